@@ -1,0 +1,41 @@
+"""Time behind one seam, so that tests of waiting run on a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+__all__ = ["Clock", "SystemClock"]
+
+
+class Clock(Protocol):
+    """Where the pipeline takes its time from."""
+
+    def time(self) -> float:
+        """Return seconds since the epoch (may jump)."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the task for `seconds`."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def time(self) -> float:
+        """Return seconds since the epoch (may jump)."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the task for `seconds`."""
+        await asyncio.sleep(seconds)

@@ -1,0 +1,67 @@
+"""What can stop a run, each with the exit code it ends with.
+
+```
+StacpullError                 1  something of ours went wrong
+├── UsageError                2  a bad option, config key or label
+│   └── NotAMirrorError       2  DEST holds no mirror
+├── CredentialsError          3  credentials missing or refused
+├── SourceError               4  the source cannot be read
+├── DestinationError          5  the destination cannot be written
+└── InterruptedRunError     130  SIGINT or SIGTERM; the mirror can be resumed
+```
+
+The message of each is one plain sentence that says what to do. An expected failure of a single asset is not
+here: it is a `stacpull.models.Failure` value, and the run goes on.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CredentialsError",
+    "DestinationError",
+    "InterruptedRunError",
+    "NotAMirrorError",
+    "SourceError",
+    "StacpullError",
+    "UsageError",
+]
+
+
+class StacpullError(Exception):
+    """Base of everything that stops a run; `exit_code` is what the command ends with."""
+
+    exit_code: int = 1
+
+
+class UsageError(StacpullError):
+    """The command line, a config file or a filter is wrong."""
+
+    exit_code = 2
+
+
+class NotAMirrorError(UsageError):
+    """A command that needs a mirror was pointed at a directory that holds none."""
+
+
+class CredentialsError(StacpullError):
+    """Credentials are missing, or the service refuses them."""
+
+    exit_code = 3
+
+
+class SourceError(StacpullError):
+    """The source cannot be reached, or what it says cannot be read."""
+
+    exit_code = 4
+
+
+class DestinationError(StacpullError):
+    """The destination is full, read-only, held by another mirror, or its disk fails."""
+
+    exit_code = 5
+
+
+class InterruptedRunError(StacpullError):
+    """The run was asked to stop (SIGINT, SIGTERM); everything is saved and can be resumed."""
+
+    exit_code = 130

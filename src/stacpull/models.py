@@ -1,0 +1,227 @@
+"""The values that flow through the pipeline, from page to disk.
+
+    Page ─filters─▶ item (dict) ─plan─▶ Asset ─ledger─▶ Job ─transfer─▶ Received | Failure ─▶ ledger
+
+Items stay raw JSON dicts: making a `pystac.Item` of each would cost ten times what decoding it costs.
+Everything else is frozen. Nothing here does I/O or knows a secret, except `Job.href`, which may carry a
+signature and lives in memory only.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+__all__ = [
+    "Asset",
+    "Checksum",
+    "Failure",
+    "FailureKind",
+    "ItemId",
+    "Job",
+    "Json",
+    "Page",
+    "PageRequest",
+    "PlannedItem",
+    "Received",
+    "Selection",
+    "Validator",
+]
+
+Json = dict[str, Any]
+"""A decoded JSON object (an item, a collection, a page)."""
+
+
+class ItemId(NamedTuple):
+    """What makes an item one and the same: never its URL, which may be signed and differ in each reply."""
+
+    collection: str
+    item: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the user asked for. Values are as given; `filters` compiles and checks them.
+
+    Two runs with equal selections (and equal source) are the same job: the second continues the first.
+    """
+
+    collections: tuple[str, ...] = ()
+    all_collections: bool = False
+    labels: tuple[str, ...] = ()
+    label_mode: Literal["any", "all"] = "any"
+    exclude_labels: tuple[str, ...] = ()
+    label_property: str | None = None
+    nomenclature: Literal["clc43", "ben19"] | None = None
+    cloud_and_shadow: bool | None = None
+    seasonal_snow: bool | None = None
+    bbox: tuple[float, ...] | None = None
+    datetime: str | None = None
+    ids: tuple[str, ...] = ()
+    assets: tuple[str, ...] = ()
+    exclude_assets: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    media_types: tuple[str, ...] = ()
+    source_links: bool = True
+    max_items: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """How to ask for one page of items. `url` is stored in the ledger as cursor, credentials cut.
+
+    `method` is GET unless the service pages by POST; `body` is then the JSON object to send.
+    """
+
+    url: str
+    method: Literal["GET", "POST"] = "GET"
+    body: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of items as read: raw items, the next page's request (None at the end), the announced total."""
+
+    request: PageRequest
+    items: list[Json]
+    next: PageRequest | None
+    matched: int | None
+    """What the service announces as the total of the walk, if it does."""
+    bytes: int = 0
+    """Size of the page's JSON, in bytes, decoded."""
+
+
+class Checksum(NamedTuple):
+    """A digest that the source states for an asset: `algorithm` as `hashlib` names it."""
+
+    algorithm: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One asset of an item, planned: what to fetch and where it goes.
+
+    `directory` is relative to DEST, with `/`; `name` is None while it depends on the resolved URL
+    (`{filename}` of an opaque href): then `name_template` holds `{filename}` to be filled in.
+    """
+
+    key: str
+    href: str
+    directory: str
+    name: str | None
+    name_template: str | None = None
+    size: int | None = None
+    checksum: Checksum | None = None
+    media_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedItem:
+    """An item that is kept: its document and the assets to fetch from it.
+
+    `href` is the item's own URL, by which it can be read again when its asset hrefs have expired.
+    `parent` is the label item through which a source item was reached (None: a primary item).
+    """
+
+    id: ItemId
+    document: Json
+    href: str | None
+    assets: tuple[Asset, ...]
+    parent: ItemId | None = None
+    updated: str | None = None
+    excluded_assets: int = 0
+
+
+class FailureKind(enum.StrEnum):
+    """Why an asset (or one attempt at it) failed. Stored in the ledger by value: never rename one."""
+
+    GONE = "gone"  # 404, 410: listed but not there
+    REFUSED = "refused"  # 400, 401, 403: credentials or an expired signature
+    THROTTLED = "throttled"  # 429, 503, SlowDown: the host's condition, not the asset's
+    SERVER = "server"  # other 5xx
+    HTTP = "http"  # any other status that is final
+    NETWORK = "network"  # refused, reset, DNS, TLS
+    STALLED = "stalled"  # nothing came for --stall-timeout
+    TRUNCATED = "truncated"  # fewer bytes than promised
+    OVERLONG = "overlong"  # more bytes than promised
+    CHANGED = "changed"  # the object changed between two parts (412, another Content-Range)
+    CHECKSUM = "checksum"  # a stated checksum or size does not agree
+    REDIRECT = "redirect"  # a redirect that the rules refuse, a loop, or no Location
+    ADDRESS = "address"  # a link-local, private or loopback address where the rules refuse it
+    SCHEME = "scheme"  # an href that is neither http, https nor s3
+    NAME = "name"  # two assets would meet under one name, or the name cannot be written
+    EXISTS = "exists"  # a file that the ledger does not know is in the way
+    ITEM = "item"  # the (source) item itself could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One expected failure: a value, not an exception. `message` is a plain sentence without credentials."""
+
+    kind: FailureKind
+    message: str
+    status: int | None = None
+    host: str = ""
+    retry_after: float | None = None
+    """Seconds the host asked to wait, if it did."""
+    retryable: bool = False
+    """True if the same request may succeed later (the retry policy decides whether it is tried)."""
+    free: bool = False
+    """True if trying again costs the asset no attempt (throttling, a kept-alive connection found closed)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """What proves that two responses are of the same object (RFC 9110, 8.8): a strong ETag, else a date."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+    @property
+    def strong_etag(self) -> str | None:
+        """The ETag if strong: not `W/`; unquoted, as Azure's old API sends it, counts as strong."""
+        return None if self.etag is None or self.etag.startswith("W/") else self.etag
+
+    @property
+    def resumable(self) -> bool:
+        """True if a part file may be continued under it."""
+        return self.strong_etag is not None or self.last_modified is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One asset to transfer: a row of the ledger and what a worker needs for it. Plain values only."""
+
+    row: int
+    item_row: int
+    generation: int
+    key: str
+    href: str
+    item_href: str | None
+    directory: str
+    name: str | None
+    name_template: str | None = None
+    size: int | None = None
+    checksum: Checksum | None = None
+    media_type: str | None = None
+    stale: bool = False
+    """True if the stored href lost its signature: the item is read again before the first use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An asset that came in whole: either its `body` in memory (small) or a finished part file (`part`)."""
+
+    size: int
+    sha256: bytes | None
+    filename: str
+    """Base name of the resolved URL, percent-decoded, unsafe as it came: `plan.names` makes it safe."""
+    validator: Validator = field(default_factory=Validator)
+    body: bytes | None = None
+    part: Path | None = None
+    verified: bool = True
+    """False if the length could not be proven (no Content-Length, no known size, no checksum)."""

@@ -1,0 +1,88 @@
+"""The seam everything that speaks to a server goes through: one request out, one response in.
+
+A transport sends exactly one request: it follows no redirect, retries nothing, knows no credentials. Those
+are the work of `net.client.Client`, which wraps transports. All implementations (aiohttp, S3, the one in
+memory) pass the one conformance suite in `tests/net/conformance.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from stacpull.models import Failure
+
+__all__ = ["Request", "Response", "TransferError", "Transport"]
+
+
+class TransferError(Exception):
+    """One attempt failed in an expected way. `failure` says how; it becomes an outcome, not a traceback."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to send. `url` is sent as it stands (already percent-encoded where it must be)."""
+
+    url: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    decode: bool = False
+    """True to ask for and undo a content coding (API pages); assets are taken as they are."""
+
+
+class Response(Protocol):
+    """What came back. Usable only inside the context of `Transport.open`."""
+
+    @property
+    def url(self) -> str:
+        """The URL that answered (for S3 the `s3://` one)."""
+        ...
+
+    @property
+    def status(self) -> int:
+        """HTTP status code."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header fields, looked up in any case."""
+        ...
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
+        """
+        ...
+
+    def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """Yield the body in pieces of about `size` bytes.
+
+        Raises:
+            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
+        """
+        ...
+
+
+class Transport(Protocol):
+    """Sends one request and gives its response, without following, retrying or authenticating."""
+
+    def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
+        """Send `request`; the connection is returned or closed when the context ends.
+
+        Raises:
+            TransferError: NETWORK, STALLED, ADDRESS.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release all connections."""
+        ...
