@@ -83,7 +83,7 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of items as read: raw items, the next page's request (None at the end), the announced total."""
+    """One page of items as read: raw items, the next page's request (None at the end), the total if told."""
 
     request: PageRequest
     items: list[Json]

@@ -1,0 +1,54 @@
+"""How to transfer, as opposed to what (`stacpull.models.Selection`): a resumed run may have other options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from stacpull.redact import Secret
+
+__all__ = ["DEFAULT_LAYOUT", "Options", "S3Options"]
+
+DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """How S3 is spoken to; names as in the AWS CLI. What is unset comes from the AWS environment, then profile."""
+
+    profile: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+    no_sign_request: bool = False
+    request_payer: bool = False
+    addressing_style: Literal["auto", "path", "virtual"] = "auto"
+    buckets: tuple[str, ...] = ()
+    """Buckets that may be signed for even when reached by a redirect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything about a run that is not its selection. Durations in seconds, sizes in bytes."""
+
+    concurrency: int | None = None
+    """Transfers at once over all hosts; None: decided while running."""
+    per_host: int = 64
+    retries: int = 5
+    stall_timeout: float = 30.0
+    layout: str = DEFAULT_LAYOUT
+    metadata: Literal["item", "ndjson", "none"] = "item"
+    checksum: Literal["sha256", "none"] = "sha256"
+    missing: Literal["fail", "ok"] = "fail"
+    page_size: int | None = None
+    """Items a page; None: decided while walking."""
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+    """Header fields sent to the source's own host only."""
+    query: Mapping[str, Secret] = field(default_factory=dict)
+    """Query parameters (a key) sent to the source's own host only."""
+    credential_names: tuple[str, ...] = ()
+    """Where the credentials came from (for example `MLHUB_API_KEY`), to name what is missing on resume."""
+    s3: S3Options = field(default_factory=S3Options)
+    ca_bundle: Path | None = None
+    allow_private_hosts: bool = False

@@ -1,0 +1,172 @@
+"""What the public functions return, and what `--json` prints: one frozen value per command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Disk", "FailureRecord", "HostPlan", "MirrorReport", "PlanReport", "RunState", "StatusReport"]
+
+RunState = Literal["running", "complete", "interrupted", "failed"]
+"""`complete`: the walk ended and nothing is pending, failures allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorReport:
+    """How a run ended, counted over this run's selection. Sizes in bytes, times in seconds.
+
+    `assets_planned` = done + failed + pending; `assets_skipped` are those of done that were found done
+    already; `assets_missing` those of failed that are gone upstream (404, 410).
+    """
+
+    state: RunState
+    items_seen: int
+    items_matched: int
+    items_done: int
+    assets_planned: int
+    assets_done: int
+    assets_skipped: int
+    assets_failed: int
+    assets_missing: int
+    assets_pending: int
+    bytes_done: int
+    bytes_fetched: int
+    seconds: float
+    requests: int
+    retries: int
+    items_failed: int = 0
+    """Source items that could not be read (they are listed by `failures`)."""
+    items_unseen: int = 0
+    """Items that the source announced but the walk never met."""
+    items_without_label: int = 0
+    """Items dropped because no label of theirs exists in the nomenclature asked for."""
+    assets_excluded: int = 0
+    """Assets of matched items that the asset filters left out."""
+    run: int = 0
+    source: str = ""
+    dest: str = ""
+    reason: str | None = None
+    """Why the run stopped early, if it did: one plain sentence."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 finished but something failed, 130 interrupted."""
+        if self.state == "interrupted":
+            return 130
+        return 1 if self.assets_failed or self.items_failed or self.state == "failed" else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """What DEST holds, over all runs; readable while a mirror is running and after it was killed."""
+
+    state: RunState
+    items_seen: int
+    items_matched: int
+    items_done: int
+    assets_planned: int
+    assets_done: int
+    assets_skipped: int
+    assets_failed: int
+    assets_missing: int
+    assets_pending: int
+    bytes_done: int
+    bytes_fetched: int
+    seconds: float
+    requests: int
+    retries: int
+    items_failed: int = 0
+    run: int = 0
+    runs: int = 0
+    source: str = ""
+    dest: str = ""
+    checkpoint: str | None = None
+    """The next page the walk would read, credentials cut; None when the walk has ended."""
+    walk_ended: bool = False
+    live: bool = False
+    """True if a process holds the mirror now."""
+    rate: float | None = None
+    """Bytes per second over the last run."""
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    last_errors: tuple[FailureRecord, ...] = ()
+    reason: str | None = None
+    """Why the last run stopped early, if it did."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRecord:
+    """One asset (or source item: `key` is empty) that failed: why, how often, when (seconds since 1970)."""
+
+    collection: str
+    item: str
+    key: str
+    kind: str
+    message: str
+    status: int | None
+    attempts: int
+    when: float
+    href: str | None = None
+    """Where it was asked for, credentials and signatures cut."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return one line of `failures --json` (NDJSON)."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """How many assets would be asked of one host (or bucket), before redirects."""
+
+    host: str
+    assets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Room at the destination: bytes and inodes free, None where the system does not tell."""
+
+    bytes_free: int | None
+    inodes_free: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """What a mirror would do. `bytes_basis` says whether bytes are known, sampled, or unknown."""
+
+    items_seen: int
+    items_matched: int
+    source_items: int
+    assets: int
+    assets_excluded: int
+    bytes_total: int | None
+    bytes_basis: Literal["known", "sampled", "unknown"]
+    bytes_sampled: int
+    """How many assets were asked for their size (HEAD or a ranged read) to estimate the total."""
+    requests: int
+    """Requests the mirror would make, redirects included where they were seen."""
+    hosts: tuple[HostPlan, ...]
+    excluded_keys: Mapping[str, int]
+    """How many assets each excluded asset key would have had."""
+    seconds_estimated: float | None
+    assets_done: int = 0
+    """With DEST: assets of this selection that are there already."""
+    assets_pending: int = 0
+    """With DEST: assets still to do."""
+    items_announced: int | None = None
+    items_without_label: int = 0
+    disk: Disk | None = None
+    seconds: float = 0.0
+    source: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return asdict(self)
