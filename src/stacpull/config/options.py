@@ -16,7 +16,7 @@ DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """How S3 is spoken to; names as in the AWS CLI. What is unset comes from the AWS environment, then profile."""
+    """How S3 is spoken to; names as in the AWS CLI. Unset: AWS environment, profile."""
 
     profile: str | None = None
     region: str | None = None
