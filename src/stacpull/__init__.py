@@ -1,3 +1,120 @@
-"""Mirror datasets described by STAC: filtered, verified, resumable at any point."""
+"""Mirror datasets described by STAC: filtered, verified, resumable at any point.
+
+    from stacpull import mirror, Selection
+
+    report = await mirror(
+        "https://api.example.org/mlhub/v1",
+        "mirror",
+        selection=Selection(collections=("bigearthnet_v1_labels",), labels=("Rice fields",), max_items=100),
+    )
+
+Every name is loaded when it is first used, so that `import stacpull` stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stacpull.config.options import Options, S3Options
+    from stacpull.engine.api import (
+        ClassInfo,
+        classes,
+        collections,
+        failures,
+        mirror,
+        plan,
+        resume,
+        retry,
+        status,
+    )
+    from stacpull.engine.stream import events
+    from stacpull.errors import (
+        CredentialsError,
+        DestinationError,
+        NotAMirrorError,
+        SourceError,
+        StacpullError,
+        UsageError,
+    )
+    from stacpull.events import AssetFailed, Event, Notice, Progress, RunEnded, RunStarted
+    from stacpull.models import Selection
+    from stacpull.redact import Secret
+    from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "stacpull.config.options": ("Options", "S3Options"),
+    "stacpull.engine.api": (
+        "ClassInfo",
+        "classes",
+        "collections",
+        "failures",
+        "mirror",
+        "plan",
+        "resume",
+        "retry",
+        "status",
+    ),
+    "stacpull.engine.stream": ("events",),
+    "stacpull.errors": (
+        "CredentialsError",
+        "DestinationError",
+        "NotAMirrorError",
+        "SourceError",
+        "StacpullError",
+        "UsageError",
+    ),
+    "stacpull.events": ("AssetFailed", "Event", "Notice", "Progress", "RunEnded", "RunStarted"),
+    "stacpull.models": ("Selection",),
+    "stacpull.redact": ("Secret",),
+    "stacpull.reports": ("FailureRecord", "MirrorReport", "PlanReport", "StatusReport"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AssetFailed",
+    "ClassInfo",
+    "CredentialsError",
+    "DestinationError",
+    "Event",
+    "FailureRecord",
+    "MirrorReport",
+    "NotAMirrorError",
+    "Notice",
+    "Options",
+    "PlanReport",
+    "Progress",
+    "RunEnded",
+    "RunStarted",
+    "S3Options",
+    "Secret",
+    "Selection",
+    "SourceError",
+    "StacpullError",
+    "StatusReport",
+    "UsageError",
+    "__version__",
+    "classes",
+    "collections",
+    "events",
+    "failures",
+    "mirror",
+    "plan",
+    "resume",
+    "retry",
+    "status",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'stacpull' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

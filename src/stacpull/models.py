@@ -20,6 +20,7 @@ __all__ = [
     "Checksum",
     "Failure",
     "FailureKind",
+    "FinishedPart",
     "ItemId",
     "Job",
     "Json",
@@ -27,6 +28,7 @@ __all__ = [
     "PageRequest",
     "PlannedItem",
     "Received",
+    "ResumePoint",
     "Selection",
     "Validator",
 ]
@@ -73,12 +75,14 @@ class Selection:
 class PageRequest:
     """How to ask for one page of items. `url` is stored in the ledger as cursor, credentials cut.
 
-    `method` is GET unless the service pages by POST; `body` is then the JSON object to send.
+    `method` is GET unless the service pages by POST; `body` is then the JSON object to send. `headers` are
+    those that a `next` link asks to be sent (STAC API, item search, paging): part of the cursor, never secret.
     """
 
     url: str
     method: Literal["GET", "POST"] = "GET"
     body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,8 @@ class Page:
     """What the service announces as the total of the walk, if it does."""
     bytes: int = 0
     """Size of the page's JSON, in bytes, decoded."""
+    cut_short: str | None = None
+    """Why the walk ends here although the source names a next page (a circle): one plain sentence."""
 
 
 class Checksum(NamedTuple):
@@ -225,3 +231,20 @@ class Received:
     part: Path | None = None
     verified: bool = True
     """False if the length could not be proven (no Content-Length, no known size, no checksum)."""
+
+
+class ResumePoint(NamedTuple):
+    """How far a part has come: `size` bytes of an object that `validator` names and that has `total` bytes."""
+
+    size: int
+    validator: Validator
+    total: int | None
+
+
+class FinishedPart(NamedTuple):
+    """A part that is whole and checked, closed and waiting for the publisher."""
+
+    path: Path
+    size: int
+    sha256: bytes | None
+    """None if it was not asked for."""

@@ -2,11 +2,32 @@
 
 Two nets: parameters that are known to carry credentials or signatures are cut from URLs by name, and secrets
 that this process knows (`Secret`) are cut from any text by value.
+
+What is cut by name: API keys, tokens and passwords; AWS Signature V2 and V4, CloudFront, Google and Azure SAS
+signatures with all that belongs to them; and `user:password@`. A paging token (`token=next:…`) is no
+credential and stays; `cut_cursor` keeps every `token`, for URLs that are known to be cursors.
 """
 
 from __future__ import annotations
 
-__all__ = ["Secret"]
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus, unquote_plus
+
+__all__ = ["Secret", "Secrets", "cut_cursor", "cut_url", "is_signed"]
+
+_KEYS = frozenset(
+    {"key", "api_key", "apikey", "api-key", "password", "client_secret", "subscription-key"}
+)  # given by the user: `net.credentials` puts them back where they belong
+_SIGNATURES = frozenset(
+    {"access_token", "token", "sig", "signature", "awsaccesskeyid", "googleaccessid", "policy", "key-pair-id"}
+)  # made by a server for this one URL: once cut, the URL is of no use
+_SIGNATURE_PREFIXES = ("x-amz-", "x-goog-")
+_SAS_FIELDS = frozenset(
+    {"se", "sp", "sv", "sr", "st", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks", "skv"}
+)
+_SIGNED_BY = frozenset({"signature", "awsaccesskeyid", "googleaccessid"})
+_PAGING_TOKENS = ("next:", "prev:", "previous:")
+_MIN_SECRET = 4
 
 
 class Secret:
@@ -32,3 +53,129 @@ class Secret:
     def reveal(self) -> str:
         """Return the secret itself."""
         return self._value
+
+
+class Secrets:
+    """The secrets this process knows, to be cut by value from any text that is about to be written down.
+
+    Each is looked for as it is and percent-encoded; of `Bearer abc` also `abc` alone. Values of fewer than 4
+    characters are ignored: they would tear holes into every text.
+    """
+
+    __slots__ = ("_forms", "_forms_bytes", "_known")
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        self._known: set[Secret] = set()
+        self._forms: tuple[str, ...] = ()
+        self._forms_bytes: tuple[bytes, ...] = ()
+        self.add(*secrets)
+
+    def __bool__(self) -> bool:
+        return bool(self._forms)
+
+    def __repr__(self) -> str:
+        return f"<Secrets: {len(self._known)}>"
+
+    def add(self, *secrets: Secret) -> None:
+        """Know more secrets from now on."""
+        self._known.update(secrets)
+        forms = {form for secret in self._known for form in _forms_of(secret.reveal())}
+        self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
+        self._forms_bytes = tuple(form.encode() for form in self._forms)
+
+    def scrub(self, text: str) -> str:
+        """Return `text` with every known secret replaced by `***`, the longest first."""
+        for form in self._forms:
+            if form in text:
+                text = text.replace(form, "***")
+        return text
+
+    def scrub_bytes(self, data: bytes) -> bytes:
+        """Return `data` (UTF-8) with every known secret replaced by `***`, the longest first."""
+        for form in self._forms_bytes:
+            if form in data:
+                data = data.replace(form, b"***")
+        return data
+
+
+def cut_url(url: str) -> str:
+    """Return `url` without credential and signature parameters and without `user:password@`.
+
+    Everything else stays as it is, in its order and encoding.
+    """
+    if "?" not in url and "@" not in url:
+        return url
+    return _cut(url, keep_tokens=False)[0]
+
+
+def cut_cursor(url: str) -> str:
+    """Return the URL of a page without credentials; `token` stays, for it says where the page is."""
+    if "?" not in url and "@" not in url:
+        return url
+    return _cut(url, keep_tokens=True)[0]
+
+
+def is_signed(url: str) -> bool:
+    """Return True if `cut_url` takes something from `url` that a server made for it: cut, it is stale."""
+    return "?" in url and _cut(url, keep_tokens=False)[1]
+
+
+def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
+    """Return the URL cut, and whether something signature-like went."""
+    head, mark, rest = url.partition("?")
+    head = _without_userinfo(head) if "@" in head else head
+    if not mark:
+        return head, False
+    query, fragment_mark, fragment = rest.partition("#")
+    pairs = query.split("&")
+    names = [unquote_plus(pair.partition("=")[0]).lower() for pair in pairs]
+    signed = _signature_names(names)
+    kept = [
+        pair
+        for pair, name in zip(pairs, names, strict=True)
+        if not ((name in _KEYS or name in signed) and not _is_paging(name, pair, keep_tokens=keep_tokens))
+    ]
+    gone = any(
+        name in signed and not _is_paging(name, pair, keep_tokens=keep_tokens)
+        for pair, name in zip(pairs, names, strict=True)
+    )
+    return head + ("?" + "&".join(kept) if kept else "") + fragment_mark + fragment, gone
+
+
+def _signature_names(names: list[str]) -> frozenset[str]:
+    """Return those of the parameters' names that belong to a signature."""
+    present = frozenset(names)
+    signed = {name for name in present if name in _SIGNATURES or name.startswith(_SIGNATURE_PREFIXES)}
+    if "sig" in present:
+        signed |= present & _SAS_FIELDS
+    if present & _SIGNED_BY:
+        signed |= present & {"expires"}
+    return frozenset(signed)
+
+
+def _is_paging(name: str, pair: str, *, keep_tokens: bool) -> bool:
+    if name != "token":
+        return False
+    return keep_tokens or unquote_plus(pair.partition("=")[2]).startswith(_PAGING_TOKENS)
+
+
+def _without_userinfo(head: str) -> str:
+    scheme, mark, rest = head.partition("://")
+    if not mark:
+        return head
+    authority, slash, path = rest.partition("/")
+    return scheme + mark + authority.rpartition("@")[2] + slash + path
+
+
+def _forms_of(value: str) -> set[str]:
+    """Return the ways in which a secret may appear in a text."""
+    plain = {value, value.partition(" ")[2]}
+    encoded = {form for one in plain for form in (quote(one, safe=""), quote(one), quote_plus(one))}
+    lowered = {_lower_escapes(form) for form in encoded}
+    return {form for form in plain | encoded | lowered if len(form) >= _MIN_SECRET}
+
+
+def _lower_escapes(text: str) -> str:
+    """Return percent-encoded text with its hexadecimal digits in lower case, as some servers write them."""
+    first, *others = text.split("%")
+    return "%".join([first, *(other[:2].lower() + other[2:] for other in others)])

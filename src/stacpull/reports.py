@@ -48,13 +48,16 @@ class MirrorReport:
     dest: str = ""
     reason: str | None = None
     """Why the run stopped early, if it did: one plain sentence."""
+    missing_ok: bool = False
+    """True if assets that are gone upstream are no reason for exit code 1 (`--missing ok`)."""
 
     @property
     def exit_code(self) -> int:
         """0 all done, 1 finished but something failed, 130 interrupted."""
         if self.state == "interrupted":
             return 130
-        return 1 if self.assets_failed or self.items_failed or self.state == "failed" else 0
+        failed = self.assets_failed - (self.assets_missing if self.missing_ok else 0)
+        return 1 if failed or self.items_failed or self.state == "failed" else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
@@ -166,6 +169,8 @@ class PlanReport:
     disk: Disk | None = None
     seconds: float = 0.0
     source: str = ""
+    assets_basis: Literal["known", "sampled"] = "known"
+    """`sampled`: only the source items of the first matched items were read, the others counted alike."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""

@@ -26,6 +26,8 @@ class S3Options:
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     buckets: tuple[str, ...] = ()
     """Buckets that may be signed for even when reached by a redirect."""
+    allow_instance_metadata: bool = False
+    """True to ask the machine's own metadata service (link-local) for credentials, as on EC2."""
 
 
 @dataclass(frozen=True, slots=True)

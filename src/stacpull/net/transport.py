@@ -35,6 +35,8 @@ class Request:
     body: bytes | None = None
     decode: bool = False
     """True to ask for and undo a content coding (API pages); assets are taken as they are."""
+    redirected: bool = False
+    """True if a redirect led here: the S3 transport then signs only for buckets configured for it."""
 
 
 class Response(Protocol):

@@ -1,0 +1,1 @@
+"""Where items come from: API pages, static catalogs, files and links."""

@@ -1,0 +1,136 @@
+"""A collection as it is stored: the source's document, brought to the STAC version that pystac writes.
+
+Promise: whatever the source sent, what comes out is a valid STAC collection with the id it is stored under;
+licence, providers, citation, summaries and every extension field are kept where they are usable at all.
+
+pystac knows how old versions (1.0.0-beta.2 of MLHub) become new ones, but trusts what it reads. So the core
+members are made usable first (`members`), then pystac migrates. Where an extension's migration fails even so,
+its fields stay as the source wrote them.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pystac
+
+from stacpull.catalog.assets import stored_assets, stored_links, with_extension
+from stacpull.catalog.members import CORE, core_members, extent_of
+from stacpull.models import Json
+from stacpull.redact import cut_url
+
+__all__ = ["collection_document"]
+
+_VERSION = re.compile(r"(0\.[89]|1\.[01])\.\d+(-(alpha|beta|rc)\.\d+)?")
+_DEEPEST = 100
+_UNTYPED = re.compile(r"0\.|1\.0\.0-(alpha|beta)")
+_NAVIGATION = frozenset(
+    [
+        "self",
+        "root",
+        "parent",
+        "child",
+        "item",
+        "items",
+        "collection",
+        "collections",
+        "next",
+        "prev",
+        "previous",
+        "first",
+        "last",
+        "search",
+        "data",
+        "aggregate",
+        "aggregations",
+        "queryables",
+        "conformance",
+        "tiles",
+    ]
+)
+
+
+def collection_document(
+    identifier: str,
+    document: Json | None,
+    *,
+    directory: str,
+    here: Mapping[str, str],
+    bbox: Sequence[float] | None,
+    interval: tuple[str | None, str | None] | None,
+    base: str | None,
+) -> Json:
+    """Return the collection's own JSON, without links into the mirror: the caller adds those.
+
+    Args:
+        identifier: The id it is stored under.
+        document: The source's document, None if it could not be had; not changed.
+        directory: Where it is stored, relative to DEST.
+        here: Asset key → path relative to DEST, of collection assets that are in the mirror.
+        bbox: West, south, east, north in degrees of what is here, used if the source states no extent.
+        interval: First and last time of what is here, RFC 3339, likewise.
+        base: URL of the source's document, if known.
+
+    Returns:
+        The document in the STAC version of the installed pystac. Links that lead to other places (licence,
+        documentation, citation) are kept, credentials cut; those by which an API is walked are not.
+    """
+    source = document if document is not None and not _too_deep(document) else {}
+    known = core_members(identifier, source, extent_of(bbox, interval))
+    assets = stored_assets(source.get("assets"), here, directory, base)
+    extra = {key: value for key, value in source.items() if key not in CORE and value is not None}
+    stored = _migrated({**extra, **known, "assets": assets}, _version(source))
+    stored["stac_extensions"] = with_extension(stored.get("stac_extensions"), assets)
+    stored["links"] = stored_links(source.get("links"), base, _outward)
+    return stored
+
+
+def _too_deep(document: Json) -> bool:
+    """Tell whether it is nested past what copying and writing it could bear: no collection is."""
+    layer: list[Any] = [document]
+    for _ in range(_DEEPEST):
+        members = [value.values() if isinstance(value, dict) else value for value in layer]
+        layer = [value for values in members for value in values if isinstance(value, (dict, list))]
+        if not layer:
+            return False
+    return True
+
+
+def _outward(rel: str, href: str) -> str | None:
+    """Keep links out of the tree; those to pages and endpoints of the source's API say nothing here."""
+    return None if rel in _NAVIGATION or rel.startswith("http") else cut_url(href)
+
+
+def _migrated(document: Json, version: str) -> Json:
+    """Return the document in pystac's STAC version.
+
+    `deprecated` is held apart: pystac warns of it when it reads, and a warning is for who uses the mirror.
+    """
+    held = {key: document[key] for key in ("deprecated",) if key in document}
+    read = {key: value for key, value in document.items() if key not in held}
+    read |= {"links": [], "stac_version": version}
+    if _UNTYPED.match(version):
+        del read["type"]  # by which pystac knows that it is none of that version
+    return {**_through_pystac(read), **held}
+
+
+def _through_pystac(document: Json) -> Json:
+    try:
+        with warnings.catch_warnings():
+            # What pystac could not migrate stays as it was; the user of a mirror cannot do anything about it.
+            warnings.simplefilter("ignore", UserWarning)
+            collection = pystac.Collection.from_dict(document)
+            return collection.to_dict(include_self_link=False, transform_hrefs=False)
+    except Exception:  # noqa: BLE001  # an extension's migration met what it did not expect: any error at all
+        held = {key: document[key] for key in ("summaries",) if key in document}
+        read = {key: value for key, value in document.items() if key not in held} | {"type": "Collection"}
+        collection = pystac.Collection.from_dict(read, migrate=False)
+        return {**collection.to_dict(include_self_link=False, transform_hrefs=False), **held}
+
+
+def _version(document: Json) -> str:
+    version = document.get("stac_version")
+    return version if isinstance(version, str) and _VERSION.fullmatch(version) else "1.0.0"

@@ -1,0 +1,52 @@
+"""What the catalog does with the disk itself: look at what is there, follow no symlink."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path, PurePosixPath
+
+from stacpull.errors import DestinationError
+
+__all__ = ["read_regular", "refuse_symlinks"]
+
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+def refuse_symlinks(dest: Path, directory: str) -> None:
+    """Look at each part of `directory` below `dest`: what is there must be a directory itself.
+
+    Raises:
+        DestinationError: One is a symlink or a file, or `directory` leads out of `dest`.
+    """
+    parts = PurePosixPath(directory).parts
+    if not parts or ".." in parts or directory.startswith("/"):
+        raise DestinationError(f"{directory!r} is no place inside {dest}: choose another collection or DEST.")
+    place = dest
+    for part in parts:
+        place = place / part
+        try:
+            mode = place.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(mode):
+            kind = "a symlink" if stat.S_ISLNK(mode) else "a file"
+            raise DestinationError(
+                f"{place} is {kind} where a directory belongs: move it away, then run `stacpull resume`."
+            )
+
+
+def read_regular(path: Path) -> bytes | None:
+    """Return the bytes of a regular file, None if there is none (a symlink or a directory is none)."""
+    try:
+        descriptor = os.open(path, _READ)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}:
+            return None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor, opened without following symlinks
+        return file.read()

@@ -1,0 +1,206 @@
+"""The catalog of a mirror: `catalog.json`, one `collection.json` each, sub-catalogs past 10,000 items.
+
+Promises: pystac opens it and walks it; it is core-valid STAC with relative links only; the same mirror gives
+the same bytes, and a file whose bytes would not change is not written; memory is bounded by one sub-catalog
+whatever the number of items (590,326 links in one collection would be 109 MB, and 0.9 GB in pystac).
+
+A sub-catalog lies beside the items that it lists: `<collection>/items-000001.json`, numbered from 1. Items
+come in a stable order, new ones last, so a growing mirror rewrites its last sub-catalog only. Files are
+written from the leaves up: at any kill point every link leads to a file that is there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+import pystac
+
+from stacpull.catalog.collection import collection_document
+from stacpull.catalog.disk import read_regular, refuse_symlinks
+from stacpull.catalog.item import encode_item
+from stacpull.catalog.references import reference
+from stacpull.models import Json
+from stacpull.redact import Secrets
+from stacpull.store.destination import destination_error
+
+__all__ = ["ITEMS_PER_CATALOG", "CollectionEntry", "Write", "write_catalogs"]
+
+ITEMS_PER_CATALOG = 10_000
+"""Links in one document, at most (DESIGN, section 2)."""
+
+Write = Callable[[Path, bytes], None]
+"""Puts bytes at a path relative to DEST: whole or not at all, durable, through no symlink; makes parents."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionEntry:
+    """A collection that the mirror holds items of.
+
+    `items` gives the items that have a JSON file here: (id, path relative to DEST with `/`), in an order that
+    stays the same from run to run, new ones last; nothing for `--metadata ndjson` and `none`.
+    """
+
+    id: str
+    directory: str
+    """Relative to DEST, as `plan` names it."""
+    document: Json | None
+    """The source's collection document, None if it could not be had."""
+    items: Callable[[], Iterator[tuple[str, str]]]
+    bbox: Sequence[float] | None = None
+    """West, south, east, north of what is here, in degrees: for a source that states no extent."""
+    interval: tuple[str | None, str | None] | None = None
+    """First and last time of what is here, RFC 3339: likewise."""
+    here: Mapping[str, str] = field(default_factory=dict)
+    """Asset key → path relative to DEST, of collection assets that are here."""
+    base: str | None = None
+    """URL of the source's document, against which its relative hrefs are resolved."""
+
+
+def write_catalogs(
+    dest: Path,
+    entries: Iterable[CollectionEntry],
+    *,
+    title: str,
+    description: str,
+    write: Write,
+    secrets: Secrets,
+) -> int:
+    """Bring the catalog files of the mirror at `dest` up to date; return how many were written.
+
+    Args:
+        dest: The mirror.
+        entries: What it holds, in the order in which `catalog.json` lists it.
+        title: Of the mirror as a whole.
+        description: Likewise, CommonMark.
+        write: Writes one file.
+        secrets: Known to this process: none reaches a file.
+
+    Raises:
+        DestinationError: DEST cannot be written, or a collection's directory is a symlink.
+    """
+    update = _Update(dest, write, secrets)
+    try:
+        children = [(entry.id, _write_collection(update, entry)) for entry in entries]
+        catalog = pystac.Catalog(id="stacpull-mirror", title=title, description=description)
+        document = catalog.to_dict(include_self_link=False, transform_hrefs=False)
+        links = [_link("child", path, "", title=name) for name, path in children]
+        update("catalog.json", {**document, "links": [_link("root", "catalog.json", ""), *links]})
+    except OSError as error:
+        raise destination_error(error, dest) from error
+    return update.written
+
+
+class _Update:
+    """Writes the documents that differ from what is there, and counts them."""
+
+    def __init__(self, dest: Path, write: Write, secrets: Secrets) -> None:
+        self.dest = dest
+        self.written = 0
+        self._write = write
+        self._secrets = secrets
+
+    def __call__(self, path: str, document: Json) -> None:
+        data = encode_item(document, self._secrets) + b"\n"
+        if read_regular(self.dest / path) != data:
+            self._write(Path(path), data)
+            self.written += 1
+
+
+def _write_collection(update: _Update, entry: CollectionEntry) -> str:
+    """Write a collection from its leaves up; return its path relative to DEST."""
+    refuse_symlinks(update.dest, entry.directory)
+    links, sub_catalogs = _write_leaves(update, entry)
+    document = collection_document(
+        entry.id,
+        entry.document,
+        directory=entry.directory,
+        here=entry.here,
+        bbox=entry.bbox,
+        interval=entry.interval,
+        base=entry.base,
+    )
+    up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
+    path = f"{entry.directory}/collection.json"
+    update(path, {**document, "links": [*up, *document["links"], *links]})
+    _remove_stale(update, entry, sub_catalogs)
+    return path
+
+
+def _write_leaves(update: _Update, entry: CollectionEntry) -> tuple[list[Json], int]:
+    """Return the links of a collection to its items, or to sub-catalogs of them and their number."""
+    chunks = _chunks(entry.items())
+    first, second = next(chunks, []), next(chunks, None)
+    if second is None:
+        return _item_links(first, entry.directory), 0
+    count = 0
+    for count, chunk in enumerate(itertools.chain((first, second), chunks), 1):
+        update(_sub_catalog(entry, count), _sub_catalog_document(entry, count, chunk))
+    children = [
+        _link("child", _sub_catalog(entry, number), entry.directory) for number in range(1, count + 1)
+    ]
+    return children, count
+
+
+def _sub_catalog_document(entry: CollectionEntry, number: int, items: list[tuple[str, str]]) -> Json:
+    first = (number - 1) * ITEMS_PER_CATALOG + 1
+    return {
+        "type": "Catalog",
+        "stac_version": pystac.get_stac_version(),
+        "id": _sub_catalog_id(entry, number),
+        "title": f"Items {first} to {first + len(items) - 1}",
+        "description": f"A part of the items of {entry.id}.",
+        "links": [
+            _link("root", "catalog.json", entry.directory),
+            _link("parent", f"{entry.directory}/collection.json", entry.directory),
+            *_item_links(items, entry.directory),
+        ],
+    }
+
+
+def _chunks(items: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    while chunk := list(itertools.islice(items, ITEMS_PER_CATALOG)):
+        yield chunk
+
+
+def _item_links(items: list[tuple[str, str]], directory: str) -> list[Json]:
+    return [
+        {"rel": "item", "href": reference(path, directory), "type": "application/geo+json", "title": name}
+        for name, path in items
+    ]
+
+
+def _link(rel: str, path: str, directory: str, *, title: str | None = None) -> Json:
+    link = {"rel": rel, "href": reference(path, directory), "type": "application/json"}
+    return link if title is None else {**link, "title": title}
+
+
+def _sub_catalog(entry: CollectionEntry, number: int) -> str:
+    return f"{entry.directory}/items-{number:06d}.json"
+
+
+def _sub_catalog_id(entry: CollectionEntry, number: int) -> str:
+    return f"{entry.id}-items-{number:06d}"
+
+
+def _remove_stale(update: _Update, entry: CollectionEntry, count: int) -> None:
+    """Remove the sub-catalogs past `count` that an earlier, larger mirror left: those with our own id."""
+    for number in itertools.count(count + 1):
+        path = update.dest / _sub_catalog(entry, number)
+        if not _is_sub_catalog(path, _sub_catalog_id(entry, number)):
+            return
+        path.unlink()
+
+
+def _is_sub_catalog(path: Path, identifier: str) -> bool:
+    try:
+        document = orjson.loads(read_regular(path) or b"")
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(document, dict) and (document.get("type"), document.get("id")) == (
+        "Catalog",
+        identifier,
+    )

@@ -1,0 +1,127 @@
+"""The command `stacpull`: finds the subcommand, turns whatever ends it into an exit code and one sentence.
+
+Modules of commands are imported when they are asked for, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+import click
+
+from stacpull import __version__
+from stacpull.cli.verbosity import Verbosity
+from stacpull.errors import InterruptedRunError, StacpullError
+
+__all__ = ["COMMANDS", "cli", "execute", "main"]
+
+
+class _Entry(NamedTuple):
+    """Where a command is, and what `--help` says of it without importing it."""
+
+    module: str
+    help: str
+
+
+COMMANDS: dict[str, _Entry] = {
+    name: _Entry(f"stacpull.cli.{name}", help_)
+    for name, help_ in {
+        "mirror": "Mirror what is selected from SOURCE into DEST.",
+        "plan": "Show what a mirror would do, and download nothing.",
+        "collections": "List the collections of SOURCE.",
+        "classes": "List the label classes of a collection.",
+        "resume": "Go on with the last unfinished run of DEST.",
+        "retry": "Try the failed assets of DEST again.",
+        "status": "Show what DEST holds; safe while a mirror is running.",
+        "failures": "List every asset of DEST that failed, and why.",
+        "serve": "Serve a replica of a service on this machine, to try things out.",
+        "demo": "Run the main job on replicas and say what to try next.",
+        "completion": "Print the completion script of a shell.",
+    }.items()
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that knows the names of its commands, and imports one when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name].module).command
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="stacpull")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", count=True, help="Say more; twice: tracebacks, too.")
+@click.pass_context
+def cli(context: click.Context, quiet: bool, verbose: int) -> None:
+    """Mirror datasets described by STAC: filtered, verified, resumable at any point."""
+    verbosity = context.ensure_object(Verbosity)
+    verbosity.quiet, verbosity.verbose = quiet, verbose
+
+
+def execute(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (those of the process if None) and return its exit code."""
+    verbosity = Verbosity()
+    try:
+        code = cli.main(arguments, prog_name="stacpull", standalone_mode=False, obj=verbosity)
+    except (KeyboardInterrupt, click.Abort):
+        return _tell(InterruptedRunError("interrupted"), verbosity)
+    except click.ClickException as problem:
+        problem.show()
+        return problem.exit_code
+    except Exception as problem:  # noqa: BLE001 - the last place that can turn it into a sentence
+        return _tell(problem, verbosity)
+    return code if isinstance(code, int) else 0
+
+
+def _tell(problem: Exception, verbosity: Verbosity) -> int:
+    """Print one sentence about what ended the command, and return the exit code."""
+    if verbosity.verbose > 1:
+        traceback.print_exception(problem, file=sys.stderr)
+    expected = _expected(problem)
+    if expected is None:
+        where = "" if verbosity.verbose > 1 else "; -vv shows where"
+        click.echo(f"stacpull: this should not have happened: {type(problem).__name__}{where}", err=True)
+        return StacpullError.exit_code
+    click.echo(f"stacpull: {expected}", err=True)
+    return expected.exit_code
+
+
+def _expected(problem: BaseException) -> StacpullError | None:
+    """Return the error of ours in `problem`, which may be a group that a task group raised."""
+    if isinstance(problem, StacpullError):
+        return problem
+    if isinstance(problem, BaseExceptionGroup):
+        return next(filter(None, map(_expected, problem.exceptions)), None)
+    return None
+
+
+def _let_go_of_stdout() -> None:
+    """Point standard output elsewhere: its reader has gone, and Python flushes it once more at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+
+
+def main() -> NoReturn:
+    """Run the command line of this process. A reader of its output that goes away is no error to speak of."""
+    code = execute()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _let_go_of_stdout()
+    sys.exit(code)

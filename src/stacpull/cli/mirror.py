@@ -1,0 +1,41 @@
+"""`stacpull mirror SOURCE DEST`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stacpull.cli import parameters
+from stacpull.cli.ending import finish
+from stacpull.cli.progress import display
+from stacpull.cli.running import run_until_stopped
+from stacpull.config.table import Scope
+
+__all__ = ["command"]
+
+
+@click.command(
+    "mirror",
+    params=[parameters.source(), parameters.dest(), *parameters.options(*Scope), parameters.config()],
+)
+@click.pass_context
+def command(context: click.Context, /, source: str, dest: Path, **raw: object) -> int:
+    """Mirror what is selected from SOURCE into DEST.
+
+    SOURCE is a STAC API, one of its collections or searches, or a static catalog. An unfinished mirror goes
+    on where it stopped, a finished one is brought up to date.
+    """
+    from stacpull.engine import api
+
+    told = parameters.told(context, raw, source=source)
+    show = display(told.output)
+    try:
+        report = run_until_stopped(
+            lambda stop: api.mirror(
+                source, dest, selection=told.selection, options=told.options, on_event=show, stop=stop
+            )
+        )
+    finally:
+        show.close()
+    return finish(report, told.output, show)

@@ -1,0 +1,24 @@
+"""`stacpull retry DEST`: tries the failed assets again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stacpull.cli import parameters
+from stacpull.cli.going_on import go_on
+
+__all__ = ["command"]
+
+
+@click.command("retry", params=parameters.of_a_started_run())
+@click.pass_context
+def command(context: click.Context, /, dest: Path, **raw: object) -> int:
+    """Try the failed assets of DEST again.
+
+    Transfer options and credentials may be given anew; of a config file only these are taken.
+    """
+    from stacpull.engine import api
+
+    return go_on(context, dest, raw, api.retry)

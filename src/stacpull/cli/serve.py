@@ -1,0 +1,124 @@
+"""`stacpull serve`: replicas of services on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+def _shared(port_help: str) -> list[click.Parameter]:
+    """Return the options that every replica has."""
+    return [
+        click.Option(
+            ["--port"], type=click.IntRange(1, 65535), default=8801, show_default=True, help=port_help
+        ),
+        click.Option(["--host"], default="127.0.0.1", show_default=True, help="The address to listen on."),
+        click.Option(
+            ["--items"],
+            type=click.IntRange(1),
+            default=400,
+            show_default=True,
+            help="Patches in the data set.",
+        ),
+        click.Option(["--seed"], type=int, default=7, show_default=True, help="Another seed, other data."),
+        click.Option(
+            ["--latency-ms"],
+            type=click.FloatRange(0),
+            default=0.0,
+            show_default=True,
+            help="Wait this long before each reply.",
+        ),
+    ]
+
+
+@click.group("serve")
+def command() -> None:
+    """Serve a replica of a service on this machine, to try things out.
+
+    Prints the export lines that point clients at it, and serves until it is stopped (Ctrl-C).
+    """
+
+
+@command.command("mlhub", params=_shared("The API's port; the blob host and S3 take the next two."))
+@click.option(
+    "--era",
+    type=click.Choice(["2021", "2022"]),
+    default="2022",
+    show_default=True,
+    help="The generation of the API to behave like.",
+)
+@click.option("--string-flags", is_flag=True, help="Write some flags of items as text, not as booleans.")
+@click.option(
+    "--href-ttl",
+    type=click.FloatRange(0, min_open=True),
+    default=6 * 3600.0,
+    show_default=True,
+    help="Seconds that download links live.",
+)
+@click.option("--key", default=None, help="The API key to ask for. Default: one made from the seed.")
+def mlhub(
+    port: int,
+    host: str,
+    items: int,
+    seed: int,
+    latency_ms: float,
+    era: str,
+    string_flags: bool,
+    href_ttl: float,
+    key: str | None,
+) -> None:
+    """Serve Radiant MLHub with BigEarthNet: the API, a blob host and an S3 endpoint."""
+    from stacpull.replicas import serve_mlhub
+
+    asyncio.run(
+        serve_mlhub(
+            port=port,
+            host=host,
+            items=items,
+            seed=seed,
+            latency_ms=latency_ms,
+            era=era,
+            string_flags=string_flags,
+            href_ttl=href_ttl,
+            key=key,
+        )
+    )
+
+
+@command.command("s3", params=_shared("The endpoint's port."))
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Serve the folders of this directory as buckets. Default: the data set.",
+)
+@click.option("--anonymous", is_flag=True, help="Let requests without credentials read.")
+@click.option("--requester-pays", is_flag=True, help="Refuse requests that do not agree to pay.")
+def s3(
+    port: int,
+    host: str,
+    items: int,
+    seed: int,
+    latency_ms: float,
+    root: Path | None,
+    anonymous: bool,
+    requester_pays: bool,
+) -> None:
+    """Serve an S3 endpoint."""
+    from stacpull.replicas import serve_s3
+
+    asyncio.run(
+        serve_s3(
+            port=port,
+            host=host,
+            root=root,
+            items=items,
+            seed=seed,
+            latency_ms=latency_ms,
+            anonymous=anonymous,
+            requester_pays=requester_pays,
+        )
+    )

@@ -1,0 +1,154 @@
+"""What is said when a command is done: reports as a few lines for people, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+
+from stacpull.cli.numbers import count, duration, rate, size
+from stacpull.models import FailureKind
+from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport
+
+__all__ = ["ADVICE", "failure_line", "mirror_lines", "plan_lines", "status_lines"]
+
+ADVICE: Mapping[FailureKind, str] = {
+    FailureKind.GONE: "listed by the source, but gone there; --missing ok accepts that",
+    FailureKind.REFUSED: "credentials refused, or a link that expired: check the credentials, then retry",
+    FailureKind.THROTTLED: "the host asked for less: retry later, perhaps with a lower --per-host",
+    FailureKind.SERVER: "the server failed: retry later",
+    FailureKind.HTTP: "the server answered with an error that is final",
+    FailureKind.NETWORK: "the network failed: retry",
+    FailureKind.STALLED: "nothing came for --stall-timeout: retry",
+    FailureKind.TRUNCATED: "less came than was promised: retry",
+    FailureKind.OVERLONG: "more came than was promised: retry",
+    FailureKind.CHANGED: "changed at the source while it was fetched: retry",
+    FailureKind.CHECKSUM: "does not agree with the checksum or size that the source states",
+    FailureKind.REDIRECT: "led to where it must not be followed",
+    FailureKind.ADDRESS: "leads to a private address; --allow-private-hosts follows it",
+    FailureKind.SCHEME: "neither http, https nor s3",
+    FailureKind.NAME: "two assets under one name, or a name that cannot be written: choose another --layout",
+    FailureKind.EXISTS: "a file that is none of the mirror's is in the way: move it, then retry",
+    FailureKind.ITEM: "the item itself could not be read: retry",
+}
+"""What each kind of failure means and what helps, in half a sentence."""
+
+
+def mirror_lines(report: MirrorReport, failed: Mapping[FailureKind, int]) -> Iterator[str]:
+    """Tell how a run ended: kept, done, failed by kind, and the command that comes next."""
+    done = report.assets_done - report.assets_skipped
+    yield f"{report.dest}: {report.state}{f' ({report.reason})' if report.reason else ''}"
+    yield f"  items  {report.items_seen:,} seen, {report.items_matched:,} matched, {report.items_done:,} done"
+    yield f"  files  {done:,} fetched, {report.assets_skipped:,} already here" + _rest(report)
+    yield (
+        f"  bytes  {size(report.bytes_fetched)} fetched in {duration(report.seconds)} "
+        f"({rate(report.bytes_fetched, report.seconds)}), {count(report.requests, 'request')}, "
+        f"{count(report.retries, 'retry', 'retries')}"
+    )
+    yield from _remarks(report)
+    for kind, number in sorted(failed.items(), key=lambda entry: -entry[1]):
+        yield f"  failed {number:,} ({kind}): {ADVICE[kind]}"
+    yield from _next_steps(report)
+
+
+def _rest(report: MirrorReport | StatusReport) -> str:
+    parts = [
+        (report.assets_failed, "failed"),
+        (report.assets_missing, "of them gone at the source"),
+        (report.assets_pending, "still to do"),
+    ]
+    return "".join(f", {number:,} {word}" for number, word in parts if number)
+
+
+def _remarks(report: MirrorReport) -> Iterator[str]:
+    if report.assets_excluded:
+        yield f"  left out  {count(report.assets_excluded, 'asset')} by the asset filters"
+    if report.items_without_label:
+        yield f"  left out  {count(report.items_without_label, 'item')} without a label in the nomenclature"
+    if report.items_unseen:
+        yield f"  never met {count(report.items_unseen, 'item')} that the source announced"
+    if report.items_failed:
+        yield f"  unreadable  {count(report.items_failed, 'source item')}"
+
+
+def _next_steps(report: MirrorReport) -> Iterator[str]:
+    dest = shlex.quote(report.dest)
+    if report.state != "complete":
+        yield f"go on with: stacpull resume {dest}"
+    if report.assets_failed or report.items_failed:
+        yield f"see why:    stacpull failures {dest}"
+        yield f"try again:  stacpull retry {dest}"
+
+
+def status_lines(report: StatusReport) -> Iterator[str]:
+    """Tell what DEST holds over all runs."""
+    alive = ", a process is at it now" if report.live else ""
+    yield f"{report.dest}: {report.state}{alive}{f' ({report.reason})' if report.reason else ''}"
+    yield f"  source {report.source}"
+    yield f"  items  {report.items_seen:,} seen, {report.items_matched:,} matched, {report.items_done:,} done"
+    yield f"  files  {report.assets_done:,} of {report.assets_planned:,} done{_rest(report)}"
+    speed = f" ({size(report.rate)}/s in the last run)" if report.rate else ""
+    yield f"  bytes  {size(report.bytes_done)}{speed}"
+    yield f"  walk   {'ended' if report.walk_ended else f'goes on at {report.checkpoint or report.source}'}"
+    for record in report.last_errors:
+        yield f"  failed {failure_line(record)}"
+    dest = shlex.quote(report.dest)
+    if report.state == "interrupted" or (report.state == "failed" and not report.live):
+        yield f"go on with: stacpull resume {dest}"
+    if report.assets_failed or report.items_failed:
+        yield f"see why:    stacpull failures {dest}"
+
+
+def failure_line(record: FailureRecord) -> str:
+    """Tell one failure on one line."""
+    what = f"{record.collection}/{record.item}" + (f" {record.key}" if record.key else "")
+    return f"{what}: {record.kind}: {record.message} ({count(record.attempts, 'attempt')})"
+
+
+def plan_lines(report: PlanReport) -> Iterator[str]:
+    """Tell what a mirror would do."""
+    sources = f" and {count(report.source_items, 'source item')}" if report.source_items else ""
+    announced = f" of {report.items_announced:,}" if report.items_announced else ""
+    yield f"items    {report.items_matched:,} match{sources}; {report.items_seen:,}{announced} seen"
+    yield f"assets   {report.assets:,}{_excluded(report)}"
+    yield f"bytes    {_bytes(report)}"
+    yield f"requests {report.requests:,}" + _time(report)
+    for host in report.hosts:
+        yield f"  {host.host}: {count(host.assets, 'asset')}"
+    if report.assets_done or report.assets_pending:
+        yield f"to do    {report.assets_pending:,}; {report.assets_done:,} are here already"
+    yield from _room(report)
+
+
+def _excluded(report: PlanReport) -> str:
+    if not report.assets_excluded:
+        return ""
+    keys = ", ".join(f"{key}: {number:,}" for key, number in sorted(report.excluded_keys.items()))
+    return (
+        f"; {report.assets_excluded:,} left out ({keys})"
+        if keys
+        else f"; {report.assets_excluded:,} left out"
+    )
+
+
+def _bytes(report: PlanReport) -> str:
+    if report.bytes_total is None:
+        return "unknown: the source states no sizes"
+    sampled = f", estimated from {count(report.bytes_sampled, 'asset')}"
+    return size(report.bytes_total) + (
+        sampled if report.bytes_basis == "sampled" else ", as the source states"
+    )
+
+
+def _time(report: PlanReport) -> str:
+    return f"; about {duration(report.seconds_estimated)}" if report.seconds_estimated is not None else ""
+
+
+def _room(report: PlanReport) -> Iterator[str]:
+    """Warn where the destination has less room than is needed."""
+    if report.disk is None:
+        return
+    free, inodes = report.disk.bytes_free, report.disk.inodes_free
+    if free is not None and report.bytes_total is not None and free < report.bytes_total:
+        yield f"warning: only {size(free)} are free at the destination"
+    if inodes is not None and inodes < report.assets_pending:
+        yield f"warning: the destination has room for {inodes:,} more files only"

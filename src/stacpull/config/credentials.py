@@ -1,0 +1,109 @@
+"""Header fields and query parameters that are sent to the source's own host, and nowhere else.
+
+A value may name variables, `${NAME}`, so that a secret stands neither in a file nor on a command line. What
+is read here leaves only as `Secret`; messages name the variable, the field or the line, never a value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import SplitResult
+
+from stacpull.config.toml import Setting
+from stacpull.errors import CredentialsError, UsageError
+from stacpull.redact import Secret
+
+__all__ = ["Credential", "builtin_query", "fill", "header_fields", "query_parameters"]
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a field value
+
+_MLHUB_KEY = "MLHUB_API_KEY"
+_MLHUB_HOST = "api.radiant.earth"
+_MLHUB_PATH = "/mlhub/v1"
+
+
+class Credential(NamedTuple):
+    """A field or parameter to send, and the names it is asked for by when a resumed run lacks it."""
+
+    name: str
+    value: Secret
+    sources: tuple[str, ...]
+
+
+def fill(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """Replace each `${NAME}` by the variable's value; return the text and the names.
+
+    Raises:
+        CredentialsError: A variable is not set, or empty.
+    """
+    names = tuple(_VARIABLE.findall(text))
+    for name in names:
+        if not environ.get(name):
+            raise CredentialsError(f"{where} needs the environment variable {name}: export {name}=...")
+    return _VARIABLE.sub(lambda match: environ[match[1]], text), names
+
+
+def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[Credential]:
+    """Read `K: V` and `@FILE` (one field a line; empty lines and those that begin with # are left out).
+
+    Raises:
+        UsageError: It is no header field, or the file cannot be read.
+        CredentialsError: A variable is not set.
+    """
+    fields = (field for setting in given for field in _lines(setting))
+    return [_field(setting, environ) for setting in fields]
+
+
+def _lines(setting: Setting) -> list[Setting]:
+    text, where = str(setting.value), setting.where
+    if not text.startswith("@"):
+        return [setting]
+    path = Path(text[1:]).expanduser()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UsageError(f"{where}: the header file {path} cannot be read") from problem
+    return [
+        Setting(line, f"{path}, line {number}")
+        for number, line in enumerate(lines, 1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+
+
+def _field(setting: Setting, environ: Mapping[str, str]) -> Credential:
+    name, colon, rest = str(setting.value).partition(":")
+    if not colon or not _FIELD_NAME.fullmatch(name.strip()):
+        raise UsageError(f"{setting.where}: a header field is written 'Name: value'")
+    label = f"header {name.strip()}"
+    value, names = fill(rest.strip(), f"the {label}", environ)
+    if _CONTROL.search(value):
+        raise UsageError(f"{setting.where}: the value of the {label} holds a line break or control character")
+    return Credential(name.strip(), Secret(value), names or (label,))
+
+
+def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:
+    """Read the parameters of `[credentials] query`.
+
+    Raises:
+        UsageError: A value is not text.
+        CredentialsError: A variable is not set.
+    """
+    found = []
+    for name, setting in given.items():
+        if not isinstance(setting.value, str):
+            raise UsageError(f"{setting.where}: must be text in quotes")
+        value, names = fill(setting.value, setting.where, environ)
+        found.append(Credential(name, Secret(value), names or (f"query parameter {name}",)))
+    return found
+
+
+def builtin_query(source: SplitResult, environ: Mapping[str, str]) -> list[Credential]:
+    """Return the key of Radiant MLHub, if `source` is that service and its own client's variable is set."""
+    asked = source.hostname == _MLHUB_HOST or _MLHUB_PATH in source.path
+    key = environ.get(_MLHUB_KEY)
+    return [Credential("key", Secret(key), (_MLHUB_KEY,))] if asked and key else []

@@ -1,0 +1,177 @@
+"""From flags, environment and config file to the values a run is made of.
+
+The first that says something wins: flag, environment, config, default. Lists replace, they never add, and ''
+alone stands for the empty list: `--exclude-asset ''` undoes what a config file excludes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+from stacpull.config import credentials, toml
+from stacpull.config.options import Options, S3Options
+from stacpull.config.table import OPTIONS, Option, Scope
+from stacpull.config.toml import Config, Setting
+from stacpull.errors import UsageError
+from stacpull.models import Selection
+
+__all__ = ["Output", "Resolved", "resolve"]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command says on the terminal."""
+
+    json: bool = False
+    no_progress: bool = False
+    quiet: bool = False
+    verbose: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Everything a command was told."""
+
+    selection: Selection = field(default_factory=Selection)
+    options: Options = field(default_factory=Options)
+    output: Output = field(default_factory=Output)
+
+
+def resolve(
+    flags: Mapping[str, object],
+    *,
+    source: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    scopes: frozenset[Scope] = frozenset(Scope),
+) -> Resolved:
+    """Put together what was said.
+
+    Args:
+        flags: Raw values by kebab name, and `config`, the path of a config file. None and () say nothing.
+        source: The SOURCE, for the credentials of services that are known by it.
+        environ: The environment; that of the process if not given.
+        scopes: What this command takes. A config file may hold more: the same file serves `mirror`, which
+            takes its selection, and `resume`, which leaves it aside.
+
+    Raises:
+        UsageError: A value cannot be read, a key is unknown, two options contradict each other.
+        CredentialsError: A credential names a variable that is not set.
+    """
+    variables = os.environ if environ is None else environ
+    file = flags.get("config")
+    config = toml.load(Path(str(file)).expanduser()) if file else Config()
+    settings = _settings(flags, variables, config, scopes)
+    values = {scope: _values(settings, scope) for scope in Scope}
+    return Resolved(
+        _consistent(Selection(**values[Scope.SELECTION])),
+        _options(
+            values[Scope.LAYOUT] | values[Scope.TRANSFER],
+            _credentials(settings.get("header"), config, source, variables),
+            variables,
+        ),
+        Output(**values[Scope.OUTPUT]),
+    )
+
+
+def _settings(
+    flags: Mapping[str, object], variables: Mapping[str, str], config: Config, scopes: frozenset[Scope]
+) -> dict[str, Setting]:
+    """Return what is said of each option, by name, from the first that says something."""
+    said = {}
+    for option in OPTIONS:
+        candidates = (
+            Setting(flags.get(option.name), f"--{option.name}"),
+            *(Setting(variables.get(name) or None, name) for name in option.variables),
+            config.options.get(option.name),
+        )
+        heard = next((s for s in candidates if s is not None and s.value not in (None, ())), None)
+        if heard is not None and option.scope in scopes:
+            said[option.name] = heard
+    return said
+
+
+def _values(settings: Mapping[str, Setting], scope: Scope) -> dict[str, Any]:
+    """Return the values of one scope by target field; header fields are read apart, they are secrets."""
+    return {
+        option.target: _read(option, settings[option.name])
+        for option in OPTIONS
+        if option.scope is scope and option.name in settings and option.name != "header"
+    }
+
+
+def _read(option: Option, setting: Setting) -> object:
+    try:
+        if not option.many:
+            return option.read(setting.value)
+        return tuple(_flat(option.read(element) for element in _elements(setting)))
+    except ValueError as problem:
+        raise UsageError(f"{setting.where} {problem}") from problem
+
+
+def _elements(setting: Setting) -> list[object]:
+    """Return the elements of a list, those that are empty left out; a single value is a list of one."""
+    value = setting.value
+    return [element for element in (value if isinstance(value, list | tuple) else [value]) if element != ""]
+
+
+def _flat(values: Iterable[object]) -> Iterator[object]:
+    for value in values:
+        if isinstance(value, tuple):
+            yield from value
+        else:
+            yield value
+
+
+def _consistent(selection: Selection) -> Selection:
+    if selection.collections and selection.all_collections:
+        raise UsageError("--collection and --all-collections contradict each other: give one of them")
+    return selection
+
+
+def _credentials(
+    header: Setting | None, config: Config, source: str | None, variables: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the fields of `Options` that hold credentials.
+
+    What SOURCE carries goes before the config file; the built-in key comes where nothing else is given.
+    """
+    carried = parse_qs(_split(source).query, keep_blank_values=True)
+    wanted = {name: setting for name, setting in config.query.items() if name not in carried}
+    headers = credentials.header_fields(_header_settings(header), variables)
+    query = credentials.query_parameters(wanted, variables)
+    if not (headers or query or "key" in carried):
+        query = credentials.builtin_query(_split(source), variables)
+    return {
+        "headers": {credential.name: credential.value for credential in headers},
+        "query": {credential.name: credential.value for credential in query},
+        "credential_names": tuple(dict.fromkeys(n for c in (*headers, *query) for n in c.sources)),
+    }
+
+
+def _split(source: str | None) -> SplitResult:
+    try:
+        return urlsplit(source or "")
+    except ValueError as problem:
+        raise UsageError(f"SOURCE is no URL that can be read: {problem}") from problem
+
+
+def _header_settings(header: Setting | None) -> list[Setting]:
+    return [] if header is None else [Setting(value, header.where) for value in _elements(header)]
+
+
+def _options(
+    values: dict[str, Any], credential_values: Mapping[str, Any], variables: Mapping[str, str]
+) -> Options:
+    """Build the options; `s3.NAME` goes into the S3 part.
+
+    The metadata service of EC2 is a link-local address: asked only where the environment says so outright.
+    """
+    s3 = {name.removeprefix("s3."): value for name, value in values.items() if name.startswith("s3.")}
+    s3["allow_instance_metadata"] = variables.get("AWS_EC2_METADATA_DISABLED", "").lower() == "false"
+    rest = {name: value for name, value in values.items() if not name.startswith("s3.")}
+    return Options(**rest, **credential_values, s3=S3Options(**s3))

@@ -1,0 +1,158 @@
+"""How one value of an option is read, be it from a flag (text), the environment (text) or TOML (typed).
+
+Each reader takes the raw value and returns the one that `Selection` or `Options` holds. It raises ValueError
+with half a sentence ("must be …"); who calls knows where the value stood and says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = [
+    "Reader",
+    "auto_or_whole",
+    "choice",
+    "existing_file",
+    "item_ids",
+    "seconds",
+    "spatial_extent",
+    "switch",
+    "text",
+    "web_address",
+    "whole",
+]
+
+Reader = Callable[[object], object]
+
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+
+
+def text(raw: object) -> str:
+    """Read any text that is not empty."""
+    if not isinstance(raw, str):
+        raise ValueError(f"must be text in quotes, not {raw!r}")  # noqa: TRY004 - readers raise one thing
+    if not raw.strip():
+        raise ValueError("must not be empty")
+    return raw
+
+
+def switch(raw: object) -> bool:
+    """Read on or off: a TOML boolean, or true/false, yes/no, on/off, 1/0 in any case."""
+    if isinstance(raw, bool):
+        return raw
+    word = raw.strip().lower() if isinstance(raw, str) else ""
+    if word in _TRUE | _FALSE:
+        return word in _TRUE
+    raise ValueError(f"must be true or false, not {raw!r}")
+
+
+def choice(*allowed: str) -> Reader:
+    """Return a reader that takes one of `allowed`."""
+
+    def read(raw: object) -> str:
+        if raw not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}, not {raw!r}")
+        return str(raw)
+
+    return read
+
+
+def whole(least: int) -> Reader:
+    """Return a reader of whole numbers from `least` on."""
+
+    def read(raw: object) -> int:
+        number = _integer(raw)
+        if number is None or number < least:
+            raise ValueError(f"must be a whole number from {least} on, not {raw!r}")
+        return number
+
+    return read
+
+
+def auto_or_whole(raw: object) -> int | None:
+    """Read a whole number from 1 on; None stands for `auto`."""
+    if raw == "auto":
+        return None
+    number = _integer(raw)
+    if number is None or number < 1:
+        raise ValueError(f"must be auto or a whole number from 1 on, not {raw!r}")
+    return number
+
+
+def seconds(raw: object) -> float:
+    """Read a time in seconds, more than none."""
+    number = _number(raw)
+    if number is None or number <= 0:
+        raise ValueError(f"must be a number of seconds above 0, not {raw!r}")
+    return number
+
+
+def existing_file(raw: object) -> Path:
+    """Read the path of a file that is there."""
+    path = Path(text(raw)).expanduser()
+    if not path.is_file():
+        raise ValueError(f"names no file: {path}")
+    return path
+
+
+def web_address(raw: object) -> str:
+    """Read an http or https address."""
+    address = text(raw)
+    if not address.startswith(("http://", "https://")):
+        raise ValueError(f"must begin with http:// or https://, not {raw!r}")
+    return address
+
+
+def spatial_extent(raw: object) -> tuple[float, ...]:
+    """Read W,S,E,N in degrees (RFC 7946, 5: west may exceed east, across the antimeridian)."""
+    parts = raw.split(",") if isinstance(raw, str) else raw
+    numbers = [_number(part) for part in parts] if isinstance(parts, list) else []
+    if len(numbers) != 4 or None in numbers:  # noqa: PLR2004 - the four sides
+        raise ValueError(f"must be four numbers W,S,E,N, not {raw!r}")
+    west, south, east, north = (number for number in numbers if number is not None)
+    if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
+        raise ValueError("has a longitude outside of -180 to 180")
+    if not -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
+        raise ValueError("must have its latitudes in order, within -90 to 90: W,S,E,N")
+    return (west, south, east, north)
+
+
+def item_ids(raw: object) -> tuple[str, ...]:
+    """Read one item id, or with @FILE those of a file: one a line, empty lines left out."""
+    name = text(raw)
+    if not name.startswith("@"):
+        return (name,)
+    try:
+        lines = Path(name[1:]).expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ValueError(f"cannot read {name[1:]}: {_reason(problem)}") from problem
+    ids = tuple(line.strip() for line in lines if line.strip())
+    if not ids:
+        raise ValueError(f"finds no id in {name[1:]}")
+    return ids
+
+
+def _reason(problem: OSError | UnicodeDecodeError) -> str:
+    return problem.strerror or str(problem) if isinstance(problem, OSError) else "it is not UTF-8 text"
+
+
+def _integer(raw: object) -> int | None:
+    if isinstance(raw, bool):
+        return None
+    if isinstance(raw, int):
+        return raw
+    plain = raw.strip() if isinstance(raw, str) else ""
+    return int(plain) if plain.isascii() and plain.removeprefix("-").isdigit() else None
+
+
+def _number(raw: object) -> float | None:
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+        return None
+    try:
+        number = float(raw)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,363 @@
+"""The public functions, as `import stacpull` gives them; the command line calls the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stacpull.clock import Clock, SystemClock
+from stacpull.config.options import Options
+from stacpull.engine.estimate import Estimate
+from stacpull.engine.mirror import MirrorRun
+from stacpull.engine.network import Network, SourceAddress, open_network, source_address
+from stacpull.engine.workspace import Workspace, open_workspace
+from stacpull.errors import CredentialsError, NotAMirrorError, UsageError
+from stacpull.events import Listener
+from stacpull.filters.classes import class_list
+from stacpull.filters.labels import item_labels
+from stacpull.ledger import jobs, runs, views
+from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.ledger.runs import Run, RunSpec
+from stacpull.models import Json, Selection
+from stacpull.plan.layout import Layout
+from stacpull.reports import FailureRecord, MirrorReport, PlanReport, RunState, StatusReport
+from stacpull.sources.classes import class_documents
+from stacpull.sources.opening import open_source
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.source import Source
+from stacpull.store.lock import is_held
+
+__all__ = [
+    "ClassInfo",
+    "classes",
+    "collections",
+    "failures",
+    "mirror",
+    "plan",
+    "resume",
+    "retry",
+    "status",
+]
+
+_LAST_ERRORS = 5
+_ALL = Selection()
+_DEFAULTS = Options()
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassInfo:
+    """One list of label classes; `counts` says how many items have each, if they were counted."""
+
+    name: str
+    classes: tuple[str, ...]
+    counts: Mapping[str, int] | None = None
+
+
+async def mirror(
+    source: str,
+    dest: str | Path,
+    *,
+    selection: Selection = _ALL,
+    options: Options = _DEFAULTS,
+    on_event: Listener | None = None,
+    stop: asyncio.Event | None = None,
+) -> MirrorReport:
+    """Mirror what `selection` keeps of `source` into `dest`; go on with an unfinished run of the same.
+
+    Args:
+        source: A STAC API: its root (then `selection.collections` says which), or a collection's URL.
+        dest: A directory, made if it is not there.
+        selection: What to keep.
+        options: How to transfer.
+        on_event: Called with progress, notices and failures.
+        stop: Set it to end the run gracefully; the mirror can be resumed.
+
+    Raises:
+        UsageError: The selection or layout is wrong, a label or collection does not exist.
+        CredentialsError: Credentials are missing or refused.
+        SourceError: The source cannot be read.
+        DestinationError: The destination cannot be written, or another mirror holds it.
+    """
+    address = source_address(source, options)
+    Layout.parse(options.layout)
+    spec = RunSpec(
+        source=address.url,
+        selection=selection,
+        layout=options.layout,
+        metadata=options.metadata,
+        credential_names=address.credential_names,
+    )
+    clock = SystemClock()
+    async with _opened_source(address, options, clock) as (network, found), _workspace(dest) as workspace:
+        run = await _on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time()))
+        return await MirrorRun(
+            workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
+        ).execute()
+
+
+async def resume(
+    dest: str | Path,
+    *,
+    options: Options = _DEFAULTS,
+    on_event: Listener | None = None,
+    stop: asyncio.Event | None = None,
+) -> MirrorReport:
+    """Go on with the last unfinished run in `dest`, with its own selection and layout.
+
+    Raises:
+        NotAMirrorError: `dest` holds no mirror.
+        UsageError: No run is unfinished.
+        CredentialsError: What the run was started with must be given again; the message names it.
+        SourceError, DestinationError: as `mirror`.
+    """
+    clock = SystemClock()
+    async with _workspace(_mirror_at(dest)) as workspace:
+        run = await _on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
+        if run is None:
+            raise UsageError(f"Nothing is unfinished in {dest}: `stacpull mirror` looks for what is new.")
+        return await _go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+
+
+async def retry(
+    dest: str | Path,
+    *,
+    options: Options = _DEFAULTS,
+    on_event: Listener | None = None,
+    stop: asyncio.Event | None = None,
+) -> MirrorReport:
+    """Try every failed asset of `dest` again.
+
+    Raises:
+        NotAMirrorError: `dest` holds no mirror.
+        CredentialsError, SourceError, DestinationError: as `resume`.
+    """
+    clock = SystemClock()
+    async with _workspace(_mirror_at(dest)) as workspace:
+
+        def begin() -> Run:
+            last = views.last_run(workspace.db)
+            if last is None:
+                raise UsageError(f"Nothing was mirrored to {dest} yet.")
+            spec = replace(runs.spec_of(workspace.db, last["id"]), kind="retry")
+            run = runs.begin(workspace.db, spec, clock.time())
+            jobs.claim_failures(workspace.db, run.id)
+            return run
+
+        run = await _on_ledger(workspace, begin)
+        return await _go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+
+
+async def _go_on(
+    workspace: Workspace,
+    run: Run,
+    options: Options,
+    *,
+    clock: Clock,
+    on_event: Listener | None,
+    stop: asyncio.Event | None,
+) -> MirrorReport:
+    address = source_address(run.spec.source, options)
+    missing = [name for name in run.spec.credential_names if name not in address.credential_names]
+    if missing and not (address.headers or address.query):
+        raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
+    options = replace(options, layout=run.spec.layout, metadata=run.spec.metadata)
+    async with _opened_source(address, options, clock) as (network, found):
+        return await MirrorRun(
+            workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
+        ).execute()
+
+
+async def plan(
+    source: str,
+    dest: str | Path | None = None,
+    *,
+    selection: Selection = _ALL,
+    options: Options = _DEFAULTS,
+    on_event: Listener | None = None,
+) -> PlanReport:
+    """Say what `mirror` would do, without downloading anything; with `dest`, what is still to do.
+
+    Raises:
+        UsageError, CredentialsError, SourceError: as `mirror`.
+    """
+    address = source_address(source, options)
+    clock = SystemClock()
+    async with _opened_source(address, options, clock) as (network, found):
+        estimate = Estimate(found, network, selection, options, clock=clock, on_event=on_event)
+        return await estimate.report(None if dest is None else Path(dest))
+
+
+async def collections(source: str, *, options: Options = _DEFAULTS) -> list[Json]:
+    """Return the collection documents of `source`.
+
+    Raises:
+        CredentialsError, SourceError: it cannot be read.
+    """
+    async with _opened_source(source_address(source, options), options, SystemClock()) as (_, found):
+        return await found.collections()
+
+
+async def classes(
+    source: str, collection: str, *, count: bool = False, options: Options = _DEFAULTS
+) -> list[ClassInfo]:
+    """Return the label classes of a collection; with `count`, how many items have each (a whole walk).
+
+    Raises:
+        UsageError: There is no such collection, or nothing says which classes it has.
+        CredentialsError, SourceError: it cannot be read.
+    """
+    async with _opened_source(source_address(source, options), options, SystemClock()) as (_, found):
+        documents = await class_documents(found, collection)
+        lists = class_list(documents.items, documents.collection)
+        counts = await _counted(found, collection, options) if count else None
+    if not lists and not counts:
+        raise UsageError(f"Nothing in {collection} says which label classes there are: try --count.")
+    return _infos(lists, counts)
+
+
+def _infos(lists: Mapping[str, tuple[str, ...]], counts: Mapping[str, int] | None) -> list[ClassInfo]:
+    if counts is None:
+        return [ClassInfo(name, names) for name, names in lists.items()]
+    unlisted = tuple(name for name in counts if not any(name in names for names in lists.values()))
+    infos = [
+        ClassInfo(name, names, {n: counts.get(n, 0) for n in names})
+        for name, names in lists.items()
+        if any(n in counts for n in names)
+    ]
+    if unlisted:
+        infos.append(ClassInfo("labels not in any list", unlisted, {n: counts[n] for n in unlisted}))
+    return infos
+
+
+async def _counted(source: Source, collection: str, options: Options) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for start in await source.starts(Selection(collections=(collection,))):
+        pages = source.pages(
+            start.request, page_size=PageSize.asked(options.page_size), on_notice=lambda _: None
+        )
+        async for page in pages:
+            for item in page.items:
+                properties = item.get("properties")
+                for label in set(item_labels(properties)) if isinstance(properties, dict) else ():
+                    counts[label] = counts.get(label, 0) + 1
+    return counts
+
+
+def status(dest: str | Path) -> StatusReport:
+    """Return what `dest` holds; also while a mirror runs and right after one was killed.
+
+    Raises:
+        NotAMirrorError: `dest` holds no mirror.
+        DestinationError: its ledger cannot be read.
+    """
+    path = Path(dest)
+    with closing(open_reader(path)) as db, translated(ledger_path(path)):
+        run = views.last_run(db)
+        if run is None:
+            raise NotAMirrorError(f"{dest} holds no mirror yet: nothing was ever planned.")
+        live = is_held(path)
+        totals, items = views.totals(db), views.item_totals(db)
+        errors = tuple(views.failures(db, newest=_LAST_ERRORS))
+    return _status(path, run, {**totals, **items}, live=live, errors=errors)
+
+
+def _status(
+    dest: Path,
+    run: Mapping[str, Any],
+    sums: Mapping[str, int],
+    *,
+    live: bool,
+    errors: tuple[FailureRecord, ...],
+) -> StatusReport:
+    seconds = run["seconds"]
+    return StatusReport(
+        state=_state_now(run["state"], live=live),
+        items_seen=run["items_seen"],
+        items_matched=sums["items_matched"],
+        items_done=sums["items_done"],
+        assets_planned=sums["assets_done"] + sums["assets_failed"] + sums["assets_pending"],
+        assets_done=sums["assets_done"],
+        assets_skipped=run["assets_skipped"],
+        assets_failed=sums["assets_failed"],
+        assets_missing=sums["assets_missing"],
+        assets_pending=sums["assets_pending"],
+        bytes_done=sums["bytes_done"],
+        bytes_fetched=run["all_fetched"],
+        seconds=round(run["all_seconds"], 3),
+        requests=run["all_requests"],
+        retries=run["all_retries"],
+        items_failed=sums["items_failed"],
+        run=run["id"],
+        runs=run["runs"],
+        source=run["source"],
+        dest=str(dest),
+        checkpoint=None if run["walk_ended"] else run["position"],
+        walk_ended=bool(run["walk_ended"]),
+        live=live,
+        rate=run["bytes_fetched"] / seconds if seconds else None,
+        selection=run["selection"],
+        last_errors=errors,
+        reason=run["reason"],
+    )
+
+
+def _state_now(state: str, *, live: bool) -> RunState:
+    """Return the state of the last run; one that says it runs while nobody holds the mirror was killed."""
+    if live:
+        return "running"
+    if state == "complete":
+        return "complete"
+    return "failed" if state == "failed" else "interrupted"
+
+
+def failures(dest: str | Path) -> Iterator[FailureRecord]:
+    """Yield every asset of `dest` that failed.
+
+    Raises:
+        NotAMirrorError: `dest` holds no mirror.
+    """
+    path = Path(dest)
+    with closing(open_reader(path)) as db, translated(ledger_path(path)):
+        yield from views.failures(db)
+
+
+def _mirror_at(dest: str | Path) -> Path:
+    path = Path(dest)
+    if not ledger_path(path).is_file():
+        raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
+    return path
+
+
+@asynccontextmanager
+async def _opened_source(
+    address: SourceAddress, options: Options, clock: Clock
+) -> AsyncIterator[tuple[Network, Source]]:
+    async with open_network(address, options, clock) as network:
+        yield network, await open_source(address.url, network.reader)
+
+
+@asynccontextmanager
+async def _workspace(dest: str | Path) -> AsyncIterator[Workspace]:
+    """Open the workspace and close it, both off the loop."""
+    context = open_workspace(Path(dest))
+    workspace = await asyncio.to_thread(context.__enter__)
+    try:
+        yield workspace
+    finally:
+        await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+async def _on_ledger(workspace: Workspace, function: Callable[[], T]) -> T:
+    """Run `function` off the loop, before the publisher owns the ledger."""
+
+    def call() -> T:
+        with translated(ledger_path(workspace.destination.path)):
+            return function()
+
+    return await asyncio.to_thread(call)

@@ -1,0 +1,78 @@
+"""The STAC catalog of a mirror, written from the ledger at the end of a run or at a stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import orjson
+
+from stacpull.catalog.ndjson import write_ndjson
+from stacpull.catalog.tree import CollectionEntry, write_catalogs
+from stacpull.engine.documents import ItemWriter, clean_document
+from stacpull.ledger import views
+from stacpull.ledger.database import Connection
+from stacpull.ledger.views import CollectionRow
+from stacpull.models import ItemId, Json
+from stacpull.plan.items import item_document_path
+from stacpull.plan.names import safe_segment
+from stacpull.redact import Secrets
+from stacpull.store.destination import Destination
+
+__all__ = ["keep_collection", "unknown_collections", "write_mirror_catalogs"]
+
+
+def unknown_collections(db: Connection) -> list[str]:
+    """Return the collections that have items here and whose document is not known."""
+    return [row.name for row in views.collection_rows(db) if row.document is None]
+
+
+def keep_collection(db: Connection, name: str, document: Json, secrets: Secrets) -> None:
+    """Keep a collection's document, credentials cut."""
+    db.execute(
+        "UPDATE collections SET document = ? WHERE name = ?", (clean_document(document, secrets), name)
+    )
+
+
+def write_mirror_catalogs(
+    db: Connection,
+    destination: Destination,
+    *,
+    metadata: Literal["item", "ndjson", "none"],
+    secrets: Secrets,
+    source: str,
+    write: Callable[[Path, bytes], None],
+) -> int:
+    """Bring the catalogs up to date; return how many files were written."""
+    rows = views.collection_rows(db)
+    if metadata == "ndjson":
+        for row in rows:
+            _write_lines(db, destination, row, secrets)
+    entries = [_entry(db, row, listed=metadata == "item") for row in rows]
+    return write_catalogs(
+        destination.path,
+        entries,
+        title="Mirror of STAC items",
+        description=f"What stacpull has mirrored from {source}",
+        write=write,
+        secrets=secrets,
+    )
+
+
+def _entry(db: Connection, row: CollectionRow, *, listed: bool) -> CollectionEntry:
+    def items() -> Iterator[tuple[str, str]]:
+        for name, directory in views.items_of(db, row.row) if listed else ():
+            file = item_document_path(ItemId(row.name, name)).rpartition("/")[2]
+            yield name, f"{directory}/{file}"
+
+    document: Json | None = orjson.loads(row.document) if row.document is not None else None
+    return CollectionEntry(id=row.name, directory=safe_segment(row.name), document=document, items=items)
+
+
+def _write_lines(db: Connection, destination: Destination, row: CollectionRow, secrets: Secrets) -> None:
+    """Write `<collection>/items.ndjson` from the documents in the ledger."""
+    path = f"{safe_segment(row.name)}/items.ndjson"
+    encode = ItemWriter(db, destination, secrets, "ndjson").encode
+    lines = (encode(record, path) for record in views.item_documents(db, row.row))
+    write_ndjson(destination.path, path, (line for line in lines if line is not None))

@@ -1,0 +1,153 @@
+"""Item JSON on its way: cut clean for the ledger when planned, written into the mirror when the item is final."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+import orjson
+
+from stacpull.catalog.item import encode_item, item_document
+from stacpull.ledger import views
+from stacpull.ledger.database import Connection
+from stacpull.models import ItemId, Json
+from stacpull.plan.items import item_document_path
+from stacpull.plan.names import safe_segment
+from stacpull.redact import Secrets, cut_url
+from stacpull.store.destination import Destination
+
+__all__ = ["ItemWriter", "WrittenItem", "clean_document", "item_of"]
+
+_COLLECTION_FILE = "collection.json"
+_BARE = ("type", "stac_version", "id", "collection", "bbox", "assets")
+"""What is kept of an item that is nested too deeply to be written."""
+_PATH_OF_ITEM = 4
+"""Trailing path segments of an API's item: collections, id, items, id."""
+
+
+def item_of(href: str) -> ItemId | None:
+    """Return the item that an API's URL `…/collections/C/items/I` names, None for any other."""
+    segments = urlsplit(href).path.rstrip("/").split("/")[-_PATH_OF_ITEM:]
+    if len(segments) < _PATH_OF_ITEM or segments[0] != "collections" or segments[2] != "items":
+        return None
+    return ItemId(unquote(segments[1]), unquote(segments[3]))
+
+
+def clean_document(document: Json, secrets: Secrets) -> bytes:
+    """Return the document as JSON for the ledger: no URL in it carries a credential or signature."""
+    try:
+        data = encode_item(document, secrets)
+    except (ValueError, RecursionError):  # nested too deeply to be JSON
+        return encode_item({k: document[k] for k in _BARE if k in document}, secrets)
+    if b"?" in data or b"@" in data:
+        data = encode_item(_cut_all(document), secrets)
+    return data
+
+
+def _cut_all(value: Any) -> Any:
+    if isinstance(value, str):
+        return cut_url(value) if "://" in value else value
+    if isinstance(value, dict):
+        return {key: _cut_all(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_cut_all(member) for member in value]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenItem:
+    """An item's JSON that lies in a part file, about to be renamed into place."""
+
+    row: int
+    part: str
+    directory: str
+    name: str
+
+
+class ItemWriter:
+    """Writes the JSON of final items, on the publisher's thread."""
+
+    def __init__(
+        self,
+        db: Connection,
+        destination: Destination,
+        secrets: Secrets,
+        metadata: Literal["item", "ndjson", "none"],
+    ) -> None:
+        self._db = db
+        self._destination = destination
+        self._secrets = secrets
+        self._metadata = metadata
+
+    def write_parts(self, rows: Sequence[int]) -> list[WrittenItem]:
+        """Write the JSON of these items into part files."""
+        if self._metadata != "item":
+            return []
+        written = []
+        for row in dict.fromkeys(rows):
+            record = views.item_record(self._db, row)
+            name = item_document_path(record.id).rpartition("/")[2]
+            data = self.encode(record, f"{record.directory}/{name}")
+            if data is not None:
+                part = f"{row}.item.json"
+                self._destination.write_part(part, data)
+                written.append(WrittenItem(row, part, record.directory, name))
+        return written
+
+    def place(self, written: Sequence[WrittenItem]) -> list[int]:
+        """Rename the part files into place; return the rows of those that are there now."""
+        placed = []
+        for item in written:
+            failure = self._destination.place(item.part, item.directory, item.name, replace=True)
+            if failure is None:
+                placed.append(item.row)
+            else:
+                self._destination.drop_part(item.part)
+        return placed
+
+    def encode(self, record: views.ItemRecord, path: str) -> bytes | None:
+        """Return the item as it is stored at `path`, None if nothing is known of it any more."""
+        if record.document is not None:
+            document, base = orjson.loads(record.document), record.href
+        elif (stored := self._stored(path)) is not None:
+            document, base = _as_sent(stored), None  # its links are relative to the mirror already
+        else:
+            return None
+        ready = item_document(
+            document,
+            collection=record.id.collection,
+            here=record.here,
+            item_path=path,
+            collection_path=f"{safe_segment(record.id.collection)}/{_COLLECTION_FILE}",
+            local_items=self._local_item,
+            base=base,
+        )
+        return encode_item(ready, self._secrets)
+
+    def _stored(self, path: str) -> Json | None:
+        """Return the item's JSON as it lies in the mirror."""
+        directory, _, name = path.rpartition("/")
+        data = self._destination.read(directory, name)
+        try:
+            stored = orjson.loads(data) if data is not None else None
+        except orjson.JSONDecodeError:
+            return None
+        return stored if isinstance(stored, dict) else None
+
+    def _local_item(self, href: str) -> str | None:
+        item = item_of(href)
+        directory = views.path_of_item(self._db, item) if item is not None else None
+        if item is None or directory is None:
+            return None
+        return f"{directory}/{item_document_path(item).rpartition('/')[2]}"
+
+
+def _as_sent(stored: Json) -> Json:
+    """Undo what the mirror did to the hrefs of assets; links stay, they are relative to the same place."""
+    assets = {}
+    for key, asset in stored.get("assets", {}).items():
+        origin = asset.get("alternate", {}).get("origin", {}).get("href")
+        assets[key] = asset if origin is None else {**asset, "href": origin}
+    return {**stored, "assets": assets}

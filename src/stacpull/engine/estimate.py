@@ -1,0 +1,286 @@
+"""`plan`: the same walk and the same picks as `mirror`, counted instead of fetched.
+
+Source items cost a request each, so only those of the first items are read, and the rest is counted as those
+were; sizes that the source does not state are asked of a few assets of each key. The report says which of its
+figures are known and which rest on a sample.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from stacpull.clock import Clock
+from stacpull.config.options import Options
+from stacpull.engine.network import Network
+from stacpull.engine.picking import Picked, Picker
+from stacpull.engine.workspace import disk_of
+from stacpull.errors import NotAMirrorError
+from stacpull.events import Listener, Notice, Progress
+from stacpull.filters.classes import check_labels, class_list
+from stacpull.ledger import views
+from stacpull.ledger.database import open_reader
+from stacpull.models import Asset, ItemId, Page, Selection
+from stacpull.net.redirects import host_of
+from stacpull.net.transport import Request, TransferError
+from stacpull.plan.layout import Layout
+from stacpull.reports import HostPlan, PlanReport
+from stacpull.sources.links import ItemReader
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.source import Source
+
+__all__ = ["Estimate"]
+
+_FULLY_READ = 200
+"""Matched items whose source items are read; the source items of the others are counted alike."""
+_WHOLE = 200
+BytesBasis = Literal["known", "sampled", "unknown"]
+_SIZED_PER_KEY = 3
+"""Assets of one key that are asked for their size."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was counted of one kind of item (primary, or reached through a source link)."""
+
+    items: int = 0
+    assets: int = 0
+    excluded: Counter[str] = field(default_factory=Counter)
+    keys: Counter[str] = field(default_factory=Counter)
+    hosts: Counter[str] = field(default_factory=Counter)
+    stated_bytes: Counter[str] = field(default_factory=Counter)
+    stated: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, list[Asset]] = field(default_factory=dict)
+
+    def scaled(self, factor: float) -> None:
+        """Count as if `factor` times as much had been seen."""
+        self.items, self.assets = round(self.items * factor), round(self.assets * factor)
+        for counter in (self.excluded, self.keys, self.hosts, self.stated, self.stated_bytes):
+            for key, count in counter.items():
+                counter[key] = round(count * factor)
+
+
+class Estimate:
+    """One `plan`."""
+
+    def __init__(
+        self,
+        source: Source,
+        network: Network,
+        selection: Selection,
+        options: Options,
+        *,
+        clock: Clock,
+        on_event: Listener | None,
+    ) -> None:
+        self._source = source
+        self._network = network
+        self._selection = selection
+        self._options = options
+        self._clock = clock
+        self._listener = on_event
+        self._primary = _Tally()
+        self._linked = _Tally()
+        self._done = self._pending = 0
+        self._seen = self._without_label = self._unread_links = 0
+        self._announced: int | None = None
+        self._planned: set[ItemId] = set()
+
+    async def report(self, dest: Path | None) -> PlanReport:
+        """Walk, count, and estimate."""
+        started = self._clock.monotonic()
+        there = await asyncio.to_thread(_done_assets, dest) if dest is not None else None
+        picker = self._picker(self._selection)
+        await self._walk(picker, there)
+        sampled_links = self._scale_links()
+        walk_requests = self._network.counters.requests
+        sizes, asked, hops = await self._sizes()
+        total, basis = self._bytes(sizes, sampled=sampled_links)
+        assets = self._primary.assets + self._linked.assets
+        seconds = self._clock.monotonic() - started
+        requests = walk_requests + self._unread_links + round(assets * hops)
+        return PlanReport(
+            items_seen=self._seen,
+            items_matched=self._primary.items,
+            source_items=self._linked.items,
+            assets=assets,
+            assets_excluded=sum(self._primary.excluded.values()) + sum(self._linked.excluded.values()),
+            bytes_total=total,
+            bytes_basis=basis,
+            bytes_sampled=asked,
+            requests=requests,
+            hosts=tuple(
+                HostPlan(host, n) for host, n in (self._primary.hosts + self._linked.hosts).most_common()
+            ),
+            excluded_keys=dict(self._primary.excluded + self._linked.excluded),
+            seconds_estimated=_time_for(requests, walk_requests, seconds, self._options),
+            assets_done=self._done,
+            assets_pending=assets - self._done,
+            items_announced=self._announced,
+            items_without_label=self._without_label,
+            disk=await asyncio.to_thread(disk_of, dest) if dest is not None else None,
+            seconds=round(seconds, 3),
+            source=self._source.url,
+            assets_basis="sampled" if sampled_links else "known",
+        )
+
+    def _picker(self, selection: Selection) -> Picker:
+        async def known(ids: Sequence[ItemId]) -> set[ItemId]:
+            return self._planned.intersection(ids)
+
+        reader = ItemReader(self._source.item, self._clock)
+        return Picker(selection, Layout.parse(self._options.layout), reader, known)
+
+    async def _walk(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> None:
+        checked = False
+        for start in await self._source.starts(self._selection):
+            pages = self._source.pages(
+                start.request, page_size=PageSize.asked(self._options.page_size), on_notice=self._emit
+            )
+            async for page in pages:
+                if not checked:
+                    checked = True
+                    await self._check_labels(start.collection, page)
+                if page.matched is not None:
+                    self._announced = page.matched
+                if await self._page(picker, start.collection, page, there):
+                    return
+
+    async def _page(
+        self, picker: Picker, collection: str, page: Page, there: dict[ItemId, set[str]] | None
+    ) -> bool:
+        """Count one page; return True if --max-items is reached."""
+        for begin in range(0, len(page.items), 100):
+            picker.follows = self._primary.items < _FULLY_READ
+            picked = await picker.pick(page.items[begin : begin + 100], collection, page.request.url)
+            self._count(picked, there)
+            if self._listener is not None:
+                self._listener(
+                    Progress(
+                        items_seen=self._seen,
+                        items_matched=self._primary.items,
+                        items_announced=self._announced,
+                        requests=self._network.counters.requests,
+                    )
+                )
+            if picked.enough:
+                return True
+        return False
+
+    def _count(self, picked: Picked, there: dict[ItemId, set[str]] | None) -> None:
+        self._seen += len(picked.seen)
+        self._without_label += len(picked.without_label)
+        self._unread_links += picked.unread_links
+        for planned in picked.items:
+            item = planned.item
+            tally = self._primary if item.parent is None else self._linked
+            self._planned.add(item.id)
+            tally.items += 1
+            tally.excluded.update(planned.excluded)
+            for asset in item.assets:
+                self._count_asset(tally, asset)
+            if there is not None:
+                self._done += sum(asset.key in there.get(item.id, ()) for asset in item.assets)
+
+    @staticmethod
+    def _count_asset(tally: _Tally, asset: Asset) -> None:
+        tally.assets += 1
+        tally.keys[asset.key] += 1
+        tally.hosts[host_of(asset.href)] += 1
+        if asset.size is not None:
+            tally.stated[asset.key] += 1
+            tally.stated_bytes[asset.key] += asset.size
+        elif len(samples := tally.samples.setdefault(asset.key, [])) < _SIZED_PER_KEY:
+            samples.append(asset)
+
+    def _scale_links(self) -> bool:
+        """Count the source items that were not read like those that were; return True if there are such."""
+        if not self._unread_links or not self._linked.items:
+            return False
+        self._linked.scaled((self._linked.items + self._unread_links) / self._linked.items)
+        return True
+
+    async def _sizes(self) -> tuple[dict[str, float], int, float]:
+        """Ask a few assets of each key for their size.
+
+        Returns:
+            Mean size per key in bytes, how many assets were asked, mean requests an asset.
+        """
+        samples = {
+            key: [*self._primary.samples.get(key, ()), *self._linked.samples.get(key, ())]
+            for key in {**self._primary.samples, **self._linked.samples}
+        }
+        flat = [(key, asset) for key, assets in samples.items() for asset in assets]
+        before = self._network.counters.requests
+        answers = await asyncio.gather(*(self._size_of(asset) for _, asset in flat))
+        known: dict[str, list[int]] = {}
+        for (key, _), size in zip(flat, answers, strict=True):
+            if size is not None:
+                known.setdefault(key, []).append(size)
+        requests = self._network.counters.requests - before
+        means = {key: sum(sizes) / len(sizes) for key, sizes in known.items()}
+        return means, len(flat), requests / len(flat) if flat else 1.0
+
+    async def _size_of(self, asset: Asset) -> int | None:
+        """Return an asset's size in bytes from the answer to a request for its first byte."""
+        request = Request(asset.href, headers={"Range": "bytes=0-0"})
+        try:
+            async with self._network.client.open(request, count_refusal=False) as response:
+                total = response.headers.get("Content-Range", "").rpartition("/")[2]
+                length = total or (
+                    response.headers.get("Content-Length", "") if response.status == 200 else ""
+                )
+                return int(length) if length.isascii() and length.isdigit() else None
+        except TransferError:
+            return None
+
+    def _bytes(self, sizes: dict[str, float], *, sampled: bool) -> tuple[int | None, BytesBasis]:
+        total = 0.0
+        basis: BytesBasis = "sampled" if sampled else "known"
+        for tally in (self._primary, self._linked):
+            total += sum(tally.stated_bytes.values())
+            for key, count in tally.keys.items():
+                unstated = count - tally.stated[key]
+                if unstated and key not in sizes:
+                    return None, "unknown"
+                if unstated:
+                    total += unstated * sizes[key]
+                    basis = "sampled"
+        return round(total), basis
+
+    async def _check_labels(self, collection: str, page: Page) -> None:
+        if not (self._selection.labels or self._selection.exclude_labels):
+            return
+        lists = class_list(page.items, None) or class_list((), await self._source.collection(collection))
+        for warning in check_labels(self._selection, lists):
+            self._emit(Notice("warning", warning))
+
+    def _emit(self, notice: Notice) -> None:
+        if self._listener is not None:
+            self._listener(notice)
+
+
+def _done_assets(dest: Path) -> dict[ItemId, set[str]]:
+    """Return the keys of the assets that a mirror has, by item; nothing if there is no mirror."""
+    try:
+        reader = open_reader(dest)
+    except NotAMirrorError:
+        return {}
+    with closing(reader) as db:
+        found: dict[ItemId, set[str]] = {}
+        for collection, item, key in views.done_assets(db):
+            found.setdefault(ItemId(collection, item), set()).add(key)
+        return found
+
+
+def _time_for(requests: int, made: int, seconds: float, options: Options) -> float | None:
+    """Return the seconds that `requests` may take, at the pace of those made so far on all connections."""
+    if not made or not seconds:
+        return None
+    at_once = options.concurrency or options.per_host
+    return round(requests * (seconds / made) / max(1, min(at_once, 16)), 1)

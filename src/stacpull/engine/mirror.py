@@ -1,0 +1,420 @@
+"""One run of a mirror, from its begin to its end however that comes.
+
+    producer ─▶ queue ─▶ pool of workers ─▶ intake ─▶ writer thread ─▶ publisher thread ─▶ ledger
+        ▲                                                                                    │
+        └──────────────────────────── what is planned already ◀─────────────────────────────┘
+
+A stop (SIGINT, SIGTERM) ends the producer, lets what is under way come in for a few seconds and parks the rest;
+then everything received is published, the catalog written and the run recorded as interrupted. An error that
+stops the run takes the same way out, as far as the disk still allows it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from stacpull.clock import Clock
+from stacpull.config.options import Options
+from stacpull.engine.catalogs import keep_collection, unknown_collections, write_mirror_catalogs
+from stacpull.engine.documents import ItemWriter
+from stacpull.engine.intake import Intake
+from stacpull.engine.journal import Journal
+from stacpull.engine.network import Network
+from stacpull.engine.picking import Picker
+from stacpull.engine.pool import Pool, Tools
+from stacpull.engine.producer import Producer, WalkSummary
+from stacpull.engine.publisher import Ledger, Publisher
+from stacpull.engine.recovery import boot_id, recover
+from stacpull.engine.workspace import Workspace, disk_of
+from stacpull.errors import StacpullError
+from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted
+from stacpull.ledger import jobs, meta, runs
+from stacpull.ledger.planning import Planner
+from stacpull.ledger.runs import Run
+from stacpull.models import ItemId, Job
+from stacpull.plan.layout import Layout
+from stacpull.reports import MirrorReport, RunState
+from stacpull.sources.links import ItemReader
+from stacpull.sources.source import Source
+from stacpull.store.parts import PartStore
+from stacpull.store.writer import BodyWriter
+from stacpull.transfer.fetch import Fetcher
+
+__all__ = ["MirrorRun"]
+
+_WORKERS = 64
+"""Transfers at once, unless told: the gates hold each host to what it bears."""
+_GRACE = 5.0
+"""Seconds that transfers under way have to come in after a stop."""
+_TICK = 0.25
+"""Seconds between two looks at the counters."""
+_SAVED_EVERY = 20
+"""Ticks between two savings of what was spent."""
+_LOW_BYTES = 1 << 30
+_LOW_INODES = 10_000
+
+
+@dataclass(slots=True)
+class _Spent:
+    """What this process has spent on the run, as far as the ledger knows it."""
+
+    bytes_fetched: int = 0
+    requests: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+
+
+class MirrorRun:
+    """Carries out one run on an open workspace."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        run: Run,
+        source: Source,
+        network: Network,
+        options: Options,
+        *,
+        clock: Clock,
+        on_event: Listener | None,
+        stop: asyncio.Event | None,
+    ) -> None:
+        self._workspace = workspace
+        self._run = run
+        self._source = source
+        self._network = network
+        self._options = options
+        self._clock = clock
+        self._listener = on_event
+        self._stop = stop or asyncio.Event()
+        self._journal = Journal(
+            workspace.destination.path / ".stacpull" / "log.ndjson", network.secrets, clock
+        )
+        self._started = clock.monotonic()
+        self._spent = _Spent()
+        self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        items = ItemWriter(workspace.db, workspace.destination, network.secrets, options.metadata)
+        self._publisher = Publisher(
+            Ledger(workspace.db, run.id),
+            workspace.destination,
+            workspace.sync,
+            items,
+            clock=clock,
+            on_error=self._break,
+            on_published=self._published,
+        )
+        self._workers = options.concurrency or _WORKERS
+        self._intake = Intake(self._publisher, unwritten=max(8, self._workers // 2))
+        self._before = dict(self._publisher.counters)
+        self._summary = WalkSummary()
+
+    async def execute(self) -> MirrorReport:
+        """Run to the end, or until stopped.
+
+        Raises:
+            StacpullError: what stopped the run; what was done is recorded.
+        """
+        self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
+        error: BaseException | None = None
+        try:
+            async with self._machinery():
+                await self._transfer()
+        except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
+            error = _cause(caught)
+        report = await self._conclude(error)
+        if error is not None:
+            raise error
+        return report
+
+    # --- the machinery -----------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _machinery(self) -> AsyncIterator[None]:
+        """Threads up, what a kill left in order; at the end everything received is published."""
+        destination = self._workspace.destination
+        checksum = self._options.checksum == "sha256"
+        writer = BodyWriter(
+            destination, checksum=checksum, deliver=self._intake.deliver, on_error=self._break
+        )
+        self._intake.writer = writer
+        self._publisher.start()
+        writer.start()
+        try:
+            await self._publisher.call(lambda: self._take_up(checksum=checksum))
+            await self._warn_of_little_room()
+            yield
+        finally:
+            await asyncio.to_thread(writer.close)
+            if not self._broken.done():
+                await self._publisher.call(self._publisher.settle)
+                await self._finish_catalog()
+            await asyncio.to_thread(self._publisher.close)
+        if self._broken.done():
+            raise self._broken.result()
+
+    def _take_up(self, *, checksum: bool) -> None:
+        """Put in order what an earlier run left (on the publisher's thread)."""
+        db = self._workspace.db
+        left = recover(db, self._workspace.destination, checksum=checksum)
+        meta.set_boot(db, boot_id())
+        self._publisher.adopt(left.in_place)
+        self._publisher.deliver(list(left.wholes))
+        self._publisher.settle()
+        after = 0
+        while rows := jobs.unwritten_items(db, after, 1000):
+            self._publisher.write_items(rows)
+            self._publisher.settle()
+            after = rows[-1]
+
+    async def _finish_catalog(self) -> None:
+        if self._run.spec.kind == "mirror" and not self._stop.is_set():
+            await self._read_collections()
+        await self._publisher.call(
+            lambda: write_mirror_catalogs(
+                self._workspace.db,
+                self._workspace.destination,
+                metadata=self._options.metadata,
+                secrets=self._network.secrets,
+                source=self._run.spec.source,
+                write=self._publisher.write_file,
+            )
+        )
+
+    async def _read_collections(self) -> None:
+        """Read the documents of collections that have items here and are not known yet."""
+        for name in await self._publisher.call(lambda: unknown_collections(self._workspace.db)):
+            with suppress(StacpullError):
+                document = await self._source.collection(name)
+                await self._publisher.call(
+                    lambda: keep_collection(self._workspace.db, name, document, self._network.secrets)  # noqa: B023 -- awaited at once
+                )
+
+    def _published(self, count: int) -> None:
+        self._intake.published(count)
+
+    def _break(self, error: BaseException) -> None:
+        """Hear from a thread that it has ended."""
+
+        def tell() -> None:
+            if not self._broken.done():
+                self._broken.set_result(error)
+
+        self._loop.call_soon_threadsafe(tell)
+
+    # --- the transfer ------------------------------------------------------------------------------------
+
+    async def _transfer(self) -> None:
+        queue: asyncio.Queue[Job] = asyncio.Queue(2 * self._workers)
+        reader = ItemReader(self._source.item, self._clock)
+        producer = await self._producer(queue, reader)
+        self._summary = producer.summary
+        fetcher = Fetcher(
+            self._network.client,
+            PartStore(self._workspace.destination.parts),
+            checksum=self._options.checksum == "sha256",
+        )
+        tools = Tools(fetcher, reader, self._network.policy, self._clock, self._network.note_retry)
+        pool = Pool(queue, self._intake, tools, workers=self._workers)
+        async with asyncio.TaskGroup() as group:
+            ticker = group.create_task(self._tick())
+            stopped = group.create_task(self._stop.wait())
+            work = group.create_task(self._work(producer, pool))
+            group.create_task(self._guard(work, stopped, pool))
+            await asyncio.wait([work])
+            ticker.cancel()
+            stopped.cancel()
+
+    async def _producer(self, queue: asyncio.Queue[Job], reader: ItemReader) -> Producer:
+        db, spec = self._workspace.db, self._run.spec
+        planner = await self._publisher.call(lambda: Planner(db, self._run.id))
+
+        async def known(ids: Sequence[ItemId]) -> set[ItemId]:
+            return await self._publisher.call(lambda: planner.known(ids)) if ids else set()
+
+        matched = self._publisher.counters["items_matched"] or 0
+        picker = Picker(spec.selection, Layout.parse(spec.layout), reader, known, matched=matched)
+        return Producer(
+            self._source,
+            reader,
+            picker,
+            planner,
+            self._publisher,
+            queue,
+            run=self._run,
+            page_size=self._options.page_size,
+            secrets=self._network.secrets,
+            now=self._clock.time(),
+            on_event=self._emit,
+        )
+
+    async def _work(self, producer: Producer, pool: Pool) -> None:
+        """Run producer and pool side by side; a stop cancels the producer only."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pool.run())
+            feeding = group.create_task(producer.run())
+            stopped = group.create_task(self._stop.wait())
+            news: list[asyncio.Future[Any]] = [feeding, stopped]
+            await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+            feeding.cancel()
+            stopped.cancel()
+            if self._stop.is_set():
+                pool.stop()
+            else:
+                pool.no_more()
+
+    async def _guard(self, work: asyncio.Task[None], stopped: asyncio.Task[Any], pool: Pool) -> None:
+        """Watch for what ends the work early: a broken thread, or a stop whose time of grace is over."""
+        news: list[asyncio.Future[Any]] = [work, stopped, self._broken]
+        await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done() and not self._broken.done():
+            pool.stop()
+            await asyncio.wait(news[::2], timeout=_GRACE, return_when=asyncio.FIRST_COMPLETED)
+            work.cancel()
+        if self._broken.done():
+            raise self._broken.result()
+
+    # --- what is told ------------------------------------------------------------------------------------
+
+    def _emit(self, event: Event) -> None:
+        self._journal(event)
+        if self._listener is not None:
+            self._listener(event)
+
+    async def _tick(self) -> None:
+        ticks = 0
+        while True:
+            await self._clock.sleep(_TICK)
+            ticks += 1
+            self._emit(self.progress())
+            await asyncio.to_thread(self._journal.flush)
+            if ticks % _SAVED_EVERY == 0:
+                await self._publisher.call(self._save_effort)
+
+    def progress(self) -> Progress:
+        """Return where the run stands."""
+        c = self._publisher.counters
+        network = self._network.counters
+        done, failed, pending = (c[f"assets_{state}"] or 0 for state in ("done", "failed", "pending"))
+        return Progress(
+            items_seen=c["items_seen"] or 0,
+            items_matched=c["items_matched"] or 0,
+            items_done=c["items_done"] or 0,
+            assets_planned=done + failed + pending,
+            assets_done=done,
+            assets_skipped=self._skipped(),
+            assets_failed=failed,
+            assets_missing=c["assets_missing"] or 0,
+            assets_pending=pending,
+            bytes_done=c["bytes_done"] or 0,
+            bytes_fetched=network.bytes_fetched,
+            items_announced=c["items_announced"],
+            requests=network.requests,
+            retries=network.retries,
+            walk_ended=bool(c["walk_ended"]),
+            seconds=self._clock.monotonic() - self._started,
+        )
+
+    def _skipped(self) -> int:
+        """Return how many assets this process found done already."""
+        now, before = self._publisher.counters, self._before
+        found = (now["assets_skipped"] or 0) - (before["assets_skipped"] or 0)
+        return found + (before["assets_done"] or 0)
+
+    def _save_effort(self) -> None:
+        network, spent = self._network.counters, self._spent
+        seconds = self._clock.monotonic() - self._started
+        runs.add_effort(
+            self._workspace.db,
+            self._run.id,
+            {
+                "bytes_fetched": network.bytes_fetched - spent.bytes_fetched,
+                "requests": network.requests - spent.requests,
+                "retries": network.retries - spent.retries,
+                "seconds": seconds - spent.seconds,
+            },
+        )
+        self._spent = _Spent(network.bytes_fetched, network.requests, network.retries, seconds)
+
+    async def _warn_of_little_room(self) -> None:
+        disk = await asyncio.to_thread(disk_of, self._workspace.destination.path)
+        if disk.bytes_free is not None and disk.bytes_free < _LOW_BYTES:
+            self._emit(
+                Notice("warning", f"Only {disk.bytes_free / 1e6:,.0f} MB are free at the destination.")
+            )
+        if disk.inodes_free is not None and disk.inodes_free < _LOW_INODES:
+            self._emit(
+                Notice("warning", f"Only {disk.inodes_free:,} files (inodes) are free at the destination.")
+            )
+
+    # --- the end -----------------------------------------------------------------------------------------
+
+    async def _conclude(self, error: BaseException | None) -> MirrorReport:
+        """Record how the run ended, as far as the disk allows, and report."""
+        progress = self.progress()
+        state = self._end_state(progress, error)
+        reason = self._network.secrets.scrub(str(error)) if error is not None else self._summary.cut_short
+        self._emit(progress)
+        self._emit(RunEnded(self._run.id, "complete" if state == "complete" else state))  # type: ignore[arg-type]
+        with suppress(Exception):
+            await asyncio.to_thread(self._record_end, state, reason)
+        await asyncio.to_thread(self._journal.flush)
+        c = self._publisher.counters
+        return MirrorReport(
+            state=state,
+            items_seen=progress.items_seen,
+            items_matched=progress.items_matched,
+            items_done=progress.items_done,
+            assets_planned=progress.assets_planned,
+            assets_done=progress.assets_done,
+            assets_skipped=progress.assets_skipped,
+            assets_failed=progress.assets_failed,
+            assets_missing=progress.assets_missing,
+            assets_pending=progress.assets_pending,
+            bytes_done=progress.bytes_done,
+            bytes_fetched=progress.bytes_fetched,
+            seconds=round(progress.seconds, 3),
+            requests=progress.requests,
+            retries=progress.retries,
+            items_failed=c["items_failed"] or 0,
+            items_unseen=self._summary.items_unseen,
+            items_without_label=c["items_without_label"] or 0,
+            assets_excluded=c["assets_excluded"] or 0,
+            run=self._run.id,
+            source=self._run.spec.source,
+            dest=str(self._workspace.destination.path),
+            reason=reason,
+            missing_ok=self._options.missing == "ok",
+        )
+
+    def _record_end(self, state: RunState, reason: str | None) -> None:
+        self._save_effort()
+        end = "interrupted" if state == "running" else state
+        runs.end(self._workspace.db, self._run.id, end, reason, self._clock.time())
+
+    @staticmethod
+    def _end_state(progress: Progress, error: BaseException | None) -> RunState:
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            return "failed"
+        if progress.walk_ended and progress.assets_pending == 0 and error is None:
+            return "complete"
+        return "interrupted"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the one error behind a group of them: the first that is ours, else the first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    flat = list(_leaves(error))
+    return next((e for e in flat if isinstance(e, StacpullError)), flat[0])
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found

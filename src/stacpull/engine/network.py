@@ -1,0 +1,123 @@
+"""The network of one run: transports, gates, credentials and the JSON reader, made from the options."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from stacpull.clock import Clock
+from stacpull.config.options import Options
+from stacpull.models import Failure
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.api import ApiReader
+from stacpull.net.client import Client, Counters
+from stacpull.net.credentials import HostCredentials
+from stacpull.net.gate import Gates
+from stacpull.net.http import HttpTransport
+from stacpull.net.retry import RetryPolicy
+from stacpull.redact import Secret, Secrets
+from stacpull.sources.credentials import split_credentials
+from stacpull.transfer.aws import AwsCredentials
+from stacpull.transfer.s3 import S3Transport
+
+__all__ = ["Network", "SourceAddress", "open_network", "source_address"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAddress:
+    """SOURCE with its credentials held apart, those of the options included."""
+
+    url: str
+    headers: dict[str, Secret]
+    query: dict[str, Secret]
+    credential_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Everything that speaks to servers in one run."""
+
+    client: Client
+    reader: ApiReader
+    secrets: Secrets
+    policy: RetryPolicy
+
+    @property
+    def counters(self) -> Counters:
+        """What went over the network so far."""
+        return self.client.counters
+
+    def note_retry(self, _failure: Failure) -> None:
+        """Count a retry."""
+        self.client.counters.retries += 1
+
+
+def source_address(source: str, options: Options) -> SourceAddress:
+    """Split SOURCE from its credentials and join those of the options.
+
+    Raises:
+        UsageError: SOURCE is no URL.
+    """
+    split = split_credentials(source)
+    headers = dict(options.headers)
+    names = list(options.credential_names)
+    if split.authorization is not None:
+        headers.setdefault("Authorization", split.authorization)
+        names.append("the user and password in SOURCE")
+    query = {**options.query, **split.query}
+    names += [f"the {name!r} parameter of SOURCE" for name in split.query if name not in options.query]
+    return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)))
+
+
+@asynccontextmanager
+async def open_network(address: SourceAddress, options: Options, clock: Clock) -> AsyncIterator[Network]:
+    """Open the network of a run; all connections are closed at the end of the block."""
+    secrets = Secrets((*address.headers.values(), *address.query.values()))
+    allow_private = options.allow_private_hosts or await _any_private(address.url, options.s3.endpoint_url)
+    http = HttpTransport(
+        policy=AddressPolicy(allow_private=allow_private),
+        stall_timeout=options.stall_timeout,
+        ca_bundle=options.ca_bundle,
+    )
+    aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
+    s3 = S3Transport(http, aws, options.s3, clock=clock)
+    client = Client(
+        {"http": http, "https": http, "s3": s3},
+        Gates(options.per_host, options.concurrency, clock),
+        clock,
+        credentials=HostCredentials(address.url, address.headers, address.query),
+        secrets=secrets,
+        allow_downgrade=address.url.lower().startswith("http:"),
+    )
+    policy = RetryPolicy(retries=options.retries)
+    reader = ApiReader(client, policy, clock, source=address.url, credential_names=address.credential_names)
+    try:
+        yield Network(client, reader, secrets, policy)
+    finally:
+        await client.close()
+
+
+async def _any_private(*urls: str | None) -> bool:
+    """Return True if the host of one of these URLs, chosen by the user, is at a private address."""
+    public = AddressPolicy(allow_private=False)
+    private = AddressPolicy(allow_private=True)
+    for url in urls:
+        for address in await _addresses(url):
+            if public.refusal(address) is not None and private.refusal(address) is None:
+                return True
+    return False
+
+
+async def _addresses(url: str | None) -> list[str]:
+    host = urlsplit(url).hostname if url else None
+    if host is None:
+        return []
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:  # the first request will say it better
+        return []
+    return [str(sockaddr[0]) for *_, sockaddr in found]

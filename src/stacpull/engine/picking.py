@@ -1,0 +1,175 @@
+"""From the items of a page to what is planned: judged, counted against --max-items, source links followed.
+
+Shared by `mirror` and `plan`. It knows no ledger: what has been planned before is asked through `Known`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from stacpull.engine.documents import item_of
+from stacpull.filters.assets import AssetFilter, compile_assets
+from stacpull.filters.items import ItemFilter, compile_items
+from stacpull.filters.verdict import Verdict
+from stacpull.models import Failure, ItemId, Json, Selection
+from stacpull.plan.items import Planned, Problem, plan_item, source_links
+from stacpull.plan.layout import Layout
+from stacpull.sources.links import ItemReader
+
+__all__ = ["Known", "Picked", "Picker", "SourceFailure"]
+
+Known = Callable[[Sequence[ItemId]], Awaitable[set[ItemId]]]
+"""Which of these items the run has planned already."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFailure:
+    """A source item that could not be read or planned."""
+
+    id: ItemId
+    href: str
+    parent: ItemId
+    failure: Failure
+
+
+@dataclass(slots=True)
+class Picked:
+    """What a stretch of a page brought. `items` has primary items before the source items of all of them."""
+
+    items: list[Planned] = field(default_factory=list)
+    failures: list[SourceFailure] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    seen: list[ItemId] = field(default_factory=list)
+    without_label: list[str] = field(default_factory=list)
+    enough: bool = False
+    """True if --max-items is reached."""
+    unread_links: int = 0
+    """Source links that were counted and not followed (`Picker.follows`)."""
+
+
+class Picker:
+    """Applies one selection to the items of pages, in the walk's order."""
+
+    def __init__(
+        self, selection: Selection, layout: Layout, reader: ItemReader, known: Known, *, matched: int = 0
+    ) -> None:
+        """Make a picker.
+
+        Args:
+            selection: What to keep.
+            layout: Where assets go.
+            reader: Reads source items.
+            known: What this run has planned already.
+            matched: How many items matched before (a run that goes on).
+
+        Raises:
+            UsageError: The selection cannot be compiled.
+        """
+        self.matched = matched
+        self.follows = True
+        """False to count source links instead of reading the items behind them."""
+        self.tallies: Counter[Verdict] = Counter()
+        self.excluded: Counter[str] = Counter()
+        self._selection = selection
+        self._layout = layout
+        self._reader = reader
+        self._known = known
+        self._items: ItemFilter = compile_items(selection)
+        self._assets: AssetFilter = compile_assets(selection)
+
+    def notes(self) -> list[str]:
+        """Return what the user must be told after the walk."""
+        return self._items.notes(self.tallies)
+
+    async def pick(self, items: Sequence[Json], collection: str, page_url: str) -> Picked:
+        """Judge a stretch of a page's items and plan those that are kept, with their source items."""
+        picked = Picked()
+        judged = [(_id_of(item, collection), item, self._items.judge(item)) for item in items]
+        known = await self._known([item_id for item_id, _, verdict in judged if verdict is Verdict.MATCH])
+        links: list[tuple[str, ItemId]] = []
+        for item_id, item, verdict in judged:
+            if self._is_enough():
+                break
+            picked.seen.append(item_id)
+            self.tallies[verdict] += 1
+            if verdict is Verdict.MATCH and item_id not in known:
+                links += self._take(item, collection, page_url, picked)
+            elif verdict is Verdict.NO_LABEL_IN_NOMENCLATURE:
+                picked.without_label.append(item_id.item)
+        picked.enough = self._is_enough()
+        await self._follow(links, picked)
+        return picked
+
+    def _take(self, item: Json, collection: str, page_url: str, picked: Picked) -> list[tuple[str, ItemId]]:
+        """Plan a primary item; return its source links, each with the item itself."""
+        planned = self._plan(item, collection, None, page_url, None)
+        if isinstance(planned, Problem):
+            picked.problems.append(planned)
+            return []
+        self.matched += 1
+        picked.items.append(planned)
+        if not self._selection.source_links:
+            return []
+        return [(href, planned.item.id) for href in source_links(item, planned.item.href or page_url)]
+
+    def _is_enough(self) -> bool:
+        return self._selection.max_items is not None and self.matched >= self._selection.max_items
+
+    async def _follow(self, links: Sequence[tuple[str, ItemId]], picked: Picked) -> None:
+        """Read the source items behind `links`, each once, and plan them."""
+        parents: dict[str, ItemId] = {}
+        for href, parent in links:
+            parents.setdefault(href, parent)
+        named = {href: item_id for href in parents if (item_id := item_of(href)) is not None}
+        known = await self._known(list(named.values()))
+        if not self.follows:
+            picked.unread_links = sum(named.get(href) not in known for href in parents)
+            return
+        wanted = [href for href in parents if named.get(href) not in known]
+        for href, document in zip(wanted, await self._reader.read_many(wanted), strict=True):
+            planned = self.plan_source(href, document, parents[href], named.get(href))
+            if isinstance(planned, Planned):
+                picked.items.append(planned)
+            else:
+                picked.failures.append(planned)
+
+    def plan_source(
+        self, href: str, document: Json | Failure, parent: ItemId, named: ItemId | None
+    ) -> Planned | SourceFailure:
+        """Plan one source item that was (or could not be) read from `href`."""
+        nameless = named or ItemId(parent.collection, href)
+        if isinstance(document, Failure):
+            message = f"The source item {nameless.item} could not be read: {document.message}"
+            return SourceFailure(nameless, href, parent, replace(document, message=message))
+        planned = self._plan(document, nameless.collection, href, None, parent)
+        if isinstance(planned, Problem):
+            return SourceFailure(nameless, href, parent, planned.failure)
+        return planned
+
+    def _plan(
+        self,
+        item: Json,
+        collection: str,
+        item_href: str | None,
+        page_url: str | None,
+        parent: ItemId | None,
+    ) -> Planned | Problem:
+        planned = plan_item(
+            item,
+            collection_hint=collection,
+            item_href=item_href,
+            page_url=page_url,
+            layout=self._layout,
+            asset_filter=self._assets,
+            parent=parent,
+        )
+        if isinstance(planned, Planned):
+            self.excluded.update(planned.excluded)
+        return planned
+
+
+def _id_of(item: Json, collection: str) -> ItemId:
+    named = item.get("collection")
+    return ItemId(named if isinstance(named, str) and named else collection, item["id"])

@@ -1,0 +1,330 @@
+"""The publisher: the one thread that owns the ledger, and brings whole parts under their final names.
+
+It takes what has gathered, up to `GROUP` files or `PACE` seconds, and for each group:
+
+    1. reserves names in the ledger         committed before anything is renamed
+    2. syncs                                this group's data and reservations, the last group's renames
+    3. records the last group as done       its data and its names are durable now
+    4. renames this group into place
+
+So one sync serves two groups, nothing is recorded before it is on stable storage, and at any kill a file under
+a final name is whole and reserved or recorded. When nothing more comes, a last sync settles the last group.
+The JSON of an item travels the same way, after the last of its assets.
+
+Everything else that concerns the ledger runs on this thread too, through `call`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from stacpull.clock import Clock
+from stacpull.engine.documents import ItemWriter
+from stacpull.errors import DestinationError
+from stacpull.ledger import meta, outcomes, runs
+from stacpull.ledger.database import Connection, ledger_path, translated
+from stacpull.ledger.outcomes import Arrival, AssetFailure
+from stacpull.models import Failure, Job
+from stacpull.plan.layout import complete
+from stacpull.store.destination import Destination
+from stacpull.store.sync import FileSync, GroupSync, Sync
+from stacpull.store.writer import Arrived
+
+__all__ = ["GROUP", "PACE", "Ledger", "Publisher", "arrival_of"]
+
+GROUP = 512
+"""Files a group at most."""
+PACE = 0.25
+"""Seconds that a whole part waits for company at most."""
+_SLOW_SYNC = 2.0
+"""Seconds after which a group sync is taken to wait for the writes of others on the same disk."""
+
+T = TypeVar("T")
+_log = logging.getLogger("stacpull")
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The open ledger as functions on the publisher's thread see it."""
+
+    db: Connection
+    run: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    function: Callable[[], Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+
+
+@dataclass(slots=True)
+class _Group:
+    """What waits for the next sync: arrivals to publish, with their part files, and failures to record."""
+
+    parts: list[tuple[Arrival, str]] = field(default_factory=list)
+    failures: list[AssetFailure] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.parts) + len(self.failures)
+
+
+@dataclass(slots=True)
+class _Renamed:
+    """What lies under final names but is not recorded, until the next sync has covered the renames."""
+
+    done: list[Arrival] = field(default_factory=list)
+    items: list[int] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.done or self.items)
+
+
+def arrival_of(arrived: Arrived) -> Arrival:
+    """Return the ledger's view of a whole part: its name is known now, `{filename}` included."""
+    job, received, whole = arrived
+    name = (
+        job.name
+        if job.name is not None
+        else complete(job.name_template or "{filename}", received.filename, job.directory)
+    )
+    return Arrival(
+        row=job.row,
+        item_row=job.item_row,
+        generation=job.generation,
+        directory=job.directory,
+        name=name,
+        size=whole.size,
+        inode=whole.inode,
+        sha256=whole.sha256,
+        etag=received.validator.etag,
+    )
+
+
+class Publisher:
+    """Owns the ledger's connection; every method but `call`, `deliver` and `fail` runs on its thread."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        destination: Destination,
+        sync: Sync,
+        items: ItemWriter,
+        *,
+        clock: Clock,
+        on_error: Callable[[BaseException], None],
+        on_published: Callable[[int], None] = lambda _count: None,
+    ) -> None:
+        self._ledger = ledger
+        self._destination = destination
+        self._sync = sync
+        self._items = items
+        self._clock = clock
+        self._on_error = on_error
+        self._on_published = on_published
+        self._queue: SimpleQueue[list[Arrived] | AssetFailure | _Call | None] = SimpleQueue()
+        self._group = _Group()
+        self._renamed = _Renamed()
+        self._final_items: list[int] = []
+        self._deadline: float | None = None
+        self._thread = threading.Thread(target=self._run, name="stacpull-publisher", daemon=True)
+        self.counters: dict[str, int | None] = runs.counters(ledger.db, ledger.run)
+        """The run's counters after the last transaction; replaced whole, read from any thread."""
+
+    @property
+    def db(self) -> Connection:
+        """The ledger's connection, for functions that are handed to `call`."""
+        return self._ledger.db
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def deliver(self, batch: list[Arrived]) -> None:
+        """Take whole parts (from any thread)."""
+        self._queue.put(batch)
+
+    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
+        """Take an asset that failed for good (from any thread)."""
+        self._queue.put(AssetFailure(job.row, job.item_row, failure, attempts))
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run `function` on the publisher's thread, between groups, and return what it returns."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._queue.put(_Call(function, loop, future))
+        return await future
+
+    def close(self) -> None:
+        """Publish and record what is there, then end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    # --- on the thread -----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            with translated(ledger_path(self._destination.path)):
+                while self._step():
+                    pass
+        except BaseException as error:  # noqa: BLE001 -- the run must hear of it, whatever it is
+            self._on_error(error)
+            self._refuse_calls(error)
+
+    def _refuse_calls(self, error: BaseException) -> None:
+        """Answer what still waits, until `close`: nobody may hang on a thread that has ended."""
+        while (message := self._queue.get()) is not None:
+            if isinstance(message, _Call):
+                message.loop.call_soon_threadsafe(_answer, message.future, None, error)
+
+    def _step(self) -> bool:
+        try:
+            message = self._queue.get(timeout=self._wait())
+        except Empty:
+            self.publish()
+            return True
+        if message is None:
+            self.settle()
+            return False
+        if isinstance(message, _Call):
+            self._answer(message)
+        elif isinstance(message, AssetFailure):
+            self._group.failures.append(message)
+        else:
+            self._group.parts.extend((arrival_of(arrived), arrived[2].part) for arrived in message)
+        self._pace()
+        return True
+
+    def _wait(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def _pace(self) -> None:
+        """Publish a full or old group; else see that it is published in time."""
+        if len(self._group) >= GROUP or (self._deadline is not None and time.monotonic() >= self._deadline):
+            self.publish()
+        elif self._deadline is None and (len(self._group) or self._renamed or self._final_items):
+            self._deadline = time.monotonic() + PACE
+
+    def _answer(self, call: _Call) -> None:
+        result, failure = None, None
+        try:
+            result = call.function()
+        except Exception as error:  # noqa: BLE001 -- it belongs to the caller
+            failure = error
+        self._refresh_counters()
+        call.loop.call_soon_threadsafe(_answer, call.future, result, failure)
+
+    def adopt(self, in_place: Sequence[Arrival]) -> None:
+        """Take files that lie under their final names already: they are recorded after the next sync."""
+        self._renamed.done.extend(in_place)
+
+    def write_file(self, path: Path, data: bytes) -> None:
+        """Put a file of the mirror in place, durably: a catalog, a collection."""
+        directory, _, name = path.as_posix().rpartition("/")
+        part = f"{name}.tmp"
+        self._destination.write_part(part, data)
+        self._sync_all([part])
+        failure = self._destination.place(part, directory, name, replace=True)
+        if failure is not None:
+            raise DestinationError(failure.message)
+
+    def settle(self) -> None:
+        """Publish until nothing waits any more."""
+        while len(self._group) or self._renamed or self._final_items:
+            self.publish()
+
+    def publish(self) -> None:
+        """Bring one group under its final names, and record the one before."""
+        self._deadline = None
+        group, self._group = self._group, _Group()
+        before, self._renamed = self._renamed, _Renamed()
+        written = self._items.write_parts(self._final_items)
+        self._final_items = []
+        ready = self._reserve(group)
+        self._sync_all([part for _, part in ready] + [item.part for item in written])
+        self._record(before, group.failures)
+        failures = self._rename(ready)
+        self._renamed.items.extend(self._items.place(written))
+        if failures:
+            self._group.failures.extend(failures)
+        self._pace()
+        self._on_published(len(group))
+
+    def _reserve(self, group: _Group) -> list[tuple[Arrival, str]]:
+        if not group.parts:
+            return []
+        reserved, failures = outcomes.reserve(self._ledger.db, [arrival for arrival, _ in group.parts])
+        group.failures.extend(failures)
+        parts = {arrival.row: part for arrival, part in group.parts}
+        ready = [(arrival, parts.pop(arrival.row)) for arrival in reserved]
+        for part in parts.values():
+            self._destination.drop_part(part)
+        return ready
+
+    def _sync_all(self, parts: Sequence[str]) -> None:
+        started = time.monotonic()
+        touched = self._destination.take_touched()
+        try:
+            if self._sync.covers_ledger:
+                self._sync.sync(parts, ())
+            else:
+                with self._destination.opened(touched) as directories:
+                    self._sync.sync(parts, directories)
+        except DestinationError as error:
+            meta.set_tainted(self._ledger.db, str(error))
+            raise
+        if isinstance(self._sync, GroupSync) and time.monotonic() - started > _SLOW_SYNC:
+            _log.info("the group sync is slow, others write to this disk: syncing file by file from here on")
+            self._sync = FileSync(self._destination.parts_fd)
+            self._ledger.db.execute("PRAGMA synchronous = FULL")
+
+    def _record(self, renamed: _Renamed, failures: Sequence[AssetFailure]) -> None:
+        if not renamed and not failures:
+            return
+        recorded = outcomes.record(
+            self._ledger.db,
+            self._ledger.run,
+            done=renamed.done,
+            failed=failures,
+            written_items=renamed.items,
+            now=self._clock.time(),
+        )
+        self._final_items.extend(recorded.final_items)
+        self._refresh_counters()
+
+    def _rename(self, ready: Sequence[tuple[Arrival, str]]) -> list[AssetFailure]:
+        failures = []
+        for arrival, part in ready:
+            failure = self._destination.place(
+                part, arrival.directory, arrival.name, replace=arrival.generation > 0
+            )
+            if failure is None:
+                self._renamed.done.append(arrival)
+            else:
+                self._destination.drop_part(part)
+                failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
+        return failures
+
+    def _refresh_counters(self) -> None:
+        self.counters = runs.counters(self._ledger.db, self._ledger.run)
+
+    def write_items(self, rows: Sequence[int]) -> None:
+        """Have the JSON of these items written (again) with the next group."""
+        self._final_items.extend(rows)
+
+
+def _answer(future: asyncio.Future[Any], result: Any, failure: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if failure is not None:
+        future.set_exception(failure)
+    else:
+        future.set_result(result)

@@ -1,0 +1,133 @@
+"""What a kill left, put in order before a run goes on. Runs on the publisher's thread, before anything else.
+
+Whole parts are published without a request; a file under its final name whose reservation was never recorded
+is adopted if inode and size are those of the reservation; everything else in the parts directory that cannot
+go on is removed. After a reboot, bytes that were never synced may be missing although the size is right: then
+only what its sha256 proves is taken. After a failed sync nothing that waited is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stacpull.ledger import jobs, outcomes
+from stacpull.ledger.database import Connection
+from stacpull.ledger.meta import boot_of_last_run, is_tainted
+from stacpull.ledger.outcomes import Arrival
+from stacpull.models import Job, Received, Validator
+from stacpull.store.destination import Destination
+from stacpull.store.parts import PartStore
+from stacpull.store.wholes import Whole, WholeName, parse_whole
+from stacpull.store.writer import Arrived
+
+__all__ = ["Leftovers", "boot_id", "recover"]
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_ITEM_PART = ".item.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What is to be published first: whole parts, files in place that wait for their record, item JSON."""
+
+    wholes: Sequence[Arrived]
+    in_place: Sequence[Arrival]
+
+
+def boot_id() -> str:
+    """Return what tells one boot of the machine from another ("" where the system does not say)."""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def recover(db: Connection, destination: Destination, *, checksum: bool) -> Leftovers:
+    """Put DEST in order and return what is ready to be published."""
+    trusted = not is_tainted(db) and boot_of_last_run(db) == boot_id()
+    in_place, lost = [], []
+    for arrival in jobs.reservations(db):
+        if _is_in_place(destination, arrival, trusted=trusted):
+            in_place.append(arrival)
+        else:
+            lost.append(arrival.row)
+    proven = {} if trusted else dict(jobs.reserved_checksums(db))
+    outcomes.release(db, lost)
+    wholes = _wholes(db, destination, {a.row for a in in_place}, proven, trusted=trusted, checksum=checksum)
+    kept = {(job.row, job.generation) for job, _, _ in wholes}
+    _sweep(db, destination, kept, trusted=trusted)
+    return Leftovers(wholes, in_place)
+
+
+def _is_in_place(destination: Destination, arrival: Arrival, *, trusted: bool) -> bool:
+    """Return True if the reserved file is under its final name and can be trusted; else it is not there after."""
+    if destination.identity(arrival.directory, arrival.name) != (arrival.inode, arrival.size):
+        return False
+    if trusted or _sha256(destination.path / arrival.path) == arrival.sha256:
+        return True
+    destination.remove(arrival.directory, arrival.name)
+    return False
+
+
+def _wholes(
+    db: Connection,
+    destination: Destination,
+    in_place: set[int],
+    proven: dict[int, bytes],
+    *,
+    trusted: bool,
+    checksum: bool,
+) -> list[Arrived]:
+    found = []
+    for entry in sorted(os.scandir(destination.parts), key=lambda e: e.name):
+        name = parse_whole(entry.name)
+        if name is None or name.row in in_place or entry.stat(follow_symlinks=False).st_size != name.size:
+            continue
+        job = jobs.job_of(db, name.row, name.generation)
+        if job is None or (job.name is None and name.filename is None):
+            continue
+        sha256 = _sha256(Path(entry.path)) if checksum or not trusted else None
+        if not trusted and (sha256 is None or not _is_proven(job, sha256, proven.get(name.row))):
+            continue
+        found.append(_arrived(job, name, entry, sha256))
+    return found
+
+
+def _is_proven(job: Job, sha256: bytes, reserved: bytes | None) -> bool:
+    if reserved is not None:
+        return sha256 == reserved
+    return job.checksum is not None and job.checksum.algorithm == "sha256" and job.checksum.digest == sha256
+
+
+def _arrived(job: Job, name: WholeName, entry: os.DirEntry[str], sha256: bytes | None) -> Arrived:
+    received = Received(
+        size=name.size,
+        sha256=sha256,
+        filename=name.filename or "",
+        validator=Validator(etag=name.etag),
+        part=Path(entry.path),
+    )
+    return job, received, Whole(entry.name, entry.inode(), name.size, sha256)
+
+
+def _sweep(db: Connection, destination: Destination, kept: set[tuple[int, int]], *, trusted: bool) -> None:
+    def goes_on(row: int, generation: int) -> bool:
+        return trusted and jobs.job_of(db, row, generation) is not None
+
+    for entry in list(os.scandir(destination.parts)):
+        name = parse_whole(entry.name)
+        if entry.name.endswith(_ITEM_PART) or (name is not None and (name.row, name.generation) not in kept):
+            destination.drop_part(entry.name)
+    PartStore(destination.parts).sweep(goes_on)
+
+
+def _sha256(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return None

@@ -1,0 +1,44 @@
+"""A run as an asynchronous stream of its events, for notebooks: `async for event in stacpull.events(...)`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+from stacpull.engine.api import mirror
+from stacpull.events import Event
+from stacpull.reports import MirrorReport
+
+__all__ = ["events"]
+
+
+async def events(source: str, dest: str | Path, **settings: Any) -> AsyncGenerator[Event | MirrorReport]:
+    """Run `stacpull.mirror` and yield what happens; the `MirrorReport` comes last.
+
+    Leaving the loop early stops the run gracefully; the mirror can be resumed.
+
+    Raises:
+        StacpullError: as `mirror`.
+    """
+    news: asyncio.Queue[Event | None] = asyncio.Queue()
+    stop = asyncio.Event()
+
+    async def run() -> MirrorReport:
+        try:
+            return await mirror(source, dest, on_event=news.put_nowait, stop=stop, **settings)
+        finally:
+            news.put_nowait(None)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(run())
+            try:
+                while (event := await news.get()) is not None:
+                    yield event
+            finally:
+                stop.set()
+    except* Exception as errors:  # noqa: BLE001 -- one task, one error: raised as itself
+        raise errors.exceptions[0] from None
+    yield running.result()

@@ -1,0 +1,78 @@
+"""DEST opened for a run: its lock, its directory tree, its ledger, and how it is synced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from stacpull.errors import DestinationError
+from stacpull.ledger.database import Connection, ledger_path, open_writer
+from stacpull.reports import Disk
+from stacpull.store.destination import Destination, destination_error
+from stacpull.store.lock import MirrorLock
+from stacpull.store.sync import FileSystem, Sync, choose, file_system
+
+__all__ = ["Workspace", "disk_of", "open_workspace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """What a run writes to."""
+
+    destination: Destination
+    db: Connection
+    sync: Sync
+
+
+@contextmanager
+def open_workspace(dest: Path) -> Iterator[Workspace]:
+    """Open DEST for writing, and keep every other run out of it.
+
+    Raises:
+        DestinationError: it cannot be made or written, another mirror holds it, or it holds another catalog.
+    """
+    _refuse_foreign_catalog(dest)
+    destination = Destination(dest)
+    try:
+        with _locked(dest):
+            sync = choose(destination.fd, destination.parts_fd)
+            network = file_system(destination.fd) is FileSystem.NETWORK
+            db = open_writer(dest, journal="delete" if network else "wal", durable=not sync.covers_ledger)
+            try:
+                yield Workspace(destination, db, sync)
+            finally:
+                db.close()
+    finally:
+        destination.close()
+
+
+@contextmanager
+def _locked(dest: Path) -> Iterator[None]:
+    try:
+        lock = MirrorLock(dest)
+    except OSError as error:
+        raise destination_error(error, dest) from error
+    with lock:
+        yield
+
+
+def _refuse_foreign_catalog(dest: Path) -> None:
+    if (dest / "catalog.json").exists() and not ledger_path(dest).exists():
+        raise DestinationError(
+            f"{dest} holds a catalog.json that no mirror of stacpull made: choose another DEST, or move it away."
+        )
+
+
+def disk_of(path: Path) -> Disk:
+    """Return the room at `path` (or at the nearest directory above it that exists)."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return Disk(None, None)
+    inodes = found.f_favail if found.f_files else None
+    return Disk(found.f_bavail * found.f_frsize, inodes)

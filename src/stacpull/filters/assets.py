@@ -1,0 +1,90 @@
+"""Which assets of an item are wanted: by key, role and media type.
+
+Conditions of one kind are alternatives, kinds add up: an asset is kept if its key matches any `--asset` and
+no `--exclude-asset`, it has any of the roles, and any of the media types. They apply to source items too.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from stacpull.models import Json, Selection
+
+__all__ = ["AssetFilter", "compile_assets"]
+
+_MEMO_SIZE: Final = 4096
+
+
+class AssetFilter:
+    """A compiled selection of assets. Items repeat keys, types and roles: decisions are remembered."""
+
+    __slots__ = ("_drop", "_everything", "_keep", "_media_types", "_memo", "_roles")
+
+    def __init__(
+        self, *, keep: Iterable[str], drop: Iterable[str], roles: Iterable[str], media_types: Iterable[str]
+    ) -> None:
+        """Compile the conditions; see `stacpull.models.Selection` for what they hold."""
+        self._keep = _any_glob(keep)
+        self._drop = _any_glob(drop)
+        self._roles = frozenset(roles)
+        self._media_types = _any_glob(_essence(media_type) for media_type in media_types)
+        self._everything = not (self._keep or self._drop or self._roles or self._media_types)
+        self._memo: dict[tuple[str, Any, Any], bool] = {}
+
+    def keeps(self, key: str, asset: Json) -> bool:
+        """Return True if the asset is wanted. An asset that is no object is judged by its key alone."""
+        if self._everything:
+            return True
+        media_type, roles = _describing(asset)
+        known = self._memo.get((key, media_type, roles))
+        if known is None:
+            known = self._decide(key, media_type, roles)
+            if len(self._memo) >= _MEMO_SIZE:  # keys that never repeat must not fill the memory
+                self._memo.clear()
+            self._memo[key, media_type, roles] = known
+        return known
+
+    def _decide(self, key: str, media_type: str | None, roles: tuple[Any, ...]) -> bool:
+        if self._keep and not self._keep.fullmatch(key):
+            return False
+        if self._drop and self._drop.fullmatch(key):
+            return False
+        if self._roles and self._roles.isdisjoint(roles):
+            return False
+        return not self._media_types or bool(self._media_types.fullmatch(_essence(media_type or "")))
+
+
+def compile_assets(selection: Selection) -> AssetFilter:
+    """Compile the asset part of a selection: globs on the key (case counts), roles, media types.
+
+    Parameters of a media type do not count: `image/tiff; application=geotiff` is an `image/tiff`.
+    """
+    return AssetFilter(
+        keep=selection.assets,
+        drop=selection.exclude_assets,
+        roles=selection.roles,
+        media_types=selection.media_types,
+    )
+
+
+def _describing(asset: Any) -> tuple[str | None, tuple[Any, ...]]:
+    """Return the asset's media type and roles, as far as they can be read."""
+    if not isinstance(asset, dict):
+        return None, ()
+    media_type, roles = asset.get("type"), asset.get("roles")
+    named = tuple(role for role in roles if isinstance(role, str)) if isinstance(roles, list) else ()
+    return media_type if isinstance(media_type, str) else None, named
+
+
+def _essence(media_type: str) -> str:
+    """Return a media type without its parameters, in lower case (RFC 9110, 8.3.1)."""
+    return media_type.partition(";")[0].strip().lower()
+
+
+def _any_glob(globs: Iterable[str]) -> re.Pattern[str] | None:
+    """Return one pattern for what any of the globs matches; None if there are none but empty ones."""
+    patterns = [fnmatch.translate(glob) for glob in globs if glob]
+    return re.compile("|".join(patterns)) if patterns else None

@@ -1,0 +1,120 @@
+"""Time intervals, as STAC's item search has them, and the predicate over an item's time.
+
+An interval is an RFC 3339 instant, a date (that whole day), `a/b`, `../b` or `a/..`; its ends are inclusive
+and an ending date means that whole day. Items are read more kindly: a space for the `T`, no zone (UTC).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time
+from typing import Any, Final, NamedTuple
+
+from stacpull.errors import UsageError
+from stacpull.filters.verdict import Check, Verdict
+from stacpull.models import Json, Selection
+
+__all__ = ["Interval", "compile_datetime", "parse_instant", "parse_interval"]
+
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
+_LEAP_SECOND: Final = re.compile(r"(?<=:\d\d):60(?!\d)")
+
+
+class Interval(NamedTuple):
+    """A closed interval of time; None is an open end."""
+
+    start: datetime | None
+    end: datetime | None
+
+    def overlaps(self, start: datetime | None, end: datetime | None) -> bool:
+        """Return True if `start`…`end` (None: open) and this interval have an instant in common."""
+        early = self.start is not None and end is not None and end < self.start
+        late = self.end is not None and start is not None and start > self.end
+        return not (early or late)
+
+    def rfc3339(self) -> str:
+        """Return it as a service reads it (RFC 3339, UTC), with dates made instants."""
+        return "/".join(".." if end is None else _rfc3339(end) for end in self)
+
+
+def parse_interval(text: str) -> Interval:
+    """Parse what `--datetime` takes.
+
+    Raises:
+        UsageError: An end cannot be read, both are open, or they are in the wrong order.
+    """
+    first, slash, last = text.strip().partition("/")
+    interval = Interval(
+        _user_end(first, text, at_end=False), _user_end(last if slash else first, text, at_end=True)
+    )
+    if interval.start is None and interval.end is None:
+        raise UsageError(f"--datetime {text!r} has no end: give an instant, a date, a/b, ../b or a/..")
+    if interval.start is not None and interval.end is not None and interval.start > interval.end:
+        raise UsageError(f"--datetime {text!r} ends before it starts: give the earlier end first.")
+    return interval
+
+
+def parse_instant(value: object) -> datetime | None:
+    """Return an item's time as an aware datetime (microseconds); None if it cannot be read."""
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        try:
+            # fromisoformat knows no lower case zone and no leap second (RFC 3339, 5.6 and 5.7)
+            found = datetime.fromisoformat(_LEAP_SECOND.sub(":59", value.strip().upper()))
+        except ValueError:
+            return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def compile_datetime(selection: Selection) -> Check | None:
+    """Compile the interval of a selection; None if it has none.
+
+    Raises:
+        UsageError: The interval cannot be read.
+    """
+    if selection.datetime is None:
+        return None
+    interval = parse_interval(selection.datetime)
+
+    def check(_item: Json, properties: dict[str, Any]) -> Verdict | None:
+        value = properties.get("datetime")
+        if value is not None:
+            start = end = parse_instant(value)
+        else:
+            start = parse_instant(properties.get("start_datetime"))
+            end = parse_instant(properties.get("end_datetime"))
+        if start is None and end is None:
+            return Verdict.DATETIME
+        return None if interval.overlaps(start, end) else Verdict.DATETIME
+
+    return check
+
+
+def _user_end(text: str, whole: str, *, at_end: bool) -> datetime | None:
+    """Parse one end of an interval; a bare date is the first or the last instant of its day."""
+    if text in ("", ".."):
+        return None
+    try:
+        if _DATE.fullmatch(text):
+            clock = time.max if at_end else time.min
+            return datetime.combine(date.fromisoformat(text), clock, tzinfo=UTC)
+        instant = parse_instant(text) if _INSTANT.fullmatch(text) else None
+    except ValueError:
+        instant = None
+    if instant is None:
+        raise UsageError(
+            f"--datetime {whole!r}: {text!r} is no time: write 2017-06-13 or 2017-06-13T10:10:31Z."
+        )
+    return instant
+
+
+def _rfc3339(instant: datetime) -> str:
+    try:
+        instant = instant.astimezone(UTC)
+    except OverflowError:  # an offset that leads out of the years 1 to 9999
+        return instant.isoformat()
+    return instant.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,105 @@
+"""Who owns which name in DEST: two assets can never overwrite each other.
+
+Names that are equal but for case or Unicode form would meet on some file systems, so ownership is decided on
+the folded path, by an 8-byte hash with a unique index. Where a folded name is taken by another spelling, the
+newcomer gets a hash in its name; where the very same name is taken, it is a failure of the newcomer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from stacpull.models import Failure, FailureKind
+from stacpull.plan.names import path_hash
+
+__all__ = ["Claim", "Directories", "claim", "kept_apart"]
+
+_CACHE = 4096
+_SPELLINGS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A name that was found free (`hash` is its entry in the index), or why there is none."""
+
+    name: str
+    hash: int
+    failure: Failure | None = None
+
+
+def kept_apart(name: str) -> str:
+    """Return another spelling of `name`, the same each time: `B01.tif` → `B01~5f0c2a91.tif`."""
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    stem, dot, suffix = name.rpartition(".")
+    if "/" in suffix:
+        return f"{name}~{digest}"
+    return f"{stem}~{digest}.{suffix}" if dot and stem else f"{name}~{digest}"
+
+
+def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
+    """Find the name under which asset `row` may lie in `directory`; nothing is written."""
+    wanted = name
+    for _ in range(_SPELLINGS):
+        path = f"{directory}/{wanted}" if directory else wanted
+        index = path_hash(path)
+        owner = db.execute(
+            "SELECT a.id, d.path, a.name FROM assets a JOIN directories d ON d.id = a.directory "
+            "WHERE a.path_hash = ?",
+            (index,),
+        ).fetchone()
+        if owner is None or owner[0] == row:
+            return Claim(wanted, index)
+        owned = f"{owner[1]}/{owner[2]}" if owner[1] else owner[2]
+        if owned == path:
+            return Claim(wanted, index, _taken(path))
+        wanted = kept_apart(wanted)
+    return Claim(wanted, index, _taken(path))
+
+
+def _taken(path: str) -> Failure:
+    return Failure(
+        kind=FailureKind.NAME,
+        message=f"Another asset is stored as {path}: choose a --layout that keeps them apart.",
+    )
+
+
+class Directories:
+    """Directories by id; equal ones but for case or Unicode form are kept apart as names are."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._cache: OrderedDict[str, tuple[int, str]] = OrderedDict()
+
+    def forget(self) -> None:
+        """Drop what is remembered (after a transaction was rolled back)."""
+        self._cache.clear()
+
+    def id_of(self, path: str) -> int:
+        """Return the id of directory `path`."""
+        return self.get(path)[0]
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return (id, path as it is on disk) of directory `path`, making its entry if need be."""
+        found = self._cache.get(path)
+        if found is None:
+            found = self._cache[path] = self._find(path)
+            if len(self._cache) > _CACHE:
+                self._cache.popitem(last=False)
+        return found
+
+    def _find(self, path: str) -> tuple[int, str]:
+        wanted = path
+        while True:
+            index = path_hash(wanted)
+            row = self._db.execute("SELECT id, path FROM directories WHERE hash = ?", (index,)).fetchone()
+            if row is None:
+                cursor = self._db.execute(
+                    "INSERT INTO directories(hash, path) VALUES (?, ?)", (index, wanted)
+                )
+                return cursor.lastrowid or 0, wanted
+            if row[1] == wanted:
+                return row[0], wanted
+            wanted = kept_apart(wanted)

@@ -1,0 +1,197 @@
+"""Runs: what was asked, how far its walk is, how it ended.
+
+A run is continued by the next one that asks the same (source and selection) if it was the last and did not
+complete. A position in a walk holds only while no other run has begun since: a later run may have taken over
+assets that this one planned, so an older run is begun anew and skips what is there.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import orjson
+
+from stacpull.ledger.database import transaction
+from stacpull.models import Selection
+
+__all__ = [
+    "Run",
+    "RunSpec",
+    "add_effort",
+    "begin",
+    "counters",
+    "end",
+    "last_unfinished",
+    "restart_walk",
+    "selection_of",
+]
+
+RunKind = Literal["mirror", "retry"]
+EndState = Literal["complete", "interrupted", "failed"]
+
+_COUNTERS = (
+    "items_seen",
+    "items_matched",
+    "items_done",
+    "items_failed",
+    "items_without_label",
+    "items_announced",
+    "assets_excluded",
+    "assets_pending",
+    "assets_done",
+    "assets_skipped",
+    "assets_failed",
+    "assets_missing",
+    "bytes_done",
+    "walk_ended",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What a run was asked to do. `source` has its credentials cut; `credential_names` says what they were."""
+
+    source: str
+    selection: Selection
+    layout: str
+    metadata: Literal["item", "ndjson", "none"] = "item"
+    credential_names: tuple[str, ...] = ()
+    kind: RunKind = "mirror"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as the ledger knows it; `position` is the next page to read (JSON), None before the first."""
+
+    id: int
+    spec: RunSpec
+    resumed: bool
+    position: str | None
+    walk_ended: bool
+
+
+def selection_of(text: str | bytes) -> Selection:
+    """Return the selection stored as JSON `text`; fields that this version does not know are dropped."""
+    known = {field.name for field in fields(Selection)}
+    raw: dict[str, Any] = orjson.loads(text)
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in known}
+    return Selection(**values)
+
+
+def _selection_json(selection: Selection) -> str:
+    return orjson.dumps(asdict(selection), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def begin(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
+    """Continue the last run if it asked the same and did not complete; else begin a new one."""
+    last = db.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    if last is not None:
+        run = _run(db, last[0])
+        same = (run.spec.kind, run.spec.source, run.spec.selection) == (
+            spec.kind,
+            spec.source,
+            spec.selection,
+        )
+        if same and _state(db, run.id) != "complete":
+            return _go_on(db, run, spec)
+    return _insert(db, spec, now)
+
+
+def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
+    """Return the last run that did not complete, ready to go on; None if there is none."""
+    row = db.execute(
+        "SELECT id, (SELECT max(id) FROM runs) FROM runs "
+        "WHERE state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return None
+    run = _run(db, row[0])
+    if row[0] == row[1]:
+        return _go_on(db, run, run.spec)
+    db.execute("UPDATE runs SET state = 'superseded' WHERE id = ?", (run.id,))
+    return _insert(db, run.spec, now)
+
+
+def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
+    """Record how the run ended."""
+    db.execute("UPDATE runs SET state = ?, reason = ?, ended = ? WHERE id = ?", (state, reason, now, run))
+
+
+def add_effort(db: sqlite3.Connection, run: int, effort: Mapping[str, float]) -> None:
+    """Add what this process spent (bytes_fetched, requests, retries, seconds) to the run's own sums."""
+    db.execute(
+        "UPDATE runs SET bytes_fetched = bytes_fetched + :bytes_fetched, requests = requests + :requests, "
+        "retries = retries + :retries, seconds = seconds + :seconds WHERE id = :run",
+        {**effort, "run": run},
+    )
+
+
+def restart_walk(db: sqlite3.Connection, run: int) -> None:
+    """Forget how far the walk is: it begins anew and skips what is planned (a cursor that is not known any more)."""
+    with transaction(db):
+        db.execute("DELETE FROM seen")
+        db.execute("UPDATE runs SET position = NULL, items_seen = 0 WHERE id = ?", (run,))
+
+
+def spec_of(db: sqlite3.Connection, run: int) -> RunSpec:
+    """Return what run number `run` was asked to do."""
+    return _run(db, run).spec
+
+
+def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
+    """Return the run's counters by name (`items_announced` may be None)."""
+    row = db.execute(f"SELECT {', '.join(_COUNTERS)} FROM runs WHERE id = ?", (run,)).fetchone()
+    return dict(zip(_COUNTERS, row, strict=True))
+
+
+def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
+    with transaction(db):
+        db.execute("DELETE FROM seen")
+        cursor = db.execute(
+            "INSERT INTO runs(kind, source, selection, layout, metadata, credential_names, state, started) "
+            "VALUES (?, ?, ?, ?, ?, ?, 'running', ?)",
+            (
+                spec.kind,
+                spec.source,
+                _selection_json(spec.selection),
+                spec.layout,
+                spec.metadata,
+                orjson.dumps(spec.credential_names).decode(),
+                now,
+            ),
+        )
+    return Run(id=cursor.lastrowid or 0, spec=spec, resumed=False, position=None, walk_ended=False)
+
+
+def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec) -> Run:
+    db.execute(
+        "UPDATE runs SET state = 'running', reason = NULL, layout = ?, metadata = ?, credential_names = ? "
+        "WHERE id = ?",
+        (spec.layout, spec.metadata, orjson.dumps(spec.credential_names).decode(), run.id),
+    )
+    return Run(run.id, spec, resumed=True, position=run.position, walk_ended=run.walk_ended)
+
+
+def _run(db: sqlite3.Connection, run: int) -> Run:
+    row = db.execute(
+        "SELECT kind, source, selection, layout, metadata, credential_names, position, walk_ended "
+        "FROM runs WHERE id = ?",
+        (run,),
+    ).fetchone()
+    spec = RunSpec(
+        kind=row[0],
+        source=row[1],
+        selection=selection_of(row[2]),
+        layout=row[3],
+        metadata=row[4],
+        credential_names=tuple(orjson.loads(row[5])),
+    )
+    return Run(id=run, spec=spec, resumed=True, position=row[6], walk_ended=bool(row[7]))
+
+
+def _state(db: sqlite3.Connection, run: int) -> str:
+    state: str = db.execute("SELECT state FROM runs WHERE id = ?", (run,)).fetchone()[0]
+    return state

@@ -1,0 +1,148 @@
+"""The tables of `.stacpull/ledger.sqlite`, and how an older ledger becomes a newer one.
+
+Rows of assets that are done stay small, since there may be eight million of them: text that is only needed
+while an asset is open (its href, its late name) lives in `open_assets` and goes when the asset is done.
+
+`PRAGMA user_version` is the version. `MIGRATIONS[n]` takes a ledger from version n to n + 1; each is applied
+in one transaction. A ledger newer than this program is refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from stacpull.errors import DestinationError
+
+__all__ = ["MIGRATIONS", "STATE_DONE", "STATE_FAILED", "STATE_PENDING", "STATE_RESERVED", "migrate"]
+
+STATE_PENDING = 0
+"""Planned; nothing of it is under its final name."""
+STATE_RESERVED = 1
+"""Received whole and about to be renamed: its file may be under its final name already."""
+STATE_DONE = 2
+"""Whole, checked, on stable storage, under its final name."""
+STATE_FAILED = 3
+"""Failed for good until `retry`."""
+
+_VERSION_1 = """
+CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
+
+CREATE TABLE runs(
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,                    -- mirror | retry
+    source TEXT NOT NULL,                  -- credentials cut
+    selection TEXT NOT NULL,               -- JSON
+    layout TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    credential_names TEXT NOT NULL,        -- JSON list: what must be given again on resume
+    state TEXT NOT NULL,                   -- running | complete | interrupted | failed
+    reason TEXT,
+    started REAL NOT NULL,
+    ended REAL,
+    position TEXT,                         -- the next page to read, JSON; NULL: the walk has not begun
+    walk_ended INTEGER NOT NULL DEFAULT 0,
+    items_announced INTEGER,
+    items_seen INTEGER NOT NULL DEFAULT 0,
+    items_matched INTEGER NOT NULL DEFAULT 0,
+    items_done INTEGER NOT NULL DEFAULT 0,
+    items_failed INTEGER NOT NULL DEFAULT 0,
+    items_without_label INTEGER NOT NULL DEFAULT 0,
+    assets_excluded INTEGER NOT NULL DEFAULT 0,
+    assets_pending INTEGER NOT NULL DEFAULT 0,
+    assets_done INTEGER NOT NULL DEFAULT 0,
+    assets_skipped INTEGER NOT NULL DEFAULT 0,
+    assets_failed INTEGER NOT NULL DEFAULT 0,
+    assets_missing INTEGER NOT NULL DEFAULT 0,
+    bytes_done INTEGER NOT NULL DEFAULT 0,
+    bytes_fetched INTEGER NOT NULL DEFAULT 0,
+    requests INTEGER NOT NULL DEFAULT 0,
+    retries INTEGER NOT NULL DEFAULT 0,
+    seconds REAL NOT NULL DEFAULT 0
+);
+
+CREATE TABLE totals(                       -- one row: all assets of DEST by state
+    assets_pending INTEGER NOT NULL, assets_done INTEGER NOT NULL, assets_failed INTEGER NOT NULL,
+    assets_missing INTEGER NOT NULL, bytes_done INTEGER NOT NULL
+);
+INSERT INTO totals VALUES (0, 0, 0, 0, 0);
+
+CREATE TABLE collections(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, document BLOB);
+
+CREATE TABLE directories(id INTEGER PRIMARY KEY, hash INTEGER NOT NULL UNIQUE, path TEXT NOT NULL);
+
+CREATE TABLE items(
+    id INTEGER PRIMARY KEY,
+    collection INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    parent INTEGER,                        -- the label item it was reached through; NULL: a primary item
+    run INTEGER NOT NULL,                  -- the last run that planned it
+    sequence INTEGER,                      -- matched items of a run, numbered in the walk's order
+    directory INTEGER NOT NULL,            -- where its JSON goes
+    href TEXT,                             -- its own URL, credentials cut
+    updated TEXT,
+    remaining INTEGER NOT NULL DEFAULT 0,  -- own assets not final, and source items not final
+    failed INTEGER NOT NULL DEFAULT 0,     -- of those final, the failed ones
+    written INTEGER NOT NULL DEFAULT 0,    -- its JSON is on disk and true
+    document BLOB,                         -- JSON as read, while not written
+    UNIQUE (collection, name)
+);
+CREATE INDEX items_parent ON items(parent) WHERE parent IS NOT NULL;
+CREATE INDEX items_unwritten ON items(id) WHERE written = 0;
+
+CREATE TABLE assets(
+    id INTEGER PRIMARY KEY,
+    item INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    run INTEGER NOT NULL,
+    directory INTEGER,
+    name TEXT,
+    path_hash INTEGER,                     -- of the folded path: two assets never meet under one name
+    size INTEGER,
+    sha256 BLOB,
+    etag TEXT,
+    stated BLOB,                           -- checksum the source states: algorithm, NUL, digest
+    inode INTEGER                          -- while reserved
+);
+CREATE INDEX assets_item ON assets(item);
+CREATE UNIQUE INDEX assets_path ON assets(path_hash) WHERE path_hash IS NOT NULL;
+
+CREATE TABLE open_assets(                  -- what pending and failed assets need besides
+    asset INTEGER PRIMARY KEY,
+    href TEXT NOT NULL,                    -- signature cut
+    stale INTEGER NOT NULL,                -- 1: the signature was cut, the item is read again first
+    name_template TEXT,
+    size INTEGER,                          -- as the source states it
+    media_type TEXT
+);
+
+CREATE TABLE failures(
+    item INTEGER NOT NULL,
+    key TEXT NOT NULL,                     -- '' : the item itself could not be read
+    kind TEXT NOT NULL, message TEXT NOT NULL, status INTEGER,
+    attempts INTEGER NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (item, key)
+) WITHOUT ROWID;
+
+CREATE TABLE seen(hash INTEGER PRIMARY KEY);   -- items met in the walk under way
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring `db` to the newest version, one transaction a step.
+
+    Raises:
+        DestinationError: the ledger was written by a newer stacpull.
+    """
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise DestinationError(
+            f"This mirror's ledger is of version {version}; this stacpull knows {len(MIGRATIONS)}. "
+            "Install a newer stacpull."
+        )
+    for step in range(version, len(MIGRATIONS)):
+        script = f"BEGIN IMMEDIATE; {MIGRATIONS[step]}; PRAGMA user_version = {step + 1}; COMMIT;"
+        db.executescript(script)

@@ -1,0 +1,170 @@
+"""Reading the ledger: status, failures, and what the catalog is written from. Changes nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from stacpull.ledger.schema import STATE_DONE
+from stacpull.models import ItemId
+from stacpull.reports import FailureRecord
+
+__all__ = [
+    "CollectionRow",
+    "ItemRecord",
+    "collection_rows",
+    "done_assets",
+    "failures",
+    "item_documents",
+    "item_record",
+    "item_totals",
+    "items_of",
+    "last_run",
+    "path_of_item",
+    "totals",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRecord:
+    """What an item's JSON is written from; `here` maps asset keys to paths relative to DEST."""
+
+    row: int
+    id: ItemId
+    directory: str
+    href: str | None
+    document: bytes | None
+    here: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRow:
+    """A collection of the mirror: its document as read (None if it could not be), and how many items."""
+
+    row: int
+    name: str
+    document: bytes | None
+    items: int
+
+
+def totals(db: sqlite3.Connection) -> dict[str, int]:
+    """Return the counters over all of DEST."""
+    row = db.execute(
+        "SELECT assets_pending, assets_done, assets_failed, assets_missing, bytes_done FROM totals"
+    ).fetchone()
+    names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done")
+    return dict(zip(names, row, strict=True))
+
+
+def item_totals(db: sqlite3.Connection) -> dict[str, int]:
+    """Return how many primary items DEST holds, how many are whole, how many items could not be read."""
+    matched, done = db.execute(
+        "SELECT count(*), coalesce(sum(remaining = 0 AND failed = 0), 0) FROM items WHERE parent IS NULL"
+    ).fetchone()
+    failed = db.execute("SELECT count(*) FROM failures WHERE key = ''").fetchone()[0]
+    return {"items_matched": matched, "items_done": done, "items_failed": failed}
+
+
+def last_run(db: sqlite3.Connection) -> dict[str, Any] | None:
+    """Return the last run's row as a dict (`selection` decoded), or None."""
+    cursor = db.execute(
+        "SELECT *, (SELECT count(*) FROM runs) AS runs, (SELECT sum(bytes_fetched) FROM runs) AS all_fetched, "
+        "(SELECT sum(seconds) FROM runs) AS all_seconds, (SELECT sum(requests) FROM runs) AS all_requests, "
+        "(SELECT sum(retries) FROM runs) AS all_retries FROM runs ORDER BY id DESC LIMIT 1"
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    found = dict(zip((column[0] for column in cursor.description), row, strict=True))
+    found["selection"] = orjson.loads(found["selection"])
+    return found
+
+
+def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
+    """Yield failures by item and key, or the `newest` ones by time."""
+    order = "ORDER BY f.at DESC LIMIT ?" if newest is not None else "ORDER BY f.item, f.key"
+    rows = db.execute(
+        "SELECT c.name, i.name, f.key, f.kind, f.message, f.status, f.attempts, f.at, "
+        "CASE WHEN f.key = '' THEN i.href ELSE o.href END "
+        "FROM failures f JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
+        "LEFT JOIN assets a ON a.item = f.item AND a.key = f.key LEFT JOIN open_assets o ON o.asset = a.id "
+        f"WHERE f.key = '' OR a.state = 3 {order}",
+        () if newest is None else (newest,),
+    )
+    for row in rows:
+        yield FailureRecord(*row)
+
+
+def done_assets(db: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
+    """Yield (collection, item, key) of every asset that is done."""
+    return iter(
+        db.execute(
+            "SELECT c.name, i.name, a.key FROM assets a JOIN items i ON i.id = a.item "
+            f"JOIN collections c ON c.id = i.collection WHERE a.state = {STATE_DONE}"
+        )
+    )
+
+
+def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:
+    """Return what the JSON of item `row` is written from."""
+    collection, name, directory, href, document = db.execute(
+        "SELECT c.name, i.name, d.path, i.href, i.document FROM items i JOIN collections c ON c.id = i.collection "
+        "JOIN directories d ON d.id = i.directory WHERE i.id = ?",
+        (row,),
+    ).fetchone()
+    return ItemRecord(row, ItemId(collection, name), directory, href, document, _paths(db, row))
+
+
+def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
+    """Return the directory of an item's JSON, relative to DEST, if the mirror has that item."""
+    row = db.execute(
+        "SELECT d.path FROM items i JOIN collections c ON c.id = i.collection "
+        "JOIN directories d ON d.id = i.directory WHERE c.name = ? AND i.name = ?",
+        (item.collection, item.item),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
+    """Return the collections that have items, in the order they were met."""
+    rows = db.execute(
+        "SELECT c.id, c.name, c.document, count(i.id) FROM collections c JOIN items i ON i.collection = c.id "
+        "WHERE i.written = 1 OR i.document IS NOT NULL GROUP BY c.id ORDER BY c.id"
+    )
+    return [CollectionRow(*row) for row in rows]
+
+
+def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str]]:
+    """Yield (item id, directory of its JSON) of a collection's items whose JSON is on disk, in walk order."""
+    return iter(
+        db.execute(
+            "SELECT i.name, d.path FROM items i JOIN directories d ON d.id = i.directory "
+            "WHERE i.collection = ? AND i.written = 1 ORDER BY i.id",
+            (collection,),
+        )
+    )
+
+
+def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
+    """Yield the items of a collection that have a document in the ledger (`--metadata ndjson`)."""
+    rows = db.execute(
+        "SELECT i.id, c.name, i.name, d.path, i.href, i.document FROM items i "
+        "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory "
+        "WHERE i.collection = ? AND i.document IS NOT NULL ORDER BY i.id",
+        (collection,),
+    )
+    for row in rows:
+        yield ItemRecord(row[0], ItemId(row[1], row[2]), row[3], row[4], row[5], _paths(db, row[0]))
+
+
+def _paths(db: sqlite3.Connection, item: int) -> dict[str, str]:
+    rows = db.execute(
+        "SELECT a.key, d.path, a.name FROM assets a JOIN directories d ON d.id = a.directory "
+        f"WHERE a.item = ? AND a.state = {STATE_DONE}",
+        (item,),
+    )
+    return {key: f"{path}/{name}" if path else name for key, path, name in rows}

@@ -1,0 +1,170 @@
+"""Reading JSON: pages, collections, items. With retries, since a page that fails ends the walk.
+
+    PageRequest ─▶ Client ─▶ body (bounded) ─▶ orjson ─▶ Document
+
+What goes wrong comes out as one of three: `TransferError` when the document could not be had (its failure
+says why; the caller decides what a 404 means, or a 400 for a page that is too large), `CredentialsError` when
+SOURCE's own host refuses us or a login page comes, `SourceError` when what came is no JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import orjson
+
+from stacpull.clock import Clock
+from stacpull.errors import CredentialsError, SourceError
+from stacpull.models import Failure, FailureKind, PageRequest
+from stacpull.net.client import Client
+from stacpull.net.credentials import same_site
+from stacpull.net.redirects import host_of
+from stacpull.net.retry import RetryPolicy, retrying
+from stacpull.net.status import is_login_page
+from stacpull.net.transport import Request, Response, TransferError
+from stacpull.redact import cut_cursor
+
+__all__ = ["PAGE_LIMIT", "ApiReader", "Document", "length_known"]
+
+PAGE_LIMIT = 64 * 1024 * 1024
+"""The most bytes of JSON, decoded, that are read as one document."""
+
+_ACCEPT = "application/geo+json, application/json"
+_IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_REFUSALS = frozenset({401, 403})
+
+
+class Document(NamedTuple):
+    """A JSON document as read."""
+
+    body: object
+    """Any JSON value."""
+    bytes: int
+    """Its size, decoded."""
+    url: str
+    """The URL that gave it, after redirects, credentials cut (a paging token stays)."""
+    headers: Mapping[str, str]
+
+
+class ApiReader:
+    """Reads JSON documents through a client.
+
+    Args:
+        client: Sends the requests.
+        policy: How patient to be.
+        clock: What waits.
+        source: SOURCE's URL: a refusal by its host is a matter of credentials, elsewhere it is one failure.
+        credential_names: The credentials in use or wanted (`MLHUB_API_KEY`), to be named when refused.
+        on_retry: Called with each failure that is about to be tried again.
+        limit: The most bytes, decoded, of a document.
+        jitter: The random numbers of the retries' waits, if they are to be seeded.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        policy: RetryPolicy,
+        clock: Clock,
+        *,
+        source: str,
+        credential_names: tuple[str, ...] = (),
+        on_retry: Callable[[Failure], None] | None = None,
+        limit: int = PAGE_LIMIT,
+        jitter: random.Random | None = None,
+    ) -> None:
+        self._client = client
+        self._policy = policy
+        self._clock = clock
+        self._source = source
+        self._credential_names = credential_names
+        self._on_retry = on_retry
+        self._limit = limit
+        self._jitter = jitter
+
+    async def read(self, request: PageRequest) -> Document:
+        """Return the JSON document that answers `request`.
+
+        Raises:
+            TransferError: It could not be had, after retries: GONE for 404, OVERLONG past the limit, ….
+            CredentialsError: SOURCE's host answers 401 or 403, or a login page.
+            SourceError: What came is no JSON; or the host asks to be left alone for too long.
+        """
+        outgoing = _outgoing(request)
+        try:
+            return await self._read(outgoing)
+        except TransferError as error:
+            if error.failure.status in _REFUSALS and same_site(self._source, request.url):
+                raise CredentialsError(self._refusal(error.failure)) from error
+            raise
+
+    async def _read(self, outgoing: Request) -> Document:
+        async def attempt() -> Document:
+            return await self._attempt(outgoing)
+
+        try:
+            return await attempt()
+        except TransferError as error:
+            if not error.failure.retryable:
+                raise
+            return await retrying(
+                error.failure, attempt, self._policy, self._clock, self._note_retry, jitter=self._jitter
+            )
+
+    async def _attempt(self, outgoing: Request) -> Document:
+        async with self._client.open(outgoing) as response:
+            body = await response.read(self._limit)
+            url, headers = response.url, response.headers
+            document = await self._decoded(body, response)
+        return Document(document, len(body), cut_cursor(url), headers)
+
+    async def _decoded(self, body: bytes, response: Response) -> object:
+        try:
+            return await asyncio.to_thread(_loads, body) if len(body) > _IN_THREAD else _loads(body)
+        except orjson.JSONDecodeError as error:
+            host = host_of(response.url)
+            if is_login_page(response.headers, body[:1024]):
+                raise CredentialsError(
+                    f"{host} answered with a web page instead of JSON: it may want a login. "
+                    f"{self._how_to_give()}"
+                ) from error
+            if not length_known(response.headers):
+                message = f"The JSON of {host} breaks off, and it did not say how long it is."
+                raise TransferError(
+                    Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
+                ) from error
+            raise SourceError(f"What {host} sent at {cut_cursor(response.url)} is no JSON.") from error
+
+    def _note_retry(self, failure: Failure) -> None:
+        self._client.counters.retries += 1
+        if self._on_retry is not None:
+            self._on_retry(failure)
+
+    def _refusal(self, failure: Failure) -> str:
+        return f"{failure.message} {self._how_to_give()}"
+
+    def _how_to_give(self) -> str:
+        if self._credential_names:
+            return f"Check {' and '.join(self._credential_names)}."
+        return "Give credentials with --credentials, --header or in the environment."
+
+
+def length_known(headers: Mapping[str, str]) -> bool:
+    """Return True if a body cannot be cut short unnoticed (RFC 9112, 6.3 and 8)."""
+    return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
+
+
+def _outgoing(request: PageRequest) -> Request:
+    headers = {"Accept": _ACCEPT, **(request.headers or {})}
+    body = None
+    if request.method == "POST":
+        headers["Content-Type"] = "application/json"
+        body = orjson.dumps(request.body or {})
+    return Request(request.url, request.method, headers, body, decode=True)
+
+
+def _loads(body: bytes) -> object:
+    return orjson.loads(body.removeprefix(_BYTE_ORDER_MARK))

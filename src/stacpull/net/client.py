@@ -1,0 +1,363 @@
+"""The client: transports made safe to use on servers that nobody controls.
+
+    Exchange ─▶ gate of the host ─▶ credentials ─▶ transport ─▶ status ─▶ response, redirect or failure
+
+It follows redirects itself, hop by hop: each hop is asked under its own host's gate, gets credentials only if
+it is at SOURCE's own host, and loses secrets that a server put into its URL if it is not. From one host to
+another only fields travel that say what is wanted of the object (Range, If-Match and their like); a body,
+which may be a login, never does. Nothing is retried here: a failure is raised, and `net.retry` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self, runtime_checkable
+
+from stacpull.clock import Clock
+from stacpull.models import Failure, FailureKind
+from stacpull.net.credentials import HostCredentials, same_site
+from stacpull.net.gate import Gate, Gates
+from stacpull.net.redirects import REDIRECTS, host_of, next_hop, scheme_of
+from stacpull.net.status import PREFIX_BYTES, classify
+from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.redact import Secrets, cut_url
+
+__all__ = ["OK", "Client", "Counters", "Exchange", "NamesHosts"]
+
+OK = frozenset({200, 206})
+
+_TRAVELLING = frozenset(
+    {"accept", "accept-encoding", "accept-language", "range", "if-range", "if-match", "if-none-match"}
+    | {"if-modified-since", "if-unmodified-since", "user-agent"}
+)
+_DRAINED = 64 * 1024  # a redirect's body this small is read, so that its connection can be used again
+_SEE_OTHER = 303
+_REWRITTEN_POST = frozenset({301, 302})
+_COUNTED_REFUSALS = frozenset({401, 403})
+_TROUBLES = frozenset({FailureKind.NETWORK, FailureKind.STALLED, FailureKind.TRUNCATED})
+
+
+@dataclass(slots=True)
+class Counters:
+    """What went over the network. `retries` is counted by whoever retries."""
+
+    requests: int = 0
+    """Requests sent, each hop of a redirect one."""
+    retries: int = 0
+    redirects: int = 0
+    bytes_fetched: int = 0
+    """Bytes of response bodies, waste included."""
+
+
+@runtime_checkable
+class NamesHosts(Protocol):
+    """A transport whose URLs do not name the host that is asked (S3: an endpoint, a bucket)."""
+
+    def host_of(self, url: str) -> str:
+        """Return the name under which requests for `url` are limited and counted."""
+        ...
+
+
+class _Route(NamedTuple):
+    """What is the same for all URLs that begin alike (scheme, host, port)."""
+
+    transport: Transport
+    gate: Gate
+    own: bool
+    """True if the credentials are for this host."""
+
+
+class Client:
+    """Sends requests through the transport of their scheme, under the rules of DESIGN section 3.
+
+    Args:
+        transports: By scheme in lower case (`http`, `https`, `s3`).
+        gates: The limits per host.
+        clock: Where time comes from (dates in Retry-After).
+        credentials: SOURCE's own, None for a source without.
+        secrets: What must not appear in the message of a failure.
+        counters: Counted into; shared by whoever wants to know.
+        allow_downgrade: True if SOURCE is http: https may then redirect to http.
+    """
+
+    def __init__(
+        self,
+        transports: Mapping[str, Transport],
+        gates: Gates,
+        clock: Clock,
+        *,
+        credentials: HostCredentials | None = None,
+        secrets: Secrets | None = None,
+        counters: Counters | None = None,
+        allow_downgrade: bool = False,
+    ) -> None:
+        self.counters = counters or Counters()
+        self.gates = gates
+        self._transports = dict(transports)
+        self._clock = clock
+        self._credentials = credentials or None
+        self._secrets = secrets or Secrets()
+        self._allow_downgrade = allow_downgrade
+        self._routes: dict[str, _Route] = {}
+
+    def open(
+        self, request: Request, *, accept: frozenset[int] = OK, count_refusal: bool = True
+    ) -> AbstractAsyncContextManager[Exchange]:
+        """Ask for `request`, following redirects, when the context is entered.
+
+        Args:
+            request: What to ask for; credentials are added here.
+            accept: The statuses that are a response and not a failure. Redirects are followed unless named.
+            count_refusal: False if a 401 or 403 may be due to a stale href, and says nothing of credentials.
+
+        Raises:
+            TransferError: What the transport raises; REDIRECT, SCHEME; and by status, see `net.status`.
+            CredentialsError: The host refused 50 requests in a row.
+        """
+        return Exchange(self, request, accept, count_refusal=count_refusal)
+
+    async def close(self) -> None:
+        """Release the connections of all transports."""
+        for transport in set(self._transports.values()):
+            await transport.close()
+
+    def route(self, url: str) -> _Route:
+        """Return how `url` is reached. For `Exchange`.
+
+        Raises:
+            TransferError: SCHEME.
+        """
+        start = url.find("://") + 3
+        end = url.find("/", start) if start > 2 else -1  # noqa: PLR2004 - find() gave -1
+        if end < 0:
+            return self._new_route(url)
+        prefix = url[:end]
+        route = self._routes.get(prefix)
+        if route is None:
+            route = self._routes[prefix] = self._new_route(url)
+        return route
+
+    def prepare(self, request: Request, route: _Route) -> Request:
+        """Return `request` as it may go to its host: with credentials, or without any. For `Exchange`."""
+        if self._credentials is None:
+            return request
+        if route.own:
+            return self._credentials.attach(request)
+        url = self._credentials.strip(request.url)
+        if url == request.url:
+            return request
+        return Request(url, request.method, request.headers, request.body, request.decode, request.redirected)
+
+    def following(self, request: Request, response: Response, hops: list[str]) -> Request:
+        """Return the request for the next hop of a redirect. For `Exchange`.
+
+        Raises:
+            TransferError: REDIRECT or SCHEME.
+        """
+        location = response.headers.get("Location")
+        target = next_hop(request.url, location, hops, allow_downgrade=self._allow_downgrade)
+        if isinstance(target, Failure):
+            raise TransferError(self.clean(replace(target, status=response.status)))
+        self.counters.redirects += 1
+        method, body = _method_after(response.status, request)
+        if same_site(request.url, target):
+            return Request(target, method, request.headers, body, request.decode, redirected=True)
+        if body is not None:
+            message = f"{host_of(request.url)} redirects a request with a body to another host; not followed."
+            raise TransferError(Failure(FailureKind.REDIRECT, message, response.status, host_of(request.url)))
+        travelling = {k: v for k, v in request.headers.items() if k.lower() in _TRAVELLING}
+        return Request(target, method, travelling, None, request.decode, redirected=True)
+
+    async def failure(self, response: Response, gate: Gate, *, count_refusal: bool) -> Failure:
+        """Return what a status that is not accepted means, and tell the gate. For `Exchange`.
+
+        Raises:
+            CredentialsError: The host refused 50 requests in a row.
+        """
+        prefix = await self.beginning(response)
+        host = host_of(response.url)
+        failure = classify(response.status, response.headers, prefix, host, now=self._clock.time())
+        if failure.kind is FailureKind.THROTTLED:
+            gate.throttled(failure.retry_after)
+        elif response.status in _COUNTED_REFUSALS and count_refusal:
+            gate.refused(response.status)
+        elif failure.kind is FailureKind.SERVER:
+            gate.troubled()
+        return self.clean(failure)
+
+    async def beginning(self, response: Response) -> bytes:
+        """Return the first bytes of an error's or a redirect's body; a small one is read to its end."""
+        try:
+            body = await response.read(_DRAINED)
+        except TransferError:
+            return b""  # what counts is the status: it says more than the body's trouble
+        self.counters.bytes_fetched += len(body)
+        return body[:PREFIX_BYTES]
+
+    def clean(self, failure: Failure) -> Failure:
+        """Return `failure` without secrets in its message."""
+        return replace(failure, message=self._secrets.scrub(failure.message)) if self._secrets else failure
+
+    def _new_route(self, url: str) -> _Route:
+        scheme = scheme_of(url)
+        transport = self._transports.get(scheme)
+        if transport is None or not host_of(url):
+            message = f"{self._secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."
+            raise TransferError(Failure(FailureKind.SCHEME, message))
+        name = transport.host_of(url) if isinstance(transport, NamesHosts) else _gate_name(url)
+        own = self._credentials is not None and self._credentials.covers(url)
+        return _Route(transport, self.gates[name], own)
+
+
+class Exchange:
+    """A request on its way to its final response, then that response: a context manager.
+
+    Usable only inside the context, whose end gives the host's permit back.
+    """
+
+    __slots__ = (
+        "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "redirected"
+    )  # fmt: skip
+    _response: Response
+    _gate: Gate | None
+    _context: AbstractAsyncContextManager[Response]
+
+    def __init__(
+        self, client: Client, request: Request, accept: frozenset[int], *, count_refusal: bool
+    ) -> None:
+        self._client = client
+        self._request = request
+        self._accept = accept
+        self._count_refusal = count_refusal
+        self._gate = None
+        self.redirected = False
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self._request.method} {cut_url(self._request.url)}>"
+
+    async def __aenter__(self) -> Self:
+        request = self._request
+        hops: list[str] = []
+        while True:
+            following = await self._ask(request, hops)
+            if following is None:
+                return self
+            hops.append(request.url)
+            request = following
+            self.redirected = True
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._leave(kind, error, trace)
+
+    @property
+    def url(self) -> str:
+        """The URL that answered at last; its credentials and signatures are still in it."""
+        return self._response.url
+
+    @property
+    def status(self) -> int:
+        """HTTP status code, one of those accepted."""
+        return self._response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header fields, looked up in any case."""
+        return self._response.headers
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
+        """
+        body = await self._response.read(limit)
+        self._client.counters.bytes_fetched += _wire_size(self._request, self._response, len(body))
+        return body
+
+    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """Yield the body in pieces of about `size` bytes.
+
+        Raises:
+            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
+        """
+        counters = self._client.counters
+        async for chunk in self._response.chunks(size):
+            counters.bytes_fetched += len(chunk)
+            yield chunk
+
+    async def _ask(self, request: Request, hops: list[str]) -> Request | None:
+        """Send one hop. Return the next, or None if the response is the final one, which stays open."""
+        client = self._client
+        route = client.route(request.url)
+        gate = route.gate
+        if not gate.try_acquire():
+            await gate.acquire()
+        outgoing = client.prepare(request, route)
+        client.counters.requests += 1
+        self._context = route.transport.open(outgoing)
+        try:
+            response = self._response = await self._context.__aenter__()
+        except BaseException as error:
+            if isinstance(error, TransferError):
+                _tell(gate, error.failure)
+            gate.release()
+            raise
+        self._gate = gate
+        if response.status in self._accept:
+            gate.succeeded()
+            return None
+        try:
+            if response.status in REDIRECTS:
+                gate.succeeded()
+                await client.beginning(response)
+                return client.following(outgoing, response, hops)
+            raise TransferError(await client.failure(response, gate, count_refusal=self._count_refusal))
+        finally:
+            await self._leave(None, None, None)
+
+    async def _leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        gate, self._gate = self._gate, None
+        if gate is not None and isinstance(error, TransferError):
+            _tell(gate, error.failure)
+        try:
+            await self._context.__aexit__(kind, error, trace)
+        finally:
+            if gate is not None:
+                gate.release()
+
+
+def _tell(gate: Gate, failure: Failure) -> None:
+    if failure.kind is FailureKind.THROTTLED:
+        gate.throttled(failure.retry_after)
+    elif failure.kind in _TROUBLES and not failure.free:
+        gate.troubled()
+
+
+def _method_after(status: int, request: Request) -> tuple[str, bytes | None]:
+    """Return method and body after a redirect (RFC 9110, 15.4.2 to 15.4.4 and 15.4.8)."""
+    rewritten = status == _SEE_OTHER or (status in _REWRITTEN_POST and request.method == "POST")
+    if rewritten and request.method != "HEAD":
+        return "GET", None
+    return request.method, request.body
+
+
+def _gate_name(url: str) -> str:
+    host = host_of(url)
+    scheme = scheme_of(url)
+    if scheme == "s3":
+        return f"s3://{host}"
+    with_port = ":" in host.rpartition("]")[2]
+    return host if with_port else f"{host}:{443 if scheme == 'https' else 80}"
+
+
+def _wire_size(request: Request, response: Response, decoded: int) -> int:
+    """Return how many bytes a body took on the wire, where the server says it of a coded one."""
+    length = response.headers.get("Content-Length", "") if request.decode else ""
+    return int(length) if length.isascii() and length.isdigit() else decoded

@@ -1,0 +1,127 @@
+"""The source's own credentials: to its host, and to no other.
+
+They are attached to each single request, never kept in a session's defaults: those reach every host. They go
+where SOURCE itself is: the same host and port, and never less encrypted than SOURCE (an http SOURCE may be
+redirected to https at the same host, as MLHub does; then both ports being the default ones is equal enough).
+MLHub's API of 2021 put the caller's key into `next` links and redirects, once more per page, six times by
+page 6: a key that is there already is replaced, and one that a server echoes into a URL of another host is
+removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import quote, unquote_plus
+
+from stacpull.net.redirects import host_of, scheme_of
+from stacpull.net.transport import Request
+from stacpull.redact import Secret, Secrets
+
+__all__ = ["HostCredentials", "Origin", "origin_of", "same_site"]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_CERTAIN = 8  # a secret this long is no chance hit inside a longer text
+
+
+class Origin(NamedTuple):
+    """Who is spoken to (RFC 9110, 4.3.1); `port` is None for s3."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
+def origin_of(url: str) -> Origin:
+    """Return the origin of an absolute URL; a port that is no number counts as none."""
+    scheme = scheme_of(url)
+    authority = host_of(url)
+    host, colon, port = authority.rpartition(":")
+    if not colon or authority.endswith("]"):
+        host, port = authority, ""
+    number = int(port) if port.isascii() and port.isdigit() else _DEFAULT_PORTS.get(scheme)
+    return Origin(scheme, host.rstrip("."), number)
+
+
+def same_site(url: str, other: str) -> bool:
+    """Return True if what may go to `url` may go to `other`: one host and port, no less encrypted."""
+    return _reaches(origin_of(url), origin_of(other))
+
+
+class HostCredentials:
+    """Header fields and query parameters for SOURCE's own host.
+
+    Args:
+        origin: SOURCE, or any URL of its host.
+        headers: Fields to send, for example Authorization.
+        query: Parameters to send, for example MLHub's `key`.
+    """
+
+    def __init__(self, origin: str, headers: Mapping[str, Secret], query: Mapping[str, Secret]) -> None:
+        self._origin = origin_of(origin)
+        self._headers = dict(headers)
+        self._replaced = frozenset(name.lower() for name in headers)
+        self._query = "&".join(f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in query.items())
+        self._names = frozenset(query)
+        self._values = tuple({*headers.values(), *query.values()})
+        self._secrets = Secrets(value for value in self._values if len(value.reveal()) >= _CERTAIN)
+
+    def __repr__(self) -> str:
+        names = ", ".join(sorted([*self._headers, *self._names]))
+        return f"<HostCredentials for {self._origin.host}: {names}>"
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def covers(self, url: str) -> bool:
+        """Return True if `url` is of SOURCE's host, no less encrypted than SOURCE."""
+        return _reaches(self._origin, origin_of(url))
+
+    def attach(self, request: Request) -> Request:
+        """Return `request` with the credentials, or as it is if it leads to another host.
+
+        Fields and parameters of the same names are replaced, however often they were there.
+        """
+        if not self._values or not self.covers(request.url):
+            return request
+        url = _with_query(request.url, self._names, self._query) if self._query else request.url
+        kept = {k: v for k, v in request.headers.items() if k.lower() not in self._replaced}
+        headers = kept | {name: value.reveal() for name, value in self._headers.items()}
+        return Request(url, request.method, headers, request.body, request.decode, request.redirected)
+
+    def strip(self, url: str) -> str:
+        """Return `url` without the secrets, for a host that they are not for.
+
+        A parameter that holds one goes as a whole; elsewhere one of at least 8 characters is blanked out.
+        """
+        if not self._values:
+            return url
+        head, mark, query = url.partition("?")
+        if mark:
+            kept = [pair for pair in query.split("&") if not self._holds_secret(pair)]
+            query = "&".join(kept)
+        return self._secrets.scrub(head + ("?" + query if query else ""))
+
+    def _holds_secret(self, pair: str) -> bool:
+        name, _, encoded = pair.partition("=")
+        value = unquote_plus(encoded)
+        if any(value == secret.reveal() for secret in self._values):
+            return True
+        return self._secrets.scrub(value) != value or self._secrets.scrub(name) != name
+
+
+def _reaches(mine: Origin, theirs: Origin) -> bool:
+    if mine.host != theirs.host or mine.scheme not in _DEFAULT_PORTS:
+        return False
+    if theirs.scheme == mine.scheme:
+        return theirs.port == mine.port
+    upgraded = (mine.scheme, theirs.scheme) == ("http", "https")
+    return upgraded and (theirs.port == mine.port or (mine.port, theirs.port) == (80, 443))
+
+
+def _with_query(url: str, names: frozenset[str], query: str) -> str:
+    """Return `url` with `query` at the end of its own, which loses parameters of these `names`."""
+    url, hash_mark, fragment = url.partition("#")
+    head, _, own = url.partition("?")
+    kept = [pair for pair in own.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in names]
+    return head + "?" + "&".join([*kept, query]) + hash_mark + fragment

@@ -1,0 +1,314 @@
+"""HTTP over aiohttp: one request out, one response in.
+
+aiohttp is told to do nothing on its own: it follows no redirect, keeps no cookie, re-quotes no URL, undoes no
+content coding unless asked, sends no request twice, and carries no credential in its session. Its errors
+become failures in `net.http_errors`.
+
+- A response without Content-Length that is closed early looks complete; the caller can tell from the headers
+  that its length is unknown (no Content-Length and no `Transfer-Encoding: chunked`).
+- Bytes past Content-Length that arrive together with the response are OVERLONG. Those that arrive after it
+  are never read; the connection is dropped.
+- aiohttp would send a request again by itself when a kept-alive connection turns out closed. Here that is a
+  failure that is free to retry, so that every request on the wire is one that was counted.
+- Proxies of the environment are asked for once per host, not by aiohttp's `trust_env`: that reads files in
+  threads for every request, and takes credentials from .netrc unasked. A proxy may be on a private address;
+  it looks names up itself, so that only literal addresses can be judged there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import urllib.request
+import weakref
+from collections.abc import AsyncIterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from yarl import URL
+
+from stacpull.models import Failure, FailureKind
+from stacpull.net.addresses import AddressPolicy, socket_factory
+from stacpull.net.http_errors import EXPECTED, failure_of
+from stacpull.net.redirects import host_of, wire_url
+from stacpull.net.transport import Request, TransferError
+
+__all__ = ["HttpExchange", "HttpTransport", "user_agent"]
+
+_HEADER_FIELD_LIMIT = 32 * 1024  # signed Locations run to a few kilobytes
+_HEADER_COUNT_LIMIT = 128
+_KEEPALIVE = 30.0
+_CONNECT_TIMEOUT = 30.0
+_READ_BUFFER = 256 * 1024
+
+
+def user_agent() -> str:
+    """Return what stacpull calls itself: name, version, and where to complain."""
+    about = metadata.metadata("stacpull")
+    urls = [entry.partition(",")[2].strip() for entry in about.get_all("Project-URL") or []]
+    contact = f" (+{urls[0]})" if urls else ""
+    return f"stacpull/{about['Version']}{contact}"
+
+
+class HttpTransport:
+    """A `stacpull.net.transport.Transport` for http and https.
+
+    Sessions are made at the first request, in its event loop, which must stay the same until `close`.
+
+    Args:
+        policy: Which addresses may be connected to.
+        stall_timeout: Seconds without a byte after which an exchange fails; there is no total timeout.
+        connect_timeout: Seconds for name lookup, connection and TLS together.
+        ca_bundle: Certificates to trust instead of the system's (PEM).
+        trust_env: Whether to use the proxies that the environment names.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: AddressPolicy,
+        stall_timeout: float = 30.0,
+        connect_timeout: float = _CONNECT_TIMEOUT,
+        ca_bundle: Path | None = None,
+        trust_env: bool = True,
+    ) -> None:
+        self._policy = policy
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=connect_timeout, sock_connect=connect_timeout, sock_read=stall_timeout
+        )
+        self._ca_bundle = ca_bundle
+        self._proxies = _Proxies(urllib.request.getproxies() if trust_env else {})
+        self._lines: dict[AddressPolicy, _Line] = {}
+        self._opening = asyncio.Lock()
+
+    def open(self, request: Request) -> HttpExchange:
+        """Send `request` when the context is entered.
+
+        Raises:
+            TransferError: NETWORK, STALLED, ADDRESS; SCHEME for a broken URL; OVERLONG or SERVER for a
+                response that is no valid HTTP.
+        """
+        return HttpExchange(self, request)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        lines, self._lines = self._lines, {}
+        for line in lines.values():
+            await line.session.close()
+
+    async def send(self, request: Request) -> aiohttp.ClientResponse:
+        """Send `request` and return aiohttp's response, its body unread. For `HttpExchange`."""
+        host = host_of(request.url)
+        try:
+            url = URL(wire_url(request.url), encoded=True)
+            proxy = self._proxies.of(url) if self._proxies else None
+            policy = self._policy if proxy is None else self._proxied_policy(url)
+            line = self._lines.get(policy) or await self._line(policy)
+            return await line.session.request(
+                request.method,
+                url,
+                headers=_fields(request),
+                data=request.body,
+                allow_redirects=False,
+                auto_decompress=request.decode,
+                proxy=proxy,
+            )
+        except _SentOnceError as error:
+            raise TransferError(failure_of(error.cause, host, reused=error.reused)) from error.cause
+        except EXPECTED as error:
+            raise TransferError(failure_of(error, host)) from error
+
+    def _proxied_policy(self, url: URL) -> AddressPolicy:
+        """Return the policy for the proxy itself, after judging the host if it is a literal address.
+
+        Raises:
+            TransferError: ADDRESS.
+        """
+        host = url.raw_host or ""
+        reason = self._policy.refusal(host) if ":" in host or host.replace(".", "").isdigit() else None
+        if reason is not None:
+            message = f"{host} is {reason}; not connected."
+            raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
+        return AddressPolicy(allow_private=True)
+
+    async def _line(self, policy: AddressPolicy) -> _Line:
+        """Make the session of `policy`; certificates and our own version are files, read in a thread."""
+        async with self._opening:
+            if policy not in self._lines:
+                agent, context = await asyncio.to_thread(_files, self._ca_bundle)
+                self._lines[policy] = _Line(self._timeout, _Connector(policy, context), agent)
+            return self._lines[policy]
+
+
+class HttpExchange:
+    """One request and its response: a context manager that is the response once it is entered."""
+
+    __slots__ = ("_host", "_request", "_response", "_transport")
+    _response: aiohttp.ClientResponse
+
+    def __init__(self, transport: HttpTransport, request: Request) -> None:
+        self._transport = transport
+        self._request = request
+
+    def __repr__(self) -> str:
+        return f"<HttpExchange {self._request.method} {host_of(self._request.url)}>"
+
+    async def __aenter__(self) -> Self:
+        self._response = await self._transport.send(self._request)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A body that was read to its end has given its connection back by itself; any other drops it.
+        self._response.close()
+
+    @property
+    def url(self) -> str:
+        """The URL that answered."""
+        return self._request.url
+
+    @property
+    def status(self) -> int:
+        """HTTP status code."""
+        return self._response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header fields, looked up in any case."""
+        return self._response.headers
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body, decoded if the request asked for that.
+
+        Raises:
+            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
+        """
+        content = self._response.content
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while piece := await content.readany():
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    raise TransferError(self._too_large(limit))
+        except EXPECTED as error:
+            raise TransferError(failure_of(error, host_of(self.url))) from error
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """Yield the body in pieces of about `size` bytes, the last one shorter.
+
+        Raises:
+            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
+        """
+        content = self._response.content
+        pieces: list[bytes] = []
+        held = 0
+        try:
+            while piece := await content.readany():
+                pieces.append(piece)
+                held += len(piece)
+                if held >= size:
+                    yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                    pieces, held = [], 0
+        except EXPECTED as error:
+            raise TransferError(failure_of(error, host_of(self.url))) from error
+        if pieces:
+            yield b"".join(pieces)
+
+    def _too_large(self, limit: int) -> Failure:
+        host = host_of(self.url)
+        return Failure(
+            FailureKind.OVERLONG, f"{host} sent a body of more than {limit} bytes.", self.status, host
+        )
+
+
+class _SentOnceError(Exception):
+    """Carries a connection error past aiohttp, which would send the request a second time on its own."""
+
+    def __init__(self, cause: aiohttp.ClientError, *, reused: bool) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.reused = reused
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A connector that knows which requests went out on a connection that had carried one before."""
+
+    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext | bool) -> None:
+        super().__init__(
+            limit=0, ssl=context, keepalive_timeout=_KEEPALIVE, socket_factory=socket_factory(policy)
+        )
+        self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+        self._on_used: weakref.WeakSet[aiohttp.ClientRequest] = weakref.WeakSet()
+
+    async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: Any) -> Connection:  # noqa: ASYNC109 - aiohttp's own signature
+        connection = await super().connect(req, traces, timeout)
+        protocol = connection.protocol
+        if protocol in self._used:
+            self._on_used.add(req)
+        elif protocol is not None:
+            self._used.add(protocol)
+        return connection
+
+    async def send_once(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Middleware: let no connection error reach aiohttp's own retry."""
+        try:
+            return await handler(request)
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            raise _SentOnceError(error, reused=request in self._on_used) from error
+
+
+class _Line:
+    """A session and its connector: one for direct connections, one for those to a proxy."""
+
+    def __init__(self, timeout: aiohttp.ClientTimeout, connector: _Connector, agent: str) -> None:
+        self.session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            headers={"User-Agent": agent, "Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=(connector.send_once,),
+            requote_redirect_url=False,
+            auto_decompress=False,
+            max_field_size=_HEADER_FIELD_LIMIT,
+            max_headers=_HEADER_COUNT_LIMIT,
+            read_bufsize=_READ_BUFFER,
+        )
+
+
+class _Proxies:
+    """The proxies that the environment names (`http_proxy`, `https_proxy`, `no_proxy`), asked once a host."""
+
+    def __init__(self, proxies: Mapping[str, str]) -> None:
+        self._proxies = {scheme: proxies[scheme] for scheme in ("http", "https") if proxies.get(scheme)}
+        self._known: dict[tuple[str, str], str | None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._proxies)
+
+    def of(self, url: URL) -> str | None:
+        """Return the URL of the proxy to use for `url`, None for a direct connection."""
+        key = (url.scheme, url.raw_host or "")
+        if key not in self._known:
+            bypass = bool(urllib.request.proxy_bypass(key[1]))
+            self._known[key] = None if bypass else self._proxies.get(key[0])
+        return self._known[key]
+
+
+def _files(ca_bundle: Path | None) -> tuple[str, ssl.SSLContext | bool]:
+    """Return what is read from files: our own name, and the certificates to trust (True: the default)."""
+    return user_agent(), ssl.create_default_context(cafile=ca_bundle) if ca_bundle else True
+
+
+def _fields(request: Request) -> Mapping[str, str]:
+    return {"Accept-Encoding": "gzip", **request.headers} if request.decode else request.headers

@@ -1,0 +1,153 @@
+"""aiohttp's errors, translated once.
+
+Every exception class of aiohttp's client falls under one entry of `_TABLE`, the first that it is an instance
+of; a test proves that none is left out. aiohttp's own texts are not passed on: they hold whole URLs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+from collections.abc import Callable
+from dataclasses import replace
+from http import HTTPStatus
+
+import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+
+from stacpull.models import Failure, FailureKind
+from stacpull.net.addresses import AddressRefusedError
+
+__all__ = ["EXPECTED", "failure_of"]
+
+EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
+"""What a request or the reading of its response may raise in an expected way (ValueError: a broken URL)."""
+
+_FIRST_COLUMN = 4  # of the caret under aiohttp's excerpt `  b'…'`
+
+
+def failure_of(error: BaseException, host: str, *, reused: bool = False) -> Failure:
+    """Return the failure that `error` stands for; `reused`: its connection had carried a request before."""
+    failure = next(translate(error, host) for kinds, translate in _TABLE if isinstance(error, kinds))
+    if reused and failure.kind is FailureKind.NETWORK and not _answer_began(error):
+        return replace(failure, free=failure.retryable)
+    return failure
+
+
+def _address_or_connector(error: BaseException, host: str) -> Failure:
+    reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(reason, AddressRefusedError):
+        message = f"{host} is at {reason.address}, which is {reason.reason}; not connected."
+        return Failure(FailureKind.ADDRESS, message, host=host)
+    number = getattr(reason, "errno", None)
+    if number in {errno.EMFILE, errno.ENFILE}:
+        return _network(f"No connection to {host}: too many open files.", host)
+    text = getattr(reason, "strerror", None) or type(reason).__name__
+    return _network(f"No connection to {host}: {text}.", host)
+
+
+def _certificate(error: BaseException, host: str) -> Failure:
+    inner = getattr(error, "certificate_error", error)
+    text = getattr(inner, "verify_message", "") or "it is not the one that was expected"
+    return _network(f"The TLS certificate of {host} is not trusted: {text}.", host, retryable=False)
+
+
+def _tls(_error: BaseException, host: str) -> Failure:
+    return _network(f"The TLS connection to {host} failed.", host)
+
+
+def _dns(_error: BaseException, host: str) -> Failure:
+    return _network(f"The name {host} could not be looked up.", host)
+
+
+def _proxy(error: BaseException, host: str) -> Failure:
+    status = getattr(error, "status", None)
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return _network(f"The proxy on the way to {host} asks for credentials (407).", host, retryable=False)
+    return _network(f"The proxy on the way to {host} could not be used.", host)
+
+
+def _stalled(error: BaseException, host: str) -> Failure:
+    what = "could not be connected to in time" if _while_connecting(error) else "sent nothing for too long"
+    return Failure(FailureKind.STALLED, f"{host} {what}.", host=host, retryable=True)
+
+
+def _while_connecting(error: BaseException) -> bool:
+    return isinstance(error, aiohttp.ConnectionTimeoutError)
+
+
+def _disconnected(_error: BaseException, host: str) -> Failure:
+    return _network(f"{host} closed the connection.", host)
+
+
+def _answer_began(error: BaseException) -> bool:
+    """Tell whether part of a response had come: aiohttp puts what it has parsed where the text would be."""
+    return not isinstance(getattr(error, "message", ""), str)
+
+
+def _malformed(error: BaseException, host: str) -> Failure:
+    """The status of all of these is 400, but it is aiohttp's: the server sent none."""
+    text = getattr(error, "message", "")
+    if _bytes_past_the_end(text if isinstance(text, str) else ""):
+        message = f"{host} sent more bytes than its Content-Length says."
+        return Failure(FailureKind.OVERLONG, message, host=host, retryable=True)
+    what = (
+        "a content coding that cannot be undone"
+        if "content-encoding" in text
+        else "a malformed HTTP response"
+    )
+    if "Too many headers" in text or "Got more than" in text:
+        what = "header fields without end"
+    return Failure(FailureKind.SERVER, f"{host} sent {what}.", host=host, retryable=True)
+
+
+def _bytes_past_the_end(text: str) -> bool:
+    """Tell bytes after a whole body from what never was HTTP: that is wrong at its first byte."""
+    if text.startswith("Data after"):
+        return True
+    return text.startswith("Bad status line") and text.rpartition("\n")[2].find("^") > _FIRST_COLUMN
+
+
+def _payload(error: BaseException, host: str) -> Failure:
+    if isinstance(error.__cause__, ContentEncodingError):
+        message = f"{host} sent a body whose content coding is broken."
+        return Failure(FailureKind.SERVER, message, host=host, retryable=True)
+    message = f"{host} closed the connection before the whole body had come."
+    return Failure(FailureKind.TRUNCATED, message, host=host, retryable=True)
+
+
+def _redirect(_error: BaseException, host: str) -> Failure:
+    return Failure(FailureKind.REDIRECT, f"{host} redirects to a place that cannot be followed.", host=host)
+
+
+def _url(_error: BaseException, host: str) -> Failure:
+    return Failure(FailureKind.SCHEME, f"The address at {host or 'no host'} is no valid http URL.", host=host)
+
+
+def _unknown(error: BaseException, host: str) -> Failure:
+    return _network(f"The exchange with {host} failed ({type(error).__name__}).", host)
+
+
+def _network(message: str, host: str, *, retryable: bool = True) -> Failure:
+    return Failure(FailureKind.NETWORK, message, host=host, retryable=retryable)
+
+
+_Translate = Callable[[BaseException, str], Failure]
+_TABLE: tuple[tuple[tuple[type[BaseException], ...], _Translate], ...] = (
+    ((aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch), _certificate),
+    ((ssl.SSLCertVerificationError,), _certificate),
+    ((aiohttp.ClientSSLError, ssl.SSLError), _tls),
+    ((aiohttp.ClientConnectorDNSError,), _dns),
+    ((aiohttp.ClientHttpProxyError,), _proxy),
+    ((aiohttp.TooManyRedirects, aiohttp.RedirectClientError), _redirect),
+    ((aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError), _url),
+    ((aiohttp.ClientConnectorError, AddressRefusedError), _address_or_connector),
+    ((aiohttp.ServerTimeoutError, asyncio.TimeoutError), _stalled),
+    ((aiohttp.ClientConnectionError, aiohttp.UploadAbortedError), _disconnected),
+    ((aiohttp.ClientPayloadError,), _payload),
+    ((aiohttp.ClientResponseError, HttpProcessingError), _malformed),
+    ((OSError,), _disconnected),
+    ((ValueError,), _url),
+    ((BaseException,), _unknown),
+)

@@ -1,0 +1,218 @@
+"""Whether a failed attempt is tried again, and when.
+
+An asset has attempts; a host has a condition. Failures of the asset's own (a reset, a short body, a 500) are
+charged: the first try and `retries` more. Throttling is the host's condition and costs nothing, up to 20
+times or an hour; from then on it is charged like any other. A kept-alive connection that was found closed is
+free once. What the host asks for in Retry-After is obeyed up to 15 minutes; beyond, the run stops and says
+when to come back.
+
+The waits in between are exponential with full jitter: uniform between 0 and `base * 2**n`, at most `cap`
+(M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that many workers that failed
+together do not come back together.
+
+The decision is `decide`, pure. `retrying` carries it out with tenacity, entered only after a first failure:
+a transfer that succeeds at once (nearly all of eight million) pays nothing for it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+
+from stacpull.clock import Clock
+from stacpull.errors import SourceError
+from stacpull.models import Failure, FailureKind
+from stacpull.net.transport import TransferError
+
+__all__ = [
+    "Decision",
+    "GiveUp",
+    "RetryPolicy",
+    "RetryState",
+    "StopRun",
+    "Wait",
+    "advance",
+    "backoff",
+    "decide",
+    "retrying",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How patient to be. Durations in seconds."""
+
+    retries: int = 5
+    """Charged tries after the first one."""
+    base: float = 0.5
+    cap: float = 60.0
+    """The first wait is at most `base`, every wait at most `cap`."""
+    free_throttles: int = 20
+    free_throttled_seconds: float = 3600.0
+    longest_wait: float = 900.0
+    """The longest Retry-After that is waited out."""
+
+
+class RetryState(NamedTuple):
+    """What an asset has been through so far."""
+
+    charged: int = 0
+    throttles: int = 0
+    throttled_seconds: float = 0.0
+    reconnected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Try again after `seconds`; `charged` if that uses up an attempt."""
+
+    seconds: float
+    charged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The failure is final."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRun:
+    """The host wants to be left alone for `seconds`, longer than a run should hang."""
+
+    seconds: float
+    host: str
+
+    def message(self, now: float) -> str:
+        """Return the sentence for the user; `now` in seconds since the epoch."""
+        when = datetime.fromtimestamp(now + self.seconds, UTC)
+        minutes = round(self.seconds / 60)
+        return (
+            f"{self.host or 'The host'} asks not to be called for {minutes} minutes: "
+            f"resume after {when:%Y-%m-%d %H:%M} UTC."
+        )
+
+
+Decision = Wait | GiveUp | StopRun
+
+
+def decide(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> Decision:
+    """Return what to do after `failure`; `draw` is the jitter, uniform in 0 to 1."""
+    if not failure.retryable:
+        return GiveUp()
+    asked = failure.retry_after
+    if asked is not None and asked > policy.longest_wait:
+        return StopRun(asked, failure.host)
+    if _is_free(policy, state, failure):
+        throttled = failure.kind is FailureKind.THROTTLED
+        wait = backoff(policy, state.throttles, draw) if throttled else 0.0
+        return Wait(wait if asked is None else asked, charged=False)
+    if state.charged >= policy.retries:
+        return GiveUp()
+    return Wait(backoff(policy, state.charged, draw) if asked is None else asked, charged=True)
+
+
+def backoff(policy: RetryPolicy, earlier: int, draw: float) -> float:
+    """Return the seconds to wait after `earlier` waits of the kind: full jitter."""
+    return draw * min(policy.cap, policy.base * 2.0 ** min(earlier, 60))
+
+
+def advance(state: RetryState, failure: Failure, wait: Wait) -> RetryState:
+    """Return the state after `failure` and the decision to `wait`."""
+    throttled = failure.kind is FailureKind.THROTTLED
+    return RetryState(
+        charged=state.charged + wait.charged,
+        throttles=state.throttles + throttled,
+        throttled_seconds=state.throttled_seconds + (wait.seconds if throttled else 0.0),
+        reconnected=state.reconnected or (failure.free and not throttled),
+    )
+
+
+async def retrying(
+    first: Failure,
+    attempt: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    clock: Clock,
+    on_retry: Callable[[Failure], None],
+    *,
+    jitter: random.Random | None = None,
+) -> T:
+    """Go on after a first attempt has failed with `first`: wait, call `attempt`, until it succeeds.
+
+    `on_retry` is called with each failure that is about to be tried again; `jitter` can be seeded.
+
+    Raises:
+        TransferError: The failure that is final, or the last one when the attempts are used up.
+        SourceError: The host asks for a wait longer than the policy's longest.
+    """
+    course = _Course(policy, jitter or random.Random(), on_retry)  # noqa: S311 - jitter, no cryptography
+    pending: list[Failure] = [first]
+
+    async def step() -> T:
+        if pending:
+            raise TransferError(pending.pop())
+        return await attempt()
+
+    machine = AsyncRetrying(
+        retry=retry_if_exception_type(TransferError),
+        wait=course.wait,
+        stop=course.stop,
+        sleep=clock.sleep,
+        before_sleep=course.before_sleep,
+        reraise=True,
+    )
+    try:
+        return await machine(step)
+    except TransferError as error:
+        if isinstance(course.decision, StopRun):
+            raise SourceError(course.decision.message(clock.time())) from error
+        raise
+
+
+class _Course:
+    """The course of one asset's retries, in the three pieces that tenacity asks for.
+
+    tenacity computes the wait before it asks whether to stop, so the decision falls in `wait`.
+    """
+
+    def __init__(
+        self, policy: RetryPolicy, jitter: random.Random, on_retry: Callable[[Failure], None]
+    ) -> None:
+        self._policy = policy
+        self._jitter = jitter
+        self._on_retry = on_retry
+        self._state = RetryState()
+        self.decision: Decision = GiveUp()
+
+    def wait(self, call: RetryCallState) -> float:
+        self.decision = decide(self._policy, self._state, _failure_in(call), self._jitter.random())
+        return self.decision.seconds if isinstance(self.decision, Wait) else 0.0
+
+    def stop(self, _call: RetryCallState) -> bool:
+        return not isinstance(self.decision, Wait)
+
+    def before_sleep(self, call: RetryCallState) -> None:
+        failure = _failure_in(call)
+        if isinstance(self.decision, Wait):
+            self._state = advance(self._state, failure, self.decision)
+        self._on_retry(failure)
+
+
+def _is_free(policy: RetryPolicy, state: RetryState, failure: Failure) -> bool:
+    if failure.kind is FailureKind.THROTTLED:
+        within = state.throttled_seconds + (failure.retry_after or 0.0) <= policy.free_throttled_seconds
+        return failure.free and within and state.throttles < policy.free_throttles
+    return failure.free and not state.reconnected
+
+
+def _failure_in(call: RetryCallState) -> Failure:
+    error = call.outcome.exception() if call.outcome else None
+    if not isinstance(error, TransferError):
+        raise TypeError(f"retried something that is no TransferError: {error!r}")
+    return error.failure

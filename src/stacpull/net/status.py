@@ -1,0 +1,202 @@
+"""What a response that was not hoped for means. Pure.
+
+| status | kind | tried again |
+|---|---|---|
+| 404, 410, 451 | GONE | no |
+| 400, 401, 403 | REFUSED | not as it is: the item may be read again first |
+| 429, 503; 400, 403 and 5xx whose body says so; any with Retry-After but the gone ones | THROTTLED | free |
+| 408, 421, 425, other 5xx | SERVER | yes |
+| 412 | CHANGED | yes, afresh |
+| everything else | HTTP | no |
+
+Services say "slow down" in many ways: AWS with 503 `SlowDown`, Earth Search with 403, Azure and Planetary
+Computer with 429 and "try again in 42 seconds" in the body.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+
+from stacpull.models import Failure, FailureKind
+from stacpull.redact import cut_url
+
+__all__ = ["PREFIX_BYTES", "classify", "coding_failure", "is_login_page", "parse_retry_after", "reason_in"]
+
+PREFIX_BYTES = 16 * 1024
+"""How much of an error's body is read to learn the reason."""
+
+_GONE = frozenset({404, 410, 451})
+_REFUSED = frozenset({400, 401, 403})
+_TRANSIENT = frozenset({408, 421, 425})
+_MAY_THROTTLE = frozenset({400, 403})
+_ABSURD_WAIT = 30 * 86400.0
+_THROTTLED_BODY = re.compile(
+    rb"SlowDown|Throttl|Rate exceeded|RequestLimitExceeded|TooManyRequests|ServerBusy|[Rr]ate limit"
+)
+_WAIT_IN_BODY = re.compile(rb"[Tt]ry again in (\d{1,6}) ?s")
+_XML_REASON = re.compile(r"<Message>\s*([^<]{1,400})|<Code>\s*([^<]{1,100})")
+_JSON_REASONS = ("detail", "message", "description", "error_description", "error", "title", "code")
+_REASON_LENGTH = 200
+_HTML_START = re.compile(
+    rb"^(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype html|html)\b", re.IGNORECASE | re.DOTALL
+)
+
+
+def classify(
+    status: int, headers: Mapping[str, str], body_prefix: bytes, host: str, *, now: float
+) -> Failure:
+    """Return what a response of this status means for the asset or page that was asked for.
+
+    Args:
+        status: The HTTP status, one that the caller does not accept.
+        headers: The response's fields, looked up in any case.
+        body_prefix: The beginning of the body (`PREFIX_BYTES` are enough).
+        host: Who answered.
+        now: Seconds since the epoch, for a Retry-After that is a date and a response that has none.
+    """
+    wait = parse_retry_after(headers.get("Retry-After"), _server_time(headers, now))
+    kind = _kind_of(status, body_prefix, told_to_wait=wait is not None)
+    if kind is FailureKind.THROTTLED and wait is None:
+        found = _WAIT_IN_BODY.search(body_prefix)
+        wait = float(found[1]) if found else None
+    throttled = kind is FailureKind.THROTTLED
+    return Failure(
+        kind,
+        _message(status, body_prefix, host),
+        status=status,
+        host=host,
+        retry_after=wait if throttled else None,
+        retryable=throttled or kind in {FailureKind.SERVER, FailureKind.CHANGED},
+        free=throttled,
+    )
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """Return the seconds to wait that a Retry-After field asks for (RFC 9110, 10.2.3).
+
+    A date in the past means 0. None for no field, one that cannot be read, a negative number, and more than
+    30 days: those are no orders but mistakes.
+    """
+    if not value:
+        return None
+    seconds = _seconds(value.strip())
+    if seconds is None:
+        date = _date(value)
+        seconds = None if date is None else max(0.0, date - now)
+    if seconds is None or not 0.0 <= seconds <= _ABSURD_WAIT:
+        return None
+    return seconds
+
+
+def reason_in(body_prefix: bytes) -> str:
+    """Return the reason that an error's body gives (JSON or S3's and Azure's XML), short, or an empty text.
+
+    Credentials and signatures of URLs in it are cut.
+    """
+    text = body_prefix.decode("utf-8-sig", "replace")
+    found = _json_reason(body_prefix) or _xml_reason(text)
+    if not found and not _HTML_START.match(body_prefix) and not text.lstrip().startswith(("<", "{")):
+        found = text
+    words = " ".join(cut_url(word) for word in found[: 4 * _REASON_LENGTH].split())
+    return words[:_REASON_LENGTH].rstrip(".")
+
+
+def is_login_page(headers: Mapping[str, str], body_prefix: bytes) -> bool:
+    """Return True if a web page came: where data was asked for it means that a login is wanted.
+
+    Judged by the media type, and by the first bytes where it says nothing (`application/octet-stream`).
+    """
+    media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type in {"text/html", "application/xhtml+xml"}:
+        return True
+    return media_type in {"", "application/octet-stream"} and _HTML_START.match(body_prefix) is not None
+
+
+def coding_failure(headers: Mapping[str, str], host: str) -> Failure | None:
+    """Return the failure of a response that is coded although `identity` was asked for, or None.
+
+    Its length and ranges are those of the coded form (RFC 9110, 8.4): they say nothing of the asset's own.
+    """
+    coding = headers.get("Content-Encoding", "").strip().lower()
+    if coding in {"", "identity"}:
+        return None
+    return Failure(
+        FailureKind.HTTP, f"{host} sent the asset with the content coding {coding[:20]}, unasked.", host=host
+    )
+
+
+def _kind_of(status: int, body_prefix: bytes, *, told_to_wait: bool) -> FailureKind:
+    if status in _GONE:
+        return FailureKind.GONE
+    if status in {429, 503} or (told_to_wait and status >= HTTPStatus.BAD_REQUEST):
+        return FailureKind.THROTTLED
+    if (status in _MAY_THROTTLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR) and _THROTTLED_BODY.search(
+        body_prefix
+    ):
+        return FailureKind.THROTTLED
+    if status in _REFUSED:
+        return FailureKind.REFUSED
+    if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return FailureKind.SERVER
+    return FailureKind.CHANGED if status == HTTPStatus.PRECONDITION_FAILED else FailureKind.HTTP
+
+
+def _message(status: int, body_prefix: bytes, host: str) -> str:
+    try:
+        phrase = f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        phrase = str(status)
+    reason = reason_in(body_prefix)
+    return f"{host} answered {phrase}: {reason}." if reason else f"{host} answered {phrase}."
+
+
+def _server_time(headers: Mapping[str, str], now: float) -> float:
+    """Return the server's own time where it tells it: its dates are by its clock, not by ours."""
+    date = _date(headers.get("Date", ""))
+    return now if date is None else date
+
+
+def _seconds(value: str) -> float | None:
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) else -1.0
+
+
+def _date(value: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (OverflowError, ValueError):
+        return None
+
+
+def _json_reason(body: bytes) -> str:
+    try:
+        document: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    for _ in range(2):  # `{"error": {"message": …}}` is common
+        if not isinstance(document, dict):
+            break
+        document = next((document[name] for name in _JSON_REASONS if document.get(name)), "")
+    return document if isinstance(document, str) else ""
+
+
+def _xml_reason(text: str) -> str:
+    if not text.lstrip().startswith("<"):
+        return ""
+    found = _XML_REASON.search(text)
+    return (found[1] or found[2]) if found else ""

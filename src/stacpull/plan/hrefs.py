@@ -1,0 +1,117 @@
+"""Where the links and assets of an item point: hrefs made absolute, or named as unusable.
+
+Relative hrefs belong to the item's own URL: its `self` link if that is absolute, else where it was read. Only
+http, https and s3 are ever fetched: a `file:` in a service's reply is a path on its own disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import quote, urljoin, urlsplit
+
+from stacpull.models import Failure, FailureKind, ItemId, Json
+
+__all__ = ["asset_href", "own_href", "self_href", "source_links"]
+
+_REMOTE: Final = ("https://", "http://", "s3://")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+
+
+def asset_href(asset: Any, base: str | None) -> str | Failure:
+    """Return the absolute href of an asset, or why it has none that can be fetched."""
+    href = asset.get("href") if isinstance(asset, dict) else None
+    if not isinstance(href, str) or not href:
+        return _unusable("the item gives no href for it" if href in (None, "") else "its href is not a text")
+    if href.startswith(_REMOTE):
+        return href
+    return _joined(base, href)
+
+
+def self_href(item: Json) -> str | None:
+    """Return the item's `self` link, if it is absolute."""
+    return next((href for href in _hrefs(item, "self") if href.startswith(_REMOTE)), None)
+
+
+def own_href(item_id: ItemId, page_url: str | None) -> str | None:
+    """Return where an API serves an item by itself, judged by the page that it was on.
+
+    Items of some services have no `self` link; the path is that of OGC API Features, part 1, 7.16.
+    """
+    template = None if page_url is None else _item_url(page_url)
+    if template is None:
+        return None
+    name = quote(item_id.item, safe="")
+    return template.replace("{c}", quote(item_id.collection, safe="")).replace("{i}", name)
+
+
+def source_links(item: Json, base_url: str | None) -> tuple[str, ...]:
+    """Return the absolute hrefs of an item's `rel=source` links, in their order, each once.
+
+    Args:
+        item: The (label) item.
+        base_url: Where the item was read, for relative links of an item without an absolute `self` link.
+    """
+    base = self_href(item) or base_url
+    absolute = (join(base, href) for href in _hrefs(item, "source"))
+    return tuple(dict.fromkeys(href for href in absolute if href is not None))
+
+
+def join(base: str | None, href: str) -> str | None:
+    """Return a href made absolute (RFC 3986, 5.2; s3 the same); None if it cannot be."""
+    if _SCHEME.match(href):
+        return href
+    if base is None:
+        return None
+    bucket = base.startswith("s3://")  # urljoin knows no s3
+    try:
+        absolute = urljoin(f"http{base[2:]}" if bucket else base, href)
+    except ValueError:
+        return None
+    return f"s3{absolute[4:]}" if bucket else absolute
+
+
+@lru_cache(maxsize=64)
+def _item_url(page_url: str) -> str | None:
+    """Return the URL of an item, `{c}` and `{i}` for collection and item, as the URL of its page tells it."""
+    try:
+        page = urlsplit(page_url)
+    except ValueError:
+        return None
+    path = page.path.rstrip("/").replace("{", "%7B")
+    if path.endswith("/items"):
+        path += "/{i}"
+    elif path.endswith("/search"):
+        path = path.removesuffix("search") + "collections/{c}/items/{i}"
+    else:
+        return None
+    return page._replace(path=path, query="", fragment="").geturl()
+
+
+def _joined(base: str | None, href: str) -> str | Failure:
+    absolute = join(base, href)
+    if absolute is None:
+        return _unusable("its href is relative, and nothing tells to what")
+    scheme = _SCHEME.match(absolute)
+    if scheme is None:
+        return _unusable("its href is a path on a disk")
+    name = scheme[1].lower()
+    absolute = name + absolute[len(name) :]
+    if not absolute.startswith(_REMOTE):
+        return _unusable(f"its href is a {name}: URL, only http, https and s3 are fetched")
+    return absolute
+
+
+def _hrefs(item: Json, rel: str) -> Iterator[str]:
+    links = item.get("links")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, dict) and link.get("rel") == rel:
+            href = link.get("href")
+            if isinstance(href, str) and href:
+                yield href
+
+
+def _unusable(why: str) -> Failure:
+    return Failure(FailureKind.SCHEME, f"The asset cannot be fetched: {why}.")

@@ -1,0 +1,213 @@
+"""From an item to what is to be fetched: a pure function from raw JSON to planned assets.
+
+Whatever a service writes, nothing here raises: an item that cannot be planned is a `Problem`, an asset that
+cannot is an `AssetProblem` beside the others. The identity of an asset is (collection, item, key); its href
+is only where it is today.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+
+from stacpull.models import Asset, Failure, FailureKind, ItemId, Json, PlannedItem
+from stacpull.plan.clashes import keep_apart
+from stacpull.plan.hrefs import asset_href, own_href, self_href, source_links
+from stacpull.plan.layout import ItemLayout, Layout
+from stacpull.plan.multihash import parse as parse_multihash
+from stacpull.plan.names import document_name, safe_segment
+from stacpull.plan.suffixes import suffix_of
+
+__all__ = [
+    "NO_COLLECTION",
+    "AssetProblem",
+    "KeepsAssets",
+    "Planned",
+    "Problem",
+    "item_directory",
+    "item_document_path",
+    "plan_item",
+    "source_links",
+]
+
+NO_COLLECTION: Final = "no-collection"
+"""The collection of items that name none and whose source names none."""
+
+
+class KeepsAssets(Protocol):
+    """What decides which assets are wanted (`stacpull.filters.AssetFilter` is one)."""
+
+    def keeps(self, key: str, asset: Json, /) -> bool:
+        """Return True if the asset is wanted."""
+        ...
+
+
+class AssetProblem(NamedTuple):
+    """An asset that is wanted but cannot be planned; `key` is empty if it concerns all assets."""
+
+    key: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An item that cannot be planned at all; `item` is its id, as far as it has one."""
+
+    collection: str
+    item: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A planned item, beside what could not be planned of it.
+
+    Attributes:
+        item: The item with the assets to fetch.
+        problems: Wanted assets that cannot be fetched, each named.
+        excluded: Keys of the assets that the asset filter left out.
+        notes: Oddities of the item worth a line in the log; nothing failed by them.
+    """
+
+    item: PlannedItem
+    problems: tuple[AssetProblem, ...] = ()
+    excluded: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def plan_item(
+    item: Json,
+    *,
+    collection_hint: str | None,
+    item_href: str | None,
+    page_url: str | None,
+    layout: Layout,
+    asset_filter: KeepsAssets,
+    parent: ItemId | None = None,
+) -> Planned | Problem:
+    """Plan one item.
+
+    Args:
+        item: The item as read.
+        collection_hint: The collection it was found in, for items that name none.
+        item_href: The URL it was read from, if it was read alone.
+        page_url: The URL of the page it was on, if it was on one.
+        layout: Where assets go.
+        asset_filter: Which assets are wanted.
+        parent: The label item through which a source item was reached.
+    """
+    item_id = _identity(item, collection_hint)
+    if isinstance(item_id, Problem):
+        return item_id
+    href = self_href(item) or item_href
+    draft = _Draft(layout, layout.for_item(item_id, item, parent), asset_filter, href or page_url)
+    draft.add_all(item.get("assets"))
+    properties = item.get("properties")
+    updated = properties.get("updated") if isinstance(properties, dict) else None
+    planned = PlannedItem(
+        id=item_id,
+        document=item,
+        href=href or own_href(item_id, page_url),
+        assets=tuple(draft.assets),
+        parent=parent,
+        updated=updated if isinstance(updated, str) else None,
+        excluded_assets=len(draft.excluded),
+    )
+    return Planned(planned, tuple(draft.problems), tuple(draft.excluded), _notes(item))
+
+
+def item_directory(item_id: ItemId) -> str:
+    """Return the directory of an item's document, relative to DEST: `<collection>/<item>`, made safe."""
+    return f"{safe_segment(item_id.collection)}/{safe_segment(item_id.item)}"
+
+
+def item_document_path(item_id: ItemId) -> str:
+    """Return the path of an item's document, relative to DEST: `<collection>/<item>/<item>.json`."""
+    directory = item_directory(item_id)
+    return f"{directory}/{document_name(directory.rpartition('/')[2])}"
+
+
+class _Draft:
+    """The assets of one item while they are planned."""
+
+    __slots__ = ("_base", "_filter", "_layout", "_places", "assets", "excluded", "problems")
+
+    def __init__(self, layout: Layout, places: ItemLayout, keeps: KeepsAssets, base: str | None) -> None:
+        self._layout = layout
+        self._places = places
+        self._filter = keeps
+        self._base = base
+        self.assets: list[Asset] = []
+        self.excluded: list[str] = []
+        self.problems: list[AssetProblem] = []
+
+    def add_all(self, assets: Any) -> None:
+        """Plan what an item's `assets` holds; absent or null holds nothing."""
+        if assets is None:
+            return
+        if not isinstance(assets, dict):
+            failure = Failure(
+                FailureKind.ITEM, "The item's `assets` is not an object, nothing can be fetched."
+            )
+            self.problems.append(AssetProblem("", failure))
+            return
+        for key, asset in assets.items():
+            self._add(key, asset)
+        self.assets, clashes = keep_apart(
+            self.assets, assets.keys(), distinguishes=self._layout.distinguishes_assets
+        )
+        self.problems.extend(AssetProblem(key, failure) for key, failure in clashes.items())
+
+    def _add(self, key: str, asset: Any) -> None:
+        if not self._filter.keeps(key, asset):
+            self.excluded.append(key)
+            return
+        href = asset_href(asset, self._base)
+        if isinstance(href, Failure):
+            self.problems.append(AssetProblem(key, href))
+            return
+        self.assets.append(_asset(key, href, asset, self._places))
+
+
+def _asset(key: str, href: str, asset: Json, places: ItemLayout) -> Asset:
+    media_type, size, checksum = asset.get("type"), asset.get("file:size"), asset.get("file:checksum")
+    if not isinstance(media_type, str):
+        media_type = None
+    place = places.place(key, suffix_of(href, media_type))
+    return Asset(
+        key=key,
+        href=href,
+        directory=place.directory,
+        name=place.name,
+        name_template=place.name_template,
+        size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+        checksum=parse_multihash(checksum) if isinstance(checksum, str) else None,
+        media_type=media_type,
+    )
+
+
+def _identity(item: Any, hint: str | None) -> ItemId | Problem:
+    """Return which item it is, or why that cannot be told."""
+    if not isinstance(item, dict):
+        return _no_item(hint, None, "what stands in its place is not an object")
+    collection, name = item.get("collection"), item.get("id")
+    if not isinstance(collection, str) or not collection:
+        collection = hint or NO_COLLECTION
+    if not isinstance(name, str):
+        return _no_item(collection, name, "it has no id" if name is None else "its id is not a text")
+    if not name:
+        return _no_item(collection, name, "its id is empty")
+    return ItemId(collection, name)
+
+
+def _no_item(collection: str | None, name: object, why: str) -> Problem:
+    failure = Failure(FailureKind.ITEM, f"The item cannot be planned: {why}.")
+    return Problem(collection or NO_COLLECTION, "" if name is None else str(name)[:80], failure)
+
+
+def _notes(item: Json) -> tuple[str, ...]:
+    if item.get("assets") and item.get("geometry") and item.get("links"):
+        return ()
+    return tuple(
+        f"The item has no {member}." for member in ("assets", "geometry", "links") if not item.get(member)
+    )

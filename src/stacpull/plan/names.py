@@ -1,0 +1,100 @@
+r"""Names for the file system: safe, readable, and different where the originals differ.
+
+A name that is safe already stays as it is. Unsafe characters are percent-encoded: control characters,
+`/ \ : * ? " < > |`, lone surrogates, and `%` itself, so that the encoding can be read back. A name that
+cannot be had even so keeps a readable beginning and its suffix, and gets `~` and 12 hex digits of its SHA-256
+between them:
+
+- the mirror's own names (`.stacpull`, `catalog.json`, `collection.json`), in any case;
+- device names of Windows (`NUL`, `com1.txt`);
+- names that are empty or begin or end with a dot or a space (`..`, `.profile`);
+- names over 255 bytes;
+- names that end as hashed ones do: this keeps a hashed name from ever being another's plain name.
+
+Unicode keeps its form. File systems may not tell two forms, or two cases, apart: `fold` is what decides
+whether two paths would meet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Final
+
+__all__ = ["document_name", "fold", "kept_apart", "path_hash", "safe_segment"]
+
+MAX_BYTES: Final = 255
+_RESERVED: Final = frozenset({".stacpull", "catalog.json", "collection.json"})
+_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|%\ud800-\udfff]')
+_DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.DOTALL)
+_HASHED: Final = re.compile(r".*~[0-9a-f]{12}(\.[A-Za-z0-9.]{1,15})?", re.DOTALL)
+_SUFFIX: Final = re.compile(r"(?<=[^.])(\.tar)?\.[A-Za-z0-9]{1,10}\Z")
+_CUT_ESCAPE: Final = re.compile(r"%[0-9A-F]?\Z")
+_ENDS: Final = ". "
+
+
+@lru_cache(maxsize=8192)
+def safe_segment(name: str) -> str:
+    """Return a name for one segment of a path: 1 to 255 bytes of UTF-8, never `.` or `..`, never a `/`.
+
+    Different names give different segments (but for a collision of 48 bits of SHA-256), the same name always
+    gives the same one.
+    """
+    encoded = _UNSAFE.sub(_percent, name)
+    return encoded if _is_plain(encoded) else _with_hash(encoded, name)
+
+
+def document_name(directory: str) -> str:
+    """Return the name of the document in an item's directory: as the directory (one safe segment), `.json`."""
+    name = f"{directory}.json"
+    reserved = fold(name) in _RESERVED or len(name.encode()) > MAX_BYTES
+    return _with_hash(name, name) if reserved else name
+
+
+def kept_apart(segment: str, salt: str) -> str:
+    """Return a safe segment with a hash that depends on `salt` too: for names that would meet otherwise."""
+    return _with_hash(segment, f"{salt}\0{segment}")
+
+
+def fold(path: str) -> str:
+    """Return the form in which paths are compared: equal for names that some file system holds for one."""
+    if path.isascii():
+        return path.lower()
+    # decomposed before and composed after: case folding of one form may leave the other
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+
+
+def path_hash(path: str) -> int:
+    """Return a signed 64-bit hash of the folded path, as SQLite stores integers."""
+    data = fold(path).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big", signed=True)
+
+
+def _is_plain(encoded: str) -> bool:
+    """Return True if an encoded name can stand as it is."""
+    if not encoded or encoded[0] in _ENDS or encoded[-1] in _ENDS:
+        return False
+    if "~" in encoded and _HASHED.fullmatch(encoded):
+        return False
+    if len(encoded) > MAX_BYTES // 4 and len(encoded.encode()) > MAX_BYTES:
+        return False
+    folded = fold(encoded)
+    return folded not in _RESERVED and not _DEVICE.fullmatch(folded)
+
+
+def _with_hash(encoded: str, hashed: str) -> str:
+    """Put `~` and a hash before the suffix of an encoded name, and cut it to length."""
+    digest = hashlib.sha256(hashed.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    suffix = _SUFFIX.search(encoded)
+    stem, ending = (encoded[: suffix.start()], suffix.group()) if suffix else (encoded, "")
+    room = MAX_BYTES - len("~") - len(digest) - len(ending) - len("_")
+    prefix = _CUT_ESCAPE.sub("", stem.encode()[:room].decode("utf-8", "ignore")).strip(_ENDS) or "_"
+    if _DEVICE.fullmatch(prefix.casefold()):
+        prefix = f"_{prefix}"  # `con.x` is the device still, whatever x
+    return f"{prefix}~{digest}{ending}"
+
+
+def _percent(unsafe: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in unsafe.group().encode("utf-8", "surrogatepass"))

@@ -1,0 +1,68 @@
+"""The suffix of an asset's file name: that of its href if it has one, else that of its media type."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote
+
+__all__ = ["suffix_of"]
+
+_SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z", re.IGNORECASE)
+"""At least one letter: the end of `…/v1.5` is no suffix."""
+
+_OF_MEDIA_TYPE: Final = {
+    "image/tiff": ".tif",
+    "image/vnd.stac.geotiff": ".tif",
+    "image/jp2": ".jp2",
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/gif": ".gif",
+    "image/webp": ".webp",
+    "image/svg+xml": ".svg",
+    "application/json": ".json",
+    "application/geo+json": ".geojson",
+    "application/x-ndjson": ".ndjson",
+    "application/xml": ".xml",
+    "application/gml+xml": ".gml",
+    "application/vnd.google-earth.kml+xml": ".kml",
+    "application/geopackage+sqlite3": ".gpkg",
+    "application/vnd.laszip+copc": ".copc.laz",
+    "application/vnd.apache.parquet": ".parquet",
+    "application/x-parquet": ".parquet",
+    "application/x-netcdf": ".nc",
+    "application/netcdf": ".nc",
+    "application/x-hdf": ".hdf",
+    "application/x-hdf5": ".h5",
+    "application/pdf": ".pdf",
+    "application/zip": ".zip",
+    "application/gzip": ".gz",
+    "application/x-tar": ".tar",
+    "text/csv": ".csv",
+    "text/html": ".html",
+    "text/markdown": ".md",
+    "text/plain": ".txt",
+    "text/xml": ".xml",
+}
+
+
+def suffix_of(href: str, media_type: str | None) -> str:
+    """Return the suffix with its dot; empty if neither the href's path nor the media type tells one."""
+    return _of_path(href) or (_of_media_type(media_type) if media_type else "")
+
+
+def _of_path(href: str) -> str:
+    """Return the suffix of the last segment of the href's path (RFC 3986, 3.3); an opaque href has none."""
+    path = href.partition("#")[0].partition("?")[0]
+    start = path.find("//") + 2 if "://" in path else 0
+    name = path[start:].rpartition("/")[2] if "/" in path[start:] else ""
+    if "." not in name and "%" not in name:
+        return ""
+    found = _SUFFIX.search(unquote(name) if "%" in name else name)
+    return found.group() if found and found.start() else ""
+
+
+@lru_cache(maxsize=1024)
+def _of_media_type(media_type: str) -> str:
+    return _OF_MEDIA_TYPE.get(media_type.partition(";")[0].strip().lower(), "")

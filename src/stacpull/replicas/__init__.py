@@ -1,0 +1,47 @@
+"""Embedded replicas of the services that stacpull mirrors: for trying out, for tests, for measuring.
+
+`MlhubReplica` is the Radiant MLHub of BigEarthNet (API, blob host, S3), `S3Replica` an S3 endpoint over
+anything; `run_in_thread` hosts either for clients that block. Nothing here is stored: data sets of any size
+are made while they are asked for.
+"""
+
+from stacpull.replicas.dataset import Dataset, Patch
+from stacpull.replicas.faults import Close, Delay, Fault, Faults, Stall, Status, Truncate
+from stacpull.replicas.hosting import run_in_thread
+from stacpull.replicas.manifest import ExpectedFile, manifest
+from stacpull.replicas.objects import DirectoryStore, MemoryStore, ObjectStore
+from stacpull.replicas.replica import MlhubReplica, S3Replica, demo_access
+from stacpull.replicas.s3_access import S3Access
+from stacpull.replicas.serve import serve_mlhub, serve_s3
+from stacpull.replicas.traffic import RequestRecord
+from stacpull.replicas.wire import Request
+
+RequestInfo = Request
+"""What a fault's `match` looks at: server, method, target, headers."""
+
+__all__ = [
+    "Close",
+    "Dataset",
+    "Delay",
+    "DirectoryStore",
+    "ExpectedFile",
+    "Fault",
+    "Faults",
+    "MemoryStore",
+    "MlhubReplica",
+    "ObjectStore",
+    "Patch",
+    "Request",
+    "RequestInfo",
+    "RequestRecord",
+    "S3Access",
+    "S3Replica",
+    "Stall",
+    "Status",
+    "Truncate",
+    "demo_access",
+    "manifest",
+    "run_in_thread",
+    "serve_mlhub",
+    "serve_s3",
+]

@@ -1,0 +1,238 @@
+"""An S3 endpoint for reading: path style, signatures verified, ranges, conditions, listings, errors in XML.
+
+Speaks to boto3, the AWS CLI and s5cmd. As the real service it ignores If-Range and several ranges at once,
+sends the MD5 as ETag, the SHA-256 only where `x-amz-checksum-mode: ENABLED` asks for it, and no body with
+HEAD.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from itertools import count
+from urllib.parse import quote
+from xml.sax.saxutils import escape
+
+from stacpull.replicas.objects import ObjectStore
+from stacpull.replicas.s3_access import S3Access, S3Error
+from stacpull.replicas.wire import (
+    Content,
+    RangeNotSatisfiable,
+    Reply,
+    Request,
+    byte_range,
+    http_date,
+    precondition,
+    ranged,
+)
+
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
+_MAX_KEYS = 1000
+_LAST_CHARACTER = "\U0010ffff"
+_SERIAL = count(1)
+
+
+@dataclass(frozen=True)
+class S3Service:
+    """Serves the buckets of a store to those whom `access` lets in."""
+
+    store: ObjectStore
+    access: S3Access
+
+    def respond(self, request: Request) -> Reply:
+        """Answer a request."""
+        stamp = _stamp()
+        try:
+            return self._answer(request, stamp)
+        except S3Error as error:
+            detail = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in error.detail.items())
+            body = (
+                f"{_XML}<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message>{detail}"
+                f"<RequestId>{stamp['x-amz-request-id']}</RequestId><HostId>{stamp['x-amz-id-2']}</HostId></Error>"
+            )
+            headers = {"Content-Type": "application/xml", **stamp, **error.headers}
+            return Reply(error.status, headers, body.encode(), kind="error")
+
+    def _answer(self, request: Request, stamp: dict[str, str]) -> Reply:
+        self.access.check(request)
+        if request.method not in {"GET", "HEAD"}:
+            message = "The specified method is not allowed against this resource."
+            raise S3Error(
+                405, "MethodNotAllowed", message, {"Method": request.method}, {"Allow": "GET, HEAD"}
+            )
+        bucket, _, key = request.path[1:].partition("/")
+        if not bucket:
+            return self._list_buckets(stamp)
+        if bucket not in self.store.buckets():
+            message = "The specified bucket does not exist"
+            raise S3Error(404, "NoSuchBucket", message, {"BucketName": bucket})
+        if not key:
+            return self._bucket(request, bucket, stamp)
+        content = self.store.get(bucket, key)
+        if content is None:
+            raise S3Error(404, "NoSuchKey", "The specified key does not exist.", {"Key": key})
+        return _object_reply(request, content, stamp)
+
+    def _list_buckets(self, stamp: dict[str, str]) -> Reply:
+        found = "".join(
+            f"<Bucket><Name>{escape(name)}</Name><CreationDate>2020-06-09T00:00:00.000Z</CreationDate></Bucket>"
+            for name in self.store.buckets()
+        )
+        owner = "<Owner><ID>replica</ID><DisplayName>replica</DisplayName></Owner>"
+        return _document("ListAllMyBucketsResult", f"{owner}<Buckets>{found}</Buckets>", stamp, "buckets")
+
+    def _bucket(self, request: Request, bucket: str, stamp: dict[str, str]) -> Reply:
+        region = self.access.region or "us-east-1"
+        stamp = {**stamp, "x-amz-bucket-region": region}
+        if request.method == "HEAD":
+            return Reply(200, {"Content-Type": "application/xml", **stamp}, kind="bucket")
+        if request.parameter("location") is not None:
+            place = "" if region == "us-east-1" else region
+            body = f'{_XML}<LocationConstraint xmlns="{_NAMESPACE}">{place}</LocationConstraint>'
+            return Reply(200, {"Content-Type": "application/xml", **stamp}, body.encode(), kind="location")
+        return self._list(request, bucket, stamp)
+
+    def _list(self, request: Request, bucket: str, stamp: dict[str, str]) -> Reply:
+        listing = _Listing.asked(request)
+        keys, folders, last = self._page(bucket, listing)
+        body = [
+            f"<Name>{escape(bucket)}</Name><Prefix>{listing.spell(listing.prefix)}</Prefix>",
+            f"<MaxKeys>{listing.max_keys}</MaxKeys><IsTruncated>{'true' if last else 'false'}</IsTruncated>",
+            f"<Delimiter>{listing.spell(listing.delimiter)}</Delimiter>" if listing.delimiter else "",
+            "<EncodingType>url</EncodingType>" if listing.url_encoded else "",
+        ]
+        if listing.version == 2:  # noqa: PLR2004
+            body.append(f"<KeyCount>{len(keys) + len(folders)}</KeyCount>")
+            if last:
+                body.append(f"<NextContinuationToken>{_token(last)}</NextContinuationToken>")
+        else:
+            body.append(f"<Marker>{listing.spell(listing.after)}</Marker>")
+            if last:
+                body.append(f"<NextMarker>{listing.spell(last)}</NextMarker>")
+        body += [self._entry(bucket, key, listing) for key in keys]
+        body += [f"<CommonPrefixes><Prefix>{listing.spell(f)}</Prefix></CommonPrefixes>" for f in folders]
+        return _document("ListBucketResult", "".join(body), stamp, "list")
+
+    def _page(self, bucket: str, listing: _Listing) -> tuple[list[str], list[str], str]:
+        """Keys and folders of one page, and the last name on it if more follow."""
+        keys: list[str] = []
+        folders: list[str] = []
+        last = ""
+        source = self.store.keys(bucket, listing.prefix, listing.after)
+        while (key := next(source, None)) is not None:
+            if len(keys) + len(folders) >= listing.max_keys:
+                return keys, folders, last
+            folder = listing.folder_of(key)
+            if folder is None:
+                keys.append(key)
+                last = key
+                continue
+            folders.append(folder)
+            last = folder + _LAST_CHARACTER
+            source = self.store.keys(bucket, listing.prefix, last)
+        return keys, folders, ""
+
+    def _entry(self, bucket: str, key: str, listing: _Listing) -> str:
+        content = self.store.get(bucket, key)
+        if content is None:
+            return ""
+        modified = content.modified.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        return (
+            f"<Contents><Key>{listing.spell(key)}</Key><LastModified>{modified}</LastModified>"
+            f"<ETag>&quot;{content.md5.hex()}&quot;</ETag><Size>{content.size}</Size>"
+            "<StorageClass>STANDARD</StorageClass></Contents>"
+        )
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What a list request asks for."""
+
+    version: int
+    prefix: str
+    delimiter: str
+    after: str
+    max_keys: int
+    url_encoded: bool
+
+    @classmethod
+    def asked(cls, request: Request) -> _Listing:
+        query = dict(request.query)
+        version = 2 if query.get("list-type") == "2" else 1
+        after = query.get("start-after" if version == 2 else "marker", "")  # noqa: PLR2004
+        try:
+            if token := query.get("continuation-token"):
+                after = base64.urlsafe_b64decode(token).decode()
+            max_keys = min(_MAX_KEYS, int(query.get("max-keys", _MAX_KEYS)))
+        except ValueError as error:
+            raise S3Error(
+                400, "InvalidArgument", "The continuation token or max-keys provided is incorrect"
+            ) from error
+        return cls(
+            version=version,
+            prefix=query.get("prefix", ""),
+            delimiter=query.get("delimiter", ""),
+            after=after,
+            max_keys=max_keys,
+            url_encoded=query.get("encoding-type") == "url",
+        )
+
+    def spell(self, key: str) -> str:
+        """A key as the listing spells it: URL-encoded where the client asked for that."""
+        return quote(key, safe="/-_.~*") if self.url_encoded else escape(key)
+
+    def folder_of(self, key: str) -> str | None:
+        """The common prefix that a key is rolled up into, None if it stands for itself."""
+        if not self.delimiter:
+            return None
+        head, found, _ = key[len(self.prefix) :].partition(self.delimiter)
+        return self.prefix + head + self.delimiter if found else None
+
+
+def _object_reply(request: Request, content: Content, stamp: dict[str, str]) -> Reply:
+    etag = f'"{content.md5.hex()}"'
+    headers = {
+        **stamp,
+        "Accept-Ranges": "bytes",
+        "Content-Type": "binary/octet-stream",
+        "ETag": etag,
+        "Last-Modified": http_date(content.modified),
+    }
+    status = precondition(request.headers, etag, content.modified)
+    if status == 412:  # noqa: PLR2004
+        message = "At least one of the pre-conditions you specified did not hold"
+        raise S3Error(412, "PreconditionFailed", message, {"Condition": "If-Match"})
+    if status is not None:
+        del headers["Content-Type"]
+        return Reply(status, headers, kind="object")
+    try:
+        span = byte_range(request.headers.get("range"), content.size)
+    except RangeNotSatisfiable as error:
+        detail = {"RangeRequested": request.headers["range"], "ActualObjectSize": str(content.size)}
+        unsatisfied = {"Content-Range": f"bytes */{content.size}"}
+        raise S3Error(
+            416, "InvalidRange", "The requested range is not satisfiable", detail, unsatisfied
+        ) from error
+    if span is not None:
+        headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{content.size}"
+        return Reply(206, headers, ranged(content, span), kind="object")
+    if request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
+        headers["x-amz-checksum-sha256"] = base64.b64encode(content.sha256).decode()
+        headers["x-amz-checksum-type"] = "FULL_OBJECT"
+    return Reply(200, headers, ranged(content, (0, content.size)), kind="object")
+
+
+def _document(root: str, body: str, stamp: dict[str, str], kind: str) -> Reply:
+    text = f'{_XML}<{root} xmlns="{_NAMESPACE}">{body}</{root}>'
+    return Reply(200, {"Content-Type": "application/xml", **stamp}, text.encode(), kind=kind)
+
+
+def _token(last: str) -> str:
+    return base64.urlsafe_b64encode(last.encode()).decode()
+
+
+def _stamp() -> dict[str, str]:
+    serial = next(_SERIAL)
+    identity = base64.b64encode(serial.to_bytes(48, "big")).decode()
+    return {"Server": "AmazonS3", "x-amz-request-id": f"{serial:016X}", "x-amz-id-2": identity}

@@ -1,0 +1,219 @@
+"""STAC APIs as a source: an API root, one collection of it, or the items of one.
+
+Paths are those of OGC API Features (part 1, 7.13-7.16): `/collections`, `/collections/X`,
+`/collections/X/items`, `/collections/X/items/Y`. The query that the user gave with an `…/items` URL is kept
+on every page; it is the user's own narrowing of the walk.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import AsyncGenerator, Iterable
+from typing import NamedTuple, cast
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
+
+from stacpull.errors import SourceError, UsageError
+from stacpull.models import Failure, FailureKind, ItemId, Json, Page, PageRequest, Selection
+from stacpull.net.api import Document
+from stacpull.net.transport import TransferError
+from stacpull.sources.guard import WalkGuard
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.paging import limit_of, next_request
+from stacpull.sources.source import JsonReader, OnNotice, WalkStart
+from stacpull.sources.urls import authority
+from stacpull.sources.walk import walk
+
+__all__ = ["ApiPlace", "ApiSource", "api_place"]
+
+_MOST_NAMED = 40
+"""Collections that an error sentence lists; services with hundreds are told to use `stacpull collections`."""
+
+
+class ApiPlace(NamedTuple):
+    """Where in an API a URL points: its root, and the collection if it names one."""
+
+    root: str
+    collection: str | None = None
+    items: bool = False
+    """True for `…/items`."""
+
+
+def api_place(url: str) -> ApiPlace:
+    """Read the place from the path of `url`; what does not look like a collection is taken for a root."""
+    parts = urlsplit(url)
+    match parts.path.rstrip("/").split("/"):
+        case [*above, "collections", name, "items"]:
+            return ApiPlace(_root(parts, above), unquote(name), items=True)
+        case [*above, "collections", name]:
+            return ApiPlace(_root(parts, above), unquote(name))
+        case [*above, "collections"] | above:
+            return ApiPlace(_root(parts, above))
+
+
+def _root(parts: SplitResult, path: list[str]) -> str:
+    return urlunsplit(parts._replace(path="/".join(path), query="", fragment=""))
+
+
+class ApiSource:
+    """A STAC API, or one collection of it."""
+
+    def __init__(self, url: str, reader: JsonReader) -> None:
+        """Make a source of `url`, a URL without credentials."""
+        self.url = url
+        self._place = api_place(url)
+        self._reader = reader
+        self._most_items = limit_of(PageRequest(url)) if self._place.items else None
+        self._read_before: dict[str, Json] = {}
+
+    async def collections(self) -> list[Json]:
+        """Return the collection documents of the API, over all pages of the list; or the one that is named.
+
+        Raises:
+            SourceError: the list could not be read, or there is none.
+            UsageError: the collection that is named does not exist.
+        """
+        if self._place.collection is not None:
+            return [await self.collection(self._place.collection)]
+        return await self._all_collections()
+
+    async def collection(self, collection_id: str) -> Json:
+        """Return the document of one collection, read once.
+
+        Raises:
+            UsageError: there is none of that id; the sentence names those that are near.
+            SourceError: it could not be read.
+        """
+        if (known := self._read_before.get(collection_id)) is not None:
+            return known
+        request = PageRequest(self._collection_url(collection_id))
+        try:
+            document = await self._document(request, f"The collection {collection_id}")
+        except SourceError as error:
+            if _is_gone(error.__cause__):
+                raise UsageError(await self._unknown(collection_id)) from error
+            raise
+        if not isinstance(document.body, dict):
+            raise SourceError(f"{document.url} is no collection: it is no JSON object.")
+        self._read_before[collection_id] = document.body
+        return document.body
+
+    async def starts(self, selection: Selection) -> list[WalkStart]:
+        """Return one start per collection that `selection` asks for, in the order asked.
+
+        Raises:
+            UsageError: no collection was named and this is a whole API, or one named does not exist.
+        """
+        if self._place.collection is not None:
+            self._check_only(self._place.collection, selection)
+            return [self._start(self._place.collection)]
+        if selection.collections:
+            asked = list(dict.fromkeys(selection.collections))
+            for name in asked:
+                await self.collection(name)
+            return [self._start(name) for name in asked]
+        names = _names(await self._all_collections())
+        if not selection.all_collections:
+            raise UsageError(f"Name a collection with -C, or use --all-collections; {_listing(names)}")
+        return [self._start(name) for name in names]
+
+    def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
+        """Yield the pages from `start` on; a `limit` in the user's own URL is the most that is asked for.
+
+        Raises:
+            SourceError: a page could not be read; its `__cause__` is the TransferError, if it was one.
+            CredentialsError: credentials are missing or refused.
+        """
+        return walk(self._reader, start, page_size.at_most(self._most_items), on_notice)
+
+    async def item(self, href: str) -> Json:
+        """Return the item that `href` leads to, of this API or of another.
+
+        Raises:
+            TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
+        """
+        document = await self._reader.read(PageRequest(href))
+        body = document.body
+        if not isinstance(body, dict) or not isinstance(body.get("id"), str) or "features" in body:
+            message = f"{document.url} is no item: it is no JSON object with an id."
+            raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))
+        return body
+
+    def item_href(self, item: ItemId) -> str:
+        """Return where an item of this API can be read again."""
+        return f"{self._collection_url(item.collection)}/items/{quote(item.item, safe='')}"
+
+    def _collection_url(self, collection_id: str) -> str:
+        return f"{self._place.root}/collections/{quote(collection_id, safe='')}"
+
+    def _start(self, collection_id: str) -> WalkStart:
+        request = PageRequest(
+            self.url if self._place.items else f"{self._collection_url(collection_id)}/items"
+        )
+        return WalkStart(collection_id, request)
+
+    def _check_only(self, name: str, selection: Selection) -> None:
+        others = [c for c in selection.collections if c != name]
+        if others or selection.all_collections:
+            asked = f"-C {others[0]}" if others else "--all-collections"
+            raise UsageError(
+                f"The source is the collection {name} itself: leave {asked} out, or name {self._place.root}."
+            )
+
+    async def _all_collections(self) -> list[Json]:
+        guard, found = WalkGuard(), dict[str, Json]()
+        request: PageRequest | None = PageRequest(f"{self._place.root}/collections")
+        while request is not None:
+            document = await self._document(request, "The list of collections")
+            listed = _listed_collections(document)
+            guard.brings_new(list(listed))
+            found |= listed
+            following = next_request(cast("Json", document.body), request, document.url)
+            circle = following is None or guard.reason_to_end(request, following) is not None
+            request = None if circle else following
+        return list(found.values())
+
+    async def _document(self, request: PageRequest, what: str) -> Document:
+        try:
+            return await self._reader.read(request)
+        except TransferError as error:
+            raise SourceError(f"{what} could not be read: {error}") from error
+
+    async def _unknown(self, name: str) -> str:
+        try:
+            names = _names(await self._all_collections())
+        except SourceError:
+            return f"{self._place.root} has no collection {name}."
+        near = difflib.get_close_matches(name, names, n=3) or _holding(name, names)
+        hint = f"did you mean {' or '.join(near)}?" if near else _listing(names)
+        return f"{self._place.root} has no collection {name}: {hint}"
+
+
+def _is_gone(cause: BaseException | None) -> bool:
+    return isinstance(cause, TransferError) and cause.failure.kind is FailureKind.GONE
+
+
+def _listed_collections(document: Document) -> dict[str, Json]:
+    """Return the collections of one page of the list, by id; those without an id cannot be asked for."""
+    body = document.body
+    listed = body.get("collections") if isinstance(body, dict) else None
+    if not isinstance(listed, list):
+        raise SourceError(f"{document.url} lists no collections: name the URL of one.")
+    return {c["id"]: c for c in listed if isinstance(c, dict) and isinstance(c.get("id"), str)}
+
+
+def _names(collections: Iterable[Json]) -> list[str]:
+    return [str(c["id"]) for c in collections]
+
+
+def _holding(name: str, names: list[str]) -> list[str]:
+    """Return names that hold what was asked for, or are held in it: `bigearthnet` finds its two halves."""
+    asked = name.casefold()
+    return [n for n in names if asked in n.casefold() or n.casefold() in asked][:3]
+
+
+def _listing(names: list[str]) -> str:
+    if not names:
+        return "the source lists none."
+    more = len(names) - _MOST_NAMED
+    shown = ", ".join(sorted(names)[:_MOST_NAMED])
+    return f"there are {shown}" + (f" and {more} more (see stacpull collections)." if more > 0 else ".")

@@ -1,0 +1,142 @@
+"""Reading single items by their href: source items, and items whose asset hrefs have expired.
+
+Many label items name one source item, and all thirteen assets of an item expire together: readers of the same
+href share one request, and documents read a moment ago are kept, some hundreds of them.
+
+There is no task of its own for a request: the first who asks reads, the others wait for it. If that one is
+cancelled, the next in line reads. So nothing outlives its caller.
+
+Reading many items by one request (`ids` of the item search, where an API conforms to it) has its place in
+`read_many`, where the hrefs of a whole page come in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from stacpull.clock import Clock
+from stacpull.models import Failure, Json
+from stacpull.net.transport import TransferError
+
+__all__ = ["ItemReader", "ReadItem"]
+
+_RECENT_ITEMS = 256
+"""Documents kept: at 2.4 KB of JSON an item, some 6 MB."""
+
+_MOST_TASKS = 64
+"""Tasks that `read_many` starts at once; how many requests that makes is for the client's gates to say."""
+
+
+class ReadItem(NamedTuple):
+    """An item, and when the request for it began, in seconds of the clock's `monotonic`."""
+
+    document: Json
+    read_at: float
+
+
+class _Flight:
+    """A request under way: those who wait get its outcome, or None if it was given up."""
+
+    __slots__ = ("began", "landed", "outcome")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.landed = asyncio.Event()
+        self.outcome: ReadItem | TransferError | None = None
+
+
+class ItemReader:
+    """Reads items by href, each only as often as it must be.
+
+    Args:
+        read: how to read one item, for example `Source.item`.
+        clock: what `read_at` and `newer_than` are measured by.
+        capacity: how many documents are kept.
+    """
+
+    def __init__(
+        self, read: Callable[[str], Awaitable[Json]], clock: Clock, *, capacity: int = _RECENT_ITEMS
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._capacity = capacity
+        self._recent: OrderedDict[str, ReadItem] = OrderedDict()
+        self._flights: dict[str, _Flight] = {}
+
+    async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
+        """Return the item at `href`; with `newer_than`, one whose request began after that time.
+
+        A caller whose asset href was refused passes the `read_at` of the document it had it from: of all the
+        assets of an item only the first to be refused causes a request.
+
+        Raises:
+            TransferError: it could not be read; GONE if it is not there.
+            CredentialsError: credentials are missing or refused.
+        """
+        while True:
+            if (known := self._known(href, newer_than)) is not None:
+                return known
+            flight = self._flights.get(href)
+            if flight is None or (newer_than is not None and flight.began <= newer_than):
+                return await self._fly(href)
+            await flight.landed.wait()
+            if isinstance(flight.outcome, TransferError):
+                raise TransferError(flight.outcome.failure)
+            if flight.outcome is not None:
+                return flight.outcome
+
+    async def read_many(self, hrefs: Sequence[str]) -> list[Json | Failure]:
+        """Return the items at `hrefs`, in that order; those that could not be read as failures.
+
+        Raises:
+            CredentialsError: credentials are missing or refused.
+            SourceError: something other than a single item is wrong.
+        """
+        found: dict[str, Json | Failure] = {}
+        distinct = dict.fromkeys(hrefs)
+        waiting = iter(distinct)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(_MOST_TASKS, len(distinct))):
+                    group.create_task(self._read_each(waiting, found))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [found[href] for href in hrefs]
+
+    async def _read_each(self, waiting: Iterator[str], found: dict[str, Json | Failure]) -> None:
+        for href in waiting:
+            try:
+                found[href] = (await self.read(href)).document
+            except TransferError as error:
+                found[href] = error.failure
+
+    async def _fly(self, href: str) -> ReadItem:
+        flight = self._flights[href] = _Flight(self._clock.monotonic())
+        try:
+            item = flight.outcome = ReadItem(await self._read(href), flight.began)
+        except TransferError as error:
+            flight.outcome = error
+            raise
+        else:
+            self._keep(href, item)
+            return item
+        finally:
+            if self._flights.get(href) is flight:
+                del self._flights[href]
+            flight.landed.set()
+
+    def _known(self, href: str, newer_than: float | None) -> ReadItem | None:
+        known = self._recent.get(href)
+        if known is None or (newer_than is not None and known.read_at <= newer_than):
+            return None
+        self._recent.move_to_end(href)
+        return known
+
+    def _keep(self, href: str, item: ReadItem) -> None:
+        self._recent[href] = item
+        self._recent.move_to_end(href)
+        if len(self._recent) > self._capacity:
+            self._recent.popitem(last=False)

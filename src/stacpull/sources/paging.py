@@ -1,0 +1,196 @@
+"""How one page leads to the next: links of a page in, the next request out. Pure.
+
+The rules are those of the STAC API (item search, "Paginating results"; OGC API Features, 7.15.5), and
+what services make of them:
+
+- `next` by GET is a whole URL, and by POST a `body`, `merge` and `headers`. Services leave out of it what the
+  caller asked for (MLHub and CMR the limit, Earth Search the filter in spite of `merge: false`): a page
+  that follows must not be of another selection, so what the link lacks is carried over.
+- MLHub repeated the caller's key in `next`, once more per page: it is cut. The client knows whom to give it.
+- MLHub named `http:` links on its `https:` pages: the scheme of the page is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from stacpull.errors import SourceError
+from stacpull.models import Json, PageRequest
+from stacpull.redact import cut_cursor
+from stacpull.sources.urls import (
+    add_parameters,
+    authority,
+    drop_parameters,
+    join,
+    parameter,
+    parameters,
+    set_parameter,
+)
+
+__all__ = [
+    "announced_total",
+    "limit_of",
+    "next_request",
+    "page_number",
+    "with_limit",
+    "with_true_limit",
+]
+
+_CARRIED = frozenset(
+    {"bbox", "collections", "datetime", "filter", "filter-crs", "filter-lang", "ids", "intersects"}
+    | {"limit", "query", "sortby"}
+)
+"""Parameters that select: the same for every page of a walk (STAC API: core, filter, query, sort)."""
+
+_HEADERS_NOT_FOR_LINKS = frozenset(
+    {"authorization", "connection", "content-length", "cookie", "host", "proxy-authorization", "range"}
+    | {"transfer-encoding"}
+)
+"""What a page may not make the client send: credentials are the user's, framing is the transport's."""
+
+_MOST_DIGITS = 12
+
+
+def next_request(page: Json, current: PageRequest, base: str | None = None) -> PageRequest | None:
+    """Return the request for the page after `page`, which answered `current`; None at the end.
+
+    Args:
+        page: the decoded page.
+        current: what was asked.
+        base: the URL that answered, if redirects led elsewhere: relative links start from it.
+
+    Raises:
+        SourceError: the link is none that can be followed (no URL, not http, neither GET nor POST).
+    """
+    link = _next_link(page, current.method)
+    if link is None:
+        return None
+    url = _followed(link["href"], base or current.url)
+    method = _method(link)
+    headers = _headers(link, current)
+    if method == "POST":
+        body = {**(current.body or {}), **_object(link.get("body"))}
+        return PageRequest(url, method, body, headers)
+    return PageRequest(_carry_parameters(current, url), headers=headers)
+
+
+def limit_of(request: PageRequest) -> int | None:
+    """Return the page size that `request` asks for, or None."""
+    return _whole_number(request, "limit")
+
+
+def page_number(request: PageRequest) -> int | None:
+    """Return the page number by which `request` names its position (GEODES, CMR), or None."""
+    return _whole_number(request, "page")
+
+
+def with_limit(request: PageRequest, limit: int | None) -> PageRequest:
+    """Return `request` for pages of `limit` items (None: without a limit), at the same position.
+
+    A position that is counted in pages is counted anew, rounded down: some items come twice, none is lost.
+    That holds for smaller pages only, so such a request never asks for larger ones.
+    """
+    if limit is None:
+        return _without(request, "limit")
+    page, held = page_number(request), limit_of(request)
+    if page and held:
+        limit = min(limit, held)
+        request = _with(request, "page", (page - 1) * held // limit + 1)
+    return _with(request, "limit", limit)
+
+
+def with_true_limit(request: PageRequest, given: int) -> PageRequest:
+    """Return the next request, after a page of `given` items, with the limit that the service really keeps to.
+
+    A service may give fewer items than the limit that it repeats in its link. Where positions are counted in
+    pages, the limit is what they are counted by, and must be the true one before it is ever changed.
+    """
+    held = limit_of(request)
+    if page_number(request) is None or held is None or not 0 < given < held:
+        return request
+    return _with(request, "limit", given)
+
+
+def announced_total(page: Json) -> int | None:
+    """Return how many items the service says the walk has, or None; three generations of the API spec."""
+    for holder, name in ((page, "numberMatched"), (page.get("context"), "matched")):
+        if (total := _count(holder, name)) is not None:
+            return total
+    return _count(page.get("search:metadata"), "matched")
+
+
+def _next_link(page: Json, method: str) -> Json | None:
+    """Return the link to follow: of several (by GET and by POST) the one of the method in use."""
+    links = page.get("links")
+    found = [
+        link
+        for link in (links if isinstance(links, list) else [])
+        if isinstance(link, dict) and link.get("rel") == "next" and isinstance(link.get("href"), str)
+    ]
+    followable = [link for link in found if link["href"].strip()]
+    same = [link for link in followable if str(link.get("method") or "GET").upper() == method]
+    return next(iter(same or followable), None)
+
+
+def _followed(href: str, base: str) -> str:
+    url = cut_cursor(join(base, href))
+    if urlsplit(base).scheme == "https" and url.startswith("http:") and authority(url) == authority(base):
+        return "https" + url.removeprefix("http")
+    return url
+
+
+def _method(link: Json) -> Literal["GET", "POST"]:
+    match str(link.get("method") or "GET").upper():
+        case "GET":
+            return "GET"
+        case "POST":
+            return "POST"
+        case other:
+            raise SourceError(f"The source wants its next page asked for by {other[:20]}, not GET or POST.")
+
+
+def _headers(link: Json, current: PageRequest) -> Mapping[str, str] | None:
+    """Return the headers of the link, over those of the current request where it says `merge`."""
+    named = {k: v for k, v in _object(link.get("headers")).items() if isinstance(v, str)}
+    allowed = {k: v for k, v in named.items() if k.lower() not in _HEADERS_NOT_FOR_LINKS}
+    merged = {**(current.headers or {}), **allowed} if link.get("merge") is True else allowed
+    return merged or None
+
+
+def _carry_parameters(current: PageRequest, url: str) -> str:
+    """Add to the next URL the selecting parameters of the current one that it lacks, on the same path."""
+    if current.method != "GET" or urlsplit(current.url).path != urlsplit(url).path:
+        return url
+    present = {p.name for p in parameters(url)}
+    lacking = (p for p in parameters(current.url) if p.name in _CARRIED and p.name not in present)
+    return add_parameters(url, lacking)
+
+
+def _with(request: PageRequest, name: str, value: int) -> PageRequest:
+    if request.method == "POST":
+        return replace(request, body={**(request.body or {}), name: value})
+    return replace(request, url=set_parameter(request.url, name, str(value)))
+
+
+def _without(request: PageRequest, name: str) -> PageRequest:
+    if request.method == "POST":
+        return replace(request, body={k: v for k, v in (request.body or {}).items() if k != name})
+    return replace(request, url=drop_parameters(request.url, name.__eq__))
+
+
+def _whole_number(request: PageRequest, name: str) -> int | None:
+    held = (request.body or {}).get(name) if request.method == "POST" else parameter(request.url, name)
+    text = str(held) if isinstance(held, int | str) and not isinstance(held, bool) else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else None
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(holder: object, name: str) -> int | None:
+    value = holder.get(name) if isinstance(holder, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

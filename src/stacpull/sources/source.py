@@ -1,0 +1,101 @@
+"""What a source of items is, and what it needs from the network: two small protocols.
+
+    open_source(url, reader) ─▶ Source ─starts─▶ WalkStart ─pages─▶ Page, Page, …
+
+A source decides what to ask for; a `JsonReader` asks. Between them there are only values, so that every
+source works on a reader in memory as well as on a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import NamedTuple, Protocol
+
+from stacpull.events import Notice
+from stacpull.models import ItemId, Json, Page, PageRequest, Selection
+from stacpull.net.api import Document
+from stacpull.sources.page_size import PageSize
+
+__all__ = ["JsonReader", "OnNotice", "Source", "WalkStart"]
+
+OnNotice = Callable[[Notice], None]
+"""Called with what the user should know; returns at once and never raises."""
+
+
+class JsonReader(Protocol):
+    """Sends one request for JSON, with retries, credentials and redirects (`net.api.ApiReader`)."""
+
+    async def read(self, request: PageRequest) -> Document:
+        """Return the document that answers `request`.
+
+        Raises:
+            TransferError: it could not be had, after retries; the failure says why.
+            SourceError: what came is no JSON (its `__cause__` is then the decoder's ValueError), or the host
+                wants to be left alone for long.
+            CredentialsError: credentials are missing or refused.
+        """
+        ...
+
+
+class WalkStart(NamedTuple):
+    """Where the walk of one collection begins: its first page, without page size."""
+
+    collection: str
+    request: PageRequest
+
+
+class Source(Protocol):
+    """Where items come from: an API, a static catalog, a file."""
+
+    @property
+    def url(self) -> str:
+        """What the user named, credentials cut."""
+        ...
+
+    async def collections(self) -> list[Json]:
+        """Return the collection documents of the source.
+
+        Raises:
+            SourceError: the source does not list its collections.
+        """
+        ...
+
+    async def collection(self, collection_id: str) -> Json:
+        """Return the document of one collection.
+
+        Raises:
+            UsageError: there is none of that id.
+            SourceError: it could not be read.
+        """
+        ...
+
+    async def starts(self, selection: Selection) -> list[WalkStart]:
+        """Return one start per collection that `selection` asks for, in the order asked.
+
+        Raises:
+            UsageError: no collection was named and the source has several, or one named does not exist.
+        """
+        ...
+
+    def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
+        """Yield the pages from `start` on, which may be the `next` of any page of an earlier walk.
+
+        The last page has no `next`; `Page.cut_short` says so if it was a circle that ended the walk.
+
+        Raises:
+            SourceError: a page could not be read; its `__cause__` is the TransferError, if it was one.
+            CredentialsError: credentials are missing or refused.
+        """
+        ...
+
+    async def item(self, href: str) -> Json:
+        """Return the item that `href` leads to: one read again, or a source item.
+
+        Raises:
+            TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
+        """
+        ...
+
+    def item_href(self, item: ItemId) -> str:
+        """Return where an item of this source can be read again."""
+        ...

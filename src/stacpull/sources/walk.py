@@ -1,0 +1,163 @@
+"""Walking pages from one to the next: reads, judges, yields, and always ends.
+
+The same page is asked for again, smaller, where the service breaks over its size (`page_size`). When nothing
+helps the walk stops with a SourceError; what was yielded before is saved by the caller, and a later walk
+goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import NamedTuple
+
+from stacpull.errors import SourceError
+from stacpull.events import Notice
+from stacpull.models import Json, Page, PageRequest
+from stacpull.net.api import Document
+from stacpull.net.transport import TransferError
+from stacpull.redact import cut_url
+from stacpull.sources.guard import WalkGuard
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.paging import announced_total, next_request, with_limit, with_true_limit
+from stacpull.sources.source import JsonReader, OnNotice
+from stacpull.sources.urls import authority
+
+__all__ = ["walk"]
+
+_BROKEN_JSON_RETRIES = 2
+"""How often a page that is no JSON is asked for again, smaller: a body cut off may be why."""
+
+
+class _Read(NamedTuple):
+    request: PageRequest
+    document: Document
+    size: PageSize
+
+
+async def walk(
+    reader: JsonReader, start: PageRequest, size: PageSize, on_notice: OnNotice
+) -> AsyncGenerator[Page]:
+    """Yield the pages from `start` on, each once, until the source names no next one or goes in circles.
+
+    Raises:
+        SourceError: a page could not be read; its `__cause__` is the TransferError, if it was one.
+        CredentialsError: credentials are missing or refused.
+    """
+    guard, tally = WalkGuard(), _Tally(authority(start.url), on_notice)
+    request: PageRequest | None = start
+    while request is not None:
+        asked, document, size = await _read(reader, request, size, on_notice)
+        page = _judged(_page(asked, document), guard, tally)
+        size = size.after_page(len(page.items), document.bytes)
+        request = page.next
+        yield page
+    tally.tell_skipped("of this walk")
+
+
+def _judged(page: Page, guard: WalkGuard, tally: _Tally) -> Page:
+    """Return `page` with only new and whole items, and without a next page if that leads nowhere."""
+    items = tally.whole_items(page)
+    if not guard.brings_new([(item.get("collection"), item["id"]) for item in items]):
+        items = []
+    page = replace(page, items=items)
+    if page.next is None:
+        return page
+    tally.other_host(page.next)
+    reason = guard.reason_to_end(page.request, page.next)
+    return page if reason is None else tally.last_of_circle(page, reason)
+
+
+async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_notice: OnNotice) -> _Read:
+    """Read one page, at a smaller size where the service fails with this one."""
+    first: TransferError | SourceError | None = None
+    broken, asked = 0, request
+    while True:
+        asked = with_limit(asked, size.items)
+        try:
+            return _Read(asked, await reader.read(asked), size)
+        except TransferError as error:
+            first = first or error
+            smaller = size.after_failure(error.failure)
+        except SourceError as error:
+            if not isinstance(error.__cause__, ValueError):
+                raise
+            first = first or error
+            broken += 1
+            smaller = size.smaller() if broken <= _BROKEN_JSON_RETRIES else None
+        if smaller is None:
+            raise _unreadable(request, first) from first
+        on_notice(Notice("info", f"A page of {size.items} items failed; asking for {smaller.items} instead."))
+        size = smaller
+
+
+def _unreadable(request: PageRequest, error: TransferError | SourceError) -> SourceError:
+    return SourceError(f"The page {cut_url(request.url)} could not be read: {error}")
+
+
+def _page(request: PageRequest, document: Document) -> Page:
+    """Make a page of what was read; its items are still as they came."""
+    body = document.body
+    features = body.get("features") if isinstance(body, dict) else None
+    if not isinstance(body, dict) or not isinstance(features, list):
+        raise SourceError(f"{cut_url(request.url)} is no page of items: it has no list of features.")
+    following = next_request(body, request, document.url)
+    if following is not None:
+        following = with_true_limit(following, len(features))
+    return Page(request, features, following, announced_total(body), document.bytes)
+
+
+class _Tally:
+    """What is counted over one walk, and what is said about it."""
+
+    def __init__(self, host: str, on_notice: OnNotice) -> None:
+        self._first_host = self._last_host = host
+        self._notice = on_notice
+        self._skipped = 0
+        self._skipped_told = 0
+        self._items = 0
+
+    def whole_items(self, page: Page) -> list[Json]:
+        """Return the features that are items with an id; the others are counted, and told of once."""
+        items = [item for feature in page.items if (item := _item(feature)) is not None]
+        self._items += len(items)
+        self._skipped += len(page.items) - len(items)
+        if not self._skipped_told:
+            self.tell_skipped(f"of {page.request.url}")
+        return items
+
+    def tell_skipped(self, where: str) -> None:
+        """Say how many entries were no items, if there are more than was said."""
+        if self._skipped > self._skipped_told:
+            self._skipped_told = self._skipped
+            text = f"{self._skipped} entries {where} are no items with an id and are left out."
+            self._notice(Notice("warning", text))
+
+    def other_host(self, following: PageRequest) -> None:
+        """Say, once for each change of host, that the pages go on elsewhere."""
+        host = authority(following.url)
+        if host not in {self._first_host, self._last_host}:
+            text = f"The pages go on at {host}, which is not given the credentials of {self._first_host}."
+            self._notice(Notice("warning", text))
+        self._last_host = host
+
+    def last_of_circle(self, page: Page, reason: str) -> Page:
+        """Return `page` as the last one, and say whether something may be missing behind it."""
+        if page.matched is not None and self._items >= page.matched:
+            text = f"The walk ends at {page.request.url}: {reason}; all items announced were seen."
+            self._notice(Notice("info", text))
+            return replace(page, next=None)
+        text = f"The walk ends at {page.request.url}: {reason}; items behind it cannot be reached."
+        self._notice(Notice("warning", text))
+        return replace(page, next=None, cut_short=text)
+
+
+def _item(feature: object) -> Json | None:
+    """Return `feature` if it is an item with an id; a number as id (GeoJSON allows it) becomes its digits."""
+    if not isinstance(feature, dict):
+        return None
+    name = feature.get("id")
+    if isinstance(name, str) and name:
+        return feature
+    is_number = isinstance(name, int) and not isinstance(name, bool)
+    return {**feature, "id": str(name)} if is_number else None

@@ -1,0 +1,61 @@
+"""Parts that are whole: received and checked, not yet under their final name.
+
+Everything the next start needs to publish one without a request stands in its name, so that nothing but the
+file itself has to survive a kill: `<row>.<generation>.<size>.whole[;<etag>;<file name>]`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+__all__ = ["Whole", "WholeName", "parse_whole", "whole_name"]
+
+_MARK = ".whole"
+_LONGEST = 255
+_FIELDS = 3
+"""Fields of a name before and behind the semicolons."""
+
+
+class WholeName(NamedTuple):
+    """What the name of a whole part says. `filename` is None where it did not fit."""
+
+    row: int
+    generation: int
+    size: int
+    etag: str | None
+    filename: str | None
+
+
+class Whole(NamedTuple):
+    """A whole part on disk: name in the parts directory, inode, size in bytes, sha256 if it was computed."""
+
+    part: str
+    inode: int
+    size: int
+    sha256: bytes | None
+
+
+def whole_name(row: int, generation: int, size: int, etag: str | None, filename: str) -> str:
+    """Return the name of a whole part; what does not fit into 255 bytes is left out."""
+    stem = f"{row}.{generation}.{size}{_MARK}"
+    name = f"{stem};{quote(etag, safe='') if etag else ''};{quote(filename, safe='', errors='surrogatepass')}"
+    return name if len(name) <= _LONGEST else stem
+
+
+def parse_whole(name: str) -> WholeName | None:
+    """Return what `name` says, None if it is not the name of a whole part."""
+    stem, *rest = name.split(";")
+    numbers = stem.removesuffix(_MARK).split(".")
+    if (
+        not stem.endswith(_MARK)
+        or len(numbers) != _FIELDS
+        or not all(n.isascii() and n.isdigit() for n in numbers)
+    ):
+        return None
+    row, generation, size = map(int, numbers)
+    if len(rest) != _FIELDS - 1:
+        return WholeName(row, generation, size, None, None)
+    return WholeName(
+        row, generation, size, unquote(rest[0]) or None, unquote(rest[1], errors="surrogatepass")
+    )

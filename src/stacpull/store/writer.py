@@ -1,0 +1,95 @@
+"""The writer thread: bodies of small files become whole parts, with no hop to and fro for each.
+
+Workers hand over what they received and go on; the thread takes whatever has gathered, computes sha256, writes
+each body under its name as a whole part, and passes the batch on. A body is on disk a moment after it came in,
+so a kill costs what is in flight and no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from stacpull.models import Job, Received
+from stacpull.store.destination import Destination
+from stacpull.store.wholes import Whole, whole_name
+
+__all__ = ["Arrived", "BodyWriter"]
+
+Arrived = tuple[Job, Received, Whole]
+_BATCH = 64
+
+
+class BodyWriter:
+    """One thread that writes parts. `deliver` and `on_error` are called on that thread."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        checksum: bool,
+        deliver: Callable[[list[Arrived]], None],
+        on_error: Callable[[BaseException], None],
+    ) -> None:
+        self._destination = destination
+        self._checksum = checksum
+        self._deliver = deliver
+        self._on_error = on_error
+        self._queue: SimpleQueue[tuple[Job, Received] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="stacpull-writer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def put(self, job: Job, received: Received) -> None:
+        """Hand over a received asset; returns at once."""
+        self._queue.put((job, received))
+
+    def close(self) -> None:
+        """Write what is there, then end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while (batch := self._next_batch()) is not None:
+                self._deliver([self._write(job, received) for job, received in batch])
+        except BaseException as error:  # noqa: BLE001 -- the run must hear of it, whatever it is
+            self._on_error(error)
+
+    def _next_batch(self) -> list[tuple[Job, Received]] | None:
+        """Wait for one body, take up to `_BATCH` that are there; None at the end."""
+        first = self._queue.get()
+        if first is None:
+            return None
+        batch = [first]
+        while len(batch) < _BATCH:
+            try:
+                more = self._queue.get_nowait()
+            except Empty:
+                break
+            if more is None:
+                self._queue.put(None)
+                break
+            batch.append(more)
+        return batch
+
+    def _write(self, job: Job, received: Received) -> Arrived:
+        name = whole_name(job.row, job.generation, received.size, received.validator.etag, received.filename)
+        if received.body is not None:
+            sha256 = hashlib.sha256(received.body).digest() if self._checksum else None
+            inode = self._destination.write_part(name, received.body)
+        else:
+            sha256 = received.sha256
+            inode = self._destination.rename_part(_part_name(received.part), name)
+        return job, received, Whole(name, inode, received.size, sha256)
+
+
+def _part_name(part: Path | None) -> str:
+    if part is None:
+        raise ValueError("a received asset has neither body nor part")
+    return part.name

@@ -1,0 +1,167 @@
+"""Who signs, where and for which endpoint: credentials and settings from aioboto3, when S3 is first asked.
+
+Everything the AWS CLI understands works (profiles, environment, shared files, SSO, assumed roles), because it
+is botocore that reads it. Importing it costs 0.3 s and 40 MB: a mirror without S3 never does.
+
+The instance metadata service and its like (169.254.*) are not asked: on any other machine they are a wait for
+nothing, and on a shared one credentials that are not the user's own. `allow_instance_metadata` asks them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from stacpull.config.options import S3Options
+from stacpull.errors import CredentialsError
+from stacpull.transfer.sigv4 import Credentials
+
+__all__ = ["AwsCredentials", "AwsSettings"]
+
+_METADATA_PROVIDERS = ("iam-role", "container-role")
+
+
+@dataclass(frozen=True, slots=True)
+class AwsSettings:
+    """What is configured about S3, options first, then the profile; None: not at all."""
+
+    region: str | None = None
+    endpoint_url: str | None = None
+    profile: str | None = None
+    """The profile that was named, by option or environment; None if it is only the default one."""
+
+
+class AwsCredentials:
+    """Credentials and settings of one run, resolved when first asked for, credentials refreshed when due."""
+
+    def __init__(self, options: S3Options, *, allow_instance_metadata: bool = False) -> None:
+        """Prepare; nothing is read or imported yet.
+
+        Args:
+            options: what the user gave; it wins over what botocore finds.
+            allow_instance_metadata: True to let botocore ask the metadata services of cloud machines.
+        """
+        self._options = options
+        self._allow_instance_metadata = allow_instance_metadata
+        self._lock = asyncio.Lock()
+        self._settings: AwsSettings | None = None
+        self._source: Any = None
+        self._last: Credentials | None = None
+
+    async def settings(self) -> AwsSettings:
+        """Return region, endpoint and profile that are in force.
+
+        Raises:
+            CredentialsError: the profile does not exist, or the shared files cannot be read.
+        """
+        if self._settings is None:
+            async with self._lock:
+                if self._settings is None:
+                    await self._resolve()
+        assert self._settings is not None  # noqa: S101 - _resolve sets it or raises
+        return self._settings
+
+    async def frozen(self) -> Credentials | None:
+        """Return the credentials as of now, or None if there are none (or the user wants none).
+
+        Raises:
+            CredentialsError: they are configured but cannot be had (an ended SSO session, a refused role).
+        """
+        await self.settings()
+        if self._source is None:
+            return None
+        try:
+            now = await self._source.get_frozen_credentials()
+        except Exception as error:
+            raise _translated(error) from error
+        last = self._last
+        if last is None or last.secret_key != now.secret_key or last.token != now.token:
+            self._last = last = Credentials(now.access_key, now.secret_key, now.token)
+        return last
+
+    async def renew(self, expired: Credentials) -> Credentials | None:
+        """Return other credentials than the `expired` ones that S3 refused, read anew if nobody did yet.
+
+        Raises:
+            CredentialsError: they cannot be had.
+        """
+        async with self._lock:
+            if self._last is expired:
+                await self._resolve()
+                self._last = None
+        return await self.frozen()
+
+    async def _resolve(self) -> None:
+        """Read everything anew. Only under the lock."""
+        options = self._options
+        if options.no_sign_request and options.profile is None:
+            self._settings = AwsSettings(options.region, options.endpoint_url)
+            return
+        try:
+            session, core = await asyncio.to_thread(self._session)
+            settings = _settings(core, options)
+            if not options.no_sign_request:
+                self._source = await session.get_credentials()
+        except Exception as error:
+            raise _translated(error) from error
+        self._settings = settings
+
+    def _session(self) -> tuple[Any, Any]:
+        """Return a session of aioboto3 and the one of aiobotocore under it. Slow: runs in a thread."""
+        import aioboto3  # noqa: PLC0415 - 0.3 s and 40 MB, only where S3 is used
+        from aiobotocore.session import get_session  # noqa: PLC0415 - see above
+
+        core = get_session()
+        session = aioboto3.Session(botocore_session=core, profile_name=self._options.profile)
+        if not self._allow_instance_metadata:
+            _silence_metadata(core)
+        assert core.full_config is not None  # noqa: S101 - read here: files are not for the loop
+        return session, core
+
+
+def _silence_metadata(core: Any) -> None:
+    """Make the providers that ask 169.254.* find nothing.
+
+    They stay in the chain, because assumed roles (`credential_source`) hold the same objects.
+    """
+
+    async def nothing() -> None:
+        return None
+
+    resolver = core.get_component("credential_provider")
+    for provider in resolver.providers:
+        if provider.METHOD in _METADATA_PROVIDERS:
+            provider.load = nothing
+    # "auto" asks the metadata service for the region when a client for STS or SSO is made
+    core.set_config_variable("defaults_mode", "legacy")
+
+
+def _settings(core: Any, options: S3Options) -> AwsSettings:
+    """Lay the user's options over what the session found."""
+    return AwsSettings(
+        region=options.region or core.get_config_variable("region"),
+        endpoint_url=options.endpoint_url or _endpoint_of_profile(core),
+        profile=options.profile or core.profile,
+    )
+
+
+def _endpoint_of_profile(core: Any) -> str | None:
+    """Return the endpoint that the shared config file names for S3, or for all services.
+
+    Source: AWS SDKs and Tools Reference Guide, "Service-specific endpoints". The environment is config's.
+    """
+    if core.get_config_variable("ignore_configured_endpoint_urls"):
+        return None
+    profile = core.get_scoped_config()
+    services = core.full_config.get("services", {}).get(profile.get("services"), {})
+    found = services.get("s3", {}).get("endpoint_url") or profile.get("endpoint_url")
+    return str(found) if found else None
+
+
+def _translated(error: Exception) -> CredentialsError:
+    """Say what botocore says, as ours. Its messages name profiles and files, never secrets."""
+    return CredentialsError(
+        f"AWS credentials cannot be had ({str(error).rstrip('.')}); "
+        "check the profile, sign in again, or give --no-sign-request."
+    )

@@ -1,0 +1,296 @@
+"""One attempt at one asset: from its href to bytes that are whole, checked, and in memory or in a part file.
+
+What nearly every asset of eight million takes is the short way: the length is announced and small, the body
+is read into memory, what is stated about it is checked, done; no part file, no task, no hop to a thread.
+Longer ones are written while they come in, and go on where an earlier attempt stopped if the server proves
+that the object is still the same (`transfer.resume`).
+
+How a length is known to be the whole one, in this order: the response was framed (Content-Length, chunks, the
+total of a Content-Range) and the transport held it to that; the item states the size, or somebody a checksum;
+the server says with 416 that nothing follows. Else the asset is taken as `verified=False`.
+
+Retrying, reading an expired item again and publishing are the engine's. An attempt that fails raises
+`TransferError`; what came in by then stays as a part if it can go on later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from stacpull.models import FailureKind, Job, Received, ResumePoint, Validator
+from stacpull.net.redirects import host_of
+from stacpull.net.transport import Request, Response, TransferError
+from stacpull.transfer.coding import coding_of, decoded
+from stacpull.transfer.headers import (
+    content_length,
+    content_range,
+    filename_of,
+    is_framed,
+    is_page_instead,
+    validator_of,
+)
+from stacpull.transfer.intake import (
+    Answer,
+    DoubtfulError,
+    Intake,
+    failed,
+    hashers_for,
+    mismatch,
+    shortfall,
+    wrong_size,
+)
+from stacpull.transfer.parts import Parts, PartWriter
+from stacpull.transfer.resume import Verdict, range_headers, verdict
+from stacpull.transfer.verify import Check, expected_checks
+
+__all__ = ["Fetcher", "Opener"]
+
+_CHUNK = 1 << 20
+_WHOLE = frozenset({200})
+_RESUMED = frozenset({200, 206, 412, 416})
+_PROBED = frozenset({200, 206, 416})
+_OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
+
+
+class Opener(Protocol):
+    """What sends requests and follows redirects: `net.client.Client`."""
+
+    def open(
+        self, request: Request, *, accept: frozenset[int] = ..., count_refusal: bool = ...
+    ) -> AbstractAsyncContextManager[Response]:
+        """Send `request`; a final status outside `accept` raises `TransferError`."""
+        ...
+
+
+class Fetcher:
+    """Fetches assets through a client into memory or part files. Holds no state of any asset."""
+
+    def __init__(
+        self, client: Opener, parts: Parts, *, small_limit: int = 1 << 20, checksum: bool = True
+    ) -> None:
+        """Prepare.
+
+        Args:
+            client: sends the requests.
+            parts: where what is longer than `small_limit` goes.
+            small_limit: bytes up to which a body is kept in memory.
+            checksum: True to compute the SHA-256 of what goes into parts (that of bodies is the publisher's).
+        """
+        self._client = client
+        self._parts = parts
+        self._small_limit = small_limit
+        self._checksum = checksum
+        self._opaque_etags: set[str] = set()
+
+    async def fetch(self, job: Job, *, resumable: bool = True, count_refusal: bool = True) -> Received:
+        """Make one attempt at `job`.
+
+        Args:
+            job: the asset; its href is used as it is.
+            resumable: False to start afresh and keep nothing of an unfinished attempt.
+            count_refusal: False if the href may have expired, so that a refusal says nothing of credentials.
+
+        Raises:
+            TransferError: the attempt failed; the failure says if another may succeed.
+            DestinationError: a part cannot be written.
+            CredentialsError: AWS credentials are configured but cannot be had.
+        """
+        try:
+            received = None
+            if resumable and (job.size is None or job.size > self._small_limit):
+                point = await self._parts.point(job.row, job.generation)
+                received = None if point is None else await self._go_on(job, point, count_refusal)
+            return received or await self._afresh(job, count_refusal, keep=resumable)
+        except DoubtfulError as doubt:
+            received = await self._afresh(job, count_refusal, keep=False, doubted=doubt.actual)
+            # twice the same bytes: it is the ETag that is no MD5 on this host
+            self._opaque_etags.add(doubt.host)
+            return received
+
+    async def _afresh(
+        self, job: Job, count_refusal: bool, *, keep: bool, doubted: Check | None = None
+    ) -> Received:
+        """Ask for the whole; content that was `doubted` must come the same again."""
+        request = Request(job.href)
+        async with self._client.open(request, accept=_WHOLE, count_refusal=count_refusal) as response:
+            intake = await self._take(job, response, keep=keep, doubted=doubted)
+        return await self._conclude(job, intake)
+
+    async def _go_on(self, job: Job, point: ResumePoint, count_refusal: bool) -> Received | None:
+        """Ask for the rest of a part; None if the object must be asked for afresh."""
+        request = Request(job.href, headers=range_headers(point.size, point.validator))
+        async with self._client.open(request, accept=_RESUMED, count_refusal=count_refusal) as response:
+            meaning = verdict(point, response.status, response.headers)
+            if meaning in {Verdict.APPEND, Verdict.WHOLE}:
+                intake = await self._append(job, response, point, meaning)
+            else:
+                await (await self._parts.resume(job.row, job.generation)).discard()
+                if meaning is Verdict.AGAIN:
+                    return None
+                if meaning is Verdict.CHANGED:
+                    what = "sent another part, or a part of another object, than was asked for"
+                    raise TransferError(failed(FailureKind.CHANGED, response.url, what, again=True))
+                intake = await self._take(job, response, keep=True)
+        return await self._conclude(job, intake)
+
+    async def _take(
+        self, job: Job, response: Response, *, keep: bool, doubted: Check | None = None
+    ) -> Intake:
+        """Take the body of a 200."""
+        headers = response.headers
+        length = content_length(headers)
+        coding, validator = coding_of(headers), validator_of(headers)
+        if coding is not None and (job.size is None or job.size != length):
+            checks = self._checks(job, response, coded=True)
+            answer = Answer(response.url, validator, checks, keep=False, total=None, framed=True)
+            return await self._stream(job, response, answer, decoded(response.chunks(_CHUNK), coding))
+        checks = self._checks(job, response, doubted=doubted)
+        keep = keep and validator.resumable
+        answer = Answer(response.url, validator, checks, keep, length, is_framed(headers))
+        if length is None or length > self._small_limit:
+            return await self._stream(job, response, answer, response.chunks(_CHUNK))
+        body = await response.read(self._small_limit)
+        _refuse_page(job, response, body)
+        return Intake(answer, body)
+
+    async def _stream(
+        self, job: Job, response: Response, answer: Answer, chunks: AsyncIterator[bytes]
+    ) -> Intake:
+        """Take a body that is long, or of unknown length: that one stays in memory if it turns out small."""
+        start, ended = await _start_of(chunks, self._small_limit if answer.total is None else 0)
+        _refuse_page(job, response, start)
+        if ended and len(start) <= self._small_limit:
+            return Intake(answer, start)
+        if job.size is not None and answer.total is not None and job.size != answer.total:
+            raise TransferError(wrong_size(answer.url, answer.total, job.size))
+        validator = answer.validator if answer.keep else Validator()
+        writer = await self._parts.create(job.row, job.generation, validator, answer.total)
+        return await self._fill(answer, writer, start, chunks)
+
+    async def _append(self, job: Job, response: Response, point: ResumePoint, meaning: Verdict) -> Intake:
+        """Take the rest of a part, or nothing if it is whole."""
+        whole = meaning is Verdict.WHOLE
+        total = point.size if whole else _total_of(response, point)
+        chunks = _nothing() if whole else response.chunks(_CHUNK)
+        checks, framed = self._checks(job, response), is_framed(response.headers)
+        answer = Answer(response.url, point.validator, checks, keep=True, total=total, framed=framed)
+        writer = await self._parts.resume(job.row, job.generation)
+        return await self._fill(answer, writer, b"", chunks)
+
+    async def _fill(
+        self, answer: Answer, writer: PartWriter, start: bytes, chunks: AsyncIterator[bytes]
+    ) -> Intake:
+        """Write a body into a part; what is there when it breaks off is kept, if it can go on."""
+        hashers = hashers_for(answer.checks, sha256=self._checksum)
+        try:
+            await writer.feed(hashers)
+            if start:
+                await writer.write(start)
+            async for chunk in chunks:
+                await writer.write(chunk)
+        except BaseException as error:
+            await _put_away(writer, answer, error)
+            raise
+        return Intake(answer, writer=writer, hashers=hashers)
+
+    async def _conclude(self, job: Job, intake: Intake) -> Received:
+        """Prove length and content; only then is a part finished."""
+        answer, writer = intake.answer, intake.writer
+        try:
+            verified = await self._prove(job, intake)
+        except BaseException as error:
+            if writer is not None:
+                await _put_away(writer, answer, error)
+            raise
+        name = filename_of(answer.url)
+        if writer is None:
+            return Received(intake.size, None, name, answer.validator, body=intake.body, verified=verified)
+        part = await writer.finish()
+        return Received(part.size, part.sha256, name, answer.validator, part=part.path, verified=verified)
+
+    async def _prove(self, job: Job, intake: Intake) -> bool:
+        """Hold what came against all that is known; False if nothing is known about the length."""
+        failure = shortfall(job, intake) or mismatch(job, intake)
+        if failure is not None:
+            raise TransferError(failure)
+        if intake.answer.framed or job.size is not None or intake.answer.checks:
+            return True
+        return await self._ends_here(job, intake)
+
+    async def _ends_here(self, job: Job, intake: Intake) -> bool:
+        """Ask for the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
+        size, url = intake.size, intake.answer.url
+        request = Request(job.href, headers=range_headers(size, intake.answer.validator))
+        try:
+            async with self._client.open(request, accept=_PROBED, count_refusal=False) as response:
+                status, found = response.status, content_range(response.headers)
+        except TransferError as error:
+            if error.failure.retryable:
+                raise
+            return False
+        if status == _PARTIAL and found.start == size:
+            raise TransferError(
+                failed(FailureKind.TRUNCATED, url, f"broke off after {size} bytes", again=True)
+            )
+        return status == _UNSATISFIABLE and found.total in {None, size}
+
+    def _checks(
+        self, job: Job, response: Response, *, coded: bool = False, doubted: Check | None = None
+    ) -> tuple[Check, ...]:
+        """Return what the content must be held against; what a response says of coded bytes is left out."""
+        url, headers = response.url, response.headers
+        is_s3 = url.startswith("s3://") or headers.get("Server") == "AmazonS3"
+        checks = expected_checks(job.checksum, response.status, {} if coded else headers, is_s3=is_s3)
+        if doubted is not None:
+            return (*[check for check in checks if check.sure], doubted)
+        if checks and not checks[-1].sure and host_of(url) in self._opaque_etags:
+            return checks[:-1]
+        return checks
+
+
+def _total_of(response: Response, point: ResumePoint) -> int | None:
+    """Return the size of the whole as a 206 states it."""
+    found = content_range(response.headers)
+    return found.total if found.total is not None else point.total
+
+
+def _refuse_page(job: Job, response: Response, start: bytes) -> None:
+    """Stop if a web page came in place of the asset."""
+    if is_page_instead(job.media_type, response.headers, start):
+        what = (
+            f"answered with a web page instead of {job.media_type}; sign in there, or check the credentials"
+        )
+        raise TransferError(failed(FailureKind.REFUSED, response.url, what, status=_OK))
+
+
+async def _put_away(writer: PartWriter, answer: Answer, error: BaseException) -> None:
+    """Keep or remove an unfinished part. Content that is wrong, or too long, is nothing to go on from."""
+    wrong = isinstance(error, DoubtfulError) or (
+        isinstance(error, TransferError)
+        and error.failure.kind in {FailureKind.CHECKSUM, FailureKind.OVERLONG}
+    )
+    if answer.keep and not wrong:
+        await writer.park()
+    else:
+        await writer.discard()
+
+
+async def _start_of(chunks: AsyncIterator[bytes], enough: int) -> tuple[bytes, bool]:
+    """Return what comes until it is more than `enough` bytes, and whether that was all."""
+    taken: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        taken.append(chunk)
+        size += len(chunk)
+        if size > enough:
+            return b"".join(taken), False
+    return b"".join(taken), True
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    """No chunks at all."""
+    chunks: tuple[bytes, ...] = ()
+    for chunk in chunks:
+        yield chunk

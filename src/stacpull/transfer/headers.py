@@ -1,0 +1,101 @@
+"""What the header fields of a response say about the content, read without I/O.
+
+Everything here is total: a field that is broken counts as absent, because a server that writes nonsense there
+may still send the right bytes, and those are proven otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from stacpull.models import Validator
+from stacpull.net.status import is_login_page
+
+__all__ = [
+    "ContentRange",
+    "content_length",
+    "content_range",
+    "filename_of",
+    "is_framed",
+    "is_page_instead",
+    "validator_of",
+]
+
+
+class ContentRange(NamedTuple):
+    """`Content-Range: bytes start-end/total`, both ends inclusive; None for what is `*`."""
+
+    start: int | None
+    end: int | None
+    total: int | None
+
+
+_NO_RANGE = ContentRange(None, None, None)
+_MAY_BE_A_PAGE = ("text/", "application/xhtml")
+_BOM = b"\xef\xbb\xbf"
+_SNIFFED = 1024
+
+
+def content_length(headers: Mapping[str, str]) -> int | None:
+    """Return `Content-Length`, or None if there is none that can be read (RFC 9110, 8.6)."""
+    value = headers.get("Content-Length")
+    return int(value) if value is not None and value.isascii() and value.isdigit() else None
+
+
+def is_framed(headers: Mapping[str, str]) -> bool:
+    """Tell if the end of the body shows on the wire: a length, or chunks (RFC 9112, 6.3)."""
+    return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
+
+
+def content_range(headers: Mapping[str, str]) -> ContentRange:
+    """Return `Content-Range`, all None if it is absent or not in bytes (RFC 9110, 14.4)."""
+    unit, _, rest = headers.get("Content-Range", "").strip().partition(" ")
+    span, slash, total = rest.strip().partition("/")
+    if unit.lower() != "bytes" or not slash:
+        return _NO_RANGE
+    start, dash, end = span.partition("-")
+    if span == "*":
+        return ContentRange(None, None, _number(total))
+    if not dash or _number(start) is None or _number(end) is None:
+        return _NO_RANGE
+    return ContentRange(_number(start), _number(end), _number(total))
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def validator_of(headers: Mapping[str, str]) -> Validator:
+    """Return what identifies this version of the object (RFC 9110, 8.8)."""
+    return Validator(headers.get("ETag"), headers.get("Last-Modified"))
+
+
+def filename_of(url: str) -> str:
+    """Return the last segment of the path of `url`, percent-decoded once; "" if there is none.
+
+    The key of an `s3://` URL is no URL path: it is taken as it stands.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme == "s3":
+        return rest.rpartition("/")[2]
+    path = rest.partition("?")[0].partition("#")[0].partition("/")[2]
+    name = path.rpartition("/")[2]
+    return unquote(name) if "%" in name else name
+
+
+def is_page_instead(media_type: str | None, headers: Mapping[str, str], start: bytes) -> bool:
+    """Tell if a web page came where the item promises something else: a login form with status 200.
+
+    The markup must show, since clumsy servers send images as `text/html`.
+
+    Args:
+        media_type: `type` of the asset, None if the item does not say: then nothing is suspected.
+        headers: of the response.
+        start: the first bytes of the body.
+    """
+    if media_type is None or media_type.lower().startswith(_MAY_BE_A_PAGE):
+        return False
+    prefix = start[:_SNIFFED]
+    return prefix.removeprefix(_BOM).lstrip().startswith(b"<") and is_login_page(headers, prefix)

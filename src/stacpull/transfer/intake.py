@@ -1,0 +1,129 @@
+"""What came in for an asset, and whether it is what it should be. No I/O but the hashing of a small body.
+
+An `Intake` is what one response (or the rest of a part) brought: `shortfall` tells if bytes are missing,
+`mismatch` if they are the wrong ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
+from stacpull.net.redirects import host_of
+from stacpull.transfer.digests import digest_of, new_hasher
+from stacpull.transfer.parts import Hasher, PartWriter
+from stacpull.transfer.verify import Check
+
+__all__ = [
+    "Answer",
+    "DoubtfulError",
+    "Intake",
+    "failed",
+    "hashers_for",
+    "mismatch",
+    "shortfall",
+    "wrong_size",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is kept of a response once it is closed."""
+
+    url: str
+    validator: Validator
+    checks: tuple[Check, ...]
+    keep: bool
+    """True if an unfinished part may be kept for a later attempt."""
+    total: int | None
+    """Size of the whole in bytes as the server states it."""
+    framed: bool
+    """True if the end of the body showed on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The bytes: in memory (`body`), or in a part that is still open (`writer`), hashed as they came."""
+
+    answer: Answer
+    body: bytes = b""
+    writer: PartWriter | None = None
+    hashers: Mapping[str, Hasher] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are there, those of earlier attempts included."""
+        return len(self.body) if self.writer is None else self.writer.size
+
+    def digest(self, checksum: Checksum) -> bytes:
+        """Return what the content has where `checksum` says what it should have."""
+        if self.writer is None:
+            return digest_of(checksum, self.body)
+        return self.hashers[checksum.algorithm].digest()
+
+
+class DoubtfulError(Exception):
+    """An ETag looked like an MD5 and did not agree: either it is none, or the content is wrong."""
+
+    def __init__(self, host: str, actual: Check) -> None:
+        """Keep who sent it, and what the content really has, to hold a second fetch against."""
+        super().__init__(host)
+        self.host = host
+        self.actual = actual
+
+
+def hashers_for(checks: tuple[Check, ...], *, sha256: bool) -> dict[str, Hasher]:
+    """Return the hashers of a part: one for each algorithm stated, and SHA-256 if the ledger wants it."""
+    hashers = {check.checksum.algorithm: new_hasher(check.checksum) for check in checks}
+    if sha256 and "sha256" not in hashers:
+        hashers["sha256"] = hashlib.sha256()
+    return hashers
+
+
+def shortfall(job: Job, intake: Intake) -> Failure | None:
+    """Return the failure if bytes are missing, or more came than the whole has."""
+    answer, size = intake.answer, intake.size
+    if answer.total is not None and size != answer.total:
+        kind = FailureKind.TRUNCATED if size < answer.total else FailureKind.OVERLONG
+        return failed(kind, answer.url, f"sent {size} of {answer.total} bytes", again=True)
+    if not answer.framed and job.size is not None and size < job.size:
+        return failed(FailureKind.TRUNCATED, answer.url, f"sent {size} of {job.size} bytes", again=True)
+    return None
+
+
+def mismatch(job: Job, intake: Intake) -> Failure | None:
+    """Return the failure if the content is not what the item or the response states.
+
+    Raises:
+        DoubtfulError: only a statement that may have been misread disagrees.
+    """
+    answer = intake.answer
+    if job.size is not None and intake.size != job.size:
+        return wrong_size(answer.url, intake.size, job.size)
+    for check in answer.checks:
+        stated = check.checksum
+        actual = intake.digest(stated)
+        if actual == stated.digest:
+            continue
+        if not check.sure:
+            found = Check(Checksum(stated.algorithm, actual), "an earlier fetch")
+            raise DoubtfulError(host_of(answer.url), found)
+        what = f"sent content whose {stated.algorithm} is {actual.hex()}, but {check.source} states "
+        return failed(FailureKind.CHECKSUM, answer.url, what + stated.digest.hex(), again=True)
+    return None
+
+
+def wrong_size(url: str, size: int, stated: int) -> Failure:
+    """Return the failure of an asset that is whole, and not of the size that the item states."""
+    what = f"sent {size} bytes, but the item states {stated} (file:size)"
+    return failed(FailureKind.CHECKSUM, url, what, again=True)
+
+
+def failed(
+    kind: FailureKind, url: str, what: str, *, again: bool = False, status: int | None = None
+) -> Failure:
+    """Return a failure of whoever answered at `url`. Its message names the host, never the URL."""
+    host = host_of(url)
+    return Failure(kind, f"{host} {what}.", status=status, host=host, retryable=again)

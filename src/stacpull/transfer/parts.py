@@ -1,0 +1,93 @@
+"""The seam between what comes in (`transfer`) and where it comes to rest (`store`): part files.
+
+A part belongs to one asset row in one generation (a refresh of an asset makes a new generation, so bytes of
+an old version are never continued with those of a new one). It is unfinished until `PartWriter.finish`, and
+whatever happens before that, a reader of the mirror never sees it.
+
+`store.parts.PartStore` is the implementation on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from stacpull.models import FinishedPart, ResumePoint, Validator
+
+__all__ = ["FinishedPart", "Hasher", "PartWriter", "Parts", "ResumePoint"]
+
+
+class Hasher(Protocol):
+    """A running checksum, as `hashlib` makes them."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take `data` in."""
+        ...
+
+    def digest(self) -> bytes:
+        """Return the checksum of everything taken in."""
+        ...
+
+
+class PartWriter(Protocol):
+    """One part file, open for appending. Exactly one of `finish`, `park`, `discard` ends it."""
+
+    size: int
+    """Bytes in the part, those of earlier attempts included."""
+
+    async def feed(self, hashers: Mapping[str, Hasher]) -> None:
+        """Give `hashers` the bytes that are there, and from now on every chunk that is written.
+
+        The hashing is done off the loop, in the hop of the write. `finish` reports the one named `sha256`.
+        """
+        ...
+
+    async def write(self, chunk: bytes) -> None:
+        """Append `chunk`.
+
+        Raises:
+            DestinationError: the disk is full, read-only or broken.
+        """
+        ...
+
+    async def finish(self) -> FinishedPart:
+        """Close the part as whole and checked; it now waits for the publisher.
+
+        Raises:
+            DestinationError: the disk is full, read-only or broken.
+        """
+        ...
+
+    async def park(self) -> None:
+        """Close the part and keep it, to be resumed later."""
+        ...
+
+    async def discard(self) -> None:
+        """Close the part and remove it."""
+        ...
+
+
+class Parts(Protocol):
+    """All part files of a mirror."""
+
+    async def point(self, row: int, generation: int) -> ResumePoint | None:
+        """Return what is there of the part, or None if nothing is that could go on."""
+        ...
+
+    async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> PartWriter:
+        """Start the part afresh; what an earlier attempt left is gone.
+
+        `total` is the size in bytes that the whole will have, if known.
+
+        Raises:
+            DestinationError: the part cannot be created.
+        """
+        ...
+
+    async def resume(self, row: int, generation: int) -> PartWriter:
+        """Open the part of which `point` told, for appending.
+
+        Raises:
+            DestinationError: the part cannot be opened.
+        """
+        ...

@@ -1,0 +1,322 @@
+"""S3 behind the transport seam: `s3://bucket/key` in, an HTTP request to the right endpoint out.
+
+Three questions are answered for each request, and each answer is a pure function here:
+
+- where: `place_of`. Path style for a custom endpoint and for names that no host can have, else the bucket is
+  the host. The region is the configured one until the bucket itself names another, which is then remembered.
+- as whom: `may_sign`. A bucket that a redirect led to was not chosen by the user: it gets a signature (and
+  pays its requests from the user's account) only if the user configured it, its endpoint or a profile.
+- what again: `lesson_of`. A wrong region comes as 301 without Location or as 400; credentials that expired as
+  400. Either is set right once, and the request sent again.
+
+A refused anonymous request says, as its reason, what to configure.
+
+What is signed is what is sent: the URL is encoded here, once, and `host` is sent as it was signed. Servers of
+S3 ignore `If-Range`, so it becomes `If-Match` (or `If-Unmodified-Since`), which they answer with 412.
+
+Source: Amazon S3 API Reference, GetObject and "Error responses"; S3 User Guide, "Virtual hosting of buckets".
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Protocol
+from urllib.parse import quote, urlsplit
+
+from stacpull.clock import Clock
+from stacpull.config.options import S3Options
+from stacpull.models import Failure, FailureKind
+from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.transfer.aws import AwsSettings
+from stacpull.transfer.sigv4 import Credentials, Signer, encode_key
+
+__all__ = [
+    "Credentialed",
+    "Lesson",
+    "Place",
+    "S3Transport",
+    "lesson_of",
+    "may_sign",
+    "place_of",
+    "split_s3_url",
+]
+
+_DEFAULT_REGION = "us-east-1"
+_HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_TEACHING = frozenset({301, 307, 400})
+_FORBIDDEN = 403
+_DENIED = frozenset({"AccessDenied", ""})
+_ERROR_LIMIT = 1 << 16
+
+
+class Credentialed(Protocol):
+    """Where credentials and settings come from: `transfer.aws.AwsCredentials`."""
+
+    async def settings(self) -> AwsSettings:
+        """Return region, endpoint and profile in force."""
+        ...
+
+    async def frozen(self) -> Credentials | None:
+        """Return the credentials as of now, None to ask anonymously."""
+        ...
+
+    async def renew(self, expired: Credentials) -> Credentials | None:
+        """Return credentials other than `expired`, if there are any."""
+        ...
+
+
+class Place(NamedTuple):
+    """Where a bucket is asked: `origin` is scheme and authority, `path` comes before the key, with `/`."""
+
+    origin: str
+    host: str
+    path: str
+    region: str
+
+
+class Lesson(NamedTuple):
+    """What a refusal teaches: another region, or that the credentials have expired."""
+
+    region: str | None = None
+    expired: bool = False
+
+
+def split_s3_url(url: str) -> tuple[str, str]:
+    """Split `s3://bucket/key`. A key is taken as it stands: `%`, `?` and `#` in it are characters of its own.
+
+    Raises:
+        TransferError: SCHEME, if no bucket or no key is named.
+    """
+    bucket, _, key = url[len("s3://") :].partition("/")
+    if not bucket or not key:
+        failure = Failure(
+            FailureKind.SCHEME, f"The href {url} names no S3 object; it needs a bucket and a key."
+        )
+        raise TransferError(failure)
+    return bucket, key
+
+
+def place_of(
+    bucket: str,
+    region: str,
+    endpoint_url: str | None,
+    style: Literal["auto", "path", "virtual"] = "auto",
+) -> Place:
+    """Return where `bucket` is asked for.
+
+    A name that is no host label (dots, capitals, anything hostile) is put into the path, whatever `style`
+    says; dots are let into the host if `style` is "virtual", but the TLS certificate will not cover them.
+    """
+    endpoint = endpoint_url or f"https://s3.{region}.{_domain(region)}"
+    scheme, _, path, _, _ = parts = urlsplit(endpoint)
+    port = f":{parts.port}" if parts.port and parts.port != _DEFAULT_PORTS.get(scheme) else ""
+    name = parts.hostname or ""
+    host = (f"[{name}]" if ":" in name else name) + port
+    base = path.rstrip("/") + "/"
+    plain = bucket.replace(".", "-") if style == "virtual" else bucket
+    virtual = style == "virtual" or (style == "auto" and endpoint_url is None)
+    if virtual and _HOST_LIKE.fullmatch(plain):
+        host = f"{bucket}.{host}"
+    else:
+        base += quote(bucket, safe="-_.~") + "/"
+    return Place(f"{scheme}://{host}", host, base, region)
+
+
+def _domain(region: str) -> str:
+    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+
+
+def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirected: bool) -> bool:
+    """Tell if a request for `bucket` may carry the user's signature (DESIGN section 3, "Credentials")."""
+    if options.no_sign_request:
+        return False
+    configured = settings.endpoint_url is not None or settings.profile is not None
+    return not redirected or configured or bucket in options.buckets
+
+
+def lesson_of(status: int, headers: Mapping[str, str], body: bytes, region: str) -> Lesson | None:
+    """Return what a response teaches about the request that was sent to `region`, or None: it stands."""
+    if status not in _TEACHING:
+        return None
+    told = headers.get("x-amz-bucket-region") or _element(body, b"Region")
+    if told and told != region:
+        return Lesson(region=told)
+    return Lesson(expired=True) if _element(body, b"Code") == "ExpiredToken" else None
+
+
+def _element(body: bytes, name: bytes) -> str:
+    """Return the text of the first `name` element of S3's small error documents, or ""."""
+    _, found, rest = body.partition(b"<" + name + b">")
+    return rest.partition(b"<")[0].decode("ascii", "replace").strip() if found else ""
+
+
+class S3Transport:
+    """Sends requests for `s3://` URLs over another transport, signed or anonymous."""
+
+    def __init__(
+        self, http: Transport, credentials: Credentialed, options: S3Options, *, clock: Clock
+    ) -> None:
+        """Prepare; nothing is asked of AWS before the first request.
+
+        Args:
+            http: what sends; closing it stays with its owner.
+            credentials: who signs, and the settings in force.
+            options: what the user said about S3.
+            clock: tells the time that signatures carry.
+        """
+        self._http = http
+        self._credentials = credentials
+        self._options = options
+        self._clock = clock
+        self._signer = Signer()
+        self._places: dict[str, Place] = {}
+        self._date = (0, "")
+
+    @asynccontextmanager
+    async def open(self, request: Request) -> AsyncIterator[Response]:
+        """Send `request`; once more if the first answer names another region or fresh credentials help.
+
+        Raises:
+            TransferError: as `Transport.open`; SCHEME if the URL names no object.
+            CredentialsError: credentials are configured but cannot be had.
+        """
+        bucket, key = split_s3_url(request.url)
+        settings = await self._credentials.settings()
+        place = self._places.get(bucket) or self._settle(bucket, settings, settings.region or _DEFAULT_REGION)
+        signing = may_sign(bucket, settings, self._options, redirected=request.redirected)
+        identity = await self._credentials.frozen() if signing else None
+        for attempt in (1, 2, 3):
+            async with self._send(request, place, key, identity) as response:
+                if response.status not in _TEACHING and response.status != _FORBIDDEN:
+                    yield _Answer(request.url, response)
+                    return
+                refusal = await _read_refusal(request.url, response)
+            lesson = lesson_of(refusal.status, refusal.headers, refusal.body, place.region)
+            if lesson is None or attempt == 3:  # noqa: PLR2004 - one lesson of each kind, then the answer stands
+                break
+            if lesson.region:
+                place = self._settle(bucket, settings, lesson.region)
+            elif identity is not None:
+                identity = await self._credentials.renew(identity)
+        if refusal.status == _FORBIDDEN and identity is None and _element(refusal.body, b"Code") in _DENIED:
+            refusal = replace(refusal, body=_advice(self._options, may_sign=signing).encode())
+        yield refusal
+
+    def host_of(self, url: str) -> str:
+        """Return who is asked, to be limited and counted: the endpoint of all buckets, or the bucket.
+
+        An endpoint that only the profile names is not known yet when this is asked; the bucket is then.
+        """
+        endpoint = self._options.endpoint_url
+        if endpoint is None:
+            return f"s3://{url[len('s3://') :].partition('/')[0]}"
+        parts = urlsplit(endpoint)
+        return f"{parts.hostname}:{parts.port or _DEFAULT_PORTS.get(parts.scheme)}"
+
+    async def close(self) -> None:
+        """Nothing is held here; the transport underneath is closed by its owner."""
+
+    def _settle(self, bucket: str, settings: AwsSettings, region: str) -> Place:
+        """Remember where `bucket` is."""
+        place = place_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
+        self._places[bucket] = place
+        return place
+
+    def _send(
+        self, request: Request, place: Place, key: str, identity: Credentials | None
+    ) -> AbstractAsyncContextManager[Response]:
+        path = place.path + encode_key(key)
+        rest, signed = _headers_for_s3(request.headers)
+        signed["host"] = place.host
+        if identity is not None:
+            if self._options.request_payer:
+                signed["x-amz-request-payer"] = "requester"
+            signed = self._signer.sign(request.method, path, signed, identity, place.region, date=self._now())
+        return self._http.open(replace(request, url=place.origin + path, headers={**rest, **signed}))
+
+    def _now(self) -> str:
+        """Return the time as signatures have it; made once a second."""
+        second = int(self._clock.time())
+        if second != self._date[0]:
+            self._date = (second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second)))
+        return self._date[1]
+
+
+def _headers_for_s3(headers: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Split header fields into those that go along and those to be signed, in S3's own terms."""
+    rest: dict[str, str] = {}
+    signed: dict[str, str] = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower == "if-range":
+            # an entity tag has no space, a date has (RFC 9110, 13.1.5)
+            signed["if-unmodified-since" if " " in value else "if-match"] = value
+        elif lower == "range" or lower.startswith(("if-", "x-amz-")):
+            signed[lower] = value
+        elif lower != "host":
+            rest[name] = value
+    if "range" not in signed:
+        signed["x-amz-checksum-mode"] = "ENABLED"
+    return rest, signed
+
+
+def _advice(options: S3Options, *, may_sign: bool) -> str:
+    """Say what would change that an anonymous request is refused, as the reason that the server gave."""
+    refused = "it refuses anonymous requests"
+    if options.no_sign_request:
+        return f"{refused}; leave out --no-sign-request and configure AWS credentials"
+    if may_sign:
+        return f"{refused}; configure AWS credentials (a profile, or AWS_ACCESS_KEY_ID and its secret)"
+    return (
+        f"{refused}, and as a redirect led there it is signed for only if configured: "
+        "name the bucket, its --endpoint-url or a profile"
+    )
+
+
+class _Answer:
+    """A response under the `s3://` URL that was asked for."""
+
+    __slots__ = ("_inner", "headers", "status", "url")
+
+    def __init__(self, url: str, inner: Response) -> None:
+        self.url = url
+        self._inner = inner
+        self.status = inner.status
+        self.headers = inner.headers
+
+    async def read(self, limit: int) -> bytes:
+        return await self._inner.read(limit)
+
+    def chunks(self, size: int) -> AsyncIterator[bytes]:
+        return self._inner.chunks(size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A refusal, read whole, so that it can be looked into here and classified above."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    async def read(self, limit: int) -> bytes:
+        return self.body[:limit]
+
+    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+        for start in range(0, len(self.body), size):
+            yield self.body[start : start + size]
+
+
+async def _read_refusal(url: str, response: Response) -> _Refusal:
+    """Read the error document; one that is broken or endless counts as none."""
+    try:
+        body = await response.read(_ERROR_LIMIT)
+    except TransferError:
+        body = b""
+    return _Refusal(url, response.status, response.headers, body)

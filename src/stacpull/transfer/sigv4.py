@@ -1,0 +1,115 @@
+"""Signing requests to S3: AWS Signature Version 4, the S3 flavour, as one pure function.
+
+botocore signs in about 100 µs through its own request objects; eight million files ask for a few. What makes
+S3's flavour: the path is encoded once and never normalised (`//` and `..` are part of a key), and the hash of
+the body is a header of its own. The tests hold the result against botocore's signer.
+
+Source: AWS General Reference, "Create a signed AWS API request"; Amazon S3 API Reference, "Authenticating
+Requests: Using the Authorization Header".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+__all__ = ["EMPTY_BODY", "UNSIGNED_BODY", "Credentials", "Signer", "encode_key"]
+
+EMPTY_BODY = hashlib.sha256(b"").hexdigest()
+"""What `x-amz-content-sha256` says of a request without body."""
+UNSIGNED_BODY = "UNSIGNED-PAYLOAD"
+"""What it says if the body is not part of the signature."""
+
+_ALGORITHM = "AWS4-HMAC-SHA256"
+_KEPT_KEYS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Frozen AWS credentials: what they are at this moment. Secrets stay out of the repr."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+
+
+def encode_key(key: str) -> str:
+    """Percent-encode an S3 key for the path of a URL: once, everything but unreserved characters and `/`."""
+    return quote(key, safe="/-_.~")
+
+
+class Signer:
+    """Signs requests; remembers the signing key of each (day, region, secret)."""
+
+    def __init__(self) -> None:
+        self._keys: dict[tuple[str, str, str], bytes] = {}
+
+    def sign(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        credentials: Credentials,
+        region: str,
+        *,
+        date: str,
+        query: str = "",
+        body_hash: str = EMPTY_BODY,
+    ) -> dict[str, str]:
+        """Return the header fields to send: `headers`, and those that sign them.
+
+        Args:
+            method: GET, HEAD, in capitals.
+            path: of the URL as it will be sent, already percent-encoded.
+            headers: to be signed, all of them, with names in lower case; `host` must be among them, just as
+                it will be sent.
+            credentials: to sign with.
+            region: that the bucket is in.
+            date: now, in UTC, as `YYYYMMDDTHHMMSSZ`.
+            query: of the URL as it will be sent, already percent-encoded, without `?`.
+            body_hash: SHA-256 of the body in hex, or `UNSIGNED_BODY`.
+        """
+        signed = {**headers, "x-amz-content-sha256": body_hash, "x-amz-date": date}
+        if credentials.token:
+            signed["x-amz-security-token"] = credentials.token
+        names = sorted(signed)
+        lines = "\n".join([f"{name}:{' '.join(signed[name].split())}" for name in names])
+        signed_names = ";".join(names)
+        canonical = f"{method}\n{path}\n{_ordered(query)}\n{lines}\n\n{signed_names}\n{body_hash}"
+        day = date[:8]
+        scope = f"{day}/{region}/s3/aws4_request"
+        text = f"{_ALGORITHM}\n{date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        signature = _hmac(self._key(day, region, credentials.secret_key), text).hex()
+        signed["Authorization"] = (
+            f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, "
+            f"SignedHeaders={signed_names}, Signature={signature}"
+        )
+        return signed
+
+    def _key(self, day: str, region: str, secret: str) -> bytes:
+        """Return the signing key, derived once a day for each region and secret."""
+        known = self._keys.get((day, region, secret))
+        if known is not None:
+            return known
+        key = f"AWS4{secret}".encode()
+        for step in (day, region, "s3", "aws4_request"):
+            key = _hmac(key, step)
+        if len(self._keys) >= _KEPT_KEYS:
+            self._keys.clear()
+        self._keys[day, region, secret] = key
+        return key
+
+
+def _hmac(key: bytes, text: str) -> bytes:
+    return hmac.digest(key, text.encode(), "sha256")
+
+
+def _ordered(query: str) -> str:
+    """Sort parameters by name, then value; one without a value is signed with an empty one."""
+    if not query:
+        return ""
+    pairs = sorted(pair.partition("=")[::2] for pair in query.split("&"))
+    return "&".join([f"{name}={value}" for name, value in pairs])

@@ -1,0 +1,119 @@
+"""What a response states about its own content, and what the item states about the asset.
+
+Where the meaning of a statement is sure, content that disagrees is a failure. An ETag of 32 hex digits is an
+MD5 on S3 (unless encrypted or sent in parts); anywhere else it only looks like one: then a match is proof,
+and a mismatch says nothing.
+
+A statement about a range is none about the object: `Content-MD5` and `x-amz-checksum-*` are taken from whole
+responses (200) only; an ETag names the whole object in any response.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from stacpull.models import Checksum
+
+__all__ = ["Check", "expected_checks"]
+
+
+class Check(NamedTuple):
+    """One statement to hold the content against. `source` names it in messages."""
+
+    checksum: Checksum
+    source: str
+    sure: bool = True
+    """False if a mismatch may mean that the statement was misread."""
+
+
+_AMAZON = (
+    ("x-amz-checksum-sha256", "sha256", 32),
+    ("x-amz-checksum-sha1", "sha1", 20),
+    ("x-amz-checksum-crc32", "crc32", 4),
+)
+_MD5_BYTES = 16
+_MD5_HEX = 32
+_OK = 200
+
+
+def expected_checks(
+    stated: Checksum | None,
+    status: int,
+    headers: Mapping[str, str],
+    *,
+    is_s3: bool,
+) -> tuple[Check, ...]:
+    """Return what the content of a response must be checked against, the surest first.
+
+    Args:
+        stated: the checksum that the item states (`file:checksum`), if it does.
+        status: status of the response, 200 or 206.
+        headers: its header fields, looked up in any case.
+        is_s3: True if S3 answered, so that ETags have the meaning they have there.
+
+    Returns:
+        At most one check for each digest; empty if nothing is stated.
+    """
+    checks = [] if stated is None else [Check(stated, "file:checksum")]
+    if status == _OK:
+        checks += _whole_body_checks(headers)
+    etag = _etag_check(headers, is_s3=is_s3)
+    if etag is not None and (etag.sure or not checks):
+        checks.append(etag)
+    return tuple(_distinct(checks)) if len(checks) > 1 else tuple(checks)
+
+
+def _distinct(checks: list[Check]) -> list[Check]:
+    """Keep the first check of each digest: `Content-MD5` and ETag mostly say the same."""
+    return list({check.checksum: check for check in reversed(checks)}.values())[::-1]
+
+
+def _whole_body_checks(headers: Mapping[str, str]) -> list[Check]:
+    checks = []
+    stated = headers.get("Content-MD5")
+    if stated and (digest := _base64(stated, _MD5_BYTES)):
+        checks.append(Check(Checksum("md5", digest), "Content-MD5"))
+    if headers.get("x-amz-checksum-type") == "COMPOSITE":
+        return checks  # a checksum of the parts' checksums: the part sizes are not known here
+    for name, algorithm, size in _AMAZON:
+        value = headers.get(name)
+        # "…-3" is the composite form of three parts: no base64, so it falls out here
+        if value and (digest := _base64(value, size)):
+            checks.append(Check(Checksum(algorithm, digest), name))
+    return checks
+
+
+def _base64(text: str, size: int) -> bytes | None:
+    """Decode `text` if it is base64 of exactly `size` bytes."""
+    try:
+        digest = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return digest if len(digest) == size else None
+
+
+def _etag_check(headers: Mapping[str, str], *, is_s3: bool) -> Check | None:
+    """Read the ETag as an MD5 where it can be one: 32 hex digits, strong, content stored as it is."""
+    etag = headers.get("ETag", "").strip('"')
+    if len(etag) != _MD5_HEX or "Content-Encoding" in headers:
+        return None
+    try:
+        digest = bytes.fromhex(etag)
+    except ValueError:
+        return None
+    if not is_s3:
+        return Check(Checksum("md5", digest), "ETag", sure=False)
+    return None if _etag_is_opaque(headers) else Check(Checksum("md5", digest), "ETag")
+
+
+def _etag_is_opaque(headers: Mapping[str, str]) -> bool:
+    """Tell if S3 made the ETag from something else: SSE-KMS, SSE-C, parts, or a directory bucket."""
+    return (
+        headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
+        or "x-amz-server-side-encryption-customer-algorithm" in headers
+        or "x-amz-mp-parts-count" in headers
+        or headers.get("x-amz-storage-class") == "EXPRESS_ONEZONE"
+    )

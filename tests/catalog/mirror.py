@@ -1,0 +1,137 @@
+"""A small mirror made from items: what the engine does with a directory, in twenty lines, for tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from pystac.stac_object import STACObjectType
+from pystac.validation.stac_validator import JsonSchemaSTACValidator
+
+from stacpull.catalog.item import encode_item, item_document
+from stacpull.catalog.tree import CollectionEntry, write_catalogs
+from stacpull.models import Json
+from stacpull.redact import Secrets
+
+BASE = "https://origin.test/items/item.json"
+"""Where the items of a test come from: relative hrefs are relative to it."""
+SCHEMA_VERSION = "1.1.0"
+"""Of the core schemas that pystac carries: nothing is read from the network."""
+
+_VALIDATOR = JsonSchemaSTACValidator()
+
+
+def core_valid(document: Json, kind: STACObjectType) -> None:
+    """Raise if `document` is against the core schema of STAC 1.1.0."""
+    _VALIDATOR.validate_core(document, kind, SCHEMA_VERSION)
+
+
+def items_in(document: Any) -> Iterator[Json]:
+    """Yield every STAC item in a recorded reply, whatever it is wrapped in."""
+    if isinstance(document, list):
+        for entry in document:
+            yield from items_in(entry)
+    elif isinstance(document, dict):
+        if document.get("type") == "Feature" and ("assets" in document or "stac_version" in document):
+            yield document
+        else:
+            yield from items_in(list(document.values()))
+
+
+def collections_in(document: Any) -> Iterator[Json]:
+    """Yield every STAC collection in a recorded reply."""
+    if isinstance(document, dict) and "stac_version" in document and "extent" in document:
+        yield document
+    elif isinstance(document, dict):
+        yield from (c for c in document.get("collections", []) if isinstance(c, dict) and "extent" in c)
+
+
+def recorded(data: Path, *folders: str) -> Iterator[tuple[str, Any]]:
+    """Yield (file, decoded JSON) of the recorded replies in `folders`."""
+    for folder in folders:
+        for path in sorted((data / folder).rglob("*.json")):
+            yield f"{folder}/{path.name}", orjson.loads(path.read_bytes())
+
+
+def safe(name: str) -> str:
+    """Make a name that pystac can open, as `plan` does: readable, `%` and what is cut at encoded."""
+    return quote(name, safe=" +&=,()[]@!$'~äöüéß:")
+
+
+class Writer:
+    """Writes files below a directory and remembers which."""
+
+    def __init__(self, dest: Path) -> None:
+        self.dest = dest
+        self.written: list[str] = []
+
+    def __call__(self, path: Path, data: bytes) -> None:
+        target = self.dest / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(".new")
+        part.write_bytes(data)
+        os.replace(part, target)  # noqa: PTH105  # what atomic_write does
+        self.written.append(path.as_posix())
+
+
+class Mirror:
+    """A directory that holds items and their assets, and its catalogs."""
+
+    def __init__(self, dest: Path) -> None:
+        self.dest = dest
+        self.write = Writer(dest)
+        self.items: dict[str, list[tuple[str, str]]] = {}
+        self.documents: dict[str, Json | None] = {}
+
+    def add(
+        self,
+        item: Json,
+        collection: str,
+        *,
+        keys: Callable[[str], bool] = lambda _: True,
+        names: Callable[[str], str] = safe,
+        local_items: Mapping[str, str] | None = None,
+    ) -> Json:
+        """Store an item; those of its assets that `keys` says are here, each a file of a byte."""
+        name = names(item["id"])
+        directory = f"{names(collection)}/{name}"
+        assets = item.get("assets")
+        here = {key: f"{directory}/{names(key)}.bin" for key in (assets or {}) if keys(key)}
+        for path in here.values():
+            self.write(Path(path), b"x")
+        stored = item_document(
+            item,
+            collection=collection,
+            here=here,
+            item_path=f"{directory}/{name}.json",
+            collection_path=f"{names(collection)}/collection.json",
+            local_items=(local_items or {}).get,
+            base=BASE,
+        )
+        self.write(Path(f"{directory}/{name}.json"), encode_item(stored, Secrets()))
+        self.items.setdefault(collection, []).append((item["id"], f"{directory}/{name}.json"))
+        return stored
+
+    def catalogs(self, names: Callable[[str], str] = safe) -> int:
+        """Write the catalogs; return how many files were written."""
+        entries = [
+            CollectionEntry(
+                id=collection,
+                directory=names(collection),
+                document=self.documents.get(collection),
+                items=lambda items=items: iter(items),  # type: ignore[misc]
+            )
+            for collection, items in self.items.items()
+        ]
+        return write_catalogs(
+            self.dest,
+            entries,
+            title="A mirror",
+            description="What is here.",
+            write=self.write,
+            secrets=Secrets(),
+        )

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pystac.stac_object import STACObjectType
+from tests.catalog.mirror import core_valid
+
+from stacpull.catalog.assets import EXTENSION
+from stacpull.catalog.collection import collection_document
+from stacpull.catalog.item import encode_item
+from stacpull.models import Json
+from stacpull.redact import Secrets
+
+WORLD = {"spatial": {"bbox": [[-180.0, -90.0, 180.0, 90.0]]}, "temporal": {"interval": [[None, None]]}}
+
+
+def stored(document: Json | None, **options: Any) -> Json:
+    made = collection_document(
+        "c",
+        document,
+        **{"directory": "c", "here": {}, "bbox": None, "interval": None, "base": None, **options},
+    )
+    core_valid(made, STACObjectType.COLLECTION)
+    return made
+
+
+def test_without_a_document_it_is_minimal() -> None:
+    made = stored(None)
+    assert (made["id"], made["description"], made["license"], made["extent"]) == ("c", "c", "other", WORLD)
+    assert made["links"] == []
+
+
+def test_the_extent_is_what_is_known_of_the_items() -> None:
+    made = stored(None, bbox=(1.0, 2.0, 3.0, 4.0), interval=("2020-01-01T00:00:00+02:00", None))
+    assert made["extent"] == {
+        "spatial": {"bbox": [[1.0, 2.0, 3.0, 4.0]]},
+        "temporal": {"interval": [["2019-12-31T22:00:00Z", None]]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("extent", "boxes"),
+    [
+        ({"spatial": {"bbox": [[1, 2, 3, 4]]}}, [[1, 2, 3, 4]]),
+        ({"spatial": {"bbox": [1, 2, 3, 4]}}, [[1, 2, 3, 4]]),
+        ({"spatial": {"bbox": [[1, 2, 0, 3, 4, 9]]}}, [[1, 2, 0, 3, 4, 9]]),
+        ({"spatial": {"bbox": [[1, 2, 3, 4], [0, 5, 9, 6]]}}, [[0, 2, 9, 6], [1, 2, 3, 4], [0, 5, 9, 6]]),
+        (
+            {"spatial": {"bbox": [[170, 2, -170, 4], [0, 5, 0, 9, 6, 8]]}},
+            [[-180.0, 2, 180.0, 6], [170, 2, -170, 4], [0, 5, 0, 9, 6, 8]],
+        ),
+        ({"spatial": {"bbox": [["1", 2, 3, 4], None, [1, 2]]}}, [[7.0, 7.0, 8.0, 8.0]]),
+        ({"spatial": {"bbox": None}}, [[7.0, 7.0, 8.0, 8.0]]),
+        ({"spatial": [1, 2, 3, 4]}, [[7.0, 7.0, 8.0, 8.0]]),
+        ("everywhere", [[7.0, 7.0, 8.0, 8.0]]),
+        ({}, [[7.0, 7.0, 8.0, 8.0]]),
+    ],
+)
+def test_spatial_extent(extent: Any, boxes: list[list[float]]) -> None:
+    made = stored({"extent": extent}, bbox=(7.0, 7.0, 8.0, 8.0))
+    assert made["extent"]["spatial"]["bbox"] == boxes
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ([["2017-06-13T10:10:31Z", None]], [["2017-06-13T10:10:31Z", None]]),
+        ([["2021-05-28T11:38:43+0200", "2022-01-01"]], [["2021-05-28T09:38:43Z", "2022-01-01T00:00:00Z"]]),
+        (["2017-06-13 10:10:31", "2018-05-29T11:54:01Z"], [["2017-06-13T10:10:31Z", "2018-05-29T11:54:01Z"]]),
+        ([["soon", 5]], [[None, None]]),
+        ([["0001-01-01T00:00:00+14:00", None]], [[None, None]]),
+        ([["2020-01-01T00:00:00Z"], "x", None], [["2001-01-01T00:00:00Z", None]]),
+        ([], [["2001-01-01T00:00:00Z", None]]),
+        (None, [["2001-01-01T00:00:00Z", None]]),
+    ],
+)
+def test_temporal_extent(interval: Any, expected: Any) -> None:
+    made = stored({"extent": {"temporal": {"interval": interval}}}, interval=("2001-01-01T00:00:00Z", None))
+    assert made["extent"]["temporal"]["interval"] == expected
+
+
+@pytest.mark.parametrize(
+    ("licence", "expected", "wording"),
+    [
+        ("CC-BY-4.0", "CC-BY-4.0", None),
+        ("cdla-permissive-1.0", "cdla-permissive-1.0", None),
+        (" CC-BY-4.0\n", "CC-BY-4.0", None),
+        ("proprietary", "other", None),
+        ("various", "other", None),
+        ("Source Collection License", "other", "Source Collection License"),
+        (None, "other", None),
+        ("", "other", None),
+        (["MIT"], "other", None),
+    ],
+)
+def test_licence(licence: Any, expected: str, wording: str | None) -> None:
+    made = stored({"license": licence})
+    assert (made["license"], made.get("source_license")) == (expected, wording)
+
+
+def test_providers_keep_what_is_usable() -> None:
+    providers = [
+        {"name": "A", "roles": ["Producer", "friend", 5], "url": "https://a.test", "email": "a@a.test"},
+        {"name": "B", "roles": "host", "url": 5, "description": None},
+        {"url": "https://c.test"},
+        "D",
+    ]
+    assert stored({"providers": providers})["providers"] == [
+        {"name": "A", "roles": ["producer"], "url": "https://a.test", "email": "a@a.test"},
+        {"name": "B"},
+    ]
+
+
+def test_an_old_version_is_migrated() -> None:
+    made = stored(
+        {
+            "stac_version": "1.0.0-beta.2",
+            "stac_extensions": ["scientific", "https://x.test/own/v1.0.0/schema.json"],
+            "summaries": {"gsd": {"min": 10, "max": 60}, "nothing": [], "none": None},
+            "sci:citation": "Sumbul et al., 2019",
+            "keywords": ["a", 5],
+            "own:field": {"kept": True},
+        }
+    )
+    assert made["stac_version"] == "1.1.0"
+    assert made["summaries"] == {"gsd": {"minimum": 10, "maximum": 60}}
+    assert made["sci:citation"] == "Sumbul et al., 2019"
+    assert made["stac_extensions"] == [
+        "https://stac-extensions.github.io/scientific/v1.0.0/schema.json",
+        "https://x.test/own/v1.0.0/schema.json",
+    ]
+    assert (made["keywords"], made["own:field"]) == (["a"], {"kept": True})
+
+
+def test_where_an_extension_cannot_be_migrated_its_fields_stay() -> None:
+    rubbish = {"stac_version": "1.0.0", "item_assets": 5, "sci:doi": "10.1/x", "title": "T"}
+    extensions = ["https://stac-extensions.github.io/item-assets/v1.0.0/schema.json"]
+    for members in ({"summaries": {"x": {"minimum": 1}}}, {"stac_extensions": extensions}):
+        made = collection_document(
+            "c", {**rubbish, **members}, directory="c", here={}, bbox=None, interval=None, base=None
+        )
+        assert (made["sci:doi"], made["title"], made["stac_version"]) == ("10.1/x", "T", "1.1.0")
+
+
+@pytest.mark.parametrize("levels", [90, 110, 400, 5_000])
+@pytest.mark.parametrize("member", ["own:field", "summaries", "extent", "assets", "properties"])
+def test_a_document_nested_without_end_does_not_stop_the_run(member: str, levels: int) -> None:
+    deep: Json = {}
+    for _ in range(levels):
+        deep = {"a": deep}
+    made = stored({"license": "MIT", member: deep})
+    assert orjson.loads(encode_item(made, Secrets()))["license"] == ("MIT" if levels < 100 else "other")
+
+
+def test_a_deprecated_collection_says_so_and_warns_nobody_here() -> None:
+    extension = "https://stac-extensions.github.io/version/v1.2.0/schema.json"
+    assert stored({"stac_version": "1.1.0", "deprecated": True, "stac_extensions": [extension]})["deprecated"]
+
+
+def test_links_to_other_places_are_kept_without_credentials() -> None:
+    gone = ["self", "root", "parent", "child", "item", "items", "next", "queryables"]
+    links: list[Any] = [{"rel": rel, "href": "https://h.test"} for rel in gone]
+    links += [{"rel": "http://www.opengis.net/def/rel/ogc/1.0/queryables", "href": "https://h.test/q"}]
+    links += [{"rel": "license", "href": "/l.txt?key=k&v=1", "title": "L"}, None, {"rel": "x"}]
+    made = stored({"links": links}, base="https://h.test/collections/c")
+    assert made["links"] == [{"rel": "license", "href": "https://h.test/l.txt?v=1", "title": "L"}]
+
+
+def test_assets_of_the_collection_may_be_here() -> None:
+    source = {
+        "assets": {"doc": {"href": "https://h.test/d.pdf?sig=x"}, "thumb": {"href": "https://h.test/t.png"}}
+    }
+    made = stored(source, here={"doc": "c/doc.pdf"})
+    assert made["assets"] == {
+        "doc": {"href": "./doc.pdf", "alternate": {"origin": {"href": "https://h.test/d.pdf"}}},
+        "thumb": {"href": "https://h.test/t.png"},
+    }
+    assert made["stac_extensions"] == [EXTENSION]
+
+
+RUBBISH = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=2),
+    max_leaves=6,
+)
+CORE = "stac_version type id title description keywords license providers extent summaries assets links"
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys([*CORE.split(), "stac_extensions", "x:y"], RUBBISH)))
+def test_rubbish_becomes_a_valid_collection(source: Json) -> None:
+    before = copy.deepcopy(source)
+    made = collection_document(
+        "c", source, directory="c", here={}, bbox=None, interval=None, base="https://h.test/c"
+    )
+    core_valid({**made, "summaries": {}}, STACObjectType.COLLECTION)
+    assert made["id"] == "c"
+    assert repr(source) == repr(before)

@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pystac
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pystac.stac_object import STACObjectType
+from tests.catalog.mirror import Mirror, core_valid
+
+from stacpull.catalog.assets import EXTENSION
+from stacpull.catalog.item import encode_item, item_document
+from stacpull.models import Json
+from stacpull.redact import Secret, Secrets
+
+KEY = "k3y-of-the-user"
+SIGNED = f"https://host.test/a.tif?X-Amz-Signature=abc&x=1&key={KEY}"
+CUT = "https://host.test/a.tif?x=1"
+
+
+def item(**members: Any) -> Json:
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": "i",
+        "geometry": {"type": "Point", "coordinates": [1.0, 2.0]},
+        "bbox": [1.0, 2.0, 1.0, 2.0],
+        "properties": {"datetime": "2020-01-01T00:00:00Z"},
+        "links": [],
+        "assets": {},
+        **members,
+    }
+
+
+def stored(document: Json, *, here: dict[str, str] | None = None, **options: Any) -> Json:
+    return item_document(
+        document,
+        **{
+            "collection": "c",
+            "here": here or {},
+            "item_path": "c/i/i.json",
+            "collection_path": "c/collection.json",
+            "local_items": lambda _: None,
+            **options,
+        },
+    )
+
+
+def outward(document: Json) -> list[Json]:
+    return [link for link in document["links"] if link["rel"] not in {"root", "parent", "collection"}]
+
+
+@pytest.mark.parametrize(
+    ("asset", "here", "expected"),
+    [
+        ({"href": SIGNED}, None, {"href": CUT}),
+        ({"href": SIGNED}, "c/i/a.tif", {"href": "./a.tif", "alternate": {"origin": {"href": CUT}}}),
+        (
+            {"href": SIGNED, "roles": ["data"], "type": "t"},
+            "bigearthnet/p/a.tif",
+            {
+                "href": "../../bigearthnet/p/a.tif",
+                "roles": ["data"],
+                "type": "t",
+                "alternate": {"origin": {"href": CUT}},
+            },
+        ),
+        (
+            {"href": "s3://b/a.tif", "alternate": {"https": {"href": SIGNED, "title": "x"}}},
+            "c/i/a.tif",
+            {
+                "href": "./a.tif",
+                "alternate": {"https": {"href": CUT, "title": "x"}, "origin": {"href": "s3://b/a.tif"}},
+            },
+        ),
+        (
+            {"href": "s3://b/a.tif", "alternate": {"https": {"href": SIGNED}}},
+            None,
+            {"href": "s3://b/a.tif", "alternate": {"https": {"href": CUT}}},
+        ),
+        (
+            {"href": CUT, "alternate": [{"href": SIGNED}, "x", {"href": ["y"]}, {"href": "s3://b/k"}]},
+            None,
+            {"href": CUT, "alternate": {"1": {"href": CUT}, "4": {"href": "s3://b/k"}}},
+        ),
+        (
+            {"href": CUT, "alternate": {"origin": {"href": "https://first.test/a.tif"}}},
+            "c/i/a.tif",
+            {
+                "href": "./a.tif",
+                "alternate": {
+                    "origin": {"href": CUT},
+                    "earlier-origin": {"href": "https://first.test/a.tif"},
+                },
+            },
+        ),
+        (
+            {"href": "https://user:pw@host.test/a.tif"},
+            "c/i/a.tif",
+            {"href": "./a.tif", "alternate": {"origin": {"href": "https://host.test/a.tif"}}},
+        ),
+        ({}, "c/i/a.tif", {"href": "./a.tif"}),
+        ({"href": None}, "c/i/a.tif", {"href": "./a.tif"}),
+        ({"href": ["https://a.test", "https://b.test"]}, "c/i/a.tif", {"href": "./a.tif"}),
+        ({"href": ["https://a.test", "https://b.test"]}, None, None),
+        ({"href": ""}, None, None),
+        ({}, None, None),
+        (None, None, None),
+        ("https://a.test", "c/i/a.tif", None),
+    ],
+)
+def test_an_asset_here_is_relative_and_one_elsewhere_remote(
+    asset: Any, here: str | None, expected: Json | None
+) -> None:
+    document = stored(item(assets={"a": asset}), here={} if here is None else {"a": here})
+    assert document["assets"] == ({} if expected is None else {"a": expected})
+    core_valid({**document, "stac_version": "1.1.0"}, STACObjectType.ITEM)
+
+
+@pytest.mark.parametrize(
+    ("before", "here", "after"),
+    [
+        ([], {}, []),
+        (["eo"], {}, ["eo"]),
+        (["eo", "eo", 5], {"a": "c/i/a"}, ["eo", EXTENSION]),
+        (None, {"a": "c/i/a"}, [EXTENSION]),
+        ([EXTENSION.replace("v1.2", "v1.1")], {"a": "c/i/a"}, [EXTENSION.replace("v1.2", "v1.1")]),
+    ],
+)
+def test_the_extension_is_listed_where_it_is_used(
+    before: Any, here: dict[str, str], after: list[str]
+) -> None:
+    document = item(assets={"a": {"href": CUT}}, stac_extensions=before)
+    assert stored(document, here=here)["stac_extensions"] == after
+
+
+def test_links_lead_into_the_mirror_or_are_remote_without_credentials() -> None:
+    places = {"https://api.test/items/s": "s/s1/s1.json", "https://api.test/items/d?key=x": "c/d/d.json"}
+    links = [
+        {"rel": "self", "href": SIGNED},
+        {"rel": "root", "href": SIGNED},
+        {"rel": "parent", "href": SIGNED},
+        {"rel": "collection", "href": SIGNED},
+        {"rel": "source", "href": "https://api.test/items/s", "label:assets": ["B01"]},
+        {"rel": "derived_from", "href": "/items/d?key=x"},
+        {"rel": "source", "href": SIGNED, "title": "elsewhere"},
+        {"rel": "license", "href": SIGNED},
+        {"rel": "related", "href": "https://api.test/items/s"},
+    ]
+    document = stored(item(links=links), local_items=places.get, base="https://api.test/items/i")
+    assert document["links"] == [
+        {"rel": "root", "href": "../../catalog.json", "type": "application/json"},
+        {"rel": "parent", "href": "../collection.json", "type": "application/json"},
+        {"rel": "collection", "href": "../collection.json", "type": "application/json"},
+        {"rel": "source", "href": "../../s/s1/s1.json", "label:assets": ["B01"]},
+        {"rel": "derived_from", "href": "../d/d.json"},
+        {"rel": "source", "href": CUT, "title": "elsewhere"},
+        {"rel": "license", "href": CUT},
+        {"rel": "related", "href": "https://api.test/items/s"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        None,
+        "x",
+        5,
+        {"rel": "self"},
+        [None, 5, [], {}],
+        [{"rel": "x"}, {"href": "x"}, {"rel": "", "href": "x"}, {"rel": "x", "href": ""}],
+        [{"rel": ["x"], "href": "y"}, {"rel": "x", "href": ["y"]}, {"rel": None, "href": None}],
+    ],
+)
+def test_what_is_no_link_is_left_out(links: Any) -> None:
+    document = stored(item(links=links))
+    assert outward(document) == []
+    core_valid({**document, "stac_version": "1.1.0"}, STACObjectType.ITEM)
+
+
+@pytest.mark.parametrize(
+    ("base", "href", "expected"),
+    [
+        ("https://h.test/c/i.json", "./a.tif", "https://h.test/c/a.tif"),
+        ("https://h.test/c/i.json", "../a.tif?key=k", "https://h.test/a.tif"),
+        ("https://h.test/c/i.json", "//other.test/a.tif", "https://other.test/a.tif"),
+        ("https://h.test/c/i.json", "gs://b/a.tif", "gs://b/a.tif"),
+        ("s3://b/c/i.json", "./a.tif", "s3://b/c/a.tif"),
+        ("s3://b/c/i.json", "ftp://h.test/a.tif", "ftp://h.test/a.tif"),
+        ("/data/c/i.json", "./a.tif", "/data/c/a.tif"),
+        ("https://h.test/c/i.json", "//[", "//["),
+        (None, "./a.tif", "./a.tif"),
+    ],
+)
+def test_relative_hrefs_are_resolved_against_the_items_url(
+    base: str | None, href: str, expected: str
+) -> None:
+    assert stored(item(assets={"a": {"href": href}}), base=base)["assets"] == {"a": {"href": expected}}
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ({}, {"geometry": {"type": "Point", "coordinates": [1.0, 2.0]}, "bbox": [1.0, 2.0, 1.0, 2.0]}),
+        ({"bbox": None}, {"bbox": [1.0, 2.0, 1.0, 2.0]}),
+        (
+            {"bbox": [], "geometry": {"type": "Polygon", "coordinates": [[[0, 1, 9], [5, 7, 9], [0, 1, 9]]]}},
+            {"bbox": [0, 1, 5, 7]},
+        ),
+        (
+            {
+                "bbox": "x",
+                "geometry": {
+                    "type": "GeometryCollection",
+                    "geometries": [
+                        {"type": "Point", "coordinates": [3, 4]},
+                        {"type": "LineString", "coordinates": [[0, 0], [9, 1]]},
+                    ],
+                },
+            },
+            {"bbox": [0, 0, 9, 4]},
+        ),
+        ({"geometry": None}, {"geometry": None}),
+        ({"geometry": "x", "bbox": [1, 2, 3]}, {"geometry": None}),
+        ({"geometry": {"type": "Polygon", "coordinates": []}, "bbox": None}, {"geometry": None}),
+    ],
+)
+def test_geometry_and_bbox_come_in_pairs(members: Json, expected: Json) -> None:
+    document = stored(item(**members))
+    assert {key: document.get(key) for key in expected} == expected
+    assert ("bbox" in document) == (document["geometry"] is not None)
+
+
+INTERVAL = {"start_datetime": "2020-01-01T00:00:00Z", "end_datetime": "2021-01-01T00:00:00Z"}
+ANY_TIME = {
+    "datetime": None,
+    "start_datetime": "0001-01-01T00:00:00Z",
+    "end_datetime": "9999-12-31T23:59:59Z",
+}
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        ({"datetime": "2016-10-08 19:25:32Z", "x": 1}, {"datetime": "2016-10-08 19:25:32Z", "x": 1}),
+        ({"datetime": None, **INTERVAL}, {"datetime": None, **INTERVAL}),
+        (INTERVAL, {"datetime": None, **INTERVAL}),
+        ({"datetime": 5, **INTERVAL}, {"datetime": None, **INTERVAL}),
+        ({"x": 1}, {"x": 1, **ANY_TIME}),
+        ({"datetime": "soon"}, ANY_TIME),
+        ({"datetime": None, "start_datetime": "2020-01-01T00:00:00Z"}, ANY_TIME),
+        (None, ANY_TIME),
+        ([], ANY_TIME),
+    ],
+)
+def test_an_item_has_a_time_that_pystac_reads(properties: Any, expected: Json, tmp_path: Path) -> None:
+    assert stored(item(properties=properties))["properties"] == expected
+    mirror = Mirror(tmp_path)
+    mirror.add(item(properties=properties), "c")
+    mirror.catalogs()
+    (opened,) = pystac.Catalog.from_file(str(tmp_path / "catalog.json")).get_items(recursive=True)
+    assert opened.id == "i"
+
+
+def test_little_is_enough_and_the_source_is_not_changed() -> None:
+    source = {"id": "i"}
+    document = stored(source)
+    assert source == {"id": "i"}
+    assert (document["type"], document["collection"], document["assets"]) == ("Feature", "c", {})
+    core_valid({**document, "stac_version": "1.1.0"}, STACObjectType.ITEM)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([SIGNED, CUT, "", "x"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["href", "rel", "alternate", "a", "coordinates", "geometries"]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+MEMBERS = st.fixed_dictionaries(
+    {"id": st.just("i")},
+    optional=dict.fromkeys(
+        ("type", "links", "assets", "properties", "geometry", "bbox", "stac_extensions", "collection"), JSON
+    ),
+)
+
+
+@given(source=MEMBERS, base=st.sampled_from([None, "https://h.test/i.json", "s3://b/i.json", "//[", ""]))
+def test_no_document_raises_or_is_changed_and_storing_twice_is_storing_once(
+    source: Json, base: str | None
+) -> None:
+    before = copy.deepcopy(source)
+    document = stored(source, here={"a": "c/i/a.tif"}, base=base)
+    assert repr(source) == repr(before)
+    assert repr(stored(document, here={"a": "c/i/a.tif"})) == repr(document)
+    links_and_assets = json.dumps([document["links"], [a.get("href") for a in document["assets"].values()]])
+    assert KEY not in links_and_assets
+    assert isinstance(orjson.loads(encode_item(document, Secrets())), dict)
+
+
+def test_known_secrets_are_scrubbed_wherever_they_stand() -> None:
+    document = stored(item(properties={"datetime": "2020-01-01T00:00:00Z", "note": f"ask with {KEY}"}))
+    data = encode_item(document, Secrets([Secret(KEY)]))
+    assert KEY.encode() not in data
+    assert orjson.loads(data)["properties"]["note"] == "ask with ***"
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**70, -(2**64)])
+def test_what_orjson_refuses_is_written_all_the_same(value: Any) -> None:
+    data = encode_item(item(odd=value), Secrets())
+    assert json.loads(data)["odd"] == value
+    assert b"\n" not in data
+
+
+def test_what_is_no_number_is_null_in_either_writer() -> None:
+    for odd in (1, 2**70):
+        data = encode_item(item(odd=odd, values=[math.nan, {"x": -math.inf}, 1.5]), Secrets())
+        assert json.loads(data)["values"] == [None, {"x": None}, 1.5]
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_deep_nesting_is_written_or_refused_by_name() -> None:
+    assert json.loads(encode_item(item(odd=nested(300)), Secrets()))["odd"] == nested(300)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        encode_item(item(odd=nested(100_000)), Secrets())
+
+
+NAMES = ["a b", "a#b", "a?b", "50%", "ü文", "a:b", "a;b", "a\\b", "a/b", "%41"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pystac_opens_assets_of_any_name(tmp_path: Path, name: str) -> None:
+    mirror = Mirror(tmp_path)
+    mirror.add(item(id=name, assets={name: {"href": "https://h.test/a.tif"}}), name)
+    mirror.catalogs()
+    (opened,) = pystac.Catalog.from_file(str(tmp_path / "catalog.json")).get_items(recursive=True)
+    assert (opened.id, opened.collection_id) == (name, name)
+    assert Path(opened.assets[name].get_absolute_href() or "").read_bytes() == b"x"

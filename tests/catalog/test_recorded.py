@@ -1,0 +1,92 @@
+"""Real items and collections of every recorded service, stored and opened again with pystac."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pystac
+import pytest
+from pystac.stac_object import STACObjectType
+from tests.catalog.mirror import BASE, Mirror, collections_in, core_valid, items_in, recorded
+
+from stacpull.catalog.collection import collection_document
+
+FOLDERS = (
+    "mlhub/prod2021",
+    "mlhub/prod2022",
+    "mlhub/staging",
+    "sentinelhub",
+    "stac/cmr",
+    "stac/copernicus_cdse",
+    "stac/dea",
+    "stac/earthsearch",
+    "stac/eoapi",
+    "stac/ext",
+    "stac/geodes",
+    "stac/label",
+    "stac/planet",
+    "stac/planetarycomputer",
+    "stac/terrascope",
+    "stac/umbra",
+    "stac/usgs_landsatlook",
+)
+
+
+@pytest.mark.filterwarnings(
+    # pystac's reader on items of storage extension v1: its fields are the source's and stay as they are
+    "ignore:storage.tier was removed in storage extension:UserWarning",
+    "ignore:Could not parse bucket/account from href:UserWarning",
+)
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_pystac_walks_the_mirror_and_finds_the_assets(shared_data: Path, tmp_path: Path, folder: str) -> None:
+    mirror, expected = Mirror(tmp_path), {}
+    for name, reply in recorded(shared_data, folder):
+        for collection in collections_in(reply):
+            mirror.documents.setdefault(collection["id"], collection)
+        for item in items_in(reply):
+            collection = item.get("collection") or "none"
+            if (collection, item["id"]) not in expected:
+                first = next(iter(item.get("assets", {})), None)
+                mirror.add(item, collection, keys=lambda key, first=first: key != first)
+                expected[collection, item["id"]] = (name, item)
+    mirror.catalogs()
+
+    catalog = pystac.Catalog.from_file(str(tmp_path / "catalog.json"))
+    core_valid(catalog.to_dict(include_self_link=False, transform_hrefs=False), STACObjectType.CATALOG)
+    seen = set()
+    for item in catalog.get_items(recursive=True):
+        seen.add((item.collection_id, item.id))
+        name, source = expected[item.collection_id, item.id]
+        core_valid(item.to_dict(include_self_link=False, transform_hrefs=False), STACObjectType.ITEM)
+        assert item.get_collection().id == item.collection_id
+        assert item.get_root() is catalog
+        for position, (key, asset) in enumerate(item.assets.items()):
+            here = Path(asset.get_absolute_href()).is_file()
+            assert here == (position > 0), (name, item.id, key)
+            origin = asset.extra_fields["alternate"]["origin"]["href"] if here else asset.href
+            assert origin.partition("?")[0] == urljoin(BASE, source["assets"][key]["href"]).partition("?")[0]
+    assert seen == set(expected)
+
+
+@pytest.mark.parametrize("folder", ["mlhub", "stac", "sentinelhub"])
+def test_collections_become_valid_and_keep_what_matters(shared_data: Path, folder: str) -> None:
+    seen = 0
+    for name, reply in recorded(shared_data, folder):
+        for source in collections_in(reply):
+            stored = collection_document(
+                source["id"], source, directory="c", here={}, bbox=None, interval=None, base=None
+            )
+            core_valid(stored, STACObjectType.COLLECTION)
+            for member in ("title", "description", "sci:citation", "sci:doi"):
+                assert stored.get(member) == source.get(member), (name, source["id"])
+            licence = source["license"]
+            kept = (
+                stored["license"] if stored["license"] != "other" else stored.get("source_license", licence)
+            )
+            assert kept == licence
+            assert [p["name"] for p in stored.get("providers", [])] == [
+                p["name"] for p in source.get("providers") or []
+            ]
+            seen += 1
+    assert seen

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+from urllib.parse import unquote, urljoin
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pystac.utils import make_absolute_href
+
+from stacpull.catalog.references import reference
+
+
+@pytest.mark.parametrize(
+    ("path", "directory", "expected"),
+    [
+        ("c/i/i.json", "", "./c/i/i.json"),
+        ("catalog.json", "c/i", "../../catalog.json"),
+        ("c/collection.json", "c/i", "../collection.json"),
+        ("c/i/B01.tif", "c/i", "./B01.tif"),
+        ("c/i/deep/B01.tif", "c/i", "./deep/B01.tif"),
+        ("bigearthnet/p/p_B01.tif", "c/i", "../../bigearthnet/p/p_B01.tif"),
+        ("c/ii/ii.json", "c/i", "../ii/ii.json"),
+        ("c/i/a:b.tif", "c/i", "./a:b.tif"),
+        ("c/i/a%23b.tif", "c/i", "./a%23b.tif"),
+        ("c/i/a b ü.tif", "c/i", "./a b ü.tif"),
+        ("c/i/a#b?c;d\\e\tf.tif", "c/i", "./a%23b%3Fc%3Bd%5Ce%09f.tif"),
+    ],
+)
+def test_reference(path: str, directory: str, expected: str) -> None:
+    assert reference(path, directory) == expected
+
+
+SEGMENT = st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="/\\#?;"), min_size=1)
+PATH = st.lists(SEGMENT.filter(lambda s: s not in {".", ".."}), min_size=1, max_size=4).map("/".join)
+
+
+@given(path=PATH, directory=st.just("") | PATH)
+def test_pystac_opens_the_path_meant(path: str, directory: str) -> None:
+    document = posixpath.join("/dest", directory, "x.json")
+    assert make_absolute_href(reference(path, directory), document) == f"/dest/{path}"
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a;b", "a\\b"])
+def test_what_pystac_cannot_open_is_right_for_a_web_client(name: str) -> None:
+    url = urljoin("http://host.test/c/i/i.json", reference(f"c/i/{name}", "c/i"))
+    assert unquote(url) == f"http://host.test/c/i/{name}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b.tif",
+        " a.tif ",
+        "a%23b.tif",
+        "a%2523b.tif",
+        "100%25.tif",
+        "ünïcödé 文件.tif",
+        "a:b.tif",
+        "[x]&y=z+w,~.tif",
+        "'(1)'.tif",
+        "..a",
+        "-rf",
+    ],
+)
+def test_the_file_named_is_there(tmp_path: Path, name: str) -> None:
+    place = tmp_path / "c" / "i" / name
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"x")
+    opened = make_absolute_href(reference(f"c/i/{name}", "c/i"), str(tmp_path / "c" / "i" / "i.json"))
+    assert Path(opened).read_bytes() == b"x"

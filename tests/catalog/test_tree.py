@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pystac
+import pytest
+from pystac.stac_object import STACObjectType
+from tests.catalog.mirror import Mirror, Writer, core_valid
+
+from stacpull.catalog.tree import CollectionEntry, write_catalogs
+from stacpull.errors import DestinationError
+from stacpull.models import Json
+from stacpull.redact import Secret, Secrets
+
+
+def entry(count: int, *, name: str = "c", **options: Any) -> CollectionEntry:
+    def items() -> Iterator[tuple[str, str]]:
+        return ((f"i{n}", f"{name}/i{n}/i{n}.json") for n in range(count))
+
+    return CollectionEntry(**{"id": name, "directory": name, "document": None, "items": items, **options})
+
+
+def write(dest: Path, *entries: CollectionEntry, secrets: Secrets | None = None, writer: Any = None) -> int:
+    return write_catalogs(
+        dest,
+        entries,
+        title="T",
+        description="D",
+        write=writer or Writer(dest),
+        secrets=secrets or Secrets(),
+    )
+
+
+def links(path: Path, rel: str) -> list[str]:
+    return [link["href"] for link in orjson.loads(path.read_bytes())["links"] if link["rel"] == rel]
+
+
+def tree(dest: Path) -> dict[str, bytes]:
+    return {p.relative_to(dest).as_posix(): p.read_bytes() for p in dest.rglob("*") if p.is_file()}
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def head(path: Path) -> Json:
+    """Read a document with the first of its links only: a schema takes its time over 10,000."""
+    document: Json = orjson.loads(path.read_bytes())
+    return {**document, "links": document["links"][:10]}
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [
+        (0, []),
+        (3, []),
+        (10_000, []),
+        (10_001, [10_000, 1]),
+        (20_000, [10_000, 10_000]),
+        (25_000, [10_000, 10_000, 5_000]),
+    ],
+)
+def test_past_10_000_items_there_are_sub_catalogs(tmp_path: Path, count: int, sizes: list[int]) -> None:
+    assert write(tmp_path, entry(count)) == 2 + len(sizes)
+    names = [f"items-{number:06d}.json" for number in range(1, len(sizes) + 1)]
+    assert names_in(tmp_path / "c") == ["collection.json", *names]
+    collection = tmp_path / "c" / "collection.json"
+    assert links(collection, "child") == [f"./{name}" for name in names]
+    lists = [links(tmp_path / "c" / name, "item") for name in names] or [links(collection, "item")]
+    assert [len(part) for part in lists] == (sizes or [count])
+    assert [href for part in lists for href in part] == [f"./i{n}/i{n}.json" for n in range(count)]
+    core_valid(head(collection), STACObjectType.COLLECTION)
+    for name in [*names, "../catalog.json"]:
+        core_valid(head(tmp_path / "c" / name), STACObjectType.CATALOG)
+
+
+def test_pystac_walks_through_sub_catalogs_up_and_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stacpull.catalog.tree.ITEMS_PER_CATALOG", 2)
+    mirror = Mirror(tmp_path)
+    for number in range(5):
+        mirror.add({"id": f"i{number}", "properties": {"datetime": "2020-01-01T00:00:00Z"}}, "c")
+    assert mirror.catalogs() == 5
+    catalog = pystac.Catalog.from_file(str(tmp_path / "catalog.json"))
+    (collection,) = catalog.get_children()
+    assert [child.id for child in collection.get_children()] == [f"c-items-00000{n}" for n in (1, 2, 3)]
+    assert all(child.get_parent() is collection for child in collection.get_children())
+    assert [item.id for item in catalog.get_items(recursive=True)] == [f"i{n}" for n in range(5)]
+
+
+def test_nothing_new_writes_nothing_and_growth_rewrites_the_end(tmp_path: Path) -> None:
+    write(tmp_path, entry(25_000), entry(2, name="d"))
+    before = tree(tmp_path)
+    assert write(tmp_path, entry(25_000), entry(2, name="d")) == 0
+    assert tree(tmp_path) == before
+
+    writer = Writer(tmp_path)
+    assert write(tmp_path, entry(25_001), entry(2, name="d"), writer=writer) == 1
+    assert writer.written == ["c/items-000003.json"]
+
+
+def test_leaves_are_written_before_what_links_to_them(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    write(tmp_path, entry(10_001), entry(1, name="d"), writer=writer)
+    assert writer.written == [
+        "c/items-000001.json",
+        "c/items-000002.json",
+        "c/collection.json",
+        "d/collection.json",
+        "catalog.json",
+    ]
+
+
+def test_a_smaller_mirror_drops_its_own_sub_catalogs_only(tmp_path: Path) -> None:
+    write(tmp_path, entry(35_000))
+    strange = tmp_path / "c" / "items-000004.json"
+    strange.write_bytes(b'{"type": "FeatureCollection"}')
+    write(tmp_path, entry(5))
+    assert names_in(tmp_path / "c") == ["collection.json", "items-000004.json"]
+    assert strange.read_bytes() == b'{"type": "FeatureCollection"}'
+
+
+def test_the_same_mirror_gives_the_same_bytes(tmp_path: Path) -> None:
+    trees = []
+    for name in ("one", "two"):
+        dest = tmp_path / name
+        dest.mkdir()
+        write(dest, entry(12_000, document={"title": "T", "license": "MIT"}), entry(1, name="d"))
+        trees.append(tree(dest))
+    assert trees[0] == trees[1]
+    assert not any(str(tmp_path).encode() in data for data in trees[0].values())
+
+
+def test_memory_is_bounded_by_one_sub_catalog(tmp_path: Path) -> None:
+    def peak(count: int) -> int:
+        dest = tmp_path / str(count)
+        dest.mkdir()
+        tracemalloc.start()
+        write(dest, entry(count))
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    peak(10)  # what is imported and cached once
+    small, large = peak(40_000), peak(120_000)
+    assert large < small * 1.1 + 500_000
+    assert large < 32 * 2**20
+
+
+def test_secrets_reach_no_file(tmp_path: Path) -> None:
+    document = {
+        "description": "ask with s3cr3t",
+        "links": [{"rel": "about", "href": "https://h.test?key=abc"}],
+    }
+    write(tmp_path, entry(1, document=document), secrets=Secrets([Secret("s3cr3t")]))
+    assert not [name for name, data in tree(tmp_path).items() if b"s3cr3t" in data or b"key=abc" in data]
+
+
+@pytest.mark.parametrize("directory", ["c", "c/deep"])
+def test_nothing_is_written_through_a_symlink(tmp_path: Path, directory: str) -> None:
+    dest, elsewhere = tmp_path / "dest", tmp_path / "elsewhere"
+    dest.mkdir()
+    elsewhere.mkdir()
+    (dest / "c").symlink_to(elsewhere)
+    with pytest.raises(DestinationError, match="symlink"):
+        write(dest, entry(1, directory=directory))
+    assert not names_in(elsewhere)
+
+
+@pytest.mark.parametrize("directory", ["../c", "/c", "", "c/../../d"])
+def test_a_directory_outside_is_refused(tmp_path: Path, directory: str) -> None:
+    with pytest.raises(DestinationError, match="no place inside"):
+        write(tmp_path, entry(1, directory=directory))
+
+
+def test_a_file_where_a_directory_belongs_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c").write_bytes(b"mine")
+    with pytest.raises(DestinationError, match="is a file"):
+        write(tmp_path, entry(1))
+    assert (tmp_path / "c").read_bytes() == b"mine"
+
+
+def test_a_symlink_under_a_final_name_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    write(tmp_path, entry(1))
+    catalog, outside = tmp_path / "catalog.json", tmp_path / "outside.json"
+    catalog.rename(outside)
+    catalog.symlink_to(outside)
+    before = outside.read_bytes()
+    assert write(tmp_path, entry(1)) == 1
+    assert not catalog.is_symlink()
+    assert catalog.read_bytes() == outside.read_bytes() == before
+
+
+def test_a_directory_under_a_final_name_is_an_error_of_the_destination(tmp_path: Path) -> None:
+    (tmp_path / "c" / "collection.json").mkdir(parents=True)
+    with pytest.raises(DestinationError, match="Is a directory"):
+        write(tmp_path, entry(1))
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (errno.ENOSPC, "is full"),
+        (errno.EDQUOT, "quota"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "No permission"),
+        (errno.EPERM, "No permission"),
+        (errno.EIO, "reports an error"),
+    ],
+)
+def test_errors_of_the_disk_are_one_plain_sentence(tmp_path: Path, code: int, sentence: str) -> None:
+    def refusing(path: Path, data: bytes) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    with pytest.raises(DestinationError, match=sentence) as caught:
+        write(tmp_path, entry(1), writer=refusing)
+    assert caught.value.exit_code == 5
+    assert "\n" not in str(caught.value)
+
+
+def test_a_kill_between_two_writes_leaves_no_broken_link(tmp_path: Path) -> None:
+    class Killed(BaseException): ...
+
+    for limit in range(5):
+        dest = tmp_path / str(limit)
+        dest.mkdir()
+        plain = Writer(dest)
+
+        def failing(path: Path, data: bytes, plain: Writer = plain, limit: int = limit) -> None:
+            if len(plain.written) == limit:
+                raise Killed
+            plain(path, data)
+
+        with pytest.raises(Killed):
+            write(dest, entry(10_001), entry(0, name="d"), writer=failing)
+        for path in dest.rglob("*.json"):
+            for link in json.loads(path.read_bytes())["links"]:
+                if link["rel"] == "child":
+                    assert (path.parent / link["href"]).is_file()
+        assert write(dest, entry(10_001), entry(0, name="d")) == 5 - limit

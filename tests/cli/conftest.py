@@ -1,0 +1,123 @@
+"""The command line with the library behind it replaced: what is asked of the library, and what is said."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pytest
+
+import stacpull.engine
+from stacpull.cli.main import execute
+from stacpull.reports import MirrorReport, PlanReport, StatusReport
+
+COUNTS = {
+    "items_seen": 400,
+    "items_matched": 5,
+    "items_done": 10,
+    "assets_planned": 65,
+    "assets_done": 65,
+    "assets_skipped": 0,
+    "assets_failed": 0,
+    "assets_missing": 0,
+    "assets_pending": 0,
+    "bytes_done": 829_000,
+    "bytes_fetched": 829_000,
+    "seconds": 2.0,
+    "requests": 140,
+    "retries": 1,
+}
+
+
+def mirror_report(**changes: Any) -> MirrorReport:
+    return MirrorReport(**{"state": "complete", "dest": "out dir", **COUNTS, **changes})
+
+
+def status_report(**changes: Any) -> StatusReport:
+    return StatusReport(**{"state": "complete", "dest": "out", "source": "http://s", **COUNTS, **changes})
+
+
+def plan_report(**changes: Any) -> PlanReport:
+    values = {
+        "items_seen": 400,
+        "items_matched": 5,
+        "source_items": 5,
+        "assets": 65,
+        "assets_excluded": 5,
+        "bytes_total": 829_000,
+        "bytes_basis": "known",
+        "bytes_sampled": 0,
+        "requests": 140,
+        "hosts": (),
+        "excluded_keys": {"B10": 5},
+        "seconds_estimated": None,
+    }
+    return PlanReport(**{**values, **changes})
+
+
+class ClassInfo(NamedTuple):
+    name: str
+    classes: tuple[str, ...]
+    counts: dict[str, int] | None
+
+
+@dataclass
+class Library:
+    """Stands for `stacpull.engine.api`: keeps the calls, answers what a test put there, or raises it."""
+
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
+    answers: dict[str, Any] = field(default_factory=dict)
+
+    def answer(self, name: str, *given: Any, **named: Any) -> Any:
+        self.calls.append((name, given, named))
+        answer = self.answers[name]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer(**named) if callable(answer) else answer
+
+    def only_call(self, name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        ((given, named),) = [(given, named) for called, given, named in self.calls if called == name]
+        return given, named
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    library = Library()
+    module = types.ModuleType("stacpull.engine.api")
+
+    def asynchronous(name: str) -> Callable[..., Any]:
+        async def call(*given: Any, **named: Any) -> Any:
+            answer = library.answer(name, *given, **named)
+            return await answer if hasattr(answer, "__await__") else answer
+
+        return call
+
+    for name in ("mirror", "plan", "resume", "retry", "collections", "classes"):
+        setattr(module, name, asynchronous(name))
+    for name in ("status", "failures"):
+        setattr(module, name, lambda *given, _name=name: library.answer(_name, *given))
+    monkeypatch.setitem(sys.modules, "stacpull.engine.api", module)
+    monkeypatch.setattr(stacpull.engine, "api", module, raising=False)
+    return library
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def stacpull_command(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run the command line in this process."""
+
+    def run(*arguments: str) -> Ran:
+        code = execute([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Ran(code, out, err)
+
+    return run

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import ClassInfo, Library, Ran, mirror_report, plan_report, status_report
+
+from stacpull.config.options import Options
+from stacpull.events import AssetFailed, Notice, Progress, RunEnded
+from stacpull.models import FailureKind, ItemId, Selection
+from stacpull.redact import Secret
+from stacpull.reports import FailureRecord
+
+Command = Callable[..., Ran]
+BIGEARTHNET = str(Path(__file__).parents[2] / "configs" / "bigearthnet.toml")
+
+
+def test_mirror_hands_over_what_was_told(stacpull_command: Command, library: Library) -> None:
+    library.answers["mirror"] = mirror_report()
+    arguments = ["-C", "c", "--label", "Rice fields", "--label", "Sea, ocean", "--no-seasonal-snow"]
+    ran = stacpull_command("mirror", "http://s", "out dir", *arguments, "--max-items", "5", "--retries", "2")
+    assert ran.code == 0
+    (source, dest), how = library.only_call("mirror")
+    assert (source, dest) == ("http://s", Path("out dir"))
+    assert how["selection"] == Selection(
+        collections=("c",), labels=("Rice fields", "Sea, ocean"), seasonal_snow=False, max_items=5
+    )
+    assert how["options"] == Options(retries=2)
+    assert isinstance(how["stop"], asyncio.Event)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, 0),
+        ({"assets_failed": 2, "assets_done": 63}, 1),
+        ({"items_failed": 1}, 1),
+        ({"state": "failed"}, 1),
+        ({"state": "interrupted", "assets_pending": 3}, 130),
+    ],
+)
+def test_mirror_ends_with_the_code_of_its_report(
+    stacpull_command: Command, library: Library, changes: dict[str, Any], code: int
+) -> None:
+    library.answers["mirror"] = mirror_report(**changes)
+    assert stacpull_command("mirror", "s", "d").code == code
+
+
+def test_the_json_is_one_object_on_the_last_line_of_stdout(
+    stacpull_command: Command, library: Library
+) -> None:
+    report = mirror_report(assets_failed=1)
+    library.answers["mirror"] = report
+    ran = stacpull_command("mirror", "s", "d", "--json")
+    (line,) = ran.out.splitlines()
+    assert json.loads(line) == report.to_json()
+    assert "out dir: complete" in ran.err
+
+
+def test_quiet_says_nothing_but_errors(stacpull_command: Command, library: Library) -> None:
+    def answer(on_event: Callable[[object], None], **_: object) -> object:
+        on_event(Notice("warning", "something odd"))
+        on_event(Progress(seconds=9))
+        return mirror_report(assets_failed=1)
+
+    library.answers["mirror"] = answer
+    assert stacpull_command("mirror", "s", "d", "-q") == Ran(1, "", "")
+    assert stacpull_command("-q", "mirror", "s", "d") == Ran(1, "", "")
+
+
+def test_notices_progress_and_failures_are_told(stacpull_command: Command, library: Library) -> None:
+    def answer(on_event: Callable[[object], None], **_: object) -> object:
+        on_event(Notice("warning", "something odd\x1b[31m"))
+        on_event(Notice("debug", "for developers"))
+        on_event(AssetFailed(ItemId("c", "i"), "B10", FailureKind.GONE, "not there"))
+        on_event(Progress(items_seen=400, items_matched=5, assets_done=64, assets_planned=65, seconds=6))
+        on_event(RunEnded(1, "complete"))
+        return mirror_report(assets_failed=1, assets_missing=1)
+
+    library.answers["mirror"] = answer
+    ran = stacpull_command("mirror", "s", "d")
+    assert "stacpull: warning: something odd\N{REPLACEMENT CHARACTER}[31m\n" in ran.err
+    assert "for developers" not in ran.err
+    assert "400 items seen, 5 matched; 64 of 65+ files" in ran.err
+    assert "failed 1 (gone): listed by the source, but gone there" in ran.out
+    assert "stacpull retry 'out dir'" in ran.out
+    verbose = stacpull_command("mirror", "s", "d", "-v", "--no-progress")
+    assert "for developers" in verbose.err
+    assert "failed: c/i B10: not there" in verbose.err
+    assert "items seen" not in verbose.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_asks_a_mirror_to_stop(
+    stacpull_command: Command, library: Library, number: signal.Signals
+) -> None:
+    async def stopped(stop: asyncio.Event) -> object:
+        os.kill(os.getpid(), number)
+        await stop.wait()
+        return mirror_report(state="interrupted", assets_pending=3)
+
+    library.answers["mirror"] = lambda stop, **_: stopped(stop)
+    ran = stacpull_command("mirror", "s", "d")
+    assert ran.code == 130
+    assert "stacpull: stopping; once more to stop at once" in ran.err
+    assert "go on with: stacpull resume 'out dir'" in ran.out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_cancels_what_cannot_be_resumed(
+    stacpull_command: Command, library: Library, number: signal.Signals
+) -> None:
+    cleaned = []
+
+    async def endless() -> object:
+        try:
+            os.kill(os.getpid(), number)
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append(True)
+
+    library.answers["plan"] = lambda **_: endless()
+    ran = stacpull_command("plan", "s")
+    assert (ran.code, ran.err, cleaned) == (130, "stacpull: interrupted\n", [True])
+
+
+def test_plan(stacpull_command: Command, library: Library) -> None:
+    library.answers["plan"] = plan_report()
+    ran = stacpull_command("plan", "s", "--config", BIGEARTHNET, "--exclude-asset", "", "-C", "c", "--json")
+    assert ran.code == 3, "the key is not in the environment"
+    ran = stacpull_command("plan", "s?key=k", "out", "--config", BIGEARTHNET, "--json")
+    (source, dest), how = library.only_call("plan")
+    assert (source, dest, how["selection"].exclude_assets) == ("s?key=k", Path("out"), ("B10",))
+    assert json.loads(ran.out)["excluded_keys"] == {"B10": 5}
+
+
+def test_plan_without_a_destination(stacpull_command: Command, library: Library) -> None:
+    library.answers["plan"] = plan_report()
+    ran = stacpull_command("plan", "s")
+    assert library.only_call("plan")[0] == ("s", None)
+    assert "assets   65; 5 left out (B10: 5)" in ran.out
+
+
+@pytest.mark.parametrize("name", ["resume", "retry"])
+def test_going_on_takes_the_built_in_key_of_the_runs_source(
+    stacpull_command: Command, library: Library, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLHUB_API_KEY", "k")
+    library.answers["status"] = status_report(source="https://api.radiant.earth/mlhub/v1")
+    library.answers[name] = mirror_report()
+    assert stacpull_command(name, "out", "--concurrency", "3").code == 0
+    (dest,), how = library.only_call(name)
+    assert dest == Path("out")
+    assert how["options"].query == {"key": Secret("k")}
+    assert how["options"].concurrency == 3
+    assert isinstance(how["stop"], asyncio.Event)
+
+
+@pytest.mark.parametrize("name", ["resume", "retry"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--label", "x"],
+        ["-C", "c"],
+        ["--no-source-links"],
+        ["--max-items", "5"],
+        ["--all-collections"],
+        ["--exclude-asset", ""],
+        ["--layout", "{key}"],
+    ],
+    ids=" ".join,
+)
+def test_going_on_refuses_what_the_run_keeps(
+    stacpull_command: Command, library: Library, name: str, option: list[str]
+) -> None:
+    ran = stacpull_command(name, "out", *option)
+    assert (ran.code, library.calls) == (2, [])
+    assert f"cannot be given to {name}" in ran.err
+
+
+def test_going_on_leaves_the_selection_of_a_config_aside(
+    stacpull_command: Command, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLHUB_API_KEY", "k")
+    library.answers |= {"status": status_report(), "resume": mirror_report()}
+    assert stacpull_command("resume", "out", "--config", BIGEARTHNET).code == 0
+    options = library.only_call("resume")[1]["options"]
+    assert options == Options(query={"key": Secret("k")}, credential_names=("MLHUB_API_KEY",))
+
+
+def test_status(stacpull_command: Command, library: Library) -> None:
+    report = status_report(state="running", live=True, checkpoint="http://s?token=x", rate=1000.0)
+    library.answers["status"] = report
+    told = json.loads(stacpull_command("status", "out", "--json").out)
+    assert told == {**report.to_json(), "last_errors": []}
+    text = stacpull_command("status", "out").out
+    assert text.startswith("out: running, a process is at it now\n")
+    assert "goes on at http://s?token=x" in text
+
+
+def test_failures(stacpull_command: Command, library: Library) -> None:
+    records = [
+        FailureRecord("c", "i", "B10", "gone", "HTTP 404", 404, 1, 1.5),
+        FailureRecord("c", "j", "", "item", "unreadable\nline", None, 6, 2.5),
+    ]
+    library.answers["failures"] = records
+    lines = stacpull_command("failures", "out", "--json").out.splitlines()
+    assert [json.loads(line) for line in lines] == [record.to_json() for record in records]
+    assert stacpull_command("failures", "out").out.splitlines() == [
+        "c/i B10: gone: HTTP 404 (1 attempt)",
+        "c/j: item: unreadable\N{REPLACEMENT CHARACTER}line (6 attempts)",
+    ]
+
+
+COLLECTION = {
+    "id": "bigearthnet_v1_labels",
+    "title": "BigEarthNet",
+    "license": "CDLA-Permissive-1.0",
+    "sci:doi": "10.14279/depositonce-10149",
+    "extent": {
+        "spatial": {"bbox": [[-9.0, 36.9, 31.6, 68.0]]},
+        "temporal": {"interval": [["2017-06-13T00:00:00Z", None]]},
+    },
+}
+
+
+def test_collections(stacpull_command: Command, library: Library) -> None:
+    library.answers["collections"] = [COLLECTION, {"id": "bare", "extent": None}]
+    described = json.loads(stacpull_command("collections", "s", "--json").out)["collections"]
+    assert described[0] == {
+        "id": "bigearthnet_v1_labels",
+        "title": "BigEarthNet",
+        "license": "CDLA-Permissive-1.0",
+        "citation": None,
+        "doi": "10.14279/depositonce-10149",
+        "bbox": [-9.0, 36.9, 31.6, 68.0],
+        "interval": ["2017-06-13T00:00:00Z", None],
+        "items": None,
+    }
+    assert described[1] == {**dict.fromkeys(described[0]), "id": "bare"}
+    text = stacpull_command("collections", "s").out
+    assert "  licence  CDLA-Permissive-1.0\n" in text
+    assert "  time     2017-06-13T00:00:00Z to ..\n" in text
+    assert text.endswith("bare\n")
+
+
+@pytest.mark.parametrize("source", ["http://s", "http://s/collections/other"])
+def test_classes(stacpull_command: Command, library: Library, source: str) -> None:
+    library.answers["classes"] = [
+        ClassInfo("labels", ("b", "A"), {"A": 1200}),
+        ClassInfo("snow", ("x",), None),
+    ]
+    ran = stacpull_command("classes", source, "-C", "c", "--count", "--json")
+    assert json.loads(ran.out) == {
+        "collection": "c",
+        "classes": [
+            {"name": "labels", "classes": ["b", "A"], "counts": {"A": 1200}},
+            {"name": "snow", "classes": ["x"], "counts": None},
+        ],
+    }
+    given, how = library.only_call("classes")
+    assert (given, how["count"]) == ((source, "c"), True)
+    text = stacpull_command("classes", source, "-C", "c").out
+    assert text == "Classes for labels\n- A (1,200)\n- b (0)\nClasses for snow\n- x\n"
+
+
+def test_classes_of_the_collection_that_the_source_names(stacpull_command: Command, library: Library) -> None:
+    library.answers["classes"] = []
+    assert stacpull_command("classes", "http://s/collections/a%20b/items?limit=1").code == 0
+    assert library.only_call("classes")[0][1] == "a b"
+
+
+@pytest.mark.parametrize("arguments", [[], ["-C", "a", "-C", "b"]])
+def test_classes_are_of_one_collection(
+    stacpull_command: Command, library: Library, arguments: list[str]
+) -> None:
+    assert stacpull_command("classes", "http://s", *arguments).code == 2
+    assert library.calls == []

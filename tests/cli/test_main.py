@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Library, Ran
+
+from stacpull import __version__
+from stacpull.cli import main
+from stacpull.cli.parameters import FIXED
+from stacpull.config.table import OPTIONS, Scope
+from stacpull.errors import (
+    CredentialsError,
+    DestinationError,
+    InterruptedRunError,
+    NotAMirrorError,
+    SourceError,
+    StacpullError,
+    UsageError,
+)
+
+Command = Callable[..., Ran]
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_lists_every_command(stacpull_command: Command, flag: str) -> None:
+    ran = stacpull_command(flag)
+    assert ran.code == 0
+    assert all(f"\n  {name} " in ran.out for name in main.COMMANDS)
+
+
+def test_version(stacpull_command: Command) -> None:
+    assert stacpull_command("--version").out == f"stacpull, version {__version__}\n"
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_every_command_has_help_that_begins_as_the_list_says(stacpull_command: Command, name: str) -> None:
+    ran = stacpull_command(name, "--help")
+    assert ran.code == 0
+    assert " ".join(ran.out.split()).partition("] ")[2] != ""
+    assert main.COMMANDS[name].help in " ".join(ran.out.split())
+
+
+@pytest.mark.parametrize("name", ["mirror", "plan"])
+def test_the_main_commands_offer_every_option_of_the_table(stacpull_command: Command, name: str) -> None:
+    words = stacpull_command(name, "--help").out.replace(",", " ").split()
+    assert [o.name for o in OPTIONS if f"--{o.name}" not in words] == []
+
+
+@pytest.mark.parametrize("name", ["resume", "retry"])
+def test_what_a_run_keeps_is_not_offered_to_go_on_with(stacpull_command: Command, name: str) -> None:
+    words = stacpull_command(name, "--help").out.replace(",", " ").split()
+    shown = {o.name for o in OPTIONS if f"--{o.name}" in words}
+    assert shown == {o.name for o in OPTIONS if o.scope not in FIXED}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["mirror"],
+        ["mirror", "s", "d", "--no-such-option"],
+        ["mirror", "s", "d", "--label-mode", "some"],
+        ["mirror", "s", "d", "--prune"],
+        ["no-such-command"],
+        ["mirror", "s", "d", "--max-items", "none"],
+        ["mirror", "s", "d", "--config", "/nonexistent.toml"],
+    ],
+)
+def test_wrong_usage_ends_with_2(stacpull_command: Command, library: Library, arguments: list[str]) -> None:
+    ran = stacpull_command(*arguments)
+    assert (ran.code, ran.out, library.calls) == (2, "", [])
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        StacpullError("a"),
+        UsageError("b"),
+        NotAMirrorError("c"),
+        CredentialsError("d"),
+        SourceError("e"),
+        DestinationError("f"),
+        InterruptedRunError("g"),
+    ],
+    ids=lambda problem: type(problem).__name__,
+)
+def test_an_error_of_ours_is_one_sentence_and_its_code(
+    stacpull_command: Command, library: Library, problem: StacpullError
+) -> None:
+    library.answers["status"] = problem
+    ran = stacpull_command("status", "d")
+    assert (ran.code, ran.out, ran.err) == (problem.exit_code, "", f"stacpull: {problem}\n")
+
+
+def test_an_error_of_ours_in_a_group_is_found(stacpull_command: Command, library: Library) -> None:
+    inner = ExceptionGroup("tasks", [ValueError("x"), SourceError("the source is gone")])
+    library.answers["status"] = ExceptionGroup("tasks", [inner])
+    ran = stacpull_command("status", "d")
+    assert (ran.code, ran.err) == (4, "stacpull: the source is gone\n")
+
+
+def test_anything_else_shows_no_text_that_may_hold_a_secret(
+    stacpull_command: Command, library: Library
+) -> None:
+    library.answers["status"] = ValueError("http://x/?key=planted")
+    ran = stacpull_command("status", "d")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "stacpull: this should not have happened: ValueError; -vv shows where\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-vv", "status", "d"], ["status", "d", "-vv"], ["-v", "status", "-vv", "d"]]
+)
+def test_a_traceback_only_with_vv(stacpull_command: Command, library: Library, arguments: list[str]) -> None:
+    library.answers["status"] = SourceError("gone")
+    ran = stacpull_command(*arguments)
+    assert ran.code == 4
+    assert "Traceback (most recent call last)" in ran.err
+    assert ran.err.endswith("stacpull: gone\n")
+
+
+def test_interrupted_from_the_keyboard(stacpull_command: Command, library: Library) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    library.answers["status"] = interrupt
+    assert stacpull_command("status", "d").code == 130
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(stacpull_command: Command, shell: str) -> None:
+    ran = stacpull_command("completion", shell)
+    assert ran.code == 0
+    assert "_STACPULL_COMPLETE" in ran.out
+
+
+def stacpull_process(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from stacpull.cli.main import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **more)  # type: ignore[call-overload]
+
+
+def test_help_imports_nothing_heavy_and_is_quick() -> None:
+    stacpull_process("--help")  # writes the bytecode
+    heavy = {"aiohttp", "aioboto3", "botocore", "pystac", "tomlkit", "orjson", "sqlite3", "asyncio", "tqdm"}
+    script = (
+        "import sys\nfrom stacpull.cli.main import execute\nexecute(['--help'])\n"
+        f"print('loaded', sorted({heavy!r} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "loaded []"
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        stacpull_process("--help")
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.25
+
+
+def test_completion_completes() -> None:
+    environment = {**os.environ, "_STACPULL_COMPLETE": "bash_complete"}
+    environment |= {"COMP_WORDS": "stacpull mirror --label-mo", "COMP_CWORD": "2"}
+    ran = subprocess.run(
+        [str(Path(sys.executable).parent / "stacpull")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout.split(",")[-1].strip() == "--label-mode"
+
+
+@pytest.mark.parametrize("records", [1, 100_000])
+def test_a_reader_that_goes_away_is_told_nothing(tmp_path: Path, records: int) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, time, types, stacpull.engine\n"
+        "from stacpull.reports import FailureRecord\n"
+        "api = types.ModuleType('api')\n"
+        "record = FailureRecord('c', 'i', 'k', 'gone', 'm', 404, 1, 0.0)\n"
+        f"api.failures = lambda dest: (record for _ in range({records}))\n"
+        "sys.modules['stacpull.engine.api'] = stacpull.engine.api = api\n"
+        "sys.stdin.read()\n"
+        "from stacpull.cli.main import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, str(script), "failures", "d", "--json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        _, told = process.communicate(timeout=30)
+    assert told == ""
+    assert process.returncode in (0, 1)
+
+
+def test_every_option_belongs_to_a_command() -> None:
+    assert {option.scope for option in OPTIONS} == set(Scope)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from stacpull.cli.running import run, run_until_stopped
+
+STUBBORN = """
+import asyncio, sys
+from stacpull.cli.running import run, run_until_stopped
+
+async def never_ends(stop=None):
+    print("ready", flush=True)
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            print("asked", flush=True)
+
+{how}
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", ["run_until_stopped(never_ends)", "run(never_ends())"])
+def test_the_second_signal_ends_at_once(how: str, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", STUBBORN.format(how=how)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        if how.startswith("run_until_stopped"):
+            assert process.stderr.readline() == "\n"
+            assert process.stderr.readline() == "stacpull: stopping; once more to stop at once\n"
+        else:
+            assert process.stdout.readline() == "asked\n"
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 130
+
+
+def test_signal_handlers_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert run(asyncio.sleep(0, "done")) == "done"
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_outside_of_the_main_thread_signals_are_left_alone() -> None:
+    async def work(stop: asyncio.Event) -> bool:
+        return stop.is_set()
+
+    results: list[bool] = []
+    thread = threading.Thread(target=lambda: results.append(run_until_stopped(work)))
+    thread.start()
+    thread.join()
+    assert results == [False]
+
+
+def test_a_cancellation_that_no_signal_asked_for_is_passed_on() -> None:
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        run(cancelled())

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Ran
+
+
+def free_ports(count: int) -> int:
+    """Find a port that is free together with its successors."""
+    for _ in range(100):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            first = int(probe.getsockname()[1])
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            continue
+        return first
+    raise RuntimeError("no free ports in a row")
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[dict[str, str]]:
+    """Run `stacpull serve …`; give what it exports, once it says so."""
+    command = [sys.executable, "-c", "from stacpull.cli.main import main; main()", "serve", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        exports: dict[str, str] = {}
+        for line in process.stdout:
+            if line.startswith("export "):
+                name, _, value = shlex.split(line)[1].partition("=")
+                exports[name] = value
+            if "AWS_EC2_METADATA_DISABLED" in exports:
+                break
+        try:
+            yield exports
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) == 0
+
+
+def test_serve_mlhub_answers_those_who_use_what_it_exports() -> None:
+    port = free_ports(3)
+    with serving("mlhub", "--port", str(port), "--items", "20") as exports:
+        assert exports["AWS_ENDPOINT_URL_S3"] == f"http://127.0.0.1:{port + 2}"
+        url = f"http://127.0.0.1:{port}/mlhub/v1/collections/bigearthnet_v1_labels/items?limit=100"
+        with urllib.request.urlopen(f"{url}&key={exports['MLHUB_API_KEY']}", timeout=20) as reply:  # noqa: S310
+            assert len(json.load(reply)["features"]) == 20
+        with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+            urllib.request.urlopen(url, timeout=20)
+        refused.value.close()
+
+
+def test_serve_s3_serves_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "bucket" / "key").write_bytes(b"content")
+    port = free_ports(1)
+    with (
+        serving("s3", "--port", str(port), "--root", str(tmp_path), "--anonymous"),
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/bucket/key", timeout=20) as reply,
+    ):
+        assert reply.read() == b"content"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "s3", "--root", "/nonexistent"],
+        ["serve", "mlhub", "--era", "1999"],
+        ["serve", "mlhub", "--port", "0"],
+        ["serve", "sentinelhub"],
+    ],
+)
+def test_wrong_usage(stacpull_command: Callable[..., Ran], arguments: list[str]) -> None:
+    assert stacpull_command(*arguments).code == 2

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.cli.conftest import mirror_report, plan_report, status_report
+
+from stacpull.cli.summary import ADVICE, mirror_lines, plan_lines, status_lines
+from stacpull.models import FailureKind
+from stacpull.reports import Disk, FailureRecord, HostPlan
+
+
+def test_every_kind_of_failure_has_advice() -> None:
+    assert set(ADVICE) == set(FailureKind)
+
+
+def test_a_mirror_that_went_well() -> None:
+    assert list(mirror_lines(mirror_report(assets_skipped=3), {})) == [
+        "out dir: complete",
+        "  items  400 seen, 5 matched, 10 done",
+        "  files  62 fetched, 3 already here",
+        "  bytes  829.0 kB fetched in 2.0 s (414.5 kB/s), 140 requests, 1 retry",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"assets_failed": 2, "assets_missing": 1}, ", 2 failed, 1 of them gone at the source"),
+        ({"assets_pending": 7, "state": "interrupted"}, ", 7 still to do"),
+        ({"state": "interrupted"}, "go on with: stacpull resume 'out dir'"),
+        ({"state": "failed", "reason": "The disk is full."}, "out dir: failed (The disk is full.)"),
+        ({"assets_failed": 2}, "see why:    stacpull failures 'out dir'"),
+        ({"items_failed": 2}, "try again:  stacpull retry 'out dir'"),
+        ({"assets_excluded": 5}, "left out  5 assets by the asset filters"),
+        ({"items_unseen": 1}, "never met 1 item that the source announced"),
+        ({"items_without_label": 55}, "left out  55 items without a label in the nomenclature"),
+    ],
+)
+def test_what_a_mirror_says_beside(changes: dict[str, Any], line: str) -> None:
+    assert line in "\n".join(mirror_lines(mirror_report(**changes), {}))
+    assert line not in "\n".join(mirror_lines(mirror_report(), {}))
+
+
+def test_failures_by_kind_the_most_frequent_first() -> None:
+    failed = {FailureKind.GONE: 2, FailureKind.STALLED: 30}
+    lines = [line for line in mirror_lines(mirror_report(assets_failed=32), failed) if "  failed " in line]
+    assert lines == [
+        "  failed 30 (stalled): nothing came for --stall-timeout: retry",
+        "  failed 2 (gone): listed by the source, but gone there; --missing ok accepts that",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "  walk   goes on at http://s"),
+        ({"walk_ended": True}, "  walk   ended"),
+        ({"state": "interrupted"}, "go on with: stacpull resume out"),
+        ({"rate": 2_000_000.0}, "829.0 kB (2.0 MB/s in the last run)"),
+        (
+            {"last_errors": (FailureRecord("c", "i", "k", "gone", "HTTP 404", 404, 1, 0.0),)},
+            "  failed c/i k: gone: HTTP 404 (1 attempt)",
+        ),
+    ],
+)
+def test_status(changes: dict[str, Any], line: str) -> None:
+    assert line in "\n".join(status_lines(status_report(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "items    5 match and 5 source items; 400 seen"),
+        ({"items_announced": 590_326}, "400 of 590,326 seen"),
+        ({}, "bytes    829.0 kB, as the source states"),
+        ({"bytes_basis": "sampled", "bytes_sampled": 16}, "829.0 kB, estimated from 16 assets"),
+        ({"bytes_total": None, "bytes_basis": "unknown"}, "bytes    unknown: the source states no sizes"),
+        ({"seconds_estimated": 90.0}, "requests 140; about 1 min 30 s"),
+        ({"hosts": (HostPlan("h", 65),)}, "  h: 65 assets"),
+        ({"assets_done": 60, "assets_pending": 5}, "to do    5; 60 are here already"),
+        ({"disk": Disk(1000, None)}, "warning: only 1.0 kB are free at the destination"),
+        ({"disk": Disk(None, 3), "assets_pending": 5}, "warning: the destination has room for 3 more files"),
+    ],
+)
+def test_plan(changes: dict[str, Any], line: str) -> None:
+    assert line in "\n".join(plan_lines(plan_report(**changes)))
+
+
+def test_room_that_suffices_is_not_spoken_of() -> None:
+    assert "warning" not in "\n".join(plan_lines(plan_report(disk=Disk(10**9, 10**6))))

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from stacpull.config.credentials import builtin_query, header_fields, query_parameters
+from stacpull.config.toml import Setting
+from stacpull.errors import CredentialsError, UsageError
+from stacpull.redact import Secret
+
+ENVIRONMENT = {"TOKEN": "planted-token", "EMPTY": "", "ODD": "a\r\nX-Injected: 1"}
+
+
+def fields(*texts: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    found = header_fields([Setting(text, "--header") for text in texts], ENVIRONMENT)
+    return [(field.name, field.value.reveal(), field.sources) for field in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("X-Key: abc", ("X-Key", "abc", ("header X-Key",))),
+        ("X-Key:a:b", ("X-Key", "a:b", ("header X-Key",))),
+        ("Authorization: Bearer ${TOKEN}", ("Authorization", "Bearer planted-token", ("TOKEN",))),
+        ("Empty:", ("Empty", "", ("header Empty",))),
+    ],
+)
+def test_a_header_field(text: str, field: tuple[str, str, tuple[str, ...]]) -> None:
+    assert fields(text) == [field]
+
+
+def test_a_file_of_header_fields(tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    file.write_text("# mine\n\nX-A: 1\nAuthorization: ${TOKEN}\n")
+    assert [name for name, _, _ in fields(f"@{file}", "X-B: 2")] == ["X-A", "Authorization", "X-B"]
+
+
+@pytest.mark.parametrize("text", ["no colon", ": value", "bad name: x", "a\nb: x"])
+def test_what_is_no_header_field(text: str) -> None:
+    with pytest.raises(UsageError, match="--header: a header field is written"):
+        fields(text)
+
+
+def test_a_wrong_line_of_a_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    file.write_text("X-A: 1\nplanted-token\n")
+    with pytest.raises(UsageError, match="headers, line 2: ") as caught:
+        fields(f"@{file}")
+    assert "planted-token" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match="/nonexistent cannot be read"):
+        fields("@/nonexistent")
+
+
+@pytest.mark.parametrize("name", ["MISSING", "EMPTY"])
+def test_a_variable_that_is_not_set_is_named(name: str) -> None:
+    with pytest.raises(CredentialsError, match=f"the header X needs the environment variable {name}"):
+        fields(f"X: ${{{name}}}")
+
+
+def test_a_value_cannot_smuggle_another_field() -> None:
+    with pytest.raises(UsageError, match="line break"):
+        fields("X: ${ODD}")
+
+
+def test_no_representation_shows_a_value() -> None:
+    found = header_fields([Setting("X: ${TOKEN}", "--header")], ENVIRONMENT)
+    assert "planted-token" not in f"{found!r} {found}"
+
+
+def test_query_parameters() -> None:
+    given = {"key": Setting("${TOKEN}", "f, line 1, key"), "v": Setting("1", "f, line 2, v")}
+    found = query_parameters(given, ENVIRONMENT)
+    assert [(p.name, p.value, p.sources) for p in found] == [
+        ("key", Secret("planted-token"), ("TOKEN",)),
+        ("v", Secret("1"), ("query parameter v",)),
+    ]
+
+
+def test_a_query_parameter_must_be_text() -> None:
+    with pytest.raises(UsageError, match="f, line 1, key: must be text"):
+        query_parameters({"key": Setting(1, "f, line 1, key")}, {})
+
+
+@pytest.mark.parametrize(
+    ("source", "environment", "names"),
+    [
+        ("https://api.radiant.earth/mlhub/v1", {"MLHUB_API_KEY": "k"}, ["key"]),
+        ("https://api.radiant.earth/", {"MLHUB_API_KEY": "k"}, ["key"]),
+        ("http://127.0.0.1:8801/mlhub/v1/collections/x", {"MLHUB_API_KEY": "k"}, ["key"]),
+        ("https://example.org/stac", {"MLHUB_API_KEY": "k"}, []),
+        ("https://example.org/?to=/mlhub/v1", {"MLHUB_API_KEY": "k"}, []),
+        ("https://api.radiant.earth/mlhub/v1", {"MLHUB_API_KEY": ""}, []),
+        ("https://api.radiant.earth/mlhub/v1", {}, []),
+    ],
+)
+def test_the_built_in_key(source: str, environment: dict[str, str], names: list[str]) -> None:
+    assert [parameter.name for parameter in builtin_query(urlsplit(source), environment)] == names

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from stacpull.config.options import Options, S3Options
+from stacpull.config.resolve import Output, Resolved, resolve
+from stacpull.config.table import OPTIONS, Option, Scope
+from stacpull.errors import CredentialsError, UsageError
+from stacpull.models import Selection
+from stacpull.redact import Secret
+
+ROOT = Path(__file__).parents[2]
+BIGEARTHNET = ROOT / "configs" / "bigearthnet.toml"
+MLHUB = "https://api.radiant.earth/mlhub/v1"
+
+
+def config(folder: Path, text: str) -> str:
+    file = folder / "c.toml"
+    file.write_text(text)
+    return str(file)
+
+
+def told(_flags: dict[str, object] | None = None, source: str | None = None, **environ: str) -> Resolved:
+    return resolve(_flags or {}, source=source, environ=environ)
+
+
+def test_nothing_said_gives_the_defaults() -> None:
+    assert told() == Resolved(Selection(), Options(), Output())
+
+
+COMMAS = ("Rice fields", "Beaches, dunes, sands")
+EXAMPLES: dict[str, tuple[object, str, object]] = {
+    # name: as a flag, as TOML, as it is held
+    "collection": (("a", "b"), '["a", "b"]', ("a", "b")),
+    "all-collections": (True, "true", True),
+    "label": (COMMAS, '["Rice fields", "Beaches, dunes, sands"]', COMMAS),
+    "label-mode": ("all", '"all"', "all"),
+    "exclude-label": (("a",), '"a"', ("a",)),
+    "label-property": ("classes", '"classes"', "classes"),
+    "nomenclature": ("ben19", '"ben19"', "ben19"),
+    "cloud-and-shadow": (False, "false", False),
+    "seasonal-snow": (True, "true", True),
+    "bbox": ("1,2,3,4", "[1, 2, 3.0, 4]", (1.0, 2.0, 3.0, 4.0)),
+    "datetime": ("2018/..", '"2018/.."', "2018/.."),
+    "ids": (("a", "b"), '["a", "b"]', ("a", "b")),
+    "asset": (("B0?",), '["B0?"]', ("B0?",)),
+    "exclude-asset": (("B10",), '["B10"]', ("B10",)),
+    "role": (("data",), '["data"]', ("data",)),
+    "media-type": (("image/tiff",), '["image/tiff"]', ("image/tiff",)),
+    "source-links": (False, "false", False),
+    "max-items": ("5", "5", 5),
+    "layout": ("{key}", '"{key}"', "{key}"),
+    "concurrency": ("3", "3", 3),
+    "per-host": ("4", "4", 4),
+    "retries": ("0", "0", 0),
+    "stall-timeout": ("2.5", "2.5", 2.5),
+    "page-size": ("100", "100", 100),
+    "header": (("X-A: 1",), '["X-A: 1"]', {"X-A": Secret("1")}),
+    "no-sign-request": (True, "true", True),
+    "request-payer": (True, "true", True),
+    "endpoint-url": ("http://127.0.0.1:1", '"http://127.0.0.1:1"', "http://127.0.0.1:1"),
+    "region": ("eu-central-1", '"eu-central-1"', "eu-central-1"),
+    "credentials": ("work", '"work"', "work"),
+    "ca-bundle": (str(BIGEARTHNET), f'"{BIGEARTHNET}"', BIGEARTHNET),
+    "metadata": ("none", '"none"', "none"),
+    "checksum": ("none", '"none"', "none"),
+    "missing": ("ok", '"ok"', "ok"),
+    "allow-private-hosts": (True, "true", True),
+    "json": (True, "true", True),
+    "no-progress": (True, "true", True),
+    "quiet": (True, "true", True),
+    "verbose": (2, "2", 2),
+}
+
+
+def held(resolved: Resolved, option: Option) -> object:
+    holders = {Scope.SELECTION: resolved.selection, Scope.OUTPUT: resolved.output}
+    value: object = holders.get(option.scope, resolved.options)
+    for name in option.target.split("."):
+        value = getattr(value, name)
+    return value
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_is_the_same_as_a_flag_and_in_a_file(option: Option, tmp_path: Path) -> None:
+    flag, written, expected = EXAMPLES[option.name]
+    assert held(told(), option) != expected
+    assert held(told({option.name: flag}), option) == expected
+    kebab = config(tmp_path, f"{option.name} = {written}\n")
+    assert held(told({"config": kebab}), option) == expected
+    snake = config(tmp_path, f"{option.name.replace('-', '_')} = {written}\n")
+    assert held(told({"config": snake}), option) == expected
+
+
+def test_the_table_sets_every_field_there_is() -> None:
+    targets = {option.target for option in OPTIONS}
+    holders = (Selection, Output, Options)
+    fields = {field.name for holder in holders for field in dataclasses.fields(holder)}
+    fields |= {f"s3.{field.name}" for field in dataclasses.fields(S3Options)}
+    assert targets <= fields
+    assert fields - targets == {
+        "s3",  # a part by itself
+        "query",  # [credentials] and SOURCE
+        "credential_names",  # derived
+        "s3.addressing_style",
+        "s3.buckets",
+        "s3.allow_instance_metadata",  # AWS_EC2_METADATA_DISABLED only
+    }
+
+
+def test_flag_over_environment_over_config_over_default(tmp_path: Path) -> None:
+    file = config(tmp_path, "retries = 3\n")
+    assert told().options.retries == 5
+    assert told({"config": file}).options.retries == 3
+    assert told({"config": file}, STACPULL_RETRIES="2").options.retries == 2
+    assert told({"config": file, "retries": "1"}, STACPULL_RETRIES="2").options.retries == 1
+
+
+def test_a_false_flag_and_a_zero_are_said(tmp_path: Path) -> None:
+    file = config(tmp_path, "source-links = true\nseasonal-snow = true\nretries = 3\n")
+    resolved = told({"config": file, "source-links": False, "seasonal-snow": False, "retries": "0"})
+    assert resolved.selection.source_links is False
+    assert resolved.selection.seasonal_snow is False
+    assert resolved.options.retries == 0
+
+
+def test_lists_replace_and_never_add(tmp_path: Path) -> None:
+    file = config(tmp_path, 'exclude-asset = ["B10", "B01"]\n')
+    assert told({"config": file, "exclude-asset": ("B02",)}).selection.exclude_assets == ("B02",)
+    assert told({"config": file, "exclude-asset": ()}).selection.exclude_assets == ("B10", "B01")
+
+
+@pytest.mark.parametrize("nothing", [("",), ("", "")])
+def test_an_empty_text_is_an_empty_list(nothing: tuple[str, ...]) -> None:
+    resolved = told({"config": str(BIGEARTHNET), "exclude-asset": nothing}, MLHUB_API_KEY="k")
+    assert resolved.selection.exclude_assets == ()
+
+
+def test_an_empty_text_in_a_file_is_an_empty_list(tmp_path: Path) -> None:
+    assert told({"config": config(tmp_path, "asset = ''\nrole = []\n")}).selection == Selection()
+
+
+@pytest.mark.parametrize(
+    ("environ", "s3"),
+    [
+        ({"AWS_PROFILE": "p"}, S3Options(profile="p")),
+        ({"STACPULL_CREDENTIALS": "q", "AWS_PROFILE": "p"}, S3Options(profile="q")),
+        ({"AWS_REGION": "a", "AWS_DEFAULT_REGION": "b"}, S3Options(region="a")),
+        ({"AWS_DEFAULT_REGION": "b"}, S3Options(region="b")),
+        ({"AWS_REGION": "", "AWS_DEFAULT_REGION": "b"}, S3Options(region="b")),
+        ({"AWS_ENDPOINT_URL": "http://a"}, S3Options(endpoint_url="http://a")),
+        (
+            {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://b"},
+            S3Options(endpoint_url="http://b"),
+        ),
+        ({"STACPULL_NO_SIGN_REQUEST": "1"}, S3Options(no_sign_request=True)),
+        ({"AWS_REQUEST_PAYER": "requester"}, S3Options()),
+        ({"AWS_EC2_METADATA_DISABLED": "false"}, S3Options(allow_instance_metadata=True)),
+        ({"AWS_EC2_METADATA_DISABLED": "true"}, S3Options()),
+        ({}, S3Options()),
+    ],
+)
+def test_the_environment_of_aws(environ: dict[str, str], s3: S3Options) -> None:
+    assert told(**environ).options.s3 == s3
+
+
+def test_a_selection_cannot_come_from_the_environment() -> None:
+    assert told(STACPULL_LABEL="x", STACPULL_MAX_ITEMS="1", STACPULL_JSON="1") == told()
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "message"),
+    [
+        ({"max-items": "0"}, {}, "--max-items must be a whole number from 1 on, not '0'"),
+        ({"bbox": "1,2"}, {}, "--bbox must be four numbers W,S,E,N, not '1,2'"),
+        ({"ids": ("@/none",)}, {}, "--ids cannot read /none: No such file or directory"),
+        ({}, {"STACPULL_RETRIES": "x"}, "STACPULL_RETRIES must be a whole number from 0 on, not 'x'"),
+        ({}, {"AWS_ENDPOINT_URL": "s3"}, "AWS_ENDPOINT_URL must begin with http:// or https://, not 's3'"),
+        (
+            {"collection": ("a",), "all-collections": True},
+            {},
+            "--collection and --all-collections contradict",
+        ),
+    ],
+)
+def test_a_bad_value_is_named_where_it_stands(
+    flags: dict[str, object], environ: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        told(flags, **environ)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_bad_value_in_a_file_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"c\.toml, line 2, label-mode must be one of any, all, not 'some'"):
+        told({"config": config(tmp_path, "retries = 1\nlabel-mode = 'some'\n")})
+
+
+def test_a_source_that_is_no_url() -> None:
+    with pytest.raises(UsageError, match="SOURCE is no URL"):
+        told(source="http://[::1/stac")
+
+
+def test_a_command_takes_only_its_scopes() -> None:
+    resolved = resolve(
+        {"config": str(BIGEARTHNET)},
+        environ={"MLHUB_API_KEY": "k", "STACPULL_LAYOUT": "{key}"},
+        scopes=frozenset({Scope.TRANSFER, Scope.OUTPUT}),
+    )
+    assert resolved.selection == Selection()
+    assert resolved.options.layout == Options().layout
+    assert resolved.options.query == {"key": Secret("k")}
+
+
+def test_the_config_of_bigearthnet() -> None:
+    resolved = told({"config": str(BIGEARTHNET), "label": ("Rice fields",)}, MLHUB, MLHUB_API_KEY="k")
+    assert resolved.selection == Selection(labels=("Rice fields",), exclude_assets=("B10",))
+    assert resolved.options.layout == "bigearthnet/{parent}/{filename}"
+    assert resolved.options.query == {"key": Secret("k")}
+    assert resolved.options.credential_names == ("MLHUB_API_KEY",)
+
+
+def test_the_config_of_bigearthnet_without_a_key() -> None:
+    with pytest.raises(CredentialsError, match="MLHUB_API_KEY") as caught:
+        told({"config": str(BIGEARTHNET)}, MLHUB)
+    assert caught.value.exit_code == 3
+
+
+def test_a_key_in_the_source_goes_before_the_config() -> None:
+    options = told({"config": str(BIGEARTHNET)}, f"{MLHUB}?key=other", MLHUB_API_KEY="k").options
+    assert (options.query, options.credential_names) == ({}, ())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
+def test_every_shipped_config_is_understood(path: Path) -> None:
+    assert told({"config": str(path)}, MLHUB_API_KEY="k") != told()
+
+
+def test_the_built_in_key_stands_back_for_any_other() -> None:
+    assert told({}, MLHUB, MLHUB_API_KEY="k").options.query == {"key": Secret("k")}
+    assert told({"header": ("Authorization: x",)}, MLHUB, MLHUB_API_KEY="k").options.query == {}
+
+
+def test_secrets_are_in_no_representation(tmp_path: Path) -> None:
+    file = config(tmp_path, '[credentials]\nquery = { a = "planted-one", b = "${TWO}" }\n')
+    resolved = told({"config": file, "header": ("X: planted-three",)}, TWO="planted-two")
+    assert set(resolved.options.query) == {"a", "b"}
+    assert "planted" not in repr(resolved)

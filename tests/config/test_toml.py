@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.config import toml
+from stacpull.config.table import OPTIONS
+from stacpull.errors import UsageError
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "some.toml"
+    file.write_text(text)
+    return file
+
+
+@pytest.fixture
+def refused(tmp_path: Path):
+    def load(text: str) -> str:
+        with pytest.raises(UsageError) as caught:
+            toml.load(write(tmp_path, text))
+        return str(caught.value).replace(str(tmp_path) + "/", "")
+
+    return load
+
+
+def test_keys_in_kebab_and_snake_case(tmp_path: Path) -> None:
+    config = toml.load(write(tmp_path, 'max-items = 3\nexclude_asset = ["B10"]\n'))
+    assert {name: setting.value for name, setting in config.options.items()} == {
+        "max-items": 3,
+        "exclude-asset": ["B10"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max-itms = 3", "some.toml, line 1, max-itms: there is no such option; did you mean max-items?"),
+        ("# a\n\nzzzz = 3", "some.toml, line 3, zzzz: there is no such option"),
+        ("config = 'x'", "some.toml, line 1, config: there is no such option"),
+        ("retries = 1\nper-host = 2\nper_host = 3", "some.toml, line 3, per_host: this option is set twice"),
+        ('label = [\n "a",\n "b",\n]\nlabell = 1', "some.toml, line 5, labell: there is no such option"),
+        ('layout = """\na\nb = 1"""\nbb = 1', "some.toml, line 4, bb: there is no such option"),
+        ("retries = 1\n\n[transfer]\n", "some.toml, line 3, transfer: there is no such option"),
+        ("[credentials]\nquery = 'x'", "some.toml, line 2, query: must be a table"),
+        (
+            "[credentials]\n\n# c\nqueri = 'x'",
+            "some.toml, line 4, queri: there is no such key; did you mean query?",
+        ),
+        (
+            "credentials = { queri = 'x' }",
+            "some.toml, line 1, queri: there is no such key; did you mean query?",
+        ),
+        ("retries = ", "some.toml, line 1: this is not TOML"),
+        ("a = 1\nb = = 2", "some.toml, line 2: this is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(refused, text: str, message: str) -> None:
+    assert refused(text).startswith(message)
+
+
+def test_a_key_given_twice_is_no_toml(refused) -> None:
+    assert "not TOML" in refused("retries = 1\nretries = 2")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        toml.load(tmp_path / "none.toml")
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        toml.load(tmp_path / "x.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[credentials]\nquery = { key = "k" }', 2),
+        ('credentials = { query = { key = "k" } }', 1),
+        ('[credentials.query]\nkey = "k"', 2),
+        ('[credentials]\nprofile = "p"\n\n[credentials.query]\n# c\nkey = "k"', 6),
+        ('retries = 1\ncredentials.query.key = "k"', 2),
+    ],
+)
+def test_query_parameters_however_they_are_written(tmp_path: Path, text: str, line: int) -> None:
+    file = write(tmp_path, text)
+    assert toml.load(file).query == {"key": ("k", f"{file}, line {line}, key")}
+
+
+@pytest.mark.parametrize("text", ['credentials = "p"', '[credentials]\nprofile = "p"'])
+def test_the_profile_is_the_option_credentials(tmp_path: Path, text: str) -> None:
+    assert toml.load(write(tmp_path, text)).options["credentials"].value == "p"
+
+
+NOISE = st.sampled_from(["", "# a comment = 1", "   ", "\t# [table]"])
+VALUES = st.sampled_from(["1", '"a"', '["a",\n\n  "b"]', "'''\nretries = 1\n'''", "true  # why"])
+
+
+@given(st.lists(st.tuples(st.lists(NOISE, max_size=3), VALUES), min_size=1, max_size=8))
+def test_lines_are_those_of_the_file(tmp_path_factory, parts) -> None:
+    names = [option.name for option in OPTIONS][: len(parts)]
+    text, lines = "", {}
+    for name, (noise, value) in zip(names, parts, strict=True):
+        text += "".join(f"{line}\n" for line in noise)
+        lines[name] = text.count("\n") + 1
+        text += f"{name} = {value}\n"
+    file = write(tmp_path_factory.getbasetemp(), text)
+    found = toml.load(file).options
+    assert {name: setting.where for name, setting in found.items()} == {
+        name: f"{file}, line {line}, {name}" for name, line in lines.items()
+    }

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import fnmatch
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.filters import compile_assets
+from stacpull.models import Selection
+
+COG = {"type": "image/tiff; application=geotiff; profile=cloud-optimized", "roles": ["data", "reflectance"]}
+
+
+@pytest.mark.parametrize(
+    ("selection", "key", "asset", "kept"),
+    [
+        (Selection(), "B01", {}, True),
+        (Selection(), "B01", None, True),
+        (Selection(assets=("B0*",)), "B01", {}, True),
+        (Selection(assets=("B0*",)), "B10", {}, False),
+        (Selection(assets=("b01",)), "B01", {}, False),
+        (Selection(assets=("B01", "B8A")), "B8A", {}, True),
+        (Selection(assets=("B[01]?",)), "B10", {}, True),
+        (Selection(assets=("*",)), "a/b\nc", {}, True),
+        (Selection(assets=("B1",)), "B10", {}, False),
+        (Selection(exclude_assets=("B10",)), "B10", {}, False),
+        (Selection(exclude_assets=("B10",)), "B11", {}, True),
+        (Selection(exclude_assets=("",)), "B10", {}, True),
+        (Selection(assets=("",)), "B10", {}, True),
+        (Selection(assets=("B*",), exclude_assets=("B10",)), "B10", {}, False),
+        (Selection(roles=("data",)), "x", COG, True),
+        (Selection(roles=("thumbnail",)), "x", COG, False),
+        (Selection(roles=("thumbnail", "data")), "x", COG, True),
+        (Selection(roles=("data",)), "x", {"roles": []}, False),
+        (Selection(roles=("data",)), "x", {"roles": None}, False),
+        (Selection(roles=("data",)), "x", {"roles": [["data"], {}]}, False),
+        (Selection(roles=("data",)), "x", "not an object", False),
+        (Selection(media_types=("image/tiff",)), "x", COG, True),
+        (Selection(media_types=("IMAGE/TIFF; profile=cloud-optimized",)), "x", COG, True),
+        (Selection(media_types=("image/*",)), "x", {"type": "Image/JPEG"}, True),
+        (Selection(media_types=("image/*",)), "x", {"type": "text/html"}, False),
+        (Selection(media_types=("image/*",)), "x", {}, False),
+        (Selection(media_types=("image/*",)), "x", {"type": 3}, False),
+        (Selection(media_types=("image/*",), roles=("overview",)), "x", COG, False),
+    ],
+)
+def test_which_assets_are_kept(selection, key, asset, kept):
+    wanted = compile_assets(selection)
+    assert [wanted.keeps(key, asset), wanted.keeps(key, asset)] == [kept, kept]
+
+
+@given(
+    keys=st.lists(st.text(alphabet="Bb0_[", max_size=3), max_size=5),
+    globs=st.lists(st.text(alphabet="Bb0*?[]!_", min_size=1, max_size=3), max_size=3),
+    dropped=st.lists(st.text(alphabet="Bb0*?", min_size=1, max_size=3), max_size=2),
+)
+def test_globs_agree_with_fnmatch(keys, globs, dropped):
+    wanted = compile_assets(Selection(assets=tuple(globs), exclude_assets=tuple(dropped)))
+    for key in keys:
+        kept = not globs or any(fnmatch.fnmatchcase(key, glob) for glob in globs)
+        kept = kept and not any(fnmatch.fnmatchcase(key, glob) for glob in dropped)
+        assert wanted.keeps(key, {}) == kept
+
+
+def test_keys_that_never_repeat_do_not_fill_the_memory():
+    wanted = compile_assets(Selection(assets=("*7",)))
+    kept = sum(wanted.keeps(str(number), {}) for number in range(10_000))
+    assert kept == 1000
+    assert len(wanted._memo) <= 4096
+
+
+def test_a_recorded_item_without_b10(shared_data: Path):
+    item = json.loads((shared_data / "mlhub/prod2021/bigearthnet_v1_source_item.json").read_text())
+    wanted = compile_assets(Selection(exclude_assets=("B10",), media_types=("image/tiff",)))
+    kept = {key for key, asset in item["assets"].items() if wanted.keeps(key, asset)}
+    assert kept == {"B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"}

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.errors import UsageError
+from stacpull.filters import Verdict, compile_items, read_ids
+from stacpull.models import Selection
+
+PATCH = "S2A_MSIL2A_20170613T101031_0_45"
+
+
+@pytest.mark.parametrize(
+    ("item_id", "asked", "matches"),
+    [
+        (PATCH, (PATCH,), True),
+        (f"bigearthnet_v1_labels_{PATCH}", (PATCH,), True),
+        (f"bigearthnet_v1_labels_{PATCH}", (f" {PATCH} ",), True),
+        (f"bigearthnet_v1_labels_{PATCH}", ("other", f"bigearthnet_v1_labels_{PATCH}"), True),
+        ("bigearthnet_v1_labels_S2A_MSIL2A_20170613T101031_10_45", (PATCH,), False),
+        ("xS2A_MSIL2A_20170613T101031_0_45", (PATCH,), False),
+        (PATCH, (f"bigearthnet_v1_labels_{PATCH}",), False),
+        ("patch_5_45", ("_45",), False),
+        ("URN:FEATURE:DATA:V1", ("V1",), True),
+        ("2025/04/02/S2A", ("S2A",), True),
+        ("a-b", ("b",), True),
+        ("a.b", ("b",), True),
+        ("a b", ("b",), False),
+        ("a", ("A",), False),
+        (7, ("7",), False),
+        (None, ("a",), False),
+        ("", ("a",), False),
+    ],
+)
+def test_an_id_or_its_ending(item_id, asked, matches):
+    verdict = compile_items(Selection(ids=asked)).judge({"id": item_id})
+    assert verdict is (Verdict.MATCH if matches else Verdict.IDS)
+
+
+@pytest.mark.parametrize("asked", [("",), ("a", "  ")])
+def test_an_empty_id_is_refused(asked):
+    with pytest.raises(UsageError, match="--ids"):
+        compile_items(Selection(ids=asked))
+
+
+TEXT = st.text(alphabet="ab_-/.:", max_size=8)
+
+
+@given(item_id=TEXT, asked=st.lists(TEXT.filter(bool), min_size=1, max_size=6))
+def test_endings_agree_with_a_naive_reading(item_id, asked):
+    naive = item_id in asked or any(
+        item_id.endswith(ending) and item_id[: -len(ending)][-1:] in tuple("_-/.:") for ending in asked
+    )
+    verdict = compile_items(Selection(ids=tuple(asked))).judge({"id": item_id})
+    assert (verdict is Verdict.MATCH) == naive
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("", ()),
+        ("a\nb\n", ("a", "b")),
+        ("a\r\n\r\n b \n", ("a", "b")),
+        ("# a list\na\n  # b\nc", ("a", "c")),
+        (f"{PATCH},S1A_1\nX,S1B_2\n", (PATCH, "X")),
+        ('"a","b"\n', ("a",)),
+        ("\ufeffa\nb", ("a", "b")),
+        ("a\nb\na\n", ("a", "b")),
+        (",x\n", ()),
+    ],
+)
+def test_reading_a_list_of_ids(text, ids):
+    assert read_ids(text) == ids

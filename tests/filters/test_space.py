@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stacpull.errors import UsageError
+from stacpull.filters import Verdict, compile_items, parse_bbox
+from stacpull.models import Selection
+
+NULL_ISLAND = {"type": "Point", "coordinates": [0, 0]}
+FIJI_EAST = {"type": "Point", "coordinates": [-179.5, -17]}
+FIJI_WEST = {"type": "Point", "coordinates": [179.5, -17]}
+
+
+def judge(item, bbox):
+    return compile_items(Selection(bbox=bbox)).judge(item)
+
+
+@pytest.mark.parametrize(
+    ("item", "bbox", "matches"),
+    [
+        ({"geometry": NULL_ISLAND}, (-1, -1, 1, 1), True),
+        ({"geometry": NULL_ISLAND}, (-1, -1, -100, 1, 1, 100), True),
+        ({"geometry": NULL_ISLAND}, (1, 1, 2, 2), False),
+        ({"geometry": NULL_ISLAND, "bbox": [1, 1, 2, 2]}, (1, 1, 2, 2), False),
+        ({"geometry": None, "bbox": [1, 1, 2, 2]}, (2, 2, 3, 3), True),
+        ({"bbox": [1, 1, 2, 2]}, (2.1, 2, 3, 3), False),
+        ({"bbox": [1, 1, -9, 2, 2, 9]}, (2, 2, 3, 3), True),
+        ({"bbox": [170, -20, -170, -10]}, (-175, -15, -174, -14), True),
+        ({"bbox": [170, -20, -170, -10]}, (0, -15, 1, -14), False),
+        ({"geometry": FIJI_EAST}, (179, -18, -179, -16), True),
+        ({"geometry": FIJI_WEST}, (179, -18, -179, -16), True),
+        ({"geometry": NULL_ISLAND}, (179, -18, -179, 18), False),
+        ({"geometry": {"type": "Polygon", "coordinates": []}, "bbox": [1, 1, 2, 2]}, (1, 1, 2, 2), True),
+        (
+            {"geometry": {"type": "Polygon", "coordinates": [[["a", 1]]]}, "bbox": [1, 1, 2, 2]},
+            (1, 1, 2, 2),
+            True,
+        ),
+        ({"geometry": {"type": "Point", "coordinates": [10**400, 0]}}, (1, 1, 2, 2), False),
+        ({"geometry": None}, (1, 1, 2, 2), False),
+        ({"geometry": None, "bbox": None}, (1, 1, 2, 2), False),
+        ({"geometry": None, "bbox": ["a", 1, 2, 2]}, (1, 1, 2, 2), False),
+        ({"geometry": None, "bbox": [1]}, (1, 1, 2, 2), False),
+        ({"geometry": None, "bbox": {}}, (1, 1, 2, 2), False),
+    ],
+)
+def test_verdict_over_place(item, bbox, matches):
+    assert judge(item, bbox) is (Verdict.MATCH if matches else Verdict.BBOX)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("1,2,3,4", (1, 2, 3, 4)), (" -1.5, 2 ,3,4", (-1.5, 2, 3, 4)), ("1,2,0,3,4,9", (1, 2, 0, 3, 4, 9))],
+)
+def test_reading_a_box(text, numbers):
+    assert parse_bbox(text) == numbers
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1,2,3",
+        "1,2,3,4,5",
+        "a,b,c,d",
+        "1,5,2,4",
+        "-181,0,1,1",
+        "0,0,1,91",
+        "nan,0,1,1",
+        "0,0,inf,1",
+        "1;2;3;4",
+    ],
+)
+def test_what_is_no_box_is_refused_by_name(text):
+    with pytest.raises(UsageError, match="--bbox"):
+        parse_bbox(text)
+
+
+def test_what_was_compared_is_said():
+    selected = compile_items(Selection(bbox=(0, 0, 1, 1)))
+    assert selected.notes({}) == ["bbox was compared with the geometry."]
+    for item in ({"geometry": None, "bbox": [0, 0, 1, 1]}, {"geometry": NULL_ISLAND}, {}):
+        selected.judge(item)
+    assert selected.notes({}) == [
+        "bbox was compared with the geometry (2 items had none: their bbox was used)."
+    ]
+
+
+def test_a_broken_vertex_is_compared_as_a_geometry_and_not_as_its_bbox(shared_data: Path):
+    page = json.loads((shared_data / "mlhub/prod2021/bigearthnet_v1_source_items_page1.json").read_text())
+    item = page["features"][0]
+    assert item["bbox"][2] - item["bbox"][0] > 40  # a patch of 1.2 km
+    south_east = (60.0, 30.0, 73.0, 60.0)  # within the bbox, off the sliver that the vertex makes
+    assert judge(item, south_east) is Verdict.BBOX
+    assert judge({**item, "geometry": None}, south_east) is Verdict.MATCH
+    assert judge(item, (24.9, 65.9, 25.0, 66.1)) is Verdict.MATCH

@@ -1,0 +1,230 @@
+"""What every transport does alike. A subclass says how to put a server of given answers before its transport.
+
+    class TestMyTransport(TransportContract):
+        def world(self, routes):  # an async context manager that gives a World
+            ...
+
+Routes are paths (`/object`); answers are those of `stacpull.net.memory`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+
+from stacpull.models import Failure, FailureKind
+from stacpull.net.memory import Answer, Fault
+from stacpull.net.transport import Request, TransferError, Transport
+
+T = TypeVar("T")
+Routes = Mapping[str, Sequence[Answer]]
+
+BODY = bytes(range(256)) * 400
+
+
+@dataclass
+class World:
+    """A transport and the server it can reach."""
+
+    transport: Transport
+    url: Callable[[str], str]
+    asked: Callable[[], list[Request]]
+    """The requests that reached the server; header names in lower case."""
+
+
+async def failure_of(world: World, request: Request, limit: int = 10_000_000) -> Failure:
+    """Read the whole response, which must fail, and return how."""
+    with pytest.raises(TransferError) as caught:
+        async with world.transport.open(request) as response:
+            await response.read(limit)
+    return caught.value.failure
+
+
+class TransportContract:
+    """The suite. All answers have bodies of 100 KB, more than one packet."""
+
+    def world(self, routes: Routes) -> AbstractAsyncContextManager[World]:
+        raise NotImplementedError
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run(main)
+
+    def in_world(self, routes: Routes, scenario: Callable[[World], Coroutine[Any, Any, T]]) -> T:
+        async def main() -> T:
+            async with self.world(routes) as world:
+                return await scenario(world)
+
+        return self.run(main())
+
+    def test_gives_status_fields_and_body(self) -> None:
+        async def scenario(world: World) -> None:
+            async with world.transport.open(Request(world.url("/object"))) as response:
+                assert response.status == 200
+                assert response.url == world.url("/object")
+                assert response.headers["etag"] == response.headers["ETag"] == '"v1"'
+                assert response.headers.get("Content-Length") == str(len(BODY))
+                assert await response.read(len(BODY)) == BODY
+
+        self.in_world({"/object": [Answer(body=BODY, headers={"ETag": '"v1"'})]}, scenario)
+
+    @pytest.mark.parametrize("size", [1000, 65_536, 1_000_000])
+    def test_gives_the_body_in_pieces(self, size: int) -> None:
+        async def scenario(world: World) -> list[bytes]:
+            async with world.transport.open(Request(world.url("/object"))) as response:
+                return [chunk async for chunk in response.chunks(size)]
+
+        chunks = self.in_world({"/object": [Answer(body=BODY)]}, scenario)
+        assert b"".join(chunks) == BODY
+        assert all(len(chunk) >= size for chunk in chunks[:-1])
+
+    def test_an_empty_body_is_no_error(self) -> None:
+        async def scenario(world: World) -> tuple[bytes, list[bytes]]:
+            async with world.transport.open(Request(world.url("/empty"))) as response:
+                whole = await response.read(0)
+            async with world.transport.open(Request(world.url("/empty"))) as response:
+                return whole, [chunk async for chunk in response.chunks(10)]
+
+        assert self.in_world({"/empty": [Answer()]}, scenario) == (b"", [])
+
+    @pytest.mark.parametrize("status", [206, 301, 304, 400, 401, 403, 404, 412, 416, 429, 500, 503])
+    def test_a_status_is_no_failure_of_the_transport(self, status: int) -> None:
+        async def scenario(world: World) -> int:
+            async with world.transport.open(Request(world.url("/object"))) as response:
+                await response.read(1000)
+                return response.status
+
+        assert (
+            self.in_world({"/object": [Answer(status, b"why", {"Location": "/elsewhere"})]}, scenario)
+            == status
+        )
+
+    def test_sends_what_it_is_given_once(self) -> None:
+        request = {"Range": "bytes=5-", "If-Match": '"v1"', "X-Own": "1"}
+
+        async def scenario(world: World) -> list[Request]:
+            async with world.transport.open(
+                Request(world.url("/object?a=%2F&b=1"), headers=request)
+            ) as response:
+                await response.read(10)
+            return world.asked()
+
+        (asked,) = self.in_world({"/object": [Answer(206, b"tail")]}, scenario)
+        assert asked.method == "GET"
+        sent = {name.lower(): value for name, value in asked.headers.items()}
+        assert {name.lower(): value for name, value in request.items()}.items() <= sent.items()
+
+    def test_head_has_no_body(self) -> None:
+        async def scenario(world: World) -> tuple[str, bytes]:
+            async with world.transport.open(Request(world.url("/object"), "HEAD")) as response:
+                return response.headers["Content-Length"], await response.read(0)
+
+        assert self.in_world({"/object": [Answer(body=BODY)]}, scenario) == (str(len(BODY)), b"")
+
+    @pytest.mark.parametrize(
+        ("fault", "kind"),
+        [
+            (Fault.TRUNCATED, FailureKind.TRUNCATED),
+            (Fault.STALLED, FailureKind.STALLED),
+            (Fault.SILENT, FailureKind.STALLED),
+            (Fault.CLOSED, FailureKind.NETWORK),
+            (Fault.REFUSED, FailureKind.NETWORK),
+        ],
+    )
+    def test_faults_are_named_and_may_be_tried_again(self, fault: Fault, kind: FailureKind) -> None:
+        async def scenario(world: World) -> Failure:
+            return await failure_of(world, Request(world.url("/object")))
+
+        failure = self.in_world({"/object": [Answer(body=BODY, fault=fault)]}, scenario)
+        assert (failure.kind, failure.retryable, failure.free) == (kind, True, False)
+        assert failure.host
+
+    def test_more_bytes_than_said_are_named(self) -> None:
+        async def scenario(world: World) -> Failure:
+            return await failure_of(world, Request(world.url("/object")))
+
+        failure = self.in_world({"/object": [Answer(body=b"small", fault=Fault.OVERLONG)]}, scenario)
+        assert (failure.kind, failure.retryable, failure.status) == (FailureKind.OVERLONG, True, None)
+
+    def test_a_body_cut_short_without_length_looks_whole(self) -> None:
+        async def scenario(world: World) -> tuple[bool, bytes]:
+            async with world.transport.open(Request(world.url("/object"))) as response:
+                return "Content-Length" in response.headers, await response.read(len(BODY))
+
+        told, body = self.in_world({"/object": [Answer(body=BODY, fault=Fault.UNNOTICED)]}, scenario)
+        assert not told
+        assert body == BODY[: len(BODY) // 2]
+
+    def test_a_body_over_the_limit_is_not_read(self) -> None:
+        async def scenario(world: World) -> Failure:
+            return await failure_of(world, Request(world.url("/object")), limit=len(BODY) - 1)
+
+        failure = self.in_world({"/object": [Answer(body=BODY)]}, scenario)
+        assert (failure.kind, failure.retryable) == (FailureKind.OVERLONG, False)
+
+    def test_a_fault_leaves_the_transport_usable(self) -> None:
+        async def scenario(world: World) -> bytes:
+            await failure_of(world, Request(world.url("/object")))
+            async with world.transport.open(Request(world.url("/object"))) as response:
+                return await response.read(len(BODY))
+
+        answers = [Answer(body=BODY, fault=Fault.TRUNCATED), Answer(body=BODY)]
+        assert self.in_world({"/object": answers}, scenario) == BODY
+
+    def test_a_body_left_unread_leaves_the_transport_usable(self) -> None:
+        async def scenario(world: World) -> bytes:
+            async with world.transport.open(Request(world.url("/object"))) as response:
+                assert response.status == 200
+            async with world.transport.open(Request(world.url("/object"))) as response:
+                return await response.read(len(BODY))
+
+        assert self.in_world({"/object": [Answer(body=BODY)]}, scenario) == BODY
+
+    def test_can_be_cancelled_while_it_waits(self) -> None:
+        async def scenario(world: World) -> bytes:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    async with world.transport.open(Request(world.url("/object"))) as response:
+                        await response.read(len(BODY))
+            async with world.transport.open(Request(world.url("/object"))) as response:
+                return await response.read(len(BODY))
+
+        assert self.in_world({"/object": [Answer(fault=Fault.SILENT), Answer(body=BODY)]}, scenario) == BODY
+
+    def test_serves_many_at_once(self) -> None:
+        async def scenario(world: World) -> list[bytes]:
+            async def one() -> bytes:
+                async with world.transport.open(Request(world.url("/object"))) as response:
+                    return await response.read(len(BODY))
+
+            return await asyncio.gather(*(one() for _ in range(20)))
+
+        assert self.in_world({"/object": [Answer(body=BODY)]}, scenario) == [BODY] * 20
+
+
+class DecodingContract:
+    """Beside `TransportContract`, for transports that read API pages: content codings are undone when asked."""
+
+    in_world: Callable[..., Any]
+
+    @pytest.mark.parametrize("decode", [True, False])
+    def test_a_coding_is_undone_only_when_asked(self, decode: bool) -> None:
+        answer = Answer(body=BODY, coded=True)
+
+        async def scenario(world: World) -> bytes:
+            async with world.transport.open(Request(world.url("/page"), decode=decode)) as response:
+                assert response.headers["Content-Encoding"] == "gzip"
+                return await response.read(len(BODY))
+
+        assert self.in_world({"/page": [answer]}, scenario) == (BODY if decode else answer.sent)
+
+    def test_a_bomb_is_bounded(self) -> None:
+        async def scenario(world: World) -> Failure:
+            return await failure_of(world, Request(world.url("/bomb"), decode=True), limit=1_000_000)
+
+        failure = self.in_world({"/bomb": [Answer(body=bytes(50_000_000), coded=True)]}, scenario)
+        assert (failure.kind, failure.retryable) == (FailureKind.OVERLONG, False)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
+
+STRICT = AddressPolicy(allow_private=False)
+OPEN = AddressPolicy(allow_private=True)
+
+NEVER = [
+    "169.254.0.1", "169.254.169.254", "::ffff:169.254.169.254", "::169.254.169.254", "64:ff9b::a9fe:a9fe",
+    "2002:a9fe:a9fe::", "fe80::1", "fe80::1%eth0", "febf::1", "fd00:ec2::254", "0.0.0.0", "0.1.2.3", "::",
+    "::ffff:0.0.0.0", "224.0.0.1", "ff02::1", "not an address", "",
+]  # fmt: skip
+PRIVATE = [
+    "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.0.1",
+    "100.64.0.1", "100.127.255.255", "fc00::1", "fd12::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "240.0.0.1",
+    "192.0.2.1", "2001:db8::1", "255.255.255.255",
+]  # fmt: skip
+PUBLIC = [
+    "8.8.8.8", "1.1.1.1", "100.63.255.255", "100.128.0.0", "172.32.0.1", "169.253.1.1", "2606:4700::1111",
+    "::ffff:8.8.8.8", "64:ff9b::808:808",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", NEVER)
+def test_never(address: str) -> None:
+    assert STRICT.refusal(address)
+    assert OPEN.refusal(address)
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_only_when_allowed(address: str) -> None:
+    assert STRICT.refusal(address)
+    assert OPEN.refusal(address) is None
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_always(address: str) -> None:
+    assert STRICT.refusal(address) is None
+    assert OPEN.refusal(address) is None
+
+
+@given(st.ip_addresses(v=4))
+def test_a_mapped_address_is_judged_as_what_it_is(address: ipaddress.IPv4Address) -> None:
+    mapped = f"::ffff:{address}"
+    assert STRICT.refusal(mapped) == STRICT.refusal(str(address))
+    assert OPEN.refusal(mapped) == OPEN.refusal(str(address))
+
+
+@given(st.ip_addresses(network="169.254.0.0/16") | st.ip_addresses(network="fe80::/10"))
+def test_link_local_never_passes(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    assert OPEN.refusal(str(address)) == "link-local"
+
+
+@given(st.ip_addresses())
+def test_the_strict_policy_passes_nothing_but_global_addresses(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    if STRICT.refusal(str(address)) is None:
+        inner = (
+            ipaddress.ip_address(int(address) & 0xFFFFFFFF)
+            if str(address).startswith("64:ff9b::")
+            else address
+        )
+        assert inner.is_global
+
+
+def test_the_factory_refuses_before_there_is_a_socket() -> None:
+    info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("169.254.169.254", 80))
+    with pytest.raises(AddressRefusedError) as caught:
+        socket_factory(OPEN)(info)
+    assert (caught.value.address, caught.value.reason) == ("169.254.169.254", "link-local")
+
+
+def test_all_refusals_read_alike() -> None:
+    """Else aiohttp would merge those of one host into an error of another type."""
+    assert str(AddressRefusedError("10.0.0.1", "private")) == str(AddressRefusedError("::1", "loopback"))
+
+
+def test_the_factory_makes_sockets_for_the_rest() -> None:
+    info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80))
+    with socket_factory(OPEN)(info) as made:
+        assert (made.family, made.type) == (socket.AF_INET, socket.SOCK_STREAM)

@@ -1,0 +1,464 @@
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import uvloop
+
+from stacpull.models import Failure, FailureKind
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.http import HttpTransport, user_agent
+from stacpull.net.memory import Answer, Fault
+from stacpull.net.transport import Request, TransferError
+from tests.net.conformance import DecodingContract, Routes, TransportContract, World
+from tests.net.wire_server import WireServer
+
+T = TypeVar("T")
+
+LOCAL = AddressPolicy(allow_private=True)
+
+
+def transport(**options: Any) -> HttpTransport:
+    return HttpTransport(**({"policy": LOCAL, "stall_timeout": 0.3, "trust_env": False} | options))
+
+
+class TestHttpTransport(TransportContract, DecodingContract):
+    @asynccontextmanager
+    async def world(self, routes: Routes) -> AsyncIterator[World]:
+        async with WireServer(routes) as server:
+            refusing = any(answer.fault is Fault.REFUSED for script in routes.values() for answer in script)
+            port = closed_port() if refusing else server.port
+            http = transport()
+            yield World(
+                http,
+                lambda path: f"http://127.0.0.1:{port}{path}",
+                lambda: [Request(h.target, h.method, h.headers, h.body) for h in server.heard],
+            )
+            await http.close()
+
+
+class TestHttpTransportOnUvloop(TestHttpTransport):
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(main)
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def failure_at(http: HttpTransport, request: Request) -> Failure:
+    with pytest.raises(TransferError) as caught:
+        async with http.open(request) as response:
+            await response.read(1_000_000)
+    return caught.value.failure
+
+
+def failure_of_bytes(raw: bytes, *, decode: bool = False) -> Failure:
+    async def main() -> Failure:
+        async with WireServer({"/": [raw]}) as server:
+            http = transport()
+            try:
+                return await failure_at(http, Request(server.url("/"), decode=decode))
+            finally:
+                await http.close()
+
+    return asyncio.run(main())
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "words"),
+    [
+        (HEAD + b"Content-Length: 5\r\n\r\nhello and more", FailureKind.OVERLONG, "more bytes"),
+        (HEAD + b"Content-Length: 5\r\nConnection: close\r\n\r\nhello!", FailureKind.OVERLONG, "more bytes"),
+        (HEAD + b"Content-Length: 50\r\n\r\nhello", FailureKind.TRUNCATED, "before the whole body"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", FailureKind.TRUNCATED, "before the whole"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n", FailureKind.SERVER, "malformed"),
+        (HEAD + b"Content-Length: 5\r\nContent-Length: 7\r\n\r\nhello", FailureKind.SERVER, "malformed"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", FailureKind.SERVER, "malformed"),
+        (b"<html>not http at all</html>\r\n\r\n", FailureKind.SERVER, "malformed"),
+        (HEAD + b"X: " + b"a" * 70_000 + b"\r\n\r\n", FailureKind.SERVER, "without end"),
+        (HEAD + b"X: a\r\n" * 5000 + b"\r\n", FailureKind.SERVER, "without end"),
+        (b"HTTP/1.1 200 OK\r\nConte", FailureKind.NETWORK, "closed the connection"),
+        (b"", FailureKind.NETWORK, "closed the connection"),
+    ],
+)  # fmt: skip
+def test_broken_responses_are_named(raw: bytes, kind: FailureKind, words: str) -> None:
+    failure = failure_of_bytes(raw)
+    assert (failure.kind, failure.status, failure.retryable, failure.free) == (kind, None, True, False)
+    assert words in failure.message
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"br", b"zstd"])
+def test_a_coding_that_cannot_be_undone_is_named(coding: bytes) -> None:
+    raw = HEAD + b"Content-Encoding: " + coding + b"\r\nContent-Length: 5\r\n\r\nhello"
+    failure = failure_of_bytes(raw, decode=True)
+    assert failure.kind is FailureKind.SERVER
+    assert "coding" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("http://nowhere.invalid/x", FailureKind.NETWORK),
+        ("http://127.0.0.1:99999/x", FailureKind.SCHEME),
+        ("http:///x", FailureKind.SCHEME),
+        ("http://2130706433/x", FailureKind.SCHEME),
+        ("http://127.1/x", FailureKind.SCHEME),
+        ("ftp://127.0.0.1/x", FailureKind.SCHEME),
+    ],
+)
+def test_places_that_cannot_be_reached(url: str, kind: FailureKind) -> None:
+    async def main() -> Failure:
+        http = transport()
+        failure = await failure_at(http, Request(url))
+        await http.close()
+        return failure
+
+    failure = asyncio.run(main())
+    assert (failure.kind, failure.retryable) == (kind, kind is FailureKind.NETWORK)
+
+
+def test_a_connection_that_is_never_answered_stalls() -> None:
+    async def main() -> Failure:
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            address = full.getsockname()
+            fillers = [socket.socket() for _ in range(4)]
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(address)
+            http = transport(connect_timeout=0.2, stall_timeout=30)
+            failure = await failure_at(http, Request(f"http://127.0.0.1:{address[1]}/x"))
+            await http.close()
+            for filler in fillers:
+                filler.close()
+            return failure
+
+    failure = asyncio.run(main())
+    assert (failure.kind, failure.retryable) == (FailureKind.STALLED, True)
+    assert "connected" in failure.message
+
+
+def test_the_url_reaches_the_server_to_the_letter() -> None:
+    targets = [
+        "/a%2Fb/%24value?sig=a%2Bb%3D%3D&x='(1)'",
+        "/a/../b/./c",
+        "/download/gAAAAAB=?token=next:naip:1",
+        "/%e2%82%ac?lower=%c3%a9",
+    ]
+
+    async def main() -> list[str]:
+        async with WireServer(dict.fromkeys(targets, [Answer()])) as server:
+            http = transport()
+            for target in targets:
+                async with http.open(Request(server.url(target))) as response:
+                    await response.read(10)
+            await http.close()
+            return [heard.target for heard in server.heard]
+
+    assert asyncio.run(main()) == targets
+
+
+def test_what_cannot_stand_in_a_request_line_is_encoded() -> None:
+    async def main() -> list[str]:
+        async with WireServer({}) as server:
+            http = transport()
+            for path in ["/a b/é", "/x\r\nEvil: 1"]:
+                async with http.open(Request(server.url(path))) as response:
+                    await response.read(100)
+            await http.close()
+            assert all("evil" not in heard.headers for heard in server.heard)
+            return [heard.target for heard in server.heard]
+
+    assert asyncio.run(main()) == ["/a%20b/%C3%A9", "/x%0D%0AEvil:%201"]
+
+
+def test_says_who_it_is_and_asks_for_no_coding() -> None:
+    async def main() -> list[dict[str, str]]:
+        async with WireServer({"/": [Answer(headers={"Set-Cookie": "a=b"})]}) as server:
+            http = transport()
+            for decode in (False, True, False):
+                async with http.open(Request(server.url("/"), decode=decode)) as response:
+                    await response.read(10)
+            await http.close()
+            return [heard.headers for heard in server.heard]
+
+    asset, page, again = asyncio.run(main())
+    assert asset["user-agent"].startswith("stacpull/")
+    assert "(+https://" in asset["user-agent"]
+    assert (asset["accept-encoding"], page["accept-encoding"]) == ("identity", "gzip")
+    assert "cookie" not in again
+    assert "authorization" not in asset
+
+
+def test_user_agent_holds_version_and_contact() -> None:
+    name, _, contact = user_agent().partition(" ")
+    assert name.partition("/")[2][0].isdigit()
+    assert contact.startswith("(+https://")
+
+
+def test_posts_a_body() -> None:
+    async def main() -> tuple[str, bytes, str]:
+        async with WireServer({"/search": [Answer()]}) as server:
+            http = transport()
+            request = Request(server.url("/search"), "POST", {"Content-Type": "application/json"}, b"{}")
+            async with http.open(request) as response:
+                await response.read(10)
+            await http.close()
+            heard = server.heard[0]
+            return heard.method, heard.body, heard.headers["content-type"]
+
+    assert asyncio.run(main()) == ("POST", b"{}", "application/json")
+
+
+def test_no_redirect_is_followed() -> None:
+    async def main() -> tuple[int, str, int]:
+        answers = {"/": [Answer(302, headers={"Location": "/next%20hop"})]}
+        async with WireServer(answers) as server:
+            http = transport()
+            async with http.open(Request(server.url("/"))) as response:
+                result = response.status, response.headers["Location"]
+            await http.close()
+            return *result, len(server.heard)
+
+    assert asyncio.run(main()) == (302, "/next%20hop", 1)
+
+
+def test_connections_are_used_again() -> None:
+    async def main() -> set[int]:
+        async with WireServer({"/": [Answer(body=b"x" * 50_000)]}) as server:
+            http = transport()
+            for _ in range(5):
+                async with http.open(Request(server.url("/"))) as response:
+                    await response.read(100_000)
+            await http.close()
+            return {heard.connection for heard in server.heard}
+
+    assert asyncio.run(main()) == {1}
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_connection_found_closed_is_free_only_if_it_was_used(used: bool) -> None:
+    """aiohttp would have sent the request again; the server must have heard it once."""
+
+    async def main() -> tuple[Failure, int]:
+        answers = {"/ok": [Answer(body=b"ok")], "/closed": [Answer(fault=Fault.CLOSED)]}
+        async with WireServer(answers) as server:
+            http = transport()
+            if used:
+                async with http.open(Request(server.url("/ok"))) as response:
+                    await response.read(10)
+            failure = await failure_at(http, Request(server.url("/closed")))
+            await http.close()
+            return failure, sum(heard.target == "/closed" for heard in server.heard)
+
+    failure, heard = asyncio.run(main())
+    assert (failure.kind, failure.free, failure.retryable) == (FailureKind.NETWORK, used, True)
+    assert heard == 1
+
+
+def test_a_used_connection_that_breaks_in_mid_response_is_charged() -> None:
+    async def main() -> Failure:
+        async with WireServer({"/ok": [Answer(body=b"ok")], "/cut": [b"HTTP/1.1 200 OK\r\nConte"]}) as server:
+            http = transport()
+            async with http.open(Request(server.url("/ok"))) as response:
+                await response.read(10)
+            failure = await failure_at(http, Request(server.url("/cut")))
+            await http.close()
+            return failure
+
+    assert not asyncio.run(main()).free
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1", "192.168.1.1", "100.64.0.1",
+            "169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]", "[fd00:ec2::254]", "0.0.0.0",
+        ],
+    )  # fmt: skip
+    def test_refused_before_any_connection(self, host: str) -> None:
+        async def main() -> Failure:
+            http = transport(policy=AddressPolicy(allow_private=False))
+            with watched_connections() as tried:
+                failure = await failure_at(http, Request(f"http://{host}:{closed_port()}/x"))
+            assert tried == []
+            await http.close()
+            return failure
+
+        failure = asyncio.run(main())
+        assert (failure.kind, failure.retryable) == (FailureKind.ADDRESS, False)
+
+    @pytest.mark.parametrize("host", ["169.254.169.254", "[::ffff:a9fe:a9fe]", "[fe80::1]"])
+    def test_link_local_is_refused_even_where_private_is_allowed(self, host: str) -> None:
+        async def main() -> Failure:
+            http = transport()
+            with watched_connections() as tried:
+                failure = await failure_at(http, Request(f"http://{host}/latest/meta-data"))
+            assert tried == []
+            await http.close()
+            return failure
+
+        failure = asyncio.run(main())
+        assert failure.kind is FailureKind.ADDRESS
+        assert "link-local" in failure.message
+
+    def test_the_watch_sees_connections(self) -> None:
+        async def main() -> list[object]:
+            async with WireServer({"/": [Answer()]}) as server:
+                http = transport()
+                with watched_connections() as tried:
+                    async with http.open(Request(server.url("/"))) as response:
+                        await response.read(10)
+                await http.close()
+                return tried
+
+        assert len(asyncio.run(main())) == 1
+
+
+_tried: list[object] | None = None
+
+
+def _note_connection(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "socket.connect" and _tried is not None:
+        _tried.append(arguments[1])
+
+
+sys.addaudithook(_note_connection)
+
+
+@contextmanager
+def watched_connections() -> Iterator[list[object]]:
+    """Give the list of stream connections tried meanwhile, on any socket."""
+    global _tried  # noqa: PLW0603 - an audit hook can neither carry state nor be removed
+    _tried = []
+    try:
+        yield _tried
+    finally:
+        _tried = None
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost: (certificate, key)."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed: no certificate to test TLS with")
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
+class TestTls:
+    def reach(self, certificate: tuple[Path, Path], host: str, bundle: Path | None) -> bytes | Failure:
+        async def main() -> bytes | Failure:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            async with WireServer({"/": [Answer(body=b"sealed")]}, tls=context) as server:
+                asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+                http = transport(ca_bundle=bundle)
+                try:
+                    async with http.open(Request(server.url("/", host))) as response:
+                        return await response.read(100)
+                except TransferError as error:
+                    return error.failure
+                finally:
+                    await http.close()
+
+        return asyncio.run(main())
+
+    def test_a_bundle_is_trusted(self, certificate: tuple[Path, Path]) -> None:
+        assert self.reach(certificate, "localhost", certificate[0]) == b"sealed"
+
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+    def test_an_unknown_or_wrong_certificate_is_final(
+        self, certificate: tuple[Path, Path], host: str
+    ) -> None:
+        failure = self.reach(certificate, host, None if host == "localhost" else certificate[0])
+        assert isinstance(failure, Failure)
+        assert (failure.kind, failure.retryable) == (FailureKind.NETWORK, False)
+        assert "certificate" in failure.message
+
+    def test_https_at_a_plain_port_is_a_failure_of_the_network(self) -> None:
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            writer.close()
+
+        async def main() -> Failure:
+            async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+                http = transport()
+                port = server.sockets[0].getsockname()[1]
+                failure = await failure_at(http, Request(f"https://127.0.0.1:{port}/"))
+                await http.close()
+                return failure
+
+        failure = asyncio.run(main())
+        assert (failure.kind, failure.retryable) == (FailureKind.NETWORK, True)
+        assert "TLS" in failure.message
+
+
+class TestProxies:
+    """The proxy is the wire server: it hears whole URLs."""
+
+    def through(self, monkeypatch: pytest.MonkeyPatch, url: str, **options: Any) -> list[str] | Failure:
+        async def main() -> list[str] | Failure:
+            async with WireServer({url: [Answer(body=b"by proxy")]}) as server:
+                monkeypatch.setenv("http_proxy", server.url(""))
+                monkeypatch.setenv("no_proxy", "direct.invalid")
+                http = transport(**({"policy": AddressPolicy(), "trust_env": True} | options))
+                try:
+                    async with http.open(Request(url)) as response:
+                        assert await response.read(100) == b"by proxy"
+                except TransferError as error:
+                    return error.failure
+                else:
+                    return [heard.target for heard in server.heard]
+                finally:
+                    await http.close()
+
+        return asyncio.run(main())
+
+    def test_the_environment_names_the_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        url = "http://elsewhere.invalid/x?a=%2F"
+        assert self.through(monkeypatch, url) == [url]
+
+    def test_a_literal_address_is_judged_before_the_proxy_is_asked(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        failure = self.through(monkeypatch, "http://169.254.169.254/latest")
+        assert isinstance(failure, Failure)
+        assert failure.kind is FailureKind.ADDRESS
+
+    @pytest.mark.parametrize(
+        ("url", "options"),
+        [("http://direct.invalid/x", {}), ("http://elsewhere.invalid/x", {"trust_env": False})],
+    )
+    def test_no_proxy_where_none_is_to_be_used(
+        self, monkeypatch: pytest.MonkeyPatch, url: str, options: dict[str, Any]
+    ) -> None:
+        failure = self.through(monkeypatch, url, **options)
+        assert isinstance(failure, Failure)
+        assert "looked up" in failure.message

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.models import Failure, FailureKind
+from stacpull.net.redirects import MAX_HOPS, host_of, next_hop, scheme_of, wire_url
+
+HTTPS = "https://api.example/a/b?x=1"
+HTTP = "http://api.example/a/b"
+REDIRECT, SCHEME = FailureKind.REDIRECT, FailureKind.SCHEME
+
+FOLLOWED = [
+    (
+        HTTPS,
+        "https://blob.example/x%2Fy%27?sig=a%2Bb%3d",
+        False,
+        "https://blob.example/x%2Fy%27?sig=a%2Bb%3d",
+    ),
+    (HTTPS, "HTTPS://Blob.Example/X", False, "HTTPS://Blob.Example/X"),
+    (HTTPS, "s3://radiant-mlhub/bigearthnet/a b#1.tif", False, "s3://radiant-mlhub/bigearthnet/a b#1.tif"),
+    (HTTPS, "/other?y=%2F", False, "https://api.example/other?y=%2F"),
+    (HTTPS, "c", False, "https://api.example/a/c"),
+    (HTTPS, "//cdn.example/x", False, "https://cdn.example/x"),
+    (HTTPS, "  https://blob.example/x ", False, "https://blob.example/x"),
+    (HTTP, "https://api.example/a/b", False, "https://api.example/a/b"),
+    (HTTP, "http://other.example/", False, "http://other.example/"),
+    (HTTPS, "http://other.example/", True, "http://other.example/"),
+    ("s3://bucket/key", "https://endpoint.example/bucket/key", False, "https://endpoint.example/bucket/key"),
+]
+
+REFUSED = [
+    (HTTPS, None, REDIRECT, "no Location"),
+    (HTTPS, " ", REDIRECT, "no Location"),
+    (HTTPS, "http://other.example/", REDIRECT, "encrypted"),
+    ("s3://bucket/key", "http://endpoint.example/key", REDIRECT, "encrypted"),
+    (HTTPS, HTTPS, REDIRECT, "loop"),
+    (HTTPS, "https:///etc/passwd", REDIRECT, "without a host"),
+    (HTTPS, "file:///etc/passwd", SCHEME, "file"),
+    (HTTPS, "FILE:/etc/passwd", SCHEME, "file"),
+    (HTTPS, "ftp://h/x", SCHEME, "ftp"),
+    (HTTPS, "gopher://h/x", SCHEME, "gopher"),
+    (HTTPS, "data:text/plain,x", SCHEME, "data"),
+    (HTTPS, "javascript:alert(1)", SCHEME, "javascript"),
+    (HTTPS, "gs://bucket/key", SCHEME, "gs"),
+    ("s3://bucket/key", "other", SCHEME, "not followed"),
+]
+
+
+@pytest.mark.parametrize(("current", "location", "downgrade", "target"), FOLLOWED)
+def test_followed(current: str, location: str, downgrade: bool, target: str) -> None:
+    assert next_hop(current, location, [], allow_downgrade=downgrade) == target
+
+
+@pytest.mark.parametrize(("current", "location", "kind", "words"), REFUSED)
+def test_refused(current: str, location: str | None, kind: FailureKind, words: str) -> None:
+    failure = next_hop(current, location, [], allow_downgrade=False)
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.retryable) == (kind, False)
+    assert words in failure.message
+    assert failure.host == host_of(current)
+
+
+def test_ten_hops_and_no_more() -> None:
+    hops: list[str] = []
+    current = "https://h/0"
+    for number in range(1, MAX_HOPS + 1):
+        target = next_hop(current, f"/{number}", hops, allow_downgrade=False)
+        assert target == f"https://h/{number}"
+        hops.append(current)
+        current = target
+    failure = next_hop(current, "/11", hops, allow_downgrade=False)
+    assert isinstance(failure, Failure)
+    assert "more than 10" in failure.message
+
+
+def test_a_wider_loop_is_found() -> None:
+    failure = next_hop("https://h/b", "/a", ["https://h/a"], allow_downgrade=False)
+    assert isinstance(failure, Failure)
+    assert "loop" in failure.message
+
+
+def test_messages_hold_no_signature() -> None:
+    failure = next_hop("https://u:pw@h/a?sig=planted&key=planted", None, [], allow_downgrade=False)
+    assert isinstance(failure, Failure)
+    assert "planted" not in failure.message
+    assert "pw" not in failure.message
+
+
+@given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126)))
+def test_an_absolute_location_stays_to_the_letter(rest: str) -> None:
+    location = f"https://other.example/{rest}"
+    assert next_hop(HTTPS, location, [], allow_downgrade=False) == location
+
+
+@given(st.text())
+def test_a_wire_url_can_stand_in_a_request_line(path: str) -> None:
+    url = wire_url(f"https://h/{path}".encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape"))
+    assert url.isascii()
+    assert all(33 <= ord(character) <= 126 for character in url)
+    assert wire_url(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "scheme", "host"),
+    [
+        ("HTTPS://User:Pw@Host.Example:8443/p?q=http://x", "https", "host.example:8443"),
+        ("s3://Bucket/key", "s3", "bucket"),
+        ("https://h?x=/y", "https", "h"),
+        ("/relative", "", ""),
+        ("mailto:someone@example.org", "mailto", ""),
+    ],
+)
+def test_scheme_and_host(url: str, scheme: str, host: str) -> None:
+    assert (scheme_of(url), host_of(url)) == (scheme, host)

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from stacpull.models import FailureKind
+from stacpull.net.status import classify, coding_failure, is_login_page, parse_retry_after, reason_in
+
+NOW = 1_700_000_000.0
+GONE, REFUSED, THROTTLED = FailureKind.GONE, FailureKind.REFUSED, FailureKind.THROTTLED
+SERVER, CHANGED, HTTP = FailureKind.SERVER, FailureKind.CHANGED, FailureKind.HTTP
+
+SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+PLANETARY = b'{"statusCode": 429, "message": "Rate limit is exceeded. Try again in 42 seconds."}'
+
+TABLE = [
+    (404, {}, b"", GONE, None),
+    (410, {}, b"", GONE, None),
+    (451, {}, b"", GONE, None),
+    (404, {"Retry-After": "5"}, b"", GONE, None),
+    (400, {}, b"<Error><Code>ExpiredToken</Code></Error>", REFUSED, None),
+    (401, {}, b"", REFUSED, None),
+    (403, {}, DENIED, REFUSED, None),
+    (403, {}, SLOW_DOWN, THROTTLED, None),
+    (403, {}, b'{"message": "Rate exceeded"}', THROTTLED, None),
+    (403, {"Retry-After": "3"}, b"", THROTTLED, 3.0),
+    (400, {}, b'{"__type": "ThrottlingException"}', THROTTLED, None),
+    (429, {}, b"", THROTTLED, None),
+    (429, {}, PLANETARY, THROTTLED, 42.0),
+    (429, {"Retry-After": "7"}, PLANETARY, THROTTLED, 7.0),
+    (503, {}, b"", THROTTLED, None),
+    (503, {"Retry-After": "120"}, SLOW_DOWN, THROTTLED, 120.0),
+    (503, {"Retry-After": "-5"}, b"", THROTTLED, None),
+    (500, {}, b"", SERVER, None),
+    (500, {}, SLOW_DOWN, THROTTLED, None),
+    (500, {"retry-after": "2"}, b"", THROTTLED, 2.0),
+    (502, {}, b"", SERVER, None),
+    (504, {}, b"", SERVER, None),
+    (599, {}, b"", SERVER, None),
+    (408, {}, b"", SERVER, None),
+    (421, {}, b"", SERVER, None),
+    (425, {}, b"", SERVER, None),
+    (412, {}, b"", CHANGED, None),
+    (405, {}, b"", HTTP, None),
+    (416, {}, b"", HTTP, None),
+    (418, {}, b"", HTTP, None),
+    (204, {}, b"", HTTP, None),
+    (300, {}, b"", HTTP, None),
+    (799, {}, b"", SERVER, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "headers", "body", "kind", "wait"), TABLE)
+def test_classification(
+    status: int, headers: dict[str, str], body: bytes, kind: FailureKind, wait: float | None
+) -> None:
+    failure = classify(status, CIMultiDict(headers), body, "h.example", now=NOW)
+    assert (failure.kind, failure.retry_after, failure.status) == (kind, wait, status)
+    assert failure.host == "h.example"
+    assert failure.free is (kind is THROTTLED)
+    assert failure.retryable is (kind in {THROTTLED, SERVER, CHANGED})
+    assert failure.message.startswith(f"h.example answered {status}")
+    assert failure.message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0.0), ("120", 120.0), (" 5 ", 5.0), ("1.5", 1.5), ("86400", 86400.0),
+        ("-1", None), ("nan", None), ("inf", None), ("1e30", None), ("99999999999999", None),
+        ("", None), (None, None), ("soon", None), ("Thu, 99 Foo 2023", None),
+        (formatdate(NOW + 60, usegmt=True), 60.0), (formatdate(NOW - 60, usegmt=True), 0.0),
+        ("Tuesday, 14-Nov-23 22:14:20 GMT", 60.0), ("Tue Nov 14 22:14:20 2023", 60.0),
+        (formatdate(NOW + 10**9, usegmt=True), None),
+    ],
+)  # fmt: skip
+def test_retry_after(value: str | None, seconds: float | None) -> None:
+    assert parse_retry_after(value, NOW) == seconds
+
+
+def test_a_date_is_by_the_clock_of_the_server() -> None:
+    theirs = NOW + 5000
+    headers = {"Date": formatdate(theirs, usegmt=True), "Retry-After": formatdate(theirs + 30, usegmt=True)}
+    assert classify(503, CIMultiDict(headers), b"", "h", now=NOW).retry_after == 30.0
+
+
+@given(st.text(max_size=60))
+def test_retry_after_never_breaks(value: str) -> None:
+    seconds = parse_retry_after(value, NOW)
+    assert seconds is None or 0 <= seconds <= 30 * 86400
+
+
+@given(st.integers(100, 999), st.binary(max_size=300))
+def test_any_answer_is_classified(status: int, body: bytes) -> None:
+    failure = classify(status, {}, body, "h", now=NOW)
+    assert failure.retryable or not failure.free
+    assert len(failure.message) < 400
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"detail":"Collection X does not exist."}', "Collection X does not exist"),
+        (b'{"error": {"code": 400, "message": "bad bbox"}}', "bad bbox"),
+        (b'{"error": 1}', ""),
+        (b'\xef\xbb\xbf<?xml version="1.0"?><Error><Code>BlobNotFound</Code>'
+         b"<Message>The specified blob does not exist.\nRequestId:1</Message></Error>",
+         "The specified blob does not exist. RequestId:1"),
+        (b"<Error><Code>NoSuchKey</Code></Error>", "NoSuchKey"),
+        (b"<html><body>no</body></html>", ""),
+        (b"plain words", "plain words"),
+        (b"see https://h/x?sig=planted&a=1 for more", "see https://h/x?a=1 for more"),
+        (b"", ""),
+        (b"\xff\xfe\x00", "\ufffd\ufffd\x00"),
+    ],
+)  # fmt: skip
+def test_reasons(body: bytes, reason: str) -> None:
+    assert reason_in(body) == reason
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "login"),
+    [
+        ("text/html; charset=utf-8", b"", True),
+        ("TEXT/HTML", b"anything", True),
+        ("application/octet-stream", b"\xef\xbb\xbf\n<!DOCTYPE HTML><html>", True),
+        ("", b"<!-- hello --> <html lang=en>", True),
+        ("image/tiff", b"<html>", False),
+        ("application/octet-stream", b"II*\x00", False),
+        ("application/octet-stream", b"<Error>", False),
+        ("application/json", b"{}", False),
+    ],
+)
+def test_login_pages(content_type: str, body: bytes, login: bool) -> None:
+    assert is_login_page(CIMultiDict({"Content-Type": content_type}), body) is login
+
+
+@pytest.mark.parametrize(
+    ("coding", "named"), [("gzip", True), ("identity", False), ("", False), ("br", True)]
+)
+def test_unasked_codings(coding: str, named: bool) -> None:
+    failure = coding_failure(CIMultiDict({"Content-Encoding": coding} if coding else {}), "h")
+    assert (failure is not None) is named
+    assert failure is None or coding in failure.message

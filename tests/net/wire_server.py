@@ -1,0 +1,132 @@
+"""A server on loopback that says exactly what a test tells it to, byte for byte, faults included.
+
+It takes the same table of answers as `stacpull.net.memory.MemoryTransport`, or raw bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import TracebackType
+from typing import Self
+
+from stacpull.net.memory import Answer, Fault
+from stacpull.net.transport import Request
+
+Scripted = Answer | bytes
+Script = Sequence[Scripted] | Callable[[Request], Scripted]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A request as it came over the wire; header names in lower case."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+
+
+class WireServer:
+    """`async with WireServer({"/path": [answer, …]}) as server`; raw bytes are sent, then the connection closed."""
+
+    def __init__(self, routes: Mapping[str, Script], *, tls: ssl.SSLContext | None = None) -> None:
+        self.heard: list[Heard] = []
+        self._routes = routes
+        self._tls = tls
+        self._turns: dict[str, int] = {}
+        self._connections = 0
+        self._handlers: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for handler in self._handlers:
+            handler.cancel()
+        await asyncio.gather(*self._handlers, return_exceptions=True)
+
+    def url(self, path: str, host: str = "127.0.0.1") -> str:
+        return f"{'https' if self._tls else 'http'}://{host}:{self.port}{path}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._handlers.add(task)
+        self._connections += 1
+        number = self._connections
+        try:
+            while await self._answer_one(reader, writer, number):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            self._handlers.discard(task)
+            writer.close()
+            with suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _answer_one(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> bool:
+        heard = await _heard(reader, number)
+        self.heard.append(heard)
+        answer = self._turn(heard)
+        if isinstance(answer, bytes):
+            writer.write(answer)
+            await writer.drain()
+            return False
+        if answer.fault is Fault.CLOSED:
+            return False
+        if answer.fault is Fault.SILENT:
+            await asyncio.Event().wait()
+        writer.write(_wire(answer, head_only=heard.method == "HEAD"))
+        await writer.drain()
+        if answer.fault is Fault.STALLED:
+            await asyncio.Event().wait()
+        return answer.fault is None
+
+    def _turn(self, heard: Heard) -> Scripted:
+        path = heard.target if heard.target in self._routes else heard.target.partition("?")[0]
+        script = self._routes.get(path)
+        if script is None:
+            return Answer(404, b"no such route")
+        if callable(script):
+            return script(Request(heard.target, heard.method, heard.headers, heard.body))
+        turn = self._turns.get(path, 0)
+        self._turns[path] = turn + 1
+        return script[min(turn, len(script) - 1)]
+
+
+async def _heard(reader: asyncio.StreamReader, number: int) -> Heard:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    line, *fields = head.split("\r\n")
+    method, target, _ = line.split(" ", 2)
+    headers = {name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields if f)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Heard(method, target, headers, body, number)
+
+
+def _wire(answer: Answer, *, head_only: bool) -> bytes:
+    body = answer.sent
+    if answer.fault in {Fault.TRUNCATED, Fault.UNNOTICED, Fault.STALLED}:
+        body = body[: len(body) // 2]
+    if answer.fault is Fault.OVERLONG:
+        body += b"and more"
+    try:
+        phrase = HTTPStatus(answer.status).phrase
+    except ValueError:
+        phrase = "Unheard Of"
+    fields = "".join(f"{name}: {value}\r\n" for name, value in answer.fields.items())
+    head = f"HTTP/1.1 {answer.status} {phrase}\r\n{fields}\r\n".encode("utf-8", "surrogateescape")
+    return head if head_only or answer.status in {204, 304} else head + body

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stacpull.models import Failure, FailureKind, ItemId
+from stacpull.plan import source_links
+from stacpull.plan.hrefs import asset_href, own_href, self_href
+
+BASE = "https://h/stac/c/items/i.json?key=secret"
+
+
+@pytest.mark.parametrize(
+    ("href", "base", "absolute"),
+    [
+        ("https://o/a.tif", BASE, "https://o/a.tif"),
+        ("s3://EODATA/a/b.jp2", None, "s3://EODATA/a/b.jp2"),
+        ("HTTPS://O/a.tif", None, "https://O/a.tif"),
+        ("./a.tif", BASE, "https://h/stac/c/items/a.tif"),
+        ("../a b.tif", BASE, "https://h/stac/c/a b.tif"),
+        ("/a.tif", BASE, "https://h/a.tif"),
+        ("//o/a.tif", BASE, "https://o/a.tif"),
+        ("a.tif", "s3://b/c/i.json", "s3://b/c/a.tif"),
+        ("../../../a.tif", "s3://b/c/i.json", "s3://b/a.tif"),
+        ("https://h/Nodes('n/a', -1)/$value", None, "https://h/Nodes('n/a', -1)/$value"),
+    ],
+)
+def test_asset_hrefs_are_made_absolute(href, base, absolute):
+    assert asset_href({"href": href}, base) == absolute
+
+
+@pytest.mark.parametrize(
+    ("asset", "base", "why"),
+    [
+        ({}, BASE, "gives no href"),
+        ({"href": None}, BASE, "gives no href"),
+        ({"href": ""}, BASE, "gives no href"),
+        ({"href": ["https://o/a.tif"]}, BASE, "not a text"),
+        ({"href": 5}, BASE, "not a text"),
+        ("https://o/a.tif", BASE, "gives no href"),
+        (None, BASE, "gives no href"),
+        ({"href": "file:///data/MTDA/x.tif"}, BASE, "a file: URL"),
+        ({"href": "ftp://h/x.tif"}, BASE, "a ftp: URL"),
+        ({"href": "javascript:alert(1)"}, BASE, "a javascript: URL"),
+        ({"href": "C:\\x.tif"}, BASE, "a c: URL"),
+        ({"href": "a.tif"}, None, "relative"),
+        ({"href": "a.tif"}, "/data/c/i.json", "path on a disk"),
+        ({"href": "a.tif"}, "file:///data/c/i.json", "a file: URL"),
+        ({"href": "//[/a.tif"}, BASE, "relative"),
+    ],
+)
+def test_unusable_hrefs_are_named(asset, base, why):
+    found = asset_href(asset, base)
+    assert isinstance(found, Failure)
+    assert found.kind is FailureKind.SCHEME
+    assert why in found.message
+    assert not found.retryable
+
+
+@pytest.mark.parametrize(
+    ("page", "href"),
+    [
+        (
+            "https://h/mlhub/v1/collections/c/items?limit=30&key=k",
+            "https://h/mlhub/v1/collections/c/items/a%2Fb",
+        ),
+        ("https://h/collections/c/items/", "https://h/collections/c/items/a%2Fb"),
+        ("https://h/v1/search", "https://h/v1/collections/c%3A1/items/a%2Fb"),
+        ("https://h/catalog.json", None),
+        ("https://[/items", None),
+        (None, None),
+    ],
+)
+def test_where_an_api_serves_an_item_by_itself(page, href):
+    assert own_href(ItemId("c:1", "a/b"), page) == href
+
+
+@pytest.mark.parametrize(
+    ("links", "href"),
+    [
+        ([{"rel": "self", "href": "https://h/i"}], "https://h/i"),
+        ([{"rel": "self", "href": "./i.json"}, {"rel": "self", "href": "s3://b/i"}], "s3://b/i"),
+        ([{"rel": "self", "href": "./i.json"}], None),
+        ([{"rel": "self"}, {"rel": "self", "href": None}, None, 5], None),
+        ({"rel": "self", "href": "https://h/i"}, None),
+        (None, None),
+    ],
+)
+def test_self_links_count_if_absolute(links, href):
+    assert self_href({"links": links}) == href
+
+
+@pytest.mark.parametrize(
+    ("links", "base", "sources"),
+    [
+        (
+            [("source", "https://h/a"), ("self", "https://h/x"), ("source", "https://h/b")],
+            None,
+            ("https://h/a", "https://h/b"),
+        ),
+        ([("source", "https://h/a"), ("source", "https://h/a")], None, ("https://h/a",)),
+        ([("source", "a.json")], "https://h/c/i.json", ("https://h/c/a.json",)),
+        ([("source", "a.json"), ("self", "https://o/c/i.json")], "https://h/p", ("https://o/c/a.json",)),
+        ([("source", "a.json")], "/data/c/i.json", ("/data/c/a.json",)),
+        ([("source", "a.json")], None, ()),
+        ([("source", None), ("source", ["x"]), ("source", "")], "https://h/c/i.json", ()),
+        ([], None, ()),
+    ],
+)
+def test_source_links_in_order_each_once(links, base, sources):
+    item = {"links": [{"rel": rel, "href": href} for rel, href in links]}
+    assert source_links(item, base) == sources
+
+
+def test_a_recorded_label_item_has_141_sources(shared_data: Path):
+    name = "mlhub/prod2022/item_ref_african_crops_kenya_01_labels_02.json"
+    sources = source_links(json.loads((shared_data / name).read_text()), None)
+    assert len(sources) == 141
+    assert all("/ref_african_crops_kenya_01_source/items/" in href for href in sources)

@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.config.options import DEFAULT_LAYOUT
+from stacpull.filters import compile_assets
+from stacpull.models import Asset, Checksum, FailureKind, ItemId, Selection
+from stacpull.plan import (
+    NO_COLLECTION,
+    Layout,
+    Planned,
+    Problem,
+    fold,
+    item_directory,
+    item_document_path,
+    plan_item,
+)
+
+PAGE = "https://h/v1/collections/c/items?limit=10"
+
+
+def plan(item, *, layout=DEFAULT_LAYOUT, hint="c", item_href=None, page=PAGE, parent=None, **selection):
+    return plan_item(
+        item,
+        collection_hint=hint,
+        item_href=item_href,
+        page_url=page,
+        layout=Layout.parse(layout),
+        asset_filter=compile_assets(Selection(**selection)),
+        parent=parent,
+    )
+
+
+def with_assets(*keys, ext="tif", **assets):
+    named = {key: {"href": f"https://o/{number}.{ext}"} for number, key in enumerate(keys)}
+    return {"id": "i", "collection": "c", "assets": {**named, **assets}}
+
+
+def names(planned):
+    return {asset.key: asset.name for asset in planned.item.assets}
+
+
+def test_a_whole_item():
+    item = {
+        "id": "i",
+        "collection": "c",
+        "properties": {"updated": "2020-01-01T00:00:00Z"},
+        "geometry": {"type": "Point", "coordinates": [0, 0]},
+        "links": [{"rel": "self", "href": "https://h/items/i"}],
+        "assets": {
+            "B01": {
+                "href": "../b.tif",
+                "type": "image/tiff",
+                "file:size": 1160,
+                "file:checksum": "d50110" + "00" * 16,
+            },
+            "B10": {"href": "https://o/x"},
+        },
+    }
+    planned = plan(item, exclude_assets=("B10",), parent=ItemId("labels", "l"))
+    assert planned.item.id == ItemId("c", "i")
+    assert planned.item.document is item
+    assert planned.item.href == "https://h/items/i"
+    assert planned.item.parent == ItemId("labels", "l")
+    assert planned.item.updated == "2020-01-01T00:00:00Z"
+    assert planned.item.excluded_assets == 1
+    assert (planned.problems, planned.excluded, planned.notes) == ((), ("B10",), ())
+    assert planned.item.assets == (
+        Asset(
+            "B01", "https://h/b.tif", "c/i", "B01.tif", None, 1160, Checksum("md5", bytes(16)), "image/tiff"
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("collection", "hint", "expected"),
+    [
+        ("own", "hint", "own"),
+        (None, "hint", "hint"),
+        ("", "hint", "hint"),
+        (5, "hint", "hint"),
+        (None, None, NO_COLLECTION),
+    ],
+)
+def test_the_collection_of_an_item(collection, hint, expected):
+    assert plan({"id": "i", "collection": collection}, hint=hint).item.id == ItemId(expected, "i")
+
+
+@pytest.mark.parametrize(
+    ("item", "item_id", "why"),
+    [
+        ({}, "", "has no id"),
+        ({"id": None}, "", "has no id"),
+        ({"id": 5}, "5", "not a text"),
+        ({"id": ["a"]}, "['a']", "not a text"),
+        ({"id": ""}, "", "is empty"),
+        (None, "", "not an object"),
+        ([], "", "not an object"),
+    ],
+)
+def test_an_item_that_cannot_be_planned_is_named(item, item_id, why):
+    problem = plan(item)
+    assert isinstance(problem, Problem)
+    assert (problem.collection, problem.item, problem.failure.kind) == ("c", item_id, FailureKind.ITEM)
+    assert why in problem.failure.message
+
+
+@pytest.mark.parametrize(
+    ("links", "item_href", "page", "href", "asset"),
+    [
+        (
+            [{"rel": "self", "href": "https://s/c/i"}],
+            "https://r/c/i",
+            PAGE,
+            "https://s/c/i",
+            "https://s/c/a.tif",
+        ),
+        ([{"rel": "self", "href": "./i.json"}], "https://r/c/i", PAGE, "https://r/c/i", "https://r/c/a.tif"),
+        (None, "s3://b/c/i.json", PAGE, "s3://b/c/i.json", "s3://b/c/a.tif"),
+        (None, None, PAGE, "https://h/v1/collections/c/items/i", "https://h/v1/collections/c/a.tif"),
+        ("odd", None, "https://h/page.json", None, "https://h/a.tif"),
+        (None, None, None, None, None),
+    ],
+)
+def test_the_items_own_url(links, item_href, page, href, asset):
+    item = {"id": "i", "links": links, "assets": {"a": {"href": "a.tif"}}}
+    planned = plan(item, item_href=item_href, page=page)
+    assert planned.item.href == href
+    assert [found.href for found in planned.item.assets] == ([] if asset is None else [asset])
+    assert [problem.key for problem in planned.problems] == (["a"] if asset is None else [])
+
+
+@pytest.mark.parametrize(
+    ("stated", "size", "checksum"),
+    [
+        ({"file:size": 0}, 0, None),
+        ({"file:size": -1}, None, None),
+        ({"file:size": True}, None, None),
+        ({"file:size": "12"}, None, None),
+        ({"file:checksum": "d50120" + "00" * 32}, None, None),
+        ({"file:checksum": 5}, None, None),
+        ({"file:checksum": "1114" + "11" * 20}, None, Checksum("sha1", b"\x11" * 20)),
+    ],
+)
+def test_sizes_and_checksums_count_where_they_can_be_read(stated, size, checksum):
+    (asset,) = plan({"id": "i", "assets": {"a": {"href": "https://o/a", "type": 5, **stated}}}).item.assets
+    assert (asset.size, asset.checksum, asset.media_type) == (size, checksum, None)
+
+
+@pytest.mark.parametrize(
+    ("assets", "keys", "problems"),
+    [
+        (None, [], []),
+        ({}, [], []),
+        ([], [], [("", FailureKind.ITEM)]),
+        ("x", [], [("", FailureKind.ITEM)]),
+        (
+            {"a": {"href": "https://o/a"}, "b": {"href": ["x"]}, "c": None, "d": {"href": "file:///x"}},
+            ["a"],
+            [("b", FailureKind.SCHEME), ("c", FailureKind.SCHEME), ("d", FailureKind.SCHEME)],
+        ),
+    ],
+)
+def test_assets_that_cannot_be_fetched_are_named_beside_the_others(assets, keys, problems):
+    planned = plan({"id": "i", "assets": assets})
+    assert [asset.key for asset in planned.item.assets] == keys
+    assert [(problem.key, problem.failure.kind) for problem in planned.problems] == problems
+
+
+def test_what_an_item_lacks_is_noted_and_nothing_fails():
+    planned = plan({"id": "i", "geometry": None})
+    assert planned.notes == ("The item has no assets.", "The item has no geometry.", "The item has no links.")
+    assert planned.problems == ()
+
+
+def test_names_equal_but_for_case_or_form_are_kept_apart_whatever_the_order():
+    keys = ["data", "Data", "DATA", "é", "e\u0301"]
+    planned = plan(with_assets(*keys))
+    found = names(planned)
+    assert found["DATA"] == "DATA.tif"
+    assert re.fullmatch(r"Data~[0-9a-f]{12}\.tif", found["Data"])
+    assert re.fullmatch(r"data~[0-9a-f]{12}\.tif", found["data"])
+    assert found["e\u0301"] == "e\u0301.tif"
+    assert found["é"] != "é.tif"
+    assert len({fold(name) for name in found.values()}) == len(keys)
+    assert [asset.key for asset in planned.item.assets] == keys
+    assert names(plan(with_assets(*reversed(keys)))) == found
+
+
+def test_an_excluded_asset_does_not_change_the_name_of_another():
+    item = with_assets("data", "DATA")
+    assert names(plan(item, exclude_assets=("DATA",)))["data"] == names(plan(item))["data"]
+
+
+def test_suffixes_that_differ_in_case_are_kept_apart():
+    planned = plan({"id": "i", "assets": {"a": {"href": "https://o/x.b"}, "a.B": {"href": "https://o/x"}}})
+    assert names(planned)["a"] == "a.b"
+    assert re.fullmatch(r"a~[0-9a-f]{12}\.B", names(planned)["a.B"])
+    assert planned.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("layout", "keys", "kept"),
+    [
+        ("{item}/data{ext}", ["b", "a"], ["a"]),
+        ("{item}/data{ext}", ["B", "a", "A"], ["A"]),
+        ("{item}/{key|removeprefix:x}", ["xa", "a"], ["a"]),
+        ("{item}/{filename}", ["b", "a"], ["b", "a"]),
+        ("{item}/{key}/data{ext}", ["b", "a"], ["b", "a"]),
+    ],
+)
+def test_two_assets_that_would_meet_fail_by_name_but_for_the_first(layout, keys, kept):
+    planned = plan(with_assets(*keys), layout=layout)
+    assert [asset.key for asset in planned.item.assets] == kept
+    assert [problem.key for problem in planned.problems] == sorted(set(keys) - set(kept))
+    assert all(problem.failure.kind is FailureKind.NAME for problem in planned.problems)
+    assert all(repr(kept[0]) in problem.failure.message for problem in planned.problems)
+
+
+def test_an_asset_that_is_excluded_is_in_nobodys_way():
+    planned = plan(with_assets("a", "b"), layout="{item}/data{ext}", exclude_assets=("a",))
+    assert (names(planned), planned.problems) == ({"b": "data.tif"}, ())
+
+
+@pytest.mark.parametrize(
+    ("item_id", "path"),
+    [
+        (ItemId("c", "S2A_0_45"), "c/S2A_0_45/S2A_0_45.json"),
+        (ItemId("c", "URN:X/1"), "c/URN%3AX%2F1/URN%3AX%2F1.json"),
+        (ItemId("c", "a.json"), "c/a.json/a.json.json"),
+    ],
+)
+def test_where_the_items_document_lies(item_id, path):
+    assert item_document_path(item_id) == path
+    assert item_directory(item_id) == path.rpartition("/")[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["catalog", "collection", "..", "", "x" * 253, "é" * 127, ".stacpull", "nul"]
+)
+def test_an_odd_id_has_a_document_with_a_safe_name(name):
+    path = item_document_path(ItemId("c", name))
+    assert path.count("/") == 2
+    assert path.endswith(".json")
+    assert path.rpartition("/")[2] not in ("catalog.json", "collection.json")
+    assert all(0 < len(segment.encode()) <= 255 for segment in path.split("/"))
+    (asset,) = plan(
+        {"id": name or "x", "assets": {path.rpartition("/")[2]: {"href": "https://o/a"}}}
+    ).item.assets
+    assert f"{asset.directory}/{asset.name}" != path
+
+
+def test_a_recorded_source_item_in_the_tree_of_the_notebook(shared_data: Path):
+    item = json.loads((shared_data / "mlhub/prod2021/bigearthnet_v1_source_item.json").read_text())
+    patch = item["id"].removeprefix("bigearthnet_v1_source_")
+    label = ItemId("bigearthnet_v1_labels", f"bigearthnet_v1_labels_{patch}")
+    planned = plan(item, layout="bigearthnet/{parent}/{filename}", parent=label, exclude_assets=("B10",))
+    assert len(planned.item.assets) == 12
+    assert planned.excluded == ("B10",)
+    assert {asset.directory for asset in planned.item.assets} == {f"bigearthnet/{label.item}"}
+    assert {(asset.name, asset.name_template) for asset in planned.item.assets} == {(None, "{filename}")}
+    assert names(plan(item))["B8A"] == "B8A.tif"
+
+
+def test_every_recorded_item_is_planned(shared_data: Path):
+    found = 0
+    for path in sorted((shared_data / "stac").rglob("*.json")):
+        document = json.loads(path.read_bytes().decode("utf-8-sig"))
+        features = document.get("features", [document]) if isinstance(document, dict) else []
+        for item in (item for item in features if item.get("type") == "Feature"):
+            planned = plan(item, page=f"https://h/{path.name}")
+            assert isinstance(planned, Planned), path
+            paths = [fold(f"{asset.directory}/{asset.name}") for asset in planned.item.assets]
+            assert len(set(paths)) == len(paths)
+            assert {problem.failure.kind for problem in planned.problems} <= {FailureKind.SCHEME}
+            found += 1
+    assert found > 30
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda children: (
+        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=4), children, max_size=3)
+    ),
+    max_leaves=6,
+)
+ASSET = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(["href", "type", "roles", "file:size", "file:checksum"], JSON | st.just("a.tif")),
+)
+ITEM = st.fixed_dictionaries(
+    {"id": JSON | st.text(min_size=1)},
+    optional={
+        "collection": JSON,
+        "properties": JSON,
+        "geometry": JSON,
+        "links": JSON | st.lists(st.fixed_dictionaries({"rel": st.just("self"), "href": JSON})),
+        "assets": JSON | st.dictionaries(st.text(max_size=3), ASSET | JSON, max_size=5),
+    },
+)
+
+
+@given(
+    item=JSON | ITEM, layout=st.sampled_from([DEFAULT_LAYOUT, "{parent}/{filename}", "{p}/{key}/x", "{year}"])
+)
+def test_no_item_however_odd_raises_and_each_asset_is_told_once(item, layout):
+    planned = plan(item, layout=layout, exclude_assets=("a*",))
+    if isinstance(planned, Problem):
+        assert planned.failure.kind is FailureKind.ITEM
+        return
+    told = [asset.key for asset in planned.item.assets] + [problem.key for problem in planned.problems]
+    assets = item.get("assets")
+    if isinstance(assets, dict):
+        assert sorted([*told, *planned.excluded]) == sorted(assets)
+    paths = [f"{asset.directory}/{asset.name}" for asset in planned.item.assets if asset.name is not None]
+    assert len({fold(path) for path in paths}) == len(paths)

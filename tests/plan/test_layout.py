@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.plan.hostile import NAMES
+
+from stacpull.config.options import DEFAULT_LAYOUT
+from stacpull.errors import UsageError
+from stacpull.models import ItemId
+from stacpull.plan import Layout, complete, item_document_path, safe_segment
+
+LABEL = ItemId("bigearthnet_v1_labels", "bigearthnet_v1_labels_S2A_0_45")
+SOURCE = ItemId("bigearthnet_v1_source", "bigearthnet_v1_source_S2A_0_45")
+DOCUMENT = {
+    "properties": {
+        "datetime": "2017-06-13T10:10:31Z",
+        "platform": "Sentinel-2",
+        "eo:cloud_cover": 3.5,
+        "ok": True,
+        "odd": ["x"],
+        "slashed": "a/../b",
+    }
+}
+
+
+def place(template, *, item_id=SOURCE, parent=LABEL, document=DOCUMENT, key="B01", ext=".tif"):
+    return Layout.parse(template).render(item_id, document, key, ext, parent)
+
+
+@pytest.mark.parametrize(
+    ("template", "directory", "name"),
+    [
+        (DEFAULT_LAYOUT, "bigearthnet_v1_source/bigearthnet_v1_source_S2A_0_45", "B01.tif"),
+        ("{parent|removeprefix:bigearthnet_v1_labels_}/{key}{ext}", "S2A_0_45", "B01.tif"),
+        ("{parent|removeprefix:x}/{key}", "bigearthnet_v1_labels_S2A_0_45", "B01"),
+        ("{item|removeprefix:bigearthnet_|removeprefix:v1_}/{key}", "source_S2A_0_45", "B01"),
+        ("{year}/{month}-{day}/{key|removeprefix:B}{ext}", "2017/06-13", "01.tif"),
+        ("{platform}/{eo:cloud_cover}/{ok}/{key}", "Sentinel-2/3.5/true", "B01"),
+        ("{missing}/{odd}/{key}", "unknown/unknown", "B01"),
+        ("{slashed}/{key}", "a%2F..%2Fb", "B01"),
+        ("{key}/data{ext}", "B01", "data.tif"),
+        ("{key}", "", "B01"),
+        ("{{{key}}}", "", "{B01}"),
+        ("{key|removeprefix:B/}", "", "B01"),
+        ("{key|removeprefix:B01}x/{key}", "x", "B01"),
+    ],
+)
+def test_where_an_asset_goes(template, directory, name):
+    assert place(template) == (directory, name, None)
+
+
+@pytest.mark.parametrize(
+    ("template", "name_template", "filename", "name"),
+    [
+        ("bigearthnet/{parent}/{filename}", "{filename}", "S2A_0_45_B01.tif", "S2A_0_45_B01.tif"),
+        ("a/{key}_{filename}", "B01_{filename}", "x.tif", "B01_x.tif"),
+        ("a/{filename|removeprefix:S2A_}", "{filename|removeprefix:S2A_}", "S2A_0_45.tif", "0_45.tif"),
+        ("a/{key}{{}}{filename}", "B01{{}}{filename}", "x", "B01{}x"),
+        ("a/{filename}", "{filename}", "../../etc/passwd", safe_segment("../../etc/passwd")),
+        ("a/{filename}", "{filename}", "", safe_segment("")),
+        ("a/{filename}", "{filename}", "{key}.tif", "{key}.tif"),
+    ],
+)
+def test_a_late_name_is_completed(template, name_template, filename, name):
+    found = place(template)
+    assert (found.name, found.name_template) == (None, name_template)
+    assert complete(name_template, filename, found.directory) == name
+
+
+def test_keys_with_braces_and_slashes_survive_a_late_name():
+    found = place("x/{key}-{filename}", key="{filename}/{a}")
+    assert complete(found.name_template, "f.tif", found.directory) == "{filename}%2F{a}-f.tif"
+
+
+@pytest.mark.parametrize(
+    ("template", "place_or_word"),
+    [
+        ("", "character 1"),
+        ("/{key}", "character 1"),
+        ("a//{key}", "character 3"),
+        ("a/", "character 3"),
+        ("a/{key", "character 3"),
+        ("a/key}", "character 6"),
+        ("a/{{key}", "character 8"),
+        ("a/{}", "names no field"),
+        ("a/{ key}", "names no field"),
+        ("a/{ke/y}", "names no field"),
+        ("a/{colection}/{key}", r"character 3.*did you mean \{collection\}"),
+        ("a/{key|upper}", "'upper' is no filter"),
+        ("a/{key|removeprefix}", "'removeprefix' is no filter"),
+        ("a/{key|}", "'' is no filter"),
+        ("../{key}", "'..' cannot be a name"),
+        ("a/./{key}", "'.' cannot be a name"),
+        (".stacpull/{key}", "'.stacpull' cannot"),
+        ("a\\b/{key}", "cannot be a name"),
+        ("C:/{key}", "'C:' cannot"),
+        ("{key}/catalog.json", "'catalog.json' cannot"),
+        ("{filename}/{key}", "filename.* put it last"),
+    ],
+)
+def test_what_is_no_layout_is_refused_with_its_place(template, place_or_word):
+    with pytest.raises(UsageError, match=place_or_word) as error:
+        Layout.parse(template)
+    assert repr(template) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "late", "distinguishes"),
+    [
+        (DEFAULT_LAYOUT, False, True),
+        ("{item}/{filename}", True, True),
+        ("{item}/data{ext}", False, False),
+        ("{key}/data", False, True),
+    ],
+)
+def test_what_a_layout_needs_and_tells_apart(template, late, distinguishes):
+    layout = Layout.parse(template)
+    assert (layout.needs_filename, layout.distinguishes_assets) == (late, distinguishes)
+
+
+@pytest.mark.parametrize(
+    ("parent", "document", "directory"),
+    [
+        (None, DOCUMENT, "bigearthnet_v1_source_S2A_0_45/2017"),
+        (
+            LABEL,
+            {"properties": {"datetime": None, "start_datetime": "2018-01-02T00:00:00Z"}},
+            "bigearthnet_v1_labels_S2A_0_45/2018",
+        ),
+        (LABEL, {"properties": {"datetime": "soon"}}, "bigearthnet_v1_labels_S2A_0_45/unknown"),
+        (LABEL, {"properties": None}, "bigearthnet_v1_labels_S2A_0_45/unknown"),
+        (LABEL, {}, "bigearthnet_v1_labels_S2A_0_45/unknown"),
+    ],
+)
+def test_parent_and_date_of_items_that_lack_them(parent, document, directory):
+    assert place("{parent}/{year}/{key}", parent=parent, document=document).directory == directory
+
+
+@pytest.mark.parametrize("name", ["S2A.json", "s2a.JSON"])
+def test_an_asset_never_takes_the_name_of_the_items_document(name):
+    found = place("{collection}/{item}/{key}", item_id=ItemId("c", "S2A"), key=name)
+    assert found.name != name
+    assert found.name.startswith(f"{name[:3]}~")
+    assert complete("{filename}", name, "c/S2A") == found.name
+    assert complete("{filename}", name, "c/other") == name
+
+
+def test_nor_where_the_documents_name_is_itself_a_made_one():
+    item_id = ItemId("c", "catalog")
+    found = place(DEFAULT_LAYOUT, item_id=item_id, key="catalog", ext=".json")
+    assert f"{found.directory}/{found.name}" != item_document_path(item_id)
+
+
+FIELDS = ["collection", "item", "key", "ext", "parent", "year", "month", "day", "p", "key|removeprefix:a"]
+TEMPLATES = st.lists(
+    st.lists(
+        st.sampled_from([*(f"{{{field}}}" for field in FIELDS), "x", "-", "{{"]), min_size=1, max_size=3
+    ).map("".join),
+    min_size=1,
+    max_size=4,
+).map("/".join)
+VALUES = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=20) | st.sampled_from(
+    NAMES
+)
+
+
+@given(template=TEMPLATES, values=st.lists(VALUES, min_size=5, max_size=5), late=st.booleans())
+def test_no_value_ever_adds_or_leaves_a_directory(template, values, late):
+    collection, item, key, prop, filename = values
+    layout = Layout.parse(template + "{filename}" if late else template)
+    found = layout.render(ItemId(collection, item), {"properties": {"p": prop}}, key, ".tif")
+    name = complete(found.name_template, filename, found.directory) if late else found.name
+    segments = [*found.directory.split("/"), name] if found.directory else [name]
+    assert len(segments) == template.count("/") + 1
+    for segment in segments:
+        assert segment not in ("", ".", "..")
+        assert "/" not in segment
+        assert len(segment.encode()) <= 255
+
+
+@given(template=st.text(alphabet="{}|/ab:" + string.ascii_lowercase[:3], max_size=12))
+def test_any_text_is_a_layout_or_a_usage_error(template):
+    try:
+        layout = Layout.parse(template)
+    except UsageError:
+        return
+    directory = layout.render(ItemId("c", "i"), {}, "k", "").directory
+    assert directory.count("/") == max(template.count("/") - 1, 0)
+
+
+@given(key=VALUES, filename=VALUES)
+def test_a_late_name_holds_key_and_filename_as_one_rendered_at_once(key, filename):
+    found = place("{key}_{filename}", key=key)
+    assert complete(found.name_template, filename, "") == safe_segment(f"{key}_{filename}")

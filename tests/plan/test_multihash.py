@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.models import Checksum
+from stacpull.plan.multihash import parse
+
+DATA = b"pixels"
+
+
+def multihash(prefix, digest):
+    return prefix + digest.hex()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "algorithm", "digest"),
+    [
+        ("1114", "sha1", hashlib.sha1(DATA, usedforsecurity=False)),
+        ("1220", "sha256", hashlib.sha256(DATA)),
+        ("1340", "sha512", hashlib.sha512(DATA)),
+        ("1620", "sha3_256", hashlib.sha3_256(DATA)),
+        ("d50110", "md5", hashlib.md5(DATA, usedforsecurity=False)),
+        ("90e40210", "blake2b", hashlib.blake2b(DATA, digest_size=16)),
+        ("c0e40240", "blake2b", hashlib.blake2b(DATA)),
+        ("81e40201", "blake2b", hashlib.blake2b(DATA, digest_size=1)),
+    ],
+)
+def test_what_can_be_verified(prefix, algorithm, digest):
+    expected = Checksum(algorithm, digest.digest())
+    assert parse(multihash(prefix, digest.digest())) == expected
+    assert parse(multihash(prefix, digest.digest()).upper()) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "12",
+        "1220",
+        "1220" + "00" * 31,
+        "1220" + "00" * 33,
+        "d50120" + "00" * 32,  # a real one says so: the code of MD5, the length of SHA-256
+        "d50120" + "00" * 16,
+        "9911" + "00" * 17,
+        "80e40200",
+        "c1e40241" + "00" * 65,
+        "ff" * 20,
+        "sha256:" + "00" * 32,
+        "zz",
+        "122",
+        "é",
+    ],
+)
+def test_what_cannot_be_verified_is_none(text):
+    assert parse(text) is None
+
+
+@given(raw=st.binary(max_size=70))
+def test_whatever_parses_has_a_digest_that_hashlib_can_make(raw):
+    found = parse(raw.hex())
+    if found is not None:
+        size = {"digest_size": len(found.digest)} if found.algorithm == "blake2b" else {}
+        made = hashlib.new(found.algorithm, usedforsecurity=False, **size)
+        assert made.digest_size == len(found.digest)
+
+
+def test_recorded_checksums(shared_data: Path):
+    kinds = {"verified": 0, "not": 0}
+    for name in ("copernicus_cdse/search_s2l2a_2026.json", "copernicus_cdse/search_s2l2a_2020.json"):
+        for item in json.loads((shared_data / "stac" / name).read_text())["features"]:
+            for asset in item["assets"].values():
+                text = asset.get("file:checksum", "")
+                odd = text.startswith("d50120") or not text
+                assert (parse(text) is None) is odd
+                kinds["not" if odd else "verified"] += 1
+    assert kinds["verified"] > 10

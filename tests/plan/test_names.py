@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from tests.plan.hostile import NAMES
+
+from stacpull.plan import fold, kept_apart, path_hash, safe_segment
+
+DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])", re.IGNORECASE)
+ANY = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=300) | st.sampled_from(
+    NAMES
+)
+
+
+def assert_safe(name):
+    assert 1 <= len(name.encode("utf-8")) <= 255  # which lone surrogates would not let through
+    assert not set(name) & set('/\\:*?"<>|')
+    assert not any(unicodedata.category(char) == "Cc" for char in name)
+    assert name.strip(" .") == name
+    assert fold(name) not in {".stacpull", "catalog.json", "collection.json"}
+    assert not DEVICE.fullmatch(name.partition(".")[0].rstrip(" "))
+
+
+@pytest.mark.parametrize(
+    ("name", "segment"),
+    [
+        ("B01.tif", "B01.tif"),
+        ("S2A_MSIL2A_20170613T101031_0_45", "S2A_MSIL2A_20170613T101031_0_45"),
+        ("Größe 😀.tif", "Größe 😀.tif"),
+        ("2025/04/02/S2A_quicklook.jpg", "2025%2F04%2F02%2FS2A_quicklook.jpg"),
+        ("URN:FEATURE:DATA:V1", "URN%3AFEATURE%3ADATA%3AV1"),
+        ("100%", "100%25"),
+        ("%2F", "%252F"),
+        ("a\0b\nc", "a%00b%0Ac"),
+        ("a\x85b", "a%C2%85b"),
+        ("a\ud800b", "a%ED%A0%80b"),
+        ('*?"<>|\\', "%2A%3F%22%3C%3E%7C%5C"),
+        ("$value", "$value"),
+        ("console.tif", "console.tif"),
+        ("a~b.tif", "a~b.tif"),
+    ],
+)
+def test_names_stay_readable(name, segment):
+    assert safe_segment(name) == segment
+    assert_safe(segment)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("", "_~{h}"),
+        (".", "_~{h}"),
+        ("..", "_~{h}"),
+        (".stacpull", "stacpull~{h}"),
+        (".STACPULL", "STACPULL~{h}"),
+        ("catalog.json", "catalog~{h}.json"),
+        ("Collection.JSON", "Collection~{h}.JSON"),
+        ("nul", "_nul~{h}"),
+        ("NUL.txt", "_NUL~{h}.txt"),
+        ("con.foo.txt", "_con.foo~{h}.txt"),
+        ("COM1 .tar.gz", "_COM1~{h}.tar.gz"),
+        (" a", "a~{h}"),
+        ("a.", "a~{h}"),
+        (".npy", "npy~{h}"),
+        ("a~0123456789ab.tif", "a~0123456789ab~{h}.tif"),
+        ("a" * 256 + ".tif", "a{n}~{h}.tif"),
+        ("é" * 128, "é{n}~{h}"),
+    ],
+)
+def test_reserved_and_long_names_get_a_hash_and_keep_their_suffix(name, pattern):
+    segment = safe_segment(name)
+    expected = re.escape(pattern).replace(r"\{h\}", "[0-9a-f]{12}").replace(r"\{n\}", "+")
+    assert re.fullmatch(expected, segment)
+    assert_safe(segment)
+
+
+def test_hashes_never_change_because_mirrors_hold_them():
+    assert safe_segment("..") == "_~5ec1f7e700f3"
+    assert kept_apart("b01.tif", "b01") == "b01~3348ab495b65.tif"
+
+
+def test_the_hostile_corpus_is_safe_and_stays_distinct():
+    assert len(NAMES) >= 500
+    segments = [safe_segment(name) for name in NAMES]
+    for segment in segments:
+        assert_safe(segment)
+    assert len(set(segments)) == len(NAMES)
+
+
+@given(name=ANY)
+@example(name="con.\U0001f600")
+@example(name="a" * 240 + "%" * 40)
+def test_any_name_becomes_safe_and_always_the_same(name):
+    assert_safe(safe_segment(name))
+    assert safe_segment.__wrapped__(name) == safe_segment(name)
+
+
+@given(one=ANY, other=ANY)
+def test_different_names_stay_different(one, other):
+    assume(one != other)
+    assert safe_segment(one) != safe_segment(other)
+
+
+@given(name=ANY)
+def test_no_name_meets_what_another_was_made_into(name):
+    segment = safe_segment(name)
+    assume(segment != name)
+    assert safe_segment(segment) != segment
+
+
+@given(name=ANY, one=st.text(max_size=3), other=st.text(max_size=3))
+def test_names_kept_apart_are_safe_and_differ_by_their_salt(name, one, other):
+    segment = safe_segment(name)
+    apart = kept_apart(segment, one)
+    assert_safe(apart)
+    assert (apart == kept_apart(segment, other)) == (one == other)
+    assert apart != segment
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("B01.tif", "b01.TIF", True),
+        ("B01.tif", "B02.tif", False),
+        ("é", "e\u0301", True),
+        ("É", "e\u0301", True),
+        ("straße", "STRASSE", True),
+        ("\u017f", "s", True),
+        ("\u212a", "k", True),
+        ("ΐ", "Ϊ́", True),
+        ("a", "\u0430", False),
+    ],
+)
+def test_paths_that_some_file_system_holds_for_one(one, other, meet):
+    assert (fold(one) == fold(other)) is meet
+    assert (path_hash(one) == path_hash(other)) is meet
+
+
+@given(path=ANY)
+def test_forms_and_cases_of_a_path_have_one_hash_of_64_bits(path):
+    assert -(2**63) <= path_hash(path) < 2**63
+    for form in ("NFC", "NFD"):
+        assert path_hash(unicodedata.normalize(form, path)) == path_hash(path)
+    assert path_hash(path.casefold()) == path_hash(path)
+
+
+def test_hashes_of_paths_never_change_because_ledgers_hold_them():
+    assert path_hash("c/i/B01.tif") == path_hash("C/I/b01.TIF") == -3047560645885365275

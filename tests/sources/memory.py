@@ -1,0 +1,65 @@
+"""A reader in memory: answers from a function or a table, and remembers what it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from stacpull.errors import SourceError
+from stacpull.models import Failure, FailureKind, PageRequest
+from stacpull.net.api import Document
+from stacpull.net.transport import TransferError
+
+API = "https://api.test/v1"
+
+
+class MemoryReader:
+    """Answers a request with a document, or raises what the answer is if that is an exception."""
+
+    def __init__(self, answer: Callable[[PageRequest], object] | Mapping[str, object]) -> None:
+        self._answer = answer
+        self.asked: list[PageRequest] = []
+
+    @property
+    def urls(self) -> list[str]:
+        return [request.url for request in self.asked]
+
+    async def read(self, request: PageRequest) -> Document:
+        self.asked.append(request)
+        if isinstance(self._answer, Mapping):
+            body = self._answer.get(request.url, missing(request.url))
+        else:
+            body = self._answer(request)
+        if isinstance(body, Exception):
+            raise body
+        if isinstance(body, Document):
+            return body
+        return Document(body, len(orjson.dumps(body)), request.url, {})
+
+
+def broken_json() -> SourceError:
+    """Return what a reader raises for a body that is no JSON."""
+    error = SourceError("What api.test sent is no JSON.")
+    error.__cause__ = orjson.JSONDecodeError("unexpected end", "{", 1)
+    return error
+
+
+def failed(kind: FailureKind, status: int | None = None) -> TransferError:
+    return TransferError(Failure(kind, f"api.test answered {status or kind}.", status=status))
+
+
+def missing(url: str) -> TransferError:
+    return TransferError(Failure(FailureKind.GONE, f"api.test has no {url}.", status=404))
+
+
+def item(name: object, **properties: Any) -> dict[str, Any]:
+    return {"type": "Feature", "id": name, "properties": properties}
+
+
+def page(names: list[Any], following: object = None, **members: Any) -> dict[str, Any]:
+    """A page of items by id; `following` is the href of its next link, or the link without its rel."""
+    link = following if isinstance(following, dict) else {"href": following}
+    links = [] if following is None else [{"rel": "next", **link}]
+    return {"type": "FeatureCollection", "features": [item(n) for n in names], "links": links, **members}

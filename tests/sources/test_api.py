@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.sources.memory import API, MemoryReader, failed, item, page
+
+from stacpull.errors import SourceError, UsageError
+from stacpull.models import FailureKind, ItemId, PageRequest, Selection
+from stacpull.net.transport import TransferError
+from stacpull.sources.api import ApiPlace, ApiSource, api_place
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.source import WalkStart
+
+LABELS = f"{API}/collections/bigearthnet_v1_labels"
+NAMES = ["bigearthnet_v1_labels", "bigearthnet_v1_source", "ref_kenya/02"]
+
+
+def collection(name: object) -> dict[str, Any]:
+    return {"type": "Collection", "id": name, "license": "CC0", "extent": {}}
+
+
+TABLE: dict[str, object] = {
+    f"{API}/collections": {"collections": [collection(name) for name in NAMES], "links": []},
+    **{f"{API}/collections/{n.replace('/', '%2F')}": collection(n) for n in NAMES},
+    f"{LABELS}/items/a%2Fb%3F": item("a/b?"),
+    f"{LABELS}/items?limit=10": page(["a"]),
+}
+
+
+def source(url: str = API, table: dict[str, object] | None = None) -> tuple[ApiSource, MemoryReader]:
+    reader = MemoryReader(TABLE if table is None else table)
+    return ApiSource(url, reader), reader
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("https://h", ApiPlace("https://h")),
+        ("https://h/", ApiPlace("https://h")),
+        ("https://h/v1/?x=1", ApiPlace("https://h/v1")),
+        ("https://h/collections", ApiPlace("https://h")),
+        ("https://h/v1/collections/x", ApiPlace("https://h/v1", "x")),
+        ("https://h/v1/collections/x/?limit=1", ApiPlace("https://h/v1", "x")),
+        ("https://h/v1/collections/a%2Fb/items?limit=1", ApiPlace("https://h/v1", "a/b", items=True)),
+        ("https://h/collections/items", ApiPlace("https://h", "items")),
+        ("https://h/collections/items/items", ApiPlace("https://h", "items", items=True)),
+        ("https://h/collections/collections", ApiPlace("https://h", "collections")),
+        ("https://h/x/items", ApiPlace("https://h/x/items")),
+        ("https://h/collections/x/items/y", ApiPlace("https://h/collections/x/items/y")),
+    ],
+)
+def test_where_a_url_points(url: str, place: ApiPlace) -> None:
+    assert api_place(url) == place
+
+
+def test_collections_are_listed_over_all_pages() -> None:
+    second = f"{API}/collections?token=2"
+    table: dict[str, object] = {
+        f"{API}/collections": {
+            "collections": [collection("a"), collection(None), "x", collection("b")],
+            "links": [{"rel": "next", "href": "?token=2"}],
+        },
+        second: {
+            "collections": [collection("b"), collection("c")],
+            "links": [{"rel": "next", "href": second}],
+        },
+    }
+    api, reader = source(table=table)
+    assert [c["id"] for c in asyncio.run(api.collections())] == ["a", "b", "c"]
+    assert len(reader.asked) == 2
+
+
+def test_of_one_collection_only_that_is_listed() -> None:
+    api, reader = source(f"{LABELS}/items?limit=1")
+    assert [c["id"] for c in asyncio.run(api.collections())] == ["bigearthnet_v1_labels"]
+    assert reader.urls == [LABELS]
+
+
+def test_one_collection_that_does_not_exist() -> None:
+    api, _ = source(f"{API}/collections/bigearthnet_v1_label")
+    with pytest.raises(UsageError, match="did you mean bigearthnet_v1_labels"):
+        asyncio.run(api.collections())
+
+
+@pytest.mark.parametrize("body", [[], {}, {"collections": None}, failed(FailureKind.SERVER, 500)])
+def test_a_list_of_collections_that_cannot_be_read(body: object) -> None:
+    api, _ = source(table={f"{API}/collections": body})
+    with pytest.raises(SourceError, match="collections"):
+        asyncio.run(api.collections())
+
+
+def test_a_collection_is_read_once() -> None:
+    api, reader = source()
+
+    async def twice() -> None:
+        assert await api.collection("ref_kenya/02") is await api.collection("ref_kenya/02")
+
+    asyncio.run(twice())
+    assert reader.urls == [f"{API}/collections/ref_kenya%2F02"]
+
+
+@pytest.mark.parametrize(
+    ("url", "selection", "expected"),
+    [
+        (
+            API,
+            Selection(collections=("ref_kenya/02", "bigearthnet_v1_labels", "ref_kenya/02")),
+            [
+                WalkStart("ref_kenya/02", PageRequest(f"{API}/collections/ref_kenya%2F02/items")),
+                WalkStart("bigearthnet_v1_labels", PageRequest(f"{LABELS}/items")),
+            ],
+        ),
+        (LABELS, Selection(), [WalkStart("bigearthnet_v1_labels", PageRequest(f"{LABELS}/items"))]),
+        (
+            f"{LABELS}/items?limit=5&bbox=1,2,3,4",
+            Selection(collections=("bigearthnet_v1_labels",)),
+            [WalkStart("bigearthnet_v1_labels", PageRequest(f"{LABELS}/items?limit=5&bbox=1,2,3,4"))],
+        ),
+    ],
+)
+def test_where_walks_start(url: str, selection: Selection, expected: list[WalkStart]) -> None:
+    api, _ = source(url)
+    assert asyncio.run(api.starts(selection)) == expected
+
+
+def test_all_collections_start_where_they_are_listed() -> None:
+    api, _ = source()
+    starts = asyncio.run(api.starts(Selection(all_collections=True)))
+    assert [start.collection for start in starts] == NAMES
+
+
+@pytest.mark.parametrize(
+    ("url", "selection", "said"),
+    [
+        (
+            API,
+            Selection(),
+            "-C, or use --all-collections; there are bigearthnet_v1_labels, bigearthnet_v1_source",
+        ),
+        (API, Selection(collections=("bigearthnet_v1_label",)), "did you mean bigearthnet_v1_labels"),
+        (
+            API,
+            Selection(collections=("BigEarthNet",)),
+            "mean bigearthnet_v1_labels or bigearthnet_v1_source?",
+        ),
+        (API, Selection(collections=("sen12",)), "no collection sen12: there are bigearthnet_v1_labels,"),
+        (LABELS, Selection(collections=("x",)), "leave -C x out"),
+        (LABELS, Selection(all_collections=True), "leave --all-collections out"),
+    ],
+)
+def test_selections_that_name_no_collection(url: str, selection: Selection, said: str) -> None:
+    api, _ = source(url)
+    with pytest.raises(UsageError) as caught:
+        asyncio.run(api.starts(selection))
+    assert said in str(caught.value)
+
+
+def test_a_long_list_of_collections_is_cut() -> None:
+    listed = {"collections": [collection(f"c{n:03}") for n in range(90)]}
+    api, _ = source(table={f"{API}/collections": listed})
+    with pytest.raises(UsageError, match=r"c000, .*c039 and 50 more \(see stacpull collections\)"):
+        asyncio.run(api.starts(Selection()))
+
+
+@pytest.mark.parametrize(
+    ("table", "error", "said"),
+    [
+        (
+            {f"{API}/collections/x": failed(FailureKind.SERVER, 500)},
+            SourceError,
+            "collection x could not be read",
+        ),
+        ({f"{API}/collections/x": []}, SourceError, "no JSON object"),
+        ({}, UsageError, "has no collection x."),
+        ({f"{API}/collections": {"collections": []}}, UsageError, "the source lists none"),
+    ],
+)
+def test_a_collection_that_cannot_be_read(
+    table: dict[str, object], error: type[Exception], said: str
+) -> None:
+    api, _ = source(table=table)
+    with pytest.raises(error, match=said):
+        asyncio.run(api.starts(Selection(collections=("x",))))
+
+
+def test_an_item_is_read_again_where_its_id_says() -> None:
+    api, _ = source()
+    href = api.item_href(ItemId("bigearthnet_v1_labels", "a/b?"))
+    assert href == f"{LABELS}/items/a%2Fb%3F"
+    assert asyncio.run(api.item(href))["id"] == "a/b?"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (failed(FailureKind.GONE, 404), FailureKind.GONE),
+        (failed(FailureKind.SERVER, 500), FailureKind.SERVER),
+        ([], FailureKind.ITEM),
+        ({"type": "Feature"}, FailureKind.ITEM),
+        (page(["a"], id="x"), FailureKind.ITEM),
+    ],
+)
+def test_an_item_that_cannot_be_read(body: object, kind: FailureKind) -> None:
+    api, _ = source(table={"https://other/item": body})
+    with pytest.raises(TransferError) as caught:
+        asyncio.run(api.item("https://other/item"))
+    assert caught.value.failure.kind is kind
+
+
+@pytest.mark.parametrize(
+    ("url", "size", "asked"),
+    [
+        (f"{LABELS}/items?limit=5&bbox=1,2", PageSize(), f"{LABELS}/items?limit=5&bbox=1,2"),
+        (f"{LABELS}/items?limit=5000", PageSize(), f"{LABELS}/items?limit=1000"),
+        (f"{LABELS}/items?limit=5", PageSize(30, fixed=True), f"{LABELS}/items?limit=30"),
+        (f"{LABELS}?limit=5", PageSize(), f"{LABELS}/items?limit=1000"),
+    ],
+)
+def test_the_limit_of_the_users_url(url: str, size: PageSize, asked: str) -> None:
+    reader = MemoryReader(lambda _: page(["a"]))
+    api = ApiSource(url, reader)
+
+    async def walk() -> None:
+        (start,) = await api.starts(Selection())
+        async for _ in api.pages(start.request, page_size=size, on_notice=print):
+            pass
+
+    asyncio.run(walk())
+    assert reader.urls == [asked]

@@ -1,0 +1,203 @@
+"""Reading items by href: who asks whom, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from tests.sources.memory import failed, item
+
+from stacpull.errors import CredentialsError
+from stacpull.models import Failure, FailureKind, Json
+from stacpull.net.transport import TransferError
+from stacpull.sources.links import ItemReader
+
+
+class HandClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+class Shelf:
+    """Items by href. Each reading waits until the gate is open; `gone` and `locked` are refused."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.asked: Counter[str] = Counter()
+        self.running = self.most = 0
+
+    async def read(self, href: str) -> Json:
+        self.asked[href] += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await self.gate.wait()
+        finally:
+            self.running -= 1
+        if href == "gone":
+            raise failed(FailureKind.GONE, 404)
+        if href == "locked":
+            raise CredentialsError("api.test wants a key.")
+        return item(href, reading=self.asked[href])
+
+
+async def settle() -> None:
+    """Let every task run as far as it gets."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_readers_of_one_item_share_a_request() -> None:
+    async def scenario() -> None:
+        shelf, clock = Shelf(), HandClock()
+        reader = ItemReader(shelf.read, clock)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(reader.read("a")) for _ in range(13)]
+            await settle()
+            shelf.gate.set()
+        assert {task.result().read_at for task in tasks} == {100.0}
+        assert (await reader.read("a")).document == item("a", reading=1)
+        assert shelf.asked == {"a": 1}
+
+    asyncio.run(scenario())
+
+
+def test_a_refused_document_is_read_again_once_for_all_its_assets() -> None:
+    async def scenario() -> None:
+        shelf, clock = Shelf(), HandClock()
+        shelf.gate.set()
+        reader = ItemReader(shelf.read, clock)
+        old = await reader.read("a")
+        clock.now += 1
+        new = [await reader.read("a", newer_than=old.read_at) for _ in range(13)]
+        assert {n.read_at for n in new} == {101.0}
+        assert shelf.asked == {"a": 2}
+        clock.now += 1
+        newest = await reader.read("a", newer_than=new[0].read_at)
+        assert newest.document["properties"]["reading"] == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_began_too_early_is_not_waited_for() -> None:
+    async def scenario() -> None:
+        shelf, clock = Shelf(), HandClock()
+        reader = ItemReader(shelf.read, clock)
+        async with asyncio.TaskGroup() as group:
+            early = group.create_task(reader.read("a"))
+            await settle()
+            clock.now += 5
+            late = group.create_task(reader.read("a", newer_than=102.0))
+            await settle()
+            joining = group.create_task(reader.read("a", newer_than=102.0))
+            await settle()
+            shelf.gate.set()
+        assert (early.result().read_at, late.result().read_at, joining.result().read_at) == (100, 105, 105)
+        assert shelf.asked == {"a": 2}
+
+    asyncio.run(scenario())
+
+
+def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
+    async def scenario() -> None:
+        shelf = Shelf()
+        reader = ItemReader(shelf.read, HandClock())
+        waiting = asyncio.gather(*(reader.read("gone") for _ in range(3)), return_exceptions=True)
+        await settle()
+        shelf.gate.set()
+        errors = await waiting
+        assert [isinstance(e, TransferError) and e.failure.kind for e in errors] == [FailureKind.GONE] * 3
+        assert shelf.asked == {"gone": 1}
+        with pytest.raises(TransferError):
+            await reader.read("gone")
+        assert shelf.asked == {"gone": 2}
+
+    asyncio.run(scenario())
+
+
+def test_when_the_first_is_cancelled_the_next_in_line_reads() -> None:
+    async def scenario() -> None:
+        shelf = Shelf()
+        reader = ItemReader(shelf.read, HandClock())
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(reader.read("a"))
+            others = [group.create_task(reader.read("a")) for _ in range(3)]
+            await settle()
+            first.cancel()
+            await settle()
+            assert shelf.asked == {"a": 2}
+            shelf.gate.set()
+        assert [task.result().document["id"] for task in others] == ["a"] * 3
+        assert shelf.asked == {"a": 2}
+
+    asyncio.run(scenario())
+
+
+def test_only_the_last_ones_are_kept() -> None:
+    async def scenario() -> None:
+        shelf = Shelf()
+        shelf.gate.set()
+        reader = ItemReader(shelf.read, HandClock(), capacity=2)
+        for href in "abacab":
+            await reader.read(href)
+        assert shelf.asked == {"a": 1, "b": 2, "c": 1}
+
+    asyncio.run(scenario())
+
+
+def test_many_are_read_at_once_and_come_in_order() -> None:
+    async def scenario() -> None:
+        shelf = Shelf()
+        reader = ItemReader(shelf.read, HandClock())
+        hrefs = [f"i{n % 150}" for n in range(300)] + ["gone"]
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(reader.read_many(hrefs))
+            await settle()
+            assert shelf.most == 64
+            shelf.gate.set()
+        *items, last = reading.result()
+        assert [i["id"] for i in items if isinstance(i, dict)] == hrefs[:-1]
+        assert isinstance(last, Failure)
+        assert last.kind is FailureKind.GONE
+        assert set(shelf.asked.values()) == {1}
+        assert await reader.read_many([]) == []
+
+    asyncio.run(scenario())
+
+
+def test_missing_credentials_end_the_reading_of_many() -> None:
+    async def scenario() -> None:
+        shelf = Shelf()
+        shelf.gate.set()
+        reader = ItemReader(shelf.read, HandClock())
+        with pytest.raises(CredentialsError):
+            await reader.read_many(["a", "locked", "locked", "b"])
+        assert shelf.running == 0
+
+    asyncio.run(scenario())
+
+
+def test_nothing_goes_on_when_the_caller_is_cancelled() -> None:
+    async def scenario() -> None:
+        shelf = Shelf()
+        reader = ItemReader(shelf.read, HandClock())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await reader.read_many([f"i{n}" for n in range(200)])
+        assert shelf.running == 0
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from tests.sources.memory import API, MemoryReader, failed, page
+
+from stacpull.errors import SourceError, UsageError
+from stacpull.models import FailureKind
+from stacpull.sources.opening import open_source
+
+COLLECTION = {"id": "x", "license": "CC0", "extent": {}}
+
+
+@pytest.mark.parametrize(
+    ("file", "url"),
+    [
+        ("mlhub/staging/root.json", "https://staging.api.radiant.earth/mlhub/v1/"),
+        ("stac/earthsearch/v1_root.json", "https://earth-search.aws.element84.com/v1"),
+        ("stac/copernicus_cdse/index.json", "https://stac.dataspace.copernicus.eu/v1/"),
+        ("stac/fedeo/landing.json", "https://emc.spacebel.be"),
+        ("mlhub/staging/collections_list.json", "https://staging.api.radiant.earth/mlhub/v1/collections"),
+        ("stac/astraea/landing.json", "https://eod-catalog-svc-prod.astraea.earth"),
+        (
+            "mlhub/prod2021/bigearthnet_v1_labels_collection.json",
+            "https://api.radiant.earth/mlhub/v1/collections/bigearthnet_v1_labels",
+        ),
+        (
+            "mlhub/staging/collection_bigearthnet_v1_labels.json",
+            "https://staging.api.radiant.earth/mlhub/v1/collections/bigearthnet_v1_labels",
+        ),
+        (
+            "stac/planetarycomputer/collection_sentinel2_l2a.json",
+            "https://planetarycomputer.microsoft.com/api/stac/v1/collections/sentinel-2-l2a",
+        ),
+        ("stac/corner/invalid_collection.json", "https://csdap.earthdata.nasa.gov/stac/collections/planet"),
+    ],
+)
+def test_recorded_apis(shared_data: Path, file: str, url: str) -> None:
+    reader = MemoryReader({url: json.loads((shared_data / file).read_text())})
+    assert asyncio.run(open_source(url, reader)).url == url
+    assert reader.urls == [url]
+
+
+def test_an_items_url_is_known_without_asking() -> None:
+    reader = MemoryReader({})
+    url = f"{API}/collections/x/items?bbox=1,2,3,4"
+    assert asyncio.run(open_source(url, reader)).url == url
+    assert reader.asked == []
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "error", "said"),
+    [
+        ("catalog.json", None, UsageError, "Files and NDJSON are not read yet"),
+        ("-", None, UsageError, "Files and NDJSON are not read yet"),
+        (f"{API}/search?ids=a", None, UsageError, "Search URLs are not read yet"),
+        (
+            f"{API}/catalog.json",
+            {"type": "Catalog", "id": "x", "links": []},
+            UsageError,
+            "catalog.json is a static",
+        ),
+        (
+            f"{API}/collection.json",
+            {"type": "Collection", "id": "x"},
+            UsageError,
+            "collection.json is a static",
+        ),
+        (f"{API}/collections/y", COLLECTION | {"type": "Collection"}, UsageError, "y is a static"),
+        (f"{API}/item.json", {"type": "Feature", "id": "x"}, UsageError, "item.json is a static"),
+        (f"{API}/items.json", page(["a"]), UsageError, "items.json is a static"),
+        (API, {"stac_version": "0.9.0", "links": "x"}, UsageError, "v1 is a static"),
+        (API, {"hello": "world", "links": [None, {"rel": 3}]}, SourceError, "is not STAC"),
+        (API, ["hello"], SourceError, "no JSON object"),
+        (API, failed(FailureKind.GONE, 404), SourceError, "could not be read: api.test answered 404"),
+        (API, SourceError("What api.test sent is no JSON."), SourceError, "is no JSON"),
+    ],
+)
+def test_what_is_not_read(url: str, body: object, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        asyncio.run(open_source(url, MemoryReader({url: body})))

@@ -1,0 +1,362 @@
+"""Next requests: a table of the recorded pages of eleven services, and one of what links may hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.errors import SourceError
+from stacpull.models import PageRequest
+from stacpull.sources.paging import (
+    announced_total,
+    limit_of,
+    next_request,
+    page_number,
+    with_limit,
+    with_true_limit,
+)
+
+KENYA = "https://staging.api.radiant.earth/mlhub/v1/collections/ref_african_crops_kenya_02_source/items"
+BIGEARTHNET = "https://api.radiant.earth/mlhub/v1/collections/bigearthnet_v1_source/items"
+EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
+PLANETARY = "https://planetarycomputer.microsoft.com/api/stac/v1"
+CMR = "https://cmr.earthdata.nasa.gov/stac/LPCLOUD/collections/HLSL30.v1.5/items"
+GEODES = "https://geodes-portal.cnes.fr/api/stac/collections/PEPS_S2_L1C/items"
+NAIP = {"limit": 10, "bbox": [-73.21, 43.99, -73.12, 44.05], "collections": ["naip"]}
+CLOUDLESS = {"op": "<", "args": [{"property": "eo:cloud_cover"}, 5]}
+
+
+def get(url: str) -> PageRequest:
+    return PageRequest(url)
+
+
+def post(url: str, body: dict[str, Any]) -> PageRequest:
+    return PageRequest(url, "POST", body)
+
+
+RECORDED = [
+    # file, request that it answers, the request that must follow, announced total
+    (
+        "mlhub/prod2021/bigearthnet_v1_source_items_page1.json",
+        get(f"{BIGEARTHNET}?limit=30"),
+        get(
+            f"{BIGEARTHNET}?next=eyJ0aW1lc3RhbXBBdExlYXN0IjoiMjAyMC0xMi0wMlQwNToxMToyMy40NTU4MTlaIiwic2VyaWFs"
+            "SWRHcmVhdGVyVGhhbiI6NjA3NzIxOH0&limit=30"
+        ),
+        None,
+    ),
+    ("mlhub/prod2021/items_kenya_page3_empty.json", get(f"{KENYA}?limit=30&next=x"), None, None),
+    (
+        "mlhub/staging/items_page1.json",
+        get(f"{KENYA}?limit=10"),
+        get(f"{KENYA}?token=next%3Aref_african_crops_kenya_02_tile_02_20190924&limit=10"),
+        52,
+    ),
+    (
+        "mlhub/staging/items_page1.json",
+        get(KENYA),
+        get(f"{KENYA}?token=next%3Aref_african_crops_kenya_02_tile_02_20190924"),
+        52,
+    ),
+    (
+        "mlhub/staging/items_page1_with_http_next.json",
+        get(f"{KENYA}?limit=10"),
+        get(f"{KENYA}?token=next:ref_african_crops_kenya_02_tile_02_20190924&limit=10"),
+        52,
+    ),
+    ("mlhub/staging/items_page6_last.json", get(f"{KENYA}?limit=10&token=next:x"), None, 52),
+    (
+        "stac/cmr/itemcollection_hls_lpcloud.json",
+        get(f"{CMR}?limit=1000"),
+        get(f"{CMR}?page=2&limit=1000"),
+        324132,
+    ),
+    (
+        "stac/geodes/items_page.json",
+        get(f"{GEODES}?limit=1"),
+        get(f"{GEODES}?limit=2&page=2"),
+        37273723,
+    ),
+    (
+        "stac/earthsearch/v0_search_1item.json",
+        post("https://earth-search.aws.element84.com/v0/search", {"collections": ["sentinel-s2-l2a-cogs"]}),
+        post(
+            "https://earth-search.aws.element84.com/v0/search",
+            {"collections": ["sentinel-s2-l2a-cogs"], "page": 2, "limit": 1},
+        ),
+        22699053,
+    ),
+    (
+        "stac/earthsearch/v1_search_page1_first2.json",
+        post(f"{EARTH_SEARCH}/search", {"filter": CLOUDLESS, "limit": 10}),
+        post(
+            f"{EARTH_SEARCH}/search",
+            {
+                "filter": CLOUDLESS,
+                "limit": 10,
+                "next": "2025-07-31T13:03:25.899000Z,S2B_T24MVV_20250731T130245_L2A,sentinel-2-c1-l2a",
+            },
+        ),
+        115912757,
+    ),
+    ("stac/earthsearch/v1_search_last_empty.json", post(f"{EARTH_SEARCH}/search", {"next": "x"}), None, 2),
+    (
+        "stac/earthsearch/v1_items_l1c_get_next_s3.json",
+        get(f"{EARTH_SEARCH}/collections/sentinel-2-l1c/items?limit=1&bbox=1,2,3,4"),
+        get(
+            f"{EARTH_SEARCH}/collections/sentinel-2-l1c/items?collections=sentinel-2-l1c&limit=1&next="
+            "2024-02-06T13%3A14%3A11.918000Z%2CS2B_27VWK_20240206_0_L1C%2Csentinel-2-l1c&bbox=1,2,3,4"
+        ),
+        25898765,
+    ),
+    (
+        "stac/planetarycomputer/items_aster_get_page_first2.json",
+        get(f"{PLANETARY}/collections/aster-l1t/items?limit=250"),
+        get(
+            f"{PLANETARY}/collections/aster-l1t/items?collections=aster-l1t&"
+            "token=next:aster-l1t:AST_L1T_00312272006013647_20150517144406&limit=250"
+        ),
+        None,
+    ),
+    (
+        "stac/planetarycomputer/search_naip_page1.json",
+        post(f"{PLANETARY}/search", NAIP),
+        post(f"{PLANETARY}/search", {**NAIP, "token": "next:naip:vt_m_4307307_nw_18_060_20211029"}),
+        None,
+    ),
+    (
+        "stac/planetarycomputer/search_naip_page2.json",
+        post(f"{PLANETARY}/search", {**NAIP, "token": "next:naip:vt_m_4307307_nw_18_060_20211029"}),
+        post(f"{PLANETARY}/search", {**NAIP, "token": "next:naip:vt_m_4307307_ne_18_h_20160805"}),
+        None,
+    ),
+    (
+        "stac/eoapi/search_page_first2.json",
+        post("https://stac.eoapi.dev/search", {"collections": ["WildFires-LosAngeles-Jan-2025"], "limit": 2}),
+        post(
+            "https://stac.eoapi.dev/search",
+            {
+                "collections": ["WildFires-LosAngeles-Jan-2025"],
+                "limit": 2,
+                "token": "next:WildFires-LosAngeles-Jan-2025:11_031311102221_103001010C12B000",
+            },
+        ),
+        144775,
+    ),
+    (
+        "stac/terrascope/search_first1.json",
+        get("https://stac.terrascope.be/search?collections=sentinel-2-l2a"),
+        get(
+            "https://stac.terrascope.be/search?token=MTcyMTY0MDk0OTAyNCxTMkJfTVNJTDJBXzIwMjQwNzIyVDA5MzU0OV9OMDUx"
+            "MF9SMDM2X1QzNVdQUV8yMDI0MDcyMlQxMDUxNDcsc2VudGluZWwtMi1sMmE%3D&collections=sentinel-2-l2a"
+        ),
+        8001714,
+    ),
+    ("stac/terrascope/search_page2_empty.json", get("https://stac.terrascope.be/search?token=x"), None, None),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "request_", "expected", "total"), RECORDED, ids=[f"{r[0]}-{i}" for i, r in enumerate(RECORDED)]
+)
+def test_recorded_pages(
+    shared_data: Path, file: str, request_: PageRequest, expected: PageRequest | None, total: int | None
+) -> None:
+    document = json.loads((shared_data / file).read_text())
+    assert next_request(document, request_) == expected
+    assert announced_total(document) == total
+
+
+HERE = "https://h/v1/collections/x/items"
+
+
+def linked(**link: Any) -> dict[str, Any]:
+    return {"links": [{"rel": "self", "href": f"{HERE}/self"}, {"rel": "next", **link}]}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"links": None},
+        {"links": "next"},
+        {"links": [None, "next", {"rel": "prev", "href": "/x"}]},
+        linked(),
+        linked(href=None),
+        linked(href=""),
+        linked(href="  "),
+        linked(href=["/x"]),
+    ],
+)
+def test_no_next(document: dict[str, Any]) -> None:
+    assert next_request(document, get(HERE)) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "href", "expected"),
+    [
+        # credentials that a service echoes are cut, however often; tokens of pages are not
+        (HERE, f"{HERE}?key=SECRET&token=next:a", f"{HERE}?token=next:a"),
+        (HERE, f"{HERE}?key=S&key=S&key=S&key=S&key=S&token=next:a&key=S", f"{HERE}?token=next:a"),
+        (HERE, f"{HERE}?token=bWFkZSBieSBlbGFzdGlj&api_key=S", f"{HERE}?token=bWFkZSBieSBlbGFzdGlj"),
+        (HERE, "https://user:SECRET@h/v1/collections/x/items?page=2", f"{HERE}?page=2"),
+        # what selects is carried over, unless the link says it itself or leads to another path
+        (f"{HERE}?limit=9&bbox=1,2&x=1", f"{HERE}?token=next:a", f"{HERE}?token=next:a&limit=9&bbox=1,2"),
+        (f"{HERE}?limit=9", f"{HERE}?next=eyJhIjoxfQ&limit=30", f"{HERE}?next=eyJhIjoxfQ&limit=30"),
+        (f"{HERE}?datetime=a/c", f"{HERE}?datetime=b/c", f"{HERE}?datetime=b/c"),
+        (f"{HERE}?limit=9&bbox=1,2", "https://h/v1/pages/2", "https://h/v1/pages/2"),
+        (f"{HERE}?limit=9&token=next:a", f"{HERE}?token=next:b", f"{HERE}?token=next:b&limit=9"),
+        # relative, and to other places
+        (HERE, "?token=next:a", f"{HERE}?token=next:a"),
+        (HERE, "items?page=2#x", f"{HERE}?page=2"),
+        (HERE, "https://other/x?page=2&key=S", "https://other/x?page=2"),
+        # the scheme of the page is kept on its own host only
+        (HERE, HERE.replace("https", "http") + "?page=2", f"{HERE}?page=2"),
+        (HERE.replace("https", "http"), HERE + "?page=2", f"{HERE}?page=2"),
+        (HERE, "http://other/x?page=2", "http://other/x?page=2"),
+    ],
+)
+def test_next_by_get(asked: str, href: str, expected: str) -> None:
+    assert next_request(linked(href=href), get(asked)) == get(expected)
+
+
+def test_a_relative_link_starts_from_where_the_redirect_led() -> None:
+    moved = "https://new/v2/collections/x/items"
+    assert next_request(linked(href="?page=2"), get(HERE), moved) == get(f"{moved}?page=2")
+
+
+SEARCH = "https://h/search"
+
+
+@pytest.mark.parametrize(
+    ("current", "link", "expected"),
+    [
+        # method in any case; the body is laid over the last one, whatever `merge` says
+        (post(SEARCH, {"a": 1}), {"body": {"next": "t"}, "merge": True}, {"a": 1, "next": "t"}),
+        (post(SEARCH, {"a": 1}), {"body": {"next": "t"}, "merge": False}, {"a": 1, "next": "t"}),
+        (post(SEARCH, {"a": 1, "next": "s"}), {"body": {"next": "t"}}, {"a": 1, "next": "t"}),
+        (post(SEARCH, {"a": 1}), {"body": {"a": 2, "token": "t"}}, {"a": 2, "token": "t"}),
+        (post(SEARCH, {"a": 1}), {}, {"a": 1}),
+        (post(SEARCH, {"a": 1}), {"body": "t"}, {"a": 1}),
+        (get(SEARCH), {"body": {"token": "t"}}, {"token": "t"}),
+    ],
+)
+def test_next_by_post(current: PageRequest, link: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert next_request(linked(href=SEARCH, method="post", **link), current) == post(SEARCH, expected)
+
+
+@pytest.mark.parametrize(
+    ("held", "merge", "named", "expected"),
+    [
+        (None, False, {"Search-After": "LC08"}, {"Search-After": "LC08"}),
+        ({"A": "1"}, False, {"B": "2"}, {"B": "2"}),
+        ({"A": "1"}, True, {"B": "2"}, {"A": "1", "B": "2"}),
+        ({"A": "1"}, False, None, None),
+        (None, False, {"Authorization": "x", "HOST": "evil", "Cookie": "c", "n": 1, "B": "2"}, {"B": "2"}),
+    ],
+)
+def test_headers_of_a_next_link(
+    held: dict[str, str] | None, merge: bool, named: dict[str, object] | None, expected: dict[str, str] | None
+) -> None:
+    link = linked(href=SEARCH, method="POST", headers=named, merge=merge)
+    following = next_request(link, PageRequest(SEARCH, "POST", {}, held))
+    assert following is not None
+    assert following.headers == expected
+
+
+def test_of_two_next_links_the_one_of_the_method_in_use() -> None:
+    both = {
+        "links": [
+            {"rel": "next", "href": f"{SEARCH}?token=t"},
+            {"rel": "next", "href": SEARCH, "method": "POST", "body": {"token": "t"}},
+        ]
+    }
+    assert next_request(both, get(SEARCH)) == get(f"{SEARCH}?token=t")
+    assert next_request(both, post(SEARCH, {})) == post(SEARCH, {"token": "t"})
+
+
+@pytest.mark.parametrize(
+    "link",
+    [{"href": "file:///etc/passwd"}, {"href": "https://[bad"}, {"href": SEARCH, "method": "DELETE"}],
+)
+def test_a_next_that_must_not_be_followed(link: dict[str, Any]) -> None:
+    with pytest.raises(SourceError):
+        next_request(linked(**link), get(SEARCH))
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"numberMatched": 7, "context": {"matched": 8}}, 7),
+        ({"numberMatched": None, "context": {"matched": 8}}, 8),
+        ({"search:metadata": {"matched": 9}}, 9),
+        ({"numberMatched": 0}, 0),
+        ({"context": {"matched": -1}}, None),
+        ({"context": {"matched": True}}, None),
+        ({"context": "8"}, None),
+        ({"numberMatched": "8"}, None),
+        ({}, None),
+    ],
+)
+def test_announced_total(document: dict[str, Any], expected: int | None) -> None:
+    assert announced_total(document) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "limit", "expected"),
+    [
+        (get(HERE), 5, get(f"{HERE}?limit=5")),
+        (get(f"{HERE}?token=next:a&limit=9"), 5, get(f"{HERE}?token=next:a&limit=5")),
+        (get(f"{HERE}?limit=9&a=1"), None, get(f"{HERE}?a=1")),
+        (post(SEARCH, {"a": 1, "limit": 9}), 5, post(SEARCH, {"a": 1, "limit": 5})),
+        (post(SEARCH, {"limit": 9}), None, post(SEARCH, {})),
+        # positions counted in pages
+        (get(f"{HERE}?page=3&limit=10"), 5, get(f"{HERE}?page=5&limit=5")),
+        (get(f"{HERE}?page=3&limit=10"), 3, get(f"{HERE}?page=7&limit=3")),
+        (get(f"{HERE}?page=3&limit=10"), 20, get(f"{HERE}?page=3&limit=10")),
+        (get(f"{HERE}?page=1&limit=10"), 5, get(f"{HERE}?page=1&limit=5")),
+        (get(f"{HERE}?page=3"), 5, get(f"{HERE}?page=3&limit=5")),
+        (post(SEARCH, {"page": 3, "limit": 10}), 5, post(SEARCH, {"page": 5, "limit": 5})),
+    ],
+)
+def test_with_limit(request_: PageRequest, limit: int | None, expected: PageRequest) -> None:
+    assert with_limit(request_, limit) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "given_items", "expected"),
+    [
+        (get(f"{HERE}?page=2&limit=1000"), 100, get(f"{HERE}?page=2&limit=100")),
+        (get(f"{HERE}?page=2&limit=1000"), 1000, get(f"{HERE}?page=2&limit=1000")),
+        (get(f"{HERE}?page=2&limit=1000"), 0, get(f"{HERE}?page=2&limit=1000")),
+        (get(f"{HERE}?page=2"), 100, get(f"{HERE}?page=2")),
+        (get(f"{HERE}?token=next:a&limit=1000"), 100, get(f"{HERE}?token=next:a&limit=1000")),
+        (post(SEARCH, {"page": 2, "limit": 1000}), 100, post(SEARCH, {"page": 2, "limit": 100})),
+    ],
+)
+def test_the_true_limit(request_: PageRequest, given_items: int, expected: PageRequest) -> None:
+    assert with_true_limit(request_, given_items) == expected
+
+
+@given(
+    page=st.integers(1, 500), held=st.integers(1, 2000), limit=st.integers(1, 2000), base=st.integers(0, 1)
+)
+def test_a_position_counted_in_pages_never_skips_an_item(page: int, held: int, limit: int, base: int) -> None:
+    """Whether the service counts its pages from 1 or from 0 is unknown: neither may lose an item."""
+    changed = with_limit(get(f"{HERE}?page={page}&limit={held}"), limit)
+    new_page, new_limit = page_number(changed), limit_of(changed)
+    assert new_page is not None
+    assert new_limit is not None
+    assert (new_page - base) * new_limit <= (page - base) * held
+
+
+@pytest.mark.parametrize("value", ["", "x", "-1", "1.5", "\uff19", "9" * 400, "next:1"])
+def test_a_limit_that_is_no_number_is_none(value: str) -> None:
+    assert limit_of(get(f"{HERE}?limit={value}")) is None
+    assert limit_of(post(SEARCH, {"limit": value})) is None
+    assert limit_of(post(SEARCH, {"limit": True})) is None

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from stacpull.errors import SourceError
+from stacpull.sources.prefetch import prefetch
+
+
+class Tape:
+    """An upstream of numbers that remembers how far it was read, and whether it was closed."""
+
+    def __init__(self, length: int, error: Exception | None = None) -> None:
+        self.length = length
+        self.error = error
+        self.read = 0
+        self.closed = False
+
+    async def run(self) -> AsyncGenerator[int]:
+        try:
+            for n in range(self.length):
+                await asyncio.sleep(0)
+                self.read = n + 1
+                yield n
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.closed = True
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_it_reads_ahead_as_far_as_told(depth: int) -> None:
+    async def scenario() -> None:
+        tape = Tape(8)
+        seen = []
+        async with prefetch(tape.run(), depth) as ahead:
+            await settle()
+            assert tape.read == depth
+            async for n in ahead:
+                seen.append(n)
+                await settle()
+                assert tape.read == min(n + 1 + depth, 8)
+        assert seen == list(range(8))
+        assert tape.closed
+
+    asyncio.run(scenario())
+
+
+def test_an_error_comes_out_where_its_element_would_have_come() -> None:
+    async def scenario() -> None:
+        tape = Tape(3, SourceError("The page could not be read."))
+        seen: list[int] = []
+
+        async def consume() -> None:
+            async with prefetch(tape.run()) as ahead:
+                await settle()
+                async for n in ahead:
+                    await settle()
+                    seen.append(n)
+
+        with pytest.raises(SourceError, match="could not be read"):
+            await consume()
+        assert seen == [0, 1, 2]
+        assert tape.closed
+
+    asyncio.run(scenario())
+
+
+def test_leaving_early_closes_the_upstream() -> None:
+    async def scenario() -> None:
+        tape = Tape(100)
+        async with prefetch(tape.run()) as ahead:
+            async for n in ahead:
+                if n == 4:
+                    break
+        assert tape.closed
+        assert tape.read <= 6
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        with pytest.raises(RuntimeError, match="cancelled"):
+            [n async for n in ahead if n > 99]
+
+    asyncio.run(scenario())
+
+
+def test_an_error_of_the_block_comes_out_as_it_is() -> None:
+    async def scenario() -> None:
+        tape = Tape(100)
+
+        async def consume() -> None:
+            async with prefetch(tape.run()) as ahead:
+                async for _ in ahead:
+                    raise LookupError("mine")
+
+        with pytest.raises(LookupError, match="mine"):
+            await consume()
+        assert tape.closed
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_being_cancelled_closes_the_upstream(steps: int) -> None:
+    async def scenario() -> None:
+        tape, stuck = Tape(100), asyncio.Event()
+
+        async def consume() -> None:
+            async with prefetch(tape.run()) as ahead:
+                async for n in ahead:
+                    if n == 2:
+                        await stuck.wait()
+
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(consume())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+        assert task.cancelled()
+        assert tape.closed or tape.read == 0
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
+
+
+def test_an_empty_upstream() -> None:
+    async def scenario() -> None:
+        async with prefetch(Tape(0).run()) as ahead:
+            assert [n async for n in ahead] == []
+            assert [n async for n in ahead] == []
+
+    asyncio.run(scenario())

@@ -1,0 +1,441 @@
+"""Walks over services in memory: tables of what they do wrong, and a property over random ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.sources.memory import MemoryReader, broken_json, failed, page
+
+from stacpull.errors import CredentialsError, SourceError
+from stacpull.events import Notice
+from stacpull.models import FailureKind, Page, PageRequest
+from stacpull.net.api import Document
+from stacpull.net.transport import TransferError
+from stacpull.sources.page_size import PAGE_BYTES, PageSize
+from stacpull.sources.paging import limit_of, page_number
+from stacpull.sources.urls import parameter
+from stacpull.sources.walk import walk
+
+ITEMS = "https://api.test/v1/collections/x/items"
+
+
+@dataclass
+class Walked:
+    pages: list[Page] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    error: Exception | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return [item["id"] for page in self.pages for item in page.items]
+
+    @property
+    def warnings(self) -> list[str]:
+        return [notice.text for notice in self.notices if notice.level == "warning"]
+
+
+def walked(
+    answer: Callable[[PageRequest], object] | dict[str, object],
+    *,
+    start: str = ITEMS,
+    size: PageSize = PageSize(10),  # noqa: B008 - a frozen value
+    most: int = 1000,
+) -> tuple[Walked, MemoryReader]:
+    """Walk to the end; a walk of more than `most` pages is taken for one without end."""
+    reader, found = MemoryReader(answer), Walked()
+
+    async def run() -> None:
+        async for one in walk(reader, PageRequest(start), size, found.notices.append):
+            found.pages.append(one)
+            assert len(found.pages) <= most, "the walk does not end"
+
+    try:
+        asyncio.run(run())
+    except (SourceError, CredentialsError) as error:
+        found.error = error
+    return found, reader
+
+
+def at(token: str | None = None, limit: int = 10) -> str:
+    return f"{ITEMS}?token={token}&limit={limit}" if token else f"{ITEMS}?limit={limit}"
+
+
+def test_three_pages() -> None:
+    found, reader = walked(
+        {
+            at(): page(["a", "b"], f"{ITEMS}?token=t2", numberMatched=5),
+            at("t2"): page(["c", "d"], f"{ITEMS}?token=t3"),
+            at("t3"): page(["e"]),
+        }
+    )
+    assert found.names == list("abcde")
+    assert [p.matched for p in found.pages] == [5, None, None]
+    assert [p.request.url for p in found.pages] == reader.urls == [at(), at("t2"), at("t3")]
+    assert [p.next and p.next.url for p in found.pages] == [at("t2"), at("t3"), None]
+    assert all(p.bytes > 0 and p.cut_short is None for p in found.pages)
+    assert found.notices == []
+
+
+def test_a_walk_goes_on_from_the_next_of_any_page() -> None:
+    table = {at(): page(["a"], at("t2")), at("t2"): page(["b"], at("t3")), at("t3"): page(["c"])}
+    first, _ = walked(table)
+    assert first.pages[0].next is not None
+    rest, _ = walked(table, start=first.pages[0].next.url)
+    assert rest.names == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("table", "names", "said"),
+    [
+        pytest.param({at(): page(["a"], ITEMS)}, "a", "names itself", id="next to itself"),
+        pytest.param(
+            {at(): page(["a"], at("t2")), at("t2"): page(["b"], at("t3")), at("t3"): page(["c"], at("t2"))},
+            "abc",
+            "read before",
+            id="loop",
+        ),
+        pytest.param(
+            {
+                at(): page(["a"], at("t2")),
+                at("t2"): page(["b"], at("prev")),
+                at("prev"): page(["a"], at("t2")),
+            },
+            "ab",
+            "read before",
+            id="next leads back",
+        ),
+        pytest.param(
+            {at(): page(["a"], at("1"))} | {at(str(n)): page(["a"], at(str(n + 1))) for n in range(1, 99)},
+            "a",
+            "4 pages in a row",
+            id="page one for ever",
+        ),
+        pytest.param(
+            {at(): page(["a"], at("1"))} | {at(str(n)): page([], at(str(n + 1))) for n in range(1, 99)},
+            "a",
+            "4 pages in a row",
+            id="empty for ever",
+        ),
+    ],
+)
+def test_walks_that_would_never_end(table: dict[str, object], names: str, said: str) -> None:
+    found, _ = walked(table, most=10)
+    assert found.names == list(names)
+    assert found.pages[-1].next is None
+    (warning,) = found.warnings
+    assert said in warning
+    assert found.pages[-1].cut_short == warning
+
+
+def test_a_circle_after_the_last_item_announced_is_no_cause_to_warn() -> None:
+    table = {at(): page(["a"], at("t")), at("t"): page(["b"], at("t"), context={"matched": 2})}
+    found, _ = walked(table)
+    assert found.names == ["a", "b"]
+    assert found.warnings == []
+    assert found.pages[-1].cut_short is None
+    assert "all items announced were seen" in found.notices[0].text
+
+
+@pytest.mark.parametrize(
+    ("table", "names"),
+    [
+        pytest.param({at(): page(["a"], at("t")), at("t"): page([])}, "a", id="an empty last page"),
+        pytest.param({at(): page([])}, "", id="nothing at all"),
+        pytest.param({at(): page(["a"], {"href": None})}, "a", id="null next"),
+        pytest.param({at(): page(["a"], {"href": ""})}, "a", id="empty next"),
+        pytest.param({at(): page(["a"], {})}, "a", id="next without href"),
+        pytest.param(
+            {at(): page(["a"], at("1")), at("1"): page([], at("2")), at("2"): page(["b"])}, "ab", id="a gap"
+        ),
+        pytest.param(
+            {at(): page(["a"], at("1")), at("1"): page(["a"], at("2")), at("2"): page(["b"])},
+            "ab",
+            id="page one comes twice",
+        ),
+        pytest.param(
+            {at(): page(["a"], f"{ITEMS}?key=SECRET&key=SECRET&token=t"), at("t"): page(["b"])},
+            "ab",
+            id="key echoed",
+        ),
+    ],
+)
+def test_walks_that_end_well(table: dict[str, object], names: str) -> None:
+    found, _ = walked(table)
+    assert found.names == list(names)
+    assert found.notices == []
+    assert "SECRET" not in repr(found.pages)
+
+
+def test_items_without_id_are_left_out_and_counted() -> None:
+    odd = page(["a", 7, None, "", True, {}], at("t"))
+    odd["features"] += ["text", None, {"type": "Feature"}]
+    found, _ = walked({at(): odd, at("t"): page(["b", None])})
+    assert found.names == ["a", "7", "b"]
+    assert found.warnings == [
+        f"7 entries of {at()} are no items with an id and are left out.",
+        "8 entries of this walk are no items with an id and are left out.",
+    ]
+
+
+def test_the_same_id_in_two_collections_is_no_repeat() -> None:
+    first, second = page(["a"], at("t")), page(["a"])
+    first["features"][0]["collection"], second["features"][0]["collection"] = "x", "y"
+    found, _ = walked({at(): first, at("t"): second})
+    assert found.names == ["a", "a"]
+
+
+def test_pages_on_another_host_are_read_and_told_of_once() -> None:
+    other = "https://other.test/items?token="
+    table: dict[str, object] = {
+        at(): page(["a"], f"{other}1&key=SECRET"),
+        f"{other}1&limit=10": page(["b"], f"{other}2"),
+        f"{other}2&limit=10": page(["c"]),
+    }
+    found, _ = walked(table)
+    assert found.names == ["a", "b", "c"]
+    assert found.warnings == [
+        "The pages go on at other.test, which is not given the credentials of api.test."
+    ]
+
+
+def test_relative_links_start_from_where_redirects_led() -> None:
+    moved = "https://api.test/v2/items"
+    first = Document(page(["a"], "?token=t"), 9, f"{moved}?limit=10", {})
+    found, _ = walked({at(): first, f"{moved}?token=t&limit=10": page(["b"])})
+    assert found.names == ["a", "b"]
+
+
+@pytest.mark.parametrize("body", [[], "text", None, {}, {"features": None}, {"features": {}}])
+def test_what_is_no_page_is_named(body: object) -> None:
+    found, _ = walked({at(): body})
+    assert isinstance(found.error, SourceError)
+    assert "is no page of items" in str(found.error)
+
+
+def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], object]:
+    """A service of a hundred items, paged by number, that fails where more than `limit` are asked for."""
+
+    def answer(request: PageRequest) -> object:
+        asked, number = limit_of(request) or 10, page_number(request) or 1
+        if asked > limit:
+            return error
+        last = number * asked
+        names = [str(n) for n in range((number - 1) * asked, min(last, 100))]
+        return page(names, f"{ITEMS}?page={number + 1}&limit={asked}" if last < 100 else None)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "error", "asked"),
+    [
+        (PageSize(100), 30, failed(FailureKind.SERVER, 500), [100, 50, 25, 25, 25, 25]),
+        (PageSize(100), 50, failed(FailureKind.STALLED), [100, 50, 50]),
+        (PageSize(100), 50, broken_json(), [100, 50, 50]),
+        (PageSize(100), 50, failed(FailureKind.REFUSED, 400), [100, 50, 50]),
+        (PageSize(40, fixed=True), 20, failed(FailureKind.HTTP, 413), [40, 20, 20, 20, 20, 20]),
+    ],
+)
+def test_a_page_that_fails_is_asked_for_again_smaller(
+    size: PageSize, limit: int, error: Exception, asked: list[int]
+) -> None:
+    found, reader = walked(breaking_above(limit, error), size=size)
+    assert found.names == [str(n) for n in range(100)]
+    assert [limit_of(request) for request in reader.asked] == asked
+    assert found.warnings == []
+    assert found.notices
+
+
+@pytest.mark.parametrize(
+    ("error", "requests"),
+    [
+        (failed(FailureKind.SERVER, 500), 4),
+        (failed(FailureKind.REFUSED, 400), 4),
+        (failed(FailureKind.GONE, 404), 1),
+        (failed(FailureKind.NETWORK), 1),
+    ],
+)
+def test_a_page_that_cannot_be_had_stops_the_walk_with_its_first_failure(
+    error: TransferError, requests: int
+) -> None:
+    def answer(request: PageRequest) -> object:
+        return error if parameter(request.url, "token") else page(["a"], at("t"))
+
+    found, reader = walked(answer, size=PageSize(80))
+    assert found.names == ["a"]
+    assert found.pages[0].next is not None
+    assert isinstance(found.error, SourceError)
+    assert found.error.__cause__ is error
+    assert str(error) in str(found.error)
+    assert len(reader.asked) == 1 + requests
+
+
+def test_broken_json_is_asked_for_twice_more_smaller() -> None:
+    found, reader = walked(lambda _: broken_json(), size=PageSize(1000))
+    assert isinstance(found.error, SourceError)
+    assert str(found.error) == f"The page {ITEMS} could not be read: What api.test sent is no JSON."
+    assert [limit_of(request) for request in reader.asked] == [1000, 500, 250]
+
+
+def test_a_host_that_wants_to_be_left_alone_is_left_alone() -> None:
+    told = SourceError("api.test asks not to be called for 60 minutes.")
+    found, reader = walked(lambda _: told)
+    assert found.error is told
+    assert len(reader.asked) == 1
+
+
+def test_missing_credentials_come_through_as_they_are() -> None:
+    found, reader = walked({at(): CredentialsError("api.test wants a key.")})
+    assert isinstance(found.error, CredentialsError)
+    assert len(reader.asked) == 1
+
+
+def test_pages_shrink_to_fit_eight_megabytes() -> None:
+    def answer(request: PageRequest) -> object:
+        body = breaking_above(1000, ValueError())(request)
+        return Document(body, (limit_of(request) or 0) * PAGE_BYTES // 20, request.url, {})
+
+    found, reader = walked(answer, size=PageSize(50))
+    assert set(found.names) == {str(n) for n in range(100)}
+    assert [limit_of(request) for request in reader.asked][:3] == [50, 20, 20]
+
+
+@dataclass
+class Service:
+    """A model of a service: pages of these lengths, and what it does wrong."""
+
+    lengths: list[int]
+    style: str = "token"
+    """`token`: only the position · `whole`: the limit as well · `relative` · `post`: by POST, body alone."""
+    last: str = "none"
+    """What the last page says: `none` no link · `null` · `empty` leads to an empty page · `self`."""
+    most: int = 10_000
+    """The largest limit it takes."""
+    broken: frozenset[int] = frozenset()
+    """Positions at which it fails unless fewer than 20 items are asked for."""
+
+    @property
+    def names(self) -> list[str]:
+        return [f"item {n}" for n in range(sum(self.lengths))]
+
+    def answer(self, request: PageRequest) -> object:
+        """Give the items from a position on: at most as many as asked for, and as the page there has."""
+        held = request.body or {}
+        token = held.get("token") if request.method == "POST" else parameter(request.url, "token")
+        position = int(str(token or 0))
+        asked = limit_of(request)
+        if asked is not None and asked > self.most:
+            return failed(FailureKind.REFUSED, 400)
+        if position in self.broken and (asked is None or asked >= 20):
+            return failed(FailureKind.SERVER, 500)
+        names = self.names[position:][: min(self._length_at(position), asked or 10)]
+        return page(names, self._next(position, position + len(names), asked))
+
+    def _length_at(self, position: int) -> int:
+        for length in self.lengths:
+            if position < length:
+                return length - position
+            position -= length
+        return 0
+
+    def _next(self, here: int, there: int, limit: int | None) -> object:
+        if there >= len(self.names):
+            empty = self.last == "empty" and here < there
+            if not empty:
+                return {"none": None, "null": {"href": None}, "self": self._link(here, limit)}.get(self.last)
+        return self._link(there, limit)
+
+    def _link(self, token: int, limit: int | None) -> dict[str, Any]:
+        match self.style:
+            case "post":
+                return {"href": ITEMS, "method": "POST", "body": {"token": token}}
+            case "relative":
+                return {"href": f"?token={token}&key={quote('SECRET/')}"}
+            case "whole":
+                return {"href": f"{ITEMS}?limit={limit}&token={token}"}
+        return {"href": f"{ITEMS}?key=SECRET&token={token}&key=SECRET"}
+
+
+services = st.builds(
+    Service,
+    st.lists(st.integers(1, 60), max_size=12),
+    st.sampled_from(["token", "whole", "relative", "post"]),
+    st.sampled_from(["none", "null", "empty", "self"]),
+    st.sampled_from([10, 17, 1000, 10_000]),
+    st.frozensets(st.integers(0, 400), max_size=3),
+)
+
+
+@given(services, st.sampled_from([1, 7, 10, 100, 1000]), st.booleans())
+def test_every_item_comes_exactly_once_in_order_and_the_walk_ends(
+    service: Service, items: int, fixed: bool
+) -> None:
+    if fixed:
+        items = min(items, service.most)
+    found, _ = walked(service.answer, size=PageSize(items, fixed=fixed))
+    assert found.error is None
+    assert found.names == service.names
+    assert found.pages[-1].next is None
+    assert "SECRET" not in repr(found)
+
+
+@given(
+    total=st.integers(0, 300),
+    cap=st.integers(1, 90),
+    size=st.sampled_from([10, 64, 100, 1000]),
+    fragile=st.frozensets(st.integers(0, 300), max_size=3),
+    first=st.integers(0, 1),
+    echoes=st.booleans(),
+)
+def test_services_that_count_in_pages_lose_nothing_when_pages_shrink(
+    total: int, cap: int, size: int, fragile: frozenset[int], first: int, echoes: bool
+) -> None:
+    """Pages from 0 or 1 on, a limit that is silently capped, and items that break pages of 20 and more."""
+
+    def answer(request: PageRequest) -> object:
+        asked = limit_of(request) or 10
+        number, length = page_number(request), min(asked, cap)
+        number = first if number is None else number
+        begin = (number - first) * length
+        names = [str(n) for n in range(begin, min(begin + length, total))]
+        if asked >= 20 and fragile & {int(n) for n in names}:
+            return failed(FailureKind.SERVER, 500)
+        limit = f"&limit={asked}" if echoes else ""
+        return page(names, f"{ITEMS}?page={number + 1}{limit}" if begin + length < total else None)
+
+    found, _ = walked(answer, size=PageSize(size))
+    assert found.error is None
+    assert list(dict.fromkeys(found.names)) == [str(n) for n in range(total)]
+
+
+@given(
+    st.dictionaries(
+        st.integers(0, 12),
+        st.tuples(st.lists(st.integers(0, 20), max_size=4), st.integers(0, 12)),
+        max_size=13,
+    )
+)
+def test_a_walk_through_any_maze_ends(maze: dict[int, tuple[list[int], int]]) -> None:
+    """Pages that name one another at random: no page is read twice."""
+
+    def answer(request: PageRequest) -> object:
+        names, following = maze.get(int(parameter(request.url, "token") or 0), ([], 0))
+        return page([str(n) for n in names], at(str(following)))
+
+    found, reader = walked(answer, most=20)
+    assert found.error is None
+    assert len(reader.asked) <= 14
+
+
+def test_a_token_that_is_signed_by_its_length_is_left_alone() -> None:
+    token = "MTcyMTY0MDk0OTAyNA%3D%3D"
+    table = {at(): page(["a"], f"{ITEMS}?token={token}"), f"{ITEMS}?token={token}&limit=10": page(["b"])}
+    found, _ = walked(table)
+    assert found.names == ["a", "b"]

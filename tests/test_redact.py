@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.redact import Secret, Secrets, cut_cursor, cut_url, is_signed
+
+KEEP = [
+    "https://h/path/file.tif",
+    "s3://bucket/a@b/c.tif",
+    "https://h/x?limit=10&bbox=1,2,3,4",
+    "https://h/items?token=next%3Abigearthnet_v1_labels_X",
+    "https://h/items?token=next:naip:1&limit=5",
+    "https://h/items?token=prev%3a7",
+    "https://h/x?expires=2030&sp=a&sr=b&version=1",
+    "https://h/x?a=%2F&a=2&&b",
+    "https://h/x?keys=1&monkey=2&keyword=3&sign=4",
+    "https://h/@tilejson?x=1#frag",
+    "https://h/x?url=https://other/a",
+]
+
+CUT = [
+    ("https://h/x?key=K", "https://h/x", False),
+    ("https://h/x?key=K&key=K&key=K&limit=1&key=K", "https://h/x?limit=1", False),
+    ("https://h/x?API_KEY=K&b=%2F", "https://h/x?b=%2F", False),
+    ("https://h/x?a=1&apikey=K&api-key=K&password=K&client_secret=K#f", "https://h/x?a=1#f", False),
+    ("https://h/x?access_token=K&b=2", "https://h/x?b=2", True),
+    ("https://h/x?token=abcdef", "https://h/x", True),
+    ("https://h/x?%6bey=K&b=1", "https://h/x?b=1", False),
+    ("https://user:pw@h:8443/x", "https://h:8443/x", False),
+    ("https://tok@h", "https://h", False),
+    ("https://u:p@w@h/x@y?limit=1", "https://h/x@y?limit=1", False),
+    (
+        "https://b.blob.core.windows.net/c/f?sv=2021&st=a&se=b&sr=c&sp=r&sip=d&spr=https&sig=S%3D&skoid=1&sktid=2"
+        "&skt=3&ske=4&sks=b&skv=5&comp=list",
+        "https://b.blob.core.windows.net/c/f?comp=list",
+        True,
+    ),
+    (
+        "https://b.s3.amazonaws.com/k?X-Amz-Algorithm=A&X-Amz-Credential=C&x-amz-signature=S&versionId=7",
+        "https://b.s3.amazonaws.com/k?versionId=7",
+        True,
+    ),
+    (
+        "https://b.s3.amazonaws.com/k?AWSAccessKeyId=A&Expires=1&Signature=S",
+        "https://b.s3.amazonaws.com/k",
+        True,
+    ),
+    ("https://cf/k?Policy=P&Signature=S&Key-Pair-Id=I&Expires=1&v=1", "https://cf/k?v=1", True),
+    ("https://g/k?X-Goog-Signature=S&GoogleAccessId=A&Expires=1", "https://g/k", True),
+]
+
+
+@pytest.mark.parametrize("url", KEEP)
+def test_kept_as_it_is(url: str) -> None:
+    assert cut_url(url) == url
+    assert not is_signed(url)
+
+
+@pytest.mark.parametrize(("url", "cut", "signed"), CUT)
+def test_cut(url: str, cut: str, signed: bool) -> None:
+    assert cut_url(url) == cut
+    assert is_signed(url) is signed
+    assert cut_url(cut) == cut
+
+
+def test_a_cursor_keeps_its_token() -> None:
+    url = "https://u:p@h/items?key=K&token=MTIz&next=abc&sig=S"
+    assert cut_cursor(url) == "https://h/items?token=MTIz&next=abc"
+    assert cut_url(url) == "https://h/items?next=abc"
+
+
+NAMES = st.sampled_from(["key", "Sig", "X-Amz-Signature", "token", "limit", "bbox", "se", "a"])
+
+
+@given(st.lists(st.tuples(NAMES, st.text(alphabet="abc%=+1", max_size=8)), max_size=8))
+def test_cutting_keeps_the_rest_in_order(pairs: list[tuple[str, str]]) -> None:
+    url = "https://h/x?" + "&".join(f"{name}={value}" for name, value in pairs)
+    left = cut_url(url).partition("?")[2]
+    kept = [pair for pair in left.split("&") if pair]
+    originals = iter(f"{name}={value}" for name, value in pairs)
+    assert all(pair in originals for pair in kept)
+    assert cut_url(cut_url(url)) == cut_url(url)
+    assert not {"key", "sig", "x-amz-signature"} & {pair.partition("=")[0].lower() for pair in kept}
+
+
+def test_a_secret_never_shows() -> None:
+    secret = Secret("planted")
+    assert "planted" not in f"{secret} {secret!r} {[secret]} {secret:>20}"
+    assert secret.reveal() == "planted"
+    assert secret == Secret("planted")
+    assert secret != "planted"
+    assert len({secret, Secret("planted")}) == 1
+
+
+@given(
+    st.text(alphabet=st.characters(codec="utf-8", exclude_characters="*"), min_size=4, max_size=30),
+    st.sampled_from([str, quote, quote_plus, lambda v: quote(v, safe="")]),
+)
+def test_known_secrets_are_scrubbed_in_any_form(value: str, form: object) -> None:
+    assert callable(form)
+    secrets = Secrets([Secret(value)])
+    shown = form(value)
+    assert secrets.scrub(f"<{shown}>") == "<***>"
+    assert secrets.scrub_bytes(f"<{shown}>".encode()) == b"<***>"
+
+
+def test_the_longest_goes_first() -> None:
+    secrets = Secrets([Secret("abcd"), Secret("abcdefgh")])
+    assert secrets.scrub("x abcdefgh y abcd z") == "x *** y *** z"
+
+
+def test_a_bearer_token_is_known_without_its_scheme() -> None:
+    secrets = Secrets([Secret("Bearer abc.def/ghi")])
+    assert (
+        secrets.scrub("Bearer abc.def/ghi; abc.def/ghi; abc.def%2Fghi; abc.def%2fghi") == "***; ***; ***; ***"
+    )
+
+
+def test_short_values_are_ignored() -> None:
+    secrets = Secrets([Secret("abc"), Secret("")])
+    assert not secrets
+    assert secrets.scrub("abc") == "abc"
+
+
+def test_secrets_can_be_added_and_do_not_show() -> None:
+    secrets = Secrets()
+    assert secrets.scrub("token planted") == "token planted"
+    secrets.add(Secret("planted"))
+    assert secrets
+    assert secrets.scrub("token planted") == "token ***"
+    assert "planted" not in repr(secrets)

@@ -1,0 +1,78 @@
+"""Part files in memory: the fake of `transfer.parts.Parts`, with the rules of the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stacpull.models import FinishedPart, ResumePoint, Validator
+from stacpull.transfer.parts import Hasher
+
+Pair = tuple[int, int]
+
+
+@dataclass
+class MemoryPart:
+    """A part, open or parked."""
+
+    parts: MemoryParts
+    pair: Pair
+    validator: Validator
+    total: int | None
+    data: bytearray = field(default_factory=bytearray)
+    hashers: Mapping[str, Hasher] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    async def feed(self, hashers: Mapping[str, Hasher]) -> None:
+        self.hashers = hashers
+        for hasher in hashers.values():
+            hasher.update(bytes(self.data))
+
+    async def write(self, chunk: bytes) -> None:
+        self.data += chunk
+        for hasher in self.hashers.values():
+            hasher.update(chunk)
+
+    async def finish(self) -> FinishedPart:
+        del self.parts.open[self.pair]
+        self.parts.finished[self.pair] = bytes(self.data)
+        digest = self.hashers.get("sha256")
+        path = Path(f"{self.pair[0]}.{self.pair[1]}.{self.size}.whole")
+        return FinishedPart(path, self.size, None if digest is None else digest.digest())
+
+    async def park(self) -> None:
+        del self.parts.open[self.pair]
+        self.parts.parked[self.pair] = self
+
+    async def discard(self) -> None:
+        del self.parts.open[self.pair]
+
+
+@dataclass
+class MemoryParts:
+    """All parts: those being written, those that wait to go on, those that are whole."""
+
+    open: dict[Pair, MemoryPart] = field(default_factory=dict)
+    parked: dict[Pair, MemoryPart] = field(default_factory=dict)
+    finished: dict[Pair, bytes] = field(default_factory=dict)
+
+    async def point(self, row: int, generation: int) -> ResumePoint | None:
+        part = self.parked.get((row, generation))
+        return None if part is None else ResumePoint(part.size, part.validator, part.total)
+
+    async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> MemoryPart:
+        self.parked.pop((row, generation), None)
+        part = self.open[row, generation] = MemoryPart(self, (row, generation), validator, total)
+        return part
+
+    async def resume(self, row: int, generation: int) -> MemoryPart:
+        part = self.open[row, generation] = self.parked.pop((row, generation))
+        return part
+
+    def park(self, row: int, data: bytes, validator: Validator, total: int | None) -> None:
+        """Put a part there as an earlier attempt left it."""
+        self.parked[row, 1] = MemoryPart(self, (row, 1), validator, total, bytearray(data))

@@ -1,0 +1,157 @@
+"""A small HTTP server on loopback that answers exactly what a scenario says, right or wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from stacpull.clock import SystemClock
+from stacpull.config.options import S3Options
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.client import Client
+from stacpull.net.gate import Gates
+from stacpull.net.http import HttpTransport
+from stacpull.transfer.s3 import Credentialed, S3Transport
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it came: path as on the wire, names of header fields in lower case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+
+    @property
+    def start(self) -> int | None:
+        """Where the range that was asked for starts."""
+        value = self.headers.get("range")
+        return None if value is None else int(value.removeprefix("bytes=").partition("-")[0])
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What to put on the wire; `sent` is how much of the body really goes out, then `after` happens."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    framing: Literal["length", "chunked", "close"] = "length"
+    sent: int | None = None
+    after: Literal["close", "stall"] = "close"
+
+    def wire(self) -> bytes:
+        fields = dict(self.headers)
+        body = self.body
+        if self.framing == "length":
+            fields.setdefault("Content-Length", str(len(body)))
+        elif self.framing == "chunked":
+            fields["Transfer-Encoding"] = "chunked"
+            body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
+        fields["Connection"] = "close"
+        head = f"HTTP/1.1 {self.status} X\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + "\r\n"
+        return head.encode() + (body if self.sent is None else body[: self.sent])
+
+
+Answer = Callable[[Asked], Reply]
+
+
+@dataclass
+class Thing:
+    """An object on a server that does everything right; `changed` gives one that differs in some way."""
+
+    body: bytes
+    etag: str | None = '"v1"'
+    modified: str | None = "Mon, 01 Jan 2024 00:00:00 GMT"
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, asked: Asked) -> Reply:
+        fields = {"ETag": self.etag, "Last-Modified": self.modified, **self.headers}
+        told = {name: value for name, value in fields.items() if value is not None}
+        start = asked.start
+        condition = asked.headers.get("if-range")
+        if start is None or (condition is not None and condition not in (self.etag, self.modified)):
+            return Reply(200, told, self.body)
+        size = len(self.body)
+        if start >= size:
+            return Reply(416, {"Content-Range": f"bytes */{size}"})
+        return Reply(206, told | {"Content-Range": f"bytes {start}-{size - 1}/{size}"}, self.body[start:])
+
+
+@dataclass
+class Origin:
+    """A running server. `answer` may be replaced at any time; `asked` is what came, in order."""
+
+    url: str
+    answer: Answer
+    asked: list[Asked] = field(default_factory=list)
+
+    def once(self, answer: Answer) -> None:
+        """Let `answer` take the next request only."""
+        usual = self.answer
+
+        def first(asked: Asked) -> Reply:
+            self.answer = usual
+            return answer(asked)
+
+        self.answer = first
+
+    def cut(self, sent: int, after: Literal["close", "stall"] = "close") -> None:
+        """Let the next answer break off after `sent` bytes of its body."""
+        usual = self.answer
+        self.once(lambda asked: replace(usual(asked), sent=sent, after=after))
+
+
+@asynccontextmanager
+async def origin(answer: Answer) -> AsyncIterator[Origin]:
+    """Serve `answer` on a free port."""
+    served: Origin
+    over = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            method, path, _ = head[0].split(" ")
+            pairs = (line.partition(": ") for line in head[1:] if line)
+            asked = Asked(method, path, {name.lower(): value for name, _, value in pairs})
+            served.asked.append(asked)
+            reply = served.answer(asked)
+            writer.write(reply.wire())
+            await writer.drain()
+            if reply.after == "stall":
+                await over.wait()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client went away, as some scenarios want
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    served = Origin(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", answer)
+    try:
+        async with server:
+            yield served
+            over.set()
+    finally:
+        over.set()
+
+
+@asynccontextmanager
+async def client(
+    credentials: Credentialed | None = None, s3: S3Options | None = None, *, stall_timeout: float = 20.0
+) -> AsyncIterator[Client]:
+    """Open a client that may speak to loopback, and to S3 if it is given credentials."""
+    clock = SystemClock()
+    http = HttpTransport(
+        policy=AddressPolicy(allow_private=True), stall_timeout=stall_timeout, trust_env=False
+    )
+    transports = {"http": http, "https": http}
+    if credentials is not None:
+        transports["s3"] = S3Transport(http, credentials, s3 or S3Options(), clock=clock)
+    opened = Client(transports, Gates(8, None, clock), clock)
+    try:
+        yield opened
+    finally:
+        await opened.close()

@@ -1,0 +1,112 @@
+"""Header fields, as servers write them and as they should."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from stacpull.transfer.headers import (
+    ContentRange,
+    content_length,
+    content_range,
+    filename_of,
+    is_framed,
+    is_page_instead,
+)
+
+NONE = ContentRange(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("bytes 0-9/10", ContentRange(0, 9, 10)),
+        ("bytes 5-9/*", ContentRange(5, 9, None)),
+        ("bytes */10", ContentRange(None, None, 10)),
+        ("bytes */*", NONE),
+        ("BYTES 0-9/10", ContentRange(0, 9, 10)),
+        ("items 0-9/10", NONE),
+        ("bytes 0-9", NONE),
+        ("bytes -9/10", NONE),
+        ("bytes 0/10", NONE),
+        ("bytes=0-9/10", NONE),
+        ("bytes ٣-9/10", NONE),
+        ("", NONE),
+    ],
+)
+def test_content_range(value: str, expected: ContentRange):
+    assert content_range({"Content-Range": value}) == expected
+
+
+@given(st.text())
+def test_no_content_range_breaks_the_reader(value: str):
+    found = content_range({"Content-Range": "bytes " + value})
+    assert found.start is None or found.start >= 0
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("0", 0), ("12", 12), ("-1", None), ("1,1", None), ("²", None), ("", None)]
+)
+def test_content_length(value: str, expected: int | None):
+    assert content_length({"Content-Length": value}) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "framed"),
+    [
+        ({"Content-Length": "3"}, True),
+        ({"transfer-encoding": "Chunked"}, True),
+        ({"Transfer-Encoding": "gzip, chunked"}, True),
+        ({"Connection": "close"}, False),
+    ],
+)
+def test_framing(headers: dict[str, str], framed: bool):
+    assert is_framed(CIMultiDict(headers)) is framed
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://h/a/B02.tif", "B02.tif"),
+        ("https://h/a/B02.tif?sig=a/b#c/d", "B02.tif"),
+        ("https://h/a/a%20b%2Fc.tif", "a b/c.tif"),
+        ("https://h/%2e%2e", ".."),
+        ("https://h/a%2520b", "a%20b"),
+        ("https://h/Products('x')/$value", "$value"),
+        ("https://h/a/", ""),
+        ("https://h", ""),
+        ("https://h?x=/y", ""),
+        ("s3://bucket/a/b.tif", "b.tif"),
+        ("s3://bucket/a/100%25 b?.tif", "100%25 b?.tif"),
+        ("s3://bucket/k", "k"),
+    ],
+)
+def test_filename(url: str, name: str):
+    assert filename_of(url) == name
+
+
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+LOGIN = b"\r\n<!DOCTYPE html><html><title>Sign in</title>"
+
+
+@pytest.mark.parametrize(
+    ("media_type", "headers", "start", "expected"),
+    [
+        ("image/tiff; application=geotiff", HTML, LOGIN, True),
+        ("application/json", HTML, LOGIN, True),
+        ("image/jp2", HTML, b"\xef\xbb\xbf<html>", True),
+        ("image/tiff", {"Content-Type": "application/octet-stream"}, LOGIN, True),
+        ("image/tiff", HTML, b"II*\x00", False),
+        ("text/html", HTML, LOGIN, False),
+        ("text/xml", HTML, b"<?xml version='1.0'?>", False),
+        (None, HTML, LOGIN, False),
+        ("application/xml", {"Content-Type": "application/xml"}, b"<?xml version='1.0'?>", False),
+        ("image/tiff", HTML, b"", False),
+    ],
+)
+def test_a_page_in_place_of_an_asset(
+    media_type: str | None, headers: dict[str, str], start: bytes, expected: bool
+):
+    assert is_page_instead(media_type, headers, start) is expected

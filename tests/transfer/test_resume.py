@@ -1,0 +1,57 @@
+"""When a part may go on: the decision as a table."""
+
+from __future__ import annotations
+
+import pytest
+from multidict import CIMultiDict
+
+from stacpull.models import ResumePoint, Validator
+from stacpull.transfer.resume import Verdict, range_headers, verdict
+
+V = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
+POINT = ResumePoint(40, V, 100)
+ALL = ResumePoint(40, V, 40)
+OPEN = ResumePoint(40, V, None)
+GOES_ON = {"Content-Range": "bytes 40-99/100"}
+
+TABLE = [
+    (POINT, 200, {}, Verdict.REPLACE),
+    (POINT, 206, GOES_ON, Verdict.APPEND),
+    (POINT, 206, GOES_ON | {"ETag": '"v1"'}, Verdict.APPEND),
+    (POINT, 206, GOES_ON | {"ETag": '"v2"'}, Verdict.CHANGED),
+    (POINT, 206, GOES_ON | {"Last-Modified": "Tue, 02 Jan 2024 00:00:00 GMT"}, Verdict.CHANGED),
+    (POINT, 206, GOES_ON | {"ETag": '"v1"', "Last-Modified": "later, by a mirror"}, Verdict.APPEND),
+    (POINT, 206, {"Content-Range": "bytes 40-59/100"}, Verdict.APPEND),
+    (POINT, 206, {"Content-Range": "bytes 40-99/*"}, Verdict.APPEND),
+    (POINT, 206, {"Content-Range": "bytes 0-99/100"}, Verdict.CHANGED),
+    (POINT, 206, {"Content-Range": "bytes 41-99/100"}, Verdict.CHANGED),
+    (POINT, 206, {"Content-Range": "bytes 40-119/120"}, Verdict.CHANGED),
+    (POINT, 206, {"Content-Type": "multipart/byteranges; boundary=x"}, Verdict.CHANGED),
+    (POINT, 206, {}, Verdict.CHANGED),
+    (OPEN, 206, {"Content-Range": "bytes 40-119/120"}, Verdict.APPEND),
+    (POINT, 412, {}, Verdict.AGAIN),
+    (ALL, 416, {"Content-Range": "bytes */40"}, Verdict.WHOLE),
+    (OPEN, 416, {"Content-Range": "bytes */40"}, Verdict.WHOLE),
+    (ALL, 416, {"Content-Range": "bytes */40", "ETag": '"v2"'}, Verdict.AGAIN),
+    (ALL, 416, {"Content-Range": "bytes */39"}, Verdict.AGAIN),
+    (POINT, 416, {"Content-Range": "bytes */40"}, Verdict.AGAIN),
+    (POINT, 416, {}, Verdict.AGAIN),
+]
+
+
+@pytest.mark.parametrize(("point", "status", "headers", "expected"), TABLE)
+def test_verdict(point: ResumePoint, status: int, headers: dict[str, str], expected: Verdict):
+    assert verdict(point, status, CIMultiDict(headers)) is expected
+
+
+@pytest.mark.parametrize(
+    ("validator", "expected"),
+    [
+        (V, {"Range": "bytes=7-", "If-Range": '"v1"'}),
+        (Validator("0x8D968C5F3B94E1C"), {"Range": "bytes=7-", "If-Range": "0x8D968C5F3B94E1C"}),
+        (Validator('W/"v1"', V.last_modified), {"Range": "bytes=7-", "If-Range": V.last_modified}),
+        (Validator(), {"Range": "bytes=7-"}),
+    ],
+)
+def test_what_is_asked(validator: Validator, expected: dict[str, str]):
+    assert range_headers(7, validator) == expected

@@ -1,0 +1,99 @@
+"""Our signer against botocore's, over random requests; and what the hot path relies on."""
+
+from __future__ import annotations
+
+import string
+
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import ReadOnlyCredentials
+from botocore.utils import percent_encode
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from stacpull.transfer.sigv4 import UNSIGNED_BODY, Credentials, Signer, encode_key
+
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+ODD_KEYS = ["a b", "a%20b", "a//b", "../../x", "$value", "it's (1)+2=3", "día/日本/🛰.tif", "a;b?c#d&e", "~.-_", "%"]
+
+keys = st.one_of(st.sampled_from(ODD_KEYS), st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+tokens = st.none() | st.text(string.ascii_letters + "/+=", min_size=1)
+regions = st.sampled_from(["us-east-1", "eu-central-1", "cn-north-1", "default"])
+hosts = st.sampled_from(["b.s3.eu-central-1.amazonaws.com", "localhost:9000", "s3.example"])
+values = st.text(string.ascii_letters + string.digits + ' ";=,/-*', min_size=1).filter(str.strip)
+header_names = st.sampled_from(["range", "if-match", "x-amz-request-payer", "x-amz-checksum-mode", "accept"])
+headers = st.dictionaries(header_names, values)
+queries = st.lists(
+    st.sampled_from(["a=1", "a-b=2", "a=", "versionId=x.y", "list-type=2", "a=0", "uploads", "b"]), unique=True
+).map("&".join)
+SIGNER = Signer()
+
+
+@settings(max_examples=300)
+@given(keys, hosts, st.sampled_from(["GET", "HEAD"]), headers, tokens, regions, queries, st.booleans())
+@example("a%2Fb//../$'()", "localhost:9000", "GET", {"range": "bytes=0- "}, "t", "us-east-1", "b=1&a", True)
+def test_equals_botocore(
+    key: str,
+    host: str,
+    method: str,
+    fields: dict[str, str],
+    token: str | None,
+    region: str,
+    query: str,
+    https: bool,
+):
+    path = "/" + encode_key(key)
+    url = f"{'https' if https else 'http'}://{host}{path}" + (f"?{query}" if query else "")
+    theirs = AWSRequest(method, url, headers=dict(fields))
+    S3SigV4Auth(ReadOnlyCredentials("AKID", SECRET, token, None), "s3", region).add_auth(theirs)
+
+    ours = SIGNER.sign(
+        method,
+        path,
+        {**fields, "host": host},
+        Credentials("AKID", SECRET, token),
+        region,
+        date=theirs.headers["X-Amz-Date"],
+        query=query,
+    )
+
+    expected = {name.lower(): value for name, value in theirs.headers.items()}
+    assert {name.lower(): value for name, value in ours.items()} == {**expected, "host": host}
+
+
+@given(keys)
+def test_a_key_is_encoded_as_botocore_encodes_it(key: str):
+    assert encode_key(key) == percent_encode(key, safe="/~")
+
+
+def sign(signer: Signer, *, date: str = "20240102T030405Z", body_hash: str = UNSIGNED_BODY, **changed: str) -> str:
+    secret = changed.get("secret", SECRET)
+    region = changed.get("region", "us-east-1")
+    signed = signer.sign(
+        "GET", "/k", {"host": "h"}, Credentials("A", secret), region, date=date, body_hash=body_hash
+    )
+    return signed["Authorization"]
+
+
+def test_a_signing_key_is_never_used_for_another_day_region_or_secret():
+    warm = Signer()
+    for change in ({}, {"date": "20240103T030405Z"}, {"region": "eu-west-1"}, {"secret": "other"}, {}):
+        assert sign(warm, **change) == sign(Signer(), **change)
+
+
+def test_the_body_is_left_out_of_the_signature_only_if_told():
+    assert sign(Signer()) != sign(Signer(), body_hash="0" * 64)
+
+
+def test_signing_keys_do_not_pile_up():
+    signer = Signer()
+    for day in range(1, 200):
+        sign(signer, secret=str(day))
+    assert len(signer._keys) <= 64
+
+
+def test_credentials_do_not_show_their_secrets():
+    shown = repr(Credentials("AKID", SECRET, "session-token"))
+    assert "AKID" in shown
+    assert SECRET not in shown
+    assert "session-token" not in shown
