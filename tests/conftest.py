@@ -1,4 +1,4 @@
-"""What holds for every test: no network but loopback, no credentials of this user, no blocking of the loop."""
+"""What holds for every test: no network but loopback, no credentials of a user, no blocking of the loop."""
 
 from __future__ import annotations
 

@@ -29,8 +29,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "catalog": BELOW_SIBLINGS | SIBLINGS | {"engine"},
     "replicas": frozenset({"errors", "models", "clock"}),
 }
-"""Which rooms a room may import, itself apart. `cli` and the package's own front (`stacpull`, `stacpull.sync`) may import everything."""
+"""Which rooms a room may import, itself apart."""
 EVERYTHING = frozenset({"cli", "__init__", "sync"})
+"""What may import every room: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""
 
 LIBRARIES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"net", "replicas"}),

@@ -34,9 +34,8 @@ CUT = [
     ("https://tok@h", "https://h", False),
     ("https://u:p@w@h/x@y?limit=1", "https://h/x@y?limit=1", False),
     (
-        "https://b.blob.core.windows.net/c/f?sv=2021&st=a&se=b&sr=c&sp=r&sip=d&spr=https&sig=S%3D&skoid=1&sktid=2"
-        "&skt=3&ske=4&sks=b&skv=5&comp=list",
-        "https://b.blob.core.windows.net/c/f?comp=list",
+        "https://azure/c?sv=2&st=a&se=b&sr=c&sp=r&sip=d&spr=s&sig=S%3D&skoid=1&sktid=2&skt=3&ske=4&sks=b&skv=5&a=b",
+        "https://azure/c?a=b",
         True,
     ),
     (
@@ -89,7 +88,7 @@ def test_cutting_keeps_the_rest_in_order(pairs: list[tuple[str, str]]) -> None:
 
 def test_a_secret_never_shows() -> None:
     secret = Secret("planted")
-    assert "planted" not in f"{secret} {secret!r} {[secret]} {secret:>20}"
+    assert "planted" not in f"{secret} {secret!r} {[secret]} {secret!s:>20}"
     assert secret.reveal() == "planted"
     assert secret == Secret("planted")
     assert secret != "planted"

@@ -3,9 +3,9 @@
     clock = VirtualClock()
     clock.run(main(clock))
 
-The event loop of `run` takes its time from the clock, and lets it jump to the next timer whenever nothing else
-is ready; so every `asyncio` timeout is virtual too. Real sockets are polled but not waited for while a timer is
-set: tests on real sockets run on the ordinary loop, where `sleep` only moves the clock.
+The event loop of `run` takes its time from the clock, and lets it jump to the next timer whenever nothing
+else is ready; so every `asyncio` timeout is virtual too. Real sockets are polled but not waited for while a
+timer is set: tests on real sockets run on the ordinary loop, where `sleep` only moves the clock.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,14 +79,18 @@ def test_status(changes: dict[str, Any], line: str) -> None:
         ({"bytes_total": None, "bytes_basis": "unknown"}, "bytes    unknown: the source states no sizes"),
         ({"seconds_estimated": 90.0}, "requests 140; about 1 min 30 s"),
         ({"hosts": (HostPlan("h", 65),)}, "  h: 65 assets"),
-        ({"assets_done": 60, "assets_pending": 5}, "to do    5; 60 are here already"),
+        ({"assets_done": 60, "assets_pending": 5}, "to do    5; 60 are in out already"),
         ({"disk": Disk(1000, None)}, "warning: only 1.0 kB are free at the destination"),
         ({"disk": Disk(None, 3), "assets_pending": 5}, "warning: the destination has room for 3 more files"),
     ],
 )
 def test_plan(changes: dict[str, Any], line: str) -> None:
-    assert line in "\n".join(plan_lines(plan_report(**changes)))
+    assert line in "\n".join(plan_lines(plan_report(**changes), Path("out")))
 
 
 def test_room_that_suffices_is_not_spoken_of() -> None:
-    assert "warning" not in "\n".join(plan_lines(plan_report(disk=Disk(10**9, 10**6))))
+    assert "warning" not in "\n".join(plan_lines(plan_report(disk=Disk(10**9, 10**6)), None))
+
+
+def test_without_a_destination_nothing_is_said_of_one() -> None:
+    assert "to do" not in "\n".join(plan_lines(plan_report(assets_pending=65), None))

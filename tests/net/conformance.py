@@ -187,9 +187,11 @@ class TransportContract:
     def test_can_be_cancelled_while_it_waits(self) -> None:
         async def scenario(world: World) -> bytes:
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.02):
-                    async with world.transport.open(Request(world.url("/object"))) as response:
-                        await response.read(len(BODY))
+                async with (
+                    asyncio.timeout(0.02),
+                    world.transport.open(Request(world.url("/object"))) as response,
+                ):
+                    await response.read(len(BODY))
             async with world.transport.open(Request(world.url("/object"))) as response:
                 return await response.read(len(BODY))
 
@@ -207,7 +209,7 @@ class TransportContract:
 
 
 class DecodingContract:
-    """Beside `TransportContract`, for transports that read API pages: content codings are undone when asked."""
+    """Beside `TransportContract`, for transports that read API pages: codings are undone when asked."""
 
     in_world: Callable[..., Any]
 

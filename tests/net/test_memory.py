@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import pytest
+from tests.net.conformance import DecodingContract, Routes, TransportContract, World
+from tests.virtual_clock import VirtualClock
 
 from stacpull.models import FailureKind
 from stacpull.net.memory import Answer, Fault, MemoryTransport
 from stacpull.net.transport import Request, TransferError
-from tests.net.conformance import DecodingContract, Routes, TransportContract, World
-from tests.virtual_clock import VirtualClock
 
 T = TypeVar("T")
 

@@ -33,7 +33,10 @@ class Heard:
 
 
 class WireServer:
-    """`async with WireServer({"/path": [answer, …]}) as server`; raw bytes are sent, then the connection closed."""
+    """`async with WireServer({"/path": [answer, …]}) as server`.
+
+    Answers that are raw bytes are sent as they are, then the connection is closed.
+    """
 
     def __init__(self, routes: Mapping[str, Script], *, tls: ssl.SSLContext | None = None) -> None:
         self.heard: list[Heard] = []

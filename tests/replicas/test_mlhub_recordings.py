@@ -63,6 +63,20 @@ def test_the_landing_page_has_the_recorded_fields(client, recording):
     )
 
 
+def test_the_dataset_has_the_recorded_fields(client, recording):
+    recorded = recording("staging/dataset_bigearthnet_v1.json")
+    served = client.get("/datasets/bigearthnet_v1").json()
+    assert list(served) == list(recorded)
+    assert served["collections"] == recorded["collections"]
+    assert shape(served["bbox"]) == shape(recorded["bbox"])
+    assert client.get("/datasets").json() == [served]
+    unknown = client.get("/datasets/ref_agrifieldnet_competition_v1")
+    assert (unknown.status_code, unknown.json()) == (
+        404,
+        recording("staging/collection_by_conflict_404.json"),
+    )
+
+
 def test_first_page(client, recording):
     recorded = recording("staging/items_page1.json")
     reply = client.get(f"/collections/{SOURCE}/items")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -42,7 +42,7 @@ class Walked:
 
 
 def walked(
-    answer: Callable[[PageRequest], object] | dict[str, object],
+    answer: Callable[[PageRequest], object] | Mapping[str, object],
     *,
     start: str = ITEMS,
     size: PageSize = PageSize(10),  # noqa: B008 - a frozen value
@@ -132,6 +132,23 @@ def test_walks_that_would_never_end(table: dict[str, object], names: str, said: 
     (warning,) = found.warnings
     assert said in warning
     assert found.pages[-1].cut_short == warning
+
+
+@pytest.mark.parametrize("link", [{"href": "file:///etc/passwd"}, {"href": ITEMS, "method": "PUT"}])
+def test_a_next_that_cannot_be_followed_loses_no_item(link: dict[str, Any]) -> None:
+    found, _ = walked({at(): page(["a"], link)})
+    assert found.names == ["a"]
+    assert found.pages[0].next is None
+    assert found.warnings == [found.pages[0].cut_short]
+    assert "next page cannot be asked for" in found.warnings[0]
+
+
+def test_items_that_come_twice_do_not_count_towards_the_total() -> None:
+    matched = {"context": {"matched": 2}}
+    table = {at(): page(["a"], at("t"), **matched), at("t"): page(["a"], at("t"), **matched)}
+    found, _ = walked(table)
+    assert found.names == ["a"]
+    assert found.pages[-1].cut_short is not None
 
 
 def test_a_circle_after_the_last_item_announced_is_no_cause_to_warn() -> None:
@@ -275,6 +292,28 @@ def test_a_page_that_cannot_be_had_stops_the_walk_with_its_first_failure(
     assert found.error.__cause__ is error
     assert str(error) in str(found.error)
     assert len(reader.asked) == 1 + requests
+
+
+def test_of_several_failures_the_first_is_told() -> None:
+    errors = iter([failed(FailureKind.SERVER, 500), failed(FailureKind.SERVER, 502)])
+    found, _ = walked(lambda _: next(errors), size=PageSize(20))
+    assert "500" in str(found.error)
+
+
+def test_a_silently_capped_service_that_counts_in_pages_loses_nothing() -> None:
+    """It says `limit=100` and gives 30; page 2 breaks over 30, and is asked for by what it truly gives."""
+
+    def answer(request: PageRequest) -> object:
+        number, length = page_number(request) or 1, min(limit_of(request) or 0, 30)
+        if number == 2 and length > 15:
+            return failed(FailureKind.SERVER, 500)
+        names = [str(n) for n in range(90)][(number - 1) * length : number * length]
+        following = f"{ITEMS}?page={number + 1}&limit={limit_of(request)}"
+        return page(names, following if number * length < 90 else None)
+
+    found, reader = walked(answer, size=PageSize(100))
+    assert found.names == [str(n) for n in range(90)]
+    assert [limit_of(request) for request in reader.asked] == [100, 30, 15, 15, 15, 15]
 
 
 def test_broken_json_is_asked_for_twice_more_smaller() -> None:

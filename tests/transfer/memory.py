@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ class MemoryPart:
         self.data += chunk
         for hasher in self.hashers.values():
             hasher.update(chunk)
+        self.parts.grown.set()
 
     async def finish(self) -> FinishedPart:
         del self.parts.open[self.pair]
@@ -59,6 +61,8 @@ class MemoryParts:
     open: dict[Pair, MemoryPart] = field(default_factory=dict)
     parked: dict[Pair, MemoryPart] = field(default_factory=dict)
     finished: dict[Pair, bytes] = field(default_factory=dict)
+    grown: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the first chunk has been written."""
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
         part = self.parked.get((row, generation))

@@ -115,7 +115,9 @@ UNKNOWN = [
     pytest.param({}, lambda _: Reply(404), False, id="nothing proves it"),
     pytest.param({}, lambda _: Reply(200, {}, LARGE), False, id="a server without ranges"),
     pytest.param({}, lambda _: Reply(416), True, id="416 without a total"),
-    pytest.param({}, lambda _: Reply(416, {"Content-Range": "bytes */77"}), False, id="416 with another total"),
+    pytest.param(
+        {}, lambda _: Reply(416, {"Content-Range": "bytes */77"}), False, id="416 with another total"
+    ),
     pytest.param({"size": len(LARGE)}, None, True, id="file:size"),
     pytest.param({"checksum": Checksum("sha256", hashlib.sha256(LARGE).digest())}, None, True, id="checksum"),
 ]
@@ -240,9 +242,13 @@ def test_afresh(answer: Answer, expected: bytes, requests: int):
 
 CHANGED = [
     pytest.param(ignores_if_range, NEW.body, id="a part of another object"),
-    pytest.param(lambda a: Reply(206, OTHER_PART, LARGE) if a.start else NEW(a), NEW.body, id="another range"),
     pytest.param(
-        lambda a: Reply(206, {"ETag": '"v1"'}, LARGE[HALF:]) if a.start else NEW(a), NEW.body, id="no Content-Range"
+        lambda a: Reply(206, OTHER_PART, LARGE) if a.start else NEW(a), NEW.body, id="another range"
+    ),
+    pytest.param(
+        lambda a: Reply(206, {"ETag": '"v1"'}, LARGE[HALF:]) if a.start else NEW(a),
+        NEW.body,
+        id="no Content-Range",
     ),
 ]
 
@@ -486,8 +492,7 @@ def test_cancelled_in_the_middle(validated: bool, kept: bool):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         served.cut(2 << 20, "stall")
         task = asyncio.create_task(fetcher.fetch(job(served.url)))
-        while not (parts.open and parts.open[1, 1].size >= 1 << 20):
-            await asyncio.sleep(0.001)
+        await parts.grown.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -6,20 +6,25 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.transfer.memory import MemoryParts
 from tests.transfer.origin import Asked, Origin, Reply, Thing, client, origin
 
+from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
-from stacpull.models import FailureKind, Job, Validator
+from stacpull.models import Failure, FailureKind, Job, Validator
+from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
-from stacpull.net.transport import Request, TransferError
+from stacpull.net.gate import Gates
+from stacpull.net.http import HttpTransport
+from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.replicas import MemoryStore, S3Access, S3Replica
 from stacpull.transfer.aws import AwsSettings
 from stacpull.transfer.fetch import Fetcher
-from stacpull.transfer.s3 import Lesson, Place, lesson_of, may_sign, place_of, split_s3_url
+from stacpull.transfer.s3 import Lesson, S3Transport, lesson_of, may_sign, place_of, split_s3_url
 from stacpull.transfer.sigv4 import Credentials
 
 OK = frozenset({200})
@@ -40,25 +45,27 @@ OBJECTS = {"data": {key: f"this is {key}".encode() for key in ODD_KEYS}, "with.d
 
 # Decisions.
 
-AWS = "https://s3.{}.amazonaws.com"
 PLACES = [
-    ("data", "us-east-1", None, "auto", Place("https://data.s3.us-east-1.amazonaws.com", "data.s3.us-east-1.amazonaws.com", "/", "us-east-1")),
-    ("data", "cn-north-1", None, "auto", Place("https://data.s3.cn-north-1.amazonaws.com.cn", "data.s3.cn-north-1.amazonaws.com.cn", "/", "cn-north-1")),
-    ("data", "eu-west-1", None, "path", Place(AWS.format("eu-west-1"), "s3.eu-west-1.amazonaws.com", "/data/", "eu-west-1")),
-    ("with.dots", "eu-west-1", None, "auto", Place(AWS.format("eu-west-1"), "s3.eu-west-1.amazonaws.com", "/with.dots/", "eu-west-1")),
-    ("with.dots", "r", None, "virtual", Place("https://with.dots.s3.r.amazonaws.com", "with.dots.s3.r.amazonaws.com", "/", "r")),
-    ("EODATA", "default", "https://eodata.example", "auto", Place("https://eodata.example", "eodata.example", "/EODATA/", "default")),
-    ("data", "r", "https://h.example:443/base/", "auto", Place("https://h.example", "h.example", "/base/data/", "r")),
-    ("data", "r", "http://h.example:9000", "virtual", Place("http://data.h.example:9000", "data.h.example:9000", "/", "r")),
-    ("data", "r", "http://[::1]:9000", "auto", Place("http://[::1]:9000", "[::1]:9000", "/data/", "r")),
-    ("evil.com#", "r", None, "virtual", Place(AWS.format("r"), "s3.r.amazonaws.com", "/evil.com%23/", "r")),
-    ("a@evil", "r", None, "auto", Place(AWS.format("r"), "s3.r.amazonaws.com", "/a%40evil/", "r")),
-]  # fmt: skip
+    ("data", "us-east-1", None, "auto", "https://data.s3.us-east-1.amazonaws.com/"),
+    ("data", "cn-north-1", None, "auto", "https://data.s3.cn-north-1.amazonaws.com.cn/"),
+    ("data", "eu-west-1", None, "path", "https://s3.eu-west-1.amazonaws.com/data/"),
+    ("with.dots", "eu-west-1", None, "auto", "https://s3.eu-west-1.amazonaws.com/with.dots/"),
+    ("with.dots", "r", None, "virtual", "https://with.dots.s3.r.amazonaws.com/"),
+    ("EODATA", "default", "https://eodata.example", "auto", "https://eodata.example/EODATA/"),
+    ("data", "r", "https://h.example:443/base/", "auto", "https://h.example/base/data/"),
+    ("data", "r", "http://h.example:9000", "virtual", "http://data.h.example:9000/"),
+    ("data", "r", "http://[::1]:9000", "auto", "http://[::1]:9000/data/"),
+    ("evil.com#", "r", None, "virtual", "https://s3.r.amazonaws.com/evil.com%23/"),
+    ("a@evil", "r", None, "auto", "https://s3.r.amazonaws.com/a%40evil/"),
+]
 
 
 @pytest.mark.parametrize(("bucket", "region", "endpoint", "style", "expected"), PLACES)
-def test_where_a_bucket_is_asked(bucket: str, region: str, endpoint: str | None, style: str, expected: Place):
-    assert place_of(bucket, region, endpoint, style) == expected
+def test_where_a_bucket_is_asked(bucket: str, region: str, endpoint: str | None, style: str, expected: str):
+    place = place_of(bucket, region, endpoint, style)
+    assert place.origin + place.path == expected
+    assert place.origin.endswith("://" + place.host)
+    assert place.region == region
 
 
 PLAIN = AwsSettings()
@@ -137,7 +144,9 @@ def access(**rules: object) -> S3Access:
 Act = Callable[[Client, S3Replica], Awaitable[None]]
 
 
-def on_replica(rules: S3Access, act: Act, options: S3Options | None = None, given: Given | None = None) -> None:
+def on_replica(
+    rules: S3Access, act: Act, options: S3Options | None = None, given: Given | None = None
+) -> None:
     async def live() -> None:
         async with S3Replica(store=MemoryStore(OBJECTS), access=rules, record=True) as replica:
             credentials = given or Given()
@@ -148,9 +157,9 @@ def on_replica(rules: S3Access, act: Act, options: S3Options | None = None, give
     asyncio.run(live())
 
 
-async def read(opened: Client, url: str, *, redirected: bool = False) -> bytes:
-    async with opened.open(Request(url, redirected=redirected), accept=OK) as response:
-        assert response.url == url
+async def read(opened: Client, url: str, *, final: str | None = None) -> bytes:
+    async with opened.open(Request(url), accept=OK) as response:
+        assert response.url == (final or url)
         return await response.read(1 << 20)
 
 
@@ -206,18 +215,18 @@ def test_requester_pays_only_if_agreed():
 
 
 REFUSALS = [
-    (S3Options(no_sign_request=True), KEYS, False, "--no-sign-request"),
-    (S3Options(), None, False, "AWS_ACCESS_KEY_ID"),
+    (S3Options(no_sign_request=True), KEYS, "--no-sign-request"),
+    (S3Options(), None, "AWS_ACCESS_KEY_ID"),
 ]
 
 
-@pytest.mark.parametrize(("options", "credentials", "redirected", "advice"), REFUSALS)
+@pytest.mark.parametrize(("options", "credentials", "advice"), REFUSALS)
 def test_a_refused_anonymous_request_says_what_to_configure(
-    options: S3Options, credentials: Credentials | None, redirected: bool, advice: str
+    options: S3Options, credentials: Credentials | None, advice: str
 ):
     async def act(opened: Client, replica: S3Replica) -> None:
         with pytest.raises(TransferError) as caught:
-            await read(opened, "s3://data/./x", redirected=redirected)
+            await read(opened, "s3://data/./x")
         failure = caught.value.failure
         assert (failure.kind, failure.status) == (FailureKind.REFUSED, 403)
         assert advice in failure.message
@@ -243,37 +252,40 @@ ETAG = f'"{hashlib.md5(LARGE, usedforsecurity=False).hexdigest()}"'
 LARGE_JOB = Job(1, 1, 1, "big", "s3://data/a b/big.tif", None, "c/i", "big.tif")
 
 
+SAME, OTHER_ETAG, OTHER_DATE = (
+    Validator(ETAG),
+    Validator('"another"'),
+    Validator(None, "Sat, 01 Jan 2000 00:00:00 GMT"),
+)
+
+
 @pytest.mark.parametrize(
     ("validator", "statuses", "condition"),
     [
-        (Validator(ETAG), [206], "if-match"),
-        (Validator('"another"'), [412, 200], "if-match"),
-        (Validator(None, "Sat, 01 Jan 2000 00:00:00 GMT"), [412, 200], "if-unmodified-since"),
-        (Validator(None, "Fri, 01 Jan 2100 00:00:00 GMT"), [206], "if-unmodified-since"),
+        (SAME, [206], "if-match"),
+        (OTHER_ETAG, [412, 200], "if-match"),
+        (OTHER_DATE, [412, 200], "if-unmodified-since"),
+        (None, [206], "if-unmodified-since"),
     ],
+    ids=["its ETag", "another ETag", "an older date", "its date"],
 )
 def test_a_part_goes_on_under_a_condition_that_s3_obeys(
-    validator: Validator, statuses: list[int], condition: str
+    validator: Validator | None, statuses: list[int], condition: str
 ):
     async def act(opened: Client, replica: S3Replica) -> None:
         replica.change("data", "a b/big.tif", LARGE)
+        async with opened.open(Request(LARGE_JOB.href, "HEAD")) as response:
+            its_date = Validator(None, response.headers["Last-Modified"])
         parts = MemoryParts()
-        parts.park(1, LARGE[:20_000], validator, len(LARGE))
-        fetcher = Fetcher(opened, parts, small_limit=1000)
-        if statuses == [206] and validator.etag is None:
-            # the date of the replica's object is not known here: its own answer decides
-            parts.parked[1, 1].validator = validator
-            with pytest.raises(TransferError):
-                await fetcher.fetch(LARGE_JOB)
-        else:
-            received = await fetcher.fetch(LARGE_JOB)
-            assert parts.finished[1, 1] == LARGE
-            assert received.sha256 == hashlib.sha256(LARGE).digest()
-            assert received.filename == "big.tif"
-        assert [record.status for record in replica.requests] == statuses
-        first = replica.requests[0].headers
-        assert condition in first
-        assert "if-range" not in first
+        parts.park(1, LARGE[:20_000], validator or its_date, len(LARGE))
+        received = await Fetcher(opened, parts, small_limit=1000).fetch(LARGE_JOB)
+        assert parts.finished[1, 1] == LARGE
+        assert received.sha256 == hashlib.sha256(LARGE).digest()
+        assert received.filename == "big.tif"
+        _, *asked = replica.requests
+        assert [record.status for record in asked] == statuses
+        assert condition in asked[0].headers
+        assert "if-range" not in asked[0].headers
 
     on_replica(access(), act)
 
@@ -299,14 +311,11 @@ def on_origin(
     answer: Callable[[Asked], Reply],
     act: Callable[[Client, Origin], Awaitable[None]],
     given: Given,
-    options: S3Options | None = None,
-    *,
-    as_endpoint: bool = True,
 ) -> None:
     async def live() -> None:
         async with origin(answer) as served:
-            given.endpoint_url = served.url if as_endpoint else None
-            async with client(given, options) as opened:
+            given.endpoint_url = served.url
+            async with client(given) as opened:
                 await act(opened, served)
 
     asyncio.run(live())
@@ -371,40 +380,69 @@ def test_the_host_that_was_signed_is_the_host_that_is_sent():
     on_origin(Thing(b"x"), act, Given())
 
 
-def redirected_to_s3(opened: Client, served: Origin) -> Awaitable[bytes]:
-    served.once(lambda _: Reply(303, {"Location": "s3://data/k"}))
+@dataclass
+class AwsStandIn:
+    """Takes the requests that would go to AWS itself, notes them, and sends them to loopback."""
 
-    async def get() -> bytes:
-        async with opened.open(Request(served.url + "/download"), accept=OK) as response:
-            return await response.read(100)
+    transport: Transport
+    url: str
+    seen: list[Request] = field(default_factory=list)
 
-    return get()
+    def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
+        self.seen.append(request)
+        if request.url.startswith("https://data.s3."):
+            request = replace(request, url=f"{self.url}/data/k")
+        return self.transport.open(request)
+
+    async def close(self) -> None:
+        """The transport is closed by its owner."""
 
 
-@pytest.mark.parametrize(
-    ("options", "as_configured", "signed"),
-    [(S3Options(), False, False), (S3Options(buckets=("data",)), False, True), (S3Options(), True, True)],
-)
-def test_a_bucket_reached_by_redirect(options: S3Options, as_configured: bool, signed: bool):
-    """Where nothing is configured, the endpoint is AWS itself: the name does not resolve to loopback."""
-    seen: list[Request] = []
+def led_to_s3(options: S3Options, answer: Callable[[Asked], Reply]) -> tuple[Request, bytes | Failure]:
+    """Follow a redirect to `s3://data/k` on AWS; return the request there, and what came of it."""
 
-    async def live() -> None:
-        async with origin(Thing(b"x")) as served:
-            given = Given(endpoint_url=served.url if as_configured else None)
-            async with client(given, options) as opened:
-                spy = opened._transports["s3"]
-                http = spy._http
+    async def live() -> tuple[Request, bytes | Failure]:
+        clock = SystemClock()
+        async with origin(answer) as served:
+            http = HttpTransport(policy=AddressPolicy(allow_private=True), trust_env=False)
+            aws = AwsStandIn(http, served.url)
+            transports = {"http": http, "s3": S3Transport(aws, Given(), options, clock=clock)}
+            opened = Client(transports, Gates(8, None, clock), clock)
+            served.once(lambda _: Reply(303, {"Location": "s3://data/k"}))
+            try:
+                body = await read(opened, served.url + "/download", final="s3://data/k")
+                return aws.seen[0], body
+            except TransferError as error:
+                return aws.seen[0], error.failure
+            finally:
+                await opened.close()
 
-                class Spy:
-                    def open(self, request: Request) -> object:
-                        seen.append(request)
-                        return http.open(replace(request, url=served.url + "/data/k"))
+    return asyncio.run(live())
 
-                spy._http = Spy()
-                assert await redirected_to_s3(opened, served) == b"x"
 
-    asyncio.run(live())
-    (request,) = seen
+@pytest.mark.parametrize(("options", "signed"), [(S3Options(), False), (S3Options(buckets=("data",)), True)])
+def test_a_bucket_reached_by_redirect(options: S3Options, signed: bool):
+    request, body = led_to_s3(options, Thing(b"x"))
+    assert body == b"x"
     assert request.redirected
+    assert request.url == "https://data.s3.us-east-1.amazonaws.com/k"
     assert ("Authorization" in request.headers) is signed
+
+
+def test_a_bucket_reached_by_redirect_that_refuses_says_what_to_configure():
+    denied = Reply(403, {}, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+    _, failure = led_to_s3(S3Options(request_payer=True), lambda _: denied)
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.REFUSED
+    for hint in ("redirect", "name the bucket", "--endpoint-url", "profile"):
+        assert hint in failure.message
+
+
+def test_requests_for_one_endpoint_are_limited_together():
+    def name(url: str, endpoint: str | None) -> str:
+        options = S3Options(endpoint_url=endpoint)
+        http = HttpTransport(policy=AddressPolicy())
+        return S3Transport(http, Given(), options, clock=SystemClock()).host_of(url)
+
+    assert name("s3://a/k", None) == "s3://a"
+    assert name("s3://a/k", "https://eodata.example") == name("s3://b/k", "https://eodata.example:443/x")

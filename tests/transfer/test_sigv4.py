@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 from stacpull.transfer.sigv4 import UNSIGNED_BODY, Credentials, Signer, encode_key
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-ODD_KEYS = ["a b", "a%20b", "a//b", "../../x", "$value", "it's (1)+2=3", "día/日本/🛰.tif", "a;b?c#d&e", "~.-_", "%"]
+ODD_KEYS = [
+    "a b",
+    "a%20b",
+    "a//b",
+    "../../x",
+    "$value",
+    "it's (1)+2=3",
+    "día/日本/🛰.tif",
+    "a;b?c#d&e",
+    "~.-_",
+    "%",
+]
 
 keys = st.one_of(st.sampled_from(ODD_KEYS), st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 tokens = st.none() | st.text(string.ascii_letters + "/+=", min_size=1)
@@ -24,7 +35,8 @@ values = st.text(string.ascii_letters + string.digits + ' ";=,/-*', min_size=1).
 header_names = st.sampled_from(["range", "if-match", "x-amz-request-payer", "x-amz-checksum-mode", "accept"])
 headers = st.dictionaries(header_names, values)
 queries = st.lists(
-    st.sampled_from(["a=1", "a-b=2", "a=", "versionId=x.y", "list-type=2", "a=0", "uploads", "b"]), unique=True
+    st.sampled_from(["a=1", "a-b=2", "a=", "versionId=x.y", "list-type=2", "a=0", "uploads", "b"]),
+    unique=True,
 ).map("&".join)
 SIGNER = Signer()
 
@@ -66,7 +78,9 @@ def test_a_key_is_encoded_as_botocore_encodes_it(key: str):
     assert encode_key(key) == percent_encode(key, safe="/~")
 
 
-def sign(signer: Signer, *, date: str = "20240102T030405Z", body_hash: str = UNSIGNED_BODY, **changed: str) -> str:
+def sign(
+    signer: Signer, *, date: str = "20240102T030405Z", body_hash: str = UNSIGNED_BODY, **changed: str
+) -> str:
     secret = changed.get("secret", SECRET)
     region = changed.get("region", "us-east-1")
     signed = signer.sign(

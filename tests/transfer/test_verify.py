@@ -42,7 +42,11 @@ ON_S3 = [
     ({"ETag": f'"{MD5.hex()}-23"'}, 200, []),
     ({"ETag": '"838a04acfa29e10b3b0a972f9ff2f65z"'}, 200, []),
     ({"ETag": f'W/"{MD5.hex()}"'}, 200, []),
-    ({"x-amz-checksum-sha256": b64(SHA256)}, 200, [Check(Checksum("sha256", SHA256), "x-amz-checksum-sha256")]),
+    (
+        {"x-amz-checksum-sha256": b64(SHA256)},
+        200,
+        [Check(Checksum("sha256", SHA256), "x-amz-checksum-sha256")],
+    ),
     ({"x-amz-checksum-sha1": b64(SHA1)}, 200, [Check(Checksum("sha1", SHA1), "x-amz-checksum-sha1")]),
     ({"x-amz-checksum-crc32": b64(CRC)}, 200, [Check(Checksum("crc32", CRC), "x-amz-checksum-crc32")]),
     ({"x-amz-checksum-sha256": b64(SHA256)}, 206, []),

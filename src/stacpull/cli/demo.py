@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -17,6 +17,7 @@ from stacpull.cli.ending import finish
 from stacpull.cli.progress import Display, display
 from stacpull.cli.running import run_until_stopped
 from stacpull.cli.shipped import shipped_config
+from stacpull.config.resolve import Resolved
 from stacpull.reports import MirrorReport
 
 __all__ = ["command"]
@@ -27,7 +28,7 @@ _PORT = 8801
 """Where `stacpull serve mlhub` listens, for the commands to try next."""
 _COLLECTION = "bigearthnet_v1_labels"
 _LABELS = ("Coniferous forest", "Rice fields")
-_MOST_ENTRIES = 6
+_MOST_ENTRIES = 3
 """Entries of a directory that the tree shows."""
 
 
@@ -45,37 +46,43 @@ def command(context: click.Context, /, dest: Path | None, **raw: object) -> int:
     dest = dest or Path("stacpull-demo")
     output = parameters.told(context, raw).output
     show = display(output)
+    selection: dict[str, object] = {
+        "config": shipped_config("bigearthnet.toml"),
+        "collection": (_COLLECTION,),
+        "label": _LABELS,
+        "cloud_and_shadow": False,
+        "seasonal_snow": False,
+        "max_items": "5",
+    }
+
+    def tell(source: str) -> Resolved:
+        return parameters.told(context, selection, source=source)
+
     try:
-        report = run_until_stopped(lambda stop: _mirror_replica(context, dest, show, stop))
+        report, exports = run_until_stopped(lambda stop: _mirror_replica(dest, tell, show, stop))
     finally:
         show.close()
     code = finish(report, output, show)
     if not (output.quiet or output.json):
-        printing.lines(["", *tree(dest), "", *_next_commands(dest)])
+        printing.lines(["", *tree(dest), "", *_next_commands(dest, exports)])
     return code
 
 
 async def _mirror_replica(
-    context: click.Context, dest: Path, show: Display, stop: asyncio.Event
-) -> MirrorReport:
-    """Mirror from a replica that lives as long as this takes."""
+    dest: Path, tell: Callable[[str], Resolved], show: Display, stop: asyncio.Event
+) -> tuple[MirrorReport, dict[str, str]]:
+    """Mirror from a replica that lives as long as this takes; return also what it would export on `_PORT`."""
     from stacpull.engine import api
     from stacpull.replicas import MlhubReplica
 
     async with MlhubReplica(items=_ITEMS, seed=_SEED) as replica:
-        os.environ.update(replica.exports())
-        raw = {
-            "config": shipped_config("bigearthnet.toml"),
-            "collection": (_COLLECTION,),
-            "label": _LABELS,
-            "cloud_and_shadow": False,
-            "seasonal_snow": False,
-            "max_items": "5",
-        }
-        told = await asyncio.to_thread(parameters.told, context, raw, source=replica.base_url)
-        return await api.mirror(
+        exports = replica.exports()
+        os.environ.update(exports)
+        told = await asyncio.to_thread(tell, replica.base_url)
+        report = await api.mirror(
             replica.base_url, dest, selection=told.selection, options=told.options, on_event=show, stop=stop
         )
+    return report, {**exports, "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{_PORT + 2}"}
 
 
 def tree(top: Path, indent: str = "") -> Iterator[str]:
@@ -94,26 +101,22 @@ def tree(top: Path, indent: str = "") -> Iterator[str]:
         yield f"{indent}... and {len(entries) - len(shown)} more"
 
 
-def _next_commands(dest: Path) -> Iterator[str]:
+def _next_commands(dest: Path, exports: Mapping[str, str]) -> Iterator[str]:
     """Tell what to try: commands that can be pasted as they stand."""
-    from stacpull.replicas import MlhubReplica
-
-    me, here = _own_name(), shlex.quote(str(dest))
-    replica = MlhubReplica(port=_PORT, items=_ITEMS, seed=_SEED)
-    exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in replica.exports().items())
+    me, here, source = _own_name(), shlex.quote(str(dest)), f"http://127.0.0.1:{_PORT}/mlhub/v1"
     labels = " ".join(f"--label {shlex.quote(label)}" for label in _LABELS)
     selection = f"-C {_COLLECTION} {labels} --no-cloud-and-shadow --no-seasonal-snow"
-    config = shlex.quote(os.path.relpath(shipped_config("bigearthnet.toml")))
+    config = _pasteable(shipped_config("bigearthnet.toml"))
     yield "Look at what is there:"
     yield f"  {me} status {here}"
     yield f"  {me} status {here} --json"
     yield "The same by hand, on a replica of your own (stop it with: kill %1):"
     yield f"  {me} serve mlhub --port {_PORT} &"
-    yield f"  export {exports}"
-    yield f"  {me} collections {replica.base_url}"
-    yield f"  {me} classes {replica.base_url} -C {_COLLECTION}"
-    yield f"  {me} plan {replica.base_url} {selection} --config {config}"
-    yield f"  {me} mirror {replica.base_url} mirror-of-mine {selection} --config {config}"
+    yield "  export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in exports.items())
+    yield f"  {me} collections {source}"
+    yield f"  {me} classes {source} -C {_COLLECTION}"
+    yield f"  {me} plan {source} {selection} --config {config}"
+    yield f"  {me} mirror {source} mirror-of-mine {selection} --config {config}"
 
 
 def _own_name() -> str:
@@ -121,4 +124,10 @@ def _own_name() -> str:
     found, own = shutil.which("stacpull"), Path(sys.argv[0])
     if own.name != "stacpull" or (found and Path(found).resolve() == own.resolve()):
         return "stacpull"
-    return shlex.quote(os.path.relpath(own))
+    return _pasteable(own)
+
+
+def _pasteable(path: Path) -> str:
+    """Write a path for a shell in this directory: relative if it lies below, else absolute."""
+    whole = path.absolute()
+    return shlex.quote(str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +13,9 @@ from stacpull.cli import parameters
 from stacpull.cli.ending import finish
 from stacpull.cli.progress import display
 from stacpull.cli.running import run_until_stopped
+from stacpull.config.options import Options
 from stacpull.config.table import Scope
+from stacpull.events import Listener
 from stacpull.reports import MirrorReport
 
 __all__ = ["go_on"]
@@ -21,7 +24,9 @@ __all__ = ["go_on"]
 class _Continuation(Protocol):
     """`stacpull.resume` or `stacpull.retry`."""
 
-    def __call__(self, dest: Path, **how: Any) -> Coroutine[Any, Any, MirrorReport]: ...
+    def __call__(
+        self, dest: Path, /, *, options: Options, on_event: Listener, stop: asyncio.Event
+    ) -> Coroutine[Any, Any, MirrorReport]: ...
 
 
 def go_on(context: click.Context, dest: Path, raw: Mapping[str, object], work: _Continuation) -> int:

@@ -41,4 +41,4 @@ def command(context: click.Context, /, source: str, dest: Path | None, **raw: ob
     if told.output.json:
         printing.json_line(report.to_json())
     elif not told.output.quiet:
-        printing.lines(plan_lines(report))
+        printing.lines(plan_lines(report, dest))

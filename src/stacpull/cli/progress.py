@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Never, TextIO
 
 from stacpull.cli.numbers import duration, rate, size
 from stacpull.cli.printing import plain
@@ -22,6 +23,7 @@ __all__ = ["Bars", "Display", "Lines", "display"]
 
 _LINE_EVERY = 5.0
 """Seconds between two lines where standard error is no terminal."""
+_BARS = ("items", "files", "bytes")
 _DEBUG_FROM = 1
 """How often -v is given to see notices for developers and each failure."""
 
@@ -48,7 +50,7 @@ class Display:
             case RunStarted(resumed=True):
                 self.say("going on with the unfinished run")
             case RunEnded():
-                self.close()
+                self.ended()
             case _:
                 pass
 
@@ -65,8 +67,11 @@ class Display:
     def progress(self, progress: Progress) -> None:
         """Show where the run stands."""
 
+    def ended(self) -> None:
+        """Show where the run came to."""
+
     def close(self) -> None:
-        """Leave the stream as it was found; calling it again does nothing."""
+        """Leave the stream fit for other lines; calling it again does nothing."""
 
 
 class Lines(Display):
@@ -84,7 +89,7 @@ class Lines(Display):
             self._next = progress.seconds + _LINE_EVERY
             self._say_last()
 
-    def close(self) -> None:
+    def ended(self) -> None:
         """Say what was not yet said."""
         self._say_last()
 
@@ -109,7 +114,7 @@ class Bars(Display):
 
     def __init__(self, output: Output, stream: TextIO) -> None:
         super().__init__(output, stream)
-        self._bars: list[tqdm[None]] = []
+        self._bars: list[tqdm[Never]] = []
 
     def progress(self, progress: Progress) -> None:
         """Move the bars; the first time, start them from what was there already, which is no speed."""
@@ -121,28 +126,27 @@ class Bars(Display):
             (progress.bytes_done, known if known and known >= progress.bytes_done else None),
         )
         if not self._bars:
-            self._start([value for value, _ in figures])
+            self._start(figures)
         for bar, (value, total) in zip(self._bars, figures, strict=True):
-            bar.total = total
-            bar.update(value - bar.n)
+            bar.n, bar.total = value, total
             bar.refresh()
 
-    def _start(self, initial: list[int]) -> None:
+    def _start(self, figures: Iterable[tuple[int, int | None]]) -> None:
         from tqdm import tqdm
 
         tqdm.monitor_interval = 0  # its thread would redraw bars that are redrawn by events
-        for position, (name, start) in enumerate(zip(("items", "files", "bytes"), initial, strict=True)):
-            large = {"unit": "B", "unit_scale": True} if name == "bytes" else {"unit": f" {name}"}
-            bar: tqdm[None] = tqdm(
+        for position, (name, (start, total)) in enumerate(zip(_BARS, figures, strict=True)):
+            unit = "B" if name == "bytes" else f" {name}"
+            bar: tqdm[Never] = tqdm(
                 desc=name,
                 initial=start,
+                total=total,
                 position=position,
                 file=self._stream,
                 leave=True,
                 dynamic_ncols=True,
-                mininterval=0,
-                miniters=0,
-                **large,
+                unit=unit,
+                unit_scale=name == "bytes",
             )
             self._bars.append(bar)
 

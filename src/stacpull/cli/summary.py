@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from stacpull.cli.numbers import count, duration, rate, size
 from stacpull.models import FailureKind
@@ -104,8 +105,8 @@ def failure_line(record: FailureRecord) -> str:
     return f"{what}: {record.kind}: {record.message} ({count(record.attempts, 'attempt')})"
 
 
-def plan_lines(report: PlanReport) -> Iterator[str]:
-    """Tell what a mirror would do."""
+def plan_lines(report: PlanReport, dest: Path | None) -> Iterator[str]:
+    """Tell what a mirror would do; with `dest` what is still to do there."""
     sources = f" and {count(report.source_items, 'source item')}" if report.source_items else ""
     announced = f" of {report.items_announced:,}" if report.items_announced else ""
     yield f"items    {report.items_matched:,} match{sources}; {report.items_seen:,}{announced} seen"
@@ -114,8 +115,8 @@ def plan_lines(report: PlanReport) -> Iterator[str]:
     yield f"requests {report.requests:,}" + _time(report)
     for host in report.hosts:
         yield f"  {host.host}: {count(host.assets, 'asset')}"
-    if report.assets_done or report.assets_pending:
-        yield f"to do    {report.assets_pending:,}; {report.assets_done:,} are here already"
+    if dest is not None:
+        yield f"to do    {report.assets_pending:,}; {report.assets_done:,} are in {dest} already"
     yield from _room(report)
 
 

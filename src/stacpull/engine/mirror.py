@@ -163,7 +163,7 @@ class MirrorRun:
         left = recover(db, self._workspace.destination, checksum=checksum)
         meta.set_boot(db, boot_id())
         self._publisher.adopt(left.in_place)
-        self._publisher.deliver(list(left.wholes))
+        self._publisher.take(left.wholes)
         self._publisher.settle()
         after = 0
         while rows := jobs.unwritten_items(db, after, 1000):

@@ -26,6 +26,7 @@ class Position(NamedTuple):
                 "url": cut_cursor(self.request.url),
                 "method": self.request.method,
                 "body": self.request.body,
+                "headers": self.request.headers,
             }
         return orjson.dumps({"start": self.start, "request": request}).decode()
 

@@ -199,7 +199,7 @@ class Publisher:
         elif isinstance(message, AssetFailure):
             self._group.failures.append(message)
         else:
-            self._group.parts.extend((arrival_of(arrived), arrived[2].part) for arrived in message)
+            self.take(message)
         self._pace()
         return True
 
@@ -221,6 +221,10 @@ class Publisher:
             failure = error
         self._refresh_counters()
         call.loop.call_soon_threadsafe(_answer, call.future, result, failure)
+
+    def take(self, batch: Sequence[Arrived]) -> None:
+        """Add whole parts to the group."""
+        self._group.parts.extend((arrival_of(arrived), arrived[2].part) for arrived in batch)
 
     def adopt(self, in_place: Sequence[Arrival]) -> None:
         """Take files that lie under their final names already: they are recorded after the next sync."""

@@ -42,7 +42,7 @@ _THROTTLED_BODY = re.compile(
     rb"SlowDown|Throttl|Rate exceeded|RequestLimitExceeded|TooManyRequests|ServerBusy|[Rr]ate limit"
 )
 _WAIT_IN_BODY = re.compile(rb"[Tt]ry again in (\d{1,6}) ?s")
-_XML_REASON = re.compile(r"<Message>\s*([^<]{1,400})|<Code>\s*([^<]{1,100})")
+_XML_REASONS = (re.compile(r"<Message>([^<]{1,1000})"), re.compile(r"<Code>([^<]{1,100})"))
 _JSON_REASONS = ("detail", "message", "description", "error_description", "error", "title", "code")
 _REASON_LENGTH = 200
 _HTML_START = re.compile(
@@ -105,7 +105,8 @@ def reason_in(body_prefix: bytes) -> str:
     found = _json_reason(body_prefix) or _xml_reason(text)
     if not found and not _HTML_START.match(body_prefix) and not text.lstrip().startswith(("<", "{")):
         found = text
-    words = " ".join(cut_url(word) for word in found[: 4 * _REASON_LENGTH].split())
+    printable = "".join(c if c.isprintable() else " " for c in found[: 4 * _REASON_LENGTH])
+    words = " ".join(cut_url(word) for word in printable.split())
     return words[:_REASON_LENGTH].rstrip(".")
 
 
@@ -198,5 +199,5 @@ def _json_reason(body: bytes) -> str:
 def _xml_reason(text: str) -> str:
     if not text.lstrip().startswith("<"):
         return ""
-    found = _XML_REASON.search(text)
-    return (found[1] or found[2]) if found else ""
+    found = next(filter(None, (pattern.search(text) for pattern in _XML_REASONS)), None)
+    return found[1] if found else ""

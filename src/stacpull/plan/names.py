@@ -47,7 +47,7 @@ def safe_segment(name: str) -> str:
 
 
 def document_name(directory: str) -> str:
-    """Return the name of the document in an item's directory: as the directory (one safe segment), `.json`."""
+    """Return the name of an item's document: its directory's, a safe segment, with `.json`."""
     name = f"{directory}.json"
     reserved = fold(name) in _RESERVED or len(name.encode()) > MAX_BYTES
     return _with_hash(name, name) if reserved else name

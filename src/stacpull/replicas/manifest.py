@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stacpull.replicas.dataset import Dataset, Patch
+from stacpull.replicas.hub_catalog import LABELS_COLLECTION, SOURCE_COLLECTION
+from stacpull.replicas.hub_items import LABELS_ASSET
 from stacpull.replicas.rasters import BAND_METRES
-from stacpull.replicas.stac_documents import LABELS_ASSET, LABELS_COLLECTION, SOURCE_COLLECTION
 
 
 @dataclass(frozen=True, slots=True)

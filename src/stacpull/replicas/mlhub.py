@@ -19,8 +19,9 @@ import orjson
 
 from stacpull.replicas.blob import BlobHost
 from stacpull.replicas.draws import mix
+from stacpull.replicas.hub_catalog import DATASET_ID, HubCatalog
+from stacpull.replicas.hub_items import LABELS_ASSET, LARGE_ASSET, HubItems
 from stacpull.replicas.objects import DATASET_BUCKET, DATASET_PREFIX, large_key
-from stacpull.replicas.stac_documents import LABELS_ASSET, LARGE_ASSET, Documents
 from stacpull.replicas.tokens import Sealer, TokenRefused
 from stacpull.replicas.wire import Reply, Request
 
@@ -71,7 +72,8 @@ class _Refused(Exception):  # noqa: N818 - a reply, not a failure of ours
 class MlhubApi:
     """Answers for the API under `/mlhub/v1`."""
 
-    documents: Documents
+    catalog: HubCatalog
+    items: HubItems
     sealer: Sealer
     blob: BlobHost
     blob_url: str
@@ -95,23 +97,39 @@ class MlhubApi:
             raise _Refused(404, "Not Found")
         match [unquote(step) for step in request.raw_path.removeprefix(BASE_PATH).strip("/").split("/")]:
             case [""]:
-                return self._json(self.documents.root(), "root")
-            case ["collections"]:
-                return self._json(self.documents.collections(), "collections")
-            case ["collections", name]:
-                return self._json(self.documents.collection(self._known(name)), "collection")
-            case ["collections", name, "items"]:
-                self._check_key(request)
-                return self._json(self._page(request, self._known(name)), "items")
-            case ["collections", name, "items", item_id]:
-                self._check_key(request)
-                return self._item(self._known(name), item_id)
+                return self._json(self.catalog.root(), "root")
+            case ["collections", *steps]:
+                return self._collections(request, steps)
+            case ["datasets", *steps]:
+                return self._datasets(steps)
             case ["download", token]:
                 return self._download(token)
         raise _Refused(404, "Not Found")
 
+    def _collections(self, request: Request, steps: list[str]) -> Reply:
+        match steps:
+            case []:
+                return self._json(self.catalog.collections(), "collections")
+            case [name]:
+                return self._json(self.catalog.collection(self._known(name)), "collection")
+            case [name, "items"]:
+                self._check_key(request)
+                return self._json(self._page(request, self._known(name)), "items")
+            case [name, "items", item_id]:
+                self._check_key(request)
+                return self._item(self._known(name), item_id)
+        raise _Refused(404, "Not Found")
+
+    def _datasets(self, steps: list[str]) -> Reply:
+        match steps:
+            case []:
+                return self._json(self.catalog.datasets(), "datasets")
+            case [name] if name == DATASET_ID:
+                return self._json(self.catalog.dataset(), "dataset")
+        raise _Refused(404, f"Dataset with id '{'/'.join(steps)}' not found")
+
     def _known(self, name: str) -> str:
-        if name not in self.documents.collection_ids():
+        if name not in self.catalog.collection_ids():
             raise _Refused(404, f"Collection {name} does not exist.")
         return name
 
@@ -124,19 +142,19 @@ class MlhubApi:
             raise _Refused(401, _NO_KEY)
 
     def _item(self, collection: str, item_id: str) -> Reply:
-        index = self.documents.index_of(collection, item_id)
+        index = self.items.index_of(collection, item_id)
         if index is None:
             raise _Refused(404, f"Item {item_id} in Collection {collection} does not exist.")
-        return self._json(self.documents.item(collection, index), "item")
+        return self._json(self.items.item(collection, index), "item")
 
     # pages
 
     def _page(self, request: Request, collection: str) -> dict[str, Any]:
         limit = self._limit(request)
-        count = self.documents.count(collection)
+        count = self.items.count(collection)
         first = self._first(request, collection, limit)
         indices = range(first, min(first + limit, count))
-        features = [self.documents.item(collection, index) for index in indices]
+        features = [self.items.item(collection, index) for index in indices]
         if self.era == "2021":
             return {
                 "features": features,
@@ -148,7 +166,7 @@ class MlhubApi:
             "context": {"limit": limit, "matched": count, "returned": len(features)},
             "features": features,
             "links": [
-                *self.documents.collection_links(collection),
+                *self.catalog.collection_links(collection),
                 *self._turns(request, collection, indices, count),
             ],
         }
@@ -171,7 +189,7 @@ class MlhubApi:
         if token is None:
             return 0
         direction, _, item_id = token.partition(":")
-        index = self.documents.index_of(collection, item_id)
+        index = self.items.index_of(collection, item_id)
         if index is None or direction not in {"next", "prev"}:
             raise _Refused(400, f"Token {token} is not valid.")
         return index + 1 if direction == "next" else max(0, index - limit)
@@ -183,7 +201,7 @@ class MlhubApi:
         if not indices:
             return []
         query = f"{self._echoed(request)}next={_cursor(indices[-1])}&limit={limit}"
-        href = f"{self.documents.base}/collections/{collection}/items?{query}"
+        href = f"{self.items.base}/collections/{collection}/items?{query}"
         return [{"href": href, "rel": "next", "title": None, "type": "application/json"}]
 
     def _echoed(self, request: Request) -> str:
@@ -194,17 +212,17 @@ class MlhubApi:
 
     def _turns(self, request: Request, collection: str, indices: range, count: int) -> list[dict[str, str]]:
         """The links `next` (without the key) and `previous` (which kept it even in 2022)."""
-        base = f"{self.documents.base}/collections/{collection}/items?"
+        base = f"{self.items.base}/collections/{collection}/items?"
         limit = request.parameter("limit")
         kept = f"limit={limit}&" if limit else ""
         turn = {"type": "application/json", "method": "GET"}
         links = []
         if indices and indices[-1] + 1 < count:
-            last = self.documents.item_id(collection, indices[-1])
+            last = self.items.item_id(collection, indices[-1])
             token = f"token=next:{last}" if self.echo_key else f"token=next%3A{quote(last)}"
             links.append({"rel": "next", **turn, "href": f"{base}{self._echoed(request)}{kept}{token}"})
         if indices and indices[0] > 0:
-            first = self.documents.item_id(collection, indices[0])
+            first = self.items.item_id(collection, indices[0])
             key = request.parameter("key") or self.key
             links.append(
                 {"rel": "previous", **turn, "href": f"{base}{kept}token=prev:{first}&key={quote(key)}"}
@@ -226,16 +244,16 @@ class MlhubApi:
         if asset == LARGE_ASSET:
             key = large_key(index)
         else:
-            name = self.documents.dataset.name(index)
+            name = self.items.dataset.name(index)
             tail = "labels_metadata.json" if asset == LABELS_ASSET else f"{asset}.tif"
             key = f"{DATASET_PREFIX}{name}/{name}_{tail}"
-        if on_blob_host(self.documents.dataset.seed, asset, index):
+        if on_blob_host(self.items.dataset.seed, asset, index):
             return self.blob_url + self.blob.signed_path(key)
         return f"s3://{DATASET_BUCKET}/{key}"
 
     # replies
 
-    def _json(self, document: dict[str, Any], kind: str) -> Reply:
+    def _json(self, document: Any, kind: str) -> Reply:
         headers = {"Content-Type": "application/json"}
         return Reply(200, headers, orjson.dumps(document), kind=kind, compressible=self.era == "2022")
 

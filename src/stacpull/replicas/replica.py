@@ -15,12 +15,13 @@ from stacpull.replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost
 from stacpull.replicas.dataset import Dataset
 from stacpull.replicas.faults import Faults
 from stacpull.replicas.hosting import Hosted, Responder
+from stacpull.replicas.hub_catalog import HubCatalog
+from stacpull.replicas.hub_items import HubItems
 from stacpull.replicas.manifest import ExpectedFile, manifest
 from stacpull.replicas.mlhub import BASE_PATH, ERAS, MlhubApi
 from stacpull.replicas.objects import DATASET_BUCKET, DatasetStore, DirectoryStore, ObjectStore, Overlay
 from stacpull.replicas.s3 import S3Service
 from stacpull.replicas.s3_access import S3Access
-from stacpull.replicas.stac_documents import Documents
 from stacpull.replicas.tokens import Sealer
 
 _REGION = "us-east-1"
@@ -128,9 +129,10 @@ class MlhubReplica(Hosted):
         """The three services."""
         version = OLD_VERSION if self._era == "2021" else NEW_VERSION
         blob = BlobHost(self.store, self._sealer, version)
-        documents = Documents(self.base_url, self.dataset, self._sealer.seal, self._era, self._large_items)
+        items = HubItems(self.base_url, self.dataset, self._sealer.seal, self._era, self._large_items)
         api = MlhubApi(
-            documents,
+            HubCatalog(self.base_url, self._era, self._large_items > 0),
+            items,
             self._sealer,
             blob,
             blob_url=self.blob_url,

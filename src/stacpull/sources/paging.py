@@ -103,7 +103,7 @@ def with_limit(request: PageRequest, limit: int | None) -> PageRequest:
 
 
 def with_true_limit(request: PageRequest, given: int) -> PageRequest:
-    """Return the next request, after a page of `given` items, with the limit that the service really keeps to.
+    """Return the next request, after a page of `given` items, with the limit that the service keeps to.
 
     A service may give fewer items than the limit that it repeats in its link. Where positions are counted in
     pages, the limit is what they are counted by, and must be the true one before it is ever changed.

@@ -19,7 +19,7 @@ from stacpull.net.transport import TransferError
 from stacpull.redact import cut_url
 from stacpull.sources.guard import WalkGuard
 from stacpull.sources.page_size import PageSize
-from stacpull.sources.paging import announced_total, next_request, with_limit, with_true_limit
+from stacpull.sources.paging import announced_total, limit_of, next_request, with_limit, with_true_limit
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.sources.urls import authority
 
@@ -60,9 +60,10 @@ def _judged(page: Page, guard: WalkGuard, tally: _Tally) -> Page:
     items = tally.whole_items(page)
     if not guard.brings_new([(item.get("collection"), item["id"]) for item in items]):
         items = []
+    tally.items += len(items)
     page = replace(page, items=items)
     if page.next is None:
-        return page
+        return tally.last(page)
     tally.other_host(page.next)
     reason = guard.reason_to_end(page.request, page.next)
     return page if reason is None else tally.last_of_circle(page, reason)
@@ -74,6 +75,7 @@ async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_not
     broken, asked = 0, request
     while True:
         asked = with_limit(asked, size.items)
+        size = replace(size, items=limit_of(asked) or size.items)
         try:
             return _Read(asked, await reader.read(asked), size)
         except TransferError as error:
@@ -101,10 +103,15 @@ def _page(request: PageRequest, document: Document) -> Page:
     features = body.get("features") if isinstance(body, dict) else None
     if not isinstance(body, dict) or not isinstance(features, list):
         raise SourceError(f"{cut_url(request.url)} is no page of items: it has no list of features.")
-    following = next_request(body, request, document.url)
+    total = announced_total(body)
+    try:
+        following = next_request(body, request, document.url)
+    except SourceError as error:
+        reason = f"The walk ends at {request.url}, for its next page cannot be asked for: {error}"
+        return Page(request, features, None, total, document.bytes, reason)
     if following is not None:
         following = with_true_limit(following, len(features))
-    return Page(request, features, following, announced_total(body), document.bytes)
+    return Page(request, features, following, total, document.bytes)
 
 
 class _Tally:
@@ -115,12 +122,12 @@ class _Tally:
         self._notice = on_notice
         self._skipped = 0
         self._skipped_told = 0
-        self._items = 0
+        self.items = 0
+        """New items so far."""
 
     def whole_items(self, page: Page) -> list[Json]:
         """Return the features that are items with an id; the others are counted, and told of once."""
         items = [item for feature in page.items if (item := _item(feature)) is not None]
-        self._items += len(items)
         self._skipped += len(page.items) - len(items)
         if not self._skipped_told:
             self.tell_skipped(f"of {page.request.url}")
@@ -143,13 +150,18 @@ class _Tally:
 
     def last_of_circle(self, page: Page, reason: str) -> Page:
         """Return `page` as the last one, and say whether something may be missing behind it."""
-        if page.matched is not None and self._items >= page.matched:
+        if page.matched is not None and self.items >= page.matched:
             text = f"The walk ends at {page.request.url}: {reason}; all items announced were seen."
             self._notice(Notice("info", text))
             return replace(page, next=None)
         text = f"The walk ends at {page.request.url}: {reason}; items behind it cannot be reached."
-        self._notice(Notice("warning", text))
-        return replace(page, next=None, cut_short=text)
+        return self.last(replace(page, next=None, cut_short=text))
+
+    def last(self, page: Page) -> Page:
+        """Return `page`, saying why it is the last one if it is not the end of what the source has."""
+        if page.cut_short is not None:
+            self._notice(Notice("warning", page.cut_short))
+        return page
 
 
 def _item(feature: object) -> Json | None:

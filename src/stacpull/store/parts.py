@@ -18,6 +18,7 @@ import asyncio
 import io
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -67,7 +68,7 @@ class PartStore:
             DestinationError: it cannot be created.
         """
         known = await self._index()
-        sink = await _off_loop(self._directory, _create, self._path(row, generation), validator, total)
+        sink = await _opened(partial(_create, self._path(row, generation), validator, total), self._directory)
         return _Part(sink, known, (row, generation), 0, resumable=validator.resumable)
 
     async def resume(self, row: int, generation: int) -> _Part:
@@ -77,7 +78,7 @@ class PartStore:
             DestinationError: it cannot be opened.
         """
         known = await self._index()
-        sink = await _off_loop(self._directory, _Sink, self._path(row, generation), "ab")
+        sink = await _opened(partial(_Sink, self._path(row, generation), "ab"), self._directory)
         return _Part(sink, known, (row, generation), sink.tell(), resumable=True)
 
     def sweep(self, keep: Callable[[int, int], bool]) -> int:
@@ -235,6 +236,23 @@ async def _off_loop(directory: Path, work: Callable[P, T], *values: P.args, **na
         return await asyncio.to_thread(work, *values, **named)
     except OSError as error:
         raise destination_error(error, directory) from error
+
+
+async def _opened(work: Callable[[], _Sink], directory: Path) -> _Sink:
+    """Open a file in a thread; if the task is cancelled meanwhile, it is closed as soon as it is open."""
+    opening = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_unwanted)
+        raise
+    except OSError as error:
+        raise destination_error(error, directory) from error
+
+
+def _close_unwanted(opened: asyncio.Future[_Sink]) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().close()
 
 
 def _create(path: Path, validator: Validator, total: int | None) -> _Sink:

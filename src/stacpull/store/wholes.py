@@ -1,7 +1,7 @@
 """Parts that are whole: received and checked, not yet under their final name.
 
 Everything the next start needs to publish one without a request stands in its name, so that nothing but the
-file itself has to survive a kill: `<row>.<generation>.<size>.whole[;<etag>;<file name>]`.
+file itself has to survive a kill: `<row>.<generation>.<size>[;<etag>;<file name>].whole`.
 """
 
 from __future__ import annotations
@@ -38,20 +38,19 @@ class Whole(NamedTuple):
 
 def whole_name(row: int, generation: int, size: int, etag: str | None, filename: str) -> str:
     """Return the name of a whole part; what does not fit into 255 bytes is left out."""
-    stem = f"{row}.{generation}.{size}{_MARK}"
-    name = f"{stem};{quote(etag, safe='') if etag else ''};{quote(filename, safe='', errors='surrogatepass')}"
-    return name if len(name) <= _LONGEST else stem
+    stem = f"{row}.{generation}.{size}"
+    tag = quote(etag, safe="") if etag else ""
+    name = f"{stem};{tag};{quote(filename, safe='', errors='surrogatepass')}{_MARK}"
+    return name if len(name) <= _LONGEST else stem + _MARK
 
 
 def parse_whole(name: str) -> WholeName | None:
     """Return what `name` says, None if it is not the name of a whole part."""
-    stem, *rest = name.split(";")
-    numbers = stem.removesuffix(_MARK).split(".")
-    if (
-        not stem.endswith(_MARK)
-        or len(numbers) != _FIELDS
-        or not all(n.isascii() and n.isdigit() for n in numbers)
-    ):
+    if not name.endswith(_MARK):
+        return None
+    stem, *rest = name.removesuffix(_MARK).split(";")
+    numbers = stem.split(".")
+    if len(numbers) != _FIELDS or not all(n.isascii() and n.isdigit() for n in numbers):
         return None
     row, generation, size = map(int, numbers)
     if len(rest) != _FIELDS - 1:

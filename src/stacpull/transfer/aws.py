@@ -10,12 +10,16 @@ nothing, and on a shared one credentials that are not the user's own. `allow_ins
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError
 from stacpull.transfer.sigv4 import Credentials
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 __all__ = ["AwsCredentials", "AwsSettings"]
 
@@ -33,7 +37,10 @@ class AwsSettings:
 
 
 class AwsCredentials:
-    """Credentials and settings of one run, resolved when first asked for, credentials refreshed when due."""
+    """Credentials and settings of one run, resolved when first asked for, credentials refreshed when due.
+
+    botocore reads files where it likes, so all of its work is done in a thread, on a loop of its own.
+    """
 
     def __init__(self, options: S3Options, *, allow_instance_metadata: bool = False) -> None:
         """Prepare; nothing is read or imported yet.
@@ -55,12 +62,10 @@ class AwsCredentials:
         Raises:
             CredentialsError: the profile does not exist, or the shared files cannot be read.
         """
-        if self._settings is None:
-            async with self._lock:
-                if self._settings is None:
-                    await self._resolve()
-        assert self._settings is not None  # noqa: S101 - _resolve sets it or raises
-        return self._settings
+        if self._settings is not None:
+            return self._settings
+        async with self._lock:
+            return self._known() or await self._resolve()
 
     async def frozen(self) -> Credentials | None:
         """Return the credentials as of now, or None if there are none (or the user wants none).
@@ -69,16 +74,14 @@ class AwsCredentials:
             CredentialsError: they are configured but cannot be had (an ended SSO session, a refused role).
         """
         await self.settings()
-        if self._source is None:
+        source = self._source
+        if source is None:
             return None
-        try:
-            now = await self._source.get_frozen_credentials()
-        except Exception as error:
-            raise _translated(error) from error
-        last = self._last
-        if last is None or last.secret_key != now.secret_key or last.token != now.token:
-            self._last = last = Credentials(now.access_key, now.secret_key, now.token)
-        return last
+        if _is_due(source):
+            async with self._lock:
+                if _is_due(source):
+                    return self._noted(await _apart(source.get_frozen_credentials()))
+        return self._noted(await source.get_frozen_credentials())
 
     async def renew(self, expired: Credentials) -> Credentials | None:
         """Return other credentials than the `expired` ones that S3 refused, read anew if nobody did yet.
@@ -92,23 +95,30 @@ class AwsCredentials:
                 self._last = None
         return await self.frozen()
 
-    async def _resolve(self) -> None:
+    def _known(self) -> AwsSettings | None:
+        """Return the settings if somebody has resolved them, which may have happened during a wait."""
+        return self._settings
+
+    def _noted(self, now: Any) -> Credentials:
+        """Return botocore's frozen credentials as ours: the same object as long as they are the same."""
+        last = self._last
+        if last is None or last.secret_key != now.secret_key or last.token != now.token:
+            self._last = last = Credentials(now.access_key, now.secret_key, now.token)
+        return last
+
+    async def _resolve(self) -> AwsSettings:
         """Read everything anew. Only under the lock."""
         options = self._options
         if options.no_sign_request and options.profile is None:
-            self._settings = AwsSettings(options.region, options.endpoint_url)
-            return
-        try:
-            session, core = await asyncio.to_thread(self._session)
-            settings = _settings(core, options)
-            if not options.no_sign_request:
-                self._source = await session.get_credentials()
-        except Exception as error:
-            raise _translated(error) from error
+            settings = AwsSettings(options.region, options.endpoint_url)
+        else:
+            session, settings = await _in_thread(self._read)
+            self._source = None if options.no_sign_request else await _apart(session.get_credentials())
         self._settings = settings
+        return settings
 
-    def _session(self) -> tuple[Any, Any]:
-        """Return a session of aioboto3 and the one of aiobotocore under it. Slow: runs in a thread."""
+    def _read(self) -> tuple[Any, AwsSettings]:
+        """Return a session of aioboto3 and what is configured. Slow: runs in a thread."""
         import aioboto3  # noqa: PLC0415 - 0.3 s and 40 MB, only where S3 is used
         from aiobotocore.session import get_session  # noqa: PLC0415 - see above
 
@@ -116,8 +126,26 @@ class AwsCredentials:
         session = aioboto3.Session(botocore_session=core, profile_name=self._options.profile)
         if not self._allow_instance_metadata:
             _silence_metadata(core)
-        assert core.full_config is not None  # noqa: S101 - read here: files are not for the loop
-        return session, core
+        return session, _settings(core, self._options)
+
+
+async def _in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+    """Do botocore's `work` in a thread, its many errors told as one of ours."""
+    try:
+        return await asyncio.to_thread(work, *values, **named)
+    except Exception as error:
+        raise _translated(error) from error
+
+
+async def _apart(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine of botocore's to its end on a loop of its own, in a thread."""
+    return await _in_thread(asyncio.run, work)
+
+
+def _is_due(source: Any) -> bool:
+    """Tell if credentials must be refreshed before they are used; fixed ones never."""
+    needed = getattr(source, "refresh_needed", None)
+    return needed is not None and bool(needed())
 
 
 def _silence_metadata(core: Any) -> None:

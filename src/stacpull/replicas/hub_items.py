@@ -1,4 +1,4 @@
-"""The STAC documents of the hub, as its two generations wrote them.
+"""The items of the hub, as its two generations wrote them.
 
 `era="2022"` follows the staging and production recordings of 2022 (STAC 1.0.0, absolute links, lean assets),
 `era="2021"` the production of early 2021 (1.0.0-beta.2, `description: null` everywhere, a single `parent`
@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from stacpull.replicas.corine import CLASSES
 from stacpull.replicas.dataset import Dataset, Patch, Ring
+from stacpull.replicas.hub_catalog import LABELS_COLLECTION, LARGE_COLLECTION, SOURCE_COLLECTION, Document
 
-LABELS_COLLECTION = "bigearthnet_v1_labels"
-SOURCE_COLLECTION = "bigearthnet_v1_source"
-LARGE_COLLECTION = "large_files_v1"
 LABELS_ASSET = "labels"
 LARGE_ASSET = "data"
 
@@ -38,16 +35,6 @@ BAND_NAMES: dict[str, str] = {
 }
 """The thirteen assets of a source item. No patch has B10: its href leads to a blob that is not there."""
 
-_CITATION = (
-    'G. Sumbul, M. Charfuelan, B. Demir, V. Markl, "BigEarthNet: A Large-Scale Benchmark Archive for Remote '
-    'Sensing Image Understanding", IEEE International Geoscience and Remote Sensing Symposium, '
-    "pp. 5901-5904, Yokohama, Japan, 2019."
-)
-_INTERVAL = ["2017-06-13T10:10:31Z", "2018-05-29T11:54:01Z"]
-_BBOX = {
-    "2022": [-9.00023345437725, 36.956956702083396, 31.598439091981028, 68.02168200047284],
-    "2021": [-9.00023345437725, 1.7542686833884724, 83.44558248555553, 68.02168200047284],
-}
 _CLASS_LISTS = [
     {"name": "labels", "classes": list(CLASSES)},
     {"name": "seasonal_snow", "classes": ["true", "false"]},
@@ -56,7 +43,6 @@ _CLASS_LISTS = [
 _EXTENSIONS = "https://stac-extensions.github.io"
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 
-Document = dict[str, Any]
 Seal = Callable[[str, int], str]
 """Makes the opaque token of a download href from (asset, index)."""
 
@@ -71,19 +57,14 @@ _EO_BAND_LIST = [_EO_BANDS[band] for band in sorted(BAND_NAMES, key=lambda band:
 
 
 @dataclass(frozen=True)
-class Documents:
-    """Writes the documents of one replica: `base` is the root URL of its API."""
+class HubItems:
+    """Writes the items of one replica and knows their ids: `base` is the root URL of the API."""
 
     base: str
     dataset: Dataset
     seal: Seal
     era: str = "2022"
     large_items: int = 0
-
-    def collection_ids(self) -> tuple[str, ...]:
-        """The collections that are there."""
-        large = (LARGE_COLLECTION,) if self.large_items else ()
-        return (SOURCE_COLLECTION, LABELS_COLLECTION, *large)
 
     def count(self, collection: str) -> int:
         """How many items a collection has."""
@@ -104,99 +85,6 @@ class Documents:
             return self.dataset.index_of(name)
         index = int(name) if name.isascii() and name.isdigit() else -1
         return index if 0 <= index < self.large_items and item_id == self.item_id(collection, index) else None
-
-    # catalog and collections
-
-    def root(self) -> Document:
-        """The landing page."""
-        api = "https://api.stacspec.org/v1.0.0-beta.3"
-        ogc = "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf"
-        links = [
-            {"rel": "self", "type": "application/json", "href": f"{self.base}/"},
-            {"rel": "root", "type": "application/json", "href": f"{self.base}/"},
-            {"rel": "data", "type": "application/json", "href": f"{self.base}/collections"},
-        ]
-        for collection in self.collection_ids():
-            href = f"{self.base}/collections/{collection}"
-            links.append({"rel": "child", "type": "application/json", "title": collection, "href": href})
-        return {
-            "type": "Catalog",
-            "id": "stac-fastapi",
-            "title": "Radiant MLHub API",
-            "description": "stac-fastapi",
-            "stac_version": "1.0.0",
-            "conformsTo": [f"{api}/core", f"{api}/ogcapi-features", f"{ogc}/geojson", f"{ogc}/core"],
-            "links": links,
-            "stac_extensions": [],
-        }
-
-    def collections(self) -> Document:
-        """The list of collections."""
-        top = {"type": "application/json", "href": f"{self.base}/"}
-        links = [
-            {"rel": "root", **top},
-            {"rel": "parent", **top},
-            {"rel": "self", "type": "application/json", "href": f"{self.base}/collections"},
-        ]
-        return {"collections": [self.collection(name) for name in self.collection_ids()], "links": links}
-
-    def collection(self, name: str) -> Document:
-        """One collection."""
-        return self._collection_2021(name) if self.era == "2021" else self._collection_2022(name)
-
-    def _collection_2022(self, name: str) -> Document:
-        document: Document = {"id": name, "type": "Collection", "links": self.collection_links(name)}
-        if name == LABELS_COLLECTION:
-            document["assets"] = {}
-        extent = {"spatial": {"bbox": [_BBOX["2022"]]}, "temporal": {"interval": [_INTERVAL]}}
-        document |= {"extent": extent, "license": "CDLA-Permissive-1.0"}
-        if name == LARGE_COLLECTION:
-            return document | {"description": "Large files", "stac_version": "1.0.0", "stac_extensions": []}
-        roles = ["processor", "licensor"]
-        return document | {
-            "sci:doi": "10.14279/depositonce-10149",
-            "providers": [{"url": "http://bigearth.net", "name": "BigEarthNet", "roles": roles}],
-            "description": "BigEarthNet v1.0",
-            "sci:citation": _CITATION,
-            "stac_version": "1.0.0",
-            "stac_extensions": [f"{_EXTENSIONS}/scientific/v1.0.0/schema.json"],
-        }
-
-    def _collection_2021(self, name: str) -> Document:
-        href = f"{self.base}/collections/{name}"
-        roles = ["processor", "licensor"]
-        provider = {"description": None, "name": "BigEarthNet", "roles": roles, "url": "http://bigearth.net"}
-        document: Document = {"assets": {}} if name == LABELS_COLLECTION else {}
-        return document | {
-            "description": "BigEarthNet v1.0",
-            "extent": {"spatial": {"bbox": [_BBOX["2021"]]}, "temporal": {"interval": [_INTERVAL]}},
-            "id": name,
-            "keywords": [],
-            "license": "CDLA-Permissive-1.0",
-            "links": [
-                {"href": href, "rel": "self", "title": None, "type": "application/json"},
-                {"href": self.base, "rel": "root", "title": None, "type": "application/json"},
-            ],
-            "properties": {},
-            "providers": [provider],
-            "sci:citation": _CITATION,
-            "stac_extensions": ["label" if name == LABELS_COLLECTION else "eo", "sci"],
-            "stac_version": "1.0.0-beta.2",
-            "summaries": {},
-            "title": None,
-        }
-
-    def collection_links(self, name: str) -> list[dict[str, str]]:
-        """The links of a collection; those of an items page start with the same."""
-        href = f"{self.base}/collections/{name}"
-        return [
-            {"rel": "items", "type": "application/geo+json", "href": f"{href}/items"},
-            {"rel": "parent", "type": "application/json", "href": f"{self.base}/"},
-            {"rel": "root", "type": "application/json", "href": f"{self.base}/"},
-            {"rel": "self", "type": "application/json", "href": href},
-        ]
-
-    # items
 
     def item(self, collection: str, index: int) -> Document:
         """One item."""

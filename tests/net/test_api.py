@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import orjson
+import pytest
+from tests.virtual_clock import VirtualClock
+
+from stacpull.errors import CredentialsError, SourceError, StacpullError
+from stacpull.models import Failure, FailureKind, PageRequest
+from stacpull.net.api import ApiReader, Document, length_known
+from stacpull.net.client import Client
+from stacpull.net.credentials import HostCredentials
+from stacpull.net.gate import Gates
+from stacpull.net.memory import Answer, Fault, MemoryTransport, Script
+from stacpull.net.retry import RetryPolicy
+from stacpull.net.transport import TransferError
+from stacpull.redact import Secret
+
+SOURCE = "https://api.example/stac"
+URL = f"{SOURCE}/items"
+PAGE = Answer(body=b'{"features": []}')
+BROKEN = Answer(500, b"oops")
+
+
+class Desk:
+    """An `ApiReader` on a server in memory."""
+
+    def __init__(
+        self, routes: Mapping[str, Script], query: Mapping[str, Secret] | None = None, **options: Any
+    ) -> None:
+        self.clock = VirtualClock()
+        self.transport = MemoryTransport(routes, self.clock)
+        self.client = Client(
+            {"https": self.transport},
+            Gates(4, None, self.clock),
+            self.clock,
+            credentials=HostCredentials(SOURCE, {}, query or {}),
+        )
+        self.noted: list[Failure] = []
+        told: dict[str, Any] = {"source": SOURCE, "on_retry": self.noted.append, "jitter": random.Random(1)}
+        self.reader = ApiReader(self.client, RetryPolicy(), self.clock, **(told | options))
+
+    def read(self, request: PageRequest | str = URL) -> Document:
+        asked = PageRequest(request) if isinstance(request, str) else request
+        return self.clock.run(self.reader.read(asked))
+
+
+def failure_reading(answer: Answer, **options: Any) -> Failure:
+    with pytest.raises(TransferError) as caught:
+        Desk({URL: [answer]}, **options).read()
+    return caught.value.failure
+
+
+def test_a_page() -> None:
+    desk = Desk(
+        {
+            URL: [
+                Answer(body=b'\xef\xbb\xbf{"type": "FeatureCollection"}', coded=True, headers={"ETag": '"1"'})
+            ]
+        }
+    )
+    document = desk.read(PageRequest(f"{URL}?limit=10", headers={"Prefer": "x"}))
+    assert document.body == {"type": "FeatureCollection"}
+    assert document.bytes == len(b'\xef\xbb\xbf{"type": "FeatureCollection"}')
+    assert document.url == f"{URL}?limit=10"
+    assert document.headers["etag"] == '"1"'
+    asked = desk.transport.requests[0]
+    assert asked.decode
+    assert asked.headers == {"Accept": "application/geo+json, application/json", "Prefer": "x"}
+
+
+def test_a_search_by_post() -> None:
+    desk = Desk({URL: [PAGE]})
+    desk.read(PageRequest(URL, "POST", {"limit": 2, "token": "next:1"}))
+    asked = desk.transport.requests[0]
+    assert asked.method == "POST"
+    assert asked.body is not None
+    assert orjson.loads(asked.body) == {"limit": 2, "token": "next:1"}
+    assert asked.headers["Content-Type"] == "application/json"
+
+
+def test_the_url_told_is_that_after_redirects_without_the_key() -> None:
+    moved = Answer(307, headers={"Location": f"{SOURCE}/new?token=next:1&key=planted-key"})
+    desk = Desk({URL: [moved], f"{SOURCE}/new": [PAGE]}, query={"key": Secret("planted-key")})
+    assert desk.read().url == f"{SOURCE}/new?token=next:1"
+    assert all("key=planted-key" in asked.url for asked in desk.transport.requests)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        BROKEN,
+        Answer(503, headers={"Retry-After": "20"}),
+        Answer(body=PAGE.body, fault=Fault.TRUNCATED),
+        Answer(body=PAGE.body, fault=Fault.UNNOTICED),
+        Answer(fault=Fault.SILENT),
+        Answer(fault=Fault.CLOSED),
+    ],
+    ids=lambda answer: str(answer.fault or answer.status),
+)
+def test_trouble_is_retried(trouble: Answer) -> None:
+    desk = Desk({URL: [trouble, trouble, PAGE]})
+    assert desk.read().body == {"features": []}
+    assert len(desk.transport.requests) == 3
+    assert desk.client.counters.retries == len(desk.noted) == 2
+
+
+def test_retry_after_is_waited_for() -> None:
+    desk = Desk({URL: [Answer(429, headers={"Retry-After": "300"}), PAGE]})
+    desk.read()
+    assert desk.clock.now == 300
+
+
+def test_trouble_that_stays_is_raised() -> None:
+    desk = Desk({URL: [BROKEN]})
+    with pytest.raises(TransferError) as caught:
+        desk.read()
+    assert (caught.value.failure.status, len(desk.transport.requests)) == (500, 6)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (Answer(404, b'{"detail":"Collection X does not exist."}'), FailureKind.GONE),
+        (Answer(400, b'{"detail":"limit is too large"}'), FailureKind.REFUSED),
+        (Answer(413), FailureKind.HTTP),
+        (Answer(302, headers={"Location": "file:///etc/passwd"}), FailureKind.SCHEME),
+    ],
+)
+def test_final_failures_are_for_the_caller_to_judge(answer: Answer, kind: FailureKind) -> None:
+    assert failure_reading(answer).kind is kind
+
+
+def test_a_page_without_end_is_named() -> None:
+    failure = failure_reading(Answer(body=b'"' + bytes(3000) + b'"', coded=True), limit=1000)
+    assert (failure.kind, failure.retryable) == (FailureKind.OVERLONG, False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (
+            Answer(401, b'{"detail":"Must provide API key"}'),
+            CredentialsError,
+            "Must provide API key. Check MLHUB_API_KEY",
+        ),
+        (Answer(403), CredentialsError, "403 Forbidden. Check MLHUB_API_KEY."),
+        (Answer(200, b"<html>log in</html>", {"Content-Type": "text/html"}), CredentialsError, "login"),
+        (Answer(200, b"{broken"), SourceError, "is no JSON"),
+        (Answer(200, b""), SourceError, "is no JSON"),
+        (Answer(429, headers={"Retry-After": "3600"}), SourceError, "resume after"),
+    ],
+    ids=["401", "403", "login", "broken", "empty", "later"],
+)
+def test_what_stops_a_run(answer: Answer, error: type[StacpullError], words: str) -> None:
+    desk = Desk({URL: [answer]}, credential_names=("MLHUB_API_KEY",))
+    with pytest.raises(error) as caught:
+        desk.read()
+    assert words in str(caught.value)
+    assert len(desk.transport.requests) == 1
+
+
+def test_a_refusal_says_how_to_give_credentials_where_there_were_none() -> None:
+    with pytest.raises(CredentialsError, match=r"Give credentials with --credentials, --header"):
+        Desk({URL: [Answer(401)]}).read()
+
+
+def test_a_refusal_of_another_host_is_one_failure() -> None:
+    url = "https://other.example/item.json"
+    with pytest.raises(TransferError) as caught:
+        Desk({url: [Answer(403)]}).read(url)
+    assert caught.value.failure.kind is FailureKind.REFUSED
+
+
+class CountedExecutor(ThreadPoolExecutor):
+    jobs = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.jobs += 1
+        return super().submit(*args, **kwargs)
+
+
+@pytest.mark.parametrize(("items", "jobs"), [(10, 0), (30_000, 1)])
+def test_a_page_of_megabytes_is_decoded_in_a_thread(items: int, jobs: int) -> None:
+    page = {"features": [{"id": f"item-{n}", "properties": {"n": n}} for n in range(items)]}
+    desk = Desk({URL: [Answer(body=orjson.dumps(page))]})
+    executor = CountedExecutor(1)
+
+    async def main() -> Document:
+        asyncio.get_running_loop().set_default_executor(executor)
+        return await desk.reader.read(PageRequest(URL))
+
+    assert desk.clock.run(main()).body == page
+    assert executor.jobs == jobs
+
+
+@pytest.mark.parametrize(
+    ("headers", "known"),
+    [({"Content-Length": "3"}, True), ({"Transfer-Encoding": "gzip, Chunked"}, True), ({}, False)],
+)
+def test_length_known(headers: dict[str, str], known: bool) -> None:
+    assert length_known(headers) is known

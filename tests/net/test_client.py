@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tests.net.wire_server import WireServer
+from tests.virtual_clock import VirtualClock
+
+from stacpull.errors import CredentialsError
+from stacpull.models import Failure, FailureKind
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.client import Client, Counters, Exchange
+from stacpull.net.credentials import HostCredentials
+from stacpull.net.gate import Gates
+from stacpull.net.http import HttpTransport
+from stacpull.net.memory import Answer, Fault, MemoryTransport, Script
+from stacpull.net.transport import Request, TransferError
+from stacpull.redact import Secret, Secrets
+
+KEY = Secret("planted-key-123")
+BEARER = Secret("Bearer planted-token")
+OK = Answer(body=b"payload")
+
+
+def to(location: str | None, status: int = 302, body: bytes = b"") -> Answer:
+    return Answer(status, body, {} if location is None else {"Location": location})
+
+
+@dataclass
+class Setting:
+    """A client on servers in memory: `asked` are the requests they got."""
+
+    routes: Mapping[str, Script]
+    source: str = "https://api.example"
+    per_host: int = 4
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+    query: Mapping[str, Secret] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.clock = VirtualClock()
+        self.transport = MemoryTransport(self.routes, self.clock)
+        self.s3 = BucketTransport(self.routes, self.clock)
+        self.gates = Gates(self.per_host, self.per_host, self.clock)
+        self.counters = Counters()
+        self.client = Client(
+            {"http": self.transport, "https": self.transport, "s3": self.s3},
+            self.gates,
+            self.clock,
+            credentials=HostCredentials(self.source, self.headers, self.query),
+            secrets=Secrets([*self.headers.values(), *self.query.values()]),
+            counters=self.counters,
+            allow_downgrade=self.source.startswith("http:"),
+        )
+
+    @property
+    def asked(self) -> list[Request]:
+        return self.transport.requests
+
+    def fetch(self, request: Request | str, **options: Any) -> tuple[bytes, Exchange]:
+        async def main() -> tuple[bytes, Exchange]:
+            asked = Request(request) if isinstance(request, str) else request
+            async with self.client.open(asked, **options) as response:
+                return await response.read(1000), response
+
+        return self.clock.run(main())
+
+    def failure(self, request: Request | str, **options: Any) -> Failure:
+        with pytest.raises(TransferError) as caught:
+            self.fetch(request, **options)
+        assert all(gate.in_use == 0 for gate in self.gates)
+        return caught.value.failure
+
+
+class BucketTransport(MemoryTransport):
+    """An S3 transport, as far as the client can tell."""
+
+    def host_of(self, url: str) -> str:
+        return "endpoint:443/" + url.split("/")[2]
+
+
+class TestRedirects:
+    def test_are_followed_to_the_end(self) -> None:
+        setting = Setting(
+            {
+                "https://api.example/a": [to("/b", 301, b"moved")],
+                "https://api.example/b": [to("https://blob.example/c?sig=x%2By", 303)],
+                "https://blob.example/c": [OK],
+            }
+        )
+        body, response = setting.fetch("https://api.example/a")
+        assert body == b"payload"
+        assert (response.url, response.status, response.redirected) == (
+            "https://blob.example/c?sig=x%2By",
+            200,
+            True,
+        )
+        assert [r.redirected for r in setting.asked] == [False, True, True]
+        assert (setting.counters.requests, setting.counters.redirects) == (3, 2)
+        assert setting.counters.bytes_fetched == len(b"moved") + len(b"payload")
+
+    def test_lead_to_s3_with_a_mark(self) -> None:
+        setting = Setting({"https://api.example/a": [to("s3://bucket/key")], "s3://bucket/key": [OK]})
+        body, response = setting.fetch("https://api.example/a")
+        assert (body, response.url) == (b"payload", "s3://bucket/key")
+        assert setting.s3.requests == [Request("s3://bucket/key", redirected=True)]
+        assert [gate.host for gate in setting.gates] == ["api.example:443", "endpoint:443/bucket"]
+
+    def test_take_one_permit_at_a_time(self) -> None:
+        """With one permit a host, a hop that kept its own would wait for ever."""
+        setting = Setting({"https://api.example/a": [to("/b")], "https://api.example/b": [OK]}, per_host=1)
+
+        async def one() -> bytes:
+            async with setting.client.open(Request("https://api.example/a")) as response:
+                return await response.read(100)
+
+        async def main() -> list[bytes]:
+            async with asyncio.timeout(60):
+                return await asyncio.gather(*(one() for _ in range(5)))
+
+        assert setting.clock.run(main()) == [b"payload"] * 5
+        assert setting.gates["api.example:443"].in_use == 0
+
+    @pytest.mark.parametrize(
+        ("answer", "kind", "words"),
+        [
+            (to(None), FailureKind.REDIRECT, "no Location"),
+            (to("file:///etc/passwd"), FailureKind.SCHEME, "file"),
+            (to("http://api.example/a"), FailureKind.REDIRECT, "encrypted"),
+            (to("/a"), FailureKind.REDIRECT, "loop"),
+        ],
+    )
+    def test_are_refused_by_name(self, answer: Answer, kind: FailureKind, words: str) -> None:
+        setting = Setting({"https://api.example/a": [answer]})
+        failure = setting.failure("https://api.example/a?sig=planted-sig")
+        if words == "loop":
+            failure = setting.failure("https://api.example/a")
+        assert (failure.kind, failure.status, failure.retryable) == (kind, 302, False)
+        assert words in failure.message
+        assert "planted" not in failure.message
+
+    def test_end_after_ten(self) -> None:
+        def onward(request: Request) -> Answer:
+            return to(str(int(request.url.rpartition("/")[2]) + 1))
+
+        routes = {f"https://api.example/{n}": onward for n in range(20)}
+        setting = Setting(routes)
+        assert "more than 10" in setting.failure("https://api.example/0").message
+        assert len(setting.asked) == 11
+
+    def test_from_https_to_http_only_if_the_source_is_http(self) -> None:
+        routes = {"https://api.example/a": [to("http://blob.example/b")], "http://blob.example/b": [OK]}
+        assert Setting(routes).failure("https://api.example/a").kind is FailureKind.REDIRECT
+        assert Setting(routes, source="http://api.example").fetch("https://api.example/a")[0] == b"payload"
+
+    @pytest.mark.parametrize(
+        ("status", "method", "after"),
+        [(301, "POST", "GET"), (302, "POST", "GET"), (303, "POST", "GET"), (303, "HEAD", "HEAD"),
+         (307, "POST", "POST"), (308, "POST", "POST"), (302, "HEAD", "HEAD")],
+    )  # fmt: skip
+    def test_keep_or_change_the_method(self, status: int, method: str, after: str) -> None:
+        setting = Setting({"https://api.example/a": [to("/b", status)], "https://api.example/b": [OK]})
+        setting.fetch(Request("https://api.example/a", method, body=b"{}" if method == "POST" else None))
+        assert setting.asked[1].method == after
+        assert setting.asked[1].body == (b"{}" if after == "POST" else None)
+
+    def test_carry_a_body_to_no_other_host(self) -> None:
+        setting = Setting({"https://api.example/a": [to("https://o.example/b", 307)]})
+        failure = setting.failure(Request("https://api.example/a", "POST", body=b"client_secret=planted"))
+        assert failure.kind is FailureKind.REDIRECT
+        assert len(setting.asked) == 1
+
+    def test_are_left_alone_where_the_caller_accepts_them(self) -> None:
+        setting = Setting({"https://api.example/a": [to("/b")]})
+        assert setting.fetch("https://api.example/a", accept=frozenset({302}))[1].status == 302
+
+
+class TestCredentials:
+    def test_go_to_their_own_host_only(self) -> None:
+        setting = Setting(
+            {
+                "https://api.example/a": [to("https://blob.example/b")],
+                "https://blob.example/b": [to("https://api.example/c")],
+                "https://api.example/c": [OK],
+            },
+            headers={"Authorization": BEARER},
+            query={"key": KEY},
+        )
+        setting.fetch(Request("https://api.example/a", headers={"Range": "bytes=5-", "X-Session": "mine"}))
+        first, other, back = setting.asked
+        assert first.headers == {
+            "Range": "bytes=5-",
+            "X-Session": "mine",
+            "Authorization": "Bearer planted-token",
+        }
+        assert first.url == "https://api.example/a?key=planted-key-123"
+        assert (other.url, other.headers) == ("https://blob.example/b", {"Range": "bytes=5-"})
+        assert back.headers == {"Range": "bytes=5-", "Authorization": "Bearer planted-token"}
+        assert back.url == "https://api.example/c?key=planted-key-123"
+
+    def test_echoed_into_a_location_they_go_no_further(self) -> None:
+        location = "https://blob.example/b?u=1&key=planted-key-123&copy=planted-key-123"
+        setting = Setting(
+            {"https://api.example/a": [to(location)], "https://blob.example/b": [OK]}, query={"key": KEY}
+        )
+        setting.fetch("https://api.example/a")
+        assert setting.asked[1].url == "https://blob.example/b?u=1"
+
+    def test_are_not_repeated_by_an_echo_to_their_own_host(self) -> None:
+        """MLHub, 2021: from http to https by 307, the key once more with each."""
+        echo = "https://api.example/items?key=planted-key-123&key=planted-key-123&token=next:1"
+        setting = Setting(
+            {"http://api.example/items": [to(echo, 307)], "https://api.example/items": [OK]},
+            source="http://api.example",
+            query={"key": KEY},
+        )
+        setting.fetch("http://api.example/items?key=planted-key-123&token=next:1")
+        assert [r.url.partition(":")[0] for r in setting.asked] == ["http", "https"]
+        assert all(r.url.endswith("/items?token=next:1&key=planted-key-123") for r in setting.asked)
+
+    def test_never_go_from_an_https_source_to_http(self) -> None:
+        setting = Setting(
+            {"http://api.example/items": [OK]}, headers={"Authorization": BEARER}, query={"key": KEY}
+        )
+        setting.fetch("http://api.example/items?key=planted-key-123&a=1")
+        assert setting.asked == [Request("http://api.example/items?a=1")]
+
+    def test_are_in_no_message(self) -> None:
+        why = b'{"detail": "planted-key-123 is not known, nor is planted%2Dkey-123 or planted-token"}'
+        setting = Setting(
+            {"https://api.example/a": [Answer(403, why)]},
+            headers={"Authorization": BEARER},
+            query={"key": KEY},
+        )
+        message = setting.failure("https://api.example/a").message
+        assert "planted-key-123" not in message
+        assert "planted-token" not in message
+        assert "*** is not known" in message
+
+
+class TestStatuses:
+    @pytest.mark.parametrize(
+        ("status", "kind"),
+        [
+            (404, FailureKind.GONE),
+            (403, FailureKind.REFUSED),
+            (500, FailureKind.SERVER),
+            (416, FailureKind.HTTP),
+        ],
+    )
+    def test_that_are_not_accepted_are_failures(self, status: int, kind: FailureKind) -> None:
+        setting = Setting({"https://h.example/x": [Answer(status, b"because")]})
+        failure = setting.failure("https://h.example/x")
+        assert (failure.kind, failure.status, failure.host) == (kind, status, "h.example")
+        assert "because" in failure.message
+
+    @pytest.mark.parametrize("status", [304, 404, 412, 416])
+    def test_that_are_accepted_are_responses(self, status: int) -> None:
+        setting = Setting({"https://h.example/x": [Answer(status)]})
+        assert setting.fetch("https://h.example/x", accept=frozenset({200, status}))[1].status == status
+
+    def test_throttling_holds_all_back(self) -> None:
+        setting = Setting({"https://h.example/x": [Answer(429, headers={"Retry-After": "30"}), OK]})
+        failure = setting.failure("https://h.example/x")
+        assert (failure.kind, failure.retry_after, failure.free) == (FailureKind.THROTTLED, 30, True)
+        assert setting.gates["h.example:443"].closed_for() == 30
+        before = setting.clock.now
+        assert setting.fetch("https://h.example/x")[0] == b"payload"
+        assert setting.clock.now - before == 30
+
+    def test_fifty_refusals_stop_the_run(self) -> None:
+        setting = Setting({"https://h.example/x": [Answer(403)]})
+        for _ in range(60):
+            setting.failure("https://h.example/x", count_refusal=False)
+        for _ in range(49):
+            setting.failure("https://h.example/x")
+        with pytest.raises(CredentialsError, match="50 requests in a row"):
+            setting.fetch("https://h.example/x")
+        assert setting.gates["h.example:443"].in_use == 0
+
+    def test_trouble_keeps_the_limit_from_growing(self) -> None:
+        setting = Setting({"https://h.example/x": [Answer(body=b"12345678", fault=Fault.TRUNCATED)]})
+        assert setting.failure("https://h.example/x").kind is FailureKind.TRUNCATED
+        assert setting.gates["h.example:443"].in_use == 0
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "gs://bucket/key", "/relative", "", "https:///x", "nonsense"]
+)
+def test_what_is_no_address_is_named(url: str) -> None:
+    setting = Setting({})
+    assert setting.failure(url).kind is FailureKind.SCHEME
+    assert setting.counters.requests == 0
+
+
+def test_a_cancelled_request_gives_its_permit_back() -> None:
+    setting = Setting({"https://h.example/x": [Answer(fault=Fault.SILENT), OK]}, per_host=1)
+
+    async def main() -> bytes:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1), setting.client.open(Request("https://h.example/x")):
+                pass
+        async with setting.client.open(Request("https://h.example/x")) as response:
+            return await response.read(100)
+
+    assert setting.clock.run(main()) == b"payload"
+
+
+def test_chunks_are_counted() -> None:
+    setting = Setting({"https://h.example/x": [Answer(body=bytes(1000))]})
+
+    async def main() -> list[int]:
+        async with setting.client.open(Request("https://h.example/x")) as response:
+            return [len(chunk) async for chunk in response.chunks(300)]
+
+    assert setting.clock.run(main()) == [300, 300, 300, 100]
+    assert setting.counters.bytes_fetched == 1000
+
+
+def test_a_decoded_page_counts_as_it_came_over_the_wire() -> None:
+    page = Answer(body=b" " * 900, coded=True)
+    setting = Setting({"https://h.example/x": [page]})
+    assert setting.fetch(Request("https://h.example/x", decode=True))[0] == page.body
+    assert setting.counters.bytes_fetched == len(page.sent) < 100
+
+
+def test_closing_closes_each_transport() -> None:
+    setting = Setting({})
+    setting.clock.run(setting.client.close())
+    assert setting.transport.closed
+    assert setting.s3.closed
+
+
+def test_over_real_sockets_no_secret_reaches_another_host() -> None:
+    async def main() -> list[str]:
+        async with WireServer({"/c": [OK]}) as other:
+            location = other.url("/c?key=planted-key-123&sig=a%2Fb", host="localhost")
+            async with WireServer({"/a": [to("/b")], "/b": [to(location)]}) as own:
+                http = HttpTransport(policy=AddressPolicy(allow_private=True), trust_env=False)
+                clock = VirtualClock()
+                credentials = HostCredentials(own.url(""), {"Authorization": BEARER}, {"key": KEY})
+                client = Client({"http": http}, Gates(4, None, clock), clock, credentials=credentials)
+                async with client.open(Request(own.url("/a"), headers={"Range": "bytes=0-"})) as response:
+                    assert await response.read(100) == b"payload"
+                    assert response.url == other.url("/c?sig=a%2Fb", host="localhost")
+                await client.close()
+                assert [h.headers["authorization"] for h in own.heard] == ["Bearer planted-token"] * 2
+                assert [h.target for h in own.heard] == ["/a?key=planted-key-123", "/b?key=planted-key-123"]
+                assert other.heard[0].headers["range"] == "bytes=0-"
+                return [f"{h.target} {h.headers}" for h in other.heard]
+
+    (heard,) = asyncio.run(main())
+    assert heard.startswith("/c?sig=a%2Fb ")
+    assert "planted" not in heard

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+
+from stacpull.net.credentials import HostCredentials, origin_of, same_site
+from stacpull.net.transport import Request
+from stacpull.redact import Secret
+
+KEY = Secret("planted key/1")
+BEARER = Secret("Bearer planted-token")
+MLHUB = HostCredentials("https://api.example/mlhub/v1", {}, {"key": KEY})
+HEADER = HostCredentials("https://api.example/", {"Authorization": BEARER}, {})
+
+SAME = [
+    ("https://api.example", "https://api.example:443/x", True),
+    ("https://api.example", "https://API.example./x", True),
+    ("https://api.example", "https://u:p@api.example/x", True),
+    ("https://api.example", "http://api.example/x", False),
+    ("https://api.example", "http://api.example:443/x", False),
+    ("https://api.example", "https://api.example:8443/x", False),
+    ("https://api.example", "https://evil.example/api.example", False),
+    ("https://api.example", "https://api.example.evil.example/", False),
+    ("https://api.example", "https://api.example@evil.example/", False),
+    ("https://api.example", "s3://api.example/key", False),
+    ("http://api.example", "https://api.example/x", True),
+    ("http://api.example", "http://api.example:80/x", True),
+    ("http://api.example", "http://api.example:8000/x", False),
+    ("http://127.0.0.1:8000", "http://127.0.0.1:8001/x", False),
+    ("http://127.0.0.1:8000", "https://127.0.0.1:8000/x", True),
+    ("http://[::1]:8000", "http://[::1]:8000/x", True),
+    ("s3://bucket/x", "s3://bucket/x", False),
+]
+
+
+@pytest.mark.parametrize(("url", "other", "same"), SAME)
+def test_same_site(url: str, other: str, same: bool) -> None:
+    assert same_site(url, other) is same
+    assert HostCredentials(url, {}, {"key": KEY}).covers(other) is same
+
+
+def test_origins() -> None:
+    assert origin_of("HTTPS://Host:8443/x?q#f") == ("https", "host", 8443)
+    assert origin_of("http://[::1]/x") == ("http", "[::1]", 80)
+    assert origin_of("https://host:port/x") == ("https", "host", 443)
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("https://api.example/items", "https://api.example/items?key=planted%20key%2F1"),
+        ("https://api.example/items?limit=2", "https://api.example/items?limit=2&key=planted%20key%2F1"),
+        ("https://api.example/i?key=&a=%2F#f", "https://api.example/i?a=%2F&key=planted%20key%2F1#f"),
+        (
+            "https://api.example/i?key=x&key=x&token=next:1&key=x&%6bey=y",
+            "https://api.example/i?token=next:1&key=planted%20key%2F1",
+        ),
+        ("https://other.example/items?key=theirs", "https://other.example/items?key=theirs"),
+        ("http://api.example/items", "http://api.example/items"),
+    ],
+)
+def test_the_key_is_there_once_at_its_own_host_only(url: str, sent: str) -> None:
+    assert MLHUB.attach(Request(url)).url == sent
+
+
+def test_attaching_again_changes_nothing() -> None:
+    once = MLHUB.attach(Request("https://api.example/items?a=1"))
+    assert MLHUB.attach(once) == once
+
+
+def test_header_fields_replace_those_of_the_request() -> None:
+    request = Request(
+        "https://api.example/x", "POST", {"authorization": "mine", "Range": "bytes=1-"}, b"{}", decode=True
+    )
+    attached = HEADER.attach(request)
+    assert attached.headers == {"Range": "bytes=1-", "Authorization": "Bearer planted-token"}
+    assert (attached.method, attached.body, attached.decode) == ("POST", b"{}", True)
+    assert request.headers["authorization"] == "mine"
+
+
+def test_another_host_gets_the_request_as_it_is() -> None:
+    request = Request("https://other.example/x", headers={"Range": "bytes=1-"})
+    assert HEADER.attach(request) is request
+
+
+@pytest.mark.parametrize(
+    ("url", "stripped"),
+    [
+        ("https://o.example/x?a=1", "https://o.example/x?a=1"),
+        ("https://o.example/x?key=planted%20key%2F1&a=%2F", "https://o.example/x?a=%2F"),
+        ("https://o.example/x?other=planted+key/1", "https://o.example/x"),
+        ("https://o.example/x?u=https://a?key=planted%20key%2f1&b=2", "https://o.example/x?b=2"),
+        ("https://o.example/planted%20key%2F1/x", "https://o.example/***/x"),
+    ],
+)
+def test_an_echoed_secret_is_removed(url: str, stripped: str) -> None:
+    assert MLHUB.strip(url) == stripped
+
+
+def test_a_token_is_removed_without_its_scheme() -> None:
+    url = "https://o.example/x?t=planted-token&a=1"
+    assert HEADER.strip(url) == "https://o.example/x?a=1"
+
+
+def test_a_short_key_tears_no_hole_into_a_path() -> None:
+    credentials = HostCredentials("https://api.example", {}, {"key": Secret("test")})
+    url = "https://o.example/test/latest?key=test&v=test1"
+    assert credentials.strip(url) == "https://o.example/test/latest?v=test1"
+
+
+def test_nothing_shows() -> None:
+    shown = repr(MLHUB) + repr(HEADER)
+    assert "planted" not in shown
+    assert "key" in shown
+    assert bool(MLHUB)
+    assert not HostCredentials("https://api.example", {}, {})

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.virtual_clock import VirtualClock
+
+from stacpull.errors import CredentialsError
+from stacpull.net.gate import MAX_REFUSALS, Gate, Gates, Window, adjust
+
+T = TypeVar("T")
+
+ADJUSTMENTS = [
+    ("nothing happened", Window(16, 64), 16),
+    ("the limit was no limit", Window(16, 64, successes=100), 16),
+    ("slow start", Window(16, 64, successes=100, saturated=True), 32),
+    ("up to the maximum", Window(48, 64, successes=100, saturated=True), 64),
+    ("at the maximum", Window(64, 64, successes=100, saturated=True), 64),
+    ("additive increase", Window(16, 64, successes=100, saturated=True, slow_start=False), 17),
+    ("throttled", Window(16, 64, successes=100, throttles=1, saturated=True), 8),
+    ("throttled at one", Window(1, 64, throttles=9), 1),
+    ("network trouble", Window(16, 64, successes=100, troubles=1, saturated=True), 16),
+    ("only failures", Window(16, 64, saturated=True), 16),
+]
+
+
+@pytest.mark.parametrize(
+    ("window", "limit"), [row[1:] for row in ADJUSTMENTS], ids=[row[0] for row in ADJUSTMENTS]
+)
+def test_adjustments(window: Window, limit: int) -> None:
+    assert adjust(window) == limit
+
+
+@given(
+    st.integers(1, 64), st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.booleans(), st.booleans()
+)
+def test_the_limit_stays_in_bounds(limit: int, ok: int, slow: int, bad: int, full: bool, start: bool) -> None:
+    assert 1 <= adjust(Window(limit, 64, ok, slow, bad, saturated=full, slow_start=start)) <= 64
+
+
+class Bench:
+    """A gate on a virtual clock, and a log of who got a permit when."""
+
+    def __init__(self, maximum: int = 64, first: int = 16) -> None:
+        self.clock = VirtualClock()
+        self.gate = Gate("h", maximum, self.clock, first)
+        self.log: list[tuple[str, float]] = []
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        return self.clock.run(main)
+
+    async def hold(self, name: str, seconds: float) -> None:
+        await self.gate.acquire()
+        try:
+            self.log.append((name, self.clock.now))
+            await asyncio.sleep(seconds)
+        finally:
+            self.gate.release()
+
+
+def test_a_free_permit_costs_no_suspension() -> None:
+    bench = Bench(first=2)
+    for _ in range(2):
+        with pytest.raises(StopIteration):
+            bench.gate.acquire().send(None)
+    assert bench.gate.in_use == 2
+    assert not bench.gate.try_acquire()
+
+
+def test_permits_are_given_in_order() -> None:
+    bench = Bench(first=2)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            for name in "abcdef":
+                group.create_task(bench.hold(name, 10))
+                await asyncio.sleep(0)
+
+    bench.run(main())
+    assert bench.log == [("a", 0), ("b", 0), ("c", 10), ("d", 10), ("e", 20), ("f", 20)]
+    assert (bench.gate.in_use, bench.gate.waiting) == (0, 0)
+
+
+def test_a_newcomer_does_not_overtake() -> None:
+    bench = Bench(first=1)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bench.hold("holder", 5))
+            await asyncio.sleep(1)
+            group.create_task(bench.hold("waiting", 1))
+            await asyncio.sleep(4)  # the permit is free again, and promised
+            assert not bench.gate.try_acquire()
+            group.create_task(bench.hold("newcomer", 1))
+
+    bench.run(main())
+    assert [name for name, _ in bench.log] == ["holder", "waiting", "newcomer"]
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2])
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_cancelled_wait_costs_nobody_a_permit(victim: int, closed: bool) -> None:
+    bench = Bench(first=1)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bench.hold("holder", 10))
+            await asyncio.sleep(0)
+            if closed:
+                bench.gate.throttled(20)
+            waiting = [group.create_task(bench.hold(str(n), 1)) for n in range(3)]
+            await asyncio.sleep(5)
+            waiting[victim].cancel()
+
+    bench.run(main())
+    names = [name for name, _ in bench.log]
+    assert names == ["holder", *(str(n) for n in range(3) if n != victim)]
+    assert (bench.gate.in_use, bench.gate.waiting) == (0, 0)
+
+
+def test_cancelled_in_the_moment_of_the_handover() -> None:
+    bench = Bench(first=1)
+
+    async def main() -> None:
+        await bench.gate.acquire()
+        first = asyncio.get_running_loop().create_task(bench.hold("first", 1))
+        second = asyncio.get_running_loop().create_task(bench.hold("second", 1))
+        await asyncio.sleep(1)
+        bench.gate.release()
+        first.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+
+    bench.run(main())
+    assert [name for name, _ in bench.log] == ["second"]
+    assert bench.gate.in_use == 0
+
+
+@given(st.data())
+def test_no_permit_is_lost_or_given_twice(data: st.DataObject) -> None:
+    """Workers come, go and are cancelled; the gate closes now and then; at the end nobody waits."""
+    limit = data.draw(st.integers(1, 3))
+    bench = Bench(maximum=limit, first=limit)
+    plans = data.draw(
+        st.lists(
+            st.tuples(
+                st.integers(0, 5), st.integers(0, 5), st.none() | st.integers(0, 12), st.integers(0, 20)
+            ),
+            max_size=12,
+        )
+    )
+
+    async def worker(start: int, seconds: int) -> None:
+        await asyncio.sleep(start)
+        await bench.hold("w", seconds)
+        assert bench.gate.in_use <= limit
+
+    async def one(start: int, seconds: int, cancel: int | None, throttle: int) -> None:
+        if throttle == 1:
+            bench.gate.throttled(3)
+        try:
+            async with asyncio.timeout(cancel):
+                await worker(start, seconds)
+        except TimeoutError:
+            pass
+
+    async def main() -> None:
+        async with asyncio.timeout(10_000):
+            await asyncio.gather(*(one(*plan) for plan in plans))
+
+    bench.run(main())
+    assert (bench.gate.in_use, bench.gate.waiting) == (0, 0)
+    assert bench.gate.limit >= 1
+
+
+def test_throttling_closes_the_gate_for_all_and_halves_once() -> None:
+    bench = Bench(first=16)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(16):
+                await bench.gate.acquire()
+            for _ in range(16):  # all were on their way, all come back throttled
+                bench.gate.throttled(60)
+                bench.gate.release()
+            for number in range(10):
+                group.create_task(bench.hold(str(number), 1))
+
+    bench.run(main())
+    assert bench.gate.limit == 8
+    assert [when for _, when in bench.log] == [60] * 8 + [61] * 2
+
+
+def test_a_longer_wait_prolongs_a_shorter_does_not() -> None:
+    bench = Bench()
+    bench.gate.throttled(60)
+    bench.gate.throttled(90)
+    bench.gate.throttled(5)
+    bench.gate.throttled(None)
+    assert bench.gate.closed_for() == 90
+    assert not bench.gate.try_acquire()
+    bench.clock.now = 90
+    assert bench.gate.try_acquire()
+
+
+def test_without_a_time_the_pause_doubles_until_a_success() -> None:
+    bench = Bench()
+    pauses = []
+    for _ in range(8):
+        bench.gate.throttled(None)
+        pauses.append(bench.gate.closed_for())
+        bench.clock.now += pauses[-1]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    bench.gate.succeeded()
+    bench.gate.throttled(None)
+    assert bench.gate.closed_for() == 1
+
+
+def served(bench: Bench, seconds: int, *, workers: int = 100) -> list[int]:
+    """Return the limit at the end of each second of busy work without trouble."""
+    limits = []
+
+    async def worker() -> None:
+        while True:
+            await bench.gate.acquire()
+            await asyncio.sleep(0.1)
+            bench.gate.succeeded()
+            bench.gate.release()
+
+    async def main() -> None:
+        crew = [asyncio.get_running_loop().create_task(worker()) for _ in range(workers)]
+        for _ in range(seconds):
+            await asyncio.sleep(1.15)
+            limits.append(bench.gate.limit)
+        for one in crew:
+            one.cancel()
+        await asyncio.gather(*crew, return_exceptions=True)
+
+    bench.run(main())
+    return limits
+
+
+def test_slow_start_doubles_each_second() -> None:
+    assert served(Bench(), 4) == [32, 64, 64, 64]
+
+
+def test_after_throttling_one_more_a_second() -> None:
+    bench = Bench()
+    bench.gate.throttled(0)
+    assert served(bench, 4) == [9, 10, 11, 12]
+
+
+def test_a_limit_that_is_not_reached_does_not_grow() -> None:
+    assert served(Bench(), 3, workers=4) == [16, 16, 16]
+
+
+def test_fifty_refusals_in_a_row_stop_the_run() -> None:
+    bench = Bench()
+    for _ in range(MAX_REFUSALS - 1):
+        bench.gate.refused(403)
+    bench.gate.succeeded()
+    for _ in range(MAX_REFUSALS - 1):
+        bench.gate.refused(403)
+    with pytest.raises(CredentialsError, match=r"h refused 50 requests in a row \(403\)"):
+        bench.gate.refused(403)
+
+
+@pytest.mark.parametrize(
+    ("per_host", "concurrency", "first", "maximum"),
+    [(64, None, 16, 64), (4, None, 4, 4), (64, 40, 40, 40), (8, 40, 8, 8)],
+)
+def test_gates_by_host(per_host: int, concurrency: int | None, first: int, maximum: int) -> None:
+    gates = Gates(per_host, concurrency, VirtualClock())
+    gate = gates["h:443"]
+    assert gates["h:443"] is gate
+    assert gates["h:80"] is not gate
+    assert gate.limit == first
+    assert len(list(gates)) == 2
+    assert f"of {first} in use" in repr(gate)
+    assert adjust(Window(maximum, maximum, successes=1, saturated=True)) == maximum

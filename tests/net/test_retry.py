@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.virtual_clock import VirtualClock
+
+from stacpull.errors import SourceError
+from stacpull.models import Failure, FailureKind
+from stacpull.net.retry import (
+    GiveUp,
+    RetryPolicy,
+    RetryState,
+    StopRun,
+    Wait,
+    advance,
+    backoff,
+    decide,
+    retrying,
+)
+from stacpull.net.transport import TransferError
+
+POLICY = RetryPolicy()
+
+
+def reset() -> Failure:
+    return Failure(FailureKind.NETWORK, "reset.", host="h", retryable=True)
+
+
+def found_closed() -> Failure:
+    return Failure(FailureKind.NETWORK, "closed.", host="h", retryable=True, free=True)
+
+
+def throttle(retry_after: float | None = None) -> Failure:
+    return Failure(
+        FailureKind.THROTTLED, "slow down.", 429, "h", retry_after=retry_after, retryable=True, free=True
+    )
+
+
+def gone() -> Failure:
+    return Failure(FailureKind.GONE, "gone.", 404, "h")
+
+
+TABLE = [
+    ("a final failure", RetryState(), gone(), GiveUp()),
+    ("the first reset", RetryState(), reset(), Wait(0.25, charged=True)),
+    ("the third reset", RetryState(charged=2), reset(), Wait(1.0, charged=True)),
+    ("the last retry", RetryState(charged=4), reset(), Wait(4.0, charged=True)),
+    ("no retry left", RetryState(charged=5), reset(), GiveUp()),
+    ("a connection found closed", RetryState(charged=5), found_closed(), Wait(0.0, charged=False)),
+    ("found closed again", RetryState(reconnected=True), found_closed(), Wait(0.25, charged=True)),
+    ("throttled, with a time", RetryState(charged=5), throttle(7), Wait(7, charged=False)),
+    ("throttled, at once again", RetryState(), throttle(0), Wait(0, charged=False)),
+    ("throttled, without a time", RetryState(throttles=2), throttle(), Wait(1.0, charged=False)),
+    ("the 20th throttle", RetryState(throttles=19), throttle(7), Wait(7, charged=False)),
+    ("the 21st throttle", RetryState(throttles=20), throttle(7), Wait(7, charged=True)),
+    ("throttled out", RetryState(charged=5, throttles=20), throttle(7), GiveUp()),
+    ("after an hour of it", RetryState(throttled_seconds=3599), throttle(7), Wait(7, charged=True)),
+    ("15 minutes are waited", RetryState(), throttle(900), Wait(900, charged=False)),
+    ("16 minutes are not", RetryState(), throttle(960), StopRun(960, "h")),
+    ("nor when all is used up", RetryState(charged=5, throttles=20), throttle(960), StopRun(960, "h")),
+]
+
+
+@pytest.mark.parametrize(
+    ("state", "failure", "decision"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
+)
+def test_decisions(state: RetryState, failure: Failure, decision: object) -> None:
+    assert decide(POLICY, state, failure, draw=0.5) == decision
+
+
+@given(st.integers(0, 2000), st.floats(0, 1))
+def test_backoff_is_bounded(earlier: int, draw: float) -> None:
+    assert 0 <= backoff(POLICY, earlier, draw) <= min(POLICY.cap, POLICY.base * 2 ** min(earlier, 30))
+
+
+FAILURES = st.sampled_from([reset, found_closed, throttle, lambda: throttle(30.0)])
+
+
+@given(st.lists(FAILURES, min_size=60, max_size=60), st.floats(0, 1))
+def test_nothing_is_tried_for_ever(makers: list[Callable[[], Failure]], draw: float) -> None:
+    """At most one try, 5 retries, 20 throttles and one reconnection."""
+    state, tries = RetryState(), 1
+    for make in makers:
+        failure = make()
+        decision = decide(POLICY, state, failure, draw)
+        if not isinstance(decision, Wait):
+            break
+        state = advance(state, failure, decision)
+        tries += 1
+    assert tries <= 1 + 5 + 20 + 1
+    assert state.charged <= POLICY.retries
+
+
+class Attempts:
+    """An attempt that fails as listed, then succeeds; it remembers when it was made."""
+
+    def __init__(self, clock: VirtualClock, failures: list[Failure]) -> None:
+        self.clock = clock
+        self.failures = failures
+        self.times: list[float] = []
+
+    async def __call__(self) -> str:
+        self.times.append(self.clock.now)
+        if self.failures:
+            raise TransferError(self.failures.pop(0))
+        return "bytes"
+
+
+def go_on(
+    first: Failure, failures: list[Failure], policy: RetryPolicy = POLICY
+) -> tuple[str, list[float], int]:
+    clock = VirtualClock()
+    attempt = Attempts(clock, failures)
+    noted: list[Failure] = []
+    result = clock.run(retrying(first, attempt, policy, clock, noted.append, jitter=random.Random(1)))
+    return result, attempt.times, len(noted)
+
+
+def test_goes_on_until_it_succeeds() -> None:
+    result, times, noted = go_on(reset(), [throttle(100), reset(), throttle(7), found_closed()])
+    assert result == "bytes"
+    assert len(times) == noted == 5
+    assert times[0] <= 0.5
+    assert times[1] - times[0] == 100
+    assert times[3] - times[2] == 7
+    assert times[4] == times[3]
+
+
+def test_the_jitter_can_be_seeded() -> None:
+    assert go_on(reset(), [reset()] * 4)[1] == go_on(reset(), [reset()] * 4)[1]
+
+
+def test_the_last_failure_is_raised() -> None:
+    last = Failure(FailureKind.SERVER, "500.", 500, "h", retryable=True)
+    with pytest.raises(TransferError) as caught:
+        go_on(reset(), [reset()] * 4 + [last, reset()])
+    assert caught.value.failure is last
+
+
+@pytest.mark.parametrize(
+    ("policy", "tries"), [(POLICY, 5), (RetryPolicy(retries=0), 0), (RetryPolicy(retries=2), 2)]
+)
+def test_as_many_retries_as_asked_for(policy: RetryPolicy, tries: int) -> None:
+    clock = VirtualClock()
+    attempt = Attempts(clock, [reset() for _ in range(50)])
+    with pytest.raises(TransferError):
+        clock.run(retrying(reset(), attempt, policy, clock, lambda _: None))
+    assert len(attempt.times) == tries
+
+
+def test_a_final_failure_ends_it_at_once() -> None:
+    with pytest.raises(TransferError) as caught:
+        go_on(reset(), [gone(), reset()])
+    assert caught.value.failure.kind is FailureKind.GONE
+
+
+def test_a_long_wait_stops_the_run_and_says_until_when() -> None:
+    with pytest.raises(
+        SourceError, match=r"h asks .* 120 minutes: resume after 2023-11-15 00:13 UTC"
+    ) as caught:
+        go_on(throttle(7200), [])
+    assert isinstance(caught.value.__cause__, TransferError)
+
+
+def test_other_errors_pass() -> None:
+    async def broken() -> str:
+        raise KeyError("a mistake of ours")
+
+    clock = VirtualClock()
+    with pytest.raises(KeyError):
+        clock.run(retrying(reset(), broken, POLICY, clock, lambda _: None))
+    assert len(clock.sleeps) == 1

@@ -1,0 +1,277 @@
+"""Part files on disk, through the fetcher and by themselves: kept, continued, named, swept, refused."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.transfer.origin import Origin, Thing, client, origin
+
+from stacpull.errors import DestinationError
+from stacpull.models import Job, ResumePoint, Validator
+from stacpull.net.transport import TransferError
+from stacpull.store.parts import PartStore
+from stacpull.store.wholes import WholeName, parse_whole
+from stacpull.transfer.fetch import Fetcher
+from stacpull.transfer.parts import Parts
+
+V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
+DATA = random.Random(5).randbytes(100_000)
+
+
+def listed(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def write_parked(directory: Path, row: int, data: bytes, validator: Validator = V1) -> None:
+    async def write() -> None:
+        part = await PartStore(directory).create(row, 1, validator, len(DATA))
+        await part.write(data)
+        await part.park()
+
+    asyncio.run(write())
+
+
+def test_a_store_is_what_the_transfer_wants(tmp_path: Path):
+    parts: Parts = PartStore(tmp_path)
+    assert asyncio.run(parts.point(1, 1)) is None
+
+
+def test_a_finished_part_tells_row_generation_and_size(tmp_path: Path):
+    directory = tmp_path / "not" / "there yet"
+
+    async def use() -> None:
+        store = PartStore(directory)
+        part = await store.create(12, 3, V1, None)
+        hashers = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
+        await part.feed(hashers)
+        for start in range(0, len(DATA), 30_000):
+            await part.write(DATA[start : start + 30_000])
+        assert part.size == len(DATA)
+        finished = await part.finish()
+        assert finished.size == len(DATA)
+        assert finished.sha256 == hashlib.sha256(DATA).digest()
+        assert hashers["md5"].digest() == hashlib.md5(DATA, usedforsecurity=False).digest()
+        assert await asyncio.to_thread(finished.path.read_bytes) == DATA
+        assert parse_whole(finished.path.name) == WholeName(12, 3, len(DATA), None, None)
+        assert await store.point(12, 3) is None
+
+    asyncio.run(use())
+    assert listed(directory) == [f"12.3.{len(DATA)}.whole"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 40_000), st.booleans()), max_size=6))
+def test_a_part_goes_on_over_any_stops(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bool]]
+):
+    """Write a piece, park; with a new store or the old one, go on: bytes and hash are those of the whole."""
+    directory = tmp_path_factory.mktemp("parts")
+
+    async def use() -> None:
+        store = PartStore(directory)
+        written = b""
+        part = await store.create(1, 1, V1, len(DATA))
+        for length, same_store in steps:
+            piece = DATA[len(written) : len(written) + length]
+            await part.write(piece)
+            written += piece
+            await part.park()
+            store = store if same_store else PartStore(directory)
+            point = await store.point(1, 1)
+            assert point == (ResumePoint(len(written), V1, len(DATA)) if written else None)
+            part = await store.resume(1, 1)
+            assert part.size == len(written)
+        await part.feed({"sha256": hashlib.sha256()})
+        await part.write(DATA[len(written) :])
+        assert (await part.finish()).sha256 == hashlib.sha256(DATA).digest()
+
+    asyncio.run(use())
+
+
+def test_another_generation_is_another_part(tmp_path: Path):
+    write_parked(tmp_path, 1, b"old")
+    store = PartStore(tmp_path)
+    assert asyncio.run(store.point(1, 1)) is not None
+    assert asyncio.run(store.point(1, 2)) is None
+
+
+def test_creating_anew_leaves_nothing_of_the_old(tmp_path: Path):
+    write_parked(tmp_path, 1, DATA)
+
+    async def use() -> None:
+        store = PartStore(tmp_path)
+        part = await store.create(1, 1, Validator('"v2"'), None)
+        await part.write(b"new")
+        await part.park()
+        assert await store.point(1, 1) == ResumePoint(3, Validator('"v2"'), None)
+
+    asyncio.run(use())
+    assert (tmp_path / "1.1.part").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("validator", [Validator(), Validator('W/"weak"')])
+def test_a_part_that_can_never_go_on_is_not_kept(tmp_path: Path, validator: Validator):
+    write_parked(tmp_path, 1, DATA, validator)
+    assert listed(tmp_path) == []
+
+
+def test_a_discarded_part_leaves_nothing(tmp_path: Path):
+    async def use() -> None:
+        store = PartStore(tmp_path)
+        part = await store.create(1, 1, V1, None)
+        await part.write(DATA)
+        await part.discard()
+        assert await store.point(1, 1) is None
+
+    asyncio.run(use())
+    assert listed(tmp_path) == []
+
+
+DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
+    ("no description", lambda d: (d / "1.1.json").unlink()),
+    ("no part", lambda d: (d / "1.1.part").unlink()),
+    ("an empty part", lambda d: (d / "1.1.part").write_bytes(b"")),
+    ("a torn description", lambda d: (d / "1.1.json").write_bytes(b'{"etag":')),
+    ("another description", lambda d: (d / "1.1.json").write_bytes(b"[]")),
+    ("a weak one", lambda d: (d / "1.1.json").write_bytes(b'{"etag":"W/1","last_modified":null,"total":1}')),
+]
+
+
+@pytest.mark.parametrize("damage", [act for _, act in DAMAGE], ids=[name for name, _ in DAMAGE])
+def test_what_can_never_go_on_is_swept(tmp_path: Path, damage: Callable[[Path], object]):
+    write_parked(tmp_path, 1, DATA)
+    write_parked(tmp_path, 2, DATA)
+    damage(tmp_path)
+    (tmp_path / "3.1.new").write_bytes(b"torn")
+    (tmp_path / "4.1.5.whole").write_bytes(b"whole")
+    store = PartStore(tmp_path)
+    assert asyncio.run(store.point(1, 1)) is None
+    removed = store.sweep(lambda _row, _generation: True)
+    assert listed(tmp_path) == ["2.1.json", "2.1.part", "4.1.5.whole"]
+    assert removed in {2, 3}
+    assert asyncio.run(store.point(2, 1)) is not None
+
+
+def test_what_nobody_wants_is_swept(tmp_path: Path):
+    for row in (1, 2, 3):
+        write_parked(tmp_path, row, DATA)
+    store = PartStore(tmp_path)
+    assert store.sweep(lambda row, generation: (row, generation) == (2, 1)) == 4
+    assert listed(tmp_path) == ["2.1.json", "2.1.part"]
+    assert asyncio.run(store.point(1, 1)) is None
+
+
+def test_sweeping_where_nothing_is_yet(tmp_path: Path):
+    assert PartStore(tmp_path / "none").sweep(lambda *_: True) == 0
+
+
+# Disks that fail.
+
+
+def test_a_directory_that_cannot_be_written(tmp_path: Path):
+    (tmp_path / "parts").write_bytes(b"a file in its place")
+
+    async def use() -> None:
+        await PartStore(tmp_path / "parts").create(1, 1, V1, None)
+
+    with pytest.raises(DestinationError):
+        asyncio.run(use())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("act", ["write", "discard", "park"])
+def test_a_full_disk(tmp_path: Path, act: str):
+    """Writing to /dev/full fails with the real ENOSPC; the part can still be closed and removed."""
+    (tmp_path / "1.1.part").symlink_to("/dev/full")
+
+    async def use() -> None:
+        part = await PartStore(tmp_path).resume(1, 1)
+        with pytest.raises(DestinationError, match="full"):
+            await part.write(DATA)
+        assert part.size == 0
+        if act != "write":
+            await getattr(part, act)()
+        else:
+            await part.discard()
+
+    asyncio.run(use())
+    assert listed(tmp_path) == (["1.1.part"] if act == "park" else [])
+
+
+# Through the fetcher.
+
+
+Act = Callable[[Fetcher, PartStore, Origin, Job], Awaitable[None]]
+LONG = DATA * 100
+
+
+def fetching(act: Act, directory: Path) -> None:
+    """Let `act` fetch `LONG` from a server that stalls in the middle of the first answer."""
+
+    async def live() -> None:
+        async with origin(Thing(LONG)) as served, client(stall_timeout=0.3) as opened:
+            store = PartStore(directory)
+            served.cut(5 << 20, "stall")
+            job = Job(1, 1, 1, "k", served.url + "/k", None, "d", "k")
+            await act(Fetcher(opened, store, small_limit=1000), store, served, job)
+
+    asyncio.run(live())
+    assert listed(directory) == [f"1.1.{len(LONG)}.whole"]
+
+
+def test_a_stalled_transfer_goes_on_from_disk(tmp_path: Path):
+    async def act(fetcher: Fetcher, store: PartStore, served: Origin, job: Job) -> None:
+        with pytest.raises(TransferError):
+            await fetcher.fetch(job)
+        point = await store.point(1, 1)
+        assert point is not None
+        assert point.size >= 4 << 20
+        received = await fetcher.fetch(job)
+        assert served.asked[-1].start == point.size
+        assert received.part is not None
+        assert await asyncio.to_thread(received.part.read_bytes) == LONG
+        assert received.sha256 == hashlib.sha256(LONG).digest()
+
+    fetching(act, tmp_path)
+
+
+@pytest.mark.parametrize("delay", [0, 1, 2, 3, 5, 8, 13, 21, 34, 55])
+def test_cancelled_at_any_moment_what_is_on_disk_is_a_true_beginning(tmp_path: Path, delay: int):
+    async def act(fetcher: Fetcher, store: PartStore, served: Origin, job: Job) -> None:
+        task = asyncio.create_task(fetcher.fetch(job))
+        for _ in range(delay):
+            await asyncio.sleep(0.0005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        point = await store.point(1, 1)
+        if point is not None:
+            kept = await asyncio.to_thread((tmp_path / "1.1.part").read_bytes)
+            assert len(kept) == point.size
+            assert LONG.startswith(kept)
+        served.answer = Thing(LONG)
+        assert (await fetcher.fetch(job)).sha256 == hashlib.sha256(LONG).digest()
+
+    fetching(act, tmp_path)
+
+
+def test_an_error_of_the_disk_is_told_with_its_own_words(tmp_path: Path):
+    store = PartStore(tmp_path)
+
+    async def use() -> None:
+        part = await store.create(1, 1, V1, None)
+        (tmp_path / "1.1.part").unlink()
+        with pytest.raises(DestinationError) as caught:
+            await part.finish()
+        cause = caught.value.__cause__
+        assert isinstance(cause, OSError)
+        assert cause.errno == errno.ENOENT
+
+    asyncio.run(use())

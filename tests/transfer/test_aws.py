@@ -1,0 +1,262 @@
+"""Credentials and settings from what the AWS CLI reads, and who is never asked for them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from stacpull.config.options import S3Options
+from stacpull.errors import CredentialsError
+from stacpull.transfer.aws import AwsCredentials, AwsSettings
+from stacpull.transfer.sigv4 import Credentials
+
+CONFIG = """
+[default]
+region = eu-north-1
+
+[profile eodata]
+region = default
+endpoint_url = https://all.example
+services = cdse
+
+[services cdse]
+s3 =
+  endpoint_url = https://eodata.example
+
+[profile plain]
+endpoint_url = https://plain.example
+
+[profile process]
+credential_process = {python} {script}
+
+[profile broken]
+credential_process = /nonexistent/program
+"""
+CREDENTIALS = """
+[default]
+aws_access_key_id = AKIDDEFAULT
+aws_secret_access_key = default-secret
+
+[eodata]
+aws_access_key_id = AKIDEODATA
+aws_secret_access_key = eodata-secret
+aws_session_token = eodata-token
+"""
+
+
+@pytest.fixture
+def shared_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Shared files of an AWS user; no keys in the environment."""
+    script = tmp_path / "process.py"
+    (tmp_path / "config").write_text(CONFIG.format(python=sys.executable, script=script))
+    (tmp_path / "credentials").write_text(CREDENTIALS)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    return tmp_path
+
+
+async def resolved(options: S3Options) -> tuple[AwsSettings, Credentials | None]:
+    aws = AwsCredentials(options)
+    return await aws.settings(), await aws.frozen()
+
+
+EODATA = Credentials("AKIDEODATA", "eodata-secret", "eodata-token")
+DEFAULT = Credentials("AKIDDEFAULT", "default-secret")
+TABLE = [
+    (S3Options(), AwsSettings("eu-north-1"), DEFAULT),
+    (S3Options(region="r", endpoint_url="https://e"), AwsSettings("r", "https://e"), DEFAULT),
+    (S3Options(profile="eodata"), AwsSettings("default", "https://eodata.example", "eodata"), EODATA),
+    (S3Options(profile="plain"), AwsSettings(None, "https://plain.example", "plain"), None),
+    (
+        S3Options(profile="eodata", no_sign_request=True),
+        AwsSettings("default", "https://eodata.example", "eodata"),
+        None,
+    ),
+    (S3Options(no_sign_request=True, region="r"), AwsSettings("r"), None),
+]
+
+
+@pytest.mark.parametrize(("options", "settings", "credentials"), TABLE)
+@pytest.mark.usefixtures("shared_files")
+def test_profiles(options: S3Options, settings: AwsSettings, credentials: Credentials | None):
+    assert asyncio.run(resolved(options)) == (settings, credentials)
+
+
+@pytest.mark.usefixtures("shared_files")
+def test_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_PROFILE", "eodata")
+    monkeypatch.setenv("AWS_REGION", "ignored-by-botocore")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "from-environment")
+    settings, credentials = asyncio.run(resolved(S3Options()))
+    assert settings == AwsSettings("from-environment", "https://eodata.example", "eodata")
+    assert credentials == EODATA
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    assert asyncio.run(resolved(S3Options()))[0].endpoint_url is None
+
+
+@pytest.mark.usefixtures("shared_files")
+@pytest.mark.parametrize("profile", ["nosuch", "broken"])
+def test_what_cannot_be_had_is_said(profile: str):
+    with pytest.raises(CredentialsError, match="profile"):
+        asyncio.run(resolved(S3Options(profile=profile)))
+
+
+def test_credentials_are_frozen_for_each_request_and_refreshed_when_due(shared_files: Path):
+    """The program gives other keys each time, each valid for five minutes: botocore renews those at once."""
+    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    (shared_files / "process.py").write_text(
+        f"""
+import json, pathlib
+count = pathlib.Path({str(shared_files / "count")!r})
+number = int(count.read_text()) + 1 if count.exists() else 1
+count.write_text(str(number))
+print(json.dumps(dict(Version=1, AccessKeyId=f"AKID{{number}}", SecretAccessKey=f"secret{{number}}",
+                      SessionToken="t", Expiration={soon!r})))
+"""
+    )
+
+    async def use() -> list[str]:
+        aws = AwsCredentials(S3Options(profile="process"))
+        found = [await aws.frozen() for _ in range(3)]
+        return [credentials.access_key for credentials in found if credentials]
+
+    keys = asyncio.run(use())
+    assert len(set(keys)) == 3, keys
+
+
+def test_renewing_reads_everything_anew_once(shared_files: Path):
+    async def use() -> None:
+        aws = AwsCredentials(S3Options())
+        old = await aws.frozen()
+        assert old == DEFAULT
+        assert await aws.frozen() is old, "unchanged credentials are one object"
+        (shared_files / "credentials").write_text(CREDENTIALS.replace("default-secret", "new-secret"))
+        first, second = await asyncio.gather(aws.renew(old), aws.renew(old))
+        assert first == second == Credentials("AKIDDEFAULT", "new-secret")
+
+    asyncio.run(use())
+
+
+def test_many_first_requests_resolve_once(shared_files: Path):
+    async def use() -> None:
+        aws = AwsCredentials(S3Options())
+        found = await asyncio.gather(*[aws.settings() for _ in range(20)])
+        assert all(settings is found[0] for settings in found)
+
+    asyncio.run(use())
+
+
+# Who is never asked. In a process of its own, where AWS_EC2_METADATA_DISABLED is not set.
+
+PROBE = """
+import asyncio, json, os, socket, sys
+
+tried = []
+
+def watch(event, arguments):
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        tried.append(arguments[1][0])
+        if not arguments[1][0].startswith("127."):
+            raise ConnectionRefusedError("watched")
+
+sys.addaudithook(watch)
+
+from stacpull.config.options import S3Options
+from stacpull.errors import CredentialsError
+from stacpull.transfer.aws import AwsCredentials
+
+async def outcome(profile, allowed):
+    aws = AwsCredentials(S3Options(profile=profile), allow_instance_metadata=allowed)
+    assert found or "botocore" not in sys.modules, "imported before it was needed"
+    try:
+        return "none" if await aws.frozen() is None else "credentials"
+    except CredentialsError as error:
+        return f"refused: {error}"
+
+found = []
+for profile, environment, allowed in json.loads(sys.argv[1]):
+    tried.clear()
+    os.environ.update(environment)
+    said = asyncio.run(outcome(profile, allowed))
+    found.append([said, sorted(set(tried))])
+    for name in environment:
+        del os.environ[name]
+print(json.dumps(found))
+"""
+ROLES = """
+[profile of-instance]
+role_arn = arn:aws:iam::123456789012:role/r
+credential_source = Ec2InstanceMetadata
+
+[profile of-container]
+role_arn = arn:aws:iam::123456789012:role/r
+credential_source = EcsContainer
+region = us-east-1
+
+[profile of-keys]
+role_arn = arn:aws:iam::123456789012:role/r
+source_profile = keys
+region = us-east-1
+
+[profile keys]
+aws_access_key_id = AKID
+aws_secret_access_key = s
+"""
+RELATIVE = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/x"}
+FULL = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials"}
+STS = {"AWS_ENDPOINT_URL_STS": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1", "AWS_DEFAULTS_MODE": "auto"}
+METADATA = "169.254.169.254"
+STS_ITSELF = "127.0.0.1"  # legitimate: the user named a role; nothing listens there
+SCENARIOS = [
+    pytest.param((None, {}, False), "none", [], id="nothing configured"),
+    pytest.param((None, RELATIVE, False), "none", [], id="container, relative"),
+    pytest.param((None, FULL, False), "none", [], id="container, full"),
+    pytest.param(("of-instance", {}, False), "refused", [], id="a role by the instance"),
+    pytest.param(("of-container", RELATIVE, False), "refused", [], id="a role by the container"),
+    pytest.param(("of-keys", STS, False), "refused", [STS_ITSELF], id="a mode that looks for a region"),
+    # The control: the hook refuses the connection, but the attempt shows.
+    pytest.param((None, {}, True), "none", [METADATA], id="nothing configured, allowed"),
+    pytest.param(("of-instance", {}, True), "refused", [METADATA], id="a role by the instance, allowed"),
+    pytest.param(("of-keys", STS, True), "refused", [STS_ITSELF, METADATA], id="a mode that looks, allowed"),
+]
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, list[str]]]:
+    """What each scenario said and which addresses it tried: one process for all, imports are slow."""
+    config = tmp_path_factory.mktemp("aws") / "config"
+    config.write_text(ROLES)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    files = {"AWS_CONFIG_FILE": str(config), "AWS_SHARED_CREDENTIALS_FILE": str(config.parent / "none")}
+    scenarios = json.dumps([scenario.values[0] for scenario in SCENARIOS])
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, scenarios],
+        env=kept | files,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    return [(said, tried) for said, tried in json.loads(done.stdout)]
+
+
+@pytest.mark.parametrize(("scenario", "said", "tried"), SCENARIOS)
+def test_metadata_services_are_asked_only_if_allowed(
+    probed: list[tuple[str, list[str]]],
+    scenario: tuple[str | None, dict[str, str], bool],
+    said: str,
+    tried: list[str],
+):
+    outcome, addresses = probed[[param.values[0] for param in SCENARIOS].index(scenario)]
+    assert outcome.startswith(said)
+    assert addresses == tried
