@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from stacpull.models import FailureKind
-from stacpull.net.status import classify, coding_failure, is_login_page, parse_retry_after, reason_in
+from stacpull.net.status import classify, is_login_page, parse_retry_after, reason_in
 
 NOW = 1_700_000_000.0
 GONE, REFUSED, THROTTLED = FailureKind.GONE, FailureKind.REFUSED, FailureKind.THROTTLED
@@ -139,12 +139,3 @@ def test_reasons(body: bytes, reason: str) -> None:
 )
 def test_login_pages(content_type: str, body: bytes, login: bool) -> None:
     assert is_login_page(CIMultiDict({"Content-Type": content_type}), body) is login
-
-
-@pytest.mark.parametrize(
-    ("coding", "named"), [("gzip", True), ("identity", False), ("", False), ("br", True)]
-)
-def test_unasked_codings(coding: str, named: bool) -> None:
-    failure = coding_failure(CIMultiDict({"Content-Encoding": coding} if coding else {}), "h")
-    assert (failure is not None) is named
-    assert failure is None or coding in failure.message

@@ -278,7 +278,7 @@ def _status(
     seconds = run["seconds"]
     return StatusReport(
         state=_state_now(run["state"], live=live),
-        items_seen=run["items_seen"],
+        items_seen=run["walk_seen"] or 0,
         items_matched=sums["items_matched"],
         items_done=sums["items_done"],
         assets_planned=sums["assets_done"] + sums["assets_failed"] + sums["assets_pending"],

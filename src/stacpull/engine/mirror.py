@@ -31,7 +31,7 @@ from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import boot_id, recover
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import StacpullError
-from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted
+from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.ledger import jobs, meta, runs
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import Run
@@ -100,17 +100,18 @@ class MirrorRun:
         self._loop = asyncio.get_running_loop()
         items = ItemWriter(workspace.db, workspace.destination, network.secrets, options.metadata)
         self._publisher = Publisher(
-            Ledger(workspace.db, run.id),
+            Ledger(workspace.db, run.id, run.counters),
             workspace.destination,
             workspace.sync,
             items,
             clock=clock,
             on_error=self._break,
             on_published=self._published,
+            on_failed=self._failed,
         )
         self._workers = options.concurrency or _WORKERS
         self._intake = Intake(self._publisher, unwritten=max(8, self._workers // 2))
-        self._before = dict(self._publisher.counters)
+        self._before = run.counters
         self._summary = WalkSummary()
 
     async def execute(self) -> MirrorReport:
@@ -196,6 +197,11 @@ class MirrorRun:
 
     def _published(self, count: int) -> None:
         self._intake.published(count)
+
+    def _failed(self, failed: list[AssetFailed]) -> None:
+        """Hear from the publisher's thread what failed for good."""
+        for event in failed:
+            self._loop.call_soon_threadsafe(self._emit, event)
 
     def _break(self, error: BaseException) -> None:
         """Hear from a thread that it has ended."""

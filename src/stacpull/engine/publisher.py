@@ -20,7 +20,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -29,7 +29,8 @@ from typing import Any, TypeVar
 from stacpull.clock import Clock
 from stacpull.engine.documents import ItemWriter
 from stacpull.errors import DestinationError
-from stacpull.ledger import meta, outcomes, runs
+from stacpull.events import AssetFailed
+from stacpull.ledger import meta, outcomes, runs, views
 from stacpull.ledger.database import Connection, ledger_path, translated
 from stacpull.ledger.outcomes import Arrival, AssetFailure
 from stacpull.models import Failure, Job
@@ -57,6 +58,8 @@ class Ledger:
 
     db: Connection
     run: int
+    counters: Mapping[str, int | None]
+    """The run's counters when it was taken up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ class Publisher:
         clock: Clock,
         on_error: Callable[[BaseException], None],
         on_published: Callable[[int], None] = lambda _count: None,
+        on_failed: Callable[[list[AssetFailed]], None] = lambda _failed: None,
     ) -> None:
         self._ledger = ledger
         self._destination = destination
@@ -130,13 +134,14 @@ class Publisher:
         self._clock = clock
         self._on_error = on_error
         self._on_published = on_published
+        self._on_failed = on_failed
         self._queue: SimpleQueue[list[Arrived] | AssetFailure | _Call | None] = SimpleQueue()
         self._group = _Group()
         self._renamed = _Renamed()
         self._final_items: list[int] = []
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="stacpull-publisher", daemon=True)
-        self.counters: dict[str, int | None] = runs.counters(ledger.db, ledger.run)
+        self.counters: Mapping[str, int | None] = ledger.counters
         """The run's counters after the last transaction; replaced whole, read from any thread."""
 
     @property
@@ -303,6 +308,12 @@ class Publisher:
         )
         self._final_items.extend(recorded.final_items)
         self._refresh_counters()
+        if failures:
+            self._on_failed([self._told(one) for one in failures])
+
+    def _told(self, one: AssetFailure) -> AssetFailed:
+        item, key = views.name_of_asset(self._ledger.db, one.row)
+        return AssetFailed(item, key, one.failure.kind, one.failure.message)
 
     def _rename(self, ready: Sequence[tuple[Arrival, str]]) -> list[AssetFailure]:
         failures = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import orjson
@@ -71,6 +71,8 @@ class Run:
     resumed: bool
     position: str | None
     walk_ended: bool
+    counters: Mapping[str, int | None]
+    """As they were when the run was begun or taken up."""
 
 
 def selection_of(text: str | bytes) -> Selection:
@@ -163,7 +165,8 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
                 now,
             ),
         )
-    return Run(id=cursor.lastrowid or 0, spec=spec, resumed=False, position=None, walk_ended=False)
+    run = cursor.lastrowid or 0
+    return Run(run, spec, resumed=False, position=None, walk_ended=False, counters=counters(db, run))
 
 
 def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec) -> Run:
@@ -172,7 +175,7 @@ def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec) -> Run:
         "WHERE id = ?",
         (spec.layout, spec.metadata, orjson.dumps(spec.credential_names).decode(), run.id),
     )
-    return Run(run.id, spec, resumed=True, position=run.position, walk_ended=run.walk_ended)
+    return replace(run, spec=spec, resumed=True)
 
 
 def _run(db: sqlite3.Connection, run: int) -> Run:
@@ -189,7 +192,14 @@ def _run(db: sqlite3.Connection, run: int) -> Run:
         metadata=row[4],
         credential_names=tuple(orjson.loads(row[5])),
     )
-    return Run(id=run, spec=spec, resumed=True, position=row[6], walk_ended=bool(row[7]))
+    return Run(
+        id=run,
+        spec=spec,
+        resumed=True,
+        position=row[6],
+        walk_ended=bool(row[7]),
+        counters=counters(db, run),
+    )
 
 
 def _state(db: sqlite3.Connection, run: int) -> str:

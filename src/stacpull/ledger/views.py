@@ -24,6 +24,7 @@ __all__ = [
     "item_totals",
     "items_of",
     "last_run",
+    "name_of_asset",
     "path_of_item",
     "totals",
 ]
@@ -74,7 +75,8 @@ def last_run(db: sqlite3.Connection) -> dict[str, Any] | None:
     cursor = db.execute(
         "SELECT *, (SELECT count(*) FROM runs) AS runs, (SELECT sum(bytes_fetched) FROM runs) AS all_fetched, "
         "(SELECT sum(seconds) FROM runs) AS all_seconds, (SELECT sum(requests) FROM runs) AS all_requests, "
-        "(SELECT sum(retries) FROM runs) AS all_retries FROM runs ORDER BY id DESC LIMIT 1"
+        "(SELECT sum(retries) FROM runs) AS all_retries, (SELECT items_seen FROM runs WHERE kind = 'mirror' "
+        "ORDER BY id DESC LIMIT 1) AS walk_seen FROM runs ORDER BY id DESC LIMIT 1"
     )
     row = cursor.fetchone()
     if row is None:
@@ -117,6 +119,16 @@ def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:
         (row,),
     ).fetchone()
     return ItemRecord(row, ItemId(collection, name), directory, href, document, _paths(db, row))
+
+
+def name_of_asset(db: sqlite3.Connection, row: int) -> tuple[ItemId, str]:
+    """Return the item and key of an asset."""
+    collection, item, key = db.execute(
+        "SELECT c.name, i.name, a.key FROM assets a JOIN items i ON i.id = a.item "
+        "JOIN collections c ON c.id = i.collection WHERE a.id = ?",
+        (row,),
+    ).fetchone()
+    return ItemId(collection, item), key
 
 
 def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:

@@ -28,7 +28,7 @@ import orjson
 from stacpull.models import Failure, FailureKind
 from stacpull.redact import cut_url
 
-__all__ = ["PREFIX_BYTES", "classify", "coding_failure", "is_login_page", "parse_retry_after", "reason_in"]
+__all__ = ["PREFIX_BYTES", "classify", "is_login_page", "parse_retry_after", "reason_in"]
 
 PREFIX_BYTES = 16 * 1024
 """How much of an error's body is read to learn the reason."""
@@ -119,19 +119,6 @@ def is_login_page(headers: Mapping[str, str], body_prefix: bytes) -> bool:
     if media_type in {"text/html", "application/xhtml+xml"}:
         return True
     return media_type in {"", "application/octet-stream"} and _HTML_START.match(body_prefix) is not None
-
-
-def coding_failure(headers: Mapping[str, str], host: str) -> Failure | None:
-    """Return the failure of a response that is coded although `identity` was asked for, or None.
-
-    Its length and ranges are those of the coded form (RFC 9110, 8.4): they say nothing of the asset's own.
-    """
-    coding = headers.get("Content-Encoding", "").strip().lower()
-    if coding in {"", "identity"}:
-        return None
-    return Failure(
-        FailureKind.HTTP, f"{host} sent the asset with the content coding {coding[:20]}, unasked.", host=host
-    )
 
 
 def _kind_of(status: int, body_prefix: bytes, *, told_to_wait: bool) -> FailureKind:
