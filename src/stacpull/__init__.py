@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         retry,
         status,
     )
-    from stacpull.engine.stream import events
+    from stacpull.engine.stream import mirror_events
     from stacpull.errors import (
         CredentialsError,
         DestinationError,
@@ -58,7 +58,7 @@ _HOMES = {
         "retry",
         "status",
     ),
-    "stacpull.engine.stream": ("events",),
+    "stacpull.engine.stream": ("mirror_events",),
     "stacpull.errors": (
         "CredentialsError",
         "DestinationError",
@@ -99,9 +99,9 @@ __all__ = [
     "__version__",
     "classes",
     "collections",
-    "events",
     "failures",
     "mirror",
+    "mirror_events",
     "plan",
     "resume",
     "retry",

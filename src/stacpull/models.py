@@ -225,7 +225,7 @@ class Received:
     size: int
     sha256: bytes | None
     filename: str
-    """Base name of the resolved URL, percent-decoded, unsafe as it came: `plan.names` makes it safe."""
+    """Base name of the resolved URL, percent-decoded, unsafe as it came: `planning.names` makes it safe."""
     validator: Validator = field(default_factory=Validator)
     body: bytes | None = None
     part: Path | None = None

@@ -23,7 +23,7 @@ from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json, Selection
-from stacpull.plan.layout import Layout
+from stacpull.planning.layout import Layout
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, RunState, StatusReport
 from stacpull.sources.classes import class_documents
 from stacpull.sources.opening import open_source

@@ -13,8 +13,8 @@ from stacpull.catalog.item import encode_item, item_document
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import ItemId, Json
-from stacpull.plan.items import item_document_path
-from stacpull.plan.names import safe_segment
+from stacpull.planning.items import item_document_path
+from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets, cut_url
 from stacpull.store.destination import Destination
 

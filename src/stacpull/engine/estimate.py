@@ -28,7 +28,7 @@ from stacpull.ledger.database import open_reader
 from stacpull.models import Asset, ItemId, Page, Selection
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, TransferError
-from stacpull.plan.layout import Layout
+from stacpull.planning.layout import Layout
 from stacpull.reports import HostPlan, PlanReport
 from stacpull.sources.links import ItemReader
 from stacpull.sources.page_size import PageSize

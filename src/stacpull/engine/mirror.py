@@ -36,7 +36,7 @@ from stacpull.ledger import jobs, meta, runs
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import Run
 from stacpull.models import ItemId, Job
-from stacpull.plan.layout import Layout
+from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport, RunState
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source

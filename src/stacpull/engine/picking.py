@@ -14,8 +14,8 @@ from stacpull.filters.assets import AssetFilter, compile_assets
 from stacpull.filters.items import ItemFilter, compile_items
 from stacpull.filters.verdict import Verdict
 from stacpull.models import Failure, ItemId, Json, Selection
-from stacpull.plan.items import Planned, Problem, plan_item, source_links
-from stacpull.plan.layout import Layout
+from stacpull.planning.items import Planned, Problem, plan_item, source_links
+from stacpull.planning.layout import Layout
 from stacpull.sources.links import ItemReader
 
 __all__ = ["Known", "Picked", "Picker", "SourceFailure"]

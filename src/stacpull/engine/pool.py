@@ -17,7 +17,7 @@ from stacpull.engine.intake import Intake
 from stacpull.models import Failure, FailureKind, Job, Json, Received
 from stacpull.net.retry import RetryPolicy, retrying
 from stacpull.net.transport import TransferError
-from stacpull.plan.hrefs import asset_href
+from stacpull.planning.hrefs import asset_href
 from stacpull.sources.links import ReadItem
 
 __all__ = ["Fetches", "Pool", "ReadsItems"]
@@ -29,8 +29,8 @@ _EXPIRED = frozenset({400, 401, 403, 404, 410})
 class Fetches(Protocol):
     """One attempt at one asset (`transfer.fetch.Fetcher`)."""
 
-    async def fetch(self, job: Job) -> Received:
-        """Fetch `job` or raise `TransferError`."""
+    async def fetch(self, job: Job, *, count_refusal: bool) -> Received:
+        """Fetch `job` or raise `TransferError`; a refusal that a stale href may explain is not counted."""
         ...
 
 
@@ -145,14 +145,15 @@ class _Course:
     async def _attempt(self) -> Received:
         self.attempts += 1
         try:
-            return await self._tools.fetcher.fetch(self.job)
+            may_be_stale = not self._reread and self.job.item_href is not None
+            return await self._tools.fetcher.fetch(self.job, count_refusal=not may_be_stale)
         except TransferError as error:
             if not self._may_have_expired(error.failure):
                 raise
             if not await self._renewed():
                 raise
         self.attempts += 1
-        return await self._tools.fetcher.fetch(self.job)
+        return await self._tools.fetcher.fetch(self.job, count_refusal=True)
 
     def _may_have_expired(self, failure: Failure) -> bool:
         return failure.status in _EXPIRED and not self._reread and self.job.item_href is not None

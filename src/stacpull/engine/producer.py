@@ -24,7 +24,7 @@ from stacpull.filters.classes import check_labels, class_list
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.planning import Committed, ItemFailure, ItemRow, PlanBatch, Planner
 from stacpull.models import Job, Json, Page, PageRequest, Selection
-from stacpull.plan.items import Planned
+from stacpull.planning.items import Planned
 from stacpull.redact import Secrets
 from stacpull.sources.links import ItemReader
 from stacpull.sources.page_size import PageSize

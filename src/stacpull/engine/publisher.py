@@ -34,7 +34,7 @@ from stacpull.ledger import meta, outcomes, runs, views
 from stacpull.ledger.database import Connection, ledger_path, translated
 from stacpull.ledger.outcomes import Arrival, AssetFailure
 from stacpull.models import Failure, Job
-from stacpull.plan.layout import complete
+from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination
 from stacpull.store.sync import FileSync, GroupSync, Sync
 from stacpull.store.writer import Arrived

@@ -1,4 +1,4 @@
-"""A run as an asynchronous stream of its events, for notebooks: `async for event in stacpull.events(...)`."""
+"""A run as an asynchronous stream of its events, for notebooks: `async for event in stacpull.mirror_events(...)`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from stacpull.engine.api import mirror
 from stacpull.events import Event
 from stacpull.reports import MirrorReport
 
-__all__ = ["events"]
+__all__ = ["mirror_events"]
 
 
-async def events(source: str, dest: str | Path, **settings: Any) -> AsyncGenerator[Event | MirrorReport]:
+async def mirror_events(
+    source: str, dest: str | Path, **settings: Any
+) -> AsyncGenerator[Event | MirrorReport]:
     """Run `stacpull.mirror` and yield what happens; the `MirrorReport` comes last.
 
     Leaving the loop early stops the run gracefully; the mirror can be resumed.

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from stacpull.models import Failure, FailureKind
-from stacpull.plan.names import path_hash
+from stacpull.planning.names import path_hash
 
 __all__ = ["Claim", "Directories", "claim", "kept_apart"]
 

@@ -17,7 +17,7 @@ from stacpull.ledger.database import transaction
 from stacpull.ledger.items import settle
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
 from stacpull.models import Asset, Checksum, Failure, FailureKind, ItemId, Job, PlannedItem
-from stacpull.plan.items import AssetProblem, item_directory
+from stacpull.planning.items import AssetProblem, item_directory
 from stacpull.redact import cut_url, is_signed
 
 __all__ = ["Committed", "ItemFailure", "ItemRow", "PlanBatch", "Planner", "decide"]

@@ -2,7 +2,7 @@
 
 Names equal but for case or Unicode form are kept apart: in the order of their keys all but the first get a
 hash. Names exactly equal are refused: the first keeps it, the others are named failures. Between items the
-ledger tells, by `stacpull.plan.names.path_hash`.
+ledger tells, by `stacpull.planning.names.path_hash`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from stacpull.models import Asset, Failure, FailureKind
-from stacpull.plan.names import fold, kept_apart
+from stacpull.planning.names import fold, kept_apart
 
 __all__ = ["keep_apart"]
 

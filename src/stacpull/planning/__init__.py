@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stacpull.plan.hrefs import source_links
-from stacpull.plan.items import (
+from stacpull.planning.hrefs import source_links
+from stacpull.planning.items import (
     NO_COLLECTION,
     AssetProblem,
     KeepsAssets,
@@ -13,8 +13,8 @@ from stacpull.plan.items import (
     item_document_path,
     plan_item,
 )
-from stacpull.plan.layout import ItemLayout, Layout, Place, complete
-from stacpull.plan.names import fold, kept_apart, path_hash, safe_segment
+from stacpull.planning.layout import ItemLayout, Layout, Place, complete
+from stacpull.planning.names import fold, kept_apart, path_hash, safe_segment
 
 __all__ = [
     "NO_COLLECTION",

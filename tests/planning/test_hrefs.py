@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from stacpull.models import Failure, FailureKind, ItemId
-from stacpull.plan import source_links
-from stacpull.plan.hrefs import asset_href, own_href, self_href
+from stacpull.planning import source_links
+from stacpull.planning.hrefs import asset_href, own_href, self_href
 
 BASE = "https://h/stac/c/items/i.json?key=secret"
 

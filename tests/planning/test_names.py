@@ -6,9 +6,9 @@ import unicodedata
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from tests.plan.hostile import NAMES
+from tests.planning.hostile import NAMES
 
-from stacpull.plan import fold, kept_apart, path_hash, safe_segment
+from stacpull.planning import fold, kept_apart, path_hash, safe_segment
 
 DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])", re.IGNORECASE)
 ANY = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=300) | st.sampled_from(

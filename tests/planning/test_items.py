@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.filters import compile_assets
 from stacpull.models import Asset, Checksum, FailureKind, ItemId, Selection
-from stacpull.plan import (
+from stacpull.planning import (
     NO_COLLECTION,
     Layout,
     Planned,

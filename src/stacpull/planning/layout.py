@@ -13,8 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from stacpull.models import ItemId, Json
-from stacpull.plan.names import document_name, fold, kept_apart, safe_segment
-from stacpull.plan.template import ASSET_FIELDS, Field, Piece, Segment, escape, parse_segment, parse_template
+from stacpull.planning.names import document_name, fold, kept_apart, safe_segment
+from stacpull.planning.template import (
+    ASSET_FIELDS,
+    Field,
+    Piece,
+    Segment,
+    escape,
+    parse_segment,
+    parse_template,
+)
 
 __all__ = ["ItemLayout", "Layout", "Place", "complete"]
 

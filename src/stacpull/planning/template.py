@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from stacpull.errors import UsageError
-from stacpull.plan.names import safe_segment
+from stacpull.planning.names import safe_segment
 
 __all__ = ["ASSET_FIELDS", "FIELDS", "Field", "Piece", "Segment", "escape", "parse_segment", "parse_template"]
 

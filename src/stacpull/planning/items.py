@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
 from stacpull.models import Asset, Failure, FailureKind, ItemId, Json, PlannedItem
-from stacpull.plan.clashes import keep_apart
-from stacpull.plan.hrefs import asset_href, own_href, self_href, source_links
-from stacpull.plan.layout import ItemLayout, Layout
-from stacpull.plan.multihash import parse as parse_multihash
-from stacpull.plan.names import document_name, safe_segment
-from stacpull.plan.suffixes import suffix_of
+from stacpull.planning.clashes import keep_apart
+from stacpull.planning.hrefs import asset_href, own_href, self_href, source_links
+from stacpull.planning.layout import ItemLayout, Layout
+from stacpull.planning.multihash import parse as parse_multihash
+from stacpull.planning.names import document_name, safe_segment
+from stacpull.planning.suffixes import suffix_of
 
 __all__ = [
     "NO_COLLECTION",

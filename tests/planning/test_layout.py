@@ -5,12 +5,12 @@ import string
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.plan.hostile import NAMES
+from tests.planning.hostile import NAMES
 
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.errors import UsageError
 from stacpull.models import ItemId
-from stacpull.plan import Layout, complete, item_document_path, safe_segment
+from stacpull.planning import Layout, complete, item_document_path, safe_segment
 
 LABEL = ItemId("bigearthnet_v1_labels", "bigearthnet_v1_labels_S2A_0_45")
 SOURCE = ItemId("bigearthnet_v1_source", "bigearthnet_v1_source_S2A_0_45")

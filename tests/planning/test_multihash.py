@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.models import Checksum
-from stacpull.plan.multihash import parse
+from stacpull.planning.multihash import parse
 
 DATA = b"pixels"
 
