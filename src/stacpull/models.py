@@ -76,7 +76,7 @@ class PageRequest:
     """How to ask for one page of items. `url` is stored in the ledger as cursor, credentials cut.
 
     `method` is GET unless the service pages by POST; `body` is then the JSON object to send. `headers` are
-    those that a `next` link asks to be sent (STAC API, item search, paging): part of the cursor, never secret.
+    those that a `next` link asks for (STAC API, item search, paging): part of the cursor, never secret.
     """
 
     url: str
@@ -234,7 +234,7 @@ class Received:
 
 
 class ResumePoint(NamedTuple):
-    """How far a part has come: `size` bytes of an object that `validator` names and that has `total` bytes."""
+    """How far a part is: `size` bytes of an object that `validator` names and that has `total` bytes."""
 
     size: int
     validator: Validator

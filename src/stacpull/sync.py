@@ -1,7 +1,7 @@
 """The public functions for those without an event loop: `from stacpull.sync import mirror`.
 
-Each runs its asynchronous namesake to the end and returns its result. In a notebook, which has a loop already,
-use the asynchronous ones.
+Each runs its asynchronous namesake to the end and returns its result. In a notebook, which has a loop
+already, use the asynchronous ones.
 """
 
 from __future__ import annotations

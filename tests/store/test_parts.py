@@ -116,6 +116,28 @@ def test_creating_anew_leaves_nothing_of_the_old(tmp_path: Path):
     assert (tmp_path / "1.1.part").read_bytes() == b"new"
 
 
+def test_old_bytes_are_gone_before_there_is_a_new_description(tmp_path: Path):
+    write_parked(tmp_path, 1, DATA)
+    (tmp_path / "1.1.json").unlink()
+    (tmp_path / "1.1.json").mkdir()
+
+    async def use() -> None:
+        with pytest.raises(DestinationError):
+            await PartStore(tmp_path).create(1, 1, Validator('"v2"'), None)
+
+    asyncio.run(use())
+    assert not (tmp_path / "1.1.part").exists()
+
+
+def test_the_first_questions_at_once_get_one_index(tmp_path: Path):
+    async def use() -> None:
+        store = PartStore(tmp_path)
+        first, second = await asyncio.gather(store._index(), store._index())
+        assert first is second
+
+    asyncio.run(use())
+
+
 @pytest.mark.parametrize("validator", [Validator(), Validator('W/"weak"')])
 def test_a_part_that_can_never_go_on_is_not_kept(tmp_path: Path, validator: Validator):
     write_parked(tmp_path, 1, DATA, validator)

@@ -142,15 +142,27 @@ def test_renewing_reads_everything_anew_once(shared_files: Path):
         (shared_files / "credentials").write_text(CREDENTIALS.replace("default-secret", "new-secret"))
         first, second = await asyncio.gather(aws.renew(old), aws.renew(old))
         assert first == second == Credentials("AKIDDEFAULT", "new-secret")
+        (shared_files / "credentials").write_text(CREDENTIALS)
+        assert await aws.renew(old) is first, "somebody has renewed them already"
 
     asyncio.run(use())
+
+
+@pytest.mark.usefixtures("shared_files")
+def test_credentials_that_cannot_be_had_are_no_matter_where_none_are_asked_for():
+    async def use() -> AwsSettings:
+        return await AwsCredentials(S3Options(profile="broken")).settings()
+
+    assert asyncio.run(use()) == AwsSettings(profile="broken")
 
 
 def test_many_first_requests_resolve_once(shared_files: Path):
     async def use() -> None:
         aws = AwsCredentials(S3Options())
-        found = await asyncio.gather(*[aws.settings() for _ in range(20)])
-        assert all(settings is found[0] for settings in found)
+        settings = await asyncio.gather(*[aws.settings() for _ in range(20)])
+        assert all(each is settings[0] for each in settings)
+        credentials = await asyncio.gather(*[aws.frozen() for _ in range(20)])
+        assert all(each is credentials[0] for each in credentials)
 
     asyncio.run(use())
 

@@ -135,6 +135,18 @@ def test_a_length_that_is_not_told(known: dict[str, object], probe: Answer | Non
     run(probe or (lambda _: Reply(500)), act)
 
 
+def test_a_server_that_fails_when_asked_for_the_end_is_asked_again_later():
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.once(lambda _: replace(Thing(LARGE)(_), framing="close"))
+        await refused(fetcher, job(served.url), FailureKind.SERVER, retryable=True)
+        assert parts.parked[1, 1].data == LARGE
+        served.answer = Thing(LARGE)
+        assert (await fetcher.fetch(job(served.url))).verified
+        assert served.asked[-1].start == len(LARGE)
+
+    run(lambda _: Reply(500), act)
+
+
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
 def test_closed_early_without_a_length(body: bytes):
     """The transport sees a complete response; the byte after the last one tells."""
@@ -345,6 +357,14 @@ def test_another_size_than_the_item_states(body: bytes):
         assert str(size) in message
 
     run(Thing(body), act)
+
+
+def test_another_size_is_seen_before_all_of_it_has_come():
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.cut(2 << 20, "stall")
+        await refused(fetcher, job(served.url, size=5000), FailureKind.CHECKSUM, retryable=True)
+
+    run(Thing(LARGE * 400), act)
 
 
 WRONG = hashlib.sha512(b"another").digest()

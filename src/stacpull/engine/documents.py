@@ -1,4 +1,4 @@
-"""Item JSON on its way: cut clean for the ledger when planned, written into the mirror when the item is final."""
+"""Item JSON on its way: cut clean for the ledger when planned, written into the mirror when final."""
 
 from __future__ import annotations
 

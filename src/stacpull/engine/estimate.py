@@ -233,7 +233,7 @@ class Estimate:
             async with self._network.client.open(request, count_refusal=False) as response:
                 total = response.headers.get("Content-Range", "").rpartition("/")[2]
                 length = total or (
-                    response.headers.get("Content-Length", "") if response.status == 200 else ""
+                    response.headers.get("Content-Length", "") if response.status == _WHOLE else ""
                 )
                 return int(length) if length.isascii() and length.isdigit() else None
         except TransferError:

@@ -4,9 +4,9 @@
         ▲                                                                                    │
         └──────────────────────────── what is planned already ◀─────────────────────────────┘
 
-A stop (SIGINT, SIGTERM) ends the producer, lets what is under way come in for a few seconds and parks the rest;
-then everything received is published, the catalog written and the run recorded as interrupted. An error that
-stops the run takes the same way out, as far as the disk still allows it.
+A stop (SIGINT, SIGTERM) ends the producer, lets what is under way come in for a few seconds and parks the
+rest; then everything received is published, the catalog written and the run recorded as interrupted. An error
+that stops the run takes the same way out, as far as the disk still allows it.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ class Producer:
         try:
             await self._walk_from(starts, position)
         except _ForgottenCursorError as error:
-            text = f"The source does not know the saved position any more ({error}): walking again from the start."
+            text = f"The source has forgotten the saved position ({error}): walking again from the start."
             self._on_event(Notice("warning", text))
             await self._publisher.call(lambda: runs.restart_walk(self._publisher.db, self._run.id))
             await self._walk_from(starts, Position(0, None))
@@ -257,7 +257,8 @@ class Producer:
         seen = self._publisher.counters["items_seen"] or 0
         if len(totals) == len(starts) and sum(totals) > seen:
             self.summary.items_unseen = sum(totals) - seen
-            text = f"The source announced {sum(totals)} items; {self.summary.items_unseen} of them were never on a page."
+            unseen = self.summary.items_unseen
+            text = f"The source announced {sum(totals)} items; {unseen} of them were never on a page."
             self._on_event(Notice("warning", text))
         if not starts:
             await self._commit(PlanBatch(walk_ended=True), Picked())

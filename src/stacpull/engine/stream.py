@@ -1,4 +1,4 @@
-"""A run as an asynchronous stream of its events, for notebooks: `async for event in stacpull.mirror_events(...)`."""
+"""A run as a stream of its events, for notebooks: `async for event in stacpull.mirror_events(...)`."""
 
 from __future__ import annotations
 

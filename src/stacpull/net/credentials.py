@@ -11,10 +11,11 @@ removed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote_plus
 
-from stacpull.net.redirects import host_of, scheme_of
+from stacpull.net.redirects import head_of, host_of, scheme_of
 from stacpull.net.transport import Request
 from stacpull.redact import Secret, Secrets
 
@@ -34,6 +35,11 @@ class Origin(NamedTuple):
 
 def origin_of(url: str) -> Origin:
     """Return the origin of an absolute URL; a port that is no number counts as none."""
+    return _origin_in(head_of(url))
+
+
+@lru_cache(maxsize=1024)
+def _origin_in(url: str) -> Origin:
     scheme = scheme_of(url)
     authority = host_of(url)
     host, colon, port = authority.rpartition(":")

@@ -103,7 +103,6 @@ class HttpTransport:
 
     async def send(self, request: Request) -> aiohttp.ClientResponse:
         """Send `request` and return aiohttp's response, its body unread. For `HttpExchange`."""
-        host = host_of(request.url)
         try:
             url = URL(wire_url(request.url), encoded=True)
             proxy = self._proxies.of(url) if self._proxies else None
@@ -119,9 +118,9 @@ class HttpTransport:
                 proxy=proxy,
             )
         except _SentOnceError as error:
-            raise TransferError(failure_of(error.cause, host, reused=error.reused)) from error.cause
+            raise TransferError(failure_of(error.cause, host_of(request.url), reused=error.reused)) from error.cause
         except EXPECTED as error:
-            raise TransferError(failure_of(error, host)) from error
+            raise TransferError(failure_of(error, host_of(request.url))) from error
 
     def _proxied_policy(self, url: URL) -> AddressPolicy:
         """Return the policy for the proxy itself, after judging the host if it is a literal address.

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import urljoin
 
 from stacpull.models import Failure, FailureKind
 from stacpull.redact import cut_url
 
-__all__ = ["MAX_HOPS", "REDIRECTS", "host_of", "next_hop", "scheme_of", "wire_url"]
+__all__ = ["MAX_HOPS", "REDIRECTS", "head_of", "host_of", "next_hop", "scheme_of", "wire_url"]
 
 MAX_HOPS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -73,7 +74,19 @@ def scheme_of(url: str) -> str:
 
 def host_of(url: str) -> str:
     """Return `host` or `host:port` as it stands in the URL, lower case, without credentials."""
-    _, found, rest = url.partition("://")
+    return _host_in(head_of(url))
+
+
+def head_of(url: str) -> str:
+    """Return `url` up to its path: the same text for all URLs of a host, short enough to be remembered."""
+    start = url.find("://")
+    end = url.find("/", start + 3)
+    return url if end < 0 else url[:end]
+
+
+@lru_cache(maxsize=1024)
+def _host_in(head: str) -> str:
+    _, found, rest = head.partition("://")
     if not found:
         return ""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -21,6 +22,9 @@ __all__ = ["Arrived", "BodyWriter"]
 
 Arrived = tuple[Job, Received, Whole]
 _BATCH = 64
+_GATHER = 0.003
+"""Seconds that the first body of a batch waits for others: each waking of the thread costs the loop as well."""
+
 
 
 class BodyWriter:
@@ -66,6 +70,7 @@ class BodyWriter:
         first = self._queue.get()
         if first is None:
             return None
+        time.sleep(_GATHER)
         batch = [first]
         while len(batch) < _BATCH:
             try:

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 __all__ = ["AwsCredentials", "AwsSettings"]
 
+_UNREAD = object()
 _METADATA_PROVIDERS = ("iam-role", "container-role")
 
 
@@ -53,7 +54,8 @@ class AwsCredentials:
         self._allow_instance_metadata = allow_instance_metadata
         self._lock = asyncio.Lock()
         self._settings: AwsSettings | None = None
-        self._source: Any = None
+        self._session: Any = None
+        self._source: Any = _UNREAD
         self._last: Credentials | None = None
 
     async def settings(self) -> AwsSettings:
@@ -75,6 +77,8 @@ class AwsCredentials:
         """
         await self.settings()
         source = self._source
+        if source is _UNREAD:
+            source = await self._sourced()
         if source is None:
             return None
         if _is_due(source):
@@ -92,7 +96,7 @@ class AwsCredentials:
         async with self._lock:
             if self._last is expired:
                 await self._resolve()
-                self._last = None
+                self._source, self._last = _UNREAD, None
         return await self.frozen()
 
     def _known(self) -> AwsSettings | None:
@@ -112,10 +116,17 @@ class AwsCredentials:
         if options.no_sign_request and options.profile is None:
             settings = AwsSettings(options.region, options.endpoint_url)
         else:
-            session, settings = await _in_thread(self._read)
-            self._source = None if options.no_sign_request else await _apart(session.get_credentials())
+            self._session, settings = await _in_thread(self._read)
         self._settings = settings
         return settings
+
+    async def _sourced(self) -> Any:
+        """Read the credentials themselves: only to sign, for that can fail, and need not concern others."""
+        async with self._lock:
+            if self._source is _UNREAD:
+                unsigned = self._options.no_sign_request
+                self._source = None if unsigned else await _apart(self._session.get_credentials())
+            return self._source
 
     def _read(self) -> tuple[Any, AwsSettings]:
         """Return a session of aioboto3 and what is configured. Slow: runs in a thread."""

@@ -59,9 +59,9 @@ def verdict(point: ResumePoint, status: int, headers: Mapping[str, str]) -> Verd
 
 
 def _continues(point: ResumePoint, headers: Mapping[str, str]) -> bool:
-    """Tell if a 206 goes on exactly where the part ends, to the end, in the same object."""
-    start, end, total = content_range(headers)
-    if start != point.size or end is None or not _same_object(point, headers):
+    """Tell if a 206 goes on exactly where the part ends, in the same object."""
+    start, _, total = content_range(headers)
+    if start != point.size or not _same_object(point, headers):
         return False
     if total is None or point.total is None:
         return True

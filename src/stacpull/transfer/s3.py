@@ -30,6 +30,7 @@ from urllib.parse import quote, urlsplit
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind
+from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.transfer.aws import AwsSettings
 from stacpull.transfer.sigv4 import Credentials, Signer, encode_key
@@ -306,7 +307,10 @@ class _Refusal:
     body: bytes
 
     async def read(self, limit: int) -> bytes:
-        return self.body[:limit]
+        if len(self.body) > limit:
+            message = f"{host_of(self.url)} sent a refusal of more than {limit} bytes."
+            raise TransferError(Failure(FailureKind.OVERLONG, message, self.status, host_of(self.url)))
+        return self.body
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         for start in range(0, len(self.body), size):

@@ -1,0 +1,232 @@
+"""A mirror killed over and over at random moments, then completed, and judged by the replica's manifest.
+
+The moments are random in what the replica has sent, not in time: so kills land mid-transfer on slow machines
+and fast ones alike. Every fourth life is an early one: it ends within its first half second wherever it is,
+in its start, in its recovery. Those come on top of the kills that were asked for.
+
+What was fetched again is taken from the log of the replica: all that was sent for a file but its last body.
+A body that was on its way when its receiver died counts as sent.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from stacpull.engine.mirror import _WORKERS as WORKERS
+from stacpull.replicas import ExpectedFile, MlhubReplica, RequestRecord, run_in_thread
+
+from tests.acceptance.command import Running, environment, mirror_of, wait_until
+from tests.acceptance.trees import Damage, damage, expected_files
+
+Kind = Literal["KILL", "TERM", "INT", "mix"]
+SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
+
+_EARLY_EVERY = 4
+_EARLY_SECONDS = 0.5
+_BODIES = {("blob", "blob"), ("s3", "object")}
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One end before the end: `again` are the bytes (of `files_again` files) that it made to be sent again."""
+
+    signal: str
+    after_bodies: int
+    mid_transfer: bool
+    exit_code: int
+    stopping_seconds: float
+    again: int = 0
+    files_again: int = 0
+
+
+@dataclass(frozen=True)
+class ChaosReport:
+    """What became of a mirror. Bytes of asset bodies, seconds of wall time."""
+
+    items: int
+    files: int
+    kills: list[Kill]
+    damage: Damage
+    bytes_again: int
+    bound_per_kill: float
+    """Concurrency x mean size of a file: what one kill may cost at most."""
+    exit_code: int
+    """Of the run that completed the mirror."""
+    seconds: float
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def mid_transfer(self) -> int:
+        """Kills that landed while assets were being transferred."""
+        return sum(kill.mid_transfer for kill in self.kills)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.complaints
+
+
+class Bodies:
+    """The asset bodies that a replica has sent, by the life of the client that they were sent to."""
+
+    def __init__(self, replica: MlhubReplica) -> None:
+        self._replica = replica
+        self.sent: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        """File name -> (life, bytes) of each body."""
+        self.life = 0
+        self.in_life = 0
+
+    def drain(self) -> None:
+        """Take what has come into the replica's log, and leave the log empty."""
+        requests = self._replica.requests
+        while requests:
+            self._take(requests.popleft())
+
+    def _take(self, record: RequestRecord) -> None:
+        if (record.server, record.kind) in _BODIES and record.status in {200, 206}:
+            name = record.target.partition("?")[0].rpartition("/")[2]
+            self.sent[name].append((self.life, record.sent))
+            self.in_life += 1
+
+    def begin_life(self) -> None:
+        """What comes from here on goes to the next client."""
+        self.drain()
+        self.life += 1
+        self.in_life = 0
+
+    def again(self) -> dict[int, list[int]]:
+        """Sizes by life of the bodies that had to be sent once more in a later one (or in the same)."""
+        wasted: dict[int, list[int]] = defaultdict(list)
+        for bodies in self.sent.values():
+            for life, size in bodies[:-1]:
+                wasted[life].append(size)
+        return wasted
+
+
+@dataclass
+class Chaos:
+    """One experiment on one replica and one destination."""
+
+    replica: MlhubReplica
+    dest: Path
+    signals: Kind
+    draw: random.Random
+    settle: float
+    """Seconds after which the replica has noted what it sent to a client that is gone."""
+    say: Callable[[str], None] = lambda _text: None
+
+    def run(self, kills: int) -> ChaosReport:
+        """Kill until `kills` have landed mid-transfer, complete, and judge."""
+        started = time.monotonic()
+        assets = expected_files(self.replica.dataset, range(self.replica.dataset.items))
+        bodies = Bodies(self.replica)
+        done: list[Kill] = []
+        while sum(kill.mid_transfer for kill in done) < kills:
+            landed = sum(kill.mid_transfer for kill in done)
+            kill = self._one_life(bodies, len(assets), kills - landed, early=len(done) % _EARLY_EVERY == 1)
+            if kill is None:
+                break
+            done.append(kill)
+            self.say(_sentence(kill, len(done)))
+        bodies.begin_life()
+        last = Running(self._arguments(), environment(self.replica)).ended(600)
+        bodies.drain()
+        return self._judge(done, assets, bodies, last.code, time.monotonic() - started)
+
+    def _arguments(self) -> list[str]:
+        return mirror_of(self.replica.base_url, self.dest, "--no-progress")
+
+    def _one_life(self, bodies: Bodies, files: int, left: int, *, early: bool) -> Kill | None:
+        """Start a mirror and end it somewhere; None if it came to its own end first."""
+        bodies.begin_life()
+        kind = self.draw.choice(list(SIGNALS)) if self.signals == "mix" else self.signals
+        moment = self.draw.uniform(0, _EARLY_SECONDS)
+        wanted = self.draw.randint(1, max(1, 4 * (files - len(bodies.sent)) // (3 * left + 3)))
+        process = Running(self._arguments(), environment(self.replica))
+        begun = time.monotonic()
+
+        def is_time() -> bool:
+            bodies.drain()
+            if not process.is_alive():
+                return True
+            return time.monotonic() - begun > moment if early else bodies.in_life >= wanted
+
+        wait_until(is_time, timeout=300)
+        asked = time.monotonic()
+        mid_transfer = 0 < bodies.in_life and len(bodies.sent) < files
+        struck = process.signal(SIGNALS[kind])
+        ran = process.ended()
+        stopping = time.monotonic() - asked
+        time.sleep(self.settle)
+        bodies.drain()
+        if not struck or ran.code == 0:
+            return None
+        return Kill(kind, bodies.in_life, mid_transfer, ran.code, stopping)
+
+    def _judge(
+        self, kills: list[Kill], assets: Mapping[str, ExpectedFile], bodies: Bodies, code: int, seconds: float
+    ) -> ChaosReport:
+        again = bodies.again()
+        total = sum(map(sum, again.values()))
+        kills = [
+            replace(kill, again=sum(again[life]), files_again=len(again[life]))
+            for life, kill in enumerate(kills, 1)
+        ]
+        bound = WORKERS * sum(file.size for file in assets.values()) / len(assets)
+        wrong = damage(self.dest, assets)
+        return ChaosReport(
+            items=self.replica.dataset.items,
+            files=len(assets),
+            kills=kills,
+            damage=wrong,
+            bytes_again=total,
+            bound_per_kill=bound,
+            exit_code=code,
+            seconds=seconds,
+            complaints=list(_complaints(kills, wrong, total, bound, code)),
+        )
+
+
+def _complaints(kills: list[Kill], wrong: Damage, again: int, bound: float, code: int) -> list[str]:
+    texts = []
+    if code != 0:
+        texts.append(f"the run that was to complete the mirror ended with exit code {code}")
+    for what in ("lost", "altered", "orphaned"):
+        if names := getattr(wrong, what):
+            texts.append(f"{len(names)} {what}: {', '.join(names[:5])}")
+    if again > bound * max(1, len(kills)):
+        texts.append(f"{again} bytes were fetched again, more than {len(kills)} kills may cost")
+    for kill in kills:
+        if kill.signal != "KILL" and kill.exit_code not in {130, -SIGNALS[kill.signal]}:
+            texts.append(f"SIG{kill.signal} led to exit code {kill.exit_code}")
+        if kill.stopping_seconds > 10:  # noqa: PLR2004 - the contract's figure
+            texts.append(f"stopping took {kill.stopping_seconds:.1f} s after SIG{kill.signal}")
+    return texts
+
+
+def _sentence(kill: Kill, number: int) -> str:
+    where = "mid-transfer" if kill.mid_transfer else "before the first transfer"
+    return f"kill {number}: SIG{kill.signal} {where}, after {kill.after_bodies} bodies of this life"
+
+
+def chaos(
+    dest: Path,
+    *,
+    items: int,
+    kills: int,
+    signals: Kind = "KILL",
+    seed: int = 7,
+    latency_ms: float = 5,
+    say: Callable[[str], None] = lambda _text: None,
+) -> ChaosReport:
+    """Run the whole experiment on a replica of its own."""
+    with run_in_thread(MlhubReplica(items=items, seed=seed, latency_ms=latency_ms)) as replica:
+        settle = 3 * latency_ms / 1000 + 0.05
+        return Chaos(replica, dest, signals, random.Random(seed), settle, say).run(kills)

@@ -1,0 +1,138 @@
+"""The command `stacpull` as a process of its own, as a user runs it: what it said, how it ended, what it took."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stacpull.replicas import MlhubReplica
+
+COMMAND = Path(sys.executable).with_name("stacpull")
+ROOT = Path(__file__).resolve().parents[2]
+BIGEARTHNET = ROOT / "configs" / "bigearthnet.toml"
+LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
+
+_FOREIGN = ("AWS_", "MLHUB_", "STACPULL_", "PYTHON")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+    peak_rss: int
+    """Largest resident set in bytes (0 where it was not measured)."""
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The last line of standard output, which `--json` makes an object."""
+        report: dict[str, Any] = json.loads(self.out.splitlines()[-1])
+        return report
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the command said of itself on standard error."""
+        return [line for line in self.err.splitlines() if line.startswith("stacpull: ")]
+
+
+def environment(*replicas: MlhubReplica, **more: str | None) -> dict[str, str]:
+    """This process's environment without what concerns stacpull and AWS, with the exports of replicas.
+
+    A value of None in `more` takes a variable away.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    kept |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent/config"}
+    kept["AWS_SHARED_CREDENTIALS_FILE"] = "/nonexistent/credentials"
+    for replica in replicas:
+        kept |= replica.exports()
+    return {name: value for name, value in {**kept, **more}.items() if value is not None}
+
+
+def mirror_of(source: str, dest: Path, *options: str) -> list[str]:
+    """The arguments of the main job: the notebook's tree, of all items unless `options` say otherwise."""
+    return ["mirror", source, str(dest), "-C", LABELS, "--config", str(BIGEARTHNET), *options]
+
+
+class Running:
+    """A command while it runs; its output goes to files, so that it never waits for a reader."""
+
+    def __init__(
+        self, arguments: list[str], env: Mapping[str, str], cwd: Path | None = None, *, file_limit: int = 0
+    ) -> None:
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `ended`
+        self._err = tempfile.TemporaryFile()  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [COMMAND, *arguments],
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=self._err,
+            preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit,) * 2))  # noqa: PLW1509
+            if file_limit
+            else None,
+        )
+        self.pid = self.process.pid
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.returncode is None and os.waitid(
+            os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
+        ) is None
+
+    def signal(self, number: int) -> bool:
+        """Send a signal; False if it had ended before."""
+        if not self.is_alive():
+            return False
+        os.kill(self.pid, number)
+        return True
+
+    def ended(self, timeout: float = 60) -> Ran:
+        """Wait for its end; kill it and fail if that does not come."""
+        deadline = time.monotonic() + timeout
+        while self.is_alive():
+            if time.monotonic() > deadline:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError(f"still running after {timeout} s:\n{self._text(self._err)}")
+            time.sleep(0.005)
+        _, status, usage = os.wait4(self.pid, 0)
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        ran = Ran(self.process.returncode, self._text(self._out), self._text(self._err), usage.ru_maxrss * 1024)
+        self._out.close()
+        self._err.close()
+        return ran
+
+    @staticmethod
+    def _text(file: Any) -> str:
+        file.seek(0)
+        text: str = file.read().decode()
+        return text
+
+
+def run(
+    arguments: list[str], env: Mapping[str, str], cwd: Path | None = None, *, timeout: float = 60
+) -> Ran:
+    """Run the command to its end."""
+    return Running(arguments, env, cwd).ended(timeout)
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 20, pause: float = 0.003) -> bool:
+    """Wait for a condition; False if it never came true."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+    return True

@@ -1,0 +1,86 @@
+"""What lies in a mirror, and what should: compared file by file, independently of the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stacpull.replicas import Dataset, ExpectedFile, manifest
+
+from tests.acceptance.command import LABELS
+
+_TOKEN = re.compile(rb"/download/[\w-]+=*")
+_OWN = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "lock", "log.ndjson"}
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong with a mirror; nothing, if all are empty. Paths relative to DEST."""
+
+    lost: list[str] = field(default_factory=list)
+    altered: list[str] = field(default_factory=list)
+    orphaned: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.lost or self.altered or self.orphaned)
+
+
+def files_in(top: Path) -> dict[str, Path]:
+    """Every file below `top` by its relative path, what is stacpull's own left out."""
+    found = {path.relative_to(top).as_posix(): path for path in top.rglob("*") if not path.is_dir()}
+    return {name: path for name, path in found.items() if not name.startswith(".stacpull/")}
+
+
+def digests_in(top: Path) -> dict[str, str]:
+    """The SHA-256 of every file below `top`, in hex."""
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files_in(top).items()}
+
+
+def expected_files(dataset: Dataset, indices: Iterable[int]) -> dict[str, ExpectedFile]:
+    """The assets of the chosen patches in the tree of the notebook, by path."""
+    return {
+        f"bigearthnet/{LABELS}_{dataset.name(index)}/{file.name}": file
+        for index in indices
+        for file in manifest(dataset, index)
+    }
+
+
+def metadata_files(assets: Mapping[str, ExpectedFile]) -> set[str]:
+    """The catalog, collections and items that belong to these assets."""
+    items = {(file.collection, file.item_id) for file in assets.values()}
+    paths = {f"{collection}/{item}/{item}.json" for collection, item in items}
+    paths |= {f"{collection}/collection.json" for collection, _ in items}
+    return paths | {"catalog.json"}
+
+
+def damage(dest: Path, assets: Mapping[str, ExpectedFile]) -> Damage:
+    """Hold a finished mirror against what it should be, by digests."""
+    metadata = metadata_files(assets)
+    found = files_in(dest)
+    altered = [name for name, path in found.items() if name in assets and not _is_as_expected(path, assets[name])]
+    own = dest / ".stacpull"
+    leftovers = [path for path in own.rglob("*") if path.is_file() and path.name not in _OWN]
+    return Damage(
+        lost=sorted((assets.keys() | metadata) - found.keys()),
+        altered=sorted(altered),
+        orphaned=sorted(found.keys() - assets.keys() - metadata)
+        + sorted(path.relative_to(dest).as_posix() for path in leftovers),
+    )
+
+
+def _is_as_expected(path: Path, file: ExpectedFile) -> bool:
+    data = path.read_bytes()
+    return len(data) == file.size and hashlib.sha256(data).hexdigest() == file.sha256
+
+
+def metadata_in(top: Path) -> dict[str, bytes]:
+    """The JSON documents of a mirror; download tokens, which differ in every reply, are cut."""
+    documents = {name: path for name, path in files_in(top).items() if name.endswith(".json")}
+    return {
+        name: _TOKEN.sub(b"/download/", path.read_bytes())
+        for name, path in documents.items()
+        if not name.startswith("bigearthnet/")
+    }
