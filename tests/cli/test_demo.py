@@ -40,7 +40,7 @@ def test_the_demo_mirrors_shows_and_says_what_comes_next(
     assert {band.stat().st_size for band in bands} == {29_192, 7_560, 1_160}
     assert "stacpull-demo: complete" in ran.out
     commands = [line.strip() for line in ran.out.splitlines() if line.startswith("  stacpull ")]
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         words = shlex.split(command.removesuffix("&"))[1:]
         with cli.make_context("stacpull", words) as context:
