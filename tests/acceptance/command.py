@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -68,7 +67,7 @@ class Running:
     """A command while it runs; its output goes to files, so that it never waits for a reader."""
 
     def __init__(
-        self, arguments: list[str], env: Mapping[str, str], cwd: Path | None = None, *, file_limit: int = 0
+        self, arguments: list[str], env: Mapping[str, str], cwd: Path | None = None
     ) -> None:
         self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `ended`
         self._err = tempfile.TemporaryFile()  # noqa: SIM115
@@ -79,9 +78,6 @@ class Running:
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,
-            preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit,) * 2))  # noqa: PLW1509
-            if file_limit
-            else None,
         )
         self.pid = self.process.pid
 

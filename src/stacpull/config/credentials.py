@@ -16,7 +16,7 @@ from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
 
-__all__ = ["Credential", "builtin_query", "fill", "header_fields", "query_parameters"]
+__all__ = ["Credential", "builtin_query", "wanted_variable", "fill", "header_fields", "query_parameters"]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
@@ -104,6 +104,10 @@ def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -
 
 def builtin_query(source: SplitResult, environ: Mapping[str, str]) -> list[Credential]:
     """Return the key of Radiant MLHub, if `source` is that service and its own client's variable is set."""
-    asked = source.hostname == _MLHUB_HOST or _MLHUB_PATH in source.path
     key = environ.get(_MLHUB_KEY)
-    return [Credential("key", Secret(key), (_MLHUB_KEY,))] if asked and key else []
+    return [Credential("key", Secret(key), (_MLHUB_KEY,))] if key and wanted_variable(source) else []
+
+
+def wanted_variable(source: SplitResult) -> str | None:
+    """Return the variable that holds the credentials of the service at `source`, if one is known by name."""
+    return _MLHUB_KEY if source.hostname == _MLHUB_HOST or _MLHUB_PATH in source.path else None

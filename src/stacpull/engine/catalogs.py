@@ -49,6 +49,8 @@ def write_mirror_catalogs(
     if metadata == "ndjson":
         for row in rows:
             _write_lines(db, destination, row, secrets)
+    if not rows:
+        return 0
     entries = [_entry(db, row, listed=metadata == "item") for row in rows]
     return write_catalogs(
         destination.path,

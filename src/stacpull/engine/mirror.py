@@ -152,7 +152,7 @@ class MirrorRun:
         finally:
             await asyncio.to_thread(writer.close)
             if not self._broken.done():
-                await self._publisher.call(self._publisher.settle)
+                await self._publisher.call(self._write_final_items)
                 await self._finish_catalog()
             await asyncio.to_thread(self._publisher.close)
         if self._broken.done():
@@ -165,8 +165,14 @@ class MirrorRun:
         meta.set_boot(db, boot_id())
         self._publisher.adopt(left.in_place)
         self._publisher.take(left.wholes)
+        self._write_final_items()
+
+    def _write_final_items(self) -> None:
+        """Settle, then write the JSON of items that are final without it (on the publisher's thread)."""
         self._publisher.settle()
-        after = 0
+        if self._options.metadata != "item":
+            return
+        after, db = 0, self._workspace.db
         while rows := jobs.unwritten_items(db, after, 1000):
             self._publisher.write_items(rows)
             self._publisher.settle()
@@ -365,6 +371,8 @@ class MirrorRun:
         state = self._end_state(progress, error)
         reason = self._network.secrets.scrub(str(error)) if error is not None else self._summary.cut_short
         self._emit(progress)
+        if state == "complete" and (warning := _of_nothing(progress)) is not None:
+            self._emit(Notice("warning", warning))
         self._emit(RunEnded(self._run.id, "complete" if state == "complete" else state))  # type: ignore[arg-type]
         with suppress(Exception):
             await asyncio.to_thread(self._record_end, state, reason)
@@ -409,6 +417,17 @@ class MirrorRun:
         if progress.walk_ended and progress.assets_pending == 0 and error is None:
             return "complete"
         return "interrupted"
+
+
+def _of_nothing(progress: Progress) -> str | None:
+    """Return what to say of a run that found nothing to fetch."""
+    if progress.items_matched == 0 and progress.items_seen:
+        return f"Nothing matched: {progress.items_seen:,} items were seen, and the filters kept none of them."
+    if progress.items_seen == 0 and progress.assets_planned == 0:
+        return "Nothing matched: the source listed no items."
+    if progress.assets_planned == 0:
+        return f"{progress.items_matched:,} items matched, but the asset filters dropped every asset."
+    return None
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from stacpull.clock import Clock
+from stacpull.config.credentials import wanted_variable
 from stacpull.config.options import Options
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
@@ -94,7 +95,9 @@ async def open_network(address: SourceAddress, options: Options, clock: Clock) -
         allow_downgrade=address.url.lower().startswith("http:"),
     )
     policy = RetryPolicy(retries=options.retries)
-    reader = ApiReader(client, policy, clock, source=address.url, credential_names=address.credential_names)
+    wanted = wanted_variable(urlsplit(address.url))
+    names = address.credential_names or ((wanted,) if wanted else ())
+    reader = ApiReader(client, policy, clock, source=address.url, credential_names=names)
     try:
         yield Network(client, reader, secrets, policy)
     finally:

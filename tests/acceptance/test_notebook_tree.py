@@ -1,0 +1,85 @@
+"""The command of the issue makes, byte for byte, what the notebook's own code makes; but for B10."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from stacpull.replicas import MlhubReplica
+
+from tests.acceptance.command import LABELS, SOURCE, environment, mirror_of, run
+from tests.acceptance.trees import digests_in, metadata_files, expected_files
+from tests.replicas.test_notebook import NOTEBOOK, code_cells, run_notebook, selection
+
+SELECTION = (
+    *("--label", "Coniferous forest", "--label", "Rice fields"),
+    *("--no-cloud-and-shadow", "--no-seasonal-snow", "--max-items", "5"),
+)
+
+
+@pytest.fixture(scope="module")
+def of_the_notebook(
+    hub: MlhubReplica, shared_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """Digests of what the cell with the same selection makes, by path below `bigearthnet`."""
+    path = shared_data.parent / "seeds" / NOTEBOOK
+    if not path.is_file():
+        pytest.skip(f"no notebook at {path}")
+    folder = tmp_path_factory.mktemp("notebook")
+    run_notebook(code_cells(path.read_text()), hub, folder, limit=100)
+    tree = digests_in(folder / "bigearthnet")
+    chosen = selection(hub.dataset, 5)
+    if 0 not in chosen:  # an earlier cell fetches the first item of all
+        tree = {name: digest for name, digest in tree.items() if hub.dataset.name(0) not in name}
+    return tree
+
+
+def test_the_command_of_the_issue_makes_the_tree_of_the_notebook(hub, of_the_notebook, tmp_path):
+    dest = tmp_path / "OUT"
+    ran = run(mirror_of(hub.base_url, dest, *SELECTION), environment(hub))
+    assert ran.code == 0, ran.err
+    without_b10 = {name: digest for name, digest in of_the_notebook.items() if not name.endswith("_B10.tif")}
+    assert len(without_b10) == 5 * 13
+    assert digests_in(dest / "bigearthnet") == without_b10
+    others = {name for name in digests_in(dest) if not name.startswith("bigearthnet/")}
+    assert others == metadata_files(expected_files(hub.dataset, selection(hub.dataset, 5)))
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        pytest.param(True, "MLHUB_API_KEY", id="the config file names the variable"),
+        pytest.param(False, "key", id="no config file: the service asks for a key"),
+    ],
+)
+def test_without_the_key_it_is_exit_3(hub, tmp_path, config, named):
+    dest = tmp_path / "OUT"
+    arguments = mirror_of(hub.base_url, dest, *SELECTION)
+    if not config:
+        at = arguments.index("--config")
+        del arguments[at : at + 2]
+    ran = run(arguments, environment(hub, MLHUB_API_KEY=None))
+    assert ran.code == 3
+    assert named in ran.sentences[-1]
+    assert "Traceback" not in ran.err
+    assert not (dest / "bigearthnet").exists()
+
+
+def test_with_b10_each_of_the_five_is_a_named_failure(hub, of_the_notebook, tmp_path):
+    dest = tmp_path / "OUT"
+    ran = run(mirror_of(hub.base_url, dest, *SELECTION, "--exclude-asset", "", "--json"), environment(hub))
+    assert ran.code == 1, ran.err
+    assert (ran.report["state"], ran.report["assets_failed"], ran.report["assets_missing"]) == ("complete", 5, 5)
+    listed = run(["failures", str(dest), "--json"], environment())
+    assert listed.code == 0
+    records = [orjson.loads(line) for line in listed.out.splitlines()]
+    names = {f"{SOURCE}_{hub.dataset.name(index)}" for index in selection(hub.dataset, 5)}
+    assert {(r["collection"], r["item"], r["key"]) for r in records} == {(SOURCE, name, "B10") for name in names}
+    assert all((r["kind"], r["status"]) == ("gone", 404) and r["when"] and r["message"] for r in records)
+    assert not list(dest.rglob("*_B10.tif"))
+    for name in names:  # what did not come keeps its remote href
+        item = orjson.loads((dest / SOURCE / name / f"{name}.json").read_bytes())
+        assert item["assets"]["B10"]["href"].startswith(hub.base_url)
+        assert item["assets"]["B01"]["href"].startswith("../../bigearthnet/" + LABELS)

@@ -1,0 +1,80 @@
+"""Sixty items as the real service wrote them, with real band files: mirrored, compared, opened."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import orjson
+import pystac
+import pytest
+from aiohttp.test_utils import TestServer
+
+import stacpull
+from stacpull import MirrorReport, Options, Selection
+
+from tests.acceptance.real_hub import COLLECTION, ITEMS_PATH, KEY, RealHub
+from tests.acceptance.trees import files_in
+
+
+async def mirrored(hub: RealHub, dest: Path, options: Options) -> MirrorReport:
+    server = TestServer(hub.application())
+    await server.start_server()
+    try:
+        await asyncio.to_thread(hub.listen_at, str(server.make_url("")).rstrip("/"))
+        source = f"{hub.url}{ITEMS_PATH}?key={KEY}"
+        return await stacpull.mirror(source, dest, selection=Selection(), options=options)
+    finally:
+        await server.close()
+
+
+@pytest.mark.parametrize(
+    ("layout", "path_of"),
+    [
+        pytest.param(
+            "{collection}/{item}/{key}{ext}",
+            lambda name, band: f"{COLLECTION}/{COLLECTION}_{name}/{band}.tif",
+            id="default layout",
+        ),
+        pytest.param(
+            "bigearthnet/{parent}/{filename}",
+            lambda name, band: f"bigearthnet/{COLLECTION}_{name}/{name}_{band}.tif",
+            id="layout of the notebook",
+        ),
+    ],
+)
+def test_sixty_real_items(shared_data, tmp_path, layout, path_of):
+    hub, dest = RealHub(shared_data), tmp_path / "mirror"
+    report = asyncio.run(mirrored(hub, dest, Options(layout=layout)))
+
+    assert (report.state, report.items_seen, report.items_done) == ("complete", 60, 60)
+    assert (report.assets_done, report.assets_failed, report.assets_missing) == (720, 60, 60)
+    assert {(f.key, f.status) for f in stacpull.failures(dest)} == {("B10", 404)}
+    split = [name.removesuffix(".tif").rpartition("_") for name in hub.bodies]
+    expected = {path_of(name, band): hub.bodies[f"{name}_{band}.tif"] for name, _, band in split}
+    found = {name: path.read_bytes() for name, path in files_in(dest).items() if name.endswith(".tif")}
+    assert len(expected) == 720
+    assert found == expected
+
+    catalog = pystac.Catalog.from_file(str(dest / "catalog.json"))
+    items = list(catalog.get_items(recursive=True))
+    assert len(items) == 60
+    opened = {
+        Path(asset.get_absolute_href()).resolve().relative_to(dest.resolve()).as_posix()
+        for item in items
+        for key, asset in item.assets.items()
+        if key != "B10"
+    }
+    assert opened == expected.keys()
+
+
+def test_what_is_written_keeps_what_was_recorded(shared_data, tmp_path):
+    hub, dest = RealHub(shared_data), tmp_path / "mirror"
+    asyncio.run(mirrored(hub, dest, Options()))
+    page = shared_data / "mlhub" / "prod2021" / f"{COLLECTION}_items_page1.json"
+    for recorded in orjson.loads(page.read_bytes())["features"]:
+        written = orjson.loads((dest / COLLECTION / recorded["id"] / f"{recorded['id']}.json").read_bytes())
+        for name in ("id", "type", "collection", "geometry", "bbox", "properties"):
+            assert written[name] == recorded[name]
+        assert written["assets"].keys() == recorded["assets"].keys()
+        assert KEY not in orjson.dumps(written).decode()

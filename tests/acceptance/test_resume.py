@@ -1,0 +1,170 @@
+"""Ends that come from outside: SIGKILL at any moment, graceful stops, and that the next run completes."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from stacpull.replicas import MlhubReplica, Stall, run_in_thread
+
+from tests.acceptance.chaos import Bodies, chaos
+from tests.acceptance.command import LABELS, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
+
+ITEMS = 150
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The documents of a mirror of the same patches that nobody disturbed."""
+    dest = tmp_path_factory.mktemp("undisturbed") / "mirror"
+    with run_in_thread(MlhubReplica(items=ITEMS, seed=7)) as replica:
+        ran = run(mirror_of(replica.base_url, dest), environment(replica))
+        assert ran.code == 0, ran.err
+        assert not damage(dest, expected_files(replica.dataset, range(ITEMS)))
+    return metadata_in(dest)
+
+
+@pytest.mark.parametrize(
+    ("signals", "kills", "latency_ms"), [("KILL", 12, 5), pytest.param("mix", 6, 20, id="mix")]
+)
+def test_killed_over_and_over_it_is_what_it_would_have_been(tmp_path, undisturbed, signals, kills, latency_ms):
+    report = chaos(
+        tmp_path / "mirror", items=ITEMS, kills=kills, signals=signals, seed=7, latency_ms=latency_ms
+    )
+    print(
+        f"{len(report.kills)} kills, {report.mid_transfer} mid-transfer, "
+        f"{report.bytes_again:,} bytes again, {report.seconds:.1f} s"
+    )
+    assert report.complaints == []
+    assert report.mid_transfer == kills
+    assert report.bytes_again <= len(report.kills) * report.bound_per_kill
+    assert metadata_in(tmp_path / "mirror") == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_gracefully_and_resume_completes(tmp_path, number):
+    dest = tmp_path / "mirror"
+    with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=30)) as replica:
+        env, bodies = environment(replica), Bodies(replica)
+        process = Running(mirror_of(replica.base_url, dest, "--json"), env)
+        assert wait_until(lambda: bodies.drain() or bodies.in_life > 100)
+        asked = time.monotonic()
+        assert process.signal(number)
+        ran = process.ended()
+        assert time.monotonic() - asked < 10
+        assert ran.code == 130
+        assert ran.report["state"] == "interrupted"
+        assert 0 < ran.report["assets_done"] < 60 * 13
+        assert "Traceback" not in ran.err
+        state = run(["status", str(dest), "--json"], env).report
+        assert (state["state"], state["live"]) == ("interrupted", False)
+        assert state["assets_done"] == ran.report["assets_done"]
+
+        bodies.begin_life()
+        resumed = run(["resume", str(dest), "--config", mirror_of("", dest)[-1], "--json"], env)
+        bodies.drain()
+        assert resumed.code == 0, resumed.err
+        assert not damage(dest, expected_files(replica.dataset, range(60)))
+        assert bodies.in_life == 60 * 13 - ran.report["assets_done"]  # none of those done is fetched again
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once(tmp_path, small_hub, number):
+    dest, env = tmp_path / "mirror", environment(small_hub)
+    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=30), times=10_000)
+    process = Running(mirror_of(small_hub.base_url, dest), env)
+    assert wait_until(lambda: small_hub.counters["api", "download"] > 20)
+    assert process.signal(number)
+    time.sleep(0.5)
+    assert process.is_alive()  # it gives what is under way a few seconds
+    asked = time.monotonic()
+    assert process.signal(number)
+    assert process.ended().code == 130
+    assert time.monotonic() - asked < 1.5
+    small_hub.clear_faults()
+    assert run(mirror_of(small_hub.base_url, dest), env).code == 0
+    assert not damage(dest, expected_files(small_hub.dataset, range(30)))
+
+
+def test_max_items_is_the_same_set_over_stops_and_page_sizes(tmp_path):
+    wanted = 40
+    with run_in_thread(MlhubReplica(items=200, seed=7, latency_ms=15)) as replica:
+        env, bodies = environment(replica), Bodies(replica)
+        chosen = ["--no-seasonal-snow", "--max-items", str(wanted), "--no-progress"]
+        for page_size, bodies_before_the_kill in ((7, 30), (20, 60), (3, 90), (50, 0)):
+            bodies.begin_life()
+            arguments = mirror_of(replica.base_url, tmp_path / "cut", *chosen, "--page-size", str(page_size))
+            process = Running(arguments, env)
+            if bodies_before_the_kill:
+                assert wait_until(lambda: bodies.drain() or bodies.in_life > bodies_before_the_kill)  # noqa: B023
+                assert process.signal(signal.SIGKILL)
+        assert process.ended().code == 0
+        patches = [patch.index for patch in replica.dataset.patches() if not patch.seasonal_snow][:wanted]
+        assert not damage(tmp_path / "cut", expected_files(replica.dataset, patches))
+        assert run(mirror_of(replica.base_url, tmp_path / "whole", *chosen), env).code == 0
+        assert files_in(tmp_path / "cut").keys() == files_in(tmp_path / "whole").keys()
+
+
+LARGE = 24_000_000
+
+
+def killed_in_the_middle(replica: MlhubReplica, dest: Path) -> int:
+    """Start to mirror the large file, kill when half of it is there; bytes that lie in its part file."""
+    replica.inject(lambda request: request.server != "api", Stall(after=LARGE // 2, seconds=20))
+    process = Running(large(replica, dest), environment(replica))
+    parts = dest / ".stacpull" / "parts"
+
+    def size() -> int:
+        return max((path.stat().st_size for path in parts.glob("*.part")), default=0) if parts.exists() else 0
+
+    assert wait_until(lambda: size() > LARGE // 4)
+    assert process.signal(signal.SIGKILL)
+    process.ended()
+    assert not (dest / "large_files_v1" / "large_files_v1_0000" / "data.bin").exists()
+    replica.requests.clear()
+    return size()
+
+
+def large(replica: MlhubReplica, dest: Path) -> list[str]:
+    return ["mirror", f"{replica.base_url}/collections/large_files_v1?key={replica.key}", str(dest), "--json"]
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["same object", "changed in between"])
+def test_a_large_file_goes_on_where_it_was_killed(tmp_path, changed):
+    dest = tmp_path / "mirror"
+    with run_in_thread(MlhubReplica(items=5, large_items=1, large_size=LARGE, record=True)) as replica:
+        had = killed_in_the_middle(replica, dest)
+        content = replica.store.get("radiant-mlhub", "large_files/large_0000.bin").read(0, LARGE)
+        if changed:
+            content = b"another" + content[7:]
+            replica.change("large_files/large_0000.bin", content)
+        ran = run(large(replica, dest), environment(replica))
+        assert ran.code == 0, ran.err
+        bodies = [record for record in replica.requests if record.server != "api"]
+    (file,) = [path for name, path in files_in(dest).items() if not name.endswith(".json")]
+    assert hashlib.sha256(file.read_bytes()).digest() == hashlib.sha256(content).digest()
+    assert list((dest / ".stacpull" / "parts").iterdir()) == []
+    assert bodies[0].headers["range"] == f"bytes={had}-"
+    if changed:
+        assert sum(record.sent for record in bodies if record.status == 200) == LARGE
+    else:
+        assert [(record.status, record.sent) for record in bodies] == [(206, LARGE - had)]
+
+
+def test_a_kill_before_anything_was_planned_leaves_nothing_in_the_way(tmp_path, small_hub):
+    dest, env = tmp_path / "mirror", environment(small_hub)
+    small_hub.inject(lambda request: "/items" in request.path, Stall(after=10, seconds=10))
+    process = Running(mirror_of(small_hub.base_url, dest), env)
+    assert wait_until(lambda: (dest / ".stacpull" / "ledger.sqlite").exists())
+    time.sleep(0.3)
+    assert process.signal(signal.SIGKILL)
+    process.ended()
+    assert run(["status", str(dest), "--json"], env).report["state"] == "interrupted"
+    assert run(["resume", str(dest)], env).code == 0
+    assert not damage(dest, expected_files(small_hub.dataset, range(30)))
+    assert LABELS in {path.name for path in dest.iterdir()}
