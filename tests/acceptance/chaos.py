@@ -22,7 +22,7 @@ from typing import Literal
 from stacpull.engine.mirror import _WORKERS as WORKERS
 from stacpull.replicas import ExpectedFile, MlhubReplica, RequestRecord, run_in_thread
 
-from tests.acceptance.command import Running, environment, mirror_of, wait_until
+from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import Damage, damage, expected_files
 
 Kind = Literal["KILL", "TERM", "INT", "mix"]
@@ -136,7 +136,7 @@ class Chaos:
             done.append(kill)
             self.say(_sentence(kill, len(done)))
         bodies.begin_life()
-        last = Running(self._arguments(), environment(self.replica)).ended(600)
+        last = run(self._arguments(), environment(self.replica), timeout=600)
         bodies.drain()
         return self._judge(done, assets, bodies, last.code, time.monotonic() - started)
 
@@ -149,26 +149,31 @@ class Chaos:
         kind = self.draw.choice(list(SIGNALS)) if self.signals == "mix" else self.signals
         moment = self.draw.uniform(0, _EARLY_SECONDS)
         wanted = self.draw.randint(1, max(1, 4 * (files - len(bodies.sent)) // (3 * left + 3)))
-        process = Running(self._arguments(), environment(self.replica))
+        with Running(self._arguments(), environment(self.replica)) as process:
+            self._wait(process, bodies, None if early else wanted, moment)
+            asked = time.monotonic()
+            mid_transfer = 0 < bodies.in_life and len(bodies.sent) < files
+            struck = process.signal(SIGNALS[kind])
+            ran = process.ended()
+            stopping = time.monotonic() - asked
+        time.sleep(self.settle)
+        bodies.drain()
+        if not struck or ran.code == 0:
+            return None
+        return Kill(kind, bodies.in_life, mid_transfer, ran.code, stopping)
+
+    @staticmethod
+    def _wait(process: Running, bodies: Bodies, wanted: int | None, moment: float) -> None:
+        """Wait until `wanted` bodies were sent to the process, or (None) for `moment` seconds."""
         begun = time.monotonic()
 
         def is_time() -> bool:
             bodies.drain()
             if not process.is_alive():
                 return True
-            return time.monotonic() - begun > moment if early else bodies.in_life >= wanted
+            return time.monotonic() - begun > moment if wanted is None else bodies.in_life >= wanted
 
         wait_until(is_time, timeout=300)
-        asked = time.monotonic()
-        mid_transfer = 0 < bodies.in_life and len(bodies.sent) < files
-        struck = process.signal(SIGNALS[kind])
-        ran = process.ended()
-        stopping = time.monotonic() - asked
-        time.sleep(self.settle)
-        bodies.drain()
-        if not struck or ran.code == 0:
-            return None
-        return Kill(kind, bodies.in_life, mid_transfer, ran.code, stopping)
 
     def _judge(
         self, kills: list[Kill], assets: Mapping[str, ExpectedFile], bodies: Bodies, code: int, seconds: float

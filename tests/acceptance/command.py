@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from stacpull.replicas import MlhubReplica
 
@@ -64,12 +65,13 @@ def mirror_of(source: str, dest: Path, *options: str) -> list[str]:
 
 
 class Running:
-    """A command while it runs; its output goes to files, so that it never waits for a reader."""
+    """A command while it runs: `with Running(…) as process`; what still runs at the end is killed.
 
-    def __init__(
-        self, arguments: list[str], env: Mapping[str, str], cwd: Path | None = None
-    ) -> None:
-        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `ended`
+    Its output goes to files, so that it never waits for a reader.
+    """
+
+    def __init__(self, arguments: list[str], env: Mapping[str, str], cwd: Path | None = None) -> None:
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of the context
         self._err = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             [COMMAND, *arguments],
@@ -80,6 +82,18 @@ class Running:
             stderr=self._err,
         )
         self.pid = self.process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+            self.process.wait()
+        self._out.close()
+        self._err.close()
 
     def is_alive(self) -> bool:
         """Whether it has not ended yet."""
@@ -95,20 +109,16 @@ class Running:
         return True
 
     def ended(self, timeout: float = 60) -> Ran:
-        """Wait for its end; kill it and fail if that does not come."""
+        """Wait for its end, and fail if that does not come."""
         deadline = time.monotonic() + timeout
         while self.is_alive():
             if time.monotonic() > deadline:
-                self.process.kill()
-                self.process.wait()
                 raise AssertionError(f"still running after {timeout} s:\n{self._text(self._err)}")
             time.sleep(0.005)
         _, status, usage = os.wait4(self.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
-        ran = Ran(self.process.returncode, self._text(self._out), self._text(self._err), usage.ru_maxrss * 1024)
-        self._out.close()
-        self._err.close()
-        return ran
+        out, err = self._text(self._out), self._text(self._err)
+        return Ran(self.process.returncode, out, err, usage.ru_maxrss * 1024)
 
     @staticmethod
     def _text(file: Any) -> str:
@@ -121,7 +131,8 @@ def run(
     arguments: list[str], env: Mapping[str, str], cwd: Path | None = None, *, timeout: float = 60
 ) -> Ran:
     """Run the command to its end."""
-    return Running(arguments, env, cwd).ended(timeout)
+    with Running(arguments, env, cwd) as process:
+        return process.ended(timeout)
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 20, pause: float = 0.003) -> bool:

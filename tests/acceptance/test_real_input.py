@@ -47,7 +47,7 @@ def test_sixty_real_items(shared_data, tmp_path, layout, path_of):
     hub, dest = RealHub(shared_data), tmp_path / "mirror"
     report = asyncio.run(mirrored(hub, dest, Options(layout=layout)))
 
-    assert (report.state, report.items_seen, report.items_done) == ("complete", 60, 60)
+    assert (report.state, report.items_seen, report.items_matched) == ("complete", 60, 60)
     assert (report.assets_done, report.assets_failed, report.assets_missing) == (720, 60, 60)
     assert {(f.key, f.status) for f in stacpull.failures(dest)} == {("B10", 404)}
     split = [name.removesuffix(".tif").rpartition("_") for name in hub.bodies]

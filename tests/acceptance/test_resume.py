@@ -51,11 +51,11 @@ def test_a_signal_stops_gracefully_and_resume_completes(tmp_path, number):
     dest = tmp_path / "mirror"
     with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=30)) as replica:
         env, bodies = environment(replica), Bodies(replica)
-        process = Running(mirror_of(replica.base_url, dest, "--json"), env)
-        assert wait_until(lambda: bodies.drain() or bodies.in_life > 100)
-        asked = time.monotonic()
-        assert process.signal(number)
-        ran = process.ended()
+        with Running(mirror_of(replica.base_url, dest, "--json"), env) as process:
+            assert wait_until(lambda: bodies.drain() or bodies.in_life > 100)
+            asked = time.monotonic()
+            assert process.signal(number)
+            ran = process.ended()
         assert time.monotonic() - asked < 10
         assert ran.code == 130
         assert ran.report["state"] == "interrupted"
@@ -77,14 +77,14 @@ def test_a_signal_stops_gracefully_and_resume_completes(tmp_path, number):
 def test_a_second_signal_ends_at_once(tmp_path, small_hub, number):
     dest, env = tmp_path / "mirror", environment(small_hub)
     small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=30), times=10_000)
-    process = Running(mirror_of(small_hub.base_url, dest), env)
-    assert wait_until(lambda: small_hub.counters["api", "download"] > 20)
-    assert process.signal(number)
-    time.sleep(0.5)
-    assert process.is_alive()  # it gives what is under way a few seconds
-    asked = time.monotonic()
-    assert process.signal(number)
-    assert process.ended().code == 130
+    with Running(mirror_of(small_hub.base_url, dest), env) as process:
+        assert wait_until(lambda: small_hub.counters["api", "download"] > 20)
+        assert process.signal(number)
+        time.sleep(0.5)
+        assert process.is_alive()  # it gives what is under way a few seconds
+        asked = time.monotonic()
+        assert process.signal(number)
+        assert process.ended().code == 130
     assert time.monotonic() - asked < 1.5
     small_hub.clear_faults()
     assert run(mirror_of(small_hub.base_url, dest), env).code == 0
@@ -96,14 +96,13 @@ def test_max_items_is_the_same_set_over_stops_and_page_sizes(tmp_path):
     with run_in_thread(MlhubReplica(items=200, seed=7, latency_ms=15)) as replica:
         env, bodies = environment(replica), Bodies(replica)
         chosen = ["--no-seasonal-snow", "--max-items", str(wanted), "--no-progress"]
-        for page_size, bodies_before_the_kill in ((7, 30), (20, 60), (3, 90), (50, 0)):
+        cut = mirror_of(replica.base_url, tmp_path / "cut", *chosen)
+        for page_size in (7, 20, 3):
             bodies.begin_life()
-            arguments = mirror_of(replica.base_url, tmp_path / "cut", *chosen, "--page-size", str(page_size))
-            process = Running(arguments, env)
-            if bodies_before_the_kill:
-                assert wait_until(lambda: bodies.drain() or bodies.in_life > bodies_before_the_kill)  # noqa: B023
+            with Running([*cut, "--page-size", str(page_size)], env) as process:
+                assert wait_until(lambda: bodies.drain() or bodies.in_life > 60)
                 assert process.signal(signal.SIGKILL)
-        assert process.ended().code == 0
+        assert run([*cut, "--page-size", "50"], env).code == 0
         patches = [patch.index for patch in replica.dataset.patches() if not patch.seasonal_snow][:wanted]
         assert not damage(tmp_path / "cut", expected_files(replica.dataset, patches))
         assert run(mirror_of(replica.base_url, tmp_path / "whole", *chosen), env).code == 0
@@ -116,15 +115,14 @@ LARGE = 24_000_000
 def killed_in_the_middle(replica: MlhubReplica, dest: Path) -> int:
     """Start to mirror the large file, kill when half of it is there; bytes that lie in its part file."""
     replica.inject(lambda request: request.server != "api", Stall(after=LARGE // 2, seconds=20))
-    process = Running(large(replica, dest), environment(replica))
     parts = dest / ".stacpull" / "parts"
 
     def size() -> int:
         return max((path.stat().st_size for path in parts.glob("*.part")), default=0) if parts.exists() else 0
 
-    assert wait_until(lambda: size() > LARGE // 4)
-    assert process.signal(signal.SIGKILL)
-    process.ended()
+    with Running(large(replica, dest), environment(replica)) as process:
+        assert wait_until(lambda: size() > LARGE // 4)
+        assert process.signal(signal.SIGKILL)
     assert not (dest / "large_files_v1" / "large_files_v1_0000" / "data.bin").exists()
     replica.requests.clear()
     return size()
@@ -159,11 +157,10 @@ def test_a_large_file_goes_on_where_it_was_killed(tmp_path, changed):
 def test_a_kill_before_anything_was_planned_leaves_nothing_in_the_way(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
     small_hub.inject(lambda request: "/items" in request.path, Stall(after=10, seconds=10))
-    process = Running(mirror_of(small_hub.base_url, dest), env)
-    assert wait_until(lambda: (dest / ".stacpull" / "ledger.sqlite").exists())
-    time.sleep(0.3)
-    assert process.signal(signal.SIGKILL)
-    process.ended()
+    with Running(mirror_of(small_hub.base_url, dest), env) as process:
+        assert wait_until((dest / ".stacpull" / "ledger.sqlite").exists)
+        time.sleep(0.3)
+        assert process.signal(signal.SIGKILL)
     assert run(["status", str(dest), "--json"], env).report["state"] == "interrupted"
     assert run(["resume", str(dest)], env).code == 0
     assert not damage(dest, expected_files(small_hub.dataset, range(30)))

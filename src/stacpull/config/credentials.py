@@ -16,7 +16,7 @@ from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
 
-__all__ = ["Credential", "builtin_query", "wanted_variable", "fill", "header_fields", "query_parameters"]
+__all__ = ["Credential", "builtin_query", "fill", "header_fields", "query_parameters", "wanted_variable"]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token

@@ -14,6 +14,7 @@ from stacpull.config.options import Options
 from stacpull.engine.estimate import Estimate
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
+from stacpull.engine.position import Position
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, NotAMirrorError, UsageError
 from stacpull.events import Listener
@@ -297,7 +298,7 @@ def _status(
         runs=run["runs"],
         source=run["source"],
         dest=str(dest),
-        checkpoint=None if run["walk_ended"] else run["position"],
+        checkpoint=None if run["walk_ended"] else _next_page(run["position"]),
         walk_ended=bool(run["walk_ended"]),
         live=live,
         rate=run["bytes_fetched"] / seconds if seconds else None,
@@ -305,6 +306,12 @@ def _status(
         last_errors=errors,
         reason=run["reason"],
     )
+
+
+def _next_page(position: str | None) -> str | None:
+    """Return the URL of the page that the walk would read next, if it is not the first one of a collection."""
+    request = Position.from_json(position).request
+    return None if request is None else request.url
 
 
 def _state_now(state: str, *, live: bool) -> RunState:
