@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _FOREIGN_PREFIXES = ("AWS_", "STACPULL_", "MLHUB_")
 _FOREIGN_NAMES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+_OF_THE_TESTS = ("STACPULL_SHARED", "STACPULL_TOOLS")
 _AWS = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_ACCESS_KEY_ID": "AKIDTESTTESTTESTTEST",
@@ -30,13 +31,11 @@ _AWS = {
 
 def _isolate_environment() -> None:
     """Drop what this machine's user has set, before anything of ours or Amazon's reads it."""
-    shared = os.environ.get("STACPULL_SHARED")
+    kept = {name: os.environ[name] for name in _OF_THE_TESTS if name in os.environ}
     for name in list(os.environ):
         if name.startswith(_FOREIGN_PREFIXES) or name.upper() in _FOREIGN_NAMES:
             del os.environ[name]
-    os.environ.update(_AWS)
-    if shared is not None:
-        os.environ["STACPULL_SHARED"] = shared
+    os.environ.update(_AWS | kept)
 
 
 _isolate_environment()

@@ -14,19 +14,22 @@ import random
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from stacpull.engine.mirror import _WORKERS as WORKERS
-from stacpull.replicas import ExpectedFile, MlhubReplica, RequestRecord, run_in_thread
-
 from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import Damage, damage, expected_files
 
+from stacpull.engine.mirror import _WORKERS as WORKERS
+from stacpull.replicas import ExpectedFile, MlhubReplica, RequestRecord, run_in_thread
+
 Kind = Literal["KILL", "TERM", "INT", "mix"]
 SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
+
+GRACEFUL_SECONDS = 10.0
+"""How long a stop may take after SIGINT or SIGTERM."""
 
 _EARLY_EVERY = 4
 _EARLY_SECONDS = 0.5
@@ -35,7 +38,7 @@ _BODIES = {("blob", "blob"), ("s3", "object")}
 
 @dataclass(frozen=True)
 class Kill:
-    """One end before the end: `again` are the bytes (of `files_again` files) that it made to be sent again."""
+    """One end before the end. `again`: the bytes, of `files_again` files, that it made to be sent again."""
 
     signal: str
     after_bodies: int
@@ -116,21 +119,22 @@ class Chaos:
 
     replica: MlhubReplica
     dest: Path
+    asked: int
+    """Kills that must land mid-transfer."""
     signals: Kind
     draw: random.Random
     settle: float
     """Seconds after which the replica has noted what it sent to a client that is gone."""
     say: Callable[[str], None] = lambda _text: None
 
-    def run(self, kills: int) -> ChaosReport:
-        """Kill until `kills` have landed mid-transfer, complete, and judge."""
+    def run(self) -> ChaosReport:
+        """Kill until as many as were asked for have landed mid-transfer, complete, and judge."""
         started = time.monotonic()
         assets = expected_files(self.replica.dataset, range(self.replica.dataset.items))
         bodies = Bodies(self.replica)
         done: list[Kill] = []
-        while sum(kill.mid_transfer for kill in done) < kills:
-            landed = sum(kill.mid_transfer for kill in done)
-            kill = self._one_life(bodies, len(assets), kills - landed, early=len(done) % _EARLY_EVERY == 1)
+        while left := self.asked - sum(kill.mid_transfer for kill in done):
+            kill = self._one_life(bodies, len(assets), left, early=len(done) % _EARLY_EVERY == 1)
             if kill is None:
                 break
             done.append(kill)
@@ -152,7 +156,7 @@ class Chaos:
         with Running(self._arguments(), environment(self.replica)) as process:
             self._wait(process, bodies, None if early else wanted, moment)
             asked = time.monotonic()
-            mid_transfer = 0 < bodies.in_life and len(bodies.sent) < files
+            mid_transfer = bodies.in_life > 0 and len(bodies.sent) < files
             struck = process.signal(SIGNALS[kind])
             ran = process.ended()
             stopping = time.monotonic() - asked
@@ -195,25 +199,28 @@ class Chaos:
             bound_per_kill=bound,
             exit_code=code,
             seconds=seconds,
-            complaints=list(_complaints(kills, wrong, total, bound, code)),
+            complaints=list(_complaints(self.asked, kills, wrong, total, bound, code)),
         )
 
 
-def _complaints(kills: list[Kill], wrong: Damage, again: int, bound: float, code: int) -> list[str]:
-    texts = []
+def _complaints(
+    asked: int, kills: list[Kill], wrong: Damage, again: int, bound: float, code: int
+) -> Iterator[str]:
+    landed = sum(kill.mid_transfer for kill in kills)
+    if landed < asked:
+        yield f"only {landed} of {asked} kills landed mid-transfer before the mirror was complete"
     if code != 0:
-        texts.append(f"the run that was to complete the mirror ended with exit code {code}")
+        yield f"the run that was to complete the mirror ended with exit code {code}"
     for what in ("lost", "altered", "orphaned"):
         if names := getattr(wrong, what):
-            texts.append(f"{len(names)} {what}: {', '.join(names[:5])}")
-    if again > bound * max(1, len(kills)):
-        texts.append(f"{again} bytes were fetched again, more than {len(kills)} kills may cost")
+            yield f"{len(names)} {what}: {', '.join(names[:5])}"
+    if again > bound * len(kills):
+        yield f"{again} bytes were fetched again, more than {len(kills)} kills may cost"
     for kill in kills:
         if kill.signal != "KILL" and kill.exit_code not in {130, -SIGNALS[kill.signal]}:
-            texts.append(f"SIG{kill.signal} led to exit code {kill.exit_code}")
-        if kill.stopping_seconds > 10:  # noqa: PLR2004 - the contract's figure
-            texts.append(f"stopping took {kill.stopping_seconds:.1f} s after SIG{kill.signal}")
-    return texts
+            yield f"SIG{kill.signal} led to exit code {kill.exit_code}"
+        if kill.stopping_seconds > GRACEFUL_SECONDS:
+            yield f"stopping took {kill.stopping_seconds:.1f} s after SIG{kill.signal}"
 
 
 def _sentence(kill: Kill, number: int) -> str:
@@ -234,4 +241,4 @@ def chaos(
     """Run the whole experiment on a replica of its own."""
     with run_in_thread(MlhubReplica(items=items, seed=seed, latency_ms=latency_ms)) as replica:
         settle = 3 * latency_ms / 1000 + 0.05
-        return Chaos(replica, dest, signals, random.Random(seed), settle, say).run(kills)
+        return Chaos(replica, dest, kills, signals, random.Random(seed), settle, say).run()

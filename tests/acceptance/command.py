@@ -1,4 +1,4 @@
-"""The command `stacpull` as a process of its own, as a user runs it: what it said, how it ended, what it took."""
+"""The command `stacpull` as a process, as a user runs it: what it said, how it ended, what it took."""
 
 from __future__ import annotations
 
@@ -97,9 +97,10 @@ class Running:
 
     def is_alive(self) -> bool:
         """Whether it has not ended yet."""
-        return self.process.returncode is None and os.waitid(
-            os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
-        ) is None
+        return (
+            self.process.returncode is None
+            and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        )
 
     def signal(self, number: int) -> bool:
         """Send a signal; False if it had ended before."""
@@ -107,6 +108,10 @@ class Running:
             return False
         os.kill(self.pid, number)
         return True
+
+    def printed(self) -> str:
+        """What it has written to standard output so far."""
+        return self._text(self._out)
 
     def ended(self, timeout: float = 60) -> Ran:
         """Wait for its end, and fail if that does not come."""
@@ -122,14 +127,10 @@ class Running:
 
     @staticmethod
     def _text(file: Any) -> str:
-        file.seek(0)
-        text: str = file.read().decode()
-        return text
+        return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode()  # the offset is shared
 
 
-def run(
-    arguments: list[str], env: Mapping[str, str], cwd: Path | None = None, *, timeout: float = 60
-) -> Ran:
+def run(arguments: list[str], env: Mapping[str, str], cwd: Path | None = None, *, timeout: float = 60) -> Ran:
     """Run the command to its end."""
     with Running(arguments, env, cwd) as process:
         return process.ended(timeout)

@@ -23,3 +23,10 @@ def small_hub() -> Iterator[MlhubReplica]:
     """Thirty patches for one test alone: faults, counters and changes are its own."""
     with run_in_thread(MlhubReplica(items=30, seed=3, record=True)) as replica:
         yield replica
+
+
+@pytest.fixture(scope="module")
+def busy_hub() -> Iterator[MlhubReplica]:
+    """Sixty patches, slow enough that a mirror of them takes a second or two; read only."""
+    with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=60)) as replica:
+        yield replica

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import orjson
 import pytest
+from tests.acceptance.command import LABELS, SOURCE, environment, mirror_of, run
+from tests.acceptance.trees import digests_in, expected_files, metadata_files
+from tests.replicas.test_notebook import NOTEBOOK, code_cells, run_notebook, selection
 
 from stacpull.replicas import MlhubReplica
-
-from tests.acceptance.command import LABELS, SOURCE, environment, mirror_of, run
-from tests.acceptance.trees import digests_in, metadata_files, expected_files
-from tests.replicas.test_notebook import NOTEBOOK, code_cells, run_notebook, selection
 
 SELECTION = (
     *("--label", "Coniferous forest", "--label", "Rice fields"),
@@ -71,12 +70,18 @@ def test_with_b10_each_of_the_five_is_a_named_failure(hub, of_the_notebook, tmp_
     dest = tmp_path / "OUT"
     ran = run(mirror_of(hub.base_url, dest, *SELECTION, "--exclude-asset", "", "--json"), environment(hub))
     assert ran.code == 1, ran.err
-    assert (ran.report["state"], ran.report["assets_failed"], ran.report["assets_missing"]) == ("complete", 5, 5)
+    assert (ran.report["state"], ran.report["assets_failed"], ran.report["assets_missing"]) == (
+        "complete",
+        5,
+        5,
+    )
     listed = run(["failures", str(dest), "--json"], environment())
     assert listed.code == 0
     records = [orjson.loads(line) for line in listed.out.splitlines()]
     names = {f"{SOURCE}_{hub.dataset.name(index)}" for index in selection(hub.dataset, 5)}
-    assert {(r["collection"], r["item"], r["key"]) for r in records} == {(SOURCE, name, "B10") for name in names}
+    assert {(r["collection"], r["item"], r["key"]) for r in records} == {
+        (SOURCE, name, "B10") for name in names
+    }
     assert all((r["kind"], r["status"]) == ("gone", 404) and r["when"] and r["message"] for r in records)
     assert not list(dest.rglob("*_B10.tif"))
     for name in names:  # what did not come keeps its remote href

@@ -9,12 +9,11 @@ import orjson
 import pystac
 import pytest
 from aiohttp.test_utils import TestServer
+from tests.acceptance.real_hub import COLLECTION, ITEMS_PATH, KEY, RealHub
+from tests.acceptance.trees import files_in
 
 import stacpull
 from stacpull import MirrorReport, Options, Selection
-
-from tests.acceptance.real_hub import COLLECTION, ITEMS_PATH, KEY, RealHub
-from tests.acceptance.trees import files_in
 
 
 async def mirrored(hub: RealHub, dest: Path, options: Options) -> MirrorReport:

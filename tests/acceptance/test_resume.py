@@ -8,12 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-
-from stacpull.replicas import MlhubReplica, Stall, run_in_thread
-
 from tests.acceptance.chaos import Bodies, chaos
 from tests.acceptance.command import LABELS, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
+
+from stacpull.replicas import MlhubReplica, Stall, run_in_thread
 
 ITEMS = 150
 
@@ -32,11 +31,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("signals", "kills", "latency_ms"), [("KILL", 12, 5), pytest.param("mix", 6, 20, id="mix")]
 )
-def test_killed_over_and_over_it_is_what_it_would_have_been(tmp_path, undisturbed, signals, kills, latency_ms):
+def test_killed_over_and_over_it_is_what_it_would_have_been(
+    tmp_path, undisturbed, signals, kills, latency_ms
+):
     report = chaos(
         tmp_path / "mirror", items=ITEMS, kills=kills, signals=signals, seed=7, latency_ms=latency_ms
     )
-    print(
+    print(  # noqa: T201 - the figures, with pytest -s
         f"{len(report.kills)} kills, {report.mid_transfer} mid-transfer, "
         f"{report.bytes_again:,} bytes again, {report.seconds:.1f} s"
     )

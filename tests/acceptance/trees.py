@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stacpull.replicas import Dataset, ExpectedFile, manifest
-
 from tests.acceptance.command import LABELS
+
+from stacpull.replicas import Dataset, ExpectedFile, manifest
 
 _TOKEN = re.compile(rb"http://127\.0\.0\.1:\d+(/mlhub/v1)(?:/download/[\w-]+=*)?")
 _OWN = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "lock", "log.ndjson"}
@@ -60,7 +60,9 @@ def damage(dest: Path, assets: Mapping[str, ExpectedFile]) -> Damage:
     """Hold a finished mirror against what it should be, by digests."""
     metadata = metadata_files(assets)
     found = files_in(dest)
-    altered = [name for name, path in found.items() if name in assets and not _is_as_expected(path, assets[name])]
+    altered = [
+        name for name, path in found.items() if name in assets and not _is_as_expected(path, assets[name])
+    ]
     own = dest / ".stacpull"
     leftovers = [path for path in own.rglob("*") if path.is_file() and path.name not in _OWN]
     return Damage(

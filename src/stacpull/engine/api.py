@@ -118,7 +118,7 @@ async def resume(
         SourceError, DestinationError: as `mirror`.
     """
     clock = SystemClock()
-    async with _workspace(_mirror_at(dest)) as workspace:
+    async with _workspace(await asyncio.to_thread(_mirror_at, dest)) as workspace:
         run = await _on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
         if run is None:
             raise UsageError(f"Nothing is unfinished in {dest}: `stacpull mirror` looks for what is new.")
@@ -139,7 +139,7 @@ async def retry(
         CredentialsError, SourceError, DestinationError: as `resume`.
     """
     clock = SystemClock()
-    async with _workspace(_mirror_at(dest)) as workspace:
+    async with _workspace(await asyncio.to_thread(_mirror_at, dest)) as workspace:
 
         def begin() -> Run:
             last = views.last_run(workspace.db)
@@ -309,7 +309,7 @@ def _status(
 
 
 def _next_page(position: str | None) -> str | None:
-    """Return the URL of the page that the walk would read next, if it is not the first one of a collection."""
+    """Return the URL of the page to be read next, None if that is the first one of a collection."""
     request = Position.from_json(position).request
     return None if request is None else request.url
 

@@ -151,10 +151,12 @@ class MirrorRun:
             yield
         finally:
             await asyncio.to_thread(writer.close)
-            if not self._broken.done():
-                await self._publisher.call(self._write_final_items)
-                await self._finish_catalog()
-            await asyncio.to_thread(self._publisher.close)
+            try:
+                if not self._broken.done():
+                    await self._publisher.call(self._write_final_items)
+                    await self._finish_catalog()
+            finally:
+                await asyncio.to_thread(self._publisher.close)
         if self._broken.done():
             raise self._broken.result()
 

@@ -65,13 +65,19 @@ def source_address(source: str, options: Options) -> SourceAddress:
     """
     split = split_credentials(source)
     headers = dict(options.headers)
-    names = list(options.credential_names)
+    names = list(options.credential_names) or _named(options)
     if split.authorization is not None:
         headers.setdefault("Authorization", split.authorization)
         names.append("the user and password in SOURCE")
     query = {**options.query, **split.query}
     names += [f"the {name!r} parameter of SOURCE" for name in split.query if name not in options.query]
     return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)))
+
+
+def _named(options: Options) -> list[str]:
+    """Name credentials that a program gave: a run that goes on without them can say what is missing."""
+    fields = [f"the header {name}" for name in options.headers]
+    return [*fields, *(f"the query parameter {name}" for name in options.query)]
 
 
 @asynccontextmanager

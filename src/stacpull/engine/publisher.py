@@ -140,6 +140,7 @@ class Publisher:
         self._renamed = _Renamed()
         self._final_items: list[int] = []
         self._deadline: float | None = None
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="stacpull-publisher", daemon=True)
         self.counters: Mapping[str, int | None] = ledger.counters
         """The run's counters after the last transaction; replaced whole, read from any thread."""
@@ -182,7 +183,8 @@ class Publisher:
                     pass
         except BaseException as error:  # noqa: BLE001 -- the run must hear of it, whatever it is
             self._on_error(error)
-            self._refuse_calls(error)
+            if not self._closing:
+                self._refuse_calls(error)
 
     def _refuse_calls(self, error: BaseException) -> None:
         """Answer what still waits, until `close`: nobody may hang on a thread that has ended."""
@@ -197,6 +199,7 @@ class Publisher:
             self.publish()
             return True
         if message is None:
+            self._closing = True
             self.settle()
             return False
         if isinstance(message, _Call):

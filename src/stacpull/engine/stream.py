@@ -33,14 +33,22 @@ async def mirror_events(
         finally:
             news.put_nowait(None)
 
+    # No task group: one around a `yield` would cancel the run instead of stopping it (PEP 789).
+    running = asyncio.create_task(run())
     try:
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(run())
-            try:
-                while (event := await news.get()) is not None:
-                    yield event
-            finally:
-                stop.set()
-    except* Exception as errors:  # noqa: BLE001 -- one task, one error: raised as itself
-        raise errors.exceptions[0] from None
-    yield running.result()
+        while (event := await news.get()) is not None:
+            yield event
+        yield await running
+    finally:
+        stop.set()
+        await _ended(running)
+
+
+async def _ended(running: asyncio.Task[MirrorReport]) -> None:
+    """Wait for a run that was asked to stop; how it ended is in the ledger, if nobody is left to be told."""
+    try:
+        await asyncio.wait([running])
+    finally:
+        running.cancel()
+    if not running.cancelled():
+        running.exception()

@@ -197,6 +197,8 @@ class HttpExchange:
                 size += len(piece)
                 if size > limit:
                     raise TransferError(self._too_large(limit))
+                if content.at_eof():
+                    break
         except EXPECTED as error:
             raise TransferError(failure_of(error, host_of(self.url))) from error
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from stacpull.replicas.utm import tile_name
+from stacpull.replicas.utm import tile_name, to_lonlat
 
 GRID = 91
 PATCH_METRES = 1200
@@ -60,6 +60,21 @@ class Acquisition:
     easting: int
     northing: int
     tile_source: str
+    datetime: bytes
+    """The moment as items have it: `2017-06-13T10:10:31Z`."""
+
+    def ring(self) -> list[list[float]]:
+        """The closed outline of all its patches in degrees, clockwise from the upper left."""
+        side = GRID * PATCH_METRES
+        right, bottom = self.easting + side, self.northing - side
+        corners = (
+            (self.easting, self.northing),
+            (right, self.northing),
+            (right, bottom),
+            (self.easting, bottom),
+        )
+        ring = [list(to_lonlat(self.zone, x, y)) for x, y in corners]
+        return [*ring, ring[0]]
 
     @property
     def prefix(self) -> str:
@@ -80,7 +95,8 @@ def _acquisition(number: int) -> Acquisition:
     made = (moment + timedelta(seconds=131 + number * 37)).strftime("%Y%m%dT%H%M%S")
     baseline = "N0205" if moment < datetime(2017, 10, 23, tzinfo=UTC) else "N0206"
     source = f"{platform}_MSIL1C_{stamp}_{baseline}_R{orbit:03d}_{tile}_{made}.SAFE"
-    return Acquisition(platform, moment, stamp, zone, easting, northing, source)
+    written = moment.strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+    return Acquisition(platform, moment, stamp, zone, easting, northing, source, written)
 
 
 ACQUISITIONS: tuple[Acquisition, ...] = tuple(_acquisition(number) for number in range(_LAST + 1))

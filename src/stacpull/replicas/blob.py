@@ -1,10 +1,14 @@
-"""The blob host: Azure Blob Storage as recorded, read-only, behind signed queries.
+"""The blob host: Azure Blob Storage as recorded, read-only, some of it open, the rest behind signed queries.
 
-ETag, Content-MD5 on 200 but not on 206, `application/octet-stream` for everything, `x-ms-*` headers, XML
-errors that start with a byte order mark. Version 2009-09-19 (the default of old accounts) leaves the ETag
-unquoted and says nothing of Accept-Ranges although ranges work; a client asks for another version with
-`x-ms-version`. Inferred, not recorded: the wording of the 403, 412 and 416 bodies; a suffix range
-(`bytes=-5`), which the documentation leaves out, gets the whole.
+ETag, Content-MD5 on 200 but not on 206, `application/octet-stream` for everything but archives, `x-ms-*`
+headers, XML errors that start with a byte order mark. Version 2009-09-19 (the default of old accounts) leaves
+the ETag unquoted and says nothing of Accept-Ranges although ranges work; a client asks for another version
+with `x-ms-version`, or has one in its signed query (`sv`).
+
+Archives, catalogs and the files that catalogs name are open to all, as in the recordings. What downloads lead
+to is not: a client that loses a query on its way is told so with a 403. Inferred, not recorded: the wording
+of the 403, 412 and 416 bodies; a suffix range (`bytes=-5`), which the documentation leaves out, gets the
+whole.
 """
 
 from __future__ import annotations
@@ -13,8 +17,9 @@ import base64
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from stacpull.replicas.archives import OPEN_PREFIXES
 from stacpull.replicas.draws import mix
-from stacpull.replicas.objects import DATASET_BUCKET, ObjectStore
+from stacpull.replicas.objects import DATASET_BUCKET, ObjectStore, content_type
 from stacpull.replicas.tokens import Sealer, TokenRefused
 from stacpull.replicas.wire import (
     Content,
@@ -29,6 +34,10 @@ from stacpull.replicas.wire import (
 )
 
 CONTAINER = "/mlhub/"
+ACCOUNT = "/radiantearth.blob.core.windows.net"
+"""The account that the replica stands for. Open blobs have it in front of their path, because `radiant-mlhub`
+looks for `blob.core.windows.net` in a URL before it asks for a version that tells of ranges."""
+
 NEW_VERSION, OLD_VERSION = "2021-06-08", "2009-09-19"
 _SERVER = "Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0"
 _SPEAKS_QUOTED = "2011-08-18"
@@ -43,9 +52,14 @@ _ERRORS: dict[int, tuple[str, str]] = {
 }
 
 
+def public_path(key: str) -> str:
+    """The path of an open blob."""
+    return f"{ACCOUNT}{CONTAINER}{key}"
+
+
 @dataclass(frozen=True)
 class BlobHost:
-    """Serves the objects of the data set's bucket under `/mlhub/<key>?<signed query>`."""
+    """Serves the objects of the data set's bucket under `/mlhub/<key>`; signatures are of `version`."""
 
     store: ObjectStore
     sealer: Sealer
@@ -57,22 +71,25 @@ class BlobHost:
 
     def respond(self, request: Request) -> Reply:
         """Answer a request."""
-        version = request.headers.get("x-ms-version") or self.version
+        signed = request.parameter("sig") is not None
+        version = request.headers.get("x-ms-version") or (request.parameter("sv") if signed else None)
+        version = version or OLD_VERSION
         if request.method not in {"GET", "HEAD"}:
             return self._error(request, 405, version)
-        try:
-            self.sealer.check_query(request.path, request.raw_query)
-        except TokenRefused as refusal:
-            return self._error(request, 403, version, str(refusal))
-        content = None
-        if request.path.startswith(CONTAINER):
-            content = self.store.get(DATASET_BUCKET, request.path.removeprefix(CONTAINER))
+        path = request.path.removeprefix(ACCOUNT)
+        key = path.removeprefix(CONTAINER)
+        if signed or not key.startswith(OPEN_PREFIXES):
+            try:
+                self.sealer.check_query(path, request.raw_query)
+            except TokenRefused as refusal:
+                return self._error(request, 403, version, str(refusal))
+        content = self.store.get(DATASET_BUCKET, key) if path.startswith(CONTAINER) else None
         if content is None:
             return self._error(request, 404, version)
-        return self._serve(request, content, version)
+        return self._serve(request, content, key, version)
 
-    def _serve(self, request: Request, content: Content, version: str) -> Reply:
-        headers = self._headers(content, version)
+    def _serve(self, request: Request, content: Content, key: str, version: str) -> Reply:
+        headers = self._headers(content, key, version)
         status = precondition(request.headers, headers["ETag"], content.modified)
         if status == 412:  # noqa: PLR2004
             return self._error(request, 412, version)
@@ -92,12 +109,12 @@ class BlobHost:
         headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{content.size}"
         return Reply(206, headers, ranged(content, span), kind="blob")
 
-    def _headers(self, content: Content, version: str) -> dict[str, str]:
+    def _headers(self, content: Content, key: str, version: str) -> dict[str, str]:
         modified = http_date(content.modified)
         etag = f"0x8D{content.md5.hex()[:13].upper()}"
         headers = {
             "Access-Control-Allow-Origin": "*",
-            "Content-Type": "application/octet-stream",
+            "Content-Type": content_type(key, "application/octet-stream"),
             "ETag": etag,
             "Last-Modified": modified,
             "x-ms-blob-type": "BlockBlob",

@@ -46,17 +46,14 @@ class Flag(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Patch:
-    """One patch of 1.2 km: its name, its place and what it is labelled with."""
+class Site:
+    """Where one patch of 1.2 km lies, and what it is called: all that its imagery needs."""
 
     index: int
     name: str
     acquisition: Acquisition
     column: int
     row: int
-    labels: tuple[str, ...]
-    seasonal_snow: bool
-    cloud_and_shadow: bool
 
     @property
     def corner(self) -> tuple[int, int]:
@@ -75,8 +72,18 @@ class Patch:
         left, top = self.corner
         right, bottom = left + PATCH_METRES, top - PATCH_METRES
         third = (bottom, right) if broken else (right, bottom)
-        corners = ((left, top), (right, top), third, (left, bottom), (left, top))
-        return [list(to_lonlat(self.acquisition.zone, x, y)) for x, y in corners]
+        corners = ((left, top), (right, top), third, (left, bottom))
+        ring = [list(to_lonlat(self.acquisition.zone, x, y)) for x, y in corners]
+        return [*ring, ring[0]]
+
+
+@dataclass(frozen=True, slots=True)
+class Patch(Site):
+    """One patch, with what it is labelled with."""
+
+    labels: tuple[str, ...]
+    seasonal_snow: bool
+    cloud_and_shadow: bool
 
     def metadata(self) -> bytes:
         """The content of `<patch>_labels_metadata.json`."""
@@ -133,6 +140,10 @@ class Dataset:
             return Flag.ONLY_DROPPED
         return Flag.CLOUD if rank >= snow else Flag.SNOW
 
+    def acquisition_of(self, index: int) -> int:
+        """The number of the acquisition that the patch was cut from."""
+        return self._places.forward(index) // (GRID * GRID)
+
     def name(self, index: int) -> str:
         """The patch name, as `S2A_MSIL2A_20170613T101031_0_45`."""
         place, row = divmod(self._places.forward(index), GRID)
@@ -151,19 +162,25 @@ class Dataset:
         index = self._places.backward((number * GRID + column) * GRID + row)
         return index if index < self.items else None
 
-    def patch(self, index: int) -> Patch:
-        """Patch `index` of 0…items-1."""
+    def site(self, index: int) -> Site:
+        """Where patch `index` of 0…items-1 lies."""
         if not 0 <= index < self.items:
             raise IndexError(f"patch {index} of {self.items}")
         place, row = divmod(self._places.forward(index), GRID)
         number, column = divmod(place, GRID)
+        acquisition = ACQUISITIONS[number]
+        return Site(index, f"{acquisition.prefix}_{column}_{row}", acquisition, column, row)
+
+    def patch(self, index: int) -> Patch:
+        """Patch `index` of 0…items-1."""
+        site = self.site(index)
         flag = self.flag(index)
         return Patch(
             index=index,
-            name=f"{ACQUISITIONS[number].prefix}_{column}_{row}",
-            acquisition=ACQUISITIONS[number],
-            column=column,
-            row=row,
+            name=site.name,
+            acquisition=site.acquisition,
+            column=site.column,
+            row=site.row,
             labels=draw_labels(mix(self.seed, index, _LABELS), only_dropped=flag is Flag.ONLY_DROPPED),
             seasonal_snow=flag is Flag.SNOW,
             cloud_and_shadow=flag is Flag.CLOUD,
@@ -188,6 +205,6 @@ class Dataset:
         """Whether the label item carries `label:classes`: the first does, one in 64 others does not."""
         return index == 0 or mix(self.seed, index, _ABSENCE, 2) % 64 != 0
 
-    def band(self, patch: Patch, band: str) -> bytes:
+    def band(self, patch: Site, band: str) -> bytes:
         """The GeoTIFF of one band."""
         return band_file(self.seed, patch.index, band, patch.acquisition.zone, patch.corner)

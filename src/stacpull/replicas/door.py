@@ -23,6 +23,8 @@ from stacpull.replicas.wire import Reply, Request, Stream
 _PIECE = 256 * 1024
 _WORTH_COMPRESSING = 500
 _COMPRESSED_IN_A_THREAD = 1 << 20
+_TOO_LARGE_TO_COMPRESS = 8 << 20
+"""An economy: the page that benchmarks ask for (86 MB) would take a second of compressing."""
 
 
 @dataclass(frozen=True)
@@ -149,16 +151,20 @@ class _Exchange:
 async def _compressed(request: Request, reply: Reply) -> Reply:
     """The reply, gzipped if it gains from it and the client takes it."""
     body = reply.body
-    if not reply.compressible or isinstance(body, Stream) or len(body) < _WORTH_COMPRESSING:
+    if not reply.compressible or isinstance(body, Stream) or "gzip" not in _codings(request):
+        return reply
+    if not _WORTH_COMPRESSING <= len(body) <= _TOO_LARGE_TO_COMPRESS:
         return reply
     headers = {**reply.headers, "Vary": "Accept-Encoding"}
-    if "gzip" not in request.headers.get("accept-encoding", ""):
-        return replace(reply, headers=headers)
     if len(body) > _COMPRESSED_IN_A_THREAD:
         packed = await asyncio.to_thread(_gzip, body)
     else:
         packed = _gzip(body)
     return replace(reply, headers={**headers, "Content-Encoding": "gzip"}, body=packed)
+
+
+def _codings(request: Request) -> str:
+    return request.headers.get("accept-encoding", "")
 
 
 def _gzip(body: bytes) -> bytes:

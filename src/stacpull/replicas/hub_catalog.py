@@ -12,6 +12,7 @@ LABELS_COLLECTION = "bigearthnet_v1_labels"
 SOURCE_COLLECTION = "bigearthnet_v1_source"
 LARGE_COLLECTION = "large_files_v1"
 DATASET_ID = "bigearthnet_v1"
+DOI = "10.14279/depositonce-10149"
 
 _CITATION = (
     'G. Sumbul, M. Charfuelan, B. Demir, V. Markl, "BigEarthNet: A Large-Scale Benchmark Archive for Remote '
@@ -24,6 +25,18 @@ _BBOX = {
     "2021": [-9.00023345437725, 1.7542686833884724, 83.44558248555553, 68.02168200047284],
 }
 _EXTENSIONS = "https://stac-extensions.github.io"
+
+_API = "https://api.stacspec.org/v1.0.0-beta.3"
+_OGC = "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf"
+_CLAIMS = (
+    f"{_OGC}/oas30",
+    f"{_API}/ogcapi-features",
+    f"{_API}/item-search",
+    f"{_API}/core",
+    f"{_OGC}/geojson",
+    f"{_OGC}/core",
+)
+OPENAPI_TYPE = "application/vnd.oai.openapi+json;version=3.0"
 
 Document = dict[str, Any]
 
@@ -42,27 +55,60 @@ class HubCatalog:
         return (SOURCE_COLLECTION, LABELS_COLLECTION, *large)
 
     def root(self) -> Document:
-        """The landing page."""
-        api = "https://api.stacspec.org/v1.0.0-beta.3"
-        ogc = "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf"
-        links = [
-            {"rel": "self", "type": "application/json", "href": f"{self.base}/"},
-            {"rel": "root", "type": "application/json", "href": f"{self.base}/"},
-            {"rel": "data", "type": "application/json", "href": f"{self.base}/collections"},
+        """The landing page. It claims what the recorded one does, except extensions that are not kept here.
+
+        Of 2021 none was recorded: it claims no search, and links to none.
+        """
+        claims = _CLAIMS if self.era == "2022" else tuple(name for name in _CLAIMS if "search" not in name)
+        children = [
+            {
+                "rel": "child",
+                "type": "application/json",
+                "title": name,
+                "href": self._at(f"collections/{name}"),
+            }
+            for name in self.collection_ids()
         ]
-        for collection in self.collection_ids():
-            href = f"{self.base}/collections/{collection}"
-            links.append({"rel": "child", "type": "application/json", "title": collection, "href": href})
         return {
             "type": "Catalog",
             "id": "stac-fastapi",
             "title": "Radiant MLHub API",
             "description": "stac-fastapi",
             "stac_version": "1.0.0",
-            "conformsTo": [f"{api}/core", f"{api}/ogcapi-features", f"{ogc}/geojson", f"{ogc}/core"],
-            "links": links,
+            "conformsTo": list(claims),
+            "links": [*self._root_links(), *children, *self._description_link()],
             "stac_extensions": [],
         }
+
+    def _at(self, path: str) -> str:
+        return f"{self.base}/{path}"
+
+    def _root_links(self) -> list[Document]:
+        kind = "application/json"
+        links = [
+            {"rel": "self", "type": kind, "href": self._at("")},
+            {"rel": "root", "type": kind, "href": self._at("")},
+            {"rel": "data", "type": kind, "href": self._at("collections")},
+        ]
+        if self.era == "2021":
+            return links
+        about = "STAC/WFS3 conformance classes implemented by this server"
+        search = {"title": "STAC search", "href": self._at("search")}
+        return [
+            *links,
+            {"rel": "docs", "type": kind, "title": "OpenAPI docs", "href": self._at("docs")},
+            {"rel": "conformance", "type": kind, "title": about, "href": self._at("conformance")},
+            {"rel": "search", "type": "application/geo+json", **search, "method": "GET"},
+            {"rel": "search", "type": kind, **search, "method": "POST"},
+        ]
+
+    def _description_link(self) -> list[Document]:
+        if self.era == "2021":
+            return []
+        title = "OpenAPI service description"
+        return [
+            {"rel": "service-desc", "type": OPENAPI_TYPE, "title": title, "href": self._at("openapi.json")}
+        ]
 
     def collections(self) -> Document:
         """The list of collections."""
@@ -73,6 +119,10 @@ class HubCatalog:
             {"rel": "self", "type": "application/json", "href": f"{self.base}/collections"},
         ]
         return {"collections": [self.collection(name) for name in self.collection_ids()], "links": links}
+
+    def conformance(self) -> Document:
+        """The classes that the landing page claims, by themselves."""
+        return {"conformsTo": self.root()["conformsTo"]}
 
     def collection(self, name: str) -> Document:
         """One collection."""
@@ -88,7 +138,7 @@ class HubCatalog:
             return document | {"description": "Large files", "stac_version": "1.0.0", "stac_extensions": []}
         roles = ["processor", "licensor"]
         return document | {
-            "sci:doi": "10.14279/depositonce-10149",
+            "sci:doi": DOI,
             "providers": [{"url": "http://bigearth.net", "name": "BigEarthNet", "roles": roles}],
             "description": "BigEarthNet v1.0",
             "sci:citation": _CITATION,
@@ -130,34 +180,77 @@ class HubCatalog:
             {"rel": "self", "type": "application/json", "href": href},
         ]
 
-    def datasets(self) -> list[Document]:
-        """The list of datasets: not STAC, a bare array."""
-        return [self.dataset()]
-
     def dataset(self) -> Document:
-        """The one dataset, which is the pair of collections."""
-        west, south, east, north = _BBOX["2022"]
+        """The one dataset, which is the pair of collections. It is not STAC."""
+        return self._dataset_2021() if self.era == "2021" else self._dataset_2022()
+
+    def _dataset_2021(self) -> Document:
+        kinds = {SOURCE_COLLECTION: "source_imagery", LABELS_COLLECTION: "labels"}
+        return {
+            "citation": _CITATION,
+            "collections": [{"id": name, "types": [kind]} for name, kind in kinds.items()],
+            "doi": DOI,
+            "id": DATASET_ID,
+            "registry": f"https://registry.mlhub.earth/{DOI}",
+            "title": "BigEarthNet",
+        }
+
+    def _dataset_2022(self) -> Document:
+        west, south, east, north = (round(edge, 9) for edge in _BBOX["2022"])
         ring = [[west, south], [west, north], [east, north], [east, south], [west, south]]
         license_text = "[CDLA-Permissive-1.0](http://bigearth.net/downloads/documents/License.pdf)"
         kinds = {SOURCE_COLLECTION: "source_imagery", LABELS_COLLECTION: "labels"}
+        paper = "http://bigearth.net/static/documents/BigEarthNet_IGARSS_2019.pdf"
+        title = "BigEarthNet: A Large-Scale Benchmark Archive for Remote Sensing Image Understanding"
         return {
             "id": DATASET_ID,
             "bbox": {"coordinates": [[ring]], "type": "MultiPolygon"},
-            "citation": _CITATION,
+            "citation": _CITATION.replace(title, f"[{title}]({paper})"),
             "collections": [
                 {"id": name, "types": [kind], "license": license_text} for name, kind in kinds.items()
             ],
-            "creator_contact": {"contact": "contact@bigearth.net", "creator": "BigEarthNet"},
+            "creator_contact": {
+                "contact": "contact@bigearth.net",
+                "creator": "[BigEarthNet](http://bigearth.net/)",
+            },
             "date_added": "2020-06-09T00:00:00+00:00",
             "date_modified": "2020-06-09T00:00:00+00:00",
             "description": "Patches in the shape of BigEarthNet, made by a replica.",
             "documentation_link": "http://bigearth.net/static/documents/BigEarthNetManual.pdf",
-            "doi": "10.14279/depositonce-10149",
-            "publications": [],
+            "doi": DOI,
+            "publications": [
+                {"url": paper, "title": title, "author_name": "Gencer Sumbul", "author_url": paper}
+            ],
             "registry": "https://mlhub.earth/data/bigearthnet_v1",
             "status": "ready",
             "tags": ["land cover", "image classification", "sentinel-2"],
             "title": "BigEarthNet",
             "tools_applications": None,
-            "tutorials": [],
+            "tutorials": [
+                {
+                    "url": "http://bigearth.net/",
+                    "title": "A place for a tutorial",
+                    "author_url": "http://bigearth.net/",
+                    "author_name": "A replica",
+                }
+            ],
         }
+
+
+def openapi() -> Document:
+    """The smallest description of the service that is one: which paths there are (OpenAPI 3.0.2)."""
+    paths = (
+        "/",
+        "/collections",
+        "/collections/{collectionId}",
+        "/collections/{collectionId}/items",
+        "/collections/{collectionId}/items/{itemId}",
+        "/conformance",
+        "/search",
+    )
+    done = {"get": {"responses": {"200": {"description": "Successful Response"}}}}
+    return {
+        "openapi": "3.0.2",
+        "info": {"title": "stac-fastapi", "version": "0.1"},
+        "paths": dict.fromkeys(paths, done),
+    }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from stacpull.replicas.dataset import Dataset, Patch
 from stacpull.replicas.hub_catalog import LABELS_COLLECTION, SOURCE_COLLECTION
-from stacpull.replicas.hub_items import LABELS_ASSET
+from stacpull.replicas.hub_documents import LABELS_ASSET
 from stacpull.replicas.rasters import BAND_METRES
 
 

@@ -25,6 +25,13 @@ from stacpull.replicas.wire import Content
 DATASET_BUCKET = "radiant-mlhub"
 DATASET_PREFIX = "bigearthnet/"
 LARGE_PREFIX = "large_files/"
+ARCHIVE_PREFIX = "archives/"
+CATALOG_PREFIX = "catalogs/"
+
+
+def content_type(key: str, otherwise: str) -> str:
+    """The media type of an object: both services knew it for archives only."""
+    return "application/x-tar" if key.startswith(ARCHIVE_PREFIX) else otherwise
 
 
 class ObjectStore(Protocol):
@@ -69,11 +76,11 @@ class DatasetStore:
         band = tail.removesuffix(".tif")
         if tail == filename or (band not in BAND_METRES and tail != "labels_metadata.json"):
             return None
-        patch = self.dataset.patch(index)
         modified = PUBLISHED + timedelta(seconds=index)
         if tail == "labels_metadata.json":
-            return Blob(patch.metadata(), modified)
-        return Blob(self.dataset.band(patch, band), modified) if tail == f"{band}.tif" else None
+            return Blob(self.dataset.patch(index).metadata(), modified)
+        site = self.dataset.site(index)
+        return Blob(self.dataset.band(site, band), modified) if tail == f"{band}.tif" else None
 
     @lru_cache(maxsize=64)  # noqa: B019 - the store lives as long as its service
     def _large(self, key: str) -> LargeFile | None:

@@ -9,17 +9,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from stacpull.replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost
+from stacpull.replicas.archives import Archives, OpenFolders
+from stacpull.replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost, public_path
 from stacpull.replicas.dataset import Dataset
 from stacpull.replicas.faults import Faults
 from stacpull.replicas.hosting import Hosted, Responder
 from stacpull.replicas.hub_catalog import HubCatalog
 from stacpull.replicas.hub_items import HubItems
+from stacpull.replicas.hub_pages import HubPages
+from stacpull.replicas.hub_search import HubSearch
 from stacpull.replicas.manifest import ExpectedFile, manifest
 from stacpull.replicas.mlhub import BASE_PATH, ERAS, MlhubApi
-from stacpull.replicas.objects import DATASET_BUCKET, DatasetStore, DirectoryStore, ObjectStore, Overlay
+from stacpull.replicas.objects import (
+    ARCHIVE_PREFIX,
+    DATASET_BUCKET,
+    DatasetStore,
+    DirectoryStore,
+    ObjectStore,
+    Overlay,
+)
 from stacpull.replicas.s3 import S3Service
 from stacpull.replicas.s3_access import S3Access
 from stacpull.replicas.tokens import Sealer
@@ -127,21 +138,28 @@ class MlhubReplica(Hosted):
 
     def responders(self) -> Mapping[str, Responder]:
         """The three services."""
+        archives = Archives(self.dataset, self.store, self.blob_url + public_path(""))
+        store = OpenFolders(self.store, archives)
         version = OLD_VERSION if self._era == "2021" else NEW_VERSION
-        blob = BlobHost(self.store, self._sealer, version)
+        blob = BlobHost(store, self._sealer, version)
+        catalog = HubCatalog(self.base_url, self._era, self._large_items > 0)
         items = HubItems(self.base_url, self.dataset, self._sealer.seal, self._era, self._large_items)
         api = MlhubApi(
-            HubCatalog(self.base_url, self._era, self._large_items > 0),
+            catalog,
             items,
+            HubPages(catalog, items, self.key, self._era, self._echo_key),
+            HubSearch(catalog, items),
+            archives,
             self._sealer,
             blob,
             blob_url=self.blob_url,
+            s3_url=self.s3_url,
             key=self.key,
             era=self._era,
-            echo_key=self._echo_key,
             refused_status=self._refused_status,
         )
-        return {"api": api.respond, "blob": blob.respond, "s3": S3Service(self.store, self.access).respond}
+        access = replace(self.access, open_prefixes=(f"/{DATASET_BUCKET}/{ARCHIVE_PREFIX}",))
+        return {"api": api.respond, "blob": blob.respond, "s3": S3Service(store, access).respond}
 
 
 class S3Replica(Hosted):

@@ -13,7 +13,7 @@ from itertools import count
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
-from stacpull.replicas.objects import ObjectStore
+from stacpull.replicas.objects import ObjectStore, content_type
 from stacpull.replicas.s3_access import S3Access, S3Error
 from stacpull.replicas.wire import (
     Content,
@@ -72,7 +72,7 @@ class S3Service:
         content = self.store.get(bucket, key)
         if content is None:
             raise S3Error(404, "NoSuchKey", "The specified key does not exist.", {"Key": key})
-        return _object_reply(request, content, stamp)
+        return _object_reply(request, content, key, stamp)
 
     def _list_buckets(self, stamp: dict[str, str]) -> Reply:
         found = "".join(
@@ -190,12 +190,12 @@ class _Listing:
         return self.prefix + head + self.delimiter if found else None
 
 
-def _object_reply(request: Request, content: Content, stamp: dict[str, str]) -> Reply:
+def _object_reply(request: Request, content: Content, key: str, stamp: dict[str, str]) -> Reply:
     etag = f'"{content.md5.hex()}"'
     headers = {
         **stamp,
         "Accept-Ranges": "bytes",
-        "Content-Type": "binary/octet-stream",
+        "Content-Type": content_type(key, "binary/octet-stream"),
         "ETag": etag,
         "Last-Modified": http_date(content.modified),
     }

@@ -35,8 +35,8 @@ class S3Access:
 
     `region` None takes any region that the client signs for; otherwise another one is refused with
     AuthorizationHeaderMalformed, or with a 301 that has no Location if `region_redirect`. `anonymous` lets
-    unsigned requests in; `requester_pays` refuses those that do not agree to pay; `session_token` must come
-    along if it is set.
+    unsigned requests in; `open_prefixes` lets them read what begins with one of these (`/bucket/prefix/`);
+    `requester_pays` refuses those that do not agree to pay; `session_token` must come along if it is set.
     """
 
     access_key: str
@@ -46,6 +46,7 @@ class S3Access:
     region_redirect: bool = False
     anonymous: bool = False
     requester_pays: bool = False
+    open_prefixes: tuple[str, ...] = ()
     now: Callable[[], float] = time.time
 
     def check(self, request: Request) -> None:
@@ -61,6 +62,8 @@ class S3Access:
                 else "AuthorizationQueryParametersError"
             )
             raise S3Error(400, code, f"{error}.") from error
+        if claim is None and request.path.startswith(self.open_prefixes):
+            return
         if claim is None and (not self.anonymous or self.requester_pays):
             raise S3Error(403, "AccessDenied", "Access Denied")
         pays = request.headers.get("x-amz-request-payer") or request.parameter("x-amz-request-payer")

@@ -6,6 +6,8 @@ inside a zone.
 
 from __future__ import annotations
 
+from cmath import cos as complex_cos
+from cmath import sin as complex_sin
 from math import asin, atan2, cos, cosh, degrees, sin, sinh
 
 _FLATTENING = 1 / 298.257223563
@@ -25,14 +27,18 @@ def central_meridian(zone: int) -> int:
 
 
 def to_lonlat(zone: int, easting: float, northing: float) -> tuple[float, float]:
-    """Longitude and latitude in degrees of a point given in metres (northern hemisphere)."""
-    xi, eta = northing / _RADIUS, (easting - 500000) / _RADIUS
-    north, east = xi, eta
-    for order, beta in enumerate(_BETA, 1):
-        north -= beta * sin(2 * order * xi) * cosh(2 * order * eta)
-        east -= beta * cos(2 * order * xi) * sinh(2 * order * eta)
+    """Longitude and latitude in degrees of a point given in metres (northern hemisphere).
+
+    Both coordinates are one complex number, and sines of multiples follow from the first (`sin 4z = 2 sin 2z
+    cos 2z`, `sin 6z = sin 2z (3 - 4 sin² 2z)`): a page of 10,000 items asks for 40,000 points.
+    """
+    plane = complex(northing, easting - 500000) / _RADIUS
+    wave, ebb = complex_sin(2 * plane), complex_cos(2 * plane)
+    plane -= wave * (_BETA[0] + 2 * _BETA[1] * ebb + _BETA[2] * (3 - 4 * wave * wave))
+    north, east = plane.real, plane.imag
     conformal = asin(sin(north) / cosh(east))
-    latitude = conformal + sum(delta * sin(2 * order * conformal) for order, delta in enumerate(_DELTA, 1))
+    swell, fall = sin(2 * conformal), cos(2 * conformal)
+    latitude = conformal + swell * (_DELTA[0] + 2 * _DELTA[1] * fall + _DELTA[2] * (3 - 4 * swell * swell))
     return central_meridian(zone) + degrees(atan2(sinh(east), cos(north))), degrees(latitude)
 
 

@@ -1,0 +1,60 @@
+"""Header fields as they came over the wire, made into text only where somebody asks.
+
+Eight million responses have some ten fields each, of which a handful is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+__all__ = ["LeanHeaders", "join_field"]
+
+
+class LeanHeaders(Mapping[str, str]):
+    """A read-only mapping over fields whose names are in lower case; looked up in any case.
+
+    Iteration gives the names in lower case. Bytes beyond ASCII are read as UTF-8, what is no UTF-8 as
+    surrogates, as aiohttp does.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
+        self._fields = fields
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            return self._fields[_key(name)].decode("utf-8", "surrogateescape")
+        except KeyError:
+            raise KeyError(name) from None
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        """Return the value of `name`, or `default`. Mapping's own goes through an exception."""
+        value = self._fields.get(_key(name))
+        return default if value is None else value.decode("utf-8", "surrogateescape")
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and _key(name) in self._fields
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __repr__(self) -> str:
+        return f"<LeanHeaders {', '.join(self)}>"
+
+
+def join_field(before: bytes | None, value: bytes) -> bytes:
+    """Return the value of a field that came (again): a list by RFC 9110, 5.3; a mere repetition counts once.
+
+    Clumsy proxies repeat fields that are no list (ETag, Location); those stay usable that way.
+    """
+    return value if before is None or before == value else before + b", " + value
+
+
+@lru_cache(maxsize=256)
+def _key(name: str) -> bytes:
+    return name.lower().encode("utf-8", "surrogateescape")

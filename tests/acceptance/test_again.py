@@ -1,0 +1,148 @@
+"""What a mirror does when it is run again, what keeps others out, and what `status` sees meanwhile."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tests.acceptance.command import SOURCE, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.trees import damage, digests_in, expected_files, files_in
+
+from stacpull.replicas import MlhubReplica, Request, Status
+
+ASSET_ROUTES = {("api", "download"), ("blob", "blob"), ("s3", "object")}
+INVARIANT = ("assets_done", "assets_failed", "assets_pending")
+
+
+def asset_requests(replica: MlhubReplica) -> int:
+    return sum(replica.counters[route] for route in ASSET_ROUTES)
+
+
+def files_of(replica: MlhubReplica, label: str) -> dict[str, Any]:
+    return expected_files(
+        replica.dataset, [patch.index for patch in replica.dataset.patches() if label in patch.labels]
+    )
+
+
+def common_labels(replica: MlhubReplica) -> tuple[str, str]:
+    """Two labels of which each has patches that the other has not."""
+    counts = Counter(label for patch in replica.dataset.patches() for label in patch.labels)
+    (first, _), (second, _) = counts.most_common(2)
+    return first, second
+
+
+def test_a_run_on_a_finished_mirror_makes_no_asset_request(tmp_path, small_hub):
+    dest, env = tmp_path / "mirror", environment(small_hub)
+    assert run(mirror_of(small_hub.base_url, dest), env).code == 0
+    before, counted = digests_in(dest), asset_requests(small_hub)
+    times = {name: path.stat().st_mtime_ns for name, path in files_in(dest).items() if name.endswith(".tif")}
+    again = run(mirror_of(small_hub.base_url, dest, "--json"), env)
+    assert again.code == 0, again.err
+    assert asset_requests(small_hub) == counted
+    assert again.report["assets_done"] == again.report["assets_skipped"] == 30 * 13
+    assert digests_in(dest) == before
+    after = {name: path.stat().st_mtime_ns for name, path in files_in(dest).items() if name.endswith(".tif")}
+    assert after == times
+    nothing = run(["resume", str(dest)], env)
+    assert (nothing.code, "unfinished" in nothing.sentences[-1]) == (2, True)
+
+
+def test_a_wider_selection_adds_and_a_narrower_removes_nothing(tmp_path, small_hub):
+    dest, env = tmp_path / "mirror", environment(small_hub)
+    one, other = common_labels(small_hub)
+    ones, others = files_of(small_hub, one), files_of(small_hub, other)
+    assert ones.keys() - others.keys()
+    assert others.keys() - ones.keys()
+    steps = [
+        ("one", ["--label", one], len(ones), ones),
+        ("wider", ["--label", one, "--label", other], len(others.keys() - ones.keys()), ones | others),
+        ("narrower", ["--label", other], 0, ones | others),
+        ("the first again", ["--label", one], 0, ones | others),
+    ]
+    for name, labels, fetched, there in steps:
+        counted = asset_requests(small_hub)
+        ran = run(mirror_of(small_hub.base_url, dest, *labels, "--json"), env)
+        assert ran.code == 0, (name, ran.err)
+        assert ran.report["assets_done"] - ran.report["assets_skipped"] == fetched, name
+        assert (asset_requests(small_hub) - counted) == 2 * fetched, name
+        assert not damage(dest, there), name
+
+
+def test_retry_fetches_what_was_mended(tmp_path, small_hub):
+    dest, env = tmp_path / "mirror", environment(small_hub)
+
+    def is_broken(request: Request) -> bool:
+        return request.server != "api" and request.path.endswith("_B02.tif")
+
+    small_hub.inject(is_broken, Status(404), times=10_000)
+    first = run(mirror_of(small_hub.base_url, dest, "--json"), env)
+    assert first.code == 1, first.err
+    assert (first.report["assets_failed"], first.report["assets_missing"]) == (30, 30)
+    name = f"{SOURCE}_{small_hub.dataset.name(0)}"
+    document = dest / SOURCE / name / f"{name}.json"
+    href = orjson.loads(document.read_bytes())["assets"]["B02"]["href"]
+    assert href.startswith(small_hub.base_url + "/download/")
+
+    counted = asset_requests(small_hub)
+    waits = run(mirror_of(small_hub.base_url, dest, "--json"), env)  # final failures wait for `retry`
+    assert (waits.code, waits.report["assets_failed"], asset_requests(small_hub)) == (1, 30, counted)
+    in_vain = run(["retry", str(dest), "--config", _config(dest)], env)
+    assert in_vain.code == 1
+
+    small_hub.clear_faults()
+    retried = run(["retry", str(dest), "--config", _config(dest), "--json"], env)
+    assert retried.code == 0, retried.err
+    assert (retried.report["state"], retried.report["assets_failed"]) == ("complete", 0)
+    assert not damage(dest, expected_files(small_hub.dataset, range(30)))
+    asset = orjson.loads(document.read_bytes())["assets"]["B02"]
+    assert (document.parent / asset["href"]).resolve().name == f"{small_hub.dataset.name(0)}_B02.tif"
+    assert asset["href"].startswith("../../bigearthnet/")
+    assert asset["alternate"]["origin"]["href"].startswith(small_hub.base_url)
+    assert run(["failures", str(dest), "--json"], env).out == ""
+
+
+def _config(dest: Path) -> str:
+    return mirror_of("", dest)[-1]
+
+
+@pytest.mark.parametrize("command", ["mirror", "resume", "retry"])
+def test_a_second_process_on_the_same_dest_is_refused(tmp_path, busy_hub, command):
+    dest, env = tmp_path / "mirror", environment(busy_hub)
+    second = mirror_of(busy_hub.base_url, dest) if command == "mirror" else [command, str(dest)]
+    with Running(mirror_of(busy_hub.base_url, dest), env) as first:
+        assert wait_until((dest / ".stacpull" / "ledger.sqlite").exists)
+        assert wait_until(lambda: any(dest.rglob("*.tif")))
+        refused = run(second, env)
+        assert refused.code == 5, refused.err
+        assert str(dest) in refused.sentences[-1]
+        assert first.is_alive()
+        assert first.signal(signal.SIGKILL)
+    done = run(mirror_of(busy_hub.base_url, dest), env)  # a dead process holds nothing
+    assert done.code == 0, done.err
+    assert not damage(dest, expected_files(busy_hub.dataset, range(busy_hub.dataset.items)))
+
+
+def test_status_while_it_runs_and_right_after_it_was_killed(tmp_path, busy_hub):
+    dest, env = tmp_path / "mirror", environment(busy_hub)
+    seen = []
+    with Running(mirror_of(busy_hub.base_url, dest), env) as process:
+        assert wait_until(lambda: any(dest.rglob("*.tif")))
+        while len(seen) < 3 and process.is_alive():
+            status = run(["status", str(dest), "--json"], env)
+            assert status.code == 0, status.err
+            seen.append(status.report)
+        assert process.signal(signal.SIGKILL)
+    after = run(["status", str(dest), "--json"], env).report
+    plain = run(["status", str(dest)], env)
+    assert {(report["state"], report["live"]) for report in seen} == {("running", True)}
+    done = [report["assets_done"] for report in [*seen, after]]
+    assert done == sorted(done)
+    assert done[-1] > 0
+    for report in [*seen, after]:
+        assert report["assets_planned"] == sum(report[name] for name in INVARIANT)
+    assert (after["state"], after["live"]) == ("interrupted", False)
+    assert f"resume {dest}" in plain.out

@@ -1,0 +1,81 @@
+"""The mirror as a STAC catalog: pystac opens it and finds every asset; source links stay in the mirror."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pystac
+import pytest
+from tests.acceptance.command import LABELS, SOURCE, environment, mirror_of, run
+from tests.acceptance.trees import expected_files
+
+from stacpull.replicas import MlhubReplica
+
+COUNT = 12
+
+
+@pytest.fixture(scope="module", params=["notebook", "default"])
+def mirror(
+    request: pytest.FixtureRequest, hub: MlhubReplica, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    dest = tmp_path_factory.mktemp("catalog") / "a mirror"  # with a space in its path
+    layout = ["--layout", "{collection}/{item}/{key}{ext}"] if request.param == "default" else []
+    ran = run(mirror_of(hub.base_url, dest, "--max-items", str(COUNT), *layout), environment(hub))
+    assert ran.code == 0, ran.err
+    return dest
+
+
+def test_pystac_finds_every_asset(mirror, hub):
+    catalog = pystac.Catalog.from_file(str(mirror / "catalog.json"))
+    assert {child.id for child in catalog.get_children()} == {LABELS, SOURCE}
+    items = list(catalog.get_items(recursive=True))
+    assert len(items) == 2 * COUNT
+    found = {}
+    for item in items:
+        for key, asset in item.assets.items():
+            path = Path(asset.get_absolute_href() or "").resolve()
+            if key == "B10":
+                assert urlsplit(asset.href).scheme == "http"  # not mirrored: its own href stays
+            else:
+                found[item.id, key] = path.read_bytes()
+                assert path.is_relative_to(mirror.resolve())
+                assert asset.extra_fields["alternate"]["origin"]["href"].startswith(hub.base_url)
+    expected = expected_files(hub.dataset, range(COUNT)).values()
+    assert {name: len(data) for name, data in found.items()} == {
+        (f.item_id, f.asset): f.size for f in expected
+    }
+
+
+def test_every_link_leads_somewhere_in_the_mirror(mirror):
+    for path in mirror.glob("**/*.json"):
+        if path.name.endswith("_labels_metadata.json") or path.name == "labels.json":
+            continue
+        document = pystac.StacIO.default().read_json(str(path))
+        for link in document["links"]:
+            if not urlsplit(link["href"]).scheme:
+                assert (path.parent / link["href"]).is_file(), (path, link)
+
+
+def test_source_links_lead_to_the_local_source_items(mirror):
+    catalog = pystac.Catalog.from_file(str(mirror / "catalog.json"))
+    labels = catalog.get_child(LABELS)
+    assert labels is not None
+    for item in labels.get_items():
+        (link,) = [link for link in item.links if link.rel == "source"]
+        href = link.get_absolute_href()
+        assert href is not None
+        source = pystac.Item.from_file(href)
+        assert (source.collection_id, source.id) == (SOURCE, item.id.replace(LABELS, SOURCE))
+        assert Path(href).resolve().is_relative_to(mirror.resolve())
+
+
+def test_it_is_core_valid_as_far_as_can_be_told_offline(mirror):
+    catalog = pystac.Catalog.from_file(str(mirror / "catalog.json"))
+    for thing in [catalog, *catalog.get_children(), *catalog.get_items(recursive=True)]:
+        document = thing.to_dict(include_self_link=False)
+        assert document["stac_version"]
+        assert document["type"] in {"Catalog", "Collection", "Feature"}
+        if isinstance(thing, pystac.Item):
+            assert thing.datetime is not None
+            assert {link.rel for link in thing.links} >= {"root", "parent", "collection"}

@@ -1,0 +1,127 @@
+"""A newcomer's session: serve, export, collections, classes, plan, mirror, status, demo."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import LABELS, SOURCE, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.trees import files_in
+
+SELECTION = ("--label", "Coniferous forest", "--label", "Rice fields", "--no-seasonal-snow")
+
+
+def three_free_ports() -> int:
+    """A port such that it and the next two are free."""
+    for first in range(21_000, 60_000, 97):
+        try:
+            for port in (first, first + 1, first + 2):
+                with socket.create_server(("127.0.0.1", port)):
+                    pass
+        except OSError:
+            continue
+        return first
+    raise AssertionError("no three ports in a row are free")
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[tuple[str, dict[str, str]]]:
+    """`stacpull serve mlhub` as a process: the source, and an environment that took its export lines over."""
+    port = three_free_ports()
+    arguments = ["serve", "mlhub", "--port", str(port), "--items", "120", "--seed", "7"]
+    with Running(arguments, environment()) as server:
+        printed = ""
+
+        def is_up() -> bool:
+            nonlocal printed
+            printed = server.printed()
+            return "AWS_EC2_METADATA_DISABLED" in printed and printed.endswith("\n")
+
+        assert wait_until(is_up)
+        exports = [
+            line.removeprefix("export ") for line in printed.splitlines() if line.startswith("export ")
+        ]
+        pairs = dict(word.split("=", 1) for line in exports for word in shlex.split(line))
+        assert pairs.keys() >= {
+            "MLHUB_API_KEY",
+            "AWS_ENDPOINT_URL_S3",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+        }
+        assert pairs["AWS_ENDPOINT_URL_S3"].endswith(f":{port + 2}")
+        yield f"http://127.0.0.1:{port}/mlhub/v1", environment(**pairs)
+        assert server.signal(signal.SIGTERM)
+        assert server.ended().code in {0, 130}
+
+
+def test_collections_and_classes(session):
+    source, env = session
+    listed = run(["collections", source, "--json"], env)
+    assert listed.code == 0, listed.err
+    documents = {document["id"]: document for document in listed.report["collections"]}
+    assert {LABELS, SOURCE} <= documents.keys()
+    assert documents[LABELS]["doi"] == "10.14279/depositonce-10149"
+    plain = run(["collections", source], env)
+    assert LABELS in plain.out
+    classes = run(["classes", source, "-C", LABELS], env)
+    assert classes.code == 0, classes.err
+    assert "Rice fields" in classes.out
+
+
+def test_what_plan_says_is_what_mirror_does(session, tmp_path):
+    source, env = session
+    dest = tmp_path / "mirror"
+    arguments = mirror_of(source, dest, *SELECTION, "--json")
+    without_dest = ["plan", source, *arguments[3:]]
+    planned = run(without_dest, env)
+    assert planned.code == 0, planned.err
+    assert not dest.exists()
+    before = run(["plan", *arguments[1:]], env).report
+    done = run(arguments, env)
+    assert done.code == 0, done.err
+    plan, report = planned.report, done.report
+    assert (plan["items_seen"], plan["items_matched"]) == (report["items_seen"], report["items_matched"])
+    assert plan["assets"] == report["assets_planned"]
+    assert plan["assets_excluded"] == report["assets_excluded"]
+    assert plan["excluded_keys"] == {"B10": report["items_matched"]}
+    assert plan["bytes_total"] == pytest.approx(report["bytes_done"], rel=0.02)
+    assert plan["requests"] == pytest.approx(report["requests"], rel=0.1)
+    assert (before["assets_pending"], before["assets_done"]) == (plan["assets"], 0)
+    after = run(["plan", *arguments[1:]], env).report
+    assert (after["assets_pending"], after["assets_done"]) == (0, plan["assets"])
+    assert [name for name in files_in(dest) if name.endswith(".tif")]
+
+
+def test_a_plan_in_words(session, tmp_path):
+    source, env = session
+    told = run(["plan", *mirror_of(source, tmp_path / "m", *SELECTION)[1:]], env)
+    assert told.code == 0, told.err
+    for word in ("items", "assets", "bytes", "requests", "B10", "to do"):
+        assert word in told.out
+
+
+def test_demo_and_the_commands_it_says_to_try(tmp_path):
+    demo = run(["demo", "demo"], environment(), cwd=tmp_path)
+    assert demo.code == 0, demo.err
+    assert len(list((tmp_path / "demo" / "bigearthnet").rglob("*.tif"))) == 5 * 12
+    tried = [line.split() for line in demo.out.splitlines() if "stacpull status" in line]
+    assert len(tried) == 2, demo.out
+    for words in tried:
+        assert run(words[1:], environment(), cwd=tmp_path).code == 0
+    again = run(["demo", "demo", "--json"], environment(), cwd=tmp_path)
+    assert again.code == 0, again.err
+    assert again.report["state"] == "complete"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["mirror", "-h"], ["plan", "--help"], ["serve", "mlhub", "--help"]],
+)
+def test_help(arguments, tmp_path: Path):
+    ran = run(arguments, environment(), cwd=tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out

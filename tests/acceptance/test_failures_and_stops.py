@@ -1,0 +1,318 @@
+"""What goes wrong outside, and how it ends: an exit code, one plain sentence, a mirror that can go on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import BIGEARTHNET, LABELS, environment, mirror_of, run
+from tests.acceptance.trees import damage, expected_files
+
+import stacpull
+from stacpull import Options, Secret, Selection
+from stacpull.replicas import Close, MlhubReplica, Request, Status, Truncate, run_in_thread
+
+CONTRACT = {
+    "state", "items_seen", "items_matched", "items_done", "assets_planned", "assets_done", "assets_skipped",
+    "assets_failed", "assets_missing", "assets_pending", "bytes_done", "bytes_fetched", "seconds", "requests",
+    "retries",
+}  # fmt: skip
+
+
+# --- the destination ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system in memory with these options; mounted already, it is mounted anew with them."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = False
+
+    def mount(options: str) -> Path:
+        nonlocal mounted
+        asked = [
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            f"remount,{options}" if mounted else options,
+            "tmpfs",
+            str(place),
+        ]
+        try:
+            done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("there is no mount command")
+        if done.returncode != 0:
+            pytest.skip(f"file systems cannot be mounted here: {done.stderr.strip()}")
+        mounted = True
+        return place
+
+    yield mount
+    if mounted:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [
+        pytest.param("size=2m", "size=60m", id="bytes"),
+        pytest.param("size=60m,nr_inodes=120", "size=60m,nr_inodes=5000", id="inodes"),
+    ],
+)
+def test_a_full_disk_is_exit_5_and_with_room_it_goes_on(small_disk, small_hub, small, large):
+    dest, env = small_disk(small) / "mirror", environment(small_hub)
+    full = run(mirror_of(small_hub.base_url, dest), env)
+    assert full.code == 5, full.err
+    assert "Traceback" not in full.err
+    assert "space" in full.sentences[-1] or "full" in full.sentences[-1]
+    assert str(dest) in full.sentences[-1]
+
+    small_disk(large)
+    status = run(["status", str(dest), "--json"], env)
+    assert status.code == 0, status.err
+    ran = run(["resume", str(dest), "--config", str(BIGEARTHNET)], env)
+    assert ran.code == 0, ran.err
+    assert not damage(dest, expected_files(small_hub.dataset, range(30)))
+
+
+def test_a_read_only_destination_is_exit_5(small_disk, small_hub):
+    place = small_disk("size=10m")
+    small_disk("size=10m,ro")
+    ran = run(mirror_of(small_hub.base_url, place / "mirror"), environment(small_hub))
+    assert ran.code == 5, ran.err
+    assert str(place / "mirror") in ran.sentences[-1]
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind the superuser")
+def test_a_directory_without_permission_is_exit_5(tmp_path, small_hub):
+    tmp_path.chmod(0o555)
+    try:
+        ran = run(mirror_of(small_hub.base_url, tmp_path / "mirror"), environment(small_hub))
+    finally:
+        tmp_path.chmod(0o755)
+    assert ran.code == 5, ran.err
+
+
+@pytest.mark.parametrize("below", ["", "deeper"], ids=["a file", "below a file"])
+def test_a_file_in_the_way_of_dest_is_exit_5(tmp_path, small_hub, below):
+    (tmp_path / "file").write_text("mine")
+    ran = run(mirror_of(small_hub.base_url, tmp_path / "file" / below), environment(small_hub))
+    assert ran.code == 5, ran.err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_files_of_others_are_not_overwritten(tmp_path, small_hub):
+    dest, env = tmp_path / "mirror", environment(small_hub)
+    wanted = expected_files(small_hub.dataset, range(30))
+    taken = next(name for name in wanted if name.endswith("_B05.tif"))
+    (dest / taken).parent.mkdir(parents=True)
+    (dest / taken).write_bytes(b"mine")
+    ran = run(mirror_of(small_hub.base_url, dest, "--json"), env)
+    assert ran.code == 1
+    assert (ran.report["assets_failed"], (dest / taken).read_bytes()) == (1, b"mine")
+    (dest / taken).unlink()
+    assert run(["retry", str(dest), "--config", str(BIGEARTHNET)], env).code == 0
+    assert not damage(dest, wanted)
+
+
+# --- the source ---------------------------------------------------------------------------------------------
+
+
+def test_a_source_that_nobody_listens_at_is_exit_4(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    started = time.monotonic()
+    source = f"http://127.0.0.1:{port}/mlhub/v1"
+    env = environment(MLHUB_API_KEY="any")
+    ran = run(mirror_of(source, tmp_path / "mirror", "--retries", "1"), env)
+    assert ran.code == 4, ran.err
+    assert f"127.0.0.1:{port}" in ran.sentences[-1]
+    assert time.monotonic() - started < 10
+
+
+def of(*servers: str, ending: str = "") -> Callable[[Request], bool]:
+    return lambda request: request.server in servers and request.path.endswith(ending)
+
+
+def is_page(request: Request) -> bool:
+    return request.path.endswith("/items")
+
+
+def is_download(request: Request) -> bool:
+    return "/download/" in request.path
+
+
+def is_source_item(request: Request) -> bool:
+    return "/items/" in request.path
+
+
+@pytest.mark.parametrize(
+    ("match", "fault", "times"),
+    [
+        pytest.param(is_page, Status(500), 2, id="a page: 500"),
+        pytest.param(is_page, Status(502, {"Content-Type": "text/html"}, b"<html>"), 2, id="a page: 502"),
+        pytest.param(is_page, Close(after=100), 1, id="a page: cut off"),
+        pytest.param(is_page, Status(429, {"Retry-After": "1"}), 1, id="a page: 429"),
+        pytest.param(is_download, Status(500), 15, id="downloads: 500"),
+        pytest.param(is_source_item, Status(500), 5, id="source items: 500"),
+        pytest.param(of("blob"), Status(500), 15, id="the blob host: 500"),
+        pytest.param(of("s3"), Status(503, {"Retry-After": "1"}), 12, id="S3: 503, Retry-After"),
+        pytest.param(
+            of("s3"), Status(503, {}, b"<Error><Code>SlowDown</Code></Error>"), 3, id="S3: SlowDown"
+        ),
+        pytest.param(of("blob"), Status(429, {"Retry-After": "1"}), 12, id="the blob host: 429"),
+        pytest.param(of("blob", "s3"), Close(), 20, id="closed without an answer"),
+        pytest.param(of("blob", "s3"), Close(after=50, reset=True), 20, id="reset in the body"),
+        pytest.param(of("blob", "s3"), Close(after=50), 20, id="closed in the body"),
+        pytest.param(of("blob", ending=".tif"), Truncate(50), 5, id="short, and a length that agrees"),
+        pytest.param(of("blob", "s3"), Status(403), 10, id="403 once"),
+        pytest.param(of("blob", "s3"), Status(408), 10, id="408"),
+    ],
+)
+def test_what_passes_is_sat_out(tmp_path, small_hub, match, fault, times):
+    small_hub.inject(match, fault, times)
+    dest = tmp_path / "mirror"
+    started = time.monotonic()
+    ran = run(mirror_of(small_hub.base_url, dest, "--json"), environment(small_hub))
+    assert ran.code == 0, ran.err
+    assert ran.report["assets_failed"] == 0
+    assert not damage(dest, expected_files(small_hub.dataset, range(30)))
+    if isinstance(fault, Status) and "Retry-After" in fault.headers:
+        assert time.monotonic() - started > 1
+        assert ran.report["retries"] > 0
+
+
+@pytest.mark.parametrize("refused", [400, 401, 403, 404, 410])
+def test_expired_hrefs_are_read_again(tmp_path, refused):
+    dest = tmp_path / "mirror"
+    replica = MlhubReplica(items=12, seed=7, latency_ms=40, href_ttl=0.6, refused_status=refused)
+    with run_in_thread(replica):
+        ran = run(mirror_of(replica.base_url, dest, "--json", "--concurrency", "8"), environment(replica))
+        refusals = replica.counters["api", "error"]
+    assert ran.code == 0, ran.err
+    assert refusals > 0  # else nothing had expired
+    assert ran.report["assets_done"] == 12 * 13
+    assert not damage(dest, expected_files(replica.dataset, range(12)))
+
+
+@pytest.mark.parametrize(
+    ("location", "kind", "named"),
+    [
+        ("http://169.254.169.254/latest/meta-data/", "address", "169.254.169.254"),
+        ("http://[::ffff:169.254.169.254]/latest/", "address", "169.254.169.254"),
+        ("http://[fe80::1]/", "address", "fe80::1"),
+        ("http://2852039166/", "scheme", "2852039166"),  # the same address as one number: no URL
+        ("http://0.0.0.0:80/", "address", "0.0.0.0"),  # noqa: S104 - never bound
+        ("file:///etc/passwd", "scheme", "file"),
+        ("ftp://127.0.0.1/x", "scheme", "ftp"),
+        ("", "redirect", ""),
+    ],
+)
+def test_a_redirect_to_where_it_must_not_go_is_refused_unasked(tmp_path, small_hub, location, kind, named):
+    headers = {"Location": location} if location else {}
+    small_hub.inject(is_download, Status(302, headers), times=10_000)
+    selection = Selection(collections=(LABELS,), max_items=1, source_links=False)
+    options = Options(query={"key": Secret(small_hub.key)}, retries=0)
+    dest = tmp_path / "mirror"
+    report = asyncio.run(stacpull.mirror(small_hub.base_url, dest, selection=selection, options=options))
+    assert (report.assets_done, report.assets_failed) == (0, 1)
+    (failure,) = stacpull.failures(dest)
+    assert failure.kind == kind, failure.message
+    assert named in failure.message
+
+
+# --- what was asked for -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        pytest.param(["--label", "Rice feilds"], ["Rice feilds", "Rice fields"], id="a misspelt label"),
+        pytest.param(["--exclude-label", "Rice field"], ["Rice fields"], id="a misspelt label to exclude"),
+        pytest.param(["-C", "bigearthnet_v1_label"], ["bigearthnet_v1_label"], id="an unknown collection"),
+        pytest.param(["--bbox", "1,2,3"], ["bbox"], id="a box of three numbers"),
+        pytest.param(["--max-items", "many"], ["max-items"], id="not a number"),
+        pytest.param(["--layout", "{nosuch"], ["layout"], id="a broken layout"),
+        pytest.param(["--no-such-option"], ["--no-such-option"], id="an unknown option"),
+    ],
+)
+def test_a_wrong_request_is_exit_2_and_names_what_is_wrong(tmp_path, hub, options, named):
+    dest = tmp_path / "mirror"
+    ran = run(mirror_of(hub.base_url, dest, *options), environment(hub))
+    assert ran.code == 2, ran.err
+    assert "Traceback" not in ran.err
+    for name in named:
+        assert name in ran.err
+    assert not (dest / "bigearthnet").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('layout = "x/{filename}"\nexlude-asset = ["B10"]\n', ["exlude-asset", "line 2"]),
+        ('layout = "x/{filename}"\n\nmax-items = "many"\n', ["max-items", "line 3"]),
+        ("layout = \n", ["line 1"]),
+    ],
+    ids=["an unknown key", "a bad value", "no TOML"],
+)
+def test_a_wrong_config_file_is_exit_2_and_names_the_line(tmp_path, hub, text, named):
+    config = tmp_path / "wrong.toml"
+    config.write_text(text)
+    ran = run(["mirror", hub.base_url, str(tmp_path / "m"), "--config", str(config)], environment(hub))
+    assert ran.code == 2, ran.err
+    for name in [*named, "wrong.toml"]:
+        assert name in ran.sentences[-1]
+
+
+def test_an_api_root_without_a_collection_lists_them(tmp_path, hub):
+    ran = run(["mirror", hub.base_url, str(tmp_path / "m")], environment(hub))
+    assert ran.code == 2
+    assert LABELS in ran.err
+
+
+@pytest.mark.parametrize("command", ["status", "failures", "resume", "retry"])
+def test_what_is_no_mirror_is_exit_2(tmp_path, command):
+    ran = run([command, str(tmp_path)], environment())
+    assert ran.code == 2
+    assert str(tmp_path) in ran.sentences[-1]
+
+
+def test_nothing_that_matches_is_exit_0_with_a_warning(tmp_path, hub):
+    ran = run(mirror_of(hub.base_url, tmp_path / "m", "--ids", "no_such_patch", "--json"), environment(hub))
+    assert ran.code == 0, ran.err
+    assert (ran.report["items_seen"], ran.report["items_matched"]) == (400, 0)
+    assert "warning" in ran.err.lower()
+
+
+# --- what is printed ----------------------------------------------------------------------------------------
+
+
+def test_quiet_says_nothing_and_json_is_the_last_line(tmp_path, hub):
+    few = ["--max-items", "2"]
+    quiet = run(mirror_of(hub.base_url, tmp_path / "quiet", *few, "-q"), environment(hub))
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+    told = run(mirror_of(hub.base_url, tmp_path / "json", *few, "--json"), environment(hub))
+    assert told.code == 0
+    assert len(told.out.splitlines()) == 1
+    status = run(["status", str(tmp_path / "json"), "--json"], environment())
+    for report in (told.report, status.report):
+        assert report.keys() >= CONTRACT
+        assert report["state"] == "complete"
+        done, failed, pending = (report[f"assets_{state}"] for state in ("done", "failed", "pending"))
+        assert report["assets_planned"] == done + failed + pending == 26
+        assert report["bytes_fetched"] >= report["bytes_done"] > 0
+
+
+def test_missing_ok_makes_b10_no_reason_to_fail(tmp_path, hub):
+    arguments = mirror_of(hub.base_url, tmp_path / "m", "--max-items", "2", "--exclude-asset", "", "--json")
+    ran = run([*arguments, "--missing", "ok"], environment(hub))
+    assert (ran.code, ran.report["assets_missing"], ran.report["assets_done"]) == (0, 2, 26)

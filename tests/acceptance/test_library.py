@@ -1,0 +1,207 @@
+"""The library, as the README shows it: functions, events, a stop, `stacpull.sync`, and its types."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import LABELS
+from tests.acceptance.trees import damage, expected_files
+
+import stacpull
+from stacpull import (
+    AssetFailed,
+    MirrorReport,
+    Notice,
+    Options,
+    Progress,
+    RunEnded,
+    RunStarted,
+    S3Options,
+    Secret,
+    Selection,
+    mirror,
+    mirror_events,
+    plan,
+)
+
+FEW = Selection(collections=(LABELS,), exclude_assets=("B10",), max_items=4)
+NOTEBOOK_LAYOUT = "bigearthnet/{parent}/{filename}"
+
+
+@pytest.fixture
+def aws(monkeypatch, small_hub):
+    for name, value in small_hub.exports().items():
+        monkeypatch.setenv(name, value)
+
+
+def options_for(replica, **more) -> Options:
+    return Options(
+        query={"key": Secret(replica.key)},
+        s3=S3Options(endpoint_url=replica.s3_url),
+        layout=NOTEBOOK_LAYOUT,
+        **more,
+    )
+
+
+def test_mirror_and_plan(tmp_path, small_hub, aws):
+    heard = []
+
+    async def work():
+        planned = await plan(small_hub.base_url, selection=FEW, options=options_for(small_hub))
+        report = await mirror(
+            small_hub.base_url,
+            str(tmp_path / "m"),
+            selection=FEW,
+            options=options_for(small_hub),
+            on_event=heard.append,
+        )
+        return planned, report
+
+    planned, report = asyncio.run(work())
+    assert isinstance(report, MirrorReport)
+    assert (report.state, report.exit_code, report.assets_done) == ("complete", 0, planned.assets)
+    assert not damage(tmp_path / "m", expected_files(small_hub.dataset, range(4)))
+    assert isinstance(heard[0], RunStarted)
+    assert isinstance(heard[-1], RunEnded)
+    assert heard[-1].state == "complete"
+    last = [event for event in heard if isinstance(event, Progress)][-1]
+    assert (last.assets_done, last.walk_ended) == (report.assets_done, True)
+
+
+def test_failures_are_told_as_they_happen(tmp_path, small_hub, aws):
+    heard = []
+    selection = Selection(collections=(LABELS,), max_items=3)
+    settings = {"selection": selection, "options": options_for(small_hub), "on_event": heard.append}
+    report = asyncio.run(mirror(small_hub.base_url, tmp_path / "m", **settings))
+    assert report.exit_code == 1
+    failed = [event for event in heard if isinstance(event, AssetFailed)]
+    assert [event.key for event in failed] == ["B10"] * 3
+    assert len(list(stacpull.failures(tmp_path / "m"))) == 3
+
+
+def test_a_stop_event_ends_gracefully_and_resume_completes(tmp_path, busy_hub, monkeypatch):
+    for name, value in busy_hub.exports().items():
+        monkeypatch.setenv(name, value)
+    selection = Selection(collections=(LABELS,), exclude_assets=("B10",))
+
+    async def stopped() -> MirrorReport:
+        stop = asyncio.Event()
+
+        def listen(event):
+            if isinstance(event, Progress) and event.assets_done > 30:
+                stop.set()
+
+        return await mirror(
+            busy_hub.base_url,
+            tmp_path / "m",
+            selection=selection,
+            options=options_for(busy_hub),
+            on_event=listen,
+            stop=stop,
+        )
+
+    report = asyncio.run(stopped())
+    assert (report.state, report.exit_code) == ("interrupted", 130)
+    assert report.assets_pending > 0 or report.items_seen < 60
+    with pytest.raises(stacpull.CredentialsError):
+        asyncio.run(stacpull.resume(tmp_path / "m"))
+    resumed = asyncio.run(stacpull.resume(tmp_path / "m", options=options_for(busy_hub)))
+    assert (resumed.state, resumed.assets_pending) == ("complete", 0)
+    assert not damage(tmp_path / "m", expected_files(busy_hub.dataset, range(60)))
+
+
+def test_events_as_a_stream(tmp_path, small_hub, aws):
+    async def watch() -> list[object]:
+        stream = mirror_events(
+            small_hub.base_url, tmp_path / "m", selection=FEW, options=options_for(small_hub)
+        )
+        return [event async for event in stream]
+
+    heard = asyncio.run(watch())
+    assert isinstance(heard[0], RunStarted)
+    assert isinstance(heard[-1], MirrorReport)
+    assert heard[-1].state == "complete"
+    assert all(isinstance(e, RunStarted | Progress | Notice | RunEnded) for e in heard[:-1])
+
+
+def test_leaving_the_stream_early_stops_the_run(tmp_path, busy_hub, monkeypatch):
+    for name, value in busy_hub.exports().items():
+        monkeypatch.setenv(name, value)
+    selection = Selection(collections=(LABELS,), exclude_assets=("B10",))
+
+    async def leave() -> None:
+        stream = mirror_events(
+            busy_hub.base_url, tmp_path / "m", selection=selection, options=options_for(busy_hub)
+        )
+        async for event in stream:
+            if isinstance(event, Progress) and event.assets_done > 20:
+                break
+        await stream.aclose()
+
+    asyncio.run(leave())
+    assert stacpull.status(tmp_path / "m").state == "interrupted"
+
+
+def test_without_a_loop(tmp_path, small_hub, aws):
+    from stacpull import sync  # noqa: PLC0415 - what this test is about
+
+    settings = {"selection": FEW, "options": options_for(small_hub)}
+    assert sync.plan(small_hub.base_url, **settings).items_matched == 4
+    assert sync.mirror(small_hub.base_url, str(tmp_path / "m"), **settings).state == "complete"
+    assert sync.status(tmp_path / "m").assets_done == 4 * 13
+    assert [c["id"] for c in sync.collections(small_hub.base_url, options=options_for(small_hub))][:1]
+    lists = sync.classes(small_hub.base_url, LABELS, options=options_for(small_hub))
+    assert "Rice fields" in {name for one in lists for name in one.classes}
+
+
+@pytest.mark.parametrize(
+    ("selection", "error"),
+    [
+        (Selection(collections=("no_such_collection",)), stacpull.UsageError),
+        (Selection(collections=(LABELS,), labels=("Rice feilds",)), stacpull.UsageError),
+        (Selection(), stacpull.UsageError),
+    ],
+)
+def test_errors_are_those_of_the_tree(tmp_path, small_hub, selection, error):
+    with pytest.raises(error) as caught:
+        asyncio.run(mirror(small_hub.base_url, tmp_path, selection=selection, options=options_for(small_hub)))
+    assert isinstance(caught.value, stacpull.StacpullError)
+    assert caught.value.exit_code == 2
+
+
+SNIPPET = """
+import asyncio
+from stacpull import MirrorReport, Progress, Selection, mirror, mirror_events, plan
+from stacpull.events import Event
+
+async def work() -> int:
+    selection = Selection(collections=("bigearthnet_v1_labels",), labels=("Rice fields",), max_items=100)
+    planned = await plan("https://api.example.org/mlhub/v1", selection=selection)
+    def listen(event: Event) -> None:
+        if isinstance(event, Progress):
+            print(event.assets_done)
+    report: MirrorReport = await mirror("https://api.example.org/", "m", selection=selection, on_event=listen)
+    async for event in mirror_events("https://api.example.org/", "m", selection=selection):
+        reveal_type(event)
+    wrong: str = report.assets_done
+    return report.assets_done + planned.assets
+
+asyncio.run(work())
+"""
+
+
+def test_a_program_that_uses_it_is_typed(tmp_path):
+    (tmp_path / "program.py").write_text(SNIPPET)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(Path(".mypy_cache")), "--config-file=",
+         str(tmp_path / "program.py")],
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    errors = [line for line in done.stdout.splitlines() if ": error:" in line]
+    assert len(errors) == 1, done.stdout + done.stderr
+    assert 'expression has type "int", variable has type "str"' in errors[0]
+    assert 'Revealed type is "Any"' not in done.stdout

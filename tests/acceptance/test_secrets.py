@@ -1,0 +1,148 @@
+"""Planted secrets: where they must not turn up, however a run goes.
+
+Looked for in every file of DEST (ledger and its write-ahead log included), in what the command prints with
+-vv, and in every request to another host than the secret's own; as they are, percent-encoded and in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import pytest
+from tests.acceptance.command import LABELS, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.trees import files_in
+
+from stacpull.replicas import MlhubReplica, Request, S3Access, Status, run_in_thread
+
+KEY = "planted-key/with+odd=characters&more"
+SECRET = "plantedS3/secret+thatnobodysees0123456789"
+TOKEN = "planted-session-token/FwoGZXIvYXdzE=="
+ACCESS = S3Access("AKIAPLANTED0PLANTED0", SECRET, session_token=TOKEN)
+
+
+def spellings(secret: str) -> set[bytes]:
+    """The forms in which a secret could be written down."""
+    whole = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    return {text.encode() for text in whole} | {base64.b64encode(secret.encode()).rstrip(b"=")[:-1]}
+
+
+def places(data: bytes, *secrets: str) -> list[bytes]:
+    return [form for secret in secrets for form in spellings(secret) if form in data]
+
+
+def assert_clean(dest: Path, *printed: str) -> None:
+    for path in dest.rglob("*"):
+        if path.is_file():
+            assert not places(path.read_bytes(), KEY, SECRET, TOKEN), path
+        assert not places(str(path).encode(), KEY, SECRET, TOKEN)
+    for text in printed:
+        assert not places(text.encode(), KEY, SECRET, TOKEN), text
+
+
+def assert_kept_to_their_hosts(replica: MlhubReplica) -> None:
+    servers = set()
+    for record in replica.requests:
+        said = f"{record.target}\n{record.headers}".encode()
+        servers.add(record.server)
+        assert not places(said, SECRET), record
+        if record.server != "api":
+            assert not places(said, KEY), record
+        if record.server != "s3":
+            assert not places(said, TOKEN, ACCESS.access_key), record
+    assert servers == {"api", "blob", "s3"}  # else nothing was looked at
+
+
+@pytest.fixture(params=["2022", "2022 echo", "2021 echo"])
+def planted(request: pytest.FixtureRequest) -> Iterator[MlhubReplica]:
+    era, _, echo = request.param.partition(" ")
+    replica = MlhubReplica(
+        items=12, seed=7, key=KEY, era=era, echo_key=bool(echo), access=ACCESS, record=True, latency_ms=8
+    )
+    with run_in_thread(replica) as running:
+        yield running
+
+
+def with_key(form: str, replica: MlhubReplica, dest: Path) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment for a run that is given the key in one of the forms; B10 will fail."""
+    more = ["--exclude-asset", "", "--page-size", "5", "-vv"]
+    if form == "query":
+        return mirror_of(replica.base_url, dest, *more), environment(replica)
+    common = ["-C", LABELS, "--layout", "bigearthnet/{parent}/{filename}", *more[2:]]
+    if form == "source":
+        source = f"{replica.base_url}?key={quote(KEY, safe='')}"
+        return ["mirror", source, str(dest), *common], environment(replica, MLHUB_API_KEY=None)
+    header = ["--header", "Authorization: Bearer ${PLANTED_KEY}"]
+    env = environment(replica, MLHUB_API_KEY=None, PLANTED_KEY=KEY)
+    return ["mirror", replica.base_url, str(dest), *common, *header], env
+
+
+@pytest.mark.parametrize("form", ["query", "header", "source"])
+def test_a_planted_secret_turns_up_nowhere(tmp_path, planted, form):
+    dest = tmp_path / "mirror"
+    arguments, env = with_key(form, planted, dest)
+
+    with Running(arguments, env) as process:  # killed: the write-ahead log and parts are looked into as well
+        assert wait_until(lambda: planted.counters["s3", "object"] > 5)
+        if form != "source":
+            command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+            assert not places(command_line, KEY, SECRET, TOKEN)
+        assert process.signal(signal.SIGKILL)
+        killed = process.ended()
+    assert_clean(dest, killed.out, killed.err)
+
+    def is_struck(request: Request) -> bool:
+        return request.path.endswith(("_B03.tif", "_B01.tif"))
+
+    planted.inject(is_struck, Status(403, body=KEY.encode()), times=6)  # a server that tells what it heard
+    planted.inject(lambda request: "/download/" in request.path, Status(500), times=3)
+    ran = run(arguments, env)
+    assert ran.code == 1, ran.err
+    listed = run(["failures", str(dest)], env)
+    shown = run(["status", str(dest), "--json"], env)
+    assert "B10" in listed.out
+    assert_clean(dest, ran.out, ran.err, listed.out, shown.out)
+    assert_kept_to_their_hosts(planted)
+    assert any(name.endswith(".tif") for name in files_in(dest))
+
+
+@pytest.mark.parametrize("form", ["query", "header", "source"])
+def test_not_even_when_it_is_refused(tmp_path, form):
+    dest = tmp_path / "mirror"
+    with run_in_thread(MlhubReplica(items=5, seed=7, key="another", access=ACCESS, record=True)) as replica:
+        arguments, env = with_key(form, replica, dest)
+        if form == "query":
+            env["MLHUB_API_KEY"] = KEY
+        ran = run(arguments, env)
+    assert ran.code == 3, ran.err
+    assert "Traceback" in ran.err  # -vv
+    assert_clean(tmp_path, ran.out, ran.err)
+
+
+def test_resume_names_the_credential_it_lacks(tmp_path):
+    dest = tmp_path / "mirror"
+    replica = MlhubReplica(items=36, seed=7, key=KEY, access=ACCESS, latency_ms=20)
+    with run_in_thread(replica):
+        arguments, env = with_key("query", replica, dest)
+        with Running(arguments, env) as process:
+            assert wait_until(lambda: replica.counters["api", "download"] > 20)
+            assert process.signal(signal.SIGTERM)
+            assert process.ended().code == 130
+        ran = run(["resume", str(dest)], environment(replica, MLHUB_API_KEY=None))
+    assert ran.code == 3
+    assert "MLHUB_API_KEY" in ran.sentences[-1]
+    assert_clean(dest, ran.err)
+
+
+def test_an_s3_secret_that_is_refused_is_not_told(tmp_path):
+    dest = tmp_path / "mirror"
+    with run_in_thread(MlhubReplica(items=8, seed=7, key=KEY, record=True)) as replica:
+        arguments, env = with_key("query", replica, dest)
+        env |= {"AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN}
+        ran = run([*arguments, "--retries", "0"], env)
+        assert ran.code in {1, 3}, ran.err
+        assert_kept_to_their_hosts(replica)
+    assert_clean(dest, ran.out, ran.err, run(["failures", str(dest)], env).out)

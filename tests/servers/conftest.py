@@ -1,0 +1,70 @@
+"""Real servers, each started once a session (and worker), and the little STAC API whose items lead to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from tests.servers.buckets import Bucket, Keys, client
+from tests.servers.moto_server import Moto, moto
+from tests.servers.nginx import Nginx, nginx
+from tests.servers.radosgw import OWNER, Radosgw, radosgw
+from tests.servers.rclone import Rclone, rclone
+from tests.servers.stac_api import StacApi
+
+pytest.register_assert_rewrite("tests.servers.mirroring")
+
+
+@pytest.fixture
+def stac() -> Iterator[StacApi]:
+    with StacApi() as api:
+        yield api
+
+
+@pytest.fixture
+def act_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Keys], None]:
+    """Gives keys to the AWS libraries of this process, as the environment does."""
+
+    def use(keys: Keys) -> None:
+        for name, value in keys.environment().items():
+            monkeypatch.setenv(name, value)
+
+    return use
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Radosgw]:
+    with radosgw(tmp_path_factory.mktemp("radosgw")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def gateway_client(gateway: Radosgw) -> Iterator[Any]:
+    s3 = client(gateway.url, OWNER)
+    yield s3
+    s3.close()
+
+
+@pytest.fixture
+def bucket(gateway_client: Any) -> Bucket:
+    """A bucket of the gateway's, new, of OWNER's."""
+    return Bucket(gateway_client)
+
+
+@pytest.fixture(scope="session")
+def moto_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
+    with moto(tmp_path_factory.mktemp("moto")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rclone]:
+    with rclone(tmp_path_factory.mktemp("rclone")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    with nginx(tmp_path_factory.mktemp("nginx")) as running:
+        yield running

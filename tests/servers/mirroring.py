@@ -1,0 +1,49 @@
+"""One mirror of a test's items, and what became of each asset: bytes under its key, or why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from stacpull.config.options import Options
+from stacpull.engine.api import failures
+from stacpull.reports import FailureRecord, MirrorReport
+from stacpull.sync import mirror
+
+LAYOUT = "{item}/{key}"
+OPTIONS = Options(layout=LAYOUT, retries=2, stall_timeout=10)
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """The result of a run."""
+
+    report: MirrorReport
+    files: dict[str, bytes]
+    """`item/key` -> bytes."""
+    failed: dict[str, FailureRecord] = field(default_factory=dict)
+    """`item/key` -> why."""
+
+    def why(self) -> tuple[str, int | None]:
+        """Kind and status of the only failure."""
+        (record,) = self.failed.values()
+        return record.kind, record.status
+
+
+def mirrored(source: str, dest: Path, options: Options = OPTIONS, **more: Any) -> Mirrored:
+    """Mirror `source` into `dest`, here and now."""
+    report = mirror(source, str(dest), options=replace(options, **more))
+    return Mirrored(report, files_in(dest), {f"{f.item}/{f.key}": f for f in failures(str(dest))})
+
+
+def files_in(dest: Path) -> dict[str, bytes]:
+    """What lies in a mirror beside its documents."""
+    paths = (path for path in dest.rglob("*") if path.is_file() and path.suffix != ".json")
+    found = {str(path.relative_to(dest)): path.read_bytes() for path in paths}
+    return {name: data for name, data in found.items() if not name.startswith(".stacpull/")}
+
+
+def part_bytes(dest: Path) -> int:
+    """How many bytes lie in unfinished parts."""
+    return sum(path.stat().st_size for path in dest.glob(".stacpull/parts/*.part"))

@@ -1,0 +1,50 @@
+"""moto's S3 with signatures on: it counts the calls that may go unsigned, and checks every one after those."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.buckets import Keys, client
+from tests.servers.process import found, free_ports, is_listening, running
+
+_UNSIGNED_CALLS = 4  # user, policy, attachment, key
+_EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": "*"}]}
+
+
+@dataclass(frozen=True)
+class Moto:
+    """A server that runs, and the keys of its one user."""
+
+    port: int
+    keys: Keys
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def moto(work: Path) -> Iterator[Moto]:
+    """Start moto and make a user with a key."""
+    command = found("moto_server", venv="moto")
+    (port,) = free_ports(1)
+    env = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(_UNSIGNED_CALLS)}
+    arguments = [command, "-H", "127.0.0.1", "-p", str(port)]
+    with running(arguments, work / "moto.out", ready=lambda: is_listening(port), env=env):
+        yield Moto(port, _first_keys(f"http://127.0.0.1:{port}"))
+
+
+def _first_keys(url: str) -> Keys:
+    """Make the user with the calls that may go unsigned: exactly as many as there are."""
+    iam = client(url, Keys("nobody", "nothing"), "iam")
+    iam.create_user(UserName="user")
+    arn = iam.create_policy(PolicyName="all", PolicyDocument=json.dumps(_EVERYTHING))["Policy"]["Arn"]
+    iam.attach_user_policy(UserName="user", PolicyArn=arn)
+    made = iam.create_access_key(UserName="user")["AccessKey"]
+    iam.close()
+    return Keys(made["AccessKeyId"], made["SecretAccessKey"])

@@ -1,0 +1,86 @@
+"""nginx: the HTTP that most origins speak. Ranges and conditions as RFC 9110 has them, limits as operators set them.
+
+    /files/…      as they are                /slow/…      512 KB/s
+    /few/…        40 requests/s, else 429    /busy/…      the same, else 503 with Retry-After
+    /moved/…      redirects to /files/…
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.process import found, free_ports, is_listening, running
+
+SLOW_RATE = 512 * 1024
+
+_CONFIGURATION = """
+worker_processes 1; daemon off; master_process off; pid {work}/pid; error_log {work}/error.log warn;
+events {{ worker_connections 256; }}
+http {{
+  log_format answers '$status $body_bytes_sent "$request_uri"';
+  access_log {work}/access.log answers;
+  {temporary}
+  default_type application/octet-stream; sendfile on; gzip_static off; merge_slashes off;
+  map $request_uri $moved {{ ~^/moved(?<rest>.*)$ $rest; }}
+  limit_req_zone $server_name zone=few:1m rate=40r/s;
+  limit_req_zone $server_name zone=busy:1m rate=40r/s;
+  server {{
+    listen 127.0.0.1:{port}; server_name origin;
+    location /files/ {{ alias {root}/; }}
+    location /moved/ {{ return 302 $scheme://$http_host/files$moved; }}
+    location /slow/ {{ alias {root}/; limit_rate {rate}; sendfile_max_chunk 32k; }}
+    location /few/ {{ alias {root}/; limit_req zone=few burst=4 nodelay; limit_req_status 429; }}
+    location /busy/ {{ alias {root}/; limit_req zone=busy burst=4 nodelay; limit_req_status 503;
+                       error_page 503 @busy; }}
+    location @busy {{ add_header Retry-After 1 always; return 503; }}
+  }}
+}}
+"""
+_TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """A server that runs; the files below `root` are what it serves."""
+
+    port: int
+    root: Path
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def put(self, name: str, body: bytes) -> str:
+        """Write a file at once and return its name."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name("new")
+        new.write_bytes(body)
+        new.replace(path)
+        return name
+
+    def answers(self, prefix: str) -> list[int]:
+        """The statuses of all requests whose target starts with `prefix`, in order."""
+        found = re.findall(rf'^(\d+) \d+ "{re.escape(prefix)}', self.log.read_text(), re.MULTILINE)
+        return [int(status) for status in found]
+
+
+@contextmanager
+def nginx(work: Path) -> Iterator[Nginx]:
+    """Serve a new directory below `work`."""
+    command = found("nginx")
+    root = work / "root"
+    root.mkdir()
+    (port,) = free_ports(1)
+    temporary = " ".join(f"{kind}_temp_path {work}/{kind};" for kind in _TEMPORARY)
+    (work / "nginx.conf").write_text(
+        _CONFIGURATION.format(work=work, root=root, port=port, temporary=temporary, rate=SLOW_RATE)
+    )
+    arguments = [command, "-e", str(work / "error.log"), "-c", str(work / "nginx.conf")]
+    with running(arguments, work / "nginx.out", ready=lambda: is_listening(port)):
+        yield Nginx(port, root, work / "access.log")

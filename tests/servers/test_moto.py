@@ -1,0 +1,62 @@
+"""Objects of moto's S3 with signatures on, mirrored: a second opinion on what is signed, and on checksums."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.servers.buckets import ODD_KEYS, Bucket, Keys, client, s3_options
+from tests.servers.mirroring import OPTIONS, Mirrored, mirrored
+from tests.servers.moto_server import Moto
+from tests.servers.stac_api import StacApi
+
+DATA = random.Random(12).randbytes(2_000_000)
+
+
+@pytest.fixture
+def moto_bucket(moto_s3: Moto) -> Iterator[Bucket]:
+    s3 = client(moto_s3.url, moto_s3.keys)
+    yield Bucket(s3)
+    s3.close()
+
+
+def from_moto(moto_s3: Moto, stac: StacApi, dest: Path) -> Mirrored:
+    return mirrored(stac.source, dest, replace(OPTIONS, s3=s3_options(moto_s3.url)))
+
+
+def test_signed_requests_bring_every_key_byte_for_byte(
+    moto_s3: Moto, moto_bucket: Bucket, stac: StacApi, act_as: Callable[[Keys], None], tmp_path: Path
+):
+    bodies = {f"k{number}": f"{key}|".encode() * 500 for number, key in enumerate(ODD_KEYS)}
+    for key, body in zip(ODD_KEYS, bodies.values(), strict=True):
+        moto_bucket.put(key, body)
+    stac.put("odd", {name: moto_bucket.href(key) for name, key in zip(bodies, ODD_KEYS, strict=True)})
+    act_as(moto_s3.keys)
+    result = from_moto(moto_s3, stac, tmp_path / "mirror")
+    assert result.failed == {}
+    assert result.files == {f"odd/{name}": body for name, body in bodies.items()}
+
+
+@pytest.mark.parametrize("algorithm", ["SHA256", "SHA1", "CRC32"])
+def test_checksums_that_the_object_has_are_those_of_what_comes(
+    moto_s3: Moto, moto_bucket: Bucket, stac: StacApi, act_as: Callable[[Keys], None], tmp_path: Path,
+    algorithm: str,
+):  # fmt: skip
+    moto_bucket.s3.put_object(Bucket=moto_bucket.name, Key="a", Body=DATA, ChecksumAlgorithm=algorithm)
+    stac.put("item", {"data": moto_bucket.href("a")})
+    act_as(moto_s3.keys)
+    assert from_moto(moto_s3, stac, tmp_path / "mirror").files == {"item/data": DATA}
+
+
+def test_a_wrong_secret_is_a_named_failure(
+    moto_s3: Moto, moto_bucket: Bucket, stac: StacApi, act_as: Callable[[Keys], None], tmp_path: Path
+):
+    moto_bucket.put("a", DATA)
+    stac.put("item", {"data": moto_bucket.href("a")})
+    act_as(replace(moto_s3.keys, secret_key="not-it"))
+    result = from_moto(moto_s3, stac, tmp_path / "mirror")
+    assert result.why() == ("refused", 403)
+    assert "signature" in result.failed["item/data"].message

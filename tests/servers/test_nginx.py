@@ -1,0 +1,72 @@
+"""Files of a real web server (nginx), mirrored: names, redirects, slowness, and being asked to slow down."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from tests.servers.mirroring import OPTIONS, mirrored
+from tests.servers.nginx import SLOW_RATE, Nginx
+from tests.servers.stac_api import StacApi
+
+ODD_NAMES = (
+    "plain/B02.tif",
+    "a b/c+d.tif",
+    "dollar$/it's (1)!.tif",
+    "100%25/%2F%zz.tif",
+    "Grüße/日本/día 🛰.tif",
+    "?q=1&a=b#c;d:e@f,g*~",
+    'angle<>"quotes\\back|pipe^`{}[]',
+)
+
+
+def test_every_name_comes_byte_for_byte_encoded_or_behind_a_redirect(web: Nginx, stac: StacApi, tmp_path: Path):
+    bodies = {f"k{number}": f"{name}|".encode() * 500 for number, name in enumerate(ODD_NAMES)}
+    for name, body in zip(ODD_NAMES, bodies.values(), strict=True):
+        web.put(f"odd/{name}", body)
+    for place in ("files", "moved"):
+        hrefs = [f"{web.url}/{place}/odd/{quote(name)}" for name in ODD_NAMES]
+        stac.put(place, dict(zip(bodies, hrefs, strict=True)))
+    result = mirrored(stac.source, tmp_path / "mirror")
+    assert result.failed == {}
+    assert result.files == {f"{p}/{k}": body for p in ("files", "moved") for k, body in bodies.items()}
+
+
+def test_hrefs_that_are_not_encoded_are_sent_encoded(web: Nginx, stac: StacApi, tmp_path: Path):
+    web.put("raw/día one.tif", b"spaces and accents as they stand")
+    stac.put("item", {"raw": f"{web.url}/files/raw/día one.tif"})
+    assert mirrored(stac.source, tmp_path / "mirror").files == {"item/raw": b"spaces and accents as they stand"}
+
+
+def test_a_gone_file_is_missing(web: Nginx, stac: StacApi, tmp_path: Path):
+    stac.put("item", {"data": f"{web.url}/files/never-was"})
+    assert mirrored(stac.source, tmp_path / "mirror").why() == ("gone", 404)
+
+
+def test_a_slow_server_is_no_stalled_one(web: Nginx, stac: StacApi, tmp_path: Path):
+    """The whole takes longer than the stall timeout, but no silence does."""
+    body = random.Random(2).randbytes(int(SLOW_RATE * 1.8))
+    stac.put("item", {"data": f"{web.url}/slow/{web.put('slow.bin', body)}"})
+    result = mirrored(stac.source, tmp_path / "mirror", replace(OPTIONS, stall_timeout=0.6))
+    assert result.files == {"item/data": body}
+    assert result.report.retries == 0
+    assert result.report.seconds > 1.0
+
+
+@pytest.mark.parametrize(("place", "status"), [("few", 429), ("busy", 503)])
+def test_a_server_that_limits_requests_gets_its_way_and_no_asset_fails(
+    web: Nginx, stac: StacApi, tmp_path: Path, place: str, status: int
+):
+    bodies = {f"i{number:02}/data": random.Random(number).randbytes(500) for number in range(20)}
+    for name, body in bodies.items():
+        web.put(f"limited/{name}", body)
+        stac.put(name[:3], {"data": f"{web.url}/{place}/limited/{name}"})
+    result = mirrored(stac.source, tmp_path / "mirror")
+    assert result.failed == {}
+    assert result.files == bodies
+    answers = web.answers(f"/{place}/limited/")
+    assert answers.count(200) == len(bodies)
+    assert 0 < answers.count(status) == result.report.retries

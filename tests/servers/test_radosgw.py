@@ -1,0 +1,202 @@
+"""Objects of a real S3 (radosgw), mirrored: who may read what, and every way to be refused."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import requests
+from tests.servers.buckets import ODD_KEYS, Bucket, Keys, client, s3_options
+from tests.servers.mirroring import OPTIONS, Mirrored, mirrored
+from tests.servers.process import wait_for
+from tests.servers.radosgw import OWNER, ROLE, STRANGER, Radosgw
+from tests.servers.stac_api import StacApi
+
+ActAs = Callable[[Keys], None]
+DATA = random.Random(11).randbytes(50_000)
+ANYBODY = "*"
+STRANGER_ARN = {"AWS": ["arn:aws:iam:::user/stranger"]}
+
+
+def from_gateway(gateway: Radosgw, stac: StacApi, dest: Path, **s3: object) -> Mirrored:
+    return mirrored(stac.source, dest, replace(OPTIONS, s3=s3_options(gateway.url, **s3)))
+
+
+@pytest.fixture
+def one_object(bucket: Bucket, stac: StacApi) -> Bucket:
+    bucket.put("data.bin", DATA)
+    stac.put("item", {"data": bucket.href("data.bin")})
+    return bucket
+
+
+def test_signed_requests_bring_every_key_byte_for_byte(
+    gateway: Radosgw, bucket: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
+):
+    bodies = {f"k{number}": f"{key}|".encode() * 500 for number, key in enumerate(ODD_KEYS)}
+    for key, body in zip(ODD_KEYS, bodies.values(), strict=True):
+        bucket.put(key, body)
+    stac.put("odd", {name: bucket.href(key) for name, key in zip(bodies, ODD_KEYS, strict=True)})
+    act_as(OWNER)
+    result = from_gateway(gateway, stac, tmp_path / "mirror")
+    assert result.failed == {}
+    assert result.files == {f"odd/{name}": body for name, body in bodies.items()}
+
+
+def test_a_mirror_of_many_pages_large_and_empty_objects(
+    gateway: Radosgw, bucket: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
+):
+    sizes = [0, 1, 70_000, 1 << 20, (1 << 20) + 1, 5_000_000]
+    bodies = {f"i{n:02}/a": random.Random(n).randbytes(sizes[n % len(sizes)]) for n in range(24)}
+    for name, body in bodies.items():
+        bucket.put(name, body)
+        stac.put(name[:3], {"a": bucket.href(name)})
+    act_as(OWNER)
+    result = from_gateway(gateway, stac, tmp_path / "mirror")
+    assert result.files == bodies
+    assert (result.report.assets_done, result.report.retries) == (24, 0)
+    again = from_gateway(gateway, stac, tmp_path / "mirror")
+    assert again.report.assets_skipped == 24
+    assert again.report.bytes_fetched < 20_000  # pages of items
+
+
+REFUSED = [
+    ("a wrong secret", replace(OWNER, secret_key="not-it"), "SignatureDoesNotMatch"),
+    ("a key nobody knows", Keys("AKIANOBODYNOBODY0000", "not-it"), "InvalidAccessKeyId"),
+    ("somebody whom no policy names", STRANGER, "AccessDenied"),
+]
+
+
+@pytest.mark.parametrize(("keys", "word"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
+def test_keys_that_are_refused_are_a_named_failure(
+    gateway: Radosgw, one_object: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path, keys: Keys, word: str
+):
+    act_as(keys)
+    result = from_gateway(gateway, stac, tmp_path / "mirror")
+    assert result.why() == ("refused", 403)
+    (failed,) = result.failed.values()
+    assert one_object.name in failed.message
+    assert keys.secret_key not in failed.message
+    assert result.report.exit_code == 1
+    assert word in failed.message
+
+
+def test_anybody_reads_through_a_policy_and_else_is_told_what_to_do(
+    gateway: Radosgw, one_object: Bucket, stac: StacApi, tmp_path: Path
+):
+    refused = from_gateway(gateway, stac, tmp_path / "refused", no_sign_request=True)
+    assert refused.why() == ("refused", 403)
+    assert "--no-sign-request" in refused.failed["item/data"].message
+    one_object.allow(ANYBODY)
+    granted = from_gateway(gateway, stac, tmp_path / "granted", no_sign_request=True)
+    assert granted.files == {"item/data": DATA}
+
+
+def test_requester_pays_only_if_the_user_said_so(
+    gateway: Radosgw, one_object: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
+):
+    one_object.allow(STRANGER_ARN)
+    payer = {"Payer": "Requester"}
+    one_object.s3.put_bucket_request_payment(Bucket=one_object.name, RequestPaymentConfiguration=payer)
+    act_as(STRANGER)
+    assert from_gateway(gateway, stac, tmp_path / "mine").why() == ("refused", 403)
+    assert from_gateway(gateway, stac, tmp_path / "pays", request_payer=True).files == {"item/data": DATA}
+    unsigned = from_gateway(gateway, stac, tmp_path / "unsigned", request_payer=True, no_sign_request=True)
+    assert unsigned.why() == ("refused", 403)
+
+
+def test_temporary_credentials_of_a_role(
+    gateway: Radosgw, one_object: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
+):
+    sts = client(gateway.url, OWNER, "sts")
+    role = sts.assume_role(RoleArn=ROLE, RoleSessionName="mirror", DurationSeconds=900)["Credentials"]
+    sts.close()
+    keys = Keys(role["AccessKeyId"], role["SecretAccessKey"], role["SessionToken"])
+    act_as(keys)
+    assert from_gateway(gateway, stac, tmp_path / "role").files == {"item/data": DATA}
+    act_as(replace(keys, token=role["SessionToken"][:-8] + "AAAAAAA="))
+    assert from_gateway(gateway, stac, tmp_path / "forged").why()[0] == "refused"
+    assert one_object.name
+
+
+def test_a_region_that_the_server_does_not_have_is_no_obstacle_there(
+    gateway: Radosgw, one_object: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
+):
+    act_as(OWNER)
+    assert from_gateway(gateway, stac, tmp_path / "mirror", region="eu-west-3").files == {"item/data": DATA}
+    assert one_object.name
+
+
+def test_a_bucket_and_an_object_that_are_not_there(
+    gateway: Radosgw, one_object: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
+):
+    stac.put("item", {"key": one_object.href("other.bin"), "bucket": "s3://nobody-has-this/data.bin"})
+    act_as(OWNER)
+    result = from_gateway(gateway, stac, tmp_path / "mirror")
+    assert {name: (f.kind, f.status) for name, f in result.failed.items()} == {
+        "item/key": ("gone", 404),
+        "item/bucket": ("gone", 404),
+    }
+    assert result.report.assets_missing == 2
+
+
+def test_presigned_urls_are_hrefs_like_any(bucket: Bucket, stac: StacApi, tmp_path: Path):
+    bodies = {f"k{number}": f"{key}|".encode() * 500 for number, key in enumerate(ODD_KEYS)}
+    for key, body in zip(ODD_KEYS, bodies.values(), strict=True):
+        bucket.put(key, body)
+    stac.put("odd", {name: bucket.presigned(key) for name, key in zip(bodies, ODD_KEYS, strict=True)})
+    result = mirrored(stac.source, tmp_path / "mirror")
+    assert result.failed == {}
+    assert result.files == {f"odd/{name}": body for name, body in bodies.items()}
+
+
+def test_a_tampered_presigned_url_is_refused_after_its_item_was_read_again(
+    one_object: Bucket, stac: StacApi, tmp_path: Path
+):
+    url = one_object.presigned("data.bin")
+    stac.put("item", {"data": url.replace("X-Amz-Expires=600", "X-Amz-Expires=601")})
+    result = mirrored(stac.source, tmp_path / "mirror")
+    assert result.why() == ("refused", 403)
+    assert stac.asked.count("/collections/things/items/item") == 1
+    signature = url.rpartition("=")[2]
+    everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert signature.encode() not in everything
+
+
+def test_an_expired_presigned_url_is_got_anew_through_its_item(
+    gateway: Radosgw, one_object: Bucket, stac: StacApi, tmp_path: Path
+):
+    expired = one_object.presigned("data.bin", seconds=1)
+    wait_for(lambda: is_refused(expired), "the URL expires")
+    turns = iter([expired, one_object.presigned("data.bin")])
+    stac.put("item", {"data": lambda: next(turns)})
+    assert mirrored(stac.source, tmp_path / "mirror").files == {"item/data": DATA}
+
+    stac.put("item", {"data": expired})
+    assert mirrored(stac.source, tmp_path / "still expired").why() == ("refused", 403)
+    assert gateway.port
+
+
+def is_refused(url: str) -> bool:
+    return requests.get(url, timeout=5).status_code == 403
+
+
+def test_versions(gateway: Radosgw, bucket: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path):
+    """`s3://` names the newest version; an older one has a URL with its id; one deleted is gone."""
+    versioning = {"Status": "Enabled"}
+    bucket.s3.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration=versioning)
+    first = bucket.s3.put_object(Bucket=bucket.name, Key="data.bin", Body=b"first")["VersionId"]
+    bucket.put("data.bin", b"second, and longer")
+    hrefs = {"now": bucket.href("data.bin"), "first": bucket.presigned("data.bin", VersionId=first)}
+    stac.put("item", hrefs)
+    act_as(OWNER)
+    result = from_gateway(gateway, stac, tmp_path / "mirror")
+    assert result.files == {"item/now": b"second, and longer", "item/first": b"first"}
+
+    bucket.s3.delete_object(Bucket=bucket.name, Key="data.bin")
+    stac.put("item", hrefs)
+    result = from_gateway(gateway, stac, tmp_path / "deleted")
+    assert result.files == {"item/first": b"first"}
+    assert result.why() == ("gone", 404)

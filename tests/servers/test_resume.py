@@ -1,0 +1,231 @@
+"""A large file from each kind of server, the mirror killed midway: it goes on where that is proven right.
+
+The way back from the server is shut after a few megabytes, so that the kill is sure to land midway; the second
+run is without the valve's limit. What it had to fetch says whether it went on or began afresh, and the server's
+own log, where there is one, says how it was asked.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance.command import Ran, Running, environment, run
+from tests.servers.buckets import Bucket, Keys, client
+from tests.servers.mirroring import LAYOUT, files_in, part_bytes
+from tests.servers.moto_server import Moto
+from tests.servers.nginx import Nginx
+from tests.servers.process import wait_for
+from tests.servers.radosgw import OWNER, Radosgw
+from tests.servers.rclone import KEYS as RCLONE_KEYS
+from tests.servers.rclone import Rclone
+from tests.servers.stac_api import StacApi
+from tests.servers.valve import Valve, valve
+
+from stacpull.replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost
+from stacpull.replicas.hosting import Hosted, run_in_thread
+from stacpull.replicas.objects import DATASET_BUCKET, MemoryStore
+from stacpull.replicas.tokens import Sealer
+
+SIZE = 12_000_000
+FIRST, SECOND = (random.Random(seed).randbytes(SIZE) for seed in (21, 22))
+LIMIT = 5_000_000
+SLACK = 2_000_000
+"""What may be under way at the kill, between the valve and the disk."""
+
+
+@dataclass
+class Origin:
+    """A server that has one large file: how it gets there, and how it is asked for through a valve."""
+
+    port: int
+    put: Callable[[bytes], object]
+    href: Callable[[Valve], str]
+    keys: Keys | None = None
+    answers: Callable[[], list[int]] = field(default=list)
+    """The statuses that the server says it gave for the file."""
+
+    def command(self, source: str, dest: Path, gate: Valve) -> list[str]:
+        arguments = ["mirror", source, str(dest), "--layout", LAYOUT, "--no-progress", "--retries", "1"]
+        return [*arguments, "--endpoint-url", gate.url] if self.keys else arguments
+
+    def environment(self) -> dict[str, str]:
+        return environment(**(self.keys.environment() if self.keys else {}))
+
+
+@pytest.fixture
+def radosgw_origin(gateway: Radosgw, bucket: Bucket) -> Origin:
+    return Origin(
+        gateway.port,
+        lambda body: bucket.put("large.bin", body),
+        lambda _: bucket.href("large.bin"),
+        OWNER,
+        lambda: gateway.answers(f"{bucket.name}/large.bin"),
+    )
+
+
+@pytest.fixture
+def versioned_origin(radosgw_origin: Origin, bucket: Bucket) -> Origin:
+    versioning = {"Status": "Enabled"}
+    bucket.s3.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration=versioning)
+    return radosgw_origin
+
+
+@pytest.fixture
+def moto_origin(moto_s3: Moto) -> Iterator[Origin]:
+    s3 = client(moto_s3.url, moto_s3.keys)
+    bucket = Bucket(s3)
+    yield Origin(
+        moto_s3.port, lambda body: bucket.put("large.bin", body), lambda _: bucket.href("large.bin"), moto_s3.keys
+    )
+    s3.close()
+
+
+@pytest.fixture
+def rclone_origin(rclone_s3: Rclone, tmp_path: Path) -> Origin:
+    folder = rclone_s3.root / tmp_path.name.replace("_", "-").strip("-")
+    folder.mkdir(exist_ok=True)
+    return Origin(
+        rclone_s3.port,
+        (folder / "large.bin").write_bytes,
+        lambda _: f"s3://{folder.name}/large.bin",
+        RCLONE_KEYS,
+    )
+
+
+@pytest.fixture
+def nginx_origin(web: Nginx, tmp_path: Path) -> Origin:
+    name = f"{tmp_path.name}/large.bin"
+    seconds = iter(range(1_600_000_000, 1_600_000_100))
+
+    def put(body: bytes) -> None:
+        web.put(name, body)
+        second = next(seconds)  # its ETag is made of time and size
+        os.utime(web.root / name, (second, second))
+
+    return Origin(
+        web.port, put, lambda gate: f"{gate.url}/files/{name}", answers=lambda: web.answers(f"/files/{name}")
+    )
+
+
+class Blobs(Hosted):
+    """Azure's blobs as recorded, with what a test puts there, behind URLs that are signed for each reply."""
+
+    server_names = ("blob",)
+
+    def __init__(self, version: str) -> None:
+        super().__init__()
+        self.contents: dict[str, bytes] = {}
+        store = MemoryStore({DATASET_BUCKET: self.contents})
+        self.host = BlobHost(store, Sealer(b"k" * 32), version)
+
+    def responders(self) -> Any:
+        return {"blob": self.host.respond}
+
+
+def blob_origin(version: str) -> Iterator[Origin]:
+    with run_in_thread(Blobs(version)) as blobs:
+        port = int(blobs.url("blob").rpartition(":")[2])
+        yield Origin(
+            port,
+            lambda body: blobs.contents.update({"large.bin": body}),
+            lambda gate: gate.url + blobs.host.signed_path("large.bin"),
+            answers=lambda: [record.status for record in blobs.requests],
+        )
+
+
+@pytest.fixture
+def azure_origin() -> Iterator[Origin]:
+    yield from blob_origin(NEW_VERSION)
+
+
+@pytest.fixture
+def old_azure_origin() -> Iterator[Origin]:
+    yield from blob_origin(OLD_VERSION)
+
+
+def killed_midway(origin: Origin, stac: StacApi, dest: Path, gate: Valve) -> None:
+    """Begin the mirror and kill it when the valve has shut and what had passed is on disk."""
+    origin.put(FIRST)
+    stac.put("item", {"data": lambda: origin.href(gate)})
+    with Running(origin.command(stac.source, dest, gate), origin.environment()) as process:
+        wait_for(lambda: gate.shut.is_set() and part_bytes(dest) > LIMIT - SLACK, "half of the file is there", 30)
+        assert process.signal(signal.SIGKILL)
+        process.ended()
+
+
+def completed(origin: Origin, stac: StacApi, dest: Path, gate: Valve) -> tuple[Ran, int]:
+    """Run again with the valve open; return also how many bytes came through it."""
+    gate.limit, before = None, gate.passed
+    ran = run(origin.command(stac.source, dest, gate), origin.environment())
+    return ran, gate.passed - before
+
+
+GOES_ON = [
+    ("radosgw_origin", [206]),
+    ("versioned_origin", [206]),
+    ("moto_origin", []),
+    ("nginx_origin", [206]),
+    ("azure_origin", [206]),
+    ("old_azure_origin", [206]),
+]
+
+
+@pytest.mark.parametrize(("name", "answers"), GOES_ON, ids=[name for name, _ in GOES_ON])
+def test_the_rest_of_the_same_object_is_enough(
+    request: pytest.FixtureRequest, stac: StacApi, tmp_path: Path, name: str, answers: list[int]
+):
+    origin: Origin = request.getfixturevalue(name)
+    dest = tmp_path / "mirror"
+    with valve(origin.port, LIMIT) as gate:
+        killed_midway(origin, stac, dest, gate)
+        ran, passed = completed(origin, stac, dest, gate)
+    assert ran.code == 0, ran.err
+    assert files_in(dest) == {"item/data": FIRST}
+    assert passed < SIZE - LIMIT + SLACK
+    wait_for(lambda: origin.answers()[-len(answers) :] == answers, f"its log ends with {answers}", 5)
+
+
+AFRESH = [
+    ("radosgw_origin", [412, 200]),
+    ("versioned_origin", [412, 200]),
+    ("moto_origin", []),
+    ("rclone_origin", []),
+    ("nginx_origin", [200]),
+    ("azure_origin", [200]),
+    ("old_azure_origin", [200]),
+]
+
+
+@pytest.mark.parametrize(("name", "answers"), AFRESH, ids=[name for name, _ in AFRESH])
+def test_a_changed_object_is_fetched_afresh(
+    request: pytest.FixtureRequest, stac: StacApi, tmp_path: Path, name: str, answers: list[int]
+):
+    origin: Origin = request.getfixturevalue(name)
+    dest = tmp_path / "mirror"
+    with valve(origin.port, LIMIT) as gate:
+        killed_midway(origin, stac, dest, gate)
+        origin.put(SECOND)
+        ran, passed = completed(origin, stac, dest, gate)
+    assert ran.code == 0, ran.err
+    assert files_in(dest) == {"item/data": SECOND}
+    assert passed >= SIZE
+    wait_for(lambda: origin.answers()[-len(answers) :] == answers, f"its log ends with {answers}", 5)
+
+
+def test_a_server_without_ranges_gives_the_whole_again(
+    rclone_origin: Origin, stac: StacApi, tmp_path: Path
+):
+    dest = tmp_path / "mirror"
+    with valve(rclone_origin.port, LIMIT) as gate:
+        killed_midway(rclone_origin, stac, dest, gate)
+        ran, passed = completed(rclone_origin, stac, dest, gate)
+    assert ran.code == 0, ran.err
+    assert files_in(dest) == {"item/data": FIRST}
+    assert passed >= SIZE
