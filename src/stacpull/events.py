@@ -25,7 +25,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where the run stands: the counters of this selection (DESIGN: `--json`), bytes in bytes."""
+    """Where the run stands: the counters of this selection (docs/json.md), sizes in bytes."""
 
     items_seen: int = 0
     items_matched: int = 0

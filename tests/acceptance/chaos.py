@@ -45,6 +45,8 @@ class Kill:
     mid_transfer: bool
     exit_code: int
     stopping_seconds: float
+    said: str = ""
+    """The last it wrote to standard error."""
     again: int = 0
     files_again: int = 0
 
@@ -164,7 +166,7 @@ class Chaos:
         bodies.drain()
         if not struck or ran.code == 0:
             return None
-        return Kill(kind, bodies.in_life, mid_transfer, ran.code, stopping)
+        return Kill(kind, bodies.in_life, mid_transfer, ran.code, stopping, said=ran.err[-500:])
 
     @staticmethod
     def _wait(process: Running, bodies: Bodies, wanted: int | None, moment: float) -> None:
@@ -218,7 +220,7 @@ def _complaints(
         yield f"{again} bytes were fetched again, more than {len(kills)} kills may cost"
     for kill in kills:
         if kill.signal != "KILL" and kill.exit_code not in {130, -SIGNALS[kill.signal]}:
-            yield f"SIG{kill.signal} led to exit code {kill.exit_code}"
+            yield f"SIG{kill.signal} led to exit code {kill.exit_code}: {kill.said}"
         if kill.stopping_seconds > GRACEFUL_SECONDS:
             yield f"stopping took {kill.stopping_seconds:.1f} s after SIG{kill.signal}"
 

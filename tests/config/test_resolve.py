@@ -65,6 +65,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "region": ("eu-central-1", '"eu-central-1"', "eu-central-1"),
     "credentials": ("work", '"work"', "work"),
     "ca-bundle": (str(BIGEARTHNET), f'"{BIGEARTHNET}"', BIGEARTHNET),
+    "sign-bucket": (("a", "b"), '["a", "b"]', ("a", "b")),
     "metadata": ("none", '"none"', "none"),
     "checksum": ("none", '"none"', "none"),
     "missing": ("ok", '"ok"', "ok"),
@@ -106,7 +107,6 @@ def test_the_table_sets_every_field_there_is() -> None:
         "query",  # [credentials] and SOURCE
         "credential_names",  # derived
         "s3.addressing_style",
-        "s3.buckets",
         "s3.allow_instance_metadata",  # AWS_EC2_METADATA_DISABLED only
     }
 

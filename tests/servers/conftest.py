@@ -1,4 +1,4 @@
-"""Real servers, each started once a session (and worker), and the little STAC API whose items lead to them."""
+"""Real servers, each started once a session (and worker), and the STAC API whose items lead to them."""
 
 from __future__ import annotations
 

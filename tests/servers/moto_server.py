@@ -1,4 +1,4 @@
-"""moto's S3 with signatures on: it counts the calls that may go unsigned, and checks every one after those."""
+"""moto's S3 with signatures on: some first calls may go unsigned, every one after those is checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tests.servers.buckets import Keys, client
 from tests.servers.process import found, free_ports, is_listening, running
 
 _UNSIGNED_CALLS = 4  # user, policy, attachment, key
-_EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": "*"}]}
+_STATEMENT = {"Effect": "Allow", "Action": ["s3:*"], "Resource": "*"}
+_EVERYTHING = {"Version": "2012-10-17", "Statement": [_STATEMENT]}
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
-"""nginx: the HTTP that most origins speak. Ranges and conditions as RFC 9110 has them, limits as operators set them.
+"""nginx, the HTTP that most origins speak: ranges and conditions by RFC 9110, limits as operators set them.
 
-    /files/…      as they are                /slow/…      512 KB/s
-    /few/…        40 requests/s, else 429    /busy/…      the same, else 503 with Retry-After
-    /moved/…      redirects to /files/…
+/files/…      as they are                /slow/…      512 KB/s
+/few/…        40 requests/s, else 429    /busy/…      the same, else 503 with Retry-After
+/moved/…      redirects to /files/…
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from tests.servers.process import found, free_ports, is_listening, running
@@ -50,17 +52,24 @@ class Nginx:
     port: int
     root: Path
     log: Path
+    seconds: Iterator[int] = field(default_factory=lambda: count(1_600_000_000))
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def put(self, name: str, body: bytes) -> str:
-        """Write a file at once and return its name."""
+        """Write a file at once and return its name.
+
+        Each is a second younger than the one before: nginx makes ETags of size and second, so that one of the
+        same length that replaces another within a second cannot be told from it.
+        """
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name("new")
         new.write_bytes(body)
+        second = next(self.seconds)
+        os.utime(new, (second, second))
         new.replace(path)
         return name
 

@@ -1,7 +1,7 @@
 """Real servers as child processes on loopback: found, started, waited for, ended by their own process.
 
-A part that is not installed is a reason to skip, printed with `-ra`; `scripts/install-test-tools` installs it.
-A part that is there and does not start is an error: it would hide what it was to judge.
+A part that is not installed (`scripts/install-test-tools` does that) is a reason to skip, printed with `-ra`.
+One that is there and does not start is an error: it would hide what it was to judge.
 """
 
 from __future__ import annotations
@@ -66,7 +66,11 @@ def wait_for(condition: Callable[[], object], what: str, timeout: float = 60) ->
 
 @contextmanager
 def running(
-    command: Sequence[str | Path], log: Path, *, ready: Callable[[], object], env: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    ready: Callable[[], object],
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A server from the moment that it is `ready` to the end of the context. Its output goes to `log`."""
 

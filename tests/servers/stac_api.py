@@ -1,4 +1,4 @@
-"""A little STAC API on loopback whose items a test gives, so that any server can be the host of their assets."""
+"""A little STAC API on loopback, whose items a test gives: any server can be the host of their assets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ class StacApi:
 
     def put(self, item: str, hrefs: Mapping[str, str | Callable[[], str]], **fields: Any) -> None:
         """Let `item` have the assets `hrefs`, each with `fields`; one of that id is replaced."""
-        self._items[item] = {key: {"href": href, "type": _MEDIA_TYPE, **fields} for key, href in hrefs.items()}
+        same = {"type": _MEDIA_TYPE, **fields}
+        self._items[item] = {key: {"href": href, **same} for key, href in hrefs.items()}
 
     def _do(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.servers.buckets import ODD_KEYS, Bucket, Keys, client, s3_options
+from tests.net.conformance_objects import KEYS
+from tests.servers.buckets import Bucket, Keys, client, s3_options
 from tests.servers.mirroring import OPTIONS, Mirrored, mirrored
 from tests.servers.moto_server import Moto
 from tests.servers.stac_api import StacApi
@@ -30,10 +31,10 @@ def from_moto(moto_s3: Moto, stac: StacApi, dest: Path) -> Mirrored:
 def test_signed_requests_bring_every_key_byte_for_byte(
     moto_s3: Moto, moto_bucket: Bucket, stac: StacApi, act_as: Callable[[Keys], None], tmp_path: Path
 ):
-    bodies = {f"k{number}": f"{key}|".encode() * 500 for number, key in enumerate(ODD_KEYS)}
-    for key, body in zip(ODD_KEYS, bodies.values(), strict=True):
+    bodies = {f"k{number}": f"{key}|".encode() * 500 for number, key in enumerate(KEYS)}
+    for key, body in zip(KEYS, bodies.values(), strict=True):
         moto_bucket.put(key, body)
-    stac.put("odd", {name: moto_bucket.href(key) for name, key in zip(bodies, ODD_KEYS, strict=True)})
+    stac.put("odd", {name: moto_bucket.href(key) for name, key in zip(bodies, KEYS, strict=True)})
     act_as(moto_s3.keys)
     result = from_moto(moto_s3, stac, tmp_path / "mirror")
     assert result.failed == {}

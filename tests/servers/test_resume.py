@@ -1,22 +1,21 @@
 """A large file from each kind of server, the mirror killed midway: it goes on where that is proven right.
 
-The way back from the server is shut after a few megabytes, so that the kill is sure to land midway; the second
-run is without the valve's limit. What it had to fetch says whether it went on or began afresh, and the server's
+The way back from the server is shut after a few megabytes, so that the kill is sure to land midway; then it
+is opened for the second run. What that had to fetch says whether it went on or began afresh, and the server's
 own log, where there is one, says how it was asked.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.acceptance.command import Ran, Running, environment, run
+from tests.net.test_conformance_objects import Blobs
 from tests.servers.buckets import Bucket, Keys, client
 from tests.servers.mirroring import LAYOUT, files_in, part_bytes
 from tests.servers.moto_server import Moto
@@ -28,10 +27,8 @@ from tests.servers.rclone import Rclone
 from tests.servers.stac_api import StacApi
 from tests.servers.valve import Valve, valve
 
-from stacpull.replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost
-from stacpull.replicas.hosting import Hosted, run_in_thread
-from stacpull.replicas.objects import DATASET_BUCKET, MemoryStore
-from stacpull.replicas.tokens import Sealer
+from stacpull.replicas.blob import NEW_VERSION, OLD_VERSION
+from stacpull.replicas.hosting import run_in_thread
 
 SIZE = 12_000_000
 FIRST, SECOND = (random.Random(seed).randbytes(SIZE) for seed in (21, 22))
@@ -82,7 +79,10 @@ def moto_origin(moto_s3: Moto) -> Iterator[Origin]:
     s3 = client(moto_s3.url, moto_s3.keys)
     bucket = Bucket(s3)
     yield Origin(
-        moto_s3.port, lambda body: bucket.put("large.bin", body), lambda _: bucket.href("large.bin"), moto_s3.keys
+        moto_s3.port,
+        lambda body: bucket.put("large.bin", body),
+        lambda _: bucket.href("large.bin"),
+        moto_s3.keys,
     )
     s3.close()
 
@@ -102,39 +102,21 @@ def rclone_origin(rclone_s3: Rclone, tmp_path: Path) -> Origin:
 @pytest.fixture
 def nginx_origin(web: Nginx, tmp_path: Path) -> Origin:
     name = f"{tmp_path.name}/large.bin"
-    seconds = iter(range(1_600_000_000, 1_600_000_100))
-
-    def put(body: bytes) -> None:
-        web.put(name, body)
-        second = next(seconds)  # its ETag is made of time and size
-        os.utime(web.root / name, (second, second))
-
     return Origin(
-        web.port, put, lambda gate: f"{gate.url}/files/{name}", answers=lambda: web.answers(f"/files/{name}")
+        web.port,
+        lambda body: web.put(name, body),
+        lambda gate: f"{gate.url}/files/{name}",
+        answers=lambda: web.answers(f"/files/{name}"),
     )
 
 
-class Blobs(Hosted):
-    """Azure's blobs as recorded, with what a test puts there, behind URLs that are signed for each reply."""
-
-    server_names = ("blob",)
-
-    def __init__(self, version: str) -> None:
-        super().__init__()
-        self.contents: dict[str, bytes] = {}
-        store = MemoryStore({DATASET_BUCKET: self.contents})
-        self.host = BlobHost(store, Sealer(b"k" * 32), version)
-
-    def responders(self) -> Any:
-        return {"blob": self.host.respond}
-
-
 def blob_origin(version: str) -> Iterator[Origin]:
-    with run_in_thread(Blobs(version)) as blobs:
+    contents: dict[str, bytes] = {}
+    with run_in_thread(Blobs(contents, version)) as blobs:
         port = int(blobs.url("blob").rpartition(":")[2])
         yield Origin(
             port,
-            lambda body: blobs.contents.update({"large.bin": body}),
+            lambda body: contents.update({"large.bin": body}),
             lambda gate: gate.url + blobs.host.signed_path("large.bin"),
             answers=lambda: [record.status for record in blobs.requests],
         )
@@ -155,7 +137,9 @@ def killed_midway(origin: Origin, stac: StacApi, dest: Path, gate: Valve) -> Non
     origin.put(FIRST)
     stac.put("item", {"data": lambda: origin.href(gate)})
     with Running(origin.command(stac.source, dest, gate), origin.environment()) as process:
-        wait_for(lambda: gate.shut.is_set() and part_bytes(dest) > LIMIT - SLACK, "half of the file is there", 30)
+        wait_for(
+            lambda: gate.shut.is_set() and part_bytes(dest) > LIMIT - SLACK, "half the file is there", 30
+        )
         assert process.signal(signal.SIGKILL)
         process.ended()
 
@@ -219,9 +203,7 @@ def test_a_changed_object_is_fetched_afresh(
     wait_for(lambda: origin.answers()[-len(answers) :] == answers, f"its log ends with {answers}", 5)
 
 
-def test_a_server_without_ranges_gives_the_whole_again(
-    rclone_origin: Origin, stac: StacApi, tmp_path: Path
-):
+def test_a_server_without_ranges_gives_the_whole_again(rclone_origin: Origin, stac: StacApi, tmp_path: Path):
     dest = tmp_path / "mirror"
     with valve(rclone_origin.port, LIMIT) as gate:
         killed_midway(rclone_origin, stac, dest, gate)

@@ -1,4 +1,4 @@
-"""A valve on the way to a server: what comes back flows until it is shut, so that a kill is sure to land midway."""
+"""A valve before a server: what comes back flows until it is shut, so that a kill is sure to land midway."""
 
 from __future__ import annotations
 
@@ -43,16 +43,14 @@ class Valve:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        try:
-            back, forth = await asyncio.open_connection("127.0.0.1", self._target)
-            with suppress(ConnectionError, asyncio.CancelledError):
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(_pass(reader, forth))
-                    group.create_task(self._let_back(back, writer))
-            forth.close()
-        finally:
-            self._tasks.discard(task)
-            writer.close()
+        back, forth = await asyncio.open_connection("127.0.0.1", self._target)
+        with suppress(ConnectionError, asyncio.CancelledError, ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_pass(reader, forth))
+                group.create_task(self._let_back(back, writer))
+        self._tasks.discard(task)
+        forth.transport.abort()
+        writer.transport.abort()
 
     async def _let_back(self, back: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while piece := await back.read(_PIECE):

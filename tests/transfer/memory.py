@@ -48,7 +48,8 @@ class MemoryPart:
 
     async def park(self) -> None:
         del self.parts.open[self.pair]
-        self.parts.parked[self.pair] = self
+        if self.validator.resumable and self.data:
+            self.parts.parked[self.pair] = self
 
     async def discard(self) -> None:
         del self.parts.open[self.pair]

@@ -208,6 +208,7 @@ def test_requester_pays_only_if_agreed():
         with pytest.raises(TransferError) as caught:
             await read(opened, "s3://data/./x")
         assert caught.value.failure.kind is FailureKind.REFUSED
+        assert "--request-payer" in caught.value.failure.message
         assert "x-amz-request-payer" not in replica.requests[-1].headers
 
     on_replica(access(requester_pays=True), pays, S3Options(request_payer=True))

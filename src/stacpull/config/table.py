@@ -288,6 +288,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _TRANSFER,
+        "sign-bucket",
+        "s3.buckets",
+        "Sign for this S3 bucket also where a redirect leads to it. May be repeated.",
+        "NAME",
+        many=True,
+    ),
+    Option(
+        _TRANSFER,
         "ca-bundle",
         "ca_bundle",
         "Trust the certificate authorities of this PEM file.",
@@ -295,7 +303,7 @@ OPTIONS: tuple[Option, ...] = (
         reader=values.existing_file,
     ),
     Option(
-        _TRANSFER,
+        Scope.LAYOUT,
         "metadata",
         "metadata",
         "Write item documents as files (the default), as NDJSON, or not at all.",

@@ -142,10 +142,10 @@ async def retry(
     async with _workspace(await asyncio.to_thread(_mirror_at, dest)) as workspace:
 
         def begin() -> Run:
-            last = views.last_run(workspace.db)
+            last = runs.last_spec(workspace.db)
             if last is None:
                 raise UsageError(f"Nothing was mirrored to {dest} yet.")
-            spec = replace(runs.spec_of(workspace.db, last["id"]), kind="retry")
+            spec = replace(last, kind="retry")
             run = runs.begin(workspace.db, spec, clock.time())
             jobs.claim_failures(workspace.db, run.id)
             return run
@@ -259,7 +259,7 @@ def status(dest: str | Path) -> StatusReport:
     """
     path = Path(dest)
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
-        run = views.last_run(db)
+        run = views.current_run(db)
         if run is None:
             raise NotAMirrorError(f"{dest} holds no mirror yet: nothing was ever planned.")
         live = is_held(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,8 +21,10 @@ from stacpull.store.destination import Destination
 
 __all__ = ["ItemWriter", "WrittenItem", "clean_document", "item_of"]
 
+_log = logging.getLogger("stacpull")
+
 _COLLECTION_FILE = "collection.json"
-_BARE = ("type", "stac_version", "id", "collection", "bbox", "assets")
+_BARE = ("type", "stac_version", "id", "collection")
 """What is kept of an item that is nested too deeply to be written."""
 _PATH_OF_ITEM = 4
 """Trailing path segments of an API's item: collections, id, items, id."""
@@ -39,11 +42,23 @@ def clean_document(document: Json, secrets: Secrets) -> bytes:
     """Return the document as JSON for the ledger: no URL in it carries a credential or signature."""
     try:
         data = encode_item(document, secrets)
+        if b"?" in data or b"@" in data:
+            data = encode_item(_cut_all(document), secrets)
     except (ValueError, RecursionError):  # nested too deeply to be JSON
-        return encode_item({k: document[k] for k in _BARE if k in document}, secrets)
-    if b"?" in data or b"@" in data:
-        data = encode_item(_cut_all(document), secrets)
+        return _bare(document, secrets)
     return data
+
+
+def _bare(document: Json, secrets: Secrets) -> bytes:
+    """Return what can be written of a document that is nested too deeply: its flat members."""
+    flat: Json = {key: document[key] for key in _BARE if isinstance(document.get(key), str)}
+    assets = document.get("assets")
+    flat["assets"] = {
+        key: {name: _cut_all(value) for name, value in asset.items() if isinstance(value, str)}
+        for key, asset in (assets.items() if isinstance(assets, dict) else ())
+        if isinstance(asset, dict)
+    }
+    return encode_item(flat, secrets)
 
 
 def _cut_all(value: Any) -> Any:
@@ -89,6 +104,9 @@ class ItemWriter:
         for row in dict.fromkeys(rows):
             record = views.item_record(self._db, row)
             name = item_document_path(record.id).rpartition("/")[2]
+            if not record.is_ours and not self._destination.is_free(record.directory, name):
+                _log.warning("%s/%s is in the way and not of this mirror: it is kept", record.directory, name)
+                continue
             data = self.encode(record, f"{record.directory}/{name}")
             if data is not None:
                 part = f"{row}.item.json"
@@ -104,6 +122,7 @@ class ItemWriter:
             if failure is None:
                 placed.append(item.row)
             else:
+                _log.warning("%s", failure.message)
                 self._destination.drop_part(item.part)
         return placed
 

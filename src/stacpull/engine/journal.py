@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from stacpull.redact import Secrets
 
 __all__ = ["Journal"]
 
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class Journal:
     """Gathers events on the loop; `flush` appends them to the file and is called off the loop."""
@@ -21,21 +25,35 @@ class Journal:
         self._path = path
         self._secrets = secrets
         self._clock = clock
-        self._lines: list[bytes] = []
+        self._lines: deque[bytes] = deque()
 
     def __call__(self, event: Event) -> None:
         """Take an event; progress is not kept."""
         if not isinstance(event, Progress):
-            line = {"time": self._clock.time(), "event": type(event).__name__, **asdict(event)}
-            self._lines.append(self._secrets.scrub_bytes(orjson.dumps(line, default=str)))
+            line = {"time": self._clock.time(), "event": type(event).__name__}
+            line |= {name: self._clean(value) for name, value in asdict(event).items()}
+            self._lines.append(orjson.dumps(line))
+
+    def _clean(self, value: object) -> object:
+        """Return a value as it may be written: scrubbed before JSON escapes what a secret is known by."""
+        if isinstance(value, str):
+            return self._secrets.scrub(value).encode("utf-8", "replace").decode()
+        if isinstance(value, list | tuple):
+            return [self._clean(member) for member in value]
+        return value
 
     def flush(self) -> None:
         """Append what has gathered. A log that cannot be written stops nothing."""
-        lines, self._lines = self._lines, []
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if not lines:
             return
         try:
-            with self._path.open("ab") as file:
-                file.write(b"\n".join(lines) + b"\n")
+            fd = os.open(self._path, _APPEND, 0o644)
         except OSError:
             return
+        with os.fdopen(fd, "ab") as file:
+            try:
+                file.write(b"\n".join(lines) + b"\n")
+                file.flush()
+            except OSError:
+                return

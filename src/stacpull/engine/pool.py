@@ -1,8 +1,8 @@
 """The pool: workers that take jobs from the bounded queue, fetch, and hand on what came in.
 
-The first attempt of a job is plain; only a failure enters the slower ground: an item whose href was refused is
-read again once (identity is the asset, never its href), everything else goes by the retry policy. What fails
-for good is an outcome like any other; exceptions stop the run.
+The first attempt of a job is plain; only a failure enters the slower ground: an item whose href was refused
+is read again once (identity is the asset, never its href), everything else goes by the retry policy. What
+fails for good is an outcome like any other; exceptions stop the run.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_href
 from stacpull.sources.links import ReadItem
 
-__all__ = ["Fetches", "Pool", "ReadsItems"]
+__all__ = ["Fetches", "Pool", "ReadsItems", "Tools"]
 
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
-"""Statuses by which services refuse an href that has expired (HARD-PARTS 4)."""
+"""By what services refuse an expired href: 403 most, 400 S3, 404 Planetary Computer (docs/meaning.md)."""
 
 
 class Fetches(Protocol):
@@ -61,8 +61,8 @@ class Pool:
         self._intake = intake
         self._tools = tools
         self._workers = workers
-        self._stopping = asyncio.Event()
-        self._fed = asyncio.Event()
+        self._stopping = False
+        self._fed = False
 
     async def run(self) -> None:
         """Work until everything that was fed is done, or `stop` was called."""
@@ -72,38 +72,32 @@ class Pool:
 
     def no_more(self) -> None:
         """Say that nothing will be added to the queue: idle workers end, the others after their last job."""
-        self._fed.set()
-        self._wake()
+        self._fed = True
+        self._pass_on()
 
     def stop(self) -> None:
-        """Take no further job; what is under way goes on. Jobs left in the queue stay pending in the ledger."""
-        self._stopping.set()
+        """Take no further job; what is under way goes on. Jobs left in the queue stay pending."""
+        self._stopping = True
         while not self._queue.empty():
             self._queue.get_nowait()
         self.no_more()
 
-    def _wake(self) -> None:
-        for _ in range(self._workers):
-            try:
-                self._queue.put_nowait(_NO_JOB)
-            except asyncio.QueueFull:
-                return
+    def _pass_on(self) -> None:
+        """Wake one worker that waits at the queue; it wakes the next."""
+        if not self._queue.full():
+            self._queue.put_nowait(_NO_JOB)
 
     async def _next(self) -> Job | None:
-        if self._stopping.is_set():
-            return None
-        if self._fed.is_set() and self._queue.empty():
-            return None
-        job = await self._queue.get()
-        return None if job is _NO_JOB or self._stopping.is_set() else job
+        """Return the next job, None if there will be none."""
+        if not (self._fed and self._queue.empty()):
+            job = await self._queue.get()
+            if job is not _NO_JOB and not self._stopping:
+                return job
+        self._pass_on()
+        return None
 
     async def _work(self) -> None:
-        while True:
-            job = await self._next()
-            if job is None:
-                if self._fed.is_set():
-                    return
-                continue
+        while (job := await self._next()) is not None:
             course = _Course(job, self._tools)
             outcome = await course.run()
             if isinstance(outcome, Received):
@@ -116,21 +110,23 @@ _NO_JOB = Job(row=0, item_row=0, generation=0, key="", href="", item_href=None, 
 
 
 class _Course:
-    """The course of one job: attempts, at most one re-read of its item, then an outcome."""
+    """The course of one job: attempts, its item read again where its href was refused, then an outcome.
 
-    __slots__ = ("_reread", "_since", "_tools", "attempts", "job")
+    A document that another asset of the item had read meanwhile is taken first; an href from one that was
+    asked for within this attempt is as fresh as can be, and refused it is final.
+    """
+
+    __slots__ = ("_read_at", "_since", "_tools", "attempts", "job")
 
     def __init__(self, job: Job, tools: Tools) -> None:
         self.job = job
         self.attempts = 0
         self._tools = tools
-        self._since = tools.clock.monotonic()
-        self._reread = False
+        self._since = 0.0
+        self._read_at: float | None = None
 
     async def run(self) -> Received | Failure:
         try:
-            if self.job.stale:
-                await self._renew()
             return await self._attempt()
         except TransferError as error:
             first = error.failure
@@ -143,40 +139,43 @@ class _Course:
             return error.failure
 
     async def _attempt(self) -> Received:
-        self.attempts += 1
-        try:
-            may_be_stale = not self._reread and self.job.item_href is not None
-            return await self._tools.fetcher.fetch(self.job, count_refusal=not may_be_stale)
-        except TransferError as error:
-            if not self._may_have_expired(error.failure):
-                raise
-            if not await self._renewed():
-                raise
-        self.attempts += 1
-        return await self._tools.fetcher.fetch(self.job, count_refusal=True)
+        self._since = self._tools.clock.monotonic()
+        if self.job.stale:
+            await self._renew()
+        while True:
+            self.attempts += 1
+            may_be_stale = not self._is_fresh() and self.job.item_href is not None
+            try:
+                return await self._tools.fetcher.fetch(self.job, count_refusal=not may_be_stale)
+            except TransferError as error:
+                refused = error.failure.status in _EXPIRED
+                if not (refused and may_be_stale and await self._renewed()):
+                    raise
 
-    def _may_have_expired(self, failure: Failure) -> bool:
-        return failure.status in _EXPIRED and not self._reread and self.job.item_href is not None
+    def _is_fresh(self) -> bool:
+        """Return True if the href is from a document that was asked for within this attempt."""
+        return self._read_at is not None and self._read_at >= self._since
 
     async def _renewed(self) -> bool:
         """Read the item again; return True if it gave another href."""
         before = self.job.href
-        await self._renew()
+        await self._renew(self._read_at)
+        if self.job.href == before and not self._is_fresh():
+            await self._renew(self._since)
         return self.job.href != before
 
-    async def _renew(self) -> None:
+    async def _renew(self, newer_than: float | None = None) -> None:
         """Take the asset's href from its item, read again.
 
         Raises:
             TransferError: the item cannot be read, or does not have the asset any more.
         """
-        self._reread = True
         href = self.job.item_href
         if href is None:
-            raise TransferError(
-                _lost(self.job, "its signature has expired and its item has no URL of its own")
-            )
-        item = await self._tools.items.read(href, newer_than=self._since)
+            why = "its signature has expired and its item has no URL of its own"
+            raise TransferError(_lost(self.job, FailureKind.REFUSED, why))
+        item = await self._tools.items.read(href, newer_than=newer_than)
+        self._read_at = item.read_at
         self.job = replace(self.job, href=_href_of(self.job, item.document, href), stale=False)
 
 
@@ -185,9 +184,10 @@ def _href_of(job: Job, document: Json, base: str) -> str:
     asset = assets.get(job.key) if isinstance(assets, dict) else None
     found = asset_href(asset, base) if isinstance(asset, dict) else None
     if not isinstance(found, str):
-        raise TransferError(_lost(job, "its item, read again, does not list it any more"))
+        why = "its item, read again, does not list it any more"
+        raise TransferError(_lost(job, FailureKind.GONE, why))
     return found
 
 
-def _lost(job: Job, why: str) -> Failure:
-    return Failure(FailureKind.GONE, f"Asset {job.key} cannot be fetched: {why}.")
+def _lost(job: Job, kind: FailureKind, why: str) -> Failure:
+    return Failure(kind, f"Asset {job.key} cannot be fetched: {why}.")

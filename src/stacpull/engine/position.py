@@ -1,4 +1,4 @@
-"""How far a walk is: which of its starts, and the page to read next. Kept in the ledger as JSON."""
+"""How far a walk is: in which collection, and the page to read next. Kept in the ledger as JSON."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["Position"]
 
 
 class Position(NamedTuple):
-    """The next page of start number `start`; `request` is None before its first page."""
+    """The next page of a collection (None: the first one); `request` is None before the first page of it."""
 
-    start: int
+    collection: str | None
     request: PageRequest | None
 
     def to_json(self) -> str:
@@ -28,12 +28,12 @@ class Position(NamedTuple):
                 "body": self.request.body,
                 "headers": self.request.headers,
             }
-        return orjson.dumps({"start": self.start, "request": request}).decode()
+        return orjson.dumps({"collection": self.collection, "request": request}).decode()
 
     @classmethod
     def from_json(cls, text: str | None) -> Position:
         """Return what `to_json` stored; the beginning for None."""
         if text is None:
-            return cls(0, None)
+            return cls(None, None)
         raw = orjson.loads(text)
-        return cls(raw["start"], PageRequest(**raw["request"]) if raw["request"] else None)
+        return cls(raw["collection"], PageRequest(**raw["request"]) if raw["request"] else None)

@@ -139,17 +139,18 @@ class Producer:
             text = f"The source has forgotten the saved position ({error}): walking again from the start."
             self._on_event(Notice("warning", text))
             await self._publisher.call(lambda: runs.restart_walk(self._publisher.db, self._run.id))
-            await self._walk_from(starts, Position(0, None))
+            await self._walk_from(starts, Position(None, None))
         for note in self._picker.notes():
             self._on_event(Notice("info", note))
 
     async def _walk_from(self, starts: Sequence[WalkStart], position: Position) -> None:
         announced: list[int | None] = []
-        for number in range(position.start, len(starts)):
+        first = _number_of(position, starts)
+        for number in range(first, len(starts)):
             start = starts[number]
-            resumed = position.request if number == position.start else None
-            last = number == len(starts) - 1
-            matched = await self._walk_one(start, resumed, number, last=last)
+            resumed = position.request if number == first else None
+            following = starts[number + 1].collection if number + 1 < len(starts) else None
+            matched = await self._walk_one(start, resumed, following)
             announced.append(matched)
             if self._walk_is_over():
                 return
@@ -159,7 +160,7 @@ class Producer:
         return bool(self._publisher.counters["walk_ended"])
 
     async def _walk_one(
-        self, start: WalkStart, resumed: PageRequest | None, number: int, *, last: bool
+        self, start: WalkStart, resumed: PageRequest | None, following: str | None
     ) -> int | None:
         """Walk one collection; return the total that it announced."""
         matched: int | None = None
@@ -171,9 +172,11 @@ class Producer:
                 first = True
                 async for page in ahead:
                     matched = page.matched if page.matched is not None else matched
-                    after = Position(number, page.next) if page.next else Position(number + 1, None)
+                    after = Position(start.collection if page.next else following, page.next)
                     self.summary.cut_short = page.cut_short or self.summary.cut_short
-                    await self._page(start.collection, page, after, ends_walk=last and page.next is None)
+                    await self._page(
+                        start.collection, page, after, ends_walk=following is None and page.next is None
+                    )
                     if self._walk_is_over():
                         break
                     first = False
@@ -266,6 +269,20 @@ class Producer:
 
 class _ForgottenCursorError(Exception):
     """The source refuses the page where the run stopped."""
+
+
+def _number_of(position: Position, starts: Sequence[WalkStart]) -> int:
+    """Return which of `starts` a walk goes on with.
+
+    Raises:
+        _ForgottenCursorError: the source does not list the collection any more in which the run stopped.
+    """
+    if position.collection is None:
+        return 0
+    for number, start in enumerate(starts):
+        if start.collection == position.collection:
+            return number
+    raise _ForgottenCursorError(f"the collection {position.collection} is not listed any more")
 
 
 _FORGOTTEN = frozenset({400, 404, 410, 422})

@@ -7,9 +7,9 @@ It takes what has gathered, up to `GROUP` files or `PACE` seconds, and for each 
     3. records the last group as done       its data and its names are durable now
     4. renames this group into place
 
-So one sync serves two groups, nothing is recorded before it is on stable storage, and at any kill a file under
-a final name is whole and reserved or recorded. When nothing more comes, a last sync settles the last group.
-The JSON of an item travels the same way, after the last of its assets.
+So one sync serves two groups, nothing is recorded before it is on stable storage, and at any kill a file
+under a final name is whole and reserved or recorded. When nothing more comes, a last sync settles the last
+group. The JSON of an item travels the same way, after the last of its assets.
 
 Everything else that concerns the ledger runs on this thread too, through `call`.
 """
@@ -21,6 +21,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -31,7 +32,7 @@ from stacpull.engine.documents import ItemWriter
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, runs, views
-from stacpull.ledger.database import Connection, ledger_path, translated
+from stacpull.ledger.database import Connection, ledger_path, sync_each_commit, translated
 from stacpull.ledger.outcomes import Arrival, AssetFailure
 from stacpull.models import Failure, Job
 from stacpull.planning.layout import complete
@@ -47,6 +48,9 @@ PACE = 0.25
 """Seconds that a whole part waits for company at most."""
 _SLOW_SYNC = 2.0
 """Seconds after which a group sync is taken to wait for the writes of others on the same disk."""
+_SLOW_IN_A_ROW = 3
+_DIRECTORIES = 64
+"""Directories held open at once to be synced."""
 
 T = TypeVar("T")
 _log = logging.getLogger("stacpull")
@@ -75,6 +79,8 @@ class _Group:
 
     parts: list[tuple[Arrival, str]] = field(default_factory=list)
     failures: list[AssetFailure] = field(default_factory=list)
+    delivered: int = 0
+    """How many of the parts came in by `Publisher.deliver`."""
 
     def __len__(self) -> int:
         return len(self.parts) + len(self.failures)
@@ -108,8 +114,13 @@ def arrival_of(arrived: Arrived) -> Arrival:
         size=whole.size,
         inode=whole.inode,
         sha256=whole.sha256,
-        etag=received.validator.etag,
+        etag=_as_text(received.validator.etag),
     )
+
+
+def _as_text(etag: str | None) -> str | None:
+    """Return an ETag that can be stored: a header may hold bytes that are no text."""
+    return None if etag is None else etag.encode("utf-8", "backslashreplace").decode()
 
 
 class Publisher:
@@ -139,8 +150,10 @@ class Publisher:
         self._group = _Group()
         self._renamed = _Renamed()
         self._final_items: list[int] = []
+        self._failed_sync: DestinationError | None = None
+        self._slow_syncs = 0
+        self._over: BaseException | None = None
         self._deadline: float | None = None
-        self._closing = False
         self._thread = threading.Thread(target=self._run, name="stacpull-publisher", daemon=True)
         self.counters: Mapping[str, int | None] = ledger.counters
         """The run's counters after the last transaction; replaced whole, read from any thread."""
@@ -163,16 +176,23 @@ class Publisher:
         self._queue.put(AssetFailure(job.row, job.item_row, failure, attempts))
 
     async def call(self, function: Callable[[], T]) -> T:
-        """Run `function` on the publisher's thread, between groups, and return what it returns."""
+        """Run `function` on the publisher's thread, between groups, and return what it returns.
+
+        Raises:
+            DestinationError: the ledger or the disk fails; also if the thread has ended.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._queue.put(_Call(function, loop, future))
+        if self._over is not None:
+            self._refuse_calls(self._over)
         return await future
 
     def close(self) -> None:
         """Publish and record what is there, then end the thread."""
         self._queue.put(None)
-        self._thread.join()
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
 
     # --- on the thread -----------------------------------------------------------------------------------
 
@@ -181,14 +201,19 @@ class Publisher:
             with translated(ledger_path(self._destination.path)):
                 while self._step():
                     pass
+            self._over = DestinationError("The mirror is closed: nothing can be written to it any more.")
         except BaseException as error:  # noqa: BLE001 -- the run must hear of it, whatever it is
+            self._over = error
             self._on_error(error)
-            if not self._closing:
-                self._refuse_calls(error)
+        self._refuse_calls(self._over)
 
     def _refuse_calls(self, error: BaseException) -> None:
-        """Answer what still waits, until `close`: nobody may hang on a thread that has ended."""
-        while (message := self._queue.get()) is not None:
+        """Answer what still waits: nobody may hang on a thread that has ended."""
+        while True:
+            try:
+                message = self._queue.get_nowait()
+            except Empty:
+                return
             if isinstance(message, _Call):
                 message.loop.call_soon_threadsafe(_answer, message.future, None, error)
 
@@ -199,8 +224,8 @@ class Publisher:
             self.publish()
             return True
         if message is None:
-            self._closing = True
             self.settle()
+            self._sync_all(())  # what was renamed last: catalogs
             return False
         if isinstance(message, _Call):
             self._answer(message)
@@ -208,6 +233,7 @@ class Publisher:
             self._group.failures.append(message)
         else:
             self.take(message)
+            self._group.delivered += len(message)
         self._pace()
         return True
 
@@ -224,10 +250,11 @@ class Publisher:
     def _answer(self, call: _Call) -> None:
         result, failure = None, None
         try:
-            result = call.function()
-        except Exception as error:  # noqa: BLE001 -- it belongs to the caller
+            with translated(ledger_path(self._destination.path)):
+                result = call.function()
+                self._refresh_counters()
+        except BaseException as error:  # noqa: BLE001 -- it belongs to the caller
             failure = error
-        self._refresh_counters()
         call.loop.call_soon_threadsafe(_answer, call.future, result, failure)
 
     def take(self, batch: Sequence[Arrived]) -> None:
@@ -236,16 +263,30 @@ class Publisher:
 
     def adopt(self, in_place: Sequence[Arrival]) -> None:
         """Take files that lie under their final names already: they are recorded after the next sync."""
+        for arrival in in_place:
+            self._destination.touch(arrival.directory)
         self._renamed.done.extend(in_place)
 
     def write_file(self, path: Path, data: bytes) -> None:
-        """Put a file of the mirror in place, durably: a catalog, a collection."""
+        """Put a file of the mirror in place: a catalog, a collection. It is durable with the next sync.
+
+        Raises:
+            DestinationError: it cannot be written, or a file of that name is not of this mirror.
+        """
         directory, _, name = path.as_posix().rpartition("/")
+        known = meta.owns_file(self._ledger.db, path.as_posix())
+        if not known and not self._destination.is_free(directory, name):
+            raise DestinationError(
+                f"{path} is in the way and not of this mirror: move it away, then mirror again."
+            )
         part = f"{name}.tmp"
         self._destination.write_part(part, data)
+        if not known:
+            meta.claim_file(self._ledger.db, path.as_posix())
         self._sync_all([part])
         failure = self._destination.place(part, directory, name, replace=True)
         if failure is not None:
+            self._destination.drop_part(part)
             raise DestinationError(failure.message)
 
     def settle(self) -> None:
@@ -260,50 +301,69 @@ class Publisher:
         before, self._renamed = self._renamed, _Renamed()
         written = self._items.write_parts(self._final_items)
         self._final_items = []
-        ready = self._reserve(group)
+        ready = self._reserve(group, [item.row for item in written])
         self._sync_all([part for _, part in ready] + [item.part for item in written])
         self._record(before, group.failures)
         failures = self._rename(ready)
         self._renamed.items.extend(self._items.place(written))
         if failures:
             self._group.failures.extend(failures)
+        self._on_published(group.delivered)
         self._pace()
-        self._on_published(len(group))
 
-    def _reserve(self, group: _Group) -> list[tuple[Arrival, str]]:
-        if not group.parts:
+    def _reserve(self, group: _Group, items: Sequence[int]) -> list[tuple[Arrival, str]]:
+        if not group.parts and not items:
             return []
-        reserved, failures = outcomes.reserve(self._ledger.db, [arrival for arrival, _ in group.parts])
+        arrivals = [arrival for arrival, _ in group.parts]
+        reserved, failures = outcomes.reserve(self._ledger.db, arrivals, items)
         group.failures.extend(failures)
-        parts = {arrival.row: part for arrival, part in group.parts}
-        ready = [(arrival, parts.pop(arrival.row)) for arrival in reserved]
+        parts = {arrival.inode: part for arrival, part in group.parts}
+        ready = [(arrival, parts.pop(arrival.inode)) for arrival in reserved]
         for part in parts.values():
             self._destination.drop_part(part)
         return ready
 
     def _sync_all(self, parts: Sequence[str]) -> None:
+        """Sync these parts, and what was renamed since the last sync. One that failed is never tried again.
+
+        Raises:
+            DestinationError: something did not reach the disk, now or before.
+        """
+        if self._failed_sync is not None:
+            raise self._failed_sync
         started = time.monotonic()
-        touched = self._destination.take_touched()
         try:
-            if self._sync.covers_ledger:
-                self._sync.sync(parts, ())
-            else:
-                with self._destination.opened(touched) as directories:
-                    self._sync.sync(parts, directories)
+            self._sync_now(parts, self._destination.take_touched())
         except DestinationError as error:
-            meta.set_tainted(self._ledger.db, str(error))
+            self._failed_sync = error
+            with suppress(DestinationError), translated(ledger_path(self._destination.path)):
+                meta.set_tainted(self._ledger.db, str(error))
             raise
-        if isinstance(self._sync, GroupSync) and time.monotonic() - started > _SLOW_SYNC:
+        self._judge_pace(time.monotonic() - started)
+
+    def _sync_now(self, parts: Sequence[str], touched: Sequence[str]) -> None:
+        if self._sync.covers_ledger:
+            self._sync.sync(parts, ())
+            return
+        if parts:
+            self._sync.sync(parts, ())
+        for some in (touched[i : i + _DIRECTORIES] for i in range(0, len(touched), _DIRECTORIES)):
+            with self._destination.opened(some) as directories:
+                self._sync.sync((), directories)
+
+    def _judge_pace(self, seconds: float) -> None:
+        """Give up group syncs that were slow several times in a row: they wait for what others write."""
+        self._slow_syncs = self._slow_syncs + 1 if seconds > _SLOW_SYNC else 0
+        if isinstance(self._sync, GroupSync) and self._slow_syncs >= _SLOW_IN_A_ROW:
             _log.info("the group sync is slow, others write to this disk: syncing file by file from here on")
             self._sync = FileSync(self._destination.parts_fd)
-            self._ledger.db.execute("PRAGMA synchronous = FULL")
+            sync_each_commit(self._ledger.db)
 
     def _record(self, renamed: _Renamed, failures: Sequence[AssetFailure]) -> None:
         if not renamed and not failures:
             return
         recorded = outcomes.record(
             self._ledger.db,
-            self._ledger.run,
             done=renamed.done,
             failed=failures,
             written_items=renamed.items,

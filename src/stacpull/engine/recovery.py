@@ -27,7 +27,8 @@ from stacpull.store.writer import Arrived
 __all__ = ["Leftovers", "boot_id", "recover"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_ITEM_PART = ".item.json"
+_LEFT = (".whole", ".item.json", ".tmp")
+"""How parts end that are published at once or never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ def boot_id() -> str:
 
 def recover(db: Connection, destination: Destination, *, checksum: bool) -> Leftovers:
     """Put DEST in order and return what is ready to be published."""
-    trusted = not is_tainted(db) and boot_of_last_run(db) == boot_id()
+    boot = boot_id()
+    trusted = boot != "" and boot_of_last_run(db) == boot and not is_tainted(db)
     in_place, lost = [], []
     for arrival in jobs.reservations(db):
         if _is_in_place(destination, arrival, trusted=trusted):
@@ -58,16 +60,16 @@ def recover(db: Connection, destination: Destination, *, checksum: bool) -> Left
     proven = {} if trusted else dict(jobs.reserved_checksums(db))
     outcomes.release(db, lost)
     wholes = _wholes(db, destination, {a.row for a in in_place}, proven, trusted=trusted, checksum=checksum)
-    kept = {(job.row, job.generation) for job, _, _ in wholes}
+    kept = {whole.part for _, _, whole in wholes}
     _sweep(db, destination, kept, trusted=trusted)
     return Leftovers(wholes, in_place)
 
 
 def _is_in_place(destination: Destination, arrival: Arrival, *, trusted: bool) -> bool:
-    """Return True if the reserved file is under its final name and can be trusted; else it is not there after."""
+    """Return True if the reserved file is in place and can be trusted; else it is gone afterwards."""
     if destination.identity(arrival.directory, arrival.name) != (arrival.inode, arrival.size):
         return False
-    if trusted or _sha256(destination.path / arrival.path) == arrival.sha256:
+    if trusted or (arrival.sha256 is not None and _sha256(destination.path / arrival.path) == arrival.sha256):
         return True
     destination.remove(arrival.directory, arrival.name)
     return False
@@ -82,10 +84,10 @@ def _wholes(
     trusted: bool,
     checksum: bool,
 ) -> list[Arrived]:
-    found = []
+    found: dict[int, Arrived] = {}
     for entry in sorted(os.scandir(destination.parts), key=lambda e: e.name):
         name = parse_whole(entry.name)
-        if name is None or name.row in in_place or entry.stat(follow_symlinks=False).st_size != name.size:
+        if name is None or name.row in in_place or name.row in found or not _has_size(entry, name.size):
             continue
         job = jobs.job_of(db, name.row, name.generation)
         if job is None or (job.name is None and name.filename is None):
@@ -93,8 +95,12 @@ def _wholes(
         sha256 = _sha256(Path(entry.path)) if checksum or not trusted else None
         if not trusted and (sha256 is None or not _is_proven(job, sha256, proven.get(name.row))):
             continue
-        found.append(_arrived(job, name, entry, sha256))
-    return found
+        found[name.row] = _arrived(job, name, entry, sha256)
+    return list(found.values())
+
+
+def _has_size(entry: os.DirEntry[str], size: int) -> bool:
+    return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size == size
 
 
 def _is_proven(job: Job, sha256: bytes, reserved: bytes | None) -> bool:
@@ -114,13 +120,14 @@ def _arrived(job: Job, name: WholeName, entry: os.DirEntry[str], sha256: bytes |
     return job, received, Whole(entry.name, entry.inode(), name.size, sha256)
 
 
-def _sweep(db: Connection, destination: Destination, kept: set[tuple[int, int]], *, trusted: bool) -> None:
+def _sweep(db: Connection, destination: Destination, kept: set[str], *, trusted: bool) -> None:
+    """Remove what cannot go on: all but the whole parts that are `kept`, and parts of open assets."""
+
     def goes_on(row: int, generation: int) -> bool:
         return trusted and jobs.job_of(db, row, generation) is not None
 
     for entry in list(os.scandir(destination.parts)):
-        name = parse_whole(entry.name)
-        if entry.name.endswith(_ITEM_PART) or (name is not None and (name.row, name.generation) not in kept):
+        if entry.name.endswith(_LEFT) and entry.name not in kept:
             destination.drop_part(entry.name)
     PartStore(destination.parts).sweep(goes_on)
 

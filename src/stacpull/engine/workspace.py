@@ -62,7 +62,7 @@ def _locked(dest: Path) -> Iterator[None]:
 def _refuse_foreign_catalog(dest: Path) -> None:
     if (dest / "catalog.json").exists() and not ledger_path(dest).exists():
         raise DestinationError(
-            f"{dest} holds a catalog.json that no mirror of stacpull made: choose another DEST, or move it away."
+            f"{dest} holds a catalog.json that no mirror made: choose another DEST, or move it away."
         )
 
 

@@ -15,14 +15,33 @@ from pathlib import Path
 from typing import Literal
 
 from stacpull.errors import DestinationError, NotAMirrorError
-from stacpull.ledger.schema import migrate
+from stacpull.ledger.schema import migrate, refuse_newer
 
-__all__ = ["Connection", "ledger_path", "open_reader", "open_writer", "transaction", "translated"]
+__all__ = [
+    "Connection",
+    "ledger_path",
+    "open_reader",
+    "open_writer",
+    "sync_each_commit",
+    "transaction",
+    "translated",
+]
 
 Connection = sqlite3.Connection
 """An open ledger: other rooms hand it on, only this room speaks SQL on it."""
 
 _READER_TIMEOUT = 10.0  # seconds a reader waits for the writer's checkpoint
+_PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
+
+_SENTENCES = {
+    sqlite3.SQLITE_FULL: "The disk is full, the ledger {path} cannot grow: free some space, then resume.",
+    sqlite3.SQLITE_CORRUPT: "The ledger {path} is damaged ({text}): restore it, or mirror anew elsewhere.",
+    sqlite3.SQLITE_NOTADB: "The ledger {path} is damaged ({text}): restore it, or mirror anew elsewhere.",
+    sqlite3.SQLITE_READONLY: "No permission to write the ledger {path}.",
+    sqlite3.SQLITE_CANTOPEN: "The ledger {path} cannot be opened: check permissions and free space.",
+    sqlite3.SQLITE_IOERR: "The ledger {path} cannot be read or written ({text}): the disk is full or fails.",
+    sqlite3.SQLITE_BUSY: "The ledger {path} is held by another program: stop that first.",
+}
 
 
 def ledger_path(dest: Path) -> Path:
@@ -36,14 +55,13 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        text = str(error)
-        if "full" in text:
-            raise DestinationError(
-                f"The disk is full: the ledger {path} cannot grow. Free some space."
-            ) from error
-        if "malformed" in text or "not a database" in text:
-            raise DestinationError(f"The ledger {path} is damaged ({text}).") from error
-        raise DestinationError(f"The ledger {path} cannot be used: {text}.") from error
+        sentence = _SENTENCES.get(_code(error) & _PRIMARY, "The ledger {path} cannot be used: {text}.")
+        raise DestinationError(sentence.format(path=path, text=error)) from error
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Return SQLite's extended result code, 0 where the error is not SQLite's own."""
+    return getattr(error, "sqlite_errorcode", 0) or 0
 
 
 def open_writer(
@@ -62,12 +80,18 @@ def open_writer(
         DestinationError: the ledger is damaged, newer than this program, or cannot be written.
     """
     path = ledger_path(dest)
+    _refuse_lost(dest, path)
     with translated(path):
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60.0)
         try:
             db.execute("PRAGMA cache_size = -4096")
-            db.execute(f"PRAGMA journal_mode = {journal}")
-            db.execute("PRAGMA synchronous = " + ("FULL" if durable or journal == "delete" else "NORMAL"))
+            mode = db.execute(f"PRAGMA journal_mode = {journal}").fetchone()[0]
+            if (
+                durable or mode != "wal"
+            ):  # SQLite keeps another mode where it cannot have WAL, and says no word
+                sync_each_commit(db)
+            else:
+                db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA journal_size_limit = 16777216")
             migrate(db)
         except BaseException:
@@ -76,22 +100,63 @@ def open_writer(
     return db
 
 
+def sync_each_commit(db: sqlite3.Connection) -> None:
+    """Have every commit on disk before it returns, from now on."""
+    db.execute("PRAGMA synchronous = FULL")
+
+
+def _refuse_lost(dest: Path, path: Path) -> None:
+    """Refuse a link, and an empty ledger beside what was mirrored: its files would all be strangers."""
+    if path.is_symlink():
+        raise DestinationError(f"The ledger {path} is a link: nothing is written through links.")
+    try:
+        lost = path.stat().st_size == 0 and any(entry.name != ".stacpull" for entry in dest.iterdir())
+    except OSError:  # not there yet, or SQLite will say it
+        return
+    if lost:
+        raise DestinationError(
+            f"The ledger {path} is empty, it was damaged: restore it, or mirror anew into an empty directory."
+        )
+
+
 def open_reader(dest: Path) -> sqlite3.Connection:
     """Open the ledger of `dest` read-only, also while a mirror runs or right after one was killed.
 
     Raises:
-        NotAMirrorError: there is no ledger.
-        DestinationError: it cannot be read.
+        NotAMirrorError: there is no ledger, or a run was killed before it was made.
+        DestinationError: it cannot be read, or a newer stacpull made it.
     """
     path = ledger_path(dest)
-    if not path.is_file():
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except OSError as error:
+        raise DestinationError(f"The ledger {path} cannot be read: {error.strerror}.") from error
+    if size is None:
         raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
+    if size == 0:
+        raise DestinationError(
+            f"The ledger {path} is empty: run `stacpull mirror` again, or restore the ledger."
+        )
     with translated(path):
         try:
             return _connect_read_only(path, "mode=ro")
-        except sqlite3.OperationalError:
-            # A read-only file system has no place for the shared-memory file of WAL: read the main file alone.
+        except sqlite3.OperationalError as error:
+            if not _may_be_read_alone(path, error):
+                raise
             return _connect_read_only(path, "immutable=1")
+
+
+def _may_be_read_alone(path: Path, error: sqlite3.OperationalError) -> bool:
+    """Return True if a read-only place has no room for WAL's shared memory, and no log is left to be read."""
+    refused = _code(error) & _PRIMARY in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+    return refused and not any(_has_content(path.with_name(path.name + end)) for end in ("-wal", "-journal"))
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
@@ -99,11 +164,16 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
         f"{path.absolute().as_uri()}?{query}", uri=True, isolation_level=None, timeout=_READER_TIMEOUT
     )
     try:
-        db.execute("SELECT count(*) FROM totals").fetchone()
+        _refuse_unfinished(path, refuse_newer(db))
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _refuse_unfinished(path: Path, version: int) -> None:
+    if version == 0:
+        raise NotAMirrorError(f"{path.parent.parent} holds no mirror yet: nothing was ever planned.")
 
 
 @contextmanager
@@ -112,8 +182,8 @@ def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     db.execute("BEGIN IMMEDIATE")
     try:
         yield db
+        db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
-    db.execute("COMMIT")

@@ -5,11 +5,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from stacpull.ledger.database import transaction
-from stacpull.ledger.items import settle
+from stacpull.ledger.items import count_items_done, settle
 from stacpull.ledger.outcomes import Arrival
-from stacpull.ledger.schema import STATE_FAILED, STATE_PENDING, STATE_RESERVED
+from stacpull.ledger.schema import (
+    STATE_DONE,
+    STATE_FAILED,
+    STATE_PENDING,
+    STATE_RESERVED,
+    WRITTEN,
+    WRITTEN_ONCE,
+)
 from stacpull.models import Checksum, ItemId, Job
 
 __all__ = [
@@ -89,30 +97,69 @@ def reserved_checksums(db: sqlite3.Connection) -> list[tuple[int, bytes]]:
 
 
 def claim_failures(db: sqlite3.Connection, run: int) -> int:
-    """Make every failed asset that has an href pending again, in `run`; return how many there are."""
+    """Make every failed asset that has an href pending in `run`, a retry; return how many there are.
+
+    What an earlier retry left pending is taken over as well: no other run would.
+    """
     with transaction(db):
-        items = db.execute(
-            "SELECT DISTINCT a.item FROM assets a JOIN open_assets o ON o.asset = a.id "
-            f"WHERE a.state = {STATE_FAILED}"
-        ).fetchall()
-        count = db.execute(
-            f"UPDATE assets SET state = {STATE_PENDING}, run = ? WHERE state = {STATE_FAILED} "
-            "AND id IN (SELECT asset FROM open_assets)",
-            (run,),
-        ).rowcount
-        missing = db.execute(
-            "SELECT count(*) FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key "
-            "WHERE f.kind = 'gone' AND a.run = ? AND a.state = 0",
-            (run,),
-        ).fetchone()[0]
-        _reopen_items(db, [row[0] for row in items])
-        db.execute("UPDATE runs SET assets_pending = assets_pending + ? WHERE id = ?", (count, run))
+        failed = db.execute(_CLAIMABLE).fetchall()
+        again = [one for one in failed if one[2] == run]
+        db.executemany(
+            f"UPDATE assets SET state = {STATE_PENDING}, run = ? WHERE id = ?",
+            [(run, one[0]) for one in failed],
+        )
+        left = db.execute(_TAKE_OVER, {"run": run}).rowcount
+        _take_over_items(db, run)
+        settled = settle(db, {one[1] for one in failed})
+        db.execute(
+            "UPDATE runs SET assets_pending = assets_pending + :n, assets_failed = assets_failed - :again, "
+            "assets_missing = assets_missing - :missing WHERE id = :run",
+            {
+                "n": len(failed) + left,
+                "again": len(again),
+                "missing": sum(one[3] for one in again),
+                "run": run,
+            },
+        )
         db.execute(
             "UPDATE totals SET assets_pending = assets_pending + :n, assets_failed = assets_failed - :n, "
             "assets_missing = assets_missing - :m",
-            {"n": count, "m": missing},
+            {"n": len(failed), "m": sum(one[3] for one in failed)},
         )
-    return count
+        count_items_done(db, settled)
+    return len(failed)
+
+
+_CLAIMABLE = (
+    "SELECT a.id, a.item, a.run, "
+    "EXISTS (SELECT 1 FROM failures f WHERE f.item = a.item AND f.key = a.key AND f.kind = 'gone') "
+    f"FROM open_assets o JOIN assets a ON a.id = o.asset WHERE a.state = {STATE_FAILED}"
+)
+_TAKE_OVER = (
+    f"UPDATE assets SET run = :run WHERE state < {STATE_DONE} AND id IN (SELECT asset FROM open_assets) "
+    "AND run <> :run AND run IN (SELECT id FROM runs WHERE kind = 'retry')"
+)
+
+
+def _take_over_items(db: sqlite3.Connection, run: int) -> None:
+    """Let the items of `run`'s assets count for it, with their label items, and be written again when final.
+
+    A source item that could not be read is left to its run: it is planned when it has been read.
+    """
+    unread = "(SELECT item FROM failures WHERE key = '')"
+    update = (
+        f"UPDATE items SET run = :run, written = iif(written = {WRITTEN}, {WRITTEN_ONCE}, written) "
+        "WHERE id IN"
+    )
+    db.execute(
+        f"{update} (SELECT a.item FROM open_assets o JOIN assets a ON a.id = o.asset WHERE a.run = :run "
+        f"AND a.item NOT IN {unread})",
+        {"run": run},
+    )
+    db.execute(
+        f"{update} (SELECT parent FROM items WHERE parent IS NOT NULL AND (run = :run OR id IN {unread}))",
+        {"run": run},
+    )
 
 
 def failed_items(db: sqlite3.Connection) -> list[FailedItem]:
@@ -126,53 +173,39 @@ def failed_items(db: sqlite3.Connection) -> list[FailedItem]:
 
 
 def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]:
-    """Return items past row `after` that are final but whose JSON is not on disk."""
+    """Return items past row `after` that are final but whose JSON is not on disk, or not true."""
     rows = db.execute(
-        "SELECT id FROM items WHERE written = 0 AND remaining = 0 AND id > ? ORDER BY id LIMIT ?",
+        f"SELECT id FROM items WHERE written <> {WRITTEN} AND remaining = 0 AND id > ? "
+        f"AND (document IS NOT NULL OR written = {WRITTEN_ONCE}) ORDER BY id LIMIT ?",
         (after, limit),
     )
     return [row[0] for row in rows]
 
 
-def _reopen_items(db: sqlite3.Connection, items: list[int]) -> None:
-    parents = set()
-    for item in items:
-        settle(db, item)
-        parent = db.execute("UPDATE items SET written = 0 WHERE id = ? RETURNING parent", (item,)).fetchone()[
-            0
-        ]
-        if parent is not None:
-            parents.add(parent)
-    for parent in parents:
-        settle(db, parent)
-
-
-def _job(row: tuple[object, ...]) -> Job:
-    fields = dict(
-        zip(
-            (
-                "row",
-                "item_row",
-                "generation",
-                "key",
-                "href",
-                "item_href",
-                "directory",
-                "name",
-                "name_template",
-                "size",
-                "checksum",
-                "media_type",
-                "stale",
-            ),
-            row,
-            strict=True,
-        )
+def _job(row: tuple[Any, ...]) -> Job:
+    """Make a job of a row of `_COLUMNS`."""
+    (number, item, generation, key, href, item_href, directory, name, template, size, stated, kind, stale) = (
+        row
     )
-    stated = fields["checksum"]
-    if isinstance(stated, bytes):
-        algorithm, _, digest = stated.partition(b"\0")
-        fields["checksum"] = Checksum(algorithm.decode(), digest)
-    fields["directory"] = fields["directory"] or ""
-    fields["stale"] = bool(fields["stale"])
-    return Job(**fields)  # type: ignore[arg-type]  # columns in the order of the names above
+    return Job(
+        row=number,
+        item_row=item,
+        generation=generation,
+        key=key,
+        href=href,
+        item_href=item_href,
+        directory=directory or "",
+        name=name,
+        name_template=template,
+        size=size,
+        checksum=_checksum(stated),
+        media_type=kind,
+        stale=bool(stale),
+    )
+
+
+def _checksum(stated: bytes | None) -> Checksum | None:
+    if stated is None:
+        return None
+    algorithm, _, digest = stated.partition(b"\0")
+    return Checksum(algorithm.decode(), digest)

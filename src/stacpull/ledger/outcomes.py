@@ -8,14 +8,23 @@ The publisher (`engine.publisher`) drives these steps; each is one transaction o
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from stacpull.ledger import paths
 from stacpull.ledger.database import transaction
-from stacpull.ledger.items import settle
-from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
+from stacpull.ledger.failures import put_failure
+from stacpull.ledger.items import count_items_done, settle
+from stacpull.ledger.schema import (
+    STATE_DONE,
+    STATE_FAILED,
+    STATE_PENDING,
+    STATE_RESERVED,
+    UNWRITTEN,
+    WRITTEN,
+    WRITTEN_ONCE,
+)
 from stacpull.models import Failure, FailureKind
 
 __all__ = ["Arrival", "AssetFailure", "Recorded", "record", "release", "reserve"]
@@ -58,12 +67,15 @@ class Recorded:
     final_items: list[int] = field(default_factory=list)
 
 
-def reserve(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[AssetFailure]]:
-    """Reserve the final names of `arrivals`, in one transaction.
+def reserve(
+    db: sqlite3.Connection, arrivals: Sequence[Arrival], items: Sequence[int] = ()
+) -> tuple[list[Arrival], list[AssetFailure]]:
+    """Reserve the final names of `arrivals`, and of the JSON of `items`, in one transaction.
 
     Returns:
-        The arrivals that may be renamed (a name may have been changed to keep it apart from another spelling),
-        and the failures of those whose name is taken. Arrivals of an older generation are in neither.
+        The arrivals that may be renamed (a name may have been changed to keep it apart from another
+        spelling), and the failures of those whose name is taken. Arrivals of an older generation are in
+        neither.
     """
     reserved, failures = [], []
     with transaction(db):
@@ -75,8 +87,7 @@ def reserve(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> tuple[list[A
                 failures.append(AssetFailure(arrival.row, arrival.item_row, claim.failure))
                 continue
             updated = db.execute(
-                "UPDATE assets SET directory = ?, name = ?, path_hash = ?, size = ?, sha256 = ?, etag = ?, "
-                "inode = ?, state = ? WHERE id = ? AND generation = ? AND state < ?",
+                _RESERVE,
                 (
                     directory_id,
                     claim.name,
@@ -85,15 +96,17 @@ def reserve(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> tuple[list[A
                     arrival.sha256,
                     arrival.etag,
                     arrival.inode,
-                    STATE_RESERVED,
                     arrival.row,
                     arrival.generation,
-                    STATE_DONE,
                 ),
             )
             if updated.rowcount:
                 same = directory == arrival.directory and claim.name == arrival.name
                 reserved.append(arrival if same else replace(arrival, directory=directory, name=claim.name))
+        db.executemany(
+            f"UPDATE items SET written = {WRITTEN_ONCE} WHERE id = ? AND written = {UNWRITTEN}",
+            ((item,) for item in items),
+        )
     return reserved, failures
 
 
@@ -109,103 +122,91 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
 
 def record(
     db: sqlite3.Connection,
-    run: int,
     done: Sequence[Arrival],
     failed: Sequence[AssetFailure],
     written_items: Sequence[int],
     now: float,
 ) -> Recorded:
-    """Record what is durable now, in one transaction.
+    """Record what is durable now, in one transaction. Each asset counts for the run that planned it last.
 
     Args:
         db: the ledger.
-        run: the run that did it.
         done: reserved, synced and renamed, and the rename synced.
         failed: failed for good.
         written_items: items whose JSON is durable on disk.
         now: seconds since 1970.
     """
-    result = Recorded()
+    sums: defaultdict[int, _Sums] = defaultdict(_Sums)
     with transaction(db):
+        _record_done(db, done, sums)
+        _record_failed(db, failed, sums, now)
+        settled = settle(db, {*(one.item_row for one in done), *(one.item_row for one in failed)})
         db.executemany(
-            f"UPDATE assets SET state = {STATE_DONE}, inode = NULL WHERE id = ?", ((a.row,) for a in done)
-        )
-        db.executemany("DELETE FROM open_assets WHERE asset = ?", ((a.row,) for a in done))
-        missing = _record_failures(db, failed, now)
-        touched = Counter(a.item_row for a in done)
-        touched.update(f.item_row for f in failed)
-        items_done = _settle_items(db, touched, result)
-        db.executemany(
-            "UPDATE items SET written = 1, document = NULL WHERE id = ? AND remaining = 0",
+            f"UPDATE items SET written = {WRITTEN}, document = NULL WHERE id = ? AND remaining = 0",
             ((item,) for item in written_items),
         )
-        size = sum(a.size for a in done)
-        _count(db, run, len(done), len(failed), missing, size, items_done)
-    return result
+        for run, one in sums.items():
+            _count(db, run, one)
+        count_items_done(db, settled)
+    return Recorded(settled.final)
 
 
-def _record_failures(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: float) -> int:
-    for one in failed:
-        db.execute(
-            f"UPDATE assets SET state = {STATE_FAILED}, inode = NULL WHERE id = ?",
-            (one.row,),
-        )
-        db.execute(
-            "INSERT OR REPLACE INTO failures SELECT ?, key, ?, ?, ?, "
-            "? + coalesce((SELECT attempts FROM failures f WHERE f.item = assets.item AND f.key = assets.key), 0), "
-            "? FROM assets WHERE id = ?",
-            (
-                one.item_row,
-                one.failure.kind,
-                one.failure.message,
-                one.failure.status,
-                one.attempts,
-                now,
-                one.row,
-            ),
-        )
-    return sum(one.failure.kind == FailureKind.GONE for one in failed)
+@dataclass(slots=True)
+class _Sums:
+    """What became of the assets of one run."""
+
+    done: int = 0
+    failed: int = 0
+    missing: int = 0
+    size: int = 0
 
 
-def _settle_items(db: sqlite3.Connection, touched: Iterable[int], result: Recorded) -> int:
-    """Settle the touched items, then their label items; return how many primary items are whole now."""
-    parents: set[int] = set()
-    items_done = 0
-    for item in touched:
-        parent = db.execute("SELECT parent FROM items WHERE id = ?", (item,)).fetchone()[0]
-        if parent is None:
-            parents.add(item)
-        elif settle(db, item)[0] == 0:
-            result.final_items.append(item)
-            parents.add(parent)
-    for item in parents:
-        remaining, failed = settle(db, item)
-        if remaining == 0:
-            result.final_items.append(item)
-            items_done += failed == 0
-    return items_done
+def _record_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict[int, _Sums]) -> None:
+    healed = []
+    for arrival in done:
+        found = db.execute(_DONE, (arrival.row, arrival.generation)).fetchone()
+        if found is not None:
+            one = sums[found[0]]
+            one.done += 1
+            one.size += arrival.size
+            healed.append((arrival.item_row, found[1]))
+    db.executemany("DELETE FROM open_assets WHERE asset = ?", ((a.row,) for a in done))
+    if db.execute("SELECT 1 FROM failures LIMIT 1").fetchone() is not None:
+        db.executemany("DELETE FROM failures WHERE item = ? AND key = ?", healed)
 
 
-def _count(
-    db: sqlite3.Connection, run: int, done: int, failed: int, missing: int, size: int, items_done: int
+def _record_failed(
+    db: sqlite3.Connection, failed: Sequence[AssetFailure], sums: defaultdict[int, _Sums], now: float
 ) -> None:
-    values = {
-        "done": done,
-        "failed": failed,
-        "missing": missing,
-        "size": size,
-        "items": items_done,
-        "run": run,
-    }
-    db.execute(
-        "UPDATE runs SET assets_pending = assets_pending - :done - :failed, assets_done = assets_done + :done, "
+    for failure in failed:
+        found = db.execute(_FAILED, (failure.row,)).fetchone()
+        if found is not None:
+            one = sums[found[0]]
+            one.failed += 1
+            one.missing += failure.failure.kind == FailureKind.GONE
+            put_failure(db, failure.item_row, found[1], failure.failure, failure.attempts, now)
+
+
+def _count(db: sqlite3.Connection, run: int, sums: _Sums) -> None:
+    values = {"done": sums.done, "failed": sums.failed, "missing": sums.missing, "size": sums.size}
+    counted = (
+        "assets_pending = assets_pending - :done - :failed, assets_done = assets_done + :done, "
         "assets_failed = assets_failed + :failed, assets_missing = assets_missing + :missing, "
-        "bytes_done = bytes_done + :size, items_done = items_done + :items WHERE id = :run",
-        values,
+        "bytes_done = bytes_done + :size"
     )
-    db.execute(
-        "UPDATE totals SET assets_pending = assets_pending - :done - :failed, "
-        "assets_done = assets_done + :done, assets_failed = assets_failed + :failed, "
-        "assets_missing = assets_missing + :missing, bytes_done = bytes_done + :size",
-        values,
-    )
+    db.execute(f"UPDATE runs SET {counted} WHERE id = :run", {**values, "run": run})
+    db.execute(f"UPDATE totals SET {counted}", values)
+
+
+_RESERVE = (
+    "UPDATE assets SET directory = ?, name = ?, path_hash = ?, size = ?, sha256 = ?, etag = ?, inode = ?, "
+    f"state = {STATE_RESERVED} WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
+)
+_DONE = (
+    f"UPDATE assets SET state = {STATE_DONE}, inode = NULL "
+    f"WHERE id = ? AND generation = ? AND state = {STATE_RESERVED} RETURNING run, key"
+)
+_FAILED = (
+    f"UPDATE assets SET state = {STATE_FAILED}, inode = NULL, sha256 = NULL, etag = NULL "
+    f"WHERE id = ? AND state < {STATE_DONE} RETURNING run, key"
+)

@@ -7,15 +7,14 @@ newcomer gets a hash in its name; where the very same name is taken, it is a fai
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from stacpull.models import Failure, FailureKind
-from stacpull.planning.names import path_hash
+from stacpull.planning.names import kept_apart, path_hash
 
-__all__ = ["Claim", "Directories", "claim", "kept_apart"]
+__all__ = ["Claim", "Directories", "claim"]
 
 _CACHE = 4096
 _SPELLINGS = 8
@@ -28,15 +27,6 @@ class Claim:
     name: str
     hash: int
     failure: Failure | None = None
-
-
-def kept_apart(name: str) -> str:
-    """Return another spelling of `name`, the same each time: `B01.tif` → `B01~5f0c2a91.tif`."""
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-    stem, dot, suffix = name.rpartition(".")
-    if "/" in suffix:
-        return f"{name}~{digest}"
-    return f"{stem}~{digest}.{suffix}" if dot and stem else f"{name}~{digest}"
 
 
 def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
@@ -55,7 +45,7 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
         owned = f"{owner[1]}/{owner[2]}" if owner[1] else owner[2]
         if owned == path:
             return Claim(wanted, index, _taken(path))
-        wanted = kept_apart(wanted)
+        wanted = kept_apart(wanted, directory)
     return Claim(wanted, index, _taken(path))
 
 
@@ -102,4 +92,5 @@ class Directories:
                 return cursor.lastrowid or 0, wanted
             if row[1] == wanted:
                 return row[0], wanted
-            wanted = kept_apart(wanted)
+            above, slash, last = wanted.rpartition("/")
+            wanted = above + slash + kept_apart(last, above)

@@ -24,6 +24,7 @@ __all__ = [
     "begin",
     "counters",
     "end",
+    "last_spec",
     "last_unfinished",
     "restart_walk",
     "selection_of",
@@ -52,7 +53,7 @@ _COUNTERS = (
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What a run was asked to do. `source` has its credentials cut; `credential_names` says what they were."""
+    """What a run was asked to do. `source` has its credentials cut, `credential_names` says which."""
 
     source: str
     selection: Selection
@@ -92,14 +93,14 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
     last = db.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     if last is not None:
         run = _run(db, last[0])
-        same = (run.spec.kind, run.spec.source, run.spec.selection) == (
-            spec.kind,
-            spec.source,
-            spec.selection,
-        )
-        if same and _state(db, run.id) != "complete":
+        if _asks_the_same(run.spec, spec) and _state(db, run.id) != "complete":
             return _go_on(db, run, spec)
     return _insert(db, spec, now)
+
+
+def _asks_the_same(one: RunSpec, other: RunSpec) -> bool:
+    """Return True if the second run may go on with the first; credentials may have come another way."""
+    return replace(one, credential_names=()) == replace(other, credential_names=())
 
 
 def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
@@ -113,7 +114,6 @@ def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
     run = _run(db, row[0])
     if row[0] == row[1]:
         return _go_on(db, run, run.spec)
-    db.execute("UPDATE runs SET state = 'superseded' WHERE id = ?", (run.id,))
     return _insert(db, run.spec, now)
 
 
@@ -132,15 +132,16 @@ def add_effort(db: sqlite3.Connection, run: int, effort: Mapping[str, float]) ->
 
 
 def restart_walk(db: sqlite3.Connection, run: int) -> None:
-    """Forget how far the walk is: it begins anew and skips what is planned (a cursor that is not known any more)."""
+    """Forget how far the walk is: it begins anew and skips what is planned."""
     with transaction(db):
         db.execute("DELETE FROM seen")
         db.execute("UPDATE runs SET position = NULL, items_seen = 0 WHERE id = ?", (run,))
 
 
-def spec_of(db: sqlite3.Connection, run: int) -> RunSpec:
-    """Return what run number `run` was asked to do."""
-    return _run(db, run).spec
+def last_spec(db: sqlite3.Connection) -> RunSpec | None:
+    """Return what the last run was asked to do."""
+    row = db.execute("SELECT max(id) FROM runs").fetchone()
+    return None if row[0] is None else _run(db, row[0]).spec
 
 
 def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
@@ -152,6 +153,11 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
 def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
     with transaction(db):
         db.execute("DELETE FROM seen")
+        db.execute(
+            "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
+            "AND kind = ? AND source = ? AND selection = ?",
+            (spec.kind, spec.source, _selection_json(spec.selection)),
+        )
         cursor = db.execute(
             "INSERT INTO runs(kind, source, selection, layout, metadata, credential_names, state, started) "
             "VALUES (?, ?, ?, ?, ?, ?, 'running', ?)",

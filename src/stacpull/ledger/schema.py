@@ -13,7 +13,18 @@ import sqlite3
 
 from stacpull.errors import DestinationError
 
-__all__ = ["MIGRATIONS", "STATE_DONE", "STATE_FAILED", "STATE_PENDING", "STATE_RESERVED", "migrate"]
+__all__ = [
+    "MIGRATIONS",
+    "STATE_DONE",
+    "STATE_FAILED",
+    "STATE_PENDING",
+    "STATE_RESERVED",
+    "UNWRITTEN",
+    "WRITTEN",
+    "WRITTEN_ONCE",
+    "migrate",
+    "refuse_newer",
+]
 
 STATE_PENDING = 0
 """Planned; nothing of it is under its final name."""
@@ -23,6 +34,13 @@ STATE_DONE = 2
 """Whole, checked, on stable storage, under its final name."""
 STATE_FAILED = 3
 """Failed for good until `retry`."""
+
+UNWRITTEN = 0
+"""An item's JSON was never on disk: a file in its place is not ours."""
+WRITTEN = 1
+"""An item's JSON is on disk, and true."""
+WRITTEN_ONCE = 2
+"""An item's JSON may be on disk, and is to be written (again): a file in its place is ours."""
 
 _VERSION_1 = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
@@ -82,12 +100,12 @@ CREATE TABLE items(
     updated TEXT,
     remaining INTEGER NOT NULL DEFAULT 0,  -- own assets not final, and source items not final
     failed INTEGER NOT NULL DEFAULT 0,     -- of those final, the failed ones
-    written INTEGER NOT NULL DEFAULT 0,    -- its JSON is on disk and true
+    written INTEGER NOT NULL DEFAULT 0,    -- its JSON: 0 never on disk, 1 true, 2 to be renewed
     document BLOB,                         -- JSON as read, while not written
     UNIQUE (collection, name)
 );
 CREATE INDEX items_parent ON items(parent) WHERE parent IS NOT NULL;
-CREATE INDEX items_unwritten ON items(id) WHERE written = 0;
+CREATE INDEX items_unwritten ON items(id) WHERE written <> 1;
 
 CREATE TABLE assets(
     id INTEGER PRIMARY KEY,
@@ -137,12 +155,21 @@ def migrate(db: sqlite3.Connection) -> None:
     Raises:
         DestinationError: the ledger was written by a newer stacpull.
     """
-    version = db.execute("PRAGMA user_version").fetchone()[0]
+    for step in range(refuse_newer(db), len(MIGRATIONS)):
+        script = f"BEGIN IMMEDIATE; {MIGRATIONS[step]}; PRAGMA user_version = {step + 1}; COMMIT;"
+        db.executescript(script)
+
+
+def refuse_newer(db: sqlite3.Connection) -> int:
+    """Return the version of the ledger `db`.
+
+    Raises:
+        DestinationError: the ledger was written by a newer stacpull.
+    """
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
         raise DestinationError(
             f"This mirror's ledger is of version {version}; this stacpull knows {len(MIGRATIONS)}. "
             "Install a newer stacpull."
         )
-    for step in range(version, len(MIGRATIONS)):
-        script = f"BEGIN IMMEDIATE; {MIGRATIONS[step]}; PRAGMA user_version = {step + 1}; COMMIT;"
-        db.executescript(script)
+    return version

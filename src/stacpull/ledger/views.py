@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from stacpull.ledger.schema import STATE_DONE
+from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN
 from stacpull.models import ItemId
 from stacpull.reports import FailureRecord
 
@@ -17,13 +17,13 @@ __all__ = [
     "CollectionRow",
     "ItemRecord",
     "collection_rows",
+    "current_run",
     "done_assets",
     "failures",
     "item_documents",
     "item_record",
     "item_totals",
     "items_of",
-    "last_run",
     "name_of_asset",
     "path_of_item",
     "totals",
@@ -40,6 +40,8 @@ class ItemRecord:
     href: str | None
     document: bytes | None
     here: dict[str, str]
+    is_ours: bool = False
+    """True if a file in the place of its JSON is ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,20 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     return {"items_matched": matched, "items_done": done, "items_failed": failed}
 
 
-def last_run(db: sqlite3.Connection) -> dict[str, Any] | None:
-    """Return the last run's row as a dict (`selection` decoded), or None."""
+def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
+    """Return the run that `status` is about as a dict (`selection` decoded), or None if there was none.
+
+    That is the last one, unless an unfinished one is left: then what `resume` would go on with.
+    """
     cursor = db.execute(
-        "SELECT *, (SELECT count(*) FROM runs) AS runs, (SELECT sum(bytes_fetched) FROM runs) AS all_fetched, "
+        "SELECT *, (SELECT count(*) FROM runs) AS runs, "
+        "(SELECT sum(bytes_fetched) FROM runs) AS all_fetched, "
         "(SELECT sum(seconds) FROM runs) AS all_seconds, (SELECT sum(requests) FROM runs) AS all_requests, "
         "(SELECT sum(retries) FROM runs) AS all_retries, (SELECT items_seen FROM runs WHERE kind = 'mirror' "
-        "ORDER BY id DESC LIMIT 1) AS walk_seen FROM runs ORDER BY id DESC LIMIT 1"
+        "ORDER BY id DESC LIMIT 1) AS walk_seen FROM runs ORDER BY CASE "
+        "WHEN (SELECT state FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1) = 'complete' "
+        "AND (SELECT assets_pending FROM totals) = 0 THEN 0 "
+        "ELSE state NOT IN ('complete', 'superseded') END DESC, id DESC LIMIT 1"
     )
     row = cursor.fetchone()
     if row is None:
@@ -94,7 +103,7 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
         "CASE WHEN f.key = '' THEN i.href ELSE o.href END "
         "FROM failures f JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON a.item = f.item AND a.key = f.key LEFT JOIN open_assets o ON o.asset = a.id "
-        f"WHERE f.key = '' OR a.state = 3 {order}",
+        f"WHERE f.key = '' OR a.state = {STATE_FAILED} {order}",
         () if newest is None else (newest,),
     )
     for row in rows:
@@ -113,12 +122,15 @@ def done_assets(db: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
 
 def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:
     """Return what the JSON of item `row` is written from."""
-    collection, name, directory, href, document = db.execute(
-        "SELECT c.name, i.name, d.path, i.href, i.document FROM items i JOIN collections c ON c.id = i.collection "
-        "JOIN directories d ON d.id = i.directory WHERE i.id = ?",
+    collection, name, directory, href, document, written = db.execute(
+        "SELECT c.name, i.name, d.path, i.href, i.document, i.written FROM items i "
+        "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory WHERE i.id = ?",
         (row,),
     ).fetchone()
-    return ItemRecord(row, ItemId(collection, name), directory, href, document, _paths(db, row))
+    here = _paths(db, row)
+    return ItemRecord(
+        row, ItemId(collection, name), directory, href, document, here, is_ours=written != UNWRITTEN
+    )
 
 
 def name_of_asset(db: sqlite3.Connection, row: int) -> tuple[ItemId, str]:
@@ -132,10 +144,11 @@ def name_of_asset(db: sqlite3.Connection, row: int) -> tuple[ItemId, str]:
 
 
 def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
-    """Return the directory of an item's JSON, relative to DEST, if the mirror has that item."""
+    """Return the directory of an item's JSON, relative to DEST, if the mirror has or will have it."""
     row = db.execute(
         "SELECT d.path FROM items i JOIN collections c ON c.id = i.collection "
-        "JOIN directories d ON d.id = i.directory WHERE c.name = ? AND i.name = ?",
+        "JOIN directories d ON d.id = i.directory WHERE c.name = ? AND i.name = ? "
+        f"AND (i.document IS NOT NULL OR i.written <> {UNWRITTEN})",
         (item.collection, item.item),
     ).fetchone()
     return None if row is None else row[0]
@@ -145,7 +158,7 @@ def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
     """Return the collections that have items, in the order they were met."""
     rows = db.execute(
         "SELECT c.id, c.name, c.document, count(i.id) FROM collections c JOIN items i ON i.collection = c.id "
-        "WHERE i.written = 1 OR i.document IS NOT NULL GROUP BY c.id ORDER BY c.id"
+        f"WHERE i.written <> {UNWRITTEN} OR i.document IS NOT NULL GROUP BY c.id ORDER BY c.id"
     )
     return [CollectionRow(*row) for row in rows]
 
@@ -155,7 +168,7 @@ def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str
     return iter(
         db.execute(
             "SELECT i.name, d.path FROM items i JOIN directories d ON d.id = i.directory "
-            "WHERE i.collection = ? AND i.written = 1 ORDER BY i.id",
+            f"WHERE i.collection = ? AND i.written = {WRITTEN} ORDER BY i.id",
             (collection,),
         )
     )

@@ -71,7 +71,7 @@ class _Route(NamedTuple):
 
 
 class Client:
-    """Sends requests through the transport of their scheme, under the rules of DESIGN section 3.
+    """Sends requests through the transport of their scheme, under the rules of docs/meaning.md.
 
     Args:
         transports: By scheme in lower case (`http`, `https`, `s3`).

@@ -118,7 +118,8 @@ class HttpTransport:
                 proxy=proxy,
             )
         except _SentOnceError as error:
-            raise TransferError(failure_of(error.cause, host_of(request.url), reused=error.reused)) from error.cause
+            failure = failure_of(error.cause, host_of(request.url), reused=error.reused)
+            raise TransferError(failure) from error.cause
         except EXPECTED as error:
             raise TransferError(failure_of(error, host_of(request.url))) from error
 

@@ -73,7 +73,7 @@ def unknown_name(host: str) -> Failure:
 
 
 def closed(host: str, error: Exception | None, *, free: bool) -> Failure:
-    """The connection was lost before a response began; `free`: it had carried one before (RFC 9112, 9.3.1)."""
+    """The connection was lost before a response began; `free`: it may have been closed in the meantime."""
     if isinstance(error, ssl.SSLError):
         return failure_of(error, host, reused=free)
     message = f"{host} closed the connection."

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-__all__ = ["LeanHeaders", "join_field"]
+__all__ = ["LeanHeaders", "joined_fields"]
 
 
 class LeanHeaders(Mapping[str, str]):
@@ -25,14 +25,14 @@ class LeanHeaders(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         try:
-            return self._fields[_key(name)].decode("utf-8", "surrogateescape")
+            return _text(self._fields[_key(name)])
         except KeyError:
             raise KeyError(name) from None
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
         """Return the value of `name`, or `default`. Mapping's own goes through an exception."""
         value = self._fields.get(_key(name))
-        return default if value is None else value.decode("utf-8", "surrogateescape")
+        return default if value is None else _text(value)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and _key(name) in self._fields
@@ -47,14 +47,30 @@ class LeanHeaders(Mapping[str, str]):
         return f"<LeanHeaders {', '.join(self)}>"
 
 
-def join_field(before: bytes | None, value: bytes) -> bytes:
-    """Return the value of a field that came (again): a list by RFC 9110, 5.3; a mere repetition counts once.
+def joined_fields(raw: list[bytes]) -> dict[bytes, bytes]:
+    """Return fields by name in lower case.
 
-    Clumsy proxies repeat fields that are no list (ETag, Location); those stay usable that way.
+    What came several times is joined, being a list (RFC 9110, 5.3); a mere repetition counts once: clumsy
+    proxies repeat fields that are no list (ETag, Location), which stay usable that way.
+
+    Args:
+        raw: Names and values in turn.
     """
-    return value if before is None or before == value else before + b", " + value
+    fields = dict(zip(map(bytes.lower, raw[::2]), raw[1::2], strict=True))
+    if 2 * len(fields) == len(raw):
+        return fields
+    several: dict[bytes, list[bytes]] = {}
+    for name, value in zip(raw[::2], map(bytes.strip, raw[1::2]), strict=True):
+        found = several.setdefault(name.lower(), [])
+        if value not in found:
+            found.append(value)
+    return {name: b", ".join(found) for name, found in several.items()}
 
 
 @lru_cache(maxsize=256)
 def _key(name: str) -> bytes:
     return name.lower().encode("utf-8", "surrogateescape")
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape").rstrip(" \t")  # the parser leaves spaces at the end

@@ -1,8 +1,8 @@
 """What goes out, decided without I/O: which requests the lean transport takes, and their bytes.
 
 It takes GET and HEAD without a body, for hosts written in the plain way. Everything else is left to the
-transport behind it: odd hosts (IDNA, userinfo, short IPv4 forms, zones), fields that steer the connection, and
-whatever would not fit into a request head.
+transport behind it: odd hosts (IDNA, userinfo, short IPv4 forms, zones), fields that steer the connection,
+and those that would break out of their line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from stacpull.net.redirects import wire_url
 
-__all__ = ["Place", "is_plain", "place_of", "request_head", "split_url"]
+__all__ = ["Place", "is_plain", "place_of", "request_tail", "split_url"]
 
 _PORTS = {"http": 80, "https": 443}
 _MOST_PORTS = 65535
@@ -29,7 +29,7 @@ _STEERING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where connections go: scheme, host (IPv6 without brackets), port. `name` is host and port as written."""
+    """Where connections go. An IPv6 `host` is without brackets; `name` is host and port as written."""
 
     scheme: str
     host: str
@@ -89,23 +89,23 @@ def _is_plain_host(host: str) -> bool:
 
 def is_plain(method: str, headers: Mapping[str, str]) -> bool:
     """Tell whether a request without a body is one that is taken here."""
-    return method in _METHODS and (not headers or _STEERING.isdisjoint(map(str.lower, headers)))
+    if method not in _METHODS:
+        return False
+    if not headers:
+        return True
+    text = "".join((*headers, *headers.values()))
+    breaks_out = "\r" in text or "\n" in text or "\0" in text
+    return not breaks_out and _STEERING.isdisjoint(map(str.lower, headers))
 
 
-def request_head(
-    method: str, target: str, headers: Mapping[str, str], defaults: Mapping[str, str]
-) -> bytes | None:
-    """Return the head of a request; None if a field would break out of its line.
+def request_tail(headers: Mapping[str, str], defaults: Mapping[str, str]) -> bytes:
+    """Return what follows the request line: fields and the empty line.
 
     Args:
-        method: GET or HEAD.
-        target: As it goes out.
         headers: Of the request; they replace `defaults` of the same name.
         defaults: Names in lower case.
     """
     given = {name.lower() for name in headers}
-    fields = {**{name: value for name, value in defaults.items() if name not in given}, **headers}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    if lines.count("\r") != len(fields) or lines.count("\n") != len(fields) or "\0" in lines:
-        return None
-    return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("utf-8", "surrogateescape")
+    fields = [*((name, value) for name, value in defaults.items() if name not in given), *headers.items()]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    return f"{lines}\r\n".encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""Where a redirect leads, and whether it may be followed (DESIGN, section 3).
+"""Where a redirect leads, and whether it may be followed (docs/meaning.md).
 
 http, https and s3 only; from https (or s3) to http only if SOURCE itself is http; at most 10 hops; no loops.
 A Location is used exactly as the server sent it, percent-encoding included: a signature covers it. Only what

@@ -71,7 +71,7 @@ def catalog_key(dataset: str) -> str:
     return f"{CATALOG_PREFIX}{quote(dataset, safe='')}.tar.gz"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Archives:
     """Makes them; `files_url` is where open blobs are, with a slash at its end."""
 

@@ -12,9 +12,10 @@ from collections.abc import AsyncGenerator, Iterable
 from typing import NamedTuple, cast
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-from stacpull.errors import SourceError, UsageError
+from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import Failure, FailureKind, ItemId, Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
+from stacpull.net.credentials import same_site
 from stacpull.net.transport import TransferError
 from stacpull.sources.guard import WalkGuard
 from stacpull.sources.page_size import PageSize
@@ -130,8 +131,15 @@ class ApiSource:
 
         Raises:
             TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
+            CredentialsError: this API's own host refuses the credentials.
         """
-        document = await self._reader.read(PageRequest(href))
+        try:
+            document = await self._reader.read(PageRequest(href))
+        except (SourceError, CredentialsError) as error:
+            if isinstance(error, CredentialsError) and same_site(self.url, href):
+                raise
+            # one link that leads to a web page must not end a walk of a million items
+            raise TransferError(Failure(FailureKind.ITEM, str(error), host=authority(href))) from error
         body = document.body
         if not isinstance(body, dict) or not isinstance(body.get("id"), str) or "features" in body:
             message = f"{document.url} is no item: it is no JSON object with an id."

@@ -11,7 +11,7 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from stacpull.errors import DestinationError
@@ -22,9 +22,10 @@ __all__ = ["Destination", "destination_error", "is_destination_failure"]
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _HELD_DIRECTORIES = 64
+_NO_NAMES = frozenset({"", ".", ".."})
 
 _SENTENCES = {
-    errno.ENOSPC: "The disk of {dest} is full (bytes or inodes): free some space, then run `stacpull resume`.",
+    errno.ENOSPC: "The disk of {dest} is full (bytes or inodes): free some space, then `stacpull resume`.",
     errno.EDQUOT: "Your quota on {dest} is used up: free some space, then run `stacpull resume`.",
     errno.EROFS: "{dest} is on a read-only file system.",
     errno.EACCES: "No permission to write in {dest}.",
@@ -60,23 +61,39 @@ class Destination:
             DestinationError: it cannot be made or written.
         """
         self.path = dest
-        try:
-            dest.mkdir(parents=True, exist_ok=True)
-            self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            own, _ = self._open_or_make(self.fd, ".stacpull")
-            self.parts_fd, _ = self._open_or_make(own, "parts")
+        with ExitStack() as opened:
+            try:
+                _make_with_parents(dest)
+                self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                opened.callback(os.close, self.fd)
+                own = _open_or_make(self.fd, ".stacpull")
+                opened.callback(os.close, own)
+                self.parts_fd = _open_or_make(own, "parts")
+            except OSError as error:
+                if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
+                    raise DestinationError(f"{dest} is not a directory that can be written to.") from error
+                raise destination_error(error, dest) from error
+            opened.pop_all()
             os.close(own)
-        except OSError as error:
-            if error.errno in (errno.ENOTDIR, errno.EEXIST):
-                raise DestinationError(f"{dest} is not a directory that can be written to.") from error
-            raise destination_error(error, dest) from error
         self._held: OrderedDict[str, int] = OrderedDict()
-        self._touched: set[str] = set()
+        self._touched = {""}
 
     def take_touched(self) -> list[str]:
         """Return the directories whose entries changed since the last call: they are to be synced."""
         touched, self._touched = sorted(self._touched), set()
         return touched
+
+    def touch(self, directory: str) -> None:
+        """Have a directory synced whose entries an earlier run changed, with those above it.
+
+        Raises:
+            DestinationError: it cannot be opened.
+        """
+        try:
+            self.directory(directory)
+        except OSError as error:
+            raise destination_error(error, self.path) from error
+        self._touched.add(directory)
 
     @property
     def parts(self) -> Path:
@@ -102,6 +119,9 @@ class Destination:
                 while view:
                     view = view[os.write(fd, view) :]
                 return os.fstat(fd).st_ino
+            except OSError:
+                os.unlink(name, dir_fd=self.parts_fd)  # room for the ledger, on a disk that is full
+                raise
             finally:
                 os.close(fd)
         except OSError as error:
@@ -139,38 +159,52 @@ class Destination:
             directory: where it goes, relative to DEST, `/` between segments.
             name: its final name.
             replace: True if a regular file of that name is ours and may go (a newer version of an asset).
+
+        Raises:
+            DestinationError: the disk is full, read-only or broken.
         """
+        path = f"{directory}/{name}" if directory else name
         try:
+            _refuse_odd(name)
             fd = self.directory(directory)
             if not _is_free(fd, name, replace=replace):
                 return Failure(
                     FailureKind.EXISTS,
-                    f"{directory}/{name} exists and is not of this mirror: move it away, then run `stacpull retry`.",
+                    f"{path} exists and is not of this mirror: move it away, then run `stacpull retry`.",
                 )
             os.rename(part, name, src_dir_fd=self.parts_fd, dst_dir_fd=fd)
             self._touched.add(directory)
         except OSError as error:
             if is_destination_failure(error):
                 raise destination_error(error, self.path) from error
-            reason = (
-                "a link or file is in the way"
-                if error.errno in (errno.ENOTDIR, errno.ELOOP)
-                else error.strerror
-            )
-            return Failure(FailureKind.NAME, f"{directory}/{name} cannot be written: {reason}.")
+            in_the_way = error.errno in (errno.ENOTDIR, errno.ELOOP)
+            reason = "a link or file is in the way" if in_the_way else error.strerror
+            return Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
         return None
+
+    def is_free(self, directory: str, name: str) -> bool:
+        """Return True if nothing has that name: neither a file, nor a link, nor a directory."""
+        try:
+            return _is_free(self.directory(directory, make=False), name, replace=False)
+        except OSError:
+            return not os.path.lexists(self.path / directory / name)
 
     @contextmanager
     def opened(self, directories: Sequence[str]) -> Iterator[list[int]]:
-        """Open these directories of the mirror for the length of the block."""
-        fds: list[int] = []
-        try:
-            for path in directories:
-                fds.append(os.dup(self.directory(path, make=False)))
+        """Open these directories of the mirror for the length of the block.
+
+        Raises:
+            DestinationError: one of them cannot be opened.
+        """
+        with ExitStack() as stack:
+            fds: list[int] = []
+            try:
+                for path in directories:
+                    fds.append(os.dup(self.directory(path, make=False)))
+                    stack.callback(os.close, fds[-1])
+            except OSError as error:
+                raise destination_error(error, self.path) from error
             yield fds
-        finally:
-            for fd in fds:
-                os.close(fd)
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """Return (inode, size in bytes) of a regular file in DEST, None if there is none."""
@@ -196,14 +230,14 @@ class Destination:
             )
         except OSError:
             return None
-        with open(fd, "rb") as file:
+        with os.fdopen(fd, "rb") as file:
             return file.read()
 
     def directory(self, path: str, *, make: bool = True) -> int:
         """Return a descriptor of a directory in DEST, valid until the next call.
 
         Raises:
-            OSError: a component is a link or a file (ENOTDIR, ELOOP), or cannot be made.
+            OSError: a component is a link or a file (ENOTDIR, ELOOP), is no name (EINVAL), or cannot be made.
         """
         if not path:
             return self.fd
@@ -212,11 +246,11 @@ class Destination:
             self._held.move_to_end(path)
             return fd
         parent, _, last = path.rpartition("/")
+        _refuse_odd(last)
         above = self.directory(parent, make=make)
         if make:
-            fd, made = self._open_or_make(above, last)
-            if made:
-                self._touched.add(parent)
+            fd = _open_or_make(above, last)
+            self._touched.add(parent)  # also where it was there: a killed run may have made it, unsynced
         else:
             fd = os.open(last, _OPEN_DIRECTORY, dir_fd=above)
         self._held[path] = fd
@@ -224,13 +258,38 @@ class Destination:
             os.close(self._held.popitem(last=False)[1])
         return fd
 
-    @staticmethod
-    def _open_or_make(above: int, name: str) -> tuple[int, bool]:
-        try:
-            return os.open(name, _OPEN_DIRECTORY, dir_fd=above), False
-        except FileNotFoundError:
-            os.mkdir(name, 0o755, dir_fd=above)
-            return os.open(name, _OPEN_DIRECTORY, dir_fd=above), True
+
+def _open_or_make(above: int, name: str) -> int:
+    """Open a directory, made if it is not there; a link is not followed."""
+    try:
+        return os.open(name, _OPEN_DIRECTORY, dir_fd=above)
+    except FileNotFoundError:
+        os.mkdir(name, 0o755, dir_fd=above)
+        return os.open(name, _OPEN_DIRECTORY, dir_fd=above)
+
+
+def _make_with_parents(dest: Path) -> None:
+    """Make DEST and what is missing above it, each entry synced: a mirror whose root is lost is lost."""
+    if dest.is_dir():
+        return
+    if not dest.parent.is_dir():
+        _make_with_parents(dest.parent)
+    dest.mkdir(exist_ok=True)
+    fd = os.open(dest.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _refuse_odd(name: str) -> None:
+    """Refuse what is no name of an entry: planning makes names safe, and this is the last door.
+
+    Raises:
+        OSError: EINVAL.
+    """
+    if name in _NO_NAMES or "/" in name or "\0" in name:
+        raise OSError(errno.EINVAL, "it is not a name", name)
 
 
 def _is_free(directory: int, name: str, *, replace: bool) -> bool:

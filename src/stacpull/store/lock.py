@@ -1,15 +1,22 @@
-"""One mirror at a time on a DEST: an advisory lock that the system drops with the process, however it ends."""
+"""One mirror at a time on a DEST: an advisory lock, dropped with the process however it ends."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from stacpull.errors import DestinationError
 
 __all__ = ["MirrorLock", "is_held"]
+
+
+_ATTEMPTS = 10
+_INSTANT = 0.02
+"""Seconds between two attempts."""
 
 
 def _lock_path(dest: Path) -> Path:
@@ -24,22 +31,18 @@ class MirrorLock:
 
         Raises:
             DestinationError: another process holds it.
+            OSError: the lock file cannot be made, or the file system knows no locks.
         """
         self._fd = os.open(_lock_path(dest), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
+            _take(self._fd, dest)
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, str(os.getpid()).encode(), 0)
+        except BaseException:
             os.close(self._fd)
-            raise DestinationError(
-                f"Another mirror is running on {dest}"
-                + (f" (process {holder})" if holder else "")
-                + ": wait for it, or stop it first."
-            ) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, str(os.getpid()).encode(), 0)
+            raise
 
-    def __enter__(self) -> MirrorLock:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -52,6 +55,21 @@ class MirrorLock:
         os.close(self._fd)
 
 
+def _take(fd: int, dest: Path) -> None:
+    """Lock, trying for a moment: whoever asks for the state (`is_held`) locks for an instant."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt < _ATTEMPTS - 1:
+                time.sleep(_INSTANT)
+        else:
+            return
+    holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+    named = f" (process {holder})" if holder else ""
+    raise DestinationError(f"Another mirror is running on {dest}{named}: wait for it, or stop it first.")
+
+
 def is_held(dest: Path) -> bool:
     """Return True if a process works on DEST now."""
     try:
@@ -60,8 +78,10 @@ def is_held(dest: Path) -> bool:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:  # no locks here, so none is held
+        return False
     finally:
         os.close(fd)
     return False

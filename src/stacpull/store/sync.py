@@ -1,9 +1,10 @@
 """Bringing a group of files to stable storage, and telling honestly when that failed.
 
 One fsync a file costs 1-10 ms on a user's disk: days for eight million. `syncfs` on one descriptor of DEST,
-opened before the first write and held, brings a whole group down at once. It is only trusted where it reports
-write errors (Linux 5.8 on) and the file system is known to honour it; elsewhere each file and directory is
-synced, in threads. A failed sync is never tried again and believed: the pages it lost are gone from the cache.
+opened before the first write and held, brings a whole group down at once. It is only trusted where it
+reports write errors (Linux 5.8 on) and the file system is known to honour it; elsewhere each file and
+directory is synced, in threads. A failed sync is never tried again and believed: the pages it lost are gone
+from the cache.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -135,13 +137,14 @@ def _full_sync(fd: int) -> None:
 
 def _failed(error: OSError) -> DestinationError:
     return DestinationError(
-        f"The destination's disk failed to store data ({error.strerror}): check it, then run `stacpull resume`."
+        f"The destination's disk failed to store data ({error.strerror}): check it, then `stacpull resume`."
     )
 
 
 def _kernel() -> tuple[int, int]:
-    numbers = os.uname().release.split("-")[0].split(".")
-    return int(numbers[0]), int(numbers[1])
+    """Return the version of the kernel, (0, 0) if it has an odd one."""
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 _LIBC: list[ctypes.CDLL] = []

@@ -39,7 +39,7 @@ class Whole(NamedTuple):
 def whole_name(row: int, generation: int, size: int, etag: str | None, filename: str) -> str:
     """Return the name of a whole part; what does not fit into 255 bytes is left out."""
     stem = f"{row}.{generation}.{size}"
-    tag = quote(etag, safe="") if etag else ""
+    tag = quote(etag, safe="", errors="surrogatepass") if etag else ""
     name = f"{stem};{tag};{quote(filename, safe='', errors='surrogatepass')}{_MARK}"
     return name if len(name) <= _LONGEST else stem + _MARK
 
@@ -55,6 +55,12 @@ def parse_whole(name: str) -> WholeName | None:
     row, generation, size = map(int, numbers)
     if len(rest) != _FIELDS - 1:
         return WholeName(row, generation, size, None, None)
-    return WholeName(
-        row, generation, size, unquote(rest[0]) or None, unquote(rest[1], errors="surrogatepass")
-    )
+    etag, filename = (_unquoted(field) for field in rest)
+    return WholeName(row, generation, size, etag or None, filename)
+
+
+def _unquoted(field: str) -> str:
+    try:
+        return unquote(field, errors="surrogatepass")
+    except UnicodeDecodeError:  # not by `whole_name`
+        return unquote(field)

@@ -1,8 +1,8 @@
 """The writer thread: bodies of small files become whole parts, with no hop to and fro for each.
 
-Workers hand over what they received and go on; the thread takes whatever has gathered, computes sha256, writes
-each body under its name as a whole part, and passes the batch on. A body is on disk a moment after it came in,
-so a kill costs what is in flight and no more.
+Workers hand over what they received and go on; the thread takes whatever has gathered, computes sha256,
+writes each body under its name as a whole part, and passes the batch on. A body is on disk a moment after it
+came in, so a kill costs what is in flight and no more.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ __all__ = ["Arrived", "BodyWriter"]
 Arrived = tuple[Job, Received, Whole]
 _BATCH = 64
 _GATHER = 0.003
-"""Seconds that the first body of a batch waits for others: each waking of the thread costs the loop as well."""
-
+"""Seconds that the first body of a batch waits for others: each waking of the thread costs the loop too."""
 
 
 class BodyWriter:

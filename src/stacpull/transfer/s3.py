@@ -9,7 +9,7 @@ Three questions are answered for each request, and each answer is a pure functio
 - what again: `lesson_of`. A wrong region comes as 301 without Location or as 400; credentials that expired as
   400. Either is set right once, and the request sent again.
 
-A refused anonymous request says, as its reason, what to configure.
+A request that is denied says, as its reason, what to configure.
 
 What is signed is what is sent: the URL is encoded here, once, and `host` is sent as it was signed. Servers of
 S3 ignore `If-Range`, so it becomes `If-Match` (or `If-Unmodified-Since`), which they answer with 412.
@@ -133,7 +133,7 @@ def _domain(region: str) -> str:
 
 
 def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirected: bool) -> bool:
-    """Tell if a request for `bucket` may carry the user's signature (DESIGN section 3, "Credentials")."""
+    """Tell if a request for `bucket` may carry the user's signature (docs/meaning.md)."""
     if options.no_sign_request:
         return False
     configured = settings.endpoint_url is not None or settings.profile is not None
@@ -204,8 +204,9 @@ class S3Transport:
                 place = self._settle(bucket, settings, lesson.region)
             elif identity is not None:
                 identity = await self._credentials.renew(identity)
-        if refusal.status == _FORBIDDEN and identity is None and _element(refusal.body, b"Code") in _DENIED:
-            refusal = replace(refusal, body=_advice(self._options, may_sign=signing).encode())
+        if refusal.status == _FORBIDDEN and _element(refusal.body, b"Code") in _DENIED:
+            advice = _advice(self._options, may_sign=signing, signed=identity is not None)
+            refusal = replace(refusal, body=advice.encode() or refusal.body)
         yield refusal
 
     def host_of(self, url: str) -> str:
@@ -266,8 +267,11 @@ def _headers_for_s3(headers: Mapping[str, str]) -> tuple[dict[str, str], dict[st
     return rest, signed
 
 
-def _advice(options: S3Options, *, may_sign: bool) -> str:
-    """Say what would change that an anonymous request is refused, as the reason that the server gave."""
+def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
+    """Say what could change that access is denied, in place of the server's reason; "" to leave that."""
+    if signed:
+        pays = "it denies access with these credentials; if its requesters pay, give --request-payer"
+        return "" if options.request_payer else pays
     refused = "it refuses anonymous requests"
     if options.no_sign_request:
         return f"{refused}; leave out --no-sign-request and configure AWS credentials"

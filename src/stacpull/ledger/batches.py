@@ -1,0 +1,57 @@
+"""What is handed to the ledger to be planned, and what comes back (`ledger.planning`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from stacpull.models import Failure, ItemId, Job, PlannedItem
+from stacpull.planning.items import AssetProblem
+
+__all__ = ["Committed", "ItemFailure", "ItemRow", "PlanBatch"]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """A planned item as the ledger takes it: `document` is its JSON with all credentials cut."""
+
+    item: PlannedItem
+    document: bytes
+    problems: tuple[AssetProblem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailure:
+    """A source item that could not be read."""
+
+    id: ItemId
+    href: str
+    parent: ItemId
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class PlanBatch:
+    """One batch: parents before the source items reached through them.
+
+    `seen` are ids of all items read, kept or not. `position` is None unless the batch ends its page.
+    """
+
+    items: Sequence[ItemRow] = ()
+    failed_items: Sequence[ItemFailure] = ()
+    seen: Sequence[ItemId] = ()
+    without_label: int = 0
+    unplannable: int = 0
+    position: str | None = None
+    walk_ended: bool = False
+    announced: int | None = None
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a commit did: the jobs it opened, how many of `seen` were new, what failed while planning."""
+
+    jobs: list[Job] = field(default_factory=list)
+    new_seen: int = 0
+    matched: int = 0
+    failures: list[tuple[ItemId, str, Failure]] = field(default_factory=list)

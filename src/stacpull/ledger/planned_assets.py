@@ -1,0 +1,289 @@
+"""The assets of one item as they are planned: new ones, known ones, and those that cannot be fetched.
+
+What the ledger knows of an asset decides what planning it again means:
+
+- done, and the source states the same size and checksum: found done already;
+- done, and it states others: pending again, in a new generation, under the name it has;
+- pending, from a run that ended early: taken over by this run;
+- failed: stays failed until `retry`, which finds the newest href.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from stacpull.ledger import paths
+from stacpull.ledger.batches import Committed
+from stacpull.ledger.failures import put_failure, was_gone
+from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
+from stacpull.models import Asset, Checksum, Failure, ItemId, Job
+from stacpull.planning.items import AssetProblem
+from stacpull.redact import cut_url, is_signed
+
+__all__ = ["AssetPlanner", "ItemPlace", "Tally", "is_changed", "stated"]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one commit adds to the run's counters, and (`total_…`) to those of the whole mirror."""
+
+    matched: int = 0
+    items_failed: int = 0
+    excluded: int = 0
+    pending: int = 0
+    done: int = 0
+    failed: int = 0
+    missing: int = 0
+    bytes_done: int = 0
+    total_pending: int = 0
+    total_done: int = 0
+    total_failed: int = 0
+    total_missing: int = 0
+    total_bytes: int = 0
+
+
+class ItemPlace(NamedTuple):
+    """The item whose assets are planned: its row, id, and own URL."""
+
+    row: int
+    id: ItemId
+    href: str | None
+
+
+class Existing(NamedTuple):
+    """An asset row that is there already. Its place is None where it never got one."""
+
+    row: int
+    state: int
+    generation: int
+    size: int | None
+    sha256: bytes | None
+    stated: bytes | None
+    name: str | None
+    directory: str | None
+    run: int
+
+
+def is_changed(existing: Existing, size: int | None, checksum: Checksum | None) -> bool:
+    """Return True if a done asset must be fetched anew: the source now states another size or checksum."""
+    if size is not None and existing.size is not None and size != existing.size:
+        return True
+    if checksum is None:
+        return False
+    if checksum.algorithm == "sha256" and existing.sha256 is not None:
+        return checksum.digest != existing.sha256
+    return existing.stated is not None and existing.stated != stated(checksum)
+
+
+def stated(checksum: Checksum | None) -> bytes | None:
+    """Return a checksum as it is stored: algorithm, NUL, digest."""
+    return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
+
+
+class AssetPlanner:
+    """Plans the assets of items for one run, within the transaction of a batch."""
+
+    def __init__(self, db: sqlite3.Connection, run: int, directories: paths.Directories) -> None:
+        self._db = db
+        self._run = run
+        self._directories = directories
+        self._next = (db.execute("SELECT max(id) FROM assets").fetchone()[0] or 0) + 1
+        self.committed = Committed()
+        self.tally = Tally()
+        self._now = 0.0
+
+    def begin(self, now: float) -> None:
+        """Begin a batch; `now` in seconds since 1970."""
+        self.committed, self.tally, self._now = Committed(), Tally(), now
+
+    def existing(self, item_row: int) -> dict[str, Existing]:
+        """Return the asset rows of an item, by key."""
+        rows = self._db.execute(
+            "SELECT a.key, a.id, a.state, a.generation, a.size, a.sha256, a.stated, a.name, d.path, a.run "
+            "FROM assets a LEFT JOIN directories d ON d.id = a.directory WHERE a.item = ?",
+            (item_row,),
+        )
+        return {row[0]: Existing(*row[1:]) for row in rows}
+
+    def plan(
+        self,
+        item: ItemPlace,
+        assets: Sequence[Asset],
+        problems: Sequence[AssetProblem],
+        existing: dict[str, Existing],
+    ) -> bool:
+        """Plan the assets of one item; return True if any is open now that was final or not there before."""
+        opened = False
+        opens = []
+        for asset in assets:
+            old = existing.get(asset.key)
+            if old is None:
+                opened |= self._fresh(item, asset)
+                opens.append(_open_row(self._next - 1, asset))
+            else:
+                self._uncount(item, asset.key, old)
+                opened |= self._again(item, asset, old)
+        self._db.executemany(_INSERT_OPEN, opens)
+        for problem in problems:
+            self._problem(item, problem, existing.get(problem.key))
+        return opened
+
+    def _fresh(self, item: ItemPlace, asset: Asset) -> bool:
+        """Insert a row for a new asset; return True if it is open (its name was free)."""
+        row, self._next = self._next, self._next + 1
+        directory_id, directory = self._directories.get(asset.directory)
+        claim = paths.claim(self._db, row, directory, asset.name) if asset.name is not None else None
+        failure = claim.failure if claim is not None else None
+        name, name_hash, state = asset.name, None, STATE_PENDING
+        if failure is not None:
+            state = STATE_FAILED
+        elif claim is not None:
+            name, name_hash = claim.name, claim.hash
+        self._db.execute(
+            _INSERT_ASSET,
+            (
+                row,
+                item.row,
+                asset.key,
+                state,
+                self._run,
+                directory_id,
+                name,
+                name_hash,
+                stated(asset.checksum),
+            ),
+        )
+        if failure is not None:
+            self._failed_now(item, asset.key, failure)
+            return False
+        self.tally.pending += 1
+        self.tally.total_pending += 1
+        self.committed.jobs.append(_job(row, item, 0, asset, directory, name))
+        return True
+
+    def _again(self, item: ItemPlace, asset: Asset, old: Existing) -> bool:
+        """Plan an asset that the ledger knows; return True if it was final and is open now."""
+        tally = self.tally
+        if old.state == STATE_DONE and not is_changed(old, asset.size, asset.checksum):
+            self._db.execute(
+                "UPDATE assets SET run = ?, stated = coalesce(?, stated) WHERE id = ?",
+                (self._run, stated(asset.checksum), old.row),
+            )
+            tally.done += 1
+            tally.bytes_done += old.size or 0
+            return False
+        directory, name = self._place(asset, old)
+        self._db.execute(_INSERT_OPEN, _open_row(old.row, asset))
+        if old.state == STATE_FAILED:
+            self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
+            self._failed_still(item, asset.key)
+            return False
+        generation = old.generation
+        tally.pending += 1
+        if old.state == STATE_DONE:
+            generation += 1
+            tally.total_done -= 1
+            tally.total_pending += 1
+            tally.total_bytes -= old.size or 0
+        self._db.execute(
+            "UPDATE assets SET run = ?, state = ?, generation = ?, stated = ?, inode = NULL WHERE id = ?",
+            (self._run, STATE_PENDING, generation, stated(asset.checksum), old.row),
+        )
+        self.committed.jobs.append(_job(old.row, item, generation, asset, directory, name))
+        return old.state == STATE_DONE
+
+    def _uncount(self, item: ItemPlace, key: str, old: Existing) -> None:
+        """Take back what this run has counted already: a retry claims assets of items it then reads again."""
+        if old.run != self._run:
+            return
+        tally = self.tally
+        if old.state == STATE_DONE:
+            tally.done -= 1
+            tally.bytes_done -= old.size or 0
+        elif old.state == STATE_FAILED:
+            tally.failed -= 1
+            tally.missing -= was_gone(self._db, item.row, key)
+        else:
+            tally.pending -= 1
+
+    def _place(self, asset: Asset, old: Existing) -> tuple[str, str | None]:
+        """Return where a known asset goes: where it was; one that had no place gets the planned one."""
+        if old.directory is not None:
+            return old.directory, old.name
+        directory_id, directory = self._directories.get(asset.directory)
+        self._db.execute(
+            "UPDATE assets SET directory = ?, name = ? WHERE id = ?", (directory_id, asset.name, old.row)
+        )
+        return directory, asset.name
+
+    def _problem(self, item: ItemPlace, problem: AssetProblem, old: Existing | None) -> None:
+        """Record an asset that cannot be fetched as it is planned; what is done stays done."""
+        if old is None:
+            self._db.execute(
+                _INSERT_ASSET,
+                (self._next, item.row, problem.key, STATE_FAILED, self._run, None, None, None, None),
+            )
+            self._next += 1
+            self._failed_now(item, problem.key, problem.failure)
+            return
+        self._uncount(item, problem.key, old)
+        self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
+        if old.state == STATE_DONE:
+            self.tally.done += 1
+            self.tally.bytes_done += old.size or 0
+        elif old.state == STATE_FAILED:
+            self.tally.failed += 1
+            self.tally.total_missing -= was_gone(self._db, item.row, problem.key)
+            put_failure(self._db, item.row, problem.key, problem.failure, 1, self._now)
+        else:
+            self._db.execute("UPDATE assets SET state = ? WHERE id = ?", (STATE_FAILED, old.row))
+            self.tally.total_pending -= 1
+            self._failed_now(item, problem.key, problem.failure)
+
+    def _failed_now(self, item: ItemPlace, key: str, failure: Failure) -> None:
+        put_failure(self._db, item.row, key, failure, 1, self._now)
+        self.tally.failed += 1
+        self.tally.total_failed += 1
+        self.committed.failures.append((item.id, key, failure))
+
+    def _failed_still(self, item: ItemPlace, key: str) -> None:
+        self.tally.failed += 1
+        self.tally.missing += was_gone(self._db, item.row, key)
+
+
+_INSERT_ASSET = (
+    "INSERT INTO assets(id, item, key, state, generation, run, directory, name, path_hash, stated) "
+    "VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?)"
+)
+_INSERT_OPEN = "INSERT OR REPLACE INTO open_assets VALUES (?, ?, ?, ?, ?, ?)"
+
+
+def _open_row(row: int, asset: Asset) -> tuple[int, str, int, str | None, int | None, str | None]:
+    return (
+        row,
+        cut_url(asset.href),
+        int(is_signed(asset.href)),
+        asset.name_template,
+        asset.size,
+        asset.media_type,
+    )
+
+
+def _job(row: int, item: ItemPlace, generation: int, asset: Asset, directory: str, name: str | None) -> Job:
+    return Job(
+        row=row,
+        item_row=item.row,
+        generation=generation,
+        key=asset.key,
+        href=asset.href,
+        item_href=item.href,
+        directory=directory,
+        name=name,
+        name_template=asset.name_template,
+        size=asset.size,
+        checksum=asset.checksum,
+        media_type=asset.media_type,
+    )

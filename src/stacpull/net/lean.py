@@ -1,0 +1,217 @@
+"""HTTP without ceremony, for the one request that is made eight million times: GET an asset.
+
+aiohttp spends most of its time on request, response and session objects. Here a request is some bytes put
+together; a response is a status, a dict and a list of pieces, on connections that carry one exchange at a
+time (`net.lean_connection`) and are kept for the next (`net.lean_pool`).
+
+It does what `net.http.HttpTransport` does (a test sends the same responses to both and compares), which it is
+given as the fallback for all that is odd: bodies, other methods, `decode`, hosts that go through a proxy or
+are written in an odd way (`net.lean_requests`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from stacpull.net import lean_failures
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.http import user_agent
+from stacpull.net.lean_connect import Connector
+from stacpull.net.lean_connection import LeanConnection
+from stacpull.net.lean_headers import LeanHeaders
+from stacpull.net.lean_pool import LeanPool, Line
+from stacpull.net.lean_requests import Place, is_plain, place_of, request_tail, split_url
+from stacpull.net.transport import Request, Response, TransferError, Transport
+
+__all__ = ["LeanExchange", "LeanTransport"]
+
+_KEEP_ALIVE = 30.0
+_CONNECT_TIMEOUT = 30.0
+
+
+class LeanTransport:
+    """A `stacpull.net.transport.Transport` for http and https, to be used in one event loop.
+
+    Args:
+        policy: Which addresses may be connected to.
+        fallback: Sends what is not taken here; closed with this transport.
+        stall_timeout: Seconds without a byte after which an exchange fails; there is no total timeout.
+        connect_timeout: Seconds for name lookup, connection and TLS together.
+        ca_bundle: Certificates to trust instead of the system's (PEM).
+        trust_env: Whether the environment may name proxies; hosts that have one are left to `fallback`.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: AddressPolicy,
+        fallback: Transport,
+        stall_timeout: float = 30.0,
+        connect_timeout: float = _CONNECT_TIMEOUT,
+        ca_bundle: Path | None = None,
+        trust_env: bool = True,
+    ) -> None:
+        self._fallback = fallback
+        self._proxies = urllib.request.getproxies() if trust_env else {}
+        self._connector = Connector(policy, timeout=connect_timeout, ca_bundle=ca_bundle)
+        self._pool = LeanPool(stall_timeout=stall_timeout, keep_alive=_KEEP_ALIVE)
+        self._agent = ""
+
+    def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
+        """Send `request` when the context is entered.
+
+        Raises:
+            TransferError: NETWORK, STALLED, ADDRESS; SERVER for a response that is no valid HTTP.
+        """
+        if request.body is not None or request.decode or not is_plain(request.method, request.headers):
+            return self._fallback.open(request)
+        origin, target = split_url(request.url)
+        try:
+            line = self._pool.lines[origin]
+        except KeyError:
+            line = self._pool.lines[origin] = self._new_line(origin)
+        if line is None:
+            return self._fallback.open(request)
+        return LeanExchange(self, request, line, target)
+
+    async def close(self) -> None:
+        """Close all connections, those of the fallback as well."""
+        await self._pool.close()
+        await self._fallback.close()
+
+    async def begin(self, request: Request, line: Line, target: str) -> LeanConnection:
+        """Send `request` on a connection that is idle, or on a new one. For `LeanExchange`.
+
+        Raises:
+            TransferError: NETWORK, STALLED, ADDRESS.
+        """
+        place, pool = line.place, self._pool
+        if not line.tail:
+            line.tail = request_tail({}, await self._own_fields(place))
+        head_only = request.method == "HEAD"
+        tail = request_tail(request.headers, await self._own_fields(place)) if request.headers else line.tail
+        message = f"{request.method} {target} HTTP/1.1\r\n".encode("ascii") + tail
+        connection = line.pop()
+        if connection is not None:
+            connection.begin(message, head_only=head_only)
+            return connection
+        return await self._connector.connect(
+            place, lambda: LeanConnection(pool, place.name, message, head_only=head_only)
+        )
+
+    async def _own_fields(self, place: Place) -> dict[str, str]:
+        """Return the fields of every request; our own version is in a file, read in a thread."""
+        if not self._agent:
+            self._agent = await asyncio.to_thread(user_agent)
+        return {
+            "host": place.authority, "user-agent": self._agent, "accept": "*/*", "accept-encoding": "identity"
+        }  # fmt: skip
+
+    def _new_line(self, origin: str) -> Line | None:
+        place = place_of(origin)
+        return None if place is None or self._is_proxied(place) else Line(place)
+
+    def _is_proxied(self, place: Place) -> bool:
+        return bool(self._proxies.get(place.scheme)) and not urllib.request.proxy_bypass(place.host)
+
+
+class LeanExchange:
+    """One request and its response: a context manager that is the response once it is entered."""
+
+    __slots__ = ("_connection", "_fields", "_line", "_request", "_target", "_transport", "status")
+    _connection: LeanConnection
+    status: int
+    """HTTP status code."""
+
+    def __init__(self, transport: LeanTransport, request: Request, line: Line, target: str) -> None:
+        self._transport = transport
+        self._request = request
+        self._line = line
+        self._target = target
+
+    def __repr__(self) -> str:
+        return f"<LeanExchange {self._request.method} {self._line.place.name}>"
+
+    async def __aenter__(self) -> Self:
+        connection = await self._transport.begin(self._request, self._line, self._target)
+        message = connection.message
+        try:
+            while not message.is_answered:
+                await connection.arrival(0)
+        except BaseException:
+            connection.abort()
+            raise
+        if not message.status and message.failure is not None:
+            raise TransferError(message.failure)
+        self._connection = connection
+        self._fields = message.fields
+        self.status = message.status
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._connection.end_exchange():
+            self._line.idle.append(self._connection)
+        del self._connection  # it carries other exchanges from now on
+
+    @property
+    def url(self) -> str:
+        """The URL that answered."""
+        return self._request.url
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header fields, looked up in any case."""
+        return LeanHeaders(self._fields)
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
+        """
+        connection, message = self._connection, self._connection.message
+        size = message.held
+        pieces = connection.take()
+        while size <= limit and not message.is_ended:
+            await connection.arrival(limit - size + 1)
+            size += message.held
+            pieces += connection.take()
+        if size > limit:
+            raise TransferError(lean_failures.too_large(message.name, self.status, limit))
+        if message.failure is not None:
+            raise TransferError(message.failure)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """Yield the body in pieces of about `size` bytes, the last one shorter.
+
+        What came before a failure is yielded before it is raised: a part can go on from there.
+
+        Raises:
+            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
+        """
+        connection, message = self._connection, self._connection.message
+        pieces: list[bytes] = []
+        held = 0
+        while True:
+            held += message.held
+            pieces += connection.take()
+            if message.is_ended:
+                break
+            if held >= size:
+                yield b"".join(pieces)
+                pieces, held = [], 0
+            else:
+                await connection.arrival(size - held)
+        if pieces:
+            yield b"".join(pieces)
+        if message.failure is not None:
+            raise TransferError(message.failure)

@@ -1,0 +1,143 @@
+"""How the lean transport gets connections: lookup, address rules, socket, TLS.
+
+The addresses of a place are tried in turn. Each is judged before a socket is made for it, and the socket
+goes to that very address: there is no second lookup that could answer differently. One that hangs gets no
+more than its share of the time, and is tried last from then on. Of several of one family each new connection
+begins with another, which spreads the load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from stacpull.models import Failure
+from stacpull.net import lean_failures
+from stacpull.net.addresses import AddressInfo, AddressPolicy, AddressRefusedError, socket_factory
+from stacpull.net.lean_connection import LeanConnection
+from stacpull.net.lean_requests import Place
+from stacpull.net.transport import TransferError
+
+__all__ = ["Connector"]
+
+_REMEMBERED = 10.0
+
+
+class _Lookup:
+    """What is known of the addresses of a place; the lock keeps many from asking the same at once."""
+
+    __slots__ = ("addresses", "asking", "until")
+
+    def __init__(self) -> None:
+        self.asking = asyncio.Lock()
+        self.addresses: list[AddressInfo] = []
+        self.until = 0.0
+
+    def next(self) -> list[AddressInfo]:
+        """Return the addresses in the order to try them, another first each time."""
+        found = self.addresses
+        if len(found) > 1 and found[0][0] == found[1][0]:
+            alike = sum(info[0] == found[0][0] for info in found)
+            found.insert(alike - 1, found.pop(0))
+        return list(found)
+
+    def put_last(self, info: AddressInfo) -> None:
+        """Try `info` last from now on: it did not answer."""
+        if info in self.addresses:
+            self.addresses.remove(info)
+            self.addresses.append(info)
+
+
+class Connector:
+    """Opens connections.
+
+    Args:
+        policy: Which addresses may be connected to.
+        timeout: Seconds for lookup, connection and TLS together.
+        ca_bundle: Certificates to trust instead of the system's (PEM).
+    """
+
+    def __init__(self, policy: AddressPolicy, *, timeout: float, ca_bundle: Path | None) -> None:
+        self._socket = socket_factory(policy)
+        self._timeout = timeout
+        self._ca_bundle = ca_bundle
+        self._context: ssl.SSLContext | None = None
+        self._lookups: dict[Place, _Lookup] = {}
+
+    async def connect(self, place: Place, make: Callable[[], LeanConnection]) -> LeanConnection:
+        """Return a connection to `place`, made by `make`.
+
+        Raises:
+            TransferError: NETWORK, STALLED, ADDRESS.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._connect(place, make)
+        except OSError as error:
+            raise TransferError(_failure_of(error, place.name)) from error
+        except UnicodeError as error:  # a label that is too long for the encoding of names
+            raise TransferError(lean_failures.unknown_name(place.name)) from error
+
+    async def _connect(self, place: Place, make: Callable[[], LeanConnection]) -> LeanConnection:
+        context = await self._tls() if place.is_tls else None
+        sock = await self._any_of(place, await self._lookup(place))
+        loop = asyncio.get_running_loop()
+        server_name = place.host if context else None
+        _, connection = await loop.create_connection(
+            make, sock=sock, ssl=context, server_hostname=server_name
+        )
+        return connection
+
+    async def _tls(self) -> ssl.SSLContext:
+        """Return the context of all connections; its certificates are files, read in a thread."""
+        if self._context is None:
+            context = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_bundle)
+            context.set_alpn_protocols(["http/1.1"])
+            self._context = context
+        return self._context
+
+    async def _lookup(self, place: Place) -> _Lookup:
+        """Return the addresses of `place`, looked up again after some seconds."""
+        lookup = self._lookups.setdefault(place, _Lookup())
+        loop = asyncio.get_running_loop()
+        async with lookup.asking:
+            if loop.time() >= lookup.until:
+                found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+                lookup.addresses = list(found)
+                lookup.until = loop.time() + _REMEMBERED
+        return lookup
+
+    async def _any_of(self, place: Place, lookup: _Lookup) -> socket.socket:
+        """Return a socket that is connected to one of the addresses."""
+        addresses = lookup.next()
+        problem: OSError | None = None
+        for info in addresses:
+            try:
+                async with asyncio.timeout(self._timeout / len(addresses)):
+                    return await self._connected(info)
+            except OSError as error:
+                lookup.put_last(info)
+                if problem is None or not isinstance(error, AddressRefusedError):
+                    problem = error
+        raise problem or OSError(f"{place.name} has no address")
+
+    async def _connected(self, info: AddressInfo) -> socket.socket:
+        sock = self._socket(info)
+        try:
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, info[4])
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+def _failure_of(error: OSError, name: str) -> Failure:
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return lean_failures.connecting_stalled(name)
+    if isinstance(error, socket.gaierror):
+        return lean_failures.unknown_name(name)
+    return lean_failures.no_connection(name, error)

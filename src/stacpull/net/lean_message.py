@@ -1,0 +1,236 @@
+"""The response of one exchange as it comes in: bytes are fed, status, fields and body come out. No I/O.
+
+    awaiting ─fields─▶ receiving ─end of the body─▶ whole
+
+llhttp (of Node and of aiohttp, here through httptools) parses, forgiving what aiohttp has it forgive. What
+the parser cannot know is decided here: that a HEAD has no body, that bytes past the end are wrong, what is too
+much, and what it means that the connection ends. The first thing that is wrong stays in `failure`.
+
+The rest of a long body of known length bypasses the parser, which would copy every byte of it.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from stacpull.models import Failure
+from stacpull.net import lean_failures
+from stacpull.net.lean_headers import joined_fields
+
+__all__ = ["LeanMessage"]
+
+_SHORT = 1 << 20
+_FIELD_LIMIT = 32 * 1024  # as HttpTransport: signed Locations run to a few kilobytes
+_FIELD_COUNT_LIMIT = 128
+_OVERHEAD_LIMIT = 256 * 1024  # bytes that bring no body: fields, interim responses, trailers, extensions
+_WITHOUT_BODY = frozenset({101, 204, 304})
+_SWITCHING = 101
+_LOWEST, _FINAL = 100, 200
+
+
+class _State(enum.Enum):
+    AWAITING = enum.auto()
+    RECEIVING = enum.auto()
+    WHOLE = enum.auto()
+
+
+_AWAITING, _RECEIVING, _WHOLE = _State
+
+
+class LeanMessage:
+    """A response; one object serves all exchanges of a connection, one after the other (`reset`).
+
+    Args:
+        name: The host, for messages.
+    """
+
+    __slots__ = (
+        "_framed", "_head_only", "_is_short", "_keep", "_overhead", "_parser", "_pieces", "_raw", "_rest",
+        "_state", "failure", "fields", "held", "name", "status",
+    )  # fmt: skip
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._parser: HttpResponseParser | None = None
+        self._head_only = False
+        self.reset(head_only=False)
+
+    def __repr__(self) -> str:
+        return f"<LeanMessage {self._state.name} {self.status}, {self.held} bytes held>"
+
+    def reset(self, *, head_only: bool) -> None:
+        """Await the response to another request, of which HEAD gets no body."""
+        if self._head_only:
+            self._parser = None  # it still waits for the body
+        self.status = 0
+        self.fields: dict[bytes, bytes] = {}
+        """By name in lower case; what came several times is joined."""
+        self.held = 0
+        """Bytes of the body that nobody has taken yet."""
+        self.failure: Failure | None = None
+        self._state = _AWAITING
+        self._pieces: list[bytes] = []
+        self._head_only = head_only
+        self._framed = self._is_short = self._keep = False
+        self._rest = self._overhead = 0
+        self._raw: list[bytes] = []  # names and values in turn
+
+    @property
+    def is_answered(self) -> bool:
+        """True once there is something to say: the fields, and a short body whole, or what is wrong."""
+        return self.is_worth(0)
+
+    @property
+    def is_ended(self) -> bool:
+        """True once nothing more will come: the body is whole, or something is wrong."""
+        return self._state is _WHOLE or self.failure is not None
+
+    @property
+    def is_reusable(self) -> bool:
+        """True if the connection may carry another exchange (RFC 9112, 9.3)."""
+        return self._keep and self._state is _WHOLE and self.failure is None
+
+    def is_worth(self, size: int) -> bool:
+        """Tell if it is worth waking the reader, who waits for `size` bytes: a short body comes whole."""
+        state = self._state
+        if state is _WHOLE or self.failure is not None:
+            return True
+        return state is _RECEIVING and not self._is_short and self.held >= size
+
+    def take(self) -> list[bytes]:
+        """Return what came of the body and is not taken yet."""
+        pieces, self._pieces = self._pieces, []
+        self.held = 0
+        return pieces
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the response."""
+        if self._rest:
+            self._feed_rest(data)
+            return
+        held = self.held
+        if self._parser is None:
+            self._parser = _parser_for(self)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            self._on_unparsable()
+        if self.held == held and self._state is not _WHOLE:
+            self._overhead += len(data)
+            if self._overhead > _OVERHEAD_LIMIT:
+                self.fail(lean_failures.endless_fields(self.name))
+
+    def end(self, error: Exception | None, *, reused: bool) -> None:
+        """Conclude what the end of the connection means.
+
+        Args:
+            error: What it ended with; None if the server closed it in order.
+            reused: True if it had carried an exchange before: it may have been closed in the meantime, which
+                is nobody's fault as long as no byte of a response has come (RFC 9112, 9.3.1).
+        """
+        if self._state is _AWAITING:
+            self.fail(lean_failures.closed(self.name, error, free=reused and not self._overhead))
+        elif self._state is _RECEIVING:
+            if self._framed or error is not None:
+                self.fail(lean_failures.truncated(self.name))
+            else:
+                self._state = _WHOLE
+
+    def fail(self, failure: Failure) -> None:
+        """Note what is wrong; the first counts."""
+        if self.failure is None:
+            self.failure = failure
+
+    def _feed_rest(self, data: bytes) -> None:
+        """Take a piece of a long body past the parser, which is of no use any more."""
+        self._parser = None
+        excess = len(data) - self._rest
+        self._pieces.append(data if excess <= 0 else data[: self._rest])
+        self.held += len(data)
+        self._rest = max(-excess, 0)
+        if excess > 0:
+            self.fail(lean_failures.overlong(self.name))
+        if not self._rest:
+            self._state = _WHOLE
+
+    # What the parser tells.
+
+    def on_message_begin(self) -> None:
+        """Object to a second response to one request: bytes past the end."""
+        if self._state is _WHOLE:
+            self.fail(lean_failures.overlong(self.name))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a field: nothing else, as there are some ten of them to each response."""
+        self._raw += (name, value)
+
+    def on_headers_complete(self) -> None:
+        """Decide how the body is framed (RFC 9112, 6.3)."""
+        parser = cast("HttpResponseParser", self._parser)  # it is the one that calls
+        status = parser.get_status_code()
+        objection = _objection(self._raw, status, self.name)
+        if objection is not None:
+            self.fail(objection)
+            return
+        if status < _FINAL and status != _SWITCHING:
+            self._raw = []  # interim (RFC 9110, 15.2): of no interest, and there may be no end of them
+            return
+        self.status = status
+        self.fields = joined_fields(self._raw)
+        self._keep = parser.should_keep_alive()
+        self._state = _RECEIVING
+        if self._head_only or status in _WITHOUT_BODY:
+            self._state = _WHOLE
+        elif b"content-length" in self.fields:
+            self._framed = True
+            length = int(self.fields[b"content-length"])
+            self._is_short = length <= _SHORT
+            self._rest = 0 if self._is_short else length
+        else:
+            self._framed = self.fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a piece of the body."""
+        if self._state is _RECEIVING:
+            self._pieces.append(data)
+            self.held += len(data)
+            if self._rest:
+                self._rest -= len(data)
+        elif self._state is _WHOLE:
+            self.fail(lean_failures.overlong(self.name))
+        else:
+            self.fail(lean_failures.malformed(self.name))  # an interim response has no body
+
+    def on_message_complete(self) -> None:
+        """Conclude the response, unless it is an interim one."""
+        if self._state is _RECEIVING:
+            self._state = _WHOLE
+            if len(self._raw) > 2 * _FIELD_COUNT_LIMIT:  # trailers come among the fields, and are left there
+                self.fail(lean_failures.endless_fields(self.name))
+
+    def _on_unparsable(self) -> None:
+        if self._state is not _WHOLE:
+            self.fail(lean_failures.malformed(self.name))
+        elif self.status != _SWITCHING:
+            self.fail(lean_failures.overlong(self.name))
+
+
+def _objection(raw: list[bytes], status: int, host: str) -> Failure | None:
+    """Return what is wrong with fields (names and values in turn) and status, or None."""
+    text = b"".join(raw)
+    too_long = len(text) > _FIELD_LIMIT and max(map(len, raw)) > _FIELD_LIMIT
+    if too_long or len(raw) > 2 * _FIELD_COUNT_LIMIT:
+        return lean_failures.endless_fields(host)
+    return lean_failures.malformed(host) if status < _LOWEST or b"\0" in text else None
+
+
+def _parser_for(message: LeanMessage) -> HttpResponseParser:
+    """Return a parser that forgives what aiohttp's forgives: servers are clumsy."""
+    parser = HttpResponseParser(message)
+    parser.set_dangerous_leniencies(
+        lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+    )
+    return parser

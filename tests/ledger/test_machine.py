@@ -1,0 +1,309 @@
+"""The ledger as a state machine: whatever happens in whatever order, its counters are what its rows say."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from stacpull.ledger import jobs, outcomes, runs, views
+from stacpull.ledger.batches import ItemRow, PlanBatch
+from stacpull.ledger.database import open_writer
+from stacpull.ledger.outcomes import Arrival, AssetFailure
+from stacpull.ledger.planning import Planner
+from stacpull.models import Asset, Selection
+from stacpull.planning.names import fold
+from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, all_counts, arrival, asset, commit, counts, item, unread
+
+PRIMARY = ("L0", "L1", "L2", "L3")
+SOURCES = ("S0", "S1", "S2")
+KEYS = ("a", "A", "b")
+IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+PENDING, RESERVED, DONE, FAILED = range(4)
+
+Known = dict[tuple[str, str], tuple[int, int]]
+
+
+@st.composite
+def assets(draw: st.DrawFn) -> list[Asset]:
+    """Some of three assets of its own, two of them equal but for case, and one whose name all items share."""
+    sizes = st.sampled_from([None, 10, 20])
+    chosen = [asset(key, size=draw(sizes)) for key in KEYS if draw(st.booleans())]
+    if draw(st.booleans()):
+        chosen.append(asset("shared", directory="shared", name="same.tif"))
+    if draw(st.booleans()):
+        chosen.append(asset("late", name=None, template="{filename}"))
+    return chosen
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> PlanBatch:
+    """Primary items, then source items of some of them, read or not."""
+    primaries = draw(st.lists(st.sampled_from(PRIMARY), unique=True, max_size=3))
+    rows = [item(name, draw(assets())) for name in primaries]
+    failed = []
+    for name in draw(st.lists(st.sampled_from(SOURCES), unique=True, max_size=2)) if primaries else ():
+        parent = draw(st.sampled_from(primaries))
+        if draw(st.booleans()):
+            rows.append(item(name, draw(assets()), parent=parent))
+        else:
+            failed.append(unread(name, parent))
+    return PlanBatch(items=rows, failed_items=failed)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Beside the ledger, a naive model: the state and generation that each asset ought to have."""
+
+    @initialize()
+    def open(self) -> None:
+        self.dest = Path(tempfile.mkdtemp(dir=IN_MEMORY))
+        (self.dest / ".stacpull").mkdir()
+        self.db = open_writer(self.dest)
+        self.spec = SPEC
+        self.known: Known = {}
+        self.walked: set[str] = set()
+        self._begin()
+
+    def teardown(self) -> None:
+        if hasattr(self, "db"):
+            self.db.close()
+            shutil.rmtree(self.dest)
+
+    def _begin(self) -> None:
+        self.run = runs.begin(self.db, self.spec, NOW).id
+        self.planner = Planner(self.db, self.run)
+
+    def _rows(self, *states: int) -> list[tuple[Any, ...]]:
+        marks = ",".join("?" * len(states))
+        return self.db.execute(
+            "SELECT a.id, a.item, a.generation, d.path, a.name, i.name, a.key FROM assets a "
+            "JOIN items i ON i.id = a.item LEFT JOIN directories d ON d.id = a.directory "
+            f"WHERE a.state IN ({marks}) ORDER BY a.id",
+            states,
+        ).fetchall()
+
+    # --- what happens ------------------------------------------------------------------------------------
+
+    @rule(batch=batches())
+    def plan(self, batch: PlanBatch) -> None:
+        self.planner.commit(batch, NOW)
+        for row in batch.items:
+            if row.item.id.item not in self.walked:
+                self.walked.add(row.item.id.item)
+                self._model_item(row)
+        self.walked |= {one.id.item for one in batch.failed_items}
+
+    def _model_item(self, row: ItemRow) -> None:
+        name = row.item.id.item
+        for one in row.item.assets:
+            old = self.known.get((name, one.key))
+            if old is None:
+                taken = one.key == "shared" and any(key == "shared" for _, key in self.known)
+                self.known[name, one.key] = (FAILED if taken else PENDING, 0)
+            elif old[0] == DONE and one.size not in (None, self._size_of(name, one.key)):
+                self.known[name, one.key] = (PENDING, old[1] + 1)
+            elif old[0] == RESERVED:
+                self.known[name, one.key] = (PENDING, old[1])
+
+    def _size_of(self, name: str, key: str) -> int:
+        found = self.db.execute(
+            "SELECT a.size FROM assets a JOIN items i ON i.id = a.item WHERE i.name = ? AND a.key = ?",
+            (name, key),
+        )
+        size: int = found.fetchone()[0]
+        return size
+
+    @rule(batch=batches())
+    def plan_and_be_killed_before_the_end(self, batch: PlanBatch) -> None:
+        poison = replace(item("poison"), document=object())  # type: ignore[arg-type] # cannot be bound
+        with pytest.raises(sqlite3.Error):
+            self.planner.commit(replace(batch, items=[*batch.items, poison]), NOW)
+
+    @rule(data=st.data(), size=st.sampled_from([10, 20]))
+    def reserve(self, data: st.DataObject, size: int) -> None:
+        open_rows = self._rows(PENDING)
+        chosen = data.draw(st.lists(st.sampled_from(open_rows), unique=True)) if open_rows else []
+        arrivals = [
+            Arrival(row, of, generation, path or "", name or "late.tif", size, 100 + row, bytes(32))
+            for row, of, generation, path, name, _, _ in chosen
+        ]
+        reserved, failures = outcomes.reserve(self.db, arrivals)
+        assert len(reserved) + len(failures) == len(arrivals)
+        by_row = {row[0]: (row[5], row[6]) for row in chosen}
+        for one in reserved:
+            self.known[by_row[one.row]] = (RESERVED, one.generation)
+        assert all(by_row[one.row][1] == "shared" for one in failures)
+        self._record([], failures, by_row)
+
+    @rule(arrived=st.integers(0, 3))
+    def what_arrives_of_an_older_generation_is_no_more(self, arrived: int) -> None:
+        renewed = [row for row in self._rows(PENDING) if row[2] > 0]
+        old = [
+            Arrival(row, of, generation - 1, path, name, 10, 1)
+            for row, of, generation, path, name, _, _ in renewed
+        ]
+        assert outcomes.reserve(self.db, old[:arrived]) == ([], [])
+
+    @rule(data=st.data())
+    def record(self, data: st.DataObject) -> None:
+        rows = self._rows(RESERVED)
+        chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
+        by_row = {row[0]: (row[5], row[6]) for row in chosen}
+        done = [
+            Arrival(row, of, generation, path, name, self._size(row), 100 + row)
+            for row, of, generation, path, name, _, _ in chosen
+        ]
+        self._record(done, [], by_row)
+        self._record(done, [], by_row)  # told twice is told once
+
+    def _size(self, row: int) -> int:
+        size: int = self.db.execute("SELECT size FROM assets WHERE id = ?", (row,)).fetchone()[0]
+        return size
+
+    @rule(data=st.data(), failure=st.sampled_from([BROKEN, GONE]))
+    def fail(self, data: st.DataObject, failure: Any) -> None:
+        rows = self._rows(PENDING, RESERVED)
+        chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
+        failures = [AssetFailure(row[0], row[1], failure) for row in chosen]
+        self._record([], failures, {row[0]: (row[5], row[6]) for row in chosen})
+
+    def _record(
+        self, done: list[Arrival], failures: list[AssetFailure], names: dict[int, tuple[str, str]]
+    ) -> None:
+        outcomes.record(self.db, done, failures, [], NOW)
+        for one in done:
+            self.known[names[one.row]] = (DONE, one.generation)
+        for other in failures:
+            name = names[other.row]
+            self.known[name] = (FAILED, self.known[name][1])
+
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        rows = self._rows(RESERVED)
+        chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
+        outcomes.release(self.db, [row[0] for row in chosen])
+        for row in chosen:
+            self.known[row[5], row[6]] = (PENDING, row[2])
+
+    @rule()
+    def kill(self) -> None:
+        """Nothing that was committed depends on what was in memory."""
+        self.db.close()
+        self.db = open_writer(self.dest)
+        self._begin()
+
+    @rule(items=st.integers(1, 3))
+    def another_selection(self, items: int) -> None:
+        self.spec = replace(SPEC, selection=Selection(max_items=items), kind="mirror")
+        before = self.run
+        self._begin()
+        if self.run != before:
+            self.walked = set()
+
+    @rule()
+    def finish_and_mirror_again(self) -> None:
+        runs.end(self.db, self.run, "complete", None, NOW)
+        self.spec = replace(SPEC, kind="mirror")
+        self._begin()
+        self.walked = set()
+
+    @rule()
+    def retry(self) -> None:
+        before = self.run
+        self.spec = replace(self.spec, kind="retry")
+        self._begin()
+        claimed = jobs.claim_failures(self.db, self.run)
+        failed = [name for name, (state, _) in self.known.items() if state == FAILED]
+        assert claimed == len(failed)
+        for name in failed:
+            self.known[name] = (PENDING, self.known[name][1])
+        if self.run != before:
+            self.walked = set()
+        moved = self.db.execute("SELECT name FROM items WHERE run = ?", (self.run,)).fetchall()
+        self.walked |= {row[0] for row in moved}
+
+    # --- what must hold ----------------------------------------------------------------------------------
+
+    @invariant()
+    def the_model_agrees(self) -> None:
+        rows = self.db.execute(
+            "SELECT i.name, a.key, a.state, a.generation FROM assets a JOIN items i ON i.id = a.item"
+        )
+        assert {(name, key): (state, generation) for name, key, state, generation in rows} == self.known
+
+    @invariant()
+    def counters_are_what_counting_gives(self) -> None:
+        counters = runs.counters(self.db, self.run)
+        counted = counts(self.db, self.run)
+        assert {name: counters[name] for name in counted} == counted
+        assert views.totals(self.db) == all_counts(self.db)
+
+    @invariant()
+    @precondition(lambda self: getattr(self, "spec", SPEC).kind == "mirror")
+    def items_are_counted_too(self) -> None:
+        counters = runs.counters(self.db, self.run)
+        row = self.db.execute(
+            "SELECT count(*), coalesce(sum(remaining = 0 AND failed = 0), 0) FROM items "
+            "WHERE run = ? AND sequence IS NOT NULL",
+            (self.run,),
+        ).fetchone()
+        assert (counters["items_matched"], counters["items_done"]) == row
+
+    @invariant()
+    def items_are_as_whole_as_their_assets(self) -> None:
+        rows = self.db.execute("SELECT id, remaining, failed FROM items").fetchall()
+        for row, remaining, failed in rows:
+            own = dict(
+                self.db.execute("SELECT state, count(*) FROM assets WHERE item = ? GROUP BY state", (row,))
+            )
+            sources = self.db.execute("SELECT remaining, failed FROM items WHERE parent = ?", (row,)).fetchall()
+            lost = self.db.execute("SELECT count(*) FROM failures WHERE item = ? AND key = ''", (row,))
+            assert remaining == own.get(0, 0) + own.get(1, 0) + sum(left > 0 for left, _ in sources)
+            assert failed == own.get(3, 0) + lost.fetchone()[0] + sum(
+                left == 0 and broken > 0 for left, broken in sources
+            )
+
+    @invariant()
+    def no_two_assets_own_one_name(self) -> None:
+        rows = self.db.execute(
+            "SELECT d.path, a.name FROM assets a JOIN directories d ON d.id = a.directory "
+            "WHERE a.path_hash IS NOT NULL"
+        )
+        paths = [fold(f"{directory}/{name}") for directory, name in rows]
+        assert len(paths) == len(set(paths))
+
+    @invariant()
+    def rows_hold_what_their_state_needs(self) -> None:
+        odd = self.db.execute(
+            "SELECT count(*) FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE "
+            "(a.state = 2 AND (o.asset IS NOT NULL OR a.size IS NULL OR a.sha256 IS NULL "
+            "OR a.path_hash IS NULL)) OR (a.state <> 2 AND o.asset IS NULL) "
+            "OR (a.state = 1) <> (a.inode IS NOT NULL)"
+        )
+        assert odd.fetchone() == (0,)
+
+
+LedgerMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+TestLedger = LedgerMachine.TestCase
+
+
+def test_the_model_would_notice(tmp_path: Path) -> None:
+    """A counter that is off by one is found: the machine's comparison can fail."""
+    (tmp_path / ".stacpull").mkdir()
+    db = open_writer(tmp_path)
+    run = runs.begin(db, SPEC, NOW)
+    jobs_planned = commit(Planner(db, run.id), item("L0", [asset("a")])).jobs
+    assert counts(db, run.id)["assets_pending"] == len(jobs_planned) == 1
+    db.execute("UPDATE runs SET assets_pending = 2")
+    assert runs.counters(db, run.id)["assets_pending"] != counts(db, run.id)["assets_pending"]
+    outcomes.reserve(db, [arrival(jobs_planned[0])])
+    db.close()

@@ -1,0 +1,190 @@
+"""What every transport and every server of objects must do together, so that a mirror of them is right.
+
+`conformance` has scripted answers, and holds a transport to them. Here a server has objects and does what
+servers of its kind do; held against it is what fetching and resuming take for granted. A subclass says how a
+transport reaches a server that has given objects:
+
+    class TestMine(ObjectContract):
+        def shelf(self, objects):  # an async context manager that gives a Shelf
+            ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+
+from stacpull.models import Validator
+from stacpull.net.transport import Request, Transport
+from stacpull.transfer.headers import content_range, validator_of
+from stacpull.transfer.resume import range_headers
+
+T = TypeVar("T")
+
+KEYS = (
+    "plain/B02.tif",
+    "a b/c+d.tif",
+    "dollar$/it's (1)!.tif",
+    "100%25/%2F%zz.tif",
+    "double//slash///here",
+    "up/../down/./x",
+    "Grüße/日本/día 🛰.tif",
+    "?q=1&a=b#c;d:e@f,g*~",
+    'angle<>"quotes\\back|pipe^`{}[]',
+)
+BODY = random.Random(1).randbytes(200_000)
+OTHER = random.Random(2).randbytes(200_000)
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A server's objects, and the transport to them."""
+
+    transport: Transport
+    url: Callable[[str], str]
+    put: Callable[[str, bytes], object]
+    """Puts another object under a key."""
+
+
+@dataclass(frozen=True)
+class Got:
+    """A response, read."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+    @property
+    def validator(self) -> Validator:
+        return validator_of(self.headers)
+
+
+async def get(shelf: Shelf, key: str, method: str = "GET", **headers: str) -> Got:
+    """Ask for an object; `If_Range` stands for `If-Range`."""
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with shelf.transport.open(Request(shelf.url(key), method, fields)) as response:
+        return Got(response.status, await response.read(10_000_000), response.headers)
+
+
+async def rest(shelf: Shelf, key: str, size: int, validator: Validator) -> Got:
+    """Ask, as a resumed transfer does, for what follows `size` bytes of the object that `validator` names."""
+    fields = {name.replace("-", "_"): value for name, value in range_headers(size, validator).items()}
+    return await get(shelf, key, **fields)
+
+
+class ObjectContract:
+    """The suite."""
+
+    keys = KEYS
+    """Those that the server can have."""
+
+    def shelf(self, objects: Mapping[str, bytes]) -> AbstractAsyncContextManager[Shelf]:
+        raise NotImplementedError
+
+    def on_shelf(
+        self, objects: Mapping[str, bytes], scenario: Callable[[Shelf], Coroutine[Any, Any, T]]
+    ) -> T:
+        async def main() -> T:
+            async with self.shelf(objects) as shelf:
+                return await scenario(shelf)
+
+        return asyncio.run(main())
+
+    def test_every_key_has_its_own_bytes(self) -> None:
+        objects = {key: f"these are the bytes of {key}".encode() for key in self.keys}
+
+        async def scenario(shelf: Shelf) -> dict[str, bytes]:
+            return {key: (await get(shelf, key)).body for key in objects}
+
+        assert self.on_shelf(objects, scenario) == objects
+
+    def test_a_whole_object_has_a_length_and_a_validator(self) -> None:
+        async def scenario(shelf: Shelf) -> None:
+            got = await get(shelf, "a")
+            assert (got.status, got.body) == (200, BODY)
+            assert got.headers["Content-Length"] == str(len(BODY))
+            assert got.validator.resumable
+            again = await get(shelf, "a")
+            assert again.validator == got.validator
+
+        self.on_shelf({"a": BODY}, scenario)
+
+    def test_head_tells_the_same_without_body(self) -> None:
+        async def scenario(shelf: Shelf) -> None:
+            got, told = await get(shelf, "a"), await get(shelf, "a", "HEAD")
+            assert (told.status, told.body) == (200, b"")
+            assert told.headers["Content-Length"] == got.headers["Content-Length"]
+            assert told.validator == got.validator
+
+        self.on_shelf({"a": BODY}, scenario)
+
+    def test_an_empty_object(self) -> None:
+        async def scenario(shelf: Shelf) -> None:
+            got = await get(shelf, "empty")
+            assert (got.status, got.body, got.headers["Content-Length"]) == (200, b"", "0")
+
+        self.on_shelf({"empty": b""}, scenario)
+
+    @pytest.mark.parametrize("key", ["b", "a/b", "a%2Fb"])
+    def test_what_is_not_there_is_404(self, key: str) -> None:
+        async def scenario(shelf: Shelf) -> int:
+            return (await get(shelf, key)).status
+
+        assert self.on_shelf({"a": BODY}, scenario) == 404
+
+    @pytest.mark.parametrize("size", [1, 70_000, len(BODY) - 1])
+    def test_the_rest_of_the_same_object_goes_on_where_it_was_cut(self, size: int) -> None:
+        async def scenario(shelf: Shelf) -> None:
+            first = await get(shelf, "a")
+            got = await rest(shelf, "a", size, first.validator)
+            assert (got.status, got.body) == (206, BODY[size:])
+            assert content_range(got.headers) == (size, len(BODY) - 1, len(BODY))
+            assert got.validator == first.validator
+
+        self.on_shelf({"a": BODY}, scenario)
+
+    def test_the_rest_of_another_object_never_comes(self) -> None:
+        """HTTP gives the new one whole, S3 refuses: both begin afresh."""
+
+        async def scenario(shelf: Shelf) -> None:
+            first = await get(shelf, "a")
+            shelf.put("a", OTHER)
+            got = await rest(shelf, "a", 1000, first.validator)
+            assert got.status in {200, 412}
+            assert got.body == OTHER or got.status == 412
+
+        self.on_shelf({"a": BODY}, scenario)
+
+    def test_nothing_follows_the_last_byte(self) -> None:
+        async def scenario(shelf: Shelf) -> Got:
+            first = await get(shelf, "a")
+            return await rest(shelf, "a", len(BODY), first.validator)
+
+        assert self.on_shelf({"a": BODY}, scenario).status == 416
+
+    def test_what_has_not_changed_is_not_sent_again(self) -> None:
+        async def scenario(shelf: Shelf) -> None:
+            first = await get(shelf, "a")
+            assert first.validator.etag is not None
+            same = await get(shelf, "a", If_None_Match=first.validator.etag)
+            assert (same.status, same.body) == (304, b"")
+            shelf.put("a", OTHER)
+            changed = await get(shelf, "a", If_None_Match=first.validator.etag)
+            assert (changed.status, changed.body) == (200, OTHER)
+
+        self.on_shelf({"a": BODY}, scenario)
+
+    def test_many_at_once_do_not_mix(self) -> None:
+        objects = {f"n{number}": BODY[number * 1000 :] for number in range(30)}
+
+        async def scenario(shelf: Shelf) -> dict[str, bytes]:
+            got = await asyncio.gather(*(get(shelf, key) for key in objects))
+            return {key: found.body for key, found in zip(objects, got, strict=True)}
+
+        assert self.on_shelf(objects, scenario) == objects

@@ -1,0 +1,127 @@
+"""Transports, fake and real, before servers of ours pass one suite; tests/servers adds real servers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+from tests.net.conformance_objects import ObjectContract, Shelf
+from tests.net.object_server import object_server
+from tests.net.test_http import transport
+from tests.net.wire_server import WireServer
+from tests.virtual_clock import VirtualClock
+
+from stacpull.clock import SystemClock
+from stacpull.config.options import S3Options
+from stacpull.net.http import HttpTransport
+from stacpull.net.memory import MemoryTransport
+from stacpull.replicas import MemoryStore, S3Access, S3Replica
+from stacpull.replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost
+from stacpull.replicas.hosting import Hosted
+from stacpull.replicas.objects import DATASET_BUCKET
+from stacpull.replicas.tokens import Sealer
+from stacpull.transfer.aws import AwsSettings
+from stacpull.transfer.s3 import S3Transport
+from stacpull.transfer.sigv4 import Credentials
+
+
+@asynccontextmanager
+async def opened_http() -> AsyncIterator[HttpTransport]:
+    """An HTTP transport that may speak to loopback."""
+    http = transport(stall_timeout=10)
+    try:
+        yield http
+    finally:
+        await http.close()
+
+
+@asynccontextmanager
+async def opened_s3(url: str, keys: Any) -> AsyncIterator[S3Transport]:
+    """An S3 transport for one endpoint, signing with `keys` (`access_key`, `secret_key`)."""
+    async with opened_http() as http:
+        yield S3Transport(http, Signing(url, keys), S3Options(), clock=SystemClock())
+
+
+class TestMemory(ObjectContract):
+    @asynccontextmanager
+    async def shelf(self, objects: Mapping[str, bytes]) -> AsyncIterator[Shelf]:
+        held = dict(objects)
+        routes = {url_of(key): object_server(lambda key=key: held[key]) for key in held}
+        yield Shelf(MemoryTransport(routes, VirtualClock()), url_of, held.__setitem__)
+
+
+def url_of(key: str) -> str:
+    return f"https://memory.example/{quote(key)}"
+
+
+class TestHttp(ObjectContract):
+    @asynccontextmanager
+    async def shelf(self, objects: Mapping[str, bytes]) -> AsyncIterator[Shelf]:
+        held = dict(objects)
+        routes = {f"/{quote(key)}": object_server(lambda key=key: held[key]) for key in held}
+        async with WireServer(routes) as server, opened_http() as http:
+            yield Shelf(http, lambda key: server.url(f"/{quote(key)}"), held.__setitem__)
+
+
+class TestS3(ObjectContract):
+    @asynccontextmanager
+    async def shelf(self, objects: Mapping[str, bytes]) -> AsyncIterator[Shelf]:
+        access = S3Access("AKIATEST", "secret")
+        async with (
+            S3Replica(store=MemoryStore({"data": objects}), access=access) as replica,
+            opened_s3(replica.s3_url, access) as s3,
+        ):
+            change = partial(replica.change, "data")
+            yield Shelf(s3, lambda key: f"s3://data/{key}", change)
+
+
+class Signing:
+    """Fixed keys for one endpoint: a `transfer.s3.Credentialed`."""
+
+    def __init__(self, endpoint_url: str, keys: Any) -> None:
+        self._settings = AwsSettings(endpoint_url=endpoint_url)
+        self._keys = Credentials(keys.access_key, keys.secret_key)
+
+    async def settings(self) -> AwsSettings:
+        return self._settings
+
+    async def frozen(self) -> Credentials:
+        return self._keys
+
+    async def renew(self, expired: Credentials) -> Credentials:
+        return expired
+
+
+class Blobs(Hosted):
+    """Azure's blobs, as recorded."""
+
+    server_names = ("blob",)
+
+    def __init__(self, contents: Mapping[str, bytes], version: str) -> None:
+        super().__init__()
+        self.host = BlobHost(MemoryStore({DATASET_BUCKET: contents}), Sealer(b"k" * 32), version)
+
+    def responders(self) -> Any:
+        return {"blob": self.host.respond}
+
+
+class TestAzure(ObjectContract):
+    version = NEW_VERSION
+
+    @asynccontextmanager
+    async def shelf(self, objects: Mapping[str, bytes]) -> AsyncIterator[Shelf]:
+        held = dict(objects)
+        async with Blobs(held, self.version) as blobs, opened_http() as http:
+
+            def url(key: str) -> str:
+                path, _, signature = blobs.host.signed_path(key).rpartition("?")
+                return blobs.url("blob") + quote(path) + "?" + signature
+
+            yield Shelf(http, url, held.__setitem__)
+
+
+class TestAzureAsOldAccountsSpeak(TestAzure):
+    version = OLD_VERSION

@@ -1,0 +1,210 @@
+"""What every store of parts does alike, on disk or in memory. A subclass says how one is opened:
+
+    class TestMyParts(PartsContract):
+        @pytest.fixture
+        def reopen(self):  # a function that gives a store of the same parts, as a next start does
+            ...
+
+Whatever breaks off an attempt, `park` or nothing at all, a part may go on only under what proves its object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stacpull.models import ResumePoint, Validator
+from stacpull.transfer.parts import Parts
+
+DATA = random.Random(6).randbytes(50_000)
+STRONG = Validator('"v1"')
+DATED = Validator(None, "Mon, 01 Jan 2024 00:00:00 GMT")
+UNQUOTED = Validator("0x8D9", "Mon, 01 Jan 2024 00:00:00 GMT")
+WEAK = Validator('W/"v1"')
+NONE = Validator()
+
+_SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
+"""Each example begins a part anew in the same store, and each subclass runs the same test: both are meant."""
+
+Reopen = Callable[[], Parts]
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(scenario)
+
+
+async def parked(
+    parts: Parts, data: bytes, validator: Validator = STRONG, *, row: int = 1, generation: int = 1
+) -> None:
+    """Leave a part as an attempt that broke off does."""
+    part = await parts.create(row, generation, validator, len(DATA))
+    await part.write(data)
+    await part.park()
+
+
+class PartsContract:
+    """The suite."""
+
+    @pytest.fixture
+    def reopen(self) -> Reopen:
+        raise NotImplementedError
+
+    def test_there_is_nothing_to_go_on_from_at_first(self, reopen: Reopen) -> None:
+        async def scenario() -> None:
+            assert await reopen().point(1, 1) is None
+
+        run(scenario())
+
+    def test_what_is_finished_is_whole_and_hashed(self, reopen: Reopen) -> None:
+        async def scenario() -> None:
+            parts = reopen()
+            part = await parts.create(1, 1, STRONG, len(DATA))
+            hashers = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
+            await part.feed(hashers)
+            for start in range(0, len(DATA), 7_000):
+                await part.write(DATA[start : start + 7_000])
+            assert part.size == len(DATA)
+            finished = await part.finish()
+            assert (finished.size, finished.sha256) == (len(DATA), hashlib.sha256(DATA).digest())
+            assert finished.path.name.startswith(f"1.1.{len(DATA)}.")
+            assert hashers["md5"].digest() == hashlib.md5(DATA, usedforsecurity=False).digest()
+            assert await parts.point(1, 1) is None
+
+        run(scenario())
+
+    def test_no_hash_is_told_that_was_not_asked_for(self, reopen: Reopen) -> None:
+        async def scenario() -> None:
+            part = await reopen().create(1, 1, NONE, None)
+            await part.write(DATA)
+            assert (await part.finish()).sha256 is None
+
+        run(scenario())
+
+    @pytest.mark.parametrize("validator", [STRONG, DATED, UNQUOTED])
+    @pytest.mark.parametrize("total", [None, len(DATA)])
+    def test_a_parked_part_tells_where_it_is_and_under_what(
+        self, reopen: Reopen, validator: Validator, total: int | None
+    ) -> None:
+        async def scenario() -> None:
+            parts = reopen()
+            part = await parts.create(3, 2, validator, total)
+            await part.write(DATA[:1000])
+            await part.park()
+            expected = ResumePoint(1000, validator, total)
+            assert await parts.point(3, 2) == expected
+            assert await reopen().point(3, 2) == expected
+
+        run(scenario())
+
+    @pytest.mark.parametrize("validator", [WEAK, NONE])
+    def test_a_part_that_nothing_proves_is_not_kept(self, reopen: Reopen, validator: Validator) -> None:
+        async def scenario() -> None:
+            parts = reopen()
+            await parked(parts, DATA, validator)
+            assert await parts.point(1, 1) is None
+            assert await reopen().point(1, 1) is None
+
+        run(scenario())
+
+    def test_a_part_without_bytes_is_nothing_to_go_on_from(self, reopen: Reopen) -> None:
+        async def scenario() -> None:
+            parts = reopen()
+            await parked(parts, b"")
+            assert await parts.point(1, 1) is None
+
+        run(scenario())
+
+    def test_rows_and_generations_do_not_meet(self, reopen: Reopen) -> None:
+        async def scenario() -> None:
+            parts = reopen()
+            await parked(parts, DATA[:10], row=1, generation=1)
+            await parked(parts, DATA[:20], row=1, generation=2)
+            await parked(parts, DATA[:30], row=11, generation=1)
+            points = [await parts.point(*pair) for pair in ((1, 1), (1, 2), (11, 1), (11, 2), (2, 1))]
+            assert [point and point.size for point in points] == [10, 20, 30, None, None]
+
+        run(scenario())
+
+    def test_creating_anew_leaves_nothing_of_the_old(self, reopen: Reopen) -> None:
+        async def scenario() -> None:
+            await parked(reopen(), DATA)
+            parts, other = reopen(), Validator('"v2"')
+            part = await parts.create(1, 1, other, None)
+            assert part.size == 0
+            await part.write(b"new")
+            await part.park()
+            assert await parts.point(1, 1) == ResumePoint(3, other, None)
+
+        run(scenario())
+
+    def test_what_is_discarded_is_gone(self, reopen: Reopen) -> None:
+        async def scenario() -> None:
+            parts = reopen()
+            await parked(parts, DATA)
+            await (await parts.resume(1, 1)).discard()
+            assert await parts.point(1, 1) is None
+            assert await reopen().point(1, 1) is None
+
+        run(scenario())
+
+    def test_a_hasher_that_comes_late_takes_in_what_is_there(self, reopen: Reopen) -> None:
+        async def scenario() -> None:
+            await parked(reopen(), DATA[:20_000])
+            part = await reopen().resume(1, 1)
+            await part.write(DATA[20_000:30_000])
+            await part.feed({"sha256": hashlib.sha256()})
+            await part.write(DATA[30_000:])
+            assert (await part.finish()).sha256 == hashlib.sha256(DATA).digest()
+
+        run(scenario())
+
+    @settings(max_examples=25, suppress_health_check=_SHARED)
+    @given(stops=st.lists(st.tuples(st.integers(0, 20_000), st.booleans()), max_size=5))
+    def test_over_any_stops_and_starts_it_is_the_whole(
+        self, reopen: Reopen, stops: list[tuple[int, bool]]
+    ) -> None:
+        """Write some, park, go on, with a new store or the old one."""
+
+        async def scenario() -> None:
+            parts = reopen()
+            part = await parts.create(1, 1, STRONG, len(DATA))
+            done = 0
+            for length, is_new_start in stops:
+                piece = DATA[done : done + length]
+                await part.write(piece)
+                done += len(piece)
+                await part.park()
+                parts = reopen() if is_new_start else parts
+                point = await parts.point(1, 1)
+                assert (point.size if point else 0) == done
+                part = await (parts.resume(1, 1) if point else parts.create(1, 1, STRONG, len(DATA)))
+                assert part.size == done
+            await part.feed({"sha256": hashlib.sha256()})
+            await part.write(DATA[done:])
+            finished = await part.finish()
+            assert (finished.size, finished.sha256) == (len(DATA), hashlib.sha256(DATA).digest())
+
+        run(scenario())
+
+    def test_many_parts_at_once_do_not_mix(self, reopen: Reopen) -> None:
+        async def scenario() -> None:
+            parts = reopen()
+
+            async def one(row: int) -> bytes | None:
+                part = await parts.create(row, 1, STRONG, None)
+                await part.feed({"sha256": hashlib.sha256()})
+                for start in range(0, 5000, 1000):
+                    await part.write(DATA[row + start : row + start + 1000])
+                return (await part.finish()).sha256
+
+            digests = await asyncio.gather(*map(one, range(20)))
+            assert digests == [hashlib.sha256(DATA[row : row + 5000]).digest() for row in range(20)]
+
+        run(scenario())
