@@ -107,6 +107,7 @@ def test_a_stop_event_ends_gracefully_and_resume_completes(tmp_path, busy_hub, m
     report = asyncio.run(stopped())
     assert (report.state, report.exit_code) == ("interrupted", 130)
     assert report.assets_pending > 0 or report.items_seen < 60
+    monkeypatch.delenv("MLHUB_API_KEY")
     with pytest.raises(stacpull.CredentialsError):
         asyncio.run(stacpull.resume(tmp_path / "m"))
     resumed = asyncio.run(stacpull.resume(tmp_path / "m", options=options_for(busy_hub)))

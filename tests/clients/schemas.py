@@ -7,6 +7,7 @@ had without a network, and are answered with one that allows everything.
 from __future__ import annotations
 
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,10 @@ from pathlib import Path
 import pytest
 from tests.servers.process import TOOLS
 
-_ALLOWS_EVERYTHING = b'{"$schema": "http://json-schema.org/draft-07/schema#"}'
+
+def _allows_everything(asked: str) -> bytes:
+    url = f"https://{asked}"
+    return json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", "$id": url}).encode()
 
 
 def bundled() -> dict[str, bytes]:
@@ -35,7 +39,7 @@ def bundled() -> dict[str, bytes]:
 
 @dataclass
 class Schemas:
-    """The server; `asked` is what it was asked for and had not, beside extensions."""
+    """The server, what it served, and what it was asked for and did not have."""
 
     port: int
     unknown: list[str] = field(default_factory=list)
@@ -52,7 +56,7 @@ def serving_schemas() -> Iterator[Schemas]:
             asked = f"{self.headers['Host'].partition(':')[0]}{self.path.partition('#')[0]}"
             body = known.get(asked)
             if body is None and asked.startswith("stac-extensions.github.io/"):
-                body = _ALLOWS_EVERYTHING
+                body = _allows_everything(asked)
             (schemas.unknown.append if body is None else schemas.served.add)(asked)
             self.send_response(404 if body is None else 200)
             self.send_header("Content-Type", "application/json")

@@ -14,6 +14,19 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.ledger.plans import (
+    BROKEN,
+    GONE,
+    NOW,
+    SPEC,
+    all_counts,
+    arrival,
+    asset,
+    commit,
+    counts,
+    item,
+    unread,
+)
 
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.batches import ItemRow, PlanBatch
@@ -22,12 +35,11 @@ from stacpull.ledger.outcomes import Arrival, AssetFailure
 from stacpull.ledger.planning import Planner
 from stacpull.models import Asset, Selection
 from stacpull.planning.names import fold
-from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, all_counts, arrival, asset, commit, counts, item, unread
 
 PRIMARY = ("L0", "L1", "L2", "L3")
 SOURCES = ("S0", "S1", "S2")
 KEYS = ("a", "A", "b")
-IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - mkdtemp makes its own in it
 PENDING, RESERVED, DONE, FAILED = range(4)
 
 Known = dict[tuple[str, str], tuple[int, int]]
@@ -265,7 +277,9 @@ class LedgerMachine(RuleBasedStateMachine):
             own = dict(
                 self.db.execute("SELECT state, count(*) FROM assets WHERE item = ? GROUP BY state", (row,))
             )
-            sources = self.db.execute("SELECT remaining, failed FROM items WHERE parent = ?", (row,)).fetchall()
+            sources = self.db.execute(
+                "SELECT remaining, failed FROM items WHERE parent = ?", (row,)
+            ).fetchall()
             lost = self.db.execute("SELECT count(*) FROM failures WHERE item = ? AND key = ''", (row,))
             assert remaining == own.get(0, 0) + own.get(1, 0) + sum(left > 0 for left, _ in sources)
             assert failed == own.get(3, 0) + lost.fetchone()[0] + sum(

@@ -1,24 +1,30 @@
+"""The lean transport over real sockets: what it sends, which connections it keeps, what it leaves to others."""
+
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import pytest
 import uvloop
-from tests.net.conformance import DecodingContract, Routes, TransportContract, World
 from tests.net.wire_server import WireServer
-from tests.net.test_http import closed_port
 
+from stacpull.models import Failure, FailureKind
+from stacpull.net import lean as module
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
-from stacpull.net.memory import Fault
-from stacpull.net.transport import Request
+from stacpull.net.memory import Answer, Fault
+from stacpull.net.transport import Request, TransferError, Transport
 
 T = TypeVar("T")
 
 LOCAL = AddressPolicy(allow_private=True)
+LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
 def lean(**options: Any) -> LeanTransport:
@@ -26,22 +32,253 @@ def lean(**options: Any) -> LeanTransport:
     return LeanTransport(fallback=HttpTransport(**told), **told)
 
 
-class TestLeanTransport(TransportContract, DecodingContract):
-    @asynccontextmanager
-    async def world(self, routes: Routes) -> AsyncIterator[World]:
-        async with WireServer(routes) as server:
-            refusing = any(answer.fault is Fault.REFUSED for script in routes.values() for answer in script)
-            port = closed_port() if refusing else server.port
+def run(main: Coroutine[Any, Any, T], loop: Callable[[], Any] = asyncio.new_event_loop) -> T:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        return runner.run(main)
+
+
+async def fetch(http: Transport, url: str, method: str = "GET", limit: int = 10_000_000) -> bytes | Failure:
+    try:
+        async with http.open(Request(url, method)) as response:
+            return await response.read(limit)
+    except TransferError as error:
+        return error.failure
+
+
+@asynccontextmanager
+async def serving(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """Give the URL of a server that handles each connection with `answer`, which is told its number."""
+    count = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        try:
+            await answer(reader, writer, count)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"Range": "bytes=1-", "X-Own": "é"}, {"host": "bucket.s3", "Accept": "a/b"}]
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_sends_the_same_as_http_transport(method: str, fields: dict[str, str]) -> None:
+    async def main() -> list[dict[str, str]]:
+        async with WireServer({"/": [Answer(body=b"x")]}) as server:
+            for http in (HttpTransport(policy=LOCAL, trust_env=False), lean()):
+                async with http.open(Request(server.url("/"), method, fields)) as response:
+                    await response.read(10)
+                await http.close()
+            return [heard.headers for heard in server.heard]
+
+    of_http, of_lean = run(main())
+    assert of_lean == of_http
+    assert len(of_lean) >= 4
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_one_connection_serves_one_request_after_the_other(loop: Callable[[], Any]) -> None:
+    async def main() -> list[int]:
+        script = {"/": [Answer(body=b"x" * 3_000_000), Answer(304), Answer(), Answer(404, b"no")]}
+        async with WireServer(script) as server:
             http = lean()
-            yield World(
-                http,
-                lambda path: f"http://127.0.0.1:{port}{path}",
-                lambda: [Request(h.target, h.method, h.headers, h.body) for h in server.heard],
-            )
+            for method in ("GET", "GET", "HEAD", "GET", "HEAD", "GET"):
+                assert not isinstance(await fetch(http, server.url("/"), method), Failure)
+            await http.close()
+            return [heard.connection for heard in server.heard]
+
+    assert run(main(), loop) == [1] * 6
+
+
+def test_as_many_connections_as_exchanges_at_once() -> None:
+    async def main() -> list[int]:
+        async with WireServer({"/": [Answer(body=b"x")]}) as server:
+            http = lean()
+            for _ in range(3):
+                await asyncio.gather(*(fetch(http, server.url("/")) for _ in range(5)))
+            await http.close()
+            return [heard.connection for heard in server.heard]
+
+    connections = run(main())
+    assert len(connections) == 15
+    assert sorted(set(connections)) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello" + HELLO,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    ],
+)
+def test_a_connection_is_not_used_again_after(raw: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(raw if number == 1 else HELLO)
+
+    async def main() -> bytes | Failure:
+        async with serving(answer) as url:
+            http = lean(stall_timeout=0.05)
+            await fetch(http, url)
+            body = await fetch(http, url)
+            await http.close()
+            return body
+
+    assert run(main()) == b"hello"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("after", [b"", b"HTTP/1.1 408 Request Timeout\r\n\r\n"], ids=["closed", "timeout"])
+def test_a_connection_that_ends_while_idle_is_left_alone(after: bytes, loop: Callable[[], Any]) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HELLO)
+        await asyncio.sleep(0.02)
+        writer.write(after)
+
+    async def main() -> list[bytes | Failure]:
+        async with serving(answer) as url:
+            http = lean()
+            first = await fetch(http, url)
+            await asyncio.sleep(0.06)
+            answers = [first, await fetch(http, url)]
+            await http.close()
+            return answers
+
+    assert run(main(), loop) == [b"hello", b"hello"]
+
+
+def test_idle_connections_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KEEP_ALIVE", 0.05)
+    ended = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HELLO)
+        await reader.read()
+        ended.set()
+
+    async def main() -> None:
+        async with serving(answer) as url:
+            http = lean()
+            assert await fetch(http, url) == b"hello"
+            await asyncio.wait_for(ended.wait(), 5)
             await http.close()
 
+    run(main())
+    assert ended.is_set()
 
-class TestLeanTransportOnUvloop(TestLeanTransport):
-    def run(self, main: Coroutine[Any, Any, T]) -> T:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(main)
+
+def test_ipv6_literals() -> None:
+    async def main() -> tuple[bytes | Failure, str]:
+        heard: list[bytes] = []
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(HELLO)
+
+        async with await asyncio.start_server(handle, "::1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            http = lean()
+            body = await fetch(http, f"http://[::1]:{port}/x")
+            await http.close()
+            return body, heard[0].decode().replace(str(port), "PORT")
+
+    if not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    body, request = run(main())
+    assert body == b"hello"
+    assert "host: [::1]:PORT\r\n" in request.lower().replace("port", "PORT")
+
+
+class Noting:
+    """A fallback that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+        self.closed = False
+
+    def open(self, request: Request) -> Any:
+        self.asked.append(request)
+        return None
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("request_", "is_taken"),
+    [
+        (Request("http://h/x"), True),
+        (Request("http://h/x", "HEAD", {"Range": "bytes=0-1"}), True),
+        (Request("http://h/x", "POST", body=b"{}"), False),
+        (Request("http://h/x", "DELETE"), False),
+        (Request("http://h/x", body=b"{}"), False),
+        (Request("http://h/x", decode=True), False),
+        (Request("http://h/x", headers={"Connection": "close"}), False),
+        (Request("http://h/x", headers={"X": "a\r\nEvil: 1"}), False),
+        (Request("http://user:pw@h/x"), False),
+        (Request("http://bücher.example/x"), False),
+        (Request("http://127.1/x"), False),
+        (Request("ftp://h/x"), False),
+    ],
+)  # fmt: skip
+def test_what_is_odd_goes_to_the_fallback(request_: Request, is_taken: bool) -> None:
+    async def main() -> Noting:
+        fallback = Noting()
+        http = LeanTransport(policy=LOCAL, fallback=fallback, trust_env=False)
+        http.open(request_)
+        await http.close()
+        return fallback
+
+    fallback = run(main())
+    assert fallback.asked == ([] if is_taken else [request_])
+    assert fallback.closed
+
+
+@pytest.mark.parametrize("fault", [Fault.SILENT, Fault.STALLED])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_cancelled_exchanges_leave_no_connection(fault: Fault, loop: Callable[[], Any]) -> None:
+    async def main() -> int:
+        async with WireServer({"/": [Answer(body=b"x" * 5_000_000, fault=fault)]}) as server:
+            http = lean(stall_timeout=30)
+            tasks = [asyncio.create_task(fetch(http, server.url("/"))) for _ in range(5)]
+            while len(server.heard) < 5:
+                await asyncio.sleep(0.01)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            while http._pool._open:
+                await asyncio.sleep(0.01)
+            await http.close()
+            return sum(task.cancelled() for task in tasks)
+
+    assert run(main(), loop) == 5
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_closing_ends_what_is_going_on(loop: Callable[[], Any]) -> None:
+    async def main() -> bytes | Failure:
+        async with WireServer({"/": [Answer(fault=Fault.SILENT)]}) as server:
+            http = lean(stall_timeout=30)
+            task = asyncio.create_task(fetch(http, server.url("/")))
+            while not server.heard:
+                await asyncio.sleep(0.01)
+            await http.close()
+            return await task
+
+    failure = run(main(), loop)
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.NETWORK

@@ -2,7 +2,7 @@
 
 /files/…      as they are                /slow/…      512 KB/s
 /few/…        40 requests/s, else 429    /busy/…      the same, else 503 with Retry-After
-/moved/…      redirects to /files/…
+/moved/…      redirects to /files/…      /to/URL      redirects to URL, to the letter
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ http {{
   {temporary}
   default_type application/octet-stream; sendfile on; gzip_static off; merge_slashes off;
   map $request_uri $moved {{ ~^/moved(?<rest>.*)$ $rest; }}
+  map $request_uri $target {{ ~^/to/(?<url>.*)$ $url; }}
   limit_req_zone $server_name zone=few:1m rate=40r/s;
   limit_req_zone $server_name zone=busy:1m rate=40r/s;
   server {{
     listen 127.0.0.1:{port}; server_name origin;
     location /files/ {{ alias {root}/; }}
     location /moved/ {{ return 302 $scheme://$http_host/files$moved; }}
+    location /to/ {{ return 302 $target; }}
     location /slow/ {{ alias {root}/; limit_rate {rate}; sendfile_max_chunk 32k; }}
     location /few/ {{ alias {root}/; limit_req zone=few burst=4 nodelay; limit_req_status 429; }}
     location /busy/ {{ alias {root}/; limit_req zone=busy burst=4 nodelay; limit_req_status 503;

@@ -22,6 +22,8 @@ TOOLS = Path(os.environ.get("STACPULL_TOOLS") or ROOT / ".venv-tools")
 """Where `scripts/install-test-tools` puts what is packaged for Python, each in a venv of its own."""
 
 _PAUSE = 0.02
+_OUTLIVED_BY_NONE = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+"""Takes a server along when the tests are killed, where Linux offers that."""
 
 
 def found(name: str, *, venv: str | None = None) -> str:
@@ -71,6 +73,7 @@ def running(
     *,
     ready: Callable[[], object],
     env: Mapping[str, str] | None = None,
+    patience: float = 5,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A server from the moment that it is `ready` to the end of the context. Its output goes to `log`."""
 
@@ -81,17 +84,21 @@ def running(
 
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env
+            [*_OUTLIVED_BY_NONE, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=env,
         )
         try:
             wait_for(is_up, f"{command[0]} is ready")
             yield process
         finally:
-            stop(process)
+            stop(process, patience)
 
 
-def stop(process: subprocess.Popen[bytes], patience: float = 5) -> None:
-    """End a server and wait for it; one that does not listen is killed."""
+def stop(process: subprocess.Popen[bytes], patience: float) -> None:
+    """End a server and wait for it; one that does not listen for `patience` seconds is killed."""
     process.terminate()
     try:
         process.wait(patience)

@@ -50,6 +50,7 @@ def test_a_slow_server_is_no_stalled_one(web: Nginx, stac: StacApi, tmp_path: Pa
     assert result.report.seconds > 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "status"), [("few", 429), ("busy", 503)])
 def test_a_server_that_limits_requests_gets_its_way_and_no_asset_fails(
     web: Nginx, stac: StacApi, tmp_path: Path, place: str, status: int

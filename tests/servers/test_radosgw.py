@@ -12,6 +12,7 @@ import requests
 from tests.net.conformance_objects import KEYS
 from tests.servers.buckets import Bucket, Keys, client, s3_options
 from tests.servers.mirroring import OPTIONS, Mirrored, mirrored
+from tests.servers.nginx import Nginx
 from tests.servers.process import wait_for
 from tests.servers.radosgw import OWNER, ROLE, STRANGER, Radosgw
 from tests.servers.stac_api import StacApi
@@ -153,6 +154,22 @@ def test_presigned_urls_are_hrefs_like_any(bucket: Bucket, stac: StacApi, tmp_pa
     result = mirrored(stac.source, tmp_path / "mirror")
     assert result.failed == {}
     assert result.files == {f"odd/{name}": body for name, body in bodies.items()}
+
+
+def test_redirects_lead_to_presigned_urls_and_to_buckets_of_the_configured_endpoint(
+    gateway: Radosgw, web: Nginx, bucket: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
+):
+    """The Location is used to the letter: any change would break the signature."""
+    bodies = {f"k{number}": f"{key}|".encode() * 500 for number, key in enumerate(KEYS)}
+    for key, body in zip(KEYS, bodies.values(), strict=True):
+        bucket.put(key, body)
+    bucket.put("data.bin", DATA)
+    hrefs = {name: f"{web.url}/to/{bucket.presigned(key)}" for name, key in zip(bodies, KEYS, strict=True)}
+    stac.put("item", hrefs | {"s3": f"{web.url}/to/{bucket.href('data.bin')}"})
+    act_as(OWNER)
+    result = from_gateway(gateway, stac, tmp_path / "mirror")
+    assert result.failed == {}
+    assert result.files == {f"item/{name}": body for name, body in bodies.items()} | {"item/s3": DATA}
 
 
 def test_a_tampered_presigned_url_is_refused_after_its_item_was_read_again(

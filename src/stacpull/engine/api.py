@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stacpull.clock import Clock, SystemClock
+from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.estimate import Estimate
 from stacpull.engine.mirror import MirrorRun
@@ -85,6 +86,7 @@ async def mirror(
         SourceError: The source cannot be read.
         DestinationError: The destination cannot be written, or another mirror holds it.
     """
+    options = completed(options, source)
     address = source_address(source, options)
     Layout.parse(options.layout)
     spec = RunSpec(
@@ -163,6 +165,7 @@ async def _go_on(
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> MirrorReport:
+    options = completed(options, run.spec.source)
     address = source_address(run.spec.source, options)
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query):
@@ -187,6 +190,7 @@ async def plan(
     Raises:
         UsageError, CredentialsError, SourceError: as `mirror`.
     """
+    options = completed(options, source)
     address = source_address(source, options)
     clock = SystemClock()
     async with _opened_source(address, options, clock) as (network, found):
@@ -200,6 +204,7 @@ async def collections(source: str, *, options: Options = _DEFAULTS) -> list[Json
     Raises:
         CredentialsError, SourceError: it cannot be read.
     """
+    options = completed(options, source)
     async with _opened_source(source_address(source, options), options, SystemClock()) as (_, found):
         return await found.collections()
 
@@ -213,6 +218,7 @@ async def classes(
         UsageError: There is no such collection, or nothing says which classes it has.
         CredentialsError, SourceError: it cannot be read.
     """
+    options = completed(options, source)
     async with _opened_source(source_address(source, options), options, SystemClock()) as (_, found):
         documents = await class_documents(found, collection)
         lists = class_list(documents.items, documents.collection)

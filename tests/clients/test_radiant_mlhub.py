@@ -1,0 +1,120 @@
+"""The hub judged by its own client, radiant-mlhub 0.5.5: lists, pages, archives, a whole `Dataset.download`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.clients.venv_tools import run_script
+
+from stacpull.replicas import MlhubReplica
+
+LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
+VENV = "radiant-mlhub"
+
+
+def environment(replica: MlhubReplica) -> dict[str, str]:
+    return {"MLHUB_ROOT_URL": f"{replica.base_url}/", "MLHUB_API_KEY": replica.key}
+
+
+@pytest.fixture(params=["2022", "2021"])
+def either_hub(request: pytest.FixtureRequest) -> MlhubReplica:
+    replica: MlhubReplica = request.getfixturevalue("hub" if request.param == "2022" else "hub_2021")
+    return replica
+
+
+def ids(replica: MlhubReplica, collection: str) -> list[str]:
+    return [f"{collection}_{patch.name}" for patch in replica.dataset.patches()]
+
+
+def test_it_lists_and_pages(either_hub):
+    seen = json.loads(run_script(VENV, "radiant_mlhub_reads", env=environment(either_hub)))
+    assert seen.pop("archive_size") > 1000
+    assert seen.pop("one_item") == ids(either_hub, SOURCE)[0]
+    assert seen == {
+        "collections": [SOURCE, LABELS],
+        "datasets": ["bigearthnet_v1"],
+        "by_doi": "bigearthnet_v1",
+        "kinds": {"labels": [LABELS], "source_imagery": [SOURCE]},
+        "label_items": ids(either_hub, LABELS),
+        "source_items": ids(either_hub, SOURCE),
+        "license": "CDLA-Permissive-1.0",
+    }
+
+
+@pytest.mark.parametrize("collection", [LABELS, SOURCE])
+def test_it_downloads_archives(either_hub, tmp_path, collection):
+    path = run_script(VENV, "radiant_mlhub_archive", collection, tmp_path, env=environment(either_hub))
+    assert Path(path) == tmp_path / f"{collection}.tar.gz"
+    with tarfile.open(path) as archive:
+        found = {Path(member.name).name: member for member in archive.getmembers()}
+        files = [member for member in archive.getmembers() if not member.name.endswith("json")]
+        item = json.load(archive.extractfile(found["stac.json"]))
+    assert item["id"].startswith(collection)
+    assert len(files) == (either_hub.dataset.items * 12 if collection == SOURCE else 0)
+
+
+def test_it_resumes_an_archive(hub, tmp_path):
+    path = Path(run_script(VENV, "radiant_mlhub_archive", LABELS, tmp_path, env=environment(hub)))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1000])
+    run_script(VENV, "radiant_mlhub_archive", LABELS, tmp_path, env=environment(hub))
+    assert path.read_bytes() == whole
+
+
+def test_it_understands_that_there_is_no_archive(either_hub, tmp_path):
+    without_retries = {"MLHUB_CI": "1", "PYTEST_CURRENT_TEST": "1"}
+    env = environment(either_hub) | without_retries
+    said = run_script(VENV, "radiant_mlhub_archive", "no_archive", tmp_path, env=env)
+    assert said.startswith('none: Archive "no_archive" does not exist')
+
+
+def mirrored(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.suffix in {".tif", ".json"}
+    }
+
+
+def expected(replica: MlhubReplica) -> dict[str, str]:
+    """What the manifest says, by the names that the client gives."""
+    files: dict[str, str] = {}
+    for index in range(replica.dataset.items):
+        for file in replica.manifest(index):
+            suffix = file.name.rpartition(".")[2]
+            files[f"{file.collection}/{file.item_id}/{file.asset}.{suffix}"] = file.sha256
+    return files
+
+
+def test_it_downloads_the_whole_dataset_and_resumes(hub, tmp_path):
+    catalog, assets = tmp_path / "catalog", tmp_path / "assets"
+    sizes: dict[str, Any] = json.loads(
+        run_script(VENV, "radiant_mlhub_download", catalog, assets, env=environment(hub))
+    )
+    assert mirrored(assets / "bigearthnet_v1") == expected(hub)
+    assert (assets / "bigearthnet_v1/err_report.csv").read_bytes() == b""
+    assert sizes["catalog"] == (catalog / "bigearthnet_v1.tar.gz").stat().st_size
+    total = sum(path.stat().st_size for path in assets.rglob("*.*") if path.suffix in {".tif", ".json"})
+    assert sizes["dataset"] == pytest.approx(total, rel=0.01)
+
+    cut = sorted((assets / "bigearthnet_v1").rglob("*.tif"))[7]
+    cut.write_bytes(cut.read_bytes()[:500])
+    before = hub.bytes_sent
+    run_script(VENV, "radiant_mlhub_download", catalog, assets, env=environment(hub))
+    assert mirrored(assets / "bigearthnet_v1") == expected(hub)
+    assert hub.bytes_sent - before < 60_000
+
+
+def test_archives_are_the_same_bytes_every_time(hub, tmp_path):
+    for name in ("one", "two"):
+        run_script(VENV, "radiant_mlhub_archive", LABELS, tmp_path / name, env=environment(hub))
+    one, two = ((tmp_path / name / f"{LABELS}.tar.gz").read_bytes() for name in ("one", "two"))
+    assert one == two
+    with tarfile.open(fileobj=io.BytesIO(one)) as archive:
+        assert {member.mtime for member in archive.getmembers()} == {1591660800}

@@ -1,0 +1,35 @@
+"""Other people's clients, each in a venv of its own, run against a replica as child processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.servers.process import found
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+def run(
+    venv: str, program: str, *arguments: str | Path, env: Mapping[str, str], check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of a venv of tools with nothing but `env`; skips the test if it is not installed."""
+    command = [found(program, venv=venv), *map(str, arguments)]
+    done = subprocess.run(
+        command,
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert not check or done.returncode == 0, f"{program}: {done.stdout[-500:]}\n{done.stderr[-2000:]}"
+    return done
+
+
+def run_script(venv: str, name: str, *arguments: str | Path, env: Mapping[str, str]) -> str:
+    """Run one of our programs with the Python of a venv; what it wrote."""
+    return run(venv, "python", PROGRAMS / f"{name}.py", *arguments, env=env).stdout

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from stacpull.config.environment import completed
+from stacpull.config.options import Options, S3Options
+from stacpull.redact import Secret
+
+MLHUB = "https://api.radiant.earth/mlhub/v1"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, S3Options()),
+        ({"AWS_ENDPOINT_URL": "http://a"}, S3Options(endpoint_url="http://a")),
+        (
+            {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://b"},
+            S3Options(endpoint_url="http://b"),
+        ),
+        ({"AWS_PROFILE": "work"}, S3Options(profile="work")),
+        ({"AWS_EC2_METADATA_DISABLED": "False"}, S3Options(allow_instance_metadata=True)),
+        ({"AWS_EC2_METADATA_DISABLED": "true"}, S3Options()),
+    ],
+)
+def test_what_is_unset_comes_from_the_environment(environ: dict[str, str], expected: S3Options) -> None:
+    assert completed(Options(), "https://a/", environ).s3 == expected
+
+
+def test_what_was_given_stays() -> None:
+    given = Options(s3=S3Options(endpoint_url="http://mine", profile="mine"))
+    environ = {"AWS_ENDPOINT_URL_S3": "http://b", "AWS_PROFILE": "work"}
+    assert completed(given, "https://a/", environ).s3 == given.s3
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "key"),
+    [
+        (MLHUB, Options(), "secret-key"),
+        (f"{MLHUB}?key=mine", Options(), None),
+        (MLHUB, Options(headers={"Authorization": Secret("Bearer mine")}), None),
+        ("https://elsewhere.example/v1", Options(), None),
+    ],
+)
+def test_the_key_of_a_known_service(source: str, options: Options, key: str | None) -> None:
+    found = completed(options, source, {"MLHUB_API_KEY": "secret-key"})
+    assert found.query == ({} if key is None else {"key": Secret(key)})
+    assert found.credential_names == (() if key is None else ("MLHUB_API_KEY",))

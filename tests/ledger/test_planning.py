@@ -1,0 +1,300 @@
+"""Planning: what is new, known, changed or in the way, and what a batch adds to the counters."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.ledger.plans import (
+    BROKEN,
+    GONE,
+    NOW,
+    SPEC,
+    arrival,
+    asset,
+    commit,
+    id_of,
+    item,
+    ledger,
+    standing,
+    started,
+    unread,
+)
+
+from stacpull.ledger import jobs, outcomes, runs, views
+from stacpull.ledger.batches import PlanBatch
+from stacpull.ledger.outcomes import AssetFailure
+from stacpull.ledger.planning import Planner
+from stacpull.models import Asset, Checksum, Failure, FailureKind, Job
+from stacpull.planning.items import AssetProblem
+
+SHA = Checksum("sha256", bytes(32))
+MD5 = Checksum("md5", b"1" * 16)
+CLASH = AssetProblem("bad", Failure(FailureKind.NAME, "Two assets would meet."))
+
+
+def publish(db: sqlite3.Connection, *planned: Job, size: int = 10) -> None:
+    done, failed = outcomes.reserve(db, [arrival(job, size=size) for job in planned])
+    outcomes.record(db, done, failed, [], NOW)
+
+
+def again(db: sqlite3.Connection) -> tuple[int, Planner]:
+    """End the run as complete and begin the next one."""
+    last = db.execute("SELECT max(id) FROM runs").fetchone()[0]
+    runs.end(db, last, "complete", None, NOW)
+    run, planner = started(db)
+    return run.id, planner
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fetched"),
+    [
+        pytest.param({}, {}, False, id="nothing is stated"),
+        pytest.param({}, {"size": 10}, False, id="the size that came"),
+        pytest.param({}, {"size": 11}, True, id="another size"),
+        pytest.param({"size": 10}, {}, False, id="a size no more"),
+        pytest.param({}, {"checksum": SHA}, False, id="the sha256 that came"),
+        pytest.param({}, {"checksum": Checksum("sha256", b"2" * 32)}, True, id="another sha256"),
+        pytest.param({"checksum": MD5}, {"checksum": MD5}, False, id="the same md5"),
+        pytest.param({"checksum": MD5}, {"checksum": Checksum("md5", b"2" * 16)}, True, id="another md5"),
+        pytest.param({}, {"checksum": MD5}, False, id="an md5 for the first time"),
+        pytest.param({"size": 10, "checksum": MD5}, {"size": 10, "checksum": MD5}, False, id="both"),
+    ],
+)
+def test_a_done_asset_is_fetched_anew_only_if_the_source_says_so(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], fetched: bool
+) -> None:
+    with ledger(tmp_path) as db:
+        publish(db, *commit(started(db)[1], item("i", [asset("a", **first)])).jobs)
+        run, planner = again(db)
+        opened = commit(planner, item("i", [asset("a", **second)])).jobs
+        assert [(job.generation, job.name) for job in opened] == ([(1, "a.tif")] if fetched else [])
+        counters = runs.counters(db, run)
+        assert counters["assets_skipped"] == counters["assets_done"] == (0 if fetched else 1)
+        assert counters["items_done"] == (0 if fetched else 1)
+        assert views.totals(db)["bytes_done"] == (0 if fetched else 10)
+
+
+def test_a_checksum_stated_later_is_kept_for_the_next_time(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        publish(db, *commit(started(db)[1], item("i", [asset("a")])).jobs)
+        assert commit(again(db)[1], item("i", [asset("a", checksum=MD5)])).jobs == []
+        other = Checksum("md5", b"2" * 16)
+        assert len(commit(again(db)[1], item("i", [asset("a", checksum=other)])).jobs) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "written"), [("1", "1", False), ("1", "2", True), (None, "1", True)]
+)
+def test_the_json_is_renewed_when_the_item_was_updated(
+    tmp_path: Path, before: str | None, now: str, written: bool
+) -> None:
+    with ledger(tmp_path) as db:
+        job = commit(started(db)[1], item("i", [asset("a")], updated=before)).jobs[0]
+        publish(db, job)
+        outcomes.record(db, [], [], [job.item_row], NOW)
+        commit(again(db)[1], item("i", [asset("a")], updated=now))
+        assert jobs.unwritten_items(db, 0, 9) == ([job.item_row] if written else [])
+        if written:
+            assert views.item_record(db, job.item_row).is_ours
+            assert views.item_record(db, job.item_row).document == b'{"id":"i","updated":"%s"}' % now.encode()
+
+
+def test_a_batch_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        poison = replace(item("poison"), document=object())  # type: ignore[arg-type] # cannot be bound
+        batch = PlanBatch(items=[item("i", [asset("a")]), poison], seen=[id_of("i")], position="p")
+        with pytest.raises(sqlite3.Error):
+            planner.commit(batch, NOW)
+        assert db.execute("SELECT count(*) FROM items").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM collections").fetchone() == (0,)
+        saved = planner.commit(replace(batch, items=[item("i", [asset("a")])]), NOW)
+        assert (saved.new_seen, saved.matched, len(saved.jobs)) == (1, 1, 1)
+        assert views.item_record(db, saved.jobs[0].item_row).id == id_of("i")
+        assert runs.begin(db, SPEC, NOW).position == "p"
+        assert runs.counters(db, run.id)["items_seen"] == 1
+
+
+def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        _, planner = started(db)
+        planner.commit(PlanBatch(items=[item("i", [asset("a")])], seen=[id_of("i")]), NOW)
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        assert run.resumed
+        assert planner.known([id_of("i"), id_of("j")]) == {id_of("i")}
+        second = planner.commit(PlanBatch(items=[item("i", [asset("a")])], seen=[id_of("i")]), NOW)
+        assert (second.new_seen, second.matched, second.jobs) == (0, 0, [])
+        assert runs.counters(db, run.id)["items_matched"] == 1
+
+
+def test_matched_items_are_numbered_in_the_order_of_the_walk_over_stops(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        commit(started(db)[1], item("b"), item("a"), item("s", parent="a"))
+    with ledger(tmp_path) as db:
+        commit(started(db)[1], item("c"))
+        rows = db.execute("SELECT name, sequence FROM items ORDER BY id").fetchall()
+        assert rows == [("b", 1), ("a", 2), ("s", None), ("c", 3)]
+
+
+def test_a_source_item_behind_two_label_items_is_planned_once(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        first = commit(planner, item("L1"), item("L2"), item("S", [asset("a")], parent="L1"))
+        second = commit(planner, item("S", [asset("a")], parent="L2"))
+        assert (len(first.jobs), second.jobs) == (1, [])
+        assert (standing(db, "L1"), standing(db, "L2")) == ((1, 0), (0, 0))
+        publish(db, *first.jobs)
+        assert standing(db, "L1") == (0, 0)
+        assert runs.counters(db, run.id)["items_done"] == 2
+
+
+def test_a_label_item_is_done_when_its_source_item_is(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        planned = commit(
+            planner, item("L", [asset("l")]), item("S", [asset("a"), asset("b")], parent="L")
+        ).jobs
+        by_key = {job.key: job for job in planned}
+        publish(db, by_key["l"], by_key["a"])
+        assert (standing(db, "L"), standing(db, "S")) == ((1, 0), (1, 0))
+        done, _ = outcomes.reserve(db, [arrival(by_key["b"])])
+        recorded = outcomes.record(db, done, [], [], NOW)
+        assert recorded.final_items == [by_key["a"].item_row, by_key["l"].item_row]
+        assert runs.counters(db, run.id)["items_done"] == 1
+
+
+def test_a_source_item_that_moves_to_another_label_item_leaves_the_first(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        commit(started(db)[1], item("L1"), item("S", [asset("a")], parent="L1"))
+        commit(again(db)[1], item("L2"), item("S", [asset("a")], parent="L2"))
+        assert (standing(db, "L1"), standing(db, "L2")) == ((0, 0), (1, 0))
+
+
+def test_items_that_are_sources_of_each_other_come_to_an_end(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        publish(db, *commit(started(db)[1], item("A"), item("B", [asset("b")], parent="A")).jobs)
+        run, planner = again(db)
+        publish(db, *commit(planner, item("B", [asset("b")]), item("A", [asset("a")], parent="B")).jobs)
+        assert (standing(db, "A"), standing(db, "B")) == ((0, 0), (0, 0))
+        assert runs.counters(db, run)["items_done"] == 1
+
+
+def test_a_source_item_that_cannot_be_read_is_missed_and_not_listed(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        committed = commit(planner, item("L"), failed=[unread("S", "L")])
+        assert committed.failures == [(id_of("S"), "", BROKEN)]
+        assert standing(db, "L") == (0, 1)
+        counters = runs.counters(db, run.id)
+        assert (counters["items_failed"], counters["items_done"]) == (1, 0)
+        assert jobs.unwritten_items(db, 0, 9) == [1]
+        outcomes.record(db, [], [], [1], NOW)
+        listed = [name for name, _ in views.items_of(db, views.collection_rows(db)[0].row)]
+        assert listed == ["L"]
+        assert views.path_of_item(db, id_of("S")) is None
+        assert [one.to_json()["key"] for one in views.failures(db)] == [""]
+
+
+def test_a_source_item_known_by_its_href_only_gives_way_to_the_real_one(tmp_path: Path) -> None:
+    href = "https://api.example/some/where.json"
+    with ledger(tmp_path) as db:
+        commit(started(db)[1], item("L"), failed=[unread(href, "L", href=href)])
+        run, planner = again(db)
+        commit(planner, item("L"), item("S", [asset("a")], parent="L", href=href))
+        assert [row[0] for row in db.execute("SELECT name FROM items ORDER BY id")] == ["L", "S"]
+        assert standing(db, "L") == (1, 0)
+        assert list(views.failures(db)) == []
+        assert runs.counters(db, run)["items_failed"] == 0
+
+
+def test_a_name_that_is_taken_fails_the_second_and_its_retry_asks_for_the_same_name(tmp_path: Path) -> None:
+    shared = asset("a", directory="flat", name="same.tif")
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        committed = commit(planner, item("i", [shared]), item("j", [shared]))
+        assert [job.item_row for job in committed.jobs] == [1]
+        assert [(of.item, key, f.kind) for of, key, f in committed.failures] == [("j", "a", FailureKind.NAME)]
+        assert "flat/same.tif" in committed.failures[0][2].message
+        retried, _ = started(db, replace(SPEC, kind="retry"))
+        assert jobs.claim_failures(db, retried.id) == 1
+        job = jobs.pending_jobs(db, retried.id, 0, 9)[0]
+        assert (job.name, job.directory) == ("same.tif", "flat")
+        _, failures = outcomes.reserve(db, [arrival(job)])
+        assert [f.failure.kind for f in failures] == [FailureKind.NAME]
+        assert runs.counters(db, run.id)["assets_failed"] == 1
+
+
+def test_what_cannot_be_planned_is_a_failure_in_every_run_until_it_can(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        commit(planner, item("i", [asset("a")], problems=[CLASH]))
+        assert runs.counters(db, run.id)["assets_failed"] == 1
+        second, planner = again(db)
+        commit(planner, item("i", [asset("a")], problems=[CLASH]))
+        assert runs.counters(db, second)["assets_failed"] == 1
+        assert views.totals(db)["assets_failed"] == 1
+        third, planner = again(db)
+        commit(planner, item("i", [asset("a"), asset("bad", href="https://blob.example/new")]))
+        assert runs.counters(db, third)["assets_failed"] == 1  # final failures wait for `retry`
+        retried, _ = started(db, replace(SPEC, kind="retry"))
+        assert jobs.claim_failures(db, retried.id) == 1
+        job = jobs.pending_jobs(db, retried.id, 0, 9)[0]
+        assert (job.key, job.href, job.name) == ("bad", "https://blob.example/new", "bad.tif")
+
+
+def test_a_failed_asset_is_retried_by_its_newest_href(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        job = commit(started(db)[1], item("i", [asset("a", href="https://old.example/a")])).jobs[0]
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE, 1)], [], NOW)
+        run, planner = again(db)
+        commit(planner, item("i", [asset("a", href="https://new.example/a")]))
+        assert runs.counters(db, run)["assets_missing"] == 1
+        retried, _ = started(db, replace(SPEC, kind="retry"))
+        jobs.claim_failures(db, retried.id)
+        assert [job.href for job in jobs.pending_jobs(db, retried.id, 0, 9)] == ["https://new.example/a"]
+
+
+def test_signed_hrefs_lose_their_signature_and_are_stale_after_a_stop(tmp_path: Path) -> None:
+    signed = "https://blob.example/a?se=2026&sig=SECRETSECRET"
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        live = commit(planner, item("i", [asset("a", href=signed), asset("b")])).jobs
+        assert [job.href for job in live] == [signed, "https://blob.example/b"]
+        stored = jobs.pending_jobs(db, run.id, 0, 9)
+        assert [(job.href, job.stale) for job in stored] == [
+            ("https://blob.example/a", True),
+            ("https://blob.example/b", False),
+        ]
+    assert b"SECRETSECRET" not in b"".join(p.read_bytes() for p in (tmp_path / ".stacpull").iterdir())
+
+
+def test_jobs_come_back_as_they_were_planned(tmp_path: Path) -> None:
+    planned: list[Asset] = [
+        asset("a", size=7, checksum=MD5),
+        asset("b", name=None, template="{filename}"),
+    ]
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        live = commit(planner, item("i", planned)).jobs
+        assert jobs.pending_jobs(db, run.id, 0, 9) == live
+        assert jobs.pending_jobs(db, run.id, live[0].row, 9) == live[1:]
+        assert jobs.job_of(db, live[1].row, 0) == live[1]
+        assert jobs.job_of(db, live[1].row, 1) is None
+        assert jobs.newest(db) == live[-1].row
+
+
+def test_what_an_earlier_run_left_is_counted_for_the_run_that_planned_it(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        first, planner = started(db)
+        left = commit(planner, item("i", [asset("a")])).jobs
+        other, _ = started(db, replace(SPEC, source="https://other.example"))
+        publish(db, *left)  # as recovery does, at the start of the other run
+        assert runs.counters(db, other.id)["assets_pending"] == 0
+        assert runs.counters(db, other.id)["assets_done"] == 0
+        assert runs.counters(db, first.id)["assets_done"] == 1
+        assert runs.counters(db, first.id)["items_done"] == 1

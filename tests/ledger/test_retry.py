@@ -1,0 +1,156 @@
+"""`retry`: what it takes over, and that its counters stay true over stops."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from tests.ledger.plans import (
+    BROKEN,
+    GONE,
+    NOW,
+    SPEC,
+    all_counts,
+    arrival,
+    asset,
+    commit,
+    counts,
+    item,
+    ledger,
+    standing,
+    started,
+    unread,
+)
+
+from stacpull.ledger import jobs, outcomes, runs, views
+from stacpull.ledger.outcomes import AssetFailure
+from stacpull.models import Job
+
+RETRY = replace(SPEC, kind="retry")
+
+
+def failing(*planned: Job, attempts: int = 2) -> list[AssetFailure]:
+    return [AssetFailure(job.row, job.item_row, GONE, attempts) for job in planned]
+
+
+def test_a_retry_stopped_and_begun_again_counts_nothing_twice(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        _, planner = started(db)
+        planned = commit(planner, item("i", [asset("a"), asset("b"), asset("c")])).jobs
+        outcomes.record(db, [], failing(*planned), [], NOW)
+        run, _ = started(db, RETRY)
+        assert jobs.claim_failures(db, run.id) == 3
+        outcomes.record(db, [], failing(planned[0]), [], NOW)
+    with ledger(tmp_path) as db:
+        again, _ = started(db, RETRY)
+        assert again.id == run.id
+        assert jobs.claim_failures(db, run.id) == 1
+        counters = runs.counters(db, run.id)
+        assert {name: counters[name] for name in counts(db, run.id)} == counts(db, run.id)
+        assert counters["assets_pending"] == 3
+        assert counters["assets_missing"] == 0
+        assert views.totals(db) == all_counts(db)
+        assert views.totals(db)["assets_missing"] == 0
+
+
+def test_attempts_add_up_over_retries_and_end_with_success(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        _, planner = started(db)
+        planned = commit(planner, item("i", [asset("a")])).jobs
+        outcomes.record(db, [], failing(*planned), [], NOW)
+        run, _ = started(db, RETRY)
+        jobs.claim_failures(db, run.id)
+        assert list(views.failures(db)) == []  # it is pending
+        outcomes.record(db, [], failing(*planned, attempts=3), [], NOW + 1)
+        assert [(f.attempts, f.when, f.status) for f in views.failures(db)] == [(5, NOW + 1, 404)]
+        jobs.claim_failures(db, run.id)
+        done, _ = outcomes.reserve(db, [arrival(planned[0])])
+        outcomes.record(db, done, [], [], NOW)
+        assert list(views.failures(db)) == []
+        assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
+        assert runs.counters(db, run.id)["items_done"] == 1
+
+
+def test_what_a_retry_left_pending_is_taken_over_by_the_next_one(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        _, planner = started(db)
+        planned = commit(planner, item("i", [asset("a"), asset("b")])).jobs
+        outcomes.record(db, [], failing(*planned), [], NOW)
+        first, _ = started(db, RETRY)
+        jobs.claim_failures(db, first.id)
+        started(db, replace(SPEC, source="https://other.example"))
+        second, _ = started(db, RETRY)
+        assert second.id != first.id
+        assert jobs.claim_failures(db, second.id) == 0
+        assert jobs.pending_jobs(db, second.id, 0, 9) == planned
+        assert runs.counters(db, second.id)["assets_pending"] == 2
+
+
+def test_pending_assets_of_a_mirror_are_not_the_retrys(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        mirror, planner = started(db)
+        planned = commit(planner, item("i", [asset("a"), asset("b")])).jobs
+        outcomes.record(db, [], failing(planned[0]), [], NOW)
+        run, _ = started(db, RETRY)
+        assert jobs.claim_failures(db, run.id) == 1
+        assert [job.key for job in jobs.pending_jobs(db, run.id, 0, 9)] == ["a"]
+        assert [job.key for job in jobs.pending_jobs(db, mirror.id, 0, 9)] == ["b"]
+
+
+def test_the_label_item_waits_again_and_its_json_is_written_again(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        _, planner = started(db)
+        planned = commit(planner, item("L"), item("S", [asset("a")], parent="L")).jobs
+        outcomes.record(db, [], failing(*planned), [], NOW)
+        outcomes.record(db, [], [], [1, 2], NOW)
+        assert (standing(db, "L"), jobs.unwritten_items(db, 0, 9)) == ((0, 1), [])
+        run, _ = started(db, RETRY)
+        jobs.claim_failures(db, run.id)
+        assert (standing(db, "L"), jobs.unwritten_items(db, 0, 9)) == ((1, 0), [])
+        done, _ = outcomes.reserve(db, [arrival(planned[0])])
+        assert outcomes.record(db, done, [], [], NOW).final_items == [2, 1]
+        assert jobs.unwritten_items(db, 0, 9) == [1, 2]
+        assert runs.counters(db, run.id)["items_done"] == 1
+
+
+def test_source_items_that_could_not_be_read_are_read_again(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        _, planner = started(db)
+        commit(planner, item("L"), failed=[unread("S", "L")])
+        run, planner = started(db, RETRY)
+        jobs.claim_failures(db, run.id)
+        failed = jobs.failed_items(db)
+        assert [(one.id.item, one.parent.item, one.href) for one in failed] == [
+            ("S", "L", "https://api.example/S")
+        ]
+        commit(planner, failed=[unread("S", "L")])
+        assert [(f.key, f.attempts, f.message) for f in views.failures(db)] == [("", 2, BROKEN.message)]
+    with ledger(tmp_path) as db:  # it was stopped, and goes on; this time it can be read
+        run, planner = started(db, RETRY)
+        assert runs.counters(db, run.id)["items_failed"] == 1
+        runs.end(db, run.id, "complete", None, NOW)
+        run, planner = started(db, RETRY)
+        jobs.claim_failures(db, run.id)
+        planned = commit(planner, item("S", [asset("a")], parent="L")).jobs
+        assert jobs.failed_items(db) == []
+        assert standing(db, "L") == (1, 0)
+        done, _ = outcomes.reserve(db, [arrival(job) for job in planned])
+        outcomes.record(db, done, [], [], NOW)
+        assert runs.counters(db, run.id)["items_done"] == 1
+
+
+def test_assets_claimed_of_an_item_that_is_then_read_again_count_once(tmp_path: Path) -> None:
+    """The source item was read once and its asset failed; in the next walk it could not be read at all."""
+    with ledger(tmp_path) as db:
+        first, planner = started(db)
+        planned = commit(planner, item("L"), item("S", [asset("a")], parent="L")).jobs
+        outcomes.record(db, [], failing(*planned), [], NOW)
+        runs.end(db, first.id, "complete", None, NOW)
+        _, planner = started(db)
+        commit(planner, item("L"), failed=[unread("S", "L")])
+        run, planner = started(db, RETRY)
+        assert jobs.claim_failures(db, run.id) == 1
+        commit(planner, item("S", [asset("a")], parent="L"))
+        counters = runs.counters(db, run.id)
+        assert {name: counters[name] for name in counts(db, run.id)} == counts(db, run.id)
+        assert counters["assets_pending"] == 1

@@ -1,0 +1,111 @@
+"""Runs: which one is continued, which begins anew, which is of no concern any more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
+
+from stacpull.ledger import runs, views
+from stacpull.ledger.batches import PlanBatch
+from stacpull.ledger.runs import EndState, RunSpec
+from stacpull.models import Selection
+
+OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
+
+
+@pytest.mark.parametrize("state", ["interrupted", "failed", None])
+def test_the_last_run_goes_on_if_the_same_is_asked(tmp_path: Path, state: EndState | None) -> None:
+    with ledger(tmp_path) as db:
+        first, planner = started(db)
+        planner.commit(PlanBatch(seen=[id_of("i")], position="next", announced=7), NOW)
+        if state is not None:
+            runs.end(db, first.id, state, "why", NOW)
+        later = runs.begin(db, replace(SPEC, credential_names=("token",)), NOW)
+        assert (later.id, later.resumed, later.position, later.walk_ended) == (first.id, True, "next", False)
+        assert later.counters["items_seen"] == 1
+        assert runs.last_spec(db) == later.spec == replace(SPEC, credential_names=("token",))
+        assert views.current_run(db)["reason"] is None  # type: ignore[index] # there is one
+
+
+def test_a_complete_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        first, planner = started(db)
+        planner.commit(PlanBatch(seen=[id_of("i")], position="end", walk_ended=True), NOW)
+        runs.end(db, first.id, "complete", None, NOW)
+        second = runs.begin(db, SPEC, NOW)
+        assert (second.id, second.resumed, second.position) == (first.id + 1, False, None)
+        assert db.execute("SELECT count(*) FROM seen").fetchone() == (0,)
+        assert runs.last_unfinished(db, NOW) is not None
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        OTHER,
+        replace(SPEC, source="https://elsewhere.example"),
+        replace(SPEC, kind="retry"),
+        replace(SPEC, layout="{key}"),
+    ],
+    ids=["selection", "source", "kind", "layout"],
+)
+def test_another_question_is_another_run(tmp_path: Path, asked: RunSpec) -> None:
+    with ledger(tmp_path) as db:
+        first, _ = started(db)
+        assert not runs.begin(db, asked, NOW).resumed
+        unfinished = runs.last_unfinished(db, NOW)
+        assert unfinished is not None
+        assert unfinished.id == first.id + 1
+
+
+def test_an_older_unfinished_run_is_begun_anew_once_the_later_one_is_complete(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        first, planner = started(db)
+        planner.commit(PlanBatch(position="next"), NOW)
+        later = runs.begin(db, OTHER, NOW)
+        runs.end(db, later.id, "complete", None, NOW)
+        taken_up = runs.last_unfinished(db, NOW)
+        assert taken_up is not None
+        assert (taken_up.id, taken_up.spec, taken_up.position) == (later.id + 1, SPEC, None)
+        runs.end(db, taken_up.id, "complete", None, NOW)
+        assert runs.last_unfinished(db, NOW) is None
+        assert runs.begin(db, SPEC, NOW).id > first.id
+
+
+def test_a_run_that_was_asked_again_and_completed_is_no_longer_unfinished(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        started(db)
+        retried, _ = started(db, replace(SPEC, kind="retry"))
+        runs.end(db, retried.id, "complete", None, NOW)
+        complete, _ = started(db)
+        runs.end(db, complete.id, "complete", None, NOW)
+        assert runs.last_unfinished(db, NOW) is None
+
+
+def test_a_walk_can_be_restarted(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        planner.commit(PlanBatch(seen=[id_of("i")], position="next"), NOW)
+        runs.restart_walk(db, run.id)
+        later = runs.begin(db, SPEC, NOW)
+        assert (later.position, later.counters["items_seen"]) == (None, 0)
+        assert planner.commit(PlanBatch(seen=[id_of("i")]), NOW).new_seen == 1
+
+
+def test_effort_adds_up(tmp_path: Path) -> None:
+    effort = {"bytes_fetched": 5, "requests": 2, "retries": 1, "seconds": 0.5}
+    with ledger(tmp_path) as db:
+        for spec in (SPEC, OTHER):
+            run, _ = started(db, spec)
+            runs.add_effort(db, run.id, effort)
+            runs.add_effort(db, run.id, effort)
+        last = views.current_run(db)
+        assert last is not None
+        assert (last["bytes_fetched"], last["all_fetched"], last["all_seconds"]) == (10, 20, 2.0)
+        assert last["selection"]["labels"] == ["Water"]
+
+
+def test_a_selection_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:
+    assert runs.selection_of('{"labels": ["Water"], "sort_by": "x"}') == Selection(labels=("Water",))

@@ -1,0 +1,41 @@
+"""What holds for every server of these tests: absent is skipped, broken is told, stubborn is ended."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from tests.servers.process import found, free_ports, is_listening, running
+
+SERVER = """
+import signal, socket, sys, time
+signal.signal(signal.SIGTERM, getattr(signal, sys.argv[2]))
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("venv", [None, "no-such-venv"])
+def test_what_is_not_installed_is_a_skip_that_says_how_to_install_it(venv: str | None):
+    with pytest.raises(pytest.skip.Exception, match=r"no-such-program .*scripts/install-test-tools"):
+        found("no-such-program", venv=venv)
+
+
+def test_a_server_that_ends_at_once_is_an_error_with_its_words(tmp_path: Path):
+    command = [sys.executable, "-c", "raise SystemExit('the port is taken')"]
+    with (
+        pytest.raises(AssertionError, match="the port is taken"),
+        running(command, tmp_path / "log", ready=lambda: False),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("handler", "ended_by"), [("SIG_DFL", -15), ("SIG_IGN", -9)])
+def test_a_server_is_ready_inside_and_gone_after(tmp_path: Path, handler: str, ended_by: int):
+    (port,) = free_ports(1)
+    command = [sys.executable, "-c", SERVER, str(port), handler]
+    with running(command, tmp_path / "log", ready=lambda: is_listening(port), patience=0.2) as process:
+        assert process.poll() is None
+    assert process.returncode == ended_by
+    assert not is_listening(port)
