@@ -1,4 +1,4 @@
-"""The hub judged by its own client, radiant-mlhub 0.5.5: lists, pages, archives, a whole `Dataset.download`."""
+"""The hub judged by its own client, radiant-mlhub 0.5.5: lists, pages, archives, a whole download."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def counts(db: sqlite3.Connection, run: int) -> dict[str, int]:
         "assets_pending": states[0] + states[1],
         "assets_done": states[2],
         "assets_failed": states[3],
-        "assets_missing": _missing(db, "a.run = ?", run),
+        "assets_missing": _missing(db, run),
         "bytes_done": size.fetchone()[0],
     }
 
@@ -135,15 +135,15 @@ def all_counts(db: sqlite3.Connection) -> dict[str, int]:
         "assets_pending": states[0] + states[1],
         "assets_done": states[2],
         "assets_failed": states[3],
-        "assets_missing": _missing(db, "1 OR ?", 0),
+        "assets_missing": _missing(db, None),
         "bytes_done": size,
     }
 
 
-def _missing(db: sqlite3.Connection, which: str, run: int) -> int:
+def _missing(db: sqlite3.Connection, run: int | None) -> int:
     found: int = db.execute(
         "SELECT count(*) FROM assets a JOIN failures f ON f.item = a.item AND f.key = a.key "
-        f"WHERE a.state = 3 AND f.kind = 'gone' AND ({which})",
+        "WHERE a.state = 3 AND f.kind = 'gone' AND (?1 IS NULL OR a.run = ?1)",
         (run,),
     ).fetchone()[0]
     return found

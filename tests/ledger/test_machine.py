@@ -95,13 +95,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.planner = Planner(self.db, self.run)
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
-        marks = ",".join("?" * len(states))
-        return self.db.execute(
-            "SELECT a.id, a.item, a.generation, d.path, a.name, i.name, a.key FROM assets a "
-            "JOIN items i ON i.id = a.item LEFT JOIN directories d ON d.id = a.directory "
-            f"WHERE a.state IN ({marks}) ORDER BY a.id",
-            states,
-        ).fetchall()
+        rows = self.db.execute(
+            "SELECT a.id, a.item, a.generation, d.path, a.name, i.name, a.key, a.state FROM assets a "
+            "JOIN items i ON i.id = a.item LEFT JOIN directories d ON d.id = a.directory ORDER BY a.id"
+        )
+        return [row[:-1] for row in rows if row[-1] in states]
 
     # --- what happens ------------------------------------------------------------------------------------
 

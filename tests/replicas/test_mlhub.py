@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from urllib.parse import parse_qs, urlsplit
 
@@ -127,16 +128,38 @@ def test_an_altered_token_is_refused(client):
         assert client.get(bad, key=False).status_code == 403
 
 
+BANDS = ("B01", "B02", "B8A")
+
+
 def test_sealed_tokens_open_until_they_expire():
     clock = [1000.0]
     sealer = Sealer(b"k" * 32, ttl=5, now=lambda: clock[0])
-    token = sealer.seal("B8A", 590_325)
-    assert sealer.open(token) == ("B8A", 590_325)
+    tokens = [token.decode() for token in sealer.seal(BANDS, 590_325)]
+    assert [sealer.open(token) for token in tokens] == [(band, 590_325) for band in BANDS]
     clock[0] = 1006
     with pytest.raises(TokenRefused, match="expired"):
-        sealer.open(token)
+        sealer.open(tokens[0])
     with pytest.raises(TokenRefused, match="altered"):
-        Sealer(b"other", now=lambda: clock[0]).open(token)
+        Sealer(b"other", now=lambda: clock[0]).open(tokens[0])
+
+
+def test_tokens_notice_every_changed_character():
+    sealer = Sealer(b"k" * 32)
+    token = sealer.seal(BANDS, 7)[1].decode()
+    for at, character in enumerate(token):
+        altered = token[:at] + ("A" if character != "A" else "Q") + token[at + 1 :]
+        with pytest.raises(TokenRefused):
+            sealer.open(altered)
+
+
+def test_tokens_share_nothing_with_one_another():
+    sealer = Sealer(b"k" * 32)
+    tokens = [token for index in range(40) for token in sealer.seal(BANDS, index % 2)]
+    assert len(set(tokens)) == 120
+    ciphers = [base64.urlsafe_b64decode(token)[25:] for token in tokens]
+    pieces = [cipher[at : at + 8] for cipher in ciphers for at in range(0, len(cipher) - 7, 8)]
+    assert len(set(pieces)) == len(pieces)
+    assert not any(band.encode() in cipher for cipher in ciphers for band in BANDS)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])

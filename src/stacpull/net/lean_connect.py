@@ -1,9 +1,9 @@
 """How the lean transport gets connections: lookup, address rules, socket, TLS.
 
 The addresses of a place are tried in turn. Each is judged before a socket is made for it, and the socket
-goes to that very address: there is no second lookup that could answer differently. One that hangs gets no
-more than its share of the time, and is tried last from then on. Of several of one family each new connection
-begins with another, which spreads the load.
+goes to that very address: there is no second lookup that could answer differently. One that fails is tried
+last from then on, and one that hangs gets no more than its share of the time. Of several of one family each
+new connection begins with another, which spreads the load.
 """
 
 from __future__ import annotations
@@ -24,31 +24,29 @@ from stacpull.net.transport import TransferError
 __all__ = ["Connector"]
 
 _REMEMBERED = 10.0
+_PATIENCE = 5.0  # seconds for an address while there are others
 
 
 class _Lookup:
     """What is known of the addresses of a place; the lock keeps many from asking the same at once."""
 
-    __slots__ = ("addresses", "asking", "until")
+    __slots__ = ("addresses", "asking", "failed", "turn", "until")
 
     def __init__(self) -> None:
         self.asking = asyncio.Lock()
         self.addresses: list[AddressInfo] = []
+        self.failed: set[AddressInfo] = set()
+        self.turn = -1
         self.until = 0.0
 
     def next(self) -> list[AddressInfo]:
-        """Return the addresses in the order to try them, another first each time."""
-        found = self.addresses
-        if len(found) > 1 and found[0][0] == found[1][0]:
-            alike = sum(info[0] == found[0][0] for info in found)
-            found.insert(alike - 1, found.pop(0))
-        return list(found)
-
-    def put_last(self, info: AddressInfo) -> None:
-        """Try `info` last from now on: it did not answer."""
-        if info in self.addresses:
-            self.addresses.remove(info)
-            self.addresses.append(info)
+        """Return the addresses in the order to try them: of the preferred family another first each time."""
+        good = [info for info in self.addresses if info not in self.failed]
+        bad = [info for info in self.addresses if info in self.failed]
+        alike = [info for info in good if info[0] == good[0][0]]
+        self.turn += 1
+        start = self.turn % len(alike) if alike else 0
+        return [*alike[start:], *alike[:start], *good[len(alike) :], *bad]
 
 
 class Connector:
@@ -114,14 +112,17 @@ class Connector:
         """Return a socket that is connected to one of the addresses."""
         addresses = lookup.next()
         problem: OSError | None = None
-        for info in addresses:
+        for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
             try:
-                async with asyncio.timeout(self._timeout / len(addresses)):
-                    return await self._connected(info)
+                async with asyncio.timeout(min(_PATIENCE, self._timeout / len(addresses)) if left else None):
+                    sock = await self._connected(info)
             except OSError as error:
-                lookup.put_last(info)
+                lookup.failed.add(info)
                 if problem is None or not isinstance(error, AddressRefusedError):
                     problem = error
+            else:
+                lookup.failed.discard(info)
+                return sock
         raise problem or OSError(f"{place.name} has no address")
 
     async def _connected(self, info: AddressInfo) -> socket.socket:

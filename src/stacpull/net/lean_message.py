@@ -180,7 +180,7 @@ class LeanMessage:
             return
         self.status = status
         self.fields = joined_fields(self._raw)
-        self._keep = parser.should_keep_alive()
+        self._keep = status != _SWITCHING and parser.should_keep_alive()
         self._state = _RECEIVING
         if self._head_only or status in _WITHOUT_BODY:
             self._state = _WHOLE

@@ -93,11 +93,12 @@ class _Exchange:
         """A reply that fits in memory, or the headers of one for HEAD."""
         body = self.reply.body
         headers = dict(self.reply.headers)
-        if isinstance(body, Stream):
-            headers["Content-Length"] = str(body.size)
+        if self.raw.method == "HEAD":
+            headers["Content-Length"] = str(self.reply.size)
             body = b""
-        elif self.raw.method != "HEAD":
-            self.sent = len(body)
+        elif isinstance(body, Stream):
+            raise TypeError("a stream is sent piece by piece")
+        self.sent = len(body)
         return web.Response(body=body, status=self.reply.status, reason=self.reply.reason, headers=headers)
 
     async def send_stream(self) -> web.StreamResponse:

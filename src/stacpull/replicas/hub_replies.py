@@ -89,7 +89,7 @@ def redirect(location: str, kind: str, era: str) -> Reply:
 def stamped(reply: Reply, era: str) -> Reply:
     """The reply with the headers that all of its era have: those of Azure's front door, or of Flask."""
     if era == "2021":
-        extra = {"Access-Control-Allow-Origin": "*", "Server": "gunicorn"}
+        extra = {"Access-Control-Allow-Origin": "*", "Connection": "keep-alive", "Server": "gunicorn"}
     else:
         now = time.time_ns()
         reference = _FRONT_DOOR.pack(now // 10**9, 0, now, id(reply)) + _POINT_OF_PRESENCE

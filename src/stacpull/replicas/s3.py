@@ -13,7 +13,7 @@ from itertools import count
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
-from stacpull.replicas.objects import ObjectStore, content_type
+from stacpull.replicas.objects import ARCHIVE_PREFIX, ObjectStore, content_type
 from stacpull.replicas.s3_access import S3Access, S3Error
 from stacpull.replicas.wire import (
     Content,
@@ -199,6 +199,8 @@ def _object_reply(request: Request, content: Content, key: str, stamp: dict[str,
         "ETag": etag,
         "Last-Modified": http_date(content.modified),
     }
+    if key.startswith(ARCHIVE_PREFIX):
+        headers["x-amz-storage-class"] = "INTELLIGENT_TIERING"
     status = precondition(request.headers, etag, content.modified)
     if status == 412:  # noqa: PLR2004
         message = "At least one of the pre-conditions you specified did not hold"

@@ -1,4 +1,4 @@
-"""Imported by a validator's Python at its start: what it asks of other hosts by https, loopback answers by http.
+"""Imported by a validator's Python at its start: what it asks of others by https, loopback answers by http.
 
 Validators want schemas from the network. `STACPULL_SCHEMAS_PORT` says where the server is that has them; it
 sees in `Host` who was meant.

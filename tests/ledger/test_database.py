@@ -1,0 +1,270 @@
+"""Opening the ledger: new, old, newer, damaged, full, held, read-only; and beside a writer at work."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
+
+from stacpull.errors import DestinationError, NotAMirrorError
+from stacpull.ledger import outcomes, schema, views
+from stacpull.ledger.database import ledger_path, open_reader, open_writer, transaction, translated
+from stacpull.ledger.planning import Planner
+from stacpull.ledger.runs import begin
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    """A directory of a mirror without a ledger."""
+    (tmp_path / ".stacpull").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB in memory."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)], capture_output=True, check=False
+    )
+    if made.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.decode().strip()}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def version_of(db: sqlite3.Connection) -> int:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def test_a_new_ledger_is_of_the_newest_version_and_keeps_it(dest: Path) -> None:
+    for _ in range(2):
+        with closing(open_writer(dest)) as db:
+            assert version_of(db) == len(schema.MIGRATIONS)
+
+
+@pytest.mark.parametrize("version", range(1, len(schema.MIGRATIONS) + 1))
+def test_an_older_ledger_is_brought_up_and_keeps_its_rows(dest: Path, version: int) -> None:
+    with closing(sqlite3.connect(ledger_path(dest), isolation_level=None)) as db:
+        for step, script in enumerate(schema.MIGRATIONS[:version], start=1):
+            db.executescript(f"{script}; PRAGMA user_version = {step};")
+        db.execute("INSERT INTO collections(name) VALUES ('kept')")
+    with closing(open_writer(dest)) as db:
+        assert version_of(db) == len(schema.MIGRATIONS)
+        assert db.execute("SELECT name FROM collections").fetchall() == [("kept",)]
+
+
+def test_a_migration_that_fails_leaves_the_version_it_found(
+    dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_writer(dest).close()
+    broken = (*schema.MIGRATIONS, "CREATE TABLE half(x); SELECT nonsense")
+    monkeypatch.setattr(schema, "MIGRATIONS", broken)
+    with pytest.raises(DestinationError, match="cannot be used"):
+        open_writer(dest)
+    monkeypatch.undo()
+    with closing(open_writer(dest)) as db:
+        assert version_of(db) == len(schema.MIGRATIONS)
+        assert db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("opened", [open_writer, open_reader])
+def test_a_newer_ledger_is_refused(dest: Path, opened: object) -> None:
+    with closing(open_writer(dest)) as db:
+        db.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+    with pytest.raises(DestinationError, match="Install a newer stacpull"):
+        opened(dest)  # type: ignore[operator] # one of the two functions above
+
+
+@pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+@pytest.mark.parametrize("opened", [open_writer, open_reader])
+def test_a_damaged_ledger_is_named(dest: Path, content: bytes, opened: object) -> None:
+    ledger_path(dest).write_bytes(content)
+    with pytest.raises(DestinationError, match=r"The ledger .* is damaged|cannot be"):
+        opened(dest)  # type: ignore[operator] # one of the two functions above
+    assert ledger_path(dest).read_bytes() == content
+
+
+def test_damage_inside_is_named_too(dest: Path) -> None:
+    with ledger(dest) as db:
+        commit(started(db)[1], *(item(f"i{n}", [asset(k) for k in "abc"]) for n in range(300)))
+    path = ledger_path(dest)
+    data = bytearray(path.read_bytes())
+    data[8192:] = os.urandom(len(data) - 8192)
+    path.write_bytes(data)
+
+    def read_all() -> None:
+        with closing(open_reader(dest)) as db, translated(path):
+            list(views.failures(db))
+            list(views.done_assets(db))
+            views.item_totals(db)
+
+    with pytest.raises(DestinationError, match="is damaged"):
+        read_all()
+
+
+def test_an_empty_ledger_is_a_kill_at_the_start_or_a_loss(dest: Path) -> None:
+    ledger_path(dest).touch()
+    with pytest.raises(DestinationError, match="is empty"):
+        open_reader(dest)
+    open_writer(dest).close()  # a run was killed before it wrote anything: nothing is lost
+    ledger_path(dest).write_bytes(b"")
+    (dest / "collection").mkdir()
+    with pytest.raises(DestinationError, match="is empty, it was damaged"):
+        open_writer(dest)
+
+
+def test_a_ledger_without_tables_is_no_mirror_yet(dest: Path) -> None:
+    with closing(sqlite3.connect(ledger_path(dest))) as db:
+        db.execute("PRAGMA journal_mode = wal")
+    with pytest.raises(NotAMirrorError, match="holds no mirror yet"):
+        open_reader(dest)
+    open_writer(dest).close()
+    open_reader(dest).close()
+
+
+def test_no_ledger_is_no_mirror(dest: Path) -> None:
+    with pytest.raises(NotAMirrorError, match="is not a mirror"):
+        open_reader(dest)
+
+
+def test_a_linked_ledger_is_not_written(dest: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "db"
+    ledger_path(dest).symlink_to(elsewhere)
+    with pytest.raises(DestinationError, match="is a link"):
+        open_writer(dest)
+    assert not elsewhere.exists()
+
+
+def test_a_reader_reads_on_while_the_writer_writes(dest: Path) -> None:
+    """Every state a reader sees is one between two transactions: totals always agree with rows."""
+    stop = threading.Event()
+    seen: list[tuple[int, int]] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            with closing(open_reader(dest)) as reader:
+                reader.execute("BEGIN")
+                total = views.totals(reader)["assets_pending"]
+                rows = reader.execute("SELECT count(*) FROM assets").fetchone()[0]
+                reader.execute("COMMIT")
+                seen.append((total, rows))
+
+    with ledger(dest) as db:
+        planner = started(db)[1]
+        thread = threading.Thread(target=read)
+        thread.start()
+        try:
+            for number in range(150):
+                commit(planner, item(f"i{number}", [asset(k) for k in "abcd"]))
+        finally:
+            stop.set()
+            thread.join()
+    assert len(seen) > 3
+    assert all(total == rows for total, rows in seen)
+
+
+def test_a_killed_writer_leaves_a_ledger_that_can_be_read(dest: Path) -> None:
+    """SIGKILL between two commits: no checkpoint, a log of its own, and readers see all of it."""
+    script = (
+        "import os, sys; from pathlib import Path; from stacpull.ledger.database import open_writer;"
+        "db = open_writer(Path(sys.argv[1]));"
+        "db.execute(\"INSERT INTO collections(name) VALUES ('c')\"); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run(["python", "-c", script, str(dest)], check=False, env=_environment())
+    assert done.returncode == -9
+    assert (dest / ".stacpull" / "ledger.sqlite-wal").stat().st_size > 0
+    with closing(open_reader(dest)) as db:
+        assert db.execute("SELECT name FROM collections").fetchall() == [("c",)]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("left", ["closed", "killed"])
+def test_a_mirror_on_a_read_only_file_system_can_be_read(small_disk: Path, left: str) -> None:
+    (small_disk / ".stacpull").mkdir()
+    db = open_writer(small_disk)
+    commit(Planner(db, begin(db, SPEC, NOW).id), item("i", [asset("a")]))
+    if left == "closed":
+        db.close()
+    else:  # the log is not written back
+        copies = {path.name: path.read_bytes() for path in (small_disk / ".stacpull").iterdir()}
+        db.close()
+        for name, data in copies.items():
+            (small_disk / ".stacpull" / name).write_bytes(data)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with closing(open_reader(small_disk)) as reader:
+        assert views.totals(reader)["assets_pending"] == 1
+
+
+def test_a_full_disk_is_named_and_what_was_committed_stays(small_disk: Path) -> None:
+    (small_disk / ".stacpull").mkdir()
+    db = open_writer(small_disk)
+    planner = Planner(db, begin(db, SPEC, NOW).id)
+    planned = []
+
+    def fill() -> None:
+        with translated(ledger_path(small_disk)):
+            for number in range(10_000):
+                commit(planner, item(f"i{number}", [asset(k) for k in "abcdef"]))
+                planned.append(number)
+
+    with pytest.raises(DestinationError, match=r"disk is full") as caught:
+        fill()
+    assert caught.value.exit_code == 5
+    assert not db.in_transaction
+    db.close()
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    with closing(open_writer(small_disk)) as db:
+        assert views.item_totals(db)["items_matched"] == len(planned) > 10
+        assert commit(Planner(db, begin(db, SPEC, NOW).id), item("more", [asset("a")])).jobs
+
+
+def test_the_rollback_journal_works_for_a_whole_course(dest: Path) -> None:
+    with closing(open_writer(dest, journal="delete", durable=True)) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert db.execute("PRAGMA synchronous").fetchone() == (2,)
+        planned = commit(Planner(db, begin(db, SPEC, NOW).id), item("i", [asset("a")])).jobs
+        done, _ = outcomes.reserve(db, [arrival(job) for job in planned])
+        outcomes.record(db, done, [], [], NOW)
+        with closing(open_reader(dest)) as reader:
+            assert views.totals(reader)["assets_done"] == 1
+    assert [path.name for path in (dest / ".stacpull").iterdir()] == ["ledger.sqlite"]
+
+
+def test_without_wal_every_commit_is_synced(dest: Path) -> None:
+    """SQLite falls back without a word where it cannot have shared memory; NORMAL would not be safe there."""
+    with closing(sqlite3.connect(ledger_path(dest))) as holder:
+        holder.execute("CREATE TABLE t(x)")
+        with closing(open_writer(dest)) as db:
+            assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert db.execute("PRAGMA synchronous").fetchone() == (1,)
+    with closing(open_writer(dest, durable=True)) as db:
+        assert db.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_transaction_that_fails_leaves_none_open(dest: Path) -> None:
+    def half() -> None:
+        with transaction(db):
+            db.execute("INSERT INTO collections(name) VALUES ('c')")
+            raise KeyboardInterrupt
+
+    with closing(open_writer(dest)) as db:
+        with pytest.raises(KeyboardInterrupt):
+            half()
+        assert not db.in_transaction
+        assert db.execute("SELECT count(*) FROM collections").fetchone() == (0,)

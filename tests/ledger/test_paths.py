@@ -1,0 +1,140 @@
+"""Who owns which name: spellings are kept apart, the very same name is owned by one."""
+
+from __future__ import annotations
+
+import sqlite3
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
+
+from stacpull.ledger import jobs, outcomes, paths
+from stacpull.models import FailureKind
+from stacpull.planning.names import fold
+
+NFC, NFD = unicodedata.normalize("NFC", "é.tif"), unicodedata.normalize("NFD", "é.tif")
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with ledger(tmp_path) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("b01.tif", "B01.tif"), (NFC, NFD), ("straße.tif", "STRASSE.tif"), ("k", "\u212a")]
+)
+def test_spellings_of_one_name_are_kept_apart(db: sqlite3.Connection, first: str, second: str) -> None:
+    _, planner = started(db)
+    one, two = commit(
+        planner,
+        item("i", [asset("a", directory="d", name=first)]),
+        item("j", [asset("a", directory="d", name=second)]),
+    ).jobs
+    assert one.name == first
+    assert two.name is not None
+    assert fold(two.name) != fold(first)
+    assert "~" in two.name
+    assert two.name.endswith(".tif") == second.endswith(".tif")
+
+
+def test_the_hash_of_a_name_is_the_same_each_time_and_keeps_it_short(
+    db: sqlite3.Connection, tmp_path: Path
+) -> None:
+    long = "x" * 251 + ".tif"
+    pair = (asset("a", directory="d", name=long), asset("a", directory="d", name=long.upper()))
+    named = [job.name for job in commit(started(db)[1], item("i", [pair[0]]), item("j", [pair[1]])).jobs]
+    with ledger(tmp_path / "again") as other:
+        again = [
+            job.name for job in commit(started(other)[1], item("i", [pair[0]]), item("j", [pair[1]])).jobs
+        ]
+    assert named == again
+    assert all(len(name.encode()) <= 255 for name in named if name is not None)
+
+
+def test_the_very_same_name_is_the_failure_of_the_second(db: sqlite3.Connection) -> None:
+    same = asset("a", directory="d", name="same.tif")
+    committed = commit(started(db)[1], item("i", [same]), item("j", [same]))
+    assert len(committed.jobs) == 1
+    assert [(of.item, failure.kind) for of, _, failure in committed.failures] == [("j", FailureKind.NAME)]
+
+
+def test_late_names_are_held_to_the_same(db: sqlite3.Connection) -> None:
+    late = asset("late", directory="d", name=None, template="{filename}")
+    planned = commit(
+        started(db)[1],
+        item("i", [asset("a", directory="d", name="x.tif")]),
+        item("j", [late]),
+        item("k", [late]),
+    ).jobs
+    arrivals = [
+        arrival(planned[0]),
+        arrival(planned[1], name="X.tif"),
+        arrival(planned[2], name="x.tif"),
+    ]
+    reserved, failures = outcomes.reserve(db, arrivals)
+    assert [one.row for one in reserved] == [planned[0].row, planned[1].row]
+    assert reserved[1].name.startswith("X~")
+    assert reserved[1] == replace(arrivals[1], name=reserved[1].name)
+    assert [(one.row, one.failure.kind) for one in failures] == [(planned[2].row, FailureKind.NAME)]
+    assert "d/x.tif" in failures[0].failure.message
+
+
+def test_two_late_names_of_one_group_never_meet(db: sqlite3.Connection) -> None:
+    late = asset("late", directory="d", name=None, template="{filename}")
+    planned = commit(started(db)[1], item("i", [late]), item("j", [late])).jobs
+    reserved, failures = outcomes.reserve(db, [arrival(job, name="x.tif") for job in planned])
+    assert (len(reserved), len(failures)) == (1, 1)
+
+
+def test_a_name_once_given_stays_through_stops_and_new_versions(db: sqlite3.Connection) -> None:
+    late = asset("late", directory="d", name=None, template="{filename}", size=10)
+    run, planner = started(db)
+    commit(planner, item("i", [asset("a", directory="d", name="x.tif")]))
+    job = commit(planner, item("j", [late])).jobs[0]
+    reserved, _ = outcomes.reserve(db, [arrival(job, name="X.tif")])
+    outcomes.release(db, [job.row])
+    assert jobs.pending_jobs(db, run.id, job.row - 1, 9)[0].name == reserved[0].name
+    again, _ = outcomes.reserve(db, [arrival(job, name=reserved[0].name)])
+    assert again == reserved
+    outcomes.record(db, again, [], [], NOW)
+    newer = commit(
+        started(db, replace(SPEC, source="https://b.example"))[1], item("j", [replace(late, size=11)])
+    ).jobs[0]
+    assert (newer.generation, newer.directory, newer.name) == (1, "d", reserved[0].name)
+
+
+def test_directories_are_kept_apart_as_names_are(db: sqlite3.Connection) -> None:
+    directories = paths.Directories(db)
+    first, second, third = (directories.get(path) for path in ("c/Item", "c/item", "c/Item"))
+    assert first == third
+    assert first[1] == "c/Item"
+    assert second[1].startswith("c/item~")
+    assert paths.Directories(db).get("c/item") == second
+    assert directories.get("") == (directories.id_of(""), "")
+
+
+@given(
+    wanted=st.lists(
+        st.tuples(
+            st.sampled_from(["d", "D", "e"]), st.text(alphabet="aAéE\u0301\u212ak", min_size=1, max_size=3)
+        ),
+        max_size=12,
+    )
+)
+def test_no_two_assets_ever_own_paths_that_meet(
+    tmp_path_factory: pytest.TempPathFactory, wanted: list[tuple[str, str]]
+) -> None:
+    with ledger(tmp_path_factory.mktemp("names")) as db:
+        rows = [item(f"i{n}", [asset("a", directory=d, name=name)]) for n, (d, name) in enumerate(wanted)]
+        committed = commit(started(db)[1], *rows)
+        owned = [fold(f"{job.directory}/{job.name}") for job in committed.jobs]
+        assert len(owned) == len(set(owned))
+        assert len(owned) + len(committed.failures) == len(wanted)
+        asked = set(wanted)
+        assert len(committed.failures) == len(wanted) - len(asked)

@@ -1,0 +1,163 @@
+"""Which addresses are tried, in which order, and how often names are looked up."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from tests.net.test_http import closed_port, watched_connections
+from tests.net.test_lean import HELLO, fetch, lean, run, serving
+
+from stacpull.models import Failure, FailureKind
+from stacpull.net.addresses import AddressInfo, AddressPolicy
+
+
+def info(address: str, port: int) -> AddressInfo:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sockaddr = (address, port, 0, 0) if ":" in address else (address, port)
+    return family, socket.SOCK_STREAM, 6, "", sockaddr
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(HELLO.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+
+
+class Names:
+    """In place of the loop's lookup: always the same addresses, none for an error."""
+
+    def __init__(self, found: list[AddressInfo]) -> None:
+        self.found = found
+        self.asked = 0
+        asyncio.get_running_loop().getaddrinfo = self.look_up  # type: ignore[method-assign]
+
+    async def look_up(self, _host: str, _port: int, **_options: Any) -> list[AddressInfo]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if not self.found:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return self.found
+
+
+@contextmanager
+def hanging() -> Iterator[AddressInfo]:
+    """Give an address that never completes a connection."""
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        yield info(*full.getsockname())
+
+
+Reached = tuple[list[Any], list[Any], int]
+
+
+def reached(first: list[AddressInfo], *, times: int = 1, **options: Any) -> Reached:
+    """Ask a server that is at the last address, after `first`: answers, addresses tried, lookups."""
+
+    async def main() -> Reached:
+        async with serving(answer) as origin:
+            port = int(origin.rpartition(":")[2])
+            names = Names([*first, info("127.0.0.1", port)])
+            http = lean(**options)
+            with watched_connections() as tried:
+                answers = [await fetch(http, f"http://name.example:{port}/") for _ in range(times)]
+            await http.close()
+            return answers, tried, names.asked
+
+    return run(main())
+
+
+def test_addresses_are_tried_in_turn() -> None:
+    closed = info("127.0.0.1", closed_port())
+    answers, tried, _ = reached([info("::1", closed_port()), closed])
+    assert answers == [b"hello"]
+    assert len(tried) == 3
+
+
+def test_one_that_hangs_gets_its_share_of_the_time_once() -> None:
+    with hanging() as hung:
+        answers, tried, _ = reached([hung], times=4, connect_timeout=0.4)
+    assert answers == [b"hello"] * 4
+    assert tried.count(hung[4]) == 1
+
+
+@pytest.mark.parametrize("refused", ["169.254.169.254", "fe80::1"])
+def test_a_refused_address_is_passed_over(refused: str) -> None:
+    answers, tried, _ = reached([info(refused, 80)])
+    assert answers == [b"hello"]
+    assert len(tried) == 1
+
+
+def test_all_refused() -> None:
+    policy = AddressPolicy(allow_private=False)
+    (failure,), tried, _ = reached([info("10.0.0.1", 80), info("fe80::1", 80)], policy=policy)
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.retryable, tried) == (FailureKind.ADDRESS, False, [])
+
+
+def test_names_are_looked_up_once_in_a_while() -> None:
+    _, _, asked = reached([], times=5)
+    assert asked == 1
+
+
+def test_many_at_once_ask_once() -> None:
+    async def main() -> tuple[list[Any], int]:
+        async with serving(answer) as origin:
+            port = int(origin.rpartition(":")[2])
+            names = Names([info("127.0.0.1", port)])
+            http = lean()
+            answers = await asyncio.gather(*(fetch(http, f"http://name.example:{port}/") for _ in range(20)))
+            await http.close()
+            return answers, names.asked
+
+    assert run(main()) == ([b"hello"] * 20, 1)
+
+
+def test_each_new_connection_begins_with_another_address() -> None:
+    async def main() -> list[Any]:
+        async with serving(answer, "0.0.0.0") as origin:  # noqa: S104 - all of 127.0.0.0/8 is needed
+            port = int(origin.rpartition(":")[2])
+            Names([info(f"127.0.0.{last}", port) for last in (1, 2, 3)])
+            http = lean()
+            with watched_connections() as tried:
+                for _ in range(6):
+                    assert await fetch(http, f"http://name.example:{port}/") == b"hello"
+            await http.close()
+            return [address[0] for address in tried]
+
+    assert run(main()) == ["127.0.0.1", "127.0.0.2", "127.0.0.3"] * 2
+
+
+def test_an_unknown_name() -> None:
+    async def main() -> bytes | Failure:
+        Names([])
+        http = lean()
+        failure = await fetch(http, "http://name.example/")
+        await http.close()
+        return failure
+
+    failure = run(main())
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.retryable) == (FailureKind.NETWORK, True)
+    assert "looked up" in failure.message
+
+
+def test_a_label_that_no_name_can_have() -> None:
+    async def main() -> bytes | Failure:
+        http = lean()
+        failure = await fetch(http, f"http://{'a' * 70}.example/")
+        await http.close()
+        return failure
+
+    failure = run(main())
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.NETWORK

@@ -1,0 +1,165 @@
+"""How bodies flow: how much is held, when the reader is woken, what counts as a stall."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.net.test_lean import HELLO, LOOPS, Answering, fetch, lean, run, serving, until
+
+from stacpull.models import Failure, FailureKind
+from stacpull.net.transport import Request, TransferError
+
+MIB = 1 << 20
+PATTERN = bytes(range(256)) * 4096
+
+
+def sending(head: bytes, *, times: int, pause: float = 0.0) -> Answering:
+    """Return what answers with `head` and `times` MiB, at rest for `pause` seconds in the middle."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
+        for turn in range(times):
+            if turn == times // 2:
+                await asyncio.sleep(pause)
+            writer.write(b"100000\r\n%b\r\n" % PATTERN if b"chunked" in head else PATTERN)
+            await writer.drain()
+        writer.write(b"0\r\n\r\n" if b"chunked" in head else b"")
+
+    return answer
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("head", [b"Content-Length: 20971520\r\n", b"Transfer-Encoding: chunked\r\n", b""])
+def test_long_bodies_come_whole_in_pieces_of_the_size_asked_for(head: bytes, loop: Callable[[], Any]) -> None:
+    async def main() -> list[bytes]:
+        async with serving(sending(head, times=20)) as origin:
+            http = lean(stall_timeout=5)
+            async with http.open(Request(f"{origin}/")) as response:
+                chunks = [chunk async for chunk in response.chunks(MIB)]
+            await http.close()
+            return chunks
+
+    chunks = run(main(), loop)
+    assert b"".join(chunks) == PATTERN * 20
+    assert all(MIB <= len(chunk) < 3 * MIB for chunk in chunks[:-1])
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_nobody_takes_is_not_read(loop: Callable[[], Any]) -> None:
+    async def main() -> tuple[int, int, bytes]:
+        async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
+            http = lean(stall_timeout=0.05)
+            async with http.open(Request(f"{origin}/")) as response:
+                (connection,) = http._pool._open
+                await until(lambda: connection._is_paused)
+                await asyncio.sleep(0.15)  # a slow writer is no stall
+                held = connection.message.held
+                chunks = response.chunks(MIB)
+                first = await anext(chunks)
+                await until(lambda: connection._is_paused)
+                body = first + b"".join([chunk async for chunk in chunks])
+            await http.close()
+            return held, len(first), body
+
+    held, first, body = run(main(), loop)
+    assert MIB < held < 2 * MIB
+    assert first == held
+    assert body == PATTERN * 40
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("head", [b"Content-Length: 8388608\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_a_stall_in_the_middle_ends_the_exchange(head: bytes, loop: Callable[[], Any]) -> None:
+    async def main() -> tuple[int, Failure]:
+        async with serving(sending(head, times=8, pause=5)) as origin:
+            http = lean(stall_timeout=0.1)
+            came = 0
+            try:
+                async with http.open(Request(f"{origin}/")) as response:
+                    async for chunk in response.chunks(3 * MIB):
+                        came += len(chunk)
+            except TransferError as error:
+                return came, error.failure
+            finally:
+                await http.close()
+            raise AssertionError("the body came to an end")
+
+    came, failure = run(main(), loop)
+    assert failure.kind is FailureKind.STALLED
+    assert came == 4 * MIB, "what came before is passed on, so that a part can go on from there"
+
+
+def test_a_trickle_is_no_stall() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for position in range(len(HELLO)):
+            writer.write(HELLO[position : position + 1])
+            await asyncio.sleep(0.01)
+
+    async def main() -> bytes | Failure:
+        async with serving(answer) as origin:
+            http = lean(stall_timeout=0.2)
+            body = await fetch(http, origin)
+            await http.close()
+            return body
+
+    assert run(main()) == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("head", "limit"),
+    [(b"Content-Length: 2097152\r\n", 2 * MIB - 1), (b"Transfer-Encoding: chunked\r\n", 1), (b"", 100)],
+)
+def test_a_reader_with_a_limit_stops_early(head: bytes, limit: int) -> None:
+    async def main() -> bytes | Failure:
+        async with serving(sending(head, times=2)) as origin:
+            http = lean()
+            failure = await fetch(http, origin, limit=limit)
+            await http.close()
+            return failure
+
+    failure = run(main())
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.status, failure.retryable) == (FailureKind.OVERLONG, 200, False)
+
+
+def test_a_server_that_speaks_first_is_understood() -> None:
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        writer.write(b"220 mail.example.org ESMTP\r\n")
+
+    async def main() -> bytes | Failure:
+        async with serving(answer) as origin:
+            http = lean()
+            failure = await fetch(http, origin)
+            await http.close()
+            return failure
+
+    failure = run(main())
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.SERVER
+
+
+def test_the_response_stands_when_rubbish_follows_later() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HELLO)
+        await asyncio.sleep(0.03)
+        writer.write(b"rubbish")
+        await reader.read()
+
+    async def main() -> tuple[bytes, bytes | Failure]:
+        async with serving(answer) as origin:
+            http = lean()
+            async with http.open(Request(f"{origin}/")) as response:
+                (connection,) = http._pool._open
+                await until(lambda: connection._transport is None)
+                body = await response.read(10)
+            following = await fetch(http, origin)
+            await http.close()
+            return body, following
+
+    assert run(main()) == (b"hello", b"hello")

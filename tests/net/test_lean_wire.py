@@ -1,0 +1,240 @@
+"""The same responses, sound and broken, to both transports: the lean one must say what aiohttp's says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.net.test_lean import HELLO, LOCAL, LOOPS, lean, run, serving
+from tests.net.wire_server import WireServer
+
+from stacpull.models import Failure, FailureKind
+from stacpull.net.http import HttpTransport
+from stacpull.net.transport import Request, TransferError, Transport
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+SOUND = [
+    HELLO,
+    HELLO + b"\r\n",
+    OK + b"\r\nuntil the end",
+    OK + b"Content-Length: 0\r\n\r\n",
+    OK + b"Content-Length: 5 \r\n\r\nhello",
+    OK + b"X: \xe9\xff\r\nY: \xc3\xa9 \r\nEmpty:\r\nContent-Length: 1\r\n\r\nh",
+    OK + b"X: " + b"a" * 30_000 + b"\r\nContent-Length: 1\r\n\r\nh",
+    OK + b"X: a\r\n folded\r\nContent-Length: 1\r\n\r\nh",
+    OK + b"X: a\x01b\r\nContent-Length: 1\r\n\r\nh",
+    OK + b"ETag: a\r\nETag: a\r\nContent-Length: 1\r\n\r\nh",
+    b"HTTP/1.1 200\r\nContent-Length: 1\r\n\r\nh",
+    b"HTTP/1.1 200 \xff\r\nContent-Length: 1\r\n\r\nh",
+    b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
+    b"HTTP/1.1 999 Odd\r\nContent-Length: 1\r\n\r\nh",
+    b"\r\n\r\n" + HELLO,
+    b"HTTP/1.1 100 Continue\r\n\r\n" + HELLO,
+    b"HTTP/1.1 103 Early\r\nLink: x\r\nETag: early\r\n\r\n" + HELLO,
+    b"HTTP/1.1 102 Processing\r\n\r\n" * 40 + HELLO,
+    b"HTTP/1.1 204 None\r\nContent-Length: 5\r\n\r\n",
+    b"HTTP/1.1 304 Not\r\nContent-Length: 5\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 5\r\n\r\nhello",
+    CHUNKED + b"5\r\nhello\r\n0\r\n\r\n",
+    CHUNKED + b'5;extension="a"\r\nhello\r\n1\r\n!\r\n0\r\nTrailer: a\r\n\r\n',
+    CHUNKED + b"5 \r\nhello\r\n0\r\n\r\n",
+    OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    OK + b"Transfer-Encoding: gzip\r\n\r\nuntil the end",
+    OK + b"Transfer-Encoding: chunked, gzip\r\n\r\nuntil the end",
+    OK + b"Content-Length: 2000000\r\n\r\n" + b"long" * 500_000,
+]  # fmt: skip
+
+BROKEN = [
+    b"",
+    b"HTT",
+    b"HTTP/1.1 200 OK\r\nConte",
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    b"<html>not http at all</html>\r\n\r\n",
+    b"http/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    HELLO + b" and more",
+    OK + b"Content-Length: 5\r\nConnection: close\r\n\r\nhello!",
+    OK + b"Content-Length: 50\r\n\r\nhello",
+    OK + b"Content-Length: 5000000\r\n\r\nhello",
+    OK + b"Content-Length: 2000000\r\n\r\n" + b"long" * 300_000,
+    OK + b"Content-Length: 5\r\nContent-Length: 7\r\n\r\nhello",
+    OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    OK + b"Content-Length: 5, 5\r\n\r\nhello",
+    OK + b"Content-Length: -5\r\n\r\nhello",
+    OK + b"Content-Length: 99999999999999999999999\r\n\r\nhello",
+    OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    OK + b"X : a\r\n\r\n",
+    OK + b": a\r\n\r\n",
+    OK + b"no value\r\n\r\n",
+    OK + b"X: a\x00b\r\n\r\n",
+    OK + b"X: " + b"a" * 70_000 + b"\r\n\r\n",
+    OK + b"X: a\r\n" * 5000 + b"\r\n",
+    b"HTTP/1.1 200 OK" + b"k" * 700_000,
+    CHUNKED + b"5\r\nhello\r\n",
+    CHUNKED + b"zz\r\nhello\r\n",
+    CHUNKED + b"5\r\nhelloXX\r\n0\r\n\r\n",
+    CHUNKED + b"ffffffffffffffffff\r\nhello",
+    CHUNKED + b"5\r\nhello\r\n0\r\n" + b"T: a\r\n" * 1000 + b"\r\n",
+]  # fmt: skip
+
+
+class Outcome(NamedTuple):
+    status: int
+    body: bytes
+    fields: dict[str, str]
+
+
+async def outcome(http: Transport, url: str, method: str = "GET") -> Outcome | Failure:
+    try:
+        async with asyncio.timeout(20), http.open(Request(url, method)) as response:
+            body = await response.read(10_000_000)
+            return Outcome(
+                response.status, body, {name.lower(): response.headers[name] for name in response.headers}
+            )
+    except TransferError as error:
+        return error.failure
+
+
+def of(
+    make: Callable[..., Transport], raw: bytes, loop: Callable[[], Any], method: str = "GET"
+) -> Outcome | Failure:
+    async def main() -> Outcome | Failure:
+        async with WireServer({"/": [raw]}) as server:
+            http = make()
+            result = await outcome(http, server.url("/", "localhost"), method)
+            await http.close()
+            return told_without_port(result, server.port)
+
+    return run(main(), loop)
+
+
+def told_without_port(result: Outcome | Failure, port: int) -> Outcome | Failure:
+    if isinstance(result, Outcome):
+        return result
+    message, host = (text.replace(f":{port}", "") for text in (result.message, result.host))
+    return Failure(result.kind, message, result.status, host, None, result.retryable, result.free)
+
+
+def aiohttp_transport() -> HttpTransport:
+    return HttpTransport(policy=LOCAL, stall_timeout=0.3, trust_env=False)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("raw", SOUND, ids=lambda raw: repr(raw[:40]))
+def test_sound_responses_are_read_alike(raw: bytes, loop: Callable[[], Any]) -> None:
+    result = of(lean, raw, loop)
+    assert isinstance(result, Outcome)
+    assert result == of(aiohttp_transport, raw, loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("raw", BROKEN, ids=lambda raw: repr(raw[:40]))
+def test_broken_responses_fail_alike(raw: bytes, loop: Callable[[], Any]) -> None:
+    result = of(lean, raw, loop)
+    assert isinstance(result, Failure)
+    assert result == of(aiohttp_transport, raw, loop)
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "words"),
+    [
+        (HELLO + HELLO, FailureKind.OVERLONG, "more bytes"),
+        (CHUNKED + b"5\r\nhello\r\n0\r\n\r\nmore", FailureKind.OVERLONG, "more bytes"),
+        (b"HTTP/1.1 204 None\r\n\r\nhello", FailureKind.OVERLONG, "more bytes"),
+        (b"HTTP/1.1 103 Early\r\nContent-Length: 2\r\n\r\nab" + HELLO, FailureKind.SERVER, "malformed"),
+        (b"HTTP/1.1 099 Odd\r\nContent-Length: 1\r\n\r\nh", FailureKind.SERVER, "malformed"),
+        (b"HTTP/1.1 20 OK\r\nContent-Length: 1\r\n\r\nh", FailureKind.SERVER, "malformed"),
+        (OK + b"Content-Length: 18446744073709551615\r\n\r\nhello", FailureKind.TRUNCATED, "the whole body"),
+        (CHUNKED + b"5;" + b"a" * 900_000, FailureKind.SERVER, "without end"),
+        (b"HTTP/1.1 102 Processing\r\n\r\n" * 40_000, FailureKind.SERVER, "without end"),
+    ],
+    ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else "",
+)  # fmt: skip
+def test_what_is_told_apart_better_than_aiohttp_does(raw: bytes, kind: FailureKind, words: str) -> None:
+    result = of(lean, raw, asyncio.new_event_loop)
+    assert isinstance(result, Failure)
+    assert (result.kind, result.status, result.retryable, result.free) == (kind, None, True, False)
+    assert words in result.message
+
+
+def test_a_list_in_several_fields_is_joined() -> None:
+    raw = OK + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    result = of(lean, raw, asyncio.new_event_loop)
+    assert isinstance(result, Outcome)
+    assert result.fields == {"transfer-encoding": "gzip, chunked"}
+
+
+@pytest.mark.parametrize("raw", [HELLO, OK + b"Transfer-Encoding: chunked\r\n\r\n", OK + b"\r\n"])
+def test_head_ends_with_the_fields(raw: bytes) -> None:
+    head = raw.removesuffix(b"hello")
+    result = of(lean, head, asyncio.new_event_loop, "HEAD")
+    assert isinstance(result, Outcome)
+    assert result == of(aiohttp_transport, head, asyncio.new_event_loop, "HEAD")
+    assert result.body == b""
+
+
+def test_a_body_after_head_is_overlong() -> None:
+    result = of(lean, HELLO, asyncio.new_event_loop, "HEAD")
+    assert isinstance(result, Failure)
+    assert result.kind is FailureKind.OVERLONG
+
+
+@pytest.mark.parametrize("raw", [*SOUND[:8], *SOUND[21:24]], ids=lambda raw: repr(raw[:40]))
+def test_byte_by_byte_on_a_real_socket(raw: bytes) -> None:
+    raw = raw if len(raw) < 1000 else HELLO
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for position in range(len(raw)):
+            writer.write(raw[position : position + 1])
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async def main() -> Outcome | Failure:
+        async with serving(answer) as origin:
+            http = lean()
+            result = await outcome(http, f"{origin}/")
+            await http.close()
+            return result
+
+    assert run(main()) == of(lean, raw, asyncio.new_event_loop)
+
+
+FRAGMENTS = [
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 304 N\r\n", b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"X: a\r\n", b"\r\n", b"hello", b"5\r\nhello\r\n",
+    b"0\r\n\r\n", b"\0", b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+]  # fmt: skip
+HOSTILE = st.one_of(
+    st.binary(max_size=200),
+    st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.binary(max_size=4)), max_size=10).map(b"".join),
+)
+
+
+@given(st.lists(HOSTILE, min_size=1, max_size=12), st.sampled_from(["GET", "HEAD"]), st.sampled_from(LOOPS))
+def test_whatever_comes_ends_in_a_response_or_a_failure(
+    answers: list[bytes], method: str, loop: Callable[[], Any]
+) -> None:
+    """Each connection answers all of its requests with arbitrary bytes, then falls silent or closes."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(answers[number % len(answers)])
+            if number % 2:
+                return
+
+    async def main() -> list[Outcome | Failure]:
+        async with serving(answer) as origin:
+            http = lean(stall_timeout=0.02)
+            results = [await outcome(http, f"{origin}/", method) for _ in range(2)]
+            results += await asyncio.gather(*(outcome(http, f"{origin}/", method) for _ in range(3)))
+            await http.close()
+            return results
+
+    assert len(run(main(), loop)) == 5

@@ -1,0 +1,269 @@
+"""DEST: nothing outside of it, nothing through links, nothing unknown overwritten, its errors named."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.store.disks import remount, small_disk
+
+from stacpull.errors import DestinationError
+from stacpull.models import FailureKind
+from stacpull.store import destination as room
+from stacpull.store.destination import Destination, destination_error, is_destination_failure
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Destination]:
+    dest = Destination(tmp_path / "dest")
+    yield dest
+    dest.close()
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+
+
+def test_a_part_is_written_and_put_in_place(opened: Destination) -> None:
+    inode = opened.write_part("1.whole", b"abc")
+    assert opened.place("1.whole", "c/i", "a.tif", replace=False) is None
+    assert opened.identity("c/i", "a.tif") == (inode, 3)
+    assert opened.read("c/i", "a.tif") == b"abc"
+    assert opened.read("c/i", "other") is None
+    assert list(opened.parts.iterdir()) == []
+    assert opened.identity("c", "i") is None  # a directory is no file
+    opened.remove("c/i", "a.tif")
+    opened.remove("c/i", "a.tif")
+    assert opened.identity("c/i", "a.tif") is None
+
+
+def test_a_part_left_by_a_kill_is_written_afresh(opened: Destination) -> None:
+    opened.write_part("1.whole", b"long and old")
+    opened.write_part("1.whole", b"new")
+    assert tree(opened.parts) == {"1.whole": b"new"}
+    assert opened.rename_part("1.whole", "2.whole") == (opened.parts / "2.whole").stat().st_ino
+    opened.drop_part("2.whole")
+    opened.drop_part("2.whole")
+    assert tree(opened.parts) == {}
+
+
+def test_a_part_is_never_written_through_a_link(opened: Destination, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (opened.parts / "1.whole").symlink_to(victim)
+    opened.write_part("1.whole", b"new")
+    assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link", "directory", "fifo"])
+def test_what_is_in_the_way_stays(opened: Destination, tmp_path: Path, kind: str, replace: bool) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    way = opened.path / "c" / "a.tif"
+    way.parent.mkdir()
+    match kind:
+        case "file":
+            way.write_bytes(b"unknown")
+        case "link":
+            way.symlink_to(victim)
+        case "dangling link":
+            way.symlink_to(tmp_path / "nowhere")
+        case "directory":
+            way.mkdir()
+        case _:
+            os.mkfifo(way)
+    opened.write_part("1.whole", b"new")
+    assert not opened.is_free("c", "a.tif")
+    failure = opened.place("1.whole", "c", "a.tif", replace=replace)
+    if kind == "file" and replace:
+        assert failure is None
+        assert way.read_bytes() == b"new"
+    else:
+        assert failure is not None
+        assert failure.kind is FailureKind.EXISTS
+        assert "c/a.tif exists" in failure.message
+        assert kind != "file" or way.read_bytes() == b"unknown"
+        assert tree(opened.parts) == {"1.whole": b"new"}
+    assert victim.read_bytes() == b"precious"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("depth", ["link", "link/deeper", "real/link"])
+def test_no_directory_on_the_way_may_be_a_link(opened: Destination, tmp_path: Path, depth: str) -> None:
+    outside = tmp_path / "outside"
+    (outside / "deeper").mkdir(parents=True)
+    (opened.path / "real").mkdir()
+    (opened.path / "link").symlink_to(outside)
+    (opened.path / "real" / "link").symlink_to(outside)
+    opened.write_part("1.whole", b"new")
+    failure = opened.place("1.whole", depth, "a.tif", replace=True)
+    assert failure is not None
+    assert (failure.kind, "in the way" in failure.message) == (FailureKind.NAME, True)
+    assert tree(outside) == {}
+    assert opened.read(depth, "a.tif") is None
+    opened.remove(depth, "a.tif")
+
+
+def test_a_directory_swapped_for_a_link_meanwhile_leads_nowhere(opened: Destination, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    opened.write_part("1.whole", b"1")
+    assert opened.place("1.whole", "c", "1.tif", replace=False) is None
+    (opened.path / "c").rename(opened.path / "moved")
+    (opened.path / "c").symlink_to(outside)
+    opened.write_part("2.whole", b"2")
+    opened.place("2.whole", "c", "2.tif", replace=False)
+    assert tree(outside) == {}
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\0b", "x" * 256])
+def test_what_is_no_name_is_a_named_failure(opened: Destination, name: str) -> None:
+    opened.write_part("1.whole", b"new")
+    for directory, last in (("c", name), (name or "c//d", "a.tif")):
+        if (directory, last) == ("a/b", "a.tif"):
+            continue  # two directories, fine
+        failure = opened.place("1.whole", directory, last, replace=True)
+        assert failure is not None
+        assert failure.kind is FailureKind.NAME
+    assert tree(opened.parts) == {"1.whole": b"new"}
+
+
+@given(
+    path=st.lists(st.text(alphabet="/.a\0~\u202e:é", max_size=4), min_size=1, max_size=4),
+    name=st.text(max_size=6),
+)
+def test_hostile_names_never_leave_dest(
+    tmp_path_factory: pytest.TempPathFactory, path: list[str], name: str
+) -> None:
+    root = tmp_path_factory.mktemp("hostile")
+    dest = Destination(root / "dest")
+    try:
+        name = name.encode("utf-8", "ignore").decode()
+        dest.write_part("1.whole", b"new")
+        failure = dest.place("1.whole", "/".join(path), name, replace=True)
+        found = [str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()]
+        assert len(found) == 1
+        assert found[0].startswith("dest/")
+        assert (failure is None) == (not found[0].startswith("dest/.stacpull/parts/1.whole"))
+    finally:
+        dest.close()
+
+
+def test_touched_directories_are_told_once_new_parents_included(opened: Destination) -> None:
+    assert opened.take_touched() == [""]  # DEST itself: `.stacpull` is in it
+    for number, directory in enumerate(["c/i", "c/i", "d"]):
+        opened.write_part("p", b"")
+        opened.place("p", directory, f"{number}", replace=False)
+    assert opened.take_touched() == ["", "c", "c/i", "d"]
+    assert opened.take_touched() == []
+
+
+def test_directories_that_a_killed_run_made_are_synced_by_the_next(
+    opened: Destination, tmp_path: Path
+) -> None:
+    (tmp_path / "dest" / "c" / "i").mkdir(parents=True)
+    opened.take_touched()
+    opened.touch("c/i")
+    assert opened.take_touched() == ["", "c", "c/i"]
+    with pytest.raises(DestinationError):
+        opened.touch("c/i/\0")
+
+
+def test_more_directories_than_are_held_open(opened: Destination) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(200):
+        opened.write_part("p", b"x")
+        assert opened.place("p", f"c/{number}/deep", "a", replace=False) is None
+    assert len(os.listdir("/proc/self/fd")) - before <= room._HELD_DIRECTORIES + 1
+    touched = opened.take_touched()
+    with opened.opened(touched[:50]) as fds:
+        assert len({os.fstat(fd).st_ino for fd in fds}) == 50
+    assert len(tree(opened.path)) == 200
+
+
+def test_a_directory_that_is_gone_cannot_be_synced(opened: Destination) -> None:
+    with pytest.raises(DestinationError, match="vanished"), opened.opened(["nowhere"]):
+        pass
+
+
+def test_dest_is_made_with_all_its_parents(tmp_path: Path) -> None:
+    dest = Destination(tmp_path / "a" / "b" / "c")
+    dest.close()
+    assert (tmp_path / "a/b/c/.stacpull/parts").is_dir()
+
+
+@pytest.mark.parametrize("what", ["a file", "a file above", "a linked .stacpull"])
+def test_dest_that_is_no_directory_is_refused(tmp_path: Path, what: str) -> None:
+    dest = tmp_path / "dest"
+    before = len(os.listdir("/proc/self/fd"))
+    match what:
+        case "a file":
+            dest.write_bytes(b"")
+        case "a file above":
+            dest.write_bytes(b"")
+            dest /= "below"
+        case _:
+            dest.mkdir()
+            (tmp_path / "outside").mkdir()
+            (dest / ".stacpull").symlink_to(tmp_path / "outside")
+    with pytest.raises(DestinationError, match="is not a directory that can be written to"):
+        Destination(dest)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not (tmp_path / "outside" / "parts").exists()
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_no_half_part(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "size=1m") as disk:
+        dest = Destination(disk)
+        dest.write_part("1.whole", b"x" * 600_000)
+        with pytest.raises(DestinationError, match=r"The disk of .* is full") as caught:
+            dest.write_part("2.whole", b"x" * 600_000)
+        assert caught.value.exit_code == 5
+        assert list(tree(dest.parts)) == ["1.whole"]
+        assert dest.place("1.whole", "c", "a", replace=False) is None
+        dest.close()
+
+
+def test_used_up_inodes_are_a_full_disk_too(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "size=1m,nr_inodes=8") as disk:
+        dest = Destination(disk)  # 3 inodes
+        for number in range(5):
+            dest.write_part(f"{number}", b"")
+        with pytest.raises(DestinationError, match="inodes"):
+            dest.write_part("more", b"")
+        with pytest.raises(DestinationError, match="inodes"):
+            dest.place("1", "new directory", "a", replace=False)
+        assert len(tree(dest.parts)) == 5
+        dest.close()
+
+
+def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "size=1m") as disk:
+        dest = Destination(disk)
+        dest.write_part("1", b"x")
+        remount(disk, "ro")
+        for fails in (
+            lambda: dest.write_part("2", b"x"),
+            lambda: dest.rename_part("1", "3"),
+            lambda: dest.drop_part("1"),
+            lambda: dest.place("1", "", "a", replace=False),
+            lambda: Destination(disk / "new"),
+        ):
+            with pytest.raises(DestinationError, match="read-only"):
+                fails()
+        dest.close()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EIO, errno.EMFILE, errno.ENOTSUP])
+def test_every_error_has_a_sentence_with_the_place(code: int) -> None:
+    error = destination_error(OSError(code, os.strerror(code)), Path("/some/dest"))
+    assert error.exit_code == 5
+    assert str(error).endswith(".")
+    assert "/some/dest" in str(error) or code == errno.EMFILE
+    assert is_destination_failure(OSError(code, "")) == (code != errno.ENOTSUP)

@@ -1,0 +1,91 @@
+"""The lock: one mirror at a time, none left behind by a kill, and asking is no holding."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from stacpull.errors import DestinationError
+from stacpull.store.lock import MirrorLock, is_held
+
+HOLD = (
+    "import sys, time; from pathlib import Path; from stacpull.store.lock import MirrorLock;"
+    "lock = MirrorLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+)
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    (tmp_path / ".stacpull").mkdir()
+    return tmp_path
+
+
+def test_a_second_mirror_is_refused_and_told_who_holds_it(dest: Path) -> None:
+    assert not is_held(dest)
+    with MirrorLock(dest):
+        assert is_held(dest)
+        with pytest.raises(DestinationError, match=rf"Another mirror is running .*\(process {os.getpid()}\)"):
+            MirrorLock(dest)
+    assert not is_held(dest)
+    MirrorLock(dest).release()
+
+
+def test_a_kill_leaves_no_lock(dest: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(dest)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        assert is_held(dest)
+        process.kill()
+        process.wait()
+    assert (dest / ".stacpull" / "lock").exists()
+    assert not is_held(dest)
+    MirrorLock(dest).release()
+
+
+def test_asking_for_the_state_keeps_no_mirror_out(dest: Path) -> None:
+    """`status` locks for an instant: a mirror that starts just then is not refused."""
+    MirrorLock(dest).release()
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            is_held(dest)
+
+    asking = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in asking:
+        thread.start()
+    try:
+        for _ in range(50):
+            MirrorLock(dest).release()
+    finally:
+        stop.set()
+        for thread in asking:
+            thread.join()
+
+
+def test_a_file_system_without_locks_is_no_other_mirror(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(_fd: int, _operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    MirrorLock(dest).release()
+    monkeypatch.setattr(fcntl, "flock", flock)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="Function not implemented"):
+        MirrorLock(dest)
+    assert not is_held(dest)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_linked_lock_is_not_followed(dest: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "file"
+    (dest / ".stacpull" / "lock").symlink_to(elsewhere)
+    with pytest.raises(OSError, match="symbolic links"):
+        MirrorLock(dest)
+    assert not elsewhere.exists()

@@ -1,0 +1,138 @@
+"""Sync: the cheapest one that can be trusted, every part and directory, and failures that are told."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.store.disks import small_disk
+
+from stacpull.errors import DestinationError
+from stacpull.store import sync
+from stacpull.store.destination import Destination
+from stacpull.store.sync import FileSync, FileSystem, GroupSync, choose, file_system
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Iterator[Destination]:
+    opened = Destination(tmp_path / "dest")
+    yield opened
+    opened.close()
+
+
+def test_tmpfs_is_synced_in_groups(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "size=1m") as disk:
+        opened = Destination(disk)
+        assert file_system(opened.fd) is FileSystem.GROUP
+        assert isinstance(choose(opened.fd, opened.parts_fd), GroupSync)
+        opened.close()
+
+
+@pytest.mark.parametrize(
+    ("magic", "expected"),
+    [
+        (0xEF53, FileSystem.GROUP),
+        (0x58465342, FileSystem.GROUP),
+        (0x9123683E, FileSystem.GROUP),
+        (0x6969, FileSystem.NETWORK),
+        (0x0BD00BD0, FileSystem.NETWORK),
+        (0x794C7630, FileSystem.SINGLE),  # overlayfs
+        (0x65735546, FileSystem.SINGLE),  # fuse
+    ],
+)
+def test_the_sync_is_chosen_by_file_system(
+    dest: Destination, monkeypatch: pytest.MonkeyPatch, magic: int, expected: FileSystem
+) -> None:
+    class Libc:
+        def fstatfs(self, _fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+            size = ctypes.sizeof(ctypes.c_long)
+            ctypes.memmove(buffer, magic.to_bytes(size, "little"), size)
+            return 0
+
+    monkeypatch.setattr(sync, "_libc", Libc)
+    monkeypatch.setattr(sync.sys, "byteorder", "little")
+    assert file_system(dest.fd) is expected
+    chosen = choose(dest.fd, dest.parts_fd)
+    assert isinstance(chosen, GroupSync if expected is FileSystem.GROUP else FileSync)
+    assert chosen.covers_ledger == (expected is FileSystem.GROUP)
+
+
+@pytest.mark.parametrize(
+    ("release", "grouped"),
+    [
+        ("5.7.19-generic", False),
+        ("5.8.0", True),
+        ("6.18.44-fc-v657", True),
+        ("4.19.0+", False),
+        ("odd", False),
+    ],
+)
+def test_an_old_kernel_hides_errors_and_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str, grouped: bool
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", release, "v", "m")))
+    with small_disk(tmp_path / "disk", "size=1m") as disk:
+        opened = Destination(disk)
+        assert isinstance(choose(opened.fd, opened.parts_fd), GroupSync) == grouped
+        opened.close()
+
+
+def test_every_part_and_every_directory_is_synced(dest: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: Counter[int] = Counter()
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced[os.fstat(fd).st_ino] += 1
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    inodes = [dest.write_part(f"{n}.whole", b"x") for n in range(20)]
+    syncing = FileSync(dest.parts_fd)
+    syncing.sync([f"{n}.whole" for n in range(20)], ())
+    assert sorted(synced) == sorted(inodes)
+    for n in range(20):
+        dest.place(f"{n}.whole", f"c/{n}", "a", replace=False)
+    synced.clear()
+    touched = dest.take_touched()
+    with dest.opened(touched) as directories:
+        syncing.sync((), directories)
+    wanted = [dest.path, dest.path / "c", *(dest.path / "c" / str(n) for n in range(20))]
+    assert sorted(synced) == sorted(path.stat().st_ino for path in wanted)
+
+
+def test_a_part_that_cannot_be_synced_fails_the_group(
+    dest: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest.write_part("1.whole", b"x")
+    dest.write_part("2.whole", b"x")
+    bad = (dest.parts / "2.whole").stat().st_ino
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        if os.fstat(fd).st_ino == bad:
+            raise OSError(5, "Input/output error")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(DestinationError, match=r"failed to store data \(Input/output error\)"):
+        FileSync(dest.parts_fd).sync(["1.whole", "2.whole"], ())
+    with pytest.raises(DestinationError):
+        FileSync(dest.parts_fd).sync(["gone.whole"], ())
+
+
+def test_a_link_among_the_parts_is_not_followed(dest: Destination, tmp_path: Path) -> None:
+    (dest.parts / "1.whole").symlink_to(tmp_path)
+    with pytest.raises(DestinationError):
+        FileSync(dest.parts_fd).sync(["1.whole"], ())
+
+
+def test_a_failed_group_sync_says_why(dest: Destination, tmp_path: Path) -> None:
+    GroupSync(dest.fd).sync(["not looked at"], ())
+    fd = os.open(tmp_path, os.O_RDONLY)
+    os.close(fd)
+    with pytest.raises(DestinationError, match="Bad file descriptor"):
+        GroupSync(fd).sync((), ())

@@ -1,0 +1,57 @@
+"""Names of whole parts: what they say can be read back, whatever servers send."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.store.wholes import WholeName, parse_whole, whole_name
+
+NUMBERS = st.integers(0, 2**62)
+TEXTS = st.text(st.characters(), max_size=60)  # lone surrogates included
+
+
+@given(row=NUMBERS, generation=NUMBERS, size=NUMBERS, etag=st.none() | TEXTS, filename=TEXTS)
+def test_what_a_name_says_can_be_read_back(
+    row: int, generation: int, size: int, etag: str | None, filename: str
+) -> None:
+    name = whole_name(row, generation, size, etag, filename)
+    assert len(name.encode()) <= 255
+    assert "/" not in name
+    assert "\0" not in name
+    found = parse_whole(name)
+    full = WholeName(row, generation, size, etag or None, filename)
+    assert found in (full, WholeName(row, generation, size, None, None))
+    if len(name) < 200 and ";" in name:
+        assert found == full
+
+
+def test_what_does_not_fit_is_left_out() -> None:
+    assert whole_name(5, 0, 7, '"e"', "a.tif") == "5.0.7;%22e%22;a.tif.whole"
+    assert whole_name(5, 0, 7, None, "a" * 300) == "5.0.7.whole"
+    assert parse_whole("5.0.7.whole") == WholeName(5, 0, 7, None, None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "5.0.whole",
+        "5.0.7.part",
+        "5.0.7.json",
+        "12.item.json",
+        "catalog.json.tmp",
+        "a.b.c.whole",
+        "5.-1.7.whole",
+        "5.0.7.8.whole",
+        "٥.0.7.whole",
+        "5.0.7.whole.tmp",
+    ],
+)
+def test_other_names_are_not_of_whole_parts(name: str) -> None:
+    assert parse_whole(name) is None
+
+
+def test_an_escape_that_is_no_text_is_read_as_well_as_can_be() -> None:
+    assert parse_whole("5.0.7;%FF;%FF.whole") == WholeName(5, 0, 7, "\ufffd", "\ufffd")
