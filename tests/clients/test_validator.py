@@ -55,7 +55,8 @@ def test_conformance_is_that_of_the_service(hub, conformance):
         }
         done = run(
             "stac-api-validator", "stac-api-validator", "--log-level", "ERROR",
-            "--root-url", f"{hub.base_url}/", "--collection", LABELS, "--geometry", EUROPE, "--headers", f"Authorization: Bearer {hub.key}",
+            "--root-url", f"{hub.base_url}/", "--collection", LABELS, "--geometry", EUROPE,
+            "--headers", f"Authorization: Bearer {hub.key}",
             "--validate-pagination", "--conformance", conformance, env=env, check=False,
         )  # fmt: skip
     assert findings(done.stdout, hub.base_url) == FINDINGS[conformance], done.stderr[-2000:]

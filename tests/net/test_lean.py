@@ -291,3 +291,17 @@ def test_closing_ends_what_is_going_on(loop: Callable[[], Any]) -> None:
     failure = run(main(), loop)
     assert isinstance(failure, Failure)
     assert failure.kind is FailureKind.NETWORK
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_connection_that_opens_after_the_end_is_closed(loop: Callable[[], Any]) -> None:
+    async def main() -> tuple[bytes | Failure, int]:
+        async with WireServer({"/": [Answer()]}) as server:
+            http = lean()
+            await http.close()
+            return await fetch(http, server.url("/")), len(http._pool._open)
+
+    failure, still_open = run(main(), loop)
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.NETWORK
+    assert still_open == 0

@@ -2,12 +2,96 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 from tests.net import test_http
 from tests.net.test_http import *  # noqa: F403 - all of its tests and fixtures
-from tests.net.test_lean import lean
+from tests.net.test_lean import LOOPS, fetch, lean, run, serving, until
+from tests.net.wire_server import WireServer
+
+from stacpull.models import Failure, FailureKind
+from stacpull.net.memory import Answer, Fault
 
 
 @pytest.fixture(autouse=True)
 def other_transport(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(test_http, "transport", lean)
+
+
+Certificate = tuple[Path, Path]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_tls_connections_are_used_again(certificate: Certificate, loop: Callable[[], Any]) -> None:
+    body = bytes(range(256)) * 12_000
+
+    async def main() -> tuple[list[bytes | Failure], set[int]]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        async with WireServer({"/": [Answer(body=body)]}, tls=context) as server:
+            http = lean(ca_bundle=certificate[0])
+            bodies = [await fetch(http, server.url("/", "localhost")) for _ in range(3)]
+            await http.close()
+            return bodies, {heard.connection for heard in server.heard}
+
+    assert run(main(), loop) == ([body] * 3, {1})
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (Fault.TRUNCATED, FailureKind.TRUNCATED),
+        (Fault.STALLED, FailureKind.STALLED),
+        (Fault.CLOSED, FailureKind.NETWORK),
+        (Fault.OVERLONG, FailureKind.OVERLONG),
+    ],
+)
+def test_faults_under_tls(
+    certificate: Certificate, fault: Fault, kind: FailureKind, loop: Callable[[], Any]
+) -> None:
+    async def main() -> bytes | Failure:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        async with WireServer({"/": [Answer(body=b"x" * 1000, fault=fault)]}, tls=context) as server:
+            http = lean(ca_bundle=certificate[0])
+            failure = await fetch(http, server.url("/", "localhost"))
+            await http.close()
+            return failure
+
+    failure = run(main(), loop)
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.retryable) == (kind, True)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("cancel", [False, True])
+def test_a_handshake_that_never_ends(cancel: bool, loop: Callable[[], Any]) -> None:
+    begun = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.read(1)
+        begun.set()
+        await reader.read()
+
+    async def main() -> bytes | Failure | None:
+        async with serving(answer) as origin:
+            http = lean(connect_timeout=30 if cancel else 0.2)
+            task = asyncio.create_task(fetch(http, origin.replace("http:", "https:")))
+            await until(begun.is_set)
+            if cancel:
+                task.cancel()
+            (result,) = await asyncio.gather(task, return_exceptions=True)
+            await http.close()
+            assert isinstance(result, asyncio.CancelledError) is cancel
+            return None if isinstance(result, BaseException) else result
+
+    failure = run(main(), loop)
+    if not cancel:
+        assert isinstance(failure, Failure)
+        assert failure.kind is FailureKind.STALLED

@@ -72,6 +72,23 @@ def test_what_nobody_takes_is_not_read(loop: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
+def test_a_paused_connection_that_is_closed_fails_its_reader(loop: Callable[[], Any]) -> None:
+    async def main() -> FailureKind:
+        async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
+            http = lean()
+            async with http.open(Request(f"{origin}/")) as response:
+                (connection,) = http._pool._open
+                await until(lambda: connection._is_paused)
+                connection.abort()
+                with pytest.raises(TransferError) as caught:
+                    await response.read(100_000_000)
+            await http.close()
+            return caught.value.failure.kind
+
+    assert run(main(), loop) is FailureKind.TRUNCATED
+
+
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("head", [b"Content-Length: 8388608\r\n", b"Transfer-Encoding: chunked\r\n"])
 def test_a_stall_in_the_middle_ends_the_exchange(head: bytes, loop: Callable[[], Any]) -> None:
     async def main() -> tuple[int, Failure]:

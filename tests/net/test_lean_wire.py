@@ -207,9 +207,9 @@ def test_byte_by_byte_on_a_real_socket(raw: bytes) -> None:
 
 
 FRAGMENTS = [
-    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 304 N\r\n", b"Content-Length: 5\r\n",
-    b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"X: a\r\n", b"\r\n", b"hello", b"5\r\nhello\r\n",
-    b"0\r\n\r\n", b"\0", b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 304 N\r\n", b"X: a\r\n", b"\r\n",
+    b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"Content-Length: 5\r\n", b"hello",
+    b"5\r\nhello\r\n", b"0\r\n\r\n", b"\0", b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
 ]  # fmt: skip
 HOSTILE = st.one_of(
     st.binary(max_size=200),

@@ -166,13 +166,17 @@ def _kind(value: Any) -> str:
 
 def _of_members(place: str, theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[str]:
     if place.endswith("assets"):  # keys are the data's own
-        theirs, ours = ({"*": value for value in side.values()} for side in (theirs, ours))
+        theirs, ours = _first_as_any(theirs), _first_as_any(ours)
     for name in sorted(theirs.keys() - ours.keys()):
         yield f"{place}.{name}: missing"
     for name in sorted(ours.keys() - theirs.keys()):
         yield f"{place}.{name}: added"
     for name in theirs.keys() & ours.keys():
         yield from _of_values(f"{place}.{name}", theirs[name], ours[name])
+
+
+def _first_as_any(members: dict[str, Any]) -> dict[str, Any]:
+    return {"*": next(iter(members.values()))} if members else {}
 
 
 def _of_lists(place: str, theirs: list[Any], ours: list[Any]) -> Iterator[str]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stacpull.replicas.wire import (
     RangeNotSatisfiable,
     Request,
     byte_range,
     http_date,
+    in_parts,
     parse_date,
     precondition,
     range_still_valid,
@@ -94,3 +97,12 @@ def test_a_request_keeps_its_raw_path():
     assert request.raw_path == "/b/a%2Fb//../c%20d"
     assert request.path == "/b/a/b//../c d"
     assert request.query == [("x", "1"), ("x", "2"), ("y", "")]
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=30), st.integers(0, 900), st.integers(0, 900))
+def test_a_body_in_parts_reads_as_if_it_were_one(parts, first, second):
+    whole = b"".join(parts)
+    start, stop = sorted((min(first, len(whole)), min(second, len(whole))))
+    body = in_parts([*parts, bytes(8 << 20)])
+    assert (body.size, body.read(start, stop)) == (len(whole) + (8 << 20), whole[start:stop])
+    assert in_parts(parts) == whole

@@ -176,11 +176,11 @@ def test_directories_that_a_killed_run_made_are_synced_by_the_next(
 
 
 def test_more_directories_than_are_held_open(opened: Destination) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(200):
         opened.write_part("p", b"x")
         assert opened.place("p", f"c/{number}/deep", "a", replace=False) is None
-    assert len(os.listdir("/proc/self/fd")) - before <= room._HELD_DIRECTORIES + 1
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= room._HELD_DIRECTORIES + 1
     touched = opened.take_touched()
     with opened.opened(touched[:50]) as fds:
         assert len({os.fstat(fd).st_ino for fd in fds}) == 50
@@ -201,7 +201,7 @@ def test_dest_is_made_with_all_its_parents(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["a file", "a file above", "a linked .stacpull"])
 def test_dest_that_is_no_directory_is_refused(tmp_path: Path, what: str) -> None:
     dest = tmp_path / "dest"
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     match what:
         case "a file":
             dest.write_bytes(b"")
@@ -214,7 +214,7 @@ def test_dest_that_is_no_directory_is_refused(tmp_path: Path, what: str) -> None
             (dest / ".stacpull").symlink_to(tmp_path / "outside")
     with pytest.raises(DestinationError, match="is not a directory that can be written to"):
         Destination(dest)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert not (tmp_path / "outside" / "parts").exists()
 
 

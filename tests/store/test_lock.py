@@ -76,11 +76,11 @@ def test_a_file_system_without_locks_is_no_other_mirror(dest: Path, monkeypatch:
 
     MirrorLock(dest).release()
     monkeypatch.setattr(fcntl, "flock", flock)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(OSError, match="Function not implemented"):
         MirrorLock(dest)
     assert not is_held(dest)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_linked_lock_is_not_followed(dest: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_left_out() -> None:
         "a.b.c.whole",
         "5.-1.7.whole",
         "5.0.7.8.whole",
-        "٥.0.7.whole",
+        "\u0665.0.7.whole",
         "5.0.7.whole.tmp",
     ],
 )

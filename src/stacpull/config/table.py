@@ -288,6 +288,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _TRANSFER,
+        "transport",
+        "transport",
+        "Send plain requests for assets by the lean transport (auto, the default) or all by aiohttp.",
+        choices=("auto", "aiohttp"),
+    ),
+    Option(
+        _TRANSFER,
         "sign-bucket",
         "s3.buckets",
         "Sign for this S3 bucket also where a redirect leads to it. May be repeated.",

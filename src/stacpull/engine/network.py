@@ -19,7 +19,9 @@ from stacpull.net.client import Client, Counters
 from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
+from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
+from stacpull.net.transport import Transport
 from stacpull.redact import Secret, Secrets
 from stacpull.sources.credentials import split_credentials
 from stacpull.transfer.aws import AwsCredentials
@@ -85,11 +87,7 @@ async def open_network(address: SourceAddress, options: Options, clock: Clock) -
     """Open the network of a run; all connections are closed at the end of the block."""
     secrets = Secrets((*address.headers.values(), *address.query.values()))
     allow_private = options.allow_private_hosts or await _any_private(address.url, options.s3.endpoint_url)
-    http = HttpTransport(
-        policy=AddressPolicy(allow_private=allow_private),
-        stall_timeout=options.stall_timeout,
-        ca_bundle=options.ca_bundle,
-    )
+    http = _http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     s3 = S3Transport(http, aws, options.s3, clock=clock)
     client = Client(
@@ -108,6 +106,16 @@ async def open_network(address: SourceAddress, options: Options, clock: Clock) -
         yield Network(client, reader, secrets, policy)
     finally:
         await client.close()
+
+
+def _http_transport(options: Options, policy: AddressPolicy) -> Transport:
+    """Return what sends over http and https: the lean transport, with aiohttp for all that is odd."""
+    plain = HttpTransport(policy=policy, stall_timeout=options.stall_timeout, ca_bundle=options.ca_bundle)
+    if options.transport == "aiohttp":
+        return plain
+    return LeanTransport(
+        policy=policy, fallback=plain, stall_timeout=options.stall_timeout, ca_bundle=options.ca_bundle
+    )
 
 
 async def _any_private(*urls: str | None) -> bool:

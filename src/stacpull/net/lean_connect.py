@@ -44,9 +44,10 @@ class _Lookup:
         good = [info for info in self.addresses if info not in self.failed]
         bad = [info for info in self.addresses if info in self.failed]
         alike = [info for info in good if info[0] == good[0][0]]
+        others = [info for info in good if info[0] != good[0][0]]
         self.turn += 1
         start = self.turn % len(alike) if alike else 0
-        return [*alike[start:], *alike[:start], *good[len(alike) :], *bad]
+        return [*alike[start:], *alike[:start], *others, *bad]
 
 
 class Connector:

@@ -90,7 +90,7 @@ class LeanConnection(asyncio.Protocol):
 
     def take(self) -> list[bytes]:
         """Return what came of the body and is not taken yet, and make room for more."""
-        if self._is_paused and self._transport is not None:
+        if self._is_paused and self._transport is not None and not self._transport.is_closing():
             self._is_paused = False
             self._transport.resume_reading()
         return self.message.take()
@@ -128,9 +128,9 @@ class LeanConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the first request."""
         stream = self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
-        self._owner.made(self)
         stream.write(self._first)
         self._first = b""
+        self._owner.made(self)
 
     def data_received(self, data: bytes) -> None:
         """Pass bytes on; wake the reader if it is worth it, and pause if nobody takes what there is."""

@@ -3,8 +3,8 @@
     awaiting ─fields─▶ receiving ─end of the body─▶ whole
 
 llhttp (of Node and of aiohttp, here through httptools) parses, forgiving what aiohttp has it forgive. What
-the parser cannot know is decided here: that a HEAD has no body, that bytes past the end are wrong, what is too
-much, and what it means that the connection ends. The first thing that is wrong stays in `failure`.
+the parser cannot know is decided here: that a HEAD has no body, that bytes past the end are wrong, what is
+too much, and what it means that the connection ends. The first thing that is wrong stays in `failure`.
 
 The rest of a long body of known length bypasses the parser, which would copy every byte of it.
 """

@@ -17,7 +17,7 @@ import orjson
 from stacpull.replicas.hub_catalog import HubCatalog
 from stacpull.replicas.hub_items import HubItems
 from stacpull.replicas.hub_replies import Refused, written
-from stacpull.replicas.wire import Request
+from stacpull.replicas.wire import Request, Stream, in_parts
 
 MAX_LIMIT = 10_000
 _DEFAULT_LIMIT = {"2022": 10, "2021": 30}
@@ -34,21 +34,21 @@ def read_limit(text: str | None, era: str) -> int:
     return int(text)
 
 
-def feature_collection(limit: int, matched: int | None, features: list[bytes], links: Any) -> bytes:
+def feature_collection(limit: int, matched: int | None, features: list[bytes], links: Any) -> bytes | Stream:
     """A page of 2022, whose items are JSON already; `matched` is left out where it is None."""
     context = {"limit": limit, "matched": matched, "returned": len(features)}
     if matched is None:
         del context["matched"]
     head = b'{"type":"FeatureCollection","context":%b,"features":[' % orjson.dumps(context)
-    return _joined(head, features, b'],"links":%b}' % orjson.dumps(links))
+    return _enclosed(head, features, b'],"links":%b}' % orjson.dumps(links))
 
 
-def _joined(head: bytes, features: list[bytes], tail: bytes) -> bytes:
-    """A page in one piece: the only time that its tens of megabytes are copied."""
-    parts = [b","] * (2 * len(features) + 1)
-    parts[1::2] = features
+def _enclosed(head: bytes, features: list[bytes], tail: bytes) -> bytes | Stream:
+    """A page: in one piece if it is small enough for that, otherwise put together while it is sent."""
+    parts = [b","] * max(2, 2 * len(features) + 1)
+    parts[1:-1:2] = features
     parts[0], parts[-1] = head, tail
-    return b"".join(parts) if features else head + tail
+    return in_parts(parts)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class HubPages:
     era: str = "2022"
     echo_key: bool = False
 
-    def page(self, request: Request, collection: str) -> bytes:
+    def page(self, request: Request, collection: str) -> bytes | Stream:
         """The page that was asked for. Raises Refused."""
         limit = read_limit(request.parameter("limit"), self.era)
         count = self.items.count(collection)
@@ -76,11 +76,11 @@ class HubPages:
         ]
         return feature_collection(limit, count, features, links)
 
-    def _page_2021(self, features: list[bytes], links: list[dict[str, Any]]) -> bytes:
+    def _page_2021(self, features: list[bytes], links: list[dict[str, Any]]) -> bytes | Stream:
         if not features:
             return written({"features": [], "links": [], "type": "FeatureCollection"}, self.era)
         tail = b'],"links":%b,"type":"FeatureCollection"}' % orjson.dumps(links)
-        return _joined(b'{"features":[', features, tail)
+        return _enclosed(b'{"features":[', features, tail)
 
     def _first(self, request: Request, collection: str, limit: int) -> int:
         """The index that the page starts with."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from stacpull.replicas.wire import Reply
+from stacpull.replicas.wire import Reply, Stream
 
 _DOCTYPE = '<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 3.2 Final//EN">\n'
 _ERROR_PAGE = _DOCTYPE + "<title>{0} {1}</title>\n<h1>{1}</h1>\n<p>{2}</p>\n"
@@ -62,7 +62,7 @@ def written(document: Any, era: str) -> bytes:
     return json.dumps(document, indent=4).encode() if era == "2021" else orjson.dumps(document)
 
 
-def json_reply(body: bytes, kind: str, era: str, media_type: str = "application/json") -> Reply:
+def json_reply(body: bytes | Stream, kind: str, era: str, media_type: str = "application/json") -> Reply:
     """A document that was found."""
     return Reply(200, {"Content-Type": media_type}, body, kind=kind, compressible=era == "2022")
 

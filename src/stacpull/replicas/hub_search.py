@@ -25,7 +25,7 @@ from stacpull.replicas.hub_catalog import LARGE_COLLECTION, Document, HubCatalog
 from stacpull.replicas.hub_items import HubItems, bounds
 from stacpull.replicas.hub_pages import feature_collection, read_limit
 from stacpull.replicas.hub_replies import Refused
-from stacpull.replicas.wire import Request
+from stacpull.replicas.wire import Request, Stream
 
 _COUNTED = 20_000
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
@@ -61,7 +61,7 @@ class HubSearch:
     catalog: HubCatalog
     items: HubItems
 
-    def page(self, request: Request) -> bytes:
+    def page(self, request: Request) -> bytes | Stream:
         """The page that was asked for. Raises Refused."""
         asked = _body(request) if request.method == "POST" else _query(request)
         wanted = self._wanted(asked)

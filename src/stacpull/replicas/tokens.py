@@ -2,7 +2,7 @@
 
 A token has the outer form of Fernet (version byte 0x80, 8-byte time, 16-byte nonce, 192 bytes of ciphertext,
 32 bytes of tag; 332 characters of base64, first `gAAAAAB`), as the recorded hrefs have. The cipher is an XOR
-with SHAKE-256: enough to be opaque and to notice every changed bit, not meant to protect anything.
+with SHAKE-128: enough to be opaque and to notice every changed bit, not meant to protect anything.
 
 All assets of an item are sealed at once, because a page of 10,000 source items has 130,000 of them: one
 stream of the hash covers them all, and the last byte of a nonce says which part of it is an asset's own. What
@@ -61,7 +61,7 @@ class Sealer:
 
     def _stream(self, head: bytes, frames: int) -> bytes:
         """The stream for the first `frames` assets of an item; every byte of the head matters."""
-        return hashlib.shake_256(self.key + head).digest(frames * _FRAME)
+        return hashlib.shake_128(self.key + head).digest(frames * _FRAME)
 
     def seal(self, assets: tuple[str, ...], index: int) -> list[bytes]:
         """A token for each of the assets of an item; no two are ever equal."""

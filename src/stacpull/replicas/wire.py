@@ -8,11 +8,13 @@ dates) is here, as pure functions after RFC 9110.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Protocol
 from urllib.parse import parse_qsl, unquote
 
@@ -139,6 +141,22 @@ def ranged(content: Content, span: tuple[int, int]) -> bytes | Stream:
 
 LARGE = 1 << 20
 """Bodies above this size are made and sent piece by piece."""
+
+_JOINED = 8 << 20
+
+
+def in_parts(parts: list[bytes]) -> bytes | Stream:
+    """A body made of parts: bytes up to 8 MiB, above that a stream that joins a few at a time."""
+    ends = list(accumulate(map(len, parts)))
+    if ends[-1] <= _JOINED:
+        return b"".join(parts)
+
+    def read(start: int, stop: int) -> bytes:
+        first, last = bisect_right(ends, start), bisect_left(ends, stop) + 1
+        offset = start - (ends[first - 1] if first else 0)
+        return b"".join(parts[first:last])[offset : offset + stop - start]
+
+    return Stream(ends[-1], read)
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,128 @@
+"""A mirror without a network: assets are planned and arrive as a test says, and are published by steps."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stacpull.clock import SystemClock
+from stacpull.engine import recovery
+from stacpull.engine.documents import ItemWriter
+from stacpull.engine.publisher import Ledger, Publisher
+from stacpull.errors import DestinationError
+from stacpull.events import AssetFailed
+from stacpull.ledger import jobs, meta, runs
+from stacpull.ledger.batches import Committed, ItemRow, PlanBatch
+from stacpull.ledger.database import open_writer
+from stacpull.ledger.planning import Planner
+from stacpull.ledger.runs import RunSpec
+from stacpull.models import Asset, ItemId, Job, PlannedItem, Received, Selection, Validator
+from stacpull.planning.items import item_directory
+from stacpull.redact import Secrets
+from stacpull.store.destination import Destination
+from stacpull.store.sync import Sync
+from stacpull.store.wholes import Whole, whole_name
+from stacpull.store.writer import Arrived
+
+NOW = 1_700_000_000.0
+SPEC = RunSpec("https://api.example/v1", Selection(), "{collection}/{item}/{key}{ext}")
+
+
+@dataclass
+class RecordingSync:
+    """A sync that tells what it was asked to sync, and fails when told to."""
+
+    covers_ledger: bool = True
+    fails: bool = False
+    files: list[str] = field(default_factory=list)
+    calls: int = 0
+
+    def sync(self, files: Sequence[str], directories: Iterable[int]) -> None:
+        del directories
+        self.calls += 1
+        self.files += files
+        if self.fails:
+            raise DestinationError("The destination's disk failed to store data.")
+
+
+def planned(name: str, keys: Sequence[str], *, parent: str | None = None, size: int | None = None) -> ItemRow:
+    where = item_directory(ItemId("c", name))
+    assets = tuple(Asset(key, f"https://b.example/{key}", where, f"{key}.tif", size=size) for key in keys)
+    href = f"https://api.example/v1/collections/c/items/{name}"
+    above = ItemId("c", parent) if parent is not None else None
+    document = b'{"type":"Feature","id":"%s","properties":{},"links":[],"assets":{}}' % name.encode()
+    return ItemRow(PlannedItem(ItemId("c", name), {}, href, assets, parent=above), document)
+
+
+class Bench:
+    """One process working on DEST; the next `Bench` on the same path is what comes after a kill."""
+
+    def __init__(self, dest: Path, sync: Sync | None = None, spec: RunSpec = SPEC) -> None:
+        self.destination = Destination(dest)
+        self.db: sqlite3.Connection = open_writer(dest)
+        self.run = runs.begin(self.db, spec, NOW)
+        self.planner = Planner(self.db, self.run.id)
+        self.failed: list[AssetFailed] = []
+        self.errors: list[BaseException] = []
+        self.published: list[int] = []
+        self.publisher = Publisher(
+            Ledger(self.db, self.run.id, self.run.counters),
+            self.destination,
+            sync or RecordingSync(),
+            ItemWriter(self.db, self.destination, Secrets(()), "item"),
+            clock=SystemClock(),
+            on_error=self.errors.append,
+            on_published=self.published.append,
+            on_failed=self.failed.extend,
+        )
+
+    def close(self) -> None:
+        self.db.close()
+        self.destination.close()
+
+    def plan(self, *items: ItemRow) -> Committed:
+        return self.planner.commit(PlanBatch(items=items), NOW)
+
+    def arrive(self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif") -> Arrived:
+        """Write the whole part of `job`, as the writer thread does."""
+        name = whole_name(job.row, job.generation, len(body), etag, filename)
+        inode = self.destination.write_part(name, body)
+        received = Received(len(body), None, filename, Validator(etag), body=body)
+        return job, received, Whole(name, inode, len(body), hashlib.sha256(body).digest())
+
+    def take_up(self, *, checksum: bool = True) -> None:
+        """Put in order what the last process left, as a run does at its start."""
+        left = recovery.recover(self.db, self.destination, checksum=checksum)
+        meta.set_boot(self.db, recovery.boot_id())
+        self.publisher.adopt(left.in_place)
+        self.publisher.take(left.wholes)
+        self.publisher.settle()
+        self.publisher.write_items(jobs.unwritten_items(self.db, 0, 1000))
+        self.publisher.settle()
+
+    def states(self) -> dict[str, int]:
+        """State by asset key."""
+        return dict(self.db.execute("SELECT key, state FROM assets"))
+
+    def pending(self) -> list[Job]:
+        return jobs.pending_jobs(self.db, self.run.id, 0, 1000)
+
+
+def tree(dest: Path) -> dict[str, bytes]:
+    """What lies in DEST under final names, item JSON apart."""
+    return {
+        str(path.relative_to(dest)): path.read_bytes()
+        for path in sorted(dest.rglob("*"))
+        if path.is_file() and ".stacpull" not in path.parts and path.suffix != ".json"
+    }
+
+
+def documents(dest: Path) -> list[str]:
+    return sorted(str(path.relative_to(dest)) for path in dest.glob("c/*/*.json"))
+
+
+def parts(dest: Path) -> list[str]:
+    return sorted(path.name for path in (dest / ".stacpull" / "parts").iterdir())

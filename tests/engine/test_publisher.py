@@ -1,0 +1,302 @@
+"""The publisher: the order of its steps, what it refuses, and that nobody hangs on it when it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.engine.bench import Bench, RecordingSync, documents, parts, planned, tree
+
+from stacpull.engine import publisher as room
+from stacpull.engine.publisher import Publisher
+from stacpull.errors import DestinationError
+from stacpull.ledger import jobs, outcomes, runs, views
+from stacpull.ledger.batches import PlanBatch
+from stacpull.ledger.planning import Planner
+from stacpull.models import Failure, FailureKind
+from stacpull.store.destination import Destination
+from stacpull.store.sync import FileSync, GroupSync
+
+BROKEN = Failure(FailureKind.NETWORK, "The connection was reset.")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    opened = Bench(tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The steps that change something, in their order: `reserve a`, `sync`, `place a.tif`, …"""
+    found: list[str] = []
+
+    def watch(owner: Any, name: str, told: Callable[..., str]) -> None:
+        step = getattr(owner, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            found.append(f"{name} {told(*args, **kwargs)}".strip())
+            return step(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(
+        outcomes, "reserve", lambda _db, done, docs=(): " ".join([a.name for a in done] + ["doc"] * len(docs))
+    )
+    watch(outcomes, "record", lambda _db, done, **_: " ".join(a.name for a in done))
+    watch(Destination, "place", lambda _self, _part, _directory, name, **_: name)
+    watch(RecordingSync, "sync", lambda _self, files, _dirs: " ".join(f.partition(".")[0] for f in files))
+    watch(FileSync, "sync", lambda _self, files, dirs: f"{len(files)} files {len(list(dirs))} directories")
+    return found
+
+
+def test_nothing_is_renamed_unsynced_and_nothing_recorded_before_the_rename_is_synced(
+    bench: Bench, steps: list[str]
+) -> None:
+    arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs]
+    bench.publisher.take(arrived[:1])
+    bench.publisher.publish()
+    bench.publisher.take(arrived[1:])
+    bench.publisher.settle()
+    assert steps == [
+        "reserve a.tif", "sync 1", "place a.tif",
+        "reserve b.tif", "sync 2", "record a.tif", "place b.tif",
+        "sync", "record b.tif",
+        "reserve doc", "sync 1", "place i.json",
+        "sync", "record",
+    ]  # fmt: skip
+    assert bench.published == [0] * 5  # nothing came by `deliver`
+
+
+def test_where_files_are_synced_one_by_one_every_directory_is_too(tmp_path: Path, steps: list[str]) -> None:
+    bench = Bench(tmp_path / "dest")
+    bench.publisher._sync = FileSync(bench.destination.parts_fd)
+    arrived = [
+        bench.arrive(job, b"x")
+        for job in bench.plan(*(planned(f"i{n}", "a") for n in range(room._DIRECTORIES + 6))).jobs
+    ]
+    bench.publisher.take(arrived)
+    bench.publisher.settle()
+    files = len(arrived)
+    syncs = [step.removeprefix("sync ") for step in steps if step.startswith("sync")]
+    assert syncs[:3] == [
+        f"{files} files 0 directories",
+        "0 files 1 directories",
+        f"0 files {room._DIRECTORIES} directories",
+    ]
+    assert syncs[3] == f"0 files {files + 2 - room._DIRECTORIES} directories"  # DEST and c beside the items
+    assert bench.states() == {"a": 2}
+    assert len(documents(tmp_path / "dest")) == files
+    bench.close()
+
+
+def test_a_file_that_nobody_knows_is_never_overwritten(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "c" / "i").mkdir(parents=True)
+    (tmp_path / "c/i/a.tif").write_bytes(b"mine")
+    bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs])
+    bench.publisher.settle()
+    assert tree(tmp_path) == {"c/i/a.tif": b"mine", "c/i/b.tif": b"x"}
+    assert [(one.key, one.kind) for one in bench.failed] == [("a", FailureKind.EXISTS)]
+    assert (parts(tmp_path), bench.states()) == ([], {"a": 3, "b": 2})
+    (tmp_path / "c/i/a.tif").unlink()
+    run = runs.begin(bench.db, replace(bench.run.spec, kind="retry"), 0)
+    jobs.claim_failures(bench.db, run.id)
+    again = jobs.pending_jobs(bench.db, run.id, 0, 9)
+    bench.publisher.take([bench.arrive(job, b"y") for job in again])
+    bench.publisher.settle()
+    assert tree(tmp_path)["c/i/a.tif"] == b"y"
+
+
+def test_an_item_json_that_nobody_knows_is_kept_too(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "c" / "i").mkdir(parents=True)
+    (tmp_path / "c/i/i.json").write_bytes(b"mine")
+    bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
+    bench.publisher.settle()
+    assert (tmp_path / "c/i/i.json").read_bytes() == b"mine"
+    assert "c/i/i.json is in the way" in caplog.text
+    collection = views.collection_rows(bench.db)[0].row
+    assert list(views.items_of(bench.db, collection)) == []
+
+
+def test_our_own_json_is_renewed(bench: Bench, tmp_path: Path) -> None:
+    bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
+    bench.publisher.settle()
+    before = (tmp_path / "c/i/i.json").read_bytes()
+    runs.end(bench.db, bench.run.id, "complete", None, 0)
+    planner = Planner(bench.db, runs.begin(bench.db, bench.run.spec, 0).id)
+    row = planned("i", "a")
+    document = row.document.replace(b"{}", b'{"n":1}', 1)
+    newer = replace(row, item=replace(row.item, updated="2024"), document=document)
+    planner.commit(PlanBatch(items=[newer]), 0)
+    bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
+    bench.publisher.settle()
+    after = (tmp_path / "c/i/i.json").read_bytes()
+    assert after != before
+    assert b'{"n":1}' in after
+
+
+def test_catalog_files_are_ours_only_once_written(bench: Bench, tmp_path: Path) -> None:
+    bench.publisher.write_file(Path("c/collection.json"), b"1")
+    bench.publisher.write_file(Path("c/collection.json"), b"2")
+    assert (tmp_path / "c/collection.json").read_bytes() == b"2"
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/collection.json").write_bytes(b"mine")
+    with pytest.raises(DestinationError, match=r"d/collection.json is in the way"):
+        bench.publisher.write_file(Path("d/collection.json"), b"3")
+    assert (tmp_path / "d/collection.json").read_bytes() == b"mine"
+    assert parts(tmp_path) == []
+
+
+def test_an_etag_that_is_no_text_stops_nothing(bench: Bench, tmp_path: Path) -> None:
+    job = bench.plan(planned("i", "a")).jobs[0]
+    bench.publisher.take([bench.arrive(job, b"x", etag='"\udcff"', filename="\udcff")])
+    bench.publisher.settle()
+    assert bench.db.execute("SELECT etag FROM assets").fetchone() == ('"\\udcff"',)
+    assert list(tree(tmp_path)) == ["c/i/a.tif"]
+
+
+def test_a_failure_message_that_is_no_text_stops_nothing(bench: Bench) -> None:
+    job = bench.plan(planned("i", "a")).jobs[0]
+    bench.publisher._group.failures.append(
+        outcomes.AssetFailure(job.row, job.item_row, replace(BROKEN, message="went to \udcff"))
+    )
+    bench.publisher.settle()
+    assert [one.message for one in views.failures(bench.db)] == ["went to ?"]
+
+
+@pytest.mark.parametrize(("seconds", "grouped"), [([3, 3, 0.1, 3, 3], True), ([3, 3, 3], False)])
+def test_group_syncs_are_given_up_when_slow_several_times_in_a_row(
+    bench: Bench, seconds: list[float], grouped: bool
+) -> None:
+    bench.publisher._sync = GroupSync(bench.destination.fd)
+    for one in seconds:
+        bench.publisher._judge_pace(one)
+    assert isinstance(bench.publisher._sync, GroupSync) == grouped
+    assert bench.db.execute("PRAGMA synchronous").fetchone() == ((1,) if grouped else (2,))
+
+
+# --- on its thread -----------------------------------------------------------------------------------------
+
+
+def on_thread(bench: Bench, course: Callable[[Publisher], Any]) -> Any:
+    """Run `course` on a loop, beside the publisher's thread; nothing in it may take more than 10 s."""
+
+    async def run() -> Any:
+        async with asyncio.timeout(10):
+            return await course(bench.publisher)
+
+    bench.publisher.start()
+    try:
+        return asyncio.run(run())
+    finally:
+        bench.publisher.close()
+
+
+def test_groups_are_published_in_time_without_being_asked(bench: Bench, tmp_path: Path) -> None:
+    arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs]
+
+    async def course(publisher: Publisher) -> None:
+        publisher.deliver(arrived)
+        while publisher.counters["items_done"] != 1:  # noqa: ASYNC110 - set by a thread
+            await asyncio.sleep(0.01)
+
+    on_thread(bench, course)
+    assert len(tree(tmp_path)) == 2
+    assert documents(tmp_path) == ["c/i/i.json"]
+    assert sum(bench.published) == 2
+
+
+def test_failures_leave_no_room_that_is_not_there(bench: Bench) -> None:
+    """What the intake hears of are the parts it handed on: neither failures, nor what a kill left."""
+    planned_jobs = bench.plan(planned("i", "abc")).jobs
+    left, new = ([bench.arrive(planned_jobs[n], b"x")] for n in (0, 2))
+
+    async def course(publisher: Publisher) -> None:
+        await publisher.call(lambda: publisher.take(left))
+        publisher.fail(planned_jobs[1], BROKEN, 1)
+        publisher.deliver(new)
+        await publisher.call(publisher.settle)
+
+    on_thread(bench, course)
+    assert sum(bench.published) == 1
+    assert bench.states() == {"a": 2, "b": 3, "c": 2}
+
+
+def test_a_call_gets_its_answer_or_its_error(bench: Bench) -> None:
+    def breaks() -> None:
+        raise KeyError("x")
+
+    def sqlite_fails() -> None:
+        bench.db.execute("SELECT nonsense")
+
+    async def course(publisher: Publisher) -> None:
+        assert await publisher.call(lambda: 42) == 42
+        with pytest.raises(KeyError):
+            await publisher.call(breaks)
+        with pytest.raises(DestinationError, match="nonsense"):
+            await publisher.call(sqlite_fails)
+        assert await publisher.call(lambda: 43) == 43
+
+    on_thread(bench, course)
+    assert bench.errors == []
+
+
+@pytest.mark.parametrize("moment", ["under way", "after the end", "after close"])
+def test_nobody_hangs_on_a_thread_that_has_ended(bench: Bench, moment: str) -> None:
+    def fails() -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs]
+
+    async def course(publisher: Publisher) -> None:
+        if moment == "after close":
+            await asyncio.to_thread(publisher.close)
+        else:
+            bench.destination.take_touched = fails  # type: ignore[assignment, method-assign] # the disk breaks
+            publisher.deliver(arrived)
+        calls = [publisher.call(lambda: None) for _ in range(3)] if moment == "under way" else []
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(one is None or isinstance(one, DestinationError) for one in found)
+        await asyncio.to_thread(publisher._thread.join)
+        for _ in range(2):
+            with pytest.raises(DestinationError):
+                await publisher.call(lambda: None)
+
+    on_thread(bench, course)
+    assert len(bench.errors) == (moment != "after close")
+
+
+def test_a_failed_sync_ends_the_thread_and_close_does_not_hang(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, RecordingSync(fails=True))
+    arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs]
+
+    async def course(publisher: Publisher) -> None:
+        publisher.deliver(arrived)
+        await asyncio.to_thread(publisher._thread.join)
+
+    on_thread(bench, course)
+    assert [type(error) for error in bench.errors] == [DestinationError]
+    assert bench.states() == {"a": 1}
+    assert tree(tmp_path) == {}
+    bench.close()
+
+
+def test_a_sync_that_fails_at_the_close_is_told(tmp_path: Path) -> None:
+    sync = RecordingSync()
+    bench = Bench(tmp_path, sync)
+
+    async def course(publisher: Publisher) -> None:
+        await publisher.call(lambda: publisher.write_file(Path("catalog.json"), b"{}"))
+        sync.fails = True
+
+    on_thread(bench, course)
+    assert [type(error) for error in bench.errors] == [DestinationError]
+    bench.close()

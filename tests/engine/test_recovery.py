@@ -1,0 +1,333 @@
+"""A kill at every step of publishing: nothing is lost, nothing whole fetched again, nothing left over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, tree
+
+from stacpull.engine import publisher, recovery
+from stacpull.ledger import meta, outcomes, runs, views
+from stacpull.ledger.runs import RunSpec
+from stacpull.ledger.views import totals
+from stacpull.store.destination import Destination
+from stacpull.store.parts import PartStore
+
+STEPS = 13
+"""Of a course: three groups are synced, two reserved and recorded, three assets and a document placed."""
+KEYS = ("a", "b", "c")
+BODIES = {key: key.encode() * 100 for key in KEYS}
+EXPECTED = {f"c/i/{key}.tif": body for key, body in BODIES.items()}
+
+
+class KilledError(BaseException):
+    """SIGKILL, as near as it can be had within a process."""
+
+
+class Killer:
+    """Counts the steps that change something, and kills at one: before it is done, or right after."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, *, after: bool) -> None:
+        self.steps: list[str] = []
+        self._at, self._after = at, after
+        for owner, name in (
+            (outcomes, "reserve"),
+            (outcomes, "record"),
+            (Destination, "place"),
+            (Destination, "write_part"),
+            (RecordingSync, "sync"),
+            (meta, "set_boot"),
+        ):
+            monkeypatch.setattr(owner, name, self._watched(name, getattr(owner, name)))
+
+    def _watched(self, name: str, step: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            mine = len(self.steps)
+            self.steps.append(name)
+            if mine == self._at and not self._after:
+                raise KilledError
+            result = step(*args, **kwargs)
+            if mine == self._at:
+                raise KilledError
+            return result
+
+        return watched
+
+    @property
+    def landed(self) -> bool:
+        return len(self.steps) > self._at
+
+
+def publish_all(dest: Path, monkeypatch: pytest.MonkeyPatch, at: int, *, after: bool) -> bool:
+    """Plan three assets, let them arrive and be published, killed at step `at`; tell if it came to that."""
+    bench = Bench(dest)
+    bench.take_up()
+    committed = bench.plan(planned("i", KEYS))
+    arrived = [bench.arrive(job, BODIES[job.key]) for job in committed.jobs]
+    with monkeypatch.context() as patch, suppress(KilledError):
+        killer = Killer(patch, at, after=after)
+        bench.publisher.take(arrived)
+        bench.publisher.settle()
+    bench.close()
+    return killer.landed
+
+
+MOMENTS = [(at, after) for at in range(14) for after in (False, True)]
+
+
+@pytest.mark.parametrize(("at", "after"), MOMENTS)
+def test_a_kill_at_any_step_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
+) -> None:
+    landed = publish_all(tmp_path, monkeypatch, at, after=after)
+    assert set(tree(tmp_path).items()) <= set(EXPECTED.items())
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert bench.pending() == []  # nothing that was whole is fetched again
+    assert tree(tmp_path) == EXPECTED
+    assert documents(tmp_path) == ["c/i/i.json"]
+    assert parts(tmp_path) == []
+    assert runs.counters(bench.db, bench.run.id)["assets_done"] == 3
+    assert runs.counters(bench.db, bench.run.id)["items_done"] == 1
+    assert totals(bench.db)["bytes_done"] == 300
+    bench.close()
+    assert landed == (at < STEPS)
+
+
+@pytest.mark.parametrize(("at", "after"), MOMENTS)
+def test_a_second_kill_while_the_first_is_put_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
+) -> None:
+    publish_all(tmp_path, monkeypatch, 4, after=False)  # before the second of three renames
+    bench = Bench(tmp_path)
+    with monkeypatch.context() as patch, suppress(KilledError):
+        Killer(patch, at, after=after)
+        bench.take_up()
+    bench.close()
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert (bench.pending(), tree(tmp_path), parts(tmp_path)) == ([], EXPECTED, [])
+    assert documents(tmp_path) == ["c/i/i.json"]
+    bench.close()
+
+
+@pytest.mark.parametrize("at", range(12))
+def test_after_a_reboot_only_what_its_sha256_proves_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    publish_all(tmp_path, monkeypatch, at, after=False)
+    lost = sorted(path for path in tmp_path.rglob("*") if path.is_file() and _holds_the_body_of_b(path))
+    for path in lost:
+        path.write_bytes(b"\0" * path.stat().st_size)  # never reached the disk, though the size did
+    before = Bench(tmp_path)
+    recorded = before.states()["b"] == 2
+    reserved = {key for key, state in before.states().items() if state == 1}
+    before.close()
+    monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
+    bench = Bench(tmp_path)
+    bench.take_up()
+    if not recorded:  # what is recorded was synced, and a test that breaks it breaks the disk
+        again = {job.key for job in bench.pending()}
+        assert "b" in again
+        assert again.isdisjoint(reserved - {"b"})
+        kept = {name: body for name, body in EXPECTED.items() if name[4] not in again}
+        assert tree(tmp_path) == kept
+    assert parts(tmp_path) == []
+    bench.close()
+
+
+def _holds_the_body_of_b(path: Path) -> bool:
+    return path.read_bytes() == BODIES["b"]
+
+
+def test_no_boot_id_is_no_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system does not tell one boot from another, every start may be the one after a reboot."""
+    monkeypatch.setattr(recovery, "boot_id", lambda: "")
+    bench = Bench(tmp_path)
+    bench.take_up()
+    for job in bench.plan(planned("i", KEYS)).jobs:
+        bench.arrive(job, BODIES[job.key])
+    bench.close()
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert len(bench.pending()) == 3
+    bench.close()
+
+
+def test_without_checksums_nothing_survives_a_reboot_unrecorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path)
+    bench.take_up(checksum=False)
+    job = bench.plan(planned("i", ["a"])).jobs[0]
+    arrived = bench.arrive(job, b"x")
+    unhashed = (arrived[0], arrived[1], arrived[2]._replace(sha256=None))
+    bench.publisher.take([unhashed])
+    bench.publisher.publish()  # renamed, not recorded
+    bench.close()
+    assert list(tree(tmp_path)) == ["c/i/a.tif"]
+    monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(recovery, "_sha256", lambda _path: None)  # cannot be read either
+    bench = Bench(tmp_path)
+    bench.take_up(checksum=False)
+    assert (len(bench.pending()), tree(tmp_path)) == (1, {})
+    bench.close()
+
+
+def test_after_a_failed_sync_nothing_that_waited_is_trusted(tmp_path: Path) -> None:
+    sync = RecordingSync()
+    bench = Bench(tmp_path, sync)
+    bench.take_up()
+    jobs = {job.key: job for job in bench.plan(planned("i", KEYS)).jobs}
+    bench.publisher.take([bench.arrive(jobs["a"], BODIES["a"])])
+    bench.publisher.publish()  # a is renamed
+    sync.fails = True
+    bench.publisher.take([bench.arrive(jobs["b"], BODIES["b"])])
+    for _ in range(2):
+        with pytest.raises(publisher.DestinationError, match="failed to store"):
+            bench.publisher.publish()
+    assert sync.calls == 2  # the second was not tried again
+    assert meta.is_tainted(bench.db)
+    assert bench.states() == {"a": 1, "b": 1, "c": 0}
+    bench.arrive(jobs["c"], BODIES["c"])
+    bench.close()
+    bench = Bench(tmp_path)  # the same boot
+    bench.take_up()
+    assert "c" in {job.key for job in bench.pending()}
+    assert set(tree(tmp_path)) <= {"c/i/a.tif", "c/i/b.tif"}
+    assert not meta.is_tainted(bench.db)  # what is there now is in order
+    assert parts(tmp_path) == []
+    bench.close()
+
+
+def test_a_file_of_an_older_version_is_never_taken_for_the_new_one(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.take_up()
+    bench.publisher.take([bench.arrive(bench.plan(planned("i", ["a"], size=3)).jobs[0], b"old")])
+    bench.publisher.settle()
+    runs.end(bench.db, bench.run.id, "complete", None, 0)
+    bench.close()
+    bench = Bench(tmp_path)
+    bench.take_up()
+    job = bench.plan(planned("i", ["a"], size=4)).jobs[0]
+    assert job.generation == 1
+    bench.arrive(replace(job, generation=0), b"oldest")  # a whole part of the version before
+    arrived = bench.arrive(job, b"new!")
+    outcomes.reserve(bench.db, [publisher.arrival_of(arrived)])  # killed before the rename
+    bench.close()
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert (tree(tmp_path), bench.pending(), parts(tmp_path)) == ({"c/i/a.tif": b"new!"}, [], [])
+    bench.close()
+
+
+def test_another_runs_leftovers_are_published_and_counted_for_that_run(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.take_up()
+    for job in bench.plan(planned("i", KEYS)).jobs:
+        bench.arrive(job, BODIES[job.key])
+    bench.close()
+    other: RunSpec = replace(SPEC, source="https://other.example")
+    later = Bench(tmp_path, spec=other)
+    later.take_up()
+    assert tree(tmp_path) == EXPECTED
+    assert runs.counters(later.db, later.run.id)["assets_pending"] == 0
+    assert runs.counters(later.db, later.run.id)["assets_done"] == 0
+    assert later.plan(planned("i", KEYS)).jobs == []
+    assert runs.counters(later.db, later.run.id)["assets_skipped"] == 3
+    later.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "7.item.json",
+        "catalog.json.tmp",
+        "99.0.3;;x.whole",
+        "1.5.3;;x.whole",
+        "1.0.999;;x.whole",
+        "5.0.part",
+        "5.0.json",
+    ],
+)
+def test_what_can_never_go_on_is_swept(tmp_path: Path, name: str) -> None:
+    bench = Bench(tmp_path)
+    bench.take_up()
+    bench.plan(planned("i", ["a"]))
+    (tmp_path / ".stacpull" / "parts" / name).write_bytes(b"abc")
+    bench.close()
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert parts(tmp_path) == []
+    assert len(bench.pending()) == 1
+    bench.close()
+
+
+def test_two_whole_parts_of_one_asset_are_one_asset(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.take_up()
+    job = bench.plan(planned("i", ["a"])).jobs[0]
+    bench.arrive(job, b"one", etag='"1"')
+    bench.arrive(job, b"two", etag='"2"')
+    bench.close()
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert list(tree(tmp_path).values()) in ([b"one"], [b"two"])
+    assert (bench.pending(), parts(tmp_path), bench.failed) == ([], [], [])
+    assert runs.counters(bench.db, bench.run.id)["assets_done"] == 1
+    bench.close()
+
+
+def test_a_whole_part_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"abc")
+    bench = Bench(tmp_path / "dest")
+    bench.take_up()
+    bench.plan(planned("i", ["a"]))
+    (bench.destination.parts / "1.0.3;;x.whole").symlink_to(tmp_path / "victim")
+    bench.close()
+    bench = Bench(tmp_path / "dest")
+    bench.take_up()
+    assert (tree(tmp_path / "dest"), len(bench.pending())) == ({}, 1)
+    assert (tmp_path / "victim").read_bytes() == b"abc"
+    bench.close()
+
+
+def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path)
+    bench.take_up()
+    bench.plan(planned("i", ["a"]))
+    (bench.destination.parts / "1.0.part").write_bytes(b"half")
+    (bench.destination.parts / "1.0.json").write_bytes(b'{"etag":"\\"e\\"","last_modified":null,"total":9}')
+    bench.close()
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert parts(tmp_path) == ["1.0.json", "1.0.part"]
+    assert isinstance(PartStore(bench.destination.parts), PartStore)
+    bench.close()
+    monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert parts(tmp_path) == []
+    bench.close()
+
+
+def test_late_names_survive_a_kill_in_the_name_of_the_part(tmp_path: Path) -> None:
+    row = planned("i", ["late"])
+    late = replace(row.item.assets[0], name=None, name_template="{filename}")
+    bench = Bench(tmp_path)
+    bench.take_up()
+    job = bench.plan(replace(row, item=replace(row.item, assets=(late,)))).jobs[0]
+    bench.arrive(job, b"x", filename="S2 é;100%.tif")
+    bench.close()
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert list(tree(tmp_path)) == ["c/i/S2 é;100%25.tif"]
+    assert [record.key for record in views.failures(bench.db)] == []
+    bench.close()
