@@ -140,7 +140,7 @@ def test_our_own_json_is_renewed(bench: Bench, tmp_path: Path) -> None:
     bench.publisher.settle()
     after = (tmp_path / "c/i/i.json").read_bytes()
     assert after != before
-    assert b'{"n":1}' in after
+    assert b'"n":1' in after
 
 
 def test_catalog_files_are_ours_only_once_written(bench: Bench, tmp_path: Path) -> None:

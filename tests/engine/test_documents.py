@@ -1,0 +1,97 @@
+"""Item JSON: clean when it is stored, and written with what is here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tests.engine.bench import NOW, Bench, documents, planned
+
+from stacpull.engine.documents import ItemWriter, clean_document, item_of
+from stacpull.ledger import outcomes, views
+from stacpull.models import ItemId
+from stacpull.redact import Secret, Secrets
+
+
+@pytest.mark.parametrize(
+    ("href", "expected"),
+    [
+        ("https://h/v1/collections/c/items/i", ItemId("c", "i")),
+        ("https://h/v1/collections/c/items/i/?f=json", ItemId("c", "i")),
+        ("https://h/collections/a%2Fb/items/x%20y", ItemId("a/b", "x y")),
+        ("https://h/v1/collections/c", None),
+        ("https://h/some/where/item.json", None),
+        ("", None),
+    ],
+)
+def test_an_api_url_names_its_item(href: str, expected: ItemId | None) -> None:
+    assert item_of(href) == expected
+
+
+@pytest.mark.parametrize(
+    ("document", "gone"),
+    [
+        ({"assets": {"a": {"href": "https://h/a?sig=SIGNATURE&se=1"}}}, "SIGNATURE"),
+        ({"links": [{"href": "https://me:PASSWORD@h/x"}]}, "PASSWORD"),
+        ({"properties": {"deep": [[{"u": "https://h/x?key=GIVENKEY"}]]}}, "GIVENKEY"),
+        ({"properties": {"note": "the key is TOP-SECRET"}}, "TOP-SECRET"),
+    ],
+)
+def test_what_is_stored_carries_no_credential(document: dict[str, Any], gone: str) -> None:
+    data = clean_document({"id": "i", **document}, Secrets((Secret("TOP-SECRET"),)))
+    assert gone.encode() not in data
+    assert orjson.loads(data)["id"] == "i"
+
+
+@pytest.mark.parametrize("where", ["properties", "assets", "bbox"])
+def test_a_document_nested_too_deeply_keeps_what_can_be_kept(where: str) -> None:
+    deep: Any = "https://h/x?sig=SIGNATURE"
+    for _ in range(100_000):
+        deep = [deep]
+    assets = {"a": {"href": "https://h/a?sig=SIGNATURE", "type": "image/tiff"}}
+    document: dict[str, Any] = {"id": "i", "collection": "c", "assets": assets}
+    if where == "assets":
+        assets["a"]["odd"] = deep
+    else:
+        document[where] = deep
+    data = clean_document(document, Secrets(()))
+    kept = orjson.loads(data)
+    assert (kept["id"], kept["collection"]) == ("i", "c")
+    assert kept["assets"] == {"a": {"href": "https://h/a", "type": "image/tiff"}}
+
+
+def test_the_json_is_written_again_from_what_lies_in_the_mirror(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    jobs = bench.plan(planned("i", "ab")).jobs
+    bench.publisher.take([bench.arrive(job, b"x") for job in jobs])
+    bench.publisher.settle()
+    first = (tmp_path / "c/i/i.json").read_bytes()
+    assert bench.db.execute("SELECT document FROM items").fetchone() == (None,)
+    bench.publisher.write_items([jobs[0].item_row])
+    bench.publisher.settle()
+    assert (tmp_path / "c/i/i.json").read_bytes() == first
+    bench.close()
+
+
+def test_without_item_json_nothing_is_written(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.plan(planned("i", ""))
+    writer = ItemWriter(bench.db, bench.destination, Secrets(()), "none")
+    assert writer.write_parts([1]) == []
+    assert (
+        ItemWriter(bench.db, bench.destination, Secrets(()), "item").write_parts([1, 1])[0].name == "i.json"
+    )
+    bench.close()
+
+
+def test_an_item_of_which_nothing_is_known_any_more_is_left_out(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.plan(planned("i", ""))
+    outcomes.record(bench.db, [], [], [1], NOW)
+    bench.publisher.write_items([1])
+    bench.publisher.settle()
+    assert documents(tmp_path) == []
+    assert views.item_record(bench.db, 1).document is None
+    bench.close()

@@ -1,0 +1,165 @@
+"""The intake: workers wait when the disk is behind, and never for longer."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from stacpull.engine import intake as room
+from stacpull.engine.intake import Intake
+from stacpull.errors import DestinationError
+from stacpull.models import Failure, FailureKind, Job, Received
+from stacpull.store.destination import Destination
+from stacpull.store.wholes import Whole
+from stacpull.store.writer import Arrived, BodyWriter
+
+
+class Sink:
+    """What stands for publisher and writer: it keeps what comes."""
+
+    def __init__(self) -> None:
+        self.delivered: list[Arrived] = []
+        self.put_in: list[tuple[Job, Received]] = []
+        self.failures: list[tuple[Job, Failure, int]] = []
+
+    def deliver(self, batch: list[Arrived]) -> None:
+        self.delivered += batch
+
+    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
+        self.failures.append((job, failure, attempts))
+
+    def put(self, job: Job, received: Received) -> None:
+        self.put_in.append((job, received))
+
+
+def job(row: int) -> Job:
+    return Job(row, 1, 0, "a", "https://b.example/a", None, "c/i", f"{row}.tif")
+
+
+def body(size: int) -> Received:
+    return Received(size, None, "f", body=b"x" * size)
+
+
+def arrived(row: int, size: int) -> Arrived:
+    return job(row), body(size), Whole(f"{row}.whole", row, size, None)
+
+
+async def put_all(intake: Intake, count: int, size: int) -> None:
+    for row in range(1, count + 1):
+        await intake.put(job(row), body(size))
+
+
+@pytest.mark.parametrize(
+    ("size", "unwritten", "fits"),
+    [(1, 8, 8), (room._UNWRITTEN_BYTES // 4, 100, 4), (room._UNWRITTEN_BYTES, 100, 1)],
+    ids=["so many", "so many bytes", "a large one"],
+)
+def test_a_worker_waits_while_too_much_lies_unwritten(size: int, unwritten: int, fits: int) -> None:
+    async def course() -> None:
+        sink = Sink()
+        intake = Intake(sink, unwritten=unwritten)  # type: ignore[arg-type] # what it uses of a publisher
+        intake.writer = sink  # type: ignore[assignment] # the same
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            putting = group.create_task(put_all(intake, fits + 1, size))
+            await asyncio.sleep(0.02)
+            assert len(sink.put_in) == fits
+            assert not putting.done()
+            await asyncio.to_thread(intake.deliver, [arrived(1, size)])
+            await putting
+        assert [one[0].row for one in sink.delivered] == [1]
+
+    asyncio.run(course())
+
+
+def test_a_worker_waits_while_too_many_whole_parts_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_UNPUBLISHED", 3)
+
+    async def course() -> None:
+        sink = Sink()
+        intake = Intake(sink, unwritten=100)  # type: ignore[arg-type] # what it uses of a publisher
+        intake.writer = sink  # type: ignore[assignment] # the same
+        await put_all(intake, 3, 1)
+        await asyncio.to_thread(intake.deliver, [arrived(row, 1) for row in (1, 2, 3)])
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            waiting = [group.create_task(intake.put(job(row), body(1))) for row in (4, 5)]
+            await asyncio.sleep(0.02)
+            assert not any(task.done() for task in waiting)
+            await asyncio.to_thread(intake.published, 1)
+        assert len(sink.put_in) == 5
+
+    asyncio.run(course())
+
+
+def test_a_worker_that_is_cancelled_while_it_waits_leaves_no_trace() -> None:
+    async def course() -> None:
+        sink = Sink()
+        intake = Intake(sink, unwritten=1)  # type: ignore[arg-type] # what it uses of a publisher
+        intake.writer = sink  # type: ignore[assignment] # the same
+        await intake.put(job(1), body(1))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(intake.put(job(2), body(1)), 0.01)
+        assert intake._waiting == 0
+        intake.deliver([arrived(1, 1)])
+        await intake.put(job(3), body(1))
+        assert [one.row for one, _ in sink.put_in] == [1, 3]
+
+    asyncio.run(course())
+
+
+def test_failures_go_straight_to_the_publisher() -> None:
+    async def course() -> None:
+        sink = Sink()
+        intake = Intake(sink, unwritten=1)  # type: ignore[arg-type] # what it uses of a publisher
+        intake.fail(job(1), Failure(FailureKind.GONE, "Gone."), 3)
+        assert [(one.row, attempts) for one, _, attempts in sink.failures] == [(1, 3)]
+        with pytest.raises(RuntimeError, match="no writer"):
+            await intake.put(job(1), body(1))
+
+    asyncio.run(course())
+
+
+def test_many_workers_through_a_narrow_intake_lose_nothing(tmp_path: Path) -> None:
+    """Real threads: a worker that waits is always woken."""
+    destination = Destination(tmp_path)
+    errors: list[BaseException] = []
+
+    async def course() -> list[Arrived]:
+        sink = Sink()
+        intake = Intake(sink, unwritten=2)  # type: ignore[arg-type] # what it uses of a publisher
+        writer = BodyWriter(destination, checksum=True, deliver=intake.deliver, on_error=errors.append)
+        intake.writer = writer
+        writer.start()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            for worker in range(20):
+                group.create_task(_put_some(intake, worker))
+        await asyncio.to_thread(writer.close)
+        return sink.delivered
+
+    delivered = asyncio.run(course())
+    assert sorted(one.row for one, _, _ in delivered) == list(range(400))
+    assert len(list(destination.parts.iterdir())) == 400
+    assert errors == []
+    destination.close()
+
+
+async def _put_some(intake: Intake, worker: int) -> None:
+    for number in range(20):
+        await intake.put(job(20 * worker + number), body(number))
+
+
+def test_a_writer_that_fails_says_so_and_ends(tmp_path: Path) -> None:
+    destination = Destination(tmp_path)
+    errors: list[BaseException] = []
+    delivered: list[Arrived] = []
+    writer = BodyWriter(destination, checksum=True, deliver=delivered.extend, on_error=errors.append)
+    missing = Received(3, None, "f", part=tmp_path / "nowhere.whole")
+    writer.put(job(1), missing)
+    writer.start()
+    writer._thread.join(timeout=10)
+    writer.put(job(2), body(1))
+    writer.close()
+    assert [type(error) for error in errors] == [DestinationError]
+    assert delivered == []
+    destination.close()

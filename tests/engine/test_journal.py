@@ -1,0 +1,142 @@
+"""The journal and the position: what they write down holds no secret, and can be read back."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.virtual_clock import EPOCH, VirtualClock
+
+from stacpull.engine.journal import Journal
+from stacpull.engine.position import Position
+from stacpull.events import AssetFailed, Event, Notice, Progress, RunStarted
+from stacpull.models import FailureKind, ItemId, PageRequest
+from stacpull.redact import Secret, Secrets
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_events_become_lines_and_progress_does_not(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "log", Secrets(()), VirtualClock())
+    journal(RunStarted(1, "https://api.example", resumed=False))
+    journal(Progress(items_seen=5))
+    journal(AssetFailed(ItemId("c", "i"), "a", FailureKind.GONE, "Gone."))
+    assert not (tmp_path / "log").exists()
+    journal.flush()
+    journal.flush()
+    journal(Notice("warning", "é"))
+    journal.flush()
+    assert lines(tmp_path / "log") == [
+        {"time": EPOCH, "event": "RunStarted", "run": 1, "source": "https://api.example", "resumed": False},
+        {
+            "time": EPOCH,
+            "event": "AssetFailed",
+            "item": ["c", "i"],
+            "key": "a",
+            "kind": "gone",
+            "message": "Gone.",
+        },
+        {"time": EPOCH, "event": "Notice", "level": "warning", "text": "é"},
+    ]
+
+
+@given(secret=st.text(min_size=8, max_size=20), before=st.text(max_size=3), after=st.text(max_size=3))
+def test_no_secret_is_written_whatever_it_is_made_of(
+    tmp_path_factory: pytest.TempPathFactory, secret: str, before: str, after: str
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "log"
+    journal = Journal(path, Secrets((Secret(secret),)), VirtualClock())
+    events: list[Event] = [
+        Notice("info", f"{before}{secret}{after}"),
+        AssetFailed(ItemId("c", secret), secret, FailureKind.HTTP, f"asked {secret}"),
+    ]
+    for event in events:
+        journal(event)
+    journal.flush()
+    assert all(secret not in str(value) for line in lines(path) for value in _strings(line))
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for member in value.values() for text in _strings(member)]
+    if isinstance(value, list):
+        return [text for member in value for text in _strings(member)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_what_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "log", Secrets(()), VirtualClock())
+    journal(Notice("info", "went to \udcff"))
+    journal.flush()
+    assert lines(tmp_path / "log")[0]["text"] == "went to ?"
+
+
+@pytest.mark.parametrize("way", ["a directory", "a link", "nowhere"])
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path, way: str) -> None:
+    path = tmp_path / "log"
+    match way:
+        case "a directory":
+            path.mkdir()
+        case "a link":
+            path.symlink_to(tmp_path / "victim")
+        case _:
+            path = tmp_path / "no" / "log"
+    journal = Journal(path, Secrets(()), VirtualClock())
+    journal(Notice("info", "x"))
+    journal.flush()
+    assert not (tmp_path / "victim").exists()
+
+
+def test_no_event_is_lost_between_the_loop_and_the_flusher(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "log", Secrets(()), VirtualClock())
+    stop = threading.Event()
+
+    def flush() -> None:
+        while not stop.is_set():
+            journal.flush()
+
+    flusher = threading.Thread(target=flush)
+    flusher.start()
+    for number in range(3000):
+        journal(Notice("info", str(number)))
+    stop.set()
+    flusher.join()
+    journal.flush()
+    assert [line["text"] for line in lines(tmp_path / "log")] == [str(n) for n in range(3000)]
+
+
+REQUESTS = st.builds(
+    PageRequest,
+    url=st.sampled_from(["https://api.example/items", "https://api.example/items?token=next:abc&limit=10"]),
+    method=st.sampled_from(["GET", "POST"]),
+    body=st.none()
+    | st.dictionaries(st.text(max_size=5), st.integers(0, 9) | st.text(max_size=5), max_size=3),
+    headers=st.none() | st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2),
+)
+
+
+@given(collection=st.none() | st.text(max_size=9), request=st.none() | REQUESTS)
+def test_a_position_can_be_read_back(collection: str | None, request: PageRequest | None) -> None:
+    position = Position(collection, request)
+    assert Position.from_json(position.to_json()) == position
+
+
+def test_a_position_keeps_its_token_and_no_credential() -> None:
+    url = "https://me:password@api.example/items?key=SECRET&token=next:abc&limit=10"
+    text = Position("c", PageRequest(url)).to_json()
+    assert "SECRET" not in text
+    assert "password" not in text
+    request = Position.from_json(text).request
+    assert request is not None
+    assert request.url == "https://api.example/items?token=next:abc&limit=10"
+
+
+def test_no_position_is_the_beginning() -> None:
+    assert Position.from_json(None) == Position(None, None)

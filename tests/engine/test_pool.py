@@ -1,0 +1,354 @@
+"""The pool: the course of one asset on a virtual clock, and workers that always come to an end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from tests.virtual_clock import VirtualClock
+
+from stacpull.engine.intake import Intake
+from stacpull.engine.pool import Pool, Tools
+from stacpull.errors import SourceError
+from stacpull.models import Failure, FailureKind, Job, Json, Received
+from stacpull.net.retry import RetryPolicy
+from stacpull.net.transport import TransferError
+from stacpull.sources.links import ItemReader
+
+ITEM = "https://api.example/v1/collections/c/items/i"
+BODY = Received(1, None, "f.tif", body=b"x")
+SERVER = Failure(FailureKind.SERVER, "500.", status=500, retryable=True)
+RESET = Failure(FailureKind.NETWORK, "Reset.", retryable=True)
+THROTTLED = Failure(FailureKind.THROTTLED, "429.", status=429, retryable=True, free=True)
+FINAL = Failure(FailureKind.HTTP, "451.", status=451)
+
+
+def refused(status: int) -> Failure:
+    kind = FailureKind.GONE if status in {404, 410} else FailureKind.REFUSED
+    return Failure(kind, f"{status}.", status=status)
+
+
+def job(row: int = 1, key: str = "a", *, href: str | None = None, **changes: Any) -> Job:
+    made = Job(row, 1, 0, key, href or f"https://blob.example/{key}?sig=0", ITEM, "c/i", f"{key}.tif")
+    return replace(made, **changes)
+
+
+Answer = Callable[[Job, int], Received | Failure]
+"""What the origin answers to an href, and how often that asset was asked for before."""
+
+
+@dataclass
+class Origin:
+    """An origin and an API in memory: how assets answer, and which signature the item's hrefs have now."""
+
+    clock: VirtualClock
+    answer: Answer
+    signature: int = 1
+    reads: int = 0
+    keys: tuple[str, ...] = ("a",)
+    read_fails: list[Failure] = field(default_factory=list)
+    asked: list[tuple[str, bool]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    async def fetch(self, wanted: Job, *, count_refusal: bool) -> Received:
+        before = sum(href.startswith(wanted.href.partition("?")[0]) for href, _ in self.asked)
+        self.asked.append((wanted.href, count_refusal))
+        await self.clock.sleep(self.seconds)
+        found = self.answer(wanted, before)
+        if isinstance(found, Failure):
+            raise TransferError(found)
+        return found
+
+    async def item(self, _href: str) -> Json:
+        self.reads += 1
+        await self.clock.sleep(0.1)
+        if self.read_fails:
+            raise TransferError(self.read_fails.pop(0))
+        hrefs = {key: {"href": f"https://blob.example/{key}?sig={self.signature}"} for key in self.keys}
+        return {"id": "i", "assets": hrefs}
+
+
+class Outcomes(Intake):
+    """An intake that keeps what comes in."""
+
+    def __init__(self) -> None:
+        self.received: dict[int, Job] = {}
+        self.failed: dict[int, tuple[Failure, int]] = {}
+
+    async def put(self, job: Job, received: Received) -> None:
+        assert received is BODY
+        self.received[job.row] = job
+
+    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
+        self.failed[job.row] = (failure, attempts)
+
+
+@dataclass
+class Course:
+    """What became of jobs."""
+
+    outcomes: Outcomes
+    origin: Origin
+    retried: list[Failure]
+    clock: VirtualClock
+
+
+def run(*jobs: Job, answer: Answer, workers: int = 64, retries: int = 5, **origin: Any) -> Course:
+    """Let a pool work on `jobs` on a virtual clock."""
+    clock = VirtualClock()
+    course = Course(Outcomes(), Origin(clock, answer, **origin), [], clock)
+
+    async def work() -> None:
+        await clock.sleep(1.0)  # the items were read before
+        tools = Tools(
+            course.origin,
+            ItemReader(course.origin.item, clock),
+            RetryPolicy(retries),
+            clock,
+            course.retried.append,
+        )
+        queue: asyncio.Queue[Job] = asyncio.Queue(2 * workers)
+        pool = Pool(queue, course.outcomes, tools, workers=workers)
+        async with asyncio.timeout(1e6), asyncio.TaskGroup() as group:
+            group.create_task(pool.run())
+            for one in jobs:
+                await queue.put(one)
+            pool.no_more()
+
+    clock.run(work())
+    return course
+
+
+def failing(*failures: Failure) -> Answer:
+    """Fail in these ways, one after the other, then succeed."""
+    return lambda _job, before: failures[before] if before < len(failures) else BODY
+
+
+def expired(status: int) -> Answer:
+    """Refuse all hrefs but those with the second signature."""
+    return lambda wanted, _: BODY if wanted.href.endswith("sig=1") else refused(status)
+
+
+@pytest.mark.parametrize(
+    ("answer", "attempts", "retried"),
+    [
+        pytest.param(failing(), None, 0, id="at once"),
+        pytest.param(failing(RESET, SERVER), None, 2, id="after two that pass"),
+        pytest.param(failing(*[RESET] * 5), None, 5, id="with the last try"),
+        pytest.param(failing(*[RESET] * 6), 6, 5, id="not any more"),
+        pytest.param(failing(*[THROTTLED] * 15), None, 15, id="throttling is the host's"),
+        pytest.param(failing(*[THROTTLED] * 15, *[RESET] * 5), None, 20, id="and costs no attempt"),
+        pytest.param(failing(FINAL), 1, 0, id="what is final is final"),
+        pytest.param(failing(RESET, FINAL), 2, 1, id="later, too"),
+    ],
+)
+def test_the_course_of_an_asset(answer: Answer, attempts: int | None, retried: int) -> None:
+    course = run(job(), answer=answer)
+    assert len(course.retried) == retried
+    assert course.origin.reads == 0
+    if attempts is None:
+        assert list(course.outcomes.received) == [1]
+        assert course.outcomes.failed == {}
+    else:
+        assert course.outcomes.received == {}
+        assert course.outcomes.failed[1][1] == attempts
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_an_expired_href_is_read_again_once_and_the_transfer_goes_on(status: int) -> None:
+    course = run(job(), answer=expired(status))
+    assert course.outcomes.received[1].href == "https://blob.example/a?sig=1"
+    assert course.origin.reads == 1
+    assert course.retried == []
+    assert [counted for _, counted in course.origin.asked] == [False, True]
+
+
+@pytest.mark.parametrize("workers", [1, 4, 64])
+def test_the_item_is_read_once_for_all_its_assets(workers: int) -> None:
+    keys = tuple(f"B{n:02}" for n in range(13))
+    course = run(
+        *(job(n, key) for n, key in enumerate(keys, 1)),
+        answer=expired(403),
+        workers=workers,
+        keys=keys,
+        seconds=0.05,
+    )
+    assert len(course.outcomes.received) == 13
+    assert course.origin.reads == 1
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_refused_again_it_is_final(status: int) -> None:
+    course = run(job(), answer=lambda _job, _before: refused(status))
+    assert course.outcomes.failed[1] == (refused(status), 2)
+    assert (course.origin.reads, len(course.origin.asked)) == (1, 2)
+
+
+def test_the_same_href_again_is_not_asked_for_again() -> None:
+    course = run(job(href="https://blob.example/a?sig=1"), answer=lambda _job, _before: refused(404))
+    assert course.outcomes.failed[1] == (refused(404), 1)
+    assert (course.origin.reads, len(course.origin.asked)) == (1, 1)
+
+
+def test_assets_that_are_gone_do_not_have_their_item_read_for_each() -> None:
+    keys = tuple(f"B{n:02}" for n in range(13))
+    jobs = [job(n, key, href=f"https://blob.example/{key}?sig=1") for n, key in enumerate(keys, 1)]
+    course = run(*jobs, answer=lambda _job, _before: refused(404), keys=keys, seconds=0.05)
+    assert len(course.outcomes.failed) == 13
+    assert course.origin.reads == 1
+
+
+def test_an_href_that_expires_again_during_a_long_course_is_read_again() -> None:
+    """An hour of throttling lies between the two refusals: each has its one re-read."""
+
+    def answer(wanted: Job, before: int) -> Received | Failure:
+        if before == 0:
+            return refused(403)  # sig=0
+        if before < 4:
+            course_of[0].signature = 2  # the item has moved on
+            return THROTTLED
+        return BODY if wanted.href.endswith("sig=2") else refused(403)
+
+    course_of: list[Origin] = []
+    clock = VirtualClock()
+    origin = Origin(clock, answer)
+    course_of.append(origin)
+    outcomes = Outcomes()
+
+    async def work() -> None:
+        await clock.sleep(1.0)
+        tools = Tools(origin, ItemReader(origin.item, clock), RetryPolicy(), clock, lambda _failure: None)
+        queue: asyncio.Queue[Job] = asyncio.Queue(2)
+        pool = Pool(queue, outcomes, tools, workers=1)
+        queue.put_nowait(job())
+        pool.no_more()
+        await pool.run()
+
+    clock.run(work())
+    assert outcomes.received[1].href.endswith("sig=2")
+    assert origin.reads == 2
+
+
+def test_a_stale_href_is_read_again_before_its_first_use() -> None:
+    stale = job(href="https://blob.example/a", stale=True)
+    course = run(stale, answer=expired(403))
+    assert [href for href, _ in course.origin.asked] == ["https://blob.example/a?sig=1"]
+    assert not course.outcomes.received[1].stale
+
+
+def test_a_stale_href_whose_item_cannot_be_read_just_now_is_not_asked_for() -> None:
+    course = run(
+        job(href="https://blob.example/a", stale=True), answer=expired(403), read_fails=[SERVER, RESET]
+    )
+    assert [href for href, _ in course.origin.asked] == ["https://blob.example/a?sig=1"]
+    assert course.origin.reads == 3
+    assert len(course.retried) == 2
+
+
+def test_a_stale_href_of_an_item_without_an_url_is_lost_but_not_gone() -> None:
+    course = run(job(stale=True, item_href=None), answer=expired(403))
+    failure, _ = course.outcomes.failed[1]
+    assert (failure.kind, "has no URL of its own" in failure.message) == (FailureKind.REFUSED, True)
+    assert course.origin.asked == []
+
+
+def test_without_an_item_to_read_a_refusal_is_final_and_counted() -> None:
+    course = run(job(item_href=None), answer=expired(403))
+    assert course.outcomes.failed[1] == (refused(403), 1)
+    assert course.origin.asked == [("https://blob.example/a?sig=0", True)]
+
+
+def test_an_asset_that_its_item_does_not_list_any_more_is_gone() -> None:
+    course = run(job(), answer=expired(403), keys=("b",))
+    failure, _ = course.outcomes.failed[1]
+    assert (failure.kind, "does not list it any more" in failure.message) == (FailureKind.GONE, True)
+
+
+def test_a_host_that_wants_to_be_left_alone_ends_the_run() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        run(job(), answer=failing(replace(THROTTLED, retry_after=3600.0, host="blob.example")))
+    assert caught.group_contains(SourceError, match="asks not to be called for 60 minutes")
+
+
+# --- how it ends -------------------------------------------------------------------------------------------
+
+
+def bare_pool(
+    workers: int, size: int, fetch: Callable[[Job], Awaitable[Received]]
+) -> tuple[Pool, asyncio.Queue[Job], Outcomes]:
+    class Fetcher:
+        async def fetch(self, wanted: Job, *, count_refusal: bool) -> Received:
+            return await fetch(wanted)
+
+    clock = VirtualClock()
+    queue: asyncio.Queue[Job] = asyncio.Queue(size)
+    outcomes = Outcomes()
+    reader = ItemReader(lambda _href: _never(), clock)
+    tools = Tools(Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None)
+    return Pool(queue, outcomes, tools, workers=workers), queue, outcomes
+
+
+async def _never() -> Json:
+    raise AssertionError("no item is read here")
+
+
+@pytest.mark.parametrize("end", ["no_more", "stop"])
+@pytest.mark.parametrize("queued", [0, 1, 2, 5])
+@pytest.mark.parametrize("size", [1, 2, 10])
+@pytest.mark.parametrize("workers", [1, 3, 8])
+@pytest.mark.parametrize("idle", [True, False], ids=["waiting at the queue", "not begun"])
+def test_workers_always_come_to_an_end(workers: int, size: int, queued: int, end: str, idle: bool) -> None:
+    async def course() -> None:
+        async def fetch(_job: Job) -> Received:
+            await asyncio.sleep(0)
+            return BODY
+
+        pool, queue, outcomes = bare_pool(workers, size, fetch)
+
+        async def feed() -> None:
+            for row in range(1, queued + 1):
+                await queue.put(job(row))
+            getattr(pool, end)()
+
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            running = group.create_task(pool.run())
+            if idle:
+                await asyncio.sleep(0.001)
+            feeding = group.create_task(feed())
+            await running
+            feeding.cancel()
+        assert end == "stop" or sorted(outcomes.received) == list(range(1, queued + 1))
+
+    asyncio.run(course())
+
+
+def test_a_stop_lets_what_is_under_way_come_in_and_takes_nothing_else() -> None:
+    async def course() -> None:
+        landing = asyncio.Event()
+
+        async def fetch(_job: Job) -> Received:
+            await landing.wait()
+            return BODY
+
+        pool, queue, outcomes = bare_pool(2, 4, fetch)
+
+        async def feed() -> None:
+            for row in range(1, 20):
+                await queue.put(job(row))
+
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            running = group.create_task(pool.run())
+            feeding = group.create_task(feed())  # blocked at the full queue when the stop comes
+            while not queue.full():
+                await asyncio.sleep(0)
+            pool.stop()
+            pool.stop()
+            landing.set()
+            await running
+            feeding.cancel()
+        assert sorted(outcomes.received) == [1, 2]
+
+    asyncio.run(course())

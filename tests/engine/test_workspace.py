@@ -1,0 +1,87 @@
+"""DEST opened for a run: held by one, never another's catalog, its room told."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.store.disks import remount, small_disk
+
+from stacpull.engine import workspace as room
+from stacpull.engine.workspace import disk_of, open_workspace
+from stacpull.errors import DestinationError
+from stacpull.ledger.database import ledger_path, open_reader
+from stacpull.reports import Disk
+from stacpull.store.lock import is_held
+from stacpull.store.sync import FileSync, FileSystem
+
+
+def test_a_workspace_is_held_by_one_and_can_be_opened_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with open_workspace(tmp_path / "m") as workspace:
+            assert is_held(tmp_path / "m")
+            assert workspace.destination.path == tmp_path / "m"
+            with (
+                pytest.raises(DestinationError, match="Another mirror is running"),
+                open_workspace(tmp_path / "m"),
+            ):
+                pass
+        assert not is_held(tmp_path / "m")
+
+
+def test_another_catalog_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "catalog.json").write_bytes(b"{}")
+    with pytest.raises(DestinationError, match="that no mirror made"), open_workspace(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["catalog.json"]
+
+
+def test_a_damaged_ledger_leaves_no_lock_behind(tmp_path: Path) -> None:
+    with open_workspace(tmp_path):
+        pass
+    ledger_path(tmp_path).write_bytes(b"x" * 5000)
+    with pytest.raises(DestinationError, match="damaged"), open_workspace(tmp_path):
+        pass
+    assert not is_held(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "journal"),
+    [(FileSystem.NETWORK, "delete"), (FileSystem.SINGLE, "wal"), (FileSystem.GROUP, "wal")],
+)
+def test_the_ledger_is_as_durable_as_the_file_system_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: FileSystem, journal: str
+) -> None:
+    monkeypatch.setattr(room, "file_system", lambda _fd: kind)
+    if kind is not FileSystem.GROUP:
+        monkeypatch.setattr(room, "choose", lambda _dest, parts: FileSync(parts))
+    with open_workspace(tmp_path) as workspace:
+        assert workspace.db.execute("PRAGMA journal_mode").fetchone() == (journal,)
+        single = not workspace.sync.covers_ledger
+        assert workspace.db.execute("PRAGMA synchronous").fetchone() == ((2,) if single else (1,))
+        with closing(open_reader(tmp_path)) as reader:
+            assert reader.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("options", ["size=4k", "size=1m,nr_inodes=3"])
+def test_a_disk_that_is_full_from_the_start_is_named(tmp_path: Path, options: str) -> None:
+    with small_disk(tmp_path / "disk", options) as disk:
+        (disk / "filler").write_bytes(b"x" * 4096) if "4k" in options else None
+        with pytest.raises(DestinationError, match=r"full|free space") as caught, open_workspace(disk):
+            pass
+        assert caught.value.exit_code == 5
+
+
+def test_a_read_only_mirror_is_named(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "size=4m") as disk:
+        with open_workspace(disk):
+            pass
+        remount(disk, "ro")
+        with pytest.raises(DestinationError, match="read-only"), open_workspace(disk):
+            pass
+
+
+def test_the_room_at_a_place_that_is_not_there_yet(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "size=1m,nr_inodes=10") as disk:
+        assert disk_of(disk / "not" / "yet") == Disk(bytes_free=1 << 20, inodes_free=9)
