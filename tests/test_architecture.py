@@ -50,7 +50,7 @@ IMPURE = frozenset(
 ENVIRONMENT_ROOMS = frozenset({"config", "cli", "replicas"})
 
 OWN_TASKS = {"engine/stream.py"}
-"""A generator may not yield inside a task group (PEP 789): it awaits the one task it starts, however it ends."""
+"""A generator may not yield inside a task group (PEP 789): it awaits the one task it starts."""
 
 VAGUE_NAMES = frozenset({"common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"})
 MOST_LINES = 500

@@ -1,4 +1,4 @@
-"""The S3 endpoint judged by s5cmd and the AWS CLI: list, get, range, refused. boto3: tests/replicas/test_s3.py."""
+"""The S3 endpoint judged by s5cmd and the AWS CLI: list, get, range, refused. boto3 does so in test_s3.py."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.servers.process import found
+import pytest
+from tests.servers.process import TOOLS
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -16,9 +17,11 @@ def run(
     venv: str, program: str, *arguments: str | Path, env: Mapping[str, str], check: bool = True
 ) -> subprocess.CompletedProcess[str]:
     """Run a program of a venv of tools with nothing but `env`; skips the test if it is not installed."""
-    command = [found(program, venv=venv), *map(str, arguments)]
+    path = TOOLS / venv / "bin" / program
+    if not path.exists():
+        pytest.skip(f"{venv} is not installed: bash scripts/install-test-tools")
     done = subprocess.run(
-        command,
+        [str(path), *map(str, arguments)],
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **env},
         stdin=subprocess.DEVNULL,
         capture_output=True,

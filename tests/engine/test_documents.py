@@ -68,7 +68,7 @@ def test_the_json_is_written_again_from_what_lies_in_the_mirror(tmp_path: Path) 
     bench.publisher.take([bench.arrive(job, b"x") for job in jobs])
     bench.publisher.settle()
     first = (tmp_path / "c/i/i.json").read_bytes()
-    assert bench.db.execute("SELECT document FROM items").fetchone() == (None,)
+    assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
     bench.publisher.write_items([jobs[0].item_row])
     bench.publisher.settle()
     assert (tmp_path / "c/i/i.json").read_bytes() == first

@@ -12,6 +12,7 @@ import pytest
 from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, tree
 
 from stacpull.engine import publisher, recovery
+from stacpull.errors import DestinationError
 from stacpull.ledger import meta, outcomes, runs, views
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.views import totals
@@ -189,7 +190,7 @@ def test_after_a_failed_sync_nothing_that_waited_is_trusted(tmp_path: Path) -> N
     sync.fails = True
     bench.publisher.take([bench.arrive(jobs["b"], BODIES["b"])])
     for _ in range(2):
-        with pytest.raises(publisher.DestinationError, match="failed to store"):
+        with pytest.raises(DestinationError, match="failed to store"):
             bench.publisher.publish()
     assert sync.calls == 2  # the second was not tried again
     assert meta.is_tainted(bench.db)

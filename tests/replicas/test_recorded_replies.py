@@ -139,6 +139,7 @@ FRAMEWORK = {"header server: added"}
 OTHER_HOST = {"header location: s3 href -> s3 href, path style"}
 OTHER_BANDS = {
     "eo:bands[].description: added",
+    "eo:bands[].gsd: missing",
     "properties.constellation: added",
     "properties.eo:bands[].description: added",
     "properties.eo:bands[].gsd: missing",
@@ -186,7 +187,7 @@ KNOWN: dict[str, set[str]] = {
     },
     "prod2022/item_ref_african_crops_kenya_01_source_02_20180412": OTHER_STORAGE
     | {
-        ".assets.*.eo:bands: added",
+        ".assets.*.eo:bands[].center_wavelength: missing",
         ".assets.*.raster:bands: missing",
         ".assets.*.roles: missing",
         ".assets.*.title: missing",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_the_sync_is_chosen_by_file_system(
             return 0
 
     monkeypatch.setattr(sync, "_libc", Libc)
-    monkeypatch.setattr(sync.sys, "byteorder", "little")
+    monkeypatch.setattr(sys, "byteorder", "little")
     assert file_system(dest.fd) is expected
     chosen = choose(dest.fd, dest.parts_fd)
     assert isinstance(chosen, GroupSync if expected is FileSystem.GROUP else FileSync)

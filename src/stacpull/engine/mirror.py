@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
+from stacpull.engine.account import Account, Ending
 from stacpull.engine.catalogs import keep_collection, unknown_collections, write_mirror_catalogs
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.intake import Intake
@@ -30,14 +30,15 @@ from stacpull.engine.producer import Producer, WalkSummary
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import boot_id, recover
 from stacpull.engine.workspace import Workspace, disk_of
-from stacpull.errors import StacpullError
+from stacpull.errors import DestinationError, SourceError, StacpullError
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.ledger import jobs, meta, runs
+from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
-from stacpull.ledger.runs import Run
+from stacpull.ledger.runs import EndState, Run
 from stacpull.models import ItemId, Job
 from stacpull.planning.layout import Layout
-from stacpull.reports import MirrorReport, RunState
+from stacpull.reports import MirrorReport
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.parts import PartStore
@@ -56,16 +57,6 @@ _SAVED_EVERY = 20
 """Ticks between two savings of what was spent."""
 _LOW_BYTES = 1 << 30
 _LOW_INODES = 10_000
-
-
-@dataclass(slots=True)
-class _Spent:
-    """What this process has spent on the run, as far as the ledger knows it."""
-
-    bytes_fetched: int = 0
-    requests: int = 0
-    retries: int = 0
-    seconds: float = 0.0
 
 
 class MirrorRun:
@@ -94,8 +85,7 @@ class MirrorRun:
         self._journal = Journal(
             workspace.destination.path / ".stacpull" / "log.ndjson", network.secrets, clock
         )
-        self._started = clock.monotonic()
-        self._spent = _Spent()
+        self._account = Account(run, network.counters, clock)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         items = ItemWriter(workspace.db, workspace.destination, network.secrets, options.metadata)
@@ -111,7 +101,6 @@ class MirrorRun:
         )
         self._workers = options.concurrency or _WORKERS
         self._intake = Intake(self._publisher, unwritten=max(8, self._workers // 2))
-        self._before = run.counters
         self._summary = WalkSummary()
 
     async def execute(self) -> MirrorReport:
@@ -267,10 +256,13 @@ class MirrorRun:
         )
 
     async def _work(self, producer: Producer, pool: Pool) -> None:
-        """Run producer and pool side by side; a stop cancels the producer only."""
+        """Run producer and pool side by side; a stop cancels the producer only.
+
+        A source that breaks ends the walk, not the transfers of what is planned.
+        """
         async with asyncio.TaskGroup() as group:
             group.create_task(pool.run())
-            feeding = group.create_task(producer.run())
+            feeding = group.create_task(_walked(producer))
             stopped = group.create_task(self._stop.wait())
             news: list[asyncio.Future[Any]] = [feeding, stopped]
             await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
@@ -280,6 +272,8 @@ class MirrorRun:
                 pool.stop()
             else:
                 pool.no_more()
+        if not feeding.cancelled() and (broken := feeding.result()) is not None:
+            raise broken
 
     async def _guard(self, work: asyncio.Task[None], stopped: asyncio.Task[Any], pool: Pool) -> None:
         """Watch for what ends the work early: a broken thread, or a stop whose time of grace is over."""
@@ -304,55 +298,11 @@ class MirrorRun:
         while True:
             await self._clock.sleep(_TICK)
             ticks += 1
-            self._emit(self.progress())
+            self._account.counters = self._publisher.counters
+            self._emit(self._account.progress())
             await asyncio.to_thread(self._journal.flush)
             if ticks % _SAVED_EVERY == 0:
-                await self._publisher.call(self._save_effort)
-
-    def progress(self) -> Progress:
-        """Return where the run stands."""
-        c = self._publisher.counters
-        network = self._network.counters
-        done, failed, pending = (c[f"assets_{state}"] or 0 for state in ("done", "failed", "pending"))
-        return Progress(
-            items_seen=c["items_seen"] or 0,
-            items_matched=c["items_matched"] or 0,
-            items_done=c["items_done"] or 0,
-            assets_planned=done + failed + pending,
-            assets_done=done,
-            assets_skipped=self._skipped(),
-            assets_failed=failed,
-            assets_missing=c["assets_missing"] or 0,
-            assets_pending=pending,
-            bytes_done=c["bytes_done"] or 0,
-            bytes_fetched=network.bytes_fetched,
-            items_announced=c["items_announced"],
-            requests=network.requests,
-            retries=network.retries,
-            walk_ended=bool(c["walk_ended"]),
-            seconds=self._clock.monotonic() - self._started,
-        )
-
-    def _skipped(self) -> int:
-        """Return how many assets this process found done already."""
-        now, before = self._publisher.counters, self._before
-        found = (now["assets_skipped"] or 0) - (before["assets_skipped"] or 0)
-        return found + (before["assets_done"] or 0)
-
-    def _save_effort(self) -> None:
-        network, spent = self._network.counters, self._spent
-        seconds = self._clock.monotonic() - self._started
-        runs.add_effort(
-            self._workspace.db,
-            self._run.id,
-            {
-                "bytes_fetched": network.bytes_fetched - spent.bytes_fetched,
-                "requests": network.requests - spent.requests,
-                "retries": network.retries - spent.retries,
-                "seconds": seconds - spent.seconds,
-            },
-        )
-        self._spent = _Spent(network.bytes_fetched, network.requests, network.retries, seconds)
+                await self._publisher.call(lambda: self._account.save(self._workspace.db))
 
     async def _warn_of_little_room(self) -> None:
         disk = await asyncio.to_thread(disk_of, self._workspace.destination.path)
@@ -369,56 +319,42 @@ class MirrorRun:
 
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
         """Record how the run ended, as far as the disk allows, and report."""
-        progress = self.progress()
+        self._account.counters = self._publisher.counters
+        progress = self._account.progress()
         state = self._end_state(progress, error)
         reason = self._network.secrets.scrub(str(error)) if error is not None else self._summary.cut_short
         self._emit(progress)
         if state == "complete" and (warning := _of_nothing(progress)) is not None:
             self._emit(Notice("warning", warning))
-        self._emit(RunEnded(self._run.id, "complete" if state == "complete" else state))  # type: ignore[arg-type]
-        with suppress(Exception):
+        self._emit(RunEnded(self._run.id, state))
+        with suppress(DestinationError):  # the disk is full or gone: that is what is raised
             await asyncio.to_thread(self._record_end, state, reason)
         await asyncio.to_thread(self._journal.flush)
-        c = self._publisher.counters
-        return MirrorReport(
-            state=state,
-            items_seen=progress.items_seen,
-            items_matched=progress.items_matched,
-            items_done=progress.items_done,
-            assets_planned=progress.assets_planned,
-            assets_done=progress.assets_done,
-            assets_skipped=progress.assets_skipped,
-            assets_failed=progress.assets_failed,
-            assets_missing=progress.assets_missing,
-            assets_pending=progress.assets_pending,
-            bytes_done=progress.bytes_done,
-            bytes_fetched=progress.bytes_fetched,
-            seconds=round(progress.seconds, 3),
-            requests=progress.requests,
-            retries=progress.retries,
-            items_failed=c["items_failed"] or 0,
-            items_unseen=self._summary.items_unseen,
-            items_without_label=c["items_without_label"] or 0,
-            assets_excluded=c["assets_excluded"] or 0,
-            run=self._run.id,
-            source=self._run.spec.source,
-            dest=str(self._workspace.destination.path),
-            reason=reason,
-            missing_ok=self._options.missing == "ok",
-        )
+        ending = Ending(state, reason, self._summary.items_unseen, missing_ok=self._options.missing == "ok")
+        return self._account.report(ending, str(self._workspace.destination.path))
 
-    def _record_end(self, state: RunState, reason: str | None) -> None:
-        self._save_effort()
-        end = "interrupted" if state == "running" else state
-        runs.end(self._workspace.db, self._run.id, end, reason, self._clock.time())
+    def _record_end(self, state: EndState, reason: str | None) -> None:
+        db = self._workspace.db
+        with translated(ledger_path(self._workspace.destination.path)):
+            self._account.save(db)
+            runs.end(db, self._run.id, state, reason, self._clock.time())
 
     @staticmethod
-    def _end_state(progress: Progress, error: BaseException | None) -> RunState:
+    def _end_state(progress: Progress, error: BaseException | None) -> EndState:
         if error is not None and not isinstance(error, asyncio.CancelledError):
             return "failed"
         if progress.walk_ended and progress.assets_pending == 0 and error is None:
             return "complete"
         return "interrupted"
+
+
+async def _walked(producer: Producer) -> SourceError | None:
+    """Let the producer run; return why the source could not be read to its end, if that is so."""
+    try:
+        await producer.run()
+    except SourceError as error:
+        return error
+    return None
 
 
 def _of_nothing(progress: Progress) -> str | None:

@@ -176,7 +176,7 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
     """Return items past row `after` that are final but whose JSON is not on disk, or not true."""
     rows = db.execute(
         f"SELECT id FROM items WHERE written <> {WRITTEN} AND remaining = 0 AND id > ? "
-        f"AND (document IS NOT NULL OR written = {WRITTEN_ONCE}) ORDER BY id LIMIT ?",
+        f"AND (written = {WRITTEN_ONCE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
         (after, limit),
     )
     return [row[0] for row in rows]

@@ -82,25 +82,17 @@ def reserve(
         directories = paths.Directories(db)
         for arrival in arrivals:
             directory_id, directory = directories.get(arrival.directory)
+            proof = (arrival.size, arrival.sha256, arrival.etag, arrival.inode)
+            place = (arrival.row, arrival.generation, directory_id, arrival.name)
+            if directory == arrival.directory and db.execute(_RESERVE_OWN, (*proof, *place)).rowcount:
+                reserved.append(arrival)
+                continue
             claim = paths.claim(db, arrival.row, directory, arrival.name)
             if claim.failure is not None:
                 failures.append(AssetFailure(arrival.row, arrival.item_row, claim.failure))
                 continue
-            updated = db.execute(
-                _RESERVE,
-                (
-                    directory_id,
-                    claim.name,
-                    claim.hash,
-                    arrival.size,
-                    arrival.sha256,
-                    arrival.etag,
-                    arrival.inode,
-                    arrival.row,
-                    arrival.generation,
-                ),
-            )
-            if updated.rowcount:
+            owned = (directory_id, claim.name, claim.hash)
+            if db.execute(_RESERVE, (*proof, *owned, arrival.row, arrival.generation)).rowcount:
                 same = directory == arrival.directory and claim.name == arrival.name
                 reserved.append(arrival if same else replace(arrival, directory=directory, name=claim.name))
         db.executemany(
@@ -141,14 +133,18 @@ def record(
         _record_done(db, done, sums)
         _record_failed(db, failed, sums, now)
         settled = settle(db, {*(one.item_row for one in done), *(one.item_row for one in failed)})
-        db.executemany(
-            f"UPDATE items SET written = {WRITTEN}, document = NULL WHERE id = ? AND remaining = 0",
-            ((item,) for item in written_items),
-        )
+        _record_written(db, written_items)
         for run, one in sums.items():
             _count(db, run, one)
         count_items_done(db, settled)
     return Recorded(settled.final)
+
+
+def _record_written(db: sqlite3.Connection, items: Sequence[int]) -> None:
+    for item in items:
+        final = db.execute(f"UPDATE items SET written = {WRITTEN} WHERE id = ? AND remaining = 0", (item,))
+        if final.rowcount:
+            db.execute("DELETE FROM documents WHERE item = ?", (item,))
 
 
 @dataclass(slots=True)
@@ -198,10 +194,11 @@ def _count(db: sqlite3.Connection, run: int, sums: _Sums) -> None:
     db.execute(f"UPDATE totals SET {counted}", values)
 
 
-_RESERVE = (
-    "UPDATE assets SET directory = ?, name = ?, path_hash = ?, size = ?, sha256 = ?, etag = ?, inode = ?, "
-    f"state = {STATE_RESERVED} WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
-)
+_SET_RESERVED = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?, inode = ?"
+_IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
+_RESERVE = f"{_SET_RESERVED}, directory = ?, name = ?, path_hash = ? {_IF_OPEN}"
+_RESERVE_OWN = f"{_SET_RESERVED} {_IF_OPEN} AND directory = ? AND name = ? AND path_hash IS NOT NULL"
+"""For a name that was claimed when the asset was planned: nearly all."""
 _DONE = (
     f"UPDATE assets SET state = {STATE_DONE}, inode = NULL "
     f"WHERE id = ? AND generation = ? AND state = {STATE_RESERVED} RETURNING run, key"

@@ -135,13 +135,13 @@ class AssetPlanner:
         """Insert a row for a new asset; return True if it is open (its name was free)."""
         row, self._next = self._next, self._next + 1
         directory_id, directory = self._directories.get(asset.directory)
-        claim = paths.claim(self._db, row, directory, asset.name) if asset.name is not None else None
-        failure = claim.failure if claim is not None else None
-        name, name_hash, state = asset.name, None, STATE_PENDING
-        if failure is not None:
-            state = STATE_FAILED
-        elif claim is not None:
-            name, name_hash = claim.name, claim.hash
+        failure, name, name_hash, state = None, asset.name, None, STATE_PENDING
+        if name is not None:
+            claim = paths.claim(self._db, row, directory, name)
+            if claim.failure is None:
+                name, name_hash = claim.name, claim.hash
+            else:
+                failure, state = claim.failure, STATE_FAILED
         self._db.execute(
             _INSERT_ASSET,
             (

@@ -145,9 +145,10 @@ class Planner:
             self._directories.id_of(item_directory(item.id)),
             _cut(item.href),
             item.updated,
-            row.document,
         )
-        return self._db.execute(_INSERT_ITEM, values).lastrowid or 0
+        item_row = self._db.execute(_INSERT_ITEM, values).lastrowid or 0
+        self._db.execute(_PUT_DOCUMENT, (item_row, row.document))
+        return item_row
 
     def _plan_again(self, row: ItemRow, item_row: int, parent: int | None, sequence: int | None) -> None:
         """Take an item over into this run: open until it is settled, and what it is in this run's walk."""
@@ -161,10 +162,9 @@ class Planner:
 
     def _renew_document(self, item_row: int, document: bytes) -> None:
         """Have the item's JSON written again; a file that is there is ours if it ever was written."""
+        self._db.execute(_PUT_DOCUMENT, (item_row, document))
         self._db.execute(
-            f"UPDATE items SET document = ?, written = iif(written = {WRITTEN}, {WRITTEN_ONCE}, written) "
-            "WHERE id = ?",
-            (document, item_row),
+            f"UPDATE items SET written = {WRITTEN_ONCE} WHERE id = ? AND written = {WRITTEN}", (item_row,)
         )
 
     def _drop_stand_in(self, parent: int, href: str | None, item_row: int) -> None:
@@ -193,7 +193,6 @@ class Planner:
                 None,
                 self._directories.id_of(item_directory(failed.id)),
                 _cut(failed.href),
-                None,
                 None,
             )
             row = self._db.execute(_INSERT_ITEM, values).lastrowid or 0
@@ -243,9 +242,10 @@ class Planner:
 
 
 _INSERT_ITEM = (
-    "INSERT INTO items(collection, name, parent, run, sequence, directory, href, updated, document, "
-    "remaining) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
+    "INSERT INTO items(collection, name, parent, run, sequence, directory, href, updated, remaining) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)"
 )
+_PUT_DOCUMENT = "INSERT OR REPLACE INTO documents VALUES (?, ?)"
 _COUNT_RUN = (
     "UPDATE runs SET items_seen = items_seen + :seen, items_matched = items_matched + :matched, "
     "items_failed = items_failed + :items_failed, "

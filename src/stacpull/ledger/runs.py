@@ -18,6 +18,7 @@ from stacpull.ledger.database import transaction
 from stacpull.models import Selection
 
 __all__ = [
+    "EndState",
     "Run",
     "RunSpec",
     "add_effort",

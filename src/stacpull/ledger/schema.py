@@ -101,11 +101,15 @@ CREATE TABLE items(
     remaining INTEGER NOT NULL DEFAULT 0,  -- own assets not final, and source items not final
     failed INTEGER NOT NULL DEFAULT 0,     -- of those final, the failed ones
     written INTEGER NOT NULL DEFAULT 0,    -- its JSON: 0 never on disk, 1 true, 2 to be renewed
-    document BLOB,                         -- JSON as read, while not written
     UNIQUE (collection, name)
 );
 CREATE INDEX items_parent ON items(parent) WHERE parent IS NOT NULL;
 CREATE INDEX items_unwritten ON items(id) WHERE written <> 1;
+
+CREATE TABLE documents(                    -- JSON of items as read, while not written: apart, so that the
+    item INTEGER PRIMARY KEY,              -- pages they take are free again when they go
+    document BLOB NOT NULL
+);
 
 CREATE TABLE assets(
     id INTEGER PRIMARY KEY,

@@ -123,8 +123,9 @@ def done_assets(db: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
 def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:
     """Return what the JSON of item `row` is written from."""
     collection, name, directory, href, document, written = db.execute(
-        "SELECT c.name, i.name, d.path, i.href, i.document, i.written FROM items i "
-        "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory WHERE i.id = ?",
+        "SELECT c.name, i.name, d.path, i.href, o.document, i.written FROM items i "
+        "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory "
+        "LEFT JOIN documents o ON o.item = i.id WHERE i.id = ?",
         (row,),
     ).fetchone()
     here = _paths(db, row)
@@ -148,7 +149,7 @@ def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
     row = db.execute(
         "SELECT d.path FROM items i JOIN collections c ON c.id = i.collection "
         "JOIN directories d ON d.id = i.directory WHERE c.name = ? AND i.name = ? "
-        f"AND (i.document IS NOT NULL OR i.written <> {UNWRITTEN})",
+        f"AND (i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents))",
         (item.collection, item.item),
     ).fetchone()
     return None if row is None else row[0]
@@ -158,7 +159,7 @@ def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
     """Return the collections that have items, in the order they were met."""
     rows = db.execute(
         "SELECT c.id, c.name, c.document, count(i.id) FROM collections c JOIN items i ON i.collection = c.id "
-        f"WHERE i.written <> {UNWRITTEN} OR i.document IS NOT NULL GROUP BY c.id ORDER BY c.id"
+        f"WHERE i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents) GROUP BY c.id ORDER BY c.id"
     )
     return [CollectionRow(*row) for row in rows]
 
@@ -177,9 +178,10 @@ def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str
 def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
     """Yield the items of a collection that have a document in the ledger (`--metadata ndjson`)."""
     rows = db.execute(
-        "SELECT i.id, c.name, i.name, d.path, i.href, i.document FROM items i "
-        "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory "
-        "WHERE i.collection = ? AND i.document IS NOT NULL ORDER BY i.id",
+        "SELECT i.id, c.name, i.name, d.path, i.href, o.document FROM items i "
+        "JOIN documents o ON o.item = i.id JOIN collections c ON c.id = i.collection "
+        "JOIN directories d ON d.id = i.directory "
+        "WHERE i.collection = ? ORDER BY i.id",
         (collection,),
     )
     for row in rows:

@@ -1,9 +1,9 @@
-"""How the lean transport gets connections: lookup, address rules, socket, TLS.
+"""How the lean transport gets connections: lookup, address rules, connection, TLS.
 
-The addresses of a place are tried in turn. Each is judged before a socket is made for it, and the socket
-goes to that very address: there is no second lookup that could answer differently. One that fails is tried
-last from then on, and one that hangs gets no more than its share of the time. Of several of one family each
-new connection begins with another, which spreads the load.
+The addresses of a place are tried in turn. Each is judged before it is connected to, and it is that very
+address that is connected to: there is no second lookup that could answer differently. One that fails is
+tried last from then on, and one that hangs gets no more than its share of the time. Of several of one family
+each new connection begins with another, which spreads the load.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stacpull.models import Failure
 from stacpull.net import lean_failures
-from stacpull.net.addresses import AddressInfo, AddressPolicy, AddressRefusedError, socket_factory
+from stacpull.net.addresses import AddressInfo, AddressPolicy, AddressRefusedError
 from stacpull.net.lean_connection import LeanConnection
 from stacpull.net.lean_requests import Place
 from stacpull.net.transport import TransferError
@@ -60,7 +60,7 @@ class Connector:
     """
 
     def __init__(self, policy: AddressPolicy, *, timeout: float, ca_bundle: Path | None) -> None:
-        self._socket = socket_factory(policy)
+        self._policy = policy
         self._timeout = timeout
         self._ca_bundle = ca_bundle
         self._context: ssl.SSLContext | None = None
@@ -81,12 +81,45 @@ class Connector:
             raise TransferError(lean_failures.unknown_name(place.name)) from error
 
     async def _connect(self, place: Place, make: Callable[[], LeanConnection]) -> LeanConnection:
+        """Try the addresses in turn. A certificate that is not trusted at one is not looked for at another."""
         context = await self._tls() if place.is_tls else None
-        sock = await self._any_of(place, await self._lookup(place))
-        loop = asyncio.get_running_loop()
+        lookup = await self._lookup(place)
+        addresses = lookup.next()
+        problem: OSError | None = None
+        for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
+            try:
+                async with asyncio.timeout(min(_PATIENCE, self._timeout / len(addresses)) if left else None):
+                    connection = await self._connect_to(info, place, context, make)
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                lookup.failed.add(info)
+                if problem is None or not isinstance(error, AddressRefusedError):
+                    problem = error
+            else:
+                lookup.failed.discard(info)
+                return connection
+        raise problem or OSError(f"{place.name} has no address")
+
+    async def _connect_to(
+        self,
+        info: AddressInfo,
+        place: Place,
+        context: ssl.SSLContext | None,
+        make: Callable[[], LeanConnection],
+    ) -> LeanConnection:
+        """Connect to one address.
+
+        The loop gets the address, not a socket of ours: uvloop would take a socket over only after the
+        connection has been told of, and if that is closed by then, the same descriptor is closed twice.
+        """
+        address, port = str(info[4][0]), int(info[4][1])
+        reason = self._policy.refusal(address)
+        if reason is not None:
+            raise AddressRefusedError(address, reason)
         server_name = place.host if context else None
-        _, connection = await loop.create_connection(
-            make, sock=sock, ssl=context, server_hostname=server_name
+        _, connection = await asyncio.get_running_loop().create_connection(
+            make, address, port, ssl=context, server_hostname=server_name
         )
         return connection
 
@@ -108,33 +141,6 @@ class Connector:
                 lookup.addresses = list(found)
                 lookup.until = loop.time() + _REMEMBERED
         return lookup
-
-    async def _any_of(self, place: Place, lookup: _Lookup) -> socket.socket:
-        """Return a socket that is connected to one of the addresses."""
-        addresses = lookup.next()
-        problem: OSError | None = None
-        for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
-            try:
-                async with asyncio.timeout(min(_PATIENCE, self._timeout / len(addresses)) if left else None):
-                    sock = await self._connected(info)
-            except OSError as error:
-                lookup.failed.add(info)
-                if problem is None or not isinstance(error, AddressRefusedError):
-                    problem = error
-            else:
-                lookup.failed.discard(info)
-                return sock
-        raise problem or OSError(f"{place.name} has no address")
-
-    async def _connected(self, info: AddressInfo) -> socket.socket:
-        sock = self._socket(info)
-        try:
-            sock.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(sock, info[4])
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
 
 def _failure_of(error: OSError, name: str) -> Failure:

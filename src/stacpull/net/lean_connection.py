@@ -150,8 +150,7 @@ class LeanConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Conclude what the end of the connection means for the response."""
         self._transport = None
-        if not self._idle:
-            self.message.end(exc, reused=self._reused)
+        self.message.end(exc, reused=self._reused)
         self._wake()
         self._owner.lost(self)
 

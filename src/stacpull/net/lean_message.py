@@ -131,6 +131,7 @@ class LeanMessage:
             reused: True if it had carried an exchange before: it may have been closed in the meantime, which
                 is nobody's fault as long as no byte of a response has come (RFC 9112, 9.3.1).
         """
+        self._parser = None  # it knows our methods: a cycle, with up to a mebibyte in it
         if self._state is _AWAITING:
             self.fail(lean_failures.closed(self.name, error, free=reused and not self._overhead))
         elif self._state is _RECEIVING:

@@ -55,7 +55,7 @@ OPEN_PREFIXES = (ARCHIVE_PREFIX, CATALOG_PREFIX, OPEN_FOLDER)
 """What anybody may read: archives, catalogs, and the data set's files as catalogs name them."""
 
 _LARGEST = 64 << 20
-_ITEM_BYTES = {LABELS_COLLECTION: 4096, SOURCE_COLLECTION: 180_000}
+_ITEM_BYTES = {LABELS_COLLECTION: 4096, SOURCE_COLLECTION: 167_000}
 _CATALOG_ITEM_BYTES = 12_288
 _KINDS = {LABELS_COLLECTION: ("labels", "labels"), SOURCE_COLLECTION: ("source", "source_imagery")}
 _METADATA_BYTES = 1024

@@ -1,0 +1,110 @@
+"""What a run has done and spent: counters of the ledger and of the network, put together for whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from stacpull.clock import Clock
+from stacpull.events import Progress
+from stacpull.ledger import runs
+from stacpull.ledger.database import Connection
+from stacpull.ledger.runs import Run
+from stacpull.net.client import Counters
+from stacpull.reports import MirrorReport
+
+__all__ = ["Account", "Ending"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended; see `MirrorReport`."""
+
+    state: Literal["complete", "interrupted", "failed"]
+    reason: str | None
+    items_unseen: int
+    missing_ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """What this process has spent on the run, as far as the ledger knows it."""
+
+    bytes_fetched: int = 0
+    requests: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+
+
+class Account:
+    """The account of one run, over the time of this process."""
+
+    def __init__(self, run: Run, network: Counters, clock: Clock) -> None:
+        """Open the account at the counters with which the run was taken up."""
+        self.counters: Mapping[str, int | None] = run.counters
+        """The run's counters in the ledger; replaced whole after each transaction."""
+        self._run = run
+        self._network = network
+        self._clock = clock
+        self._started = clock.monotonic()
+        self._saved = _Spent()
+
+    def progress(self) -> Progress:
+        """Return where the run stands."""
+        done, failed, pending = (self._count(f"assets_{state}") for state in ("done", "failed", "pending"))
+        return Progress(
+            items_seen=self._count("items_seen"),
+            items_matched=self._count("items_matched"),
+            items_done=self._count("items_done"),
+            assets_planned=done + failed + pending,
+            assets_done=done,
+            assets_skipped=self._skipped(),
+            assets_failed=failed,
+            assets_missing=self._count("assets_missing"),
+            assets_pending=pending,
+            bytes_done=self._count("bytes_done"),
+            bytes_fetched=self._network.bytes_fetched,
+            items_announced=self.counters["items_announced"],
+            requests=self._network.requests,
+            retries=self._network.retries,
+            walk_ended=bool(self.counters["walk_ended"]),
+            seconds=round(self._clock.monotonic() - self._started, 3),
+        )
+
+    def save(self, db: Connection) -> None:
+        """Add what was spent since the last time to the run's sums (on the ledger's thread)."""
+        network, saved = self._network, self._saved
+        now = _Spent(
+            network.bytes_fetched, network.requests, network.retries, self._clock.monotonic() - self._started
+        )
+        spent = {f.name: getattr(now, f.name) - getattr(saved, f.name) for f in fields(_Spent)}
+        runs.add_effort(db, self._run.id, spent)
+        self._saved = now
+
+    def report(self, ending: Ending, dest: str) -> MirrorReport:
+        """Return the report of the run."""
+        progress = self.progress()
+        shared = {f.name for f in fields(MirrorReport)} & {f.name for f in fields(Progress)}
+        return MirrorReport(
+            **{name: getattr(progress, name) for name in shared},
+            state=ending.state,
+            items_failed=self._count("items_failed"),
+            items_unseen=ending.items_unseen,
+            items_without_label=self._count("items_without_label"),
+            assets_excluded=self._count("assets_excluded"),
+            run=self._run.id,
+            source=self._run.spec.source,
+            dest=dest,
+            reason=ending.reason,
+            missing_ok=ending.missing_ok,
+        )
+
+    def _count(self, name: str) -> int:
+        return self.counters[name] or 0
+
+    def _skipped(self) -> int:
+        """Return how many assets this process found done already."""
+        before = self._run.counters
+        found = self._count("assets_skipped") - (before["assets_skipped"] or 0)
+        return found + (before["assets_done"] or 0)
