@@ -84,6 +84,8 @@ class StatusReport:
     requests: int
     retries: int
     items_failed: int = 0
+    assets_unproven: int = 0
+    """Assets whose length nothing proved: a response without one, from a server that tells no more."""
     run: int = 0
     runs: int = 0
     source: str = ""

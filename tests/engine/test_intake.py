@@ -46,48 +46,60 @@ def arrived(row: int, size: int) -> Arrived:
     return job(row), body(size), Whole(f"{row}.whole", row, size, None)
 
 
-async def put_all(intake: Intake, count: int, size: int) -> None:
+async def put_all(intake: Intake, count: int) -> None:
     for row in range(1, count + 1):
-        await intake.put(job(row), body(size))
+        await intake.slot()
+        intake.put(job(row), body(1))
 
 
-@pytest.mark.parametrize(
-    ("size", "unwritten", "fits"),
-    [(1, 8, 8), (room._UNWRITTEN_BYTES // 4, 100, 4), (room._UNWRITTEN_BYTES, 100, 1)],
-    ids=["so many", "so many bytes", "a large one"],
-)
-def test_a_worker_waits_while_too_much_lies_unwritten(size: int, unwritten: int, fits: int) -> None:
+def test_no_slot_is_free_before_something_is_written() -> None:
     async def course() -> None:
         sink = Sink()
-        intake = Intake(sink, unwritten=unwritten)  # type: ignore[arg-type] # what it uses of a publisher
+        intake = Intake(sink, slots=8)  # type: ignore[arg-type] # what it uses of a publisher
         intake.writer = sink  # type: ignore[assignment] # the same
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            putting = group.create_task(put_all(intake, fits + 1, size))
+            putting = group.create_task(put_all(intake, 9))
             await asyncio.sleep(0.02)
-            assert len(sink.put_in) == fits
+            assert len(sink.put_in) == 8
             assert not putting.done()
-            await asyncio.to_thread(intake.deliver, [arrived(1, size)])
+            await asyncio.to_thread(intake.deliver, [arrived(1, 1)])
             await putting
         assert [one[0].row for one in sink.delivered] == [1]
 
     asyncio.run(course())
 
 
-def test_a_worker_waits_while_too_many_whole_parts_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_asset_that_failed_frees_its_slot() -> None:
+    async def course() -> None:
+        sink = Sink()
+        intake = Intake(sink, slots=1)  # type: ignore[arg-type] # what it uses of a publisher
+        await intake.slot()
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            waiting = group.create_task(intake.slot())
+            await asyncio.sleep(0.02)
+            assert not waiting.done()
+            intake.fail(job(1), Failure(FailureKind.GONE, "Gone."), 3)
+            await waiting
+        assert [(one.row, attempts) for one, _, attempts in sink.failures] == [(1, 3)]
+
+    asyncio.run(course())
+
+
+def test_no_slot_is_free_while_too_many_whole_parts_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_UNPUBLISHED", 3)
 
     async def course() -> None:
         sink = Sink()
-        intake = Intake(sink, unwritten=100)  # type: ignore[arg-type] # what it uses of a publisher
+        intake = Intake(sink, slots=100)  # type: ignore[arg-type] # what it uses of a publisher
         intake.writer = sink  # type: ignore[assignment] # the same
-        await put_all(intake, 3, 1)
+        await put_all(intake, 3)
         await asyncio.to_thread(intake.deliver, [arrived(row, 1) for row in (1, 2, 3)])
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            waiting = [group.create_task(intake.put(job(row), body(1))) for row in (4, 5)]
+            waiting = [group.create_task(intake.slot()) for _ in (4, 5)]
             await asyncio.sleep(0.02)
             assert not any(task.done() for task in waiting)
             await asyncio.to_thread(intake.published, 1)
-        assert len(sink.put_in) == 5
+        assert all(task.done() for task in waiting)
 
     asyncio.run(course())
 
@@ -95,27 +107,24 @@ def test_a_worker_waits_while_too_many_whole_parts_wait(monkeypatch: pytest.Monk
 def test_a_worker_that_is_cancelled_while_it_waits_leaves_no_trace() -> None:
     async def course() -> None:
         sink = Sink()
-        intake = Intake(sink, unwritten=1)  # type: ignore[arg-type] # what it uses of a publisher
+        intake = Intake(sink, slots=1)  # type: ignore[arg-type] # what it uses of a publisher
         intake.writer = sink  # type: ignore[assignment] # the same
-        await intake.put(job(1), body(1))
+        await put_all(intake, 1)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(intake.put(job(2), body(1)), 0.01)
+            await asyncio.wait_for(intake.slot(), 0.01)
         assert intake._waiting == 0
         intake.deliver([arrived(1, 1)])
-        await intake.put(job(3), body(1))
-        assert [one.row for one, _ in sink.put_in] == [1, 3]
+        async with asyncio.timeout(10):
+            await intake.slot()
 
     asyncio.run(course())
 
 
-def test_failures_go_straight_to_the_publisher() -> None:
+def test_handing_in_without_a_writer_is_a_mistake_of_ours() -> None:
     async def course() -> None:
-        sink = Sink()
-        intake = Intake(sink, unwritten=1)  # type: ignore[arg-type] # what it uses of a publisher
-        intake.fail(job(1), Failure(FailureKind.GONE, "Gone."), 3)
-        assert [(one.row, attempts) for one, _, attempts in sink.failures] == [(1, 3)]
+        intake = Intake(Sink(), slots=1)  # type: ignore[arg-type] # what it uses of a publisher
         with pytest.raises(RuntimeError, match="no writer"):
-            await intake.put(job(1), body(1))
+            intake.put(job(1), body(1))
 
     asyncio.run(course())
 
@@ -127,7 +136,7 @@ def test_many_workers_through_a_narrow_intake_lose_nothing(tmp_path: Path) -> No
 
     async def course() -> list[Arrived]:
         sink = Sink()
-        intake = Intake(sink, unwritten=2)  # type: ignore[arg-type] # what it uses of a publisher
+        intake = Intake(sink, slots=2)  # type: ignore[arg-type] # what it uses of a publisher
         writer = BodyWriter(destination, checksum=True, deliver=intake.deliver, on_error=errors.append)
         intake.writer = writer
         writer.start()
@@ -146,7 +155,8 @@ def test_many_workers_through_a_narrow_intake_lose_nothing(tmp_path: Path) -> No
 
 async def _put_some(intake: Intake, worker: int) -> None:
     for number in range(20):
-        await intake.put(job(20 * worker + number), body(number))
+        await intake.slot()
+        intake.put(job(20 * worker + number), body(number))
 
 
 def test_a_writer_that_fails_says_so_and_ends(tmp_path: Path) -> None:

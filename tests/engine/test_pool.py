@@ -78,7 +78,10 @@ class Outcomes(Intake):
         self.received: dict[int, Job] = {}
         self.failed: dict[int, tuple[Failure, int]] = {}
 
-    async def put(self, job: Job, received: Received) -> None:
+    async def slot(self) -> None:
+        """There is always one."""
+
+    def put(self, job: Job, received: Received) -> None:
         assert received is BODY
         self.received[job.row] = job
 

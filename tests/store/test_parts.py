@@ -245,7 +245,7 @@ def fetching(act: Act, directory: Path) -> None:
             await act(Fetcher(opened, store, small_limit=1000), store, served, job)
 
     asyncio.run(live())
-    assert listed(directory) == [f"1.1.{len(LONG)}.whole"]
+    assert listed(directory) == [f"1.1.{len(LONG)};%22v1%22;k.whole"]
 
 
 def test_a_stalled_transfer_goes_on_from_disk(tmp_path: Path):

@@ -39,7 +39,7 @@ class MemoryPart:
             hasher.update(chunk)
         self.parts.grown.set()
 
-    async def finish(self) -> FinishedPart:
+    async def finish(self, filename: str | None = None, etag: str | None = None) -> FinishedPart:
         del self.parts.open[self.pair]
         self.parts.finished[self.pair] = bytes(self.data)
         digest = self.hashers.get("sha256")

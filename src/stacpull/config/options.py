@@ -53,6 +53,6 @@ class Options:
     """Where the credentials came from (for example `MLHUB_API_KEY`), to name what is missing on resume."""
     s3: S3Options = field(default_factory=S3Options)
     transport: Literal["auto", "aiohttp"] = "auto"
-    """What sends plain GETs: `auto` the lean transport (a third of the processor time), or aiohttp for all."""
+    """What sends plain GETs: `auto` the lean transport (half the processor time), or aiohttp for all."""
     ca_bundle: Path | None = None
     allow_private_hosts: bool = False

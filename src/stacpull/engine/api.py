@@ -269,9 +269,9 @@ def status(dest: str | Path) -> StatusReport:
         if run is None:
             raise NotAMirrorError(f"{dest} holds no mirror yet: nothing was ever planned.")
         live = is_held(path)
-        totals, items = views.totals(db), views.item_totals(db)
+        sums = {**views.totals(db), **views.item_totals(db), "assets_unproven": views.unproven(db)}
         errors = tuple(views.failures(db, newest=_LAST_ERRORS))
-    return _status(path, run, {**totals, **items}, live=live, errors=errors)
+    return _status(path, run, sums, live=live, errors=errors)
 
 
 def _status(
@@ -300,6 +300,7 @@ def _status(
         requests=run["all_requests"],
         retries=run["all_retries"],
         items_failed=sums["items_failed"],
+        assets_unproven=sums["assets_unproven"],
         run=run["id"],
         runs=run["runs"],
         source=run["source"],

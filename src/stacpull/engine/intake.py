@@ -1,7 +1,9 @@
-"""Where workers hand in what they received: writer thread, then publisher, with a bound on what waits.
+"""The way from the workers to the disk: one slot for each asset that a kill would cost.
 
-Handing in costs no thread hop. A worker waits only when the disk is behind: when too much lies in memory
-unwritten (a kill would lose it), or too many whole parts wait to be published.
+A worker takes a slot before it fetches, and the slot is free again when what came in lies on disk as a whole
+part (or the asset has failed). So what is in flight and what waits in memory to be written are never more
+than there are slots. Handing in costs no thread hop; slots run out only when the disk is behind, or when too
+many whole parts wait to be published.
 """
 
 from __future__ import annotations
@@ -14,32 +16,27 @@ from stacpull.store.writer import Arrived, BodyWriter
 
 __all__ = ["Intake"]
 
-_UNWRITTEN_BYTES = 32 * 1024 * 1024
 _UNPUBLISHED = 4096
 """Whole parts that may wait for the publisher."""
 
 
 class Intake:
-    """Counts what is between the workers and the ledger. `put` and `fail` are called on the loop."""
+    """Counts what is between the workers and the ledger. `slot`, `put` and `fail` are called on the loop."""
 
-    def __init__(self, publisher: Publisher, *, unwritten: int) -> None:
-        """Make an intake.
-
-        Args:
-            publisher: Takes whole parts and failures.
-            unwritten: How many bodies may lie in memory unwritten: with those in flight, what a kill costs.
-        """
+    def __init__(self, publisher: Publisher, *, slots: int) -> None:
+        """Make an intake with so many slots."""
         self._publisher = publisher
-        self._most_unwritten = unwritten
+        self._slots = slots
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
         self._waiting = 0
-        self._handed = self._written = self._published = 0
-        self._handed_bytes = self._written_bytes = 0
+        self._taken = self._failed = 0  # counted on the loop
+        self._written = 0  # on the writer's thread
+        self._published = 0  # on the publisher's
         self.writer: BodyWriter | None = None
 
-    async def put(self, job: Job, received: Received) -> None:
-        """Hand in an asset that came in whole."""
+    async def slot(self) -> None:
+        """Take a slot for the next asset, as soon as one is free."""
         while self._is_full():
             self._waiting += 1
             self._room.clear()
@@ -48,20 +45,23 @@ class Intake:
                     await self._room.wait()
             finally:
                 self._waiting -= 1
-        self._handed += 1
-        self._handed_bytes += received.size if received.body is not None else 0
+        self._taken += 1
+
+    def put(self, job: Job, received: Received) -> None:
+        """Hand in an asset that came in whole; its slot is free when it is written."""
         if self.writer is None:
             raise RuntimeError("the intake has no writer")
         self.writer.put(job, received)
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        """Hand in an asset that failed for good."""
+        """Hand in an asset that failed for good; its slot is free."""
         self._publisher.fail(job, failure, attempts)
+        self._failed += 1
+        self._room.set()
 
     def deliver(self, batch: list[Arrived]) -> None:
         """Pass whole parts on to the publisher (on the writer's thread)."""
         self._written += len(batch)
-        self._written_bytes += sum(r.size for _, r, _ in batch if r.body is not None)
         self._publisher.deliver(batch)
         self._wake()
 
@@ -71,11 +71,8 @@ class Intake:
         self._wake()
 
     def _is_full(self) -> bool:
-        return (
-            self._handed - self._written >= self._most_unwritten
-            or self._handed_bytes - self._written_bytes >= _UNWRITTEN_BYTES
-            or self._written - self._published >= _UNPUBLISHED
-        )
+        under_way = self._taken - self._failed - self._written
+        return under_way >= self._slots or self._written - self._published >= _UNPUBLISHED
 
     def _wake(self) -> None:
         if self._waiting:

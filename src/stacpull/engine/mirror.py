@@ -32,7 +32,7 @@ from stacpull.engine.recovery import boot_id, recover
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import DestinationError, SourceError, StacpullError
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
-from stacpull.ledger import jobs, meta, runs
+from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import EndState, Run
@@ -100,7 +100,7 @@ class MirrorRun:
             on_failed=self._failed,
         )
         self._workers = options.concurrency or _WORKERS
-        self._intake = Intake(self._publisher, unwritten=max(8, self._workers // 2))
+        self._intake = Intake(self._publisher, slots=self._workers)
         self._summary = WalkSummary()
 
     async def execute(self) -> MirrorReport:
@@ -143,6 +143,7 @@ class MirrorRun:
             try:
                 if not self._broken.done():
                     await self._publisher.call(self._write_final_items)
+                await self._warn_of_unproven()
                     await self._finish_catalog()
             finally:
                 await asyncio.to_thread(self._publisher.close)
@@ -168,6 +169,12 @@ class MirrorRun:
             self._publisher.write_items(rows)
             self._publisher.settle()
             after = rows[-1]
+
+    async def _warn_of_unproven(self) -> None:
+        count = await self._publisher.call(lambda: views.unproven(self._workspace.db))
+        if count:
+            text = f"{count:,} files came without a length, and nothing proved that they are whole."
+            self._emit(Notice("warning", text))
 
     async def _finish_catalog(self) -> None:
         if self._run.spec.kind == "mirror" and not self._stop.is_set():

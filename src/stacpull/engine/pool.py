@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from stacpull.clock import Clock
 from stacpull.engine.intake import Intake
 from stacpull.models import Failure, FailureKind, Job, Json, Received
+from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, retrying
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_href
+from stacpull.redact import is_signed
 from stacpull.sources.links import ReadItem
 
 __all__ = ["Fetches", "Pool", "ReadsItems", "Tools"]
@@ -51,6 +53,8 @@ class Tools:
     policy: RetryPolicy
     clock: Clock
     on_retry: Callable[[Failure], None]
+    stable: set[str] = field(default_factory=set)
+    """Hosts whose hrefs came back the same when an item was read again: a refusal there is no expiry."""
 
 
 class Pool:
@@ -97,13 +101,15 @@ class Pool:
         return None
 
     async def _work(self) -> None:
+        await self._intake.slot()
         while (job := await self._next()) is not None:
             course = _Course(job, self._tools)
             outcome = await course.run()
             if isinstance(outcome, Received):
-                await self._intake.put(course.job, outcome)
+                self._intake.put(course.job, outcome)
             else:
                 self._intake.fail(course.job, outcome, course.attempts)
+            await self._intake.slot()
 
 
 _NO_JOB = Job(row=0, item_row=0, generation=0, key="", href="", item_href=None, directory="", name=None)
@@ -144,24 +150,42 @@ class _Course:
             await self._renew()
         while True:
             self.attempts += 1
-            may_be_stale = not self._is_fresh() and self.job.item_href is not None
+            may_be_stale = self._may_be_stale()
             try:
                 return await self._tools.fetcher.fetch(self.job, count_refusal=not may_be_stale)
             except TransferError as error:
                 refused = error.failure.status in _EXPIRED
-                if not (refused and may_be_stale and await self._renewed()):
+                if not (refused and may_be_stale and await self._renewed(error.failure)):
                     raise
+
+    def _may_be_stale(self) -> bool:
+        if self.job.item_href is None or self._is_fresh():
+            return False
+        return is_signed(self.job.href) or host_of(self.job.href) not in self._tools.stable
 
     def _is_fresh(self) -> bool:
         """Return True if the href is from a document that was asked for within this attempt."""
         return self._read_at is not None and self._read_at >= self._since
 
-    async def _renewed(self) -> bool:
-        """Read the item again; return True if it gave another href."""
+    async def _renewed(self, refusal: Failure) -> bool:
+        """Read the item again; return True if it gave another href.
+
+        Raises:
+            TransferError: the item cannot be read: then the refusal stands, the asset is not gone for that.
+        """
         before = self.job.href
-        await self._renew(self._read_at)
-        if self.job.href == before and not self._is_fresh():
-            await self._renew(self._since)
+        try:
+            await self._renew(self._read_at)
+            if self.job.href == before and not self._is_fresh():
+                await self._renew(self._since)
+        except _ItemUnreadError as error:
+            reread = error.failure
+            if reread.retryable:
+                raise TransferError(reread) from error
+            message = f"{refusal.message} Its item could not be read again: {reread.message}"
+            raise TransferError(replace(refusal, message=message)) from error
+        if self.job.href == before:
+            self._tools.stable.add(host_of(before))
         return self.job.href != before
 
     async def _renew(self, newer_than: float | None = None) -> None:
@@ -174,9 +198,18 @@ class _Course:
         if href is None:
             why = "its signature has expired and its item has no URL of its own"
             raise TransferError(_lost(self.job, FailureKind.REFUSED, why))
-        item = await self._tools.items.read(href, newer_than=newer_than)
+        try:
+            item = await self._tools.items.read(href, newer_than=newer_than)
+        except TransferError as error:
+            gone = error.failure.kind is FailureKind.GONE  # the item, which says nothing of the asset
+            failure = replace(error.failure, kind=FailureKind.ITEM) if gone else error.failure
+            raise _ItemUnreadError(failure) from error
         self._read_at = item.read_at
         self.job = replace(self.job, href=_href_of(self.job, item.document, href), stale=False)
+
+
+class _ItemUnreadError(TransferError):
+    """The item of an asset could not be read again."""
 
 
 def _href_of(job: Job, document: Json, base: str) -> str:

@@ -115,6 +115,7 @@ def arrival_of(arrived: Arrived) -> Arrival:
         inode=whole.inode,
         sha256=whole.sha256,
         etag=_as_text(received.validator.etag),
+        unproven=None if received.verified else 1,
     )
 
 

@@ -1,9 +1,15 @@
 """What a kill left, put in order before a run goes on. Runs on the publisher's thread, before anything else.
 
-Whole parts are published without a request; a file under its final name whose reservation was never recorded
-is adopted if inode and size are those of the reservation; everything else in the parts directory that cannot
-go on is removed. After a reboot, bytes that were never synced may be missing although the size is right: then
-only what its sha256 proves is taken. After a failed sync nothing that waited is.
+                                    same boot        after a reboot          after a failed sync
+    reserved, file in place         adopted          if its sha256 agrees    removed, pending again
+    whole part                      published        if its sha256 agrees    removed, pending again
+    unfinished part, same object    goes on          removed                 removed
+    anything else among the parts   removed          removed                 removed
+
+"In place" means under its final name with the inode and size of the reservation. After a reboot, bytes that
+were never synced may be missing although the size is right; a sha256 that was recorded or stated proves them.
+After a failed sync it does not: it would be computed from the page cache, where pages that never reached the
+disk may stand, marked clean.
 """
 
 from __future__ import annotations
@@ -27,13 +33,13 @@ from stacpull.store.writer import Arrived
 __all__ = ["Leftovers", "boot_id", "recover"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_LEFT = (".whole", ".item.json", ".tmp")
+_LEFT = (".whole", ".item.json", ".tmp", ".ndjson")
 """How parts end that are published at once or never."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What is to be published first: whole parts, files in place that wait for their record, item JSON."""
+    """What is to be published first: whole parts, and files in place that wait for their record."""
 
     wholes: Sequence[Arrived]
     in_place: Sequence[Arrival]
@@ -49,27 +55,34 @@ def boot_id() -> str:
 
 def recover(db: Connection, destination: Destination, *, checksum: bool) -> Leftovers:
     """Put DEST in order and return what is ready to be published."""
-    boot = boot_id()
-    trusted = boot != "" and boot_of_last_run(db) == boot and not is_tainted(db)
+    boot, tainted = boot_id(), is_tainted(db)
+    trusted = boot != "" and boot_of_last_run(db) == boot and not tainted
     in_place, lost = [], []
     for arrival in jobs.reservations(db):
-        if _is_in_place(destination, arrival, trusted=trusted):
+        if _is_in_place(destination, arrival, trusted=trusted, tainted=tainted):
             in_place.append(arrival)
         else:
             lost.append(arrival.row)
     proven = {} if trusted else dict(jobs.reserved_checksums(db))
     outcomes.release(db, lost)
-    wholes = _wholes(db, destination, {a.row for a in in_place}, proven, trusted=trusted, checksum=checksum)
+    wholes: list[Arrived] = []
+    if not tainted:
+        rows = {a.row for a in in_place}
+        wholes = _wholes(db, destination, rows, proven, trusted=trusted, checksum=checksum)
     kept = {whole.part for _, _, whole in wholes}
     _sweep(db, destination, kept, trusted=trusted)
     return Leftovers(wholes, in_place)
 
 
-def _is_in_place(destination: Destination, arrival: Arrival, *, trusted: bool) -> bool:
+def _is_in_place(destination: Destination, arrival: Arrival, *, trusted: bool, tainted: bool) -> bool:
     """Return True if the reserved file is in place and can be trusted; else it is gone afterwards."""
     if destination.identity(arrival.directory, arrival.name) != (arrival.inode, arrival.size):
         return False
-    if trusted or (arrival.sha256 is not None and _sha256(destination.path / arrival.path) == arrival.sha256):
+    if trusted or (
+        not tainted
+        and arrival.sha256 is not None
+        and _sha256(destination.path / arrival.path) == arrival.sha256
+    ):
         return True
     destination.remove(arrival.directory, arrival.name)
     return False

@@ -43,6 +43,8 @@ class Arrival:
     inode: int
     sha256: bytes | None = None
     etag: str | None = None
+    unproven: int | None = None
+    """1 if nothing proved its length, else None."""
 
     @property
     def path(self) -> str:
@@ -82,7 +84,7 @@ def reserve(
         directories = paths.Directories(db)
         for arrival in arrivals:
             directory_id, directory = directories.get(arrival.directory)
-            proof = (arrival.size, arrival.sha256, arrival.etag, arrival.inode)
+            proof = (arrival.size, arrival.sha256, arrival.etag, arrival.inode, arrival.unproven)
             place = (arrival.row, arrival.generation, directory_id, arrival.name)
             if directory == arrival.directory and db.execute(_RESERVE_OWN, (*proof, *place)).rowcount:
                 reserved.append(arrival)
@@ -194,7 +196,9 @@ def _count(db: sqlite3.Connection, run: int, sums: _Sums) -> None:
     db.execute(f"UPDATE totals SET {counted}", values)
 
 
-_SET_RESERVED = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?, inode = ?"
+_SET_RESERVED = (
+    f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?, inode = ?, unproven = ?"
+)
 _IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
 _RESERVE = f"{_SET_RESERVED}, directory = ?, name = ?, path_hash = ? {_IF_OPEN}"
 _RESERVE_OWN = f"{_SET_RESERVED} {_IF_OPEN} AND directory = ? AND name = ? AND path_hash IS NOT NULL"

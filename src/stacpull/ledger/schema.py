@@ -125,9 +125,11 @@ CREATE TABLE assets(
     sha256 BLOB,
     etag TEXT,
     stated BLOB,                           -- checksum the source states: algorithm, NUL, digest
-    inode INTEGER                          -- while reserved
+    inode INTEGER,                         -- while reserved
+    unproven INTEGER                       -- 1: nothing proved its length
 );
 CREATE INDEX assets_item ON assets(item);
+CREATE INDEX assets_unproven ON assets(id) WHERE unproven = 1;
 CREATE UNIQUE INDEX assets_path ON assets(path_hash) WHERE path_hash IS NOT NULL;
 
 CREATE TABLE open_assets(                  -- what pending and failed assets need besides

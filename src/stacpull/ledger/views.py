@@ -27,6 +27,7 @@ __all__ = [
     "name_of_asset",
     "path_of_item",
     "totals",
+    "unproven",
 ]
 
 
@@ -61,6 +62,12 @@ def totals(db: sqlite3.Connection) -> dict[str, int]:
     ).fetchone()
     names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done")
     return dict(zip(names, row, strict=True))
+
+
+def unproven(db: sqlite3.Connection) -> int:
+    """Return how many assets have a length that nothing proved."""
+    found: int = db.execute("SELECT count(*) FROM assets WHERE unproven = 1").fetchone()[0]
+    return found
 
 
 def item_totals(db: sqlite3.Connection) -> dict[str, int]:

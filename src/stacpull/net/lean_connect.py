@@ -81,14 +81,15 @@ class Connector:
             raise TransferError(lean_failures.unknown_name(place.name)) from error
 
     async def _connect(self, place: Place, make: Callable[[], LeanConnection]) -> LeanConnection:
-        """Try the addresses in turn. A certificate that is not trusted at one is not looked for at another."""
+        """Try the addresses in turn; one whose certificate is not trusted ends the search."""
         context = await self._tls() if place.is_tls else None
         lookup = await self._lookup(place)
         addresses = lookup.next()
+        share = min(_PATIENCE, self._timeout / max(len(addresses), 1))
         problem: OSError | None = None
         for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
             try:
-                async with asyncio.timeout(min(_PATIENCE, self._timeout / len(addresses)) if left else None):
+                async with asyncio.timeout(share if left else None):
                     connection = await self._connect_to(info, place, context, make)
             except ssl.SSLError:
                 raise

@@ -248,11 +248,8 @@ class Destination:
         parent, _, last = path.rpartition("/")
         _refuse_odd(last)
         above = self.directory(parent, make=make)
-        if make:
-            fd = _open_or_make(above, last)
-            self._touched.add(parent)  # also where it was there: a killed run may have made it, unsynced
-        else:
-            fd = os.open(last, _OPEN_DIRECTORY, dir_fd=above)
+        fd = _open_or_make(above, last) if make else os.open(last, _OPEN_DIRECTORY, dir_fd=above)
+        self._touched.add(parent)  # also where it was there: a killed run may have made it, unsynced
         self._held[path] = fd
         if len(self._held) > _HELD_DIRECTORIES:
             os.close(self._held.popitem(last=False)[1])

@@ -27,6 +27,7 @@ from aiofiles.threadpool import wrap
 
 from stacpull.models import FinishedPart, ResumePoint, Validator
 from stacpull.store.destination import destination_error
+from stacpull.store.wholes import whole_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -156,14 +157,14 @@ class _Part:
             raise destination_error(error, self._sink.path.parent) from error
         self.size += len(chunk)
 
-    async def finish(self) -> FinishedPart:
-        """Close the part under the name that tells its size: whole, and waiting for the publisher.
+    async def finish(self, filename: str | None = None, etag: str | None = None) -> FinishedPart:
+        """Close the part under the name that tells what it is: whole, and waiting for the publisher.
 
         Raises:
             DestinationError: it cannot be closed or renamed.
         """
         row, generation = self._pair
-        whole = self._sink.path.with_name(f"{row}.{generation}.{self.size}.whole")
+        whole = self._sink.path.with_name(whole_name(row, generation, self.size, etag, filename))
         await _off_loop(self._sink.path.parent, self._sink.settle, whole)
         self._known.discard(self._pair)
         digest = self._hashers.get("sha256")

@@ -36,9 +36,11 @@ class Whole(NamedTuple):
     sha256: bytes | None
 
 
-def whole_name(row: int, generation: int, size: int, etag: str | None, filename: str) -> str:
+def whole_name(row: int, generation: int, size: int, etag: str | None, filename: str | None) -> str:
     """Return the name of a whole part; what does not fit into 255 bytes is left out."""
     stem = f"{row}.{generation}.{size}"
+    if filename is None:
+        return stem + _MARK
     tag = quote(etag, safe="", errors="surrogatepass") if etag else ""
     name = f"{stem};{tag};{quote(filename, safe='', errors='surrogatepass')}{_MARK}"
     return name if len(name) <= _LONGEST else stem + _MARK

@@ -84,11 +84,16 @@ class BodyWriter:
 
     def _write(self, job: Job, received: Received) -> Arrived:
         name = whole_name(job.row, job.generation, received.size, received.validator.etag, received.filename)
+        sha256 = received.sha256
         if received.body is not None:
-            sha256 = hashlib.sha256(received.body).digest() if self._checksum else None
+            if self._checksum:
+                sha256 = hashlib.sha256(received.body).digest()
             inode = self._destination.write_part(name, received.body)
+            # what waits for the publisher must not hold bodies in memory
+            received = Received(
+                received.size, sha256, received.filename, received.validator, verified=received.verified
+            )
         else:
-            sha256 = received.sha256
             inode = self._destination.rename_part(_part_name(received.part), name)
         return job, received, Whole(name, inode, received.size, sha256)
 

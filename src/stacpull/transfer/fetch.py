@@ -207,7 +207,7 @@ class Fetcher:
         name = filename_of(answer.url)
         if writer is None:
             return Received(intake.size, None, name, answer.validator, body=intake.body, verified=verified)
-        part = await writer.finish()
+        part = await writer.finish(name, answer.validator.etag)
         return Received(part.size, part.sha256, name, answer.validator, part=part.path, verified=verified)
 
     async def _prove(self, job: Job, intake: Intake) -> bool:
