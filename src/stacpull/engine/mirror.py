@@ -143,7 +143,7 @@ class MirrorRun:
             try:
                 if not self._broken.done():
                     await self._publisher.call(self._write_final_items)
-                await self._warn_of_unproven()
+                    await self._warn_of_unproven()
                     await self._finish_catalog()
             finally:
                 await asyncio.to_thread(self._publisher.close)

@@ -81,7 +81,8 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     """Yield the reservations that a kill left open."""
     rows = db.execute(
         "SELECT a.id, a.item, a.generation, d.path, a.name, a.size, a.inode, a.sha256, a.etag, "
-        "a.unproven FROM open_assets o JOIN assets a ON a.id = o.asset JOIN directories d ON d.id = a.directory "
+        "a.unproven FROM open_assets o JOIN assets a ON a.id = o.asset "
+        "JOIN directories d ON d.id = a.directory "
         f"WHERE a.state = {STATE_RESERVED}"
     ).fetchall()
     for row in rows:
