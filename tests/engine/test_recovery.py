@@ -13,7 +13,7 @@ from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, pla
 
 from stacpull.engine import publisher, recovery
 from stacpull.errors import DestinationError
-from stacpull.ledger import meta, outcomes, runs, views
+from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.views import totals
 from stacpull.store.destination import Destination
@@ -92,6 +92,7 @@ def test_a_kill_at_any_step_loses_nothing(
     assert bench.pending() == []  # nothing that was whole is fetched again
     assert tree(tmp_path) == EXPECTED
     assert documents(tmp_path) == ["c/i/i.json"]
+    assert jobs.unwritten_items(bench.db, 0, 9) == []  # and the ledger knows that it is ours
     assert parts(tmp_path) == []
     assert runs.counters(bench.db, bench.run.id)["assets_done"] == 3
     assert runs.counters(bench.db, bench.run.id)["items_done"] == 1

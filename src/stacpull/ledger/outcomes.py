@@ -168,7 +168,7 @@ def _record_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultd
             one.done += 1
             one.size += arrival.size
             healed.append((arrival.item_row, found[1]))
-    db.executemany("DELETE FROM open_assets WHERE asset = ?", ((a.row,) for a in done))
+            db.execute("DELETE FROM open_assets WHERE asset = ?", (arrival.row,))
     if db.execute("SELECT 1 FROM failures LIMIT 1").fetchone() is not None:
         db.executemany("DELETE FROM failures WHERE item = ? AND key = ?", healed)
 

@@ -1,0 +1,137 @@
+"""What must not be told as whole: a length that nothing proved, a walk that a retry did not finish."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tests.acceptance.command import LABELS
+from tests.acceptance.small_api import SmallApi
+
+from stacpull import (
+    AssetFailed,
+    MirrorReport,
+    Notice,
+    Options,
+    Secret,
+    Selection,
+    SourceError,
+    mirror,
+    resume,
+    retry,
+    status,
+)
+
+OLD_SERVER = b"HTTP/1.0 200 OK\r\nContent-Type: image/tiff\r\n\r\nall or a part of it"
+"""No length, no validator, whatever range is asked for; the body ends with the connection."""
+
+
+@pytest.mark.parametrize("transport", ["auto", "aiohttp"])
+def test_a_length_that_nothing_proves_is_told(tmp_path: Path, transport: str) -> None:
+    heard: list[object] = []
+
+    async def work() -> MirrorReport:
+        async with SmallApi({"a": ["1"]}, asset=OLD_SERVER) as api:
+            return await mirror(
+                api.url("/collections/a"),
+                tmp_path / "m",
+                options=Options(transport=transport),  # type: ignore[arg-type] # one of the two
+                on_event=heard.append,
+            )
+
+    report = asyncio.run(work())
+    assert (report.state, report.assets_done) == ("complete", 1)
+    assert [path.read_bytes() for path in (tmp_path / "m/a/1").iterdir() if path.suffix != ".json"] == [
+        b"all or a part of it"
+    ]
+    warnings = [event.text for event in heard if isinstance(event, Notice) and event.level == "warning"]
+    assert warnings == ["1 files came without a length, and nothing proved that they are whole."]
+    assert status(tmp_path / "m").assets_unproven == 1
+
+
+def test_a_proven_length_is_not(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallApi({"a": ["1"]}) as api:
+            await mirror(api.url("/collections/a"), tmp_path / "m")
+
+    asyncio.run(work())
+    assert status(tmp_path / "m").assets_unproven == 0
+
+
+def test_a_retry_does_not_make_a_walk_complete_that_was_stopped(tmp_path, busy_hub, monkeypatch) -> None:
+    for name, value in busy_hub.exports().items():
+        monkeypatch.setenv(name, value)
+    options = Options(query={"key": Secret(busy_hub.key)}, page_size=5)
+    dest = tmp_path / "m"
+
+    async def stopped() -> MirrorReport:
+        stop = asyncio.Event()
+
+        def listen(event: object) -> None:
+            if isinstance(event, AssetFailed):
+                stop.set()
+
+        selection = Selection(collections=(LABELS,))
+        return await mirror(
+            busy_hub.base_url, dest, selection=selection, options=options, on_event=listen, stop=stop
+        )
+
+    assert asyncio.run(stopped()).state == "interrupted"
+    assert not status(dest).walk_ended
+    assert asyncio.run(retry(dest, options=options)).state == "complete"
+    told = status(dest)
+    assert (told.state, told.walk_ended) == ("interrupted", False)
+    assert told.checkpoint is not None
+    done = asyncio.run(resume(dest, options=options))
+    assert (done.state, done.items_seen) == ("complete", 60)
+    assert status(dest).state == "complete"
+
+
+def test_a_walk_goes_on_in_its_collection_where_the_list_has_changed(tmp_path: Path) -> None:
+    walked = _broken_off_then_resumed(tmp_path / "m", ["new", "a", "b"])
+    assert walked.notices == []
+    assert walked.asked == ["b:2"]
+
+
+def test_a_walk_begins_anew_where_its_collection_is_listed_no_more(tmp_path: Path) -> None:
+    walked = _broken_off_then_resumed(tmp_path / "m", ["a", "new"])
+    assert len(walked.notices) == 1
+    assert "the collection b is not listed any more" in walked.notices[0]
+    assert "walking again from the start" in walked.notices[0]
+    assert walked.asked == ["a:1", "new:1"]
+
+
+class _Walked(NamedTuple):
+    """What the second of two runs told, and the pages it asked for."""
+
+    notices: list[str]
+    asked: list[str]
+
+
+def _broken_off_then_resumed(dest: Path, listed: list[str]) -> _Walked:
+    """Let a walk over a and b break at the second page of b; then go on, with another list."""
+    heard: list[object] = []
+
+    async def work() -> list[str]:
+        async with SmallApi({"a": ["1"], "b": ["1", "2", "3"], "new": ["1"]}) as api:
+            api.listed = ["a", "b"]
+            api.refused = {"b:2"}
+            with pytest.raises(SourceError):
+                await mirror(api.url("/"), dest, selection=Selection(all_collections=True))
+            api.listed, api.refused = listed, set()
+            before = len(api.heard)
+            report = await resume(dest, on_event=heard.append)
+            assert report.state == "complete"
+            targets = [one.target for one in api.heard[before:] if "/items" in one.target]
+            return [_page_of(target) for target in targets]
+
+    asked = asyncio.run(work())
+    return _Walked([event.text for event in heard if isinstance(event, Notice)], asked)
+
+
+def _page_of(target: str) -> str:
+    path, _, query = target.partition("?")
+    number = dict(field.split("=") for field in query.split("&")).get("page", "1")
+    return f"{path.split('/')[2]}:{number}"

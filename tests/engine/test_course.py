@@ -1,0 +1,104 @@
+"""The course of an asset that is refused: what its item, read again, says about the refusal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.engine.test_pool import BODY, Answer, Course, Origin, expired, job, refused, run
+
+from stacpull.models import Failure, FailureKind, Job, Json, Received
+
+PLAIN = {f"a{n}": f"https://plain.example/a{n}.tif" for n in range(1, 6)}
+"""Hrefs that carry no signature: the item gives the same for ever."""
+
+
+def plain_jobs() -> list[Job]:
+    return [job(row, key, href=href) for row, (key, href) in enumerate(PLAIN.items(), 1)]
+
+
+def run_plain(answer: Answer, monkeypatch: pytest.MonkeyPatch, *jobs: Job) -> Course:
+    """Run one worker on an API whose hrefs never change."""
+
+    async def item(origin: Origin, _href: str) -> Json:
+        origin.reads += 1
+        await origin.clock.sleep(0.1)
+        return {"id": "i", "assets": {key: {"href": href} for key, href in PLAIN.items()}}
+
+    monkeypatch.setattr(Origin, "item", item)
+    return run(*jobs, answer=answer, workers=1)
+
+
+def never(status: int) -> Answer:
+    return lambda _job, _before: refused(status)
+
+
+def apart(jobs: list[Job]) -> list[Job]:
+    """Give each job an item of its own, so that no document read for another serves it."""
+    return [replace(one, item_row=one.row, item_href=f"https://api.example/items/{one.row}") for one in jobs]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_host_whose_hrefs_do_not_change_is_believed_from_then_on(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course = run_plain(never(status), monkeypatch, *apart(plain_jobs()))
+    assert [failure for failure, _ in course.outcomes.failed.values()] == [refused(status)] * 5
+    assert course.origin.reads == 1
+    assert [counted for _, counted in course.origin.asked] == [False, True, True, True, True]
+
+
+def test_a_host_is_believed_by_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PLAIN, "b1", "https://another.example/b1.tif")
+    jobs = apart(plain_jobs())
+    course = run_plain(never(403), monkeypatch, *jobs)
+    assert course.origin.reads == 2
+    assert course.origin.asked[-1] == ("https://another.example/b1.tif", False)
+
+
+def test_a_signed_href_is_read_again_even_where_others_are_stable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket may hold plain and signed objects: of a signed one a refusal may still be its age."""
+    first, second, *_ = apart(plain_jobs())
+    signed = job(9, "a3", href="https://plain.example/a3.tif?sig=0")
+
+    def answer(wanted: Job, _before: int) -> Received | Failure:
+        return BODY if wanted.href.endswith("a3.tif") else refused(403)
+
+    course = run_plain(answer, monkeypatch, first, second, signed)
+    assert sorted(course.outcomes.failed) == [1, 2]
+    assert course.outcomes.received[9].href == "https://plain.example/a3.tif"
+    assert course.origin.reads == 2
+
+
+def test_hrefs_that_change_make_no_host_stable() -> None:
+    keys = ("a", "b")
+    course = run(job(1, "a"), job(2, "b"), answer=expired(403), workers=1, keys=keys)
+    assert sorted(course.outcomes.received) == [1, 2]
+    assert course.origin.asked[2] == ("https://blob.example/b?sig=0", False)
+
+
+UNREAD = Failure(FailureKind.GONE, "The item is gone.", status=404)
+
+
+@pytest.mark.parametrize("unread", [UNREAD, Failure(FailureKind.ITEM, "The item is gone.")])
+def test_a_refusal_stands_where_the_item_cannot_be_read_again(unread: Failure) -> None:
+    course = run(job(), answer=expired(403), read_fails=[unread])
+    failure, attempts = course.outcomes.failed[1]
+    assert (failure.kind, failure.status, attempts) == (FailureKind.REFUSED, 403, 1)
+    assert failure.message == "403. Its item could not be read again: The item is gone."
+    assert len(course.origin.asked) == 1
+
+
+def test_an_item_that_cannot_be_read_just_now_is_waited_for() -> None:
+    later = Failure(FailureKind.SERVER, "503.", status=503, retryable=True)
+    course = run(job(), answer=expired(403), read_fails=[later])
+    assert course.outcomes.received[1].href == "https://blob.example/a?sig=1"
+    assert course.retried == [later]
+
+
+def test_a_stale_href_whose_item_is_gone_says_nothing_of_the_asset() -> None:
+    stale = job(href="https://blob.example/a", stale=True)
+    course = run(stale, answer=expired(403), read_fails=[UNREAD])
+    failure, _ = course.outcomes.failed[1]
+    assert (failure.kind, failure.status) == (FailureKind.ITEM, 404)
+    assert course.origin.asked == []

@@ -1,0 +1,45 @@
+"""A kill between the last byte of a long asset and its publication costs no request."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from tests.engine.bench import Bench, parts, planned, tree
+
+from stacpull.engine import recovery
+from stacpull.models import Job, Validator
+from stacpull.store.parts import PartStore
+
+
+def let_arrive(bench: Bench, job: Job, body: bytes, filename: str) -> None:
+    """Leave a finished part, as the fetcher does; the writer thread never comes to it."""
+
+    async def write() -> None:
+        part = await PartStore(bench.destination.parts).create(
+            job.row, job.generation, Validator('"v1"'), len(body)
+        )
+        await part.write(body)
+        await part.finish(filename, '"v1"')
+
+    asyncio.run(write())
+
+
+def test_one_whose_name_its_url_gives_is_published_from_the_part(tmp_path: Path) -> None:
+    row = planned("i", ["archive"])
+    late = replace(row.item.assets[0], name=None, name_template="{filename}")
+    bench = Bench(tmp_path)
+    bench.take_up()
+    job = bench.plan(replace(row, item=replace(row.item, assets=(late,)))).jobs[0]
+    let_arrive(bench, job, b"long" * 1000, "S2A MSIL2A.zip")
+    bench.close()
+    bench = Bench(tmp_path)
+    left = recovery.recover(bench.db, bench.destination, checksum=True)
+    (received,) = [received for _, received, _ in left.wholes]
+    assert (received.filename, received.validator.etag) == ("S2A MSIL2A.zip", '"v1"')
+    bench.take_up()
+    assert tree(tmp_path) == {"c/i/S2A MSIL2A.zip": b"long" * 1000}
+    assert (bench.pending(), parts(tmp_path)) == ([], [])
+    assert bench.db.execute("SELECT etag FROM assets").fetchone() == ('"v1"',)
+    bench.close()

@@ -1,0 +1,63 @@
+"""Where a walk is: stored and read back whole, and found again in a list of collections that has changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from stacpull.engine.position import Position
+from stacpull.engine.producer import _ForgottenCursorError, _number_of
+from stacpull.models import PageRequest
+from stacpull.sources.source import WalkStart
+
+NEXT = PageRequest("https://api.example/v1/collections/b/items?token=next:7&limit=10")
+SEARCH = PageRequest(
+    "https://api.example/v1/search",
+    "POST",
+    {"collections": ["b"], "token": "next:7", "bbox": [-9.5, 37.0, -9.0, 38.0]},
+    {"Prefer": "return=minimal"},
+)
+
+
+def starts(*names: str) -> list[WalkStart]:
+    return [
+        WalkStart(name, PageRequest(f"https://api.example/v1/collections/{name}/items")) for name in names
+    ]
+
+
+@pytest.mark.parametrize(
+    "position",
+    [Position(None, None), Position("b", None), Position("b/é ☃", NEXT), Position("b", SEARCH)],
+    ids=["the beginning", "a first page", "a page by GET", "a page by POST"],
+)
+def test_a_position_comes_back_as_it_was_stored(position: Position) -> None:
+    assert Position.from_json(position.to_json()) == position
+
+
+def test_nothing_stored_is_the_beginning() -> None:
+    assert Position.from_json(None) == Position(None, None)
+
+
+def test_no_credentials_are_stored_but_the_paging_token_is() -> None:
+    url = "https://user:secret@api.example/v1/collections/b/items?key=secret&token=next:7"
+    text = Position("b", PageRequest(url)).to_json()
+    assert "secret" not in text
+    assert "token=next:7" in text
+
+
+@pytest.mark.parametrize(
+    ("listed", "number"),
+    [(("a", "b", "c"), 1), (("b",), 0), (("c", "new", "a", "b"), 3)],
+    ids=["as it was", "fewer", "in another order"],
+)
+def test_a_walk_goes_on_in_the_collection_of_that_id(listed: tuple[str, ...], number: int) -> None:
+    assert _number_of(Position("b", NEXT), starts(*listed)) == number
+
+
+@pytest.mark.parametrize("listed", [(), ("a", "c")])
+def test_a_collection_that_is_not_listed_any_more_is_a_position_forgotten(listed: tuple[str, ...]) -> None:
+    with pytest.raises(_ForgottenCursorError, match="the collection b is not listed any more"):
+        _number_of(Position("b", NEXT), starts(*listed))
+
+
+def test_a_walk_that_has_not_begun_begins_with_the_first() -> None:
+    assert _number_of(Position(None, None), starts("a", "b")) == 0

@@ -1,0 +1,91 @@
+"""The pool and the intake together: what a kill would cost is never more than there are workers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.engine.test_pool import refused
+from tests.virtual_clock import VirtualClock
+
+from stacpull.engine.intake import Intake
+from stacpull.engine.pool import Pool, Tools
+from stacpull.models import Failure, Job, Json, Received
+from stacpull.net.retry import RetryPolicy
+from stacpull.net.transport import TransferError
+from stacpull.sources.links import ItemReader
+from stacpull.store.wholes import Whole
+from stacpull.store.writer import Arrived
+
+JOBS = 60
+
+
+def job(row: int) -> Job:
+    return Job(row, 1, 0, "a", f"https://b.example/{row}", None, "c/i", f"{row}.tif")
+
+
+class Disk:
+    """A writer that is slow, a publisher that keeps what comes, and an origin: counts what is between them."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.unwritten: list[tuple[Job, Received]] = []
+        self.most = 0
+        self.delivered: list[int] = []
+        self.failed: list[int] = []
+
+    async def fetch(self, wanted: Job, *, count_refusal: bool) -> Received:
+        self.in_flight += 1
+        self._look()
+        await asyncio.sleep(0.0005)
+        self.in_flight -= 1
+        if wanted.row % 7 == 0:
+            raise TransferError(refused(404))
+        return Received(1, None, "f", body=b"x")
+
+    def put(self, job: Job, received: Received) -> None:
+        self.unwritten.append((job, received))
+        self._look()
+
+    def deliver(self, batch: list[Arrived]) -> None:
+        self.delivered += [one.row for one, _, _ in batch]
+
+    def fail(self, job: Job, _failure: Failure, _attempts: int) -> None:
+        self.failed.append(job.row)
+
+    def _look(self) -> None:
+        self.most = max(self.most, self.in_flight + len(self.unwritten))
+
+    async def write(self, intake: Intake) -> None:
+        """Write what waits, some at a time, slower than it comes in."""
+        while len(self.delivered) + len(self.failed) < JOBS:
+            await asyncio.sleep(0.002)
+            batch, self.unwritten[:3] = self.unwritten[:3], []
+            whole = [(one, got, Whole(f"{one.row}.whole", one.row, 1, None)) for one, got in batch]
+            await asyncio.to_thread(intake.deliver, whole)
+
+
+async def _never(_href: str) -> Json:
+    raise AssertionError("no item is read here")
+
+
+@pytest.mark.parametrize("workers", [1, 4, 16])
+def test_in_flight_and_unwritten_are_never_more_than_there_are_workers(workers: int) -> None:
+    async def course() -> Disk:
+        disk, clock = Disk(), VirtualClock()
+        intake = Intake(disk, slots=workers)  # type: ignore[arg-type] # what it uses of a publisher
+        intake.writer = disk  # type: ignore[assignment] # the same
+        tools = Tools(disk, ItemReader(_never, clock), RetryPolicy(), clock, lambda _failure: None)
+        queue: asyncio.Queue[Job] = asyncio.Queue(JOBS)
+        pool = Pool(queue, intake, tools, workers=workers)
+        for row in range(1, JOBS + 1):
+            queue.put_nowait(job(row))
+        pool.no_more()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(pool.run())
+            group.create_task(disk.write(intake))
+        return disk
+
+    disk = asyncio.run(course())
+    assert disk.most == workers
+    assert sorted(disk.delivered + disk.failed) == list(range(1, JOBS + 1))

@@ -1,0 +1,72 @@
+"""After a failed sync nothing that was not recorded is believed: its pages may be lost, marked clean."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from tests.engine.bench import Bench, RecordingSync, parts, planned, tree
+
+from stacpull.engine import recovery
+from stacpull.errors import DestinationError
+from stacpull.ledger import meta, outcomes
+
+
+def left_by_a_failed_sync(dest: Path) -> None:
+    """Leave asset a renamed but not recorded, b whole, c half; then the disk fails."""
+    bench = Bench(dest, RecordingSync())
+    bench.take_up()
+    jobs = bench.plan(planned("i", ["a", "b", "c"])).jobs
+    first, second = (bench.arrive(job, job.key.encode() * 9) for job in jobs[:2])
+    bench.publisher.take([first])
+    bench.publisher.publish()  # renamed: the record waits for the next sync
+    (bench.destination.parts / "3.0.part").write_bytes(b"half")
+    (bench.destination.parts / "3.0.json").write_bytes(b'{"etag":"\\"e\\"","last_modified":null,"total":9}')
+    assert bench.states()["a"] == 1
+    stored = bench.db.execute("SELECT sha256 FROM assets WHERE key = 'a'").fetchone()[0]
+    assert stored == hashlib.sha256((dest / "c/i/a.tif").read_bytes()).digest()
+    bench.publisher._sync.fails = True  # type: ignore[attr-defined] # a RecordingSync
+    with pytest.raises(DestinationError):
+        bench.publisher.take([second])
+        bench.publisher.settle()
+    assert meta.is_tainted(bench.db)
+    bench.close()
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+def test_nothing_that_a_failed_sync_left_is_taken(tmp_path: Path, checksum: bool) -> None:
+    left_by_a_failed_sync(tmp_path)
+    assert tree(tmp_path)["c/i/a.tif"] == b"a" * 9  # whole as it looks
+    assert any(name.endswith(".whole") for name in parts(tmp_path))
+    bench = Bench(tmp_path)
+    left = recovery.recover(bench.db, bench.destination, checksum=checksum)
+    assert (list(left.wholes), list(left.in_place)) == ([], [])
+    assert (tree(tmp_path), parts(tmp_path)) == ({}, [])
+    assert [job.key for job in bench.pending()] == ["a", "b", "c"]
+    bench.close()
+
+
+def test_after_a_restart_of_the_machine_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_by_a_failed_sync(tmp_path)
+    monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert (tree(tmp_path), parts(tmp_path)) == ({}, [])
+    assert bench.states() == {"a": 0, "b": 0, "c": 0}
+    bench.close()
+
+
+def test_what_comes_in_afterwards_is_believed_again(tmp_path: Path) -> None:
+    left_by_a_failed_sync(tmp_path)
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert not meta.is_tainted(bench.db)
+    bench.publisher.take([bench.arrive(job, b"new") for job in bench.pending()])
+    bench.publisher.settle()
+    assert set(bench.states().values()) == {outcomes.STATE_DONE}
+    bench.close()
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert set(tree(tmp_path).values()) == {b"new"}
+    bench.close()

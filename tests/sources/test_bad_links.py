@@ -1,0 +1,72 @@
+"""One link that leads nowhere good is one failure: it must not end a walk of a million items."""
+
+from __future__ import annotations
+
+import pytest
+from tests.virtual_clock import VirtualClock
+
+from stacpull.errors import CredentialsError
+from stacpull.models import Failure, FailureKind, Json
+from stacpull.net.api import ApiReader
+from stacpull.net.client import Client
+from stacpull.net.gate import Gates
+from stacpull.net.memory import Answer, MemoryTransport
+from stacpull.net.retry import RetryPolicy
+from stacpull.net.transport import TransferError
+from stacpull.sources.api import ApiSource
+
+SOURCE = "https://api.example/v1"
+OWN = f"{SOURCE}/collections/c/items/i"
+OTHER = "https://elsewhere.example/items/i"
+PAGE = Answer(body=b"<!doctype html><html><body>Sign in</body></html>", headers={"Content-Type": "text/html"})
+NO_JSON = Answer(body=b"II*\x00\x08\x00", headers={"Content-Type": "image/tiff"})
+HALF = Answer(body=b'{"type": "Feature", "id": ', headers={"Content-Type": "application/json"})
+
+
+def read(href: str, answer: Answer) -> Json:
+    """Follow a link as a run does: an API source on the real reader, over a server in memory."""
+    clock = VirtualClock()
+    client = Client({"https": MemoryTransport({href: [answer]}, clock)}, Gates(4, None, clock), clock)
+    reader = ApiReader(client, RetryPolicy(retries=1), clock, source=SOURCE)
+    return clock.run(ApiSource(SOURCE, reader).item(href))
+
+
+def failure_of(href: str, answer: Answer) -> Failure:
+    with pytest.raises(TransferError) as caught:
+        read(href, answer)
+    return caught.value.failure
+
+
+@pytest.mark.parametrize(
+    ("href", "answer"),
+    [
+        pytest.param(OTHER, PAGE, id="a web page elsewhere"),
+        pytest.param(OTHER, NO_JSON, id="an image elsewhere"),
+        pytest.param(OTHER, HALF, id="half a document elsewhere"),
+        pytest.param(OWN, NO_JSON, id="an image of the API's own"),
+        pytest.param(OWN, HALF, id="half a document of the API's own"),
+    ],
+)
+def test_a_link_to_what_is_no_json_is_one_failure(href: str, answer: Answer) -> None:
+    failure = failure_of(href, answer)
+    assert (failure.kind, failure.retryable) == (FailureKind.ITEM, False)
+    assert failure.host in href
+    assert failure.host in failure.message
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_another_host_that_refuses_is_one_failure(status: int) -> None:
+    failure = failure_of(OTHER, Answer(status, b"{}"))
+    assert (failure.kind, failure.status) == (FailureKind.REFUSED, status)
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(401, b"{}"), Answer(403, b"{}"), PAGE], ids=["401", "403", "a login page"]
+)
+def test_a_refusal_by_the_apis_own_host_is_a_matter_of_credentials(answer: Answer) -> None:
+    with pytest.raises(CredentialsError):
+        read(OWN, answer)
+
+
+def test_a_link_that_is_sound() -> None:
+    assert read(OTHER, Answer(body=b'{"type": "Feature", "id": "i"}'))["id"] == "i"

@@ -1,0 +1,39 @@
+"""A long body that is whole: its name says all that a next start needs to publish it without a request."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from stacpull.models import FinishedPart, Validator
+from stacpull.store.parts import PartStore
+from stacpull.store.wholes import WholeName, parse_whole
+
+
+def finished(directory: Path, filename: str | None, etag: str | None) -> FinishedPart:
+    async def write() -> FinishedPart:
+        part = await PartStore(directory).create(7, 2, Validator(etag), 3)
+        await part.write(b"abc")
+        return await part.finish(filename, etag)
+
+    return asyncio.run(write())
+
+
+@pytest.mark.parametrize(
+    ("filename", "etag"),
+    [("S2 é;100%.zip", '"v;1"'), ("a.zip", None), (None, None)],
+    ids=["both, odd", "no ETag", "neither"],
+)
+def test_its_name_tells_file_name_and_etag(tmp_path: Path, filename: str | None, etag: str | None) -> None:
+    part = finished(tmp_path, filename, etag)
+    assert parse_whole(part.path.name) == WholeName(7, 2, 3, etag, filename)
+    assert [path.name for path in tmp_path.iterdir()] == [part.path.name]
+    assert part.path.read_bytes() == b"abc"
+
+
+def test_a_name_that_does_not_fit_is_left_out(tmp_path: Path) -> None:
+    part = finished(tmp_path, "é" * 100, '"v1"')
+    assert parse_whole(part.path.name) == WholeName(7, 2, 3, None, None)
+    assert part.path.is_file()
