@@ -25,7 +25,7 @@ class SmallApi(WireServer):
         self.items = items
         self.listed = list(items)
         self.refused: set[str] = set()
-        root = {"type": "Catalog", "stac_version": "1.0.0", "id": "small", "description": "Small", "links": []}
+        root = {"type": "Catalog", "stac_version": "1.0.0", "id": "small", "description": "", "links": []}
         routes: dict[str, Callable[[Request], Scripted]] = {
             "/": lambda _: _json({**root, "conformsTo": []}),
             "/collections": self._collections,

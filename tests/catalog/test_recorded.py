@@ -74,9 +74,7 @@ def test_collections_become_valid_and_keep_what_matters(shared_data: Path, folde
     seen = 0
     for name, reply in recorded(shared_data, folder):
         for source in collections_in(reply):
-            stored = collection_document(
-                source["id"], source, directory="c", here={}, bbox=None, interval=None, base=None
-            )
+            stored = collection_document(source["id"], source, base=None)
             core_valid(stored, STACObjectType.COLLECTION)
             for member in ("title", "description", "sci:citation", "sci:doi"):
                 assert stored.get(member) == source.get(member), (name, source["id"])

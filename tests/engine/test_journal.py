@@ -140,3 +140,10 @@ def test_a_position_keeps_its_token_and_no_credential() -> None:
 
 def test_no_position_is_the_beginning() -> None:
     assert Position.from_json(None) == Position(None, None)
+
+
+def test_a_full_disk_stops_no_run_because_of_its_log() -> None:
+    journal = Journal(Path("/dev/full"), Secrets(), VirtualClock())
+    journal(Notice("info", "There is no room for this."))
+    journal.flush()
+    assert not journal._lines

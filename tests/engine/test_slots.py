@@ -25,7 +25,7 @@ def job(row: int) -> Job:
 
 
 class Disk:
-    """A writer that is slow, a publisher that keeps what comes, and an origin: counts what is between them."""
+    """Origin, slow writer and publisher in one: counts what is between the first two."""
 
     def __init__(self) -> None:
         self.in_flight = 0

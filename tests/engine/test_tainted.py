@@ -27,8 +27,8 @@ def left_by_a_failed_sync(dest: Path) -> None:
     stored = bench.db.execute("SELECT sha256 FROM assets WHERE key = 'a'").fetchone()[0]
     assert stored == hashlib.sha256((dest / "c/i/a.tif").read_bytes()).digest()
     bench.publisher._sync.fails = True  # type: ignore[attr-defined] # a RecordingSync
+    bench.publisher.take([second])
     with pytest.raises(DestinationError):
-        bench.publisher.take([second])
         bench.publisher.settle()
     assert meta.is_tainted(bench.db)
     bench.close()

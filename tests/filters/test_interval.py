@@ -29,7 +29,11 @@ from stacpull.models import Selection
     ],
 )
 def test_what_an_interval_means(text, start, end):
-    assert parse_interval(text).rfc3339() == f"{start}/{end}"
+    assert parse_interval(text) == (_instant(start), _instant(end))
+
+
+def _instant(text):
+    return None if text == ".." else datetime.fromisoformat(text)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +121,7 @@ def test_times_at_the_end_of_the_calendar_can_be_compared(offset):
     judge = compile_items(Selection(datetime="2017-01-01/..")).judge
     assert judge({"properties": {"datetime": f"0001-01-01T00:00:00{offset}"}}) is Verdict.DATETIME
     assert judge({"properties": {"datetime": f"9999-12-31T23:59:59{offset}"}}) is Verdict.MATCH
-    assert parse_interval(f"0001-01-01T00:00:00{offset}/..").rfc3339().startswith("0001-01-01T")
+    assert parse_interval(f"0001-01-01T00:00:00{offset}/..").start.year == 1
 
 
 BASE = datetime(2020, 1, 1, tzinfo=UTC)

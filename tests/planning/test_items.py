@@ -70,7 +70,7 @@ def test_a_whole_item():
     assert planned.item.parent == ItemId("labels", "l")
     assert planned.item.updated == "2020-01-01T00:00:00Z"
     assert planned.item.excluded_assets == 1
-    assert (planned.problems, planned.excluded, planned.notes) == ((), ("B10",), ())
+    assert (planned.problems, planned.excluded) == ((), ("B10",))
     assert planned.item.assets == (
         Asset(
             "B01", "https://h/b.tif", "c/i", "B01.tif", None, 1160, Checksum("md5", bytes(16)), "image/tiff"
@@ -173,10 +173,9 @@ def test_assets_that_cannot_be_fetched_are_named_beside_the_others(assets, keys,
     assert [(problem.key, problem.failure.kind) for problem in planned.problems] == problems
 
 
-def test_what_an_item_lacks_is_noted_and_nothing_fails():
+def test_nothing_fails_by_what_an_item_lacks():
     planned = plan({"id": "i", "geometry": None})
-    assert planned.notes == ("The item has no assets.", "The item has no geometry.", "The item has no links.")
-    assert planned.problems == ()
+    assert (planned.item.assets, planned.problems) == ((), ())
 
 
 def test_names_equal_but_for_case_or_form_are_kept_apart_whatever_the_order():

@@ -27,7 +27,7 @@ DOCUMENT = {
 
 
 def place(template, *, item_id=SOURCE, parent=LABEL, document=DOCUMENT, key="B01", ext=".tif"):
-    return Layout.parse(template).render(item_id, document, key, ext, parent)
+    return Layout.parse(template).for_item(item_id, document, parent).place(key, ext)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ VALUES = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_
 def test_no_value_ever_adds_or_leaves_a_directory(template, values, late):
     collection, item, key, prop, filename = values
     layout = Layout.parse(template + "{filename}" if late else template)
-    found = layout.render(ItemId(collection, item), {"properties": {"p": prop}}, key, ".tif")
+    found = layout.for_item(ItemId(collection, item), {"properties": {"p": prop}}).place(key, ".tif")
     name = complete(found.name_template, filename, found.directory) if late else found.name
     segments = [*found.directory.split("/"), name] if found.directory else [name]
     assert len(segments) == template.count("/") + 1
@@ -187,7 +187,7 @@ def test_any_text_is_a_layout_or_a_usage_error(template):
         layout = Layout.parse(template)
     except UsageError:
         return
-    directory = layout.render(ItemId("c", "i"), {}, "k", "").directory
+    directory = layout.for_item(ItemId("c", "i"), {}).place("k", "").directory
     assert directory.count("/") == max(template.count("/") - 1, 0)
 
 

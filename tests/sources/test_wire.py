@@ -16,7 +16,7 @@ from tests.sources.memory import page
 from stacpull.clock import SystemClock
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.models import FailureKind, ItemId, Page, PageRequest, Selection
+from stacpull.models import FailureKind, Page, PageRequest, Selection
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.api import ApiReader
 from stacpull.net.client import Client
@@ -290,7 +290,7 @@ def test_mlhub_source_items_are_read_through_links() -> None:
                 link["href"] for item in pages[0].items for link in item["links"] if link["rel"] == "source"
             ]
             reader = ItemReader(source.item, SystemClock())
-            gone = source.item_href(ItemId("bigearthnet_v1_source", "no such item"))
+            gone = f"{hub.base_url}/collections/bigearthnet_v1_source/items/no%20such%20item"
             *items, missing = await reader.read_many([*hrefs, *hrefs, gone])
             assert [i["id"] for i in items if isinstance(i, dict)] == [
                 f"bigearthnet_v1_source_{hub.dataset.name(n)}" for n in range(30)

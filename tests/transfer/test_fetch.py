@@ -206,7 +206,6 @@ def thing_without(**missing: None) -> Thing:
 NOT_KEPT = [
     pytest.param(thing_without(etag=None, modified=None), {}, id="no validator"),
     pytest.param(replace(thing_without(modified=None), etag='W/"v1"'), {}, id="weak ETag"),
-    pytest.param(thing_without(), {"resumable": False}, id="not wanted"),
 ]
 
 

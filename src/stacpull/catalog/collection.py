@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pystac
 
 from stacpull.catalog.assets import stored_assets, stored_links, with_extension
-from stacpull.catalog.members import CORE, core_members, extent_of
+from stacpull.catalog.members import CORE, core_members
 from stacpull.models import Json
 from stacpull.redact import cut_url
 
@@ -53,25 +52,12 @@ _NAVIGATION = frozenset(
 )
 
 
-def collection_document(
-    identifier: str,
-    document: Json | None,
-    *,
-    directory: str,
-    here: Mapping[str, str],
-    bbox: Sequence[float] | None,
-    interval: tuple[str | None, str | None] | None,
-    base: str | None,
-) -> Json:
+def collection_document(identifier: str, document: Json | None, *, base: str | None) -> Json:
     """Return the collection's own JSON, without links into the mirror: the caller adds those.
 
     Args:
         identifier: The id it is stored under.
         document: The source's document, None if it could not be had; not changed.
-        directory: Where it is stored, relative to DEST.
-        here: Asset key → path relative to DEST, of collection assets that are in the mirror.
-        bbox: West, south, east, north in degrees of what is here, used if the source states no extent.
-        interval: First and last time of what is here, RFC 3339, likewise.
         base: URL of the source's document, if known.
 
     Returns:
@@ -79,8 +65,8 @@ def collection_document(
         documentation, citation) are kept, credentials cut; those by which an API is walked are not.
     """
     source = document if document is not None and not _too_deep(document) else {}
-    known = core_members(identifier, source, extent_of(bbox, interval))
-    assets = stored_assets(source.get("assets"), here, directory, base)
+    known = core_members(identifier, source)
+    assets = stored_assets(source.get("assets"), {}, "", base)
     extra = {key: value for key, value in source.items() if key not in CORE and value is not None}
     stored = _migrated({**extra, **known, "assets": assets}, _version(source))
     stored["stac_extensions"] = with_extension(stored.get("stac_extensions"), assets)

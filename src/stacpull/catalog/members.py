@@ -7,12 +7,11 @@ Rules are those of the collection schema of STAC 1.1.0 (schemas.stacspec.org).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from stacpull.models import Json
 
-__all__ = ["CORE", "core_members", "extent_of"]
+__all__ = ["CORE", "core_members"]
 
 CORE = frozenset(
     [
@@ -41,8 +40,8 @@ _BBOX_LENGTHS = (4, 6)
 _INTERVAL_LENGTH = 2
 
 
-def core_members(identifier: str, document: Json, extent: Json) -> Json:
-    """Return the core members of a collection, `extent` for those that it does not state itself."""
+def core_members(identifier: str, document: Json) -> Json:
+    """Return the core members of a collection; an extent that it does not state is the world, always."""
     description, title = document.get("description"), document.get("title")
     keywords, summaries = document.get("keywords"), document.get("summaries")
     members = {
@@ -54,19 +53,10 @@ def core_members(identifier: str, document: Json, extent: Json) -> Json:
         "keywords": _strings(keywords),
         "providers": _providers(document.get("providers")),
         "summaries": _summaries(summaries),
-        "extent": _extent(document.get("extent"), extent),
+        "extent": _extent(document.get("extent")),
         **_licence(document.get("license")),
     }
     return {key: value for key, value in members.items() if value or key == "stac_extensions"}
-
-
-def extent_of(bbox: Sequence[float] | None, interval: tuple[str | None, str | None] | None) -> Json:
-    """Return the extent of what is here; the whole world and an open interval where that is not known."""
-    times = [None, None] if interval is None else [_utc(end) for end in interval]
-    return {
-        "spatial": {"bbox": [_WORLD if bbox is None or not _is_bbox(list(bbox)) else list(bbox)]},
-        "temporal": {"interval": [times]},
-    }
 
 
 def _licence(licence: object) -> Json:
@@ -101,14 +91,14 @@ def _summaries(summaries: object) -> Json:
     return {key: value for key, value in summaries.items() if value and isinstance(value, (list, dict))}
 
 
-def _extent(extent: object, fallback: Json) -> Json:
+def _extent(extent: object) -> Json:
     known = extent if isinstance(extent, dict) else {}
     spatial, temporal = known.get("spatial"), known.get("temporal")
     boxes = _boxes(spatial.get("bbox") if isinstance(spatial, dict) else None)
     intervals = _intervals(temporal.get("interval") if isinstance(temporal, dict) else None)
     return {
-        "spatial": {"bbox": boxes} if boxes else fallback["spatial"],
-        "temporal": {"interval": intervals} if intervals else fallback["temporal"],
+        "spatial": {"bbox": boxes or [_WORLD]},
+        "temporal": {"interval": intervals or [[None, None]]},
     }
 
 

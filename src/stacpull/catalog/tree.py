@@ -12,8 +12,8 @@ written from the leaves up: at any kill point every link leads to a file that is
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -50,12 +50,6 @@ class CollectionEntry:
     document: Json | None
     """The source's collection document, None if it could not be had."""
     items: Callable[[], Iterator[tuple[str, str]]]
-    bbox: Sequence[float] | None = None
-    """West, south, east, north of what is here, in degrees: for a source that states no extent."""
-    interval: tuple[str | None, str | None] | None = None
-    """First and last time of what is here, RFC 3339: likewise."""
-    here: Mapping[str, str] = field(default_factory=dict)
-    """Asset key → path relative to DEST, of collection assets that are here."""
     base: str | None = None
     """URL of the source's document, against which its relative hrefs are resolved."""
 
@@ -114,15 +108,7 @@ def _write_collection(update: _Update, entry: CollectionEntry) -> str:
     """Write a collection from its leaves up; return its path relative to DEST."""
     refuse_symlinks(update.dest, entry.directory)
     links, sub_catalogs = _write_leaves(update, entry)
-    document = collection_document(
-        entry.id,
-        entry.document,
-        directory=entry.directory,
-        here=entry.here,
-        bbox=entry.bbox,
-        interval=entry.interval,
-        base=entry.base,
-    )
+    document = collection_document(entry.id, entry.document, base=entry.base)
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
     path = f"{entry.directory}/collection.json"
     update(path, {**document, "links": [*up, *document["links"], *links]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -51,9 +52,5 @@ class Journal:
             fd = os.open(self._path, _APPEND, 0o644)
         except OSError:
             return
-        with os.fdopen(fd, "ab") as file:
-            try:
-                file.write(b"\n".join(lines) + b"\n")
-                file.flush()
-            except OSError:
-                return
+        with os.fdopen(fd, "ab", buffering=0) as file, suppress(OSError):
+            file.write(b"\n".join(lines) + b"\n")

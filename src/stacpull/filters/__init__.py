@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from stacpull.filters.assets import AssetFilter, compile_assets
 from stacpull.filters.classes import check_labels, class_list
-from stacpull.filters.describe import describe_selection
 from stacpull.filters.ids import read_ids
 from stacpull.filters.interval import Interval, parse_interval
 from stacpull.filters.items import ItemFilter, compile_items
@@ -21,7 +20,6 @@ __all__ = [
     "class_list",
     "compile_assets",
     "compile_items",
-    "describe_selection",
     "item_labels",
     "parse_bbox",
     "parse_interval",

@@ -33,10 +33,6 @@ class Interval(NamedTuple):
         late = self.end is not None and start is not None and start > self.end
         return not (early or late)
 
-    def rfc3339(self) -> str:
-        """Return it as a service reads it (RFC 3339, UTC), with dates made instants."""
-        return "/".join(".." if end is None else _rfc3339(end) for end in self)
-
 
 def parse_interval(text: str) -> Interval:
     """Parse what `--datetime` takes.
@@ -110,11 +106,3 @@ def _user_end(text: str, whole: str, *, at_end: bool) -> datetime | None:
             f"--datetime {whole!r}: {text!r} is no time: write 2017-06-13 or 2017-06-13T10:10:31Z."
         )
     return instant
-
-
-def _rfc3339(instant: datetime) -> str:
-    try:
-        instant = instant.astimezone(UTC)
-    except OverflowError:  # an offset that leads out of the years 1 to 9999
-        return instant.isoformat()
-    return instant.isoformat().replace("+00:00", "Z")

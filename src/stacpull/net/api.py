@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import orjson
@@ -59,7 +59,6 @@ class ApiReader:
         clock: What waits.
         source: SOURCE's URL: a refusal by its host is a matter of credentials, elsewhere it is one failure.
         credential_names: The credentials in use or wanted (`MLHUB_API_KEY`), to be named when refused.
-        on_retry: Called with each failure that is about to be tried again.
         limit: The most bytes, decoded, of a document.
         jitter: The random numbers of the retries' waits, if they are to be seeded.
     """
@@ -72,7 +71,6 @@ class ApiReader:
         *,
         source: str,
         credential_names: tuple[str, ...] = (),
-        on_retry: Callable[[Failure], None] | None = None,
         limit: int = PAGE_LIMIT,
         jitter: random.Random | None = None,
     ) -> None:
@@ -81,7 +79,6 @@ class ApiReader:
         self._clock = clock
         self._source = source
         self._credential_names = credential_names
-        self._on_retry = on_retry
         self._limit = limit
         self._jitter = jitter
 
@@ -138,10 +135,8 @@ class ApiReader:
                 ) from error
             raise SourceError(f"What {host} sent at {cut_cursor(response.url)} is no JSON.") from error
 
-    def _note_retry(self, failure: Failure) -> None:
+    def _note_retry(self, _failure: Failure) -> None:
         self._client.counters.retries += 1
-        if self._on_retry is not None:
-            self._on_retry(failure)
 
     def _refusal(self, failure: Failure) -> str:
         return f"{failure.message} {self._how_to_give()}"

@@ -47,7 +47,6 @@ class Counters:
     requests: int = 0
     """Requests sent, each hop of a redirect one."""
     retries: int = 0
-    redirects: int = 0
     bytes_fetched: int = 0
     """Bytes of response bodies, waste included."""
 
@@ -161,7 +160,6 @@ class Client:
         target = next_hop(request.url, location, hops, allow_downgrade=self._allow_downgrade)
         if isinstance(target, Failure):
             raise TransferError(self.clean(replace(target, status=response.status)))
-        self.counters.redirects += 1
         method, body = _method_after(response.status, request)
         if same_site(request.url, target):
             return Request(target, method, request.headers, body, request.decode, redirected=True)

@@ -66,13 +66,11 @@ class Planned:
         item: The item with the assets to fetch.
         problems: Wanted assets that cannot be fetched, each named.
         excluded: Keys of the assets that the asset filter left out.
-        notes: Oddities of the item worth a line in the log; nothing failed by them.
     """
 
     item: PlannedItem
     problems: tuple[AssetProblem, ...] = ()
     excluded: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def plan_item(
@@ -113,7 +111,7 @@ def plan_item(
         updated=updated if isinstance(updated, str) else None,
         excluded_assets=len(draft.excluded),
     )
-    return Planned(planned, tuple(draft.problems), tuple(draft.excluded), _notes(item))
+    return Planned(planned, tuple(draft.problems), tuple(draft.excluded))
 
 
 def item_directory(item_id: ItemId) -> str:
@@ -203,11 +201,3 @@ def _identity(item: Any, hint: str | None) -> ItemId | Problem:
 def _no_item(collection: str | None, name: object, why: str) -> Problem:
     failure = Failure(FailureKind.ITEM, f"The item cannot be planned: {why}.")
     return Problem(collection or NO_COLLECTION, "" if name is None else str(name)[:80], failure)
-
-
-def _notes(item: Json) -> tuple[str, ...]:
-    if item.get("assets") and item.get("geometry") and item.get("links"):
-        return ()
-    return tuple(
-        f"The item has no {member}." for member in ("assets", "geometry", "links") if not item.get(member)
-    )

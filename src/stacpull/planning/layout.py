@@ -76,12 +76,6 @@ class Layout:
         fixed = all(isinstance(segment, str) for segment in bound)
         return ItemLayout(bound, directory if fixed else None, name, self.needs_filename)
 
-    def render(
-        self, item_id: ItemId, document: Json, key: str, ext: str, parent: ItemId | None = None
-    ) -> Place:
-        """Return the place of one asset; `ext` with its dot."""
-        return self.for_item(item_id, document, parent).place(key, ext)
-
 
 class ItemLayout(NamedTuple):
     """A layout of which only what an asset gives is still open; a `str` is a segment without such."""

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
-from stacpull.models import Failure, FailureKind, ItemId, Json, Page, PageRequest, Selection
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.net.credentials import same_site
 from stacpull.net.transport import TransferError
@@ -145,10 +145,6 @@ class ApiSource:
             message = f"{document.url} is no item: it is no JSON object with an id."
             raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))
         return body
-
-    def item_href(self, item: ItemId) -> str:
-        """Return where an item of this API can be read again."""
-        return f"{self._collection_url(item.collection)}/items/{quote(item.item, safe='')}"
 
     def _collection_url(self, collection_id: str) -> str:
         return f"{self._place.root}/collections/{quote(collection_id, safe='')}"

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import NamedTuple, Protocol
 
 from stacpull.events import Notice
-from stacpull.models import ItemId, Json, Page, PageRequest, Selection
+from stacpull.models import Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.sources.page_size import PageSize
 
@@ -94,8 +94,4 @@ class Source(Protocol):
         Raises:
             TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
         """
-        ...
-
-    def item_href(self, item: ItemId) -> str:
-        """Return where an item of this source can be read again."""
         ...

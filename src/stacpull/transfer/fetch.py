@@ -84,12 +84,11 @@ class Fetcher:
         self._checksum = checksum
         self._opaque_etags: set[str] = set()
 
-    async def fetch(self, job: Job, *, resumable: bool = True, count_refusal: bool = True) -> Received:
+    async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
         """Make one attempt at `job`.
 
         Args:
             job: the asset; its href is used as it is.
-            resumable: False to start afresh and keep nothing of an unfinished attempt.
             count_refusal: False if the href may have expired, so that a refusal says nothing of credentials.
 
         Raises:
@@ -99,10 +98,10 @@ class Fetcher:
         """
         try:
             received = None
-            if resumable and (job.size is None or job.size > self._small_limit):
+            if job.size is None or job.size > self._small_limit:
                 point = await self._parts.point(job.row, job.generation)
                 received = None if point is None else await self._go_on(job, point, count_refusal)
-            return received or await self._afresh(job, count_refusal, keep=resumable)
+            return received or await self._afresh(job, count_refusal, keep=True)
         except DoubtfulError as doubt:
             received = await self._afresh(job, count_refusal, keep=False, doubted=doubt.actual)
             # twice the same bytes: it is the ETag that is no MD5 on this host
