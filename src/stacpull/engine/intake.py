@@ -26,26 +26,24 @@ class Intake:
     def __init__(self, publisher: Publisher, *, slots: int) -> None:
         """Make an intake with so many slots."""
         self._publisher = publisher
-        self._slots = slots
+        self._slots = asyncio.Semaphore(slots)
         self._loop = asyncio.get_running_loop()
-        self._room = asyncio.Event()
-        self._waiting = 0
-        self._taken = self._failed = 0  # counted on the loop
-        self._written = 0  # on the writer's thread
+        self._caught_up = asyncio.Event()
+        self._written = 0  # counted on the writer's thread
         self._published = 0  # on the publisher's
         self.writer: BodyWriter | None = None
 
     async def slot(self) -> None:
         """Take a slot for the next asset, as soon as one is free."""
-        while self._is_full():
-            self._waiting += 1
-            self._room.clear()
-            try:
-                if self._is_full():
-                    await self._room.wait()
-            finally:
-                self._waiting -= 1
-        self._taken += 1
+        await self._slots.acquire()
+        try:
+            while self._is_behind():
+                self._caught_up.clear()
+                if self._is_behind():
+                    await self._caught_up.wait()
+        except BaseException:
+            self._slots.release()
+            raise
 
     def put(self, job: Job, received: Received) -> None:
         """Hand in an asset that came in whole; its slot is free when it is written."""
@@ -56,24 +54,23 @@ class Intake:
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Hand in an asset that failed for good; its slot is free."""
         self._publisher.fail(job, failure, attempts)
-        self._failed += 1
-        self._room.set()
+        self._slots.release()
 
     def deliver(self, batch: list[Arrived]) -> None:
         """Pass whole parts on to the publisher (on the writer's thread)."""
         self._written += len(batch)
         self._publisher.deliver(batch)
-        self._wake()
+        self._loop.call_soon_threadsafe(self._free, len(batch))
 
     def published(self, count: int) -> None:
         """Hear that `count` parts left the queue (on the publisher's thread)."""
         self._published += count
-        self._wake()
+        if not self._caught_up.is_set():
+            self._loop.call_soon_threadsafe(self._caught_up.set)
 
-    def _is_full(self) -> bool:
-        under_way = self._taken - self._failed - self._written
-        return under_way >= self._slots or self._written - self._published >= _UNPUBLISHED
+    def _free(self, count: int) -> None:
+        for _ in range(count):
+            self._slots.release()
 
-    def _wake(self) -> None:
-        if self._waiting:
-            self._loop.call_soon_threadsafe(self._room.set)
+    def _is_behind(self) -> bool:
+        return self._written - self._published >= _UNPUBLISHED

@@ -22,7 +22,7 @@ __all__ = ["Arrived", "BodyWriter"]
 
 Arrived = tuple[Job, Received, Whole]
 _BATCH = 64
-_GATHER = 0.003
+_GATHER = 0.002
 """Seconds that the first body of a batch waits for others: each waking of the thread costs the loop too."""
 
 
