@@ -14,8 +14,8 @@ from stacpull.errors import DestinationError
 __all__ = ["MirrorLock", "is_held"]
 
 
-_ATTEMPTS = 10
-_INSTANT = 0.02
+_ATTEMPTS = 100
+_INSTANT = 0.01
 """Seconds between two attempts."""
 
 
