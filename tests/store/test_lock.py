@@ -55,7 +55,7 @@ def test_asking_for_the_state_keeps_no_mirror_out(dest: Path) -> None:
     stop = threading.Event()
 
     def ask() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.001):
             is_held(dest)
 
     asking = [threading.Thread(target=ask) for _ in range(3)]
