@@ -13,8 +13,8 @@ RunState = Literal["running", "complete", "interrupted", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class MirrorReport:
-    """How a run ended, counted over this run's selection. Sizes in bytes, times in seconds.
+class Counts:
+    """What `mirror` and `status` both tell (docs/json.md). Sizes in bytes, times in seconds.
 
     `assets_planned` = done + failed + pending; `assets_skipped` are those of done that were found done
     already; `assets_missing` those of failed that are gone upstream (404, 410).
@@ -35,6 +35,12 @@ class MirrorReport:
     seconds: float
     requests: int
     retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorReport(Counts):
+    """How a run ended, counted over this run's selection."""
+
     items_failed: int = 0
     """Source items that could not be read (they are listed by `failures`)."""
     items_unseen: int = 0
@@ -65,24 +71,9 @@ class MirrorReport:
 
 
 @dataclass(frozen=True, slots=True)
-class StatusReport:
+class StatusReport(Counts):
     """What DEST holds, over all runs; readable while a mirror is running and after it was killed."""
 
-    state: RunState
-    items_seen: int
-    items_matched: int
-    items_done: int
-    assets_planned: int
-    assets_done: int
-    assets_skipped: int
-    assets_failed: int
-    assets_missing: int
-    assets_pending: int
-    bytes_done: int
-    bytes_fetched: int
-    seconds: float
-    requests: int
-    retries: int
     items_failed: int = 0
     assets_unproven: int = 0
     """Assets whose length nothing proved: a response without one, from a server that tells no more."""
