@@ -9,8 +9,10 @@ from pathlib import Path
 from tests.engine.bench import Bench, parts, planned, tree
 
 from stacpull.engine import recovery
+from stacpull.ledger import views
 from stacpull.models import Job, Validator
 from stacpull.store.parts import PartStore
+from stacpull.store.wholes import whole_name
 
 
 def let_arrive(bench: Bench, job: Job, body: bytes, filename: str) -> None:
@@ -43,3 +45,17 @@ def test_one_whose_name_its_url_gives_is_published_from_the_part(tmp_path: Path)
     assert (bench.pending(), parts(tmp_path)) == ([], [])
     assert bench.db.execute("SELECT etag FROM assets").fetchone() == ('"v1"',)
     bench.close()
+
+
+def test_that_nothing_proved_a_length_survives_a_kill(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.take_up()
+    job = bench.plan(planned("i", ["a"])).jobs[0]
+    name = whole_name(job.row, job.generation, 1, None, "a.tif", unproven=True)
+    bench.destination.write_part(name, b"x")
+    bench.close()
+    later = Bench(tmp_path)
+    later.take_up()
+    assert later.states() == {"a": 2}
+    assert views.unproven(later.db) == 1
+    later.close()

@@ -12,17 +12,17 @@ NUMBERS = st.integers(0, 2**62)
 TEXTS = st.text(st.characters(), max_size=60)  # lone surrogates included
 
 
-@given(row=NUMBERS, generation=NUMBERS, size=NUMBERS, etag=st.none() | TEXTS, filename=TEXTS)
+@given(NUMBERS, NUMBERS, NUMBERS, st.none() | TEXTS, TEXTS, st.booleans())
 def test_what_a_name_says_can_be_read_back(
-    row: int, generation: int, size: int, etag: str | None, filename: str
+    row: int, generation: int, size: int, etag: str | None, filename: str, unproven: bool
 ) -> None:
-    name = whole_name(row, generation, size, etag, filename)
+    name = whole_name(row, generation, size, etag, filename, unproven=unproven)
     assert len(name.encode()) <= 255
     assert "/" not in name
     assert "\0" not in name
     found = parse_whole(name)
-    full = WholeName(row, generation, size, etag or None, filename)
-    assert found in (full, WholeName(row, generation, size, None, None))
+    full = WholeName(row, generation, size, etag or None, filename, unproven)
+    assert found in (full, WholeName(row, generation, size, None, None, unproven))
     if len(name) < 200 and ";" in name:
         assert found == full
 

@@ -129,6 +129,7 @@ def _arrived(job: Job, name: WholeName, entry: os.DirEntry[str], sha256: bytes |
         filename=name.filename or "",
         validator=Validator(etag=name.etag),
         part=Path(entry.path),
+        verified=not name.unproven,
     )
     return job, received, Whole(entry.name, entry.inode(), name.size, sha256)
 

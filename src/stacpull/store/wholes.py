@@ -1,7 +1,8 @@
 """Parts that are whole: received and checked, not yet under their final name.
 
 Everything the next start needs to publish one without a request stands in its name, so that nothing but the
-file itself has to survive a kill: `<row>.<generation>.<size>[;<etag>;<file name>].whole`.
+file itself has to survive a kill: `<row>.<generation>.<size>[;<etag>;<file name>].whole`, with
+a `~` behind the size if nothing proved it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from urllib.parse import quote, unquote
 __all__ = ["Whole", "WholeName", "parse_whole", "whole_name"]
 
 _MARK = ".whole"
+_UNPROVEN = "~"
 _LONGEST = 255
 _FIELDS = 3
 """Fields of a name before and behind the semicolons."""
@@ -25,6 +27,8 @@ class WholeName(NamedTuple):
     size: int
     etag: str | None
     filename: str | None
+    unproven: bool = False
+    """True if nothing proved its length."""
 
 
 class Whole(NamedTuple):
@@ -36,9 +40,17 @@ class Whole(NamedTuple):
     sha256: bytes | None
 
 
-def whole_name(row: int, generation: int, size: int, etag: str | None, filename: str | None) -> str:
+def whole_name(
+    row: int,
+    generation: int,
+    size: int,
+    etag: str | None,
+    filename: str | None,
+    *,
+    unproven: bool = False,
+) -> str:
     """Return the name of a whole part; what does not fit into 255 bytes is left out."""
-    stem = f"{row}.{generation}.{size}"
+    stem = f"{row}.{generation}.{size}{_UNPROVEN if unproven else ''}"
     if filename is None:
         return stem + _MARK
     tag = quote(etag, safe="", errors="surrogatepass") if etag else ""
@@ -51,14 +63,15 @@ def parse_whole(name: str) -> WholeName | None:
     if not name.endswith(_MARK):
         return None
     stem, *rest = name.removesuffix(_MARK).split(";")
-    numbers = stem.split(".")
+    unproven = stem.endswith(_UNPROVEN)
+    numbers = stem.removesuffix(_UNPROVEN).split(".")
     if len(numbers) != _FIELDS or not all(n.isascii() and n.isdigit() for n in numbers):
         return None
     row, generation, size = map(int, numbers)
     if len(rest) != _FIELDS - 1:
-        return WholeName(row, generation, size, None, None)
+        return WholeName(row, generation, size, None, None, unproven)
     etag, filename = (_unquoted(field) for field in rest)
-    return WholeName(row, generation, size, etag or None, filename)
+    return WholeName(row, generation, size, etag or None, filename, unproven)
 
 
 def _unquoted(field: str) -> str:

@@ -83,7 +83,14 @@ class BodyWriter:
         return batch
 
     def _write(self, job: Job, received: Received) -> Arrived:
-        name = whole_name(job.row, job.generation, received.size, received.validator.etag, received.filename)
+        name = whole_name(
+            job.row,
+            job.generation,
+            received.size,
+            received.validator.etag,
+            received.filename,
+            unproven=not received.verified,
+        )
         sha256 = received.sha256
         if received.body is not None:
             if self._checksum:
