@@ -18,11 +18,10 @@ from typing import Literal
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.network import Network
-from stacpull.engine.picking import Picked, Picker
+from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
 from stacpull.engine.workspace import disk_of
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Listener, Notice, Progress
-from stacpull.filters.classes import check_labels, class_list
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
 from stacpull.models import Asset, ItemId, Page, Selection
@@ -145,7 +144,10 @@ class Estimate:
             async for page in pages:
                 if not checked:
                     checked = True
-                    await self._check_labels(start.collection, page)
+                    for warning in await label_warnings(
+                        self._selection, page.items, self._source, start.collection
+                    ):
+                        self._emit(Notice("warning", warning))
                 if page.matched is not None:
                     self._announced = page.matched
                 if await self._page(picker, start.collection, page, there):
@@ -155,9 +157,9 @@ class Estimate:
         self, picker: Picker, collection: str, page: Page, there: dict[ItemId, set[str]] | None
     ) -> bool:
         """Count one page; return True if --max-items is reached."""
-        for begin in range(0, len(page.items), 100):
+        for begin in range(0, len(page.items), STRETCH):
             picker.follows = self._primary.items < _FULLY_READ
-            picked = await picker.pick(page.items[begin : begin + 100], collection, page.request.url)
+            picked = await picker.pick(page.items[begin : begin + STRETCH], collection, page.request.url)
             self._count(picked, there)
             if self._listener is not None:
                 self._listener(
@@ -252,13 +254,6 @@ class Estimate:
                     total += unstated * sizes[key]
                     basis = "sampled"
         return round(total), basis
-
-    async def _check_labels(self, collection: str, page: Page) -> None:
-        if not (self._selection.labels or self._selection.exclude_labels):
-            return
-        lists = class_list(page.items, None) or class_list((), await self._source.collection(collection))
-        for warning in check_labels(self._selection, lists):
-            self._emit(Notice("warning", warning))
 
     def _emit(self, notice: Notice) -> None:
         if self._listener is not None:

@@ -11,14 +11,16 @@ from dataclasses import dataclass, field, replace
 
 from stacpull.engine.documents import item_of
 from stacpull.filters.assets import AssetFilter, compile_assets
+from stacpull.filters.classes import check_labels, class_list
 from stacpull.filters.items import ItemFilter, compile_items
 from stacpull.filters.verdict import Verdict
 from stacpull.models import Failure, ItemId, Json, Selection
 from stacpull.planning.items import Planned, Problem, plan_item, source_links
 from stacpull.planning.layout import Layout
 from stacpull.sources.links import ItemReader
+from stacpull.sources.source import Source
 
-__all__ = ["Known", "Picked", "Picker", "SourceFailure"]
+__all__ = ["STRETCH", "Known", "Picked", "Picker", "SourceFailure", "label_warnings"]
 
 Known = Callable[[Sequence[ItemId]], Awaitable[set[ItemId]]]
 """Which of these items the run has planned already."""
@@ -47,6 +49,27 @@ class Picked:
     """True if --max-items is reached."""
     unread_links: int = 0
     """Source links that were counted and not followed (`Picker.follows`)."""
+
+
+STRETCH = 100
+"""Items that are picked (and by a mirror planned, in one transaction) at a time."""
+
+
+async def label_warnings(
+    selection: Selection, items: Sequence[Json], source: Source, collection: str
+) -> list[str]:
+    """Check the labels asked for against the classes that these items, or else the collection, state.
+
+    Returns:
+        What to warn of, as plain sentences.
+
+    Raises:
+        UsageError: A label does not exist; the message has the nearest names.
+    """
+    if not (selection.labels or selection.exclude_labels):
+        return []
+    classes = class_list(items, None) or class_list((), await source.collection(collection))
+    return check_labels(selection, classes)
 
 
 class Picker:

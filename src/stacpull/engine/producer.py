@@ -15,12 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stacpull.engine.documents import clean_document
-from stacpull.engine.picking import Picked, Picker
+from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
 from stacpull.engine.position import Position
 from stacpull.engine.publisher import Publisher
 from stacpull.errors import SourceError
 from stacpull.events import AssetFailed, Listener, Notice
-from stacpull.filters.classes import check_labels, class_list
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.planning import Committed, ItemFailure, ItemRow, PlanBatch, Planner
 from stacpull.models import Job, Json, Page, PageRequest, Selection
@@ -33,8 +32,6 @@ from stacpull.sources.source import Source, WalkStart
 
 __all__ = ["Producer", "WalkSummary"]
 
-_STRETCH = 100
-"""Items planned in one transaction."""
 _STREAMED = 1000
 """Pending jobs read from the ledger at a time."""
 _BARREN = 3
@@ -117,8 +114,8 @@ class Producer:
     async def _retry_items(self) -> None:
         """Read the source items again that could not be read before."""
         failed = await self._publisher.call(lambda: jobs.failed_items(self._publisher.db))
-        for start in range(0, len(failed), _STRETCH):
-            stretch = failed[start : start + _STRETCH]
+        for start in range(0, len(failed), STRETCH):
+            stretch = failed[start : start + STRETCH]
             documents = await self._reader.read_many([one.href for one in stretch])
             picked = Picked()
             for one, document in zip(stretch, documents, strict=True):
@@ -188,7 +185,7 @@ class Producer:
 
     async def _page(self, collection: str, page: Page, after: Position, *, ends_walk: bool) -> None:
         await self._check_labels(collection, page.items)
-        stretches = [page.items[i : i + _STRETCH] for i in range(0, len(page.items), _STRETCH)] or [[]]
+        stretches = [page.items[i : i + STRETCH] for i in range(0, len(page.items), STRETCH)] or [[]]
         new = 0
         for number, stretch in enumerate(stretches):
             ends_page = number == len(stretches) - 1
@@ -248,11 +245,10 @@ class Producer:
 
     async def _check_labels(self, collection: str, items: Sequence[Json]) -> None:
         """Refuse a misspelt label before anything is planned."""
-        if self._labels_checked or not (self._selection.labels or self._selection.exclude_labels):
+        if self._labels_checked:
             return
         self._labels_checked = True
-        classes = class_list(items, None) or class_list((), await self._source.collection(collection))
-        for warning in check_labels(self._selection, classes):
+        for warning in await label_warnings(self._selection, items, self._source, collection):
             self._on_event(Notice("warning", warning))
 
     async def _end_of_walk(self, starts: Sequence[WalkStart], announced: Sequence[int | None]) -> None:

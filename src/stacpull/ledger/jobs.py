@@ -46,7 +46,6 @@ _FROM = (
 class FailedItem:
     """A source item that could not be read, to be read again by `retry`."""
 
-    row: int
     id: ItemId
     href: str
     parent: ItemId
@@ -166,11 +165,11 @@ def _take_over_items(db: sqlite3.Connection, run: int) -> None:
 def failed_items(db: sqlite3.Connection) -> list[FailedItem]:
     """Return the source items that could not be read."""
     rows = db.execute(
-        "SELECT i.id, c.name, i.name, i.href, pc.name, p.name FROM failures f "
+        "SELECT c.name, i.name, i.href, pc.name, p.name FROM failures f "
         "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection WHERE f.key = ''"
     )
-    return [FailedItem(r[0], ItemId(r[1], r[2]), r[3], ItemId(r[4], r[5])) for r in rows]
+    return [FailedItem(ItemId(r[0], r[1]), r[2], ItemId(r[3], r[4])) for r in rows]
 
 
 def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]:

@@ -47,12 +47,11 @@ class ItemRecord:
 
 @dataclass(frozen=True, slots=True)
 class CollectionRow:
-    """A collection of the mirror: its document as read (None if it could not be), and how many items."""
+    """A collection of the mirror, and its document as read (None if it could not be)."""
 
     row: int
     name: str
     document: bytes | None
-    items: int
 
 
 def totals(db: sqlite3.Connection) -> dict[str, int]:
@@ -165,8 +164,9 @@ def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
 def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
     """Return the collections that have items, in the order they were met."""
     rows = db.execute(
-        "SELECT c.id, c.name, c.document, count(i.id) FROM collections c JOIN items i ON i.collection = c.id "
-        f"WHERE i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents) GROUP BY c.id ORDER BY c.id"
+        "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
+        f"WHERE i.collection = c.id AND (i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents))) "
+        "ORDER BY c.id"
     )
     return [CollectionRow(*row) for row in rows]
 
