@@ -125,7 +125,11 @@ def _as_text(etag: str | None) -> str | None:
 
 
 class Publisher:
-    """Owns the ledger's connection; every method but `call`, `deliver` and `fail` runs on its thread."""
+    """Owns the ledger's connection while it runs.
+
+    `start`, `call`, `deliver`, `fail` and `close` belong to others; every other method runs on its thread,
+    the public ones through `call`.
+    """
 
     def __init__(
         self,

@@ -52,7 +52,11 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
 
 
 class Destination:
-    """The directory tree of one mirror, open for writing. Used by one thread at a time."""
+    """The directory tree of one mirror, open for writing.
+
+    Two threads may use it at once: one writes and renames parts, which touches the parts directory's
+    descriptor only; one alone does everything else, with the directories that are held open.
+    """
 
     def __init__(self, dest: Path) -> None:
         """Open DEST, making it and `.stacpull/parts` if need be.
