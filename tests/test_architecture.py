@@ -16,7 +16,7 @@ from stacpull import errors
 PACKAGE = Path(stacpull.__file__).parent
 
 BASE = frozenset({"errors", "models", "events", "reports", "clock", "redact"})
-PURE = frozenset({"filters", "planning"})
+PURE = frozenset({"filters", "planning", "tiff"})
 SIBLINGS = frozenset({"sources", "transfer", "store", "ledger"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(BASE, BASE),
@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "store": BASE | {"planning"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "ledger", "planning"},
-    "engine": BASE | PURE | SIBLINGS | {"config", "net", "catalog"},
+    "trace": BASE | {"config", "net", "transfer", "tiff", "ledger"},
+    "engine": BASE | PURE | SIBLINGS | {"config", "net", "catalog", "trace"},
     "replicas": frozenset(),
 }
 """Which rooms a room may import, itself apart."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,6 +23,10 @@ ROLE = "arn:aws:iam:::role/reader"
 """A role that OWNER may take on; it may read every object."""
 
 _STS_KEY = "0123456789abcdef"
+_PATIENCE, _PAUSE = (
+    60.0,
+    0.2,
+)  # seconds: a monitor under load loses its leases, and refuses commands meanwhile
 
 _CONFIGURATION = """
 [global]
@@ -127,13 +132,11 @@ class _Parts:
     def store(self) -> Iterator[None]:
         (self.work / "osd").mkdir()
         number = str(uuid.uuid4())
-        self.call("ceph", *self.conf, "osd", "new", number)
+        self.ask("osd", "new", number)
         self.call("ceph-osd", *self.conf, "-i", "0", "--mkfs", "--osd-uuid", number)
         # its own message may go out before it knows the monitor's id, and would be its last
-        self.call("ceph", *self.conf, "osd", "crush", "add", "osd.0", "1.0", "root=default", "host=here")
-        with self.server(
-            ["ceph-osd", "-i", "0"], lambda: "1 up" in self.call("ceph", *self.conf, "osd", "stat")
-        ):
+        self.ask("osd", "crush", "add", "osd.0", "1.0", "root=default", "host=here")
+        with self.server(["ceph-osd", "-i", "0"], lambda: "1 up" in self.ask("osd", "stat")):
             yield
 
     @contextmanager
@@ -157,6 +160,17 @@ class _Parts:
         return running(
             [found(command[0]), *self.conf, "-f", *command[1:]], self.work / command[0], ready=ready
         )
+
+    def ask(self, *arguments: str) -> str:
+        """Run a command of the monitor, which listens before it can answer; what is asked may be asked twice."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self.call("ceph", *self.conf, *arguments)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE)
 
     def call(self, name: str, *arguments: str) -> str:
         """Run a program to its end; its messages become those of a failure."""
