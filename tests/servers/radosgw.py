@@ -162,7 +162,7 @@ class _Parts:
         )
 
     def ask(self, *arguments: str) -> str:
-        """Run a command of the monitor, which listens before it can answer; what is asked may be asked twice."""
+        """Run a command of the monitor, again if need be: it listens before it can answer."""
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
