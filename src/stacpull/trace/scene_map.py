@@ -1,9 +1,9 @@
 """The scene map of a tile: what each value of its scene mask stands for, as the QA file's header tells it.
 
-A header has the tags `SCENE_IDS[LAYER_2_VALUE]`, `SCENE_SOLAR_AZIMUTH[…]` and `SCENE_SOLAR_ELEVATION[…]`, each
-also with the prefix `PS_`: lines `value[index]`, where a value may be the word None. A header may leave out
-indices that pixels have: they stay counted under a name of their own. A line that cannot be read is named in
-`problems` and never stops the others.
+A header has the tags `SCENE_IDS[LAYER_2_VALUE]`, `SCENE_SOLAR_AZIMUTH[…]` and `SCENE_SOLAR_ELEVATION[…]`,
+each also with the prefix `PS_`: lines `value[index]`, where a value may be the word None. A header may leave
+out indices that pixels have: they stay counted under a name of their own. A line that cannot be read is named
+in `problems` and never stops the others.
 """
 
 from __future__ import annotations
