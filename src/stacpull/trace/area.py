@@ -2,7 +2,7 @@
 
 All requests of a run lie on one grid: that of the area's box in longitude and latitude, so many pixels wide
 and high as the resolution gives. A part of the area is asked for as a window of that grid, with a geometry as
-mask where the window holds more than the part. A pixel belongs where its centre lies: parts add up to the whole.
+mask where the window holds more than the part. A pixel belongs where its centre lies, so that parts add up.
 """
 
 from __future__ import annotations
@@ -186,6 +186,6 @@ def _grid(bbox: Box, resolution: float) -> Grid:
     width, height = bbox_size(bbox, resolution)
     if width < 1 or height < 1:
         raise UsageError(
-            f"The area is smaller than a pixel of {resolution:g} m: give a larger one or a finer --resolution."
+            f"The area is smaller than a pixel of {resolution:g} m: give a finer --resolution."
         )
     return Grid(bbox, width, height)

@@ -1,7 +1,7 @@
 """The period asked for, in whole UTC days, and the chunks it is asked in.
 
 The service computes a figure a day, counted from the start of a request, and drops a last day that is cut. So
-requests begin and end at midnight UTC: no day is cut, none is asked twice. Long periods are asked by the year.
+requests begin and end at midnight UTC: no day is cut, none asked twice. Long periods are asked by the year.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Scene ids: which PlanetScope scene a name stands for, and when that scene was taken.
 
 An id is `YYYYMMDD_HHMMSS[_part]_satellite`, in UTC, perhaps below its item type (`PSScene/…`) and with a
-product name behind it (Planet, PSScene: item naming). The optional part is hundredths of a second where it has
-two digits, cut off and not rounded; one digit is a counter of scenes within the second. What is no PlanetScope
-scene is told by name, never guessed at: reading an id never raises.
+product name behind it (Planet, PSScene: item naming). The optional part is hundredths of a second where it
+has two digits, cut off and not rounded; one digit is a counter of scenes within the second. What is no
+PlanetScope scene is told by name, never guessed at: reading an id never raises.
 """
 
 from __future__ import annotations
