@@ -66,5 +66,3 @@ class Hub:
     async def header(self, collection: str, tile: ByocTile, file: str) -> bytes:
         """Return the header of a file of a tile, by ranged reads."""
         raise NotImplementedError
-
-
