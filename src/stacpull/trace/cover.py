@@ -21,7 +21,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stacpull.trace.area import Area
 from stacpull.trace.hub.values import ByocTile, CatalogTile, Footprint
-from stacpull.trace.utm import is_utm, to_degrees
+from stacpull.trace.degrees import is_utm, to_degrees
 
 __all__ = ["Piece", "Tile", "split", "tile_of"]
 
