@@ -11,7 +11,7 @@ from typing import Literal
 
 from stacpull.models import FailureKind, ItemId
 
-__all__ = ["AssetFailed", "Event", "Listener", "Notice", "Progress", "RunEnded", "RunStarted"]
+__all__ = ["AssetFailed", "Event", "Listener", "Notice", "Progress", "RunEnded", "RunStarted", "Stage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,15 @@ class RunEnded:
     state: Literal["complete", "interrupted", "failed"]
 
 
-Event = RunStarted | Progress | Notice | AssetFailed | RunEnded
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a job stands that is no mirror: `done` of `total` steps of one stage (None: nobody knows yet)."""
+
+    name: str
+    done: int
+    total: int | None
+
+
+Event = RunStarted | Progress | Notice | AssetFailed | RunEnded | Stage
 Listener = Callable[[Event], None]
 """Called on the event loop's thread; it must return quickly and never raise."""

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import shapely
-from shapely.geometry import box, shape
+from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from stacpull.errors import UsageError
+from stacpull.models import Json
 from stacpull.trace.hub.request import MOST_PIXELS
 from stacpull.trace.hub.size import bbox_size
 
@@ -113,6 +114,11 @@ class Area:
     is_box: bool
     """True if the outline is the grid's own box: then no mask is needed."""
 
+    @property
+    def geometry(self) -> Json:
+        """The outline as GeoJSON."""
+        return dict(mapping(self.outline))
+
 
 def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> Area:
     """Return the area of a box W, S, E, N in degrees.
@@ -185,7 +191,5 @@ def _grid(bbox: Box, resolution: float) -> Grid:
         raise UsageError(f"--resolution must be metres a pixel, above 0, not {resolution:g}.")
     width, height = bbox_size(bbox, resolution)
     if width < 1 or height < 1:
-        raise UsageError(
-            f"The area is smaller than a pixel of {resolution:g} m: give a finer --resolution."
-        )
+        raise UsageError(f"The area is smaller than a pixel of {resolution:g} m: give a finer --resolution.")
     return Grid(bbox, width, height)

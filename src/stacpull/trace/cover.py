@@ -2,8 +2,8 @@
 
 The service lays tiles over each other, the most recent on top (on a tie, the one made later). So the area
 goes, tile by tile in that order, to the tiles whose cover (the part that has data) holds it. What no cover
-holds goes to the tiles in whose rectangle it lies: covers are drawn roughly, and pixels beyond their line still
-count. Where rectangles do not overlap, as in the grid of one UTM zone, a tile's part is the same on every day.
+holds goes to the tiles in whose rectangle it lies: covers are drawn roughly, and pixels beyond their line
+still count. Where rectangles do not overlap, as in the grid of one UTM zone, a tile's part is always the same.
 
 All geometry is in degrees; `stacpull.trace.area` says how parts become pixels.
 """
@@ -20,8 +20,8 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from stacpull.trace.area import Area
-from stacpull.trace.hub.values import ByocTile, CatalogTile, Footprint
 from stacpull.trace.degrees import is_utm, to_degrees
+from stacpull.trace.hub.values import ByocTile, CatalogTile, Footprint
 
 __all__ = ["Piece", "Tile", "split", "tile_of"]
 

@@ -154,7 +154,7 @@ def _problem(count: Count, tiles: Sequence[TileDay]) -> str | None:
     problems = [count.error] if count.error else []
     problems += [f"{tile.tile}: {tile.problem}" for tile in tiles if tile.problem]
     problems += [
-        f"{tile.tile or 'no tile'}: {tile.count.counted:,} pixels have a scene, {tile.count.valid:,} are valid"
+        f"{tile.tile}: {tile.count.counted:,} pixels in the histogram, {tile.count.valid:,} are valid"
         for tile in tiles
         if not tile.count.agrees
     ]

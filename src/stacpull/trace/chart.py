@@ -1,0 +1,202 @@
+"""The chart of a trace: the index at its real acquisition times, the scenes it was taken from, the time of day.
+
+Three panels over one axis of dates. Top: the day's mean at the time of the scene that gave most pixels, with
+the scatter of the pixels as a band; a line only between days that follow each other in the table, so that days
+without a valid pixel are gaps; days whose main scene is not known are hollow. Middle: each day's valid pixels
+as bars, stacked by scene, largest first. Bottom: the time of day of each scene, as large as its share.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, time, timedelta
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+
+from stacpull.trace.report import DayState, ScenePixels, TraceDay
+from stacpull.trace.scene_map import Kind
+
+__all__ = ["Chart", "png_bytes"]
+
+_INK, _FAINT, _BAND = "#1b1f24", "#8a94a3", "#c9dcf2"
+_LINE, _WARNING = "#1f5fa8", "#c4501b"
+_RANKS: Final = ("#1f5fa8", "#5b9bd5", "#a9cdea", "#d7e6f4")
+_KINDS: Final = {Kind.NONE: "#b9b9b9", Kind.UNMAPPED: _WARNING}
+_LABELS: Final = ("largest scene", "second", "third", "others")
+_NOON: Final = timedelta(hours=12)
+_INCHES, _DOTS = (9.6, 7.6), 110
+_MANY_DAYS: Final = 60
+_WIDEST_BAR: Final = 0.8
+
+
+class Chart(NamedTuple):
+    """What a chart shows."""
+
+    index: str
+    title: str
+    days: Sequence[TraceDay]
+    scenes: Sequence[ScenePixels]
+
+
+def png_bytes(chart: Chart) -> bytes:
+    """Draw a chart and return it as PNG, 1056 by 836 pixels."""
+    import matplotlib as mpl  # noqa: PLC0415 - an extra, and slow to load
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with mpl.rc_context({"font.size": 9, "axes.edgecolor": _FAINT, "axes.labelcolor": _INK}):
+        figure = Figure(figsize=_INCHES, dpi=_DOTS, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1.5, 1.5))
+        upper.set_title(chart.title, loc="left", color=_INK)
+        _draw_series(upper, chart)
+        _draw_shares(middle, chart)
+        _draw_hours(lower, chart)
+        _dress(upper, middle, lower, chart)
+        out = io.BytesIO()
+        canvas.print_png(out)
+    return out.getvalue()
+
+
+def _place(day: TraceDay) -> datetime:
+    """Return where a day stands on the axis: its acquisition time, noon where that is not known."""
+    return day.acquired or day.weighted or datetime.combine(day.date, time.min, tzinfo=UTC) + _NOON
+
+
+def _draw_series(axes: Any, chart: Chart) -> None:
+    for run in _runs(chart.days):
+        times = [_place(day) for day in run]
+        means = [day.mean for day in run]
+        spread = [day.st_dev or 0.0 for day in run]
+        low = [mean - s for mean, s in zip(means, spread, strict=True) if mean is not None]
+        high = [mean + s for mean, s in zip(means, spread, strict=True) if mean is not None]
+        axes.plot(times, means, color=_LINE, linewidth=1.1, zorder=2)
+        axes.vlines(times, low, high, color=_BAND, linewidth=_thickness(chart.days) * 2.2, zorder=1)
+    size = 34 * _thickness(chart.days)
+    for known, style in (
+        (True, {"color": _LINE, "label": "mean, at the main scene's time"}),
+        (False, {"facecolor": "white", "edgecolor": _WARNING, "label": "mean, main scene not known"}),
+    ):
+        some = [d for d in chart.days if d.mean is not None and (d.acquired is not None) is known]
+        if some:
+            axes.scatter([_place(d) for d in some], [d.mean for d in some], s=size, zorder=3, **style)
+    _mark_gaps(axes, chart.days)
+    axes.set_ylabel(chart.index.upper())
+
+
+def _runs(days: Sequence[TraceDay]) -> Iterator[list[TraceDay]]:
+    """Yield stretches of days that have a mean, as the table has them in sequence."""
+    for valid, some in groupby(days, key=lambda day: day.mean is not None):
+        if valid:
+            yield list(some)
+
+
+def _mark_gaps(axes: Any, days: Sequence[TraceDay]) -> None:
+    """Mark at the foot of the panel the days that have no mean."""
+    for state, marker, color, label in (
+        (DayState.EMPTY, "|", _FAINT, "no valid pixel"),
+        (DayState.FAILED, "x", _WARNING, "failed"),
+    ):
+        some = [day for day in days if day.mean is None and (day.state is DayState.FAILED) is (marker == "x")]
+        some = [day for day in some if state is DayState.FAILED or day.state is not DayState.FAILED]
+        if some:
+            where = axes.get_xaxis_transform()
+            places = [_place(day) for day in some]
+            axes.scatter(places, [0.03] * len(some), transform=where, marker=marker, color=color, label=label)
+
+
+def _draw_shares(axes: Any, chart: Chart) -> None:
+    bottoms = dict.fromkeys([day.date for day in chart.days], 0.0)
+    width = timedelta(days=_bar_width(chart.days))
+    shown: set[str] = set()
+    for row, label, color in _bars(chart.scenes):
+        place = datetime.combine(row.date, time.min, tzinfo=UTC) + _NOON
+        name = None if label in shown else label
+        shown.add(label)
+        style = {"hatch": "////", "edgecolor": "white"} if row.kind is Kind.UNMAPPED else {}
+        axes.bar(place, row.share, width, bottoms[row.date], color=color, linewidth=0, label=name, **style)
+        bottoms[row.date] += row.share or 0.0
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("share of\nvalid pixels")
+
+
+def _bars(scenes: Sequence[ScenePixels]) -> Iterator[tuple[ScenePixels, str, str]]:
+    """Yield the bars of all days from the bottom up: scenes by size, then what is none."""
+    valid = [row for row in scenes if row.share]
+    for _, rows in groupby(sorted(valid, key=lambda row: row.date), key=lambda row: row.date):
+        some = sorted(rows, key=lambda row: (row.kind is not Kind.SCENE, -row.pixels, row.name))
+        for rank, row in enumerate(some):
+            if row.kind is Kind.SCENE:
+                yield row, _LABELS[min(rank, 3)], _RANKS[min(rank, 3)]
+            elif row.kind is Kind.NONE:
+                yield row, "no scene (None)", _KINDS[Kind.NONE]
+            else:
+                yield row, "scene not known", _KINDS[Kind.UNMAPPED]
+
+
+def _draw_hours(axes: Any, chart: Chart) -> None:
+    some = [row for row in chart.scenes if row.acquired is not None and row.share]
+    axes.scatter(
+        [row.acquired for row in some],
+        [_hours(row.acquired) for row in some if row.acquired is not None],
+        s=[8 + 52 * (row.share or 0) * _thickness(chart.days) for row in some],
+        color=_LINE,
+        alpha=0.75,
+        linewidth=0,
+    )
+    axes.set_ylabel("time of day\n(UTC)")
+    axes.yaxis.set_major_formatter(
+        lambda hours, _: f"{int(hours * 60 + 0.5) // 60:02d}:{int(hours * 60 + 0.5) % 60:02d}"
+    )
+
+
+def _hours(moment: datetime) -> float:
+    return moment.hour + moment.minute / 60 + (moment.second + moment.microsecond / 1e6) / 3600
+
+
+def _thickness(days: Sequence[TraceDay]) -> float:
+    return 1.0 if len(days) <= _MANY_DAYS else 0.45
+
+
+def _bar_width(days: Sequence[TraceDay]) -> float:
+    """Return the width of a bar in days: wide enough to be seen over a long period."""
+    if not days:
+        return _WIDEST_BAR
+    span = (days[-1].date - days[0].date).days + 1
+    return max(_WIDEST_BAR, min(span / 320, 2.0))
+
+
+def _dress(upper: Any, middle: Any, lower: Any, chart: Chart) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415
+
+    locator = AutoDateLocator(minticks=4, maxticks=12)
+    lower.xaxis.set_major_locator(locator)
+    lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    for axes in (upper, middle, lower):
+        axes.grid(axis="y", color="#e6e9ee", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(colors=_INK)
+    for axes in (upper, middle):
+        handles, labels = axes.get_legend_handles_labels()
+        if handles:
+            axes.legend(
+                *_in_order(handles, labels),
+                loc="lower left",
+                bbox_to_anchor=(0, 1.0),
+                ncols=6,
+                frameon=False,
+                fontsize=8,
+                borderaxespad=0.1,
+                handlelength=1.2,
+            ) if axes is middle else axes.legend(frameon=False, fontsize=8, loc="best")
+    if not chart.days:
+        upper.text(0.5, 0.5, "no tile in this period", transform=upper.transAxes, ha="center", color=_FAINT)
+
+
+def _in_order(handles: Sequence[Any], labels: Sequence[str]) -> tuple[list[Any], list[str]]:
+    """Return a legend's entries in the order of the stack."""
+    order = (*_LABELS, "no scene (None)", "scene not known")
+    pairs = sorted(zip(labels, handles, strict=True), key=lambda pair: order.index(pair[0]))
+    return [handle for _, handle in pairs], [label for label, _ in pairs]
