@@ -5,10 +5,10 @@
 | profile | `profile`, `SH_PROFILE`, `default-profile` |
 | client id, client secret | `SH_CLIENT_ID`, `SH_CLIENT_SECRET`; the profile |
 | base URL | `base_url` (`--base-url`), `SH_BASE_URL`; the profile's `sh_base_url`; the main deployment |
-| token URL | `SH_TOKEN_URL`; the profile's `sh_token_url`, unless the base URL comes from elsewhere; implied |
+| token URL | `SH_TOKEN_URL`; the profile's `sh_token_url`, if the base URL is its own; implied |
 
-The file is `sentinelhub/config.toml` in `XDG_CONFIG_HOME` (`~/.config`), one table a profile, as sentinelhub-py
-3.12 writes it. `sh_auth_base_url` of older versions counts too.
+The file is `sentinelhub/config.toml` in `XDG_CONFIG_HOME` (`~/.config`), one table a profile, as
+sentinelhub-py 3.12 writes it; what older versions called `sh_auth_base_url` counts too.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def hub_settings(
     if not client_id or not client_secret:
         missing = "SH_CLIENT_SECRET" if client_id else "SH_CLIENT_ID"
         raise CredentialsError(
-            "Sentinel Hub needs an OAuth client: set SH_CLIENT_ID and SH_CLIENT_SECRET, or write sh_client_id "
-            f"and sh_client_secret into {path} ({missing} is missing)."
+            f"{missing} is missing: export SH_CLIENT_ID=... and SH_CLIENT_SECRET=..., those of an OAuth "
+            f"client of Sentinel Hub, or write sh_client_id and sh_client_secret into {path}."
         )
     return HubSettings(base, _checked(token, "the token URL"), client_id, Secret(client_secret))
 

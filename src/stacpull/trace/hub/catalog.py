@@ -76,9 +76,10 @@ def parse_footprint(geometry: object, where: str) -> Footprint | None:
 def next_search(body: Json, document: object) -> Json | None:
     """Return the document that asks for the page after this one; None at the end.
 
-    It is named by `context.next`, to be sent back with the search (Sentinel Hub's own way), or by a `next` link
-    for POST whose body is the whole of it, or with `merge` what is to be replaced (STAC API 1.0.0, item search,
-    "Pagination"). The search is always posted to where it was posted first, whatever the link's address.
+    It is named by `context.next`, to be sent back with the search (Sentinel Hub's own way), or by a `next`
+    link for POST whose body is the whole of it, or with `merge` what is to be replaced (STAC API 1.0.0, item
+    search, "Pagination"). The search is always posted to where it was posted first, whatever the address of
+    the link.
 
     Raises:
         SourceError: There is a next page, but no way to ask for it is told.

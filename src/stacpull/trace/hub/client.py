@@ -1,42 +1,130 @@
-"""The client: what can be asked of Sentinel Hub, in typed questions and answers."""
+"""The client: what can be asked of Sentinel Hub, in typed questions and answers.
+
+    Hub ─▶ paths of the service ─▶ Session (token) ─▶ net.client.Client (gate of the host) ─▶ transport
+
+Failures that concern one tile, one file or one request come out as `TransferError` (its failure says why; a
+run may name the day and go on); what concerns the whole run as one of `stacpull.errors`. A collection is
+named with or without `byoc-`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import NamedTuple
+
+import orjson
 
 from stacpull.clock import Clock
 from stacpull.config.sentinelhub import HubSettings
-from stacpull.models import Json
-from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import Transport
+from stacpull.errors import SourceError
+from stacpull.models import Failure, FailureKind, Json
+from stacpull.net.api import PAGE_LIMIT, length_known
+from stacpull.net.client import Client
+from stacpull.net.gate import Gates
+from stacpull.net.redirects import host_of
+from stacpull.net.retry import RetryPolicy, retrying
+from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.redact import Secrets
+from stacpull.trace.hub import byoc, catalog
+from stacpull.trace.hub.paths import Paths, Service
+from stacpull.trace.hub.refusals import Asked, parse_error, refusal
 from stacpull.trace.hub.request import StatisticsRequest
+from stacpull.trace.hub.session import Session, units_in
+from stacpull.trace.hub.statistics import parse_statistics
+from stacpull.trace.hub.token import Tokens
 from stacpull.trace.hub.values import ByocTile, CatalogTile, Interval, StatisticsReply
 
 __all__ = ["Hub", "open_hub"]
 
+_MILLISECOND = 0.001
+_OPERATED = ".sentinel-hub.com"
+_IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
+_RETRIED = frozenset({408, 421, 425, 429})
+_ANSWERS = frozenset({200, *range(400, 500)}) - _RETRIED
+"""Statuses whose body says something: an answer, or why there is none."""
 
-def open_hub(
+
+class _Answer(NamedTuple):
+    status: int
+    body: object
+    """The JSON of a 200; the bytes of anything else."""
+    processing_units: float
+
+
+@asynccontextmanager
+async def open_hub(
     settings: HubSettings,
     transport: Transport,
     clock: Clock,
     *,
     policy: RetryPolicy | None = None,
     per_host: int = 8,
-) -> AbstractAsyncContextManager[Hub]:
-    """Open a client on `transport`, which is closed with it."""
-    raise NotImplementedError
+) -> AsyncIterator[Hub]:
+    """Open a client on `transport`, which is closed with it.
+
+    Args:
+        settings: Which deployment, and who asks.
+        transport: Sends over http and https.
+        clock: What waits, and tells the age of the token.
+        policy: How patient to be with failures.
+        per_host: The most requests at once.
+    """
+    policy = policy or RetryPolicy()
+    secrets = Secrets((settings.client_secret,))
+    client = Client(
+        {"http": transport, "https": transport},
+        Gates(per_host, None, clock),
+        clock,
+        secrets=secrets,
+        throttle_units=dict.fromkeys(_counting_milliseconds(settings), _MILLISECOND),
+    )
+    tokens = Tokens(settings, client, policy, clock, secrets)
+    try:
+        yield Hub(settings, Session(client, tokens, settings.base_url), policy, clock, secrets)
+    finally:
+        await client.close()
+
+
+def _counting_milliseconds(settings: HubSettings) -> set[str]:
+    """Return the hosts whose 429 counts milliseconds in Retry-After: Sentinel Hub's own, no identity service."""
+    hosts = {host_of(settings.base_url), host_of(settings.token_url)}
+    return {host for host in hosts if host == host_of(settings.base_url) or host.endswith(_OPERATED)}
 
 
 class Hub:
-    """A client of one deployment. All its methods may be called by many tasks at once."""
+    """A client of one deployment, as `open_hub` makes it. Many tasks may share it.
+
+    Args:
+        settings: Which deployment.
+        session: Sends requests with the token.
+        policy: How patient to be.
+        clock: What waits.
+        secrets: What must not appear in messages.
+    """
+
+    def __init__(
+        self, settings: HubSettings, session: Session, policy: RetryPolicy, clock: Clock, secrets: Secrets
+    ) -> None:
+        self.session = session
+        """For whatever else reads through a client (the ranged header reader)."""
+        self._host = host_of(settings.base_url)
+        self._paths = Paths(settings.base_url)
+        self._policy = policy
+        self._clock = clock
+        self._secrets = secrets
+
+    def __repr__(self) -> str:
+        return f"<Hub at {self._host}: {self.processing_units:.2f} processing units>"
 
     @property
     def processing_units(self) -> float:
-        """What all replies so far cost, by what they said themselves."""
-        raise NotImplementedError
+        """What all replies so far cost, as they said."""
+        return self.session.processing_units
 
-    def search(
+    async def search(
         self,
         collection: str,
         interval: Interval,
@@ -44,25 +132,167 @@ class Hub:
         bbox: tuple[float, float, float, float] | None = None,
         intersects: Json | None = None,
     ) -> AsyncIterator[CatalogTile]:
-        """Yield the tiles of a collection in a period and an area (longitude, latitude), page by page."""
-        raise NotImplementedError
+        """Yield the tiles of a collection in a period and an area, in the catalog's order, each once.
+
+        Args:
+            collection: Its id.
+            interval: Tiles at its very end are left out.
+            bbox: West, south, east, north in degrees.
+            intersects: A GeoJSON geometry in degrees.
+
+        Raises:
+            UsageError: There is no such collection, or the service does not take the area or period.
+            CredentialsError: The client id is refused, or may not read the collection.
+            SourceError: A page cannot be had or read, or the pages go round in a circle.
+        """
+        body = catalog.search_body(collection, interval, bbox, intersects)
+        asked = Asked(Service.CATALOG, collection)
+        known: set[str] = set()
+        following: Json | None = body
+        while following is not None:
+            page = await self._page(asked, "/search", following)
+            found = catalog.parse_page(page)
+            new = [tile for tile in found if tile.id not in known]
+            following = catalog.next_search(body, page) if found else None
+            if found and not new:
+                raise SourceError(f"The catalog of {self._host} gives the same page again and again.")
+            known.update(tile.id for tile in new)
+            for tile in new:
+                if interval.start <= tile.time < interval.end:
+                    yield tile
+
+    async def tiles(self, collection: str) -> AsyncIterator[ByocTile]:
+        """Yield all tiles of a collection of one's own, in the service's order, each once.
+
+        Raises:
+            UsageError: There is no such collection.
+            CredentialsError: The client id is refused, or the collection is somebody else's.
+            SourceError: A page cannot be had or read, or the pages go round in a circle.
+        """
+        asked = Asked(Service.BYOC, collection)
+        known: set[str] = set()
+        token: str | None = None
+        while True:
+            page = await self._page(asked, byoc.tiles_path(collection, token))
+            found = byoc.parse_tiles(page)
+            new = [tile for tile in found if tile.id not in known]
+            token = byoc.next_token(page)
+            if found and not new:
+                raise SourceError(f"{self._host} gives the same page of tiles again and again.")
+            known.update(tile.id for tile in new)
+            for tile in new:
+                yield tile
+            if token is None or not found:
+                return
 
     async def tile(self, collection: str, tile: str) -> ByocTile:
-        """Return what is known of a tile of a collection of one's own."""
-        raise NotImplementedError
+        """Return what is known of a tile of a collection of one's own.
 
-    def tiles(self, collection: str) -> AsyncIterator[ByocTile]:
-        """Yield all tiles of a collection of one's own."""
-        raise NotImplementedError
+        Raises:
+            TransferError: GONE if there is none; what remains after retries.
+            CredentialsError: The client id is refused, or the collection is somebody else's.
+            SourceError: The answer cannot be read; the quota is spent.
+        """
+        asked = Asked(Service.BYOC, collection, tile)
+        document = await self._json(asked, byoc.tile_path(collection, tile))
+        return byoc.parse_tile(document.get("data") if isinstance(document, dict) else None)
 
     async def files(self, collection: str, tile: str) -> tuple[str, ...]:
-        """Return the names of all files of a tile."""
-        raise NotImplementedError
+        """Return the names of all files of a tile of a collection of one's own.
+
+        Raises:
+            TransferError: GONE if there is no such tile; what remains after retries.
+            CredentialsError: The client id is refused, or the collection is somebody else's.
+            SourceError: The answer cannot be read; the quota is spent.
+        """
+        asked = Asked(Service.BYOC, collection, tile)
+        return byoc.parse_files(await self._json(asked, byoc.file_path(collection, tile)))
 
     async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
-        """Return the statistics of an area over a period."""
-        raise NotImplementedError
+        """Return the statistics of an area over a period; days that failed have their error in the reply.
 
-    async def header(self, collection: str, tile: ByocTile, file: str) -> bytes:
-        """Return the header of a file of a tile, by ranged reads."""
-        raise NotImplementedError
+        Raises:
+            UsageError: The request, or its evalscript, is not taken; the message is the service's own.
+            TransferError: What remains after retries.
+            CredentialsError: The client id is refused, or may not read the collection.
+            SourceError: The reply cannot be read; the quota is spent.
+        """
+        asked = Asked(Service.STATISTICS, request.collection)
+        answer = await self._answer(asked, "", request.body())
+        return parse_statistics(answer.body, answer.processing_units)
+
+    async def _page(self, asked: Asked, rest: str, body: Json | None = None) -> object:
+        """Return a page of a walk: without it the walk is no walk."""
+        try:
+            return await self._json(asked, rest, body)
+        except TransferError as error:
+            raise SourceError(error.failure.message) from error
+
+    async def _json(self, asked: Asked, rest: str, body: Json | None = None) -> object:
+        return (await self._answer(asked, rest, body)).body
+
+    async def _answer(self, asked: Asked, rest: str, body: Json | None) -> _Answer:
+        """Return the answer to a question, asked under each family of paths until one is no 404."""
+        answer = await self._located(asked.service, rest, body)
+        if answer.status == HTTPStatus.OK:
+            return answer
+        said = parse_error(answer.status, answer.body if isinstance(answer.body, bytes) else b"")
+        raise refusal(said._replace(message=self._secrets.scrub(said.message)), self._host, asked)
+
+    async def _located(self, service: Service, rest: str, body: Json | None) -> _Answer:
+        answers = []
+        for family in self._paths.candidates(service):
+            answer = await self._retried(_request(self._paths.url(service, family, rest), body))
+            if answer.status != HTTPStatus.NOT_FOUND:
+                self._paths.settle(service, family)
+                return answer
+            answers.append(answer)
+        return next((a for a in answers if _is_of_the_service(a)), answers[0])
+
+    async def _retried(self, request: Request) -> _Answer:
+        async def attempt() -> _Answer:
+            return await self._attempt(request)
+
+        try:
+            return await attempt()
+        except TransferError as error:
+            if not error.failure.retryable:
+                raise
+            return await retrying(error.failure, attempt, self._policy, self._clock, self._note_retry)
+
+    async def _attempt(self, request: Request) -> _Answer:
+        async with self.session.open(request, accept=_ANSWERS) as response:
+            body = await response.read(PAGE_LIMIT)
+            units = units_in(response.headers)
+            if response.status != HTTPStatus.OK:
+                return _Answer(response.status, body, units)
+            return _Answer(response.status, await _decoded(body, response), units)
+
+    def _note_retry(self, _failure: Failure) -> None:
+        self.session.counters.retries += 1
+
+
+def _request(url: str, body: Json | None) -> Request:
+    headers = {"Accept": "application/json"}
+    if body is None:
+        return Request(url, headers=headers, decode=True)
+    headers["Content-Type"] = "application/json"
+    return Request(url, "POST", headers, orjson.dumps(body), decode=True)
+
+
+async def _decoded(body: bytes, response: Response) -> object:
+    try:
+        return await asyncio.to_thread(orjson.loads, body) if len(body) > _IN_THREAD else orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        host = host_of(response.url)
+        if length_known(response.headers):
+            raise SourceError(f"What {host} sent is no JSON: check --base-url.") from error
+        message = f"The JSON of {host} breaks off, and it did not say how long it is."
+        failure = Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
+        raise TransferError(failure) from error
+
+
+def _is_of_the_service(answer: _Answer) -> bool:
+    """Return True for a 404 that says what is missing, in the services' own form; a gateway's has no code."""
+    body = answer.body if isinstance(answer.body, bytes) else b""
+    return bool(parse_error(answer.status, body).code)

@@ -1,8 +1,8 @@
 """Where on a deployment its services are: two families of paths, of which a deployment may know only one.
 
-Which one it is shows with the first answer other than 404, for each service by itself, and is remembered. Until
-then a 404 may mean either, so the other family is asked too. `/api/v1/…` comes first: all deployments have known
-it from the beginning, and sentinelhub-py 3.12 knows no other.
+Which one it is shows with the first answer other than 404, for each service by itself, and is remembered.
+Until then a 404 may mean either, so the other family is asked too. `/api/v1/…` comes first: sentinelhub-py
+3.12 knows no other, so every deployment does.
 """
 
 from __future__ import annotations

@@ -165,11 +165,11 @@ def written(time: datetime) -> str:
 def _grid_body(grid: Size | Resolution) -> Json:
     if isinstance(grid, Resolution):
         if not (grid.x > 0 and grid.y > 0):
-            raise UsageError(f"a resolution must be greater than 0, not {grid.x} × {grid.y}")
+            raise UsageError(f"a resolution must be greater than 0, not {grid.x} by {grid.y}")
         return {"resx": grid.x, "resy": grid.y}
     if not (0 < grid.width <= MOST_PIXELS and 0 < grid.height <= MOST_PIXELS):
         raise UsageError(
-            f"an area of {grid.width} × {grid.height} pixels cannot be computed at once: "
+            f"an area of {grid.width} by {grid.height} pixels cannot be computed at once: "
             f"each side must have 1 to {MOST_PIXELS}. Take a smaller area or a coarser resolution."
         )
     return {"width": grid.width, "height": grid.height}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stacpull.errors import UsageError
+from stacpull.trace.hub.projection import project, utm_zone
 from stacpull.trace.hub.request import Size
-from stacpull.trace.utm import project, utm_zone
 
 __all__ = ["bbox_size"]
 
@@ -12,8 +12,9 @@ __all__ = ["bbox_size"]
 def bbox_size(bbox: tuple[float, float, float, float], resolution: float) -> Size:
     """Return the pixels of a box of longitudes and latitudes at `resolution` metres a pixel.
 
-    As `bbox_to_dimensions` of sentinelhub-py 3.12: south-west and north-east corner are projected to the UTM zone
-    of the box's middle, and the rounded differences are the size. A side shorter than half a pixel gives 0.
+    As `bbox_to_dimensions` of sentinelhub-py 3.12: south-west and north-east corner are projected to the UTM
+    zone of the box's middle, and the rounded differences are the size. A side of less than half a pixel
+    gives 0.
 
     Raises:
         UsageError: The resolution is not greater than 0.

@@ -88,7 +88,8 @@ class ByocTile:
         return self.path.rpartition("/")[2].replace(BAND_MARK, file)
 
 
-class Bin(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Bin:
     """One bin of a histogram: `low` is part of it; `high` only of the last bin."""
 
     low: float

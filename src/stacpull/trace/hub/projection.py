@@ -1,9 +1,9 @@
 """Universal Transverse Mercator on WGS 84: the zone of a place, and its easting and northing. Pure.
 
-The projection is Krüger's series in the third flattening n, to n⁶: C. F. F. Karney, "Transverse Mercator with an
-accuracy of a few nanometers", Journal of Geodesy 85 (2011), equations 7 to 11 and 35. Within a zone it is exact to
-far less than a millimetre. Zones, their exceptions off Norway and around Svalbard, and the false origins are those
-of DMA TM 8358.2 (1989).
+The projection is Krüger's series in the third flattening n, to n⁶: C. F. F. Karney, "Transverse Mercator with
+an accuracy of a few nanometers", Journal of Geodesy 85 (2011), equations 7 to 11 and 35. Within a zone it is
+exact to far less than a millimetre. Zones, their exceptions off Norway and around Svalbard, and the false
+origins are those of DMA TM 8358.2 (1989).
 """
 
 from __future__ import annotations
