@@ -82,7 +82,7 @@ class Header:
         dtype: Numpy's name of a sample, the smallest type that holds it: `uint16`, `float32`, `complex64`,
             `complex_int16`; the types of each band joined by `+` where they differ.
         bits_per_sample: As stored; of the widest band where they differ.
-        compression: As rasterio writes it: `deflate`, `lzw`, `jpeg`, …; `none`; the number where it has no name.
+        compression: As rasterio writes it: `deflate`, `lzw`, `jpeg`, …, `none`; the number of one without name.
         compression_code: Tag 259.
         predictor: 1 none, 2 horizontal differences, 3 floating point.
         interleave: `pixel` or `band`; a single band is `band`, as GDAL says.
@@ -97,7 +97,7 @@ class Header:
         geokeys: All GeoKeys by their name in GeoTIFF 1.1 (the number where it has none).
         transform: Pixel corner to world; None where there is none, or only ground control points.
         gcps: How many ground control points; 0 where a transform is given.
-        pixel_is_point: GTRasterType says that positions mean pixel centres (the transform is shifted already).
+        pixel_is_point: GTRasterType says that positions mean pixel centres; `transform` is shifted already.
         nodata: Tag 42113 as written.
         tags: What rasterio's `dataset.tags()` shows.
         domains: Dataset items of the other domains of GDAL_METADATA (`TILING_SCHEME`, …).
