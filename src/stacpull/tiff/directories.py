@@ -1,7 +1,7 @@
 """The chain of image file directories, with the bytes of every field that a header is read from.
 
-TIFF 6.0, section 2; BigTIFF: 8 bytes for offsets and counts. Every count and offset is a claim of the file, checked
-before it is followed: the end of the file, a limit of bytes and directories, and no directory twice.
+TIFF 6.0, section 2; BigTIFF: 8 bytes for offsets and counts. Every count and offset is a claim of the file,
+checked before it is followed: the end of the file, a limit of bytes and directories, and no directory twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from stacpull.tiff import fields
 from stacpull.tiff.fields import Field, Layout
 from stacpull.tiff.reading import Reader
 from stacpull.tiff.segments import TiffError
-from stacpull.tiff.tags import ARRAYS, OF_BLOCKS, OF_EVERY_IMAGE, OF_THE_FIRST_IMAGE, Tag, label
+from stacpull.tiff.tags import (
+    ARRAYS,
+    OF_A_FURTHER_IMAGE,
+    OF_A_SUB_IMAGE,
+    OF_BLOCKS,
+    OF_THE_FIRST_IMAGE,
+    Tag,
+    label,
+)
 
 FIRST_READ = 16_384
 """What to ask for of a file of which nothing is known: most headers are in it (COG: IFDs before data)."""
@@ -152,23 +160,19 @@ def _read_directory(
     """Read a directory and where the next one is; None where bytes lack."""
     what = f"the directory at byte {offset}"
     width = 8 if layout.bigtiff else 2
-    told = reader.take(offset, width, what, ahead=_AHEAD)
+    told = reader.take(offset, width, what, ahead=_AHEAD, rest=True)
     if told is None:
         return None, None
     count, entry = layout.unsigned(told), _ENTRIES[layout]
     if not count:
         raise TiffError(f"{what} has no fields")
-    body = reader.take(offset + width, count * entry.size + layout.offset_size, what, ahead=_AHEAD)
+    body = reader.take(offset + width, count * entry.size + layout.offset_size, what, ahead=_AHEAD, rest=True)
     if body is None:
         return None, None
-    wanted = (
-        OF_THE_FIRST_IMAGE if main else OF_EVERY_IMAGE | {Tag.SubIFDs} - ({Tag.SubIFDs} if sub else set())
-    )
+    wanted = OF_THE_FIRST_IMAGE if main else OF_A_SUB_IMAGE if sub else OF_A_FURTHER_IMAGE
     listed: dict[int, Field] = {}
     for tag, kind, claimed, cell in entry.iter_unpack(body[: count * entry.size]):
-        if (
-            tag in wanted or tag in OF_BLOCKS
-        ) and tag not in listed:  # a second one is ignored, as by libtiff
+        if tag in wanted and tag not in listed:  # a second one is ignored, as by libtiff
             listed[tag] = Field(tag, kind, claimed, cell)
     values = dict(_read_values(reader, layout, listed))
     return Directory(layout, offset, sub, listed, values), layout.unsigned(body[count * entry.size :])
@@ -176,9 +180,9 @@ def _read_directory(
 
 def _read_values(reader: Reader, layout: Layout, listed: Mapping[int, Field]) -> Iterator[tuple[int, bytes]]:
     for tag, field in listed.items():
-        count = field.count if tag in ARRAYS or tag in OF_BLOCKS else min(field.count, 1)
+        count = field.claimed if tag in ARRAYS or tag in OF_BLOCKS else min(field.claimed, 1)
         size = field.size(count)
-        if field.size(field.count) <= layout.offset_size:
+        if field.size(field.claimed) <= layout.offset_size:
             yield tag, field.cell[:size]
         elif tag not in OF_BLOCKS:
             data = reader.take(layout.unsigned(field.cell), size, label(tag))

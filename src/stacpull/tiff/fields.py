@@ -68,13 +68,13 @@ class Field(NamedTuple):
     Attributes:
         tag: Its number.
         kind: Type of the values.
-        count: How many of them it claims.
+        claimed: How many of them it says there are.
         cell: The last 4 or 8 bytes of the entry: the values, or where they are.
     """
 
     tag: int
     kind: int
-    count: int
+    claimed: int
     cell: bytes
 
     def size(self, count: int) -> int:

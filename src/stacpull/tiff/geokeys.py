@@ -113,14 +113,22 @@ def _lookup(
 
 
 def crs_kind(keys: Mapping[str, GeoValue]) -> str | None:
-    """Say what coordinates are: `projected`, `geographic`, `geocentric`; None if the model is not told."""
+    """Say what coordinates are: `projected`, `geographic`, `geocentric`; None if not told.
+
+    A file without a model, but with the code of a projected CRS, is taken to be projected, as by GDAL.
+    """
     model = keys.get("GTModelTypeGeoKey")
+    if model is None and _code(keys.get("ProjectedCRSGeoKey")) is not None:
+        return "projected"
     return _KINDS.get(model) if isinstance(model, int) else None
 
 
 def epsg(keys: Mapping[str, GeoValue]) -> int | None:
     """Give the code of the CRS; None if it is not told or user-defined."""
-    code = keys.get(_CODE_KEYS.get(crs_kind(keys) or "", ""))
+    return _code(keys.get(_CODE_KEYS.get(crs_kind(keys) or "", "")))
+
+
+def _code(code: GeoValue | None) -> int | None:
     return code if isinstance(code, int) and code not in {_UNDEFINED, _USER_DEFINED} else None
 
 

@@ -32,7 +32,7 @@ def describe(directory: Directory) -> Image:
         height=height,
         block_width=block_width,
         block_height=block_height,
-        blocks=offsets.count if offsets else 0,
+        blocks=offsets.claimed if offsets else 0,
         sparse=counts.count(0) if counts else None,
         sub=directory.sub,
     )

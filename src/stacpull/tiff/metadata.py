@@ -38,6 +38,7 @@ _SHORTS = {Tag.MinSampleValue: "TIFFTAG_MINSAMPLEVALUE", Tag.MaxSampleValue: "TI
 _UNITS = {1: "1 (unitless)", 2: "2 (pixels/inch)", 3: "3 (pixels/cm)"}
 _ENTITY = re.compile(r"&(?:(lt|gt|amp|apos|quot)|#(?:[xX]([0-9A-Fa-f]{1,6})|([0-9]{1,7})));")
 _NAMED = {"lt": "<", "gt": ">", "amp": "&", "apos": "'", "quot": '"'}
+_ITEM = ["GDALMetadata", "Item"]
 _LAST_CHARACTER = 0x10FFFF
 
 
@@ -86,7 +87,7 @@ def parse_items(written: str) -> list[Item]:
     parser.EndElementHandler = collector.end
     parser.CharacterDataHandler = collector.text
     try:
-        parser.Parse(written.lstrip(), True)  # noqa: FBT003 -- expat takes "this is all" by position only
+        parser.Parse(written.lstrip(), True)
     except expat.ExpatError as error:
         raise TiffError(f"{label(Tag.GDAL_METADATA)} is no XML: {error}") from None
     return collector.items
@@ -106,17 +107,24 @@ class _Collector:
         self._text: list[str] = []
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
-        self._path.append(name.lower())
-        if self._path == ["gdalmetadata", "item"]:
-            self._attributes, self._text = attributes, []
+        self._path.append(name)
+        is_item = self._path == _ITEM
+        self._attributes, self._text = (
+            (attributes if is_item else {}),
+            [],
+        )  # one that holds elements is no item
 
     def text(self, data: str) -> None:
-        if self._path == ["gdalmetadata", "item"]:
+        if self._path == _ITEM:
             self._text.append(data)
 
     def end(self, _: str) -> None:
-        if self._path == ["gdalmetadata", "item"] and "name" in self._attributes and self._text:
-            self.items.append(_item(self._attributes, "".join(self._text)))
+        if self._path == _ITEM and "name" in self._attributes:
+            value = "".join(
+                self._text
+            ).lstrip()  # GDAL skips white space before a text, and items without one
+            if value:
+                self.items.append(_item(self._attributes, value))
         self._path.pop()
 
 

@@ -1,7 +1,7 @@
 """From bytes of a file to its `Header`, or to the bytes that lack.
 
-In two steps: first the bytes of every directory and value are gathered, past what lacks as far as possible; only when
-all are there are they judged. So the same file gives the same header however its bytes came.
+In two steps: first the bytes of every directory and value are gathered, past what lacks as far as possible;
+only when all are there are they judged. So a file gives the same header however its bytes came.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from stacpull.tiff.georeference import locate
 from stacpull.tiff.header import GeoValue, Header
 from stacpull.tiff.metadata import BandMetadata, Item
 from stacpull.tiff.reading import Reader
-from stacpull.tiff.segments import Needs, Segments, TiffError
-from stacpull.tiff.tags import Tag, label
+from stacpull.tiff.segments import Needs, Segments
+from stacpull.tiff.tags import Tag
 
 MOST_BYTES = 1 << 20
 """Directories and values of a header, in bytes."""
@@ -34,12 +34,7 @@ def parse(segments: Segments, *, most_bytes: int = MOST_BYTES) -> Header | Needs
         TiffError: The file is no TIFF, contradicts itself, or its header is larger than `most_bytes`.
     """
     reader = Reader(segments, most_bytes)
-    start = read_start(reader)
-    if start is None:
-        return _lacking(reader)
-    layout, first = start
-    structure = _read_ghost(reader, layout, first)
-    directories = read_directories(reader, layout, first)
+    structure, directories = _gather(reader)
     return reader.needs() or _header(directories, structure, reader.stop)
 
 
@@ -54,10 +49,13 @@ def parse_bytes(data: bytes) -> Header | Needs:
     return parse(segments)
 
 
-def _lacking(reader: Reader) -> Needs:
-    needs = reader.needs()
-    assert needs is not None  # noqa: S101 -- a piece that was not given is one that lacks
-    return needs
+def _gather(reader: Reader) -> tuple[dict[str, str] | None, list[Directory]]:
+    """Read the ghost area and the directories, as far as bytes are there."""
+    start = read_start(reader)
+    if start is None:
+        return None, []
+    layout, first = start
+    return _read_ghost(reader, layout, first), read_directories(reader, layout, first)
 
 
 def _read_ghost(reader: Reader, layout: Layout, first: int) -> dict[str, str] | None:

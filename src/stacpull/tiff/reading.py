@@ -29,7 +29,7 @@ class Reader:
         self._left = most_bytes
         self._lacking: list[Needs] = []
 
-    def take(self, start: int, size: int, what: str, *, ahead: int = 0) -> bytes | None:
+    def take(self, start: int, size: int, what: str, *, ahead: int = 0, rest: bool = False) -> bytes | None:
         """Give a piece, or None and remember that it lacks.
 
         Args:
@@ -37,6 +37,7 @@ class Reader:
             size: Its length in bytes, 0 allowed.
             what: Names the piece in a message.
             ahead: Where it lacks, ask for this many more bytes behind it: likely to be needed next.
+            rest: And for all that follows, if that is little.
 
         Raises:
             TiffError: The piece reaches past the end of the file, or too much was taken.
@@ -49,7 +50,7 @@ class Reader:
             raise TiffError(f"{what} makes the header larger than {self._most_bytes} bytes")
         data = self.segments.read(start, stop) if size else b""
         if data is None:
-            self._lack(start, self._reach(start, stop, ahead))
+            self._lack(start, self._reach(start, stop + ahead, rest=rest))
         else:
             self.stop = max(self.stop, stop)
         return data
@@ -65,12 +66,12 @@ class Reader:
             stop = max(stop, lacking.stop)
         return Needs(start, stop)
 
-    def _reach(self, start: int, stop: int, ahead: int) -> int:
+    def _reach(self, start: int, stop: int, *, rest: bool) -> int:
         """Say up to where to ask; never past an end that is known."""
         total = self.segments.total
-        if total is None or not ahead:
-            return stop + ahead
-        return total if total - start <= _REST else min(stop + ahead, total)
+        if total is None:
+            return stop
+        return total if rest and total - start <= _REST else min(stop, total)
 
     def _lack(self, start: int, stop: int) -> None:
         lacking = self.segments.lacking(start, stop)

@@ -1,7 +1,7 @@
 """What is known of a file: pieces of bytes, and what lacks next.
 
-A header is read by ranged requests, so a file is known in pieces. `Segments` holds them, however and in which order
-they came; the parser reads from it and says with `Needs` which bytes to fetch next.
+A header is read by ranged requests, so a file is known in pieces. `Segments` holds them, however and in which
+order they came; the parser reads from it and says with `Needs` which bytes to fetch next.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Needs(NamedTuple):
     Attributes:
         start: The first byte that lacks.
         stop: Behind the last one. It lies past the end of the file only where nobody told the total: a reply
-            that is shorter than asked (or a 416) tells it, and `Segments.total` must be set before parsing again.
+            that is shorter than asked (or a 416) tells it, and `Segments.total` is to be set before parsing.
     """
 
     start: int

@@ -1,7 +1,7 @@
 """The tags that a header is read from, by their numbers.
 
-Sources: TIFF 6.0; its technical note 1 (SubIFDs); GeoTIFF 1.1 (OGC 19-008r4); GDAL's private tags (42112, 42113);
-the registered tags of Esri's LERC (50674).
+Sources: TIFF 6.0; its technical note 1 (SubIFDs); GeoTIFF 1.1 (OGC 19-008r4); GDAL's private tags (42112,
+42113); the registered tags of Esri's LERC (50674).
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Tag(IntEnum):
 
 
 OF_BLOCKS = frozenset({Tag.StripOffsets, Tag.StripByteCounts, Tag.TileOffsets, Tag.TileByteCounts})
-"""Where the pixels are: long lists that a header does not need, read only as far as the directory holds them."""
+"""Where the pixels are: long lists that a header does not need, taken only if the directory holds them."""
 
-OF_EVERY_IMAGE = frozenset(
+OF_A_SUB_IMAGE = OF_BLOCKS | frozenset(
     {
         Tag.NewSubfileType,
         Tag.SubfileType,
@@ -70,6 +70,9 @@ OF_EVERY_IMAGE = frozenset(
         Tag.TileLength,
     }
 )
+"""What is read of an image that tag 330 names."""
+
+OF_A_FURTHER_IMAGE = OF_A_SUB_IMAGE | {Tag.SubIFDs}
 """What is read of overviews, masks and further pages."""
 
 ARRAYS = frozenset(
@@ -99,7 +102,7 @@ ARRAYS = frozenset(
 )
 """Tags whose every value is read; of the others the first is all there should be."""
 
-OF_THE_FIRST_IMAGE = frozenset(Tag) - OF_BLOCKS
+OF_THE_FIRST_IMAGE = frozenset(Tag)
 """What is read of the image that the file is about."""
 
 
