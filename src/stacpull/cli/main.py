@@ -39,6 +39,7 @@ COMMANDS: dict[str, _Entry] = {
         "retry": "Try the failed assets of DEST again.",
         "status": "Show what DEST holds; safe while a mirror is running.",
         "failures": "List every asset of DEST that failed, and why.",
+        "trace": "Trace the scenes behind the pixels of an area, day by day.",
         "serve": "Serve a replica of a service on this machine, to try things out.",
         "demo": "Run the main job on replicas and say what to try next.",
         "completion": "Print the completion script of a shell.",

@@ -6,6 +6,7 @@ A display is a listener of events. It also counts failures by kind, which the cl
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Never, TextIO
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Never, TextIO
 from stacpull.cli.numbers import duration, rate, size
 from stacpull.cli.printing import plain
 from stacpull.config.resolve import Output
-from stacpull.events import AssetFailed, Event, Notice, Progress, RunEnded, RunStarted
+from stacpull.events import AssetFailed, Event, Notice, Progress, RunEnded, RunStarted, Stage
 from stacpull.models import FailureKind
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Display:
         match event:
             case Progress():
                 self.progress(event)
+            case Stage():
+                self.stage(event)
             case Notice(level=level, text=text) if level != "debug" or self._output.verbose >= _DEBUG_FROM:
                 self.say(f"warning: {text}" if level == "warning" else text)
             case AssetFailed(item=item, key=key, kind=kind, message=message):
@@ -67,6 +70,9 @@ class Display:
     def progress(self, progress: Progress) -> None:
         """Show where the run stands."""
 
+    def stage(self, stage: Stage) -> None:
+        """Show where a stage stands."""
+
     def ended(self) -> None:
         """Show where the run came to."""
 
@@ -80,6 +86,7 @@ class Lines(Display):
     def __init__(self, output: Output, stream: TextIO) -> None:
         super().__init__(output, stream)
         self._next = _LINE_EVERY
+        self._next_stage = time.monotonic() + _LINE_EVERY
         self._unsaid: Progress | None = None
 
     def progress(self, progress: Progress) -> None:
@@ -88,6 +95,13 @@ class Lines(Display):
         if progress.seconds >= self._next:
             self._next = progress.seconds + _LINE_EVERY
             self._say_last()
+
+    def stage(self, stage: Stage) -> None:
+        """Say it when the stage is done, and now and then before."""
+        now = time.monotonic()
+        if stage.done == stage.total or now >= self._next_stage:
+            self._next_stage = now + _LINE_EVERY
+            self.say(f"{stage.name}: {stage.done:,}" + (f" of {stage.total:,}" if stage.total else ""))
 
     def ended(self) -> None:
         """Say what was not yet said."""
@@ -115,6 +129,7 @@ class Bars(Display):
     def __init__(self, output: Output, stream: TextIO) -> None:
         super().__init__(output, stream)
         self._bars: list[tqdm[Never]] = []
+        self._stage = ""
 
     def progress(self, progress: Progress) -> None:
         """Move the bars; the first time, start them from what was there already, which is no speed."""
@@ -149,6 +164,18 @@ class Bars(Display):
                 unit_scale=name == "bytes",
             )
             self._bars.append(bar)
+
+    def stage(self, stage: Stage) -> None:
+        """Move the one bar of a stage; the next stage has one of its own."""
+        from tqdm import tqdm
+
+        if stage.name != self._stage:
+            self.close()
+            tqdm.monitor_interval = 0
+            self._stage = stage.name
+            self._bars = [tqdm(desc=stage.name, total=stage.total, file=self._stream, dynamic_ncols=True)]
+        self._bars[0].n, self._bars[0].total = stage.done, stage.total
+        self._bars[0].refresh()
 
     def write(self, line: str) -> None:
         """Put a line above the bars."""

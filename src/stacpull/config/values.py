@@ -16,6 +16,7 @@ __all__ = [
     "choice",
     "existing_file",
     "item_ids",
+    "metres",
     "seconds",
     "spatial_extent",
     "switch",
@@ -87,6 +88,14 @@ def seconds(raw: object) -> float:
     number = _number(raw)
     if number is None or number <= 0:
         raise ValueError(f"must be a number of seconds above 0, not {raw!r}")
+    return number
+
+
+def metres(raw: object) -> float:
+    """Read a length in metres, more than none."""
+    number = _number(raw)
+    if number is None or number <= 0:
+        raise ValueError(f"must be a number of metres above 0, not {raw!r}")
     return number
 
 

@@ -1,18 +1,20 @@
-"""The chart of a trace: the index at its real acquisition times, the scenes it was taken from, the time of day.
+"""The chart of a trace: the index at its real acquisition times, its scenes, and their time of day.
 
 Three panels over one axis of dates. Top: the day's mean at the time of the scene that gave most pixels, with
-the scatter of the pixels as a band; a line only between days that follow each other in the table, so that days
-without a valid pixel are gaps; days whose main scene is not known are hollow. Middle: each day's valid pixels
-as bars, stacked by scene, largest first. Bottom: the time of day of each scene, as large as its share.
+the standard deviation of the pixels as a bar; a line only between days that follow each other in the table,
+so that days without a valid pixel are gaps; days whose main scene is not known are hollow. Middle: each day's
+valid pixels as bars, stacked by scene, largest first. Bottom: the time of day of each scene, as large as its
+share.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from stacpull.trace.report import DayState, ScenePixels, TraceDay
 from stacpull.trace.scene_map import Kind
@@ -30,7 +32,8 @@ _MANY_DAYS: Final = 60
 _WIDEST_BAR: Final = 0.8
 
 
-class Chart(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Chart:
     """What a chart shows."""
 
     index: str
@@ -47,7 +50,7 @@ def png_bytes(chart: Chart) -> bytes:
 
     with mpl.rc_context({"font.size": 9, "axes.edgecolor": _FAINT, "axes.labelcolor": _INK}):
         figure = Figure(figsize=_INCHES, dpi=_DOTS, layout="constrained")
-        canvas = FigureCanvasAgg(figure)
+        canvas: Any = FigureCanvasAgg(figure)
         upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1.5, 1.5))
         upper.set_title(chart.title, loc="left", color=_INK)
         _draw_series(upper, chart)
@@ -94,12 +97,11 @@ def _runs(days: Sequence[TraceDay]) -> Iterator[list[TraceDay]]:
 
 def _mark_gaps(axes: Any, days: Sequence[TraceDay]) -> None:
     """Mark at the foot of the panel the days that have no mean."""
-    for state, marker, color, label in (
-        (DayState.EMPTY, "|", _FAINT, "no valid pixel"),
-        (DayState.FAILED, "x", _WARNING, "failed"),
+    for failed, marker, color, label in (
+        (False, "|", _FAINT, "no valid pixel"),
+        (True, "x", _WARNING, "failed"),
     ):
-        some = [day for day in days if day.mean is None and (day.state is DayState.FAILED) is (marker == "x")]
-        some = [day for day in some if state is DayState.FAILED or day.state is not DayState.FAILED]
+        some = [day for day in days if day.mean is None and (day.state is DayState.FAILED) is failed]
         if some:
             where = axes.get_xaxis_transform()
             places = [_place(day) for day in some]
@@ -168,11 +170,12 @@ def _bar_width(days: Sequence[TraceDay]) -> float:
 
 
 def _dress(upper: Any, middle: Any, lower: Any, chart: Chart) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415
+    from matplotlib import dates  # noqa: PLC0415
 
-    locator = AutoDateLocator(minticks=4, maxticks=12)
+    marks: Any = dates  # its classes have no types
+    locator = marks.AutoDateLocator(minticks=4, maxticks=12)
     lower.xaxis.set_major_locator(locator)
-    lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    lower.xaxis.set_major_formatter(marks.ConciseDateFormatter(locator))
     for axes in (upper, middle, lower):
         axes.grid(axis="y", color="#e6e9ee", linewidth=0.7)
         axes.set_axisbelow(True)

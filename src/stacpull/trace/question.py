@@ -92,7 +92,7 @@ def question(
     grid = area.grid
     if method == "median" and max(grid.width, grid.height) > MOST_PIXELS:
         raise UsageError(
-            f"The area has {grid.width:,} by {grid.height:,} pixels; a median cannot be put together from parts, "
+            f"The area is {grid.width:,} by {grid.height:,} pixels; a median is not put together from parts, "
             f"and the service takes {MOST_PIXELS:,} a side: use --method mode."
         )
     return Question(bare, area, period, resolution, index, method, base_url)

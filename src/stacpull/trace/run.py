@@ -3,7 +3,7 @@
     search ─▶ tiles ─▶ pieces of the area ─▶ statistics ─▶ headers of the tiles that had pixels ─▶ days
 
 Each stage asks many things at once. What is answered is kept (`stacpull.trace.stored`) and never asked again;
-what fails is named for its days, and the rest goes on. A refusal of credentials and a spent quota stop the run.
+what fails is named for its days, and the rest goes on. Refused credentials and a spent quota stop the run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rows of a trace as CSV and Parquet. Columns are the fields of `stacpull.trace.report`, in their order."""
+"""The rows of a trace as CSV and Parquet: columns are the fields of `stacpull.trace.report`, in order."""
 
 from __future__ import annotations
 
