@@ -20,12 +20,13 @@ from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.account import Account, Ending
 from stacpull.engine.catalogs import keep_collection, unknown_collections, write_mirror_catalogs
+from stacpull.engine.course import Tools
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.intake import Intake
 from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network
 from stacpull.engine.picking import Picker
-from stacpull.engine.pool import Pool, Tools
+from stacpull.engine.pool import Pool
 from stacpull.engine.producer import Producer, WalkSummary
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import boot_id, recover
@@ -36,7 +37,7 @@ from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import EndState, Run
-from stacpull.models import ItemId, Job
+from stacpull.models import ItemId, Job, Received
 from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
 from stacpull.sources.links import ItemReader
@@ -219,7 +220,7 @@ class MirrorRun:
     # --- the transfer ------------------------------------------------------------------------------------
 
     async def _transfer(self) -> None:
-        queue: asyncio.Queue[Job] = asyncio.Queue(2 * self._workers)
+        queue: asyncio.Queue[Job | None] = asyncio.Queue(2 * self._workers)
         reader = ItemReader(self._source.item, self._clock)
         producer = await self._producer(queue, reader)
         self._summary = producer.summary
@@ -239,7 +240,7 @@ class MirrorRun:
             ticker.cancel()
             stopped.cancel()
 
-    async def _producer(self, queue: asyncio.Queue[Job], reader: ItemReader) -> Producer:
+    async def _producer(self, queue: asyncio.Queue[Job | None], reader: ItemReader) -> Producer:
         db, spec = self._workspace.db, self._run.spec
         planner = await self._publisher.call(lambda: Planner(db, self._run.id))
 
@@ -262,7 +263,7 @@ class MirrorRun:
             on_event=self._emit,
         )
 
-    async def _work(self, producer: Producer, pool: Pool) -> None:
+    async def _work(self, producer: Producer, pool: Pool[Job, Received]) -> None:
         """Run producer and pool side by side; a stop cancels the producer only.
 
         A source that breaks ends the walk, not the transfers of what is planned.
@@ -282,7 +283,9 @@ class MirrorRun:
         if not feeding.cancelled() and (broken := feeding.result()) is not None:
             raise broken
 
-    async def _guard(self, work: asyncio.Task[None], stopped: asyncio.Task[Any], pool: Pool) -> None:
+    async def _guard(
+        self, work: asyncio.Task[None], stopped: asyncio.Task[Any], pool: Pool[Job, Received]
+    ) -> None:
         """Watch for what ends the work early: a broken thread, or a stop whose time of grace is over."""
         news: list[asyncio.Future[Any]] = [work, stopped, self._broken]
         await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)

@@ -56,7 +56,7 @@ class Producer:
         picker: Picker,
         planner: Planner,
         publisher: Publisher,
-        queue: asyncio.Queue[Job],
+        queue: asyncio.Queue[Job | None],
         *,
         run: runs.Run,
         page_size: int | None,
