@@ -27,9 +27,10 @@ from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network
 from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
-from stacpull.engine.producer import Producer, WalkSummary
+from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import boot_id, recover
+from stacpull.engine.walking import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import DestinationError, SourceError, StacpullError
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
