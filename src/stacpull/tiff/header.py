@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
+
+_LARGEST_SINGLE = 3.4028234663852886e38
+"""Of IEEE 754 binary32: (2 - 2^-23) * 2^127."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -82,7 +86,7 @@ class Header:
         dtype: Numpy's name of a sample, the smallest type that holds it: `uint16`, `float32`, `complex64`,
             `complex_int16`; the types of each band joined by `+` where they differ.
         bits_per_sample: As stored; of the widest band where they differ.
-        compression: As rasterio writes it: `deflate`, `lzw`, `jpeg`, …; `none`; the number where it has no name.
+        compression: As rasterio writes it: `deflate`, `lzw`, `jpeg`, `none`; a number if it has no name.
         compression_code: Tag 259.
         predictor: 1 none, 2 horizontal differences, 3 floating point.
         interleave: `pixel` or `band`; a single band is `band`, as GDAL says.
@@ -97,7 +101,7 @@ class Header:
         geokeys: All GeoKeys by their name in GeoTIFF 1.1 (the number where it has none).
         transform: Pixel corner to world; None where there is none, or only ground control points.
         gcps: How many ground control points; 0 where a transform is given.
-        pixel_is_point: GTRasterType says that positions mean pixel centres (the transform is shifted already).
+        pixel_is_point: GTRasterType says that positions mean pixel centres; `transform` is shifted already.
         nodata: Tag 42113 as written.
         tags: What rasterio's `dataset.tags()` shows.
         domains: Dataset items of the other domains of GDAL_METADATA (`TILING_SCHEME`, …).
@@ -154,11 +158,12 @@ class Header:
 
     @property
     def nodata_value(self) -> float | None:
-        """`nodata` as a number (NaN and infinities too); None where it is none."""
+        """`nodata` as a number, NaN too, in the precision of `dtype`; None where it is no number."""
         try:
-            return float(self.nodata) if self.nodata is not None else None
+            value = float(self.nodata) if self.nodata is not None else None
         except ValueError:
             return None
+        return _single(value) if value is not None and self.dtype == "float32" else value
 
     @property
     def bounds(self) -> Bounds | None:
@@ -169,6 +174,15 @@ class Header:
         corners = [(x, y) for x in (0, self.width) for y in (0, self.height)]
         xs = [a * x + b * y + c for x, y in corners]
         ys = [d * x + e * y + f for x, y in corners]
-        if b == d == 0 and math.isfinite(e):  # rasterio keeps top and bottom of a south-up image as they are
+        if b == d == 0:  # as rasterio: of a south-up image the top lies below the bottom
             return Bounds(c, f + e * self.height, c + a * self.width, f)
         return Bounds(min(xs), min(ys), max(xs), max(ys))
+
+
+def _single(value: float) -> float:
+    """Round to single precision; the largest number, written with too few digits, stays the largest."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        near = math.isclose(abs(value), _LARGEST_SINGLE, rel_tol=1e-10)
+        return math.copysign(_LARGEST_SINGLE if near else math.inf, value)

@@ -1,6 +1,6 @@
 """What is known of a file: pieces of bytes, and what lacks next.
 
-A header is read by ranged requests, so a file is known in pieces. `Segments` holds them apart from how and in which
+A header is read by ranged requests, so a file is known in pieces. `Segments` holds them, however and in which
 order they came; the parser reads from it and says with `Needs` which bytes to fetch next.
 """
 
@@ -22,8 +22,8 @@ class Needs(NamedTuple):
 
     Attributes:
         start: The first byte that lacks.
-        stop: Behind the last one. Past the end of the file only where the total is not told: a reply that is
-            shorter tells the total, see `Segments.total`.
+        stop: Behind the last one. It lies past the end of the file only where nobody told the total: a reply
+            that is shorter than asked (or a 416) tells it, and `Segments.total` is to be set before parsing.
     """
 
     start: int
