@@ -92,9 +92,7 @@ def _estimated(collection: str, asked: dict[str, Any], told: Resolved, show: Dis
     return 0
 
 
-def _traced(
-    collection: str, out: Path | None, asked: dict[str, Any], told: Resolved, show: Display
-) -> int:
+def _traced(collection: str, out: Path | None, asked: dict[str, Any], told: Resolved, show: Display) -> int:
     from stacpull.engine import tracing
 
     report = run_until_stopped(

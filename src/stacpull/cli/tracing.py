@@ -22,7 +22,7 @@ def trace_lines(report: TraceReport) -> Iterator[str]:
         yield f"{'date':<20}  {report.index:>10}"
         yield from (f"{row.date:%Y-%m-%d %H:%M:%S}   {row.value:>10.6f}" for row in report.table)
     if report.days:
-        yield f"{'date':<10}  {report.index:>9}  {'valid px':>10}  {'acquired (UTC)':<14}  {'share':>6}  main scene"
+        yield f"{'date':<10}  {report.index:>9}  {'valid px':>10}  acquired (UTC)  {'share':>6}  main scene"
         yield from map(_day_line, report.days)
     yield _counts(report)
     yield from (f"  problem {day.date}: {day.problem}" for day in report.days if day.problem)
@@ -42,9 +42,8 @@ def _day_line(day: TraceDay) -> str:
     mean = "-" if day.mean is None else f"{day.mean:.4f}"
     share = "" if day.mode_share is None else f"{day.mode_share:.1%}"
     main = day.mode or ("failed" if day.problem else "no valid pixel")
-    return (
-        f"{day.date}  {mean:>9}  {day.valid:>10,}  {_time(day.acquired, day.precision):<14}  {share:>6}  {main}"
-    )
+    acquired = _time(day.acquired, day.precision)
+    return f"{day.date}  {mean:>9}  {day.valid:>10,}  {acquired:<14}  {share:>6}  {main}"
 
 
 def _time(moment: datetime | None, precision: float | None) -> str:

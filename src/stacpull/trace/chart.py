@@ -26,9 +26,17 @@ _LINE, _WARNING = "#1f5fa8", "#c4501b"
 _RANKS: Final = ("#1f5fa8", "#5b9bd5", "#a9cdea", "#d7e6f4")
 _KINDS: Final = {Kind.NONE: "#b9b9b9", Kind.UNMAPPED: _WARNING}
 _LABELS: Final = ("largest scene", "second", "third", "others")
+_NONE, _UNKNOWN = "no scene (None)", "scene not known"
+_KNOWN_MEAN, _UNKNOWN_MEAN, _SPREAD = (
+    "mean, at the main scene's time",
+    "main scene not known",
+    "± standard deviation",
+)
+_EMPTY, _FAILED = "no valid pixel", "failed"
+_ORDER: Final = (*_LABELS, _NONE, _UNKNOWN, _KNOWN_MEAN, _UNKNOWN_MEAN, _SPREAD, _EMPTY, _FAILED)
 _NOON: Final = timedelta(hours=12)
 _INCHES, _DOTS = (9.6, 7.6), 110
-_MANY_DAYS: Final = 60
+_FEW_DAYS, _MANY_DAYS = 16, 60
 _WIDEST_BAR: Final = 0.8
 
 
@@ -52,7 +60,7 @@ def png_bytes(chart: Chart) -> bytes:
         figure = Figure(figsize=_INCHES, dpi=_DOTS, layout="constrained")
         canvas: Any = FigureCanvasAgg(figure)
         upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1.5, 1.5))
-        upper.set_title(chart.title, loc="left", color=_INK)
+        upper.set_title(chart.title, loc="left", color=_INK, pad=20)
         _draw_series(upper, chart)
         _draw_shares(middle, chart)
         _draw_hours(lower, chart)
@@ -69,23 +77,43 @@ def _place(day: TraceDay) -> datetime:
 
 def _draw_series(axes: Any, chart: Chart) -> None:
     for run in _runs(chart.days):
-        times = [_place(day) for day in run]
-        means = [day.mean for day in run]
-        spread = [day.st_dev or 0.0 for day in run]
-        low = [mean - s for mean, s in zip(means, spread, strict=True) if mean is not None]
-        high = [mean + s for mean, s in zip(means, spread, strict=True) if mean is not None]
-        axes.plot(times, means, color=_LINE, linewidth=1.1, zorder=2)
-        axes.vlines(times, low, high, color=_BAND, linewidth=_thickness(chart.days) * 2.2, zorder=1)
-    size = 34 * _thickness(chart.days)
-    for known, style in (
-        (True, {"color": _LINE, "label": "mean, at the main scene's time"}),
-        (False, {"facecolor": "white", "edgecolor": _WARNING, "label": "mean, main scene not known"}),
-    ):
-        some = [d for d in chart.days if d.mean is not None and (d.acquired is not None) is known]
-        if some:
-            axes.scatter([_place(d) for d in some], [d.mean for d in some], s=size, zorder=3, **style)
+        axes.plot(
+            [_place(day) for day in run], [day.mean for day in run], color=_LINE, linewidth=1.1, zorder=2
+        )
+    some = [day for day in chart.days if day.mean is not None]
+    ends = [((day.mean or 0.0), day.st_dev or 0.0) for day in some]
+    if some:
+        low, high = [mean - spread for mean, spread in ends], [mean + spread for mean, spread in ends]
+        width = 2.2 * _thickness(chart.days)
+        axes.vlines([_place(d) for d in some], low, high, _BAND, linewidth=width, zorder=1, label=_SPREAD)
+    _mark_means(axes, some, 34 * _thickness(chart.days))
     _mark_gaps(axes, chart.days)
+    if len(some) <= _FEW_DAYS:
+        _name_times(axes, some)
     axes.set_ylabel(chart.index.upper())
+
+
+def _mark_means(axes: Any, days: Sequence[TraceDay], size: float) -> None:
+    styles: dict[bool, dict[str, Any]] = {
+        True: {"color": _LINE, "label": _KNOWN_MEAN},
+        False: {"facecolor": "white", "edgecolor": _WARNING, "label": _UNKNOWN_MEAN},
+    }
+    for known, style in styles.items():
+        some = [day for day in days if (day.acquired is not None) is known]
+        if some:
+            axes.scatter([_place(day) for day in some], [day.mean for day in some], s=size, zorder=3, **style)
+
+
+def _name_times(axes: Any, days: Sequence[TraceDay]) -> None:
+    """Write each acquisition time above its day, where there is room for it."""
+    style = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 7, "color": _INK}
+    for day in days:
+        if day.acquired is not None:
+            top = (day.mean or 0.0) + (day.st_dev or 0.0)
+            axes.annotate(
+                f"{day.acquired:%H:%M:%S}", (day.acquired, top), (0, 3), textcoords="offset points", **style
+            )
+    axes.margins(y=0.16)
 
 
 def _runs(days: Sequence[TraceDay]) -> Iterator[list[TraceDay]]:
@@ -98,8 +126,8 @@ def _runs(days: Sequence[TraceDay]) -> Iterator[list[TraceDay]]:
 def _mark_gaps(axes: Any, days: Sequence[TraceDay]) -> None:
     """Mark at the foot of the panel the days that have no mean."""
     for failed, marker, color, label in (
-        (False, "|", _FAINT, "no valid pixel"),
-        (True, "x", _WARNING, "failed"),
+        (False, "|", _FAINT, _EMPTY),
+        (True, "x", _WARNING, _FAILED),
     ):
         some = [day for day in days if day.mean is None and (day.state is DayState.FAILED) is failed]
         if some:
@@ -132,9 +160,9 @@ def _bars(scenes: Sequence[ScenePixels]) -> Iterator[tuple[ScenePixels, str, str
             if row.kind is Kind.SCENE:
                 yield row, _LABELS[min(rank, 3)], _RANKS[min(rank, 3)]
             elif row.kind is Kind.NONE:
-                yield row, "no scene (None)", _KINDS[Kind.NONE]
+                yield row, _NONE, _KINDS[Kind.NONE]
             else:
-                yield row, "scene not known", _KINDS[Kind.UNMAPPED]
+                yield row, _UNKNOWN, _KINDS[Kind.UNMAPPED]
 
 
 def _draw_hours(axes: Any, chart: Chart) -> None:
@@ -182,24 +210,25 @@ def _dress(upper: Any, middle: Any, lower: Any, chart: Chart) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=_INK)
     for axes in (upper, middle):
-        handles, labels = axes.get_legend_handles_labels()
-        if handles:
-            axes.legend(
-                *_in_order(handles, labels),
-                loc="lower left",
-                bbox_to_anchor=(0, 1.0),
-                ncols=6,
-                frameon=False,
-                fontsize=8,
-                borderaxespad=0.1,
-                handlelength=1.2,
-            ) if axes is middle else axes.legend(frameon=False, fontsize=8, loc="best")
+        _legend(axes)
     if not chart.days:
         upper.text(0.5, 0.5, "no tile in this period", transform=upper.transAxes, ha="center", color=_FAINT)
 
 
-def _in_order(handles: Sequence[Any], labels: Sequence[str]) -> tuple[list[Any], list[str]]:
-    """Return a legend's entries in the order of the stack."""
-    order = (*_LABELS, "no scene (None)", "scene not known")
-    pairs = sorted(zip(labels, handles, strict=True), key=lambda pair: order.index(pair[0]))
-    return [handle for _, handle in pairs], [label for label, _ in pairs]
+def _legend(axes: Any) -> None:
+    """Put the legend on one line above a panel, in the order of a stack from the bottom up."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    pairs = sorted(zip(labels, handles, strict=True), key=lambda pair: _ORDER.index(pair[0]))
+    axes.legend(
+        [handle for _, handle in pairs],
+        [label for label, _ in pairs],
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=len(pairs),
+        frameon=False,
+        fontsize=8,
+        borderaxespad=0.1,
+        handlelength=1.2,
+    )
