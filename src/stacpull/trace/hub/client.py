@@ -89,7 +89,7 @@ async def open_hub(
 
 
 def _counting_milliseconds(settings: HubSettings) -> set[str]:
-    """Return the hosts whose 429 counts milliseconds in Retry-After: Sentinel Hub's own, no identity service."""
+    """Return the hosts whose 429 counts milliseconds: Sentinel Hub's own, not somebody's identity service."""
     hosts = {host_of(settings.base_url), host_of(settings.token_url)}
     return {host for host in hosts if host == host_of(settings.base_url) or host.endswith(_OPERATED)}
 
