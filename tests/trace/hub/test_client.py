@@ -269,7 +269,7 @@ class TestStatistics:
     @pytest.mark.parametrize(
         ("refused", "kind", "code", "words"),
         [
-            (error(400, "RENDERER_EXCEPTION", "Failed to evaluate script!"), UsageError, 2, "evalscript: Fail"),
+            (error(400, "RENDERER_EXCEPTION", "Failed to evaluate script!"), UsageError, 2, "evalscript: "),
             (error(403, "ACCESS_INSUFFICIENT_PROCESSING_UNITS"), SourceError, 4, "are spent"),
             (error(403, "COMMON_INSUFFICIENT_PERMISSIONS"), CredentialsError, 3, "does not let you read"),
             (Answer(401), CredentialsError, 3, "SH_CLIENT_ID"),
