@@ -91,7 +91,10 @@ def test_who_asks(
         (None, {"SH_PROFILE": "cdse"}, (CDSE, "https://own.example/token")),
         (None, {"SH_PROFILE": "old"}, (MAIN, "https://auth.example/oauth/token")),
         (MAIN, {"SH_PROFILE": "cdse"}, (MAIN, MAIN_TOKENS)),
-        (MAIN, {"SH_TOKEN_URL": "https://mine.example/t"}, (MAIN, "https://mine.example/t")),
+        (MAIN, {"SH_TOKEN_URL": "https://mine.example/t"}, (MAIN, MAIN_TOKENS)),
+        (None, {"SH_TOKEN_URL": "https://mine.example/t"}, (MAIN, "https://mine.example/t")),
+        (None, {"SH_TOKEN_URL": "https://mine.example/t", "SH_PROFILE": "cdse"}, (CDSE, "https://mine.example/t")),
+        (None, {"SH_TOKEN_URL": "https://mine.example/t", "SH_BASE_URL": OWN}, (OWN, "https://mine.example/t")),
     ],
 )  # fmt: skip
 def test_where_it_is(

@@ -5,7 +5,7 @@
 | profile | `profile`, `SH_PROFILE`, `default-profile` |
 | client id, client secret | `SH_CLIENT_ID`, `SH_CLIENT_SECRET`; the profile |
 | base URL | `base_url` (`--base-url`), `SH_BASE_URL`; the profile's `sh_base_url`; the main deployment |
-| token URL | `SH_TOKEN_URL`; the profile's `sh_token_url`, if the base URL is its own; implied |
+| token URL | implied by `base_url`; `SH_TOKEN_URL`; the profile's, if the base URL is its own too; implied |
 
 The file is `sentinelhub/config.toml` in `XDG_CONFIG_HOME` (`~/.config`), one table a profile, as
 sentinelhub-py 3.12 writes it; what older versions called `sh_auth_base_url` counts too.
@@ -68,7 +68,8 @@ def hub_settings(
     kept = _profile(path, profile or variables.get("SH_PROFILE"))
     chosen = base_url or variables.get("SH_BASE_URL")
     base = _checked(chosen or kept.get("sh_base_url") or _MAIN, "the base URL of Sentinel Hub")
-    token = variables.get("SH_TOKEN_URL") or (None if chosen else _kept_token_url(kept)) or _implied(base)
+    token = _implied(base) if base_url else variables.get("SH_TOKEN_URL")
+    token = token or (None if chosen else _kept_token_url(kept)) or _implied(base)
     client_id = variables.get("SH_CLIENT_ID") or kept.get("sh_client_id")
     client_secret = variables.get("SH_CLIENT_SECRET") or kept.get("sh_client_secret")
     if not client_id or not client_secret:

@@ -10,10 +10,11 @@ named with or without `byoc-`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import orjson
 
@@ -28,14 +29,16 @@ from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, retrying
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets
+from stacpull.tiff import Header
 from stacpull.trace.hub import byoc, catalog
 from stacpull.trace.hub.paths import Paths, Service
-from stacpull.trace.hub.refusals import Asked, parse_error, refusal
+from stacpull.trace.hub.refusals import Asked, ServiceError, parse_error, refusal
 from stacpull.trace.hub.request import StatisticsRequest
 from stacpull.trace.hub.session import Session, units_in
 from stacpull.trace.hub.statistics import parse_statistics
 from stacpull.trace.hub.token import Tokens
-from stacpull.trace.hub.values import ByocTile, CatalogTile, Interval, StatisticsReply
+from stacpull.trace.hub.values import ByocTile, CatalogTile, Interval, StatisticsReply, TileFile
+from stacpull.transfer.ranged import HeaderRead, RangedReader, read_header
 
 __all__ = ["Hub", "open_hub"]
 
@@ -52,6 +55,9 @@ class _Answer(NamedTuple):
     body: object
     """The JSON of a 200; the bytes of anything else."""
     processing_units: float
+
+
+T = TypeVar("T", bound=_Answer | HeaderRead | Failure)
 
 
 @asynccontextmanager
@@ -109,7 +115,8 @@ class Hub:
         self, settings: HubSettings, session: Session, policy: RetryPolicy, clock: Clock, secrets: Secrets
     ) -> None:
         self.session = session
-        """For whatever else reads through a client (the ranged header reader)."""
+        """For whatever else reads through a client."""
+        self._reader = RangedReader(session)
         self._host = host_of(settings.base_url)
         self._paths = Paths(settings.base_url)
         self._policy = policy
@@ -221,6 +228,35 @@ class Hub:
         answer = await self._answer(asked, "", request.body())
         return parse_statistics(answer.body, answer.processing_units)
 
+    async def header(self, collection: str, tile: ByocTile, file: str) -> Header:
+        """Return the header of a file of a tile, by ranged reads: at once where its size is known.
+
+        Args:
+            collection: The collection, one's own.
+            tile: As `tile` gives it.
+            file: The name of the file (`analysis_ready_ps_qa`), whether the tile lists it or not.
+
+        Raises:
+            TransferError: GONE if there is no such file; FORMAT if it is no TIFF; what remains after retries.
+            CredentialsError: The client id is refused, or the collection is somebody else's.
+            SourceError: The quota is spent.
+        """
+        name = tile.filename(file)
+        known = tile.files.get(file, TileFile(None, None))
+
+        async def ask(url: str) -> HeaderRead | Failure:
+            return await read_header(
+                self._reader, url, self._policy, self._clock, self._note_retry, header_size=known.header_size
+            )
+
+        found = (await self._located(Service.BYOC, byoc.file_path(collection, tile.id, name), ask))[-1]
+        if isinstance(found, HeaderRead):
+            return found.header
+        if found.status not in {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
+            raise TransferError(found)
+        said = ServiceError(found.status, "", found.message.rstrip("."))
+        raise refusal(said, self._host, Asked(Service.BYOC, collection, tile.id, name))
+
     async def _page(self, asked: Asked, rest: str, body: Json | None = None) -> object:
         """Return a page of a walk: without it the walk is no walk."""
         try:
@@ -232,27 +268,30 @@ class Hub:
         return (await self._answer(asked, rest, body)).body
 
     async def _answer(self, asked: Asked, rest: str, body: Json | None) -> _Answer:
-        """Return the answer to a question, asked under each family of paths until one is no 404."""
-        answer = await self._located(asked.service, rest, body)
+        """Return the answer to a question; raise what a refusal means."""
+
+        async def ask(url: str) -> _Answer:
+            return await self._patiently(_request(url, body))
+
+        answers = await self._located(asked.service, rest, ask)
+        answer = next((one for one in answers if _is_of_the_service(one)), answers[0])
         if answer.status == HTTPStatus.OK:
             return answer
         said = parse_error(answer.status, answer.body if isinstance(answer.body, bytes) else b"")
         raise refusal(said._replace(message=self._secrets.scrub(said.message)), self._host, asked)
 
-    async def _located(self, service: Service, rest: str, body: Json | None) -> _Answer:
+    async def _located(self, service: Service, rest: str, ask: Callable[[str], Awaitable[T]]) -> list[T]:
+        """Ask under each family of paths until something is there; return all answers, that one last."""
         answers = []
         for family in self._paths.candidates(service):
-            answer = await self._retried(_request(self._paths.url(service, family, rest), body))
-            if answer.status != HTTPStatus.NOT_FOUND:
+            answers.append(await ask(self._paths.url(service, family, rest)))
+            if not _is_missing(answers[-1]):
                 self._paths.settle(service, family)
-                return answer
-            answers.append(answer)
-        return next((a for a in answers if _is_of_the_service(a)), answers[0])
+                break
+        return answers
 
-    async def _retried(self, request: Request) -> _Answer:
-        async def attempt() -> _Answer:
-            return await self._attempt(request)
-
+    async def _patiently(self, request: Request) -> _Answer:
+        attempt = partial(self._attempt, request)
         try:
             return await attempt()
         except TransferError as error:
@@ -292,7 +331,11 @@ async def _decoded(body: bytes, response: Response) -> object:
         raise TransferError(failure) from error
 
 
+def _is_missing(answer: _Answer | HeaderRead | Failure) -> bool:
+    return not isinstance(answer, HeaderRead) and answer.status == HTTPStatus.NOT_FOUND
+
+
 def _is_of_the_service(answer: _Answer) -> bool:
-    """Return True for a 404 that says what is missing, in the services' own form; a gateway's has no code."""
+    """Return False for a 404 of a gateway; the services' own say in a code what is missing."""
     body = answer.body if isinstance(answer.body, bytes) else b""
-    return bool(parse_error(answer.status, body).code)
+    return not _is_missing(answer) or bool(parse_error(answer.status, body).code)
