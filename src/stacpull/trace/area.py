@@ -151,7 +151,7 @@ def area_of_geometry(text: str, resolution: float) -> Area:
     document = _document(text)
     try:
         outline = shapely.union_all([shape(geometry) for geometry in _geometries(document)])
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.GEOSException) as problem:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.errors.ShapelyError) as problem:
         raise UsageError(f"--geometry is no GeoJSON geometry: {problem}.") from problem
     if outline.geom_type not in _AREAL or outline.is_empty or outline.area <= 0:
         raise UsageError(f"--geometry must be a polygon or several; this is a {outline.geom_type}.")

@@ -113,7 +113,7 @@ def _name_times(axes: Any, days: Sequence[TraceDay]) -> None:
             axes.annotate(
                 f"{day.acquired:%H:%M:%S}", (day.acquired, top), (0, 3), textcoords="offset points", **style
             )
-    axes.margins(y=0.16)
+    axes.margins(y=0.2)
 
 
 def _runs(days: Sequence[TraceDay]) -> Iterator[list[TraceDay]]:
@@ -144,7 +144,8 @@ def _draw_shares(axes: Any, chart: Chart) -> None:
         place = datetime.combine(row.date, time.min, tzinfo=UTC) + _NOON
         name = None if label in shown else label
         shown.add(label)
-        style = {"hatch": "////", "edgecolor": "white"} if row.kind is Kind.UNMAPPED else {}
+        hatched = label == _UNKNOWN and len(chart.days) <= _MANY_DAYS
+        style = {"hatch": "////", "edgecolor": "white"} if hatched else {}
         axes.bar(place, row.share, width, bottoms[row.date], color=color, linewidth=0, label=name, **style)
         bottoms[row.date] += row.share or 0.0
     axes.set_ylim(0, 1)

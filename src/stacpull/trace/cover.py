@@ -73,7 +73,7 @@ def _outline(footprint: Footprint | None) -> BaseGeometry | None:
         return None
     try:
         outline = shapely.make_valid(shape(footprint.geometry))
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.GEOSException):
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.errors.ShapelyError):
         return None
     if is_utm(footprint.epsg):
         return to_degrees(outline, footprint.epsg)
