@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def test_blocks_cover_every_pixel_once(width: int, height: int, most: int) -> No
 
 
 def _joined(stretches: list[tuple[int, int]]) -> tuple[int, int]:
-    for before, after in zip(stretches, stretches[1:], strict=False):
+    for before, after in itertools.pairwise(stretches):
         assert before[1] == after[0]
     return stretches[0][0], stretches[-1][1]
 
@@ -119,7 +120,9 @@ def _joined(stretches: list[tuple[int, int]]) -> tuple[int, int]:
 def test_windows_have_the_pixels_of_the_whole(width: int, height: int, data: st.DataObject) -> None:
     grid = Grid(BOX, width, height)
     left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
-    window = Window(left, top, data.draw(st.integers(left + 1, width)), data.draw(st.integers(top + 1, height)))
+    window = Window(
+        left, top, data.draw(st.integers(left + 1, width)), data.draw(st.integers(top + 1, height))
+    )
     west, south, east, north = grid.box(window)
     across, down = grid.pixel
     assert (east - west) / window.width == pytest.approx(across)

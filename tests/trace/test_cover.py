@@ -10,10 +10,10 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import mapping
+from tests.trace.areas import SIDE, Cells, area, holds, outline, tile
 
 from stacpull.trace.cover import Tile, split, tile_of
 from stacpull.trace.hub.values import ByocTile, CatalogTile, Footprint
-from tests.trace.areas import SIDE, Cells, area, holds, outline, tile
 
 ALL: Cells = (0, 0, SIDE, SIDE)
 LEFT, RIGHT = (-3, -3, 6, SIDE + 3), (6, -3, SIDE + 3, SIDE + 3)
@@ -91,7 +91,9 @@ def tiles_of_a_day(draw: st.DrawFn) -> list[tuple[Tile, Cells, Cells]]:
             draw(st.integers(top + 1, bottom)),
         )
         hour, created = draw(st.integers(0, 1)), draw(st.integers(0, 1))
-        drawn.append((tile(f"t{number}", rectangle, cover=cover, hour=hour, created=created), rectangle, cover))
+        drawn.append(
+            (tile(f"t{number}", rectangle, cover=cover, hour=hour, created=created), rectangle, cover)
+        )
     return drawn
 
 

@@ -39,8 +39,18 @@ def test_edges_are_bent_as_they_are_on_the_ground() -> None:
 
 @pytest.mark.parametrize(
     ("epsg", "expected"),
-    [(32601, True), (32660, True), (32701, True), (32760, True), (32600, False), (32661, False)]
-    + [(32700, False), (32761, False), (4326, False), (3857, False)],
+    [
+        (32601, True),
+        (32660, True),
+        (32701, True),
+        (32760, True),
+        (32600, False),
+        (32661, False),
+        (32700, False),
+        (32761, False),
+        (4326, False),
+        (3857, False),
+    ],
 )
 def test_knows_the_zones(epsg: int, expected: bool) -> None:
     assert is_utm(epsg) is expected

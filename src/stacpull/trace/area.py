@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import shapely
+from shapely.errors import ShapelyError
 from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
@@ -151,7 +152,7 @@ def area_of_geometry(text: str, resolution: float) -> Area:
     document = _document(text)
     try:
         outline = shapely.union_all([shape(geometry) for geometry in _geometries(document)])
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.errors.ShapelyError) as problem:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, ShapelyError) as problem:
         raise UsageError(f"--geometry is no GeoJSON geometry: {problem}.") from problem
     if outline.geom_type not in _AREAL or outline.is_empty or outline.area <= 0:
         raise UsageError(f"--geometry must be a polygon or several; this is a {outline.geom_type}.")

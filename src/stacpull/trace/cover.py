@@ -16,6 +16,7 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 import shapely
+from shapely.errors import ShapelyError
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
@@ -73,7 +74,7 @@ def _outline(footprint: Footprint | None) -> BaseGeometry | None:
         return None
     try:
         outline = shapely.make_valid(shape(footprint.geometry))
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.errors.ShapelyError):
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, ShapelyError):
         return None
     if is_utm(footprint.epsg):
         return to_degrees(outline, footprint.epsg)

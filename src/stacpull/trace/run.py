@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from stacpull.events import Listener, Stage
 from stacpull.models import Json
 from stacpull.net.transport import TransferError
-from stacpull.tiff import Header, TiffError, parse_bytes
+from stacpull.tiff import Header
 from stacpull.trace.counts import EMPTY, Count, count_of, merged
 from stacpull.trace.cover import Tile, tile_of
 from stacpull.trace.days import TileDay
@@ -59,7 +59,7 @@ class Service(Protocol):
         """Return the statistics of an area over a period."""
         ...
 
-    async def header(self, collection: str, tile: ByocTile, file: str) -> bytes:
+    async def header(self, collection: str, tile: ByocTile, file: str) -> Header:
         """Return the header of a file of a tile."""
         ...
 
@@ -279,14 +279,9 @@ class TraceRun:
         if file is None:
             return None, "the tile has no QA file"
         try:
-            data = await self._service.header(self._question.collection, tile, file)
-            header = parse_bytes(data)
+            header = await self._service.header(self._question.collection, tile, file)
         except TransferError as error:
             return None, f"its QA file could not be read: {error.failure.message.rstrip('.')}"
-        except TiffError as error:
-            return None, f"its QA file could not be read: {error}"
-        if not isinstance(header, Header):
-            return None, "its QA file breaks off within the header"
         return {name: text for name, text in header.tags.items() if "LAYER_2_VALUE" in name}, None
 
     async def _each(self, stage: str, items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
