@@ -46,7 +46,7 @@ class Sight:
 
     day: int
     south: Scene
-    north: Scene = Scene(0, None)
+    north: Scene = Scene(29, None)
     east: Scene = Scene(29, None)
     valid: tuple[int, int] = (0, 0)
     """Valid pixels of the north and of the south scene in the printed box."""

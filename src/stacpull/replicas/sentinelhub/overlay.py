@@ -26,7 +26,7 @@ from stacpull.replicas.sentinelhub.notebook import (
 )
 from stacpull.replicas.sentinelhub.projection import GEOGRAPHIC, to_utm
 from stacpull.replicas.sentinelhub.settling import index_of, settle
-from stacpull.replicas.sentinelhub.squares import EPSG, METRES, SIDE
+from stacpull.replicas.sentinelhub.squares import CELL, EPSG, METRES, SIDE
 from stacpull.replicas.sentinelhub.swaths import along
 
 Mask = NDArray[np.bool_]
@@ -38,7 +38,7 @@ _USUAL_DEVIATION = 0.29
 
 @dataclass(frozen=True)
 class Window:
-    """Pixels of the tile that one of the boxes takes: `row`, `column` of the first, and which may be clear."""
+    """The cells of the tile that the boxes touch: `row`, `column` of the first pixel, and which may be clear."""
 
     row: int
     column: int
@@ -65,8 +65,8 @@ class Overlay:
 def window() -> Window:
     """Find the pixels that the notebook's boxes take."""
     taken = [_taken(box, size) for box, size in ((PRINTED_BOX, PRINTED_SIZE), (CODE_BOX, CODE_SIZE))]
-    row, column = (min(int(places[axis].min()) for places in taken) for axis in (0, 1))
-    stop = [max(int(places[axis].max()) for places in taken) + 1 for axis in (0, 1)]
+    row, column = (min(int(places[axis].min()) for places in taken) // CELL * CELL for axis in (0, 1))
+    stop = [-(-max(int(places[axis].max()) + 1 for places in taken) // CELL) * CELL for axis in (0, 1)]
     shape = stop[0] - row, stop[1] - column
     once = np.ones(shape, bool)
     for rows, columns in taken:
@@ -100,7 +100,9 @@ def lay(seed: int, sight: Sight) -> Overlay:
     return Overlay(place, clear, green, nir)
 
 
-def _field(seed: int, sight: Sight, purpose: int, spacing: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _field(
+    seed: int, sight: Sight, purpose: int, spacing: int, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
     side = max(shape)
     return smooth((seed, sight.day, 40 + purpose), (0, 0), side, spacing)[: shape[0], : shape[1]]
 

@@ -108,7 +108,11 @@ class _Work:
         order = np.argsort(down, kind="stable")
         near = np.clip(np.searchsorted(down[order], wanted - up), 1, len(order) - 1)
         best = min(
-            ((abs(up[i] + down[order[j]] - wanted), i, order[j]) for i in range(len(pool)) for j in (near[i] - 1, near[i])),
+            (
+                (abs(up[i] + down[order[j]] - wanted), i, order[j])
+                for i in range(len(pool))
+                for j in (near[i] - 1, near[i])
+            ),
             key=lambda found: found[0],
         )
         if best[0] < abs(wanted) and best[1] != best[2]:
