@@ -9,10 +9,14 @@ from collections.abc import Collection, Mapping
 from stacpull.replicas.faults import Faults
 from stacpull.replicas.hosting import Hosted, Responder
 from stacpull.replicas.sentinelhub.accounts import Accounts, Quota, RateLimit
+from stacpull.replicas.sentinelhub.archive import DEFAULT_SEED, Archive, archive_of
+from stacpull.replicas.sentinelhub.byoc import Byoc
+from stacpull.replicas.sentinelhub.catalog import Catalog
 from stacpull.replicas.sentinelhub.service import TOKEN_PATHS, Service
+from stacpull.replicas.sentinelhub.statistics import Statistics
 
-DEFAULT_SEED = 7
-"""The seed whose data are laid out after the notebook."""
+_FOREIGN = 1_000_003
+"""How far the seed of the collection is away that somebody else shares."""
 
 
 def _derived(seed: int, purpose: str) -> str:
@@ -25,6 +29,9 @@ def _uuid(seed: int, purpose: str) -> str:
 
 class SentinelHubReplica(Hosted):
     """Sentinel Hub with an ARPS collection, on `port` (0: a free one).
+
+    `collection_id` is the account's own collection; `foreign_collection_id` is shared with it by somebody else:
+    statistics and catalog serve it, BYOC does not. `archive` has the captures of the own one, with their pixels.
 
     Args:
         port: The port; 0 takes a free one.
@@ -72,6 +79,11 @@ class SentinelHubReplica(Hosted):
         self._token_rate = RateLimit(token_rate_limit) if token_rate_limit else None
 
     @property
+    def archive(self) -> Archive:
+        """The captures of the account's own collection."""
+        return archive_of(self.seed)
+
+    @property
     def base_url(self) -> str:
         """What clients take for `https://services.sentinel-hub.com`."""
         return self.url("api")
@@ -92,5 +104,13 @@ class SentinelHubReplica(Hosted):
 
     def responders(self) -> Mapping[str, Responder]:
         """The one service."""
-        service = Service(self._accounts, {}, self.quota, self._rate, self._token_rate)
+        own = {self.collection_id: self.archive}
+        shared = {**own, self.foreign_collection_id: archive_of(self.seed + _FOREIGN)}
+        foreign = frozenset({self.foreign_collection_id})
+        parts = {
+            "statistics": Statistics(shared, self._failing_days).respond,
+            "catalog": Catalog(shared, self.base_url).respond,
+            "byoc": Byoc(own, foreign, _uuid(self.seed, "user"), self.base_url).respond,
+        }
+        service = Service(self._accounts, parts, self.quota, self._rate, self._token_rate)
         return {"api": service.respond}

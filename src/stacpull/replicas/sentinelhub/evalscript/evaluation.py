@@ -88,12 +88,14 @@ class Run:
             raise ScriptFault(f"{name} is not defined")
         if self.depth >= _DEEPEST_CALL:
             raise ScriptFault(f"{name} calls itself too deeply")
+        kept = dict(self.top.values) if self.depth == 0 else None  # no call leaves anything for the next
         self.depth += 1
         try:
             with np.errstate(all="ignore"):
                 return _called(self, function, arguments, active)
         finally:
             self.depth -= 1
+            self.top.values = kept if kept is not None else self.top.values
 
 
 def _called(run: Run, function: Function, arguments: list[Any], active: Active) -> Any:
