@@ -1,7 +1,8 @@
 """Embedded replicas of the services that stacpull mirrors: for trying out, for tests, for measuring.
 
 `MlhubReplica` is the Radiant MLHub of BigEarthNet (API, blob host, S3), `S3Replica` an S3 endpoint over
-anything; `run_in_thread` hosts either for clients that block. Nothing here is stored: data sets of any size
+anything, `SentinelHubReplica` Sentinel Hub with Analysis-Ready PlanetScope; `run_in_thread` hosts them for
+clients that block. Nothing here is stored: data sets of any size
 are made while they are asked for.
 """
 
@@ -12,6 +13,7 @@ from stacpull.replicas.manifest import ExpectedFile, manifest
 from stacpull.replicas.objects import DirectoryStore, MemoryStore, ObjectStore
 from stacpull.replicas.replica import MlhubReplica, S3Replica, demo_access
 from stacpull.replicas.s3_access import S3Access
+from stacpull.replicas.sentinelhub import SentinelHubReplica
 from stacpull.replicas.serve import serve_mlhub, serve_s3
 from stacpull.replicas.traffic import RequestRecord
 from stacpull.replicas.wire import Request
@@ -36,6 +38,7 @@ __all__ = [
     "RequestRecord",
     "S3Access",
     "S3Replica",
+    "SentinelHubReplica",
     "Stall",
     "Status",
     "Truncate",
