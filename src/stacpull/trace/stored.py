@@ -81,9 +81,9 @@ def tile_to_json(tile: ByocTile) -> Json:
         "status": tile.status,
         "sensing_time": _written(tile.sensing_time),
         "created": _written(tile.created),
-        "tile_geometry": tile.tile_geometry,
-        "cover_geometry": tile.cover_geometry,
-        "files": tile.files,
+        "tile_geometry": tile.tile_geometry and list(tile.tile_geometry),
+        "cover_geometry": tile.cover_geometry and list(tile.cover_geometry),
+        "files": {name: list(file) for name, file in tile.files.items()},
     }
 
 
