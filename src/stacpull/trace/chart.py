@@ -38,6 +38,7 @@ _NOON: Final = timedelta(hours=12)
 _INCHES, _DOTS = (9.6, 7.6), 110
 _FEW_DAYS, _MANY_DAYS = 16, 60
 _WIDEST_BAR: Final = 0.8
+_ROOM_FOR_TIMES: Final = 0.18
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,8 @@ def _name_times(axes: Any, days: Sequence[TraceDay]) -> None:
             axes.annotate(
                 f"{day.acquired:%H:%M:%S}", (day.acquired, top), (0, 3), textcoords="offset points", **style
             )
-    axes.margins(y=0.2)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + _ROOM_FOR_TIMES * (high - low))
 
 
 def _runs(days: Sequence[TraceDay]) -> Iterator[list[TraceDay]]:
@@ -177,6 +179,7 @@ def _draw_hours(axes: Any, chart: Chart) -> None:
         linewidth=0,
     )
     axes.set_ylabel("time of day\n(UTC)")
+    axes.locator_params(axis="y", nbins=5, steps=(1, 2.5, 5, 10))
     axes.yaxis.set_major_formatter(
         lambda hours, _: f"{int(hours * 60 + 0.5) // 60:02d}:{int(hours * 60 + 0.5) % 60:02d}"
     )
