@@ -35,9 +35,8 @@ def tile(
     valid = sum(scenes.values()) + outside
     value = Summary(valid, -1.0, 1.0, 0.25, 0.5) if valid else Summary()
     count = Count(valid + no_data + lacking, no_data, scenes, outside, value, error=error)
-    tags = {} if header is None else {"SCENE_IDS[LAYER_2_VALUE]": header}
-    tags |= {"SCENE_SOLAR_AZIMUTH[LAYER_2_VALUE]": AZIMUTH}
-    return TileDay(DAY, name, count, read_scene_map(tags), problem)
+    tags = {"SCENE_IDS[LAYER_2_VALUE]": header or "", "SCENE_SOLAR_AZIMUTH[LAYER_2_VALUE]": AZIMUTH}
+    return TileDay(DAY, name, count, None if header is None else read_scene_map(tags), problem)
 
 
 def day(*tiles: TileDay) -> TraceDay:

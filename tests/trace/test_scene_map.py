@@ -19,14 +19,11 @@ ONE, TWO = "PSScene/20231102_190001_45_2495", "PSScene/20231102_190003_53_2495"
 
 def scene_map(**tags: str) -> SceneMap:
     names = {"ids": IDS, "azimuth": AZIMUTH, "elevation": ELEVATION, "ps_ids": f"PS_{IDS}"}
-    found = read_scene_map({names[name]: text for name, text in tags.items()})
-    assert found is not None
-    return found
+    return read_scene_map({names[name]: text for name, text in tags.items()})
 
 
 def test_reads_the_recorded_header(shared_data: Path) -> None:
     found = read_scene_map(json.loads((shared_data / "sentinelhub" / "arps_qa_tags.json").read_text()))
-    assert found is not None
     assert found.problems == ()
     kinds = {index: origin.kind for index, origin in found.origins.items()}
     assert kinds == {10: Kind.SCENE, 233: Kind.SCENE, 29: Kind.NONE}
@@ -37,8 +34,10 @@ def test_reads_the_recorded_header(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("tags", [{}, {"AREA_OR_POINT": "Area"}, {AZIMUTH: "1.0[1]"}])
-def test_without_scene_ids_there_is_no_map(tags: dict[str, str]) -> None:
-    assert read_scene_map(tags) is None
+def test_without_scene_ids_every_index_is_unmapped_and_that_is_said(tags: dict[str, str]) -> None:
+    found = read_scene_map(tags)
+    assert found.origin(10).kind is Kind.UNMAPPED
+    assert found.problems == ("the header of its QA file has no scene ids",)
 
 
 @pytest.mark.parametrize("tag", ["ids", "ps_ids"])

@@ -29,7 +29,7 @@ from stacpull.trace.indices import Index, index_of_name, index_of_script
 from stacpull.trace.median import median_table
 from stacpull.trace.output import Output, output_at, write_all
 from stacpull.trace.period import days_between
-from stacpull.trace.plan import asks, pieces_by_day, processing_units, whole_area_asks
+from stacpull.trace.plan import LEAST_UNITS, asks, pieces_by_day, processing_units, whole_area_asks
 from stacpull.trace.question import Method, Question, question
 from stacpull.trace.report import DayState, TraceEstimate, TraceReport
 from stacpull.trace.run import Found, TraceRun
@@ -232,8 +232,9 @@ def _results(output: Output, asked: Question) -> Results:
 
 
 def _report(asked: Question, found: Found, hub: Hub, seconds: float, stopped: bool) -> TraceReport:
-    days, scenes = rows_of(found.days)
-    table, dropped = median_table(found.days) if asked.method == "median" else ((), ())
+    known = {} if stopped else found.days
+    days, scenes = rows_of(known)
+    table, dropped = median_table(known) if asked.method == "median" else ((), ())
     states = [day.state for day in days]
     counters = hub.session.counters
     return TraceReport(
@@ -278,6 +279,7 @@ def _estimate(asked: Question, catalog: list[CatalogTile]) -> TraceEstimate:
         planned = list(asks(asked.area, asked.period, pieces_by_day(asked.area, tiles)))
         seen = len(tiles)
     pages = max(1, -(-len(tiles) // _PAGE))
+    units = sum(processing_units(ask, asked.index.bands) for ask in planned)
     return TraceEstimate(
         collection=asked.collection,
         days=len(asked.period),
@@ -287,5 +289,5 @@ def _estimate(asked: Question, catalog: list[CatalogTile]) -> TraceEstimate:
         height=asked.area.grid.height,
         statistics_requests=len(planned),
         requests=1 + pages + len(planned) + 2 * seen,
-        processing_units=round(sum(processing_units(ask, asked.index.bands) for ask in planned), 2),
+        processing_units=round(units + LEAST_UNITS * (pages + 2 * seen), 2),
     )

@@ -179,7 +179,7 @@ def _draw_hours(axes: Any, chart: Chart) -> None:
         linewidth=0,
     )
     axes.set_ylabel("time of day\n(UTC)")
-    axes.locator_params(axis="y", nbins=5, steps=(1, 2.5, 5, 10))
+    axes.locator_params(axis="y", nbins=6, steps=(1, 2.5, 5, 10))
     axes.yaxis.set_major_formatter(
         lambda hours, _: f"{int(hours * 60 + 0.5) // 60:02d}:{int(hours * 60 + 0.5) % 60:02d}"
     )

@@ -22,11 +22,12 @@ from stacpull.trace.cover import Piece, Tile, split
 from stacpull.trace.hub.request import MOST_PIXELS
 from stacpull.trace.period import Days
 
-__all__ = ["Ask", "asks", "pieces_by_day", "processing_units", "whole_area_asks"]
+__all__ = ["LEAST_UNITS", "Ask", "asks", "pieces_by_day", "processing_units", "whole_area_asks"]
 
 _TILE_PIXELS: Final = 512 * 512
 _TILE_BANDS: Final = 3
-_LEAST_UNITS: Final = 0.01
+LEAST_UNITS: Final = 0.01
+"""What the smallest request costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,4 +158,4 @@ def processing_units(ask: Ask, bands: int) -> float:
     Sentinel Hub's rule for a day: (width · height / 512²) · (bands / 3), at least 0.01.
     """
     one = ask.window.width * ask.window.height / _TILE_PIXELS * bands / _TILE_BANDS
-    return len(ask.tiles) * max(one, _LEAST_UNITS)
+    return len(ask.tiles) * max(one, LEAST_UNITS)

@@ -97,7 +97,11 @@ class MedianRow:
 
 @dataclass(frozen=True, slots=True)
 class TraceEstimate:
-    """What a trace would ask for (`--dry-run`): an upper bound, days with cloud only need no header."""
+    """What a trace would ask for (`--dry-run`).
+
+    Requests are an upper bound: days of cloud need no header, and what looks like many parts in the catalog,
+    which knows covers only, may be asked for at once when the rectangles of the tiles are known.
+    """
 
     collection: str
     days: int

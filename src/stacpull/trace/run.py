@@ -266,7 +266,7 @@ class TraceRun:
             found = read_scene_map(tags) if tags is not None else None
             for line in found.problems if found else ():
                 self._note(f"tile {tile}: {line}")
-            maps[tile] = (found, None if found else problem or "the QA file's header has no scene ids")
+            maps[tile] = (found, problem)
 
         await self._each("headers", list(tiles), ask)
         return maps

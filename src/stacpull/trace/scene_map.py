@@ -66,11 +66,11 @@ class SceneMap:
         return found or Origin(Kind.UNMAPPED, f"index {index} is not in the header")
 
 
-def read_scene_map(tags: Mapping[str, str]) -> SceneMap | None:
-    """Read the scene map from the tags of a QA file; None if they have no scene ids at all."""
+def read_scene_map(tags: Mapping[str, str]) -> SceneMap:
+    """Read the scene map from the tags of a QA file; one without scene ids maps nothing, and says so."""
     problems: list[str] = []
     if not any(name in tags for name in _spellings(_IDS)):
-        return None
+        problems.append("the header of its QA file has no scene ids")
     names = _read(tags, _IDS, problems)
     azimuths = _numbers(_read(tags, _AZIMUTH, problems), _AZIMUTH, problems)
     elevations = _numbers(_read(tags, _ELEVATION, problems), _ELEVATION, problems)
