@@ -52,6 +52,8 @@ _SENTENCES = {
 }
 _KEYS_AT_ONCE = 500
 """Keys asked for in one statement: SQLite's oldest limit of parameters is 999."""
+_LAST = "\U0010ffff"
+"""Sorts behind every other character."""
 _LOCK_TIMEOUT = 1.0
 """Seconds to wait for a process that is just ending."""
 
@@ -72,12 +74,13 @@ class Results:
         path: the file.
     """
 
-    def __init__(self, path: Path, question: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, question: Mapping[str, Any], *, anew: bool = False) -> None:
         """Open the file at `path`, or make it, for the job that asks `question`.
 
         Args:
             path: the file; its directory exists.
             question: what is asked, as a JSON object without credentials.
+            anew: True to forget whatever the file holds, of this question or another one.
 
         Raises:
             UsageError: the file holds results of another question.
@@ -91,7 +94,7 @@ class Results:
             try:
                 _lock(self._db)
                 migrate(self._db, _MIGRATIONS, str(path))
-                self._agree(question)
+                self._agree(question, anew=anew)
                 found = self._db.execute("SELECT max(place) FROM results").fetchone()[0]
             except BaseException:
                 self._db.close()
@@ -123,6 +126,12 @@ class Results:
         position: Json | None = None if text is None else orjson.loads(text)
         return position
 
+    def forget_failed(self, position: Mapping[str, Any]) -> None:
+        """Forget the keys that failed, so that they are tried again, and go on from `position`."""
+        with translated(self.path, _SENTENCES), transaction(self._db) as db:
+            db.execute("DELETE FROM results WHERE NOT ok")
+            self._set_meta("position", orjson.dumps(position))
+
     def count(self, *, ok: bool) -> int:
         """Return how many keys were answered, or how many failed."""
         with translated(self.path, _SENTENCES):
@@ -141,6 +150,16 @@ class Results:
                 found.update(key for (key,) in self._db.execute(sql, (*some, 0 if failed else 1)))
         return found
 
+    def begun(self, prefixes: Iterable[str], before: int) -> set[str]:
+        """Return those of `prefixes` with which a key begins whose place is below `before`."""
+        sql = "SELECT EXISTS(SELECT 1 FROM results WHERE key >= ? AND key < ? AND place < ?)"
+        with translated(self.path, _SENTENCES):
+            return {
+                prefix
+                for prefix in prefixes
+                if self._db.execute(sql, (prefix, prefix + _LAST, before)).fetchone()[0]
+            }
+
     def get(self, key: str) -> Result | None:
         """Return the row of `key`, None if it has none."""
         with translated(self.path, _SENTENCES):
@@ -153,6 +172,12 @@ class Results:
         """Yield all rows by place, those of one place as they were first put. None are put meanwhile."""
         with translated(self.path, _SENTENCES):
             sql = "SELECT key, value, ok, place FROM results ORDER BY place, id"
+            yield from map(_result, self._db.execute(sql))
+
+    def failed(self) -> Iterator[Result]:
+        """Yield the rows that failed, by place."""
+        with translated(self.path, _SENTENCES):
+            sql = "SELECT key, value, ok, place FROM results WHERE NOT ok ORDER BY place, id"
             yield from map(_result, self._db.execute(sql))
 
     def put(self, results: Iterable[Result], *, position: Mapping[str, Any] | None = None) -> None:
@@ -180,9 +205,13 @@ class Results:
         self._next_place = max(self._next_place, (placed.place or 0) + 1)
         return placed
 
-    def _agree(self, question: Mapping[str, Any]) -> None:
+    def _agree(self, question: Mapping[str, Any], *, anew: bool) -> None:
         """Store what is asked, or hold it against what was asked before."""
         asked = orjson.loads(orjson.dumps(question))
+        if anew:
+            with transaction(self._db) as db:
+                db.execute("DELETE FROM results")
+                db.execute("DELETE FROM meta")
         stored = self._meta("question")
         if stored is None:
             self._set_meta("question", orjson.dumps(asked))
