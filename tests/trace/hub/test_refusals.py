@@ -32,6 +32,8 @@ def wrapped(**said: object) -> bytes:
         (wrapped(message="No", errors=[{"parameter": "a->b", "violation": "x"}, "c"]), "", "No; a->b: x; c"),
         (wrapped(message="Bad", errors={"available": 1, "required": 2}), "", "Bad; available 1, required 2"),
         (wrapped(message="Bad", errors=[{"violation": "too long"}]), "", "Bad; too long"),
+        (wrapped(message="No.", errors=[{"parameter": "a", "violation": "No."}]), "", "No.; a"),
+        (wrapped(message="No.", errors=[{"violation": "No."}]), "", "No"),
         (orjson.dumps({"error": "COMMON_BAD_PAYLOAD"}), "", "COMMON_BAD_PAYLOAD"),
         (b"<html>gateway</html>", "", ""),
         (b"upstream is gone", "", "upstream is gone"),

@@ -62,8 +62,8 @@ def parse_error(status: int, body: bytes) -> ServiceError:
     found = document.get("error", document) if isinstance(document, dict) else None
     if not isinstance(found, dict):
         return ServiceError(status, "", _one_line(reason_in(body)))
-    message = found.get("message") or found.get("reason") or found.get("description") or ""
-    parts = [str(message), *_details(found.get("errors"))]
+    message = str(found.get("message") or found.get("reason") or found.get("description") or "")
+    parts = [message, *_details(found.get("errors"), message)]
     return ServiceError(status, str(found.get("code") or ""), _one_line("; ".join(filter(None, parts))))
 
 
@@ -113,19 +113,21 @@ def _of_script(error: ServiceError) -> str:
     return ", because of its evalscript" if "script" in error.message.lower() else ""
 
 
-def _details(errors: object) -> list[str]:
-    """Return what stands under `errors`: one line each; the service gives a list or one object."""
+def _details(errors: object, message: str) -> list[str]:
+    """Return what `errors` says beyond `message`: one line each; the service gives a list or one object."""
     entries = errors if isinstance(errors, list) else [errors] if isinstance(errors, dict) else []
-    return [_detail(entry) if isinstance(entry, dict) else str(entry) for entry in entries]
+    return [_detail(entry, message) if isinstance(entry, dict) else str(entry) for entry in entries]
 
 
-def _detail(entry: Json) -> str:
-    """Return one entry: usually `{parameter, invalidValue, violation}`."""
+def _detail(entry: Json, message: str) -> str:
+    """Return one entry, usually `{parameter, invalidValue, violation}`; what `message` says is left out."""
     place = str(entry.get("parameter") or "")
     what = str(entry.get("violation") or entry.get("description") or entry.get("message") or "")
     if not (place or what):
         return ", ".join(f"{key} {value}" for key, value in entry.items())
-    return f"{place}: {what}" if place and what else place or what
+    if what in message:
+        return place
+    return f"{place}: {what}" if place else what
 
 
 def _one_line(message: str) -> str:
