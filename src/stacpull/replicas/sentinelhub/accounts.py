@@ -1,7 +1,7 @@
 """Who may ask, how often and for how much: OAuth tokens, rate limits, processing units.
 
-Tokens carry their own end and a seal, so that nothing is kept (RFC 6749, 4.4: client credentials grant). Rates
-are token buckets.
+Tokens carry their own end and a seal, so that nothing is kept (RFC 6749, 4.4: client credentials grant).
+Rates are token buckets.
 """
 
 from __future__ import annotations

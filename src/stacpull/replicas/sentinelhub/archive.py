@@ -1,7 +1,7 @@
 """Everything in a collection: which tile was captured on which day, found by id, time and place.
 
-Two years, nine tiles. The clouds and scenes of a capture are made when they are asked for; the list of captures is
-short enough to be made at once.
+Two years, nine tiles. The clouds and scenes of a capture are made when they are asked for; the list of
+captures is short enough to be made at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """BYOC (bring your own COG): collections, their tiles, and the files of a tile, whole or by ranges.
 
-For the owner of a collection only: for others it is a 403. Lists are paged by `viewtoken`, at most 100 a page. Of
-some tiles the service has no `filesMetadata`.
+For the owner of a collection only: for others it is a 403. Lists are paged by `viewtoken`, at most 100 a
+page. Of some tiles the service has no `filesMetadata`.
 """
 
 from __future__ import annotations
@@ -133,9 +133,8 @@ class Byoc:
     def _tile(self, name: str, capture: Capture) -> dict[str, Any]:
         crs = f"EPSG::{EPSG}"
         metadata = {
-            kind.name: {"headerSize": len(file.header), "etag": file.etag}
-            for kind in KINDS.values()
-            if (file := file_of(capture, kind.name))
+            file.kind.name: {"headerSize": len(file.header), "etag": file.etag}
+            for file in (file_of(capture, kind) for kind in KINDS)
         }
         additional: dict[str, Any] = {"filesMetadata": metadata} if _has_metadata(capture) else {}
         return {

@@ -1,8 +1,8 @@
 """One tile on one day: what it is called, what it covers, and the pixels of its six bands.
 
-`Capture.read` is the only source of pixels: the statistics and the GeoTIFF files both ask it. A pixel depends on
-seed, tile, day and place alone, so that any part can be made at any time. The land is drawn in cells of 8 by 8
-pixels, which keeps files small; scenes, the edges of the swath and the notebook's pixels are exact.
+`Capture.read` is the only source of pixels: the statistics and the GeoTIFF files both ask it. A pixel depends
+on seed, tile, day and place alone, so that any part can be made at any time. The land is drawn in cells of 8
+by 8 pixels, which keeps files small; scenes, the edges of the swath and the notebook's pixels are exact.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Places = NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """A tile on a day. `version` counts what was ingested for the same tile and day; the later one is on top."""
+    """A tile on a day; `version` counts what was ingested for the same tile and day, the last one on top."""
 
     seed: int
     square: Square
@@ -101,7 +101,7 @@ class Capture:
         return tuple(sorted(known.values(), key=lambda scene: (scene.id is None, scene.value)))
 
     def read(self, bands: Collection[str], rows: Places, columns: Places) -> dict[str, Pixels]:
-        """Pixels of bands at rows and columns of the tile, which are broadcast against each other (0 to 7999).
+        """Pixels of bands at rows and columns (0 to 7999) of the tile, broadcast against each other.
 
         Bands are those of `BANDS`, -999 where there are no data, and `dataMask`.
         """

@@ -1,7 +1,8 @@
 """The catalog: landing page, collections, items, and the search with its pages (STAC API 1.0.0 as recorded).
 
-An item is a capture: its geometry is the covered part of the tile, in degrees, its one asset a prefix in a bucket.
-The search gives the most recent first, 1 to 100 items a page; `context.next` is a number to be sent back as `next`.
+An item is a capture: its geometry is the covered part of the tile, in degrees, its one asset a prefix in a
+bucket. The search gives the most recent first, 1 to 100 items a page; `context.next` is a number to be sent
+back as `next`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""The files of a capture, as ARPS delivers them: tiled GeoTIFFs of 8000 by 8000 pixels whose headers name scenes.
+"""The files of a capture, as ARPS has them: GeoTIFFs of 8000 by 8000 pixels whose headers name scenes.
 
-Classic little-endian TIFF (TIFF 6.0), one directory at byte 8, tiles of 512 by 512 with the bands of a pixel next
-to each other, deflate, int16, nodata -999. The header is every byte before the first pixel. It can be written
-without looking at a pixel: each tile has a slot of fixed length, and its deflate stream is brought to that length
-with empty blocks (RFC 1951, 3.2.4), which are part of a valid stream. Tiles without data are left out (sparse).
+Classic little-endian TIFF (TIFF 6.0), one directory at byte 8, tiles of 512 by 512 with the bands of a pixel
+next to each other, deflate, int16, nodata -999. The header is every byte before the first pixel. It can be
+written without looking at a pixel: each tile has a slot of fixed length, and its deflate stream is brought to
+that length with empty blocks (RFC 1951, 3.2.4), which are part of a valid stream. Tiles without data are left
+out (sparse).
 """
 
 from __future__ import annotations
@@ -66,10 +67,10 @@ class RasterFile:
     @cached_property
     def header(self) -> bytes:
         """Every byte before the first pixel."""
-        offsets, counts, end = self._layout(0)
+        offsets, counts, _ = self._layout(0)
         length = len(_directory(self._fields(offsets, counts)))
         longer = math.ceil(max(0, length - self.kind.header) / 8) * 8
-        offsets, counts, end = self._layout(self.kind.header + longer)
+        offsets, counts, _ = self._layout(self.kind.header + longer)
         return _directory(self._fields(offsets, counts)).ljust(self.kind.header + longer, b"\0")
 
     @property

@@ -1,7 +1,8 @@
 """The pixels of a request: its bounds, its size, and which pixels of the tiles its samples fall on.
 
-The bounds are a box or a geometry in any known CRS. Their box is cut into width by height samples, each at the
-middle of its cell; a sample takes the pixel it falls on (NEAREST). Samples outside of the geometry have no data.
+The bounds are a box or a geometry in any known CRS. Their box is cut into width by height samples, each at
+the middle of its cell; a sample takes the pixel it falls on (NEAREST). Samples outside of the geometry have
+no data.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ MOST = 2500
 _DEFAULT_SIDE = 256
 _AT_ONCE = 1 << 18
 _OUTLINE_POINTS = 64
+_FAR = 1e6
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where statistics are asked for: a box (west, south, east, north) in a CRS, a geometry within it or None."""
+    """Where statistics are asked for: a box (west, south, east, north) in a CRS, and the geometry, if any."""
 
     box: tuple[float, float, float, float]
     crs: int
@@ -96,7 +98,7 @@ def geometry_of(given: Any, place: str) -> BaseGeometry:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Some samples of a grid, row by row: pixel column and row in the whole tile grid, and whether they count."""
+    """Some samples of a grid: column and row of each one's pixel in the grid of tiles, and whether it counts."""
 
     columns: Places
     rows: Places
@@ -158,7 +160,7 @@ class Grid:
         inside = np.ones(len(x), bool) if geometry is None else shapely.contains_xy(geometry, x, y)
         easting, northing = to_utm(x, y, self.bounds.crs, EPSG)
         columns, rows = np.floor((easting - WEST) / METRES), np.floor((NORTH - northing) / METRES)
-        far = ~((np.abs(columns) < 1e6) & (np.abs(rows) < 1e6))  # other side of the world, or NaN
+        far = ~((np.abs(columns) < _FAR) & (np.abs(rows) < _FAR))  # of NaN as well
         columns[far], rows[far] = -1, -1
         return Stretch(columns.astype(np.int32), rows.astype(np.int32), inside)
 

@@ -1,8 +1,9 @@
 """What the notebook saw: the only figures here that come from it, kept for the default seed's default tile.
 
-"Lookup Scene Traceability Information for ARPS data in the Planet Insights Platform" printed dates, NDWI means,
-scene values, one header. Each day it saw is a `Sight`; `overlay.py` makes rasters that give these figures, and
-whoever asks computes them from the rasters. What it did not print (other scenes, satellites, shares) is made up.
+"Lookup Scene Traceability Information for ARPS data in the Planet Insights Platform" printed dates, NDWI
+means, scene values, one header. Each day it saw is a `Sight`; `overlay.py` makes rasters that give these
+figures, and whoever asks computes them from the rasters. What it did not print (other scenes, satellites,
+shares) is made up.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _NORTH_OF_BOTH = 1_000_000
 _EAST_OF_BOTH = 1_600_000
 """A place across the strips that lies east of both boxes."""
 _LONG = 3_000_000
+_NONE = Scene(29, None)
+"""Pixels whose scene the header calls None."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class Sight:
 
     day: int
     south: Scene
-    north: Scene = Scene(29, None)
-    east: Scene = Scene(29, None)
+    north: Scene = _NONE
+    east: Scene = _NONE
     valid: tuple[int, int] = (0, 0)
     """Valid pixels of the north and of the south scene in the printed box."""
     ndwi: Target | None = None
@@ -172,7 +175,7 @@ SIGHTS = (
     ),
     Sight(26, south=_scene(12, "26_184933_55_2442", 162.4, 20.6), clear=0.41),
 )
-"""The days with a tile. Those without valid pixels gave NaN; on every other day of the month there was none."""
+"""The days with a tile. Those without valid pixels gave NaN; on other days of the month there was none."""
 
 
 def sight_of(square: Square, day: date) -> Sight | None:

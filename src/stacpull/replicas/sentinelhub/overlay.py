@@ -1,9 +1,10 @@
 """Rasters that give the notebook's figures: which pixels are clear, and their reflectances.
 
 Both of its boxes are sampled pixel by pixel from the tile. A pixel that both of them take exactly once may be
-clear; every other one in the boxes is clouded. So both give the same statistics of valid pixels, and these can be
-laid out: the right number of pixels of each scene, and reflectances whose NDWI has the printed mean. Whole numbers
-cannot give it directly, so that some are changed by one until what is missing is below 1e-12 (`settle`).
+clear; every other one in the boxes is clouded. So both give the same statistics of valid pixels, and these
+can be laid out: the right number of pixels of each scene, and reflectances whose NDWI has the printed mean.
+Whole numbers cannot give it directly, so that some are changed by one until what is missing is below 1e-12
+(`settle`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _USUAL_DEVIATION = 0.29
 
 @dataclass(frozen=True)
 class Window:
-    """The cells of the tile that the boxes touch: `row`, `column` of the first pixel, and which may be clear."""
+    """The cells that the boxes touch: `row`, `column` of the first pixel, and which pixels may be clear."""
 
     row: int
     column: int
@@ -90,7 +91,8 @@ def _taken(box: tuple[float, ...], size: tuple[int, int]) -> tuple[NDArray[np.in
 def lay(seed: int, sight: Sight) -> Overlay:
     """Make what is to be seen on a day of the notebook."""
     place = window()
-    shape = place.candidates.shape
+    bottom, right = place.stop
+    shape = bottom - place.row, right - place.column
     clear = _clear(seed, sight, place)
     green, nir = np.zeros(shape, np.int16), np.zeros(shape, np.int16)
     if sight.ndwi is not None:
@@ -101,19 +103,21 @@ def lay(seed: int, sight: Sight) -> Overlay:
 
 
 def _field(
-    seed: int, sight: Sight, purpose: int, spacing: int, shape: tuple[int, ...]
+    seed: int, sight: Sight, purpose: int, spacing: int, shape: tuple[int, int]
 ) -> NDArray[np.float32]:
-    side = max(shape)
-    return smooth((seed, sight.day, 40 + purpose), (0, 0), side, spacing)[: shape[0], : shape[1]]
+    height, width = shape
+    return smooth((seed, sight.day, 40 + purpose), (0, 0), max(shape), spacing)[:height, :width]
 
 
 def _clear(seed: int, sight: Sight, place: Window) -> Mask:
     """The pixels of each scene that are least clouded, as many as were valid."""
-    clear = np.zeros(place.candidates.shape, bool)
-    clouds = _field(seed, sight, 1, 90, clear.shape)
+    bottom, right = place.stop
+    height, width = bottom - place.row, right - place.column
+    clear = np.zeros((height, width), bool)
+    clouds = _field(seed, sight, 1, 90, (height, width))
     column, row = SQUARE.corner
-    rows = row + place.row + np.arange(clear.shape[0], dtype=np.int32)[:, None]
-    columns = column + place.column + np.arange(clear.shape[1], dtype=np.int32)[None, :]
+    rows = row + place.row + np.arange(height, dtype=np.int32)[:, None]
+    columns = column + place.column + np.arange(width, dtype=np.int32)[None, :]
     south = along(columns, rows) >= sight.cut
     for side, count in zip((~south, south), sight.valid, strict=True):
         places = np.flatnonzero(place.candidates & side)

@@ -1,8 +1,8 @@
 """Map projections for whole arrays: UTM on WGS 84, Web Mercator, and what a CRS is called.
 
 Krüger's series for the transverse Mercator to fourth order in the third flattening (Karney 2011, Transverse
-Mercator with an accuracy of a few nanometers, equations 7-12, 17-21, 35, 36): a micrometre within a zone, so that
-no pixel of 3 m is missed.
+Mercator with an accuracy of a few nanometers, equations 7-12, 17-21, 35, 36): a micrometre within a zone, so
+that no pixel of 3 m is missed.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _unproject(easting: Floats, northing: Floats, code: int) -> tuple[Floats, Fl
 
 
 def _geographic(conformal: Floats) -> Floats:
-    """The tangent of the latitude, from that of the conformal one, by Newton's method (Karney 2011, 19-21)."""
+    """Tangent of the latitude from that of the conformal one by Newton's method (Karney 2011, 19-21)."""
     tangent = conformal / (1 - _E**2)
     for _ in range(_NEWTON_STEPS):
         root = np.hypot(1, tangent)
@@ -110,7 +110,7 @@ def _geographic(conformal: Floats) -> Floats:
         here = tangent * np.hypot(1, sigma) - sigma * root
         step = (1 + (1 - _E**2) * tangent**2) / ((1 - _E**2) * root)
         tangent = tangent + (conformal - here) / np.hypot(1, here) * step
-    return tangent
+    return np.asarray(tangent)
 
 
 def _central_meridian(code: int) -> float:

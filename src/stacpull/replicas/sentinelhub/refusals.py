@@ -1,7 +1,7 @@
 """Errors as the service words them: one shape, except for the rate limit.
 
-`{"error": {"status", "reason", "message", "code", "errors": [{"parameter", "violation"}]}}`; a 429 is the inner
-object alone, and its `retry-after` counts milliseconds.
+`{"error": {"status", "reason", "message", "code", "errors": [{"parameter", "violation"}]}}`; a 429 is the
+inner object alone, and its `retry-after` counts milliseconds.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from stacpull.replicas.faults import Faults
 from stacpull.replicas.hosting import Hosted, Responder
 from stacpull.replicas.sentinelhub.accounts import Accounts, Quota, RateLimit
-from stacpull.replicas.sentinelhub.archive import DEFAULT_SEED, Archive, archive_of
+from stacpull.replicas.sentinelhub.archive import DEFAULT_SEED, FIRST_DAY, LAST_DAY, Archive, archive_of
 from stacpull.replicas.sentinelhub.byoc import Byoc
 from stacpull.replicas.sentinelhub.catalog import Catalog
 from stacpull.replicas.sentinelhub.service import TOKEN_PATHS, Service
@@ -30,8 +30,9 @@ def _uuid(seed: int, purpose: str) -> str:
 class SentinelHubReplica(Hosted):
     """Sentinel Hub with an ARPS collection, on `port` (0: a free one).
 
-    `collection_id` is the account's own collection; `foreign_collection_id` is shared with it by somebody else:
-    statistics and catalog serve it, BYOC does not. `archive` has the captures of the own one, with their pixels.
+    `collection_id` is the account's own collection; `foreign_collection_id` is shared with it by somebody
+    else: statistics and catalog serve it, BYOC does not. `archive` has the captures of the own one, with
+    their pixels.
 
     Args:
         port: The port; 0 takes a free one.
@@ -92,6 +93,16 @@ class SentinelHubReplica(Hosted):
     def token_url(self) -> str:
         """The token endpoint."""
         return self.base_url + TOKEN_PATHS[0]
+
+    def places(self) -> dict[str, str]:
+        """What there is to ask for, in words."""
+        days = f"{FIRST_DAY} to {LAST_DAY}"
+        return {
+            "Sentinel Hub": self.base_url,
+            "collection": f"byoc-{self.collection_id} (Analysis-Ready PlanetScope, {days})",
+            "area": "-122.98,37.52,-121.91,38.16",
+            "collection of somebody else": f"byoc-{self.foreign_collection_id}",
+        }
 
     def exports(self) -> dict[str, str]:
         """The environment that points clients at the replica (sentinelhub-py reads the first two)."""

@@ -1,8 +1,8 @@
-"""Which scene a pixel came from: its value in the layer `scene_mask`, and what the header says about the value.
+"""Which scene a pixel came from: its value in `scene_mask`, and what the header says about that.
 
-Scene ids are written in every way that PlanetScope's are: with hundredths of a second, with a counter, without
-either. Some values have no scene (`None`), some a scene of another satellite, and some real ones are missing in
-the header, as the notebook found.
+Scene ids are written in every way that PlanetScope's are: with hundredths of a second, with a counter,
+without either. Some values have no scene (`None`), some a scene of another satellite, and some real ones are
+missing in the header, as the notebook found.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Cuts:
-    """The scenes of a tile: `scenes[strip][k - firsts[strip]]` lies between the cuts k and k + 1 of a strip."""
+    """The scenes of a tile: `scenes[strip][k - firsts[strip]]` lies behind the cut k of a strip."""
 
     swath: Swath
     firsts: tuple[int, ...]

@@ -1,12 +1,12 @@
 """The service: which request goes where, after token, rate and quota have been looked at.
 
-Both families of paths lead to the same answers: `/api/v1/statistics`, `/api/v1/catalog/1.0.0/…`, `/api/v1/byoc/…`
-and `/statistics/v1`, `/catalog/v1/…`, `/byoc/v1/…`.
+Both families of paths lead to the same answers: `/api/v1/statistics`, `/api/v1/catalog/1.0.0/…`,
+`/api/v1/byoc/…` and `/statistics/v1`, `/catalog/v1/…`, `/byoc/v1/…`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from stacpull.replicas.sentinelhub.accounts import Accounts, Quota, RateLimit
@@ -45,7 +45,7 @@ class Service:
     """The doorkeeper in front of statistics, catalog and BYOC."""
 
     accounts: Accounts
-    parts: dict[str, Part]
+    parts: Mapping[str, Part]
     quota: Quota = field(default_factory=Quota)
     rate: RateLimit | None = None
     token_rate: RateLimit | None = None

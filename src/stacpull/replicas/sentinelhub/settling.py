@@ -1,10 +1,10 @@
-"""Changing whole-numbered reflectances by ones until an index has a given mean, and if asked a given deviation.
+"""Changing whole-numbered reflectances by ones until an index has a given mean and deviation.
 
-An index is (green - nir) / (green + nir) as 32-bit float, which is what the service hands on. One more in green and
-one less in near infrared raises it by about 2 / (green + nir), some 0.0005, but by a little more or less in every
-pixel: of a thousand pixels raised and a thousand lowered, some pair gives almost any small change. The sum is first
-brought within one step, then the sum of squares with pairs that leave the sum alone, then the sum with the pair
-that fits best.
+An index is (green - nir) / (green + nir) as 32-bit float, which is what the service hands on. One more in
+green and one less in near infrared raises it by about 2 / (green + nir), some 0.0005, but by a little more or
+less in every pixel: of a thousand pixels raised and a thousand lowered, some pair gives almost any small
+change. The sum is first brought within one step, then the sum of squares with pairs that leave the sum alone,
+then the sum with the pair that fits best.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The grid of tiles: squares of 24 km in UTM zone 10 north, 8000 pixels of 3 m a side, around San Francisco.
 
-Pixels are counted over the whole grid as well: column C to the east, row R to the south, both from the grid's own
-upper left corner, so that neighbouring tiles fit together.
+Pixels are counted over the whole grid as well: column C to the east, row R to the south, both from the grid's
+own upper left corner, so that neighbouring tiles fit together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EXTENT = SIDE * METRES
 FIRST_COLUMN, FIRST_ROW = 21, 173
 LAST_COLUMN, LAST_ROW = 23, 175
 ORIGIN_EAST = 12_000
-"""Where column 0 begins. The true grid's origin is not known; with this one a tile covers the notebook's boxes."""
+"""Where column 0 begins: made up, so that one tile covers the notebook's boxes."""
 WEST = ORIGIN_EAST + FIRST_COLUMN * EXTENT
 NORTH = (LAST_ROW + 1) * EXTENT
 """Upper left corner of the whole grid in metres."""

@@ -1,7 +1,7 @@
 """`POST …/statistics`: an evalscript run over the captures of each interval, and what its outputs come to.
 
-An interval is in the reply if a capture of it touches the area. Where several do, the most recent one is on top,
-of the same time the one that was ingested last; below it shows what lies under its pixels without data.
+An interval is in the reply if a capture of it touches the area. Where several do, the most recent one is on
+top, of the same time the one that was ingested last; below it shows what lies under its pixels without data.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _status(data: Sequence[Mapping[str, Any]]) -> str:
 
 
 def units(samples: int, bands: Sequence[str], intervals: int) -> float:
-    """Processing units: one for 512 by 512 samples of three bands, for each interval with data; never none."""
+    """Processing units: one for 512 by 512 samples of three bands, for each interval with data."""
     counted = len([band for band in bands if band != MASK])
     return max(LEAST_UNITS, samples / _UNIT_PIXELS * counted / _UNIT_BANDS * intervals)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class Bins:
         if len(asked) != 1:
             raise bad_payload("Exactly one of bins, nBins and binWidth must be set.", place)
         edges = _listed(given["bins"]) if asked == ["bins"] else _stepped(given)
-        if edges is None or any(b <= a for a, b in zip(edges, edges[1:], strict=False)):
+        if edges is None or any(b <= a for a, b in pairwise(edges)):
             raise bad_payload("The bins of a histogram must be given by ascending numbers.", place)
         return cls(tuple(edges))
 
@@ -45,7 +46,7 @@ class Bins:
         return {
             "bins": [
                 {"lowEdge": low, "highEdge": high, "count": int(count)}
-                for low, high, count in zip(self.edges, self.edges[1:], counts, strict=False)
+                for low, high, count in zip(self.edges[:-1], self.edges[1:], counts, strict=True)
             ],
             "overflowCount": int((wide > edges[-1]).sum()),
             "underflowCount": int((wide < edges[0]).sum()),

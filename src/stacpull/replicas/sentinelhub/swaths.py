@@ -1,7 +1,8 @@
 """What the satellites saw on a day: strips beside each other, each cut into scenes.
 
-Strips run a little west of south. Where a pixel lies is told by two integers, so that every reader of a tile comes
-to the same answer: `across` the strips, to the east, and `along` them, to the south, both in hundredths of a pixel.
+Strips run a little west of south. Where a pixel lies is told by two integers, so that every reader of a tile
+comes to the same answer: `across` the strips, to the east, and `along` them, to the south, both in hundredths
+of a pixel.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ def along(column: Any, row: Any) -> Any:
 
 @dataclass(frozen=True)
 class Swath:
-    """Strips between `edges` (hundredths of a pixel across, ascending); strip i is cut along every `lengths[i]`.
+    """Strips between `edges` (hundredths of a pixel across, ascending), each cut into scenes.
 
-    `starts[i]` is where one of its cuts lies.
+    Strip i is cut at `starts[i]` and every `lengths[i]` before and behind it.
     """
 
     edges: tuple[int, ...]

@@ -1,8 +1,8 @@
 """Running a script on whole arrays: every branch is taken, and each pixel keeps what its own branch gave.
 
-An `if` whose condition is an array runs both its sides, each for the pixels that go there: an assignment changes
-those alone, a `return` ends the function for them. So `active` goes along everywhere: true for all pixels, or an
-array that says for which.
+An `if` whose condition is an array runs both its sides, each for the pixels that go there: an assignment
+changes those alone, a `return` ends the function for them. So `active` goes along everywhere: true for all
+pixels, or an array that says for which.
 """
 
 from __future__ import annotations
@@ -197,25 +197,11 @@ class _Body:
                 return value
             case Name(name):
                 return _looked_up(name, scope)
-            case Member(inner, name):
-                return _member(inner, name, of)
-            case Element(inner, place):
-                return _element(of(inner), of(place))
             case Call(function, arguments):
                 return self._call(function, [of(argument) for argument in arguments], active)
-            case Unary(operator, inner):
-                return UNARY[operator](of(inner))
-            case Binary():
-                return _binary(expression, of)
-            case Conditional(condition, yes, no):
-                holds = truth(of(condition))
-                if isinstance(holds, np.ndarray):
-                    return choose(holds, of(yes), of(no))
-                return of(yes) if holds else of(no)
-            case Array(elements):
-                return [of(element) for element in elements]
-            case Record(members):
-                return {name: of(member) for name, member in members}
+            case Array() | Record() | Member() | Element():
+                return _structured(expression, of)
+        return _computed(expression, of)
 
     def _call(self, name: str, arguments: list[Any], active: Active) -> Any:
         if name not in self.program.program.functions and name in FUNCTIONS:
@@ -230,7 +216,38 @@ def _looked_up(name: str, scope: Scope) -> Any:
     return holder.values[name]
 
 
-def _member(inner: Expression, name: str, of: Callable[[Expression], Any]) -> Any:
+Of = Callable[[Expression], Any]
+"""Gives the value of a part of an expression."""
+
+
+def _structured(expression: Array | Record | Member | Element, of: Of) -> Any:
+    """Put an array or a record together, or take a part of one."""
+    match expression:
+        case Array(elements):
+            return [of(element) for element in elements]
+        case Record(members):
+            return {name: of(member) for name, member in members}
+        case Member(inner, name):
+            return _member(inner, name, of)
+        case Element(inner, place):
+            return _element(of(inner), of(place))
+
+
+def _computed(expression: Unary | Binary | Conditional, of: Of) -> Any:
+    """Apply an operator."""
+    match expression:
+        case Unary(operator, inner):
+            return UNARY[operator](of(inner))
+        case Binary():
+            return _binary(expression, of)
+        case Conditional(condition, yes, no):
+            holds = truth(of(condition))
+            if isinstance(holds, np.ndarray):
+                return choose(holds, of(yes), of(no))
+            return of(yes) if holds else of(no)
+
+
+def _member(inner: Expression, name: str, of: Of) -> Any:
     if isinstance(inner, Name) and f"{inner.name}.{name}" in MEMBERS:
         return MEMBERS[f"{inner.name}.{name}"]
     holder = of(inner)
@@ -249,7 +266,7 @@ def _element(holder: Any, place: Any) -> Any:
     raise ScriptFault("elements are taken of arrays by number and of objects by name only")
 
 
-def _binary(expression: Binary, of: Callable[[Expression], Any]) -> Any:
+def _binary(expression: Binary, of: Of) -> Any:
     left = of(expression.left)
     if expression.operator not in {"&&", "||"}:
         return BINARY[expression.operator](left, of(expression.right))

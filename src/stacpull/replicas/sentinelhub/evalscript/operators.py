@@ -1,7 +1,7 @@
 """JavaScript's operators and functions of numbers, on numbers and arrays alike (ECMA-262, 13 and 21.3).
 
-Every number is a 64-bit float. Division by zero gives infinity or NaN, never an error. Comparing and `&&`, `||`
-choose element by element.
+Every number is a 64-bit float. Division by zero gives infinity or NaN, never an error. Comparing and `&&`,
+`||` choose element by element.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def truth(value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    kinds = {str: "a string", list: "an array", dict: "an object"}
-    return kinds.get(type(value), "something else")
+    if isinstance(value, str):
+        return "a string"
+    return "an array" if isinstance(value, list) else "an object"
 
 
 def choose(condition: Any, yes: Any, no: Any) -> Any:
@@ -170,13 +171,34 @@ def _two(operation: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     return apply
 
 
+_SAME_NAMES = (
+    *(
+        "abs",
+        "sqrt",
+        "cbrt",
+        "exp",
+        "log",
+        "log10",
+        "log2",
+        "log1p",
+        "expm1",
+        "floor",
+        "ceil",
+        "trunc",
+        "sign",
+    ),
+    *("sin", "cos", "tan", "sinh", "cosh", "tanh"),
+)
+"""Functions that are called alike in JavaScript's Math and in numpy."""
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     **{
         f"Math.{name}": _one(getattr(np, operation))
         for name, operation in {
-            **{n: n for n in ("abs", "sqrt", "cbrt", "exp", "log", "log10", "log2", "log1p", "expm1")},
-            **{n: n for n in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "floor", "ceil", "trunc", "sign")},
-            **{"asin": "arcsin", "acos": "arccos", "atan": "arctan"},
+            **{name: name for name in _SAME_NAMES},
+            "asin": "arcsin",
+            "acos": "arccos",
+            "atan": "arctan",
         }.items()
     },
     "Math.round": _one(lambda value: np.floor(value + 0.5)),

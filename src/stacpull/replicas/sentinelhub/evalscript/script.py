@@ -1,7 +1,7 @@
-"""What an evalscript of the statistics has to have: version 3, `setup`, `evaluatePixel`, outputs with a data mask.
+"""What an evalscript of the statistics has to have: `setup`, `evaluatePixel`, outputs and a data mask.
 
-The default sample type of the statistics is FLOAT32; `bands` of an output may be names; `dataMask` has one band for
-all outputs, or as many as there are outputs or bands, named after them.
+The default sample type of the statistics is FLOAT32; `bands` of an output may be names; `dataMask` has one
+band for all outputs, or as many as there are outputs or bands, named after them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From tokens to a tree: a recursive descent over the part of ECMA-262 that indices need.
 
-Known are functions, `var`, `let`, `const`, assignment, `if`, `return`, arithmetic, comparison, logic, bits, `?:`,
-members, elements, arrays, records, and arrow functions bound to a name. Loops, classes, templates and the rest are
-refused by name.
+Known are functions, `var`, `let`, `const`, assignment, `if`, `return`, arithmetic, comparison, logic, bits,
+`?:`, members, elements, arrays, records, and arrow functions bound to a name. Loops, classes, templates and
+the rest are refused by name.
 """
 
 from __future__ import annotations
@@ -52,8 +52,34 @@ _LEVELS = (
 """Binary operators that group to the left, those that bind weakest first."""
 _ASSIGNMENTS = ("=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "<<=", ">>=", "**=")
 _UNKNOWN = frozenset(
-    "async await break case class continue debugger delete do export extends for import in instanceof new super "
-    "switch this throw try typeof void while with yield".split()
+    {
+        "async",
+        "await",
+        "break",
+        "case",
+        "class",
+        "continue",
+        "debugger",
+        "delete",
+        "do",
+        "export",
+        "extends",
+        "for",
+        "import",
+        "in",
+        "instanceof",
+        "new",
+        "super",
+        "switch",
+        "this",
+        "throw",
+        "try",
+        "typeof",
+        "void",
+        "while",
+        "with",
+        "yield",
+    }
 )
 _DEEPEST = 30
 _ItemT = TypeVar("_ItemT")

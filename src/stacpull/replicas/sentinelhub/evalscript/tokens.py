@@ -1,4 +1,4 @@
-"""From text to tokens (ECMA-262, 12): names, numbers, strings, punctuation; comments and white space fall away."""
+"""From text to tokens (ECMA-262, 12): names, numbers, strings, marks; comments and white space go."""
 
 from __future__ import annotations
 

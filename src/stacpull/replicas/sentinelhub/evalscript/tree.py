@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Record:
     members: tuple[tuple[str, Expression], ...]
 
 
-Expression = Union[Number, Text, Name, Member, Element, Call, Unary, Binary, Conditional, Array, Record]
+Expression = Number | Text | Name | Member | Element | Call | Unary | Binary | Conditional | Array | Record
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class Perform:
     value: Expression
 
 
-Statement = Union[Declare, Assign, If, Block, Several, Return, Perform]
+Statement = Declare | Assign | If | Block | Several | Return | Perform
 
 
 @dataclass(frozen=True)
