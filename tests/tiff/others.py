@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from typing import Any
 
 import rasterio
 import tifffile
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
 from stacpull.tiff import Header
@@ -36,8 +38,13 @@ RASTERIO_PHOTOMETRICS = {"black": "minisblack", "white": "miniswhite"}
 
 def against_rasterio(header: Header, data: bytes) -> Differences:
     """Compare everything that rasterio tells."""
-    with MemoryFile(data) as file, file.open() as dataset:
-        theirs = _of_rasterio(dataset)
+    with warnings.catch_warnings(), MemoryFile(data) as file:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter(
+            "ignore", PendingDeprecationWarning
+        )  # rasterio multiplies with affine's old sign
+        with file.open() as dataset:
+            theirs = _of_rasterio(dataset)
     ours = {name: getattr(header, name) for name in theirs if hasattr(header, name)} | {
         "overviews": [_factor(header, size) for size in header.overviews],
         "transform": header.transform or (1, 0, 0, 0, 1, 0),
