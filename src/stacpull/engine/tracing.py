@@ -14,6 +14,7 @@ from stacpull.config.options import Options
 from stacpull.config.sentinelhub import HubSettings, hub_settings
 from stacpull.engine.network import any_private, http_transport
 from stacpull.engine.together import cause
+from stacpull.engine.trace_output import Output, output_at, write_all
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.filters.interval import parse_interval
@@ -27,7 +28,6 @@ from stacpull.trace.hub.client import Hub, open_hub
 from stacpull.trace.hub.values import CatalogTile
 from stacpull.trace.indices import Index, index_of_name, index_of_script
 from stacpull.trace.median import median_table
-from stacpull.trace.output import Output, output_at, write_all
 from stacpull.trace.period import days_between
 from stacpull.trace.plan import LEAST_UNITS, asks, pieces_by_day, processing_units, whole_area_asks
 from stacpull.trace.question import Method, Question, question
@@ -92,7 +92,7 @@ async def trace(
         SourceError: The service cannot be reached or read, or the quota is spent.
         DestinationError: `out` cannot be written.
     """
-    output = None if out is None else output_at(Path(out), method)
+    output = None if out is None else await asyncio.to_thread(output_at, Path(out), method)
     asked = await asyncio.to_thread(
         _asked, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
     )
