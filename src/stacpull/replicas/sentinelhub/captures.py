@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,9 +94,7 @@ class Capture:
 
     def header_scenes(self) -> tuple[Scene, ...]:
         """The scenes that the header lists, in order of value, those without an id last."""
-        listed = [scene for scene in self.cuts.all() if scene.listed]
-        seen = _values_seen(self)
-        known = {scene.value: scene for scene in listed if scene.value in seen}
+        known = {scene.value: scene for scene in self.cuts.within(self.square) if scene.listed}
         return tuple(sorted(known.values(), key=lambda scene: (scene.id is None, scene.value)))
 
     def read(self, bands: Collection[str], rows: Places, columns: Places) -> dict[str, Pixels]:
@@ -172,27 +169,15 @@ def _field(seed: int, purpose: int, corner: tuple[int, int], spacing: int) -> ND
     return smooth((seed, 60 + purpose), corner, _CELLS, spacing)
 
 
-def _cell_strips(capture: Capture) -> tuple[Places, Any, Any]:
-    """The strip of each cell's middle, and that pixel's column and row in the whole grid."""
-    left, top = capture.square.corner
-    middle = np.arange(_CELLS, dtype=np.int32) * CELL + CELL // 2
-    columns, rows = middle[None, :] + left, middle[:, None] + top
-    return capture.swath.strip_of(columns, rows) - 1, columns, rows
-
-
-@lru_cache(maxsize=64)
-def _values_seen(capture: Capture) -> frozenset[int]:
-    """The values of `scene_mask` in the tile, apart from slivers."""
-    return frozenset(np.unique(capture.cuts.values(*_cell_strips(capture))).tolist())
-
-
 @lru_cache(maxsize=32)
 def _clear_cells(capture: Capture) -> NDArray[np.uint8]:
     """1 for every clear cell: those least clouded, as many as the tile's share of clear pixels asks for."""
     words = *capture._words, 52  # noqa: SLF001 - a function of this class
     clouds = 0.75 * smooth(words, (0, 0), _CELLS, 150) + 0.25 * smooth(words, (0, 0), _CELLS, 30)
-    strip, _, _ = _cell_strips(capture)
-    usable = (strip >= 0) & (strip < capture.swath.strips)
+    left, top = capture.square.corner
+    middle = np.arange(_CELLS, dtype=np.int32) * CELL + CELL // 2
+    strip = capture.swath.strip_of(middle[None, :] + left, middle[:, None] + top)
+    usable = (strip > 0) & (strip <= capture.swath.strips)
     wanted = capture.clear_share / 100 * usable.size
     if capture.sight is not None:
         usable &= ~_cells_of_window()

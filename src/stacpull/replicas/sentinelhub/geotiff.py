@@ -107,19 +107,17 @@ class RasterFile:
 
     @cached_property
     def _slots(self) -> tuple[int, ...]:
-        return tuple(self._slot(*divmod(number, _ACROSS)) for number in range(_ACROSS**2))
-
-    def _slot(self, row: int, column: int) -> int:
-        """The length that is set aside for a tile."""
-        swath, square = self.capture.swath, self.capture.square
-        left, top = square.corner[0] + column * _TILE, square.corner[1] + row * _TILE
-        ends = swath.strip_of(np.array([left, left + _TILE - 1]), np.array([top, top + _TILE - 1]))
-        if ends[1] == 0 or ends[0] > swath.strips:
-            return 0
-        if self.capture.sight is not None and _meets_window(row, column):
+        """The length that is set aside for each tile, 0 for those without data."""
+        swath, (left, top) = self.capture.swath, self.capture.square.corner
+        first = np.arange(_ACROSS, dtype=np.int32) * _TILE
+        last = np.minimum(first + _TILE, SIDE) - 1
+        west = swath.strip_of(first[None, :] + left, first[:, None] + top)
+        east = swath.strip_of(last[None, :] + left, last[:, None] + top)
+        slots = np.where((east > 0) & (west <= swath.strips), self.kind.slot, 0)
+        if self.capture.sight is not None:
             raw = _TILE * _TILE * len(self.kind.bands) * 2
-            return raw + raw // 1000 + 128  # more than a deflate stream ever takes
-        return self.kind.slot
+            slots[_over_window()] = raw + raw // 1000 + 128  # more than a deflate stream ever takes
+        return tuple(slots.ravel().tolist())
 
     def pixels(self, number: int) -> Pixels:
         """A tile's pixels: rows, columns, bands."""
@@ -165,15 +163,11 @@ class RasterFile:
         ]
 
 
-def _meets_window(row: int, column: int) -> bool:
+def _over_window() -> tuple[slice, slice]:
+    """The tiles, by row and column, that have pixels of the notebook."""
     place = window()
     bottom, right = place.stop
-    return (
-        row * _TILE < bottom
-        and (row + 1) * _TILE > place.row
-        and column * _TILE < right
-        and (column + 1) * _TILE > place.column
-    )
+    return slice(place.row // _TILE, -(-bottom // _TILE)), slice(place.column // _TILE, -(-right // _TILE))
 
 
 def _directory(fields: list[tuple[int, int, Any]]) -> bytes:

@@ -98,7 +98,7 @@ def geometry_of(given: Any, place: str) -> BaseGeometry:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Some samples of a grid: column and row of each one's pixel in the grid of tiles, and whether it counts."""
+    """Some samples of a grid: column and row of each one's pixel in the tile grid, and whether it counts."""
 
     columns: Places
     rows: Places

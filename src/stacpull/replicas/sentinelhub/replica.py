@@ -105,12 +105,17 @@ class SentinelHubReplica(Hosted):
         }
 
     def exports(self) -> dict[str, str]:
-        """The environment that points clients at the replica (sentinelhub-py reads the first two)."""
+        """The environment that points clients at the replica.
+
+        sentinelhub-py reads the first two alone (its URLs are in its config file), and would not ask for a
+        token without https but for the last.
+        """
         return {
             "SH_CLIENT_ID": self.client_id,
             "SH_CLIENT_SECRET": self.client_secret,
             "SH_BASE_URL": self.base_url,
             "SH_TOKEN_URL": self.token_url,
+            "OAUTHLIB_INSECURE_TRANSPORT": "1",
         }
 
     def responders(self) -> Mapping[str, Responder]:

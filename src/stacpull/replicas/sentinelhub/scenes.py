@@ -10,15 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from shapely import Polygon, box
 
 from stacpull.replicas.draws import Permutation, fraction, mix
 from stacpull.replicas.sentinelhub.squares import SIDE, Square
-from stacpull.replicas.sentinelhub.swaths import Integers, Swath, along
+from stacpull.replicas.sentinelhub.swaths import Integers, Swath, across, along
 
 MOST_VALUES = 600
+_SLIVER = 1e8
+"""Some ten thousand pixels, as an area in hundredths of a pixel squared."""
 NODATA = -999
 
 
@@ -57,10 +61,24 @@ class Cuts:
         place = np.where(strip < 0, 0, np.where(strip >= len(self.scenes), len(flat) - 1, place))
         return np.array(flat, np.int16)[place]
 
-    def all(self) -> Iterator[Scene]:
-        """Every scene, strip by strip."""
-        for scenes in self.scenes:
-            yield from scenes
+    def within(self, square: Square) -> Iterator[Scene]:
+        """The scenes that cover more of a tile than a sliver."""
+        tile = _turned(square)
+        for strip, scenes in enumerate(self.scenes):
+            west, east = self.swath.edges[strip : strip + 2]
+            for k, scene in enumerate(scenes, self.firsts[strip]):
+                north = self.swath.starts[strip] + k * self.swath.lengths[strip]
+                area = box(west, north, east, north + self.swath.lengths[strip])
+                if area.intersection(tile).area > _SLIVER:
+                    yield scene
+
+
+@lru_cache(maxsize=16)
+def _turned(square: Square) -> Polygon:
+    """A tile's outline as the strips see it: across and along."""
+    column, row = square.corner
+    corners = [(column, row), (column + SIDE, row), (column + SIDE, row + SIDE), (column, row + SIDE)]
+    return Polygon([(across(x, y), along(x, y)) for x, y in corners])
 
 
 def _taken(values: tuple[int, ...], places: Integers) -> Integers:

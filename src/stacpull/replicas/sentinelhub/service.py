@@ -24,6 +24,11 @@ FAMILIES = {
 }
 """Which part of the service answers below a path."""
 
+OPEN = frozenset(
+    root + path for root, part in FAMILIES.items() if part == "catalog" for path in ("", "/conformance")
+)
+"""What is answered without a token: sentinelhub-py asks for these without one."""
+
 CORS = {
     "access-control-allow-origin": "*",
     "access-control-allow-headers": "origin,content-type,accept,accept-crs,authorization,cache-control",
@@ -67,7 +72,8 @@ class Service:
         return rate_limited(wait, "token") if wait else self.accounts.token_reply(request)
 
     def _admitted(self, request: Request) -> Reply:
-        self.accounts.check(request)
+        if request.path.rstrip("/") not in OPEN:
+            self.accounts.check(request)
         wait = self.rate.wait_ms() if self.rate else 0
         if wait:
             return rate_limited(wait, "limited")
