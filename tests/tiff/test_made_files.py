@@ -207,6 +207,27 @@ def test_texts_of_tags_come_out_as_they_went_in(text: str) -> None:
     assert all_differences(data) == {}
 
 
+@pytest.mark.parametrize("key", ["K", "k<&\"'>", "a:b"])
+@pytest.mark.parametrize(
+    "text", ["  lead", "\tlead", "\n[1]\n", "", " ", "]]>", "<![CDATA[x]]>", "&#65;", "a\x01b"]
+)
+def test_odd_texts_are_read_as_gdal_reads_them(key: str, text: str) -> None:
+    """White space in front is lost, and so are texts of nothing else: in GDAL too."""
+    assert all_differences(by_rasterio(tags={0: {key: text}}, **UTM)) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "ours"), [("K", "a\r\nb", {"K": "a\nb"}), ("a\nb", "text", {"a b": "text"})]
+)
+def test_line_ends_are_those_of_xml_where_gdal_keeps_others(
+    key: str, text: str, ours: dict[str, str]
+) -> None:
+    """XML 1.0, 2.11 and 3.3.3: a line ends in LF, and in an attribute it is a space."""
+    data = by_rasterio(tags={0: {key: text}}, **UTM)
+    assert read(data).header.tags == {**ours, "AREA_OR_POINT": "Area"}
+    assert all_differences(data).keys() == {"tags"}
+
+
 def test_what_is_told_of_bands() -> None:
     with MemoryFile() as file:
         with file.open(driver="GTiff", width=8, height=8, count=3, dtype="int16", **UTM) as dataset:
