@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from stacpull.engine.headers import headers
     from stacpull.engine.stream import mirror_events
+    from stacpull.engine.tracing import trace, trace_estimate
     from stacpull.errors import (
         CredentialsError,
         DestinationError,
@@ -39,10 +40,11 @@ if TYPE_CHECKING:
         StacpullError,
         UsageError,
     )
-    from stacpull.events import AssetFailed, Event, Notice, Progress, RunEnded, RunStarted
+    from stacpull.events import AssetFailed, Event, Notice, Progress, RunEnded, RunStarted, Stage
     from stacpull.models import Selection
     from stacpull.redact import Secret
     from stacpull.reports import FailureRecord, HeadersReport, MirrorReport, PlanReport, StatusReport
+    from stacpull.tracing.report import ScenePixels, TraceDay, TraceEstimate, TraceReport
 
 __version__ = "0.1.0"
 
@@ -61,6 +63,7 @@ _HOMES = {
     ),
     "stacpull.engine.headers": ("headers",),
     "stacpull.engine.stream": ("mirror_events",),
+    "stacpull.engine.tracing": ("trace", "trace_estimate"),
     "stacpull.errors": (
         "CredentialsError",
         "DestinationError",
@@ -69,10 +72,11 @@ _HOMES = {
         "StacpullError",
         "UsageError",
     ),
-    "stacpull.events": ("AssetFailed", "Event", "Notice", "Progress", "RunEnded", "RunStarted"),
+    "stacpull.events": ("AssetFailed", "Event", "Notice", "Progress", "RunEnded", "RunStarted", "Stage"),
     "stacpull.models": ("Selection",),
     "stacpull.redact": ("Secret",),
     "stacpull.reports": ("FailureRecord", "HeadersReport", "MirrorReport", "PlanReport", "StatusReport"),
+    "stacpull.tracing.report": ("ScenePixels", "TraceDay", "TraceEstimate", "TraceReport"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -93,11 +97,16 @@ __all__ = [
     "RunEnded",
     "RunStarted",
     "S3Options",
+    "ScenePixels",
     "Secret",
     "Selection",
     "SourceError",
     "StacpullError",
+    "Stage",
     "StatusReport",
+    "TraceDay",
+    "TraceEstimate",
+    "TraceReport",
     "UsageError",
     "__version__",
     "classes",
@@ -110,6 +119,8 @@ __all__ = [
     "resume",
     "retry",
     "status",
+    "trace",
+    "trace_estimate",
 ]
 
 

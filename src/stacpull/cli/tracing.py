@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stacpull.cli.numbers import count, duration
 
 if TYPE_CHECKING:
-    from stacpull.trace.report import TraceDay, TraceEstimate, TraceReport
+    from stacpull.tracing.report import TraceDay, TraceEstimate, TraceReport
 
 __all__ = ["estimate_lines", "trace_lines"]
 

@@ -22,9 +22,9 @@ import orjson
 
 from stacpull.catalog.tables import Column, Kind, check_table, whole_file, write_table
 from stacpull.errors import DestinationError, UsageError
-from stacpull.trace.chart import Chart, png_bytes
-from stacpull.trace.question import Method
-from stacpull.trace.report import MedianRow, ScenePixels, TraceDay, TraceReport
+from stacpull.tracing.chart import Chart, png_bytes
+from stacpull.tracing.question import Method
+from stacpull.tracing.report import MedianRow, ScenePixels, TraceDay, TraceReport
 
 __all__ = ["Output", "output_at", "write_all"]
 
@@ -67,7 +67,8 @@ def output_at(path: Path, method: Method) -> Output:
         )
         return Output(path, folder=True)
     if path.suffix.lower() not in _SUFFIXES:
-        raise UsageError(f"{path} is no folder, and ends in none of {', '.join(_SUFFIXES)}: name one of them.")
+        known = ", ".join(_SUFFIXES)
+        raise UsageError(f"{path} is neither a folder nor a file of a kind that can be written ({known}).")
     if path.suffix.lower() != ".png":
         check_table(path)
     elif method == "median":

@@ -21,19 +21,19 @@ from stacpull.filters.interval import parse_interval
 from stacpull.ledger.results import Results
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.retry import RetryPolicy
-from stacpull.trace.area import Area, area_of_bbox, area_of_geometry
-from stacpull.trace.cover import tile_of
-from stacpull.trace.days import rows_of
-from stacpull.trace.hub.client import Hub, open_hub
-from stacpull.trace.hub.values import CatalogTile
-from stacpull.trace.indices import Index, index_of_name, index_of_script
-from stacpull.trace.median import median_table
-from stacpull.trace.period import days_between
-from stacpull.trace.plan import LEAST_UNITS, asks, pieces_by_day, processing_units, whole_area_asks
-from stacpull.trace.question import Method, Question, question
-from stacpull.trace.report import DayState, TraceEstimate, TraceReport
-from stacpull.trace.run import Found, TraceRun
-from stacpull.trace.stored import Answers, FileAnswers, MemoryAnswers
+from stacpull.tracing.area import Area, area_of_bbox, area_of_geometry
+from stacpull.tracing.cover import tile_of
+from stacpull.tracing.days import rows_of
+from stacpull.tracing.hub.client import Hub, open_hub
+from stacpull.tracing.hub.values import CatalogTile
+from stacpull.tracing.indices import Index, index_of_name, index_of_script
+from stacpull.tracing.median import median_table
+from stacpull.tracing.period import days_between
+from stacpull.tracing.plan import LEAST_UNITS, asks, pieces_by_day, processing_units, whole_area_asks
+from stacpull.tracing.question import Method, Question, question
+from stacpull.tracing.report import DayState, TraceEstimate, TraceReport
+from stacpull.tracing.run import Found, TraceRun
+from stacpull.tracing.stored import Answers, FileAnswers, MemoryAnswers
 
 __all__ = ["trace", "trace_estimate"]
 
