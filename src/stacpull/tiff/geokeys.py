@@ -62,7 +62,7 @@ NAMES = {
     4099: "VerticalUnitsGeoKey",
     5120: "CoordinateEpochGeoKey",
 }
-_KINDS = {1: "projected", 2: "geographic", 3: "geocentric"}
+_KINDS = {1: "projected", 2: "geographic", 3: "geocentric", 32767: "user-defined"}
 _CODE_KEYS = {
     "projected": "ProjectedCRSGeoKey",
     "geographic": "GeodeticCRSGeoKey",
@@ -113,7 +113,7 @@ def _lookup(
 
 
 def crs_kind(keys: Mapping[str, GeoValue]) -> str | None:
-    """Say what coordinates are: `projected`, `geographic`, `geocentric`; None if not told.
+    """Say what coordinates are: `projected`, `geographic`, `geocentric`, `user-defined`; None if not told.
 
     A file without a model, but with the code of a projected CRS, is taken to be projected, as by GDAL.
     """

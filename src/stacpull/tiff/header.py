@@ -84,7 +84,7 @@ class Header:
         height: In pixels.
         bands: SamplesPerPixel.
         dtype: Numpy's name of a sample, the smallest type that holds it: `uint16`, `float32`, `complex64`,
-            `complex_int16`; the types of each band joined by `+` where they differ.
+            `complex_int16`; the different ones joined by `+` where bands differ.
         bits_per_sample: As stored; of the widest band where they differ.
         compression: As rasterio writes it: `deflate`, `lzw`, `jpeg`, `none`; a number if it has no name.
         compression_code: Tag 259.
@@ -97,7 +97,7 @@ class Header:
         overviews: Their sizes, in the order of the file.
         masks: Sizes of the masks, those of overviews too.
         epsg: Code of the horizontal CRS; None if not told or user-defined.
-        crs_kind: `projected`, `geographic`, `geocentric`, or None if not told.
+        crs_kind: `projected`, `geographic`, `geocentric`, `user-defined`; None if not told.
         geokeys: All GeoKeys by their name in GeoTIFF 1.1 (the number where it has none).
         transform: Pixel corner to world; None where there is none, or only ground control points.
         gcps: How many ground control points; 0 where a transform is given.
