@@ -184,6 +184,13 @@ def test_what_is_no_file_of_results_is_refused(path: Path, content: bytes) -> No
     assert path.read_bytes() == content
 
 
+def test_a_link_is_not_written_through(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DestinationError, match="is a link"):
+        Results(path, QUESTION)
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match="cannot be opened"):
         Results(tmp_path / "nowhere" / "x.stacpull", QUESTION)
