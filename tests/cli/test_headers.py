@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -180,7 +181,7 @@ def test_the_summary_says_what_matters(
     stacpull_command: Command, asked: Asked, changes: dict[str, Any], said: str
 ) -> None:
     asked.report = HeadersReport(**{**REPORT, "headers_failed": 0, "out": "t.csv", **changes})
-    assert said in stacpull_command("headers", "http://s", "-o", "t.csv").err
+    assert said in stacpull_command("headers", "http://s", "-o", "t.csv").out
 
 
 def test_progress_speaks_of_headers_and_failures_are_counted(stacpull_command: Command, asked: Asked) -> None:
@@ -190,4 +191,28 @@ def test_progress_speaks_of_headers_and_failures_are_counted(stacpull_command: C
     ]
     ran = stacpull_command("headers", "http://s", "-o", "t.csv")
     assert "7 of 9+ headers" in ran.err
-    assert "failed 1 (gone)" in ran.err
+    assert "failed 1 (gone)" in ran.out
+
+
+def test_the_summary_stays_out_of_the_way_of_a_table_and_of_json(
+    stacpull_command: Command, asked: Asked
+) -> None:
+    asked.rows = [ROW]
+    assert "24 read" in stacpull_command("headers", "http://s").err
+    assert "24 read" in stacpull_command("headers", "http://s", "-o", "t.csv", "--json").err
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_recipe_names_every_column_and_no_other() -> None:
+    text = (DOCS / "headers.md").read_text()
+    table = text.partition("| column | |")[2].partition("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == [c.name for c in COLUMNS]
+
+
+def test_what_json_prints_is_documented() -> None:
+    section = (DOCS / "json.md").read_text().partition("## `headers`")[2]
+    fields = HeadersReport(**REPORT, headers_failed=0).to_json().keys() - {"missing_ok"}
+    assert {name for name in fields if f"`{name}`" not in section} == set()

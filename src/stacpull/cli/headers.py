@@ -72,7 +72,7 @@ def command(context: click.Context, /, source: str, output: Path | None, refresh
     table.close()
     if not told.output.quiet:
         for text in headers_lines(report, show.failed):
-            show.write(text)
+            show.write(text) if output is None or told.output.json else printing.lines([text])
     if told.output.json:
         printing.json_line(report.to_json())
     return report.exit_code
