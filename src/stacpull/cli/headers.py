@@ -37,10 +37,11 @@ _SCOPES = (Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT)
 )
 @click.pass_context
 def command(context: click.Context, /, source: str, output: Path | None, refresh: bool, **raw: object) -> int:
-    """Read only the headers of COG and TIFF assets, by ranged requests, as a table.
+    """Read only the headers of COG and TIFF assets, as a table.
 
-    SOURCE and the selection are those of mirror. What is read lies in OUT.stacpull, so that an interrupted
-    command goes on when it is given again; a finished one tries only what had failed.
+    By ranged requests, some KB an asset. SOURCE and the selection are those of mirror. What is read lies in
+    OUT.stacpull, so that an interrupted command goes on when it is given again; a finished one tries only
+    what had failed.
     """
     from stacpull.engine.headers import headers
 
@@ -71,7 +72,7 @@ def command(context: click.Context, /, source: str, output: Path | None, refresh
     table.close()
     if not told.output.quiet:
         for text in headers_lines(report, show.failed):
-            show.write(text)
+            show.write(text) if output is None or told.output.json else printing.lines([text])
     if told.output.json:
         printing.json_line(report.to_json())
     return report.exit_code

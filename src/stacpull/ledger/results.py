@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-from stacpull.errors import UsageError
+from stacpull.errors import DestinationError, UsageError
 from stacpull.ledger.database import transaction, translated
 from stacpull.ledger.schema import migrate
 from stacpull.models import Json
@@ -87,6 +87,8 @@ class Results:
             DestinationError: another process works on it, or it cannot be read or written.
         """
         self.path = path
+        if path.is_symlink():
+            raise DestinationError(f"{path} is a link: nothing is written through links, remove it.")
         with translated(path, _SENTENCES):
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT
