@@ -237,9 +237,11 @@ def test_what_is_told_of_bands() -> None:
             dataset.set_band_description(2, "temperature <air> & more")
             dataset.update_tags(ns="TILING_SCHEME", NAME="ours", ZOOM_LEVEL="3")
             dataset.update_tags(1, STATISTICS_MEAN="4.5")
+            dataset.update_tags(1, ns="OTHER", NAME="of another domain")
         file.seek(0)
         data = bytes(file.read())
     header = read(data).header
+    assert header.band_tags == ({"STATISTICS_MEAN": "4.5"}, {}, {})
     assert header.scales == (0.0001, 1.0, 2.5)
     assert header.offsets == (0.0, -273.15, 0.0)
     assert header.units == ("sr-1", "K", None)

@@ -205,6 +205,32 @@ LEGAL = {
         tiff(image(t33550=doubles(10, -10, 0), t33922=doubles(1, 2, 0, 100, 200, 0))),
         {"transform": (10, 0, 90, 0, -10, 220)},
     ),
+    "an absurd count where one value is read": (
+        tiff(image(t256=Value(4, [40], count=HUGE, place=122))),
+        {"width": 40},
+    ),
+    "38 bytes": (tiff({256: Value(4, [40]), 257: Value(4, [30])}), {"width": 40, "header_size": 38}),
+    "nodata beyond single precision": (
+        tiff(image(t258=shorts(32), t339=shorts(3), t42113=ascii_field("-1e39"))),
+        {"nodata": "-1e39", "nodata_value": float("-inf")},
+    ),
+    "nodata at the end of single precision": (
+        tiff(image(t258=shorts(32), t339=shorts(3), t42113=ascii_field("-3.40282347e+38"))),
+        {"nodata_value": -3.4028234663852886e38},
+    ),
+    "a GeoKey that counts the NUL of its text": (
+        tiff(image(t34735=shorts(1, 1, 0, 1, 1026, 34737, 7, 0), t34737=ascii_field("WGS84|"))),
+        {"geokeys": {"GTCitationGeoKey": "WGS84"}},
+    ),
+    "GeoKeys of several numbers": (
+        tiff(
+            image(
+                t34735=shorts(1, 1, 0, 2, 2062, 34736, 3, 1, 2057, 34736, 1, 0),
+                t34736=doubles(6378137, 1, 2, 3),
+            )
+        ),
+        {"geokeys": {"GeogTOWGS84GeoKey": (1, 2, 3), "EllipsoidSemiMajorAxisGeoKey": 6378137}},
+    ),
     "metadata empty": (xml(""), {"tags": {}}),
     "metadata of a band that is not there": (
         xml('<GDALMetadata><Item name="n" sample="7">1</Item></GDALMetadata>'),

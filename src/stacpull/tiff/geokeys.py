@@ -102,9 +102,8 @@ def _lookup(
     pools: Mapping[int, tuple[float, ...] | str], key: int, place: int, count: int, index: int
 ) -> GeoValue:
     pool = pools.get(place)
-    if pool is None or index + count > len(pool) + (
-        place == Tag.GeoAsciiParams
-    ):  # its last NUL may be counted
+    nul = 1 if place == Tag.GeoAsciiParams else 0  # the NUL that ends the text may be counted
+    if pool is None or index + count > len(pool) + nul:
         raise TiffError(f"GeoKey {key} has {count} values from {index} on in tag {place}, which lacks them")
     values = pool[index : index + count]
     if isinstance(values, str):

@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_LARGEST_SINGLE = 3.4028234663852886e38
-"""Of IEEE 754 binary32: (2 - 2^-23) * 2^127."""
-
 Size = tuple[int, int]
 """Width and height in pixels."""
 
@@ -180,9 +177,8 @@ class Header:
 
 
 def _single(value: float) -> float:
-    """Round to single precision; the largest number, written with too few digits, stays the largest."""
+    """Round to single precision, to infinity what is beyond it."""
     try:
         return float(struct.unpack("f", struct.pack("f", value))[0])
     except OverflowError:
-        near = math.isclose(abs(value), _LARGEST_SINGLE, rel_tol=1e-10)
-        return math.copysign(_LARGEST_SINGLE if near else math.inf, value)
+        return math.copysign(math.inf, value)
