@@ -68,7 +68,7 @@ class Byoc:
             case ["collections", name, "tiles", tile]:
                 return _json({"data": self._tile(name, self._capture(name, tile))})
             case ["collections", name, "tiles", tile, "files"]:
-                return _json(self._page(request, self._files(name, self._capture(name, tile))))
+                return _json(self._files(name, self._capture(name, tile)))
             case ["collections", name, "tiles", tile, "files", *path]:
                 return self._file(request, name, self._capture(name, tile), "/".join(path))
         raise not_found(f"Resource {request.path}")
@@ -107,7 +107,7 @@ class Byoc:
         }
         return {
             "id": name,
-            "userId": self.user,
+            "accountId": self.user,
             "name": "Analysis-Ready PlanetScope (replica)",
             "s3Bucket": BUCKET,
             "created": _precise(captures[0].ingested),
@@ -150,20 +150,15 @@ class Byoc:
             | {"minMetersPerPixel": float(METRES), "maxMetersPerPixel": float(METRES)},
         }
 
-    def _files(self, name: str, capture: Capture) -> list[dict[str, Any]]:
-        path = path_of(capture, name)
-        files = [(kind, file_of(capture, kind)) for kind in KINDS]
-        return [
-            {"path": path.replace("(BAND)", kind), "size": file.size, "etag": file.etag}
-            for kind, file in files
-        ]
+    def _files(self, name: str, capture: Capture) -> list[str]:
+        """The names of a tile's files."""
+        pattern = path_of(capture, name).rpartition("/")[2]
+        return [pattern.replace("(BAND)", kind) for kind in KINDS]
 
     def _file(self, request: Request, name: str, capture: Capture, path: str) -> Reply:
-        """A file by its name, or by its whole path in the bucket."""
-        whole = path_of(capture, name)
-        for kind in KINDS:
-            place = whole.replace("(BAND)", kind)
-            if path in {place, place.rpartition("/")[2]}:
+        """A file by its name."""
+        for kind, known in zip(KINDS, self._files(name, capture), strict=True):
+            if path == known:
                 return _sent(request, capture, file_of(capture, kind))
         raise not_found(f"File {path}")
 
@@ -178,7 +173,7 @@ def _sent(request: Request, capture: Capture, file: RasterFile) -> Reply:
     """A file or a range of it (RFC 9110, 14)."""
     modified = capture.ingested.replace(microsecond=0)
     headers = {
-        "Content-Type": "image/tiff",
+        "Content-Type": "application/octet-stream",
         "Accept-Ranges": "bytes",
         "ETag": file.etag,
         "Last-Modified": http_date(modified),

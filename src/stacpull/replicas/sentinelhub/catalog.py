@@ -183,17 +183,17 @@ class Catalog:
         page = found[search.start : search.start + search.limit]
         end = search.start + len(page)
         context: dict[str, Any] = {"limit": search.limit, "returned": len(page)}
-        links: list[dict[str, Any]] = [{"href": self._url("/search"), "rel": "self", "method": "POST"}]
+        here = {"href": self._url("/search"), "type": "application/geo+json"}
+        links: list[dict[str, Any]] = [{**here, "rel": "self"}]
         if end < len(found):
             context = {"next": end, **context}
-            body = {"next": end}
             links.append(
                 {
-                    "href": self._url("/search"),
+                    **here,
                     "rel": "next",
+                    "title": "Next set of results",
                     "method": "POST",
-                    "type": "application/geo+json",
-                    "body": body,
+                    "body": {"next": end},
                     "merge": True,
                 }
             )

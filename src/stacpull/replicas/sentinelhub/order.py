@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from stacpull.replicas.sentinelhub.captures import BANDS, MASK
-from stacpull.replicas.sentinelhub.evalscript import Evalscript
+from stacpull.replicas.sentinelhub.evalscript import Evalscript, Output
 from stacpull.replicas.sentinelhub.evalscript.errors import ScriptError
 from stacpull.replicas.sentinelhub.evalscript.script import read_script
 from stacpull.replicas.sentinelhub.grid import Bounds, Grid
@@ -109,14 +109,14 @@ def _calculations(given: Any, script: Evalscript) -> dict[tuple[str, str], Calcu
         if name not in {*known, "default"}:
             raise bad_payload(f"There is no output {name} in the evalscript.", "calculations")
     return {
-        (output.id, band): _calculation(given.get(output.id, given.get("default")) or {}, output.id, band)
+        (output.id, band): _calculation(given.get(output.id, given.get("default")) or {}, output, band)
         for output in script.outputs
         for band in output.bands
     }
 
 
-def _calculation(given: Any, output: str, band: str) -> Calculation:
-    place = f"calculations->{output}"
+def _calculation(given: Any, output: Output, band: str) -> Calculation:
+    place = f"calculations->{output.id}"
     if not isinstance(given, Mapping):
         raise bad_payload("A calculation must be an object.", place)
 
@@ -128,7 +128,16 @@ def _calculation(given: Any, output: str, band: str) -> Calculation:
 
     percentiles, interpolation = _percentiles(of_band, f"{place}->statistics->{band}")
     histogram = of_band("histograms")
-    bins = None if histogram is None else Bins.read(histogram, f"{place}->histograms->{band}")
+    if histogram is None:
+        return Calculation(percentiles, interpolation)
+    where = f"{place}->histograms->{band}"
+    bins = Bins.read(histogram, where)
+    if bins.whole is not None and bins.whole != output.whole:
+        numbers = "whole" if output.whole else "decimal"
+        raise bad_payload(
+            f"Histogram of {output.id} must be given by {numbers} numbers: its type is {output.sample_type}.",
+            where,
+        )
     return Calculation(percentiles, interpolation, bins)
 
 

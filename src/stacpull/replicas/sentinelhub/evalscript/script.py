@@ -39,6 +39,11 @@ class Output:
     bands: tuple[str, ...]
     sample_type: str
 
+    @property
+    def whole(self) -> bool:
+        """Whether its samples are whole numbers."""
+        return "INT" in self.sample_type
+
 
 @dataclass(frozen=True)
 class Evalscript:
