@@ -37,7 +37,8 @@ def test_the_histogram_tells_every_index_apart() -> None:
     assert EDGES[0] == 0
     assert EDGES[-1] == 601
     assert len(EDGES) == 602
-    assert {b - a for a, b in itertools.pairwise(EDGES)} == {1.0}
+    assert {type(edge) for edge in EDGES} == {int}
+    assert {b - a for a, b in itertools.pairwise(EDGES)} == {1}
 
 
 def test_an_evalscript_is_taken_as_it_is() -> None:

@@ -17,8 +17,11 @@ __all__ = ["DEFAULT", "EDGES", "INDICES", "SCENES", "Index", "index_of_name", "i
 
 DEFAULT, SCENES = "default", "scenes"
 """Output ids."""
-EDGES: Final = tuple(float(edge) for edge in range(602))
-"""Edges of the histogram of scenes, 0 to 601: a bin for each value to 600, the last one closed at 601."""
+EDGES: Final = tuple(range(602))
+"""Edges of the histogram of scenes, 0 to 601: a bin for each value to 600, the last one closed at 601.
+
+Whole numbers: the service takes no others for an output of whole numbers.
+"""
 
 _TEMPLATE: Final = """//VERSION=3
 function setup() {{
