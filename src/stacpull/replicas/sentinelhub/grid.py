@@ -43,7 +43,7 @@ class Bounds:
         """Read `input.bounds`. Raises Refusal."""
         if not isinstance(given, Mapping) or not (given.get("bbox") or given.get("geometry")):
             raise bad_payload("Either bbox or geometry must be set.", "input->bounds")
-        name = (given.get("properties") or {}).get("crs", "CRS84") if given.get("properties") else "OGC:CRS84"
+        name = (given.get("properties") or {}).get("crs", "OGC:CRS84")
         crs = epsg_of(str(name))
         if crs is None:
             raise bad_payload(f"Unknown or unsupported CRS: {name}", "input->bounds->properties->crs")

@@ -37,7 +37,7 @@ _SOUTH = 10_000_000.0
 
 GEOGRAPHIC, MERCATOR = 4326, 3857
 _CRS = re.compile(
-    r"(?:https?://www\.opengis\.net/def/crs/|urn:ogc:def:crs:)?(?:OGC[/:][\d.]*[/:]CRS84|EPSG[/:]+(?:0/)?(\d+))"
+    r"(?:https?://www\.opengis\.net/def/crs/|urn:ogc:def:crs:)?(?:OGC[/:](?:[\d.]*[/:])?CRS84|EPSG[/:]+(?:0/)?(\d+))"
 )
 
 
