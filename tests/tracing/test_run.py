@@ -167,13 +167,21 @@ def test_a_service_that_is_away_is_not_asked_for_each_day() -> None:
     assert service.headers == []
 
 
+def test_a_service_that_is_back_is_asked_for_all_days_at_once() -> None:
+    service, answers = Scripted(unreachable=True), MemoryAnswers()
+    traced(service, answers)
+    service.unreachable = False
+    assert states(traced(service, answers)) == [DayState.OK] * 6
+    assert service.asked == [Days(day(0), day(5))] * 2
+
+
 def test_a_tile_that_is_gone_keeps_its_counts() -> None:
     found = traced(Scripted(gone=frozenset({"t1", "header t4"})))
     expected = [DayState.FAILED if number in {1, 4} else DayState.OK for number in range(6)]
     assert states(found) == expected
     assert [row.valid for row in rows(found)] == [VALID] * 6
     problems = [row.problem for row in rows(found) if row.problem]
-    assert "no longer has this tile" in problems[0]
+    assert "could not be found: no tile t1" in problems[0]
     assert "no file" in problems[1]
 
 

@@ -104,6 +104,8 @@ class TraceRun:
         self._stop = stop
         self._at_once = at_once or _AT_ONCE
         self._found = Found()
+        self._unknown: dict[str, str] = {}
+        """Why nothing is known of a tile."""
 
     @property
     def stopped(self) -> bool:
@@ -118,11 +120,13 @@ class TraceRun:
         """
         asked = self._question
         area = asked.area
-        where: dict[str, object] = {"bbox": area.grid.bbox}
-        if not area.is_box:
-            where = {"intersects": area.geometry}
         found: dict[str, CatalogTile] = {}
-        async for tile in self._service.search(asked.collection, asked.period.interval, **where):  # type: ignore[arg-type]  # one of two
+        async for tile in self._service.search(
+            asked.collection,
+            asked.period.interval,
+            bbox=area.grid.bbox if area.is_box else None,
+            intersects=None if area.is_box else area.geometry,
+        ):
             if tile.time.date() in asked.period:
                 found.setdefault(tile.id, tile)
             self._tell("catalog", len(found), None)
@@ -175,7 +179,7 @@ class TraceRun:
         return list(asks(question.area, question.period, pieces_by_day(question.area, tiles)))
 
     async def _details(self, catalog: Sequence[CatalogTile]) -> dict[str, ByocTile]:
-        """Return what the collection's owner knows of the tiles; one that is gone has no entry."""
+        """Return what the collection's owner knows of the tiles; one that cannot be had is left out."""
         details: dict[str, ByocTile] = {}
 
         async def ask(tile: CatalogTile) -> None:
@@ -187,7 +191,7 @@ class TraceRun:
             try:
                 found = await self._service.tile(self._question.collection, tile.id)
             except TransferError as error:
-                self._note(f"tile {tile.id}: {error.failure.message}")
+                self._unknown[tile.id] = error.failure.message.rstrip(".")
                 return
             details[tile.id] = found
             await self._answers.put(key, tile_to_json(found))
@@ -207,7 +211,8 @@ class TraceRun:
                 counts[place] = _counts_from_json(kept[0])
                 return
             before = _counts_from_json(kept[0]) if kept else {}
-            counts[place] = await self._answered(one, before)
+            some = any(count.error is None for count in before.values())
+            counts[place] = await self._answered(one, before if some else {})
             whole = not any(count.error for count in counts[place].values())
             await self._answers.put(key, _counts_to_json(counts[place]), whole=whole)
 
@@ -215,7 +220,7 @@ class TraceRun:
         return counts
 
     async def _answered(self, ask: Ask, before: Mapping[date, Count]) -> dict[date, Count]:
-        """Ask for the days of `ask` that are not in `before`, or failed there; each that fails once more."""
+        """Ask for what `ask` says, or only for the days that failed `before`; each that fails once more."""
         counts = dict(before) if before else await self._asked(ask)
         failed = [day for day, count in counts.items() if count.error and day in ask.tiles]
         if not before and len(failed) == len(ask.tiles) > 1:
@@ -259,7 +264,7 @@ class TraceRun:
             key = f"header/{tile}"
             kept = await self._answers.get(key)
             if kept is None or not kept[1]:
-                tags, problem = await self._tags(tiles[tile])
+                tags, problem = await self._tags(tile, tiles[tile])
                 await self._answers.put(key, {"tags": tags, "problem": problem}, whole=tags is not None)
             else:
                 tags, problem = kept[0]["tags"], kept[0]["problem"]
@@ -271,10 +276,10 @@ class TraceRun:
         await self._each("headers", list(tiles), ask)
         return maps
 
-    async def _tags(self, tile: ByocTile | None) -> tuple[dict[str, str] | None, str | None]:
+    async def _tags(self, name: str, tile: ByocTile | None) -> tuple[dict[str, str] | None, str | None]:
         """Return the tags of a tile's QA file, or why there are none."""
         if tile is None:
-            return None, "the collection no longer has this tile"
+            return None, f"its QA file could not be found: {self._unknown.get(name, 'the tile is not known')}"
         file = _qa_file(tile)
         if file is None:
             return None, "the tile has no QA file"
