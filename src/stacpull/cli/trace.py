@@ -65,7 +65,7 @@ def command(
 def _asked(told: Resolved) -> dict[str, Any]:
     """Return what is asked, as the library takes it."""
     if told.selection.datetime is None:
-        raise UsageError("Say which period to trace: --datetime 2023-11-01/2023-11-30.")
+        raise UsageError("Say which period to trace: --datetime 2024-06-01/2024-06-30.")
     wanted = told.trace
     return {
         "datetime": told.selection.datetime,

@@ -72,7 +72,7 @@ async def trace(
 
     Args:
         collection: The id of an ARPS collection of your own, with or without `byoc-`.
-        datetime: An interval as STAC writes it, closed at both ends: `2023-11-01/2023-11-30`.
+        datetime: An interval as STAC writes it, closed at both ends: `2024-06-01/2024-06-30`.
         bbox: West, south, east, north in degrees. This or `geometry`.
         geometry: GeoJSON polygons in longitude and latitude, or the path of a file of them.
         resolution: Metres a pixel.

@@ -61,7 +61,7 @@ def days_between(start: datetime | None, end: datetime | None) -> Days:
         UsageError: It is open at an end.
     """
     if start is None or end is None:
-        raise UsageError("--datetime needs both ends, for example 2023-11-01/2023-11-30.")
+        raise UsageError("--datetime needs both ends, for example 2024-06-01/2024-06-30.")
     try:
         first, instant = start.astimezone(UTC).date(), end.astimezone(UTC)
     except OverflowError:

@@ -60,7 +60,7 @@ def read_scene(text: str) -> Scene | NoScene:
     """Read a scene id, with or without its item type.
 
     Args:
-        text: As a header writes it: `PSScene/20231102_190003_53_2495`.
+        text: As a header writes it: `PSScene/20240601_183012_07_24b1`.
     """
     if text == "None":
         return NoScene(text, "the header names no scene")

@@ -44,7 +44,7 @@ class Origin:
 
     kind: Kind
     name: str
-    """The scene's id, or a few words: `index 202 is not in the header`."""
+    """The scene's id, or a few words: `index 5 is not in the header`."""
     scene: Scene | None = None
     solar_azimuth: float | None = None
     """Degrees, clockwise from north."""
