@@ -17,7 +17,7 @@ from stacpull.errors import UsageError
 
 __all__ = ["command"]
 
-_TRANSFER = ("concurrency", "retries", "stall-timeout", "transport", "ca-bundle", "allow-private-hosts")
+_TRANSFER = ("stall-timeout", "transport", "ca-bundle", "allow-private-hosts")
 
 
 @click.command(
@@ -28,13 +28,16 @@ _TRANSFER = ("concurrency", "retries", "stall-timeout", "transport", "ca-bundle"
             ["out", "-o", "--output"],
             metavar="OUT",
             type=click.Path(path_type=Path),
-            help="Write here: a folder, or a file .csv, .parquet or .png.",
+            help="Write here: a folder, or a file .csv, .parquet, .ndjson or .png.",
         ),
-        *parameters.named("bbox", "datetime"),
+        parameters.worded("bbox", "Trace this box, in degrees."),
+        parameters.worded("datetime", "Trace these UTC days, both ends included: 2024-06-01/2024-06-30."),
         *parameters.options(Scope.TRACE),
         click.Option(
             ["dry_run", "--dry-run"], is_flag=True, help="Estimate requests and processing units only."
         ),
+        parameters.worded("concurrency", "Requests at once (8)."),
+        parameters.worded("retries", "Try a request this many times more before it counts as failed (5)."),
         *parameters.named(*_TRANSFER),
         *parameters.options(Scope.OUTPUT),
         parameters.config(),
