@@ -135,7 +135,9 @@ class AssetPlanner:
         """Insert rows for new assets; return True if any is open (its name was free)."""
         hashes = self._free_names(assets)
         if hashes is None:
-            return any([self._fresh(item, asset) for asset in assets])
+            return (
+                sum(self._fresh(item, asset) for asset in assets) > 0
+            )  # each of them, whatever the first says
         values: list[object] = []
         opens: list[object] = []
         for asset, name_hash in zip(assets, hashes, strict=True):
