@@ -178,6 +178,8 @@ class Failure:
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
     free: bool = False
     """True if trying again costs the asset no attempt (throttling, a kept-alive connection found closed)."""
+    progressed: bool = False
+    """True if the attempt brought bytes that the next one goes on from: then it is as good as a first one."""
 
 
 @dataclass(frozen=True, slots=True)

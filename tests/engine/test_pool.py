@@ -23,6 +23,10 @@ BODY = Received(1, None, "f.tif", body=b"x")
 SERVER = Failure(FailureKind.SERVER, "500.", status=500, retryable=True)
 RESET = Failure(FailureKind.NETWORK, "Reset.", retryable=True)
 THROTTLED = Failure(FailureKind.THROTTLED, "429.", status=429, retryable=True, free=True)
+SHORT = Failure(FailureKind.TRUNCATED, "Half.", retryable=True)
+FORTH = replace(SHORT, progressed=True)
+DAMAGED = Failure(FailureKind.CHECKSUM, "MD5 is 1, not 2.", retryable=True)
+OTHERWISE = Failure(FailureKind.CHECKSUM, "MD5 is 3, not 2.", retryable=True)
 FINAL = Failure(FailureKind.HTTP, "451.", status=451)
 
 
@@ -144,6 +148,12 @@ def expired(status: int) -> Answer:
         pytest.param(failing(*[RESET] * 6), 6, 5, id="not any more"),
         pytest.param(failing(*[THROTTLED] * 15), None, 15, id="throttling is the host's"),
         pytest.param(failing(*[THROTTLED] * 15, *[RESET] * 5), None, 20, id="and costs no attempt"),
+        pytest.param(failing(*[FORTH] * 30), None, 30, id="as long as it comes forward"),
+        pytest.param(failing(*[SHORT, FORTH] * 5, *[SHORT] * 5), 15, 14, id="and no longer"),
+        pytest.param(failing(DAMAGED), None, 1, id="wrong content is fetched again"),
+        pytest.param(failing(DAMAGED, DAMAGED), 2, 1, id="the same wrong content is what there is"),
+        pytest.param(failing(DAMAGED, RESET, DAMAGED), 3, 2, id="also with something in between"),
+        pytest.param(failing(*[DAMAGED, OTHERWISE] * 2), None, 4, id="other wrong content is the wire's"),
         pytest.param(failing(FINAL), 1, 0, id="what is final is final"),
         pytest.param(failing(RESET, FINAL), 2, 1, id="later, too"),
     ],

@@ -30,6 +30,11 @@ def reset() -> Failure:
     return Failure(FailureKind.NETWORK, "reset.", host="h", retryable=True)
 
 
+def broke_off() -> Failure:
+    """A long file that came some way forward."""
+    return Failure(FailureKind.TRUNCATED, "half.", host="h", retryable=True, progressed=True)
+
+
 def found_closed() -> Failure:
     return Failure(FailureKind.NETWORK, "closed.", host="h", retryable=True, free=True)
 
@@ -50,6 +55,7 @@ TABLE = [
     ("the third reset", RetryState(charged=2), reset(), Wait(1.0, charged=True)),
     ("the last retry", RetryState(charged=4), reset(), Wait(4.0, charged=True)),
     ("no retry left", RetryState(charged=5), reset(), GiveUp()),
+    ("after some progress", RetryState(charged=5), broke_off(), Wait(0.25, charged=True)),
     ("a connection found closed", RetryState(charged=5), found_closed(), Wait(0.0, charged=False)),
     ("found closed again", RetryState(reconnected=True), found_closed(), Wait(0.25, charged=True)),
     ("throttled, with a time", RetryState(charged=5), throttle(7), Wait(7, charged=False)),

@@ -122,7 +122,7 @@ class _Course:
     asked for within this attempt is as fresh as can be, and refused it is final.
     """
 
-    __slots__ = ("_read_at", "_since", "_tools", "attempts", "job")
+    __slots__ = ("_read_at", "_since", "_tools", "_wrong", "attempts", "job")
 
     def __init__(self, job: Job, tools: Tools) -> None:
         self.job = job
@@ -130,6 +130,7 @@ class _Course:
         self._tools = tools
         self._since = 0.0
         self._read_at: float | None = None
+        self._wrong = ""
 
     async def run(self) -> Received | Failure:
         try:
@@ -156,7 +157,14 @@ class _Course:
             except TransferError as error:
                 refused = error.failure.status in _EXPIRED
                 if not (refused and may_be_stale and await self._renewed(error.failure)):
-                    raise
+                    raise TransferError(self._settled(error.failure)) from error
+
+    def _settled(self, failure: Failure) -> Failure:
+        """Return `failure`, final if the same wrong content came twice: it is what the server has."""
+        if failure.kind is not FailureKind.CHECKSUM:
+            return failure
+        before, self._wrong = self._wrong, failure.message  # which tells the digest, or the size
+        return replace(failure, retryable=False) if before == failure.message else failure
 
     def _may_be_stale(self) -> bool:
         if self.job.item_href is None or self._is_fresh():

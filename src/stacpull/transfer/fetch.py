@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Protocol
 
 from stacpull.models import FailureKind, Job, Received, ResumePoint, Validator
@@ -32,6 +33,7 @@ from stacpull.transfer.headers import (
     validator_of,
 )
 from stacpull.transfer.intake import (
+    EARLIER,
     Answer,
     DoubtfulError,
     Intake,
@@ -48,6 +50,8 @@ from stacpull.transfer.verify import Check, expected_checks
 __all__ = ["Fetcher", "Opener"]
 
 _CHUNK = 1 << 20
+_PROGRESS = 1 << 20
+"""Bytes that make an attempt one that got somewhere: no server can keep us for ever by a byte at a time."""
 _WHOLE = frozenset({200})
 _RESUMED = frozenset({200, 206, 412, 416})
 _PROBED = frozenset({200, 206, 416})
@@ -103,15 +107,12 @@ class Fetcher:
                 received = None if point is None else await self._go_on(job, point, count_refusal)
             return received or await self._afresh(job, count_refusal, keep=True)
         except DoubtfulError as doubt:
-            received = await self._afresh(job, count_refusal, keep=False, doubted=doubt.actual)
-            # twice the same bytes: it is the ETag that is no MD5 on this host
-            self._opaque_etags.add(doubt.host)
-            return received
+            return await self._afresh(job, count_refusal, keep=False, doubted=doubt.actual)
 
     async def _afresh(
         self, job: Job, count_refusal: bool, *, keep: bool, doubted: Check | None = None
     ) -> Received:
-        """Ask for the whole; content that was `doubted` must come the same again."""
+        """Ask for the whole; content that was `doubted` must come the same again, or agree with its ETag."""
         request = Request(job.href)
         async with self._client.open(request, accept=_WHOLE, count_refusal=count_refusal) as response:
             intake = await self._take(job, response, keep=keep, doubted=doubted)
@@ -121,7 +122,7 @@ class Fetcher:
         """Ask for the rest of a part; None if the object must be asked for afresh."""
         request = Request(job.href, headers=range_headers(point.size, point.validator))
         async with self._client.open(request, accept=_RESUMED, count_refusal=count_refusal) as response:
-            meaning = verdict(point, response.status, response.headers)
+            meaning = verdict(point, response.status, response.headers, stated=job.size)
             if meaning in {Verdict.APPEND, Verdict.WHOLE}:
                 intake = await self._append(job, response, point, meaning)
             else:
@@ -183,16 +184,16 @@ class Fetcher:
     ) -> Intake:
         """Write a body into a part; what is there when it breaks off is kept, if it can go on."""
         hashers = hashers_for(answer.checks, sha256=self._checksum)
+        before = writer.size
         try:
             await writer.feed(hashers)
             if start:
                 await writer.write(start)
             async for chunk in chunks:
                 await writer.write(chunk)
-        except BaseException as error:
-            await _put_away(writer, answer, error)
-            raise
-        return Intake(answer, writer=writer, hashers=hashers)
+        except BaseException as error:  # noqa: BLE001 - raised again, or as the same with more said
+            raise await _put_away(writer, answer, error, before) from error.__cause__
+        return Intake(answer, writer=writer, hashers=hashers, before=before)
 
     async def _conclude(self, job: Job, intake: Intake) -> Received:
         """Prove length and content; only then is a part finished."""
@@ -201,7 +202,7 @@ class Fetcher:
             verified = await self._prove(job, intake)
         except BaseException as error:
             if writer is not None:
-                await _put_away(writer, answer, error)
+                raise await _put_away(writer, answer, error, intake.before) from error.__cause__
             raise
         name = filename_of(answer.url)
         if writer is None:
@@ -214,6 +215,9 @@ class Fetcher:
         failure = shortfall(job, intake) or mismatch(job, intake)
         if failure is not None:
             raise TransferError(failure)
+        if any(check.source == EARLIER and intake.agrees(check) for check in intake.answer.checks):
+            # twice the same bytes: it is the ETag that is no MD5 on this host
+            self._opaque_etags.add(host_of(intake.answer.url))
         if intake.answer.framed or job.size is not None or intake.answer.checks:
             return True
         return await self._ends_here(job, intake)
@@ -243,7 +247,7 @@ class Fetcher:
         is_s3 = url.startswith("s3://") or headers.get("Server") == "AmazonS3"
         checks = expected_checks(job.checksum, response.status, {} if coded else headers, is_s3=is_s3)
         if doubted is not None:
-            return (*[check for check in checks if check.sure], doubted)
+            return (*checks, doubted)
         if checks and not checks[-1].sure and host_of(url) in self._opaque_etags:
             return checks[:-1]
         return checks
@@ -264,16 +268,23 @@ def _refuse_page(job: Job, response: Response, start: bytes) -> None:
         raise TransferError(failed(FailureKind.REFUSED, response.url, what, status=_OK))
 
 
-async def _put_away(writer: PartWriter, answer: Answer, error: BaseException) -> None:
-    """Keep or remove an unfinished part. Content that is wrong, or too long, is nothing to go on from."""
+async def _put_away(writer: PartWriter, answer: Answer, error: BaseException, before: int) -> BaseException:
+    """Keep or remove an unfinished part. Content that is wrong, or too long, is nothing to go on from.
+
+    Returns:
+        The error to raise: it tells of progress if a kept part was brought forward from `before` bytes.
+    """
     wrong = isinstance(error, DoubtfulError) or (
         isinstance(error, TransferError)
         and error.failure.kind in {FailureKind.CHECKSUM, FailureKind.OVERLONG}
     )
-    if answer.keep and not wrong:
-        await writer.park()
-    else:
+    if wrong or not answer.keep:
         await writer.discard()
+        return error
+    await writer.park()
+    if isinstance(error, TransferError) and writer.size - before >= _PROGRESS:
+        return TransferError(replace(error.failure, progressed=True))
+    return error
 
 
 async def _start_of(chunks: AsyncIterator[bytes], enough: int) -> tuple[bytes, bool]:
