@@ -12,7 +12,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.intake import Intake
 from stacpull.engine.pool import Pool, Tools
-from stacpull.errors import SourceError
+from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Failure, FailureKind, Job, Json, Received
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
@@ -85,6 +85,9 @@ class Outcomes(Intake):
     async def slot(self) -> None:
         """There is always one."""
 
+    def give_back(self) -> None:
+        """It is not missed."""
+
     def put(self, job: Job, received: Received) -> None:
         assert received is BODY
         self.received[job.row] = job
@@ -103,10 +106,17 @@ class Course:
     clock: VirtualClock
 
 
-def run(*jobs: Job, answer: Answer, workers: int = 64, retries: int = 5, **origin: Any) -> Course:
+def run(
+    *jobs: Job,
+    answer: Answer,
+    workers: int = 64,
+    retries: int = 5,
+    outcomes: Outcomes | None = None,
+    **origin: Any,
+) -> Course:
     """Let a pool work on `jobs` on a virtual clock."""
     clock = VirtualClock()
-    course = Course(Outcomes(), Origin(clock, answer, **origin), [], clock)
+    course = Course(outcomes or Outcomes(), Origin(clock, answer, **origin), [], clock)
 
     async def work() -> None:
         await clock.sleep(1.0)  # the items were read before
@@ -368,3 +378,47 @@ def test_a_stop_lets_what_is_under_way_come_in_and_takes_nothing_else() -> None:
         assert sorted(outcomes.received) == [1, 2]
 
     asyncio.run(course())
+
+
+# Refusals are held back until they are known to say something of their asset.
+
+
+def refused_at(host: str) -> Failure:
+    return Failure(FailureKind.REFUSED, "403.", status=403, host=host)
+
+
+def test_refusals_are_handed_in_at_the_end() -> None:
+    jobs = [job(row, f"k{row}", item_href=None) for row in range(1, 50)]
+    course = run(*jobs, answer=lambda *_: refused_at("h"))
+    assert sorted(course.outcomes.failed) == list(range(1, 50))
+
+
+def test_what_a_host_refused_that_refuses_everything_stays_pending() -> None:
+    refusals = iter(range(1000))
+
+    def answer(_job: Job, _before: int) -> Failure:
+        if next(refusals) >= 49:
+            raise CredentialsError("50 requests in a row")
+        return refused_at("h")
+
+    outcomes = Outcomes()
+    jobs = [job(row, f"k{row}", item_href=None) for row in range(1, 80)]
+    with pytest.raises(ExceptionGroup) as stopped:
+        run(*jobs, answer=answer, outcomes=outcomes)
+    assert stopped.group_contains(CredentialsError)
+    assert outcomes.failed == {}
+
+
+def test_refusals_of_a_host_that_also_says_yes_are_not_held_back_for_long() -> None:
+    outcomes = Outcomes()
+    most_held = 0
+
+    def answer(wanted: Job, _before: int) -> Received | Failure:
+        nonlocal most_held
+        most_held = max(most_held, (wanted.row + 1) // 2 - len(outcomes.failed))
+        return refused_at("h") if wanted.row % 2 else BODY
+
+    jobs = [job(row, f"k{row}", item_href=None) for row in range(1, 301)]
+    run(*jobs, answer=answer, outcomes=outcomes, workers=1)
+    assert len(outcomes.failed) == 150
+    assert most_held <= 51

@@ -3,18 +3,23 @@
 The first attempt of a job is plain; only a failure enters the slower ground: an item whose href was refused
 is read again once (identity is the asset, never its href), everything else goes by the retry policy. What
 fails for good is an outcome like any other; exceptions stop the run.
+
+A host that refuses everything says nothing of any asset: the client stops the run at the 50th refusal in a
+row. Those before are held back here until then, so that they are pending afterwards and not failed.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from stacpull.clock import Clock
 from stacpull.engine.intake import Intake
 from stacpull.models import Failure, FailureKind, Job, Json, Received
+from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, retrying
 from stacpull.net.transport import TransferError
@@ -67,12 +72,19 @@ class Pool:
         self._workers = workers
         self._stopping = False
         self._fed = False
+        self._refused: dict[str, deque[_Failed]] = {}
 
     async def run(self) -> None:
-        """Work until everything that was fed is done, or `stop` was called."""
+        """Work until everything that was fed is done, or `stop` was called.
+
+        Raises:
+            CredentialsError: a host refused 50 requests in a row; what it refused stays pending.
+            StacpullError: something else stops the run.
+        """
         async with asyncio.TaskGroup() as group:
             for _ in range(self._workers):
                 group.create_task(self._work())
+        self._hand_in_refused()
 
     def no_more(self) -> None:
         """Say that nothing will be added to the queue: idle workers end, the others after their last job."""
@@ -108,8 +120,30 @@ class Pool:
             if isinstance(outcome, Received):
                 self._intake.put(course.job, outcome)
             else:
-                self._intake.fail(course.job, outcome, course.attempts)
+                self._intake.give_back()
+                self._fail(_Failed(course.job, outcome, course.attempts))
             await self._intake.slot()
+
+    def _fail(self, failed: _Failed) -> None:
+        """Hand in a failure. A refusal waits until it is sure that it says something of its asset alone."""
+        if failed.failure.kind is not FailureKind.REFUSED:
+            self._intake.fail(*failed)
+            return
+        held = self._refused.setdefault(failed.failure.host, deque())
+        held.append(failed)
+        if len(held) >= MAX_REFUSALS:  # the run goes on, so there was a success in between
+            self._intake.fail(*held.popleft())
+
+    def _hand_in_refused(self) -> None:
+        for held in self._refused.values():
+            for failed in held:
+                self._intake.fail(*failed)
+
+
+class _Failed(NamedTuple):
+    job: Job
+    failure: Failure
+    attempts: int
 
 
 _NO_JOB = Job(row=0, item_row=0, generation=0, key="", href="", item_href=None, directory="", name=None)
@@ -155,7 +189,7 @@ class _Course:
             try:
                 return await self._tools.fetcher.fetch(self.job, count_refusal=not may_be_stale)
             except TransferError as error:
-                refused = error.failure.status in _EXPIRED
+                refused = error.failure.status in _EXPIRED or error.failure.kind is FailureKind.REFUSED
                 if not (refused and may_be_stale and await self._renewed(error.failure)):
                     raise TransferError(self._settled(error.failure)) from error
 

@@ -15,7 +15,7 @@ Retrying, reading an expired item again and publishing are the engine's. An atte
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Protocol
@@ -72,7 +72,13 @@ class Fetcher:
     """Fetches assets through a client into memory or part files. Holds no state of any asset."""
 
     def __init__(
-        self, client: Opener, parts: Parts, *, small_limit: int = 1 << 20, checksum: bool = True
+        self,
+        client: Opener,
+        parts: Parts,
+        *,
+        small_limit: int = 1 << 20,
+        checksum: bool = True,
+        on_detail: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare.
 
@@ -81,12 +87,15 @@ class Fetcher:
             parts: where what is longer than `small_limit` goes.
             small_limit: bytes up to which a body is kept in memory.
             checksum: True to compute the SHA-256 of what goes into parts (that of bodies is the publisher's).
+            on_detail: hears sentences for those who want to know everything.
         """
         self._client = client
         self._parts = parts
         self._small_limit = small_limit
         self._checksum = checksum
         self._opaque_etags: set[str] = set()
+        self._on_detail = on_detail
+        self._without_validators: set[str] = set()
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
         """Make one attempt at `job`.
@@ -165,9 +174,19 @@ class Fetcher:
             return Intake(answer, start)
         if job.size is not None and answer.total is not None and job.size != answer.total:
             raise TransferError(wrong_size(answer.url, answer.total, job.size))
+        self._tell_of_validators(answer)
         validator = answer.validator if answer.keep else Validator()
         writer = await self._parts.create(job.row, job.generation, validator, answer.total)
         return await self._fill(answer, writer, start, chunks)
+
+    def _tell_of_validators(self, answer: Answer) -> None:
+        """Say, once for each host, that its long files cannot go on where they break off."""
+        host = host_of(answer.url)
+        if not answer.validator.resumable and host not in self._without_validators:
+            self._without_validators.add(host)
+            self._on_detail(
+                f"{host} gives neither a strong ETag nor a date: transfers that break off start afresh."
+            )
 
     async def _append(self, job: Job, response: Response, point: ResumePoint, meaning: Verdict) -> Intake:
         """Take the rest of a part, or nothing if it is whole."""
