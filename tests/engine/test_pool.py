@@ -23,6 +23,7 @@ BODY = Received(1, None, "f.tif", body=b"x")
 SERVER = Failure(FailureKind.SERVER, "500.", status=500, retryable=True)
 RESET = Failure(FailureKind.NETWORK, "Reset.", retryable=True)
 THROTTLED = Failure(FailureKind.THROTTLED, "429.", status=429, retryable=True, free=True)
+SLOW_DOWN = replace(THROTTLED, status=403)
 SHORT = Failure(FailureKind.TRUNCATED, "Half.", retryable=True)
 FORTH = replace(SHORT, progressed=True)
 DAMAGED = Failure(FailureKind.CHECKSUM, "MD5 is 1, not 2.", retryable=True)
@@ -158,6 +159,7 @@ def expired(status: int) -> Answer:
         pytest.param(failing(*[RESET] * 6), 6, 5, id="not any more"),
         pytest.param(failing(*[THROTTLED] * 15), None, 15, id="throttling is the host's"),
         pytest.param(failing(*[THROTTLED] * 15, *[RESET] * 5), None, 20, id="and costs no attempt"),
+        pytest.param(failing(SLOW_DOWN), None, 1, id="throttling by a 403 is no expiry"),
         pytest.param(failing(*[FORTH] * 30), None, 30, id="as long as it comes forward"),
         pytest.param(failing(*[SHORT, FORTH] * 5, *[SHORT] * 5), 15, 14, id="and no longer"),
         pytest.param(failing(DAMAGED), None, 1, id="wrong content is fetched again"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from stacpull.replicas import MlhubReplica, PlannedFaults, parse_faults
 from stacpull.replicas.objects import DATASET_BUCKET, large_key
 from stacpull.reports import FailureRecord
 
-HURRY = 20
+HURRY = 50
 SIZE = 3 << 20
 CUT = 2_000_000
 """Where transfers of large files break off, in the scenarios that break them off."""
@@ -37,17 +38,18 @@ class Cast(enum.Enum):
 
 
 class HurriedClock(SystemClock):
-    """Twenty seconds of waiting pass in one; `sleeps` are the waits asked for. The date is the real one."""
+    """Fifty seconds of waiting pass in one; `sleeps` are the waits asked for. The date is the real one."""
 
     def __init__(self) -> None:
         self.sleeps: list[float] = []
+        self.hurry = HURRY
 
     def monotonic(self) -> float:
-        return time.monotonic() * HURRY
+        return time.monotonic() * self.hurry
 
     async def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
-        await asyncio.sleep(seconds / HURRY)
+        await asyncio.sleep(seconds / self.hurry)
 
 
 def hub_of(cast: Cast, faults: str, **more: Any) -> MlhubReplica:
@@ -127,6 +129,16 @@ class Scene:
         """What lies in the mirror beside documents."""
         found = files_in(self.dest) if self.dest.exists() else {}
         return {name: path.read_bytes() for name, path in found.items() if not name.endswith("json")}
+
+    def digests(self, pattern: str) -> list[str]:
+        """SHA-256 of the assets whose file names match."""
+        found = (path for path in self.dest.rglob(pattern) if path.is_file())
+        return [hashlib.sha256(path.read_bytes()).hexdigest() for path in found]
+
+    def item_documents(self) -> list[Path]:
+        """The documents of items."""
+        found = self.dest.glob("*/*/*.json")
+        return [path for path in found if json.loads(path.read_bytes()).get("type") == "Feature"]
 
     def parts(self) -> list[Path]:
         """Unfinished downloads."""

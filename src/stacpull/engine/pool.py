@@ -29,8 +29,9 @@ from stacpull.sources.links import ReadItem
 
 __all__ = ["Fetches", "Pool", "ReadsItems", "Tools"]
 
-_EXPIRED = frozenset({400, 401, 403, 404, 410})
-"""By what services refuse an expired href: 403 most, 400 S3, 404 Planetary Computer (docs/meaning.md)."""
+_EXPIRED = frozenset({404, 410})
+"""By what services refuse an expired href beside REFUSED (403 most, 400 S3, a login page): 404 Planetary
+Computer (docs/meaning.md). A 400 or 403 that throttles is none."""
 
 
 class Fetches(Protocol):
@@ -189,7 +190,7 @@ class _Course:
             try:
                 return await self._tools.fetcher.fetch(self.job, count_refusal=not may_be_stale)
             except TransferError as error:
-                refused = error.failure.status in _EXPIRED or error.failure.kind is FailureKind.REFUSED
+                refused = error.failure.kind is FailureKind.REFUSED or error.failure.status in _EXPIRED
                 if not (refused and may_be_stale and await self._renewed(error.failure)):
                     raise TransferError(self._settled(error.failure)) from error
 

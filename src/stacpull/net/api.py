@@ -4,7 +4,8 @@
 
 What goes wrong comes out as one of three: `TransferError` when the document could not be had (its failure
 says why; the caller decides what a 404 means, or a 400 for a page that is too large), `CredentialsError` when
-SOURCE's own host refuses us or a login page comes, `SourceError` when what came is no JSON.
+SOURCE's own host refuses us or a login page comes, `SourceError` when what came is no JSON, nor is when asked
+for once more: proxies cut and garble now and then.
 """
 
 from __future__ import annotations
@@ -99,8 +100,17 @@ class ApiReader:
             raise
 
     async def _read(self, outgoing: Request) -> Document:
+        broken_before = False
+
         async def attempt() -> Document:
-            return await self._attempt(outgoing)
+            nonlocal broken_before
+            try:
+                return await self._attempt(outgoing)
+            except _BrokenJsonError as error:
+                if broken_before:
+                    raise SourceError(error.failure.message) from error.__cause__
+                broken_before = True
+                raise
 
         try:
             return await attempt()
@@ -133,7 +143,10 @@ class ApiReader:
                 raise TransferError(
                     Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
                 ) from error
-            raise SourceError(f"What {host} sent at {cut_cursor(response.url)} is no JSON.") from error
+            message = f"What {host} sent at {cut_cursor(response.url)} is no JSON."
+            raise _BrokenJsonError(
+                Failure(FailureKind.SERVER, message, response.status, host, retryable=True)
+            ) from error
 
     def _note_retry(self, _failure: Failure) -> None:
         self._client.counters.retries += 1
@@ -145,6 +158,10 @@ class ApiReader:
         if self._credential_names:
             return f"Check {' and '.join(self._credential_names)}."
         return "Give credentials with --credentials, --header or in the environment."
+
+
+class _BrokenJsonError(TransferError):
+    """A document that came whole is no JSON."""
 
 
 def length_known(headers: Mapping[str, str]) -> bool:
