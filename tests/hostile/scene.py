@@ -103,6 +103,10 @@ class Scene:
         """`resume` or `retry`."""
         return self.run(command, str(self.dest), "--no-progress", *options)
 
+    def let_strike(self, faults: str) -> None:
+        """Put other faults in place of those so far; none: the server is well again."""
+        self.hub._planned = PlannedFaults(parse_faults(faults))
+
     def failures(self) -> list[FailureRecord]:
         """What failed, as `stacpull failures` tells."""
         return list(stacpull.failures(self.dest))

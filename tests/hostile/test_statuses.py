@@ -152,7 +152,7 @@ def test_what_may_pass_is_tried_as_often_as_told(stage: Stage, code: int) -> Non
     assert scene.statuses("blob") == [code] * 3
     (failure,) = scene.failures()
     assert (failure.kind, failure.status, failure.attempts) == ("server", code, 3)
-    scene.hub.before = lambda _request: None  # type: ignore[method-assign] # the server is well again
+    scene.let_strike("")
     assert scene.again("retry").code == 0
     scene.assert_whole()
 
@@ -205,7 +205,7 @@ def test_fifty_refusals_in_a_row_end_the_run_with_3_and_burn_nothing(
     assert "50 requests in a row" in ran.sentence
     assert "check the credentials, then resume" in ran.sentence
     assert not scene.failures()
-    scene.hub.before = lambda _request: None  # type: ignore[method-assign] # the credentials are right now
+    scene.let_strike("")
     resumed = scene.again("resume")
     assert (resumed.code, resumed.report["assets_failed"]) == (0, 0), resumed.said
     scene.assert_whole()
@@ -217,7 +217,7 @@ def test_refusals_with_successes_in_between_are_failures_of_their_assets(stage: 
     assert ran.code == 1, ran.said
     assert ran.report["assets_failed"] > 0
     assert {(f.kind, f.status) for f in scene.failures()} == {("refused", 403)}
-    scene.hub.before = lambda _request: None  # type: ignore[method-assign]
+    scene.let_strike("")
     assert scene.again("retry").code == 0
     scene.assert_whole()
 
