@@ -178,8 +178,8 @@ class Failure:
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
     free: bool = False
     """True if trying again costs the asset no attempt (throttling, a kept-alive connection found closed)."""
-    progressed: bool = False
-    """True if the attempt brought bytes that the next one goes on from: then it is as good as a first one."""
+    reached: int = 0
+    """Bytes of a part that are there, and that a next attempt goes on from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,8 @@ def random_plan(seed: int) -> FaultPlan:
         menu = {"object": TO_OBJECTS, None: [], "download": []}.get(kind, TO_DOCUMENTS)
         fault = chance.choice([*ANYWHERE, *menu, *menu])
         per = chance.choice(["rule", "path"])
-        return Rule(fault, kind=kind, per=per, probability=chance.uniform(0.02, 0.25))
+        most = 0.05 if isinstance(fault, Stall | Drip) else 0.25  # each of these costs real time
+        return Rule(fault, kind=kind, per=per, probability=chance.uniform(0.02, most))
 
     return FaultPlan(tuple(rule() for _ in range(chance.randint(2, 5))), seed)
 
