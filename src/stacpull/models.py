@@ -179,6 +179,8 @@ class Failure:
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
     free: bool = False
     """True if trying again costs the asset no attempt (throttling, a kept-alive connection found closed)."""
+    reached: int = 0
+    """Bytes of a part that are there, and that a next attempt goes on from."""
 
 
 @dataclass(frozen=True, slots=True)

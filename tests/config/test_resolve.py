@@ -57,6 +57,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "per-host": ("4", "4", 4),
     "retries": ("0", "0", 0),
     "stall-timeout": ("2.5", "2.5", 2.5),
+    "min-rate": ("2K", '"2K"', 2000.0),
     "page-size": ("100", "100", 100),
     "header": (("X-A: 1",), '["X-A: 1"]', {"X-A": Secret("1")}),
     "no-sign-request": (True, "true", True),

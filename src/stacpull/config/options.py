@@ -39,6 +39,8 @@ class Options:
     per_host: int = 64
     retries: int = 5
     stall_timeout: float = 30.0
+    min_rate: float = 100.0
+    """Bytes a second below which a transfer is given up, judged over `stall_timeout`; 0: never."""
     layout: str = DEFAULT_LAYOUT
     metadata: Literal["item", "ndjson", "none"] = "item"
     checksum: Literal["sha256", "none"] = "sha256"

@@ -239,6 +239,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _TRANSFER,
+        "min-rate",
+        "min_rate",
+        "Give up an attempt that is slower than this for as long as --stall-timeout (100 bytes a second).",
+        "BYTES[K|M|G]",
+        reader=values.byte_rate,
+    ),
+    Option(
+        _TRANSFER,
         "page-size",
         "page_size",
         "Items a page; auto (the default) asks for large ones and shrinks on errors.",

@@ -227,6 +227,7 @@ class MirrorRun:
             self._network.client,
             PartStore(self._workspace.destination.parts),
             checksum=self._options.checksum == "sha256",
+            on_detail=lambda text: self._emit(Notice("debug", text)),
         )
         tools = Tools(fetcher, reader, self._network.policy, self._clock, self._network.note_retry)
         pool = Pool(queue, self._intake, tools, workers=self._workers)

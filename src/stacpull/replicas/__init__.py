@@ -6,6 +6,8 @@ are made while they are asked for.
 """
 
 from stacpull.replicas.dataset import Dataset, Patch
+from stacpull.replicas.fault_file import FaultFileError, parse_faults, read_faults
+from stacpull.replicas.fault_plan import FaultPlan, PlannedFaults, Rule
 from stacpull.replicas.faults import Close, Delay, Fault, Faults, Stall, Status, Truncate
 from stacpull.replicas.hosting import run_in_thread
 from stacpull.replicas.manifest import ExpectedFile, manifest
@@ -26,14 +28,18 @@ __all__ = [
     "DirectoryStore",
     "ExpectedFile",
     "Fault",
+    "FaultFileError",
+    "FaultPlan",
     "Faults",
     "MemoryStore",
     "MlhubReplica",
     "ObjectStore",
     "Patch",
+    "PlannedFaults",
     "Request",
     "RequestInfo",
     "RequestRecord",
+    "Rule",
     "S3Access",
     "S3Replica",
     "Stall",
@@ -41,6 +47,8 @@ __all__ = [
     "Truncate",
     "demo_access",
     "manifest",
+    "parse_faults",
+    "read_faults",
     "run_in_thread",
     "serve_mlhub",
     "serve_s3",
