@@ -22,7 +22,7 @@ from stacpull.events import Listener
 from stacpull.filters.classes import class_list
 from stacpull.filters.labels import item_labels
 from stacpull.ledger import jobs, runs, views
-from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.ledger.database import ledger_path, open_reader, refuse_lost, translated
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json, Selection
 from stacpull.planning.layout import Layout
@@ -343,6 +343,7 @@ def failures(dest: str | Path) -> Iterator[FailureRecord]:
 
 def _mirror_at(dest: str | Path) -> Path:
     path = Path(dest)
+    refuse_lost(path)
     if not ledger_path(path).is_file():
         raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
     return path

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stacpull.errors import DestinationError
-from stacpull.ledger.database import Connection, ledger_path, open_writer
+from stacpull.ledger.database import Connection, ledger_path, open_writer, refuse_lost
 from stacpull.reports import Disk
 from stacpull.store.destination import Destination, destination_error
 from stacpull.store.lock import MirrorLock
@@ -34,6 +34,7 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
     Raises:
         DestinationError: it cannot be made or written, another mirror holds it, or it holds another catalog.
     """
+    refuse_lost(dest)
     _refuse_foreign_catalog(dest)
     destination = Destination(dest)
     try:

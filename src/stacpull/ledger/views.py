@@ -43,6 +43,8 @@ class ItemRecord:
     here: dict[str, str]
     is_ours: bool = False
     """True if a file in the place of its JSON is ours."""
+    sha256: bytes | None = None
+    """Of its JSON as it was written, if that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +130,15 @@ def done_assets(db: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
 
 def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:
     """Return what the JSON of item `row` is written from."""
-    collection, name, directory, href, document, written = db.execute(
-        "SELECT c.name, i.name, d.path, i.href, o.document, i.written FROM items i "
+    collection, name, directory, href, document, written, sha256 = db.execute(
+        "SELECT c.name, i.name, d.path, i.href, o.document, i.written, i.sha256 FROM items i "
         "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory "
         "LEFT JOIN documents o ON o.item = i.id WHERE i.id = ?",
         (row,),
     ).fetchone()
     here = _paths(db, row)
-    return ItemRecord(
-        row, ItemId(collection, name), directory, href, document, here, is_ours=written != UNWRITTEN
-    )
+    item, is_ours = ItemId(collection, name), written != UNWRITTEN
+    return ItemRecord(row, item, directory, href, document, here, is_ours, sha256)
 
 
 def name_of_asset(db: sqlite3.Connection, row: int) -> tuple[ItemId, str]:
