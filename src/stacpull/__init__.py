@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         status,
     )
     from stacpull.engine.stream import mirror_events
+    from stacpull.engine.verify import verify
     from stacpull.errors import (
         CredentialsError,
         DestinationError,
@@ -38,10 +39,17 @@ if TYPE_CHECKING:
         StacpullError,
         UsageError,
     )
-    from stacpull.events import AssetFailed, Event, Notice, Progress, RunEnded, RunStarted
+    from stacpull.events import AssetFailed, Checked, Damage, Event, Notice, Progress, RunEnded, RunStarted
     from stacpull.models import Selection
     from stacpull.redact import Secret
-    from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport
+    from stacpull.reports import (
+        FailureRecord,
+        MirrorReport,
+        PlanReport,
+        RebuildReport,
+        StatusReport,
+        VerifyReport,
+    )
 
 __version__ = "0.1.0"
 
@@ -59,6 +67,7 @@ _HOMES = {
         "status",
     ),
     "stacpull.engine.stream": ("mirror_events",),
+    "stacpull.engine.verify": ("verify",),
     "stacpull.errors": (
         "CredentialsError",
         "DestinationError",
@@ -67,17 +76,35 @@ _HOMES = {
         "StacpullError",
         "UsageError",
     ),
-    "stacpull.events": ("AssetFailed", "Event", "Notice", "Progress", "RunEnded", "RunStarted"),
+    "stacpull.events": (
+        "AssetFailed",
+        "Checked",
+        "Damage",
+        "Event",
+        "Notice",
+        "Progress",
+        "RunEnded",
+        "RunStarted",
+    ),
     "stacpull.models": ("Selection",),
     "stacpull.redact": ("Secret",),
-    "stacpull.reports": ("FailureRecord", "MirrorReport", "PlanReport", "StatusReport"),
+    "stacpull.reports": (
+        "FailureRecord",
+        "MirrorReport",
+        "PlanReport",
+        "RebuildReport",
+        "StatusReport",
+        "VerifyReport",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AssetFailed",
+    "Checked",
     "ClassInfo",
     "CredentialsError",
+    "Damage",
     "DestinationError",
     "Event",
     "FailureRecord",
@@ -87,6 +114,7 @@ __all__ = [
     "Options",
     "PlanReport",
     "Progress",
+    "RebuildReport",
     "RunEnded",
     "RunStarted",
     "S3Options",
@@ -96,6 +124,7 @@ __all__ = [
     "StacpullError",
     "StatusReport",
     "UsageError",
+    "VerifyReport",
     "__version__",
     "classes",
     "collections",
@@ -106,6 +135,7 @@ __all__ = [
     "resume",
     "retry",
     "status",
+    "verify",
 ]
 
 

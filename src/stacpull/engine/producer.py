@@ -18,6 +18,7 @@ from stacpull.engine.documents import clean_document
 from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
 from stacpull.engine.position import Position
 from stacpull.engine.publisher import Publisher
+from stacpull.engine.rereading import read_damaged_items
 from stacpull.errors import SourceError
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import jobs, runs
@@ -94,6 +95,9 @@ class Producer:
         await self._feed_pending()
         if self._run.spec.kind == "retry":
             await self._retry_items()
+        elif self._run.spec.kind == "repair":
+            await read_damaged_items(self._publisher, self._reader, self._secrets, self._on_event)
+            await self._commit(PlanBatch(walk_ended=True), Picked())
         elif not self._run.walk_ended:
             await self._walk()
 

@@ -21,6 +21,7 @@ from stacpull.planning.names import CATALOG_ID
 
 __all__ = [
     "Connection",
+    "damaged_sentence",
     "ledger_path",
     "open_reader",
     "open_writer",
@@ -69,6 +70,11 @@ def translated(path: Path) -> Iterator[None]:
         sentence = _DAMAGED if _is_damage(error) else _SENTENCES.get(_code(error) & _PRIMARY, _UNUSABLE)
         dest = shlex.quote(str(path.parent.parent))
         raise DestinationError(sentence.format(path=path, text=error, dest=dest)) from error
+
+
+def damaged_sentence(path: Path, what: object) -> str:
+    """Say that a ledger is damaged, and what helps."""
+    return _DAMAGED.format(path=path, text=what, dest=shlex.quote(str(path.parent.parent)))
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

@@ -31,7 +31,7 @@ __all__ = [
     "selection_of",
 ]
 
-RunKind = Literal["mirror", "retry"]
+RunKind = Literal["mirror", "retry", "repair", "rebuild"]
 EndState = Literal["complete", "interrupted", "failed"]
 
 _COUNTERS = (
