@@ -24,8 +24,10 @@ from stacpull.store.destination import Destination
 
 LINES_FILE = "items.ndjson"
 """What `--metadata ndjson` writes into the directory of a collection."""
+MIRRORED_FROM = "What stacpull has mirrored from "
+"""How the description of a mirror's catalog begins; the source follows."""
 
-__all__ = ["LINES_FILE", "keep_collection", "unknown_collections", "write_mirror_catalogs"]
+__all__ = ["LINES_FILE", "MIRRORED_FROM", "keep_collection", "unknown_collections", "write_mirror_catalogs"]
 
 
 def unknown_collections(db: Connection) -> list[str]:
@@ -61,7 +63,7 @@ def write_mirror_catalogs(
         destination.path,
         entries,
         title="Mirror of STAC items",
-        description=f"What stacpull has mirrored from {source}",
+        description=MIRRORED_FROM + source,
         write=write,
         secrets=secrets,
         forget=lambda path: meta.disown_file(db, path),

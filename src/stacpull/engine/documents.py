@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import orjson
 
 from stacpull.catalog.item import encode_item, item_document
+from stacpull.catalog.stored import as_sent
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import Written
@@ -135,7 +136,7 @@ class ItemWriter:
         if record.document is not None:
             document, base = orjson.loads(record.document), record.href
         elif (stored := self._stored(record, path)) is not None:
-            document, base = _as_sent(stored), None  # its links are relative to the mirror already
+            document, base = as_sent(stored), None  # its links are relative to the mirror already
         else:
             return None
         ready = item_document(
@@ -167,12 +168,3 @@ class ItemWriter:
         if item is None or directory is None:
             return None
         return f"{directory}/{item_document_path(item).rpartition('/')[2]}"
-
-
-def _as_sent(stored: Json) -> Json:
-    """Undo what the mirror did to the hrefs of assets; links stay, they are relative to the same place."""
-    assets = {}
-    for key, asset in stored.get("assets", {}).items():
-        origin = asset.get("alternate", {}).get("origin", {}).get("href")
-        assets[key] = asset if origin is None else {**asset, "href": origin}
-    return {**stored, "assets": assets}

@@ -28,7 +28,7 @@ from stacpull.ledger.expected import Expectations, Expected, FileKind
 from stacpull.store.inspection import Entry, Look, look_at, obstacle, walk
 from stacpull.store.parts import is_part_name
 
-__all__ = ["Findings", "Inspection", "judge"]
+__all__ = ["Findings", "Inspection", "described", "judge"]
 
 OWN = frozenset({".stacpull"})
 _UNIT = 256
@@ -68,20 +68,21 @@ def judge(expected: Expected, look: Look) -> Fault | None:
     """Return what is wrong with a file that was looked at, None if nothing (or if it may be as it likes)."""
     if not expected.checked:
         return None
-    should = _described(expected.size, expected.sha256)
+    should = described(expected.size, expected.sha256)
     if look.obstacle is not None:
         return Fault("obstructed" if look.readable else "unreadable", should, look.obstacle)
     if look.size is None:
         return Fault("missing", should, _NOTHING)
     is_altered = None not in (look.sha256, expected.sha256) and look.sha256 != expected.sha256
     if expected.size is not None and look.size != expected.size:
-        return Fault("short" if look.size < expected.size else "altered", should, _described(look.size, None))
+        return Fault("short" if look.size < expected.size else "altered", should, described(look.size, None))
     if is_altered or (expected.kind is not FileKind.ASSET and look.size == 0):
-        return Fault("altered", should, _described(look.size, look.sha256))
+        return Fault("altered", should, described(look.size, look.sha256))
     return None
 
 
-def _described(size: int | None, sha256: bytes | None) -> str:
+def described(size: int | None, sha256: bytes | None) -> str:
+    """Say what a file is, or should be, for people."""
     parts = [] if size is None else [f"{size} bytes"]
     if sha256 is not None:
         parts.append(f"sha256 {sha256.hex()}")

@@ -1,10 +1,441 @@
-"""stub"""
+"""`verify --rebuild`: a ledger that is damaged or lost, made anew from the files that are there.
 
+    catalogs ─▶ items in the order of the walk ┐
+    directories ─▶ items that no catalog lists ┼─▶ threads: JSON, and files hashed ─▶ weighed ─▶ new ledger
+    items.ndjson ─▶ items without a file each  ┘                                        ▲
+    what can be read of the old ledger ─────────────────────────────────────────────────┘
+
+Nothing in DEST is changed but `.stacpull`: there the old ledger is put aside, under another name, when the
+new one is whole. What no item names, and no old ledger proves, is left to the next mirror: it fetches what it
+does not find, and takes a file that is in the way for its own if the content is the same.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
+import orjson
+
+from stacpull.catalog.contents import ListedCollection, ListedFile, listed_collections, top_catalog
+from stacpull.catalog.stored import StoredAsset, as_sent
+from stacpull.config.options import DEFAULT_LAYOUT
+from stacpull.engine.catalogs import LINES_FILE, MIRRORED_FROM
+from stacpull.engine.evidence import Examined, Trust, examine, examine_line, weigh
+from stacpull.engine.inspection import described
 from stacpull.engine.reporting import Reporter
+from stacpull.engine.workspace import locked
+from stacpull.errors import NotAMirrorError, UsageError
+from stacpull.events import Checked, Damage, DamageKind
+from stacpull.ledger.database import ledger_path, translated
+from stacpull.ledger.rebuilding import FoundAsset, FoundItem, RebuiltLedger, new_ledger_path
+from stacpull.ledger.runs import RunSpec
+from stacpull.ledger.salvage import OldAsset, Salvage, whats_wrong
+from stacpull.models import ItemId, Selection
+from stacpull.planning.hrefs import own_href
+from stacpull.planning.items import item_document_path
+from stacpull.planning.names import path_hash, safe_segment
+from stacpull.planning.recognition import Sample, recognised
 from stacpull.reports import RebuildReport
+from stacpull.store.destination import Destination, destination_error
+from stacpull.store.inspection import Look, look_at
+from stacpull.store.parts import is_part_name
+
+__all__ = ["rebuild_ledger"]
+
+_OWN = ".stacpull"
+_UNIT = 16
+"""Items that a thread is given at once."""
+_THREADS = min(16, 2 * (os.cpu_count() or 1))
+_SAMPLED_ITEMS = 40
+"""Items of a collection by which the layout is recognised."""
+_LEFT_AT_ONCE = 256
+_TICK = 0.25
 
 
 def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
-    raise NotImplementedError
+    """Make the ledger of `dest` anew; None if it was stopped before: then nothing has changed.
+
+    Raises:
+        NotAMirrorError: there is nothing to make one from.
+        UsageError: the ledger is sound.
+        DestinationError: DEST cannot be read or written, or a run is at work on it.
+    """
+    reason = _reason(dest)
+    try:
+        with ExitStack() as opened:
+            destination = Destination(dest)
+            opened.callback(destination.close)
+            opened.enter_context(locked(dest))
+            ledger = RebuiltLedger(dest)
+            opened.callback(ledger.discard)
+            with translated(new_ledger_path(dest)):
+                report = _Rebuild(dest, destination.fd, ledger, reporter, reason).run()
+            if report is None:
+                return None
+            for name in filter(is_part_name, [entry.name for entry in destination.parts.iterdir()]):
+                destination.drop_part(name)  # its row is another asset's now
+            aside = ledger.put_in_place()
+    except OSError as error:
+        raise destination_error(error, dest) from error
+    return replace(report, aside=aside)
+
+
+def _reason(dest: Path) -> str:
+    """Return why the ledger is to be made anew."""
+    if not (dest / _OWN).is_dir() and top_catalog(dest) is None:
+        raise NotAMirrorError(f"{dest} is not a mirror: nothing in it tells that stacpull made it.")
+    reason = whats_wrong(dest)
+    if reason is None:
+        raise UsageError(
+            f"The ledger of {dest} is sound: `stacpull verify` checks the files against it. "
+            f"To make another one even so, move {ledger_path(dest)} away."
+        )
+    return reason
+
+
+@dataclass(slots=True)
+class _Tally:
+    items: int = 0
+    files: int = 0
+    bytes: int = 0
+    pending: int = 0
+    recovered: int = 0
+    trusted: Counter[Trust] = field(default_factory=Counter)
+
+
+class _Rebuild:
+    """One rebuild, on one thread; others read files."""
+
+    def __init__(self, dest: Path, root: int, ledger: RebuiltLedger, reporter: Reporter, reason: str) -> None:
+        self._dest = dest
+        self._root = root
+        self._ledger = ledger
+        self._reporter = reporter
+        self._reason = reason
+        self._salvage = Salvage(ledger.db)
+        self._tally = _Tally()
+        self._samples: dict[str, list[tuple[int, Examined]]] = {}
+        self._source = ""
+        self._has_lines = False
+        self._told = 0.0
+
+    def run(self) -> RebuildReport | None:
+        """Fill the ledger; None if stopped."""
+        self._salvage.read(ledger_path(self._dest))
+        top = top_catalog(self._dest)
+        spec = self._salvage.spec
+        self._source = spec.source if spec is not None else self._told_source(top)
+        self._ledger.fill()
+        with ThreadPoolExecutor(_THREADS, "stacpull-rebuild") as threads:
+            if top is not None:
+                self._listed(top, threads)
+            self._unlisted(threads)
+            self._lines(threads)
+        self._recover()
+        if self._reporter.is_stopped():
+            return None
+        layout = recognised(self._sampled())
+        known = RunSpec(
+            source=self._source,
+            selection=spec.selection if spec is not None else Selection(),
+            layout=spec.layout if spec is not None else layout or DEFAULT_LAYOUT,
+            metadata=spec.metadata if spec is not None else self._metadata(),
+            kind="rebuild",
+        )
+        self._ledger.finish(known, spec, time.time())
+        self._reporter.flush()
+        return self._report(layout, selection_known=spec is not None)
+
+    # --- where items are found ---------------------------------------------------------------------------
+
+    def _listed(self, top: ListedFile, threads: ThreadPoolExecutor) -> None:
+        """Take the items that the catalogs list, in their order: so the next catalogs are the same again."""
+        self._ledger.claim_file(top.path, top.sha256)
+        for collection in listed_collections(self._dest, top):
+            document = self._salvage.document(collection.id) or collection.document
+            self._ledger.collection(collection.id, document)
+            for file in collection.files():
+                self._ledger.claim_file(file.path, file.sha256)
+            listed = list(_paths_of(collection))
+            work = (partial(self._examine, path, item) for item, path in listed)
+            self._take_all(work, threads)
+
+    def _unlisted(self, threads: ThreadPoolExecutor) -> None:
+        """Take the items that lie in DEST and are not in the ledger yet: a kill came before the catalogs."""
+        self._take_all((partial(self._examine, path, None) for path in self._json_files()), threads)
+
+    def _json_files(self) -> Iterator[str]:
+        for collection in _directories(self._dest):
+            for item in _directories(self._dest / collection):
+                directory = f"{collection}/{item}"
+                with os.scandir(self._dest / directory) as listed:
+                    names = sorted(one.name for one in listed if one.name.endswith(".json"))
+                yield from (f"{directory}/{name}" for name in names)
+
+    def _lines(self, threads: ThreadPoolExecutor) -> None:
+        for collection in _directories(self._dest):
+            path = f"{collection}/{LINES_FILE}"
+            if (self._dest / path).is_file() and not (self._dest / path).is_symlink():
+                self._has_lines = True
+                self._ledger.claim_file(path, _sha256_of(self._root, path))
+                with (self._dest / path).open("rb") as file:
+                    self._take_all((partial(self._examine_line, line, path) for line in file), threads)
+
+    def _examine(self, path: str, listed: ItemId | None) -> tuple[str, ItemId | None, Examined | None]:
+        examined = examine(self._dest, self._root, path, self._reporter.is_stopped)
+        if examined is not None and not _is_at_its_place(examined.item.id, path):
+            examined = None
+        return path, listed, examined
+
+    def _examine_line(self, line: bytes, path: str) -> tuple[str, ItemId | None, Examined | None]:
+        return path, None, examine_line(self._root, line, path, self._reporter.is_stopped)
+
+    def _take_all(
+        self,
+        work: Iterator[Callable[[], tuple[str, ItemId | None, Examined | None]]],
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        """Have threads do the work, and take what comes of it in its order."""
+        under_way: deque[Future[list[tuple[str, ItemId | None, Examined | None]]]] = deque()
+        for unit in _units(work):
+            if self._reporter.is_stopped():
+                break
+            under_way.append(threads.submit(lambda some: [one() for one in some], unit))
+            if len(under_way) > 2 * _THREADS:
+                self._take(under_way.popleft())
+        while under_way:
+            self._take(under_way.popleft())
+
+    # --- what becomes of them ----------------------------------------------------------------------------
+
+    def _take(self, unit: Future[list[tuple[str, ItemId | None, Examined | None]]]) -> None:
+        for path, listed, examined in unit.result():
+            if self._reporter.is_stopped():
+                return
+            if examined is not None and self._ledger.has_item(examined.item.id) is None:
+                self._add(path, examined)
+            elif examined is None and listed is not None and self._ledger.has_item(listed) is None:
+                self._add_lost(path, listed)
+        self._tell()
+
+    def _add(self, path: str, examined: Examined) -> None:
+        item = examined.item
+        old = self._salvage.item(*item.id)
+        is_line = path.endswith(f"/{LINES_FILE}")
+        is_altered = old is not None and old.sha256 is not None and old.sha256 != examined.sha256
+        found = FoundItem(
+            id=item.id,
+            directory=None if is_line else path.rpartition("/")[0],
+            href=old.href if old is not None else self._href(item.id),
+            updated=item.updated,
+            sha256=None if is_altered and not is_line else examined.sha256,
+            is_written=not is_line,
+            document=orjson.dumps(as_sent(examined.document)) if is_line else None,
+        )
+        row = self._ledger.add_item(found, None if is_line else path, item.sources)
+        self._tally.items += 1
+        sampled = self._samples.setdefault(item.id.collection, [])
+        if len(sampled) < _SAMPLED_ITEMS:
+            sampled.append((row, examined))
+        if is_altered and not is_line:
+            self._damage(path, "altered", Look(sha256=examined.sha256), item.id, "")
+        for asset, look, digest in zip(item.assets, examined.looks, examined.digests, strict=True):
+            self._add_asset(row, item.id, asset, look, digest)
+
+    def _add_asset(
+        self, row: int, item: ItemId, asset: StoredAsset, look: Look, digest: bytes | None
+    ) -> None:
+        old = self._salvage.asset_at(path_hash(asset.path))
+        verdict = weigh(asset, look, digest, old)
+        self._tally.files += 1
+        self._tally.bytes += look.size or 0
+        done = isinstance(verdict, Trust)
+        same = old if old is not None and done and old.sha256 == look.sha256 else None
+        added = self._ledger.add_asset(
+            row,
+            FoundAsset(
+                key=asset.key,
+                path=asset.path,
+                done=done,
+                size=look.size,
+                sha256=look.sha256,
+                checksum=asset.checksum,
+                origin=asset.origin,
+                etag=same.etag if same is not None else None,
+                unproven=same.unproven if same is not None else None,
+                stated_size=asset.size,
+                media_type=asset.media_type,
+            ),
+        )
+        if not added:
+            return
+        if isinstance(verdict, Trust):
+            self._tally.trusted[verdict] += 1
+        else:
+            self._tally.pending += 1
+            self._damage(asset.path, verdict, look, item, asset.key)
+
+    def _add_lost(self, path: str, item: ItemId) -> None:
+        """Add an item that a catalog lists and whose JSON cannot be read: it is made anew."""
+        old = self._salvage.item(*item)
+        href = old.href if old is not None else self._href(item)
+        updated = old.updated if old is not None else None
+        self._ledger.add_item(FoundItem(item, path.rpartition("/")[0], href, updated, None), path)
+        self._tally.items += 1
+        there = look_at(self._root, path, hashed=False)
+        what: DamageKind = "missing" if there.size is None and there.obstacle is None else "altered"
+        self._damage(path, what, there, item, "")
+
+    def _recover(self) -> None:
+        """Take what only the old ledger knows, of items that were not whole yet, where a digest proves it."""
+        after = 0
+        while not self._reporter.is_stopped() and (left := self._salvage.assets_left(after, _LEFT_AT_ONCE)):
+            for _, old in left:
+                self._recover_one(old)
+            after = left[-1][0]
+            self._tell()
+
+    def _recover_one(self, old: OldAsset) -> None:
+        path = f"{old.directory}/{old.name}" if old.directory else old.name
+        item = self._salvage.item_at(old.item)
+        if item is None or old.sha256 is None:
+            return
+        look = look_at(self._root, path, hashed=True, is_stopped=self._reporter.is_stopped)
+        if look.sha256 != old.sha256:
+            return
+        row = self._ledger.has_item(ItemId(item.collection, item.name))
+        if row is None:
+            found = FoundItem(
+                ItemId(item.collection, item.name), None, item.href, item.updated, None, is_written=False
+            )
+            row = self._ledger.add_item(found)
+            self._tally.items += 1
+        asset = FoundAsset(old.key, path, True, look.size, look.sha256, None, None, old.etag, old.unproven)
+        if self._ledger.add_asset(row, asset):
+            self._tally.files += 1
+            self._tally.bytes += look.size or 0
+            self._tally.recovered += 1
+            self._tally.trusted[Trust.BY_CHECKSUM] += 1
+
+    # --- what is known of the mirror as a whole ----------------------------------------------------------
+
+    def _told_source(self, top: ListedFile | None) -> str:
+        """Return where the mirror came from, as its catalog or its log says; "" if neither does."""
+        description = top.document.get("description") if top is not None else None
+        if isinstance(description, str) and description.startswith(MIRRORED_FROM):
+            return description.removeprefix(MIRRORED_FROM)
+        return _logged_source(self._dest / _OWN / "log.ndjson")
+
+    def _href(self, item: ItemId) -> str | None:
+        """Return where an API would serve an item: a guess, that is put right by the next walk."""
+        if not self._source.startswith(("http://", "https://")):
+            return None
+        root = self._source.partition("?")[0].partition("/collections")[0].rstrip("/")
+        return own_href(item, f"{root}/collections/{safe_segment(item.collection)}/items")
+
+    def _metadata(self) -> Literal["item", "ndjson", "none"]:
+        if self._has_lines:
+            return "ndjson"
+        return "item" if self._tally.items else "none"
+
+    def _sampled(self) -> list[Sample]:
+        return [
+            Sample(
+                examined.item.id,
+                examined.document,
+                self._ledger.parent_of(row),
+                asset.key,
+                asset.origin or "",
+                asset.media_type,
+                asset.path,
+            )
+            for rows in self._samples.values()
+            for row, examined in rows
+            for asset in examined.item.assets
+        ]
+
+    # --- what is told ------------------------------------------------------------------------------------
+
+    def _damage(self, path: str, what: DamageKind, look: Look, item: ItemId, key: str) -> None:
+        found = look.obstacle or ("nothing" if what == "missing" else described(look.size, look.sha256))
+        self._reporter.tell(Damage(path, what, "what was mirrored", found, item.collection, item.item, key))
+
+    def _tell(self) -> None:
+        seconds = self._reporter.seconds()
+        if seconds - self._told >= _TICK:
+            self._told = seconds
+            tally = self._tally
+            self._reporter.tell(Checked(tally.files, tally.bytes, tally.pending, round(seconds, 3)))
+
+    def _report(self, layout: str | None, *, selection_known: bool) -> RebuildReport:
+        tally = self._tally
+        return RebuildReport(
+            reason=self._reason,
+            aside=None,
+            items=tally.items,
+            done=tally.trusted.total(),
+            by_checksum=tally.trusted[Trust.BY_CHECKSUM],
+            by_size=tally.trusted[Trust.BY_SIZE],
+            by_name=tally.trusted[Trust.BY_NAME],
+            pending=tally.pending,
+            recovered=tally.recovered,
+            source=self._source,
+            layout=layout,
+            selection_known=selection_known,
+        )
+
+
+def _paths_of(collection: ListedCollection) -> Iterator[tuple[ItemId, str]]:
+    """Yield the items of a collection at the places where a mirror puts them."""
+    return ((item, path) for item, path in collection.items() if _is_at_its_place(item, path))
+
+
+def _is_at_its_place(item: ItemId, path: str) -> bool:
+    """Return True if an item's JSON may lie there: its directory may have been kept apart from another."""
+    collection, name = item_document_path(item).split("/", 1)[0], item_document_path(item).rpartition("/")[2]
+    segments = path.split("/")
+    return len(segments) == 3 and (segments[0], segments[2]) == (collection, name)  # noqa: PLR2004
+
+
+def _directories(top: Path) -> list[str]:
+    with os.scandir(top) as listed:
+        return sorted(one.name for one in listed if one.is_dir(follow_symlinks=False) and one.name != _OWN)
+
+
+def _sha256_of(root: int, path: str) -> bytes:
+    return look_at(root, path, hashed=True).sha256 or b""
+
+
+def _logged_source(log: Path) -> str:
+    """Return the source of the last run that the log tells of, "" if there is none."""
+    found = ""
+    try:
+        with log.open("rb") as lines:
+            for line in lines:
+                event = orjson.loads(line) if b'"RunStarted"' in line else {}
+                found = event.get("source") or found
+    except (OSError, orjson.JSONDecodeError):
+        return found
+    return found
+
+
+def _units(
+    work: Iterator[Callable[[], tuple[str, ItemId | None, Examined | None]]],
+) -> Iterator[list[Callable[[], tuple[str, ItemId | None, Examined | None]]]]:
+    unit = []
+    for one in work:
+        unit.append(one)
+        if len(unit) >= _UNIT:
+            yield unit
+            unit = []
+    if unit:
+        yield unit

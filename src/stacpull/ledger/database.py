@@ -22,6 +22,7 @@ from stacpull.planning.names import CATALOG_ID
 __all__ = [
     "Connection",
     "damaged_sentence",
+    "is_damage",
     "ledger_path",
     "open_reader",
     "open_writer",
@@ -40,11 +41,9 @@ _PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.h
 _REBUILD = "`stacpull verify --rebuild {dest}` makes it anew from the files that are there."
 _DAMAGED = "The ledger {path} is damaged ({text}): " + _REBUILD
 
+_DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _SENTENCES = {
     sqlite3.SQLITE_FULL: "The disk is full, the ledger {path} cannot grow: free some space, then resume.",
-    sqlite3.SQLITE_CORRUPT: _DAMAGED,
-    sqlite3.SQLITE_NOTADB: _DAMAGED,
-    sqlite3.SQLITE_FORMAT: _DAMAGED,
     sqlite3.SQLITE_READONLY: "No permission to write the ledger {path}.",
     sqlite3.SQLITE_CANTOPEN: "The ledger {path} cannot be opened: check permissions and free space.",
     sqlite3.SQLITE_IOERR: "The ledger {path} cannot be read or written ({text}): the disk is full or fails.",
@@ -67,7 +66,7 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        sentence = _DAMAGED if _is_damage(error) else _SENTENCES.get(_code(error) & _PRIMARY, _UNUSABLE)
+        sentence = _DAMAGED if is_damage(error) else _SENTENCES.get(_code(error) & _PRIMARY, _UNUSABLE)
         dest = shlex.quote(str(path.parent.parent))
         raise DestinationError(sentence.format(path=path, text=error, dest=dest)) from error
 
@@ -77,9 +76,10 @@ def damaged_sentence(path: Path, what: object) -> str:
     return _DAMAGED.format(path=path, text=what, dest=shlex.quote(str(path.parent.parent)))
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Return True if a table or column is missing, or a text is none: somebody's bytes, but no ledger's."""
-    return _code(error) & _PRIMARY in {0, sqlite3.SQLITE_ERROR} and str(error).startswith(_FOREIGN)
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Return True if the file is no sound ledger: torn pages, a missing table, a text that is none."""
+    code = _code(error) & _PRIMARY
+    return code in _DAMAGES or (code in {0, sqlite3.SQLITE_ERROR} and str(error).startswith(_FOREIGN))
 
 
 def _code(error: sqlite3.Error) -> int:

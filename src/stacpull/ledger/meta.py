@@ -9,8 +9,10 @@ __all__ = [
     "claim_file",
     "disown_file",
     "file_digests",
+    "is_adopting",
     "is_tainted",
     "owns_file",
+    "set_adopting",
     "set_boot",
     "set_tainted",
 ]
@@ -39,6 +41,16 @@ def is_tainted(db: sqlite3.Connection) -> bool:
 def set_tainted(db: sqlite3.Connection, reason: str) -> None:
     """Remember that a sync failed."""
     _set(db, "tainted", reason)
+
+
+def is_adopting(db: sqlite3.Connection) -> bool:
+    """Return True if files may lie in DEST that are the mirror's own, and unknown since it was made anew."""
+    return bool(_get(db, "adopting"))
+
+
+def set_adopting(db: sqlite3.Connection, *, adopting: bool) -> None:
+    """Remember that such files may be there, or that a whole mirror has met them all."""
+    _set(db, "adopting", "1" if adopting else "")
 
 
 def owns_file(db: sqlite3.Connection, path: str) -> bool:
