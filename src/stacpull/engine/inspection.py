@@ -188,14 +188,20 @@ class Inspection:
 
     def _files_that_are_not(self) -> None:
         for expected in self._expectations.not_met():
-            look = look_at(self._root, expected.path, hashed=False)
-            in_the_way = look if look.obstacle is not None else Look()
-            fault = judge(expected, in_the_way)
+            fault = judge(expected, self._look_for(expected.path))
             if fault is not None:
                 self._damage(expected.path, fault, expected)
             if self._is_stopped():
                 return
             self._tell()
+
+    def _look_for(self, path: str) -> Look:
+        """Return what is in the way of a file that the walk did not meet; mostly nothing is."""
+        in_the_way = obstacle(self._root, path)
+        if in_the_way is not None:
+            return Look(obstacle=in_the_way)
+        look = look_at(self._root, path, hashed=False)
+        return look if look.obstacle is not None else Look()
 
     def _parts(self) -> None:
         """Look at unfinished downloads: what a next run takes up or sweeps is none of a user's files."""

@@ -19,13 +19,14 @@ from typing import Any
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.account import Account, Ending
+from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.engine.catalogs import keep_collection, unknown_collections, write_mirror_catalogs
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.intake import Intake
 from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network
 from stacpull.engine.picking import Picker
-from stacpull.engine.pool import Pool, Tools
+from stacpull.engine.pool import Fetches, Pool, Tools
 from stacpull.engine.producer import Producer, WalkSummary
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import boot_id, recover
@@ -155,6 +156,7 @@ class MirrorRun:
         db = self._workspace.db
         left = recover(db, self._workspace.destination, checksum=checksum)
         meta.set_boot(db, boot_id())
+        self._publisher.adopting = self._options.adopt or meta.is_adopting(db)
         self._publisher.adopt(left.in_place)
         self._publisher.take(left.wholes)
         self._write_final_items()
@@ -223,11 +225,7 @@ class MirrorRun:
         reader = ItemReader(self._source.item, self._clock)
         producer = await self._producer(queue, reader)
         self._summary = producer.summary
-        fetcher = Fetcher(
-            self._network.client,
-            PartStore(self._workspace.destination.parts),
-            checksum=self._options.checksum == "sha256",
-        )
+        fetcher = self._fetcher()
         tools = Tools(fetcher, reader, self._network.policy, self._clock, self._network.note_retry)
         pool = Pool(queue, self._intake, tools, workers=self._workers)
         async with asyncio.TaskGroup() as group:
@@ -238,6 +236,13 @@ class MirrorRun:
             await asyncio.wait([work])
             ticker.cancel()
             stopped.cancel()
+
+    def _fetcher(self) -> Fetches:
+        destination, checksum = self._workspace.destination, self._options.checksum == "sha256"
+        fetcher = Fetcher(self._network.client, PartStore(destination.parts), checksum=checksum)
+        if not self._options.adopt:
+            return fetcher
+        return AdoptingFetcher(fetcher, self._network.client, destination, checksum=checksum)
 
     async def _producer(self, queue: asyncio.Queue[Job], reader: ItemReader) -> Producer:
         db, spec = self._workspace.db, self._run.spec
@@ -345,6 +350,8 @@ class MirrorRun:
         with translated(ledger_path(self._workspace.destination.path)):
             self._account.save(db)
             runs.end(db, self._run.id, state, reason, self._clock.time())
+            if state == "complete" and self._run.spec.kind == "mirror":
+                meta.set_adopting(db, adopting=False)
 
     @staticmethod
     def _end_state(progress: Progress, error: BaseException | None) -> EndState:

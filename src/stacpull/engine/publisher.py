@@ -161,6 +161,8 @@ class Publisher:
         self._over: BaseException | None = None
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="stacpull-publisher", daemon=True)
+        self.adopting = False
+        """True to take a file that is in the way for the asset itself, if the content is the same."""
         self.counters: Mapping[str, int | None] = ledger.counters
         """The run's counters after the last transaction; replaced whole, read from any thread."""
 
@@ -387,11 +389,13 @@ class Publisher:
     def _rename(self, ready: Sequence[tuple[Arrival, str]]) -> list[AssetFailure]:
         failures = []
         for arrival, part in ready:
-            failure = self._destination.place(
-                part, arrival.directory, arrival.name, replace=arrival.generation > 0
-            )
+            place = (part, arrival.directory, arrival.name)
+            ours = arrival.generation > 0 or (self.adopting and self._destination.holds_same(*place))
+            failure = self._destination.place(*place, replace=ours)
             if failure is None:
                 self._renamed.done.append(arrival)
+                if self.adopting:
+                    self._destination.drop_part(part)  # a hard link of what lay there outlives its rename
             else:
                 self._destination.drop_part(part)
                 failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
