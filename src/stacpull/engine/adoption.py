@@ -1,10 +1,10 @@
 """`--adopt`: files that lie where an asset goes and that the ledger does not know, taken instead of fetched.
 
 What another tool has downloaded is taken if its size and a checksum are what the item or the server states,
-or if its size and its time of modification are those of the server's `Last-Modified` (as wget and rclone leave
-them, and curl and aria2 if told to). The server is asked by HEAD, and only where such a file is. If they
-disagree, that is the asset's failure and the file stays. Where nothing is stated the asset is fetched, and the
-publisher takes the file if the content is the same.
+or if its size and its time of modification are those of the server's `Last-Modified` (as wget and rclone
+leave them, and curl and aria2 if told to). The server is asked by HEAD, and only where such a file is. If
+they disagree, that is the asset's failure and the file stays. Where nothing is stated the asset is fetched,
+and the publisher takes the file if the content is the same.
 
 A file that is taken becomes a whole part of the mirror by a hard link (a copy, where there are none), and
 goes the way of every part from there: nothing else needs to know.

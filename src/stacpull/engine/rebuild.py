@@ -22,11 +22,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote
 
 import orjson
 
 from stacpull.catalog.contents import ListedCollection, ListedFile, listed_collections, top_catalog
-from stacpull.catalog.stored import StoredAsset, as_sent
+from stacpull.catalog.stored import StoredAsset, as_sent, path_named
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.engine.catalogs import LINES_FILE, MIRRORED_FROM
 from stacpull.engine.evidence import Examined, Trust, examine, examine_line, weigh
@@ -58,6 +59,8 @@ _THREADS = min(16, 2 * (os.cpu_count() or 1))
 _SAMPLED_ITEMS = 40
 """Items of a collection by which the layout is recognised."""
 _LEFT_AT_ONCE = 256
+_DOCUMENT_DEPTH = 3
+"""Segments in the path of an item's JSON."""
 _TICK = 0.25
 
 
@@ -239,7 +242,7 @@ class _Rebuild:
             updated=item.updated,
             sha256=None if is_altered and not is_line else examined.sha256,
             is_written=not is_line,
-            document=orjson.dumps(as_sent(examined.document)) if is_line else None,
+            document=self._as_sent(examined) if is_line else None,
         )
         row = self._ledger.add_item(found, None if is_line else path, item.sources)
         self._tally.items += 1
@@ -250,6 +253,26 @@ class _Rebuild:
             self._damage(path, "altered", Look(sha256=examined.sha256), item.id, "")
         for asset, look, digest in zip(item.assets, examined.looks, examined.digests, strict=True):
             self._add_asset(row, item.id, asset, look, digest)
+
+    def _as_sent(self, examined: Examined) -> bytes:
+        """Return the document of a line as the source sent it, as far as can be told.
+
+        Links to items that were here are links to the source again: the next line is made from that.
+        """
+        document = as_sent(examined.document)
+        links = document.get("links")
+        kept = [self._link(link, examined.path) for link in links] if isinstance(links, list) else []
+        return orjson.dumps({**document, "links": [link for link in kept if link is not None]})
+
+    def _link(self, link: object, path: str) -> object:
+        named = path_named(link.get("href"), path.rpartition("/")[0]) if isinstance(link, dict) else None
+        if named is None or not isinstance(link, dict):
+            return link
+        segments = named.split("/")
+        if len(segments) != _DOCUMENT_DEPTH:
+            return None  # root, parent, collection: made anew
+        href = self._href(ItemId(unquote(segments[0]), unquote(segments[1])))
+        return None if href is None else {**link, "href": href}
 
     def _add_asset(
         self, row: int, item: ItemId, asset: StoredAsset, look: Look, digest: bytes | None
@@ -403,7 +426,7 @@ def _is_at_its_place(item: ItemId, path: str) -> bool:
     """Return True if an item's JSON may lie there: its directory may have been kept apart from another."""
     collection, name = item_document_path(item).split("/", 1)[0], item_document_path(item).rpartition("/")[2]
     segments = path.split("/")
-    return len(segments) == 3 and (segments[0], segments[2]) == (collection, name)  # noqa: PLR2004
+    return len(segments) == _DOCUMENT_DEPTH and (segments[0], segments[2]) == (collection, name)
 
 
 def _directories(top: Path) -> list[str]:
