@@ -241,7 +241,10 @@ def _strike(  # noqa: C901  # a case a kind of damage
         st.tuples(st.sampled_from(KINDS), st.integers(0, 10_000), st.integers(0, 10_000)), max_size=6
     )
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=max(12, settings.default.max_examples // 50),
+)
 def test_random_damage_is_named_exactly_and_repaired(
     mirrored_once: Mirrored, mirrored: Mirrored, strikes: list[tuple[str, int, int]]
 ) -> None:

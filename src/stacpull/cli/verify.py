@@ -36,11 +36,11 @@ __all__ = ["command"]
 def command(
     context: click.Context, /, dest: Path, quick: bool, repair: bool, rebuild: bool, **raw: object
 ) -> int:
-    """Prove what DEST holds against its ledger: missing, short, altered, unknown files.
+    """Prove what DEST holds against its ledger; repair it.
 
-    Prints a line for each file that is not as it should be, and exits with 1 if there is any. Nothing is
-    changed without --repair or --rebuild, and files that the ledger does not know are never touched. With
-    --json each line is a JSON object, and the last one sums up.
+    Prints a line for each file that is missing, short, altered or unknown, and exits with 1 if there is any.
+    Nothing is changed without --repair or --rebuild, and files that the ledger does not know are never
+    touched. With --json each line is a JSON object, and the last one sums up.
     """
     from stacpull.engine import verify
 
