@@ -66,19 +66,23 @@ class Findings:
 
 def judge(expected: Expected, look: Look) -> Fault | None:
     """Return what is wrong with a file that was looked at, None if nothing (or if it may be as it likes)."""
-    if not expected.checked:
+    what = _wrong(expected, look) if expected.checked else None
+    if what is None:
         return None
-    should = described(expected.size, expected.sha256)
+    found = look.obstacle or described(look.size, look.sha256 if what == "altered" else None)
+    return Fault(what, described(expected.size, expected.sha256), _NOTHING if what == "missing" else found)
+
+
+def _wrong(expected: Expected, look: Look) -> DamageKind | None:
     if look.obstacle is not None:
-        return Fault("obstructed" if look.readable else "unreadable", should, look.obstacle)
+        return "obstructed" if look.readable else "unreadable"
     if look.size is None:
-        return Fault("missing", should, _NOTHING)
-    is_altered = None not in (look.sha256, expected.sha256) and look.sha256 != expected.sha256
+        return "missing"
     if expected.size is not None and look.size != expected.size:
-        return Fault("short" if look.size < expected.size else "altered", should, described(look.size, None))
-    if is_altered or (expected.kind is not FileKind.ASSET and look.size == 0):
-        return Fault("altered", should, described(look.size, look.sha256))
-    return None
+        return "short" if look.size < expected.size else "altered"
+    is_other = None not in (look.sha256, expected.sha256) and look.sha256 != expected.sha256
+    is_void = expected.kind is not FileKind.ASSET and look.size == 0
+    return "altered" if is_other or is_void else None
 
 
 def described(size: int | None, sha256: bytes | None) -> str:
@@ -156,8 +160,8 @@ class Inspection:
     def _known(self, entries: Iterator[Sequence[Entry]]) -> Iterator[Expected]:
         """Yield what is known of the entries; those that nobody knows are told on the way."""
         for stretch in entries:
-            for entry in stretch:
-                expected = self._expectations.of(entry.path)
+            known = self._expectations.of([entry.path for entry in stretch])
+            for entry, expected in zip(stretch, known, strict=True):
                 if expected is None:
                     found = "a file" if entry.is_file else obstacle(self._root, entry.path) or _NOTHING
                     self._damage(entry.path, Fault("unknown", _NOTHING, found), None)

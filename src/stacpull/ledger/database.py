@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -49,7 +49,7 @@ _SENTENCES = {
     sqlite3.SQLITE_IOERR: "The ledger {path} cannot be read or written ({text}): the disk is full or fails.",
     sqlite3.SQLITE_BUSY: "The ledger {path} is held by another program: stop that first.",
 }
-_UNUSABLE = "The ledger {path} cannot be used: {text}."
+_UNUSABLE = "The file {path} cannot be used: {text}."
 _START = 4096
 _FOREIGN = ("no such table", "no such column", "Could not decode")
 """How SQLite and Python's binding begin to say that the content is not what a ledger has."""
@@ -61,12 +61,13 @@ def ledger_path(dest: Path) -> Path:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into `DestinationError`."""
+def translated(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iterator[None]:
+    """Turn SQLite's errors into `DestinationError`; `sentences` go by primary result code."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        sentence = _DAMAGED if is_damage(error) else _SENTENCES.get(_code(error) & _PRIMARY, _UNUSABLE)
+        is_ledger_lost = sentences is _SENTENCES and is_damage(error)
+        sentence = _DAMAGED if is_ledger_lost else sentences.get(_code(error) & _PRIMARY, _UNUSABLE)
         dest = shlex.quote(str(path.parent.parent))
         raise DestinationError(sentence.format(path=path, text=error, dest=dest)) from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from stacpull.ledger.meta import file_digests
@@ -27,8 +27,10 @@ from stacpull.planning.names import path_hash
 __all__ = ["Expectations", "Expected", "FileKind", "integrity"]
 
 
-_AssetRow = tuple[int, str, str, int, int, int | None, bytes | None]
-"""A row of `_ASSET_AT`."""
+_AssetRow = tuple[int, str, str, int, int, int | None, bytes | None, int]
+"""A row of `_ASSETS_AT`."""
+_AT_ONCE = 512
+"""Paths looked up by one query."""
 
 
 class FileKind(enum.Enum):
@@ -94,13 +96,23 @@ class Expectations:
         documents = self._db.execute("SELECT count(*) FROM temp.documents_by_path").fetchone()[0]
         return assets + documents + len(self._files), size
 
-    def of(self, path: str) -> Expected | None:
-        """Return what is expected of the file at `path` (relative to DEST), None if nobody knows it.
+    def of(self, paths: Sequence[str]) -> list[Expected | None]:
+        """Return what is expected of the files at `paths` (relative to DEST), None for those nobody knows.
 
-        It counts as met from now on.
+        They count as met from now on.
         """
-        index = path_hash(path)
-        row = self._db.execute(_ASSET_AT, (index,)).fetchone()
+        found: list[Expected | None] = []
+        for start in range(0, len(paths), _AT_ONCE):
+            some = paths[start : start + _AT_ONCE]
+            hashes = [path_hash(path) for path in some]
+            marks = ", ".join("?" * len(some))
+            rows = {row[-1]: row for row in self._db.execute(_ASSETS_AT.format(marks=marks), hashes)}
+            found += [
+                self._one(path, index, rows.get(index)) for path, index in zip(some, hashes, strict=True)
+            ]
+        return found
+
+    def _one(self, path: str, index: int, row: _AssetRow | None) -> Expected | None:
         if row is not None and _joined(row[1], row[2]) == path:
             return self._asset(row, path)
         found = self._db.execute(
@@ -112,7 +124,7 @@ class Expectations:
         return self._file(path)
 
     def _asset(self, row: _AssetRow, path: str) -> Expected | None:
-        number, _, _, state, generation, size, sha256 = row
+        number, _, _, state, generation, size, sha256, _ = row
         if state in (STATE_PENDING, STATE_FAILED) and generation == 0:
             return None  # it was never put there: a stranger is in the way
         self._met_assets.add(number)
@@ -199,9 +211,9 @@ def _document_path(row: tuple[int, str, str, str]) -> str:
     return f"{directory}/{item_document_path(ItemId(collection, item)).rpartition('/')[2]}"
 
 
-_ASSET_AT = (
-    "SELECT a.id, d.path, a.name, a.state, a.generation, a.size, a.sha256 "
-    "FROM assets a JOIN directories d ON d.id = a.directory WHERE a.path_hash = ?"
+_ASSETS_AT = (
+    "SELECT a.id, d.path, a.name, a.state, a.generation, a.size, a.sha256, a.path_hash "
+    "FROM assets a JOIN directories d ON d.id = a.directory WHERE a.path_hash IN ({marks})"
 )
 _DOCUMENTS = (
     "SELECT i.id, c.name, i.name, d.path, i.written, {digest} FROM items i "
