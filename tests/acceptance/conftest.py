@@ -40,11 +40,12 @@ def busy_hub() -> Iterator[MlhubReplica]:
 @pytest.fixture(scope="session")
 def mirrored_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
     """A whole mirror of six patches in the tree of the notebook; never to be changed."""
-    with pytest.MonkeyPatch.context() as environment, run_in_thread(MlhubReplica(items=6, seed=5)) as replica:
-        for name, value in replica.exports().items():
-            environment.setenv(name, value)
+    with run_in_thread(MlhubReplica(items=6, seed=5)) as replica:
         made = Mirrored(replica, tmp_path_factory.mktemp("whole") / "m", options_for(replica))
-        assert made.mirror().exit_code == 0
+        with pytest.MonkeyPatch.context() as environment:
+            for name, value in replica.exports().items():
+                environment.setenv(name, value)
+            assert made.mirror().exit_code == 0
         yield made
 
 

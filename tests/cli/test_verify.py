@@ -66,6 +66,7 @@ def report(**changes: Any) -> VerifyReport:
             ["the ledger was made anew: there was none", "390 as item JSON", "stacpull mirror SOURCE"],
             0,
         ),
+        ({"rebuilt": REBUILT, "unknown": 2, "remaining": 2}, ["may be the mirror's own"], 1),
     ],
 )
 def test_what_is_said(changes: dict[str, Any], said: list[str], code: int) -> None:

@@ -73,5 +73,7 @@ def _next_steps(report: VerifyReport) -> Iterator[str]:
         yield f"repair:     stacpull verify --repair {dest}"
     if report.repair is not None and report.repair.assets_failed:
         yield f"see why:    stacpull failures {dest}"
-    if report.unknown:
+    if report.unknown and report.rebuilt is not None:
+        yield "unknown files may be the mirror's own: the next mirror takes those that are what it fetches"
+    elif report.unknown:
         yield "unknown files are never touched: move them away, or leave them"

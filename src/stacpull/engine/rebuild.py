@@ -168,13 +168,13 @@ class _Rebuild:
             self._ledger.collection(collection.id, document)
             for file in collection.files():
                 self._ledger.claim_file(file.path, file.sha256)
-            listed = list(_paths_of(collection))
-            work = (partial(self._examine, path, item) for item, path in listed)
+            work = (partial(self._examine, path, item) for item, path in _paths_of(collection))
             self._take_all(work, threads)
 
     def _unlisted(self, threads: ThreadPoolExecutor) -> None:
         """Take the items that lie in DEST and are not in the ledger yet: a kill came before the catalogs."""
-        self._take_all((partial(self._examine, path, None) for path in self._json_files()), threads)
+        paths = (path for path in self._json_files() if not self._ledger.has_path(path))
+        self._take_all((partial(self._examine, path, None) for path in paths), threads)
 
     def _json_files(self) -> Iterator[str]:
         for collection in _directories(self._dest):

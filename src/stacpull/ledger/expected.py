@@ -60,7 +60,7 @@ def integrity(db: sqlite3.Connection, *, quick: bool = False) -> str | None:
     `quick` leaves out the comparison of tables and indexes.
     """
     found: str = db.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(1)").fetchone()[0]
-    return None if found == "ok" else " ".join(found.split())
+    return None if found == "ok" else " ".join(found.replace("*** in database main ***", "").split())
 
 
 class Expectations:

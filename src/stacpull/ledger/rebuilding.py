@@ -113,6 +113,10 @@ class RebuiltLedger:
         """Note that a catalog file is the mirror's own."""
         meta.claim_file(self.db, path, sha256)
 
+    def has_path(self, path: str) -> bool:
+        """Return True if an item was added whose JSON lies there."""
+        return self.db.execute("SELECT 1 FROM temp.places WHERE path = ?", (path,)).fetchone() is not None
+
     def has_item(self, item: ItemId) -> int | None:
         """Return the row of an item, None if it was not added yet."""
         row = self.db.execute(

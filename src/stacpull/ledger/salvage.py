@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from stacpull.ledger import runs
 from stacpull.ledger.database import is_damage, ledger_path, translated
+from stacpull.ledger.expected import integrity
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.schema import MIGRATIONS, STATE_DONE, refuse_newer
 
@@ -69,7 +70,7 @@ def whats_wrong(dest: Path) -> str | None:
     with translated(path):
         try:
             with closing(_opened(path)) as db:
-                return _foreign_tables(db) or _complaint(db)
+                return _foreign_tables(db) or integrity(db)
         except sqlite3.DatabaseError as error:
             if is_damage(error):
                 return str(error)
@@ -78,11 +79,6 @@ def whats_wrong(dest: Path) -> str | None:
 
 def _opened(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-
-
-def _complaint(db: sqlite3.Connection) -> str | None:
-    found: str = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    return None if found == "ok" else " ".join(found.split())
 
 
 def _foreign_tables(db: sqlite3.Connection) -> str | None:
