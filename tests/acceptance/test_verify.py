@@ -193,6 +193,25 @@ def test_files_without_a_digest_are_counted(mirrored_once: Mirrored, tmp_path: P
     assert made.verify(repair=True).exit_code == 0
 
 
+@pytest.mark.parametrize("metadata", ["ndjson", "none"])
+def test_without_an_item_json_each(
+    mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metadata: str
+) -> None:
+    for name, value in mirrored_once.replica.exports().items():
+        monkeypatch.setenv(name, value)
+    made = Mirrored(mirrored_once.replica, tmp_path / "m", replace(mirrored_once.options, metadata=metadata))  # type: ignore[arg-type] # one of its values
+    made.mirror()
+    before = made.files
+    assert made.verify().exit_code == 0
+    names = [made.assets[3], *([f"{SOURCE}/items.ndjson"] if metadata == "ndjson" else [])]
+    for name in names:
+        rewritten(flipped)(made.dest / name)
+    assert made.verify().exit_code == 1
+    assert made.damages == dict.fromkeys(names, "altered")
+    assert made.verify(repair=True).exit_code == 0
+    assert is_same(before, made.files) == []
+
+
 def test_a_ledger_of_an_older_version_is_read_as_it_is(mirrored: Mirrored) -> None:
     with closing(open_writer(mirrored.dest)) as db:
         db.execute("ALTER TABLE items DROP COLUMN sha256")

@@ -12,25 +12,23 @@ does not find, and takes a file that is in the way for its own if the content is
 
 from __future__ import annotations
 
-import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
 import orjson
 
-from stacpull.catalog.contents import ListedCollection, ListedFile, listed_collections, top_catalog
+from stacpull.catalog.contents import ListedFile, listed_collections, top_catalog
 from stacpull.catalog.stored import StoredAsset, as_sent, path_named
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.engine.catalogs import LINES_FILE, MIRRORED_FROM
-from stacpull.engine.evidence import Examined, Trust, examine, examine_line, weigh
+from stacpull.engine.evidence import Examined, Trust, weigh
+from stacpull.engine.finding import DOCUMENT_DEPTH, Finder, Found
 from stacpull.engine.inspection import described
 from stacpull.engine.reporting import Reporter
 from stacpull.engine.workspace import locked
@@ -42,7 +40,6 @@ from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.salvage import OldAsset, Salvage, whats_wrong
 from stacpull.models import ItemId, Selection
 from stacpull.planning.hrefs import own_href
-from stacpull.planning.items import item_document_path
 from stacpull.planning.names import path_hash, safe_segment
 from stacpull.planning.recognition import Sample, recognised
 from stacpull.reports import RebuildReport
@@ -53,14 +50,9 @@ from stacpull.store.parts import is_part_name
 __all__ = ["rebuild_ledger"]
 
 _OWN = ".stacpull"
-_UNIT = 16
-"""Items that a thread is given at once."""
-_THREADS = min(16, 2 * (os.cpu_count() or 1))
 _SAMPLED_ITEMS = 40
 """Items of a collection by which the layout is recognised."""
 _LEFT_AT_ONCE = 256
-_DOCUMENT_DEPTH = 3
-"""Segments in the path of an item's JSON."""
 _TICK = 0.25
 
 
@@ -138,11 +130,11 @@ class _Rebuild:
         spec = self._salvage.spec
         self._source = spec.source if spec is not None else self._told_source(top)
         self._ledger.fill()
-        with ThreadPoolExecutor(_THREADS, "stacpull-rebuild") as threads:
+        with Finder(self._dest, self._root, self._reporter.is_stopped) as finder:
             if top is not None:
-                self._listed(top, threads)
-            self._unlisted(threads)
-            self._lines(threads)
+                self._listed(top, finder)
+            self._take_all(finder.unlisted(self._ledger.has_path))
+            self._lines(finder)
         self._recover()
         if self._reporter.is_stopped():
             return None
@@ -160,7 +152,7 @@ class _Rebuild:
 
     # --- where items are found ---------------------------------------------------------------------------
 
-    def _listed(self, top: ListedFile, threads: ThreadPoolExecutor) -> None:
+    def _listed(self, top: ListedFile, finder: Finder) -> None:
         """Take the items that the catalogs list, in their order: so the next catalogs are the same again."""
         self._ledger.claim_file(top.path, top.sha256)
         for collection in listed_collections(self._dest, top):
@@ -168,67 +160,25 @@ class _Rebuild:
             self._ledger.collection(collection.id, document)
             for file in collection.files():
                 self._ledger.claim_file(file.path, file.sha256)
-            work = (partial(self._examine, path, item) for item, path in _paths_of(collection))
-            self._take_all(work, threads)
+            self._take_all(finder.listed(collection))
 
-    def _unlisted(self, threads: ThreadPoolExecutor) -> None:
-        """Take the items that lie in DEST and are not in the ledger yet: a kill came before the catalogs."""
-        paths = (path for path in self._json_files() if not self._ledger.has_path(path))
-        self._take_all((partial(self._examine, path, None) for path in paths), threads)
-
-    def _json_files(self) -> Iterator[str]:
-        for collection in _directories(self._dest):
-            for item in _directories(self._dest / collection):
-                directory = f"{collection}/{item}"
-                with os.scandir(self._dest / directory) as listed:
-                    names = sorted(one.name for one in listed if one.name.endswith(".json"))
-                yield from (f"{directory}/{name}" for name in names)
-
-    def _lines(self, threads: ThreadPoolExecutor) -> None:
-        for collection in _directories(self._dest):
-            path = f"{collection}/{LINES_FILE}"
-            if (self._dest / path).is_file() and not (self._dest / path).is_symlink():
-                self._has_lines = True
-                self._ledger.claim_file(path, _sha256_of(self._root, path))
-                with (self._dest / path).open("rb") as file:
-                    self._take_all((partial(self._examine_line, line, path) for line in file), threads)
-
-    def _examine(self, path: str, listed: ItemId | None) -> tuple[str, ItemId | None, Examined | None]:
-        examined = examine(self._dest, self._root, path, self._reporter.is_stopped)
-        if examined is not None and not _is_at_its_place(examined.item.id, path):
-            examined = None
-        return path, listed, examined
-
-    def _examine_line(self, line: bytes, path: str) -> tuple[str, ItemId | None, Examined | None]:
-        return path, None, examine_line(self._root, line, path, self._reporter.is_stopped)
-
-    def _take_all(
-        self,
-        work: Iterator[Callable[[], tuple[str, ItemId | None, Examined | None]]],
-        threads: ThreadPoolExecutor,
-    ) -> None:
-        """Have threads do the work, and take what comes of it in its order."""
-        under_way: deque[Future[list[tuple[str, ItemId | None, Examined | None]]]] = deque()
-        for unit in _units(work):
-            if self._reporter.is_stopped():
-                break
-            under_way.append(threads.submit(lambda some: [one() for one in some], unit))
-            if len(under_way) > 2 * _THREADS:
-                self._take(under_way.popleft())
-        while under_way:
-            self._take(under_way.popleft())
+    def _lines(self, finder: Finder) -> None:
+        for path in finder.files_of_lines():
+            self._has_lines = True
+            self._ledger.claim_file(path, look_at(self._root, path, hashed=True).sha256 or b"")
+            self._take_all(finder.lines(path))
 
     # --- what becomes of them ----------------------------------------------------------------------------
 
-    def _take(self, unit: Future[list[tuple[str, ItemId | None, Examined | None]]]) -> None:
-        for path, listed, examined in unit.result():
+    def _take_all(self, found: Iterator[Found]) -> None:
+        for path, listed, examined in found:
             if self._reporter.is_stopped():
                 return
             if examined is not None and self._ledger.has_item(examined.item.id) is None:
                 self._add(path, examined)
             elif examined is None and listed is not None and self._ledger.has_item(listed) is None:
                 self._add_lost(path, listed)
-        self._tell()
+            self._tell()
 
     def _add(self, path: str, examined: Examined) -> None:
         item = examined.item
@@ -269,7 +219,7 @@ class _Rebuild:
         if named is None or not isinstance(link, dict):
             return link
         segments = named.split("/")
-        if len(segments) != _DOCUMENT_DEPTH:
+        if len(segments) != DOCUMENT_DEPTH:
             return None  # root, parent, collection: made anew
         href = self._href(ItemId(unquote(segments[0]), unquote(segments[1])))
         return None if href is None else {**link, "href": href}
@@ -417,27 +367,6 @@ class _Rebuild:
         )
 
 
-def _paths_of(collection: ListedCollection) -> Iterator[tuple[ItemId, str]]:
-    """Yield the items of a collection at the places where a mirror puts them."""
-    return ((item, path) for item, path in collection.items() if _is_at_its_place(item, path))
-
-
-def _is_at_its_place(item: ItemId, path: str) -> bool:
-    """Return True if an item's JSON may lie there: its directory may have been kept apart from another."""
-    collection, name = item_document_path(item).split("/", 1)[0], item_document_path(item).rpartition("/")[2]
-    segments = path.split("/")
-    return len(segments) == _DOCUMENT_DEPTH and (segments[0], segments[2]) == (collection, name)
-
-
-def _directories(top: Path) -> list[str]:
-    with os.scandir(top) as listed:
-        return sorted(one.name for one in listed if one.is_dir(follow_symlinks=False) and one.name != _OWN)
-
-
-def _sha256_of(root: int, path: str) -> bytes:
-    return look_at(root, path, hashed=True).sha256 or b""
-
-
 def _logged_source(log: Path) -> str:
     """Return the source of the last run that the log tells of, "" if there is none."""
     found = ""
@@ -449,16 +378,3 @@ def _logged_source(log: Path) -> str:
     except (OSError, orjson.JSONDecodeError):
         return found
     return found
-
-
-def _units(
-    work: Iterator[Callable[[], tuple[str, ItemId | None, Examined | None]]],
-) -> Iterator[list[Callable[[], tuple[str, ItemId | None, Examined | None]]]]:
-    unit = []
-    for one in work:
-        unit.append(one)
-        if len(unit) >= _UNIT:
-            yield unit
-            unit = []
-    if unit:
-        yield unit
