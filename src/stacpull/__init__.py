@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         retry,
         status,
     )
+    from stacpull.engine.headers import headers
     from stacpull.engine.stream import mirror_events
     from stacpull.engine.verify import verify
     from stacpull.errors import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from stacpull.redact import Secret
     from stacpull.reports import (
         FailureRecord,
+        HeadersReport,
         MirrorReport,
         PlanReport,
         RebuildReport,
@@ -66,6 +68,7 @@ _HOMES = {
         "retry",
         "status",
     ),
+    "stacpull.engine.headers": ("headers",),
     "stacpull.engine.stream": ("mirror_events",),
     "stacpull.engine.verify": ("verify",),
     "stacpull.errors": (
@@ -90,6 +93,7 @@ _HOMES = {
     "stacpull.redact": ("Secret",),
     "stacpull.reports": (
         "FailureRecord",
+        "HeadersReport",
         "MirrorReport",
         "PlanReport",
         "RebuildReport",
@@ -108,6 +112,7 @@ __all__ = [
     "DestinationError",
     "Event",
     "FailureRecord",
+    "HeadersReport",
     "MirrorReport",
     "NotAMirrorError",
     "Notice",
@@ -129,6 +134,7 @@ __all__ = [
     "classes",
     "collections",
     "failures",
+    "headers",
     "mirror",
     "mirror_events",
     "plan",

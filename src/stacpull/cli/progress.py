@@ -24,7 +24,6 @@ __all__ = ["Bars", "Display", "Lines", "display"]
 
 _LINE_EVERY = 5.0
 """Seconds between two lines where standard error is no terminal."""
-_BARS = ("items", "files", "bytes")
 _CHECK_BARS = ("files", "bytes")
 _DEBUG_FROM = 1
 """How often -v is given to see notices for developers and each failure."""
@@ -33,7 +32,8 @@ _DEBUG_FROM = 1
 class Display:
     """Tells notices, and no progress. `quiet` silences it altogether."""
 
-    def __init__(self, output: Output, stream: TextIO) -> None:
+    def __init__(self, output: Output, stream: TextIO, noun: str = "files") -> None:
+        self.noun = noun
         self.failed: Counter[FailureKind] = Counter()
         self._output = output
         self._stream = stream
@@ -88,8 +88,8 @@ class Display:
 class Lines(Display):
     """A line of progress every few seconds, by the run's own clock, and one at the end."""
 
-    def __init__(self, output: Output, stream: TextIO) -> None:
-        super().__init__(output, stream)
+    def __init__(self, output: Output, stream: TextIO, noun: str = "files") -> None:
+        super().__init__(output, stream, noun)
         self._next = _LINE_EVERY
         self._unsaid: Progress | None = None
 
@@ -112,7 +112,7 @@ class Lines(Display):
 
     def _say_last(self) -> None:
         if self._unsaid is not None:
-            self.say(_line(self._unsaid))
+            self.say(_line(self._unsaid, self.noun))
             self._unsaid = None
 
 
@@ -123,12 +123,12 @@ def _checked_line(now: Checked) -> str:
     return f"{now.files:,}{of} files checked{damaged}; {size(now.bytes)} in {duration(now.seconds)} ({speed})"
 
 
-def _line(now: Progress) -> str:
+def _line(now: Progress, noun: str) -> str:
     announced = f" of {now.items_announced:,}" if now.items_announced else ""
     failed = f", {now.assets_failed:,} failed" if now.assets_failed else ""
     return (
         f"{now.items_seen:,}{announced} items seen, {now.items_matched:,} matched; "
-        f"{now.assets_done:,} of {now.assets_planned:,}{'' if now.walk_ended else '+'} files{failed}; "
+        f"{now.assets_done:,} of {now.assets_planned:,}{'' if now.walk_ended else '+'} {noun}{failed}; "
         f"{size(now.bytes_fetched)} in {duration(now.seconds)} ({rate(now.bytes_fetched, now.seconds)})"
     )
 
@@ -136,8 +136,8 @@ def _line(now: Progress) -> str:
 class Bars(Display):
     """Three bars: items walked, files, bytes with rate and the time that remains."""
 
-    def __init__(self, output: Output, stream: TextIO) -> None:
-        super().__init__(output, stream)
+    def __init__(self, output: Output, stream: TextIO, noun: str = "files") -> None:
+        super().__init__(output, stream, noun)
         self._bars: list[tqdm[Never]] = []
 
     def progress(self, progress: Progress) -> None:
@@ -149,7 +149,7 @@ class Bars(Display):
             (finished, progress.assets_planned),
             (progress.bytes_done, known if known and known >= progress.bytes_done else None),
         )
-        self._show(_BARS, figures)
+        self._show(("items", self.noun, "bytes"), figures)
 
     def checked(self, checked: Checked) -> None:
         """Move the bars of a check."""
@@ -206,9 +206,12 @@ class Bars(Display):
             bar.close()
 
 
-def display(output: Output, stream: TextIO | None = None) -> Display:
-    """Choose the display that fits what was asked for and where standard error goes."""
+def display(output: Output, stream: TextIO | None = None, *, noun: str = "files") -> Display:
+    """Choose the display that fits what was asked for and where standard error goes.
+
+    `noun` is what assets are called.
+    """
     stream = stream or sys.stderr
     if output.quiet or output.no_progress:
         return Display(output, stream)
-    return Bars(output, stream) if stream.isatty() else Lines(output, stream)
+    return Bars(output, stream, noun) if stream.isatty() else Lines(output, stream, noun)
