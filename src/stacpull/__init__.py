@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from stacpull.engine.headers import headers
     from stacpull.engine.stream import mirror_events
+    from stacpull.engine.verify import verify
     from stacpull.errors import (
         CredentialsError,
         DestinationError,
@@ -39,10 +40,18 @@ if TYPE_CHECKING:
         StacpullError,
         UsageError,
     )
-    from stacpull.events import AssetFailed, Event, Notice, Progress, RunEnded, RunStarted
+    from stacpull.events import AssetFailed, Checked, Damage, Event, Notice, Progress, RunEnded, RunStarted
     from stacpull.models import Selection
     from stacpull.redact import Secret
-    from stacpull.reports import FailureRecord, HeadersReport, MirrorReport, PlanReport, StatusReport
+    from stacpull.reports import (
+        FailureRecord,
+        HeadersReport,
+        MirrorReport,
+        PlanReport,
+        RebuildReport,
+        StatusReport,
+        VerifyReport,
+    )
 
 __version__ = "0.1.0"
 
@@ -61,6 +70,7 @@ _HOMES = {
     ),
     "stacpull.engine.headers": ("headers",),
     "stacpull.engine.stream": ("mirror_events",),
+    "stacpull.engine.verify": ("verify",),
     "stacpull.errors": (
         "CredentialsError",
         "DestinationError",
@@ -69,17 +79,36 @@ _HOMES = {
         "StacpullError",
         "UsageError",
     ),
-    "stacpull.events": ("AssetFailed", "Event", "Notice", "Progress", "RunEnded", "RunStarted"),
+    "stacpull.events": (
+        "AssetFailed",
+        "Checked",
+        "Damage",
+        "Event",
+        "Notice",
+        "Progress",
+        "RunEnded",
+        "RunStarted",
+    ),
     "stacpull.models": ("Selection",),
     "stacpull.redact": ("Secret",),
-    "stacpull.reports": ("FailureRecord", "HeadersReport", "MirrorReport", "PlanReport", "StatusReport"),
+    "stacpull.reports": (
+        "FailureRecord",
+        "HeadersReport",
+        "MirrorReport",
+        "PlanReport",
+        "RebuildReport",
+        "StatusReport",
+        "VerifyReport",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AssetFailed",
+    "Checked",
     "ClassInfo",
     "CredentialsError",
+    "Damage",
     "DestinationError",
     "Event",
     "FailureRecord",
@@ -90,6 +119,7 @@ __all__ = [
     "Options",
     "PlanReport",
     "Progress",
+    "RebuildReport",
     "RunEnded",
     "RunStarted",
     "S3Options",
@@ -99,6 +129,7 @@ __all__ = [
     "StacpullError",
     "StatusReport",
     "UsageError",
+    "VerifyReport",
     "__version__",
     "classes",
     "collections",
@@ -110,6 +141,7 @@ __all__ = [
     "resume",
     "retry",
     "status",
+    "verify",
 ]
 
 

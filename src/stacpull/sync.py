@@ -11,11 +11,23 @@ from typing import Any
 
 from stacpull.engine import api
 from stacpull.engine import headers as header_tables
+from stacpull.engine import verify as verifying
 from stacpull.engine.api import ClassInfo, failures, status
 from stacpull.models import Json
-from stacpull.reports import HeadersReport, MirrorReport, PlanReport
+from stacpull.reports import HeadersReport, MirrorReport, PlanReport, VerifyReport
 
-__all__ = ["classes", "collections", "failures", "headers", "mirror", "plan", "resume", "retry", "status"]
+__all__ = [
+    "classes",
+    "collections",
+    "failures",
+    "headers",
+    "mirror",
+    "plan",
+    "resume",
+    "retry",
+    "status",
+    "verify",
+]
 
 
 def mirror(source: str, dest: str, **settings: Any) -> MirrorReport:
@@ -31,6 +43,11 @@ def resume(dest: str, **settings: Any) -> MirrorReport:
 def retry(dest: str, **settings: Any) -> MirrorReport:
     """Run `stacpull.retry`."""
     return asyncio.run(api.retry(dest, **settings))
+
+
+def verify(dest: str, **settings: Any) -> VerifyReport:
+    """Run `stacpull.verify`."""
+    return asyncio.run(verifying.verify(dest, **settings))
 
 
 def plan(source: str, dest: str | None = None, **settings: Any) -> PlanReport:

@@ -45,6 +45,8 @@ class Options:
     metadata: Literal["item", "ndjson", "none"] = "item"
     checksum: Literal["sha256", "none"] = "sha256"
     missing: Literal["fail", "ok"] = "fail"
+    adopt: bool = False
+    """True to take files that the ledger does not know where size and a checksum or validator agree."""
     page_size: int | None = None
     """Items a page; None: decided while walking."""
     headers: Mapping[str, Secret] = field(default_factory=dict)

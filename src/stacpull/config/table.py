@@ -340,6 +340,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _TRANSFER,
+        "adopt",
+        "adopt",
+        "Take files that lie where assets go, if size and a checksum or date agree.",
+        switch=True,
+    ),
+    Option(
+        _TRANSFER,
         "allow-private-hosts",
         "allow_private_hosts",
         "Follow links and redirects to private and loopback addresses.",
