@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from stacpull.engine.headers import headers
     from stacpull.engine.stream import mirror_events
     from stacpull.engine.tracing import trace, trace_estimate
+    from stacpull.engine.verify import verify
     from stacpull.errors import (
         CredentialsError,
         DestinationError,
@@ -40,10 +41,28 @@ if TYPE_CHECKING:
         StacpullError,
         UsageError,
     )
-    from stacpull.events import AssetFailed, Event, Notice, Progress, RunEnded, RunStarted, Stage
+    from stacpull.events import (
+        AssetFailed,
+        Checked,
+        Damage,
+        Event,
+        Notice,
+        Progress,
+        RunEnded,
+        RunStarted,
+        Stage,
+    )
     from stacpull.models import Selection
     from stacpull.redact import Secret
-    from stacpull.reports import FailureRecord, HeadersReport, MirrorReport, PlanReport, StatusReport
+    from stacpull.reports import (
+        FailureRecord,
+        HeadersReport,
+        MirrorReport,
+        PlanReport,
+        RebuildReport,
+        StatusReport,
+        VerifyReport,
+    )
     from stacpull.tracing.report import ScenePixels, TraceDay, TraceEstimate, TraceReport
 
 __version__ = "0.1.0"
@@ -64,6 +83,7 @@ _HOMES = {
     "stacpull.engine.headers": ("headers",),
     "stacpull.engine.stream": ("mirror_events",),
     "stacpull.engine.tracing": ("trace", "trace_estimate"),
+    "stacpull.engine.verify": ("verify",),
     "stacpull.errors": (
         "CredentialsError",
         "DestinationError",
@@ -72,18 +92,38 @@ _HOMES = {
         "StacpullError",
         "UsageError",
     ),
-    "stacpull.events": ("AssetFailed", "Event", "Notice", "Progress", "RunEnded", "RunStarted", "Stage"),
+    "stacpull.events": (
+        "AssetFailed",
+        "Checked",
+        "Damage",
+        "Event",
+        "Notice",
+        "Progress",
+        "RunEnded",
+        "RunStarted",
+        "Stage",
+    ),
     "stacpull.models": ("Selection",),
     "stacpull.redact": ("Secret",),
-    "stacpull.reports": ("FailureRecord", "HeadersReport", "MirrorReport", "PlanReport", "StatusReport"),
+    "stacpull.reports": (
+        "FailureRecord",
+        "HeadersReport",
+        "MirrorReport",
+        "PlanReport",
+        "RebuildReport",
+        "StatusReport",
+        "VerifyReport",
+    ),
     "stacpull.tracing.report": ("ScenePixels", "TraceDay", "TraceEstimate", "TraceReport"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AssetFailed",
+    "Checked",
     "ClassInfo",
     "CredentialsError",
+    "Damage",
     "DestinationError",
     "Event",
     "FailureRecord",
@@ -94,6 +134,7 @@ __all__ = [
     "Options",
     "PlanReport",
     "Progress",
+    "RebuildReport",
     "RunEnded",
     "RunStarted",
     "S3Options",
@@ -108,6 +149,7 @@ __all__ = [
     "TraceEstimate",
     "TraceReport",
     "UsageError",
+    "VerifyReport",
     "__version__",
     "classes",
     "collections",
@@ -121,6 +163,7 @@ __all__ = [
     "status",
     "trace",
     "trace_estimate",
+    "verify",
 ]
 
 

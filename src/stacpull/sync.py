@@ -11,9 +11,10 @@ from typing import Any
 
 from stacpull.engine import api, tracing
 from stacpull.engine import headers as header_tables
+from stacpull.engine import verify as verifying
 from stacpull.engine.api import ClassInfo, failures, status
 from stacpull.models import Json
-from stacpull.reports import HeadersReport, MirrorReport, PlanReport
+from stacpull.reports import HeadersReport, MirrorReport, PlanReport, VerifyReport
 from stacpull.tracing.report import TraceEstimate, TraceReport
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "status",
     "trace",
     "trace_estimate",
+    "verify",
 ]
 
 
@@ -44,6 +46,11 @@ def resume(dest: str, **settings: Any) -> MirrorReport:
 def retry(dest: str, **settings: Any) -> MirrorReport:
     """Run `stacpull.retry`."""
     return asyncio.run(api.retry(dest, **settings))
+
+
+def verify(dest: str, **settings: Any) -> VerifyReport:
+    """Run `stacpull.verify`."""
+    return asyncio.run(verifying.verify(dest, **settings))
 
 
 def plan(source: str, dest: str | None = None, **settings: Any) -> PlanReport:

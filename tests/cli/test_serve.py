@@ -85,3 +85,30 @@ def test_serve_s3_serves_a_directory(tmp_path: Path) -> None:
 )
 def test_wrong_usage(stacpull_command: Callable[..., Ran], arguments: list[str]) -> None:
     assert stacpull_command(*arguments).code == 2
+
+
+FAULTY = '[[fault]]\npath = "/bucket/*"\nnth = 1\nwhat = "status"\ncode = 503\n'
+
+
+def test_serve_lets_the_faults_of_a_file_strike(tmp_path: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "bucket" / "key").write_bytes(b"content")
+    (tmp_path / "faults.toml").write_text(FAULTY)
+    port = free_ports(1)
+    faults = ["--faults", str(tmp_path / "faults.toml")]
+    with serving("s3", "--port", str(port), "--root", str(tmp_path), "--anonymous", *faults):
+        with pytest.raises(urllib.error.HTTPError, match="503") as struck:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/bucket/key", timeout=20)
+        struck.value.close()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/bucket/key", timeout=20) as reply:
+            assert reply.read() == b"content"
+
+
+@pytest.mark.parametrize("service", ["mlhub", "s3"])
+def test_a_wrong_fault_file_is_exit_2_and_names_the_line(
+    stacpull_command: Callable[..., Ran], tmp_path: Path, service: str
+) -> None:
+    (tmp_path / "faults.toml").write_text(FAULTY + "probability = 7\n")
+    ran = stacpull_command("serve", service, "--faults", str(tmp_path / "faults.toml"))
+    assert ran.code == 2
+    assert "faults.toml, line 6: probability must be between 0 and 1" in ran.err

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from stacpull.errors import UsageError
+
+if TYPE_CHECKING:
+    from stacpull.replicas import Faults
 
 __all__ = ["command"]
 
@@ -29,7 +35,28 @@ def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[cli
             show_default=True,
             help="Wait this long before each reply.",
         ),
+        click.Option(
+            ["--faults"],
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="Let the faults of this TOML file strike (docs/replicas.md).",
+        ),
     ]
+
+
+def _planned(faults: Path | None) -> Faults | None:
+    """Return the faults of a file.
+
+    Raises:
+        UsageError: it says something that is not understood.
+    """
+    from stacpull.replicas import FaultFileError, PlannedFaults, read_faults
+
+    if faults is None:
+        return None
+    try:
+        return PlannedFaults(read_faults(faults))
+    except FaultFileError as error:
+        raise UsageError(str(error)) from error
 
 
 @click.group("serve")
@@ -63,6 +90,7 @@ def mlhub(
     items: int,
     seed: int,
     latency_ms: float,
+    faults: Path | None,
     era: str,
     string_flags: bool,
     href_ttl: float,
@@ -82,6 +110,7 @@ def mlhub(
             string_flags=string_flags,
             href_ttl=href_ttl,
             key=key,
+            faults=_planned(faults),
         )
     )
 
@@ -100,6 +129,7 @@ def s3(
     items: int,
     seed: int,
     latency_ms: float,
+    faults: Path | None,
     root: Path | None,
     anonymous: bool,
     requester_pays: bool,
@@ -117,6 +147,7 @@ def s3(
             latency_ms=latency_ms,
             anonymous=anonymous,
             requester_pays=requester_pays,
+            faults=_planned(faults),
         )
     )
 

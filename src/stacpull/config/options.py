@@ -39,10 +39,14 @@ class Options:
     per_host: int = 64
     retries: int = 5
     stall_timeout: float = 30.0
+    min_rate: float = 100.0
+    """Bytes a second below which a transfer is given up, judged over `stall_timeout`; 0: never."""
     layout: str = DEFAULT_LAYOUT
     metadata: Literal["item", "ndjson", "none"] = "item"
     checksum: Literal["sha256", "none"] = "sha256"
     missing: Literal["fail", "ok"] = "fail"
+    adopt: bool = False
+    """True to take files that the ledger does not know where size and a checksum or validator agree."""
     page_size: int | None = None
     """Items a page; None: decided while walking."""
     headers: Mapping[str, Secret] = field(default_factory=dict)

@@ -245,6 +245,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _TRANSFER,
+        "min-rate",
+        "min_rate",
+        "Give up an attempt that is slower than this for as long as --stall-timeout (100 bytes a second).",
+        "BYTES[K|M|G]",
+        reader=values.byte_rate,
+    ),
+    Option(
+        _TRANSFER,
         "page-size",
         "page_size",
         "Items a page; auto (the default) asks for large ones and shrinks on errors.",
@@ -335,6 +343,13 @@ OPTIONS: tuple[Option, ...] = (
         "missing",
         "Whether an asset that is listed but gone upstream is a failure (the default).",
         choices=("fail", "ok"),
+    ),
+    Option(
+        _TRANSFER,
+        "adopt",
+        "adopt",
+        "Take files that lie where assets go, if size and a checksum or date agree.",
+        switch=True,
     ),
     Option(
         _TRANSFER,

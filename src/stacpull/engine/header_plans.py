@@ -90,8 +90,6 @@ class HeaderPlans:
     ) -> None:
         self.tally = Tally.from_json(saved)
         self.ended = bool(saved and saved["ended"])
-        self.planned = 0
-        """Headers that were put into the queue."""
         self._book = book
         self._queue = queue
         self._assets = assets
@@ -120,17 +118,15 @@ class HeaderPlans:
             self.announced = reached.announced
         stretch = Stretch(frozenset(planned.item.id for planned in picked.items))
         jobs, failures = self._planned(picked, stretch)
-        keys = [key_of(job.item, job.key) for job in (*jobs, *(job for job, _ in failures))]
-        known = await asyncio.to_thread(self._book.results.known, keys)
-        jobs = [job for job in jobs if key_of(job.item, job.key) not in known]
-        failures = [(job, why) for job, why in failures if key_of(job.item, job.key) not in known]
+        known = await self._rows_of([*jobs, *(job for job, _ in failures)])
+        jobs = [job for job in jobs if job.place not in known]
+        failures = [(job, why) for job, why in failures if job.place not in known]
         self._count(picked)
         if reached.position is not None or reached.walk_ended:
             walk = reached.position or Position(None, None)
             stretch.position = self.tally.to_json(walk, ended=reached.walk_ended)
             self._saved_place = self.tally.place
         self.ended = self.ended or reached.walk_ended
-        self.planned += len(jobs)
         stretch.open = len(jobs) + len(failures)
         self._book.begin(stretch)
         for job, why in failures:
@@ -138,6 +134,11 @@ class HeaderPlans:
         for job in jobs:
             await self._queue.put(job)
         return len(picked.seen)
+
+    async def _rows_of(self, jobs: Sequence[HeaderJob]) -> set[int]:
+        """Return the places of those of `jobs` that have a row."""
+        keys = {key_of(job.item, job.key): job.place for job in jobs}
+        return {keys[key] for key in await asyncio.to_thread(self._book.results.known, list(keys))}
 
     async def begin_again(self) -> None:
         """Count again from the start; rows that are there stay."""

@@ -110,11 +110,20 @@ async def open_network(address: SourceAddress, options: Options, clock: Clock) -
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
     """Return what sends over http and https: the lean transport, with aiohttp for all that is odd."""
-    plain = HttpTransport(policy=policy, stall_timeout=options.stall_timeout, ca_bundle=options.ca_bundle)
+    plain = HttpTransport(
+        policy=policy,
+        stall_timeout=options.stall_timeout,
+        min_rate=options.min_rate,
+        ca_bundle=options.ca_bundle,
+    )
     if options.transport == "aiohttp":
         return plain
     return LeanTransport(
-        policy=policy, fallback=plain, stall_timeout=options.stall_timeout, ca_bundle=options.ca_bundle
+        policy=policy,
+        fallback=plain,
+        stall_timeout=options.stall_timeout,
+        min_rate=options.min_rate,
+        ca_bundle=options.ca_bundle,
     )
 
 

@@ -14,7 +14,9 @@ Nothing is cut here: question, values and position come without credentials.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -68,7 +70,9 @@ class Result(NamedTuple):
 
 
 class Results:
-    """The open file of one job's results; a context manager that closes it. May be handed between threads.
+    """The open file of one job's results; a context manager that closes it.
+
+    Several threads may ask and put; while one reads all `rows`, none puts.
 
     Attributes:
         path: the file.
@@ -87,6 +91,7 @@ class Results:
             DestinationError: another process works on it, or it cannot be read or written.
         """
         self.path = path
+        self._lock = threading.Lock()
         if path.is_symlink():
             raise DestinationError(f"{path} is a link: nothing is written through links, remove it.")
         with translated(path, _SENTENCES):
@@ -113,7 +118,7 @@ class Results:
 
     def close(self) -> None:
         """Close the file and let the next process in; closing it again does nothing."""
-        with translated(self.path, _SENTENCES):
+        with self._alone():
             self._db.close()
 
     def remove(self) -> None:
@@ -130,13 +135,13 @@ class Results:
 
     def forget_failed(self, position: Mapping[str, Any]) -> None:
         """Forget the keys that failed, so that they are tried again, and go on from `position`."""
-        with translated(self.path, _SENTENCES), transaction(self._db) as db:
+        with self._alone(), transaction(self._db) as db:
             db.execute("DELETE FROM results WHERE NOT ok")
             self._set_meta("position", orjson.dumps(position))
 
     def count(self, *, ok: bool) -> int:
         """Return how many keys were answered, or how many failed."""
-        with translated(self.path, _SENTENCES):
+        with self._alone():
             row = self._db.execute("SELECT count(*) FROM results WHERE ok = ?", (ok,)).fetchone()
         count: int = row[0]
         return count
@@ -144,7 +149,7 @@ class Results:
     def known(self, keys: Sequence[str], *, failed: bool = True) -> set[str]:
         """Return those of `keys` that have a row; with `failed=False` only those that were answered."""
         found: set[str] = set()
-        with translated(self.path, _SENTENCES):
+        with self._alone():
             for start in range(0, len(keys), _KEYS_AT_ONCE):
                 some = keys[start : start + _KEYS_AT_ONCE]
                 marks = ",".join("?" * len(some))
@@ -155,7 +160,7 @@ class Results:
     def begun(self, prefixes: Iterable[str], before: int) -> set[str]:
         """Return those of `prefixes` with which a key begins whose place is below `before`."""
         sql = "SELECT EXISTS(SELECT 1 FROM results WHERE key >= ? AND key < ? AND place < ?)"
-        with translated(self.path, _SENTENCES):
+        with self._alone():
             return {
                 prefix
                 for prefix in prefixes
@@ -164,7 +169,7 @@ class Results:
 
     def get(self, key: str) -> Result | None:
         """Return the row of `key`, None if it has none."""
-        with translated(self.path, _SENTENCES):
+        with self._alone():
             row = self._db.execute(
                 "SELECT key, value, ok, place FROM results WHERE key = ?", (key,)
             ).fetchone()
@@ -192,7 +197,7 @@ class Results:
         Raises:
             DestinationError: they cannot be written; none of them is saved.
         """
-        with translated(self.path, _SENTENCES), transaction(self._db) as db:
+        with self._alone(), transaction(self._db) as db:
             db.executemany(
                 "INSERT INTO results(key, value, ok, place) VALUES (?, ?, ?, ?) ON CONFLICT(key) "
                 "DO UPDATE SET value = excluded.value, ok = excluded.ok, place = excluded.place",
@@ -200,6 +205,12 @@ class Results:
             )
             if position is not None:
                 self._set_meta("position", orjson.dumps(position))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads out: statements of another one must not fall into a transaction."""
+        with self._lock, translated(self.path, _SENTENCES):
+            yield
 
     def _placed(self, result: Result) -> Result:
         """Return the row with a place."""
@@ -227,7 +238,7 @@ class Results:
             )
 
     def _meta(self, key: str) -> bytes | None:
-        with translated(self.path, _SENTENCES):
+        with self._alone():
             row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
 

@@ -6,6 +6,8 @@ clients that block. Nothing here is stored: data sets of any size are made while
 """
 
 from stacpull.replicas.dataset import Dataset, Patch
+from stacpull.replicas.fault_file import FaultFileError, parse_faults, read_faults
+from stacpull.replicas.fault_plan import FaultPlan, PlannedFaults, Rule
 from stacpull.replicas.faults import Close, Delay, Fault, Faults, Stall, Status, Truncate
 from stacpull.replicas.hosting import run_in_thread
 from stacpull.replicas.manifest import ExpectedFile, manifest
@@ -27,14 +29,18 @@ __all__ = [
     "DirectoryStore",
     "ExpectedFile",
     "Fault",
+    "FaultFileError",
+    "FaultPlan",
     "Faults",
     "MemoryStore",
     "MlhubReplica",
     "ObjectStore",
     "Patch",
+    "PlannedFaults",
     "Request",
     "RequestInfo",
     "RequestRecord",
+    "Rule",
     "S3Access",
     "S3Replica",
     "SentinelHubReplica",
@@ -43,6 +49,8 @@ __all__ = [
     "Truncate",
     "demo_access",
     "manifest",
+    "parse_faults",
+    "read_faults",
     "run_in_thread",
     "serve_mlhub",
     "serve_s3",

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from stacpull.replicas.faults import Faults
 from stacpull.replicas.replica import MlhubReplica, S3Replica, demo_access
 from stacpull.replicas.sentinelhub import SentinelHubReplica
 
@@ -28,6 +29,7 @@ async def serve_mlhub(
     string_flags: bool,
     href_ttl: float,
     key: str | None,
+    faults: Faults | None = None,
 ) -> None:
     """Run the hub on `port`, `port` + 1 and `port` + 2 until cancelled, SIGTERM or SIGINT."""
     replica = MlhubReplica(
@@ -40,6 +42,7 @@ async def serve_mlhub(
         string_flags=string_flags,
         href_ttl=href_ttl,
         key=key,
+        faults=faults,
     )
     async with replica:
         places = {"mlhub API": replica.base_url, "blob host": replica.blob_url, "S3 endpoint": replica.s3_url}
@@ -56,11 +59,19 @@ async def serve_s3(
     latency_ms: float,
     anonymous: bool,
     requester_pays: bool,
+    faults: Faults | None = None,
 ) -> None:
     """Run an S3 endpoint on `port`, over `root` or over a data set, until cancelled, SIGTERM or SIGINT."""
     access = demo_access(seed, anonymous=anonymous, requester_pays=requester_pays)
     replica = S3Replica(
-        port=port, host=host, root=root, items=items, seed=seed, latency_ms=latency_ms, access=access
+        port=port,
+        host=host,
+        root=root,
+        items=items,
+        seed=seed,
+        latency_ms=latency_ms,
+        faults=faults,
+        access=access,
     )
     async with replica:
         await _announce_and_wait({"S3 endpoint": replica.s3_url}, replica.exports())
