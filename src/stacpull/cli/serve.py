@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 
 import click
+
+from stacpull.errors import UsageError
 
 __all__ = ["command"]
 
@@ -30,6 +33,14 @@ def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[cli
             help="Wait this long before each reply.",
         ),
     ]
+
+
+def _run(serving: Coroutine[None, None, None]) -> None:
+    """Serve until it is stopped; a port that is taken is told in one sentence."""
+    try:
+        asyncio.run(serving)
+    except OSError as error:
+        raise UsageError(f"{error.strerror or error}: take another --port or --host.") from error
 
 
 @click.group("serve")
@@ -71,7 +82,7 @@ def mlhub(
     """Serve Radiant MLHub with BigEarthNet: the API, a blob host and an S3 endpoint."""
     from stacpull.replicas import serve_mlhub
 
-    asyncio.run(
+    _run(
         serve_mlhub(
             port=port,
             host=host,
@@ -107,7 +118,7 @@ def s3(
     """Serve an S3 endpoint."""
     from stacpull.replicas import serve_s3
 
-    asyncio.run(
+    _run(
         serve_s3(
             port=port,
             host=host,
@@ -151,7 +162,7 @@ def sentinelhub(
     """Serve Sentinel Hub with a collection of Analysis-Ready PlanetScope: statistics, catalog, BYOC."""
     from stacpull.replicas import serve_sentinelhub
 
-    asyncio.run(
+    _run(
         serve_sentinelhub(
             port=port,
             host=host,

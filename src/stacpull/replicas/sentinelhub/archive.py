@@ -18,7 +18,16 @@ from stacpull.replicas.draws import mix
 from stacpull.replicas.sentinelhub.captures import Capture
 from stacpull.replicas.sentinelhub.notebook import MONTH, SQUARE, sight_of
 from stacpull.replicas.sentinelhub.projection import to_lonlat
-from stacpull.replicas.sentinelhub.squares import EPSG, Square
+from stacpull.replicas.sentinelhub.squares import (
+    EPSG,
+    EXTENT,
+    FIRST_COLUMN,
+    FIRST_ROW,
+    LAST_COLUMN,
+    NORTH,
+    WEST,
+    Square,
+)
 from stacpull.replicas.sentinelhub.swaths import seen, swath_of
 
 DEFAULT_SEED = 7
@@ -74,6 +83,13 @@ class Archive:
 def archive_of(seed: int) -> Archive:
     """The archive of a seed: one for all that ask."""
     return Archive(seed)
+
+
+def whole_area() -> tuple[float, float, float, float]:
+    """West, south, east and north, in degrees, of a box that lies within the tiles."""
+    east, south = WEST + (LAST_COLUMN + 1 - FIRST_COLUMN) * EXTENT, FIRST_ROW * EXTENT
+    x, y = to_lonlat([WEST, WEST, east, east], [south, NORTH, south, NORTH], EPSG)
+    return float(x[:2].max()), float(y[[0, 2]].max()), float(x[2:].min()), float(y[[1, 3]].min())
 
 
 @lru_cache(maxsize=4096)

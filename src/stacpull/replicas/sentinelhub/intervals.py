@@ -11,7 +11,9 @@ from typing import Any
 
 from stacpull.replicas.sentinelhub.refusals import Refusal, bad_payload
 
-_DURATION = re.compile(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?)?", re.ASCII)
+_DURATION = re.compile(
+    r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?)?", re.ASCII
+)
 BEHAVIOURS = ("SKIP", "SHORTEN", "EXTEND")
 _MOST = 10_000
 
