@@ -6,6 +6,7 @@ captures is short enough to be made at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -86,10 +87,13 @@ def archive_of(seed: int) -> Archive:
 
 
 def whole_area() -> tuple[float, float, float, float]:
-    """West, south, east and north, in degrees, of a box that lies within the tiles."""
+    """West, south, east and north, in hundredths of a degree, of a box that lies within the tiles."""
     east, south = WEST + (LAST_COLUMN + 1 - FIRST_COLUMN) * EXTENT, FIRST_ROW * EXTENT
     x, y = to_lonlat([WEST, WEST, east, east], [south, NORTH, south, NORTH], EPSG)
-    return float(x[:2].max()), float(y[[0, 2]].max()), float(x[2:].min()), float(y[[1, 3]].min())
+    low, high = (x[:2].max(), y[[0, 2]].max()), (x[2:].min(), y[[1, 3]].min())
+    west, south = (math.ceil(degrees * 100) / 100 for degrees in low)
+    east, north = (math.floor(degrees * 100) / 100 for degrees in high)
+    return west, south, east, north
 
 
 @lru_cache(maxsize=4096)

@@ -24,7 +24,7 @@ from stacpull.replicas.sentinelhub import overlay
 from stacpull.replicas.sentinelhub.noise import smooth
 from stacpull.replicas.sentinelhub.notebook import Sight
 from stacpull.replicas.sentinelhub.scenes import NODATA, Cuts, Scene, cut
-from stacpull.replicas.sentinelhub.squares import CELL, CLOUD_CELL, SIDE, Square
+from stacpull.replicas.sentinelhub.squares import CELL, CLOUD_CELL, EXTENT, SIDE, Square
 from stacpull.replicas.sentinelhub.swaths import Swath
 
 SR_BANDS = ("blue", "green", "red", "nir")
@@ -35,6 +35,8 @@ MASK = "dataMask"
 CLEAR = 1
 """`cloud_mask` of a pixel that can be used; a clouded one has 0."""
 
+_BACKFILL = datetime(2024, 11, 12, 8, tzinfo=UTC)
+"""When the collection was filled with what had been seen by then."""
 _CELLS, _CLOUD_CELLS = SIDE // CELL, SIDE // CLOUD_CELL
 
 Pixels = NDArray[np.int16]
@@ -67,7 +69,7 @@ class Capture:
     def ingested(self) -> datetime:
         """When it came into the collection."""
         words = self.seed, self.square.column, self.square.row, self.day.toordinal()
-        start = datetime(2024, 11, 12, 8, tzinfo=UTC) + timedelta(days=30 * self.version)
+        start = max(_BACKFILL, self.sensed + timedelta(days=2)) + timedelta(days=30 * self.version)
         return start + timedelta(microseconds=mix(*words, 50, self.version) % 10**12)
 
     @cached_property
@@ -87,7 +89,8 @@ class Capture:
         """How much of the tile is clear, in percent, as its header says."""
         if self.sight is not None:
             return self.sight.clear
-        return round(3 + 92 * fraction(*self._words, 51), 2)
+        covered = float(self.cover.area) / EXTENT**2
+        return round((3 + 92 * fraction(*self._words, 51)) * covered, 2)
 
     @property
     def _words(self) -> tuple[int, ...]:

@@ -108,7 +108,7 @@ class SentinelHubReplica(Hosted):
         return {
             "Sentinel Hub": self.base_url,
             "collection": f"byoc-{self.collection_id} (Analysis-Ready PlanetScope, {days})",
-            "area": ",".join(f"{degrees:.2f}" for degrees in whole_area()),
+            "area": ",".join(map(str, whole_area())),
             "box of the notebook": ",".join(map(str, PRINTED_BOX)),
             "collection of somebody else": f"byoc-{self.foreign_collection_id}",
         }
