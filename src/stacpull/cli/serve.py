@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,14 @@ def _planned(faults: Path | None) -> Faults | None:
         raise UsageError(str(error)) from error
 
 
+def _run(serving: Coroutine[None, None, None]) -> None:
+    """Serve until it is stopped; a port that is taken is told in one sentence."""
+    try:
+        asyncio.run(serving)
+    except OSError as error:
+        raise UsageError(f"{error.strerror or error}: take another --port or --host.") from error
+
+
 @click.group("serve")
 def command() -> None:
     """Serve a replica of a service on this machine, to try things out.
@@ -99,7 +108,7 @@ def mlhub(
     """Serve Radiant MLHub with BigEarthNet: the API, a blob host and an S3 endpoint."""
     from stacpull.replicas import serve_mlhub
 
-    asyncio.run(
+    _run(
         serve_mlhub(
             port=port,
             host=host,
@@ -137,7 +146,7 @@ def s3(
     """Serve an S3 endpoint."""
     from stacpull.replicas import serve_s3
 
-    asyncio.run(
+    _run(
         serve_s3(
             port=port,
             host=host,
@@ -182,7 +191,7 @@ def sentinelhub(
     """Serve Sentinel Hub with a collection of Analysis-Ready PlanetScope: statistics, catalog, BYOC."""
     from stacpull.replicas import serve_sentinelhub
 
-    asyncio.run(
+    _run(
         serve_sentinelhub(
             port=port,
             host=host,

@@ -121,6 +121,14 @@ def test_covers_are_exact():
         assert there.any()
 
 
+def test_headers_tell_the_share_of_clear_pixels_and_files_come_after_what_they_show():
+    for capture in sample_of(13, 5):
+        every = capture.read(["cloud_mask"], SAME[4::8, None], SAME[None, 4::8])["cloud_mask"]
+        told = float(header_tags(capture)["PERCENTAGE_CLEAR"])
+        assert (every == 1).mean() * 100 == pytest.approx(told, abs=0.15)
+        assert capture.ingested > capture.sensed
+
+
 def test_headers_miss_some_scenes_and_call_some_none():
     listed, pixels_without, none = 0, 0, 0
     for capture in sample_of(7, 60):

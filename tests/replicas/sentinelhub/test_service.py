@@ -13,6 +13,8 @@ from tests.replicas.sentinelhub.requests_made import CRS84, NDVI, PRINTED_BOX, U
 
 from stacpull.replicas import SentinelHubReplica, Status, run_in_thread
 from stacpull.replicas.sentinelhub.accounts import RateLimit
+from stacpull.replicas.sentinelhub.projection import to_utm
+from stacpull.replicas.sentinelhub.squares import ALL, EPSG
 
 TOKEN_PATHS = ["/oauth/token", "/auth/realms/main/protocol/openid-connect/token"]
 SMALL = {"bbox": [550000.0, 4179000.0, 550300.0, 4179300.0], "properties": {"crs": UTM}}
@@ -393,6 +395,17 @@ def test_it_opens_on_a_loop_as_well():
     assert reply.json()["id"] == "sentinel-hub"
     assert replica.exports()["SH_BASE_URL"] == replica.base_url
     assert set(replica.exports()) >= {"SH_CLIENT_ID", "SH_CLIENT_SECRET", "SH_TOKEN_URL"}
+
+
+def test_the_area_that_is_told_lies_within_the_tiles(asker):
+    west, south, east, north = map(float, asker.replica.places()["area"].split(","))
+    assert (west, south, east, north) == (-122.81, 37.52, -122.01, 38.15)
+    x, y = to_utm([west, west, east, east], [south, north, south, north], 4326, EPSG)
+    bounds = [square.bounds for square in ALL]
+    assert min(x) >= min(b[0] for b in bounds)
+    assert max(x) <= max(b[2] for b in bounds)
+    assert min(y) >= min(b[1] for b in bounds)
+    assert max(y) <= max(b[3] for b in bounds)
 
 
 def test_seeds_have_nothing_in_common(asker, other_asker):

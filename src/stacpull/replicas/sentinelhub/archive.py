@@ -6,6 +6,7 @@ captures is short enough to be made at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -18,7 +19,16 @@ from stacpull.replicas.draws import mix
 from stacpull.replicas.sentinelhub.captures import Capture
 from stacpull.replicas.sentinelhub.notebook import MONTH, SQUARE, sight_of
 from stacpull.replicas.sentinelhub.projection import to_lonlat
-from stacpull.replicas.sentinelhub.squares import EPSG, Square
+from stacpull.replicas.sentinelhub.squares import (
+    EPSG,
+    EXTENT,
+    FIRST_COLUMN,
+    FIRST_ROW,
+    LAST_COLUMN,
+    NORTH,
+    WEST,
+    Square,
+)
 from stacpull.replicas.sentinelhub.swaths import seen, swath_of
 
 DEFAULT_SEED = 7
@@ -74,6 +84,16 @@ class Archive:
 def archive_of(seed: int) -> Archive:
     """The archive of a seed: one for all that ask."""
     return Archive(seed)
+
+
+def whole_area() -> tuple[float, float, float, float]:
+    """West, south, east and north, in hundredths of a degree, of a box that lies within the tiles."""
+    east, south = WEST + (LAST_COLUMN + 1 - FIRST_COLUMN) * EXTENT, FIRST_ROW * EXTENT
+    x, y = to_lonlat([WEST, WEST, east, east], [south, NORTH, south, NORTH], EPSG)
+    low, high = (x[:2].max(), y[[0, 2]].max()), (x[2:].min(), y[[1, 3]].min())
+    west, south = (math.ceil(degrees * 100) / 100 for degrees in low)
+    east, north = (math.floor(degrees * 100) / 100 for degrees in high)
+    return west, south, east, north
 
 
 @lru_cache(maxsize=4096)

@@ -2,7 +2,8 @@
 
 `Capture.read` is the only source of pixels: the statistics and the GeoTIFF files both ask it. A pixel depends
 on seed, tile, day and place alone, so that any part can be made at any time. The land is drawn in cells of 8
-by 8 pixels, which keeps files small; scenes, the edges of the swath and the notebook's pixels are exact.
+by 8 pixels, clouds in larger ones, which keeps files small; scenes, the edges of the swath and the notebook's
+pixels are exact.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from stacpull.replicas.sentinelhub import overlay
 from stacpull.replicas.sentinelhub.noise import smooth
 from stacpull.replicas.sentinelhub.notebook import Sight
 from stacpull.replicas.sentinelhub.scenes import NODATA, Cuts, Scene, cut
-from stacpull.replicas.sentinelhub.squares import CELL, SIDE, Square
+from stacpull.replicas.sentinelhub.squares import CELL, CLOUD_CELL, EXTENT, SIDE, Square
 from stacpull.replicas.sentinelhub.swaths import Swath
 
 SR_BANDS = ("blue", "green", "red", "nir")
@@ -34,7 +35,9 @@ MASK = "dataMask"
 CLEAR = 1
 """`cloud_mask` of a pixel that can be used; a clouded one has 0."""
 
-_CELLS = SIDE // CELL
+_BACKFILL = datetime(2024, 11, 12, 8, tzinfo=UTC)
+"""When the collection was filled with what had been seen by then."""
+_CELLS, _CLOUD_CELLS = SIDE // CELL, SIDE // CLOUD_CELL
 
 Pixels = NDArray[np.int16]
 Places = NDArray[np.int32]
@@ -66,7 +69,7 @@ class Capture:
     def ingested(self) -> datetime:
         """When it came into the collection."""
         words = self.seed, self.square.column, self.square.row, self.day.toordinal()
-        start = datetime(2024, 11, 12, 8, tzinfo=UTC) + timedelta(days=30 * self.version)
+        start = max(_BACKFILL, self.sensed + timedelta(days=2)) + timedelta(days=30 * self.version)
         return start + timedelta(microseconds=mix(*words, 50, self.version) % 10**12)
 
     @cached_property
@@ -86,7 +89,8 @@ class Capture:
         """How much of the tile is clear, in percent, as its header says."""
         if self.sight is not None:
             return self.sight.clear
-        return round(3 + 92 * fraction(*self._words, 51), 2)
+        covered = float(self.cover.area) / EXTENT**2
+        return round((3 + 92 * fraction(*self._words, 51)) * covered, 2)
 
     @property
     def _words(self) -> tuple[int, ...]:
@@ -114,7 +118,7 @@ class Capture:
             elif band == "scene_mask":
                 found[band] = values
             elif band == "cloud_mask":
-                clear = _clear_cells(self)[cells].astype(np.int16)
+                clear = _clear_cells(self)[rows // CLOUD_CELL, columns // CLOUD_CELL].astype(np.int16)
                 found[band] = np.where(empty, NODATA, clear).astype(np.int16)
             else:
                 tint = values % 31 + self.day.toordinal() % 17
@@ -169,19 +173,19 @@ def _field(seed: int, purpose: int, corner: tuple[int, int], spacing: int) -> ND
     return smooth((seed, 60 + purpose), corner, _CELLS, spacing)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def _clear_cells(capture: Capture) -> NDArray[np.uint8]:
     """1 for every clear cell: those least clouded, as many as the tile's share of clear pixels asks for."""
     words = *capture._words, 52  # noqa: SLF001 - a function of this class
-    clouds = 0.75 * smooth(words, (0, 0), _CELLS, 150) + 0.25 * smooth(words, (0, 0), _CELLS, 30)
+    clouds = 0.75 * smooth(words, (0, 0), _CLOUD_CELLS, 75) + 0.25 * smooth(words, (0, 0), _CLOUD_CELLS, 15)
     left, top = capture.square.corner
-    middle = np.arange(_CELLS, dtype=np.int32) * CELL + CELL // 2
+    middle = np.arange(_CLOUD_CELLS, dtype=np.int32) * CLOUD_CELL + CLOUD_CELL // 2
     strip = capture.swath.strip_of(middle[None, :] + left, middle[:, None] + top)
     usable = (strip > 0) & (strip <= capture.swath.strips)
     wanted = capture.clear_share / 100 * usable.size
     if capture.sight is not None:
         usable &= ~_cells_of_window()
-        wanted -= int(_overlay(capture).clear.sum()) / CELL**2
+        wanted -= int(_overlay(capture).clear.sum()) / CLOUD_CELL**2
     count = min(max(0, round(wanted)), int(usable.sum()))
     clear = np.zeros(usable.shape, np.uint8)
     places = np.flatnonzero(usable)
@@ -193,7 +197,8 @@ def _clear_cells(capture: Capture) -> NDArray[np.uint8]:
 def _cells_of_window() -> NDArray[np.bool_]:
     """The cells that the notebook's window covers."""
     place = overlay.window()
-    inside = np.zeros((_CELLS, _CELLS), bool)
+    inside = np.zeros((_CLOUD_CELLS, _CLOUD_CELLS), bool)
     bottom, right = place.stop
-    inside[place.row // CELL : bottom // CELL, place.column // CELL : right // CELL] = True
+    rows = slice(place.row // CLOUD_CELL, bottom // CLOUD_CELL)
+    inside[rows, place.column // CLOUD_CELL : right // CLOUD_CELL] = True
     return inside

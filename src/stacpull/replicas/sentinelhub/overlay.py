@@ -27,7 +27,7 @@ from stacpull.replicas.sentinelhub.notebook import (
 )
 from stacpull.replicas.sentinelhub.projection import GEOGRAPHIC, to_utm
 from stacpull.replicas.sentinelhub.settling import index_of, settle
-from stacpull.replicas.sentinelhub.squares import CELL, EPSG, METRES, SIDE
+from stacpull.replicas.sentinelhub.squares import CLOUD_CELL, EPSG, METRES, SIDE
 from stacpull.replicas.sentinelhub.swaths import along
 
 Mask = NDArray[np.bool_]
@@ -39,7 +39,7 @@ _USUAL_DEVIATION = 0.29
 
 @dataclass(frozen=True)
 class Window:
-    """The cells that the boxes touch: `row`, `column` of the first pixel, and which pixels may be clear."""
+    """Cells of clouds that the boxes touch: `row` and `column` of the first pixel, and which may be clear."""
 
     row: int
     column: int
@@ -66,9 +66,10 @@ class Overlay:
 def window() -> Window:
     """Find the pixels that the notebook's boxes take."""
     taken = [_taken(box, size) for box, size in ((PRINTED_BOX, PRINTED_SIZE), (CODE_BOX, CODE_SIZE))]
-    row, column = (min(int(places[axis].min()) for places in taken) // CELL * CELL for axis in (0, 1))
-    stop = [-(-max(int(places[axis].max()) + 1 for places in taken) // CELL) * CELL for axis in (0, 1)]
-    shape = stop[0] - row, stop[1] - column
+    first = [min(int(places[axis].min()) for places in taken) for axis in (0, 1)]
+    last = [max(int(places[axis].max()) for places in taken) for axis in (0, 1)]
+    row, column = (place // CLOUD_CELL * CLOUD_CELL for place in first)
+    shape = tuple((b // CLOUD_CELL + 1) * CLOUD_CELL - a for a, b in zip((row, column), last, strict=True))
     once = np.ones(shape, bool)
     for rows, columns in taken:
         times = np.bincount((rows - row) * shape[1] + columns - column, minlength=shape[0] * shape[1])

@@ -9,9 +9,17 @@ from collections.abc import Collection, Mapping
 from stacpull.replicas.faults import Faults
 from stacpull.replicas.hosting import Hosted, Responder
 from stacpull.replicas.sentinelhub.accounts import Accounts, Quota, RateLimit
-from stacpull.replicas.sentinelhub.archive import DEFAULT_SEED, FIRST_DAY, LAST_DAY, Archive, archive_of
+from stacpull.replicas.sentinelhub.archive import (
+    DEFAULT_SEED,
+    FIRST_DAY,
+    LAST_DAY,
+    Archive,
+    archive_of,
+    whole_area,
+)
 from stacpull.replicas.sentinelhub.byoc import Byoc
 from stacpull.replicas.sentinelhub.catalog import Catalog
+from stacpull.replicas.sentinelhub.notebook import PRINTED_BOX
 from stacpull.replicas.sentinelhub.service import TOKEN_PATHS, Service
 from stacpull.replicas.sentinelhub.statistics import Statistics
 
@@ -100,7 +108,8 @@ class SentinelHubReplica(Hosted):
         return {
             "Sentinel Hub": self.base_url,
             "collection": f"byoc-{self.collection_id} (Analysis-Ready PlanetScope, {days})",
-            "area": "-122.98,37.52,-121.91,38.16",
+            "area": ",".join(map(str, whole_area())),
+            "box of the notebook": ",".join(map(str, PRINTED_BOX)),
             "collection of somebody else": f"byoc-{self.foreign_collection_id}",
         }
 

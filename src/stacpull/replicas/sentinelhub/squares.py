@@ -13,8 +13,8 @@ SIDE = 8000
 """Pixels along the side of a tile."""
 METRES = 3
 """Side of a pixel."""
-CELL = 8
-"""Pixels along the side of a cell, in which land and clouds are drawn."""
+CELL, CLOUD_CELL = 8, 16
+"""Pixels along the side of a cell in which land, and in which clouds are drawn."""
 EXTENT = SIDE * METRES
 """Side of a tile in metres."""
 FIRST_COLUMN, FIRST_ROW = 21, 173
