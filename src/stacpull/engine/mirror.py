@@ -28,11 +28,11 @@ from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool, Tools
 from stacpull.engine.producer import Producer, WalkSummary
 from stacpull.engine.publisher import Ledger, Publisher
-from stacpull.engine.recovery import boot_id, recover
+from stacpull.engine.recovery import accept, recover
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import DestinationError, SourceError, StacpullError
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
-from stacpull.ledger import jobs, meta, runs, views
+from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import EndState, Run
@@ -154,7 +154,7 @@ class MirrorRun:
         """Put in order what an earlier run left (on the publisher's thread)."""
         db = self._workspace.db
         left = recover(db, self._workspace.destination, checksum=checksum)
-        meta.set_boot(db, boot_id())
+        accept(db, self._workspace.destination)
         self._publisher.adopt(left.in_place)
         self._publisher.take(left.wholes)
         self._write_final_items()

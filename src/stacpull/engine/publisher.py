@@ -38,6 +38,7 @@ from stacpull.models import Failure, Job
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination
 from stacpull.store.sync import FileSync, GroupSync, Sync
+from stacpull.store.trust import withdraw_trust
 from stacpull.store.writer import Arrived
 
 __all__ = ["GROUP", "PACE", "Ledger", "Publisher", "arrival_of"]
@@ -341,6 +342,7 @@ class Publisher:
             self._sync_now(parts, self._destination.take_touched())
         except DestinationError as error:
             self._failed_sync = error
+            withdraw_trust(self._destination)  # first: the ledger is on the disk that fails
             with suppress(DestinationError), translated(ledger_path(self._destination.path)):
                 meta.set_tainted(self._ledger.db, str(error))
             raise

@@ -19,6 +19,7 @@ from stacpull.ledger.schema import migrate, refuse_newer
 
 __all__ = [
     "Connection",
+    "checkpoint",
     "ledger_path",
     "open_reader",
     "open_writer",
@@ -103,6 +104,15 @@ def open_writer(
 def sync_each_commit(db: sqlite3.Connection) -> None:
     """Have every commit on disk before it returns, from now on."""
     db.execute("PRAGMA synchronous = FULL")
+
+
+def checkpoint(db: sqlite3.Connection) -> None:
+    """Bring what stands in the write-ahead log into the ledger itself, synced, and begin the log anew.
+
+    After a failed sync the log may have holes on the disk that the page cache hides: what is appended behind
+    one would be lost with the next power loss, however well it is synced.
+    """
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _refuse_lost(dest: Path, path: Path) -> None:
