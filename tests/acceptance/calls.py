@@ -17,8 +17,8 @@ from pathlib import Path
 STRACE = shutil.which("strace")
 
 CHANGING = (
-    "openat", "write", "pwrite64", "rename", "renameat", "renameat2", "unlink", "unlinkat", "fsync", "fdatasync",
-    "syncfs", "mkdir", "mkdirat", "ftruncate", "link", "linkat",
+    "openat", "write", "pwrite64", "rename", "renameat", "renameat2", "unlink", "unlinkat", "fsync",
+    "fdatasync", "syncfs", "mkdir", "mkdirat", "ftruncate", "link", "linkat",
 )  # fmt: skip
 """What changes files and directories, or brings the changes down."""
 
@@ -92,7 +92,7 @@ def _calls(log: Path) -> Iterator[tuple[str, str, str]]:
 
 def _matches(name: str, arguments: str) -> set[str]:
     """What `-P` would find in these arguments: paths of descriptors, and for calls by name the names."""
-    found = {path for path in _OPEN.findall(arguments.partition(" = ")[0])}
+    found = set(_OPEN.findall(arguments.partition(" = ")[0]))
     return found if name in _BY_FD else found | set(_TEXT.findall(arguments.partition(" = ")[0]))
 
 

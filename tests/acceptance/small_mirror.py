@@ -1,11 +1,13 @@
 """A mirror so small that it can be made hundreds of times: one patch (13 files) and one file of 2.5 MB.
 
-It goes all the ways there are: small bodies and a part that comes in pieces, items, their label item, catalogs.
+It goes all the ways there are: small bodies, a part that comes in pieces, items, a label item, catalogs.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from pathlib import Path
 from tests.acceptance.command import COMMAND, environment, mirror_of
 from tests.acceptance.trees import Damage, damage, expected_files
 
+import stacpull
 from stacpull.replicas import ExpectedFile, MlhubReplica, run_in_thread
 
 LARGE = 2_500_000
@@ -26,6 +29,20 @@ SINGLE = (
     "from stacpull.cli.main import main; sys.argv[0] = 'stacpull'; main()"
 )
 """The command on a file system that nobody knows: files and directories are synced one by one."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended; the exit code is None if it hung."""
+
+    code: int | None
+    out: str
+    err: str
+
+    @property
+    def last_line(self) -> str:
+        """The last it said on standard error."""
+        return self.err.strip().rpartition("\n")[2]
 
 
 @dataclass(frozen=True)
@@ -44,19 +61,24 @@ class SmallMirror:
         arguments = mirror_of(self.replica.base_url, dest, "-C", "large_files_v1", "--no-progress", *options)
         return [*program, *arguments]
 
-    def run(
-        self, dest: Path, *options: str, under: Sequence[str] = (), timeout: float = 60
-    ) -> subprocess.CompletedProcess[str]:
-        """Make it at `dest`, with the command run by another (`under`)."""
-        return subprocess.run(
+    def run(self, dest: Path, *options: str, under: Sequence[str] = (), timeout: float = 60) -> Ended:
+        """Make it at `dest`, with the command run by another (`under`); one that hangs is killed."""
+        process = subprocess.Popen(
             [*under, *self.command(dest, *options)],
             env=self.env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout,
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            return Ended(None, out, err)
+        return Ended(process.returncode, out, err)
 
     def damage(self, dest: Path) -> Damage:
         """What is wrong with the finished mirror at `dest`."""
@@ -85,6 +107,4 @@ def small_mirror(*, single: bool = False) -> Iterator[SmallMirror]:
 
 def _source() -> str:
     """Where the package is imported from: the tree that is tested, wherever the command is installed."""
-    import stacpull
-
     return str(Path(stacpull.__file__).parents[1])

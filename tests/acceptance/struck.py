@@ -1,14 +1,12 @@
 """A small mirror struck at one system call: killed before it, or told that it failed. Then it must go on.
 
-What is held against it: it ends as documented, nothing that lies there afterwards is wrong, and the next start
-completes it to what the manifest says. After a sync that failed, nothing that waited for it is believed.
+What is held against it: it ends as documented, nothing that lies there afterwards is wrong, and the next
+start completes it to what the manifest says. After a sync that failed, nothing that waited for it is believed.
 """
 
 from __future__ import annotations
 
-import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +15,7 @@ from pathlib import Path
 
 from tests.acceptance.at_rest import AtRest, known_files
 from tests.acceptance.calls import Call, changes, tracing, was_injected
-from tests.acceptance.small_mirror import SmallMirror
+from tests.acceptance.small_mirror import Ended, SmallMirror
 from tests.acceptance.trees import files_in
 
 KILL, EIO, ENOSPC = "signal=KILL", "error=EIO", "error=ENOSPC"
@@ -25,7 +23,6 @@ KILL, EIO, ENOSPC = "signal=KILL", "error=EIO", "error=ENOSPC"
 _KILLED = {-signal.SIGKILL, 128 + signal.SIGKILL}
 _OF_THE_DATA = frozenset({"fsync", "syncfs"})
 """Syncs of what is mirrored; fdatasync is SQLite's own."""
-_SPARED = frozenset({"log.ndjson", "lock"})
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Struck:
     call: Call
     what: str
     reached: bool
-    code: int
+    code: int | None
     said: str
     complaints: list[str] = field(default_factory=list)
 
@@ -47,8 +44,8 @@ def calls_of(mirror: SmallMirror, begin: Call | None = None) -> list[Call]:
         _prepare(mirror, place, begin)
         log = place / "log"
         ran = mirror.run(place / "mirror", under=tracing(log))
-        if ran.returncode != 0:
-            raise RuntimeError(f"the undisturbed run failed: {ran.stderr}")
+        if ran.code != 0:
+            raise RuntimeError(f"the undisturbed run failed: {ran.err}")
         return changes(log, place / "mirror")
 
 
@@ -61,7 +58,7 @@ def _moved(call: Call, place: Path) -> Call:
     """The call as it comes in a mirror at another place: absolute paths are below DEST."""
     if not call.match.startswith("/"):
         return call
-    return Call(call.name, str((place / "mirror" / call.path)), call.number, call.path)
+    return Call(call.name, str(place / "mirror" / call.path), call.number, call.path)
 
 
 def strike(mirror: SmallMirror, call: Call, what: str, begin: Call | None = None) -> Struck:
@@ -72,25 +69,24 @@ def strike(mirror: SmallMirror, call: Call, what: str, begin: Call | None = None
         dest, log = place / "mirror", place / "log"
         ran = mirror.run(dest, under=_moved(call, place).under(what, log))
         if not was_injected(log):
-            return Struck(call, what, reached=False, code=ran.returncode, said="")
+            return Struck(call, what, reached=False, code=ran.code, said="")
         complaints = [*_of_the_end(what, ran), *AtRest(dest, mirror.expected).complaints()]
         unproven = _unrecorded(dest) if call.name in _OF_THE_DATA and what != KILL else set()
         complaints += _of_going_on(mirror, dest, unproven)
-        said = ran.stderr.strip().rpartition("\n")[2]
-        return Struck(call, what, reached=True, code=ran.returncode, said=said, complaints=complaints)
+        return Struck(call, what, reached=True, code=ran.code, said=ran.last_line, complaints=complaints)
 
 
-def _of_the_end(what: str, ran: subprocess.CompletedProcess[str]) -> Iterator[str]:
+def _of_the_end(what: str, ran: Ended) -> Iterator[str]:
     if what == KILL:
-        if ran.returncode not in _KILLED:
-            yield f"killed, it ended with {ran.returncode}"
+        if ran.code not in _KILLED:
+            yield f"killed, it ended with {ran.code}"
         return
-    if ran.returncode not in {0, 5}:
-        yield f"exit code {ran.returncode}: {ran.stderr[-300:]}"
-    if "Traceback" in ran.stderr or "Exception" in ran.stderr:
-        yield f"a traceback: {ran.stderr[-600:]}"
-    if ran.returncode == 5 and not ran.stderr.strip().rpartition("\n")[2].startswith("stacpull: "):
-        yield f"no sentence at the end: {ran.stderr[-300:]}"
+    if ran.code not in {0, 5}:
+        yield f"exit code {ran.code}: {ran.err[-300:]}"
+    if "Traceback" in ran.err or "Exception" in ran.err:
+        yield f"a traceback: {ran.err[-600:]}"
+    if ran.code == 5 and not ran.last_line.startswith("stacpull: "):
+        yield f"no sentence at the end: {ran.err[-300:]}"
 
 
 def _unrecorded(dest: Path) -> set[int]:
@@ -98,7 +94,9 @@ def _unrecorded(dest: Path) -> set[int]:
     done = known_files(dest).done
     parts = dest / ".stacpull" / "parts"
     wholes = [path.stat().st_ino for path in parts.glob("*.whole")] if parts.is_dir() else []
-    placed = [path.stat().st_ino for name, path in files_in(dest).items() if _is_asset(name) and name not in done]
+    placed = [
+        path.stat().st_ino for name, path in files_in(dest).items() if _is_asset(name) and name not in done
+    ]
     return {*wholes, *placed}
 
 
@@ -108,8 +106,8 @@ def _is_asset(name: str) -> bool:
 
 def _of_going_on(mirror: SmallMirror, dest: Path, unproven: set[int]) -> Iterator[str]:
     ran = mirror.run(dest)
-    if ran.returncode != 0:
-        yield f"it did not go on: {ran.returncode}, {ran.stderr[-600:]}"
+    if ran.code != 0:
+        yield f"it did not go on: {ran.code}, {ran.err[-600:]}"
     if wrong := mirror.damage(dest):
         yield f"after going on: {wrong}"
     believed = {path.stat().st_ino for path in files_in(dest).values()} & unproven
@@ -137,8 +135,3 @@ def strike_all(
 
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(one, calls))
-
-
-def free_of(dest: Path) -> None:
-    """Remove a mirror."""
-    shutil.rmtree(dest, ignore_errors=True)

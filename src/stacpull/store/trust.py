@@ -1,9 +1,9 @@
 """The mark of trust: `.stacpull/boot` names the boot whose unrecorded files the next start may believe.
 
 What a killed run left is whole as long as the page cache is: on the same boot. A failed sync ends that, since
-the pages it lost may stand in the cache, marked clean. So the mark is put there when a run begins to work, and
-taken away when a sync fails: removing a name needs no room on the disk, no write to the ledger, and not the
-part of the disk that failed. Whoever finds no mark trusts nothing.
+the pages it lost may stand in the cache, marked clean. So the mark is put there when a run begins to work,
+and taken away when a sync fails: removing a name needs no room on the disk, no write to the ledger, and not
+the part of the disk that failed. Whoever finds no mark trusts nothing.
 
 It need not survive a power loss: after that the boot is another one.
 """
