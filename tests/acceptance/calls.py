@@ -42,11 +42,12 @@ class Call:
     def __str__(self) -> str:
         return f"{self.name} {self.number} of {self.path or '.'}"
 
-    def under(self, what: str, log: Path) -> list[str]:
-        """The command line of strace that injects `what` (`signal=KILL`, `error=EIO`) into this call."""
+    def under(self, what: str, log: Path, dest: Path) -> list[str]:
+        """The command line of strace that injects `what` (`signal=KILL`, `error=EIO`) into it at `dest`."""
         # not with --seccomp-bpf: what -P leaves out would then keep its number (strace 6.1)
         inject = f"inject={self.name}:{what}:when={self.number}"
-        return [*_strace(log), "-P", self.match, "-e", f"trace={self.name}", "-e", inject]
+        match = str(dest / self.path) if self.match.startswith("/") else self.match
+        return [*_strace(log), "-P", match, "-e", f"trace={self.name}", "-e", inject]
 
 
 def _strace(log: Path) -> list[str]:
@@ -56,6 +57,11 @@ def _strace(log: Path) -> list[str]:
 def tracing(log: Path) -> list[str]:
     """The command line of strace that notes every changing call in `log`."""
     return [*_strace(log), "--seccomp-bpf", "-e", f"trace={','.join(CHANGING)}", "-e", "signal=none"]
+
+
+def killing(name: str, number: int, log: Path) -> list[str]:
+    """The command line of strace that kills at the `number`-th call of a name, wherever it goes."""
+    return [*_strace(log), "-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={number}"]
 
 
 def was_injected(log: Path) -> bool:

@@ -2,14 +2,14 @@
 
 The model allows more than the file systems it stands for, so that what survives it survives them:
 
-- What a finished sync covers is there: `syncfs` everything that ended before it began; `fsync` and `fdatasync`
-  of a file its bytes and size, but not its name; of a directory the names in it.
-- Of what is not covered, each change of names may have happened or not. A rename is one change (no file system
-  with a journal tears it), unless only one of its two directories was synced: then the other side may be as it
-  was. Changes of the same name or the same file happen in their order; others need not.
+- What a finished sync covers is there: `syncfs` everything that ended before it began; `fsync` and
+  `fdatasync` of a file its bytes and size, but not its name; of a directory the names in it.
+- Of what is not covered, each change of names may have happened or not. A rename is one change (no file
+  system with a journal tears it), unless only one of its two directories was synced: then the other side may
+  be as it was. Changes of the same name or the same file happen in their order; others need not.
 - Bytes that are not covered may be there, all, none, the first ones, any of the writes, a write torn at a
-  sector; or the size is there and the bytes are zeros. Independently of names: a name may be there without any
-  bytes (the zero-length file that a rename without a sync leaves).
+  sector; or the size is there and the bytes are zeros. Independently of names: a name may be there without
+  any bytes (the zero-length file that a rename without a sync leaves).
 - What was covered stays as it is when bytes beside it are lost (SQLite calls that powersafe overwrite).
 """
 

@@ -54,8 +54,8 @@ class Event:
 def recording(log: Path) -> list[str]:
     """The command line of strace that notes all of it in `log`."""
     return [
-        str(STRACE), "-f", "-y", "-qq", "--seccomp-bpf", "-xx", "-v", "-s", str(_LONGEST), "-e", "signal=none",
-        "-e", f"trace={','.join(_TRACED)}", "-o", str(log),
+        str(STRACE), "-f", "-y", "-qq", "--seccomp-bpf", "-xx", "-v", "-s", str(_LONGEST),
+        "-e", "signal=none", "-e", f"trace={','.join(_TRACED)}", "-o", str(log),
     ]  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def _looked(paths: list[str], pieces: list[str], _result: int, began: int) -> Ev
     return None if inode is None else Event(Kind.LOOK, paths[0], began, number=int(inode[1]))
 
 
-def _plain(kind: Kind):  # noqa: ANN202 - one of the functions above
+def _plain(kind: Kind):
     def made(paths: list[str], _pieces: list[str], _result: int, began: int) -> Event:
         return Event(kind, paths[0], began, to=paths[1] if len(paths) > 1 else "")
 

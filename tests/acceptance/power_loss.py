@@ -61,7 +61,7 @@ _BYTES: dict[str, Damage] = {damage.__name__: damage for damage in (*DAMAGES, an
 
 
 def record(mirror: SmallMirror, killed: str | None = None) -> list[Event]:
-    """What a mirror from nothing does; `killed` at a call (`renameat:when=8`), then what the next start does."""
+    """What a mirror from nothing does; `killed` at a call (`renameat:when=8`), the next start as well."""
     with tempfile.TemporaryDirectory(prefix="stacpull-power-") as temporary:
         dest, log = Path(temporary, "mirror"), Path(temporary, "log")
         found: list[Event] = []
@@ -120,7 +120,7 @@ def _mirror_on(mirror: SmallMirror, dest: Path, inodes: dict[int, int]) -> stacp
     options = Options(query={"key": Secret(mirror.replica.key)}, layout="bigearthnet/{parent}/{filename}")
     with ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ, mirror.env, clear=True))
-        stack.enter_context(mock.patch.object(recovery, "boot_id", lambda: "another boot"))
+        stack.enter_context(mock.patch.object(recovery, "boot_id", return_value="another boot"))
         stack.enter_context(mock.patch.object(Destination, "identity", as_it_was))
         if mirror.single:
             stack.enter_context(mock.patch.dict(sync._MAGIC, clear=True))

@@ -1,7 +1,8 @@
 """A small mirror struck at one system call: killed before it, or told that it failed. Then it must go on.
 
 What is held against it: it ends as documented, nothing that lies there afterwards is wrong, and the next
-start completes it to what the manifest says. After a sync that failed, nothing that waited for it is believed.
+start completes it to what the manifest says. After a sync that failed, nothing that waited for it is
+believed.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.acceptance.at_rest import AtRest, known_files
-from tests.acceptance.calls import Call, changes, tracing, was_injected
+from tests.acceptance.calls import Call, changes, killing, tracing, was_injected
 from tests.acceptance.small_mirror import Ended, SmallMirror
 from tests.acceptance.trees import files_in
 
-KILL, EIO, ENOSPC = "signal=KILL", "error=EIO", "error=ENOSPC"
+KILL = "signal=KILL"
+WHAT = {"KILL": KILL, "EIO": "error=EIO", "ENOSPC": "error=ENOSPC"}
+"""What can befall a call, as strace injects it."""
+BEGINNINGS = ("nothing", "begun", "leftovers")
+"""What a run finds: no DEST, a mirror killed before anything was planned, one killed amid its renames."""
 
 _KILLED = {-signal.SIGKILL, 128 + signal.SIGKILL}
 _OF_THE_DATA = frozenset({"fsync", "syncfs"})
@@ -37,8 +42,8 @@ class Struck:
     complaints: list[str] = field(default_factory=list)
 
 
-def calls_of(mirror: SmallMirror, begin: Call | None = None) -> list[Call]:
-    """The changing calls of a mirror from nothing, or of one that goes on after a kill at `begin`."""
+def calls_of(mirror: SmallMirror, begin: str = "nothing") -> list[Call]:
+    """The changing calls of a run that finds what `begin` says."""
     with tempfile.TemporaryDirectory(prefix="stacpull-calls-") as temporary:
         place = Path(temporary)
         _prepare(mirror, place, begin)
@@ -49,25 +54,21 @@ def calls_of(mirror: SmallMirror, begin: Call | None = None) -> list[Call]:
         return changes(log, place / "mirror")
 
 
-def _prepare(mirror: SmallMirror, place: Path, begin: Call | None) -> None:
-    if begin is not None:
-        mirror.run(place / "mirror", under=_moved(begin, place).under(KILL, place / "begun"))
+def _prepare(mirror: SmallMirror, place: Path, begin: str) -> None:
+    """Leave at `place` what a run is to find there."""
+    if begin == "begun":
+        mirror.run(place / "mirror", under=killing("renameat", 1, place / "log"))
+    elif begin == "leftovers":
+        mirror.run(place / "mirror", under=killing("renameat", 8, place / "log"))
 
 
-def _moved(call: Call, place: Path) -> Call:
-    """The call as it comes in a mirror at another place: absolute paths are below DEST."""
-    if not call.match.startswith("/"):
-        return call
-    return Call(call.name, str(place / "mirror" / call.path), call.number, call.path)
-
-
-def strike(mirror: SmallMirror, call: Call, what: str, begin: Call | None = None) -> Struck:
-    """Strike a new mirror at `call` (after an earlier kill at `begin`), and let it go on."""
+def strike(mirror: SmallMirror, call: Call, what: str, begin: str = "nothing") -> Struck:
+    """Strike a new mirror at `call` (after what `begin` says), and let it go on."""
     with tempfile.TemporaryDirectory(prefix="stacpull-struck-") as temporary:
         place = Path(temporary)
         _prepare(mirror, place, begin)
         dest, log = place / "mirror", place / "log"
-        ran = mirror.run(dest, under=_moved(call, place).under(what, log))
+        ran = mirror.run(dest, under=call.under(what, log, dest))
         if not was_injected(log):
             return Struck(call, what, reached=False, code=ran.code, said="")
         complaints = [*_of_the_end(what, ran), *AtRest(dest, mirror.expected).complaints()]
@@ -120,7 +121,7 @@ def strike_all(
     calls: Sequence[Call],
     what: str,
     *,
-    begin: Call | None = None,
+    begin: str = "nothing",
     workers: int = 2,
     say: Callable[[Struck], None] = lambda _: None,
 ) -> list[Struck]:
