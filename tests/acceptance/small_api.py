@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from urllib.parse import quote
 
 import orjson
 from tests.net.wire_server import Scripted, WireServer
@@ -33,7 +34,7 @@ class SmallApi(WireServer):
         for name, ids in items.items():
             routes[f"/collections/{name}"] = partial(_collection_answer, name)
             routes[f"/collections/{name}/items"] = partial(self._page, name)
-            routes |= {f"/assets/{name}/{one}": lambda _: asset or Answer(body=b"data") for one in ids}
+            routes |= {f"/assets/{name}/{quote(one)}": lambda _: asset or Answer(body=b"data") for one in ids}
         super().__init__(routes)
 
     def _collections(self, _asked: Request) -> Answer:

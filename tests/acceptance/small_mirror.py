@@ -18,7 +18,6 @@ from pathlib import Path
 from tests.acceptance.command import COMMAND, environment, mirror_of
 from tests.acceptance.trees import Damage, damage, expected_files
 
-import stacpull
 from stacpull.replicas import ExpectedFile, MlhubReplica, run_in_thread
 
 LARGE = 2_500_000
@@ -102,9 +101,4 @@ def small_mirror(*, single: bool = False) -> Iterator[SmallMirror]:
             sha256=hashlib.sha256(content).hexdigest(),
         )
         expected[f"bigearthnet/{large.item_id}/{large.name}"] = large
-        yield SmallMirror(replica, expected, environment(replica, PYTHONPATH=_source()), single)
-
-
-def _source() -> str:
-    """Where the package is imported from: the tree that is tested, wherever the command is installed."""
-    return str(Path(stacpull.__file__).parents[1])
+        yield SmallMirror(replica, expected, environment(replica), single)

@@ -74,7 +74,14 @@ def strike(mirror: SmallMirror, call: Call, what: str, begin: str = "nothing") -
         complaints = [*_of_the_end(what, ran), *AtRest(dest, mirror.expected).complaints()]
         unproven = _unrecorded(dest) if call.name in _OF_THE_DATA and what != KILL else set()
         complaints += _of_going_on(mirror, dest, unproven)
-        return Struck(call, what, reached=True, code=ran.code, said=ran.last_line, complaints=complaints)
+        return Struck(
+            call,
+            what,
+            reached=True,
+            code=ran.code,
+            said=ran.last_line.replace(str(dest), "DEST"),
+            complaints=complaints,
+        )
 
 
 def _of_the_end(what: str, ran: Ended) -> Iterator[str]:
@@ -90,28 +97,35 @@ def _of_the_end(what: str, ran: Ended) -> Iterator[str]:
         yield f"no sentence at the end: {ran.err[-300:]}"
 
 
-def _unrecorded(dest: Path) -> set[int]:
-    """Inodes of what lies there whole but is not recorded: what a failed sync leaves unproven."""
+_File = tuple[int, int]
+"""Inode and time of the last write: the number alone is given again to the next file."""
+
+
+def _unrecorded(dest: Path) -> set[_File]:
+    """What lies there whole but is not recorded: what a failed sync leaves unproven."""
     done = known_files(dest).done
     parts = dest / ".stacpull" / "parts"
-    wholes = [path.stat().st_ino for path in parts.glob("*.whole")] if parts.is_dir() else []
-    placed = [
-        path.stat().st_ino for name, path in files_in(dest).items() if _is_asset(name) and name not in done
-    ]
+    wholes = [_file(path) for path in parts.glob("*.whole")] if parts.is_dir() else []
+    placed = [_file(path) for name, path in files_in(dest).items() if _is_asset(name) and name not in done]
     return {*wholes, *placed}
+
+
+def _file(path: Path) -> _File:
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def _is_asset(name: str) -> bool:
     return name.startswith("bigearthnet/")
 
 
-def _of_going_on(mirror: SmallMirror, dest: Path, unproven: set[int]) -> Iterator[str]:
+def _of_going_on(mirror: SmallMirror, dest: Path, unproven: set[_File]) -> Iterator[str]:
     ran = mirror.run(dest)
     if ran.code != 0:
         yield f"it did not go on: {ran.code}, {ran.err[-600:]}"
     if wrong := mirror.damage(dest):
         yield f"after going on: {wrong}"
-    believed = {path.stat().st_ino for path in files_in(dest).values()} & unproven
+    believed = {_file(path) for path in files_in(dest).values()} & unproven
     if believed:
         yield f"{len(believed)} files that a failed sync left were believed"
 

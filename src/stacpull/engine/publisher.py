@@ -50,8 +50,6 @@ PACE = 0.25
 _SLOW_SYNC = 2.0
 """Seconds after which a group sync is taken to wait for the writes of others on the same disk."""
 _SLOW_IN_A_ROW = 3
-_DIRECTORIES = 64
-"""Directories held open at once to be synced."""
 
 T = TypeVar("T")
 _log = logging.getLogger("stacpull")
@@ -354,7 +352,8 @@ class Publisher:
             return
         if parts:
             self._sync.sync(parts, ())
-        for some in (touched[i : i + _DIRECTORIES] for i in range(0, len(touched), _DIRECTORIES)):
+        most = self._destination.most_held
+        for some in (touched[i : i + most] for i in range(0, len(touched), most)):
             with self._destination.opened(some) as directories:
                 self._sync.sync((), directories)
 

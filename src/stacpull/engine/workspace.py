@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from stacpull.engine.descriptors import shares_here
 from stacpull.errors import DestinationError
 from stacpull.ledger.database import Connection, ledger_path, open_writer
 from stacpull.reports import Disk
@@ -35,7 +36,7 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
         DestinationError: it cannot be made or written, another mirror holds it, or it holds another catalog.
     """
     _refuse_foreign_catalog(dest)
-    destination = Destination(dest)
+    destination = Destination(dest, most_held=shares_here().directories)
     try:
         with _locked(dest):
             sync = choose(destination.fd, destination.parts_fd)
