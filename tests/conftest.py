@@ -17,7 +17,7 @@ import stacpull
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_FOREIGN_PREFIXES = ("AWS_", "STACPULL_", "MLHUB_")
+_FOREIGN_PREFIXES = ("AWS_", "STACPULL_", "MLHUB_", "SH_")
 _FOREIGN_NAMES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 _OF_THE_TESTS = ("STACPULL_SHARED", "STACPULL_TOOLS")
 _AWS = {

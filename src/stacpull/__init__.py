@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         retry,
         status,
     )
+    from stacpull.engine.headers import headers
     from stacpull.engine.stream import mirror_events
     from stacpull.errors import (
         CredentialsError,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from stacpull.events import AssetFailed, Event, Notice, Progress, RunEnded, RunStarted
     from stacpull.models import Selection
     from stacpull.redact import Secret
-    from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport
+    from stacpull.reports import FailureRecord, HeadersReport, MirrorReport, PlanReport, StatusReport
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ _HOMES = {
         "retry",
         "status",
     ),
+    "stacpull.engine.headers": ("headers",),
     "stacpull.engine.stream": ("mirror_events",),
     "stacpull.errors": (
         "CredentialsError",
@@ -70,7 +72,7 @@ _HOMES = {
     "stacpull.events": ("AssetFailed", "Event", "Notice", "Progress", "RunEnded", "RunStarted"),
     "stacpull.models": ("Selection",),
     "stacpull.redact": ("Secret",),
-    "stacpull.reports": ("FailureRecord", "MirrorReport", "PlanReport", "StatusReport"),
+    "stacpull.reports": ("FailureRecord", "HeadersReport", "MirrorReport", "PlanReport", "StatusReport"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -81,6 +83,7 @@ __all__ = [
     "DestinationError",
     "Event",
     "FailureRecord",
+    "HeadersReport",
     "MirrorReport",
     "NotAMirrorError",
     "Notice",
@@ -100,6 +103,7 @@ __all__ = [
     "classes",
     "collections",
     "failures",
+    "headers",
     "mirror",
     "mirror_events",
     "plan",

@@ -161,6 +161,7 @@ class FailureKind(enum.StrEnum):
     SCHEME = "scheme"  # an href that is neither http, https nor s3
     NAME = "name"  # two assets would meet under one name, or the name cannot be written
     EXISTS = "exists"  # a file that the ledger does not know is in the way
+    FORMAT = "format"  # no file of the kind it should be, or one whose header cannot be read
     ITEM = "item"  # the (source) item itself could not be read
 
 

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Disk", "FailureRecord", "HostPlan", "MirrorReport", "PlanReport", "RunState", "StatusReport"]
+__all__ = [
+    "Disk",
+    "FailureRecord",
+    "HeadersReport",
+    "HostPlan",
+    "MirrorReport",
+    "PlanReport",
+    "RunState",
+    "StatusReport",
+]
 
 RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending, failures allowed."""
@@ -164,6 +173,47 @@ class PlanReport:
     source: str = ""
     assets_basis: Literal["known", "sampled"] = "known"
     """`sampled`: only the source items of the first matched items were read, the others counted alike."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadersReport:
+    """How a job of headers ended: requests, bytes, seconds are of this command, all else of the whole job."""
+
+    state: Literal["complete", "interrupted"]
+    items_seen: int
+    items_matched: int
+    headers_done: int
+    headers_failed: int
+    """Rows that failed: headers that could not be read, source items too."""
+    headers_skipped: int = 0
+    """Of those done, found done already when this command started."""
+    headers_missing: int = 0
+    """Of those failed, gone at the source (404, 410)."""
+    assets_excluded: int = 0
+    """Assets of matched items that the asset filters left out."""
+    assets_not_tiff: int = 0
+    """Assets that were left out since neither media type nor suffix says TIFF."""
+    items_unseen: int = 0
+    items_without_label: int = 0
+    bytes_fetched: int = 0
+    seconds: float = 0.0
+    requests: int = 0
+    retries: int = 0
+    source: str = ""
+    out: str | None = None
+    reason: str | None = None
+    missing_ok: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 finished but some rows failed, 130 interrupted."""
+        if self.state == "interrupted":
+            return 130
+        return 1 if self.headers_failed - (self.headers_missing if self.missing_ok else 0) else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""

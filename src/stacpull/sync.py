@@ -10,11 +10,12 @@ import asyncio
 from typing import Any
 
 from stacpull.engine import api
+from stacpull.engine import headers as header_tables
 from stacpull.engine.api import ClassInfo, failures, status
 from stacpull.models import Json
-from stacpull.reports import MirrorReport, PlanReport
+from stacpull.reports import HeadersReport, MirrorReport, PlanReport
 
-__all__ = ["classes", "collections", "failures", "mirror", "plan", "resume", "retry", "status"]
+__all__ = ["classes", "collections", "failures", "headers", "mirror", "plan", "resume", "retry", "status"]
 
 
 def mirror(source: str, dest: str, **settings: Any) -> MirrorReport:
@@ -45,3 +46,8 @@ def collections(source: str, **settings: Any) -> list[Json]:
 def classes(source: str, collection: str, **settings: Any) -> list[ClassInfo]:
     """Run `stacpull.classes`."""
     return asyncio.run(api.classes(source, collection, **settings))
+
+
+def headers(source: str, out: str | None = None, **settings: Any) -> HeadersReport:
+    """Run `stacpull.headers`."""
+    return asyncio.run(header_tables.headers(source, out, **settings))

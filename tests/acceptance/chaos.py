@@ -42,11 +42,9 @@ _EARLY_SECONDS = 0.5
 SIGHTS = {
     "a whole part": ".stacpull/parts/*.whole",
     "an item about to be placed": ".stacpull/parts/*.item.json",
-    "a catalog about to be placed": ".stacpull/parts/*.tmp",
-    "the first file in place": "bigearthnet/*/*",
-    "the ledger's log": ".stacpull/ledger.sqlite-wal",
+    "a new directory": "bigearthnet/*",
 }
-"""Chosen points, by what is seen there: the writer, the publisher, the end, a rename, the start."""
+"""Chosen points, by what is seen there: of the writer, and of the publisher before and amid its renames."""
 _BODIES = {("blob", "blob"), ("s3", "object")}
 
 
@@ -231,7 +229,7 @@ class Chaos:
     def _wait_for(self, process: Running, pattern: str) -> None:
         """Wait until a file is seen that was not there at the start, or the process has ended."""
         known = set(self.dest.glob(pattern))
-        wait_until(lambda: not process.is_alive() or set(self.dest.glob(pattern)) - known, timeout=300)
+        wait_until(lambda: not process.is_alive() or set(self.dest.glob(pattern)) - known, 300, 0.01)
 
     @staticmethod
     def _wait(process: Running, bodies: Bodies, wanted: int | None, moment: float) -> None:

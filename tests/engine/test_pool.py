@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from tests.virtual_clock import VirtualClock
 
+from stacpull.engine.course import Tools
 from stacpull.engine.intake import Intake
-from stacpull.engine.pool import Pool, Tools
+from stacpull.engine.pool import Pool
 from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind, Job, Json, Received
 from stacpull.net.retry import RetryPolicy
@@ -113,7 +114,7 @@ def run(*jobs: Job, answer: Answer, workers: int = 64, retries: int = 5, **origi
             clock,
             course.retried.append,
         )
-        queue: asyncio.Queue[Job] = asyncio.Queue(2 * workers)
+        queue: asyncio.Queue[Job | None] = asyncio.Queue(2 * workers)
         pool = Pool(queue, course.outcomes, tools, workers=workers)
         async with asyncio.timeout(1e6), asyncio.TaskGroup() as group:
             group.create_task(pool.run())
@@ -224,7 +225,7 @@ def test_an_href_that_expires_again_during_a_long_course_is_read_again() -> None
     async def work() -> None:
         await clock.sleep(1.0)
         tools = Tools(origin, ItemReader(origin.item, clock), RetryPolicy(), clock, lambda _failure: None)
-        queue: asyncio.Queue[Job] = asyncio.Queue(2)
+        queue: asyncio.Queue[Job | None] = asyncio.Queue(2)
         pool = Pool(queue, outcomes, tools, workers=1)
         queue.put_nowait(job())
         pool.no_more()
@@ -281,13 +282,13 @@ def test_a_host_that_wants_to_be_left_alone_ends_the_run() -> None:
 
 def bare_pool(
     workers: int, size: int, fetch: Callable[[Job], Awaitable[Received]]
-) -> tuple[Pool, asyncio.Queue[Job], Outcomes]:
+) -> tuple[Pool, asyncio.Queue[Job | None], Outcomes]:
     class Fetcher:
         async def fetch(self, wanted: Job, *, count_refusal: bool) -> Received:
             return await fetch(wanted)
 
     clock = VirtualClock()
-    queue: asyncio.Queue[Job] = asyncio.Queue(size)
+    queue: asyncio.Queue[Job | None] = asyncio.Queue(size)
     outcomes = Outcomes()
     reader = ItemReader(lambda _href: _never(), clock)
     tools = Tools(Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None)

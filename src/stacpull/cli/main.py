@@ -35,6 +35,7 @@ COMMANDS: dict[str, _Entry] = {
         "plan": "Show what a mirror would do, and download nothing.",
         "collections": "List the collections of SOURCE.",
         "classes": "List the label classes of a collection.",
+        "headers": "Read only the headers of COG and TIFF assets, as a table.",
         "resume": "Go on with the last unfinished run of DEST.",
         "retry": "Try the failed assets of DEST again.",
         "status": "Show what DEST holds; safe while a mirror is running.",

@@ -23,7 +23,6 @@ __all__ = ["Bars", "Display", "Lines", "display"]
 
 _LINE_EVERY = 5.0
 """Seconds between two lines where standard error is no terminal."""
-_BARS = ("items", "files", "bytes")
 _DEBUG_FROM = 1
 """How often -v is given to see notices for developers and each failure."""
 
@@ -31,7 +30,8 @@ _DEBUG_FROM = 1
 class Display:
     """Tells notices, and no progress. `quiet` silences it altogether."""
 
-    def __init__(self, output: Output, stream: TextIO) -> None:
+    def __init__(self, output: Output, stream: TextIO, noun: str = "files") -> None:
+        self.noun = noun
         self.failed: Counter[FailureKind] = Counter()
         self._output = output
         self._stream = stream
@@ -77,8 +77,8 @@ class Display:
 class Lines(Display):
     """A line of progress every few seconds, by the run's own clock, and one at the end."""
 
-    def __init__(self, output: Output, stream: TextIO) -> None:
-        super().__init__(output, stream)
+    def __init__(self, output: Output, stream: TextIO, noun: str = "files") -> None:
+        super().__init__(output, stream, noun)
         self._next = _LINE_EVERY
         self._unsaid: Progress | None = None
 
@@ -95,16 +95,16 @@ class Lines(Display):
 
     def _say_last(self) -> None:
         if self._unsaid is not None:
-            self.say(_line(self._unsaid))
+            self.say(_line(self._unsaid, self.noun))
             self._unsaid = None
 
 
-def _line(now: Progress) -> str:
+def _line(now: Progress, noun: str) -> str:
     announced = f" of {now.items_announced:,}" if now.items_announced else ""
     failed = f", {now.assets_failed:,} failed" if now.assets_failed else ""
     return (
         f"{now.items_seen:,}{announced} items seen, {now.items_matched:,} matched; "
-        f"{now.assets_done:,} of {now.assets_planned:,}{'' if now.walk_ended else '+'} files{failed}; "
+        f"{now.assets_done:,} of {now.assets_planned:,}{'' if now.walk_ended else '+'} {noun}{failed}; "
         f"{size(now.bytes_fetched)} in {duration(now.seconds)} ({rate(now.bytes_fetched, now.seconds)})"
     )
 
@@ -112,8 +112,8 @@ def _line(now: Progress) -> str:
 class Bars(Display):
     """Three bars: items walked, files, bytes with rate and the time that remains."""
 
-    def __init__(self, output: Output, stream: TextIO) -> None:
-        super().__init__(output, stream)
+    def __init__(self, output: Output, stream: TextIO, noun: str = "files") -> None:
+        super().__init__(output, stream, noun)
         self._bars: list[tqdm[Never]] = []
 
     def progress(self, progress: Progress) -> None:
@@ -135,7 +135,9 @@ class Bars(Display):
         from tqdm import tqdm
 
         tqdm.monitor_interval = 0  # its thread would redraw bars that are redrawn by events
-        for position, (name, (start, total)) in enumerate(zip(_BARS, figures, strict=True)):
+        for position, (name, (start, total)) in enumerate(
+            zip(("items", self.noun, "bytes"), figures, strict=True)
+        ):
             unit = "B" if name == "bytes" else f" {name}"
             bar: tqdm[Never] = tqdm(
                 desc=name,
@@ -164,9 +166,12 @@ class Bars(Display):
             bar.close()
 
 
-def display(output: Output, stream: TextIO | None = None) -> Display:
-    """Choose the display that fits what was asked for and where standard error goes."""
+def display(output: Output, stream: TextIO | None = None, *, noun: str = "files") -> Display:
+    """Choose the display that fits what was asked for and where standard error goes.
+
+    `noun` is what assets are called.
+    """
     stream = stream or sys.stderr
     if output.quiet or output.no_progress:
         return Display(output, stream)
-    return Bars(output, stream) if stream.isatty() else Lines(output, stream)
+    return Bars(output, stream, noun) if stream.isatty() else Lines(output, stream, noun)
