@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from stacpull.engine.headers import headers
     from stacpull.engine.stream import mirror_events
+    from stacpull.engine.tracing import trace, trace_estimate
     from stacpull.engine.verify import verify
     from stacpull.errors import (
         CredentialsError,
@@ -40,7 +41,17 @@ if TYPE_CHECKING:
         StacpullError,
         UsageError,
     )
-    from stacpull.events import AssetFailed, Checked, Damage, Event, Notice, Progress, RunEnded, RunStarted
+    from stacpull.events import (
+        AssetFailed,
+        Checked,
+        Damage,
+        Event,
+        Notice,
+        Progress,
+        RunEnded,
+        RunStarted,
+        Stage,
+    )
     from stacpull.models import Selection
     from stacpull.redact import Secret
     from stacpull.reports import (
@@ -52,6 +63,7 @@ if TYPE_CHECKING:
         StatusReport,
         VerifyReport,
     )
+    from stacpull.tracing.report import ScenePixels, TraceDay, TraceEstimate, TraceReport
 
 __version__ = "0.1.0"
 
@@ -70,6 +82,7 @@ _HOMES = {
     ),
     "stacpull.engine.headers": ("headers",),
     "stacpull.engine.stream": ("mirror_events",),
+    "stacpull.engine.tracing": ("trace", "trace_estimate"),
     "stacpull.engine.verify": ("verify",),
     "stacpull.errors": (
         "CredentialsError",
@@ -88,6 +101,7 @@ _HOMES = {
         "Progress",
         "RunEnded",
         "RunStarted",
+        "Stage",
     ),
     "stacpull.models": ("Selection",),
     "stacpull.redact": ("Secret",),
@@ -100,6 +114,7 @@ _HOMES = {
         "StatusReport",
         "VerifyReport",
     ),
+    "stacpull.tracing.report": ("ScenePixels", "TraceDay", "TraceEstimate", "TraceReport"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -123,11 +138,16 @@ __all__ = [
     "RunEnded",
     "RunStarted",
     "S3Options",
+    "ScenePixels",
     "Secret",
     "Selection",
     "SourceError",
     "StacpullError",
+    "Stage",
     "StatusReport",
+    "TraceDay",
+    "TraceEstimate",
+    "TraceReport",
     "UsageError",
     "VerifyReport",
     "__version__",
@@ -141,6 +161,8 @@ __all__ = [
     "resume",
     "retry",
     "status",
+    "trace",
+    "trace_estimate",
     "verify",
 ]
 

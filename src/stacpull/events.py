@@ -22,6 +22,7 @@ __all__ = [
     "Progress",
     "RunEnded",
     "RunStarted",
+    "Stage",
 ]
 
 DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "unreadable"]
@@ -121,6 +122,15 @@ class Damage:
         return asdict(self)
 
 
-Event = RunStarted | Progress | Notice | AssetFailed | RunEnded | Checked | Damage
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a job stands that is no mirror: `done` of `total` steps of one stage (None: nobody knows yet)."""
+
+    name: str
+    done: int
+    total: int | None
+
+
+Event = RunStarted | Progress | Notice | AssetFailed | RunEnded | Checked | Damage | Stage
 Listener = Callable[[Event], None]
 """Called on the event loop's thread; it must return quickly and never raise."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from stacpull.engine import api
+from stacpull.engine import api, tracing
 from stacpull.engine import headers as header_tables
 from stacpull.engine import verify as verifying
 from stacpull.engine.api import ClassInfo, failures, status
 from stacpull.models import Json
 from stacpull.reports import HeadersReport, MirrorReport, PlanReport, VerifyReport
+from stacpull.tracing.report import TraceEstimate, TraceReport
 
 __all__ = [
     "classes",
@@ -26,6 +27,8 @@ __all__ = [
     "resume",
     "retry",
     "status",
+    "trace",
+    "trace_estimate",
     "verify",
 ]
 
@@ -68,3 +71,13 @@ def classes(source: str, collection: str, **settings: Any) -> list[ClassInfo]:
 def headers(source: str, out: str | None = None, **settings: Any) -> HeadersReport:
     """Run `stacpull.headers`."""
     return asyncio.run(header_tables.headers(source, out, **settings))
+
+
+def trace(collection: str, **settings: Any) -> TraceReport:
+    """Run `stacpull.trace`."""
+    return asyncio.run(tracing.trace(collection, **settings))
+
+
+def trace_estimate(collection: str, **settings: Any) -> TraceEstimate:
+    """Run `stacpull.trace_estimate`."""
+    return asyncio.run(tracing.trace_estimate(collection, **settings))

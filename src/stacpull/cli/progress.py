@@ -6,6 +6,7 @@ A display is a listener of events. It also counts failures by kind, which the cl
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Never, TextIO
@@ -14,7 +15,7 @@ from stacpull.cli import printing
 from stacpull.cli.numbers import duration, rate, size
 from stacpull.cli.printing import plain
 from stacpull.config.resolve import Output
-from stacpull.events import AssetFailed, Checked, Event, Notice, Progress, RunEnded, RunStarted
+from stacpull.events import AssetFailed, Checked, Event, Notice, Progress, RunEnded, RunStarted, Stage
 from stacpull.models import FailureKind
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Display:
                 self.progress(event)
             case Checked():
                 self.checked(event)
+            case Stage():
+                self.stage(event)
             case Notice(level=level, text=text) if level != "debug" or self._output.verbose >= _DEBUG_FROM:
                 self.say(f"warning: {text}" if level == "warning" else text)
             case AssetFailed(item=item, key=key, kind=kind, message=message):
@@ -74,6 +77,9 @@ class Display:
     def checked(self, checked: Checked) -> None:
         """Show how far a check is."""
 
+    def stage(self, stage: Stage) -> None:
+        """Show where a stage stands."""
+
     def ended(self) -> None:
         """Show where the run came to."""
 
@@ -91,6 +97,7 @@ class Lines(Display):
     def __init__(self, output: Output, stream: TextIO, noun: str = "files") -> None:
         super().__init__(output, stream, noun)
         self._next = _LINE_EVERY
+        self._next_stage = time.monotonic() + _LINE_EVERY
         self._unsaid: Progress | None = None
 
     def progress(self, progress: Progress) -> None:
@@ -105,6 +112,13 @@ class Lines(Display):
         if checked.seconds >= self._next:
             self._next = checked.seconds + _LINE_EVERY
             self.say(_checked_line(checked))
+
+    def stage(self, stage: Stage) -> None:
+        """Say it when the stage is done, and now and then before."""
+        now = time.monotonic()
+        if stage.done == stage.total or now >= self._next_stage:
+            self._next_stage = now + _LINE_EVERY
+            self.say(f"{stage.name}: {stage.done:,}" + (f" of {stage.total:,}" if stage.total else ""))
 
     def ended(self) -> None:
         """Say what was not yet said."""
@@ -139,6 +153,7 @@ class Bars(Display):
     def __init__(self, output: Output, stream: TextIO, noun: str = "files") -> None:
         super().__init__(output, stream, noun)
         self._bars: list[tqdm[Never]] = []
+        self._stage = ""
 
     def progress(self, progress: Progress) -> None:
         """Move the bars; the first time, start them from what was there already, which is no speed."""
@@ -191,6 +206,18 @@ class Bars(Display):
 
         with tqdm.external_write_mode(file=self._stream):
             super().aside(line)
+
+    def stage(self, stage: Stage) -> None:
+        """Move the one bar of a stage; the next stage has one of its own."""
+        from tqdm import tqdm
+
+        if stage.name != self._stage:
+            self.close()
+            tqdm.monitor_interval = 0
+            self._stage = stage.name
+            self._bars = [tqdm(desc=stage.name, total=stage.total, file=self._stream, dynamic_ncols=True)]
+        self._bars[0].n, self._bars[0].total = stage.done, stage.total
+        self._bars[0].refresh()
 
     def write(self, line: str) -> None:
         """Put a line above the bars."""
