@@ -90,15 +90,6 @@ class RunEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """Where a job stands that is no mirror: `done` of `total` steps of one stage (None: nobody knows yet)."""
-
-    name: str
-    done: int
-    total: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Checked:
     """How far `verify` (or a rebuild) is: files and bytes looked at, of those that there should be."""
 
@@ -131,6 +122,15 @@ class Damage:
         return asdict(self)
 
 
-Event = RunStarted | Progress | Notice | AssetFailed | RunEnded | Stage | Checked | Damage
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a job stands that is no mirror: `done` of `total` steps of one stage (None: nobody knows yet)."""
+
+    name: str
+    done: int
+    total: int | None
+
+
+Event = RunStarted | Progress | Notice | AssetFailed | RunEnded | Checked | Damage | Stage
 Listener = Callable[[Event], None]
 """Called on the event loop's thread; it must return quickly and never raise."""

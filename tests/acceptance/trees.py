@@ -13,7 +13,7 @@ from tests.acceptance.command import LABELS
 from stacpull.replicas import Dataset, ExpectedFile, manifest
 
 TOKEN = re.compile(rb"http://127\.0\.0\.1:\d+(/mlhub/v1)(?:/download/[\w-]+=*)?")
-_OWN = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "lock", "log.ndjson"}
+_OWN = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "lock", "boot", "log.ndjson"}
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,10 @@ class Display:
         match event:
             case Progress():
                 self.progress(event)
-            case Stage():
-                self.stage(event)
             case Checked():
                 self.checked(event)
+            case Stage():
+                self.stage(event)
             case Notice(level=level, text=text) if level != "debug" or self._output.verbose >= _DEBUG_FROM:
                 self.say(f"warning: {text}" if level == "warning" else text)
             case AssetFailed(item=item, key=key, kind=kind, message=message):
@@ -74,11 +74,11 @@ class Display:
     def progress(self, progress: Progress) -> None:
         """Show where the run stands."""
 
-    def stage(self, stage: Stage) -> None:
-        """Show where a stage stands."""
-
     def checked(self, checked: Checked) -> None:
         """Show how far a check is."""
+
+    def stage(self, stage: Stage) -> None:
+        """Show where a stage stands."""
 
     def ended(self) -> None:
         """Show where the run came to."""
@@ -107,18 +107,18 @@ class Lines(Display):
             self._next = progress.seconds + _LINE_EVERY
             self._say_last()
 
+    def checked(self, checked: Checked) -> None:
+        """Say it if it is time."""
+        if checked.seconds >= self._next:
+            self._next = checked.seconds + _LINE_EVERY
+            self.say(_checked_line(checked))
+
     def stage(self, stage: Stage) -> None:
         """Say it when the stage is done, and now and then before."""
         now = time.monotonic()
         if stage.done == stage.total or now >= self._next_stage:
             self._next_stage = now + _LINE_EVERY
             self.say(f"{stage.name}: {stage.done:,}" + (f" of {stage.total:,}" if stage.total else ""))
-
-    def checked(self, checked: Checked) -> None:
-        """Say it if it is time."""
-        if checked.seconds >= self._next:
-            self._next = checked.seconds + _LINE_EVERY
-            self.say(_checked_line(checked))
 
     def ended(self) -> None:
         """Say what was not yet said."""
@@ -200,6 +200,13 @@ class Bars(Display):
             )
             self._bars.append(bar)
 
+    def aside(self, line: str) -> None:
+        """Put a line of output on standard output, the bars out of its way."""
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode(file=self._stream):
+            super().aside(line)
+
     def stage(self, stage: Stage) -> None:
         """Move the one bar of a stage; the next stage has one of its own."""
         from tqdm import tqdm
@@ -211,13 +218,6 @@ class Bars(Display):
             self._bars = [tqdm(desc=stage.name, total=stage.total, file=self._stream, dynamic_ncols=True)]
         self._bars[0].n, self._bars[0].total = stage.done, stage.total
         self._bars[0].refresh()
-
-    def aside(self, line: str) -> None:
-        """Put a line of output on standard output, the bars out of its way."""
-        from tqdm import tqdm
-
-        with tqdm.external_write_mode(file=self._stream):
-            super().aside(line)
 
     def write(self, line: str) -> None:
         """Put a line above the bars."""

@@ -187,6 +187,7 @@ def sentinelhub(
     token_ttl: float,
     rate_limit: float | None,
     quota: float | None,
+    faults: Path | None,
 ) -> None:
     """Serve Sentinel Hub with a collection of Analysis-Ready PlanetScope: statistics, catalog, BYOC."""
     from stacpull.replicas import serve_sentinelhub
@@ -200,5 +201,6 @@ def sentinelhub(
             token_ttl=token_ttl,
             rate_limit=rate_limit,
             quota=quota,
+            faults=_planned(faults),
         )
     )

@@ -93,14 +93,6 @@ def seconds(raw: object) -> float:
     return number
 
 
-def metres(raw: object) -> float:
-    """Read a length in metres, more than none."""
-    number = _number(raw)
-    if number is None or number <= 0:
-        raise ValueError(f"must be a number of metres above 0, not {raw!r}")
-    return number
-
-
 def byte_rate(raw: object) -> float:
     """Read bytes a second: a number from 0 on, or text of one with K (a thousand bytes), M or G."""
     plain = raw.strip() if isinstance(raw, str) else raw
@@ -111,6 +103,14 @@ def byte_rate(raw: object) -> float:
     if number is None or number < 0:
         raise ValueError(f"must be a number of bytes a second, like 500K or 2M, not {raw!r}")
     return number * factor
+
+
+def metres(raw: object) -> float:
+    """Read a length in metres, more than none."""
+    number = _number(raw)
+    if number is None or number <= 0:
+        raise ValueError(f"must be a number of metres above 0, not {raw!r}")
+    return number
 
 
 def existing_file(raw: object) -> Path:

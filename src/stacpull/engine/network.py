@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from stacpull.clock import Clock
 from stacpull.config.credentials import wanted_variable
 from stacpull.config.options import Options
+from stacpull.engine.descriptors import shares_here
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.api import ApiReader
@@ -92,7 +93,7 @@ async def open_network(address: SourceAddress, options: Options, clock: Clock) -
     s3 = S3Transport(http, aws, options.s3, clock=clock)
     client = Client(
         {"http": http, "https": http, "s3": s3},
-        Gates(options.per_host, options.concurrency, clock),
+        Gates(_per_host(options), options.concurrency, clock),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
@@ -106,6 +107,11 @@ async def open_network(address: SourceAddress, options: Options, clock: Clock) -
         yield Network(client, reader, secrets, policy)
     finally:
         await client.close()
+
+
+def _per_host(options: Options) -> int:
+    """Return the most requests at once for one host: no more than there are descriptors for, unless told."""
+    return options.per_host if options.concurrency else min(options.per_host, shares_here().workers)
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:

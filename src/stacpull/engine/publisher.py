@@ -39,6 +39,7 @@ from stacpull.models import Failure, Job
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination
 from stacpull.store.sync import FileSync, GroupSync, Sync
+from stacpull.store.trust import withdraw_trust
 from stacpull.store.writer import Arrived
 
 __all__ = ["GROUP", "PACE", "Ledger", "Publisher", "arrival_of"]
@@ -50,8 +51,6 @@ PACE = 0.25
 _SLOW_SYNC = 2.0
 """Seconds after which a group sync is taken to wait for the writes of others on the same disk."""
 _SLOW_IN_A_ROW = 3
-_DIRECTORIES = 64
-"""Directories held open at once to be synced."""
 
 T = TypeVar("T")
 _log = logging.getLogger("stacpull")
@@ -344,6 +343,7 @@ class Publisher:
             self._sync_now(parts, self._destination.take_touched())
         except DestinationError as error:
             self._failed_sync = error
+            withdraw_trust(self._destination)  # first: the ledger is on the disk that fails
             with suppress(DestinationError), translated(ledger_path(self._destination.path)):
                 meta.set_tainted(self._ledger.db, str(error))
             raise
@@ -355,7 +355,8 @@ class Publisher:
             return
         if parts:
             self._sync.sync(parts, ())
-        for some in (touched[i : i + _DIRECTORIES] for i in range(0, len(touched), _DIRECTORIES)):
+        most = self._destination.most_held
+        for some in (touched[i : i + most] for i in range(0, len(touched), most)):
             with self._destination.opened(some) as directories:
                 self._sync.sync((), directories)
 

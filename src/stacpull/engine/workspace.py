@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from stacpull.engine.descriptors import shares_here
 from stacpull.errors import DestinationError
 from stacpull.ledger.database import Connection, ledger_path, open_writer, refuse_lost
 from stacpull.reports import Disk
@@ -36,7 +37,7 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
     """
     refuse_lost(dest)
     _refuse_foreign_catalog(dest)
-    destination = Destination(dest)
+    destination = Destination(dest, most_held=shares_here().directories)
     try:
         with locked(dest):
             sync = choose(destination.fd, destination.parts_fd)

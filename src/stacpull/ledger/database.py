@@ -21,6 +21,7 @@ from stacpull.planning.names import CATALOG_ID
 
 __all__ = [
     "Connection",
+    "checkpoint",
     "damaged_sentence",
     "is_damage",
     "ledger_path",
@@ -129,6 +130,15 @@ def open_writer(
 def sync_each_commit(db: sqlite3.Connection) -> None:
     """Have every commit on disk before it returns, from now on."""
     db.execute("PRAGMA synchronous = FULL")
+
+
+def checkpoint(db: sqlite3.Connection) -> None:
+    """Bring what stands in the write-ahead log into the ledger itself, synced, and begin the log anew.
+
+    After a failed sync the log may have holes on the disk that the page cache hides: what is appended behind
+    one would be lost with the next power loss, however well it is synced.
+    """
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def refuse_lost(dest: Path) -> None:

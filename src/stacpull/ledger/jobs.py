@@ -24,6 +24,7 @@ __all__ = [
     "FailedItem",
     "claim_failures",
     "failed_items",
+    "is_open",
     "job_of",
     "newest",
     "pending_jobs",
@@ -74,6 +75,15 @@ def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
         (row, generation),
     ).fetchone()
     return _job(found) if found is not None else None
+
+
+def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
+    """Return True if an asset of that generation is not done: pending, or failed until `retry`."""
+    found = db.execute(
+        "SELECT 1 FROM open_assets o JOIN assets a ON a.id = o.asset WHERE o.asset = ? AND a.generation = ?",
+        (row, generation),
+    )
+    return found.fetchone() is not None
 
 
 def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:

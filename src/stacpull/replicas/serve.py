@@ -86,6 +86,7 @@ async def serve_sentinelhub(
     token_ttl: float,
     rate_limit: float | None,
     quota: float | None,
+    faults: Faults | None = None,
 ) -> None:
     """Run Sentinel Hub on `port` until cancelled, SIGTERM or SIGINT."""
     replica = SentinelHubReplica(
@@ -96,6 +97,7 @@ async def serve_sentinelhub(
         token_ttl=token_ttl,
         rate_limit=rate_limit,
         quota=quota,
+        faults=faults,
     )
     async with replica:
         await _announce_and_wait(replica.places(), replica.exports())

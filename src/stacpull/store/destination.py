@@ -61,13 +61,18 @@ class Destination:
     descriptor only; one alone does everything else, with the directories that are held open.
     """
 
-    def __init__(self, dest: Path) -> None:
+    def __init__(self, dest: Path, *, most_held: int = _HELD_DIRECTORIES) -> None:
         """Open DEST, making it and `.stacpull/parts` if need be.
+
+        Args:
+            dest: the mirror.
+            most_held: how many of its directories may be held open at once.
 
         Raises:
             DestinationError: it cannot be made or written.
         """
         self.path = dest
+        self.most_held = most_held
         with ExitStack() as opened:
             try:
                 _make_with_parents(dest)
@@ -271,7 +276,7 @@ class Destination:
         fd = _open_or_make(above, last) if make else os.open(last, _OPEN_DIRECTORY, dir_fd=above)
         self._touched.add(parent)  # also where it was there: a killed run may have made it, unsynced
         self._held[path] = fd
-        if len(self._held) > _HELD_DIRECTORIES:
+        if len(self._held) > self.most_held:
             os.close(self._held.popitem(last=False)[1])
         return fd
 
