@@ -18,8 +18,9 @@ from contextlib import asynccontextmanager, suppress
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.account import Account, Ending
+from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.engine.catalogs import keep_collection, unknown_collections, write_mirror_catalogs
-from stacpull.engine.course import Tools
+from stacpull.engine.course import Fetches, Tools
 from stacpull.engine.descriptors import shares_here
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.intake import Intake
@@ -35,11 +36,11 @@ from stacpull.engine.walking import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
-from stacpull.ledger import jobs, runs, views
+from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import EndState, Run
-from stacpull.models import ItemId, Job
+from stacpull.models import ItemId, Job, Received
 from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
 from stacpull.sources.links import ItemReader
@@ -164,6 +165,7 @@ class MirrorRun:
         db = self._workspace.db
         left = recover(db, self._workspace.destination, checksum=checksum)
         accept(db, self._workspace.destination)
+        self._publisher.adopting = self._options.adopt or meta.is_adopting(db)
         self._publisher.adopt(left.in_place)
         self._publisher.take(left.wholes)
         self._write_final_items()
@@ -238,14 +240,22 @@ class MirrorRun:
         reader = ItemReader(self._source.item, self._clock)
         producer = await self._producer(queue, reader)
         self._summary = producer.summary
-        fetcher = Fetcher(
-            self._network.client,
-            PartStore(self._workspace.destination.parts),
-            checksum=self._options.checksum == "sha256",
-        )
+        fetcher = self._fetcher()
         tools = Tools(fetcher, reader, self._network.policy, self._clock, self._network.note_retry)
         pool = Pool(queue, self._intake, tools, workers=self._workers)
         await together(producer.run, pool, self._tick, stop=self._stop, broken=self._broken)
+
+    def _fetcher(self) -> Fetches[Job, Received]:
+        destination, checksum = self._workspace.destination, self._options.checksum == "sha256"
+        fetcher = Fetcher(
+            self._network.client,
+            PartStore(destination.parts),
+            checksum=checksum,
+            on_detail=lambda text: self._emit(Notice("debug", text)),
+        )
+        if not self._options.adopt:
+            return fetcher
+        return AdoptingFetcher(fetcher, self._network.client, destination, checksum=checksum)
 
     async def _producer(self, queue: asyncio.Queue[Job | None], reader: ItemReader) -> Producer:
         db, spec = self._workspace.db, self._run.spec
@@ -326,6 +336,8 @@ class MirrorRun:
         with translated(ledger_path(self._workspace.destination.path)):
             self._account.save(db)
             runs.end(db, self._run.id, state, reason, self._clock.time())
+            if state == "complete" and self._run.spec.kind == "mirror":
+                meta.set_adopting(db, adopting=False)
 
     @staticmethod
     def _end_state(progress: Progress, error: BaseException | None) -> EndState:

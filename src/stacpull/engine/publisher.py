@@ -17,6 +17,7 @@ Everything else that concerns the ledger runs on this thread too, through `call`
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import threading
 import time
@@ -33,7 +34,7 @@ from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, runs, views
 from stacpull.ledger.database import Connection, ledger_path, sync_each_commit, translated
-from stacpull.ledger.outcomes import Arrival, AssetFailure
+from stacpull.ledger.outcomes import Arrival, AssetFailure, Written
 from stacpull.models import Failure, Job
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination
@@ -90,7 +91,7 @@ class _Renamed:
     """What lies under final names but is not recorded, until the next sync has covered the renames."""
 
     done: list[Arrival] = field(default_factory=list)
-    items: list[int] = field(default_factory=list)
+    items: list[Written] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.done or self.items)
@@ -159,6 +160,8 @@ class Publisher:
         self._over: BaseException | None = None
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="stacpull-publisher", daemon=True)
+        self.adopting = False
+        """True to take a file that is in the way for the asset itself, if the content is the same."""
         self.counters: Mapping[str, int | None] = ledger.counters
         """The run's counters after the last transaction; replaced whole, read from any thread."""
 
@@ -285,13 +288,13 @@ class Publisher:
             )
         part = f"{name}.tmp"
         self._destination.write_part(part, data)
-        if not known:
-            meta.claim_file(self._ledger.db, path.as_posix())
+        meta.claim_file(self._ledger.db, path.as_posix())
         self._sync_all([part])
         failure = self._destination.place(part, directory, name, replace=True)
         if failure is not None:
             self._destination.drop_part(part)
             raise DestinationError(failure.message)
+        meta.claim_file(self._ledger.db, path.as_posix(), hashlib.sha256(data).digest())
 
     def settle(self) -> None:
         """Publish until nothing waits any more."""
@@ -387,11 +390,13 @@ class Publisher:
     def _rename(self, ready: Sequence[tuple[Arrival, str]]) -> list[AssetFailure]:
         failures = []
         for arrival, part in ready:
-            failure = self._destination.place(
-                part, arrival.directory, arrival.name, replace=arrival.generation > 0
-            )
+            place = (part, arrival.directory, arrival.name)
+            ours = arrival.generation > 0 or (self.adopting and self._destination.holds_same(*place))
+            failure = self._destination.place(*place, replace=ours)
             if failure is None:
                 self._renamed.done.append(arrival)
+                if self.adopting:
+                    self._destination.drop_part(part)  # a hard link of what lay there outlives its rename
             else:
                 self._destination.drop_part(part)
                 failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
