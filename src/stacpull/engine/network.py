@@ -23,7 +23,7 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Transport
-from stacpull.redact import Secret, Secrets
+from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.sources.credentials import split_credentials
 from stacpull.transfer.aws import AwsCredentials
 from stacpull.transfer.s3 import S3Transport
@@ -86,7 +86,7 @@ def _named(options: Options) -> list[str]:
 @asynccontextmanager
 async def open_network(address: SourceAddress, options: Options, clock: Clock) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block."""
-    secrets = Secrets((*address.headers.values(), *address.query.values()))
+    secrets = Secrets((*credentials_in(address.headers), *address.query.values()))
     allow_private = options.allow_private_hosts or await any_private(address.url, options.s3.endpoint_url)
     http = http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
