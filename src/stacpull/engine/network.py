@@ -13,6 +13,7 @@ from stacpull.clock import Clock
 from stacpull.config.credentials import wanted_variable
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
+from stacpull.engine.together import unless_stopped
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.api import ApiReader
@@ -84,10 +85,18 @@ def _named(options: Options) -> list[str]:
 
 
 @asynccontextmanager
-async def open_network(address: SourceAddress, options: Options, clock: Clock) -> AsyncIterator[Network]:
-    """Open the network of a run; all connections are closed at the end of the block."""
+async def open_network(
+    address: SourceAddress, options: Options, clock: Clock, stop: asyncio.Event
+) -> AsyncIterator[Network]:
+    """Open the network of a run; all connections are closed at the end of the block.
+
+    Raises:
+        InterruptedRunError: `stop` was set while names were looked up.
+    """
     secrets = Secrets((*credentials_in(address.headers), *address.query.values()))
-    allow_private = options.allow_private_hosts or await any_private(address.url, options.s3.endpoint_url)
+    allow_private = options.allow_private_hosts or await unless_stopped(
+        lambda: any_private(address.url, options.s3.endpoint_url), stop
+    )
     http = http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     s3 = S3Transport(http, aws, options.s3, clock=clock)
