@@ -24,6 +24,7 @@ __all__ = [
     "checkpoint",
     "damaged_sentence",
     "is_damage",
+    "is_disk_error",
     "ledger_path",
     "open_reader",
     "open_writer",
@@ -82,6 +83,15 @@ def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Return True if the file is no sound ledger: torn pages, a missing table, a text that is none."""
     code = _code(error) & _PRIMARY
     return code in _DAMAGES or (code in {0, sqlite3.SQLITE_ERROR} and str(error).startswith(_FOREIGN))
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Return True if SQLite could not read, write or sync its files (`translated` or not).
+
+    What it had written and not synced may be lost then, and stand in the page cache as if it were not.
+    """
+    found = error if isinstance(error, sqlite3.Error) else error.__cause__
+    return isinstance(found, sqlite3.Error) and _code(found) & _PRIMARY == sqlite3.SQLITE_IOERR
 
 
 def _code(error: sqlite3.Error) -> int:
