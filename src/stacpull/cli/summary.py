@@ -69,7 +69,7 @@ def _remarks(report: MirrorReport) -> Iterator[str]:
     if report.items_unseen:
         yield f"  never met {count(report.items_unseen, 'item')} that the source announced"
     if report.items_failed:
-        yield f"  unreadable  {count(report.items_failed, 'source item')}"
+        yield f"  unreadable  {count(report.items_failed, 'item')}"
 
 
 def _next_steps(report: MirrorReport) -> Iterator[str]:
