@@ -170,8 +170,11 @@ def refuse_lost(dest: Path) -> None:
 
 
 def _was_mirror(dest: Path) -> bool:
-    """Return True if files lie in `dest` that a mirror put there, as far as its marks tell."""
-    marked = (dest / ".stacpull" / "log.ndjson").is_file() or ledger_path(dest).is_file()
+    """Return True if files lie in `dest` that a mirror put there, as far as its marks tell.
+
+    An empty ledger alone is no mark: a run was killed at its very start, beside files that are the user's.
+    """
+    marked = (dest / ".stacpull" / "log.ndjson").is_file()
     if not marked and (dest / "catalog.json").is_file():
         with (dest / "catalog.json").open("rb") as file:
             marked = CATALOG_ID.encode() in file.read(_START)
