@@ -304,7 +304,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert odd.fetchone() == (0,)
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+LedgerMachine.TestCase.settings = settings(stateful_step_count=25)
 TestLedger = LedgerMachine.TestCase
 
 

@@ -8,7 +8,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from botocore.utils import percent_encode
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stacpull.transfer.sigv4 import UNSIGNED_BODY, Credentials, Signer, encode_key
@@ -41,7 +41,6 @@ queries = st.lists(
 SIGNER = Signer()
 
 
-@settings(max_examples=300)
 @given(keys, hosts, st.sampled_from(["GET", "HEAD"]), headers, tokens, regions, queries, st.booleans())
 @example("a%2Fb//../$'()", "localhost:9000", "GET", {"range": "bytes=0- "}, "t", "us-east-1", "b=1&a", True)
 def test_equals_botocore(

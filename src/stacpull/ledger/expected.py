@@ -170,14 +170,6 @@ class Expectations:
         collection, item, key = self._db.execute(query, (expected.row,)).fetchone()
         return ItemId(collection, item), key
 
-    def is_open(self, row: int, generation: int) -> bool:
-        """Return True if an asset is still to come in, in that generation: its part may go on."""
-        found = self._db.execute(
-            f"SELECT 1 FROM assets WHERE id = ? AND generation = ? AND state < {STATE_DONE}",
-            (row, generation),
-        )
-        return found.fetchone() is not None
-
 
 class _Bits:
     """A set of rows, a bit each."""
