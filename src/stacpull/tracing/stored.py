@@ -64,13 +64,17 @@ class FileAnswers:
         return None if found is None else (orjson.loads(found.value), found.ok)
 
     async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
-        """Keep an answer; one of the same key is replaced.
+        """Keep an answer; one of the same key is replaced. One that JSON cannot hold is not kept.
 
         Raises:
             DestinationError: the file cannot be written.
         """
+        try:
+            value = orjson.dumps(answer)
+        except orjson.JSONEncodeError:  # half a character from some file: it is asked for again next time
+            return
         async with self._turn:
-            await asyncio.to_thread(self._results.put, [Result(key, orjson.dumps(answer), ok=whole)])
+            await asyncio.to_thread(self._results.put, [Result(key, value, ok=whole)])
 
 
 def tile_to_json(tile: ByocTile) -> Json:
