@@ -42,6 +42,14 @@ def made(side: int) -> bytes:
 TIFF = made(64)
 
 
+def metadata(xml: str) -> bytes:
+    """A file with this in GDAL's tag of metadata."""
+    file = io.BytesIO()
+    tags = [(42112, "s", 0, xml, True)]
+    tifffile.imwrite(file, np.zeros((64, 64), np.uint8), extratags=tags, metadata=None)
+    return file.getvalue()
+
+
 def ranged(body: bytes) -> Callable[[Request], Answer]:
     """A file on a server that serves ranges."""
 
@@ -178,6 +186,23 @@ def test_an_asset_that_is_asked_for_and_no_tiff_is_a_failed_row() -> None:
     assert (failed.item, failed.key) == (("c", "1"), "page")
     assert rows[1]["width"] is None
     assert "cannot be read" in rows[1]["error"]
+
+
+def test_odd_files_and_answers_are_rows_and_stop_nothing() -> None:
+    surrogate = metadata('<GDALMetadata><Item name="a">x&amp;#xD800;y</Item></GDALMetadata>')
+    long, longer = ("9" * digits for digits in (30, 4400))
+    files = {
+        "/half": ranged(surrogate),
+        "/long": lambda _: Answer(206, TIFF, {"Content-Range": f"bytes 0-{len(TIFF) - 1}/{long}"}),
+        "/longer": lambda _: Answer(206, TIFF, {"Content-Range": f"bytes 0-{len(TIFF) - 1}/{longer}"}),
+        "/good": ranged(TIFF),
+    }
+    report, rows, _ = read(
+        AssetApi({path: {"a": {"href": path, "type": "image/tiff"}} for path in files}, files)
+    )
+    assert report.headers_done == 4
+    assert [row["size"] for row in rows] == [len(surrogate), None, None, len(TIFF)]
+    assert rows[0]["tags"]["a"] == "x&#xD800;y"
 
 
 def test_the_size_of_the_header_that_an_item_tells_is_asked_for() -> None:
