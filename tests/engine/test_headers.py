@@ -368,15 +368,19 @@ def test_a_source_that_breaks_keeps_what_was_read_and_the_job_goes_on(tmp_path: 
     assert len(asked) == 9
 
 
-def test_a_position_that_the_source_forgot_is_walked_again_and_nothing_read_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("there", "most"), [(9, None), (12, 9), (12, 7)])
+def test_a_position_that_the_source_forgot_is_walked_again_and_nothing_read_twice(
+    tmp_path: Path, there: int, most: int | None
+) -> None:
     out, heard = tmp_path / "t.ndjson", []
+    kept, wanted = most or there, Selection(max_items=most)
 
     async def work() -> tuple[HeadersReport, int]:
-        async with many(9) as api:
+        async with many(there) as api:
             source = api.url("/collections/c")
             api.refused.add("c:4")
             with pytest.raises(SourceError):
-                await headers(source, out, options=Options(retries=0))
+                await headers(source, out, selection=wanted, options=Options(retries=0))
             read_before = len(api.asked("/a"))
             api.refused.clear()
             usual = api._routes["/collections/c/items"]
@@ -387,16 +391,18 @@ def test_a_position_that_the_source_forgot_is_walked_again_and_nothing_read_twic
                 return old or usual(asked)
 
             api._routes["/collections/c/items"] = forgetful
-            report = await headers(source, out, options=Options(retries=0), on_event=heard.append)
-            assert len(api.asked("/a")) == 9
+            report = await headers(
+                source, out, selection=wanted, options=Options(retries=0), on_event=heard.append
+            )
+            assert len(api.asked("/a")) == kept
             return report, read_before
 
     report, before = asyncio.run(work())
     assert before == 6
-    assert (report.headers_done, report.items_seen, report.items_matched) == (9, 9, 9)
+    assert (report.headers_done, report.items_seen, report.items_matched) == (kept,) * 3
     texts = [event.text for event in heard if isinstance(event, Notice)]
     assert any("forgotten the saved position" in text for text in texts)
-    assert len(out.read_text().splitlines()) == 9
+    assert len(out.read_text().splitlines()) == kept
 
 
 def test_a_stop_that_is_set_ends_the_job_and_the_next_goes_on(tmp_path: Path) -> None:
