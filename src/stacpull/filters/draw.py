@@ -51,24 +51,26 @@ def _hash(text: str, purpose: bytes) -> int:
 class Draw:
     """A sample while it is drawn: it knows the `size` smallest ranks so far, and no items."""
 
-    __slots__ = ("_ranks", "seed", "size")
+    __slots__ = ("_drawn", "_ranks", "seed", "size")
 
     def __init__(self, size: int, seed: int, drawn: Iterable[int] = ()) -> None:
         """Begin a draw of `size` items; `drawn` are the ranks of those that an earlier process drew."""
         self.size = size
         self.seed = seed
-        self._ranks = [-rank for rank in drawn]
+        self._drawn = set(drawn)
+        self._ranks = [-rank for rank in self._drawn]
         heapq.heapify(self._ranks)
 
     def offer(self, item_id: str) -> int | None:
         """Return the item's rank if it is in the sample so far, None if not. Offered twice it counts once."""
         rank = rank_of(self.seed, item_id)
-        if len(self._ranks) < self.size:
-            if -rank not in self._ranks:
-                heapq.heappush(self._ranks, -rank)
+        if rank in self._drawn:
             return rank
-        if rank > -self._ranks[0]:
+        if len(self._ranks) < self.size:
+            heapq.heappush(self._ranks, -rank)
+        elif rank > -self._ranks[0]:
             return None
-        if -rank not in self._ranks:
-            heapq.heapreplace(self._ranks, -rank)
+        else:
+            self._drawn.discard(-heapq.heapreplace(self._ranks, -rank))
+        self._drawn.add(rank)
         return rank

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from stacpull.errors import UsageError
 from stacpull.filters.area import AreaCheck, compile_area
 from stacpull.filters.cloud_cover import compile_cloud_cover
 from stacpull.filters.draw import compile_shard
@@ -74,6 +75,8 @@ def compile_items(selection: Selection) -> ItemFilter:
     Raises:
         UsageError: A condition cannot be read. Label names are `check_labels`'s.
     """
+    if selection.sample is not None and selection.max_items is not None:
+        raise UsageError("A selection has either a sample or max_items: leave one of them out.")
     checks = (
         compile_shard(selection.shard),
         compile_flags(selection),

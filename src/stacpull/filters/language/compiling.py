@@ -183,13 +183,10 @@ class _Compiler:
         parts, decides = tuple(term.evaluate for term in terms), name == "or"
 
         def judge(item: Json, properties: dict[str, Any]) -> bool | None:
-            unknown = False
-            for part in parts:
-                truth = part(item, properties)
-                if truth is decides:
-                    return decides
-                unknown = unknown or truth is None
-            return None if unknown else not decides
+            truths = [part(item, properties) for part in parts]
+            if decides in truths:
+                return decides
+            return None if None in truths else not decides
 
         return _Term(judge, truth=True)
 
