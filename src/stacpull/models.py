@@ -190,6 +190,8 @@ class Failure:
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
     free: bool = False
     """True if trying again costs the asset no attempt (throttling, a kept-alive connection found closed)."""
+    reached: int = 0
+    """Bytes of a part that are there, and that a next attempt goes on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,8 @@ class Job:
     media_type: str | None = None
     stale: bool = False
     """True if the stored href lost its signature: the item is read again before the first use."""
+    sha256: bytes | None = None
+    """What was mirrored before, where that is to be had again and nothing else (`verify --repair`)."""
 
 
 @dataclass(frozen=True, slots=True)

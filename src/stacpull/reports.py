@@ -13,8 +13,10 @@ __all__ = [
     "HostPlan",
     "MirrorReport",
     "PlanReport",
+    "RebuildReport",
     "RunState",
     "StatusReport",
+    "VerifyReport",
 ]
 
 RunState = Literal["running", "complete", "interrupted", "failed"]
@@ -181,6 +183,84 @@ class PlanReport:
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What a ledger was made anew from (`verify --rebuild`). Assets that are done, by what they are trusted.
+
+    `done` = `by_checksum` + `by_size` + `by_name`.
+    """
+
+    reason: str
+    """What was wrong with the ledger before: one plain sentence."""
+    aside: str | None
+    """Where that lies now, relative to DEST; None if there was none."""
+    items: int = 0
+    done: int = 0
+    by_checksum: int = 0
+    """Their SHA-256 is that of the old ledger, or their digest the one that the item states."""
+    by_size: int = 0
+    """Their size is the one that the item states; nothing states a digest."""
+    by_name: int = 0
+    """An item's JSON names them as here, and nothing else is known: it was written when they were whole."""
+    pending: int = 0
+    """Named as here, but missing or other than they should be: the next `mirror` fetches them."""
+    recovered: int = 0
+    """Of those done, the ones that only the old ledger knew: their items were not whole yet."""
+    source: str = ""
+    """Where it all came from, as far as that is known."""
+    layout: str | None = None
+    """What `--layout` the files follow, if one was recognised."""
+    selection_known: bool = False
+    """True if the old ledger still told what was asked for, so that `resume` can go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What `verify` found. Sizes in bytes, times in seconds."""
+
+    dest: str
+    state: Literal["complete", "interrupted"]
+    files: int
+    """Files of the mirror that were looked at: assets, item JSON, catalogs."""
+    bytes: int
+    missing: int
+    short: int
+    altered: int
+    obstructed: int
+    unreadable: int
+    unknown: int
+    """Files that the ledger does not know. They are never touched."""
+    unproven: int
+    """Files whose digest is not known: looked at by their size, or (JSON) by being there."""
+    leftovers: int
+    """Unfinished downloads, which the next run takes up or removes: no damage."""
+    assets_pending: int
+    assets_failed: int
+    quick: bool
+    seconds: float
+    remaining: int
+    """What is wrong still: all of it, or with `--repair` what could not be repaired."""
+    repair: MirrorReport | None = None
+    """How the run ended that fetched again what was damaged, if one was needed."""
+    rebuilt: RebuildReport | None = None
+
+    @property
+    def damaged(self) -> int:
+        """How many files were not as they should be."""
+        return self.missing + self.short + self.altered + self.obstructed + self.unreadable + self.unknown
+
+    @property
+    def exit_code(self) -> int:
+        """0 all as it should be, 1 damage (left), 130 interrupted."""
+        if self.state == "interrupted":
+            return 130
+        return 1 if self.remaining else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints last."""
+        return {**asdict(self), "damaged": self.damaged}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from urllib.parse import quote
 
 import orjson
 from tests.net.wire_server import Scripted, WireServer
@@ -17,14 +19,23 @@ PER_PAGE = 2
 class SmallApi(WireServer):
     """`async with SmallApi({"a": ["1", "2", "3"]}) as api`: items by collection, two on a page.
 
-    Every item has the asset `data`, whose answer is `asset`. `listed` is what `/collections` lists, `refused`
+    Every item has the asset `data`, whose answer is `asset`, or what that makes of the request.
+    `listed` is what `/collections` lists, `refused`
     which pages (`a:2`) answer 404: both may be changed meanwhile.
     """
 
-    def __init__(self, items: Mapping[str, Sequence[str]], *, asset: Scripted | None = None) -> None:
+    def __init__(
+        self,
+        items: Mapping[str, Sequence[str]],
+        *,
+        asset: Scripted | Callable[[Request], Scripted] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.items = items
         self.listed = list(items)
         self.refused: set[str] = set()
+        told = asset or Answer(body=b"data")
+        answer = told if callable(told) else lambda _: told
         root = {"type": "Catalog", "stac_version": "1.0.0", "id": "small", "description": "", "links": []}
         routes: dict[str, Callable[[Request], Scripted]] = {
             "/": lambda _: _json({**root, "conformsTo": []}),
@@ -33,8 +44,8 @@ class SmallApi(WireServer):
         for name, ids in items.items():
             routes[f"/collections/{name}"] = partial(_collection_answer, name)
             routes[f"/collections/{name}/items"] = partial(self._page, name)
-            routes |= {f"/assets/{name}/{one}": lambda _: asset or Answer(body=b"data") for one in ids}
-        super().__init__(routes)
+            routes |= {f"/assets/{name}/{quote(one)}": answer for one in ids}
+        super().__init__(routes, tls=tls)
 
     def _collections(self, _asked: Request) -> Answer:
         return _json({"collections": [_collection(name) for name in self.listed], "links": []})

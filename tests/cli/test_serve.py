@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 from tests.cli.conftest import Ran
 
 
@@ -42,8 +43,8 @@ def serving(*arguments: str) -> Iterator[dict[str, str]]:
             if line.startswith("export "):
                 name, _, value = shlex.split(line)[1].partition("=")
                 exports[name] = value
-            if "AWS_EC2_METADATA_DISABLED" in exports:
-                break
+            if exports.keys() & {"AWS_EC2_METADATA_DISABLED", "OAUTHLIB_INSECURE_TRANSPORT"}:
+                break  # the last one
         try:
             yield exports
         finally:
@@ -74,14 +75,66 @@ def test_serve_s3_serves_a_directory(tmp_path: Path) -> None:
         assert reply.read() == b"content"
 
 
+def test_serve_sentinelhub_gives_a_token_to_those_who_use_what_it_exports() -> None:
+    with serving("sentinelhub", "--port", str(free_ports(1)), "--quota", "0.02") as exports:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": exports["SH_CLIENT_ID"],
+            "client_secret": exports["SH_CLIENT_SECRET"],
+        }
+        token = requests.post(exports["SH_TOKEN_URL"], data=form, timeout=20).json()["access_token"]
+        url = f"{exports['SH_BASE_URL']}/catalog/v1/collections"
+        headers = {"Authorization": f"Bearer {token}"}
+        statuses = [requests.get(url, headers=headers, timeout=20).status_code for _ in range(3)]
+        assert statuses == [200, 200, 403]
+
+
+def test_a_port_that_is_taken_is_told(stacpull_command: Callable[..., Ran]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ran = stacpull_command("serve", "sentinelhub", "--port", port)
+    assert ran.code == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in ran.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ["serve", "s3", "--root", "/nonexistent"],
         ["serve", "mlhub", "--era", "1999"],
         ["serve", "mlhub", "--port", "0"],
-        ["serve", "sentinelhub"],
+        ["serve", "sentinelhub", "--rate-limit", "0"],
+        ["serve", "nothing"],
     ],
 )
 def test_wrong_usage(stacpull_command: Callable[..., Ran], arguments: list[str]) -> None:
     assert stacpull_command(*arguments).code == 2
+
+
+FAULTY = '[[fault]]\npath = "/bucket/*"\nnth = 1\nwhat = "status"\ncode = 503\n'
+
+
+def test_serve_lets_the_faults_of_a_file_strike(tmp_path: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "bucket" / "key").write_bytes(b"content")
+    (tmp_path / "faults.toml").write_text(FAULTY)
+    port = free_ports(1)
+    faults = ["--faults", str(tmp_path / "faults.toml")]
+    with serving("s3", "--port", str(port), "--root", str(tmp_path), "--anonymous", *faults):
+        with pytest.raises(urllib.error.HTTPError, match="503") as struck:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/bucket/key", timeout=20)
+        struck.value.close()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/bucket/key", timeout=20) as reply:
+            assert reply.read() == b"content"
+
+
+@pytest.mark.parametrize("service", ["mlhub", "s3"])
+def test_a_wrong_fault_file_is_exit_2_and_names_the_line(
+    stacpull_command: Callable[..., Ran], tmp_path: Path, service: str
+) -> None:
+    (tmp_path / "faults.toml").write_text(FAULTY + "probability = 7\n")
+    ran = stacpull_command("serve", service, "--faults", str(tmp_path / "faults.toml"))
+    assert ran.code == 2
+    assert "faults.toml, line 6: probability must be between 0 and 1" in ran.err

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.config.options import Options, S3Options
+from stacpull.config.options import Options, S3Options, TraceOptions
 from stacpull.config.resolve import Output, Resolved, resolve
 from stacpull.config.table import OPTIONS, Option, Scope
 from stacpull.errors import CredentialsError, UsageError
@@ -69,6 +69,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "per-host": ("4", "4", 4),
     "retries": ("0", "0", 0),
     "stall-timeout": ("2.5", "2.5", 2.5),
+    "min-rate": ("2K", '"2K"', 2000.0),
     "page-size": ("100", "100", 100),
     "header": (("X-A: 1",), '["X-A: 1"]', {"X-A": Secret("1")}),
     "no-sign-request": (True, "true", True),
@@ -82,7 +83,14 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "metadata": ("none", '"none"', "none"),
     "checksum": ("none", '"none"', "none"),
     "missing": ("ok", '"ok"', "ok"),
+    "adopt": (True, "true", True),
     "allow-private-hosts": (True, "true", True),
+    "geometry": ("a.geojson", '"a.geojson"', "a.geojson"),
+    "resolution": ("10", "10.0", 10.0),
+    "index": ("ndvi", '"ndvi"', "ndvi"),
+    "evalscript": (str(BIGEARTHNET), f'"{BIGEARTHNET}"', BIGEARTHNET),
+    "method": ("median", '"median"', "median"),
+    "base-url": ("http://127.0.0.1:1", '"http://127.0.0.1:1"', "http://127.0.0.1:1"),
     "json": (True, "true", True),
     "no-progress": (True, "true", True),
     "quiet": (True, "true", True),
@@ -91,7 +99,11 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
 
 
 def held(resolved: Resolved, option: Option) -> object:
-    holders = {Scope.SELECTION: resolved.selection, Scope.OUTPUT: resolved.output}
+    holders = {
+        Scope.SELECTION: resolved.selection,
+        Scope.OUTPUT: resolved.output,
+        Scope.TRACE: resolved.trace,
+    }
     value: object = holders.get(option.scope, resolved.options)
     for name in option.target.split("."):
         value = getattr(value, name)
@@ -111,7 +123,7 @@ def test_every_option_is_the_same_as_a_flag_and_in_a_file(option: Option, tmp_pa
 
 def test_the_table_sets_every_field_there_is() -> None:
     targets = {option.target for option in OPTIONS}
-    holders = (Selection, Output, Options)
+    holders = (Selection, Output, Options, TraceOptions)
     fields = {field.name for holder in holders for field in dataclasses.fields(holder)}
     fields |= {f"s3.{field.name}" for field in dataclasses.fields(S3Options)}
     assert targets <= fields

@@ -24,6 +24,11 @@ from stacpull.config import values
         (values.auto_or_whole, 8, 8),
         (values.seconds, "0.5", 0.5),
         (values.seconds, 30, 30.0),
+        (values.byte_rate, "1500", 1500.0),
+        (values.byte_rate, 0, 0.0),
+        (values.byte_rate, "50M", 50e6),
+        (values.byte_rate, " 1.5k ", 1500.0),
+        (values.byte_rate, "2G", 2e9),
         (values.web_address, "http://127.0.0.1:9000", "http://127.0.0.1:9000"),
         (values.spatial_extent, "-9,36.5,31.6,68", (-9.0, 36.5, 31.6, 68.0)),
         (values.spatial_extent, " 170, -20 ,-170,10", (170.0, -20.0, -170.0, 10.0)),
@@ -50,6 +55,11 @@ def test_what_is_read(reader: values.Reader, raw: object, value: object) -> None
         (values.whole(0), "\N{SUPERSCRIPT TWO}", "from 0 on"),
         (values.auto_or_whole, "many", "auto or a whole number"),
         (values.auto_or_whole, 0, "auto or a whole number"),
+        (values.byte_rate, "-1", "bytes a second"),
+        (values.byte_rate, "K", "bytes a second"),
+        (values.byte_rate, "5T", "bytes a second"),
+        (values.byte_rate, "", "bytes a second"),
+        (values.byte_rate, True, "bytes a second"),
         (values.seconds, "0", "above 0"),
         (values.seconds, "nan", "above 0"),
         (values.seconds, "inf", "above 0"),
@@ -87,7 +97,14 @@ def test_a_file_without_ids(tmp_path: Path, content: bytes, complaint: str) -> N
 
 @given(st.text())
 def test_no_text_makes_a_reader_raise_anything_but_its_one_error(raw: str) -> None:
-    readers = (values.switch, values.whole(0), values.auto_or_whole, values.seconds, values.spatial_extent)
+    readers = (
+        values.switch,
+        values.whole(0),
+        values.auto_or_whole,
+        values.seconds,
+        values.byte_rate,
+        values.spatial_extent,
+    )
     for reader in readers:
         try:
             value = reader(raw)

@@ -78,6 +78,7 @@ def test_an_asset_that_failed_frees_its_slot() -> None:
             waiting = group.create_task(intake.slot())
             await asyncio.sleep(0.02)
             assert not waiting.done()
+            intake.give_back()
             intake.fail(job(1), Failure(FailureKind.GONE, "Gone."), 3)
             await waiting
         assert [(one.row, attempts) for one, _, attempts in sink.failures] == [(1, 3)]

@@ -13,7 +13,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.engine.course import Tools
 from stacpull.engine.intake import Intake
 from stacpull.engine.pool import Pool
-from stacpull.errors import SourceError
+from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Failure, FailureKind, Job, Json, Received
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
@@ -24,6 +24,17 @@ BODY = Received(1, None, "f.tif", body=b"x")
 SERVER = Failure(FailureKind.SERVER, "500.", status=500, retryable=True)
 RESET = Failure(FailureKind.NETWORK, "Reset.", retryable=True)
 THROTTLED = Failure(FailureKind.THROTTLED, "429.", status=429, retryable=True, free=True)
+SLOW_DOWN = replace(THROTTLED, status=403)
+SHORT = Failure(FailureKind.TRUNCATED, "Half.", retryable=True)
+
+
+def forth(mebibytes: int) -> Failure:
+    """A long file that came that far."""
+    return replace(SHORT, reached=mebibytes << 20)
+
+
+DAMAGED = Failure(FailureKind.CHECKSUM, "MD5 is 1, not 2.", retryable=True)
+OTHERWISE = Failure(FailureKind.CHECKSUM, "MD5 is 3, not 2.", retryable=True)
 FINAL = Failure(FailureKind.HTTP, "451.", status=451)
 
 
@@ -82,6 +93,9 @@ class Outcomes(Intake):
     async def slot(self) -> None:
         """There is always one."""
 
+    def give_back(self) -> None:
+        """It is not missed."""
+
     def put(self, job: Job, received: Received) -> None:
         assert received is BODY
         self.received[job.row] = job
@@ -100,10 +114,17 @@ class Course:
     clock: VirtualClock
 
 
-def run(*jobs: Job, answer: Answer, workers: int = 64, retries: int = 5, **origin: Any) -> Course:
+def run(
+    *jobs: Job,
+    answer: Answer,
+    workers: int = 64,
+    retries: int = 5,
+    outcomes: Outcomes | None = None,
+    **origin: Any,
+) -> Course:
     """Let a pool work on `jobs` on a virtual clock."""
     clock = VirtualClock()
-    course = Course(Outcomes(), Origin(clock, answer, **origin), [], clock)
+    course = Course(outcomes or Outcomes(), Origin(clock, answer, **origin), [], clock)
 
     async def work() -> None:
         await clock.sleep(1.0)  # the items were read before
@@ -145,6 +166,13 @@ def expired(status: int) -> Answer:
         pytest.param(failing(*[RESET] * 6), 6, 5, id="not any more"),
         pytest.param(failing(*[THROTTLED] * 15), None, 15, id="throttling is the host's"),
         pytest.param(failing(*[THROTTLED] * 15, *[RESET] * 5), None, 20, id="and costs no attempt"),
+        pytest.param(failing(SLOW_DOWN), None, 1, id="throttling by a 403 is no expiry"),
+        pytest.param(failing(*[forth(n) for n in range(1, 31)]), None, 30, id="as long as it comes forward"),
+        pytest.param(failing(*[SHORT] * 3, forth(1), *[forth(1)] * 9), 9, 8, id="and no longer"),
+        pytest.param(failing(DAMAGED), None, 1, id="wrong content is fetched again"),
+        pytest.param(failing(DAMAGED, DAMAGED), 2, 1, id="the same wrong content is what there is"),
+        pytest.param(failing(DAMAGED, RESET, DAMAGED), 3, 2, id="also with something in between"),
+        pytest.param(failing(*[DAMAGED, OTHERWISE] * 2), None, 4, id="other wrong content is the wire's"),
         pytest.param(failing(FINAL), 1, 0, id="what is final is final"),
         pytest.param(failing(RESET, FINAL), 2, 1, id="later, too"),
     ],
@@ -359,3 +387,47 @@ def test_a_stop_lets_what_is_under_way_come_in_and_takes_nothing_else() -> None:
         assert sorted(outcomes.received) == [1, 2]
 
     asyncio.run(course())
+
+
+# Refusals are held back until they are known to say something of their asset.
+
+
+def refused_at(host: str) -> Failure:
+    return Failure(FailureKind.REFUSED, "403.", status=403, host=host)
+
+
+def test_refusals_are_handed_in_at_the_end() -> None:
+    jobs = [job(row, f"k{row}", item_href=None) for row in range(1, 50)]
+    course = run(*jobs, answer=lambda *_: refused_at("h"))
+    assert sorted(course.outcomes.failed) == list(range(1, 50))
+
+
+def test_what_a_host_refused_that_refuses_everything_stays_pending() -> None:
+    refusals = iter(range(1000))
+
+    def answer(_job: Job, _before: int) -> Failure:
+        if next(refusals) >= 49:
+            raise CredentialsError("50 requests in a row")
+        return refused_at("h")
+
+    outcomes = Outcomes()
+    jobs = [job(row, f"k{row}", item_href=None) for row in range(1, 80)]
+    with pytest.raises(ExceptionGroup) as stopped:
+        run(*jobs, answer=answer, outcomes=outcomes)
+    assert stopped.group_contains(CredentialsError)
+    assert outcomes.failed == {}
+
+
+def test_refusals_of_a_host_that_also_says_yes_are_not_held_back_for_long() -> None:
+    outcomes = Outcomes()
+    most_held = 0
+
+    def answer(wanted: Job, _before: int) -> Received | Failure:
+        nonlocal most_held
+        most_held = max(most_held, (wanted.row + 1) // 2 - len(outcomes.failed))
+        return refused_at("h") if wanted.row % 2 else BODY
+
+    jobs = [job(row, f"k{row}", item_href=None) for row in range(1, 301)]
+    run(*jobs, answer=answer, outcomes=outcomes, workers=1)
+    assert len(outcomes.failed) == 150
+    assert most_held <= 51

@@ -150,11 +150,9 @@ def test_a_page_without_end_is_named() -> None:
         ),
         (Answer(403), CredentialsError, "403 Forbidden. Check MLHUB_API_KEY."),
         (Answer(200, b"<html>log in</html>", {"Content-Type": "text/html"}), CredentialsError, "login"),
-        (Answer(200, b"{broken"), SourceError, "is no JSON"),
-        (Answer(200, b""), SourceError, "is no JSON"),
         (Answer(429, headers={"Retry-After": "3600"}), SourceError, "resume after"),
     ],
-    ids=["401", "403", "login", "broken", "empty", "later"],
+    ids=["401", "403", "login", "later"],
 )
 def test_what_stops_a_run(answer: Answer, error: type[StacpullError], words: str) -> None:
     desk = Desk({URL: [answer]}, credential_names=("MLHUB_API_KEY",))
@@ -162,6 +160,18 @@ def test_what_stops_a_run(answer: Answer, error: type[StacpullError], words: str
         desk.read()
     assert words in str(caught.value)
     assert len(desk.transport.requests) == 1
+
+
+@pytest.mark.parametrize("body", [b"{broken", b"", b"[" * 100_000], ids=["cut", "empty", "too deep"])
+def test_what_is_no_json_is_asked_for_once_more(body: bytes) -> None:
+    desk = Desk({URL: [Answer(200, body), Answer(body=b"{}")]})
+    assert desk.read().body == {}
+    assert len(desk.transport.requests) == 2
+    desk = Desk({URL: [Answer(200, body)]})
+    with pytest.raises(SourceError, match="is no JSON") as caught:
+        desk.read()
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert len(desk.transport.requests) == 2
 
 
 def test_a_refusal_says_how_to_give_credentials_where_there_were_none() -> None:

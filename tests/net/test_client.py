@@ -290,6 +290,28 @@ class TestStatuses:
             setting.fetch("https://h.example/x")
         assert setting.gates["h.example:443"].in_use == 0
 
+    @pytest.mark.parametrize("between", [None, 1, 25])
+    def test_fifty_pages_in_place_of_assets_stop_the_run(self, between: int | None) -> None:
+        setting = Setting({"https://h.example/x": [OK]})
+
+        def take_for_a_page() -> None:
+            page = Failure(FailureKind.REFUSED, "A web page.", status=200, host="h.example")
+
+            async def course() -> None:
+                async with setting.client.open(Request("https://h.example/x")):
+                    raise TransferError(page)
+
+            setting.clock.run(course())
+
+        for number in range(49):
+            if number == between:
+                setting.fetch("https://h.example/x")
+            with pytest.raises(TransferError):
+                take_for_a_page()
+        with pytest.raises(CredentialsError if between is None else TransferError):
+            take_for_a_page()
+        assert setting.gates["h.example:443"].in_use == 0
+
     def test_trouble_keeps_the_limit_from_growing(self) -> None:
         setting = Setting({"https://h.example/x": [Answer(body=b"12345678", fault=Fault.TRUNCATED)]})
         assert setting.failure("https://h.example/x").kind is FailureKind.TRUNCATED

@@ -261,11 +261,20 @@ def test_fifty_refusals_in_a_row_stop_the_run() -> None:
     bench = Bench()
     for _ in range(MAX_REFUSALS - 1):
         bench.gate.refused(403)
-    bench.gate.succeeded()
+    bench.gate.satisfied()
     for _ in range(MAX_REFUSALS - 1):
         bench.gate.refused(403)
     with pytest.raises(CredentialsError, match=r"h refused 50 requests in a row \(403\)"):
         bench.gate.refused(403)
+
+
+def test_fifty_pages_to_log_in_at_stop_the_run_too() -> None:
+    bench = Bench()
+    for _ in range(MAX_REFUSALS - 1):
+        bench.gate.refused(200)
+        bench.gate.succeeded()  # the status is fine: that alone is no success
+    with pytest.raises(CredentialsError, match="h refused 50 requests in a row with a web page instead"):
+        bench.gate.refused(200)
 
 
 @pytest.mark.parametrize(

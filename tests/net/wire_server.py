@@ -82,7 +82,7 @@ class WireServer:
     async def _answer_one(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
     ) -> bool:
-        heard = await _heard(reader, number)
+        heard = await read_request(reader, number)
         self.heard.append(heard)
         answer = self._turn(heard)
         if isinstance(answer, bytes):
@@ -93,7 +93,7 @@ class WireServer:
             return False
         if answer.fault is Fault.SILENT:
             await asyncio.Event().wait()
-        writer.write(_wire(answer, head_only=heard.method == "HEAD"))
+        writer.write(wire_of(answer, head_only=heard.method == "HEAD"))
         await writer.drain()
         if answer.fault is Fault.STALLED:
             await asyncio.Event().wait()
@@ -111,7 +111,8 @@ class WireServer:
         return script[min(turn, len(script) - 1)]
 
 
-async def _heard(reader: asyncio.StreamReader, number: int) -> Heard:
+async def read_request(reader: asyncio.StreamReader, number: int) -> Heard:
+    """Read the next request of connection `number`."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     line, *fields = head.split("\r\n")
     method, target, _ = line.split(" ", 2)
@@ -120,7 +121,10 @@ async def _heard(reader: asyncio.StreamReader, number: int) -> Heard:
     return Heard(method, target, headers, body, number)
 
 
-def _wire(answer: Answer, *, head_only: bool) -> bytes:
+def wire_of(answer: Scripted, *, head_only: bool = False) -> bytes:
+    """Return an answer as it goes over the wire."""
+    if isinstance(answer, bytes):
+        return answer
     body = answer.sent
     if answer.fault in {Fault.TRUNCATED, Fault.UNNOTICED, Fault.STALLED}:
         body = body[: len(body) // 2]

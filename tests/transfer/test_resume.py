@@ -29,6 +29,8 @@ TABLE = [
     (POINT, 206, {"Content-Type": "multipart/byteranges; boundary=x"}, Verdict.CHANGED),
     (POINT, 206, {}, Verdict.CHANGED),
     (OPEN, 206, {"Content-Range": "bytes 40-119/120"}, Verdict.APPEND),
+    (POINT, 206, GOES_ON | {"Content-Encoding": "gzip"}, Verdict.AGAIN),
+    (POINT, 206, GOES_ON | {"Content-Encoding": "identity"}, Verdict.APPEND),
     (POINT, 412, {}, Verdict.AGAIN),
     (ALL, 416, {"Content-Range": "bytes */40"}, Verdict.WHOLE),
     (OPEN, 416, {"Content-Range": "bytes */40"}, Verdict.WHOLE),
@@ -42,6 +44,12 @@ TABLE = [
 @pytest.mark.parametrize(("point", "status", "headers", "expected"), TABLE)
 def test_verdict(point: ResumePoint, status: int, headers: dict[str, str], expected: Verdict):
     assert verdict(point, status, CIMultiDict(headers)) is expected
+
+
+def test_a_coded_part_goes_on_if_the_asset_is_stored_in_that_coding():
+    coded = CIMultiDict({"Content-Range": "bytes 40-99/100", "Content-Encoding": "gzip"})
+    assert verdict(POINT, 206, coded, stated=100) is Verdict.APPEND
+    assert verdict(POINT, 206, coded, stated=300) is Verdict.AGAIN
 
 
 @pytest.mark.parametrize(

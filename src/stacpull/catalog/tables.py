@@ -12,6 +12,7 @@ import importlib.util
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -21,13 +22,17 @@ import orjson
 from stacpull.errors import DestinationError, UsageError
 from stacpull.store.destination import destination_error
 
-__all__ = ["Column", "check_table", "write_table"]
+__all__ = ["Column", "Kind", "check_table", "whole_file", "write_table"]
 
-Kind = Literal["text", "integer", "real", "boolean", "json"]
+Kind = Literal["text", "integer", "real", "boolean", "json", "date", "time"]
 
 
 class Column(NamedTuple):
-    """A column: `json` holds objects and lists, which Parquet and CSV carry as JSON text."""
+    """A column: `json` holds objects and lists, which Parquet and CSV carry as JSON text.
+
+    `date` holds `datetime.date`, `time` aware `datetime.datetime`: timestamps in UTC in Parquet, RFC 3339 in
+    CSV and NDJSON.
+    """
 
     name: str
     kind: Kind = "text"
@@ -71,13 +76,24 @@ def write_table(path: Path, columns: Sequence[Column], rows: Iterable[Row]) -> N
     Raises:
         DestinationError: the file cannot be written; what was there is as it was.
     """
-    part = path.with_name(f".{path.name}.part")
     writer = _WRITERS[path.suffix.lower()]
+    with whole_file(path) as file:
+        writer(file, columns, rows)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write to that replaces what is at `path` at the end, on stable storage by then.
+
+    Raises:
+        DestinationError: the file cannot be written; what was there is as it was.
+    """
+    part = path.with_name(f".{path.name}.part")
     try:
         part.unlink(missing_ok=True)  # left by a kill
         try:
             with open(os.open(part, _CREATE, 0o666), "wb", buffering=1 << 20) as file:  # noqa: PTH123  # O_EXCL
-                writer(file, columns, rows)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
@@ -100,7 +116,8 @@ def _sync_directory(directory: Path) -> None:
 def _write_ndjson(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
     names = [column.name for column in columns]
     documents = (dict(zip(names, row, strict=True)) for row in rows)
-    file.writelines(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE) for document in documents)
+    option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+    file.writelines(orjson.dumps(document, option=option) for document in documents)
 
 
 def _write_csv(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
@@ -116,6 +133,8 @@ def _write_csv(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -
 def _as_csv(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
     return _as_text(value)
 
 
@@ -130,7 +149,7 @@ def _write_parquet(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row
 
     types = {
         "text": pa.string(), "json": pa.string(), "integer": pa.int64(), "real": pa.float64(),
-        "boolean": pa.bool_(),
+        "boolean": pa.bool_(), "date": pa.date32(), "time": pa.timestamp("us", "UTC"),
     }  # fmt: skip
     schema = pa.schema([(column.name, types[column.kind]) for column in columns])
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:

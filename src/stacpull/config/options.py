@@ -9,7 +9,7 @@ from typing import Literal
 
 from stacpull.redact import Secret
 
-__all__ = ["DEFAULT_LAYOUT", "Options", "S3Options"]
+__all__ = ["DEFAULT_LAYOUT", "Options", "S3Options", "TraceOptions"]
 
 DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
 
@@ -39,10 +39,14 @@ class Options:
     per_host: int = 64
     retries: int = 5
     stall_timeout: float = 30.0
+    min_rate: float = 100.0
+    """Bytes a second below which a transfer is given up, judged over `stall_timeout`; 0: never."""
     layout: str = DEFAULT_LAYOUT
     metadata: Literal["item", "ndjson", "none"] = "item"
     checksum: Literal["sha256", "none"] = "sha256"
     missing: Literal["fail", "ok"] = "fail"
+    adopt: bool = False
+    """True to take files that the ledger does not know where size and a checksum or validator agree."""
     page_size: int | None = None
     """Items a page; None: decided while walking."""
     headers: Mapping[str, Secret] = field(default_factory=dict)
@@ -56,3 +60,17 @@ class Options:
     """What sends plain GETs: `auto` the lean transport (half the processor time), or aiohttp for all."""
     ca_bundle: Path | None = None
     allow_private_hosts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """What to trace, beside its place and time (`stacpull.trace`)."""
+
+    geometry: str | None = None
+    """GeoJSON, or the path of a file of it."""
+    resolution: float = 3.0
+    """Metres a pixel."""
+    index: str | None = None
+    evalscript: Path | None = None
+    method: Literal["mode", "median"] = "mode"
+    base_url: str | None = None

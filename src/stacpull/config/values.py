@@ -17,10 +17,12 @@ __all__ = [
     "Reader",
     "area",
     "auto_or_whole",
+    "byte_rate",
     "choice",
     "existing_file",
     "expression",
     "item_ids",
+    "metres",
     "percentage",
     "seconds",
     "shard",
@@ -34,6 +36,7 @@ __all__ = [
 Reader = Callable[[object], object]
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
+_MULTIPLES = {"K": 1e3, "M": 1e6, "G": 1e9}
 _FALSE = frozenset({"false", "no", "off", "0"})
 
 
@@ -94,6 +97,26 @@ def seconds(raw: object) -> float:
     number = _number(raw)
     if number is None or number <= 0:
         raise ValueError(f"must be a number of seconds above 0, not {raw!r}")
+    return number
+
+
+def byte_rate(raw: object) -> float:
+    """Read bytes a second: a number from 0 on, or text of one with K (a thousand bytes), M or G."""
+    plain = raw.strip() if isinstance(raw, str) else raw
+    factor = 1.0
+    if isinstance(plain, str) and plain[-1:].upper() in _MULTIPLES:
+        factor, plain = _MULTIPLES[plain[-1:].upper()], plain[:-1]
+    number = _number(plain)
+    if number is None or number < 0:
+        raise ValueError(f"must be a number of bytes a second, like 500K or 2M, not {raw!r}")
+    return number * factor
+
+
+def metres(raw: object) -> float:
+    """Read a length in metres, more than none."""
+    number = _number(raw)
+    if number is None or number <= 0:
+        raise ValueError(f"must be a number of metres above 0, not {raw!r}")
     return number
 
 

@@ -23,8 +23,9 @@ from stacpull.sources.links import ReadItem
 
 __all__ = ["Course", "Fetchable", "Fetches", "ReadsItems", "Tools"]
 
-_EXPIRED = frozenset({400, 401, 403, 404, 410})
-"""By what services refuse an expired href: 403 most, 400 S3, 404 Planetary Computer (docs/meaning.md)."""
+_EXPIRED = frozenset({404, 410})
+"""By what services refuse an expired href beside REFUSED (403 most, 400 S3, a login page): 404 Planetary
+Computer (docs/meaning.md). A 400 or 403 that throttles is none."""
 
 
 class Fetchable(Protocol):
@@ -97,7 +98,7 @@ class Course(Generic[J, T]):
     asked for within this attempt is as fresh as can be, and refused it is final.
     """
 
-    __slots__ = ("_read_at", "_since", "_tools", "attempts", "job")
+    __slots__ = ("_read_at", "_since", "_tools", "_wrong", "attempts", "job")
 
     def __init__(self, job: J, tools: Tools[J, T]) -> None:
         self.job = job
@@ -105,6 +106,7 @@ class Course(Generic[J, T]):
         self._tools = tools
         self._since = 0.0
         self._read_at: float | None = None
+        self._wrong = ""
 
     async def run(self) -> T | Failure:
         """Return what was fetched, or why the asset failed for good. `job` then has the href used last.
@@ -134,9 +136,16 @@ class Course(Generic[J, T]):
             try:
                 return await self._tools.fetcher.fetch(self.job, count_refusal=not may_be_stale)
             except TransferError as error:
-                refused = error.failure.status in _EXPIRED
+                refused = error.failure.kind is FailureKind.REFUSED or error.failure.status in _EXPIRED
                 if not (refused and may_be_stale and await self._renewed(error.failure)):
-                    raise
+                    raise TransferError(self._settled(error.failure)) from error
+
+    def _settled(self, failure: Failure) -> Failure:
+        """Return `failure`, final if the same wrong content came twice: it is what the server has."""
+        if failure.kind is not FailureKind.CHECKSUM:
+            return failure
+        before, self._wrong = self._wrong, failure.message  # which tells the digest, or the size
+        return replace(failure, retryable=False) if before == failure.message else failure
 
     def _may_be_stale(self) -> bool:
         if self.job.item_href is None or self._is_fresh():

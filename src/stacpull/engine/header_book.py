@@ -101,9 +101,12 @@ class HeaderBook:
         self._take(job, header_row(job, received, self._secrets), ok=True)
 
     def fail(self, job: HeaderJob, failure: Failure, attempts: int) -> None:  # noqa: ARG002 - as the pool tells it
-        """Take an asset that failed for good; its slot is free when the row is saved."""
-        self._held += 1
+        """Take an asset that failed for good; its slot was given back before."""
         self.give_up(job, failure)
+
+    def give_back(self) -> None:
+        """Free the slot of an asset of which no header came in."""
+        self._slots.release()
 
     @property
     def open_rows(self) -> int:

@@ -52,8 +52,11 @@ class Intake:
         self.writer.put(job, received)
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        """Hand in an asset that failed for good; its slot is free."""
+        """Hand in an asset that failed for good; its slot was given back before, by `give_back`."""
         self._publisher.fail(job, failure, attempts)
+
+    def give_back(self) -> None:
+        """Free the slot of an asset of which nothing came in."""
         self._slots.release()
 
     def deliver(self, batch: list[Arrived]) -> None:

@@ -1,12 +1,18 @@
-"""The pool: workers that take jobs from the bounded queue, and hand on what came of each."""
+"""The pool: workers that take jobs from the bounded queue, and hand on what came of each.
+
+A host that refuses everything says nothing of any asset: the client stops the run at the 50th refusal in a
+row. Those before are held back here until then, so that they are pending afterwards and not failed.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Generic, Protocol, TypeVar
 
 from stacpull.engine.course import Course, Fetchable, J, T, Tools
-from stacpull.models import Failure
+from stacpull.models import Failure, FailureKind
+from stacpull.net.gate import MAX_REFUSALS
 
 __all__ = ["Pool", "Takes"]
 
@@ -26,7 +32,11 @@ class Takes(Protocol[J_contra, T_contra]):
         ...
 
     def fail(self, job: J_contra, failure: Failure, attempts: int) -> None:
-        """Take a failure that is final."""
+        """Take a failure that is final; its slot was given back before."""
+        ...
+
+    def give_back(self) -> None:
+        """Free the slot of a job of which nothing came in."""
         ...
 
 
@@ -42,12 +52,19 @@ class Pool(Generic[J, T]):
         self._workers = workers
         self._stopping = False
         self._fed = False
+        self._refused: dict[str, deque[tuple[J, Failure, int]]] = {}
 
     async def run(self) -> None:
-        """Work until everything that was fed is done, or `stop` was called."""
+        """Work until everything that was fed is done, or `stop` was called.
+
+        Raises:
+            CredentialsError: a host refused 50 requests in a row; what it refused stays pending.
+            StacpullError: something else stops the run.
+        """
         async with asyncio.TaskGroup() as group:
             for _ in range(self._workers):
                 group.create_task(self._work())
+        self._hand_in_refused()
 
     def no_more(self) -> None:
         """Say that nothing will be added to the queue: idle workers end, the others after their last job."""
@@ -81,7 +98,23 @@ class Pool(Generic[J, T]):
             course = Course(job, self._tools)
             outcome = await course.run()
             if isinstance(outcome, Failure):
-                self._intake.fail(course.job, outcome, course.attempts)
+                self._intake.give_back()
+                self._fail(course.job, outcome, course.attempts)
             else:
                 self._intake.put(course.job, outcome)
             await self._intake.slot()
+
+    def _fail(self, job: J, failure: Failure, attempts: int) -> None:
+        """Hand in a failure. A refusal waits until it is sure that it says something of its asset alone."""
+        if failure.kind is not FailureKind.REFUSED:
+            self._intake.fail(job, failure, attempts)
+            return
+        held = self._refused.setdefault(failure.host, deque())
+        held.append((job, failure, attempts))
+        if len(held) >= MAX_REFUSALS:  # the run goes on, so there was a success in between
+            self._intake.fail(*held.popleft())
+
+    def _hand_in_refused(self) -> None:
+        for held in self._refused.values():
+            for refused in held:
+                self._intake.fail(*refused)

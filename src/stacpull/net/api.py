@@ -4,7 +4,8 @@
 
 What goes wrong comes out as one of three: `TransferError` when the document could not be had (its failure
 says why; the caller decides what a 404 means, or a 400 for a page that is too large), `CredentialsError` when
-SOURCE's own host refuses us or a login page comes, `SourceError` when what came is no JSON.
+SOURCE's own host refuses us or a login page comes, `SourceError` when what came is no JSON, nor is when asked
+for once more: proxies cut and garble now and then.
 """
 
 from __future__ import annotations
@@ -82,25 +83,46 @@ class ApiReader:
         self._limit = limit
         self._jitter = jitter
 
-    async def read(self, request: PageRequest) -> Document:
+    async def read(self, request: PageRequest, *, one_of_many: bool = False) -> Document:
         """Return the JSON document that answers `request`.
 
+        Args:
+            request: What to ask for.
+            one_of_many: True for an item: that it is refused may be a matter of its own. Fifty refusals in a
+                row are not.
+
         Raises:
-            TransferError: It could not be had, after retries: GONE for 404, OVERLONG past the limit, ….
-            CredentialsError: SOURCE's host answers 401 or 403, or a login page.
+            TransferError: It could not be had, after retries: GONE for 404, OVERLONG past the limit, …;
+                REFUSED, if it is one of many or another host than SOURCE's answers 401 or 403.
+            CredentialsError: SOURCE's host answers 401 or 403, or anybody a login page; or a host refused
+                fifty requests in a row.
             SourceError: What came is no JSON; or the host asks to be left alone for too long.
         """
         outgoing = _outgoing(request)
         try:
             return await self._read(outgoing)
+        except _LoginPageError as error:
+            if one_of_many:
+                raise
+            raise CredentialsError(self._refusal(error.failure)) from error
         except TransferError as error:
-            if error.failure.status in _REFUSALS and same_site(self._source, request.url):
+            refused = error.failure.status in _REFUSALS and not one_of_many
+            if refused and same_site(self._source, request.url):
                 raise CredentialsError(self._refusal(error.failure)) from error
             raise
 
     async def _read(self, outgoing: Request) -> Document:
+        broken_before = False
+
         async def attempt() -> Document:
-            return await self._attempt(outgoing)
+            nonlocal broken_before
+            try:
+                return await self._attempt(outgoing)
+            except _BrokenJsonError as error:
+                if broken_before:
+                    raise SourceError(error.failure.message) from error.__cause__
+                broken_before = True
+                raise
 
         try:
             return await attempt()
@@ -124,16 +146,19 @@ class ApiReader:
         except orjson.JSONDecodeError as error:
             host = host_of(response.url)
             if is_login_page(response.headers, body[:1024]):
-                raise CredentialsError(
-                    f"{host} answered with a web page instead of JSON: it may want a login. "
-                    f"{self._how_to_give()}"
-                ) from error
+                message = f"{host} answered with a web page instead of JSON: it may want a login."
+                # elsewhere it may as well be a link that leads astray, and no matter of credentials
+                kind = FailureKind.REFUSED if same_site(self._source, response.url) else FailureKind.ITEM
+                raise _LoginPageError(Failure(kind, message, response.status, host)) from error
             if not length_known(response.headers):
                 message = f"The JSON of {host} breaks off, and it did not say how long it is."
                 raise TransferError(
                     Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
                 ) from error
-            raise SourceError(f"What {host} sent at {cut_cursor(response.url)} is no JSON.") from error
+            message = f"What {host} sent at {cut_cursor(response.url)} is no JSON."
+            raise _BrokenJsonError(
+                Failure(FailureKind.SERVER, message, response.status, host, retryable=True)
+            ) from error
 
     def _note_retry(self, _failure: Failure) -> None:
         self._client.counters.retries += 1
@@ -145,6 +170,14 @@ class ApiReader:
         if self._credential_names:
             return f"Check {' and '.join(self._credential_names)}."
         return "Give credentials with --credentials, --header or in the environment."
+
+
+class _LoginPageError(TransferError):
+    """A web page came that wants a password."""
+
+
+class _BrokenJsonError(TransferError):
+    """A document that came whole is no JSON."""
 
 
 def length_known(headers: Mapping[str, str]) -> bool:

@@ -34,7 +34,7 @@ _TRAVELLING = frozenset(
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
 _DRAINED = 64 * 1024  # a redirect's body this small is read, so that its connection can be used again
-_SEE_OTHER = 303
+_OK, _SEE_OTHER = 200, 303
 _REWRITTEN_POST = frozenset({301, 302})
 _COUNTED_REFUSALS = frozenset({401, 403})
 _TROUBLES = frozenset({FailureKind.NETWORK, FailureKind.STALLED, FailureKind.TRUNCATED})
@@ -255,6 +255,8 @@ class Exchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None and self._gate is not None:
+            self._gate.satisfied()
         await self._leave(kind, error, trace)
 
     @property
@@ -317,6 +319,7 @@ class Exchange:
         try:
             if response.status in REDIRECTS:
                 gate.succeeded()
+                gate.satisfied()
                 await client.beginning(response)
                 return client.following(outgoing, response, hops)
             raise TransferError(await client.failure(response, gate, count_refusal=self._count_refusal))
@@ -327,13 +330,24 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         gate, self._gate = self._gate, None
-        if gate is not None and isinstance(error, TransferError):
-            _tell(gate, error.failure)
         try:
             await self._context.__aexit__(kind, error, trace)
         finally:
             if gate is not None:
                 gate.release()
+                if isinstance(error, TransferError):
+                    self._tell(gate, error.failure)
+
+    def _tell(self, gate: Gate, failure: Failure) -> None:
+        """Tell the gate what became of a response whose status was fine.
+
+        Raises:
+            CredentialsError: The host answered 50 requests in a row with a page to log in at.
+        """
+        if failure.kind is FailureKind.REFUSED and self._count_refusal:
+            gate.refused(failure.status or _OK)
+        else:
+            _tell(gate, failure)
 
 
 def _tell(gate: Gate, failure: Failure) -> None:

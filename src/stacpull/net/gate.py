@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import NamedTuple
 
 from stacpull.clock import Clock
@@ -26,7 +27,7 @@ from stacpull.errors import CredentialsError
 __all__ = ["MAX_REFUSALS", "Gate", "Gates", "Window", "adjust"]
 
 MAX_REFUSALS = 50
-"""Refusals (401, 403) of a host in a row, without a success in between, that stop the run."""
+"""Refusals (401, 403, a login page) of a host in a row, without a success in between, that stop the run."""
 
 _FIRST_LIMIT = 16
 _DECIDE_EVERY = 1.0
@@ -150,11 +151,14 @@ class Gate:
         self._wake_first()
 
     def succeeded(self) -> None:
-        """Take note of a response that was hoped for."""
+        """Take note of a response that was hoped for, whatever its body will turn out to be."""
         self._successes += 1
-        self._refusals = 0
         self._pauses = 0
         self._decide()
+
+    def satisfied(self) -> None:
+        """Take note that the body was what was asked for, no page to log in at."""
+        self._refusals = 0
 
     def troubled(self) -> None:
         """Take note of a failure of the network."""
@@ -173,15 +177,16 @@ class Gate:
             self._closed_until = max(self._closed_until, self._clock.monotonic() + pause)
 
     def refused(self, status: int) -> None:
-        """Take note of a 401 or 403.
+        """Take note of a 401 or 403, or (200) of a web page in place of what was asked for.
 
         Raises:
             CredentialsError: It is the 50th in a row.
         """
         self._refusals += 1
         if self._refusals >= MAX_REFUSALS:
+            how = f"({status})" if status != HTTPStatus.OK else "with a web page instead, perhaps a login"
             raise CredentialsError(
-                f"{self.host} refused {self._refusals} requests in a row ({status}): "
+                f"{self.host} refused {self._refusals} requests in a row {how}: "
                 "check the credentials, then resume."
             )
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 import urllib.request
 import weakref
 from collections.abc import AsyncIterator, Mapping
@@ -34,7 +35,8 @@ from yarl import URL
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, socket_factory
-from stacpull.net.http_errors import EXPECTED, failure_of
+from stacpull.net.http_errors import EXPECTED, failure_of, too_slow
+from stacpull.net.pace import Pace
 from stacpull.net.redirects import host_of, wire_url
 from stacpull.net.transport import Request, TransferError
 
@@ -63,6 +65,7 @@ class HttpTransport:
     Args:
         policy: Which addresses may be connected to.
         stall_timeout: Seconds without a byte after which an exchange fails; there is no total timeout.
+        min_rate: Bytes a second below which a body is too slow, judged over `stall_timeout`; 0 for none.
         connect_timeout: Seconds for name lookup, connection and TLS together.
         ca_bundle: Certificates to trust instead of the system's (PEM).
         trust_env: Whether to use the proxies that the environment names.
@@ -73,11 +76,15 @@ class HttpTransport:
         *,
         policy: AddressPolicy,
         stall_timeout: float = 30.0,
+        min_rate: float = 0.0,
         connect_timeout: float = _CONNECT_TIMEOUT,
         ca_bundle: Path | None = None,
         trust_env: bool = True,
     ) -> None:
         self._policy = policy
+        self._stall_timeout = stall_timeout
+        self._min_rate = min_rate
+        self._head_timeout = connect_timeout + 2 * stall_timeout
         self._timeout = aiohttp.ClientTimeout(
             total=None, connect=connect_timeout, sock_connect=connect_timeout, sock_read=stall_timeout
         )
@@ -108,20 +115,25 @@ class HttpTransport:
             proxy = self._proxies.of(url) if self._proxies else None
             policy = self._policy if proxy is None else self._proxied_policy(url)
             line = self._lines.get(policy) or await self._line(policy)
-            return await line.session.request(
-                request.method,
-                url,
-                headers=_fields(request),
-                data=request.body,
-                allow_redirects=False,
-                auto_decompress=request.decode,
-                proxy=proxy,
-            )
+            async with asyncio.timeout(self._head_timeout):  # each byte of a head would put off a stall
+                return await line.session.request(
+                    request.method,
+                    url,
+                    headers=_fields(request),
+                    data=request.body,
+                    allow_redirects=False,
+                    auto_decompress=request.decode,
+                    proxy=proxy,
+                )
         except _SentOnceError as error:
             failure = failure_of(error.cause, host_of(request.url), reused=error.reused)
             raise TransferError(failure) from error.cause
         except EXPECTED as error:
             raise TransferError(failure_of(error, host_of(request.url))) from error
+
+    def pace(self) -> Pace:
+        """Return what judges the pace of a body. For `HttpExchange`."""
+        return Pace(self._min_rate, self._stall_timeout)
 
     def _proxied_policy(self, url: URL) -> AddressPolicy:
         """Return the policy for the proxy itself, after judging the host if it is a literal address.
@@ -189,41 +201,59 @@ class HttpExchange:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
         """
-        content = self._response.content
         pieces: list[bytes] = []
         size = 0
-        try:
-            while piece := await content.readany():
-                pieces.append(piece)
-                size += len(piece)
-                if size > limit:
-                    raise TransferError(self._too_large(limit))
-                if content.at_eof():
-                    break
-        except EXPECTED as error:
-            raise TransferError(failure_of(error, host_of(self.url))) from error
+        pace = self._transport.pace()
+        while piece := await self._piece(pace):
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise TransferError(self._too_large(limit))
+            if self._response.content.at_eof():
+                break
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of about `size` bytes, the last one shorter.
 
+        What came before a failure is yielded before it is raised: a part can go on from there. (What aiohttp
+        had received and not handed over by then, up to 256 KiB, is lost.)
+
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
-        content = self._response.content
         pieces: list[bytes] = []
         held = 0
-        try:
-            while piece := await content.readany():
-                pieces.append(piece)
-                held += len(piece)
-                if held >= size:
-                    yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                    pieces, held = [], 0
-        except EXPECTED as error:
-            raise TransferError(failure_of(error, host_of(self.url))) from error
+        pace = self._transport.pace()
+        failed: TransferError | None = None
+        while True:
+            try:
+                piece = await self._piece(pace)
+            except TransferError as error:
+                failed = error
+                break
+            if not piece:
+                break
+            pieces.append(piece)
+            held += len(piece)
+            if held >= size:
+                yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                pieces, held = [], 0
         if pieces:
             yield b"".join(pieces)
+        if failed is not None:
+            raise failed
+
+    async def _piece(self, pace: Pace) -> bytes:
+        """Return what has come of the body, as soon as anything has; nothing at its end."""
+        started = time.monotonic()
+        try:
+            piece = await self._response.content.readany()
+        except EXPECTED as error:
+            raise TransferError(failure_of(error, host_of(self.url))) from error
+        if piece and pace.is_too_slow(time.monotonic() - started, len(piece)):
+            raise TransferError(too_slow(host_of(self.url)))
+        return piece
 
     def _too_large(self, limit: int) -> Failure:
         host = host_of(self.url)

@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
 
-__all__ = ["EXPECTED", "failure_of"]
+__all__ = ["EXPECTED", "failure_of", "too_slow"]
 
 EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
 """What a request or the reading of its response may raise in an expected way (ValueError: a broken URL)."""
@@ -33,6 +33,12 @@ def failure_of(error: BaseException, host: str, *, reused: bool = False) -> Fail
     if reused and failure.kind is FailureKind.NETWORK and not _answer_began(error):
         return replace(failure, free=failure.retryable)
     return failure
+
+
+def too_slow(host: str) -> Failure:
+    """Return the failure of a body that comes below the least rate (`net.pace`)."""
+    message = f"{host} sent too few bytes a second (--min-rate)."
+    return Failure(FailureKind.STALLED, message, host=host, retryable=True)
 
 
 def _address_or_connector(error: BaseException, host: str) -> Failure:

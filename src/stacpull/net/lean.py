@@ -42,6 +42,7 @@ class LeanTransport:
         policy: Which addresses may be connected to.
         fallback: Sends what is not taken here; closed with this transport.
         stall_timeout: Seconds without a byte after which an exchange fails; there is no total timeout.
+        min_rate: Bytes a second below which a response is too slow, judged over `stall_timeout`; 0 for none.
         connect_timeout: Seconds for name lookup, connection and TLS together.
         ca_bundle: Certificates to trust instead of the system's (PEM).
         trust_env: Whether the environment may name proxies; hosts that have one are left to `fallback`.
@@ -53,6 +54,7 @@ class LeanTransport:
         policy: AddressPolicy,
         fallback: Transport,
         stall_timeout: float = 30.0,
+        min_rate: float = 0.0,
         connect_timeout: float = _CONNECT_TIMEOUT,
         ca_bundle: Path | None = None,
         trust_env: bool = True,
@@ -60,7 +62,7 @@ class LeanTransport:
         self._fallback = fallback
         self._proxies = urllib.request.getproxies() if trust_env else {}
         self._connector = Connector(policy, timeout=connect_timeout, ca_bundle=ca_bundle)
-        self._pool = LeanPool(stall_timeout=stall_timeout, keep_alive=_KEEP_ALIVE)
+        self._pool = LeanPool(stall_timeout=stall_timeout, min_rate=min_rate, keep_alive=_KEEP_ALIVE)
         self._agent = ""
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:

@@ -4,7 +4,8 @@
 
 - The reader of a body that is announced as short is woken once, when it is whole; of others with each
   `_WORTHWHILE` bytes. Above `_MOST_HELD` bytes that nobody takes, reading from the socket pauses.
-- Time is counted in turns of the pool's timer, and only while somebody waits: a slow writer is no stall.
+- Time is counted in turns of the pool's timer, and only while somebody waits: a slow writer is no stall, and
+  lets no server look slow (`net.pace`).
 - Whatever goes wrong closes the connection, and so does what comes while nothing is asked for.
 """
 
@@ -13,8 +14,10 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
+from stacpull.models import Failure
 from stacpull.net import lean_failures
 from stacpull.net.lean_message import LeanMessage
+from stacpull.net.pace import Pace
 
 __all__ = ["LeanConnection", "Owner"]
 
@@ -33,6 +36,10 @@ class Owner(Protocol):
         """Take note that `connection` is closed."""
         ...
 
+    def pace(self) -> Pace:
+        """Return what judges the pace of a response."""
+        ...
+
 
 class LeanConnection(asyncio.Protocol):
     """A connection to one place, born with an exchange that has begun.
@@ -45,8 +52,8 @@ class LeanConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_first", "_idle", "_is_paused", "_loop", "_owner", "_quiet", "_reused", "_transport", "_waiter",
-        "_worth", "message",
+        "_came", "_first", "_idle", "_is_paused", "_loop", "_owner", "_pace", "_quiet", "_reused",
+        "_transport", "_waiter", "_worth", "message",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, name: str, request: bytes, *, head_only: bool) -> None:
@@ -59,6 +66,8 @@ class LeanConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._worth = 0
         self._quiet = 0
+        self._came = 0
+        self._pace: Pace | None = None
         self._idle = False
         self._reused = False
         self._is_paused = False
@@ -77,7 +86,8 @@ class LeanConnection(asyncio.Protocol):
         """Send the next request; only on a connection that `is_usable`."""
         self._idle = False
         self._reused = True
-        self._quiet = 0
+        self._quiet = self._came = 0
+        self._pace = None
         self.message.reset(head_only=head_only)
         if self._transport is not None:
             self._transport.write(request)
@@ -111,17 +121,22 @@ class LeanConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def tick(self, stall_turns: int, idle_turns: int) -> None:
-        """Count one turn of the pool's timer, and act if nothing came for too many."""
+    def give_up(self) -> None:
+        """Let go of a connection that nobody got: it was made, and at once its maker was cancelled."""
+        self.abort()
+        self._owner.lost(self)
+
+    def tick(self, seconds: float, stall_turns: int, idle_turns: int) -> None:
+        """Count one turn of the pool's timer, of so many seconds, and act if nothing came for too many."""
         waited_for = self._waiter is not None and not self._waiter.done()
         if self._idle or waited_for:
             self._quiet += 1
         if self._idle and self._quiet > idle_turns:
             self.abort()
         elif waited_for and self._quiet > stall_turns:
-            self.message.fail(lean_failures.stalled(self.message.name))
-            self.abort()
-            self._wake()
+            self._give_up(lean_failures.stalled(self.message.name))
+        elif waited_for and self._is_too_slow(seconds):
+            self._give_up(lean_failures.too_slow(self.message.name))
 
     # What the event loop tells.
 
@@ -135,6 +150,7 @@ class LeanConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass bytes on; wake the reader if it is worth it, and pause if nobody takes what there is."""
         self._quiet = 0
+        self._came += len(data)
         message = self.message
         if self._idle or message.is_ended:
             self.abort()  # nothing was asked for: a response that is whole stands, the connection does not
@@ -153,6 +169,20 @@ class LeanConnection(asyncio.Protocol):
         self.message.end(exc, reused=self._reused)
         self._wake()
         self._owner.lost(self)
+
+    def _is_too_slow(self, seconds: float) -> bool:
+        """Tell, after a turn of the timer, if the response comes too slowly since its first byte."""
+        if self._pace is None:
+            if not self._came:
+                return False
+            self._pace = self._owner.pace()
+        came, self._came = self._came, 0
+        return self._pace.is_too_slow(seconds, came)
+
+    def _give_up(self, failure: Failure) -> None:
+        self.message.fail(failure)
+        self.abort()
+        self._wake()
 
     def _pause(self) -> None:
         if self._transport is not None and not self.message.is_ended:

@@ -10,7 +10,7 @@ import ssl
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
-from stacpull.net.http_errors import failure_of
+from stacpull.net.http_errors import failure_of, too_slow
 
 __all__ = [
     "closed",
@@ -21,6 +21,7 @@ __all__ = [
     "overlong",
     "stalled",
     "too_large",
+    "too_slow",
     "truncated",
     "unknown_name",
 ]

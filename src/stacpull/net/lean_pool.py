@@ -7,6 +7,7 @@ import math
 
 from stacpull.net.lean_connection import LeanConnection
 from stacpull.net.lean_requests import Place
+from stacpull.net.pace import Pace
 
 __all__ = ["LeanPool", "Line"]
 
@@ -44,14 +45,17 @@ class LeanPool:
     Args:
         stall_timeout: Seconds without a byte, while somebody waits, after which an exchange fails. It fails
             at most a second later.
+        min_rate: Bytes a second below which a response is too slow, judged over `stall_timeout` of waiting
+            from its first byte on; 0 for none.
         keep_alive: Seconds after which an idle connection is closed.
     """
 
-    def __init__(self, *, stall_timeout: float, keep_alive: float) -> None:
+    def __init__(self, *, stall_timeout: float, min_rate: float, keep_alive: float) -> None:
         self.lines: dict[str, Line | None] = {}
         """By origin as it stands in URLs; None for those that are not served by this pool."""
         self._turn = min(_TURN, stall_timeout / _TURNS_A_TIMEOUT)
         self._stall_turns = math.ceil(stall_timeout / self._turn)
+        self._pace = (min_rate, stall_timeout)
         self._idle_turns = math.ceil(keep_alive / self._turn)
         self._open: set[LeanConnection] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -70,6 +74,10 @@ class LeanPool:
         self._open.discard(connection)
         if not self._open and self._emptied is not None:
             self._emptied.set()
+
+    def pace(self) -> Pace:
+        """Return what judges the pace of a response."""
+        return Pace(*self._pace)
 
     async def close(self) -> None:
         """Close all connections and wait until they are."""
@@ -90,7 +98,7 @@ class LeanPool:
         """Look after all connections; with the last one the timer ends."""
         self._timer = None
         for connection in list(self._open):
-            connection.tick(self._stall_turns, self._idle_turns)
+            connection.tick(self._turn, self._stall_turns, self._idle_turns)
         for line in self.lines.values():
             if line is not None:
                 line.idle = [connection for connection in line.idle if connection.is_usable]

@@ -1,7 +1,8 @@
 """Whether a failed attempt is tried again, and when.
 
 An asset has attempts; a host has a condition. Failures of the asset's own (a reset, a short body, a 500) are
-charged: the first try and `retries` more. Throttling is the host's condition and costs nothing, up to 20
+charged: the first try and `retries` more, counted anew after an attempt that brought a long file forward.
+Throttling is the host's condition and costs nothing, up to 20
 times or an hour; from then on it is charged like any other. A kept-alive connection that was found closed is
 free once. What the host asks for in Retry-After is obeyed up to 15 minutes; beyond, the run stops and says
 when to come back.
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_PROGRESS = 1 << 20
+"""Bytes that count as having got further: no server can keep us for ever by a byte at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class RetryState(NamedTuple):
     throttles: int = 0
     throttled_seconds: float = 0.0
     reconnected: bool = False
+    reached: int = 0
+    """The most bytes of it that were ever there to go on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +118,10 @@ def decide(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float
         throttled = failure.kind is FailureKind.THROTTLED
         wait = backoff(policy, state.throttles, draw) if throttled else 0.0
         return Wait(wait if asked is None else asked, charged=False)
-    if state.charged >= policy.retries:
+    charged = _charged(state, failure)
+    if charged >= policy.retries:
         return GiveUp()
-    return Wait(backoff(policy, state.charged, draw) if asked is None else asked, charged=True)
+    return Wait(backoff(policy, charged, draw) if asked is None else asked, charged=True)
 
 
 def backoff(policy: RetryPolicy, earlier: int, draw: float) -> float:
@@ -127,10 +133,11 @@ def advance(state: RetryState, failure: Failure, wait: Wait) -> RetryState:
     """Return the state after `failure` and the decision to `wait`."""
     throttled = failure.kind is FailureKind.THROTTLED
     return RetryState(
-        charged=state.charged + wait.charged,
+        charged=_charged(state, failure) + wait.charged,
         throttles=state.throttles + throttled,
         throttled_seconds=state.throttled_seconds + (wait.seconds if throttled else 0.0),
         reconnected=state.reconnected or (failure.free and not throttled),
+        reached=max(state.reached, failure.reached),
     )
 
 
@@ -202,6 +209,14 @@ class _Course:
         if isinstance(self.decision, Wait):
             self._state = advance(self._state, failure, self.decision)
         self._on_retry(failure)
+
+
+def _charged(state: RetryState, failure: Failure) -> int:
+    """Return the attempts used up before `failure`: none, if this one got further than any before.
+
+    Only then: an object that changes all the time begins anew each time, and must not keep us for ever.
+    """
+    return 0 if failure.reached - state.reached >= _PROGRESS else state.charged
 
 
 def _is_free(policy: RetryPolicy, state: RetryState, failure: Failure) -> bool:

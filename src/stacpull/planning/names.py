@@ -23,8 +23,10 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["document_name", "fold", "kept_apart", "path_hash", "safe_segment"]
+__all__ = ["CATALOG_ID", "document_name", "fold", "kept_apart", "path_hash", "safe_segment"]
 
+CATALOG_ID: Final = "stacpull-mirror"
+"""Id of the STAC catalog that every mirror has at its top."""
 MAX_BYTES: Final = 255
 _RESERVED: Final = frozenset({".stacpull", "catalog.json", "collection.json"})
 _UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|%\ud800-\udfff]')

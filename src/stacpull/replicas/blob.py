@@ -90,13 +90,13 @@ class BlobHost:
 
     def _serve(self, request: Request, content: Content, key: str, version: str) -> Reply:
         headers = self._headers(content, key, version)
-        status = precondition(request.headers, headers["ETag"], content.modified)
+        status = precondition(request.wishes, headers["ETag"], content.modified)
         if status == 412:  # noqa: PLR2004
             return self._error(request, 412, version)
         if status is not None:
             return Reply(status, _stamp(request, version) | _only_validators(headers), kind="blob")
-        wanted = request.headers.get("x-ms-range") or request.headers.get("range")
-        if not range_still_valid(request.headers.get("if-range"), headers["ETag"], content.modified):
+        wanted = request.wishes.get("x-ms-range") or request.wishes.get("range")
+        if not range_still_valid(request.wishes.get("if-range"), headers["ETag"], content.modified):
             wanted = None
         try:
             span = byte_range(wanted, content.size, suffixes=False)

@@ -201,7 +201,7 @@ def _object_reply(request: Request, content: Content, key: str, stamp: dict[str,
     }
     if key.startswith(ARCHIVE_PREFIX):
         headers["x-amz-storage-class"] = "INTELLIGENT_TIERING"
-    status = precondition(request.headers, etag, content.modified)
+    status = precondition(request.wishes, etag, content.modified)
     if status == 412:  # noqa: PLR2004
         message = "At least one of the pre-conditions you specified did not hold"
         raise S3Error(412, "PreconditionFailed", message, {"Condition": "If-Match"})
@@ -209,9 +209,9 @@ def _object_reply(request: Request, content: Content, key: str, stamp: dict[str,
         del headers["Content-Type"]
         return Reply(status, headers, kind="object")
     try:
-        span = byte_range(request.headers.get("range"), content.size)
+        span = byte_range(request.wishes.get("range"), content.size)
     except RangeNotSatisfiable as error:
-        detail = {"RangeRequested": request.headers["range"], "ActualObjectSize": str(content.size)}
+        detail = {"RangeRequested": request.wishes["range"], "ActualObjectSize": str(content.size)}
         unsatisfied = {"Content-Range": f"bytes */{content.size}"}
         raise S3Error(
             416, "InvalidRange", "The requested range is not satisfiable", detail, unsatisfied

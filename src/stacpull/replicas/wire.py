@@ -30,6 +30,18 @@ class Request:
     target: str
     headers: Mapping[str, str]
     body: bytes = b""
+    believed: Mapping[str, str] | None = None
+    """What a fault has the service believe in place of `headers`, as to ranges and conditions only."""
+
+    @property
+    def wishes(self) -> Mapping[str, str]:
+        """The headers that ranges and conditions are read from; a signature is that of `headers`."""
+        return self.headers if self.believed is None else self.believed
+
+    @property
+    def url(self) -> str:
+        """The URL that was asked for, as far as the client told."""
+        return f"http://{self.headers.get('host', '')}{self.target}"
 
     @property
     def raw_path(self) -> str:

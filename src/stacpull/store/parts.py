@@ -32,10 +32,12 @@ from stacpull.store.wholes import whole_name
 P = ParamSpec("P")
 T = TypeVar("T")
 
-__all__ = ["PartStore"]
+__all__ = ["PartStore", "is_part_name"]
 
 _Pair = tuple[int, int]  # row and generation
 _OURS = frozenset({".part", ".json", ".new"})
+_PASSING = frozenset({".whole", ".tmp", ".ndjson"})
+"""How parts end that others write: the publisher, and the catalog."""
 _READ = 1 << 20
 
 
@@ -280,6 +282,11 @@ def _read_point(path: Path) -> ResumePoint | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return point if point.size and validator.resumable else None
+
+
+def is_part_name(name: str) -> bool:
+    """Return True if a file in the parts directory is of ours: it goes on with the next run, or goes."""
+    return Path(name).suffix in _OURS | _PASSING
 
 
 def _about(path: Path) -> Path:

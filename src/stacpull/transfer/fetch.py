@@ -15,11 +15,12 @@ Retrying, reading an expired item again and publishing are the engine's. An atte
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Protocol
 
-from stacpull.models import FailureKind, Job, Received, ResumePoint, Validator
+from stacpull.models import Checksum, FailureKind, Job, Received, ResumePoint, Validator
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.transfer.coding import coding_of, decoded
@@ -32,6 +33,7 @@ from stacpull.transfer.headers import (
     validator_of,
 )
 from stacpull.transfer.intake import (
+    EARLIER,
     Answer,
     DoubtfulError,
     Intake,
@@ -68,7 +70,13 @@ class Fetcher:
     """Fetches assets through a client into memory or part files. Holds no state of any asset."""
 
     def __init__(
-        self, client: Opener, parts: Parts, *, small_limit: int = 1 << 20, checksum: bool = True
+        self,
+        client: Opener,
+        parts: Parts,
+        *,
+        small_limit: int = 1 << 20,
+        checksum: bool = True,
+        on_detail: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare.
 
@@ -77,12 +85,15 @@ class Fetcher:
             parts: where what is longer than `small_limit` goes.
             small_limit: bytes up to which a body is kept in memory.
             checksum: True to compute the SHA-256 of what goes into parts (that of bodies is the publisher's).
+            on_detail: hears sentences for those who want to know everything.
         """
         self._client = client
         self._parts = parts
         self._small_limit = small_limit
         self._checksum = checksum
         self._opaque_etags: set[str] = set()
+        self._on_detail = on_detail
+        self._without_validators: set[str] = set()
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
         """Make one attempt at `job`.
@@ -103,15 +114,12 @@ class Fetcher:
                 received = None if point is None else await self._go_on(job, point, count_refusal)
             return received or await self._afresh(job, count_refusal, keep=True)
         except DoubtfulError as doubt:
-            received = await self._afresh(job, count_refusal, keep=False, doubted=doubt.actual)
-            # twice the same bytes: it is the ETag that is no MD5 on this host
-            self._opaque_etags.add(doubt.host)
-            return received
+            return await self._afresh(job, count_refusal, keep=False, doubted=doubt.actual)
 
     async def _afresh(
         self, job: Job, count_refusal: bool, *, keep: bool, doubted: Check | None = None
     ) -> Received:
-        """Ask for the whole; content that was `doubted` must come the same again."""
+        """Ask for the whole; content that was `doubted` must come the same again, or agree with its ETag."""
         request = Request(job.href)
         async with self._client.open(request, accept=_WHOLE, count_refusal=count_refusal) as response:
             intake = await self._take(job, response, keep=keep, doubted=doubted)
@@ -121,7 +129,7 @@ class Fetcher:
         """Ask for the rest of a part; None if the object must be asked for afresh."""
         request = Request(job.href, headers=range_headers(point.size, point.validator))
         async with self._client.open(request, accept=_RESUMED, count_refusal=count_refusal) as response:
-            meaning = verdict(point, response.status, response.headers)
+            meaning = verdict(point, response.status, response.headers, stated=job.size)
             if meaning in {Verdict.APPEND, Verdict.WHOLE}:
                 intake = await self._append(job, response, point, meaning)
             else:
@@ -164,9 +172,19 @@ class Fetcher:
             return Intake(answer, start)
         if job.size is not None and answer.total is not None and job.size != answer.total:
             raise TransferError(wrong_size(answer.url, answer.total, job.size))
+        self._tell_of_validators(answer)
         validator = answer.validator if answer.keep else Validator()
         writer = await self._parts.create(job.row, job.generation, validator, answer.total)
         return await self._fill(answer, writer, start, chunks)
+
+    def _tell_of_validators(self, answer: Answer) -> None:
+        """Say, once for each host, that its long files cannot go on where they break off."""
+        host = host_of(answer.url)
+        if not answer.validator.resumable and host not in self._without_validators:
+            self._without_validators.add(host)
+            self._on_detail(
+                f"{host} gives neither a strong ETag nor a date: transfers that break off start afresh."
+            )
 
     async def _append(self, job: Job, response: Response, point: ResumePoint, meaning: Verdict) -> Intake:
         """Take the rest of a part, or nothing if it is whole."""
@@ -189,9 +207,8 @@ class Fetcher:
                 await writer.write(start)
             async for chunk in chunks:
                 await writer.write(chunk)
-        except BaseException as error:
-            await _put_away(writer, answer, error)
-            raise
+        except BaseException as error:  # noqa: BLE001 - raised again, or as the same with more said
+            raise await _put_away(writer, answer, error) from error.__cause__
         return Intake(answer, writer=writer, hashers=hashers)
 
     async def _conclude(self, job: Job, intake: Intake) -> Received:
@@ -201,7 +218,7 @@ class Fetcher:
             verified = await self._prove(job, intake)
         except BaseException as error:
             if writer is not None:
-                await _put_away(writer, answer, error)
+                raise await _put_away(writer, answer, error) from error.__cause__
             raise
         name = filename_of(answer.url)
         if writer is None:
@@ -214,6 +231,9 @@ class Fetcher:
         failure = shortfall(job, intake) or mismatch(job, intake)
         if failure is not None:
             raise TransferError(failure)
+        if any(check.source == EARLIER and intake.agrees(check) for check in intake.answer.checks):
+            # twice the same bytes: it is the ETag that is no MD5 on this host
+            self._opaque_etags.add(host_of(intake.answer.url))
         if intake.answer.framed or job.size is not None or intake.answer.checks:
             return True
         return await self._ends_here(job, intake)
@@ -242,8 +262,10 @@ class Fetcher:
         url, headers = response.url, response.headers
         is_s3 = url.startswith("s3://") or headers.get("Server") == "AmazonS3"
         checks = expected_checks(job.checksum, response.status, {} if coded else headers, is_s3=is_s3)
+        if job.sha256 is not None:
+            checks = (Check(Checksum("sha256", job.sha256), "the ledger"), *checks)
         if doubted is not None:
-            return (*[check for check in checks if check.sure], doubted)
+            return (*checks, doubted)
         if checks and not checks[-1].sure and host_of(url) in self._opaque_etags:
             return checks[:-1]
         return checks
@@ -264,16 +286,25 @@ def _refuse_page(job: Job, response: Response, start: bytes) -> None:
         raise TransferError(failed(FailureKind.REFUSED, response.url, what, status=_OK))
 
 
-async def _put_away(writer: PartWriter, answer: Answer, error: BaseException) -> None:
-    """Keep or remove an unfinished part. Content that is wrong, or too long, is nothing to go on from."""
+async def _put_away(writer: PartWriter, answer: Answer, error: BaseException) -> BaseException:
+    """Keep or remove an unfinished part. Content that is wrong, or too long, is nothing to go on from.
+
+    Returns:
+        The error to raise, which tells how much is kept.
+    """
     wrong = isinstance(error, DoubtfulError) or (
         isinstance(error, TransferError)
         and error.failure.kind in {FailureKind.CHECKSUM, FailureKind.OVERLONG}
     )
-    if answer.keep and not wrong:
-        await writer.park()
-    else:
+    if wrong or not answer.keep:
         await writer.discard()
+        return error
+    await writer.park()
+    return (
+        TransferError(replace(error.failure, reached=writer.size))
+        if isinstance(error, TransferError)
+        else error
+    )
 
 
 async def _start_of(chunks: AsyncIterator[bytes], enough: int) -> tuple[bytes, bool]:

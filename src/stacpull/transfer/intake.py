@@ -17,6 +17,7 @@ from stacpull.transfer.parts import Hasher, PartWriter
 from stacpull.transfer.verify import Check
 
 __all__ = [
+    "EARLIER",
     "Answer",
     "DoubtfulError",
     "Intake",
@@ -26,6 +27,10 @@ __all__ = [
     "shortfall",
     "wrong_size",
 ]
+
+
+EARLIER = "an earlier fetch"
+"""Source of the check that a second fetch is held against, after an ETag was in doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,10 @@ class Intake:
         """Bytes that are there, those of earlier attempts included."""
         return len(self.body) if self.writer is None else self.writer.size
 
+    def agrees(self, check: Check) -> bool:
+        """Tell if the content is what `check` says."""
+        return self.digest(check.checksum) == check.checksum.digest
+
     def digest(self, checksum: Checksum) -> bytes:
         """Return what the content has where `checksum` says what it should have."""
         if self.writer is None:
@@ -67,10 +76,9 @@ class Intake:
 class DoubtfulError(Exception):
     """An ETag looked like an MD5 and did not agree: either it is none, or the content is wrong."""
 
-    def __init__(self, host: str, actual: Check) -> None:
-        """Keep who sent it, and what the content really has, to hold a second fetch against."""
-        super().__init__(host)
-        self.host = host
+    def __init__(self, actual: Check) -> None:
+        """Keep what the content really has, to hold a second fetch against."""
+        super().__init__(actual)
         self.actual = actual
 
 
@@ -103,16 +111,19 @@ def mismatch(job: Job, intake: Intake) -> Failure | None:
     if job.size is not None and intake.size != job.size:
         return wrong_size(answer.url, intake.size, job.size)
     for check in answer.checks:
-        stated = check.checksum
-        actual = intake.digest(stated)
-        if actual == stated.digest:
-            continue
-        if not check.sure:
-            found = Check(Checksum(stated.algorithm, actual), "an earlier fetch")
-            raise DoubtfulError(host_of(answer.url), found)
-        what = f"sent content whose {stated.algorithm} is {actual.hex()}, but {check.source} states "
-        return failed(FailureKind.CHECKSUM, answer.url, what + stated.digest.hex(), again=True)
-    return None
+        if check.sure and not intake.agrees(check):
+            actual = intake.digest(check.checksum).hex()
+            what = f"sent content whose {check.checksum.algorithm} is {actual}, but {check.source} states "
+            return failed(FailureKind.CHECKSUM, answer.url, what + check.checksum.digest.hex(), again=True)
+    unsure = [check for check in answer.checks if not check.sure]
+    if not unsure or any(map(intake.agrees, unsure)):
+        return None
+    if any(check.source == EARLIER for check in unsure):
+        what = "sent other content than just before, and its ETag agrees with neither"
+        return failed(FailureKind.CHECKSUM, answer.url, what)
+    stated = unsure[0].checksum
+    found = Checksum(stated.algorithm, intake.digest(stated))
+    raise DoubtfulError(Check(found, EARLIER, sure=False))
 
 
 def wrong_size(url: str, size: int, stated: int) -> Failure:

@@ -7,6 +7,7 @@ A part is continued only if the server proves that it still has the same object.
 
     200  the object changed, or ranges are not served here   take this body, from the start
     206  from where we stand, same object                     append
+    206  in a content coding that the part is not in          ask again, from the start
     206  anything else                                        CHANGED: never appended
     412  the object changed                                   ask again, from the start
     416  its length is what we have                           the part is whole
@@ -19,6 +20,7 @@ import enum
 from collections.abc import Mapping
 
 from stacpull.models import ResumePoint, Validator
+from stacpull.transfer.coding import coding_of
 from stacpull.transfer.headers import content_range, validator_of
 
 __all__ = ["Verdict", "range_headers", "same_object", "verdict"]
@@ -47,10 +49,17 @@ def range_headers(size: int, validator: Validator) -> dict[str, str]:
     return headers
 
 
-def verdict(point: ResumePoint, status: int, headers: Mapping[str, str]) -> Verdict:
-    """Return what the answer to `range_headers` means for the part at `point`."""
+def verdict(
+    point: ResumePoint, status: int, headers: Mapping[str, str], *, stated: int | None = None
+) -> Verdict:
+    """Return what the answer to `range_headers` means for the part at `point`.
+
+    `stated` is the size that the item states: that of a coded asset, if a part may be in a content coding.
+    """
     if status == _OK:
         return Verdict.REPLACE
+    if status == _PARTIAL and coding_of(headers) is not None and stated != content_range(headers).total:
+        return Verdict.AGAIN
     if status == _PARTIAL:
         return Verdict.APPEND if _continues(point, headers) else Verdict.CHANGED
     if status == _UNSATISFIABLE and _is_whole(point, headers):

@@ -51,7 +51,6 @@ _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _TEACHING = frozenset({301, 307, 400})
 _FORBIDDEN = 403
-_DENIED = frozenset({"AccessDenied", ""})
 _ERROR_LIMIT = 1 << 16
 
 
@@ -204,7 +203,7 @@ class S3Transport:
                 place = self._settle(bucket, settings, lesson.region)
             elif identity is not None:
                 identity = await self._credentials.renew(identity)
-        if refusal.status == _FORBIDDEN and _element(refusal.body, b"Code") in _DENIED:
+        if refusal.status == _FORBIDDEN and refusal.is_denial:
             advice = _advice(self._options, may_sign=signing, signed=identity is not None)
             refusal = replace(refusal, body=advice.encode() or refusal.body)
         yield refusal
@@ -309,6 +308,11 @@ class _Refusal:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def is_denial(self) -> bool:
+        """True if it gives no other reason than that access is denied."""
+        return not self.body or _element(self.body, b"Code") == "AccessDenied"
 
     async def read(self, limit: int) -> bytes:
         if len(self.body) > limit:

@@ -1,0 +1,57 @@
+"""What every scenario has: a hub of its own, and the command on it with waits that pass quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from tests.hostile.scene import Cast, HurriedClock, Scene, hub_of
+from tests.net.certificates import certificate
+
+import stacpull.engine.api
+from stacpull.replicas import run_in_thread
+
+__all__ = ["certificate", "clock", "stage", "transport"]
+
+
+class Stage(Protocol):
+    """Makes the scene of a test."""
+
+    def __call__(self, faults: str = "", cast: Cast = ..., **hub: Any) -> Scene:
+        """Start a hub with these faults (TOML); `hub` are further arguments of the replica."""
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> HurriedClock:
+    """The clock of the runs: what is waited for on it passes many times as fast, and is noted."""
+    hurried = HurriedClock()
+    monkeypatch.setattr(stacpull.engine.api, "SystemClock", lambda: hurried)
+    return hurried
+
+
+@pytest.fixture
+def stage(
+    tmp_path: Path,
+    clock: HurriedClock,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Iterator[Stage]:
+    """Starts hubs; they end with the test."""
+    with ExitStack() as running:
+
+        def start(faults: str = "", cast: Cast = Cast.LARGE, **hub: Any) -> Scene:
+            replica = running.enter_context(run_in_thread(hub_of(cast, faults, **hub)))
+            for name, value in replica.exports().items():
+                monkeypatch.setenv(name, value)
+            return Scene(replica, cast, tmp_path / "mirror", clock, capfd.readouterr)
+
+        yield start
+
+
+@pytest.fixture(params=["auto", "aiohttp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """What assets come over: the lean transport, or aiohttp."""
+    return str(request.param)

@@ -1,0 +1,157 @@
+"""A hub full of faults, and the command `stacpull` on it: in this process, so that hundreds of runs fit."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.acceptance.command import BIGEARTHNET, LABELS
+from tests.acceptance.trees import damage, expected_files, files_in
+
+import stacpull
+from stacpull.cli.main import execute
+from stacpull.clock import SystemClock
+from stacpull.replicas import MlhubReplica, PlannedFaults, parse_faults
+from stacpull.replicas.objects import DATASET_BUCKET, large_key
+from stacpull.reports import FailureRecord
+
+HURRY = 50
+SIZE = 3 << 20
+CUT = 2_000_000
+"""Where transfers of large files break off, in the scenarios that break them off."""
+
+
+class Cast(enum.Enum):
+    """What is mirrored."""
+
+    LARGE = "large_files_v1"
+    """Two files of 3 MiB: the first comes from the blob host, the second from S3, both by redirects."""
+    PATCHES = LABELS
+    """Patches of BigEarthNet: a labels item and a source item each, thirteen small files, from both hosts."""
+
+
+class HurriedClock(SystemClock):
+    """Fifty seconds of waiting pass in one; `sleeps` are the waits asked for. The date is the real one."""
+
+    def __init__(self) -> None:
+        self.sleeps: list[float] = []
+        self.hurry = HURRY
+
+    def monotonic(self) -> float:
+        return time.monotonic() * self.hurry
+
+    async def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        await asyncio.sleep(seconds / self.hurry)
+
+
+def hub_of(cast: Cast, faults: str, **more: Any) -> MlhubReplica:
+    """The hub of a scene. With this seed the first large file is on the blob host, the second on S3."""
+    sizes = {"items": 1, "large_items": 2, "large_size": SIZE} if cast is Cast.LARGE else {"items": 3}
+    return MlhubReplica(
+        **{"seed": 1, **sizes, **more}, faults=PlannedFaults(parse_faults(faults)), record=True
+    )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended."""
+
+    code: int
+    report: dict[str, Any]
+    said: str
+    """All of standard error."""
+
+    @property
+    def sentence(self) -> str:
+        """What the command said of its end, if it was an error."""
+        return next((line for line in self.said.splitlines() if line.startswith("stacpull: ")), "")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A running hub, and what is done with it."""
+
+    hub: MlhubReplica
+    cast: Cast
+    dest: Path
+    clock: HurriedClock
+    read_output: Callable[[], Any]
+
+    def run(self, *arguments: str) -> Ran:
+        """Run a command line to its end."""
+        self.read_output()
+        code = execute([*arguments, "--json"])
+        out, said = self.read_output()
+        lines = out.splitlines()
+        return Ran(code, json.loads(lines[-1]) if lines else {}, said)
+
+    def mirror(self, *options: str) -> Ran:
+        """Mirror all of the cast."""
+        config = ["--config", str(BIGEARTHNET)] if self.cast is Cast.PATCHES else []
+        where = [self.hub.base_url, str(self.dest), "-C", self.cast.value]
+        return self.run("mirror", *where, *config, "--no-progress", *options)
+
+    def again(self, command: str, *options: str) -> Ran:
+        """`resume` or `retry`."""
+        return self.run(command, str(self.dest), "--no-progress", *options)
+
+    def let_strike(self, faults: str) -> None:
+        """Put other faults in place of those so far; none: the server is well again."""
+        self.hub._planned = PlannedFaults(parse_faults(faults))
+
+    def failures(self) -> list[FailureRecord]:
+        """What failed, as `stacpull failures` tells."""
+        return list(stacpull.failures(self.dest))
+
+    def statuses(self, server: str, kind: str | None = None) -> list[int]:
+        """The statuses that a server answered with, in order."""
+        return [r.status for r in self.hub.requests if r.server == server and kind in {None, r.kind}]
+
+    def sent(self, server: str) -> int:
+        """Bytes of bodies that a server sent."""
+        return sum(record.sent for record in self.hub.requests if record.server == server)
+
+    def expected(self) -> dict[str, bytes]:
+        """The large files as they should be, by path."""
+        store = self.hub.store
+        contents = {n: store.get(DATASET_BUCKET, large_key(n)) for n in range(2)}
+        return {
+            f"large_files_v1/large_files_v1_{number:04d}/data": content.read(0, content.size)
+            for number, content in contents.items()
+            if content is not None
+        }
+
+    def assets(self) -> dict[str, bytes]:
+        """What lies in the mirror beside documents."""
+        found = files_in(self.dest) if self.dest.exists() else {}
+        return {name: path.read_bytes() for name, path in found.items() if not name.endswith("json")}
+
+    def digests(self, pattern: str) -> list[str]:
+        """SHA-256 of the assets whose file names match."""
+        found = (path for path in self.dest.rglob(pattern) if path.is_file())
+        return [hashlib.sha256(path.read_bytes()).hexdigest() for path in found]
+
+    def item_documents(self) -> list[Path]:
+        """The documents of items."""
+        found = self.dest.glob("*/*/*.json")
+        return [path for path in found if json.loads(path.read_bytes()).get("type") == "Feature"]
+
+    def parts(self) -> list[Path]:
+        """Unfinished downloads."""
+        return sorted((self.dest / ".stacpull" / "parts").iterdir())
+
+    def assert_whole(self) -> None:
+        """Hold the mirror against what it should be, byte for byte, and nothing beside it."""
+        if self.cast is Cast.LARGE:
+            assert self.assets() == self.expected()
+            assert self.parts() == []
+        else:
+            assert not damage(self.dest, expected_files(self.hub.dataset, range(self.hub.dataset.items)))

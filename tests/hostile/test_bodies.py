@@ -1,0 +1,166 @@
+"""Servers that send the wrong bytes, too many, too few, or none: whole mirrors of long files.
+
+Each row strikes a file on the blob host (HTTP) and one on S3 alike; what differs between them is told.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from tests.acceptance.command import wait_until
+from tests.hostile.conftest import Stage
+from tests.hostile.scene import CUT
+
+
+class Row(NamedTuple):
+    """A clumsy server, and which statuses it answered with until the files were whole."""
+
+    name: str
+    faults: str
+    statuses: list[int]
+    """Of each of the two servers, in order of size."""
+    or_else: list[int] | None = None
+    """What they may be as well: aiohttp loses up to 256 KiB that came before a failure, a reset even more."""
+    options: tuple[str, ...] = ()
+
+
+CUT_ONCE = f"""
+[[fault]]
+kind = "object"
+per = "path"
+nth = 1
+what = "close"
+after = {CUT}
+"""
+
+
+def on_objects(what: str, *more: str) -> str:
+    return "\n".join(["", "[[fault]]", 'kind = "object"', 'per = "path"', f'what = "{what}"', *more])
+
+
+ROWS = [
+    Row("cut off: goes on", CUT_ONCE, [200, 206]),
+    Row("200 to a Range", CUT_ONCE + on_objects("whole", "ranged = true"), [200, 200]),
+    Row(
+        "another Content-Range than asked for",
+        CUT_ONCE + on_objects("alter", "nth = 2", 'headers = {"Content-Range" = "bytes 0-1145727/3145728"}'),
+        [200, 200, 206],
+    ),
+    Row(
+        "a Content-Range one byte off",
+        CUT_ONCE
+        + on_objects("alter", "nth = 2", 'headers = {"Content-Range" = "bytes 1999999-3145726/3145728"}'),
+        [200, 200, 206],
+    ),
+    Row(
+        "no Content-Range at all",
+        CUT_ONCE + on_objects("alter", "nth = 2", 'without = ["Content-Range"]'),
+        [200, 200, 206],
+    ),
+    Row(
+        "416 on a complete part",
+        on_objects("unframed", "chunked = true", "nth = 1"),
+        [200, 416],
+        or_else=[200, 206],
+    ),
+    Row(
+        "416 on a part that is not",
+        CUT_ONCE + on_objects("status", "nth = 2", "code = 416", 'headers = {"Content-Range" = "bytes */9"}'),
+        [200, 200, 416],
+    ),
+    Row("gzip though identity was asked", on_objects("coded"), [200]),
+    Row("gzip with a range", CUT_ONCE + on_objects("coded", "ranged = true"), [200, 200, 206]),
+    Row("longer than said", on_objects("overlong", "nth = 1"), [200, 200], or_else=[200]),
+    Row("no Content-Length, closed early", on_objects("unframed", f"keep = {CUT}", "nth = 1"), [200, 200]),
+    Row(
+        "chunks, closed early",
+        on_objects("unframed", f"keep = {CUT}", "chunked = true", "nth = 1"),
+        [200, 206],
+    ),
+    Row(
+        "stalls mid-body",
+        on_objects("stall", f"after = {CUT}", "seconds = 60", "nth = 1"),
+        [200, 206],
+        options=("--stall-timeout", "0.3"),
+    ),
+    Row(
+        "a byte at a time",
+        on_objects("drip", f"after = {CUT}", "rate = 20", "nth = 1"),
+        [200, 206],
+        options=("--stall-timeout", "0.3", "--min-rate", "1000"),
+    ),
+    Row("one byte wrong", on_objects("damage", "nth = 1", "at = 2500000"), [200, 200]),
+    Row("shorter, and a length that agrees", on_objects("truncate", "nth = 1", f"keep = {CUT}"), [200, 200]),
+    Row("500", on_objects("status", "nth = 1", "code = 500"), [200, 500]),
+    Row(
+        "reset mid-body",
+        on_objects("close", "nth = 1", f"after = {CUT}", "reset = true"),
+        [200, 206],
+        or_else=[200, 200],
+    ),
+    Row("closed before an answer", on_objects("close", "nth = 1"), [200, 200]),
+    Row("no HTTP", on_objects("raw", "nth = 1", 'data = "220 ready\\r\\n"'), [200, 200]),
+    Row(
+        "a multipart ETag",
+        on_objects("alter", """headers = {ETag = '"6dd64e90a6a4ea0e1b1a26eb5c1f4ca5-3"'}"""),
+        [200],
+    ),
+]
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
+def test_what_comes_wrong_is_put_right(stage: Stage, transport: str, row: Row) -> None:
+    scene = stage(row.faults)
+    ran = scene.mirror("--transport", transport, *row.options)
+    assert ran.code == 0, ran.said
+    scene.assert_whole()
+    possible = [row.statuses, *([row.or_else] if row.or_else else [])]
+    for server in ("blob", "s3"):  # the one that stalls may not have noticed yet that nobody listens
+        wait_until(lambda: sorted(scene.statuses(server)) in possible, timeout=2)  # noqa: B023 - at once
+        assert sorted(scene.statuses(server)) in possible, server
+
+
+INVERTED = bytes(255 - value for value in range(256))
+
+
+def test_an_object_that_changes_between_two_parts_is_fetched_afresh(stage: Stage, transport: str) -> None:
+    """Told by If-Range over HTTP, which is answered with the new whole; by If-Match on S3, which is a 412."""
+    scene = stage(CUT_ONCE + on_objects("changed", "from = 2"))
+    ran = scene.mirror("--transport", transport)
+    assert ran.code == 0, ran.said
+    expected = {name: data.translate(INVERTED) for name, data in scene.expected().items()}
+    assert scene.assets() == expected
+    assert scene.statuses("blob") == [200, 200]
+    assert scene.statuses("s3") == [200, 412, 200]
+
+
+def test_an_object_that_is_another_one_each_time_is_never_pieced_together(
+    stage: Stage, transport: str
+) -> None:
+    """Every second answer is of another version, and those of the first break off: versions, or nothing."""
+    changed = on_objects("changed", "from = 2", "every = 2")
+    scene = stage(changed + on_objects("close", f"after = {CUT}"))
+    ran = scene.mirror("--transport", transport, "--retries", "3")
+    assert ran.code in {0, 1}, ran.said
+    new = {name: data.translate(INVERTED) for name, data in scene.expected().items()}
+    assert scene.assets().items() <= new.items()
+    assert len(scene.assets()) == ran.report["assets_done"]
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId"])
+def test_s3_that_refuses_the_credentials_once_is_asked_again(stage: Stage, transport: str, code: str) -> None:
+    body = f"<Error><Code>{code}</Code><Message>The provided token has expired.</Message></Error>"
+    scene = stage(on_objects("status", 'server = "s3"', "nth = 1", "code = 400", f'body = "{body}"'))
+    ran = scene.mirror("--transport", transport)
+    assert ran.code == 0, ran.said
+    scene.assert_whole()
+
+
+def test_content_that_stays_wrong_is_fetched_twice_and_no_more(stage: Stage, transport: str) -> None:
+    scene = stage(on_objects("damage"))
+    ran = scene.mirror("--transport", transport)
+    assert (ran.code, ran.report["assets_failed"]) == (1, 2), ran.said
+    assert (scene.statuses("blob"), scene.statuses("s3")) == ([200, 200], [200, 200])
+    assert {f.kind for f in scene.failures()} == {"checksum"}
+    assert (scene.assets(), scene.parts()) == ({}, [])

@@ -1,0 +1,314 @@
+"""Hosts that cannot be reached, connections that end too soon, lengths and versions that nobody tells."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance.small_api import SmallApi
+from tests.hostile.conftest import Stage
+from tests.hostile.scene import HurriedClock
+from tests.net.wire_server import Heard, Scripted, read_request, wire_of
+
+from stacpull import MirrorReport, Notice, Options, SourceError, failures, mirror, status
+from stacpull.net.memory import Answer, Fault
+from stacpull.net.transport import Request
+from stacpull.reports import FailureRecord
+
+pytestmark = pytest.mark.usefixtures("clock")
+
+
+# --- hosts --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        pytest.param("http://nowhere.invalid/x", "nowhere.invalid could not be looked up", id="no such name"),
+        pytest.param("http://127.0.0.1:1/x", "No connection to 127.0.0.1:1", id="nobody listens"),
+        pytest.param("https://{blob}/x", "The TLS connection to {blob} failed", id="no TLS"),
+    ],
+)
+def test_a_host_that_cannot_be_reached_is_tried_again_and_then_named(
+    stage: Stage, transport: str, location: str, said: str
+) -> None:
+    scene = stage()
+    blob = scene.hub.blob_url.removeprefix("http://")
+    scene.let_strike(
+        f'[[fault]]\nkind = "download"\nwhat = "redirect"\nlocation = "{location}"\n'.replace("{blob}", blob)
+    )
+    ran = scene.mirror("--transport", transport, "--retries", "1")
+    assert (ran.code, ran.report["assets_failed"], ran.report["retries"]) == (1, 2, 2), ran.said
+    assert {(f.kind, f.attempts) for f in scene.failures()} == {("network", 2)}
+    assert all(said.replace("{blob}", blob) in f.message for f in scene.failures())
+    scene.let_strike("")
+    assert scene.again("retry").code == 0
+    scene.assert_whole()
+
+
+# --- a small source, over which a scenario has every word ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run that has ended."""
+
+    report: MirrorReport
+    told: list[Notice]
+    heard: list[Heard]
+    files: list[bytes]
+    failed: list[FailureRecord]
+
+    def asked(self) -> list[str | None]:
+        """The ranges of the requests for assets."""
+        return [heard.headers.get("range") for heard in self.heard if heard.target.startswith("/assets/")]
+
+
+def mirrored(
+    dest: Path,
+    asset: Scripted | Callable[[Request], Scripted] | None = None,
+    *,
+    items: int = 1,
+    make: Callable[..., SmallApi] = SmallApi,
+    tls: ssl.SSLContext | None = None,
+    **options: Any,
+) -> Done:
+    """Mirror a source whose items have one asset each, answered by `asset`."""
+    told: list[Notice] = []
+
+    async def course() -> tuple[MirrorReport, list[Heard]]:
+        names = {"a": [str(number) for number in range(items)]}
+        async with make(names, asset=asset, tls=tls) as api:
+            report = await mirror(
+                api.url("/collections/a"),
+                dest,
+                options=Options(**options),
+                on_event=lambda event: told.append(event) if isinstance(event, Notice) else None,
+            )
+            return report, api.heard
+
+    report, heard = asyncio.run(course())
+    found = [path for path in sorted(dest.glob("a/*/*")) if path.suffix != ".json"]
+    return Done(report, told, heard, [path.read_bytes() for path in found], list(failures(dest)))
+
+
+LONG = bytes(range(256)) * 12_000
+"""3,072,000 bytes."""
+HALF = 2_000_000
+
+
+def served(asked: Request, *, fields: str, cut_at: int | None = None) -> bytes:
+    """The answer of a server that knows ranges; `cut_at` is where the first one breaks off."""
+    start = int(asked.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(LONG)}\r\n"
+    if start:
+        span = f"Content-Range: bytes {start}-{len(LONG) - 1}/{len(LONG)}\r\n"
+        head = f"HTTP/1.1 206 Partial\r\nContent-Length: {len(LONG) - start}\r\n{span}"
+    return f"{head}{fields}\r\n".encode() + LONG[start:cut_at]
+
+
+class CutsOnce:
+    """Breaks the first answer off."""
+
+    def __init__(self, fields: str) -> None:
+        self.fields = fields
+        self.first = True
+
+    def __call__(self, asked: Request) -> bytes:
+        cut_at, self.first = HALF if self.first else None, False
+        return served(asked, fields=self.fields, cut_at=cut_at)
+
+
+@pytest.mark.parametrize(
+    ("fields", "resumed"),
+    [
+        pytest.param('ETag: "v1"\r\n', True, id="a strong ETag"),
+        pytest.param("Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n", True, id="a date"),
+        pytest.param(
+            'ETag: W/"v1"\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n', True, id="weak, and a date"
+        ),
+        pytest.param('ETag: W/"v1"\r\n', False, id="a weak ETag"),
+        pytest.param("", False, id="neither"),
+    ],
+)
+def test_only_what_is_proven_the_same_goes_on(
+    tmp_path: Path, transport: Any, fields: str, resumed: bool
+) -> None:
+    done = mirrored(tmp_path / "m", CutsOnce(fields), transport=transport)
+    assert done.files == [LONG]
+    first, second = done.asked()
+    assert first is None
+    assert (second is not None) is resumed
+    details = [notice.text for notice in done.told if notice.level == "debug"]
+    assert any("transfers that break off start afresh" in text for text in details) is not resumed
+
+
+def test_a_long_file_that_comes_in_many_pieces_costs_no_attempt(tmp_path: Path, transport: Any) -> None:
+    """Every connection breaks after 1.2 MiB: each attempt gets somewhere, and `retries` is one."""
+    body = LONG * 4
+
+    def stingy(asked: Request) -> bytes:
+        start = int(asked.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        kind = f"206 P\r\nContent-Range: bytes {start}-{len(body) - 1}/{len(body)}" if start else "200 OK"
+        head = f'HTTP/1.1 {kind}\r\nContent-Length: {len(body) - start}\r\nETag: "v1"\r\n\r\n'
+        return head.encode() + body[start : start + 1_700_000]
+
+    done = mirrored(tmp_path / "m", stingy, transport=transport, retries=1)
+    assert done.files == [body]
+    assert 8 <= len(done.asked()) <= 12
+    assert done.report.retries == len(done.asked()) - 1
+
+
+def test_one_that_changes_all_the_time_is_given_up(tmp_path: Path, transport: Any) -> None:
+    """Two megabytes come in each attempt, of another version each: that is no progress."""
+    versions = iter(range(1000))
+
+    def restless(asked: Request) -> bytes:
+        version = f'ETag: "v{next(versions)}"\r\n'
+        return served(replace(asked, headers={}), fields=version, cut_at=HALF)
+
+    done = mirrored(tmp_path / "m", restless, transport=transport, retries=3)
+    assert (done.report.assets_failed, done.files) == (1, [])
+    assert 4 <= len(done.asked()) <= 6
+
+
+def test_one_that_comes_too_little_at_a_time_does(tmp_path: Path, transport: Any) -> None:
+    def stingier(asked: Request) -> bytes:
+        start = int(asked.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        return served(asked, fields='ETag: "v1"\r\n', cut_at=start + 100_000)
+
+    done = mirrored(tmp_path / "m", stingier, transport=transport, retries=3)
+    assert (done.report.assets_failed, len(done.asked())) == (1, 4)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["416 says the end", "nothing says the end"])
+def test_a_length_that_is_not_told(tmp_path: Path, transport: Any, known: bool) -> None:
+    """The first answer is cut short unnoticed: 206 to the question for more gives it away, 416 proves it."""
+    dest = tmp_path / "m"
+    first = True
+
+    def unframed(asked: Request) -> bytes:
+        nonlocal first
+        start = int(asked.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        if not known or not start:
+            cut, first = (700 if first and known else None), False
+            return b"HTTP/1.0 200 OK\r\n\r\n" + LONG[:1000][:cut]
+        if start >= 1000:
+            return b"HTTP/1.0 416 No\r\nContent-Range: bytes */1000\r\n\r\n"
+        span = f"Content-Range: bytes {start}-999/1000\r\n\r\n"
+        return b"HTTP/1.0 206 P\r\n" + span.encode() + LONG[start:1000]
+
+    done = mirrored(dest, unframed, transport=transport)
+    assert done.files == [LONG[:1000]]
+    assert status(dest).assets_unproven == (0 if known else 1)
+    unproven = [notice.text for notice in done.told if "nothing proved" in notice.text]
+    assert bool(unproven) is not known
+
+
+class Impatient(SmallApi):
+    """Closes every connection at its third request, unanswered, as servers do with those kept for long."""
+
+    def _turn(self, heard: Heard) -> Scripted:
+        before = [one for one in self.heard if one.connection == heard.connection]
+        return Answer(fault=Fault.CLOSED) if len(before) > 2 else super()._turn(heard)
+
+
+def test_kept_connections_that_close_under_us_cost_no_attempt(tmp_path: Path, transport: Any) -> None:
+    done = mirrored(tmp_path / "m", items=20, make=Impatient, transport=transport, retries=0, concurrency=1)
+    assert (done.report.state, done.report.assets_done, done.report.assets_failed) == ("complete", 20, 0)
+    assert done.report.retries > 0, "no connection was found closed"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: y\r\n" % number for number in range(50_000)),
+        b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 3_000_000,
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"x" * 3_000_000,
+    ],
+    ids=["fields", "one field", "interim responses", "a chunk extension"],
+)
+def test_headers_without_end_are_bounded_and_named(tmp_path: Path, transport: Any, head: bytes) -> None:
+    done = mirrored(tmp_path / "m", head, transport=transport, retries=1)
+    assert done.report.assets_failed == 1
+    assert 2 <= len(done.asked()) <= 3  # one is free, if it came on a connection used before
+    (failed,) = done.failed
+    assert failed.kind in {"server", "truncated", "network"}, failed.message
+    assert done.report.bytes_fetched < 500_000
+
+
+class Dripping(SmallApi):
+    """Answers for assets with header fields, a byte at a time."""
+
+    async def _answer_one(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> bool:
+        self.heard.append(heard := await read_request(reader, number))
+        if not heard.target.startswith("/assets/"):
+            writer.write(wire_of(self._turn(heard)))
+            return True
+        for byte in b"HTTP/1.1 200 OK\r\n" + b"X-Padding: y\r\n" * 1000:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        return False
+
+
+def test_fields_that_come_a_byte_at_a_time_are_not_waited_for(tmp_path: Path) -> None:
+    """Over the lean transport; aiohttp gives such a head a minute and a half (tests/net/test_http.py)."""
+    done = mirrored(tmp_path / "m", make=Dripping, retries=1, stall_timeout=0.2, min_rate=1000)
+    assert [(f.kind, f.attempts) for f in done.failed] == [("stalled", 2)]
+
+
+# --- encryption ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    """What a server with a certificate of its own making speaks."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
+
+
+class Named(SmallApi):
+    """Calls itself by the name in its certificate."""
+
+    def url(self, path: str, host: str = "localhost") -> str:
+        return super().url(path, host)
+
+
+def test_from_https_nothing_leads_to_http(
+    tmp_path: Path,
+    transport: Any,
+    tls: ssl.SSLContext,
+    certificate: tuple[Path, Path],
+) -> None:
+    done = mirrored(
+        tmp_path / "m",
+        Answer(302, headers={"Location": "http://127.0.0.1:1/plain"}),
+        make=Named,
+        tls=tls,
+        transport=transport,
+        ca_bundle=certificate[0],
+    )
+    assert [(f.kind, "plain http" in f.message) for f in done.failed] == [("redirect", True)]
+
+
+def test_a_certificate_that_nobody_vouches_for_ends_the_run_with_4(
+    tls: ssl.SSLContext, tmp_path: Path, clock: HurriedClock
+) -> None:
+    async def course() -> None:
+        async with SmallApi({"a": ["1"]}, tls=tls) as api:
+            asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+            await mirror(api.url("/collections/a", "localhost"), tmp_path / "m")
+
+    with pytest.raises(SourceError, match=r"certificate of localhost:[0-9]+ is not trusted"):
+        asyncio.run(course())
+    assert clock.sleeps == [], "that is no matter of time"

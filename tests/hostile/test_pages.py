@@ -1,0 +1,214 @@
+"""Sources whose pages break, repeat themselves, are too much, or have items of impossible names."""
+
+from __future__ import annotations
+
+import resource
+
+import orjson
+import pytest
+from tests.hostile.conftest import Stage
+from tests.hostile.scene import Cast, Scene
+
+PAGE = '[[fault]]\nkind = "page"\n'
+LABEL_PAGE = '[[fault]]\nserver = "api"\npath = "*_labels/items"\n'
+
+
+def patches(stage: Stage, faults: str = "", *, items: int = 12) -> Scene:
+    return stage(faults, Cast.PATCHES, items=items)
+
+
+SMALL_PAGES = ("--page-size", "2")
+
+PASSES = [
+    pytest.param(PAGE + 'nth = 2\nwhat = "status"\ncode = 500', id="500"),
+    pytest.param(PAGE + 'nth = 2\nwhat = "status"\ncode = 502\nbody = "<html>Bad gateway"', id="502 as HTML"),
+    pytest.param(PAGE + 'nth = 2\nwhat = "truncate"\nkeep = 700', id="broken JSON"),
+    pytest.param(PAGE + 'nth = 2\nwhat = "close"\nafter = 700', id="cut off"),
+    pytest.param(PAGE + 'nth = 2\nwhat = "close"\nafter = 700\nreset = true', id="reset"),
+    pytest.param(PAGE + 'nth = 2\nwhat = "unframed"\nkeep = 700', id="cut off, no length"),
+    pytest.param(PAGE + 'nth = 2\nwhat = "overlong"', id="longer than said"),
+    pytest.param(PAGE + 'nth = 2\nwhat = "raw"\ndata = "nonsense"', id="no HTTP"),
+    pytest.param(PAGE + 'nth = 2\nwhat = "coded"', id="gzipped"),
+    pytest.param(
+        PAGE + 'nth = 2\nwhat = "bomb"\nshape = "deep"\nsize = 100000', id="nested too deeply, once"
+    ),
+    pytest.param(PAGE + 'nth = 2\nwhat = "fields"\ncount = 500', id="header fields without end, once"),
+    pytest.param(PAGE + 'nth = 2\nwhat = "stall"\nafter = 700\nseconds = 60', id="stalls"),
+    pytest.param(PAGE + 'nth = 2\nwhat = "drip"\nafter = 700\nrate = 20', id="a byte at a time"),
+    pytest.param(PAGE + 'from = 2\nuntil = 4\nwhat = "status"\ncode = 503', id="503 three times"),
+]
+
+
+@pytest.mark.parametrize("faults", PASSES)
+def test_a_page_that_breaks_is_asked_for_again(stage: Stage, faults: str) -> None:
+    scene = patches(stage, faults)
+    options = ("--stall-timeout", "0.3", "--min-rate", "1000")
+    ran = scene.mirror("--page-size", "4", *options)
+    assert ran.code == 0, ran.said
+    assert (ran.report["items_seen"], ran.report["assets_done"]) == (12, 12 * 13)
+    scene.assert_whole()
+
+
+NEVER = [
+    pytest.param('what = "status"\ncode = 500', "500", id="500"),
+    pytest.param('what = "truncate"\nkeep = 700', "no JSON", id="broken JSON"),
+    pytest.param('what = "status"\ncode = 200\nbody = "[1, 2]"', "no list of features", id="no page"),
+    pytest.param('what = "status"\ncode = 200\nbody = "null"', "no list of features", id="null"),
+    pytest.param('what = "status"\ncode = 200', "no JSON", id="empty"),
+    pytest.param('what = "raw"\ndata = "SSH-2.0-OpenSSH"', "malformed", id="no HTTP"),
+    pytest.param('what = "bomb"\nshape = "deep"\nsize = 1000000', "no JSON", id="nested a million deep"),
+    pytest.param('what = "bomb"\nshape = "long"\nsize = 1073741824', "more than 67108864 bytes", id="1 GiB"),
+    pytest.param(
+        'what = "bomb"\nshape = "packed"\nsize = 1073741824', "more than 67108864", id="1 GiB, packed"
+    ),
+    pytest.param('what = "fields"\ncount = 100000', "header fields without end", id="fields without end"),
+    pytest.param(
+        'what = "fields"\ncount = 1\nsize = 200000', "header fields without end", id="a field without end"
+    ),
+    pytest.param('what = "status"\ncode = 404', "404", id="404"),
+]
+
+
+@pytest.mark.parametrize(("fault", "said"), NEVER)
+def test_a_page_that_stays_broken_ends_with_4_and_resume_loses_no_item(
+    stage: Stage, fault: str, said: str
+) -> None:
+    """Page 4 of 6: what came before is mirrored, and the walk goes on from there when the server is well."""
+    scene = patches(stage, LABEL_PAGE + f"from = 4\n{fault}\n")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ran = scene.mirror("--retries", "1", *SMALL_PAGES)
+    assert ran.code == 4, ran.said
+    assert said in ran.sentence
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+    assert len(scene.assets()) == 6 * 12, "three pages of two patches are here"
+    scene.let_strike("")
+    resumed = scene.again("resume")
+    assert resumed.code == 0, resumed.said
+    assert (resumed.report["items_seen"], resumed.report["assets_done"]) == (12, 12 * 13)
+    scene.assert_whole()
+
+
+CIRCLES = [
+    pytest.param(LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "{url}"', 6, "names itself", id="to itself"),
+    pytest.param(
+        LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "items?limit=2"', 6, "read before", id="to the first"
+    ),
+    pytest.param(
+        LABEL_PAGE + 'from = 3\nwhat = "page"\nnext = "{url}&again=1"', 6, "no new item", id="repeats"
+    ),
+    pytest.param(LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "null"', 6, "", id="a null next"),
+    pytest.param(LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "none"', 6, "", id="no next"),
+    pytest.param(
+        LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "file:///etc/passwd"', 6, "file", id="to a file"
+    ),
+    pytest.param(LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "http://[broken"', 6, "no URL", id="to no URL"),
+]
+
+
+@pytest.mark.parametrize(("faults", "items", "said"), CIRCLES)
+def test_a_walk_that_leads_nowhere_ends_and_says_what_was_never_seen(
+    stage: Stage, faults: str, items: int, said: str
+) -> None:
+    scene = patches(stage, faults)
+    ran = scene.mirror(*SMALL_PAGES)
+    assert ran.code == 0, ran.said
+    assert said in ran.said
+    assert (ran.report["reason"] or "").startswith("The walk ends") is bool(said)
+    found = {path.parts[-2] for path in scene.dest.glob("bigearthnet/*/*_B01.tif")}
+    assert len(found) == items
+
+
+HOSTILE_IDS = [
+    "../../../../etc/passwd",
+    "..",
+    ".",
+    "/etc/passwd",
+    "a/b\\c",
+    "nul\u0000byte",
+    "emoji \U0001f6f0",
+    "x" * 400,
+    "\u00e9" * 300,
+    ".stacpull",
+    "catalog.json",
+    "CON",
+    " ",
+    "%2e%2e%2fup",
+    "new\nline",
+    "\u202egnp.exe",
+]
+
+
+def test_items_with_hostile_ids_stay_inside_and_none_is_lost(stage: Stage) -> None:
+    ids = orjson.dumps(HOSTILE_IDS).decode().replace("\\u0000", "\\u0000")
+    scene = patches(stage, LABEL_PAGE + f'what = "page"\nids = {ids}\n', items=len(HOSTILE_IDS))
+    outside = {path for path in scene.dest.parent.iterdir() if path != scene.dest}
+    ran = scene.mirror("--layout", "{collection}/{item}/{key}{ext}", "--no-source-links", "--asset", "labels")
+    assert ran.code == 0, ran.said
+    assert (ran.report["items_matched"], ran.report["assets_done"]) == (len(HOSTILE_IDS), len(HOSTILE_IDS))
+    assert {path for path in scene.dest.parent.iterdir() if path != scene.dest} == outside
+    wanted = sorted(scene.hub.manifest(index)[-1].sha256 for index in range(len(HOSTILE_IDS)))
+    assert sorted(scene.digests("labels*")) == wanted
+    documents = [orjson.loads(path.read_bytes())["id"] for path in scene.item_documents()]
+    assert sorted(documents) == sorted(HOSTILE_IDS)
+
+
+def test_items_that_come_twice_are_mirrored_once(stage: Stage) -> None:
+    scene = patches(stage, LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "{url}&again=1"\n')
+    ran = scene.mirror(*SMALL_PAGES)
+    assert ran.code == 0, ran.said
+    assert (ran.report["items_seen"], ran.report["assets_done"]) == (12, 12 * 13)
+    scene.assert_whole()
+
+
+def test_items_without_assets_are_no_reason_to_stop(stage: Stage) -> None:
+    scene = patches(stage, LABEL_PAGE + 'what = "page"\nassets = false\n', items=4)
+    ran = scene.mirror()
+    assert ran.code == 0, ran.said
+    assert (ran.report["items_seen"], ran.report["assets_done"]) == (4, 4 * 12)
+
+
+SOURCE_ITEMS = '[[fault]]\nkind = "item"\nper = "path"\n'
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        'what = "status"\ncode = 500',
+        'what = "truncate"\nkeep = 100',
+        'what = "close"',
+        'what = "unframed"\nkeep = 100',
+    ],
+)
+def test_a_source_item_that_breaks_once_is_read_again(stage: Stage, fault: str) -> None:
+    scene = patches(stage, SOURCE_ITEMS + f"nth = 1\n{fault}\n", items=3)
+    ran = scene.mirror()
+    assert ran.code == 0, ran.said
+    scene.assert_whole()
+
+
+@pytest.mark.parametrize(
+    "fault", ['what = "status"\ncode = 404', 'what = "status"\ncode = 500', 'what = "truncate"\nkeep = 100']
+)
+def test_a_source_item_that_never_comes_is_a_failure_of_its_own(stage: Stage, fault: str) -> None:
+    scene = patches(stage, f'[[fault]]\nkind = "item"\nserver = "api"\n{fault}\n', items=3)
+    ran = scene.mirror("--retries", "0")
+    assert ran.code == 1, ran.said
+    assert ran.report["items_failed"] == 3
+    assert ran.report["assets_done"] == 3
+    scene.let_strike("")
+    assert scene.again("retry").code == 0
+    scene.assert_whole()
+
+
+def test_plan_bears_the_same_servers(stage: Stage) -> None:
+    scene = patches(stage, PAGE + 'nth = 2\nwhat = "truncate"\nkeep = 700\n')
+    ran = scene.run("plan", scene.hub.base_url, "-C", scene.cast.value, "--page-size", "4", "--no-progress")
+    assert ran.code == 0, ran.said
+    assert ran.report["items_seen"] == 12
+
+
+@pytest.mark.parametrize(("fault", "code"), [('what = "status"\ncode = 500', 4), ('what = "login-page"', 3)])
+def test_plan_ends_as_mirror_does(stage: Stage, fault: str, code: int) -> None:
+    scene = patches(stage, PAGE + fault)
+    ran = scene.run("plan", scene.hub.base_url, "-C", scene.cast.value, "--retries", "1", "--no-progress")
+    assert ran.code == code, ran.said

@@ -1,0 +1,95 @@
+"""Redirects that lead nowhere, round in circles, or to where no mirror may go: nothing is asked there."""
+
+from __future__ import annotations
+
+import pytest
+from tests.hostile.conftest import Stage
+from tests.hostile.scene import Cast
+
+DOWNLOADS = '[[fault]]\nkind = "download"\n'
+
+REFUSED = [
+    pytest.param('what = "redirect"\nlocation = "{url}"', "redirect", "in a loop", id="to itself"),
+    pytest.param(
+        'what = "redirect"\nlocation = "{path}x"', "redirect", "more than 10 redirects", id="on and on"
+    ),
+    pytest.param('what = "redirect"\nlocation = ""', "redirect", "no Location", id="an empty Location"),
+    pytest.param('what = "status"\ncode = 302', "redirect", "no Location", id="no Location"),
+    pytest.param('what = "redirect"\nlocation = "http:///x"', "redirect", "without a host", id="no host"),
+    pytest.param('what = "redirect"\nlocation = "file:///etc/passwd"', "scheme", "file", id="file:"),
+    pytest.param('what = "redirect"\nlocation = "FILE:/etc/passwd"', "scheme", "file", id="FILE:"),
+    pytest.param('what = "redirect"\nlocation = "ftp://127.0.0.1/x"', "scheme", "ftp", id="ftp:"),
+    pytest.param('what = "redirect"\nlocation = "gopher://127.0.0.1/x"', "scheme", "gopher", id="gopher:"),
+    pytest.param('what = "redirect"\nlocation = "data:,x"', "scheme", "data", id="data:"),
+    pytest.param('what = "redirect"\nlocation = "javascript:1"', "scheme", "javascript", id="javascript:"),
+    pytest.param('what = "redirect"\nlocation = "s3://"', "redirect", "without a host", id="no bucket"),
+    pytest.param('what = "redirect"\nlocation = "s3://bucket"', "scheme", "no S3 object", id="no key"),
+    pytest.param(
+        'what = "redirect"\nlocation = "http://169.254.169.254/latest/meta-data/"',
+        "address",
+        "169.254.169.254",
+        id="link-local",
+    ),
+    pytest.param(
+        'what = "redirect"\nlocation = "http://[::ffff:a9fe:a9fe]/"',
+        "address",
+        "a9fe",
+        id="link-local, mapped",
+    ),
+    pytest.param(
+        'what = "redirect"\nlocation = "http://[fe80::1]/"', "address", "fe80::1", id="link-local, IPv6"
+    ),
+    pytest.param('what = "redirect"\nlocation = "http://0.0.0.0/"', "address", "0.0.0.0", id="unspecified"),  # noqa: S104 - never bound
+    pytest.param(
+        'what = "redirect"\nlocation = "http://user:pass@169.254.169.254/"',
+        "address",
+        "169.254",
+        id="with a password",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fault", "kind", "said"), REFUSED)
+def test_a_redirect_that_is_not_followed_is_a_named_failure(
+    stage: Stage, fault: str, kind: str, said: str
+) -> None:
+    """Judged above the transports, but for the address, which each judges where it connects."""
+    transport = "aiohttp" if said in {"169.254.169.254", "fe80::1"} else "auto"
+    scene = stage(DOWNLOADS + fault)
+    ran = scene.mirror("--transport", transport)
+    assert (ran.code, ran.report["assets_failed"], ran.report["retries"]) == (1, 2, 0), ran.said
+    assert scene.assets() == {}
+    assert {f.kind for f in scene.failures()} == {kind}
+    assert all(said in f.message for f in scene.failures()), [f.message for f in scene.failures()]
+    assert (scene.statuses("blob"), scene.statuses("s3")) == ([], [])
+
+
+def test_an_endless_chain_is_left_after_ten_hops(stage: Stage, transport: str) -> None:
+    scene = stage(DOWNLOADS + 'what = "redirect"\nlocation = "{path}x"')
+    scene.mirror("--transport", transport)
+    assert len(scene.statuses("api", "fault")) == 2 * 11
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_every_kind_of_redirect_is_followed(stage: Stage, transport: str, code: int) -> None:
+    """To a place of its own: the right one, asked for with another query."""
+    fault = f'per = "path"\nnth = 1\nwhat = "redirect"\ncode = {code}\nlocation = "{{path}}?again"'
+    scene = stage(DOWNLOADS + fault)
+    ran = scene.mirror("--transport", transport)
+    assert ran.code == 0, ran.said
+    scene.assert_whole()
+    assert scene.statuses("api", "fault") == [code] * 2
+
+
+@pytest.mark.parametrize("code", [300, 304, 305, 306])
+def test_what_is_no_redirect_is_a_failure(stage: Stage, code: int) -> None:
+    scene = stage(DOWNLOADS + f'what = "status"\ncode = {code}\nheaders = {{Location = "/elsewhere"}}')
+    assert scene.mirror().code == 1
+    assert {(f.kind, f.status) for f in scene.failures()} == {("http", code)}
+
+
+def test_pages_that_redirect_in_a_loop_end_the_run_with_4(stage: Stage) -> None:
+    scene = stage('[[fault]]\nkind = "page"\nwhat = "redirect"\nlocation = "{url}"\n', Cast.PATCHES)
+    ran = scene.mirror()
+    assert ran.code == 4, ran.said
+    assert "in a loop" in ran.sentence

@@ -1,0 +1,277 @@
+"""Servers that say no, or not now: what is waited out, read again, final, and what stops the run."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from typing import NamedTuple
+
+import pytest
+from tests.hostile.conftest import Stage
+from tests.hostile.scene import CUT, SIZE, Cast
+
+SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+
+
+def status(code: int, *more: str, kind: str = "object") -> str:
+    lines = ["", "[[fault]]", f'kind = "{kind}"', 'what = "status"', f"code = {code}"]
+    return "\n".join([*lines, *more])
+
+
+# --- throttling ---------------------------------------------------------------------------------------------
+
+
+class Throttle(NamedTuple):
+    """How a host asks to be left alone, and how long it is."""
+
+    name: str
+    faults: str
+    waited: float | None
+    """Seconds that are waited at least once; None: the host did not say."""
+
+
+def once(code: int, *more: str) -> str:
+    return status(code, 'per = "path"', "nth = 1", *more)
+
+
+THROTTLES = [
+    Throttle("429", once(429), None),
+    Throttle("429, Retry-After", once(429, 'headers = {"Retry-After" = "7"}'), 7),
+    Throttle("503", once(503), None),
+    Throttle("503, Retry-After", once(503, 'headers = {"Retry-After" = "7"}'), 7),
+    Throttle("503 SlowDown", once(503, f'body = "{SLOW_DOWN}"'), None),
+    Throttle("403 SlowDown", once(403, f'body = "{SLOW_DOWN}"'), None),
+    Throttle("403, rate limit", once(403, 'body = "Rate limit exceeded. Try again in 8 seconds."'), 8),
+    Throttle("500, Retry-After", once(500, 'headers = {"Retry-After" = "3"}'), 3),
+    Throttle(
+        "a date to come",
+        once(429, 'headers = {"Retry-After" = "SOON"}'),
+        20,
+    ),
+    Throttle(
+        "a date in the past", once(429, 'headers = {"Retry-After" = "Wed, 21 Oct 2015 07:28:00 GMT"}'), 0
+    ),
+    Throttle("no time at all", once(429, 'headers = {"Retry-After" = "0"}'), 0),
+    Throttle("a negative one", once(429, 'headers = {"Retry-After" = "-30"}'), None),
+    Throttle("nonsense", once(429, 'headers = {"Retry-After" = "soon"}'), None),
+    Throttle("a year", once(429, 'headers = {"Retry-After" = "31536000"}'), None),
+    Throttle("more than there are", once(429, 'headers = {"Retry-After" = "1e400"}'), None),
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "over"),
+    [pytest.param(row, "auto", id=row.name) for row in THROTTLES]
+    + [pytest.param(row, "aiohttp", id=f"{row.name}, aiohttp") for row in THROTTLES[1:8:3]],
+)
+def test_throttling_is_waited_out_and_costs_no_attempt(stage: Stage, row: Throttle, over: str) -> None:
+    """What a status means is decided above the transports: some rows over the second one are enough."""
+    soon = formatdate(time.time() + 25, usegmt=True)
+    scene = stage(row.faults.replace("SOON", soon))
+    ran = scene.mirror("--transport", over, "--retries", "0")
+    assert ran.code == 0, ran.said
+    scene.assert_whole()
+    assert ran.report["retries"] == 2
+    for server in ("blob", "s3"):
+        assert len(scene.statuses(server)) == 2
+    longest = max(scene.clock.sleeps)
+    assert longest <= 900
+    if row.waited is not None:
+        assert longest >= row.waited
+
+
+def test_a_host_that_throttles_is_left_alone_by_all_workers(stage: Stage) -> None:
+    scene = stage(status(429, 'server = "blob"', "nth = 1", 'headers = {"Retry-After" = "20"}'), Cast.PATCHES)
+    ran = scene.mirror()
+    assert ran.code == 0, ran.said
+    scene.assert_whole()
+    refused_at = scene.statuses("blob").index(429)
+    in_flight = 16  # the first limit of a gate
+    assert refused_at <= in_flight
+    assert max(scene.clock.sleeps) >= 18
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_throttling_costs_attempts_after_twenty(stage: Stage, transport: str, code: int) -> None:
+    scene = stage(status(code, 'headers = {"Retry-After" = "0"}'))
+    ran = scene.mirror("--transport", transport, "--retries", "2")
+    assert ran.code == 1, ran.said
+    for server in ("blob", "s3"):
+        assert scene.statuses(server) == [code] * (1 + 20 + 2)
+    assert {(f.kind, f.status) for f in scene.failures()} == {("throttled", code)}
+
+
+def test_an_hour_of_throttling_is_enough(stage: Stage) -> None:
+    scene = stage(status(429, 'server = "blob"', 'headers = {"Retry-After" = "890"}'))
+    scene.clock.hurry = 50_000
+    ran = scene.mirror("--retries", "0")
+    assert ran.code == 1, ran.said
+    assert len(scene.statuses("blob")) == 1 + 4  # four times 890 s are within the hour
+    assert ran.report["assets_done"] == 1  # the one on S3
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("object", "960"), ("download", "86400"), ("page", "960000")],
+)
+def test_longer_than_a_quarter_of_an_hour_ends_the_run_with_4(stage: Stage, kind: str, said: str) -> None:
+    scene = stage(status(429, "times = 1", f'headers = {{"Retry-After" = "{said}"}}', kind=kind))
+    ran = scene.mirror()
+    assert ran.code == 4, ran.said
+    assert f"asks not to be called for {int(said) // 60} minutes: resume after 20" in ran.sentence
+    assert max(scene.clock.sleeps, default=0) < 900
+    assert not scene.failures()
+    resumed = scene.again("resume")
+    assert resumed.code == 0, resumed.said
+    scene.assert_whole()
+
+
+# --- for good -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [404, 410, 451])
+def test_what_is_gone_fails_and_the_run_goes_on(stage: Stage, transport: str, code: int) -> None:
+    scene = stage(status(code, 'server = "blob"', 'path = "*_B01.tif"'), Cast.PATCHES)
+    ran = scene.mirror("--transport", transport)
+    assert ran.code == 1, ran.said
+    counts = {name: ran.report[f"assets_{name}"] for name in ("done", "failed", "missing", "pending")}
+    assert counts == {"done": 36, "failed": 3, "missing": 3, "pending": 0}
+    assert {(f.key, f.kind, f.status) for f in scene.failures()} == {("B01", "gone", code)}
+    assert ran.report["retries"] == 0
+    assert len(scene.assets()) == 36 - 3  # and the labels, which are JSON
+
+
+@pytest.mark.parametrize(("code", "kind"), [(402, "http"), (405, "http"), (418, "http"), (431, "http")])
+def test_other_refusals_are_final_at_once(stage: Stage, code: int, kind: str) -> None:
+    scene = stage(status(code))
+    assert scene.mirror().code == 1
+    assert (scene.statuses("blob"), scene.statuses("s3")) == ([code], [code])
+    assert {(f.kind, f.status) for f in scene.failures()} == {(kind, code)}
+
+
+@pytest.mark.parametrize("code", [408, 421, 425, 500, 502, 504, 599])
+def test_what_may_pass_is_tried_as_often_as_told(stage: Stage, code: int) -> None:
+    scene = stage(status(code, 'server = "blob"', 'body = "<html>Bad gateway</html>"'))
+    ran = scene.mirror("--retries", "2")
+    assert (ran.code, ran.report["assets_done"]) == (1, 1)
+    assert scene.statuses("blob") == [code] * 3
+    (failure,) = scene.failures()
+    assert (failure.kind, failure.status, failure.attempts) == ("server", code, 3)
+    scene.let_strike("")
+    assert scene.again("retry").code == 0
+    scene.assert_whole()
+
+
+# --- hrefs that expire, and credentials ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
+def test_an_href_that_expires_in_mid_file_is_read_again_and_the_part_goes_on(
+    stage: Stage, transport: str, code: int
+) -> None:
+    cut = f'\n[[fault]]\nkind = "object"\nper = "path"\nnth = 1\nwhat = "close"\nafter = {CUT}\n'
+    scene = stage(cut + status(code, 'per = "path"', "nth = 2"))
+    ran = scene.mirror("--transport", transport)
+    assert ran.code == 0, ran.said
+    scene.assert_whole()
+    for server in ("blob", "s3"):
+        assert scene.statuses(server) == [200, code, 206]
+        assert scene.sent(server) <= SIZE + (600_000 if transport == "aiohttp" else 0)
+    assert len(scene.statuses("api", "item")) == 2  # one for each of the two items
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
+def test_an_href_that_is_refused_again_is_final(stage: Stage, transport: str, code: int) -> None:
+    scene = stage(status(code, kind="download"))
+    ran = scene.mirror("--transport", transport)
+    assert ran.code == 1, ran.said
+    assert scene.statuses("api", "fault") == [code] * 4
+    assert len(scene.statuses("api", "item")) == 2
+    assert {f.status for f in scene.failures()} == {code}
+
+
+def test_hrefs_that_expire_while_they_wait_in_the_queue_are_read_again(stage: Stage, transport: str) -> None:
+    scene = stage("", Cast.PATCHES, items=4, href_ttl=0.4, latency_ms=40)
+    ran = scene.mirror("--transport", transport, "--concurrency", "4")
+    assert ran.code == 0, ran.said
+    scene.assert_whole()
+    assert scene.statuses("api", "error"), "nothing had expired"
+
+
+@pytest.mark.parametrize(
+    "fault", ['what = "status"\ncode = 401', 'what = "status"\ncode = 403', 'what = "login-page"']
+)
+def test_fifty_refusals_in_a_row_end_the_run_with_3_and_burn_nothing(
+    stage: Stage, transport: str, fault: str
+) -> None:
+    scene = stage(f'[[fault]]\nserver = "s3"\n{fault}\n', Cast.PATCHES, items=12)
+    ran = scene.mirror("--transport", transport)
+    assert ran.code == 3, ran.said
+    assert "50 requests in a row" in ran.sentence
+    assert "check the credentials, then resume" in ran.sentence
+    assert not scene.failures()
+    scene.let_strike("")
+    resumed = scene.again("resume")
+    assert (resumed.code, resumed.report["assets_failed"]) == (0, 0), resumed.said
+    scene.assert_whole()
+
+
+def test_refusals_with_successes_in_between_are_failures_of_their_assets(stage: Stage) -> None:
+    scene = stage(status(403, 'server = "s3"', "every = 2"), Cast.PATCHES, items=12)
+    ran = scene.mirror("--retries", "0")
+    assert ran.code == 1, ran.said
+    assert ran.report["assets_failed"] > 0
+    assert {(f.kind, f.status) for f in scene.failures()} == {("refused", 403)}
+    scene.let_strike("")
+    assert scene.again("retry").code == 0
+    scene.assert_whole()
+
+
+@pytest.mark.parametrize("kind", ["collection", "page"])
+@pytest.mark.parametrize(
+    "fault", ['what = "status"\ncode = 401', 'what = "status"\ncode = 403', 'what = "login-page"']
+)
+def test_a_source_that_wants_other_credentials_ends_the_run_with_3(
+    stage: Stage, kind: str, fault: str
+) -> None:
+    scene = stage(f'[[fault]]\nkind = "{kind}"\n{fault}\n')
+    ran = scene.mirror()
+    assert ran.code == 3, ran.said
+    assert "MLHUB_API_KEY" in ran.sentence
+    assert scene.assets() == {}
+
+
+def test_a_login_page_is_never_taken_for_an_asset(stage: Stage, transport: str) -> None:
+    scene = stage('[[fault]]\nkind = "object"\nwhat = "login-page"\n')
+    ran = scene.mirror("--transport", transport)
+    assert (ran.code, ran.report["assets_failed"]) == (1, 2)
+    assert scene.assets() == {}
+    assert {f.kind for f in scene.failures()} == {"refused"}
+    assert all("web page" in f.message and "credentials" in f.message for f in scene.failures())
+
+
+def test_a_login_page_instead_of_an_expired_link_is_got_over(stage: Stage, transport: str) -> None:
+    scene = stage('[[fault]]\nkind = "object"\nper = "path"\nnth = 1\nwhat = "login-page"\n')
+    ran = scene.mirror("--transport", transport)
+    assert ran.code == 0, ran.said
+    scene.assert_whole()
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_an_item_that_is_not_for_everybody_does_not_end_the_run(stage: Stage, code: int) -> None:
+    scene = stage(status(code, 'server = "api"', "nth = 2", kind="item"), Cast.PATCHES, items=6)
+    ran = scene.mirror()
+    assert ran.code == 1, ran.said
+    assert (ran.report["items_failed"], ran.report["assets_done"]) == (1, 6 + 5 * 12)
+    assert scene.again("retry").code == 0
+    scene.assert_whole()
+
+
+def test_fifty_items_that_are_refused_in_a_row_do(stage: Stage) -> None:
+    scene = stage(status(403, 'server = "api"', kind="item"), Cast.PATCHES, items=60)
+    ran = scene.mirror()
+    assert ran.code == 3, ran.said
+    assert "50 requests in a row" in ran.sentence
+    scene.let_strike("")
+    assert scene.again("resume").code == 0
+    scene.assert_whole()

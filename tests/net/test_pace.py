@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.net.pace import Pace
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "slow"),
+    [
+        ([(1.0, 100)] * 30, False),
+        ([(1.0, 99)] * 9, False),
+        ([(1.0, 99)] * 10, True),
+        ([(9.9, 1), (0.05, 998), (0.05, 0)], True),
+        ([(9.9, 1), (0.1, 999)], False),
+        ([(1.0, 10_000)] * 10 + [(1.0, 1)] * 10, True),
+        ([(10.0, 1000), (9.0, 0)], False),
+    ],
+)
+def test_a_window_of_ten_seconds_at_a_hundred_bytes_a_second(
+    arrivals: list[tuple[float, int]], slow: bool
+) -> None:
+    pace = Pace(100, 10.0)
+    assert [pace.is_too_slow(*arrival) for arrival in arrivals][-1] is slow
+
+
+ARRIVALS = st.lists(st.tuples(st.floats(0, 20), st.integers(0, 5000)))
+
+
+@given(ARRIVALS)
+def test_no_least_rate_is_never_too_slow(arrivals: list[tuple[float, int]]) -> None:
+    pace = Pace(0, 10.0)
+    assert not any(pace.is_too_slow(*arrival) for arrival in arrivals)
+
+
+@given(ARRIVALS, st.integers(1, 1000))
+def test_what_always_comes_fast_enough_is_never_too_slow(
+    arrivals: list[tuple[float, int]], least: int
+) -> None:
+    pace = Pace(least, 10.0)
+    assert not any(pace.is_too_slow(seconds, int(seconds * least) + 1 + size) for seconds, size in arrivals)
+
+
+@given(st.floats(0.01, 3))
+def test_a_byte_now_and_then_is_found_out_within_two_windows(pause: float) -> None:
+    pace = Pace(1000, 10.0)
+    waited = 0.0
+    while not pace.is_too_slow(pause, 1):
+        waited += pause
+        assert waited < 20

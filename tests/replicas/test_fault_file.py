@@ -1,0 +1,164 @@
+"""Fault files: what they say, and what is said of those that are wrong."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from stacpull.replicas import FaultFileError, FaultPlan, Rule, parse_faults, read_faults
+from stacpull.replicas import faults as kinds
+from stacpull.replicas.fault_file import FAULTS
+
+FULL = """
+seed = 7
+
+[[fault]]
+server = "blob"
+method = "GET"
+path = "/mlhub/*.tif"
+regex = "sig="
+kind = "object"
+ranged = false
+from = 3
+until = 30
+every = 2
+times = 5
+per = "path"
+probability = 0.25
+what = "status"
+code = 503
+headers = {Retry-After = "3"}
+body = "<Error/>"
+"""
+
+
+def test_every_key():
+    rule = Rule(
+        kinds.Status(503, {"Retry-After": "3"}, b"<Error/>"),
+        server="blob",
+        method="GET",
+        path="/mlhub/*.tif",
+        regex="sig=",
+        kind="object",
+        ranged=False,
+        first=3,
+        last=30,
+        every=2,
+        times=5,
+        per="path",
+        probability=0.25,
+    )
+    assert parse_faults(FULL) == FaultPlan((rule,), 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('what = "login-page"', kinds.LoginPage()),
+        ('what = "redirect"\nlocation = "{url}"\ncode = 307', kinds.Redirect("{url}", 307)),
+        ('what = "alter"\nwithout = ["ETag"]', kinds.Alter(without=("ETag",))),
+        ('what = "alter"\n[fault.headers]\nETag = "W/1"', kinds.Alter({"ETag": "W/1"})),
+        ('what = "truncate"\nkeep = 50', kinds.Truncate(50)),
+        ('what = "damage"\nat = 7', kinds.Damage(7)),
+        ('what = "changed"', kinds.Changed()),
+        ('what = "whole"', kinds.Whole()),
+        ('what = "coded"', kinds.Coded()),
+        (
+            'what = "page"\nnext = "null"\nids = [".."]\nassets = false',
+            kinds.Page("null", ("..",), assets=False),
+        ),
+        ('what = "bomb"\nshape = "packed"\nsize = 1', kinds.Bomb("packed", 1)),
+        ('what = "delay"\nseconds = 1', kinds.Delay(1)),
+        ('what = "close"', kinds.Close()),
+        ('what = "close"\nafter = 100\nreset = true', kinds.Close(100, reset=True)),
+        ('what = "stall"\nafter = 1\nseconds = 0.5', kinds.Stall(1, 0.5)),
+        ('what = "drip"\nrate = 1.5', kinds.Drip(1.5)),
+        ('what = "overlong"\nextra = 1', kinds.Overlong(1)),
+        ('what = "unframed"\nkeep = 1\nchunked = true', kinds.Unframed(1, chunked=True)),
+        ('what = "fields"\ncount = 9', kinds.Fields(9)),
+        ('what = "raw"\ndata = "\\r\\n"', kinds.Raw(b"\r\n")),
+    ],
+)
+def test_faults(text: str, fault: kinds.Fault):
+    assert parse_faults(f"[[fault]]\n{text}").rules == (Rule(fault),)
+
+
+def test_every_fault_has_a_name():
+    assert set(FAULTS.values()) == set(get_args(kinds.Fault))
+
+
+def test_no_key_of_a_fault_is_one_of_the_rule():
+    taken = {field.name for field in fields(Rule)} | {"what", "nth", "from", "until"}
+    assert not [kind for kind in FAULTS.values() if taken & {field.name for field in fields(kind)}]
+
+
+def test_nth_is_one_request():
+    (rule,) = parse_faults('[[fault]]\nnth = 4\nwhat = "close"').rules
+    assert (rule.first, rule.last) == (4, 4)
+
+
+def test_an_empty_file_is_no_fault():
+    assert parse_faults("") == FaultPlan(())
+
+
+CLOSE = '[[fault]]\nwhat = "close"\n'
+
+WRONG = [
+    ("sede = 1", 1, "sede is no key"),
+    ('\nseed = "x"', 2, "seed must be a whole number"),
+    ("seed = -1", 1, "seed must be a whole number"),
+    ('[fault]\nwhat = "close"', 1, "fault must be written [[fault]]"),
+    ("fault = 3", 1, "fault must be written [[fault]]"),
+    ("[[fault]]\nnth = 1\n", 1, "what must be one of status, login-page"),
+    ('[[fault]]\n\nwhat = "clsoe"', 3, "what must be one of"),
+    ("[[fault]]\nwhat = 3", 2, "what must be one of"),
+    (CLOSE + 'after = "x"', 3, "after must be a whole number"),
+    (CLOSE + "after = true", 3, "after must be a whole number"),
+    (CLOSE + "after = -1", 3, "after must be a whole number"),
+    (CLOSE + "reset = 1", 3, "reset must be true or false"),
+    (CLOSE + CLOSE + "seconds = 1", 5, "seconds is no key of a rule with close; it may have after, reset"),
+    (CLOSE + "first = 1", 3, "first is no key"),
+    (CLOSE + "from = 0", 3, "from must be a whole number from 1 on"),
+    (CLOSE + "nth = 0", 3, "nth must be a whole number from 1 on"),
+    (CLOSE + 'kind = "pages"', 3, "kind must be one of page, item"),
+    (CLOSE + 'per = "host"', 3, "per must be one of rule, path"),
+    (CLOSE + "probability = 2", 3, "probability must be between 0 and 1"),
+    (CLOSE + 'regex = "("', 3, "regex is no regular expression"),
+    ('[[fault]]\nwhat = "truncate"', 2, "needs keep"),
+    ('[[fault]]\nwhat = "bomb"\nsize = 1\nshape = "flat"', 4, "shape must be one of deep, long, packed"),
+    ('[[fault]]\nwhat = "alter"\nwithout = "ETag"', 3, "without must be a list of texts"),
+    ('[[fault]]\nwhat = "alter"\nheaders = {ETag = 1}', 3, "headers must be a table of texts"),
+    ('[[fault]]\nwhat = "alter"\n[fault.headers]\nETag = 1', 1, "headers must be a table of texts"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "said"), WRONG)
+def test_what_is_wrong_is_said_with_its_line(text: str, line: int, said: str):
+    with pytest.raises(FaultFileError) as caught:
+        parse_faults(text, "x.toml")
+    assert str(caught.value).startswith(f"x.toml, line {line}: ")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[[fault]\n", "a = ", 'what = "a\nb"'])
+def test_what_is_no_toml_is_said_with_its_line(text: str):
+    with pytest.raises(FaultFileError, match=r"x\.toml is no TOML: .*(line|end of document)"):
+        parse_faults(text, "x.toml")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: Any):
+    path = tmp_path / "faults.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(FaultFileError, match=r"faults\.toml cannot be read"):
+        read_faults(path)
+
+
+def test_a_file_is_read(tmp_path: Path):
+    path = tmp_path / "faults.toml"
+    path.write_text(FULL)
+    assert read_faults(path) == parse_faults(FULL)
