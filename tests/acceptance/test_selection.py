@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 
 import pytest
-from tests.acceptance.command import LABELS, ROOT, environment, run
+from tests.acceptance.command import LABELS, ROOT, Running, environment, run, wait_until
+
+from stacpull import status
+from stacpull.errors import StacpullError
+from stacpull.filters.draw import rank_of
 
 TORCHGEO = ROOT / "configs" / "torchgeo.toml"
 
@@ -76,3 +81,29 @@ def test_the_tree_that_torchgeo_reads(hub, env, tmp_path):
         (labels,) = folder.glob("*.json")
         assert json.loads(labels.read_text())["labels"] == list(patch.labels)
     assert len(list((dest / "BigEarthNet-v1.0").iterdir())) == 3
+
+
+def seen_in(dest):
+    try:
+        return status(dest).items_seen
+    except StacpullError:
+        return 0
+
+
+def test_a_sample_that_was_killed_is_the_same_sample(busy_hub, tmp_path):
+    """Killed while it is drawn, again and again: in the end it is the smallest ranks of all."""
+    dest, env = tmp_path / "m", environment(busy_hub)
+    command = ["mirror", busy_hub.base_url, str(dest), "-C", LABELS, "--no-source-links"]
+    command += ["--sample", "9", "--seed", "1", "--page-size", "4", "--json"]
+    for seen in (8, 24, 40):
+        with Running(command, env) as process:
+            assert wait_until(lambda least=seen: seen_in(dest) >= least)
+            process.signal(signal.SIGKILL)
+            process.ended()
+        assert status(dest).items_seen >= seen
+    ended = run(command, env)
+    assert ended.code == 0, ended.err
+    assert (ended.report["items_seen"], ended.report["items_matched"]) == (60, 9)
+    every = [f"{LABELS}_{patch.name}" for patch in busy_hub.dataset.patches()]
+    drawn = {path.name for path in (dest / LABELS).iterdir() if path.is_dir()}
+    assert drawn == set(sorted(every, key=lambda name: rank_of(1, name))[:9])
