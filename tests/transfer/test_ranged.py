@@ -327,7 +327,6 @@ def test_a_412_is_another_version() -> None:
 # Hostile and broken ones.
 
 
-
 def unframed(body: bytes) -> Answer:
     """A server that ends its answer by closing the connection, as does whatever cuts it."""
     return lambda _: Reply(200, {}, body, "close")

@@ -41,7 +41,7 @@ _NAMED = {"lt": "<", "gt": ">", "amp": "&", "apos": "'", "quot": '"'}
 _ITEM = ["GDALMetadata", "Item"]
 _LAST_CHARACTER = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
-"""Halves of a pair in UTF-16 and no characters: a text that holds one cannot be written (Unicode, D71-D73)."""
+"""Halves of a pair in UTF-16, no characters: UTF-8 cannot hold them (RFC 3629, section 3)."""
 
 
 class Item(NamedTuple):

@@ -212,7 +212,7 @@ class Version:
             if wanted.stop > self._most_bytes:
                 raise self._too_large()
         if not is_framed(response.headers) and isinstance(self._parse(), Needs):
-            what = f"closed the connection after {size} bytes, before the end of the header, and told no length"
+            what = f"ended after {size} bytes, before the header did, and told no length"
             raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
         self._segments.total = size
         return self._parse()
