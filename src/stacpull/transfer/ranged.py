@@ -17,12 +17,12 @@ connection closed. Nothing is read past 1 MiB, whatever the file says of itself.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind
-from stacpull.net.retry import RetryPolicy, retrying
+from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
 from stacpull.tiff import Header, TiffError
 from stacpull.transfer.fetch import Opener
@@ -123,22 +123,7 @@ async def read_header(
     async def attempt() -> HeaderRead:
         return await reader.read(href, header_size=header_size)
 
-    return await _as_value(attempt, policy, clock, on_retry)
-
-
-async def _as_value(
-    attempt: Callable[[], Awaitable[HeaderRead]],
-    policy: RetryPolicy,
-    clock: Clock,
-    on_retry: Callable[[Failure], None],
-) -> HeaderRead | Failure:
     try:
-        return await attempt()
-    except TransferError as error:
-        first = error.failure
-    if not first.retryable:
-        return first
-    try:
-        return await retrying(first, attempt, policy, clock, on_retry)
+        return await attempted(attempt, policy, clock, on_retry)
     except TransferError as error:
         return error.failure
