@@ -26,9 +26,9 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
-from stacpull.tiff import Header, parse_bytes
+from stacpull.tiff import FIRST_READ, Header, parse_bytes
 from stacpull.transfer.aws import AwsSettings
-from stacpull.transfer.ranged import FIRST_READ, HeaderRead, RangedReader, read_header
+from stacpull.transfer.ranged import HeaderRead, RangedReader, read_header
 from stacpull.transfer.sigv4 import Credentials
 
 KIB = 1024
