@@ -6,6 +6,8 @@ segments.add(0, first_16_kib)
 while isinstance(found := parse(segments), Needs):
     segments.add(found.start, fetch(found.start, found.stop))
 ```
+
+`parse_bytes` does it with the first bytes of a file at hand; `Header.nodata_value` is `nodata` as a number.
 """
 
 from __future__ import annotations
