@@ -273,7 +273,7 @@ def _estimate(asked: Question, catalog: list[CatalogTile]) -> TraceEstimate:
     tiles = [tile_of(tile, None, asked.area) for tile in catalog]
     days = sorted({tile.day for tile in tiles})
     if asked.method == "median":
-        planned = list(whole_area_asks(asked.area, asked.period, days))
+        planned = list(whole_area_asks(asked.area, asked.period, dict.fromkeys(days, "")))
         seen = len(days)
     else:
         planned = list(asks(asked.area, asked.period, pieces_by_day(asked.area, tiles)))
