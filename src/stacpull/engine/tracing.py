@@ -13,7 +13,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.config.sentinelhub import HubSettings, hub_settings
 from stacpull.engine.network import any_private, http_transport
-from stacpull.engine.together import cause
+from stacpull.engine.together import cause, within_grace
 from stacpull.engine.trace_output import Output, output_at, write_all
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Listener, Notice
@@ -101,21 +101,26 @@ async def trace(
     try:
         async with _hub(asked.settings, options) as hub, _answers(output, asked.question) as answers:
             at_once = options.concurrency or _AT_ONCE
+            stop = stop or asyncio.Event()
             run = TraceRun(hub, asked.question, answers, on_event=on_event, stop=stop, at_once=at_once)
-            catalog = await run.tiles()
-            by = run.by_median if method == "median" else run.by_mode
-            found = await by(catalog)
+            ended = await within_grace(_traced(run, method), stop)
+            stopped = ended is None or run.stopped  # from here on a stop comes too late
             seconds = clock.monotonic() - start
-            report = await asyncio.to_thread(_report, asked.question, found, hub, seconds, run.stopped)
+            report = await asyncio.to_thread(_report, asked.question, run.found, hub, seconds, stopped)
     except BaseExceptionGroup as group:
         raise cause(group) from group
     if on_event is not None:
         for note in report.notes:
             on_event(Notice("warning", note))
-    if output is None or run.stopped:
+    if output is None or report.state == "interrupted":
         return report
     files = await asyncio.to_thread(write_all, output, report)
     return TraceReport(**{**_fields(report), "files": files})
+
+
+async def _traced(run: TraceRun, method: Method) -> Found:
+    catalog = await run.tiles()
+    return await (run.by_median if method == "median" else run.by_mode)(catalog)
 
 
 async def trace_estimate(

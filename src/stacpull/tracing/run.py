@@ -104,12 +104,17 @@ class TraceRun:
         """Why nothing is known of a tile."""
 
     @property
+    def found(self) -> Found:
+        """What the run has come to so far."""
+        return self._found
+
+    @property
     def stopped(self) -> bool:
         """True if the run was asked to stop before its end."""
         return self._stop is not None and self._stop.is_set()
 
     async def tiles(self) -> list[CatalogTile]:
-        """Return the tiles of the period and area, in the catalog's order, each once.
+        """Return the tiles of the period and area, in the catalog's order, each once; after a stop, some.
 
         Raises:
             CredentialsError, SourceError, UsageError: as the service says.
@@ -126,6 +131,8 @@ class TraceRun:
             if tile.time.date() in asked.period:
                 found.setdefault(tile.id, tile)
             self._tell("catalog", len(found), None)
+            if self.stopped:
+                break
         self._found.tiles = len(found)
         return list(found.values())
 
