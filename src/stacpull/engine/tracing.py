@@ -254,7 +254,7 @@ def _report(asked: Question, found: Found, hub: Hub, seconds: float, stopped: bo
         days_found=len(days),
         days_valid=sum(day.valid > 0 for day in days),
         days_unmapped=states.count(DayState.UNMAPPED),
-        days_mismatched=states.count(DayState.MISMATCH),
+        days_mismatched=0 if asked.method == "median" else states.count(DayState.MISMATCH),
         days_failed=states.count(DayState.FAILED),
         tiles=found.tiles,
         requests_statistics=found.asked,
