@@ -76,7 +76,7 @@ async def trace(
         bbox: West, south, east, north in degrees. This or `geometry`.
         geometry: GeoJSON polygons in longitude and latitude, or the path of a file of them.
         resolution: Metres a pixel.
-        index: What to compute: ndwi (the default), ndvi, gndvi, evi, savi.
+        index: What to compute: a name in `tracing.indices.INDICES`; ndwi unless told.
         evalscript: The path of an evalscript to compute instead.
         method: `mode`: the pixels of every scene; `median`: the table that a median index gives.
         out: Where to write: a folder, or a file `.csv`, `.parquet` or `.png`. What is answered is kept there,
