@@ -22,6 +22,7 @@ from stacpull.ledger.results import Results
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.retry import RetryPolicy
 from stacpull.tracing.area import Area, area_of_bbox, area_of_geometry
+from stacpull.tracing.asks import LEAST_UNITS, asks, pieces_by_day, processing_units, whole_area_asks
 from stacpull.tracing.cover import tile_of
 from stacpull.tracing.days import rows_of
 from stacpull.tracing.hub.client import Hub, open_hub
@@ -29,7 +30,6 @@ from stacpull.tracing.hub.values import CatalogTile
 from stacpull.tracing.indices import Index, index_of_name, index_of_script
 from stacpull.tracing.median import median_table
 from stacpull.tracing.period import days_between
-from stacpull.tracing.plan import LEAST_UNITS, asks, pieces_by_day, processing_units, whole_area_asks
 from stacpull.tracing.question import Method, Question, question
 from stacpull.tracing.report import DayState, TraceEstimate, TraceReport
 from stacpull.tracing.run import Found, TraceRun

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple, Protocol
 
 from stacpull.models import FailureKind
 from stacpull.net.transport import TransferError
+from stacpull.tracing.asks import Ask
 from stacpull.tracing.counts import EMPTY, Count, count_of
 from stacpull.tracing.hub.request import StatisticsRequest
 from stacpull.tracing.hub.values import StatisticsReply
-from stacpull.tracing.plan import Ask
 from stacpull.tracing.question import Question
 from stacpull.tracing.stored import Answers
 

@@ -9,10 +9,10 @@ import shapely
 
 from stacpull.errors import UsageError
 from stacpull.tracing.area import Area
+from stacpull.tracing.asks import Ask
 from stacpull.tracing.hub.request import MOST_PIXELS, Bounds, Calculation, Size, StatisticsRequest
 from stacpull.tracing.indices import DEFAULT, EDGES, SCENES, Index
 from stacpull.tracing.period import Days
-from stacpull.tracing.plan import Ask
 
 __all__ = ["Method", "Question", "question"]
 

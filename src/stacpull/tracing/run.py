@@ -18,17 +18,17 @@ from stacpull.events import Listener, Stage
 from stacpull.models import Json
 from stacpull.net.transport import TransferError
 from stacpull.tiff import Header
+from stacpull.tracing.asks import Ask, asks, pieces_by_day, whole_area_asks
 from stacpull.tracing.counts import Count, merged
 from stacpull.tracing.cover import Tile, tile_of
 from stacpull.tracing.daily import Counting, DayCounts
 from stacpull.tracing.days import TileDay
 from stacpull.tracing.hub.values import ByocTile, CatalogTile, Interval
-from stacpull.tracing.plan import Ask, asks, pieces_by_day, whole_area_asks
 from stacpull.tracing.question import Question
 from stacpull.tracing.scene_map import SceneMap, read_scene_map
 from stacpull.tracing.stored import Answers, tile_from_json, tile_to_json
 
-__all__ = ["Found", "Service", "TraceRun"]
+__all__ = ["Found", "TraceRun", "TraceSource"]
 
 _QA_FILE = "analysis_ready_ps_qa"
 _AT_ONCE = 8
@@ -37,7 +37,7 @@ _AT_ONCE = 8
 T = TypeVar("T")
 
 
-class Service(Counting, Protocol):
+class TraceSource(Counting, Protocol):
     """What a run asks of Sentinel Hub (`stacpull.tracing.hub.client.Hub`)."""
 
     def search(
@@ -85,7 +85,7 @@ class TraceRun:
 
     def __init__(
         self,
-        service: Service,
+        service: TraceSource,
         question: Question,
         answers: Answers,
         *,

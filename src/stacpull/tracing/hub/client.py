@@ -31,7 +31,7 @@ from stacpull.net.retry import RetryPolicy, retrying
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets
 from stacpull.tiff import Header
-from stacpull.tracing.hub import byoc, catalog
+from stacpull.tracing.hub import byoc, search
 from stacpull.tracing.hub.paths import Paths, Service
 from stacpull.tracing.hub.refusals import Asked, ServiceError, parse_error, refusal
 from stacpull.tracing.hub.request import StatisticsRequest
@@ -154,15 +154,15 @@ class Hub:
             CredentialsError: The client id is refused, or may not read the collection.
             SourceError: A page cannot be had or read, or the pages go round in a circle.
         """
-        body = catalog.search_body(collection, interval, bbox, intersects)
+        body = search.search_body(collection, interval, bbox, intersects)
         asked = Asked(Service.CATALOG, collection)
         known: set[str] = set()
         following: Json | None = body
         while following is not None:
             page = await self._page(asked, "/search", following)
-            found = catalog.parse_page(page)
+            found = search.parse_page(page)
             new = [tile for tile in found if tile.id not in known]
-            following = catalog.next_search(body, page) if found else None
+            following = search.next_search(body, page) if found else None
             if found and not new:
                 raise SourceError(f"The catalog of {self._host} gives the same page again and again.")
             known.update(tile.id for tile in new)

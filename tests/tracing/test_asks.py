@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from shapely.geometry import box
 from tests.tracing.areas import FIRST_DAY, SIDE, Cells, area, holds, tile
 
-from stacpull.tracing import plan
+from stacpull.tracing import asks as asking
 from stacpull.tracing.area import Area, Grid, area_of_bbox
+from stacpull.tracing.asks import Ask, asks, pieces_by_day, processing_units, whole_area_asks
 from stacpull.tracing.cover import Tile
 from stacpull.tracing.period import Days
-from stacpull.tracing.plan import Ask, asks, pieces_by_day, processing_units, whole_area_asks
 
 ALL: Cells = (0, 0, SIDE, SIDE)
 LEFT, RIGHT = (-3, -3, 6, SIDE + 3), (6, -3, SIDE + 3, SIDE + 3)
@@ -63,7 +63,7 @@ def test_a_day_that_shows_another_tile_there_ends_a_request() -> None:
 
 
 def test_large_areas_are_asked_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "MOST_PIXELS", 5)
+    monkeypatch.setattr(asking, "MOST_PIXELS", 5)
     shape = (0, 0, 4, 4), (4, 4, 11, 11)
     found = planned([tile("a", ALL)], *shape)
     assert len(found) == 5  # of nine windows, four hold nothing
@@ -97,7 +97,7 @@ def test_every_pixel_of_every_day_is_asked_for_once(
     tiles = [tile(f"t{n}", rectangle, day=number) for n, (rectangle, number) in enumerate(drawn)]
     pieces = pieces_by_day(wanted, tiles)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "MOST_PIXELS", most)
+        patch.setattr(asking, "MOST_PIXELS", most)
         found = list(asks(wanted, Days(FIRST_DAY, day(500)), pieces))
     got: dict[date, np.ndarray] = {}
     for ask in found:
