@@ -91,7 +91,7 @@ def test_a_stop_cuts_a_search_that_hangs(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_stop_that_comes_too_late_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     out = tmp_path / "x.csv"
-    made = tracing._report
+    made = tracing.trace_report
 
     async def main() -> TraceReport:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -100,7 +100,7 @@ def test_a_stop_that_comes_too_late_changes_nothing(monkeypatch: pytest.MonkeyPa
             asyncio.run_coroutine_threadsafe(_set(stop), loop).result()
             return made(*values)
 
-        monkeypatch.setattr(tracing, "_report", late)
+        monkeypatch.setattr(tracing, "trace_report", late)
         return await traced(Quiet(), monkeypatch, stop=stop, out=out)
 
     report = asyncio.run(main())
