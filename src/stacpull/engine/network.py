@@ -86,7 +86,7 @@ def _named(options: Options) -> list[str]:
 async def open_network(address: SourceAddress, options: Options, clock: Clock) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block."""
     secrets = Secrets((*address.headers.values(), *address.query.values()))
-    allow_private = options.allow_private_hosts or await _any_private(address.url, options.s3.endpoint_url)
+    allow_private = options.allow_private_hosts or await _is_private(address.url, options.s3.endpoint_url)
     http = _http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     s3 = S3Transport(http, aws, options.s3, clock=clock)
@@ -127,14 +127,17 @@ def _http_transport(options: Options, policy: AddressPolicy) -> Transport:
     )
 
 
-async def _any_private(*urls: str | None) -> bool:
-    """Return True if the host of one of these URLs, chosen by the user, is at a private address."""
+async def _is_private(*urls: str | None) -> bool:
+    """Return True if the host of one of these URLs, chosen by the user, is at private addresses only.
+
+    A public host that names a private address among its own opens the user's network to nobody.
+    """
     public = AddressPolicy(allow_private=False)
     private = AddressPolicy(allow_private=True)
     for url in urls:
-        for address in await _addresses(url):
-            if public.refusal(address) is not None and private.refusal(address) is None:
-                return True
+        usable = [address for address in await _addresses(url) if private.refusal(address) is None]
+        if usable and all(public.refusal(address) is not None for address in usable):
+            return True
     return False
 
 
