@@ -42,7 +42,7 @@ _isolate_environment()
 
 settings.register_profile("moderate", max_examples=60, deadline=None)
 settings.register_profile("long", max_examples=10_000, deadline=None)
-settings.load_profile("moderate")  # the long one: pytest --hypothesis-profile=long
+settings.load_profile("moderate")  # the long one: scripts/properties, or pytest --hypothesis-profile=long
 
 
 @pytest.fixture(scope="session")
