@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "net": BASE | {"config"},
     **dict.fromkeys(PURE, BASE),
     "sources": BASE | PURE | {"net"},
-    "transfer": BASE | {"config", "net", "planning"},
+    "transfer": BASE | {"config", "net", "planning", "tiff"},
     "store": BASE | {"planning"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "ledger", "planning"},

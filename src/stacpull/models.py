@@ -161,6 +161,7 @@ class FailureKind(enum.StrEnum):
     SCHEME = "scheme"  # an href that is neither http, https nor s3
     NAME = "name"  # two assets would meet under one name, or the name cannot be written
     EXISTS = "exists"  # a file that the ledger does not know is in the way
+    FORMAT = "format"  # no file of the kind it should be, or one whose header cannot be read
     ITEM = "item"  # the (source) item itself could not be read
 
 
@@ -178,8 +179,8 @@ class Failure:
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
     free: bool = False
     """True if trying again costs the asset no attempt (throttling, a kept-alive connection found closed)."""
-    progressed: bool = False
-    """True if the attempt brought bytes that the next one goes on from: then it is as good as a first one."""
+    reached: int = 0
+    """Bytes of a part that are there, and that a next attempt goes on from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from tests.virtual_clock import VirtualClock
 
+from stacpull.engine.course import Tools
 from stacpull.engine.intake import Intake
-from stacpull.engine.pool import Pool, Tools
+from stacpull.engine.pool import Pool
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Failure, FailureKind, Job, Json, Received
 from stacpull.net.retry import RetryPolicy
@@ -25,7 +26,13 @@ RESET = Failure(FailureKind.NETWORK, "Reset.", retryable=True)
 THROTTLED = Failure(FailureKind.THROTTLED, "429.", status=429, retryable=True, free=True)
 SLOW_DOWN = replace(THROTTLED, status=403)
 SHORT = Failure(FailureKind.TRUNCATED, "Half.", retryable=True)
-FORTH = replace(SHORT, progressed=True)
+
+
+def forth(mebibytes: int) -> Failure:
+    """A long file that came that far."""
+    return replace(SHORT, reached=mebibytes << 20)
+
+
 DAMAGED = Failure(FailureKind.CHECKSUM, "MD5 is 1, not 2.", retryable=True)
 OTHERWISE = Failure(FailureKind.CHECKSUM, "MD5 is 3, not 2.", retryable=True)
 FINAL = Failure(FailureKind.HTTP, "451.", status=451)
@@ -128,7 +135,7 @@ def run(
             clock,
             course.retried.append,
         )
-        queue: asyncio.Queue[Job] = asyncio.Queue(2 * workers)
+        queue: asyncio.Queue[Job | None] = asyncio.Queue(2 * workers)
         pool = Pool(queue, course.outcomes, tools, workers=workers)
         async with asyncio.timeout(1e6), asyncio.TaskGroup() as group:
             group.create_task(pool.run())
@@ -160,8 +167,8 @@ def expired(status: int) -> Answer:
         pytest.param(failing(*[THROTTLED] * 15), None, 15, id="throttling is the host's"),
         pytest.param(failing(*[THROTTLED] * 15, *[RESET] * 5), None, 20, id="and costs no attempt"),
         pytest.param(failing(SLOW_DOWN), None, 1, id="throttling by a 403 is no expiry"),
-        pytest.param(failing(*[FORTH] * 30), None, 30, id="as long as it comes forward"),
-        pytest.param(failing(*[SHORT, FORTH] * 5, *[SHORT] * 5), 15, 14, id="and no longer"),
+        pytest.param(failing(*[forth(n) for n in range(1, 31)]), None, 30, id="as long as it comes forward"),
+        pytest.param(failing(*[SHORT] * 3, forth(1), *[forth(1)] * 9), 9, 8, id="and no longer"),
         pytest.param(failing(DAMAGED), None, 1, id="wrong content is fetched again"),
         pytest.param(failing(DAMAGED, DAMAGED), 2, 1, id="the same wrong content is what there is"),
         pytest.param(failing(DAMAGED, RESET, DAMAGED), 3, 2, id="also with something in between"),
@@ -246,7 +253,7 @@ def test_an_href_that_expires_again_during_a_long_course_is_read_again() -> None
     async def work() -> None:
         await clock.sleep(1.0)
         tools = Tools(origin, ItemReader(origin.item, clock), RetryPolicy(), clock, lambda _failure: None)
-        queue: asyncio.Queue[Job] = asyncio.Queue(2)
+        queue: asyncio.Queue[Job | None] = asyncio.Queue(2)
         pool = Pool(queue, outcomes, tools, workers=1)
         queue.put_nowait(job())
         pool.no_more()
@@ -303,13 +310,13 @@ def test_a_host_that_wants_to_be_left_alone_ends_the_run() -> None:
 
 def bare_pool(
     workers: int, size: int, fetch: Callable[[Job], Awaitable[Received]]
-) -> tuple[Pool, asyncio.Queue[Job], Outcomes]:
+) -> tuple[Pool, asyncio.Queue[Job | None], Outcomes]:
     class Fetcher:
         async def fetch(self, wanted: Job, *, count_refusal: bool) -> Received:
             return await fetch(wanted)
 
     clock = VirtualClock()
-    queue: asyncio.Queue[Job] = asyncio.Queue(size)
+    queue: asyncio.Queue[Job | None] = asyncio.Queue(size)
     outcomes = Outcomes()
     reader = ItemReader(lambda _href: _never(), clock)
     tools = Tools(Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stacpull.engine.position import Position
-from stacpull.engine.producer import _ForgottenCursorError, _number_of
+from stacpull.engine.walking import _ForgottenCursorError, _number_of
 from stacpull.models import PageRequest
 from stacpull.sources.source import WalkStart
 

@@ -8,8 +8,9 @@ import pytest
 from tests.engine.test_pool import refused
 from tests.virtual_clock import VirtualClock
 
+from stacpull.engine.course import Tools
 from stacpull.engine.intake import Intake
-from stacpull.engine.pool import Pool, Tools
+from stacpull.engine.pool import Pool
 from stacpull.models import Failure, Job, Json, Received
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
@@ -76,7 +77,7 @@ def test_in_flight_and_unwritten_are_never_more_than_there_are_workers(workers: 
         intake = Intake(disk, slots=workers)  # type: ignore[arg-type] # what it uses of a publisher
         intake.writer = disk  # type: ignore[assignment] # the same
         tools = Tools(disk, ItemReader(_never, clock), RetryPolicy(), clock, lambda _failure: None)
-        queue: asyncio.Queue[Job] = asyncio.Queue(JOBS)
+        queue: asyncio.Queue[Job | None] = asyncio.Queue(JOBS)
         pool = Pool(queue, intake, tools, workers=workers)
         for row in range(1, JOBS + 1):
             queue.put_nowait(job(row))

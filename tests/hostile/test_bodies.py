@@ -119,3 +119,48 @@ def test_what_comes_wrong_is_put_right(stage: Stage, transport: str, row: Row) -
     for server in ("blob", "s3"):  # the one that stalls may not have noticed yet that nobody listens
         wait_until(lambda: sorted(scene.statuses(server)) in possible, timeout=2)  # noqa: B023 - at once
         assert sorted(scene.statuses(server)) in possible, server
+
+
+INVERTED = bytes(255 - value for value in range(256))
+
+
+def test_an_object_that_changes_between_two_parts_is_fetched_afresh(stage: Stage, transport: str) -> None:
+    """Told by If-Range over HTTP, which is answered with the new whole; by If-Match on S3, which is a 412."""
+    scene = stage(CUT_ONCE + on_objects("changed", "from = 2"))
+    ran = scene.mirror("--transport", transport)
+    assert ran.code == 0, ran.said
+    expected = {name: data.translate(INVERTED) for name, data in scene.expected().items()}
+    assert scene.assets() == expected
+    assert scene.statuses("blob") == [200, 200]
+    assert scene.statuses("s3") == [200, 412, 200]
+
+
+def test_an_object_that_is_another_one_each_time_is_never_pieced_together(
+    stage: Stage, transport: str
+) -> None:
+    """Every second answer is of another version, and those of the first break off: versions, or nothing."""
+    changed = on_objects("changed", "from = 2", "every = 2")
+    scene = stage(changed + on_objects("close", f"after = {CUT}"))
+    ran = scene.mirror("--transport", transport, "--retries", "3")
+    assert ran.code in {0, 1}, ran.said
+    new = {name: data.translate(INVERTED) for name, data in scene.expected().items()}
+    assert scene.assets().items() <= new.items()
+    assert len(scene.assets()) == ran.report["assets_done"]
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId"])
+def test_s3_that_refuses_the_credentials_once_is_asked_again(stage: Stage, transport: str, code: str) -> None:
+    body = f"<Error><Code>{code}</Code><Message>The provided token has expired.</Message></Error>"
+    scene = stage(on_objects("status", 'server = "s3"', "nth = 1", "code = 400", f'body = "{body}"'))
+    ran = scene.mirror("--transport", transport)
+    assert ran.code == 0, ran.said
+    scene.assert_whole()
+
+
+def test_content_that_stays_wrong_is_fetched_twice_and_no_more(stage: Stage, transport: str) -> None:
+    scene = stage(on_objects("damage"))
+    ran = scene.mirror("--transport", transport)
+    assert (ran.code, ran.report["assets_failed"]) == (1, 2), ran.said
+    assert (scene.statuses("blob"), scene.statuses("s3")) == ([200, 200], [200, 200])
+    assert {f.kind for f in scene.failures()} == {"checksum"}
+    assert (scene.assets(), scene.parts()) == ({}, [])

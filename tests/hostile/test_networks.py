@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,19 @@ def test_a_long_file_that_comes_in_many_pieces_costs_no_attempt(tmp_path: Path, 
     assert done.files == [body]
     assert 8 <= len(done.asked()) <= 12
     assert done.report.retries == len(done.asked()) - 1
+
+
+def test_one_that_changes_all_the_time_is_given_up(tmp_path: Path, transport: Any) -> None:
+    """Two megabytes come in each attempt, of another version each: that is no progress."""
+    versions = iter(range(1000))
+
+    def restless(asked: Request) -> bytes:
+        version = f'ETag: "v{next(versions)}"\r\n'
+        return served(replace(asked, headers={}), fields=version, cut_at=HALF)
+
+    done = mirrored(tmp_path / "m", restless, transport=transport, retries=3)
+    assert (done.report.assets_failed, done.files) == (1, [])
+    assert 4 <= len(done.asked()) <= 6
 
 
 def test_one_that_comes_too_little_at_a_time_does(tmp_path: Path, transport: Any) -> None:

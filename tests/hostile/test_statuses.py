@@ -250,3 +250,23 @@ def test_a_login_page_instead_of_an_expired_link_is_got_over(stage: Stage, trans
     ran = scene.mirror("--transport", transport)
     assert ran.code == 0, ran.said
     scene.assert_whole()
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_an_item_that_is_not_for_everybody_does_not_end_the_run(stage: Stage, code: int) -> None:
+    scene = stage(status(code, 'server = "api"', "nth = 2", kind="item"), Cast.PATCHES, items=6)
+    ran = scene.mirror()
+    assert ran.code == 1, ran.said
+    assert (ran.report["items_failed"], ran.report["assets_done"]) == (1, 6 + 5 * 12)
+    assert scene.again("retry").code == 0
+    scene.assert_whole()
+
+
+def test_fifty_items_that_are_refused_in_a_row_do(stage: Stage) -> None:
+    scene = stage(status(403, 'server = "api"', kind="item"), Cast.PATCHES, items=60)
+    ran = scene.mirror()
+    assert ran.code == 3, ran.said
+    assert "50 requests in a row" in ran.sentence
+    scene.let_strike("")
+    assert scene.again("resume").code == 0
+    scene.assert_whole()

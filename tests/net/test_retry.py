@@ -33,7 +33,7 @@ def reset() -> Failure:
 
 def broke_off() -> Failure:
     """A long file that came some way forward."""
-    return Failure(FailureKind.TRUNCATED, "half.", host="h", retryable=True, progressed=True)
+    return Failure(FailureKind.TRUNCATED, "half.", host="h", retryable=True, reached=5 << 20)
 
 
 def found_closed() -> Failure:
@@ -57,6 +57,9 @@ TABLE = [
     ("the last retry", RetryState(charged=4), reset(), Wait(4.0, charged=True)),
     ("no retry left", RetryState(charged=5), reset(), GiveUp()),
     ("after some progress", RetryState(charged=5), broke_off(), Wait(0.25, charged=True)),
+    ("further than before", RetryState(charged=5, reached=4 << 20), broke_off(), Wait(0.25, charged=True)),
+    ("but hardly", RetryState(charged=5, reached=(4 << 20) + 1), broke_off(), GiveUp()),
+    ("as far as before", RetryState(charged=5, reached=5 << 20), broke_off(), GiveUp()),
     ("a connection found closed", RetryState(charged=5), found_closed(), Wait(0.0, charged=False)),
     ("found closed again", RetryState(reconnected=True), found_closed(), Wait(0.25, charged=True)),
     ("throttled, with a time", RetryState(charged=5), throttle(7), Wait(7, charged=False)),
@@ -85,6 +88,20 @@ def test_backoff_is_bounded(earlier: int, draw: float) -> None:
 
 
 FAILURES = st.sampled_from([reset, found_closed, throttle, lambda: throttle(30.0)])
+REACHED = st.lists(st.integers(0, 10 << 20), min_size=80, max_size=80)
+
+
+@given(REACHED)
+def test_a_file_of_ten_mebibytes_is_not_tried_for_ever(reached: list[int]) -> None:
+    state, tries = RetryState(), 1
+    for size in reached:
+        failure = Failure(FailureKind.TRUNCATED, "broke off.", retryable=True, reached=size)
+        decision = decide(POLICY, state, failure, 0.5)
+        if not isinstance(decision, Wait):
+            break
+        state = advance(state, failure, decision)
+        tries += 1
+    assert tries <= (10 + 1) * (POLICY.retries + 1)
 
 
 @given(st.lists(FAILURES, min_size=60, max_size=60), st.floats(0, 1))

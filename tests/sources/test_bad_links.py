@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.virtual_clock import VirtualClock
 
-from stacpull.errors import CredentialsError
+from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.api import ApiReader
 from stacpull.net.client import Client
@@ -61,11 +61,19 @@ def test_another_host_that_refuses_is_one_failure(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(401, b"{}"), Answer(403, b"{}"), PAGE], ids=["401", "403", "a login page"]
+    ("answer", "status"),
+    [(Answer(401, b"{}"), 401), (Answer(403, b"{}"), 403), (PAGE, 200)],
+    ids=["401", "403", "a login page"],
 )
-def test_a_refusal_by_the_apis_own_host_is_a_matter_of_credentials(answer: Answer) -> None:
-    with pytest.raises(CredentialsError):
-        read(OWN, answer)
+def test_an_item_that_is_refused_by_the_apis_own_host_is_one_failure(answer: Answer, status: int) -> None:
+    """Some items are not for everybody; fifty in a row are a matter of credentials (net.gate)."""
+    failure = failure_of(OWN, answer)
+    assert (failure.kind, failure.status) == (FailureKind.REFUSED, status)
+
+
+def test_a_host_that_wants_to_be_left_alone_is_no_failure_of_an_item() -> None:
+    with pytest.raises(SourceError, match="resume after"):
+        read(OWN, Answer(429, headers={"Retry-After": "3600"}))
 
 
 def test_a_link_that_is_sound() -> None:

@@ -29,6 +29,7 @@ ADVICE: Mapping[FailureKind, str] = {
     FailureKind.SCHEME: "neither http, https nor s3",
     FailureKind.NAME: "two assets under one name, or a name that cannot be written: choose another --layout",
     FailureKind.EXISTS: "a file that is none of the mirror's is in the way: move it, then retry",
+    FailureKind.FORMAT: "not the kind of file it should be, or damaged",
     FailureKind.ITEM: "the item itself could not be read: retry",
 }
 """What each kind of failure means and what helps, in half a sentence."""

@@ -14,23 +14,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.account import Account, Ending
 from stacpull.engine.catalogs import keep_collection, unknown_collections, write_mirror_catalogs
+from stacpull.engine.course import Tools
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.intake import Intake
 from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network
 from stacpull.engine.picking import Picker
-from stacpull.engine.pool import Pool, Tools
-from stacpull.engine.producer import Producer, WalkSummary
+from stacpull.engine.pool import Pool
+from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import boot_id, recover
+from stacpull.engine.together import cause, together
+from stacpull.engine.walking import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
-from stacpull.errors import DestinationError, SourceError, StacpullError
+from stacpull.errors import DestinationError, StacpullError
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import ledger_path, translated
@@ -49,8 +51,6 @@ __all__ = ["MirrorRun"]
 
 _WORKERS = 64
 """Transfers at once, unless told: the gates hold each host to what it bears."""
-_GRACE = 5.0
-"""Seconds that transfers under way have to come in after a stop."""
 _TICK = 0.25
 """Seconds between two looks at the counters."""
 _SAVED_EVERY = 20
@@ -115,7 +115,7 @@ class MirrorRun:
             async with self._machinery():
                 await self._transfer()
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
-            error = _cause(caught)
+            error = cause(caught)
         report = await self._conclude(error)
         if error is not None:
             raise error
@@ -219,7 +219,7 @@ class MirrorRun:
     # --- the transfer ------------------------------------------------------------------------------------
 
     async def _transfer(self) -> None:
-        queue: asyncio.Queue[Job] = asyncio.Queue(2 * self._workers)
+        queue: asyncio.Queue[Job | None] = asyncio.Queue(2 * self._workers)
         reader = ItemReader(self._source.item, self._clock)
         producer = await self._producer(queue, reader)
         self._summary = producer.summary
@@ -231,16 +231,9 @@ class MirrorRun:
         )
         tools = Tools(fetcher, reader, self._network.policy, self._clock, self._network.note_retry)
         pool = Pool(queue, self._intake, tools, workers=self._workers)
-        async with asyncio.TaskGroup() as group:
-            ticker = group.create_task(self._tick())
-            stopped = group.create_task(self._stop.wait())
-            work = group.create_task(self._work(producer, pool))
-            group.create_task(self._guard(work, stopped, pool))
-            await asyncio.wait([work])
-            ticker.cancel()
-            stopped.cancel()
+        await together(producer.run, pool, self._tick, stop=self._stop, broken=self._broken)
 
-    async def _producer(self, queue: asyncio.Queue[Job], reader: ItemReader) -> Producer:
+    async def _producer(self, queue: asyncio.Queue[Job | None], reader: ItemReader) -> Producer:
         db, spec = self._workspace.db, self._run.spec
         planner = await self._publisher.call(lambda: Planner(db, self._run.id))
 
@@ -262,37 +255,6 @@ class MirrorRun:
             now=self._clock.time(),
             on_event=self._emit,
         )
-
-    async def _work(self, producer: Producer, pool: Pool) -> None:
-        """Run producer and pool side by side; a stop cancels the producer only.
-
-        A source that breaks ends the walk, not the transfers of what is planned.
-        """
-        async with asyncio.TaskGroup() as group:
-            group.create_task(pool.run())
-            feeding = group.create_task(_walked(producer))
-            stopped = group.create_task(self._stop.wait())
-            news: list[asyncio.Future[Any]] = [feeding, stopped]
-            await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
-            feeding.cancel()
-            stopped.cancel()
-            if self._stop.is_set():
-                pool.stop()
-            else:
-                pool.no_more()
-        if not feeding.cancelled() and (broken := feeding.result()) is not None:
-            raise broken
-
-    async def _guard(self, work: asyncio.Task[None], stopped: asyncio.Task[Any], pool: Pool) -> None:
-        """Watch for what ends the work early: a broken thread, or a stop whose time of grace is over."""
-        news: list[asyncio.Future[Any]] = [work, stopped, self._broken]
-        await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done() and not self._broken.done():
-            pool.stop()
-            await asyncio.wait(news[::2], timeout=_GRACE, return_when=asyncio.FIRST_COMPLETED)
-            work.cancel()
-        if self._broken.done():
-            raise self._broken.result()
 
     # --- what is told ------------------------------------------------------------------------------------
 
@@ -356,15 +318,6 @@ class MirrorRun:
         return "interrupted"
 
 
-async def _walked(producer: Producer) -> SourceError | None:
-    """Let the producer run; return why the source could not be read to its end, if that is so."""
-    try:
-        await producer.run()
-    except SourceError as error:
-        return error
-    return None
-
-
 def _of_nothing(progress: Progress) -> str | None:
     """Return what to say of a run that found nothing to fetch."""
     if progress.items_matched == 0 and progress.items_seen:
@@ -374,18 +327,3 @@ def _of_nothing(progress: Progress) -> str | None:
     if progress.assets_planned == 0:
         return f"{progress.items_matched:,} items matched, but the asset filters dropped every asset."
     return None
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return the one error behind a group of them: the first that is ours, else the first."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    flat = list(_leaves(error))
-    return next((e for e in flat if isinstance(e, StacpullError)), flat[0])
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    return found

@@ -9,7 +9,7 @@ is used.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -50,12 +50,12 @@ def ledger_path(dest: Path) -> Path:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into `DestinationError`."""
+def translated(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iterator[None]:
+    """Turn SQLite's errors into `DestinationError`; `sentences` go by primary result code."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        sentence = _SENTENCES.get(_code(error) & _PRIMARY, "The ledger {path} cannot be used: {text}.")
+        sentence = sentences.get(_code(error) & _PRIMARY, "The file {path} cannot be used: {text}.")
         raise DestinationError(sentence.format(path=path, text=error)) from error
 
 

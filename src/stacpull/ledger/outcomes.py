@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from stacpull.ledger import paths
+from stacpull.ledger import bulk, paths
 from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import put_failure
 from stacpull.ledger.items import count_items_done, settle
@@ -79,29 +79,56 @@ def reserve(
         spelling), and the failures of those whose name is taken. Arrivals of an older generation are in
         neither.
     """
-    reserved, failures = [], []
+    reserved: list[Arrival] = []
+    failures: list[AssetFailure] = []
     with transaction(db):
         directories = paths.Directories(db)
-        for arrival in arrivals:
-            directory_id, directory = directories.get(arrival.directory)
-            proof = (arrival.size, arrival.sha256, arrival.etag, arrival.inode, arrival.unproven)
-            place = (arrival.row, arrival.generation, directory_id, arrival.name)
-            if directory == arrival.directory and db.execute(_RESERVE_OWN, (*proof, *place)).rowcount:
-                reserved.append(arrival)
+        for stretch in bulk.in_stretches(arrivals):
+            if _reserved_as_planned(db, stretch, directories):
+                reserved += stretch
                 continue
-            claim = paths.claim(db, arrival.row, directory, arrival.name)
-            if claim.failure is not None:
-                failures.append(AssetFailure(arrival.row, arrival.item_row, claim.failure))
-                continue
-            owned = (directory_id, claim.name, claim.hash)
-            if db.execute(_RESERVE, (*proof, *owned, arrival.row, arrival.generation)).rowcount:
-                same = directory == arrival.directory and claim.name == arrival.name
-                reserved.append(arrival if same else replace(arrival, directory=directory, name=claim.name))
+            for arrival in stretch:
+                found = _reserved(db, arrival, directories)
+                if isinstance(found, Arrival):
+                    reserved.append(found)
+                elif found is not None:
+                    failures.append(AssetFailure(arrival.row, arrival.item_row, found))
         db.executemany(
             f"UPDATE items SET written = {WRITTEN_ONCE} WHERE id = ? AND written = {UNWRITTEN}",
             ((item,) for item in items),
         )
     return reserved, failures
+
+
+def _reserved_as_planned(
+    db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: paths.Directories
+) -> bool:
+    """Reserve the names that were claimed when these assets were planned; False unless all had theirs."""
+    values: list[object] = []
+    for arrival in arrivals:
+        directory_id, directory = directories.get(arrival.directory)
+        if directory != arrival.directory:
+            return False
+        values += (arrival.row, arrival.generation, directory_id, arrival.name)
+        values += (arrival.size, arrival.sha256, arrival.etag, arrival.inode, arrival.unproven)
+    statement = _RESERVE_PLANNED.format(rows=bulk.rows(len(arrivals), 9))
+    return db.execute(statement, values).rowcount == len(arrivals)
+
+
+def _reserved(
+    db: sqlite3.Connection, arrival: Arrival, directories: paths.Directories
+) -> Arrival | Failure | None:
+    """Reserve a name for one arrival: return it, with the name it got; why not; None if it is outdated."""
+    directory_id, directory = directories.get(arrival.directory)
+    claim = paths.claim(db, arrival.row, directory, arrival.name)
+    if claim.failure is not None:
+        return claim.failure
+    proof = (arrival.size, arrival.sha256, arrival.etag, arrival.inode, arrival.unproven)
+    owned = (directory_id, claim.name, claim.hash)
+    if not db.execute(_RESERVE, (*proof, *owned, arrival.row, arrival.generation)).rowcount:
+        return None
+    same = directory == arrival.directory and claim.name == arrival.name
+    return arrival if same else replace(arrival, directory=directory, name=claim.name)
 
 
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
@@ -160,6 +187,28 @@ class _Sums:
 
 
 def _record_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict[int, _Sums]) -> None:
+    has_failures = db.execute("SELECT 1 FROM failures LIMIT 1").fetchone() is not None
+    for stretch in bulk.in_stretches(done):
+        if has_failures or not _all_done(db, stretch, sums):
+            _each_done(db, stretch, sums)
+
+
+def _all_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict[int, _Sums]) -> bool:
+    """Record arrivals at once; False, and nothing is done, unless each is reserved in its generation."""
+    values = [value for arrival in done for value in (arrival.row, arrival.generation)]
+    found = db.execute(_RESERVED_BY_RUN.format(rows=bulk.rows(len(done), 2)), values).fetchall()
+    if sum(count for _, count, _ in found) != len(done):
+        return False
+    for run, count, size in found:
+        sums[run].done += count
+        sums[run].size += size
+    asked = [arrival.row for arrival in done]
+    db.execute(_ALL_DONE.format(places=bulk.places(len(done))), asked)
+    db.execute(f"DELETE FROM open_assets WHERE asset IN {bulk.places(len(done))}", asked)
+    return True
+
+
+def _each_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict[int, _Sums]) -> None:
     healed = []
     for arrival in done:
         found = db.execute(_DONE, (arrival.row, arrival.generation)).fetchone()
@@ -169,8 +218,7 @@ def _record_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultd
             one.size += arrival.size
             healed.append((arrival.item_row, found[1]))
             db.execute("DELETE FROM open_assets WHERE asset = ?", (arrival.row,))
-    if db.execute("SELECT 1 FROM failures LIMIT 1").fetchone() is not None:
-        db.executemany("DELETE FROM failures WHERE item = ? AND key = ?", healed)
+    db.executemany("DELETE FROM failures WHERE item = ? AND key = ?", healed)
 
 
 def _record_failed(
@@ -201,8 +249,18 @@ _SET_RESERVED = (
 )
 _IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
 _RESERVE = f"{_SET_RESERVED}, directory = ?, name = ?, path_hash = ? {_IF_OPEN}"
-_RESERVE_OWN = f"{_SET_RESERVED} {_IF_OPEN} AND directory = ? AND name = ? AND path_hash IS NOT NULL"
-"""For a name that was claimed when the asset was planned: nearly all."""
+_RESERVE_PLANNED = (
+    f"UPDATE assets SET state = {STATE_RESERVED}, size = v.column5, sha256 = v.column6, etag = v.column7, "
+    "inode = v.column8, unproven = v.column9 FROM ({rows}) AS v "
+    f"WHERE id = v.column1 AND generation = v.column2 AND state < {STATE_DONE} "
+    "AND directory = v.column3 AND name = v.column4 AND path_hash IS NOT NULL"
+)
+"""For names that were claimed when the assets were planned: nearly all."""
+_RESERVED_BY_RUN = (
+    "SELECT run, count(*), sum(size) FROM ({rows}) AS v CROSS JOIN assets ON id = v.column1 "
+    f"WHERE generation = v.column2 AND state = {STATE_RESERVED} GROUP BY run"
+)
+_ALL_DONE = f"UPDATE assets SET state = {STATE_DONE}, inode = NULL WHERE id IN {{places}}"
 _DONE = (
     f"UPDATE assets SET state = {STATE_DONE}, inode = NULL "
     f"WHERE id = ? AND generation = ? AND state = {STATE_RESERVED} RETURNING run, key"

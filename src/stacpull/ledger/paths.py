@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from stacpull.models import Failure, FailureKind
 from stacpull.planning.names import kept_apart, path_hash
 
-__all__ = ["Claim", "Directories", "claim"]
+__all__ = ["Claim", "Directories", "claim", "path_hash"]
 
 _CACHE = 4096
 _SPELLINGS = 8

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from stacpull.ledger import paths
+from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed
 from stacpull.ledger.failures import put_failure, was_gone
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
@@ -117,22 +117,57 @@ class AssetPlanner:
     ) -> bool:
         """Plan the assets of one item; return True if any is open now that was final or not there before."""
         opened = False
-        opens = []
+        fresh = []
         for asset in assets:
             old = existing.get(asset.key)
             if old is None:
-                opened |= self._fresh(item, asset)
-                opens.append(_open_row(self._next - 1, asset))
+                fresh.append(asset)
             else:
                 self._uncount(item, asset.key, old)
                 opened |= self._again(item, asset, old)
-        self._db.executemany(_INSERT_OPEN, opens)
+        for stretch in bulk.in_stretches(fresh):
+            opened |= self._all_fresh(item, stretch)
         for problem in problems:
             self._problem(item, problem, existing.get(problem.key))
         return opened
 
+    def _all_fresh(self, item: ItemPlace, assets: Sequence[Asset]) -> bool:
+        """Insert rows for new assets; return True if any is open (its name was free)."""
+        hashes = self._free_names(assets)
+        if hashes is None:
+            return (
+                sum(self._fresh(item, asset) for asset in assets) > 0
+            )  # each of them, whatever the first says
+        values: list[object] = []
+        opens: list[object] = []
+        for asset, name_hash in zip(assets, hashes, strict=True):
+            row, self._next = self._next, self._next + 1
+            directory_id, directory = self._directories.get(asset.directory)
+            values += self._asset_row(row, item, asset, STATE_PENDING, directory_id, asset.name, name_hash)
+            opens += _open_row(row, asset)
+            self.committed.jobs.append(_job(row, item, 0, asset, directory, asset.name))
+        count = len(assets)
+        self._db.execute(_INSERT_ASSETS + bulk.rows(count, _ASSET_COLUMNS), values)
+        self._db.execute(_INSERT_OPEN + bulk.rows(count, _OPEN_COLUMNS), opens)
+        self.tally.pending += count
+        self.tally.total_pending += count
+        return True
+
+    def _free_names(self, assets: Sequence[Asset]) -> list[int | None] | None:
+        """Return the hash of each name (None: known late), or None if one may be taken."""
+        hashes = []
+        for asset in assets:
+            directory = self._directories.get(asset.directory)[1]
+            path = f"{directory}/{asset.name}" if directory else asset.name
+            hashes.append(None if asset.name is None or path is None else paths.path_hash(path))
+        known = [one for one in hashes if one is not None]
+        if len(set(known)) != len(known):
+            return None
+        taken = f"SELECT 1 FROM assets WHERE path_hash IN {bulk.places(len(known))} LIMIT 1"
+        return None if known and self._db.execute(taken, known).fetchone() is not None else hashes
+
     def _fresh(self, item: ItemPlace, asset: Asset) -> bool:
-        """Insert a row for a new asset; return True if it is open (its name was free)."""
+        """Insert a row for a new asset, whose name may be taken; return True if it is open."""
         row, self._next = self._next, self._next + 1
         directory_id, directory = self._directories.get(asset.directory)
         failure, name, name_hash, state = None, asset.name, None, STATE_PENDING
@@ -142,20 +177,9 @@ class AssetPlanner:
                 name, name_hash = claim.name, claim.hash
             else:
                 failure, state = claim.failure, STATE_FAILED
-        self._db.execute(
-            _INSERT_ASSET,
-            (
-                row,
-                item.row,
-                asset.key,
-                state,
-                self._run,
-                directory_id,
-                name,
-                name_hash,
-                stated(asset.checksum),
-            ),
-        )
+        values = self._asset_row(row, item, asset, state, directory_id, name, name_hash)
+        self._db.execute(_INSERT_ASSETS + bulk.rows(1, _ASSET_COLUMNS), values)
+        self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), _open_row(row, asset))
         if failure is not None:
             self._failed_now(item, asset.key, failure)
             return False
@@ -163,6 +187,19 @@ class AssetPlanner:
         self.tally.total_pending += 1
         self.committed.jobs.append(_job(row, item, 0, asset, directory, name))
         return True
+
+    def _asset_row(
+        self,
+        row: int,
+        item: ItemPlace,
+        asset: Asset,
+        state: int,
+        directory: int,
+        name: str | None,
+        name_hash: int | None,
+    ) -> tuple[object, ...]:
+        stated_now = stated(asset.checksum)
+        return row, item.row, asset.key, state, 0, self._run, directory, name, name_hash, stated_now
 
     def _again(self, item: ItemPlace, asset: Asset, old: Existing) -> bool:
         """Plan an asset that the ledger knows; return True if it was final and is open now."""
@@ -176,7 +213,7 @@ class AssetPlanner:
             tally.bytes_done += old.size or 0
             return False
         directory, name = self._place(asset, old)
-        self._db.execute(_INSERT_OPEN, _open_row(old.row, asset))
+        self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), _open_row(old.row, asset))
         if old.state == STATE_FAILED:
             self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
             self._failed_still(item, asset.key)
@@ -222,10 +259,8 @@ class AssetPlanner:
     def _problem(self, item: ItemPlace, problem: AssetProblem, old: Existing | None) -> None:
         """Record an asset that cannot be fetched as it is planned; what is done stays done."""
         if old is None:
-            self._db.execute(
-                _INSERT_ASSET,
-                (self._next, item.row, problem.key, STATE_FAILED, self._run, None, None, None, None),
-            )
+            values = (self._next, item.row, problem.key, STATE_FAILED, 0, self._run, None, None, None, None)
+            self._db.execute(_INSERT_ASSETS + bulk.rows(1, _ASSET_COLUMNS), values)
             self._next += 1
             self._failed_now(item, problem.key, problem.failure)
             return
@@ -254,11 +289,12 @@ class AssetPlanner:
         self.tally.missing += was_gone(self._db, item.row, key)
 
 
-_INSERT_ASSET = (
+_INSERT_ASSETS = (
     "INSERT INTO assets(id, item, key, state, generation, run, directory, name, path_hash, stated) "
-    "VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?)"
 )
-_INSERT_OPEN = "INSERT OR REPLACE INTO open_assets VALUES (?, ?, ?, ?, ?, ?)"
+_ASSET_COLUMNS = 10
+_INSERT_OPEN = "INSERT OR REPLACE INTO open_assets "
+_OPEN_COLUMNS = 6
 
 
 def _open_row(row: int, asset: Asset) -> tuple[int, str, int, str | None, int | None, str | None]:

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stacpull.ledger import paths
+from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch
 from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import put_failure
@@ -80,9 +80,9 @@ class Planner:
         self._collections = dict(self._db.execute("SELECT name, id FROM collections").fetchall())
 
     def _see(self, ids: Sequence[ItemId]) -> int:
-        execute = self._db.execute
         return sum(
-            execute("INSERT OR IGNORE INTO seen VALUES (?)", (_seen_hash(item),)).rowcount for item in ids
+            self._db.execute(_SEE + bulk.rows(len(some), 1), [_seen_hash(item) for item in some]).rowcount
+            for some in bulk.in_stretches(ids)
         )
 
     def _collection(self, name: str) -> int:
@@ -241,6 +241,7 @@ class Planner:
         )
 
 
+_SEE = "INSERT OR IGNORE INTO seen "
 _INSERT_ITEM = (
     "INSERT INTO items(collection, name, parent, run, sequence, directory, href, updated, remaining) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)"

@@ -10,6 +10,7 @@ in one transaction. A ledger newer than this program is refused.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from stacpull.errors import DestinationError
 
@@ -155,27 +156,35 @@ CREATE TABLE seen(hash INTEGER PRIMARY KEY);   -- items met in the walk under wa
 MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
 
 
-def migrate(db: sqlite3.Connection) -> None:
+def migrate(
+    db: sqlite3.Connection, migrations: Sequence[str] | None = None, what: str = "This mirror's ledger"
+) -> None:
     """Bring `db` to the newest version, one transaction a step.
 
+    Args:
+        db: a ledger, or another file of ours.
+        migrations: the scripts that make it, if not those of a ledger.
+        what: what it is called in a message.
+
     Raises:
-        DestinationError: the ledger was written by a newer stacpull.
+        DestinationError: it was written by a newer stacpull.
     """
-    for step in range(refuse_newer(db), len(MIGRATIONS)):
-        script = f"BEGIN IMMEDIATE; {MIGRATIONS[step]}; PRAGMA user_version = {step + 1}; COMMIT;"
+    scripts = MIGRATIONS if migrations is None else migrations
+    for step in range(refuse_newer(db, len(scripts), what), len(scripts)):
+        script = f"BEGIN IMMEDIATE; {scripts[step]}; PRAGMA user_version = {step + 1}; COMMIT;"
         db.executescript(script)
 
 
-def refuse_newer(db: sqlite3.Connection) -> int:
-    """Return the version of the ledger `db`.
+def refuse_newer(db: sqlite3.Connection, known: int | None = None, what: str = "This mirror's ledger") -> int:
+    """Return the version of `db`, of which this program knows those up to `known` (None: of a ledger).
 
     Raises:
-        DestinationError: the ledger was written by a newer stacpull.
+        DestinationError: it was written by a newer stacpull.
     """
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
+    newest = len(MIGRATIONS) if known is None else known
+    if version > newest:
         raise DestinationError(
-            f"This mirror's ledger is of version {version}; this stacpull knows {len(MIGRATIONS)}. "
-            "Install a newer stacpull."
+            f"{what} is of version {version}; this stacpull knows {newest}. Install a newer stacpull."
         )
     return version

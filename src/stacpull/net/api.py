@@ -83,19 +83,31 @@ class ApiReader:
         self._limit = limit
         self._jitter = jitter
 
-    async def read(self, request: PageRequest) -> Document:
+    async def read(self, request: PageRequest, *, one_of_many: bool = False) -> Document:
         """Return the JSON document that answers `request`.
 
+        Args:
+            request: What to ask for.
+            one_of_many: True for an item: that it is refused may be a matter of its own. Fifty refusals in a
+                row are not.
+
         Raises:
-            TransferError: It could not be had, after retries: GONE for 404, OVERLONG past the limit, ….
-            CredentialsError: SOURCE's host answers 401 or 403, or a login page.
+            TransferError: It could not be had, after retries: GONE for 404, OVERLONG past the limit, …;
+                REFUSED, if it is one of many or another host than SOURCE's answers 401 or 403.
+            CredentialsError: SOURCE's host answers 401 or 403, or anybody a login page; or a host refused
+                fifty requests in a row.
             SourceError: What came is no JSON; or the host asks to be left alone for too long.
         """
         outgoing = _outgoing(request)
         try:
             return await self._read(outgoing)
+        except _LoginPageError as error:
+            if one_of_many:
+                raise
+            raise CredentialsError(self._refusal(error.failure)) from error
         except TransferError as error:
-            if error.failure.status in _REFUSALS and same_site(self._source, request.url):
+            refused = error.failure.status in _REFUSALS and not one_of_many
+            if refused and same_site(self._source, request.url):
                 raise CredentialsError(self._refusal(error.failure)) from error
             raise
 
@@ -134,10 +146,10 @@ class ApiReader:
         except orjson.JSONDecodeError as error:
             host = host_of(response.url)
             if is_login_page(response.headers, body[:1024]):
-                raise CredentialsError(
-                    f"{host} answered with a web page instead of JSON: it may want a login. "
-                    f"{self._how_to_give()}"
-                ) from error
+                message = f"{host} answered with a web page instead of JSON: it may want a login."
+                # elsewhere it may as well be a link that leads astray, and no matter of credentials
+                kind = FailureKind.REFUSED if same_site(self._source, response.url) else FailureKind.ITEM
+                raise _LoginPageError(Failure(kind, message, response.status, host)) from error
             if not length_known(response.headers):
                 message = f"The JSON of {host} breaks off, and it did not say how long it is."
                 raise TransferError(
@@ -158,6 +170,10 @@ class ApiReader:
         if self._credential_names:
             return f"Check {' and '.join(self._credential_names)}."
         return "Give credentials with --credentials, --header or in the environment."
+
+
+class _LoginPageError(TransferError):
+    """A web page came that wants a password."""
 
 
 class _BrokenJsonError(TransferError):

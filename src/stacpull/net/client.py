@@ -80,6 +80,8 @@ class Client:
         secrets: What must not appear in the message of a failure.
         counters: Counted into; shared by whoever wants to know.
         allow_downgrade: True if SOURCE is http: https may then redirect to http.
+        throttle_units: Seconds that a number in the Retry-After of a host's 429 stands for, by host as URLs
+            name it; 1 where a host is not named.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Client:
         secrets: Secrets | None = None,
         counters: Counters | None = None,
         allow_downgrade: bool = False,
+        throttle_units: Mapping[str, float] | None = None,
     ) -> None:
         self.counters = counters or Counters()
         self.gates = gates
@@ -100,6 +103,7 @@ class Client:
         self._credentials = credentials or None
         self._secrets = secrets or Secrets()
         self._allow_downgrade = allow_downgrade
+        self._throttle_units = dict(throttle_units or {})
         self._routes: dict[str, _Route] = {}
 
     def open(
@@ -177,7 +181,8 @@ class Client:
         """
         prefix = await self.beginning(response)
         host = host_of(response.url)
-        failure = classify(response.status, response.headers, prefix, host, now=self._clock.time())
+        unit, now = self._throttle_units.get(host, 1.0), self._clock.time()
+        failure = classify(response.status, response.headers, prefix, host, now=now, throttle_unit=unit)
         if failure.kind is FailureKind.THROTTLED:
             gate.throttled(failure.retry_after)
         elif response.status in _COUNTED_REFUSALS and count_refusal:

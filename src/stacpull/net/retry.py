@@ -44,6 +44,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_PROGRESS = 1 << 20
+"""Bytes that count as having got further: no server can keep us for ever by a byte at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class RetryState(NamedTuple):
     throttles: int = 0
     throttled_seconds: float = 0.0
     reconnected: bool = False
+    reached: int = 0
+    """The most bytes of it that were ever there to go on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ def advance(state: RetryState, failure: Failure, wait: Wait) -> RetryState:
         throttles=state.throttles + throttled,
         throttled_seconds=state.throttled_seconds + (wait.seconds if throttled else 0.0),
         reconnected=state.reconnected or (failure.free and not throttled),
+        reached=max(state.reached, failure.reached),
     )
 
 
@@ -207,8 +212,11 @@ class _Course:
 
 
 def _charged(state: RetryState, failure: Failure) -> int:
-    """Return the attempts used up before `failure`: none, if it came after some progress."""
-    return 0 if failure.progressed else state.charged
+    """Return the attempts used up before `failure`: none, if this one got further than any before.
+
+    Only then: an object that changes all the time begins anew each time, and must not keep us for ever.
+    """
+    return 0 if failure.reached - state.reached >= _PROGRESS else state.charged
 
 
 def _is_free(policy: RetryPolicy, state: RetryState, failure: Failure) -> bool:

@@ -51,7 +51,13 @@ _HTML_START = re.compile(
 
 
 def classify(
-    status: int, headers: Mapping[str, str], body_prefix: bytes, host: str, *, now: float
+    status: int,
+    headers: Mapping[str, str],
+    body_prefix: bytes,
+    host: str,
+    *,
+    now: float,
+    throttle_unit: float = 1.0,
 ) -> Failure:
     """Return what a response of this status means for the asset or page that was asked for.
 
@@ -61,8 +67,11 @@ def classify(
         body_prefix: The beginning of the body (`PREFIX_BYTES` are enough).
         host: Who answered.
         now: Seconds since the epoch, for a Retry-After that is a date and a response that has none.
+        throttle_unit: Seconds that a number in the Retry-After of a 429 stands for: 0.001 for a service that
+            counts milliseconds there, against RFC 9110.
     """
-    wait = parse_retry_after(headers.get("Retry-After"), _server_time(headers, now))
+    unit = throttle_unit if status == HTTPStatus.TOO_MANY_REQUESTS else 1.0
+    wait = parse_retry_after(headers.get("Retry-After"), _server_time(headers, now), unit)
     kind = _kind_of(status, body_prefix, told_to_wait=wait is not None)
     if kind is FailureKind.THROTTLED and wait is None:
         found = _WAIT_IN_BODY.search(body_prefix)
@@ -79,15 +88,16 @@ def classify(
     )
 
 
-def parse_retry_after(value: str | None, now: float) -> float | None:
+def parse_retry_after(value: str | None, now: float, unit: float = 1.0) -> float | None:
     """Return the seconds to wait that a Retry-After field asks for (RFC 9110, 10.2.3).
 
-    A date in the past means 0. None for no field, one that cannot be read, a negative number, and more than
-    30 days: those are no orders but mistakes.
+    A number counts `unit` seconds each. A date in the past means 0. None for no field, one that cannot be
+    read, a negative number, and more than 30 days: those are no orders but mistakes.
     """
     if not value:
         return None
-    seconds = _seconds(value.strip())
+    number = _seconds(value.strip())
+    seconds = None if number is None else number * unit
     if seconds is None:
         date = _date(value)
         seconds = None if date is None else max(0.0, date - now)

@@ -12,10 +12,9 @@ from collections.abc import AsyncGenerator, Iterable
 from typing import NamedTuple, cast
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-from stacpull.errors import CredentialsError, SourceError, UsageError
+from stacpull.errors import SourceError, UsageError
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
-from stacpull.net.credentials import same_site
 from stacpull.net.transport import TransferError
 from stacpull.sources.guard import WalkGuard
 from stacpull.sources.page_size import PageSize
@@ -130,13 +129,15 @@ class ApiSource:
         """Return the item that `href` leads to, of this API or of another.
 
         Raises:
-            TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
-            CredentialsError: this API's own host refuses the credentials.
+            TransferError: it could not be read; GONE if it is not there, REFUSED if it is not for us, ITEM if
+                it is no item.
+            CredentialsError: the host refuses whatever it is asked for.
+            SourceError: the host asks to be left alone for too long.
         """
         try:
-            document = await self._reader.read(PageRequest(href))
-        except (SourceError, CredentialsError) as error:
-            if isinstance(error, CredentialsError) and same_site(self.url, href):
+            document = await self._reader.read(PageRequest(href), one_of_many=True)
+        except SourceError as error:
+            if not isinstance(error.__cause__, ValueError):
                 raise
             # one link that leads to a web page must not end a walk of a million items
             raise TransferError(Failure(FailureKind.ITEM, str(error), host=authority(href))) from error

@@ -50,8 +50,6 @@ from stacpull.transfer.verify import Check, expected_checks
 __all__ = ["Fetcher", "Opener"]
 
 _CHUNK = 1 << 20
-_PROGRESS = 1 << 20
-"""Bytes that make an attempt one that got somewhere: no server can keep us for ever by a byte at a time."""
 _WHOLE = frozenset({200})
 _RESUMED = frozenset({200, 206, 412, 416})
 _PROBED = frozenset({200, 206, 416})
@@ -203,7 +201,6 @@ class Fetcher:
     ) -> Intake:
         """Write a body into a part; what is there when it breaks off is kept, if it can go on."""
         hashers = hashers_for(answer.checks, sha256=self._checksum)
-        before = writer.size
         try:
             await writer.feed(hashers)
             if start:
@@ -211,8 +208,8 @@ class Fetcher:
             async for chunk in chunks:
                 await writer.write(chunk)
         except BaseException as error:  # noqa: BLE001 - raised again, or as the same with more said
-            raise await _put_away(writer, answer, error, before) from error.__cause__
-        return Intake(answer, writer=writer, hashers=hashers, before=before)
+            raise await _put_away(writer, answer, error) from error.__cause__
+        return Intake(answer, writer=writer, hashers=hashers)
 
     async def _conclude(self, job: Job, intake: Intake) -> Received:
         """Prove length and content; only then is a part finished."""
@@ -221,7 +218,7 @@ class Fetcher:
             verified = await self._prove(job, intake)
         except BaseException as error:
             if writer is not None:
-                raise await _put_away(writer, answer, error, intake.before) from error.__cause__
+                raise await _put_away(writer, answer, error) from error.__cause__
             raise
         name = filename_of(answer.url)
         if writer is None:
@@ -287,11 +284,11 @@ def _refuse_page(job: Job, response: Response, start: bytes) -> None:
         raise TransferError(failed(FailureKind.REFUSED, response.url, what, status=_OK))
 
 
-async def _put_away(writer: PartWriter, answer: Answer, error: BaseException, before: int) -> BaseException:
+async def _put_away(writer: PartWriter, answer: Answer, error: BaseException) -> BaseException:
     """Keep or remove an unfinished part. Content that is wrong, or too long, is nothing to go on from.
 
     Returns:
-        The error to raise: it tells of progress if a kept part was brought forward from `before` bytes.
+        The error to raise, which tells how much is kept.
     """
     wrong = isinstance(error, DoubtfulError) or (
         isinstance(error, TransferError)
@@ -301,9 +298,11 @@ async def _put_away(writer: PartWriter, answer: Answer, error: BaseException, be
         await writer.discard()
         return error
     await writer.park()
-    if isinstance(error, TransferError) and writer.size - before >= _PROGRESS:
-        return TransferError(replace(error.failure, progressed=True))
-    return error
+    return (
+        TransferError(replace(error.failure, reached=writer.size))
+        if isinstance(error, TransferError)
+        else error
+    )
 
 
 async def _start_of(chunks: AsyncIterator[bytes], enough: int) -> tuple[bytes, bool]:

@@ -56,8 +56,6 @@ class Intake:
     body: bytes = b""
     writer: PartWriter | None = None
     hashers: Mapping[str, Hasher] = field(default_factory=dict)
-    before: int = 0
-    """Bytes that were in the part before this response."""
 
     @property
     def size(self) -> int:

@@ -23,7 +23,7 @@ from stacpull.models import ResumePoint, Validator
 from stacpull.transfer.coding import coding_of
 from stacpull.transfer.headers import content_range, validator_of
 
-__all__ = ["Verdict", "range_headers", "verdict"]
+__all__ = ["Verdict", "range_headers", "same_object", "verdict"]
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 
@@ -70,7 +70,7 @@ def verdict(
 def _continues(point: ResumePoint, headers: Mapping[str, str]) -> bool:
     """Tell if a 206 goes on exactly where the part ends, in the same object."""
     start, _, total = content_range(headers)
-    if start != point.size or not _same_object(point, headers):
+    if start != point.size or not same_object(point.validator, headers):
         return False
     if total is None or point.total is None:
         return True
@@ -81,12 +81,12 @@ def _is_whole(point: ResumePoint, headers: Mapping[str, str]) -> bool:
     """Tell if a 416 says that the object ends where the part ends."""
     if point.total is not None and point.total != point.size:
         return False
-    return content_range(headers).total == point.size and _same_object(point, headers)
+    return content_range(headers).total == point.size and same_object(point.validator, headers)
 
 
-def _same_object(point: ResumePoint, headers: Mapping[str, str]) -> bool:
-    """Tell if nothing in `headers` speaks against the object being that of the part."""
-    answer, known = validator_of(headers), point.validator
+def same_object(known: Validator, headers: Mapping[str, str]) -> bool:
+    """Tell if nothing in `headers` speaks against the object being the one that `known` names."""
+    answer = validator_of(headers)
     if answer.etag is not None and known.etag is not None:
         return answer.etag == known.etag
     if answer.last_modified is not None and known.last_modified is not None:

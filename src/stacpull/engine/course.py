@@ -1,0 +1,215 @@
+"""The course of one asset: attempts, its item read again where its href was refused, then an outcome.
+
+The first attempt is plain; only a failure enters the slower ground: an item whose href was refused is read
+again once (identity is the asset, never its href), everything else goes by the retry policy. What fails for
+good is an outcome like any other; exceptions stop the run. What an attempt is, and what it brings, is for the
+fetcher to say: the whole asset for `mirror`, its header for `headers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from stacpull.clock import Clock
+from stacpull.models import Failure, FailureKind, Json
+from stacpull.net.redirects import host_of
+from stacpull.net.retry import RetryPolicy, retrying
+from stacpull.net.transport import TransferError
+from stacpull.planning.hrefs import asset_href
+from stacpull.redact import is_signed
+from stacpull.sources.links import ReadItem
+
+__all__ = ["Course", "Fetchable", "Fetches", "ReadsItems", "Tools"]
+
+_EXPIRED = frozenset({404, 410})
+"""By what services refuse an expired href beside REFUSED (403 most, 400 S3, a login page): 404 Planetary
+Computer (docs/meaning.md). A 400 or 403 that throttles is none."""
+
+
+class Fetchable(Protocol):
+    """A job that has a course: a frozen dataclass about one asset of an item (`models.Job` is one)."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def key(self) -> str:
+        """The asset's key in its item."""
+        ...
+
+    @property
+    def href(self) -> str:
+        """Where the asset is today."""
+        ...
+
+    @property
+    def item_href(self) -> str | None:
+        """Where the item can be read again, if it can."""
+        ...
+
+    @property
+    def stale(self) -> bool:
+        """True if `href` lost its signature: the item is read again before the first use."""
+        ...
+
+
+J = TypeVar("J", bound=Fetchable)
+"""What is to be fetched."""
+T = TypeVar("T")
+"""What an attempt brings."""
+J_contra = TypeVar("J_contra", bound=Fetchable, contravariant=True)
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Fetches(Protocol[J_contra, T_co]):
+    """One attempt at one asset (`transfer.fetch.Fetcher`, `transfer.ranged.HeaderFetcher`)."""
+
+    async def fetch(self, job: J_contra, *, count_refusal: bool) -> T_co:
+        """Fetch `job` or raise `TransferError`; a refusal that a stale href may explain is not counted."""
+        ...
+
+
+class ReadsItems(Protocol):
+    """Reads an item again (`sources.links.ItemReader`)."""
+
+    async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
+        """Return the item at `href`, read after `newer_than`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tools(Generic[J, T]):
+    """What every course uses."""
+
+    fetcher: Fetches[J, T]
+    items: ReadsItems
+    policy: RetryPolicy
+    clock: Clock
+    on_retry: Callable[[Failure], None]
+    stable: set[str] = field(default_factory=set)
+    """Hosts whose hrefs came back the same when an item was read again: a refusal there is no expiry."""
+
+
+class Course(Generic[J, T]):
+    """The course of one job.
+
+    A document that another asset of the item had read meanwhile is taken first; an href from one that was
+    asked for within this attempt is as fresh as can be, and refused it is final.
+    """
+
+    __slots__ = ("_read_at", "_since", "_tools", "_wrong", "attempts", "job")
+
+    def __init__(self, job: J, tools: Tools[J, T]) -> None:
+        self.job = job
+        self.attempts = 0
+        self._tools = tools
+        self._since = 0.0
+        self._read_at: float | None = None
+        self._wrong = ""
+
+    async def run(self) -> T | Failure:
+        """Return what was fetched, or why the asset failed for good. `job` then has the href used last.
+
+        Raises:
+            StacpullError: what stops the run: credentials, a host that wants to be left alone for long.
+        """
+        try:
+            return await self._attempt()
+        except TransferError as error:
+            first = error.failure
+        if not first.retryable:
+            return first
+        tools = self._tools
+        try:
+            return await retrying(first, self._attempt, tools.policy, tools.clock, tools.on_retry)
+        except TransferError as error:
+            return error.failure
+
+    async def _attempt(self) -> T:
+        self._since = self._tools.clock.monotonic()
+        if self.job.stale:
+            await self._renew()
+        while True:
+            self.attempts += 1
+            may_be_stale = self._may_be_stale()
+            try:
+                return await self._tools.fetcher.fetch(self.job, count_refusal=not may_be_stale)
+            except TransferError as error:
+                refused = error.failure.kind is FailureKind.REFUSED or error.failure.status in _EXPIRED
+                if not (refused and may_be_stale and await self._renewed(error.failure)):
+                    raise TransferError(self._settled(error.failure)) from error
+
+    def _settled(self, failure: Failure) -> Failure:
+        """Return `failure`, final if the same wrong content came twice: it is what the server has."""
+        if failure.kind is not FailureKind.CHECKSUM:
+            return failure
+        before, self._wrong = self._wrong, failure.message  # which tells the digest, or the size
+        return replace(failure, retryable=False) if before == failure.message else failure
+
+    def _may_be_stale(self) -> bool:
+        if self.job.item_href is None or self._is_fresh():
+            return False
+        return is_signed(self.job.href) or host_of(self.job.href) not in self._tools.stable
+
+    def _is_fresh(self) -> bool:
+        """Return True if the href is from a document that was asked for within this attempt."""
+        return self._read_at is not None and self._read_at >= self._since
+
+    async def _renewed(self, refusal: Failure) -> bool:
+        """Read the item again; return True if it gave another href.
+
+        Raises:
+            TransferError: the item cannot be read: then the refusal stands, the asset is not gone for that.
+        """
+        before = self.job.href
+        try:
+            await self._renew(self._read_at)
+            if self.job.href == before and not self._is_fresh():
+                await self._renew(self._since)
+        except _ItemUnreadError as error:
+            reread = error.failure
+            if reread.retryable:
+                raise TransferError(reread) from error
+            message = f"{refusal.message} Its item could not be read again: {reread.message}"
+            raise TransferError(replace(refusal, message=message)) from error
+        if self.job.href == before:
+            self._tools.stable.add(host_of(before))
+        return self.job.href != before
+
+    async def _renew(self, newer_than: float | None = None) -> None:
+        """Take the asset's href from its item, read again.
+
+        Raises:
+            TransferError: the item cannot be read, or does not have the asset any more.
+        """
+        href = self.job.item_href
+        if href is None:
+            why = "its signature has expired and its item has no URL of its own"
+            raise TransferError(_lost(self.job, FailureKind.REFUSED, why))
+        try:
+            item = await self._tools.items.read(href, newer_than=newer_than)
+        except TransferError as error:
+            gone = error.failure.kind is FailureKind.GONE  # the item, which says nothing of the asset
+            failure = replace(error.failure, kind=FailureKind.ITEM) if gone else error.failure
+            raise _ItemUnreadError(failure) from error
+        self._read_at = item.read_at
+        self.job = replace(self.job, href=_href_of(self.job, item.document, href), stale=False)
+
+
+class _ItemUnreadError(TransferError):
+    """The item of an asset could not be read again."""
+
+
+def _href_of(job: Fetchable, document: Json, base: str) -> str:
+    assets = document.get("assets")
+    asset = assets.get(job.key) if isinstance(assets, dict) else None
+    found = asset_href(asset, base) if isinstance(asset, dict) else None
+    if not isinstance(found, str):
+        why = "its item, read again, does not list it any more"
+        raise TransferError(_lost(job, FailureKind.GONE, why))
+    return found
+
+
+def _lost(job: Fetchable, kind: FailureKind, why: str) -> Failure:
+    return Failure(kind, f"Asset {job.key} cannot be fetched: {why}.")

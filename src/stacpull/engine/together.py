@@ -1,0 +1,123 @@
+"""Producer and pool side by side, until all is done, somebody asks to stop, or a thread breaks.
+
+    walk ─▶ queue ─▶ pool      a stop ends the walk, the pool takes nothing more,
+                               and what is under way has a few seconds to come in
+
+A source that breaks ends the walk, not the transfers of what is planned: its error is raised when those are
+done. A broken thread ends everything at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+from stacpull.errors import SourceError, StacpullError
+
+__all__ = ["Works", "cause", "together"]
+
+_GRACE = 5.0
+"""Seconds that transfers under way have to come in after a stop."""
+
+
+class Works(Protocol):
+    """A pool of workers (`engine.pool.Pool`)."""
+
+    async def run(self) -> None:
+        """Work until everything that was fed is done, or `stop` was called."""
+        ...
+
+    def no_more(self) -> None:
+        """Hear that nothing will be fed any more."""
+        ...
+
+    def stop(self) -> None:
+        """Take nothing more; what is under way goes on."""
+        ...
+
+
+async def together(
+    walk: Callable[[], Awaitable[None]],
+    pool: Works,
+    tick: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    stop: asyncio.Event,
+    broken: asyncio.Future[BaseException],
+) -> None:
+    """Run `walk`, which feeds the pool, and the pool, to their end; `tick` runs beside until then.
+
+    Args:
+        walk: Cancelled by a stop.
+        pool: Stopped by a stop, and cancelled a few seconds later.
+        tick: Cancelled at the end.
+        stop: Set by whoever wants an early end.
+        broken: Has a result if a thread on which the work depends has ended: that is raised.
+    """
+    async with asyncio.TaskGroup() as group:
+        ticker = group.create_task(tick())
+        stopped = group.create_task(stop.wait())
+        work = group.create_task(_work(walk, pool, stop))
+        group.create_task(_guard(work, stopped, pool, broken))
+        await asyncio.wait([work])
+        ticker.cancel()
+        stopped.cancel()
+
+
+async def _work(walk: Callable[[], Awaitable[None]], pool: Works, stop: asyncio.Event) -> None:
+    """Run walk and pool side by side; a stop cancels the walk only."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(pool.run())
+        feeding = group.create_task(_walked(walk))
+        stopped = group.create_task(stop.wait())
+        news: list[asyncio.Future[Any]] = [feeding, stopped]
+        await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+        feeding.cancel()
+        stopped.cancel()
+        if stop.is_set():
+            pool.stop()
+        else:
+            pool.no_more()
+    if not feeding.cancelled() and (unreadable := feeding.result()) is not None:
+        raise unreadable
+
+
+async def _walked(walk: Callable[[], Awaitable[None]]) -> SourceError | None:
+    """Let the walk run; return why the source could not be read to its end, if that is so."""
+    try:
+        await walk()
+    except SourceError as error:
+        return error
+    return None
+
+
+async def _guard(
+    work: asyncio.Task[None],
+    stopped: asyncio.Task[Any],
+    pool: Works,
+    broken: asyncio.Future[BaseException],
+) -> None:
+    """Watch for what ends the work early: a broken thread, or a stop whose time of grace is over."""
+    news: list[asyncio.Future[Any]] = [work, stopped, broken]
+    await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+    if not work.done() and not broken.done():
+        pool.stop()
+        await asyncio.wait(news[::2], timeout=_GRACE, return_when=asyncio.FIRST_COMPLETED)
+        work.cancel()
+    if broken.done():
+        raise broken.result()
+
+
+def cause(error: BaseException) -> BaseException:
+    """Return the one error behind a group of them: the first that is ours, else the first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    flat = _leaves(error)
+    return next((e for e in flat if isinstance(e, StacpullError)), flat[0])
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found

@@ -1,0 +1,230 @@
+"""The walk: pages in their order, cut into stretches, each picked and handed on; from any position.
+
+    pages ─▶ stretches of 100 items ─▶ picked ─▶ `Plans.save`
+
+A page is handed on in stretches, so that the first transfers need not wait for the thousand source items of
+a page. The position moves on with the last stretch of a page only. Whoever takes what is picked (`Plans`) may
+wait before it returns: the walk runs ahead by one page at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
+from stacpull.engine.position import Position
+from stacpull.errors import SourceError
+from stacpull.events import Listener, Notice
+from stacpull.models import Json, Page, PageRequest, Selection
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.prefetch import prefetch
+from stacpull.sources.source import Source, WalkStart
+
+__all__ = ["Plans", "Reached", "Walk", "WalkSummary"]
+
+_BARREN = 3
+"""Pages in a row that bring nothing new, after which a walk is taken to go in circles."""
+
+
+class Reached(NamedTuple):
+    """How far the walk is with a stretch: `position` is None unless the stretch ends its page."""
+
+    position: Position | None = None
+    walk_ended: bool = False
+    announced: int | None = None
+
+
+class Plans(Protocol):
+    """What takes the items that were picked."""
+
+    @property
+    def items_seen(self) -> int:
+        """Distinct items that the walk met, those before a stop included."""
+        ...
+
+    async def save(self, picked: Picked, reached: Reached) -> int:
+        """Take a stretch; return how many of its items were not seen before."""
+        ...
+
+    async def begin_again(self) -> None:
+        """Forget the position: the walk starts again, what is planned stays."""
+        ...
+
+
+@dataclass(slots=True)
+class WalkSummary:
+    """What the walk learnt, for the report."""
+
+    items_unseen: int = 0
+    cut_short: str | None = None
+
+
+class Walk:
+    """One walk of a source under one selection."""
+
+    def __init__(
+        self,
+        source: Source,
+        picker: Picker,
+        plans: Plans,
+        selection: Selection,
+        *,
+        page_size: int | None,
+        on_event: Listener,
+    ) -> None:
+        self.summary = WalkSummary()
+        self._source = source
+        self._picker = picker
+        self._plans = plans
+        self._selection = selection
+        self._page_size = PageSize.asked(page_size)
+        self._on_event = on_event
+        self._labels_checked = False
+        self._barren = 0
+        self._over = False
+        """True if the walk ends before the source does."""
+
+    async def run(self, position: Position) -> None:
+        """Walk on from `position` to the end, or to --max-items.
+
+        Raises:
+            UsageError: a label does not exist, a collection does not exist.
+            SourceError, CredentialsError: the source cannot be read.
+        """
+        starts = await self._source.starts(self._selection)
+        try:
+            await self._walk_from(starts, position)
+        except _ForgottenCursorError as error:
+            text = f"The source has forgotten the saved position ({error}): walking again from the start."
+            self._on_event(Notice("warning", text))
+            await self._plans.begin_again()
+            await self._walk_from(starts, Position(None, None))
+        for note in self._picker.notes():
+            self._on_event(Notice("info", note))
+
+    async def _walk_from(self, starts: Sequence[WalkStart], position: Position) -> None:
+        announced: list[int | None] = []
+        first = _number_of(position, starts)
+        for number in range(first, len(starts)):
+            start = starts[number]
+            resumed = position.request if number == first else None
+            following = starts[number + 1].collection if number + 1 < len(starts) else None
+            matched = await self._walk_one(start, resumed, following)
+            announced.append(matched)
+            if self._over:
+                return
+        await self._end_of_walk(starts, announced)
+
+    async def _walk_one(
+        self, start: WalkStart, resumed: PageRequest | None, following: str | None
+    ) -> int | None:
+        """Walk one collection; return the total that it announced."""
+        matched: int | None = None
+        pages = self._source.pages(
+            resumed or start.request, page_size=self._page_size, on_notice=self._on_event
+        )
+        try:
+            async with prefetch(pages) as ahead:
+                first = True
+                async for page in ahead:
+                    matched = page.matched if page.matched is not None else matched
+                    after = Position(start.collection if page.next else following, page.next)
+                    self.summary.cut_short = page.cut_short or self.summary.cut_short
+                    await self._page(
+                        start.collection, page, after, ends_walk=following is None and page.next is None
+                    )
+                    if self._over:
+                        break
+                    first = False
+        except SourceError as error:
+            if resumed is not None and first and _is_forgotten(error):
+                raise _ForgottenCursorError(str(error)) from error
+            raise
+        return matched
+
+    async def _page(self, collection: str, page: Page, after: Position, *, ends_walk: bool) -> None:
+        await self._check_labels(collection, page.items)
+        stretches = [page.items[i : i + STRETCH] for i in range(0, len(page.items), STRETCH)] or [[]]
+        new = 0
+        for number, stretch in enumerate(stretches):
+            ends_page = number == len(stretches) - 1
+            picked = await self._picker.pick(stretch, collection, page.request.url)
+            ended = picked.enough or (ends_walk and ends_page)
+            new += await self._save(picked, Reached(after if ends_page else None, ended, page.matched))
+            if picked.enough:
+                self._over = True
+                return
+        await self._judge_barren(page, new)
+
+    async def _save(self, picked: Picked, reached: Reached) -> int:
+        new = await self._plans.save(picked, reached)
+        for problem in picked.problems:
+            text = (
+                f"An item of {problem.collection} is left out ({problem.item!r}): {problem.failure.message}"
+            )
+            self._on_event(Notice("warning", text))
+        if picked.without_label:
+            names = ", ".join(picked.without_label)
+            text = f"Left out, no label in {self._selection.nomenclature}: {names}"
+            self._on_event(Notice("info", text))
+        return new
+
+    async def _judge_barren(self, page: Page, new: int) -> None:
+        """End a walk whose pages bring nothing that was not seen before."""
+        self._barren = 0 if new else self._barren + 1
+        if self._barren >= _BARREN and page.next is not None:
+            text = f"The walk ends: {_BARREN} pages in a row brought no new item."
+            self._on_event(Notice("warning", text))
+            self.summary.cut_short = text
+            self._over = True
+            await self._end()
+
+    async def _end(self) -> None:
+        await self._plans.save(Picked(), Reached(walk_ended=True))
+
+    async def _check_labels(self, collection: str, items: Sequence[Json]) -> None:
+        """Refuse a misspelt label before anything is planned."""
+        if self._labels_checked:
+            return
+        self._labels_checked = True
+        for warning in await label_warnings(self._selection, items, self._source, collection):
+            self._on_event(Notice("warning", warning))
+
+    async def _end_of_walk(self, starts: Sequence[WalkStart], announced: Sequence[int | None]) -> None:
+        totals = [total for total in announced if total is not None]
+        seen = self._plans.items_seen
+        if len(totals) == len(starts) and sum(totals) > seen:
+            self.summary.items_unseen = sum(totals) - seen
+            unseen = self.summary.items_unseen
+            text = f"The source announced {sum(totals)} items; {unseen} of them were never on a page."
+            self._on_event(Notice("warning", text))
+        if not starts:
+            await self._end()
+
+
+class _ForgottenCursorError(Exception):
+    """The source refuses the page where the run stopped."""
+
+
+def _number_of(position: Position, starts: Sequence[WalkStart]) -> int:
+    """Return which of `starts` a walk goes on with.
+
+    Raises:
+        _ForgottenCursorError: the source does not list the collection any more in which the run stopped.
+    """
+    if position.collection is None:
+        return 0
+    for number, start in enumerate(starts):
+        if start.collection == position.collection:
+            return number
+    raise _ForgottenCursorError(f"the collection {position.collection} is not listed any more")
+
+
+_FORGOTTEN = frozenset({400, 404, 410, 422})
+
+
+def _is_forgotten(error: SourceError) -> bool:
+    failure = getattr(error.__cause__, "failure", None)
+    return failure is not None and failure.status in _FORGOTTEN

@@ -1,0 +1,218 @@
+"""Results of a job that is no mirror (`headers`, `trace`): one SQLite file, so that a kill loses little.
+
+The file holds what was asked, one row for each key that was answered (or failed), and a position that says
+where to go on, saved in the same transaction as the rows before it. Whoever asks something else of the same
+file is refused: its rows would answer the wrong question.
+
+One process at a time: SQLite's own lock is held from opening to closing, and goes with the process however it
+ends. Commits are as durable as those of a mirror's ledger (`ledger.database`): after kill -9 all are there,
+after a loss of power the last ones may be missing, and what is there is whole.
+
+Nothing is cut here: question, values and position come without credentials.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import orjson
+
+from stacpull.errors import UsageError
+from stacpull.ledger.database import transaction, translated
+from stacpull.ledger.schema import migrate
+from stacpull.models import Json
+
+__all__ = ["Result", "Results"]
+
+_VERSION_1 = """
+CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
+CREATE TABLE results(
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    place INTEGER NOT NULL,                -- rows are read in this order
+    ok INTEGER NOT NULL,                   -- 1: answered; 0: failed
+    value BLOB NOT NULL                    -- JSON
+);
+CREATE INDEX results_place ON results(place, id);
+"""
+_MIGRATIONS = (_VERSION_1,)
+
+_SENTENCES = {
+    sqlite3.SQLITE_BUSY: "Another stacpull is working on {path}: wait for it, or stop it first.",
+    sqlite3.SQLITE_FULL: "The disk is full, {path} cannot grow: free some space, then start again.",
+    sqlite3.SQLITE_CORRUPT: "{path} is damaged ({text}): remove it and start again.",
+    sqlite3.SQLITE_NOTADB: "{path} is no file of results ({text}): remove it, or name another output.",
+    sqlite3.SQLITE_READONLY: "No permission to write {path}.",
+    sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened: check permissions and free space.",
+    sqlite3.SQLITE_IOERR: "{path} cannot be read or written ({text}): the disk is full or fails.",
+}
+_KEYS_AT_ONCE = 500
+"""Keys asked for in one statement: SQLite's oldest limit of parameters is 999."""
+_LOCK_TIMEOUT = 1.0
+"""Seconds to wait for a process that is just ending."""
+
+
+class Result(NamedTuple):
+    """One row. `value` is JSON; `place` is its place in the order, after all others if None."""
+
+    key: str
+    value: bytes
+    ok: bool = True
+    place: int | None = None
+
+
+class Results:
+    """The open file of one job's results; a context manager that closes it. May be handed between threads.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: Path, question: Mapping[str, Any]) -> None:
+        """Open the file at `path`, or make it, for the job that asks `question`.
+
+        Args:
+            path: the file; its directory exists.
+            question: what is asked, as a JSON object without credentials.
+
+        Raises:
+            UsageError: the file holds results of another question.
+            DestinationError: another process works on it, or it cannot be read or written.
+        """
+        self.path = path
+        with translated(path, _SENTENCES):
+            self._db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT
+            )
+            try:
+                _lock(self._db)
+                migrate(self._db, _MIGRATIONS, str(path))
+                self._agree(question)
+                found = self._db.execute("SELECT max(place) FROM results").fetchone()[0]
+            except BaseException:
+                self._db.close()
+                raise
+        self._next_place = 0 if found is None else found + 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let the next process in; closing it again does nothing."""
+        with translated(self.path, _SENTENCES):
+            self._db.close()
+
+    def remove(self) -> None:
+        """Close the file and remove it: nothing goes on from here any more."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    @property
+    def position(self) -> Json | None:
+        """The position saved last; None if none was."""
+        text = self._meta("position")
+        position: Json | None = None if text is None else orjson.loads(text)
+        return position
+
+    def count(self, *, ok: bool) -> int:
+        """Return how many keys were answered, or how many failed."""
+        with translated(self.path, _SENTENCES):
+            row = self._db.execute("SELECT count(*) FROM results WHERE ok = ?", (ok,)).fetchone()
+        count: int = row[0]
+        return count
+
+    def known(self, keys: Sequence[str], *, failed: bool = True) -> set[str]:
+        """Return those of `keys` that have a row; with `failed=False` only those that were answered."""
+        found: set[str] = set()
+        with translated(self.path, _SENTENCES):
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                some = keys[start : start + _KEYS_AT_ONCE]
+                marks = ",".join("?" * len(some))
+                sql = f"SELECT key FROM results WHERE key IN ({marks}) AND ok >= ?"
+                found.update(key for (key,) in self._db.execute(sql, (*some, 0 if failed else 1)))
+        return found
+
+    def get(self, key: str) -> Result | None:
+        """Return the row of `key`, None if it has none."""
+        with translated(self.path, _SENTENCES):
+            row = self._db.execute(
+                "SELECT key, value, ok, place FROM results WHERE key = ?", (key,)
+            ).fetchone()
+        return None if row is None else _result(row)
+
+    def rows(self) -> Iterator[Result]:
+        """Yield all rows by place, those of one place as they were first put. None are put meanwhile."""
+        with translated(self.path, _SENTENCES):
+            sql = "SELECT key, value, ok, place FROM results ORDER BY place, id"
+            yield from map(_result, self._db.execute(sql))
+
+    def put(self, results: Iterable[Result], *, position: Mapping[str, Any] | None = None) -> None:
+        """Save rows, and with them a position, in one transaction. A key that has a row gets the new one.
+
+        Args:
+            results: the rows.
+            position: where the job goes on when these rows are saved; None leaves it as it was.
+
+        Raises:
+            DestinationError: they cannot be written; none of them is saved.
+        """
+        with translated(self.path, _SENTENCES), transaction(self._db) as db:
+            db.executemany(
+                "INSERT INTO results(key, value, ok, place) VALUES (?, ?, ?, ?) ON CONFLICT(key) "
+                "DO UPDATE SET value = excluded.value, ok = excluded.ok, place = excluded.place",
+                map(self._placed, results),
+            )
+            if position is not None:
+                self._set_meta("position", orjson.dumps(position))
+
+    def _placed(self, result: Result) -> Result:
+        """Return the row with a place."""
+        placed = result if result.place is not None else result._replace(place=self._next_place)
+        self._next_place = max(self._next_place, (placed.place or 0) + 1)
+        return placed
+
+    def _agree(self, question: Mapping[str, Any]) -> None:
+        """Store what is asked, or hold it against what was asked before."""
+        asked = orjson.loads(orjson.dumps(question))
+        stored = self._meta("question")
+        if stored is None:
+            self._set_meta("question", orjson.dumps(asked))
+            return
+        before = orjson.loads(stored)
+        different = sorted(name for name in {*asked, *before} if asked.get(name) != before.get(name))
+        if different:
+            raise UsageError(
+                f"{self.path} holds results of another question (other: {', '.join(different)}): "
+                "ask the same again, name another output, or remove that file to begin anew."
+            )
+
+    def _meta(self, key: str) -> bytes | None:
+        with translated(self.path, _SENTENCES):
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
+    def _set_meta(self, key: str, value: bytes) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+def _lock(db: sqlite3.Connection) -> None:
+    """Take SQLite's lock for as long as the file is open; with it WAL needs no shared memory beside it."""
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("BEGIN EXCLUSIVE")
+    db.execute("COMMIT")
+
+
+def _result(row: tuple[str, bytes, int, int]) -> Result:
+    key, value, ok, place = row
+    return Result(key, value, bool(ok), place)

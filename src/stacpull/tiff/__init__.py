@@ -1,0 +1,27 @@
+"""Headers of TIFF, BigTIFF and COG files, read from any pieces of them; pure, no I/O.
+
+```
+segments = Segments(total)
+segments.add(0, first_16_kib)
+while isinstance(found := parse(segments), Needs):
+    segments.add(found.start, fetch(found.start, found.stop))
+```
+"""
+
+from __future__ import annotations
+
+from stacpull.tiff.header import Bounds, Header, Image, Transform
+from stacpull.tiff.parser import parse, parse_bytes
+from stacpull.tiff.segments import Needs, Segments, TiffError
+
+__all__ = [
+    "Bounds",
+    "Header",
+    "Image",
+    "Needs",
+    "Segments",
+    "TiffError",
+    "Transform",
+    "parse",
+    "parse_bytes",
+]

@@ -1,0 +1,188 @@
+"""What a TIFF file says of itself: frozen values, named as GDAL and rasterio name them."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+_LARGEST_SINGLE = 3.4028234663852886e38
+"""Of IEEE 754 binary32: (2 - 2^-23) * 2^127."""
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+GeoValue = int | float | str | tuple[int, ...] | tuple[float, ...]
+
+
+class Bounds(NamedTuple):
+    """Edges of an image in units of its CRS."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+
+class Transform(NamedTuple):
+    """Pixel corner to world, as rasterio's Affine: x = a·column + b·row + c, y = d·column + e·row + f."""
+
+    a: float
+    b: float
+    c: float
+    d: float
+    e: float
+    f: float
+
+
+class Image(NamedTuple):
+    """One image file directory (IFD), in the order read.
+
+    Attributes:
+        offset: Where the directory begins, in bytes.
+        subfile_type: Bits of NewSubfileType (TIFF 6.0, section 8): 1 reduced, 2 page, 4 mask.
+        width: In pixels.
+        height: In pixels.
+        block_width: Of a tile; of a strip that of the image.
+        block_height: Rows of a tile or strip.
+        blocks: How many tiles or strips the directory lists.
+        sparse: How many of them hold no bytes; None where their byte counts are not in the directory itself.
+        sub: The directory hangs under another one (SubIFDs, tag 330) and not in the chain.
+    """
+
+    offset: int
+    subfile_type: int
+    width: int
+    height: int
+    block_width: int
+    block_height: int
+    blocks: int
+    sparse: int | None
+    sub: bool
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether this is a transparency mask."""
+        return bool(self.subfile_type & 4)
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether this is a smaller version of another image of the file."""
+        return bool(self.subfile_type & 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Everything read of one file; what the file does not tell is None or empty.
+
+    Attributes:
+        byte_order: `<` (II) or `>` (MM).
+        bigtiff: Offsets are 64 bits wide.
+        width: In pixels.
+        height: In pixels.
+        bands: SamplesPerPixel.
+        dtype: Numpy's name of a sample, the smallest type that holds it: `uint16`, `float32`, `complex64`,
+            `complex_int16`; the types of each band joined by `+` where they differ.
+        bits_per_sample: As stored; of the widest band where they differ.
+        compression: As rasterio writes it: `deflate`, `lzw`, `jpeg`, `none`; a number if it has no name.
+        compression_code: Tag 259.
+        predictor: 1 none, 2 horizontal differences, 3 floating point.
+        interleave: `pixel` or `band`; a single band is `band`, as GDAL says.
+        photometric: `minisblack`, `rgb`, `ycbcr`, `palette`, …; the number where it has no name.
+        tiled: Tiles, not strips.
+        block_width: Of a tile; of a strip that of the image.
+        block_height: Rows of a tile or strip.
+        overviews: Their sizes, in the order of the file.
+        masks: Sizes of the masks, those of overviews too.
+        epsg: Code of the horizontal CRS; None if not told or user-defined.
+        crs_kind: `projected`, `geographic`, `geocentric`, or None if not told.
+        geokeys: All GeoKeys by their name in GeoTIFF 1.1 (the number where it has none).
+        transform: Pixel corner to world; None where there is none, or only ground control points.
+        gcps: How many ground control points; 0 where a transform is given.
+        pixel_is_point: GTRasterType says that positions mean pixel centres; `transform` is shifted already.
+        nodata: Tag 42113 as written.
+        tags: What rasterio's `dataset.tags()` shows.
+        domains: Dataset items of the other domains of GDAL_METADATA (`TILING_SCHEME`, …).
+        band_tags: Of each band, what rasterio's `dataset.tags(band)` shows.
+        scales: Of each band; 1.0 where not told.
+        offsets: Of each band; 0.0 where not told.
+        units: Of each band.
+        descriptions: Of each band.
+        structure: GDAL's ghost area, keys and values; None if there is none.
+        description: Tag 270.
+        datetime: Tag 306, as written (`2022:01:17 10:43:43`).
+        software: Tag 305.
+        images: Every directory of the file.
+        header_size: Bytes 0 to this hold all that was read.
+    """
+
+    byte_order: str
+    bigtiff: bool
+    width: int
+    height: int
+    bands: int
+    dtype: str
+    bits_per_sample: int
+    compression: str
+    compression_code: int
+    predictor: int
+    interleave: str
+    photometric: str
+    tiled: bool
+    block_width: int
+    block_height: int
+    overviews: tuple[Size, ...]
+    masks: tuple[Size, ...]
+    epsg: int | None
+    crs_kind: str | None
+    geokeys: Mapping[str, GeoValue]
+    transform: Transform | None
+    gcps: int
+    pixel_is_point: bool
+    nodata: str | None
+    tags: Mapping[str, str]
+    domains: Mapping[str, Mapping[str, str]]
+    band_tags: tuple[Mapping[str, str], ...]
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    units: tuple[str | None, ...]
+    descriptions: tuple[str | None, ...]
+    structure: Mapping[str, str] | None
+    description: str | None
+    datetime: str | None
+    software: str | None
+    images: tuple[Image, ...]
+    header_size: int
+
+    @property
+    def nodata_value(self) -> float | None:
+        """`nodata` as a number, NaN too, in the precision of `dtype`; None where it is no number."""
+        try:
+            value = float(self.nodata) if self.nodata is not None else None
+        except ValueError:
+            return None
+        return _single(value) if value is not None and self.dtype == "float32" else value
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """The rectangle around all four corners, in units of the CRS; None without a transform."""
+        if self.transform is None:
+            return None
+        a, b, c, d, e, f = self.transform
+        corners = [(x, y) for x in (0, self.width) for y in (0, self.height)]
+        xs = [a * x + b * y + c for x, y in corners]
+        ys = [d * x + e * y + f for x, y in corners]
+        if b == d == 0:  # as rasterio: of a south-up image the top lies below the bottom
+            return Bounds(c, f + e * self.height, c + a * self.width, f)
+        return Bounds(min(xs), min(ys), max(xs), max(ys))
+
+
+def _single(value: float) -> float:
+    """Round to single precision; the largest number, written with too few digits, stays the largest."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        near = math.isclose(abs(value), _LARGEST_SINGLE, rel_tol=1e-10)
+        return math.copysign(_LARGEST_SINGLE if near else math.inf, value)

@@ -1,0 +1,1 @@
+"""What a pixel came from: scene traceability of Analysis-Ready PlanetScope, over Sentinel Hub's services."""

@@ -1,0 +1,66 @@
+"""Where on a deployment its services are: two families of paths, of which a deployment may know only one.
+
+Which one it is shows with the first answer other than 404, for each service by itself, and is remembered.
+Until then a 404 may mean either, so the other family is asked too. `/api/v1/…` comes first: sentinelhub-py
+3.12 knows no other, so every deployment does.
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["Family", "Paths", "Service"]
+
+
+class Service(enum.Enum):
+    """What can be asked of a deployment."""
+
+    STATISTICS = "statistics"
+    CATALOG = "catalog"
+    BYOC = "byoc"
+
+
+class Family(enum.Enum):
+    """A way to lay out the paths of all services."""
+
+    API_FIRST = "/api/v1/…"
+    VERSION_LAST = "/…/v1"
+
+
+_PREFIXES = {
+    (Family.API_FIRST, Service.STATISTICS): "/api/v1/statistics",
+    (Family.API_FIRST, Service.CATALOG): "/api/v1/catalog/1.0.0",
+    (Family.API_FIRST, Service.BYOC): "/api/v1/byoc",
+    (Family.VERSION_LAST, Service.STATISTICS): "/statistics/v1",
+    (Family.VERSION_LAST, Service.CATALOG): "/catalog/v1",
+    (Family.VERSION_LAST, Service.BYOC): "/byoc/v1",
+}
+
+
+class Paths:
+    """The paths of one deployment, as far as they are known.
+
+    Args:
+        base_url: The deployment, without a slash at its end.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+        self._settled: dict[Service, Family] = {}
+
+    def __repr__(self) -> str:
+        known = ", ".join(f"{service.value}: {family.value}" for service, family in self._settled.items())
+        return f"<Paths of {self._base_url}: {known or 'nothing known yet'}>"
+
+    def candidates(self, service: Service) -> tuple[Family, ...]:
+        """Return the families to try, in order: one, once it is known."""
+        known = self._settled.get(service)
+        return tuple(Family) if known is None else (known,)
+
+    def settle(self, service: Service, family: Family) -> None:
+        """Take note that `service` answers under `family`."""
+        self._settled.setdefault(service, family)
+
+    def url(self, service: Service, family: Family, rest: str = "") -> str:
+        """Return the URL of a service and what follows (`/search`)."""
+        return self._base_url + _PREFIXES[family, service] + rest

@@ -1,0 +1,217 @@
+"""The file of a job's results: what is asked, what was answered, where to go on; killed, held, damaged."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.errors import DestinationError, UsageError
+from stacpull.ledger.results import Result, Results
+
+QUESTION = {"source": "http://api.test/", "selection": {"labels": ["a", "b"]}}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the file goes."""
+    return tmp_path / "out.csv.stacpull"
+
+
+@pytest.fixture
+def results(path: Path) -> Iterator[Results]:
+    """A new file of results."""
+    with Results(path, QUESTION) as opened:
+        yield opened
+
+
+def row(key: str, value: bytes = b"{}", *, ok: bool = True, place: int | None = None) -> Result:
+    return Result(key, value, ok, place)
+
+
+def test_a_new_file_holds_nothing(results: Results) -> None:
+    assert results.position is None
+    assert results.get("a") is None
+    assert list(results.rows()) == []
+    assert (results.count(ok=True), results.count(ok=False)) == (0, 0)
+    assert results.known(["a"]) == set()
+
+
+def test_rows_without_a_place_are_read_as_they_were_put(results: Results, path: Path) -> None:
+    results.put([row("c"), row("a")])
+    results.close()
+    with Results(path, QUESTION) as again:
+        again.put([row("b")])
+        assert [found.key for found in again.rows()] == ["c", "a", "b"]
+
+
+def test_rows_are_read_by_their_place(results: Results) -> None:
+    results.put([row("c", place=2), row("z", place=0)])
+    results.put([row("b", place=1), row("last")])
+    assert [found.key for found in results.rows()] == ["z", "b", "c", "last"]
+
+
+def test_a_failed_row_is_told_from_an_answered_one(results: Results) -> None:
+    results.put([row("good", b'{"width":1}'), row("bad", b'{"error":"gone"}', ok=False)])
+    assert results.get("bad") == Result("bad", b'{"error":"gone"}', ok=False, place=1)
+    assert results.known(["good", "bad", "new"]) == {"good", "bad"}
+    assert results.known(["good", "bad", "new"], failed=False) == {"good"}
+    assert (results.count(ok=True), results.count(ok=False)) == (1, 1)
+
+
+def test_a_row_is_replaced(results: Results) -> None:
+    results.put([row("a", b"1", ok=False, place=0), row("b", b"2", place=1)])
+    results.put([row("a", b"3", place=0)])
+    assert [(found.key, found.value, found.ok) for found in results.rows()] == [
+        ("a", b"3", True),
+        ("b", b"2", True),
+    ]
+
+
+def test_more_keys_than_one_statement_takes(results: Results) -> None:
+    keys = [f"key {n}" for n in range(2100)]
+    results.put(map(row, keys))
+    assert results.known([*keys, "other"]) == set(keys)
+
+
+def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path: Path) -> None:
+    results.put([row("a")], position={"page": 1})
+
+    def breaking() -> Iterator[Result]:
+        yield row("b")
+        raise RuntimeError("the job broke")
+
+    with pytest.raises(RuntimeError):
+        results.put(breaking(), position={"page": 2})
+    results.put([row("c")])
+    results.close()
+    with Results(path, QUESTION) as again:
+        assert again.position == {"page": 1}
+        assert [found.key for found in again.rows()] == ["a", "c"]
+
+
+def test_the_same_question_goes_on_in_any_order_of_its_names(results: Results, path: Path) -> None:
+    results.put([row("a")])
+    results.close()
+    with Results(path, dict(reversed(QUESTION.items()))) as again:
+        assert again.known(["a"]) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("question", "named"),
+    [
+        ({**QUESTION, "source": "http://other.test/"}, "source"),
+        ({**QUESTION, "selection": {"labels": ["a"]}}, "selection"),
+        ({"source": "http://api.test/"}, "selection"),
+        ({**QUESTION, "method": "mode"}, "method"),
+    ],
+)
+def test_another_question_is_refused_and_says_what_differs(
+    results: Results, path: Path, question: dict[str, object], named: str
+) -> None:
+    results.put([row("a")])
+    results.close()
+    with pytest.raises(UsageError, match=f"another question .other: {named}.") as told:
+        Results(path, question)
+    assert str(path) in str(told.value)
+    with Results(path, QUESTION) as again:
+        assert again.known(["a"]) == {"a"}
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from stacpull.ledger.results import Result, Results
+results = Results(Path(sys.argv[1]), {"source": "http://api.test/", "selection": {"labels": ["a", "b"]}})
+n = 0
+while True:
+    results.put([Result(f"key {n}", b"{}"), Result(f"twin {n}", b"{}")], position={"n": n})
+    print(n, flush=True)
+    n += 1
+"""
+
+
+@pytest.fixture
+def holder(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that puts rows for ever; it has put some."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            for _ in range(5):
+                assert process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def test_two_processes_do_not_work_on_one_file(holder: subprocess.Popen[bytes], path: Path) -> None:
+    with pytest.raises(DestinationError, match="Another stacpull"):
+        Results(path, QUESTION)
+    assert holder.poll() is None
+
+
+def test_after_a_kill_every_row_that_was_put_is_there(holder: subprocess.Popen[bytes], path: Path) -> None:
+    os.kill(holder.pid, signal.SIGKILL)
+    said, _ = holder.communicate()
+    last = int(said.split()[-1]) if said else 4
+    with Results(path, QUESTION) as results:
+        position = results.position
+        assert position is not None
+        assert position["n"] >= last
+        assert results.count(ok=True) == 2 * (position["n"] + 1)
+
+
+def test_a_file_is_held_within_a_process_too(results: Results, path: Path) -> None:
+    with pytest.raises(DestinationError, match="Another stacpull"):
+        Results(path, QUESTION)
+    assert results.count(ok=True) == 0
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"\1" * 4096])
+def test_what_is_no_file_of_results_is_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(DestinationError, match="no file of results"):
+        Results(path, QUESTION)
+    assert path.read_bytes() == content
+
+
+def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DestinationError, match="cannot be opened"):
+        Results(tmp_path / "nowhere" / "x.stacpull", QUESTION)
+
+
+def test_a_file_of_a_newer_stacpull_is_refused(results: Results, path: Path) -> None:
+    results.close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(DestinationError, match="Install a newer stacpull"):
+        Results(path, QUESTION)
+
+
+def test_a_removed_file_leaves_nothing_behind(results: Results, path: Path) -> None:
+    results.put([row("a")])
+    results.remove()
+    assert list(path.parent.iterdir()) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5), st.booleans()), max_size=30))
+def test_it_is_a_dictionary_in_order_of_place(puts: list[tuple[str, int, bool]]) -> None:
+    expected: dict[str, tuple[int, bool]] = {}
+    with Results(Path(":memory:"), QUESTION) as results:
+        for key, place, ok in puts:
+            results.put([row(key, ok=ok, place=place)])
+            expected[key] = (place, ok)
+        found = {one.key: (one.place, one.ok) for one in results.rows()}
+        assert found == expected
+        places = [one.place or 0 for one in results.rows()]
+        assert places == sorted(places)
+        assert results.count(ok=True) == sum(ok for _, ok in expected.values())
