@@ -9,6 +9,7 @@ is used.
 from __future__ import annotations
 
 import sqlite3
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +81,7 @@ def open_writer(
         DestinationError: the ledger is damaged, newer than this program, or cannot be written.
     """
     path = ledger_path(dest)
+    _refuse_odd(path)
     _refuse_lost(dest, path)
     with translated(path):
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60.0)
@@ -105,10 +107,25 @@ def sync_each_commit(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA synchronous = FULL")
 
 
+def _refuse_odd(path: Path) -> None:
+    """Refuse a ledger, or a log beside it, that is no regular file: SQLite waits for a pipe without end.
+
+    Raises:
+        DestinationError: it is a link, a pipe, a directory.
+    """
+    for end in ("", "-wal", "-shm", "-journal"):
+        one = path.with_name(path.name + end)
+        try:
+            mode = one.lstat().st_mode
+        except OSError:  # not there, or whoever opens it will say it
+            continue
+        if not stat.S_ISREG(mode):
+            what = "a link" if stat.S_ISLNK(mode) else "no file"
+            raise DestinationError(f"{one} is {what}: nothing is read or written there. Move it away.")
+
+
 def _refuse_lost(dest: Path, path: Path) -> None:
-    """Refuse a link, and an empty ledger beside what was mirrored: its files would all be strangers."""
-    if path.is_symlink():
-        raise DestinationError(f"The ledger {path} is a link: nothing is written through links.")
+    """Refuse an empty ledger beside what was mirrored: its files would all be strangers."""
     try:
         lost = path.stat().st_size == 0 and any(entry.name != ".stacpull" for entry in dest.iterdir())
     except OSError:  # not there yet, or SQLite will say it
@@ -127,6 +144,7 @@ def open_reader(dest: Path) -> sqlite3.Connection:
         DestinationError: it cannot be read, or a newer stacpull made it.
     """
     path = ledger_path(dest)
+    _refuse_odd(path)
     try:
         size = path.stat().st_size if path.is_file() else None
     except OSError as error:
