@@ -28,8 +28,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "store": BASE | {"planning"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "ledger", "planning"},
-    "trace": BASE | {"config", "net", "transfer", "tiff", "ledger"},
-    "engine": BASE | PURE | SIBLINGS | {"config", "net", "catalog", "trace"},
+    "tracing": BASE | {"config", "net", "transfer", "tiff", "ledger"},
+    "engine": BASE | PURE | SIBLINGS | {"config", "net", "catalog", "tracing"},
     "replicas": frozenset(),
 }
 """Which rooms a room may import, itself apart."""

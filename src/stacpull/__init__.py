@@ -29,7 +29,10 @@ if TYPE_CHECKING:
         retry,
         status,
     )
+    from stacpull.engine.headers import headers
     from stacpull.engine.stream import mirror_events
+    from stacpull.engine.tracing import trace, trace_estimate
+    from stacpull.engine.verify import verify
     from stacpull.errors import (
         CredentialsError,
         DestinationError,
@@ -38,10 +41,29 @@ if TYPE_CHECKING:
         StacpullError,
         UsageError,
     )
-    from stacpull.events import AssetFailed, Event, Notice, Progress, RunEnded, RunStarted
+    from stacpull.events import (
+        AssetFailed,
+        Checked,
+        Damage,
+        Event,
+        Notice,
+        Progress,
+        RunEnded,
+        RunStarted,
+        Stage,
+    )
     from stacpull.models import Selection
     from stacpull.redact import Secret
-    from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport
+    from stacpull.reports import (
+        FailureRecord,
+        HeadersReport,
+        MirrorReport,
+        PlanReport,
+        RebuildReport,
+        StatusReport,
+        VerifyReport,
+    )
+    from stacpull.tracing.report import ScenePixels, TraceDay, TraceEstimate, TraceReport
 
 __version__ = "0.1.0"
 
@@ -58,7 +80,10 @@ _HOMES = {
         "retry",
         "status",
     ),
+    "stacpull.engine.headers": ("headers",),
     "stacpull.engine.stream": ("mirror_events",),
+    "stacpull.engine.tracing": ("trace", "trace_estimate"),
+    "stacpull.engine.verify": ("verify",),
     "stacpull.errors": (
         "CredentialsError",
         "DestinationError",
@@ -67,45 +92,78 @@ _HOMES = {
         "StacpullError",
         "UsageError",
     ),
-    "stacpull.events": ("AssetFailed", "Event", "Notice", "Progress", "RunEnded", "RunStarted"),
+    "stacpull.events": (
+        "AssetFailed",
+        "Checked",
+        "Damage",
+        "Event",
+        "Notice",
+        "Progress",
+        "RunEnded",
+        "RunStarted",
+        "Stage",
+    ),
     "stacpull.models": ("Selection",),
     "stacpull.redact": ("Secret",),
-    "stacpull.reports": ("FailureRecord", "MirrorReport", "PlanReport", "StatusReport"),
+    "stacpull.reports": (
+        "FailureRecord",
+        "HeadersReport",
+        "MirrorReport",
+        "PlanReport",
+        "RebuildReport",
+        "StatusReport",
+        "VerifyReport",
+    ),
+    "stacpull.tracing.report": ("ScenePixels", "TraceDay", "TraceEstimate", "TraceReport"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AssetFailed",
+    "Checked",
     "ClassInfo",
     "CredentialsError",
+    "Damage",
     "DestinationError",
     "Event",
     "FailureRecord",
+    "HeadersReport",
     "MirrorReport",
     "NotAMirrorError",
     "Notice",
     "Options",
     "PlanReport",
     "Progress",
+    "RebuildReport",
     "RunEnded",
     "RunStarted",
     "S3Options",
+    "ScenePixels",
     "Secret",
     "Selection",
     "SourceError",
     "StacpullError",
+    "Stage",
     "StatusReport",
+    "TraceDay",
+    "TraceEstimate",
+    "TraceReport",
     "UsageError",
+    "VerifyReport",
     "__version__",
     "classes",
     "collections",
     "failures",
+    "headers",
     "mirror",
     "mirror_events",
     "plan",
     "resume",
     "retry",
     "status",
+    "trace",
+    "trace_estimate",
+    "verify",
 ]
 
 

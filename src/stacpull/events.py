@@ -6,12 +6,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from stacpull.models import FailureKind, ItemId
 
-__all__ = ["AssetFailed", "Event", "Listener", "Notice", "Progress", "RunEnded", "RunStarted"]
+__all__ = [
+    "AssetFailed",
+    "Checked",
+    "Damage",
+    "DamageKind",
+    "Event",
+    "Listener",
+    "Notice",
+    "Progress",
+    "RunEnded",
+    "RunStarted",
+    "Stage",
+]
+
+DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "unreadable"]
+"""`obstructed`: a link, directory or device is where a file belongs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +89,48 @@ class RunEnded:
     state: Literal["complete", "interrupted", "failed"]
 
 
-Event = RunStarted | Progress | Notice | AssetFailed | RunEnded
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How far `verify` (or a rebuild) is: files and bytes looked at, of those that there should be."""
+
+    files: int
+    bytes: int
+    damaged: int
+    seconds: float
+    files_expected: int | None = None
+    bytes_expected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something in DEST is not as the ledger has it. `path` is relative to DEST.
+
+    `expected` and `found` are for people: "12345 bytes, sha256 0f…", "a link", "nothing".
+    """
+
+    path: str
+    what: DamageKind
+    expected: str
+    found: str
+    collection: str | None = None
+    item: str | None = None
+    key: str | None = None
+    """The asset's key, empty for an item's JSON; None for a catalog, and where nobody knows the file."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return one line of `verify --json` (NDJSON)."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a job stands that is no mirror: `done` of `total` steps of one stage (None: nobody knows yet)."""
+
+    name: str
+    done: int
+    total: int | None
+
+
+Event = RunStarted | Progress | Notice | AssetFailed | RunEnded | Checked | Damage | Stage
 Listener = Callable[[Event], None]
 """Called on the event loop's thread; it must return quickly and never raise."""

@@ -219,6 +219,8 @@ class Job:
     media_type: str | None = None
     stale: bool = False
     """True if the stored href lost its signature: the item is read again before the first use."""
+    sha256: bytes | None = None
+    """What was mirrored before, where that is to be had again and nothing else (`verify --repair`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Disk", "FailureRecord", "HostPlan", "MirrorReport", "PlanReport", "RunState", "StatusReport"]
+__all__ = [
+    "Disk",
+    "FailureRecord",
+    "HeadersReport",
+    "HostPlan",
+    "MirrorReport",
+    "PlanReport",
+    "RebuildReport",
+    "RunState",
+    "StatusReport",
+    "VerifyReport",
+]
 
 RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending, failures allowed."""
@@ -164,6 +175,125 @@ class PlanReport:
     source: str = ""
     assets_basis: Literal["known", "sampled"] = "known"
     """`sampled`: only the source items of the first matched items were read, the others counted alike."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What a ledger was made anew from (`verify --rebuild`). Assets that are done, by what they are trusted.
+
+    `done` = `by_checksum` + `by_size` + `by_name`.
+    """
+
+    reason: str
+    """What was wrong with the ledger before: one plain sentence."""
+    aside: str | None
+    """Where that lies now, relative to DEST; None if there was none."""
+    items: int = 0
+    done: int = 0
+    by_checksum: int = 0
+    """Their SHA-256 is that of the old ledger, or their digest the one that the item states."""
+    by_size: int = 0
+    """Their size is the one that the item states; nothing states a digest."""
+    by_name: int = 0
+    """An item's JSON names them as here, and nothing else is known: it was written when they were whole."""
+    pending: int = 0
+    """Named as here, but missing or other than they should be: the next `mirror` fetches them."""
+    recovered: int = 0
+    """Of those done, the ones that only the old ledger knew: their items were not whole yet."""
+    source: str = ""
+    """Where it all came from, as far as that is known."""
+    layout: str | None = None
+    """What `--layout` the files follow, if one was recognised."""
+    selection_known: bool = False
+    """True if the old ledger still told what was asked for, so that `resume` can go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What `verify` found. Sizes in bytes, times in seconds."""
+
+    dest: str
+    state: Literal["complete", "interrupted"]
+    files: int
+    """Files of the mirror that were looked at: assets, item JSON, catalogs."""
+    bytes: int
+    missing: int
+    short: int
+    altered: int
+    obstructed: int
+    unreadable: int
+    unknown: int
+    """Files that the ledger does not know. They are never touched."""
+    unproven: int
+    """Files whose digest is not known: looked at by their size, or (JSON) by being there."""
+    leftovers: int
+    """Unfinished downloads, which the next run takes up or removes: no damage."""
+    assets_pending: int
+    assets_failed: int
+    quick: bool
+    seconds: float
+    remaining: int
+    """What is wrong still: all of it, or with `--repair` what could not be repaired."""
+    repair: MirrorReport | None = None
+    """How the run ended that fetched again what was damaged, if one was needed."""
+    rebuilt: RebuildReport | None = None
+
+    @property
+    def damaged(self) -> int:
+        """How many files were not as they should be."""
+        return self.missing + self.short + self.altered + self.obstructed + self.unreadable + self.unknown
+
+    @property
+    def exit_code(self) -> int:
+        """0 all as it should be, 1 damage (left), 130 interrupted."""
+        if self.state == "interrupted":
+            return 130
+        return 1 if self.remaining else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints last."""
+        return {**asdict(self), "damaged": self.damaged}
+
+
+@dataclass(frozen=True, slots=True)
+class HeadersReport:
+    """How a job of headers ended: requests, bytes, seconds are of this command, all else of the whole job."""
+
+    state: Literal["complete", "interrupted"]
+    items_seen: int
+    items_matched: int
+    headers_done: int
+    headers_failed: int
+    """Rows that failed: headers that could not be read, source items too."""
+    headers_skipped: int = 0
+    """Of those done, found done already when this command started."""
+    headers_missing: int = 0
+    """Of those failed, gone at the source (404, 410)."""
+    assets_excluded: int = 0
+    """Assets of matched items that the asset filters left out."""
+    assets_not_tiff: int = 0
+    """Assets that were left out since neither media type nor suffix says TIFF."""
+    items_unseen: int = 0
+    items_without_label: int = 0
+    bytes_fetched: int = 0
+    seconds: float = 0.0
+    requests: int = 0
+    retries: int = 0
+    source: str = ""
+    out: str | None = None
+    reason: str | None = None
+    missing_ok: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 finished but some rows failed, 130 interrupted."""
+        if self.state == "interrupted":
+            return 130
+        return 1 if self.headers_failed - (self.headers_missing if self.missing_ok else 0) else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""

@@ -2,7 +2,10 @@
 
 The moments are random in what the replica has sent, not in time: so kills land mid-transfer on slow machines
 and fast ones alike. Every fourth life is an early one: it ends within its first half second wherever it is,
-in its start, in its recovery. Those come on top of the kills that were asked for.
+in its start, in its recovery. Every other fourth ends at a chosen point: when a certain file is first seen
+(`SIGHTS`). Those come on top of the kills that were asked for. After each end the mirror is looked at as it
+lies there (`at_rest`); when so many kills have landed that it nears its end, it is completed, judged as a
+whole, and a new one is begun.
 
 What was fetched again is taken from the log of the replica: all that was sent for a file but its last body.
 A body that was on its way when its receiver died counts as sent.
@@ -11,19 +14,21 @@ A body that was on its way when its receiver died counts as sent.
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from tests.acceptance.at_rest import AtRest
 from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import Damage, damage, expected_files
 
 from stacpull.engine.mirror import _WORKERS as WORKERS
-from stacpull.replicas import ExpectedFile, MlhubReplica, RequestRecord, run_in_thread
+from stacpull.replicas import MlhubReplica, RequestRecord, run_in_thread
 
 Kind = Literal["KILL", "TERM", "INT", "mix"]
 SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
@@ -33,6 +38,13 @@ GRACEFUL_SECONDS = 10.0
 
 _EARLY_EVERY = 4
 _EARLY_SECONDS = 0.5
+
+SIGHTS = {
+    "a whole part": ".stacpull/parts/*.whole",
+    "an item about to be placed": ".stacpull/parts/*.item.json",
+    "a new directory": "bigearthnet/*",
+}
+"""Chosen points, by what is seen there: of the writer, and of the publisher before and amid its renames."""
 _BODIES = {("blob", "blob"), ("s3", "object")}
 
 
@@ -49,21 +61,30 @@ class Kill:
     """The last it wrote to standard error."""
     again: int = 0
     files_again: int = 0
+    point: str = ""
+    """The chosen point at which it came, if it was one."""
 
 
 @dataclass(frozen=True)
 class ChaosReport:
-    """What became of a mirror. Bytes of asset bodies, seconds of wall time."""
+    """What became of the mirrors. Bytes of asset bodies, seconds of wall time."""
 
+    mirrors: int
+    """How many were made, one after the other, and each completed."""
     items: int
+    """Of one mirror."""
     files: int
     kills: list[Kill]
     damage: Damage
     bytes_again: int
     bound_per_kill: float
     """Concurrency x mean size of a file: what one kill may cost at most."""
-    exit_code: int
-    """Of the run that completed the mirror."""
+    exit_codes: list[int]
+    """Of the runs that completed the mirrors."""
+    looks: int
+    """How many times a mirror was looked at after an end."""
+    largest_group: int
+    """The most files that were found reserved: the group that was being published."""
     seconds: float
     complaints: list[str] = field(default_factory=list)
 
@@ -117,48 +138,84 @@ class Bodies:
 
 @dataclass
 class Chaos:
-    """One experiment on one replica and one destination."""
+    """One experiment: mirrors of one replica, at one destination, one after the other."""
 
     replica: MlhubReplica
     dest: Path
     asked: int
     """Kills that must land mid-transfer."""
+    afresh: int
+    """After how many of those a mirror is completed, and a new one begun."""
     signals: Kind
     draw: random.Random
     settle: float
     """Seconds after which the replica has noted what it sent to a client that is gone."""
     say: Callable[[str], None] = lambda _text: None
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.assets = expected_files(self.replica.dataset, range(self.replica.dataset.items))
+        self.rest = AtRest(self.dest, self.assets)
+        self.looks = 0
 
     def run(self) -> ChaosReport:
-        """Kill until as many as were asked for have landed mid-transfer, complete, and judge."""
+        """Kill until as many as were asked for have landed mid-transfer; complete and judge each mirror."""
         started = time.monotonic()
-        assets = expected_files(self.replica.dataset, range(self.replica.dataset.items))
-        bodies = Bodies(self.replica)
-        done: list[Kill] = []
-        while left := self.asked - sum(kill.mid_transfer for kill in done):
-            kill = self._one_life(bodies, len(assets), left, early=len(done) % _EARLY_EVERY == 1)
+        reports: list[_Round] = []
+        while (left := self.asked - sum(one.mid_transfer for one in reports)) > 0:
+            if reports:
+                shutil.rmtree(self.dest)
+            reports.append(self._round(min(left, self.afresh), len(reports) + 1))
+            if reports[-1].mid_transfer == 0:
+                break
+        return self._report(reports, time.monotonic() - started)
+
+    def _round(self, asked: int, number: int) -> _Round:
+        """Make one mirror."""
+        bodies, kills = Bodies(self.replica), list[Kill]()
+        bodies.drain()
+        bodies.sent.clear()
+        while left := asked - sum(kill.mid_transfer for kill in kills):
+            kill = self._one_life(bodies, left, len(kills) % (2 * _EARLY_EVERY))
             if kill is None:
                 break
-            done.append(kill)
-            self.say(_sentence(kill, len(done)))
+            kills.append(kill)
+            self.say(_sentence(kill, len(kills), number))
+            self._look(f"mirror {number}, after kill {len(kills)}")
         bodies.begin_life()
         last = run(self._arguments(), environment(self.replica), timeout=600)
         bodies.drain()
-        return self._judge(done, assets, bodies, last.code, time.monotonic() - started)
+        self._look(f"mirror {number}, complete")
+        again = bodies.again()
+        known = [
+            replace(kill, again=sum(again[life]), files_again=len(again[life]))
+            for life, kill in enumerate(kills, 1)
+        ]
+        found = damage(self.dest, self.assets)
+        return _Round(known, found, sum(map(sum, again.values())), last.code, last.err[-500:])
+
+    def _look(self, when: str) -> None:
+        self.looks += 1
+        self.complaints += [f"{when}: {complaint}" for complaint in self.rest.complaints()]
 
     def _arguments(self) -> list[str]:
         return mirror_of(self.replica.base_url, self.dest, "--no-progress")
 
-    def _one_life(self, bodies: Bodies, files: int, left: int, *, early: bool) -> Kill | None:
+    def _one_life(self, bodies: Bodies, left: int, turn: int) -> Kill | None:
         """Start a mirror and end it somewhere; None if it came to its own end first."""
         bodies.begin_life()
         kind = self.draw.choice(list(SIGNALS)) if self.signals == "mix" else self.signals
+        point = self.draw.choice(list(SIGHTS)) if turn == _EARLY_EVERY - 1 else ""
         moment = self.draw.uniform(0, _EARLY_SECONDS)
-        wanted = self.draw.randint(1, max(1, 4 * (files - len(bodies.sent)) // (3 * left + 3)))
+        wanted = self.draw.randint(1, max(1, 4 * (len(self.assets) - len(bodies.sent)) // (3 * left + 3)))
         with Running(self._arguments(), environment(self.replica)) as process:
-            self._wait(process, bodies, None if early else wanted, moment)
+            if point:
+                self._wait_for(process, SIGHTS[point])
+            else:
+                self._wait(process, bodies, None if turn % _EARLY_EVERY == 1 else wanted, moment)
+            bodies.drain()
             asked = time.monotonic()
-            mid_transfer = bodies.in_life > 0 and len(bodies.sent) < files
+            mid_transfer = bodies.in_life > 0 and len(bodies.sent) < len(self.assets)
             struck = process.signal(SIGNALS[kind])
             ran = process.ended()
             stopping = time.monotonic() - asked
@@ -166,7 +223,13 @@ class Chaos:
         bodies.drain()
         if not struck or ran.code == 0:
             return None
-        return Kill(kind, bodies.in_life, mid_transfer, ran.code, stopping, said=ran.err[-500:])
+        said = ran.err[-500:]
+        return Kill(kind, bodies.in_life, mid_transfer, ran.code, stopping, said=said, point=point)
+
+    def _wait_for(self, process: Running, pattern: str) -> None:
+        """Wait until a file is seen that was not there at the start, or the process has ended."""
+        known = set(self.dest.glob(pattern))
+        wait_until(lambda: not process.is_alive() or set(self.dest.glob(pattern)) - known, 300, 0.01)
 
     @staticmethod
     def _wait(process: Running, bodies: Bodies, wanted: int | None, moment: float) -> None:
@@ -181,38 +244,52 @@ class Chaos:
 
         wait_until(is_time, timeout=300)
 
-    def _judge(
-        self, kills: list[Kill], assets: Mapping[str, ExpectedFile], bodies: Bodies, code: int, seconds: float
-    ) -> ChaosReport:
-        again = bodies.again()
-        total = sum(map(sum, again.values()))
-        kills = [
-            replace(kill, again=sum(again[life]), files_again=len(again[life]))
-            for life, kill in enumerate(kills, 1)
-        ]
-        bound = WORKERS * sum(file.size for file in assets.values()) / len(assets)
-        wrong = damage(self.dest, assets)
+    def _report(self, rounds: list[_Round], seconds: float) -> ChaosReport:
+        kills = [kill for one in rounds for kill in one.kills]
+        bound = WORKERS * sum(file.size for file in self.assets.values()) / len(self.assets)
+        total = sum(one.bytes_again for one in rounds)
+        wrong = Damage(
+            lost=[name for one in rounds for name in one.damage.lost],
+            altered=[name for one in rounds for name in one.damage.altered],
+            orphaned=[name for one in rounds for name in one.damage.orphaned],
+        )
+        complaints = [*self.complaints, *_complaints(self.asked, kills, wrong, total, bound)]
+        complaints += [f"the completing run ended with {one.code}: {one.said}" for one in rounds if one.code]
         return ChaosReport(
+            mirrors=len(rounds),
             items=self.replica.dataset.items,
-            files=len(assets),
+            files=len(self.assets),
             kills=kills,
             damage=wrong,
             bytes_again=total,
             bound_per_kill=bound,
-            exit_code=code,
+            exit_codes=[one.code for one in rounds],
+            looks=self.looks,
+            largest_group=self.rest.most_reserved,
             seconds=seconds,
-            complaints=list(_complaints(self.asked, kills, wrong, total, bound, code)),
+            complaints=complaints,
         )
 
 
-def _complaints(
-    asked: int, kills: list[Kill], wrong: Damage, again: int, bound: float, code: int
-) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Round:
+    """What became of one mirror."""
+
+    kills: list[Kill]
+    damage: Damage
+    bytes_again: int
+    code: int
+    said: str
+
+    @property
+    def mid_transfer(self) -> int:
+        return sum(kill.mid_transfer for kill in self.kills)
+
+
+def _complaints(asked: int, kills: list[Kill], wrong: Damage, again: int, bound: float) -> Iterator[str]:
     landed = sum(kill.mid_transfer for kill in kills)
     if landed < asked:
         yield f"only {landed} of {asked} kills landed mid-transfer before the mirror was complete"
-    if code != 0:
-        yield f"the run that was to complete the mirror ended with exit code {code}"
     for what in ("lost", "altered", "orphaned"):
         if names := getattr(wrong, what):
             yield f"{len(names)} {what}: {', '.join(names[:5])}"
@@ -225,9 +302,11 @@ def _complaints(
             yield f"stopping took {kill.stopping_seconds:.1f} s after SIG{kill.signal}"
 
 
-def _sentence(kill: Kill, number: int) -> str:
-    where = "mid-transfer" if kill.mid_transfer else "before the first transfer"
-    return f"kill {number}: SIG{kill.signal} {where}, after {kill.after_bodies} bodies of this life"
+def _sentence(kill: Kill, number: int, mirror: int) -> str:
+    where = "mid-transfer" if kill.mid_transfer else "before the first transfer or after the last"
+    at = f", at {kill.point}" if kill.point else ""
+    bodies = f"after {kill.after_bodies} bodies of this life"
+    return f"mirror {mirror}, kill {number}: SIG{kill.signal} {where}{at}, {bodies}"
 
 
 def chaos(
@@ -235,6 +314,7 @@ def chaos(
     *,
     items: int,
     kills: int,
+    afresh: int = 1000,
     signals: Kind = "KILL",
     seed: int = 7,
     latency_ms: float = 5,
@@ -243,4 +323,4 @@ def chaos(
     """Run the whole experiment on a replica of its own."""
     with run_in_thread(MlhubReplica(items=items, seed=seed, latency_ms=latency_ms)) as replica:
         settle = 3 * latency_ms / 1000 + 0.05
-        return Chaos(replica, dest, kills, signals, random.Random(seed), settle, say).run()
+        return Chaos(replica, dest, kills, afresh, signals, random.Random(seed), settle, say).run()

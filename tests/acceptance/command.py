@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import stacpull
 from stacpull.replicas import MlhubReplica
 
 COMMAND = Path(sys.executable).with_name("stacpull")
@@ -21,7 +22,11 @@ ROOT = Path(__file__).resolve().parents[2]
 BIGEARTHNET = ROOT / "configs" / "bigearthnet.toml"
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 
+_SOURCE = str(Path(stacpull.__file__).parents[1])
+"""Where the package is imported from: the tree that is tested, wherever the command was installed from."""
 _FOREIGN = ("AWS_", "MLHUB_", "STACPULL_", "PYTHON")
+_OF_THE_TREE = ("PYTHONPATH",)
+"""Says which tree is tested, where it is not the one that is installed."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,10 @@ def environment(*replicas: MlhubReplica, **more: str | None) -> dict[str, str]:
     A value of None in `more` takes a variable away.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    kept |= {name: os.environ[name] for name in _OF_THE_TREE if name in os.environ}
     kept |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent/config"}
     kept["AWS_SHARED_CREDENTIALS_FILE"] = "/nonexistent/credentials"
+    kept["PYTHONPATH"] = _SOURCE
     for replica in replicas:
         kept |= replica.exports()
     return {name: value for name, value in {**kept, **more}.items() if value is not None}
@@ -70,11 +77,17 @@ class Running:
     Its output goes to files, so that it never waits for a reader.
     """
 
-    def __init__(self, arguments: list[str], env: Mapping[str, str], cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        program: str | Path = COMMAND,
+    ) -> None:
         self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of the context
         self._err = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
-            [COMMAND, *arguments],
+            [program, *arguments],
             env=env,
             cwd=cwd,
             stdin=subprocess.DEVNULL,

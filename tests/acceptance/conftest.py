@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from stacpull.replicas import MlhubReplica, run_in_thread
 
-pytest.register_assert_rewrite("tests.acceptance.trees", "tests.acceptance.command")
+pytest.register_assert_rewrite(
+    "tests.acceptance.trees", "tests.acceptance.command", "tests.acceptance.mirrored"
+)
+
+from tests.acceptance.mirrored import Mirrored, options_for  # noqa: E402  # rewritten, as said above
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +35,23 @@ def busy_hub() -> Iterator[MlhubReplica]:
     """Sixty patches, slow enough that a mirror of them takes a second or two; read only."""
     with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=60)) as replica:
         yield replica
+
+
+@pytest.fixture(scope="session")
+def mirrored_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
+    """A whole mirror of six patches in the tree of the notebook; never to be changed."""
+    with run_in_thread(MlhubReplica(items=6, seed=5)) as replica:
+        made = Mirrored(replica, tmp_path_factory.mktemp("whole") / "m", options_for(replica))
+        with pytest.MonkeyPatch.context() as environment:
+            for name, value in replica.exports().items():
+                environment.setenv(name, value)
+            assert made.mirror().exit_code == 0
+        yield made
+
+
+@pytest.fixture
+def mirrored(mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirrored:
+    """A copy of it for one test."""
+    for name, value in mirrored_once.replica.exports().items():
+        monkeypatch.setenv(name, value)
+    return mirrored_once.copy_to(tmp_path / "m")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from urllib.parse import quote
 
 import orjson
 from tests.net.wire_server import Scripted, WireServer
@@ -43,7 +44,7 @@ class SmallApi(WireServer):
         for name, ids in items.items():
             routes[f"/collections/{name}"] = partial(_collection_answer, name)
             routes[f"/collections/{name}/items"] = partial(self._page, name)
-            routes |= {f"/assets/{name}/{one}": answer for one in ids}
+            routes |= {f"/assets/{name}/{quote(one)}": answer for one in ids}
         super().__init__(routes, tls=tls)
 
     def _collections(self, _asked: Request) -> Answer:

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
 import pytest
 from tests.acceptance.command import LABELS
 from tests.acceptance.small_api import SmallApi
@@ -23,6 +24,8 @@ from stacpull import (
     retry,
     status,
 )
+from stacpull.net.memory import Answer
+from stacpull.net.transport import Request
 
 OLD_SERVER = b"HTTP/1.0 200 OK\r\nContent-Type: image/tiff\r\n\r\nall or a part of it"
 """No length, no validator, whatever range is asked for; the body ends with the connection."""
@@ -135,3 +138,27 @@ def _page_of(target: str) -> str:
     path, _, query = target.partition("?")
     number = dict(field.split("=") for field in query.split("&")).get("page", "1")
     return f"{path.split('/')[2]}:{number}"
+
+
+class Announcing(SmallApi):
+    """An API that announces more items than it has on its pages."""
+
+    def _page(self, name: str, asked: Request) -> Answer:
+        answer = super()._page(name, asked)
+        return Answer(answer.status, orjson.dumps({**orjson.loads(answer.body), "numberMatched": 5}))
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_items_that_were_announced_and_never_met_are_told(tmp_path: Path, limit: int | None) -> None:
+    heard: list[object] = []
+
+    async def work() -> MirrorReport:
+        async with Announcing({"a": ["1", "2", "3"]}) as api:
+            chosen = Selection(max_items=limit)
+            source = api.url("/collections/a")
+            return await mirror(source, tmp_path / "m", selection=chosen, on_event=heard.append)
+
+    report = asyncio.run(work())
+    told = [event.text for event in heard if isinstance(event, Notice) and "never on a page" in event.text]
+    assert report.state == "complete"
+    assert (report.items_unseen, len(told)) == ((2, 1) if limit is None else (0, 0))

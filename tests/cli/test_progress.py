@@ -6,7 +6,7 @@ import pytest
 
 from stacpull.cli.progress import Bars, Display, Lines, display
 from stacpull.config.resolve import Output
-from stacpull.events import Notice, Progress, RunEnded
+from stacpull.events import Checked, Notice, Progress, RunEnded
 
 
 class Terminal(io.StringIO):
@@ -108,3 +108,27 @@ def test_an_error_is_not_preceded_by_a_line_of_progress() -> None:
     lines(Progress(seconds=0.1))
     lines.close()
     assert stream.getvalue() == ""
+
+
+def test_a_check_is_told_by_lines() -> None:
+    stream = io.StringIO()
+    lines = display(Output(), stream)
+    for second in range(7):
+        lines(Checked(1000 * second, 3_000_000 * second, 2, float(second), 9000, 30_000_000))
+    assert stream.getvalue() == (
+        "stacpull: 5,000 of 9,000 files checked, 2 damaged; 15.0 MB in 5.0 s (3.0 MB/s)\n"
+    )
+
+
+def test_bars_of_a_check_give_way_to_those_of_a_repair(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = Terminal()
+    bars = display(Output(), stream)
+    bars(Checked(10, 1000, 1, 0.5, 20, 2000))
+    bars.aside("short: a.tif")
+    bars(Checked(20, 2000, 1, 0.6, 20, 2000))
+    bars(Progress(assets_done=1, assets_planned=1, walk_ended=True))
+    bars.close()
+    assert capsys.readouterr().out == "short: a.tif\n"
+    shown = stream.getvalue()
+    assert "20/20" in shown
+    assert "items" in shown

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 from tests.cli.conftest import Ran
 
 
@@ -42,8 +43,8 @@ def serving(*arguments: str) -> Iterator[dict[str, str]]:
             if line.startswith("export "):
                 name, _, value = shlex.split(line)[1].partition("=")
                 exports[name] = value
-            if "AWS_EC2_METADATA_DISABLED" in exports:
-                break
+            if exports.keys() & {"AWS_EC2_METADATA_DISABLED", "OAUTHLIB_INSECURE_TRANSPORT"}:
+                break  # the last one
         try:
             yield exports
         finally:
@@ -74,13 +75,38 @@ def test_serve_s3_serves_a_directory(tmp_path: Path) -> None:
         assert reply.read() == b"content"
 
 
+def test_serve_sentinelhub_gives_a_token_to_those_who_use_what_it_exports() -> None:
+    with serving("sentinelhub", "--port", str(free_ports(1)), "--quota", "0.02") as exports:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": exports["SH_CLIENT_ID"],
+            "client_secret": exports["SH_CLIENT_SECRET"],
+        }
+        token = requests.post(exports["SH_TOKEN_URL"], data=form, timeout=20).json()["access_token"]
+        url = f"{exports['SH_BASE_URL']}/catalog/v1/collections"
+        headers = {"Authorization": f"Bearer {token}"}
+        statuses = [requests.get(url, headers=headers, timeout=20).status_code for _ in range(3)]
+        assert statuses == [200, 200, 403]
+
+
+def test_a_port_that_is_taken_is_told(stacpull_command: Callable[..., Ran]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ran = stacpull_command("serve", "sentinelhub", "--port", port)
+    assert ran.code == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in ran.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ["serve", "s3", "--root", "/nonexistent"],
         ["serve", "mlhub", "--era", "1999"],
         ["serve", "mlhub", "--port", "0"],
-        ["serve", "sentinelhub"],
+        ["serve", "sentinelhub", "--rate-limit", "0"],
+        ["serve", "nothing"],
     ],
 )
 def test_wrong_usage(stacpull_command: Callable[..., Ran], arguments: list[str]) -> None:

@@ -71,6 +71,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "metadata": ("none", '"none"', "none"),
     "checksum": ("none", '"none"', "none"),
     "missing": ("ok", '"ok"', "ok"),
+    "adopt": (True, "true", True),
     "allow-private-hosts": (True, "true", True),
     "json": (True, "true", True),
     "no-progress": (True, "true", True),

@@ -14,7 +14,7 @@ from stacpull.engine.documents import ItemWriter
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
-from stacpull.ledger import jobs, meta, runs
+from stacpull.ledger import jobs, runs
 from stacpull.ledger.batches import Committed, ItemRow, PlanBatch
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.planning import Planner
@@ -96,7 +96,7 @@ class Bench:
     def take_up(self, *, checksum: bool = True) -> None:
         """Put in order what the last process left, as a run does at its start."""
         left = recovery.recover(self.db, self.destination, checksum=checksum)
-        meta.set_boot(self.db, recovery.boot_id())
+        recovery.accept(self.db, self.destination)
         self.publisher.adopt(left.in_place)
         self.publisher.take(left.wholes)
         self.publisher.settle()

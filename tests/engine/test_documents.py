@@ -89,7 +89,7 @@ def test_without_item_json_nothing_is_written(tmp_path: Path) -> None:
 def test_an_item_of_which_nothing_is_known_any_more_is_left_out(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.plan(planned("i", ""))
-    outcomes.record(bench.db, [], [], [1], NOW)
+    outcomes.record(bench.db, [], [], [outcomes.Written(1)], NOW)
     bench.publisher.write_items([1])
     bench.publisher.settle()
     assert documents(tmp_path) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -42,7 +43,8 @@ class Killer:
             (Destination, "place"),
             (Destination, "write_part"),
             (RecordingSync, "sync"),
-            (meta, "set_boot"),
+            (recovery, "trust"),
+            (recovery, "set_boot"),
         ):
             monkeypatch.setattr(owner, name, self._watched(name, getattr(owner, name)))
 
@@ -204,6 +206,38 @@ def test_after_a_failed_sync_nothing_that_waited_is_trusted(tmp_path: Path) -> N
     assert set(tree(tmp_path)) <= {"c/i/a.tif", "c/i/b.tif"}
     assert not meta.is_tainted(bench.db)  # what is there now is in order
     assert parts(tmp_path) == []
+    bench.close()
+
+
+def test_a_mirror_copied_after_a_kill_goes_on(tmp_path: Path) -> None:
+    """A copy has other inodes: what its sha256 proves is the same file still."""
+    bench = Bench(tmp_path / "first")
+    bench.take_up()
+    committed = bench.plan(planned("i", KEYS)).jobs
+    bench.publisher.take([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
+    bench.publisher.publish()  # renamed, not recorded
+    bench.arrive(committed[2], BODIES["c"])
+    bench.close()
+    copied = tmp_path / "second"
+    shutil.copytree(tmp_path / "first", copied)
+    bench = Bench(copied)
+    bench.take_up()
+    assert (bench.pending(), tree(copied), parts(copied), bench.failed) == ([], EXPECTED, [], [])
+    bench.close()
+
+
+def test_another_file_in_a_reserved_place_is_neither_taken_nor_removed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.take_up()
+    arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"ours")
+    outcomes.reserve(bench.db, [publisher.arrival_of(arrived)])  # killed before the rename
+    bench.destination.drop_part(arrived[2].part)
+    (tmp_path / "c" / "i").mkdir(parents=True)
+    (tmp_path / "c" / "i" / "a.tif").write_bytes(b"mine")
+    bench.close()
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert (tree(tmp_path), len(bench.pending())) == ({"c/i/a.tif": b"mine"}, 1)
     bench.close()
 
 

@@ -11,9 +11,10 @@ from tests.engine.bench import Bench, RecordingSync, parts, planned, tree
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError
 from stacpull.ledger import meta, outcomes
+from stacpull.ledger.database import Connection, checkpoint
 
 
-def left_by_a_failed_sync(dest: Path) -> None:
+def left_by_a_failed_sync(dest: Path, *, told: bool = True) -> None:
     """Leave asset a renamed but not recorded, b whole, c half; then the disk fails."""
     bench = Bench(dest, RecordingSync())
     bench.take_up()
@@ -30,7 +31,7 @@ def left_by_a_failed_sync(dest: Path) -> None:
     bench.publisher.take([second])
     with pytest.raises(DestinationError):
         bench.publisher.settle()
-    assert meta.is_tainted(bench.db)
+    assert meta.is_tainted(bench.db) == told
     bench.close()
 
 
@@ -69,4 +70,63 @@ def test_what_comes_in_afterwards_is_believed_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.take_up()
     assert set(tree(tmp_path).values()) == {b"new"}
+    bench.close()
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+def test_nothing_is_taken_where_even_the_ledger_could_not_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checksum: bool
+) -> None:
+    """The disk that failed holds the ledger too; what can still be done is to take the mark of trust away."""
+
+    def fails(*_: object) -> None:
+        raise DestinationError("The ledger cannot be written.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(meta, "set_tainted", fails)
+        left_by_a_failed_sync(tmp_path, told=False)
+    bench = Bench(tmp_path)
+    assert not meta.is_tainted(bench.db)
+    left = recovery.recover(bench.db, bench.destination, checksum=checksum)
+    assert (list(left.wholes), list(left.in_place)) == ([], [])
+    assert (tree(tmp_path), parts(tmp_path)) == ({}, [])
+    bench.close()
+
+
+@pytest.mark.parametrize("killed_at", ["trust", "set_boot"])
+def test_a_kill_while_trust_is_restored_restores_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    left_by_a_failed_sync(tmp_path)
+    bench = Bench(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, killed_at, lambda *_: (_ for _ in ()).throw(InterruptedError))
+        with pytest.raises(InterruptedError):
+            bench.take_up()
+    bench.arrive(bench.pending()[0], b"new")
+    bench.close()
+    bench = Bench(tmp_path)
+    left = recovery.recover(bench.db, bench.destination, checksum=True)
+    assert list(left.wholes) == []
+    bench.close()
+
+
+def test_after_a_failed_sync_the_log_of_the_ledger_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pages may be lost behind the cache: what is appended behind a hole would be lost with it."""
+    left_by_a_failed_sync(tmp_path)
+    bench = Bench(tmp_path)
+    log = tmp_path / ".stacpull" / "ledger.sqlite-wal"
+    checkpointed: list[int] = []
+
+    def watched(db: Connection) -> None:
+        checkpoint(db)
+        checkpointed.append(log.stat().st_size)
+
+    monkeypatch.setattr(recovery, "checkpoint", watched)
+    bench.db.execute("UPDATE runs SET reason = 'in the log'")
+    assert log.stat().st_size > 0
+    recovery.recover(bench.db, bench.destination, checksum=True)
+    assert checkpointed == [0]
     bench.close()

@@ -26,7 +26,7 @@ from tests.ledger.plans import (
 
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.batches import PlanBatch
-from stacpull.ledger.outcomes import AssetFailure
+from stacpull.ledger.outcomes import AssetFailure, Written
 from stacpull.ledger.planning import Planner
 from stacpull.models import Asset, Checksum, Failure, FailureKind, Job
 from stacpull.planning.items import AssetProblem
@@ -95,7 +95,7 @@ def test_the_json_is_renewed_when_the_item_was_updated(
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")], updated=before)).jobs[0]
         publish(db, job)
-        outcomes.record(db, [], [], [job.item_row], NOW)
+        outcomes.record(db, [], [], [Written(job.item_row)], NOW)
         commit(again(db)[1], item("i", [asset("a")], updated=now))
         assert jobs.unwritten_items(db, 0, 9) == ([job.item_row] if written else [])
         if written:
@@ -193,7 +193,7 @@ def test_a_source_item_that_cannot_be_read_is_missed_and_not_listed(tmp_path: Pa
         counters = runs.counters(db, run.id)
         assert (counters["items_failed"], counters["items_done"]) == (1, 0)
         assert jobs.unwritten_items(db, 0, 9) == [1]
-        outcomes.record(db, [], [], [1], NOW)
+        outcomes.record(db, [], [], [Written(1)], NOW)
         listed = [name for name, _ in views.items_of(db, views.collection_rows(db)[0].row)]
         assert listed == ["L"]
         assert views.path_of_item(db, id_of("S")) is None

@@ -184,6 +184,13 @@ def test_what_is_no_file_of_results_is_refused(path: Path, content: bytes) -> No
     assert path.read_bytes() == content
 
 
+def test_a_link_is_not_written_through(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DestinationError, match="is a link"):
+        Results(path, QUESTION)
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match="cannot be opened"):
         Results(tmp_path / "nowhere" / "x.stacpull", QUESTION)
@@ -195,6 +202,37 @@ def test_a_file_of_a_newer_stacpull_is_refused(results: Results, path: Path) -> 
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(DestinationError, match="Install a newer stacpull"):
         Results(path, QUESTION)
+
+
+def test_anew_forgets_rows_position_and_question(results: Results, path: Path) -> None:
+    results.put([row("a")], position={"page": 1})
+    results.close()
+    other = {"source": "another"}
+    with Results(path, other, anew=True) as fresh:
+        assert (list(fresh.rows()), fresh.position) == ([], None)
+    with Results(path, other) as again:
+        assert again.count(ok=True) == 0
+
+
+def test_failed_rows_are_listed_and_can_be_forgotten(results: Results) -> None:
+    results.put(
+        [row("c", ok=False, place=2), row("b", place=1), row("a", ok=False, place=0)], position={"p": 9}
+    )
+    assert [one.key for one in results.failed()] == ["a", "c"]
+    results.forget_failed({"p": 0})
+    assert [one.key for one in results.rows()] == ["b"]
+    assert results.position == {"p": 0}
+
+
+def test_what_has_begun_before_a_place_is_told_by_the_beginning_of_its_keys(results: Results) -> None:
+    results.put(
+        [row("c/i/a", place=3), row("c/i/b", place=4), row("c/ii/a", place=9), row("c/\U0010fffe/a", place=1)]
+    )
+    asked = ["c/i/", "c/ii/", "c/", "d/", "c/\U0010fffe/"]
+    assert results.begun(asked, 4) == {"c/i/", "c/", "c/\U0010fffe/"}
+    assert results.begun(asked, 3) == {"c/", "c/\U0010fffe/"}
+    assert results.begun(asked, 1) == set()
+    assert results.begun(asked, 10) == {"c/i/", "c/ii/", "c/", "c/\U0010fffe/"}
 
 
 def test_a_removed_file_leaves_nothing_behind(results: Results, path: Path) -> None:

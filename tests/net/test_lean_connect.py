@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from tests.net.test_http import closed_port, watched_connections
-from tests.net.test_lean import HELLO, fetch, lean, run, serving
+from tests.net.test_lean import HELLO, LOOPS, fetch, lean, run, serving
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressInfo, AddressPolicy
+from stacpull.net.lean_connection import LeanConnection
+from stacpull.net.lean_pool import LeanPool
 
 
 def info(address: str, port: int) -> AddressInfo:
@@ -161,3 +163,26 @@ def test_a_label_that_no_name_can_have() -> None:
     failure = run(main())
     assert isinstance(failure, Failure)
     assert failure.kind is FailureKind.NETWORK
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])
+def test_a_connection_given_up_the_moment_it_is_made_is_not_waited_for(loop, monkeypatch):
+    """uvloop closes the transport then, and never tells the protocol."""
+
+    async def main() -> None:
+        http = lean()
+        made = LeanPool.made
+
+        def made_and_given_up(pool: LeanPool, connection: LeanConnection) -> None:
+            made(pool, connection)
+            asking.cancel()
+
+        monkeypatch.setattr(LeanPool, "made", made_and_given_up)
+        async with serving(answer) as origin:
+            asking = asyncio.ensure_future(fetch(http, f"{origin}/"))
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            async with asyncio.timeout(5):
+                await http.close()
+
+    run(main(), loop)

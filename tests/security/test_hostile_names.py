@@ -1,4 +1,4 @@
-"""More than a thousand hostile names through real mirrors: as ids, keys, collections, properties, file names."""
+"""Nine hundred hostile names through real mirrors: as ids, keys, collections, properties, file names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def by_collection(number: int, name: str, here: str) -> dict[str, Any]:
 
 
 def by_filename(number: int, name: str, here: str) -> dict[str, Any]:
-    """Every name as property, key, and file name after a redirect: as it stands, encoded, and encoded twice."""
+    """Every name as property, key, and file name after a redirect: as it is, encoded, encoded twice."""
     plain = quote(name, safe="/" if number % 3 else "")
     last = quote(plain, safe="") if number % 5 == 0 else plain
     properties = {"datetime": None, "p": name}

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import random
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+import orjson
 import pytest
+import tifffile
 from tests.net.conformance_objects import KEYS
 from tests.servers.mirroring import OPTIONS, mirrored
 from tests.servers.nginx import SLOW_RATE, Nginx
 from tests.servers.process import wait_for
 from tests.servers.stac_api import StacApi
+
+from stacpull import headers
 
 ODD_NAMES = tuple(key for key in KEYS if "//" not in key and ".." not in key)  # it has files, not keys
 
@@ -65,3 +72,27 @@ def test_a_server_that_limits_requests_gets_its_way_and_no_asset_fails(
     assert result.files == bodies
     wait_for(lambda: web.answers(f"/{place}/limited/").count(200) == len(bodies), "its log is written", 5)
     assert 0 < web.answers(f"/{place}/limited/").count(status) == result.report.retries
+
+
+def test_headers_are_read_by_ranges(web: Nginx, stac: StacApi, tmp_path: Path):
+    body = tiff_of(1500)
+    for name in ("a", "b"):
+        stac.put(name, {"data": f"{web.url}/moved/{web.put(f'{name}.tif', body)}"})
+    out = tmp_path / "headers.ndjson"
+    report = asyncio.run(headers(stac.source, out, options=OPTIONS))
+    assert (report.headers_done, report.exit_code) == (2, 0)
+    rows = [orjson.loads(line) for line in out.read_text().splitlines()]
+    assert [(row["width"], row["size"], row["reads"]) for row in rows] == [(1500, len(body), 2)] * 2
+    assert web.answers("/files/a.tif") == [206, 206]
+    assert report.bytes_fetched < 100_000
+
+
+def tiff_of(side: int) -> bytes:
+    """A TIFF whose directory lies behind its pixels, as writers make it that do not know its size before."""
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((side, side), np.uint8))
+    data = file.getvalue()
+    offset = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[offset : offset + 2], "little")
+    directory = data[offset : offset + 2 + 12 * count] + bytes(4)
+    return data[:4] + len(data).to_bytes(4, "little") + data[8:] + directory

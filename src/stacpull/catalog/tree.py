@@ -24,6 +24,7 @@ from stacpull.catalog.disk import read_regular, refuse_symlinks
 from stacpull.catalog.item import encode_item
 from stacpull.catalog.references import reference
 from stacpull.models import Json
+from stacpull.planning.names import CATALOG_ID
 from stacpull.redact import Secrets
 from stacpull.store.destination import destination_error
 
@@ -62,6 +63,7 @@ def write_catalogs(
     description: str,
     write: Write,
     secrets: Secrets,
+    forget: Callable[[str], None] = lambda _path: None,
 ) -> int:
     """Bring the catalog files of the mirror at `dest` up to date; return how many were written.
 
@@ -72,14 +74,15 @@ def write_catalogs(
         description: Likewise, CommonMark.
         write: Writes one file.
         secrets: Known to this process: none reaches a file.
+        forget: Told the path of each sub-catalog that was removed, because fewer are needed now.
 
     Raises:
         DestinationError: DEST cannot be written, or a collection's directory is a symlink.
     """
-    update = _Update(dest, write, secrets)
+    update = _Update(dest, write, secrets, forget)
     try:
         children = [(entry.id, _write_collection(update, entry)) for entry in entries]
-        catalog = pystac.Catalog(id="stacpull-mirror", title=title, description=description)
+        catalog = pystac.Catalog(id=CATALOG_ID, title=title, description=description)
         document = catalog.to_dict(include_self_link=False, transform_hrefs=False)
         links = [_link("child", path, "", title=name) for name, path in children]
         update("catalog.json", {**document, "links": [_link("root", "catalog.json", ""), *links]})
@@ -91,9 +94,10 @@ def write_catalogs(
 class _Update:
     """Writes the documents that differ from what is there, and counts them."""
 
-    def __init__(self, dest: Path, write: Write, secrets: Secrets) -> None:
+    def __init__(self, dest: Path, write: Write, secrets: Secrets, forget: Callable[[str], None]) -> None:
         self.dest = dest
         self.written = 0
+        self.forget = forget
         self._write = write
         self._secrets = secrets
 
@@ -175,10 +179,11 @@ def _sub_catalog_id(entry: CollectionEntry, number: int) -> str:
 def _remove_stale(update: _Update, entry: CollectionEntry, count: int) -> None:
     """Remove the sub-catalogs past `count` that an earlier, larger mirror left: those with our own id."""
     for number in itertools.count(count + 1):
-        path = update.dest / _sub_catalog(entry, number)
-        if not _is_sub_catalog(path, _sub_catalog_id(entry, number)):
+        name = _sub_catalog(entry, number)
+        if not _is_sub_catalog(update.dest / name, _sub_catalog_id(entry, number)):
             return
-        path.unlink()
+        (update.dest / name).unlink()
+        update.forget(name)
 
 
 def _is_sub_catalog(path: Path, identifier: str) -> bool:

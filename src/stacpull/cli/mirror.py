@@ -10,14 +10,14 @@ from stacpull.cli import parameters
 from stacpull.cli.ending import finish
 from stacpull.cli.progress import display
 from stacpull.cli.running import run_until_stopped
-from stacpull.config.table import Scope
+from stacpull.config.table import MIRRORING
 
 __all__ = ["command"]
 
 
 @click.command(
     "mirror",
-    params=[parameters.source(), parameters.dest(), *parameters.options(*Scope), parameters.config()],
+    params=[parameters.source(), parameters.dest(), *parameters.options(*MIRRORING), parameters.config()],
 )
 @click.pass_context
 def command(context: click.Context, /, source: str, dest: Path, **raw: object) -> int:

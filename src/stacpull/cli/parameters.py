@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,6 +23,7 @@ __all__ = [
     "refuse_fixed",
     "source",
     "told",
+    "worded",
 ]
 
 FIXED = (Scope.SELECTION, Scope.LAYOUT)
@@ -51,6 +53,11 @@ def options(*scopes: Scope, hidden: bool = False) -> list[click.Parameter]:
 def named(*names: str) -> list[click.Parameter]:
     """Return these options only."""
     return [_parameter(BY_NAME[name], hidden=False) for name in names]
+
+
+def worded(name: str, text: str) -> click.Option:
+    """Return one option, its help in the words of a command for which it means something of its own."""
+    return _parameter(replace(BY_NAME[name], help=text), hidden=False)
 
 
 def _parameter(option: Option, hidden: bool) -> click.Option:

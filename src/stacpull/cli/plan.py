@@ -10,7 +10,7 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.progress import display
 from stacpull.cli.running import run
 from stacpull.cli.summary import plan_lines
-from stacpull.config.table import Scope
+from stacpull.config.table import MIRRORING
 
 __all__ = ["command"]
 
@@ -20,7 +20,7 @@ __all__ = ["command"]
     params=[
         parameters.source(),
         parameters.dest(required=False),
-        *parameters.options(*Scope),
+        *parameters.options(*MIRRORING),
         parameters.config(),
     ],
 )

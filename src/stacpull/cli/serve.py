@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,20 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-def _shared(port_help: str) -> list[click.Parameter]:
+def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[click.Parameter]:
     """Return the options that every replica has."""
+    patches = click.Option(
+        ["--items"], type=click.IntRange(1), default=400, show_default=True, help="Patches in the data set."
+    )
     return [
         click.Option(
-            ["--port"], type=click.IntRange(1, 65535), default=8801, show_default=True, help=port_help
+            ["--port"], type=click.IntRange(1, 65535), default=port, show_default=True, help=port_help
         ),
         click.Option(["--host"], default="127.0.0.1", show_default=True, help="The address to listen on."),
-        click.Option(
-            ["--items"],
-            type=click.IntRange(1),
-            default=400,
-            show_default=True,
-            help="Patches in the data set.",
-        ),
+        *([patches] if items else []),
         click.Option(["--seed"], type=int, default=7, show_default=True, help="Another seed, other data."),
         click.Option(
             ["--latency-ms"],
@@ -60,6 +58,14 @@ def _planned(faults: Path | None) -> Faults | None:
         return PlannedFaults(read_faults(faults))
     except FaultFileError as error:
         raise UsageError(str(error)) from error
+
+
+def _run(serving: Coroutine[None, None, None]) -> None:
+    """Serve until it is stopped; a port that is taken is told in one sentence."""
+    try:
+        asyncio.run(serving)
+    except OSError as error:
+        raise UsageError(f"{error.strerror or error}: take another --port or --host.") from error
 
 
 @click.group("serve")
@@ -102,7 +108,7 @@ def mlhub(
     """Serve Radiant MLHub with BigEarthNet: the API, a blob host and an S3 endpoint."""
     from stacpull.replicas import serve_mlhub
 
-    asyncio.run(
+    _run(
         serve_mlhub(
             port=port,
             host=host,
@@ -140,7 +146,7 @@ def s3(
     """Serve an S3 endpoint."""
     from stacpull.replicas import serve_s3
 
-    asyncio.run(
+    _run(
         serve_s3(
             port=port,
             host=host,
@@ -150,6 +156,51 @@ def s3(
             latency_ms=latency_ms,
             anonymous=anonymous,
             requester_pays=requester_pays,
+            faults=_planned(faults),
+        )
+    )
+
+
+@command.command("sentinelhub", params=_shared("The service's port.", port=8802, items=False))
+@click.option(
+    "--token-ttl",
+    type=click.FloatRange(0, min_open=True),
+    default=3600.0,
+    show_default=True,
+    help="Seconds that an access token lives.",
+)
+@click.option(
+    "--rate-limit",
+    type=click.FloatRange(0, min_open=True),
+    help="Requests a second that are answered; others get a 429. Default: all.",
+)
+@click.option(
+    "--quota",
+    type=click.FloatRange(0),
+    help="Processing units of the account; once they are spent it answers 403. Default: no end.",
+)
+def sentinelhub(
+    port: int,
+    host: str,
+    seed: int,
+    latency_ms: float,
+    token_ttl: float,
+    rate_limit: float | None,
+    quota: float | None,
+    faults: Path | None,
+) -> None:
+    """Serve Sentinel Hub with a collection of Analysis-Ready PlanetScope: statistics, catalog, BYOC."""
+    from stacpull.replicas import serve_sentinelhub
+
+    _run(
+        serve_sentinelhub(
+            port=port,
+            host=host,
+            seed=seed,
+            latency_ms=latency_ms,
+            token_ttl=token_ttl,
+            rate_limit=rate_limit,
+            quota=quota,
             faults=_planned(faults),
         )
     )

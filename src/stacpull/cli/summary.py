@@ -8,9 +8,9 @@ from pathlib import Path
 
 from stacpull.cli.numbers import count, duration, rate, size
 from stacpull.models import FailureKind
-from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport
+from stacpull.reports import FailureRecord, HeadersReport, MirrorReport, PlanReport, StatusReport
 
-__all__ = ["ADVICE", "failure_line", "mirror_lines", "plan_lines", "status_lines"]
+__all__ = ["ADVICE", "failure_line", "headers_lines", "mirror_lines", "plan_lines", "status_lines"]
 
 ADVICE: Mapping[FailureKind, str] = {
     FailureKind.GONE: "listed by the source, but gone there; --missing ok accepts that",
@@ -79,6 +79,35 @@ def _next_steps(report: MirrorReport) -> Iterator[str]:
     if report.assets_failed or report.items_failed:
         yield f"see why:    stacpull failures {dest}"
         yield f"try again:  stacpull retry {dest}"
+
+
+def headers_lines(report: HeadersReport, failed: Mapping[FailureKind, int]) -> Iterator[str]:
+    """Tell how a job of headers ended, and what comes next."""
+    what = f"{report.out}: " if report.out else ""
+    yield f"{what}{report.state}{f' ({report.reason})' if report.reason else ''}"
+    yield f"  items    {report.items_seen:,} seen, {report.items_matched:,} matched"
+    here = f", {report.headers_skipped:,} of them read before" if report.headers_skipped else ""
+    broken = f", {report.headers_failed:,} failed" if report.headers_failed else ""
+    yield f"  headers  {report.headers_done:,} read{here}{broken}"
+    yield (
+        f"  bytes    {size(report.bytes_fetched)} fetched in {duration(report.seconds)}, "
+        f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}"
+    )
+    if report.assets_not_tiff or report.assets_excluded:
+        yield (
+            f"  left out {count(report.assets_not_tiff, 'asset')} that are no TIFFs, "
+            f"{report.assets_excluded:,} by the asset filters"
+        )
+    if report.items_without_label:
+        yield f"  left out {count(report.items_without_label, 'item')} without a label in the nomenclature"
+    if report.items_unseen:
+        yield f"  never met {count(report.items_unseen, 'item')} that the source announced"
+    for kind, number in sorted(failed.items(), key=lambda entry: -entry[1]):
+        yield f"  failed {number:,} ({kind}): {ADVICE[kind]}"
+    if report.out and report.state != "complete":
+        yield "go on with: the same command"
+    elif report.out and report.headers_failed:
+        yield "try again what failed with: the same command"
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from stacpull.redact import Secret
 
-__all__ = ["DEFAULT_LAYOUT", "Options", "S3Options"]
+__all__ = ["DEFAULT_LAYOUT", "Options", "S3Options", "TraceOptions"]
 
 DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
 
@@ -45,6 +45,8 @@ class Options:
     metadata: Literal["item", "ndjson", "none"] = "item"
     checksum: Literal["sha256", "none"] = "sha256"
     missing: Literal["fail", "ok"] = "fail"
+    adopt: bool = False
+    """True to take files that the ledger does not know where size and a checksum or validator agree."""
     page_size: int | None = None
     """Items a page; None: decided while walking."""
     headers: Mapping[str, Secret] = field(default_factory=dict)
@@ -58,3 +60,17 @@ class Options:
     """What sends plain GETs: `auto` the lean transport (half the processor time), or aiohttp for all."""
     ca_bundle: Path | None = None
     allow_private_hosts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """What to trace, beside its place and time (`stacpull.trace`)."""
+
+    geometry: str | None = None
+    """GeoJSON, or the path of a file of it."""
+    resolution: float = 3.0
+    """Metres a pixel."""
+    index: str | None = None
+    evalscript: Path | None = None
+    method: Literal["mode", "median"] = "mode"
+    base_url: str | None = None

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from stacpull.config import credentials, toml
-from stacpull.config.options import Options, S3Options
+from stacpull.config.options import Options, S3Options, TraceOptions
 from stacpull.config.table import OPTIONS, Option, Scope
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError
@@ -40,6 +40,7 @@ class Resolved:
     selection: Selection = field(default_factory=Selection)
     options: Options = field(default_factory=Options)
     output: Output = field(default_factory=Output)
+    trace: TraceOptions = field(default_factory=TraceOptions)
 
 
 def resolve(
@@ -75,6 +76,7 @@ def resolve(
             variables,
         ),
         Output(**values[Scope.OUTPUT]),
+        TraceOptions(**values[Scope.TRACE]),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from stacpull.config import values
 from stacpull.config.values import Reader
 
-__all__ = ["BY_NAME", "OPTIONS", "Option", "Scope"]
+__all__ = ["BY_NAME", "MIRRORING", "OPTIONS", "Option", "Scope"]
 
 
 class Scope(enum.Enum):
@@ -23,8 +23,14 @@ class Scope(enum.Enum):
     """Where things lie: a part of `Options`, but fixed for a run like the selection."""
     TRANSFER = "transfer"
     """How to transfer: `Options`. May be given anew at any time."""
+    TRACE = "trace"
+    """What to trace: `TraceOptions`. Taken by `stacpull trace` only."""
     OUTPUT = "output"
     """What is said on the terminal: `Output`."""
+
+
+MIRRORING = (Scope.SELECTION, Scope.LAYOUT, Scope.TRANSFER, Scope.OUTPUT)
+"""What `mirror` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,10 +346,62 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _TRANSFER,
+        "adopt",
+        "adopt",
+        "Take files that lie where assets go, if size and a checksum or date agree.",
+        switch=True,
+    ),
+    Option(
+        _TRANSFER,
         "allow-private-hosts",
         "allow_private_hosts",
         "Follow links and redirects to private and loopback addresses.",
         switch=True,
+    ),
+    Option(
+        Scope.TRACE,
+        "geometry",
+        "geometry",
+        "Trace this polygon: GeoJSON in longitude and latitude, or a file of it.",
+        "GEOJSON|FILE",
+    ),
+    Option(
+        Scope.TRACE,
+        "resolution",
+        "resolution",
+        "Metres a pixel (3, the resolution of the scenes).",
+        "METRES",
+        reader=values.metres,
+    ),
+    Option(
+        Scope.TRACE,
+        "index",
+        "index",
+        "Compute this index: ndwi (the default), ndvi, gndvi, evi, savi.",
+        "NAME",
+    ),
+    Option(
+        Scope.TRACE,
+        "evalscript",
+        "evalscript",
+        "Compute what this evalscript says; its outputs: default, scenes (INT16), dataMask.",
+        "FILE",
+        reader=values.existing_file,
+    ),
+    Option(
+        Scope.TRACE,
+        "method",
+        "method",
+        "Name each day's most frequent scene (mode, the default), or only the median index as notebooks do.",
+        choices=("mode", "median"),
+    ),
+    Option(
+        Scope.TRACE,
+        "base-url",
+        "base_url",
+        "The Sentinel Hub deployment to ask; tokens are had there, too.",
+        "URL",
+        reader=values.web_address,
     ),
     Option(_OUTPUT, "json", "json", "Print one JSON object as the last line.", switch=True),
     Option(_OUTPUT, "no-progress", "no_progress", "Show no progress.", switch=True),

@@ -17,6 +17,7 @@ __all__ = [
     "choice",
     "existing_file",
     "item_ids",
+    "metres",
     "seconds",
     "spatial_extent",
     "switch",
@@ -102,6 +103,14 @@ def byte_rate(raw: object) -> float:
     if number is None or number < 0:
         raise ValueError(f"must be a number of bytes a second, like 500K or 2M, not {raw!r}")
     return number * factor
+
+
+def metres(raw: object) -> float:
+    """Read a length in metres, more than none."""
+    number = _number(raw)
+    if number is None or number <= 0:
+        raise ValueError(f"must be a number of metres above 0, not {raw!r}")
+    return number
 
 
 def existing_file(raw: object) -> Path:

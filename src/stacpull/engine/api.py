@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stacpull.clock import Clock, SystemClock
+from stacpull.clock import SystemClock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.estimate import Estimate
 from stacpull.engine.mirror import MirrorRun
-from stacpull.engine.network import Network, SourceAddress, open_network, source_address
+from stacpull.engine.network import source_address
 from stacpull.engine.position import Position
-from stacpull.engine.workspace import Workspace, open_workspace
-from stacpull.errors import CredentialsError, NotAMirrorError, UsageError
+from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
+from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener
 from stacpull.filters.classes import class_list
 from stacpull.filters.labels import item_labels
@@ -28,7 +28,6 @@ from stacpull.models import Json, Selection
 from stacpull.planning.layout import Layout
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, RunState, StatusReport
 from stacpull.sources.classes import class_documents
-from stacpull.sources.opening import open_source
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.source import Source
 from stacpull.store.lock import is_held
@@ -97,8 +96,11 @@ async def mirror(
         credential_names=address.credential_names,
     )
     clock = SystemClock()
-    async with _opened_source(address, options, clock) as (network, found), _workspace(dest) as workspace:
-        run = await _on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time()))
+    async with (
+        opened_source(address, options, clock) as (network, found),
+        opened_workspace(dest) as workspace,
+    ):
+        run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time()))
         return await MirrorRun(
             workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
         ).execute()
@@ -120,11 +122,11 @@ async def resume(
         SourceError, DestinationError: as `mirror`.
     """
     clock = SystemClock()
-    async with _workspace(await asyncio.to_thread(_mirror_at, dest)) as workspace:
-        run = await _on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
+    async with opened_workspace(await asyncio.to_thread(mirror_at, dest)) as workspace:
+        run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
         if run is None:
             raise UsageError(f"Nothing is unfinished in {dest}: `stacpull mirror` looks for what is new.")
-        return await _go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+        return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
 
 
 async def retry(
@@ -141,7 +143,7 @@ async def retry(
         CredentialsError, SourceError, DestinationError: as `resume`.
     """
     clock = SystemClock()
-    async with _workspace(await asyncio.to_thread(_mirror_at, dest)) as workspace:
+    async with opened_workspace(await asyncio.to_thread(mirror_at, dest)) as workspace:
 
         def begin() -> Run:
             last = runs.last_spec(workspace.db)
@@ -152,29 +154,8 @@ async def retry(
             jobs.claim_failures(workspace.db, run.id)
             return run
 
-        run = await _on_ledger(workspace, begin)
-        return await _go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
-
-
-async def _go_on(
-    workspace: Workspace,
-    run: Run,
-    options: Options,
-    *,
-    clock: Clock,
-    on_event: Listener | None,
-    stop: asyncio.Event | None,
-) -> MirrorReport:
-    options = completed(options, run.spec.source)
-    address = source_address(run.spec.source, options)
-    missing = [name for name in run.spec.credential_names if name not in address.credential_names]
-    if missing and not (address.headers or address.query):
-        raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
-    options = replace(options, layout=run.spec.layout, metadata=run.spec.metadata)
-    async with _opened_source(address, options, clock) as (network, found):
-        return await MirrorRun(
-            workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
-        ).execute()
+        run = await on_ledger(workspace, begin)
+        return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
 
 
 async def plan(
@@ -193,7 +174,7 @@ async def plan(
     options = completed(options, source)
     address = source_address(source, options)
     clock = SystemClock()
-    async with _opened_source(address, options, clock) as (network, found):
+    async with opened_source(address, options, clock) as (network, found):
         estimate = Estimate(found, network, selection, options, clock=clock, on_event=on_event)
         return await estimate.report(None if dest is None else Path(dest))
 
@@ -205,7 +186,7 @@ async def collections(source: str, *, options: Options = _DEFAULTS) -> list[Json
         CredentialsError, SourceError: it cannot be read.
     """
     options = completed(options, source)
-    async with _opened_source(source_address(source, options), options, SystemClock()) as (_, found):
+    async with opened_source(source_address(source, options), options, SystemClock()) as (_, found):
         return await found.collections()
 
 
@@ -219,7 +200,7 @@ async def classes(
         CredentialsError, SourceError: it cannot be read.
     """
     options = completed(options, source)
-    async with _opened_source(source_address(source, options), options, SystemClock()) as (_, found):
+    async with opened_source(source_address(source, options), options, SystemClock()) as (_, found):
         documents = await class_documents(found, collection)
         lists = class_list(documents.items, documents.collection)
         counts = await _counted(found, collection, options) if count else None
@@ -339,39 +320,3 @@ def failures(dest: str | Path) -> Iterator[FailureRecord]:
     path = Path(dest)
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
         yield from views.failures(db)
-
-
-def _mirror_at(dest: str | Path) -> Path:
-    path = Path(dest)
-    if not ledger_path(path).is_file():
-        raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
-    return path
-
-
-@asynccontextmanager
-async def _opened_source(
-    address: SourceAddress, options: Options, clock: Clock
-) -> AsyncIterator[tuple[Network, Source]]:
-    async with open_network(address, options, clock) as network:
-        yield network, await open_source(address.url, network.reader)
-
-
-@asynccontextmanager
-async def _workspace(dest: str | Path) -> AsyncIterator[Workspace]:
-    """Open the workspace and close it, both off the loop."""
-    context = open_workspace(Path(dest))
-    workspace = await asyncio.to_thread(context.__enter__)
-    try:
-        yield workspace
-    finally:
-        await asyncio.to_thread(context.__exit__, None, None, None)
-
-
-async def _on_ledger(workspace: Workspace, function: Callable[[], T]) -> T:
-    """Run `function` off the loop, before the publisher owns the ledger."""
-
-    def call() -> T:
-        with translated(ledger_path(workspace.destination.path)):
-            return function()
-
-    return await asyncio.to_thread(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,8 @@ import orjson
 from stacpull.catalog.ndjson import write_ndjson
 from stacpull.catalog.tree import CollectionEntry, write_catalogs
 from stacpull.engine.documents import ItemWriter, clean_document
-from stacpull.ledger import views
+from stacpull.errors import DestinationError
+from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
@@ -20,7 +22,12 @@ from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets
 from stacpull.store.destination import Destination
 
-__all__ = ["keep_collection", "unknown_collections", "write_mirror_catalogs"]
+LINES_FILE = "items.ndjson"
+"""What `--metadata ndjson` writes into the directory of a collection."""
+MIRRORED_FROM = "What stacpull has mirrored from "
+"""How the description of a mirror's catalog begins; the source follows."""
+
+__all__ = ["LINES_FILE", "MIRRORED_FROM", "keep_collection", "unknown_collections", "write_mirror_catalogs"]
 
 
 def unknown_collections(db: Connection) -> list[str]:
@@ -56,9 +63,10 @@ def write_mirror_catalogs(
         destination.path,
         entries,
         title="Mirror of STAC items",
-        description=f"What stacpull has mirrored from {source}",
+        description=MIRRORED_FROM + source,
         write=write,
         secrets=secrets,
+        forget=lambda path: meta.disown_file(db, path),
     )
 
 
@@ -73,8 +81,27 @@ def _entry(db: Connection, row: CollectionRow, *, listed: bool) -> CollectionEnt
 
 
 def _write_lines(db: Connection, destination: Destination, row: CollectionRow, secrets: Secrets) -> None:
-    """Write `<collection>/items.ndjson` from the documents in the ledger."""
-    path = f"{safe_segment(row.name)}/items.ndjson"
+    """Write `<collection>/items.ndjson` from the documents in the ledger.
+
+    Raises:
+        DestinationError: it cannot be written, or a file of that name is not of this mirror.
+    """
+    path = f"{safe_segment(row.name)}/{LINES_FILE}"
+    directory, _, name = path.rpartition("/")
+    if not meta.owns_file(db, path) and not destination.is_free(directory, name):
+        raise DestinationError(
+            f"{path} is in the way and not of this mirror: move it away, then mirror again."
+        )
     encode = ItemWriter(db, destination, secrets, "ndjson").encode
     lines = (encode(record, path) for record in views.item_documents(db, row.row))
-    write_ndjson(destination.path, path, (line for line in lines if line is not None))
+    digest = hashlib.sha256()
+    meta.claim_file(db, path)
+    write_ndjson(destination.path, path, _hashed((line for line in lines if line is not None), digest))
+    meta.claim_file(db, path, digest.digest())
+
+
+def _hashed(lines: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
+    """Pass lines on, hashed as they will stand in the file."""
+    for line in lines:
+        digest.update(line + b"\n")
+        yield line

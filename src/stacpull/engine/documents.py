@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from urllib.parse import unquote, urlsplit
 import orjson
 
 from stacpull.catalog.item import encode_item, item_document
+from stacpull.catalog.stored import as_sent
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
+from stacpull.ledger.outcomes import Written
 from stacpull.models import ItemId, Json
 from stacpull.planning.items import item_document_path
 from stacpull.planning.names import safe_segment
@@ -79,6 +82,7 @@ class WrittenItem:
     part: str
     directory: str
     name: str
+    sha256: bytes
 
 
 class ItemWriter:
@@ -111,16 +115,17 @@ class ItemWriter:
             if data is not None:
                 part = f"{row}.item.json"
                 self._destination.write_part(part, data)
-                written.append(WrittenItem(row, part, record.directory, name))
+                digest = hashlib.sha256(data).digest()
+                written.append(WrittenItem(row, part, record.directory, name, digest))
         return written
 
-    def place(self, written: Sequence[WrittenItem]) -> list[int]:
-        """Rename the part files into place; return the rows of those that are there now."""
+    def place(self, written: Sequence[WrittenItem]) -> list[Written]:
+        """Rename the part files into place; return those that are there now."""
         placed = []
         for item in written:
             failure = self._destination.place(item.part, item.directory, item.name, replace=True)
             if failure is None:
-                placed.append(item.row)
+                placed.append(Written(item.row, item.sha256))
             else:
                 _log.warning("%s", failure.message)
                 self._destination.drop_part(item.part)
@@ -130,8 +135,8 @@ class ItemWriter:
         """Return the item as it is stored at `path`, None if nothing is known of it any more."""
         if record.document is not None:
             document, base = orjson.loads(record.document), record.href
-        elif (stored := self._stored(path)) is not None:
-            document, base = _as_sent(stored), None  # its links are relative to the mirror already
+        elif (stored := self._stored(record, path)) is not None:
+            document, base = as_sent(stored), None  # its links are relative to the mirror already
         else:
             return None
         ready = item_document(
@@ -145,10 +150,12 @@ class ItemWriter:
         )
         return encode_item(ready, self._secrets)
 
-    def _stored(self, path: str) -> Json | None:
-        """Return the item's JSON as it lies in the mirror."""
+    def _stored(self, record: views.ItemRecord, path: str) -> Json | None:
+        """Return the item's JSON as it lies in the mirror, None if it is not what was written."""
         directory, _, name = path.rpartition("/")
         data = self._destination.read(directory, name)
+        if data is not None and record.sha256 not in (None, hashlib.sha256(data).digest()):
+            return None
         try:
             stored = orjson.loads(data) if data is not None else None
         except orjson.JSONDecodeError:
@@ -161,12 +168,3 @@ class ItemWriter:
         if item is None or directory is None:
             return None
         return f"{directory}/{item_document_path(item).rpartition('/')[2]}"
-
-
-def _as_sent(stored: Json) -> Json:
-    """Undo what the mirror did to the hrefs of assets; links stay, they are relative to the same place."""
-    assets = {}
-    for key, asset in stored.get("assets", {}).items():
-        origin = asset.get("alternate", {}).get("origin", {}).get("href")
-        assets[key] = asset if origin is None else {**asset, "href": origin}
-    return {**stored, "assets": assets}

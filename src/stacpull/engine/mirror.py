@@ -18,8 +18,10 @@ from contextlib import asynccontextmanager, suppress
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.account import Account, Ending
+from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.engine.catalogs import keep_collection, unknown_collections, write_mirror_catalogs
-from stacpull.engine.course import Tools
+from stacpull.engine.course import Fetches, Tools
+from stacpull.engine.descriptors import shares_here
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.intake import Intake
 from stacpull.engine.journal import Journal
@@ -28,7 +30,7 @@ from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Ledger, Publisher
-from stacpull.engine.recovery import boot_id, recover
+from stacpull.engine.recovery import accept, recover
 from stacpull.engine.together import cause, together
 from stacpull.engine.walking import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
@@ -38,11 +40,12 @@ from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import EndState, Run
-from stacpull.models import ItemId, Job
+from stacpull.models import ItemId, Job, Received
 from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
+from stacpull.store.destination import destination_error, is_destination_failure
 from stacpull.store.parts import PartStore
 from stacpull.store.writer import BodyWriter
 from stacpull.transfer.fetch import Fetcher
@@ -99,7 +102,7 @@ class MirrorRun:
             on_published=self._published,
             on_failed=self._failed,
         )
-        self._workers = options.concurrency or _WORKERS
+        self._workers = options.concurrency or min(_WORKERS, shares_here().workers)
         self._intake = Intake(self._publisher, slots=self._workers)
         self._summary = WalkSummary()
 
@@ -115,11 +118,17 @@ class MirrorRun:
             async with self._machinery():
                 await self._transfer()
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
-            error = cause(caught)
+            error = self._told(cause(caught))
         report = await self._conclude(error)
         if error is not None:
             raise error
         return report
+
+    def _told(self, error: BaseException) -> BaseException:
+        """Return the error with its sentence, if it is one of a full disk or of too many open files."""
+        if isinstance(error, OSError) and is_destination_failure(error):
+            return destination_error(error, self._workspace.destination.path)
+        return error
 
     # --- the machinery -----------------------------------------------------------------------------------
 
@@ -143,6 +152,7 @@ class MirrorRun:
             try:
                 if not self._broken.done():
                     await self._publisher.call(self._write_final_items)
+                    await self._publisher.call(self._sweep_parts)
                     await self._warn_of_unproven()
                     await self._finish_catalog()
             finally:
@@ -154,7 +164,8 @@ class MirrorRun:
         """Put in order what an earlier run left (on the publisher's thread)."""
         db = self._workspace.db
         left = recover(db, self._workspace.destination, checksum=checksum)
-        meta.set_boot(db, boot_id())
+        accept(db, self._workspace.destination)
+        self._publisher.adopting = self._options.adopt or meta.is_adopting(db)
         self._publisher.adopt(left.in_place)
         self._publisher.take(left.wholes)
         self._write_final_items()
@@ -169,6 +180,12 @@ class MirrorRun:
             self._publisher.write_items(rows)
             self._publisher.settle()
             after = rows[-1]
+
+    def _sweep_parts(self) -> None:
+        """Remove parts of what is done: an asset may have come in small, and whole, beside a parked part."""
+        db = self._workspace.db
+        parts = PartStore(self._workspace.destination.parts)
+        parts.sweep(lambda row, generation: jobs.is_open(db, row, generation))
 
     async def _warn_of_unproven(self) -> None:
         count = await self._publisher.call(lambda: views.unproven(self._workspace.db))
@@ -223,15 +240,22 @@ class MirrorRun:
         reader = ItemReader(self._source.item, self._clock)
         producer = await self._producer(queue, reader)
         self._summary = producer.summary
-        fetcher = Fetcher(
-            self._network.client,
-            PartStore(self._workspace.destination.parts),
-            checksum=self._options.checksum == "sha256",
-            on_detail=lambda text: self._emit(Notice("debug", text)),
-        )
+        fetcher = self._fetcher()
         tools = Tools(fetcher, reader, self._network.policy, self._clock, self._network.note_retry)
         pool = Pool(queue, self._intake, tools, workers=self._workers)
         await together(producer.run, pool, self._tick, stop=self._stop, broken=self._broken)
+
+    def _fetcher(self) -> Fetches[Job, Received]:
+        destination, checksum = self._workspace.destination, self._options.checksum == "sha256"
+        fetcher = Fetcher(
+            self._network.client,
+            PartStore(destination.parts),
+            checksum=checksum,
+            on_detail=lambda text: self._emit(Notice("debug", text)),
+        )
+        if not self._options.adopt:
+            return fetcher
+        return AdoptingFetcher(fetcher, self._network.client, destination, checksum=checksum)
 
     async def _producer(self, queue: asyncio.Queue[Job | None], reader: ItemReader) -> Producer:
         db, spec = self._workspace.db, self._run.spec
@@ -297,9 +321,13 @@ class MirrorRun:
         if state == "complete" and (warning := _of_nothing(progress)) is not None:
             self._emit(Notice("warning", warning))
         self._emit(RunEnded(self._run.id, state))
-        with suppress(DestinationError):  # the disk is full or gone: that is what is raised
+        try:
             await asyncio.to_thread(self._record_end, state, reason)
-        await asyncio.to_thread(self._journal.flush)
+        except DestinationError:
+            if error is None:  # else the disk is full or gone, and that is what is raised
+                raise
+        finally:
+            await asyncio.to_thread(self._journal.flush)
         ending = Ending(state, reason, self._summary.items_unseen, missing_ok=self._options.missing == "ok")
         return self._account.report(ending, str(self._workspace.destination.path))
 
@@ -308,6 +336,8 @@ class MirrorRun:
         with translated(ledger_path(self._workspace.destination.path)):
             self._account.save(db)
             runs.end(db, self._run.id, state, reason, self._clock.time())
+            if state == "complete" and self._run.spec.kind == "mirror":
+                meta.set_adopting(db, adopting=False)
 
     @staticmethod
     def _end_state(progress: Progress, error: BaseException | None) -> EndState:

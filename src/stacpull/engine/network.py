@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from stacpull.clock import Clock
 from stacpull.config.credentials import wanted_variable
 from stacpull.config.options import Options
+from stacpull.engine.descriptors import shares_here
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.api import ApiReader
@@ -27,7 +28,7 @@ from stacpull.sources.credentials import split_credentials
 from stacpull.transfer.aws import AwsCredentials
 from stacpull.transfer.s3 import S3Transport
 
-__all__ = ["Network", "SourceAddress", "open_network", "source_address"]
+__all__ = ["Network", "SourceAddress", "http_transport", "is_private", "open_network", "source_address"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +87,13 @@ def _named(options: Options) -> list[str]:
 async def open_network(address: SourceAddress, options: Options, clock: Clock) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block."""
     secrets = Secrets((*address.headers.values(), *address.query.values()))
-    allow_private = options.allow_private_hosts or await _is_private(address.url, options.s3.endpoint_url)
-    http = _http_transport(options, AddressPolicy(allow_private=allow_private))
+    allow_private = options.allow_private_hosts or await is_private(address.url, options.s3.endpoint_url)
+    http = http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     s3 = S3Transport(http, aws, options.s3, clock=clock)
     client = Client(
         {"http": http, "https": http, "s3": s3},
-        Gates(options.per_host, options.concurrency, clock),
+        Gates(_per_host(options), options.concurrency, clock),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
@@ -108,7 +109,12 @@ async def open_network(address: SourceAddress, options: Options, clock: Clock) -
         await client.close()
 
 
-def _http_transport(options: Options, policy: AddressPolicy) -> Transport:
+def _per_host(options: Options) -> int:
+    """Return the most requests at once for one host: no more than there are descriptors for, unless told."""
+    return options.per_host if options.concurrency else min(options.per_host, shares_here().workers)
+
+
+def http_transport(options: Options, policy: AddressPolicy) -> Transport:
     """Return what sends over http and https: the lean transport, with aiohttp for all that is odd."""
     plain = HttpTransport(
         policy=policy,
@@ -127,7 +133,7 @@ def _http_transport(options: Options, policy: AddressPolicy) -> Transport:
     )
 
 
-async def _is_private(*urls: str | None) -> bool:
+async def is_private(*urls: str | None) -> bool:
     """Return True if the host of one of these URLs, chosen by the user, is at private addresses only.
 
     A public host that names a private address among its own opens the user's network to nobody.

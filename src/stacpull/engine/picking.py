@@ -1,6 +1,7 @@
 """From the items of a page to what is planned: judged, counted against --max-items, source links followed.
 
-Shared by `mirror` and `plan`. It knows no ledger: what has been planned before is asked through `Known`.
+Shared by `mirror`, `plan` and `headers`. It knows no ledger: what has been planned before is asked through
+`Known`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from stacpull.engine.documents import item_of
-from stacpull.filters.assets import AssetFilter, compile_assets
+from stacpull.filters.assets import compile_assets
 from stacpull.filters.classes import check_labels, class_list
 from stacpull.filters.items import ItemFilter, compile_items
 from stacpull.filters.verdict import Verdict
 from stacpull.models import Failure, ItemId, Json, Selection
-from stacpull.planning.items import Planned, Problem, plan_item, source_links
+from stacpull.planning.items import KeepsAssets, Planned, Problem, plan_item, source_links
 from stacpull.planning.layout import Layout
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
@@ -76,7 +77,14 @@ class Picker:
     """Applies one selection to the items of pages, in the walk's order."""
 
     def __init__(
-        self, selection: Selection, layout: Layout, reader: ItemReader, known: Known, *, matched: int = 0
+        self,
+        selection: Selection,
+        layout: Layout,
+        reader: ItemReader,
+        known: Known,
+        *,
+        matched: int = 0,
+        assets: KeepsAssets | None = None,
     ) -> None:
         """Make a picker.
 
@@ -86,6 +94,7 @@ class Picker:
             reader: Reads source items.
             known: What this run has planned already.
             matched: How many items matched before (a run that goes on).
+            assets: Which assets are wanted, if not those that `selection` says.
 
         Raises:
             UsageError: The selection cannot be compiled.
@@ -100,7 +109,7 @@ class Picker:
         self._reader = reader
         self._known = known
         self._items: ItemFilter = compile_items(selection)
-        self._assets: AssetFilter = compile_assets(selection)
+        self._assets: KeepsAssets = assets or compile_assets(selection)
 
     def notes(self) -> list[str]:
         """Return what the user must be told after the walk."""

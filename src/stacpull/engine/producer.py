@@ -15,6 +15,7 @@ from stacpull.engine.documents import clean_document
 from stacpull.engine.picking import STRETCH, Picked, Picker
 from stacpull.engine.position import Position
 from stacpull.engine.publisher import Publisher
+from stacpull.engine.rereading import read_damaged_items
 from stacpull.engine.walking import Reached, Walk
 from stacpull.events import AssetFailed, Listener
 from stacpull.ledger import jobs, runs
@@ -72,6 +73,9 @@ class Producer:
         await self._feed_pending()
         if self._run.spec.kind == "retry":
             await self._retry_items()
+        elif self._run.spec.kind == "repair":
+            await read_damaged_items(self._publisher, self._reader, self._secrets, self._on_event)
+            await self._commit(PlanBatch(walk_ended=True))
         elif not self._run.walk_ended:
             await self._walk.run(Position.from_json(self._run.position))
 

@@ -17,6 +17,7 @@ Everything else that concerns the ledger runs on this thread too, through `call`
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import threading
 import time
@@ -33,11 +34,12 @@ from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, runs, views
 from stacpull.ledger.database import Connection, ledger_path, sync_each_commit, translated
-from stacpull.ledger.outcomes import Arrival, AssetFailure
+from stacpull.ledger.outcomes import Arrival, AssetFailure, Written
 from stacpull.models import Failure, Job
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination
 from stacpull.store.sync import FileSync, GroupSync, Sync
+from stacpull.store.trust import withdraw_trust
 from stacpull.store.writer import Arrived
 
 __all__ = ["GROUP", "PACE", "Ledger", "Publisher", "arrival_of"]
@@ -49,8 +51,6 @@ PACE = 0.25
 _SLOW_SYNC = 2.0
 """Seconds after which a group sync is taken to wait for the writes of others on the same disk."""
 _SLOW_IN_A_ROW = 3
-_DIRECTORIES = 64
-"""Directories held open at once to be synced."""
 
 T = TypeVar("T")
 _log = logging.getLogger("stacpull")
@@ -91,7 +91,7 @@ class _Renamed:
     """What lies under final names but is not recorded, until the next sync has covered the renames."""
 
     done: list[Arrival] = field(default_factory=list)
-    items: list[int] = field(default_factory=list)
+    items: list[Written] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.done or self.items)
@@ -160,6 +160,8 @@ class Publisher:
         self._over: BaseException | None = None
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="stacpull-publisher", daemon=True)
+        self.adopting = False
+        """True to take a file that is in the way for the asset itself, if the content is the same."""
         self.counters: Mapping[str, int | None] = ledger.counters
         """The run's counters after the last transaction; replaced whole, read from any thread."""
 
@@ -286,13 +288,13 @@ class Publisher:
             )
         part = f"{name}.tmp"
         self._destination.write_part(part, data)
-        if not known:
-            meta.claim_file(self._ledger.db, path.as_posix())
+        meta.claim_file(self._ledger.db, path.as_posix())
         self._sync_all([part])
         failure = self._destination.place(part, directory, name, replace=True)
         if failure is not None:
             self._destination.drop_part(part)
             raise DestinationError(failure.message)
+        meta.claim_file(self._ledger.db, path.as_posix(), hashlib.sha256(data).digest())
 
     def settle(self) -> None:
         """Publish until nothing waits any more."""
@@ -341,6 +343,7 @@ class Publisher:
             self._sync_now(parts, self._destination.take_touched())
         except DestinationError as error:
             self._failed_sync = error
+            withdraw_trust(self._destination)  # first: the ledger is on the disk that fails
             with suppress(DestinationError), translated(ledger_path(self._destination.path)):
                 meta.set_tainted(self._ledger.db, str(error))
             raise
@@ -352,7 +355,8 @@ class Publisher:
             return
         if parts:
             self._sync.sync(parts, ())
-        for some in (touched[i : i + _DIRECTORIES] for i in range(0, len(touched), _DIRECTORIES)):
+        most = self._destination.most_held
+        for some in (touched[i : i + most] for i in range(0, len(touched), most)):
             with self._destination.opened(some) as directories:
                 self._sync.sync((), directories)
 
@@ -386,11 +390,13 @@ class Publisher:
     def _rename(self, ready: Sequence[tuple[Arrival, str]]) -> list[AssetFailure]:
         failures = []
         for arrival, part in ready:
-            failure = self._destination.place(
-                part, arrival.directory, arrival.name, replace=arrival.generation > 0
-            )
+            place = (part, arrival.directory, arrival.name)
+            ours = arrival.generation > 0 or (self.adopting and self._destination.holds_same(*place))
+            failure = self._destination.place(*place, replace=ours)
             if failure is None:
                 self._renamed.done.append(arrival)
+                if self.adopting:
+                    self._destination.drop_part(part)  # a hard link of what lay there outlives its rename
             else:
                 self._destination.drop_part(part)
                 failures.append(AssetFailure(arrival.row, arrival.item_row, failure))

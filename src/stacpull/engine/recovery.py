@@ -2,6 +2,7 @@
 
                                     same boot        after a reboot          after a failed sync
     reserved, file in place         adopted          if its sha256 agrees    removed, pending again
+    reserved, another inode there   if its sha256 agrees: a copied mirror    pending again
     whole part                      published        if its sha256 agrees    removed, pending again
     unfinished part, same object    goes on          removed                 removed
     anything else among the parts   removed          removed                 removed
@@ -9,7 +10,8 @@
 "In place" means under its final name with the inode and size of the reservation. After a reboot, bytes that
 were never synced may be missing although the size is right; a sha256 that was recorded or stated proves them.
 After a failed sync it does not: it would be computed from the page cache, where pages that never reached the
-disk may stand, marked clean.
+disk may stand, marked clean. That a sync failed is known from the ledger, or, where that could not be written
+any more, from the mark that was taken away (`store.trust`).
 """
 
 from __future__ import annotations
@@ -21,16 +23,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stacpull.ledger import jobs, outcomes
-from stacpull.ledger.database import Connection
-from stacpull.ledger.meta import boot_of_last_run, is_tainted
+from stacpull.ledger.database import Connection, checkpoint
+from stacpull.ledger.meta import boot_of_last_run, is_tainted, set_boot
 from stacpull.ledger.outcomes import Arrival
 from stacpull.models import Job, Received, Validator
 from stacpull.store.destination import Destination
 from stacpull.store.parts import PartStore
+from stacpull.store.trust import trust, trusted_boot
 from stacpull.store.wholes import Whole, WholeName, parse_whole
 from stacpull.store.writer import Arrived
 
-__all__ = ["Leftovers", "boot_id", "recover"]
+__all__ = ["Leftovers", "accept", "boot_id", "recover"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _LEFT = (".whole", ".item.json", ".tmp", ".ndjson")
@@ -55,37 +58,78 @@ def boot_id() -> str:
 
 def recover(db: Connection, destination: Destination, *, checksum: bool) -> Leftovers:
     """Put DEST in order and return what is ready to be published."""
-    boot, tainted = boot_id(), is_tainted(db)
-    trusted = boot != "" and boot_of_last_run(db) == boot and not tainted
+    belief = _belief(db, destination)
+    if belief.tainted:
+        checkpoint(db)  # the log may have holes on the disk that reading it now does not show
     in_place, lost = [], []
     for arrival in jobs.reservations(db):
-        if _is_in_place(destination, arrival, trusted=trusted, tainted=tainted):
+        if _is_in_place(destination, arrival, belief):
             in_place.append(arrival)
         else:
             lost.append(arrival.row)
-    proven = {} if trusted else dict(jobs.reserved_checksums(db))
+    proven = {} if belief.trusted else dict(jobs.reserved_checksums(db))
     outcomes.release(db, lost)
     wholes: list[Arrived] = []
-    if not tainted:
+    if not belief.tainted:
         rows = {a.row for a in in_place}
-        wholes = _wholes(db, destination, rows, proven, trusted=trusted, checksum=checksum)
+        wholes = _wholes(db, destination, rows, proven, trusted=belief.trusted, checksum=checksum)
     kept = {whole.part for _, _, whole in wholes}
-    _sweep(db, destination, kept, trusted=trusted)
+    _sweep(db, destination, kept, trusted=belief.trusted)
     return Leftovers(wholes, in_place)
 
 
-def _is_in_place(destination: Destination, arrival: Arrival, *, trusted: bool, tainted: bool) -> bool:
-    """Return True if the reserved file is in place and can be trusted; else it is gone afterwards."""
-    if destination.identity(arrival.directory, arrival.name) != (arrival.inode, arrival.size):
+def accept(db: Connection, destination: Destination) -> None:
+    """Note that what is there is in order: what this boot leaves from here on can be believed.
+
+    The mark goes first. A kill in between leaves the ledger's word as it was, which is the stricter one.
+    """
+    boot = boot_id()
+    trust(destination, boot)
+    set_boot(db, boot)
+
+
+@dataclass(frozen=True, slots=True)
+class _Belief:
+    """How far what the last run left is believed; neither: as far as a sha256 proves it."""
+
+    trusted: bool
+    """Written under this boot, and every sync went well."""
+    tainted: bool
+    """A sync failed."""
+
+
+def _belief(db: Connection, destination: Destination) -> _Belief:
+    boot, last = boot_id(), boot_of_last_run(db)
+    withdrawn = last == boot != trusted_boot(destination)
+    tainted = is_tainted(db) or withdrawn
+    return _Belief(trusted=boot != "" and last == boot and not tainted, tainted=tainted)
+
+
+def _is_in_place(destination: Destination, arrival: Arrival, belief: _Belief) -> bool:
+    """Return True if the reserved file is in place and can be believed; else it is gone, if it was ours."""
+    found = destination.identity(arrival.directory, arrival.name)
+    if found is None or found[1] != arrival.size:
         return False
-    if trusted or (
-        not tainted
-        and arrival.sha256 is not None
-        and _sha256(destination.path / arrival.path) == arrival.sha256
-    ):
+    is_ours = found[0] == arrival.inode
+    if is_ours and belief.trusted:
         return True
-    destination.remove(arrival.directory, arrival.name)
+    if not belief.tainted and _is_proven_here(destination.path / arrival.path, arrival.sha256):
+        return True
+    if is_ours:
+        destination.remove(arrival.directory, arrival.name)
     return False
+
+
+def _is_proven_here(path: Path, sha256: bytes | None) -> bool:
+    """Return True if the file has that content; it is synced then: one that was copied may not be yet."""
+    if sha256 is None or _sha256(path) != sha256:
+        return False
+    try:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def _wholes(

@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from stacpull.engine.descriptors import shares_here
 from stacpull.errors import DestinationError
-from stacpull.ledger.database import Connection, ledger_path, open_writer
+from stacpull.ledger.database import Connection, ledger_path, open_writer, refuse_lost
 from stacpull.reports import Disk
 from stacpull.store.destination import Destination, destination_error
 from stacpull.store.lock import MirrorLock
 from stacpull.store.sync import FileSystem, Sync, choose, file_system
 
-__all__ = ["Workspace", "disk_of", "open_workspace"]
+__all__ = ["Workspace", "disk_of", "locked", "open_workspace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,11 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
     Raises:
         DestinationError: it cannot be made or written, another mirror holds it, or it holds another catalog.
     """
+    refuse_lost(dest)
     _refuse_foreign_catalog(dest)
-    destination = Destination(dest)
+    destination = Destination(dest, most_held=shares_here().directories)
     try:
-        with _locked(dest):
+        with locked(dest):
             sync = choose(destination.fd, destination.parts_fd)
             network = file_system(destination.fd) is FileSystem.NETWORK
             db = open_writer(dest, journal="delete" if network else "wal", durable=not sync.covers_ledger)
@@ -50,7 +52,12 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
 
 
 @contextmanager
-def _locked(dest: Path) -> Iterator[None]:
+def locked(dest: Path) -> Iterator[None]:
+    """Hold the mirror as a run does.
+
+    Raises:
+        DestinationError: another process holds it, or the lock cannot be made.
+    """
     try:
         lock = MirrorLock(dest)
     except OSError as error:

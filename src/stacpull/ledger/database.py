@@ -8,6 +8,7 @@ is used.
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 import stat
 from collections.abc import Iterator, Mapping
@@ -17,12 +18,17 @@ from typing import Literal
 
 from stacpull.errors import DestinationError, NotAMirrorError
 from stacpull.ledger.schema import migrate, refuse_newer
+from stacpull.planning.names import CATALOG_ID
 
 __all__ = [
     "Connection",
+    "checkpoint",
+    "damaged_sentence",
+    "is_damage",
     "ledger_path",
     "open_reader",
     "open_writer",
+    "refuse_lost",
     "sync_each_commit",
     "transaction",
     "translated",
@@ -34,15 +40,21 @@ Connection = sqlite3.Connection
 _READER_TIMEOUT = 10.0  # seconds a reader waits for the writer's checkpoint
 _PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
 
+_REBUILD = "`stacpull verify --rebuild {dest}` makes it anew from the files that are there."
+_DAMAGED = "The ledger {path} is damaged ({text}): " + _REBUILD
+
+_DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _SENTENCES = {
     sqlite3.SQLITE_FULL: "The disk is full, the ledger {path} cannot grow: free some space, then resume.",
-    sqlite3.SQLITE_CORRUPT: "The ledger {path} is damaged ({text}): restore it, or mirror anew elsewhere.",
-    sqlite3.SQLITE_NOTADB: "The ledger {path} is damaged ({text}): restore it, or mirror anew elsewhere.",
     sqlite3.SQLITE_READONLY: "No permission to write the ledger {path}.",
     sqlite3.SQLITE_CANTOPEN: "The ledger {path} cannot be opened: check permissions and free space.",
     sqlite3.SQLITE_IOERR: "The ledger {path} cannot be read or written ({text}): the disk is full or fails.",
     sqlite3.SQLITE_BUSY: "The ledger {path} is held by another program: stop that first.",
 }
+_UNUSABLE = "The file {path} cannot be used: {text}."
+_START = 4096
+_FOREIGN = ("no such table", "no such column", "Could not decode")
+"""How SQLite and Python's binding begin to say that the content is not what a ledger has."""
 
 
 def ledger_path(dest: Path) -> Path:
@@ -56,8 +68,21 @@ def translated(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iterato
     try:
         yield
     except sqlite3.DatabaseError as error:
-        sentence = sentences.get(_code(error) & _PRIMARY, "The file {path} cannot be used: {text}.")
-        raise DestinationError(sentence.format(path=path, text=error)) from error
+        is_ledger_lost = sentences is _SENTENCES and is_damage(error)
+        sentence = _DAMAGED if is_ledger_lost else sentences.get(_code(error) & _PRIMARY, _UNUSABLE)
+        dest = shlex.quote(str(path.parent.parent))
+        raise DestinationError(sentence.format(path=path, text=error, dest=dest)) from error
+
+
+def damaged_sentence(path: Path, what: object) -> str:
+    """Say that a ledger is damaged, and what helps."""
+    return _DAMAGED.format(path=path, text=what, dest=shlex.quote(str(path.parent.parent)))
+
+
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Return True if the file is no sound ledger: torn pages, a missing table, a text that is none."""
+    code = _code(error) & _PRIMARY
+    return code in _DAMAGES or (code in {0, sqlite3.SQLITE_ERROR} and str(error).startswith(_FOREIGN))
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -82,7 +107,7 @@ def open_writer(
     """
     path = ledger_path(dest)
     _refuse_odd(path)
-    _refuse_lost(dest, path)
+    refuse_lost(dest)
     with translated(path):
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60.0)
         try:
@@ -124,16 +149,40 @@ def _refuse_odd(path: Path) -> None:
             raise DestinationError(f"{one} is {what}: nothing is read or written there. Move it away.")
 
 
-def _refuse_lost(dest: Path, path: Path) -> None:
-    """Refuse an empty ledger beside what was mirrored: its files would all be strangers."""
+def checkpoint(db: sqlite3.Connection) -> None:
+    """Bring what stands in the write-ahead log into the ledger itself, synced, and begin the log anew.
+
+    After a failed sync the log may have holes on the disk that the page cache hides: what is appended behind
+    one would be lost with the next power loss, however well it is synced.
+    """
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def refuse_lost(dest: Path) -> None:
+    """Refuse a place whose ledger is gone or empty beside what was mirrored: its files would be strangers.
+
+    Raises:
+        DestinationError: files are there, and a directory of ours or a catalog of ours.
+    """
+    path = ledger_path(dest)
     try:
-        lost = path.stat().st_size == 0 and any(entry.name != ".stacpull" for entry in dest.iterdir())
-    except OSError:  # not there yet, or SQLite will say it
+        if (path.is_file() and path.stat().st_size) or not _was_mirror(dest):
+            return
+    except OSError:  # not there, or whoever opens it will say it
         return
-    if lost:
-        raise DestinationError(
-            f"The ledger {path} is empty, it was damaged: restore it, or mirror anew into an empty directory."
-        )
+    rebuild = _REBUILD.format(dest=shlex.quote(str(dest)))
+    raise DestinationError(
+        f"The ledger of {dest} is lost, and files are there that were mirrored with it: {rebuild}"
+    )
+
+
+def _was_mirror(dest: Path) -> bool:
+    """Return True if files lie in `dest` that a mirror put there, as far as its marks tell."""
+    marked = (dest / ".stacpull" / "log.ndjson").is_file() or ledger_path(dest).is_file()
+    if not marked and (dest / "catalog.json").is_file():
+        with (dest / "catalog.json").open("rb") as file:
+            marked = CATALOG_ID.encode() in file.read(_START)
+    return marked and any(entry.name != ".stacpull" for entry in dest.iterdir())
 
 
 def open_reader(dest: Path) -> sqlite3.Connection:
@@ -149,11 +198,13 @@ def open_reader(dest: Path) -> sqlite3.Connection:
         size = path.stat().st_size if path.is_file() else None
     except OSError as error:
         raise DestinationError(f"The ledger {path} cannot be read: {error.strerror}.") from error
+    if not size:
+        refuse_lost(dest)
     if size is None:
         raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
     if size == 0:
         raise DestinationError(
-            f"The ledger {path} is empty: run `stacpull mirror` again, or restore the ledger."
+            f"The ledger {path} is empty, a run was killed at its start: run `stacpull mirror` again."
         )
     with translated(path):
         try:

@@ -24,6 +24,7 @@ __all__ = [
     "FailedItem",
     "claim_failures",
     "failed_items",
+    "is_open",
     "job_of",
     "newest",
     "pending_jobs",
@@ -34,7 +35,7 @@ __all__ = [
 
 _COLUMNS = (
     "a.id, a.item, a.generation, a.key, o.href, i.href, d.path, a.name, o.name_template, o.size, a.stated, "
-    "o.media_type, o.stale"
+    "o.media_type, o.stale, a.sha256"
 )
 _FROM = (
     "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
@@ -76,6 +77,15 @@ def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
     return _job(found) if found is not None else None
 
 
+def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
+    """Return True if an asset of that generation is not done: pending, or failed until `retry`."""
+    found = db.execute(
+        "SELECT 1 FROM open_assets o JOIN assets a ON a.id = o.asset WHERE o.asset = ? AND a.generation = ?",
+        (row, generation),
+    )
+    return found.fetchone() is not None
+
+
 def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     """Yield the reservations that a kill left open."""
     rows = db.execute(
@@ -99,13 +109,13 @@ def reserved_checksums(db: sqlite3.Connection) -> list[tuple[int, bytes]]:
 def claim_failures(db: sqlite3.Connection, run: int) -> int:
     """Make every failed asset that has an href pending in `run`, a retry; return how many there are.
 
-    What an earlier retry left pending is taken over as well: no other run would.
+    What an earlier retry or repair left pending is taken over as well: no other run would.
     """
     with transaction(db):
         failed = db.execute(_CLAIMABLE).fetchall()
         again = [one for one in failed if one[2] == run]
         db.executemany(
-            f"UPDATE assets SET state = {STATE_PENDING}, run = ? WHERE id = ?",
+            f"UPDATE assets SET state = {STATE_PENDING}, run = ?, sha256 = NULL WHERE id = ?",
             [(run, one[0]) for one in failed],
         )
         left = db.execute(_TAKE_OVER, {"run": run}).rowcount
@@ -137,7 +147,7 @@ _CLAIMABLE = (
 )
 _TAKE_OVER = (
     f"UPDATE assets SET run = :run WHERE state < {STATE_DONE} AND id IN (SELECT asset FROM open_assets) "
-    "AND run <> :run AND run IN (SELECT id FROM runs WHERE kind = 'retry')"
+    "AND run <> :run AND run IN (SELECT id FROM runs WHERE kind <> 'mirror')"
 )
 
 
@@ -184,9 +194,8 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
 
 def _job(row: tuple[Any, ...]) -> Job:
     """Make a job of a row of `_COLUMNS`."""
-    (number, item, generation, key, href, item_href, directory, name, template, size, stated, kind, stale) = (
-        row
-    )
+    number, item, generation, key, href, item_href, directory, name, template, size, *rest = row
+    stated, kind, stale, sha256 = rest
     return Job(
         row=number,
         item_row=item,
@@ -201,6 +210,7 @@ def _job(row: tuple[Any, ...]) -> Job:
         checksum=_checksum(stated),
         media_type=kind,
         stale=bool(stale),
+        sha256=sha256,
     )
 
 

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 
-__all__ = ["boot_of_last_run", "claim_file", "is_tainted", "owns_file", "set_boot", "set_tainted"]
+__all__ = [
+    "boot_of_last_run",
+    "claim_file",
+    "disown_file",
+    "file_digests",
+    "is_adopting",
+    "is_tainted",
+    "owns_file",
+    "set_adopting",
+    "set_boot",
+    "set_tainted",
+]
+
+_FILE = "file:"
+_UNKNOWN = "1"
+"""In place of a digest: the file is ours, its content about to change or never noted."""
 
 
 def boot_of_last_run(db: sqlite3.Connection) -> str | None:
@@ -28,14 +43,38 @@ def set_tainted(db: sqlite3.Connection, reason: str) -> None:
     _set(db, "tainted", reason)
 
 
+def is_adopting(db: sqlite3.Connection) -> bool:
+    """Return True if files may lie in DEST that are the mirror's own, and unknown since it was made anew."""
+    return bool(_get(db, "adopting"))
+
+
+def set_adopting(db: sqlite3.Connection, *, adopting: bool) -> None:
+    """Remember that such files may be there, or that a whole mirror has met them all."""
+    _set(db, "adopting", "1" if adopting else "")
+
+
 def owns_file(db: sqlite3.Connection, path: str) -> bool:
     """Return True if the catalog file `path`, relative to DEST, is this mirror's own."""
-    return _get(db, f"file:{path}") is not None
+    return _get(db, _FILE + path) is not None
 
 
-def claim_file(db: sqlite3.Connection, path: str) -> None:
-    """Remember that a catalog file is this mirror's own, before it is put in place."""
-    _set(db, f"file:{path}", "1")
+def claim_file(db: sqlite3.Connection, path: str, sha256: bytes | None = None) -> None:
+    """Remember that a catalog file is this mirror's own: before it is put in place, then with its digest."""
+    _set(db, _FILE + path, _UNKNOWN if sha256 is None else sha256.hex())
+
+
+def disown_file(db: sqlite3.Connection, path: str) -> None:
+    """Forget a catalog file that was removed."""
+    db.execute("DELETE FROM meta WHERE key = ?", (_FILE + path,))
+
+
+def file_digests(db: sqlite3.Connection) -> dict[str, bytes | None]:
+    """Return the catalog files that are this mirror's own, by path, with their SHA-256 where it is known."""
+    rows = db.execute(
+        "SELECT substr(key, ?), value FROM meta WHERE key >= ? AND key < ?",
+        (len(_FILE) + 1, _FILE, _FILE[:-1] + chr(ord(_FILE[-1]) + 1)),
+    )
+    return {path: None if value == _UNKNOWN else bytes.fromhex(value) for path, value in rows}
 
 
 def _get(db: sqlite3.Connection, key: str) -> str | None:

@@ -11,6 +11,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from stacpull.ledger import bulk, paths
 from stacpull.ledger.database import transaction
@@ -27,7 +28,7 @@ from stacpull.ledger.schema import (
 )
 from stacpull.models import Failure, FailureKind
 
-__all__ = ["Arrival", "AssetFailure", "Recorded", "record", "release", "reserve"]
+__all__ = ["Arrival", "AssetFailure", "Recorded", "Written", "record", "release", "reserve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,13 @@ class AssetFailure:
     attempts: int = 1
 
 
+class Written(NamedTuple):
+    """An item whose JSON is on disk, and the SHA-256 of that."""
+
+    row: int
+    sha256: bytes | None = None
+
+
 @dataclass(slots=True)
 class Recorded:
     """What a transaction changed: items that are final now (their JSON can be written)."""
@@ -94,7 +102,8 @@ def reserve(
                 elif found is not None:
                     failures.append(AssetFailure(arrival.row, arrival.item_row, found))
         db.executemany(
-            f"UPDATE items SET written = {WRITTEN_ONCE} WHERE id = ? AND written = {UNWRITTEN}",
+            f"UPDATE items SET written = iif(written = {UNWRITTEN}, {WRITTEN_ONCE}, written), sha256 = NULL "
+            "WHERE id = ?",
             ((item,) for item in items),
         )
     return reserved, failures
@@ -145,7 +154,7 @@ def record(
     db: sqlite3.Connection,
     done: Sequence[Arrival],
     failed: Sequence[AssetFailure],
-    written_items: Sequence[int],
+    written_items: Sequence[Written],
     now: float,
 ) -> Recorded:
     """Record what is durable now, in one transaction. Each asset counts for the run that planned it last.
@@ -169,11 +178,11 @@ def record(
     return Recorded(settled.final)
 
 
-def _record_written(db: sqlite3.Connection, items: Sequence[int]) -> None:
+def _record_written(db: sqlite3.Connection, items: Sequence[Written]) -> None:
     for item in items:
-        final = db.execute(f"UPDATE items SET written = {WRITTEN} WHERE id = ? AND remaining = 0", (item,))
+        final = db.execute(_WRITTEN, (item.sha256, item.row))
         if final.rowcount:
-            db.execute("DELETE FROM documents WHERE item = ?", (item,))
+            db.execute("DELETE FROM documents WHERE item = ?", (item.row,))
 
 
 @dataclass(slots=True)
@@ -265,7 +274,10 @@ _DONE = (
     f"UPDATE assets SET state = {STATE_DONE}, inode = NULL "
     f"WHERE id = ? AND generation = ? AND state = {STATE_RESERVED} RETURNING run, key"
 )
+_WRITTEN = f"UPDATE items SET written = {WRITTEN}, sha256 = ? WHERE id = ? AND remaining = 0"
 _FAILED = (
-    f"UPDATE assets SET state = {STATE_FAILED}, inode = NULL, sha256 = NULL, etag = NULL "
+    f"UPDATE assets SET state = {STATE_FAILED}, inode = NULL, etag = NULL, "
+    f"sha256 = iif(state = {STATE_RESERVED}, NULL, sha256) "
     f"WHERE id = ? AND state < {STATE_DONE} RETURNING run, key"
 )
+"""What was mirrored once and could not be repaired keeps its sha256: the file in its place is not that."""

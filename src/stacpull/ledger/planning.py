@@ -18,7 +18,7 @@ from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import put_failure
 from stacpull.ledger.items import count_items_done, settle
 from stacpull.ledger.planned_assets import AssetPlanner, Existing, ItemPlace, Tally
-from stacpull.ledger.schema import WRITTEN, WRITTEN_ONCE
+from stacpull.ledger.schema import DAMAGED, WRITTEN, WRITTEN_ONCE
 from stacpull.models import ItemId
 from stacpull.planning.items import item_directory
 from stacpull.redact import cut_url
@@ -33,6 +33,7 @@ class _Known(NamedTuple):
     run: int
     updated: str | None
     parent: int | None
+    written: int
 
 
 class Planner:
@@ -97,7 +98,7 @@ class Planner:
         if collection is None:
             return None
         row = self._db.execute(
-            "SELECT id, run, updated, parent FROM items WHERE collection = ? AND name = ?",
+            "SELECT id, run, updated, parent, written FROM items WHERE collection = ? AND name = ?",
             (collection, item.item),
         ).fetchone()
         return None if row is None else _Known(*row)
@@ -129,7 +130,7 @@ class Planner:
             self._drop_stand_in(above, item.href, item_row)
         place = ItemPlace(item_row, item.id, item.href)
         opened = self._assets.plan(place, item.assets, row.problems, existing)
-        if found is not None and (opened or item.updated != found.updated):
+        if found is not None and (opened or item.updated != found.updated or found.written == DAMAGED):
             self._renew_document(item_row, row.document)
         return _with_parents(item_row, above, found)
 

@@ -14,14 +14,16 @@ Nothing is cut here: question, values and position come without credentials.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import orjson
 
-from stacpull.errors import UsageError
+from stacpull.errors import DestinationError, UsageError
 from stacpull.ledger.database import transaction, translated
 from stacpull.ledger.schema import migrate
 from stacpull.models import Json
@@ -52,6 +54,8 @@ _SENTENCES = {
 }
 _KEYS_AT_ONCE = 500
 """Keys asked for in one statement: SQLite's oldest limit of parameters is 999."""
+_LAST = "\U0010ffff"
+"""Sorts behind every other character."""
 _LOCK_TIMEOUT = 1.0
 """Seconds to wait for a process that is just ending."""
 
@@ -66,24 +70,30 @@ class Result(NamedTuple):
 
 
 class Results:
-    """The open file of one job's results; a context manager that closes it. May be handed between threads.
+    """The open file of one job's results; a context manager that closes it.
+
+    Several threads may ask and put; while one reads all `rows`, none puts.
 
     Attributes:
         path: the file.
     """
 
-    def __init__(self, path: Path, question: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, question: Mapping[str, Any], *, anew: bool = False) -> None:
         """Open the file at `path`, or make it, for the job that asks `question`.
 
         Args:
             path: the file; its directory exists.
             question: what is asked, as a JSON object without credentials.
+            anew: True to forget whatever the file holds, of this question or another one.
 
         Raises:
             UsageError: the file holds results of another question.
             DestinationError: another process works on it, or it cannot be read or written.
         """
         self.path = path
+        self._lock = threading.Lock()
+        if path.is_symlink():
+            raise DestinationError(f"{path} is a link: nothing is written through links, remove it.")
         with translated(path, _SENTENCES):
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT
@@ -91,7 +101,7 @@ class Results:
             try:
                 _lock(self._db)
                 migrate(self._db, _MIGRATIONS, str(path))
-                self._agree(question)
+                self._agree(question, anew=anew)
                 found = self._db.execute("SELECT max(place) FROM results").fetchone()[0]
             except BaseException:
                 self._db.close()
@@ -108,7 +118,7 @@ class Results:
 
     def close(self) -> None:
         """Close the file and let the next process in; closing it again does nothing."""
-        with translated(self.path, _SENTENCES):
+        with self._alone():
             self._db.close()
 
     def remove(self) -> None:
@@ -123,9 +133,15 @@ class Results:
         position: Json | None = None if text is None else orjson.loads(text)
         return position
 
+    def forget_failed(self, position: Mapping[str, Any]) -> None:
+        """Forget the keys that failed, so that they are tried again, and go on from `position`."""
+        with self._alone(), transaction(self._db) as db:
+            db.execute("DELETE FROM results WHERE NOT ok")
+            self._set_meta("position", orjson.dumps(position))
+
     def count(self, *, ok: bool) -> int:
         """Return how many keys were answered, or how many failed."""
-        with translated(self.path, _SENTENCES):
+        with self._alone():
             row = self._db.execute("SELECT count(*) FROM results WHERE ok = ?", (ok,)).fetchone()
         count: int = row[0]
         return count
@@ -133,7 +149,7 @@ class Results:
     def known(self, keys: Sequence[str], *, failed: bool = True) -> set[str]:
         """Return those of `keys` that have a row; with `failed=False` only those that were answered."""
         found: set[str] = set()
-        with translated(self.path, _SENTENCES):
+        with self._alone():
             for start in range(0, len(keys), _KEYS_AT_ONCE):
                 some = keys[start : start + _KEYS_AT_ONCE]
                 marks = ",".join("?" * len(some))
@@ -141,9 +157,19 @@ class Results:
                 found.update(key for (key,) in self._db.execute(sql, (*some, 0 if failed else 1)))
         return found
 
+    def begun(self, prefixes: Iterable[str], before: int) -> set[str]:
+        """Return those of `prefixes` with which a key begins whose place is below `before`."""
+        sql = "SELECT EXISTS(SELECT 1 FROM results WHERE key >= ? AND key < ? AND place < ?)"
+        with self._alone():
+            return {
+                prefix
+                for prefix in prefixes
+                if self._db.execute(sql, (prefix, prefix + _LAST, before)).fetchone()[0]
+            }
+
     def get(self, key: str) -> Result | None:
         """Return the row of `key`, None if it has none."""
-        with translated(self.path, _SENTENCES):
+        with self._alone():
             row = self._db.execute(
                 "SELECT key, value, ok, place FROM results WHERE key = ?", (key,)
             ).fetchone()
@@ -153,6 +179,12 @@ class Results:
         """Yield all rows by place, those of one place as they were first put. None are put meanwhile."""
         with translated(self.path, _SENTENCES):
             sql = "SELECT key, value, ok, place FROM results ORDER BY place, id"
+            yield from map(_result, self._db.execute(sql))
+
+    def failed(self) -> Iterator[Result]:
+        """Yield the rows that failed, by place."""
+        with translated(self.path, _SENTENCES):
+            sql = "SELECT key, value, ok, place FROM results WHERE NOT ok ORDER BY place, id"
             yield from map(_result, self._db.execute(sql))
 
     def put(self, results: Iterable[Result], *, position: Mapping[str, Any] | None = None) -> None:
@@ -165,7 +197,7 @@ class Results:
         Raises:
             DestinationError: they cannot be written; none of them is saved.
         """
-        with translated(self.path, _SENTENCES), transaction(self._db) as db:
+        with self._alone(), transaction(self._db) as db:
             db.executemany(
                 "INSERT INTO results(key, value, ok, place) VALUES (?, ?, ?, ?) ON CONFLICT(key) "
                 "DO UPDATE SET value = excluded.value, ok = excluded.ok, place = excluded.place",
@@ -174,15 +206,25 @@ class Results:
             if position is not None:
                 self._set_meta("position", orjson.dumps(position))
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads out: statements of another one must not fall into a transaction."""
+        with self._lock, translated(self.path, _SENTENCES):
+            yield
+
     def _placed(self, result: Result) -> Result:
         """Return the row with a place."""
         placed = result if result.place is not None else result._replace(place=self._next_place)
         self._next_place = max(self._next_place, (placed.place or 0) + 1)
         return placed
 
-    def _agree(self, question: Mapping[str, Any]) -> None:
+    def _agree(self, question: Mapping[str, Any], *, anew: bool) -> None:
         """Store what is asked, or hold it against what was asked before."""
         asked = orjson.loads(orjson.dumps(question))
+        if anew:
+            with transaction(self._db) as db:
+                db.execute("DELETE FROM results")
+                db.execute("DELETE FROM meta")
         stored = self._meta("question")
         if stored is None:
             self._set_meta("question", orjson.dumps(asked))
@@ -196,7 +238,7 @@ class Results:
             )
 
     def _meta(self, key: str) -> bytes | None:
-        with translated(self.path, _SENTENCES):
+        with self._alone():
             row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
 

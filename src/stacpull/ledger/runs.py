@@ -28,10 +28,11 @@ __all__ = [
     "last_spec",
     "last_unfinished",
     "restart_walk",
+    "selection_json",
     "selection_of",
 ]
 
-RunKind = Literal["mirror", "retry"]
+RunKind = Literal["mirror", "retry", "repair", "rebuild"]
 EndState = Literal["complete", "interrupted", "failed"]
 
 _COUNTERS = (
@@ -85,7 +86,8 @@ def selection_of(text: str | bytes) -> Selection:
     return Selection(**values)
 
 
-def _selection_json(selection: Selection) -> str:
+def selection_json(selection: Selection) -> str:
+    """Return a selection as JSON: equal selections give equal text."""
     return orjson.dumps(asdict(selection), option=orjson.OPT_SORT_KEYS).decode()
 
 
@@ -139,9 +141,9 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
         db.execute("UPDATE runs SET position = NULL, items_seen = 0 WHERE id = ?", (run,))
 
 
-def last_spec(db: sqlite3.Connection) -> RunSpec | None:
-    """Return what the last run was asked to do."""
-    row = db.execute("SELECT max(id) FROM runs").fetchone()
+def last_spec(db: sqlite3.Connection, kind: RunKind | None = None) -> RunSpec | None:
+    """Return what the last run (of that kind) was asked to do."""
+    row = db.execute("SELECT max(id) FROM runs WHERE kind = coalesce(?, kind)", (kind,)).fetchone()
     return None if row[0] is None else _run(db, row[0]).spec
 
 
@@ -157,7 +159,7 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
         db.execute(
             "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
             "AND kind = ? AND source = ? AND selection = ?",
-            (spec.kind, spec.source, _selection_json(spec.selection)),
+            (spec.kind, spec.source, selection_json(spec.selection)),
         )
         cursor = db.execute(
             "INSERT INTO runs(kind, source, selection, layout, metadata, credential_names, state, started) "
@@ -165,7 +167,7 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
             (
                 spec.kind,
                 spec.source,
-                _selection_json(spec.selection),
+                selection_json(spec.selection),
                 spec.layout,
                 spec.metadata,
                 orjson.dumps(spec.credential_names).decode(),

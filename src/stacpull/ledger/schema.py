@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from stacpull.errors import DestinationError
 
 __all__ = [
+    "DAMAGED",
     "MIGRATIONS",
     "STATE_DONE",
     "STATE_FAILED",
@@ -42,13 +43,15 @@ WRITTEN = 1
 """An item's JSON is on disk, and true."""
 WRITTEN_ONCE = 2
 """An item's JSON may be on disk, and is to be written (again): a file in its place is ours."""
+DAMAGED = 3
+"""An item's JSON is lost or altered: it is ours, and made anew once the item has been read again."""
 
 _VERSION_1 = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
 
 CREATE TABLE runs(
     id INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL,                    -- mirror | retry
+    kind TEXT NOT NULL,                    -- mirror | retry | repair | rebuild
     source TEXT NOT NULL,                  -- credentials cut
     selection TEXT NOT NULL,               -- JSON
     layout TEXT NOT NULL,
@@ -101,7 +104,7 @@ CREATE TABLE items(
     updated TEXT,
     remaining INTEGER NOT NULL DEFAULT 0,  -- own assets not final, and source items not final
     failed INTEGER NOT NULL DEFAULT 0,     -- of those final, the failed ones
-    written INTEGER NOT NULL DEFAULT 0,    -- its JSON: 0 never on disk, 1 true, 2 to be renewed
+    written INTEGER NOT NULL DEFAULT 0,    -- its JSON: 0 never on disk, 1 true, 2 to be renewed, 3 damaged
     UNIQUE (collection, name)
 );
 CREATE INDEX items_parent ON items(parent) WHERE parent IS NOT NULL;
@@ -153,7 +156,11 @@ CREATE TABLE failures(
 CREATE TABLE seen(hash INTEGER PRIMARY KEY);   -- items met in the walk under way
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+_VERSION_2 = """
+ALTER TABLE items ADD COLUMN sha256 BLOB;      -- of its JSON as it was written; NULL: not known
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
 
 
 def migrate(

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN
+from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN
 from stacpull.models import ItemId
 from stacpull.reports import FailureRecord
 
@@ -20,6 +20,7 @@ __all__ = [
     "current_run",
     "done_assets",
     "failures",
+    "item_and_key",
     "item_documents",
     "item_record",
     "item_totals",
@@ -29,6 +30,10 @@ __all__ = [
     "totals",
     "unproven",
 ]
+
+
+_OF_NOTHING = b""
+"""A digest that no file has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class ItemRecord:
     here: dict[str, str]
     is_ours: bool = False
     """True if a file in the place of its JSON is ours."""
+    sha256: bytes | None = None
+    """Of its JSON as it was written, if that is known; of nothing at all if it is known to be damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +135,17 @@ def done_assets(db: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
 
 def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:
     """Return what the JSON of item `row` is written from."""
-    collection, name, directory, href, document, written = db.execute(
-        "SELECT c.name, i.name, d.path, i.href, o.document, i.written FROM items i "
+    collection, name, directory, href, document, written, sha256 = db.execute(
+        "SELECT c.name, i.name, d.path, i.href, o.document, i.written, i.sha256 FROM items i "
         "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory "
         "LEFT JOIN documents o ON o.item = i.id WHERE i.id = ?",
         (row,),
     ).fetchone()
     here = _paths(db, row)
-    return ItemRecord(
-        row, ItemId(collection, name), directory, href, document, here, is_ours=written != UNWRITTEN
-    )
+    item, is_ours = ItemId(collection, name), written != UNWRITTEN
+    if written == DAMAGED:
+        sha256 = _OF_NOTHING
+    return ItemRecord(row, item, directory, href, document, here, is_ours, sha256)
 
 
 def name_of_asset(db: sqlite3.Connection, row: int) -> tuple[ItemId, str]:
@@ -148,6 +156,12 @@ def name_of_asset(db: sqlite3.Connection, row: int) -> tuple[ItemId, str]:
         (row,),
     ).fetchone()
     return ItemId(collection, item), key
+
+
+def item_and_key(db: sqlite3.Connection, asset: int) -> tuple[int, str]:
+    """Return the item row and the key of an asset."""
+    row: tuple[int, str] = db.execute("SELECT item, key FROM assets WHERE id = ?", (asset,)).fetchone()
+    return row
 
 
 def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:

@@ -119,9 +119,20 @@ class Connector:
         if reason is not None:
             raise AddressRefusedError(address, reason)
         server_name = place.host if context else None
-        _, connection = await asyncio.get_running_loop().create_connection(
-            make, address, port, ssl=context, server_hostname=server_name
-        )
+        made: list[LeanConnection] = []
+
+        def remembered() -> LeanConnection:
+            made.append(make())
+            return made[-1]
+
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                remembered, address, port, ssl=context, server_hostname=server_name
+            )
+        except BaseException:
+            for one in made:  # it may have been told of the connection, and uvloop never tells of the end
+                one.give_up()
+            raise
         return connection
 
     async def _tls(self) -> ssl.SSLContext:

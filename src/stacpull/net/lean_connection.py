@@ -121,6 +121,11 @@ class LeanConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def give_up(self) -> None:
+        """Let go of a connection that nobody got: it was made, and at once its maker was cancelled."""
+        self.abort()
+        self._owner.lost(self)
+
     def tick(self, seconds: float, stall_turns: int, idle_turns: int) -> None:
         """Count one turn of the pool's timer, of so many seconds, and act if nothing came for too many."""
         waited_for = self._waiter is not None and not self._waiter.done()

@@ -2,8 +2,8 @@ r"""Names for the file system: safe, readable, and different where the originals
 
 A name that is safe already stays as it is. Unsafe characters are percent-encoded: control characters,
 `/ \ : * ? " < > |`, `#` and `;` (readers of a catalog take them for the end of a path), lone surrogates, and
-`%` itself, so that the encoding can be read back. A name that cannot be had even so keeps a readable beginning
-and its suffix, and gets `~` and 12 hex digits of its SHA-256 between them:
+`%` itself, so that the encoding can be read back. A name that cannot be had even so keeps a readable
+beginning and its suffix, and gets `~` and 12 hex digits of its SHA-256 between them:
 
 - the mirror's own names (`.stacpull`, `catalog.json`, `collection.json`), in any case;
 - device names of Windows (`NUL`, `com1.txt`);
@@ -23,8 +23,10 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["document_name", "fold", "kept_apart", "path_hash", "safe_segment"]
+__all__ = ["CATALOG_ID", "document_name", "fold", "kept_apart", "path_hash", "safe_segment"]
 
+CATALOG_ID: Final = "stacpull-mirror"
+"""Id of the STAC catalog that every mirror has at its top."""
 MAX_BYTES: Final = 255
 _RESERVED: Final = frozenset({".stacpull", "catalog.json", "collection.json"})
 _UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|#;%\ud800-\udfff]')

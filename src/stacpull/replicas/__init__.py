@@ -1,8 +1,8 @@
 """Embedded replicas of the services that stacpull mirrors: for trying out, for tests, for measuring.
 
 `MlhubReplica` is the Radiant MLHub of BigEarthNet (API, blob host, S3), `S3Replica` an S3 endpoint over
-anything; `run_in_thread` hosts either for clients that block. Nothing here is stored: data sets of any size
-are made while they are asked for.
+anything, `SentinelHubReplica` Sentinel Hub with Analysis-Ready PlanetScope; `run_in_thread` hosts them for
+clients that block. Nothing here is stored: data sets of any size are made while they are asked for.
 """
 
 from stacpull.replicas.dataset import Dataset, Patch
@@ -14,7 +14,8 @@ from stacpull.replicas.manifest import ExpectedFile, manifest
 from stacpull.replicas.objects import DirectoryStore, MemoryStore, ObjectStore
 from stacpull.replicas.replica import MlhubReplica, S3Replica, demo_access
 from stacpull.replicas.s3_access import S3Access
-from stacpull.replicas.serve import serve_mlhub, serve_s3
+from stacpull.replicas.sentinelhub import SentinelHubReplica
+from stacpull.replicas.serve import serve_mlhub, serve_s3, serve_sentinelhub
 from stacpull.replicas.traffic import RequestRecord
 from stacpull.replicas.wire import Request
 
@@ -42,6 +43,7 @@ __all__ = [
     "Rule",
     "S3Access",
     "S3Replica",
+    "SentinelHubReplica",
     "Stall",
     "Status",
     "Truncate",
@@ -52,4 +54,5 @@ __all__ = [
     "run_in_thread",
     "serve_mlhub",
     "serve_s3",
+    "serve_sentinelhub",
 ]

@@ -1,4 +1,4 @@
-"""`stacpull serve mlhub` and `stacpull serve s3`: replicas that run until they are told to stop.
+"""`stacpull serve mlhub`, `s3` and `sentinelhub`: replicas that run until they are told to stop.
 
 Each prints `export NAME=VALUE` lines, flushed at once, that point clients at it: `eval "$(grep ^export
 out.txt)"`.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stacpull.replicas.faults import Faults
 from stacpull.replicas.replica import MlhubReplica, S3Replica, demo_access
+from stacpull.replicas.sentinelhub import SentinelHubReplica
 
 
 async def serve_mlhub(
@@ -74,6 +75,32 @@ async def serve_s3(
     )
     async with replica:
         await _announce_and_wait({"S3 endpoint": replica.s3_url}, replica.exports())
+
+
+async def serve_sentinelhub(
+    *,
+    port: int,
+    host: str,
+    seed: int,
+    latency_ms: float,
+    token_ttl: float,
+    rate_limit: float | None,
+    quota: float | None,
+    faults: Faults | None = None,
+) -> None:
+    """Run Sentinel Hub on `port` until cancelled, SIGTERM or SIGINT."""
+    replica = SentinelHubReplica(
+        port=port,
+        host=host,
+        seed=seed,
+        latency_ms=latency_ms,
+        token_ttl=token_ttl,
+        rate_limit=rate_limit,
+        quota=quota,
+        faults=faults,
+    )
+    async with replica:
+        await _announce_and_wait(replica.places(), replica.exports())
 
 
 async def _announce_and_wait(places: Mapping[str, str], exports: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from stacpull.errors import DestinationError
 from stacpull.models import Failure, FailureKind
@@ -22,6 +23,8 @@ __all__ = ["Destination", "destination_error", "is_destination_failure"]
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_COMPARED = 1 << 20
 _HELD_DIRECTORIES = 64
 _NO_NAMES = frozenset({"", ".", ".."})
 
@@ -59,13 +62,18 @@ class Destination:
     descriptor only; one alone does everything else, with the directories that are held open.
     """
 
-    def __init__(self, dest: Path) -> None:
+    def __init__(self, dest: Path, *, most_held: int = _HELD_DIRECTORIES) -> None:
         """Open DEST, making it and `.stacpull/parts` if need be.
+
+        Args:
+            dest: the mirror.
+            most_held: how many of its directories may be held open at once.
 
         Raises:
             DestinationError: it cannot be made or written.
         """
         self.path = dest
+        self.most_held = most_held
         with ExitStack() as opened:
             try:
                 _make_with_parents(dest)
@@ -194,6 +202,19 @@ class Destination:
         except OSError:
             return not os.path.lexists(self.path / directory / name)
 
+    def holds_same(self, part: str, directory: str, name: str) -> bool:
+        """Return True if a regular file lies there already, with the content of that part."""
+        try:
+            there = os.open(name, _READ, dir_fd=self.directory(directory, make=False))
+        except OSError:
+            return False
+        with os.fdopen(there, "rb") as one:
+            try:
+                with os.fdopen(os.open(part, _READ, dir_fd=self.parts_fd), "rb") as other:
+                    return _is_same(one, other)
+            except OSError as error:
+                raise destination_error(error, self.path) from error
+
     @contextmanager
     def opened(self, directories: Sequence[str]) -> Iterator[list[int]]:
         """Open these directories of the mirror for the length of the block.
@@ -254,7 +275,7 @@ class Destination:
         fd = _open_or_make(above, last) if make else os.open(last, _OPEN_DIRECTORY, dir_fd=above)
         self._touched.add(parent)  # also where it was there: a killed run may have made it, unsynced
         self._held[path] = fd
-        if len(self._held) > _HELD_DIRECTORIES:
+        if len(self._held) > self.most_held:
             os.close(self._held.popitem(last=False)[1])
         return fd
 
@@ -280,6 +301,19 @@ def _make_with_parents(dest: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
+    """Return True if two files have the same content, or are one file."""
+    first, second = os.fstat(one.fileno()), os.fstat(other.fileno())
+    if not stat.S_ISREG(first.st_mode) or first.st_size != second.st_size:
+        return False
+    if os.path.samestat(first, second):
+        return True
+    while chunk := one.read(_COMPARED):
+        if chunk != other.read(_COMPARED):
+            return False
+    return True
 
 
 def _refuse_odd(name: str) -> None:

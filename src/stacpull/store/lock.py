@@ -5,13 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from stacpull.errors import DestinationError
 
-__all__ = ["MirrorLock", "is_held"]
+__all__ = ["MirrorLock", "is_held", "kept_still"]
 
 
 _ATTEMPTS = 100
@@ -51,15 +53,39 @@ class MirrorLock:
         self.release()
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Let the next one in; the lock file names nobody any more."""
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)
         os.close(self._fd)
 
 
-def _take(fd: int, dest: Path) -> None:
+@contextmanager
+def kept_still(dest: Path) -> Iterator[None]:
+    """Keep every run out of DEST while the block reads it. Others that only read are welcome.
+
+    A place that knows no locks, or has no lock file, is read as it is: a copy, a read-only disk.
+
+    Raises:
+        DestinationError: a run is at work on it.
+    """
+    try:
+        fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield
+        return
+    try:
+        with suppress(OSError):
+            _take(fd, dest, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
     """Lock, trying for a moment: whoever asks for the state (`is_held`) locks for an instant."""
     for attempt in range(_ATTEMPTS):
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if attempt < _ATTEMPTS - 1:
                 time.sleep(_INSTANT)
@@ -67,13 +93,15 @@ def _take(fd: int, dest: Path) -> None:
             return
     holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
     named = f" (process {holder})" if holder else ""
-    raise DestinationError(f"Another mirror is running on {dest}{named}: wait for it, or stop it first.")
+    raise DestinationError(
+        f"Another mirror is running on {dest}{named}, or it is being verified: wait for it, or stop it first."
+    )
 
 
 def is_held(dest: Path) -> bool:
     """Return True if a process works on DEST now."""
     try:
-        fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:

@@ -35,10 +35,12 @@ from stacpull.store.wholes import whole_name
 P = ParamSpec("P")
 T = TypeVar("T")
 
-__all__ = ["PartStore"]
+__all__ = ["PartStore", "is_part_name"]
 
 _Pair = tuple[int, int]  # row and generation
 _OURS = frozenset({".part", ".json", ".new"})
+_PASSING = frozenset({".whole", ".tmp", ".ndjson"})
+"""How parts end that others write: the publisher, and the catalog."""
 _READ = 1 << 20
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _ABOUT_LIMIT = 1 << 20  # a description is some hundred bytes; header fields bound it
@@ -300,6 +302,11 @@ def _size_of(path: Path) -> int:
         return os.fstat(fd).st_size
     finally:
         os.close(fd)
+
+
+def is_part_name(name: str) -> bool:
+    """Return True if a file in the parts directory is of ours: it goes on with the next run, or goes."""
+    return Path(name).suffix in _OURS | _PASSING
 
 
 def _about(path: Path) -> Path:

@@ -158,24 +158,25 @@ def _read_directory(
     reader: Reader, layout: Layout, offset: int, *, main: bool, sub: bool = False
 ) -> tuple[Directory | None, int | None]:
     """Read a directory and where the next one is; None where bytes lack."""
-    what = f"the directory at byte {offset}"
     width = 8 if layout.bigtiff else 2
-    told = reader.take(offset, width, what, ahead=_AHEAD, rest=True)
+    told = reader.take(offset, width, "the directory", ahead=_AHEAD, rest=True)
     if told is None:
         return None, None
     count, entry = layout.unsigned(told), _ENTRIES[layout]
     if not count:
-        raise TiffError(f"{what} has no fields")
-    body = reader.take(offset + width, count * entry.size + layout.offset_size, what, ahead=_AHEAD, rest=True)
-    if body is None:
+        raise TiffError(f"the directory at byte {offset} has no fields")
+    size = width + count * entry.size + layout.offset_size
+    whole = reader.take(offset, size, "the directory", ahead=_AHEAD, rest=True)
+    if whole is None:
         return None, None
+    body, following = whole[width : -layout.offset_size], whole[-layout.offset_size :]
     wanted = OF_THE_FIRST_IMAGE if main else OF_A_SUB_IMAGE if sub else OF_A_FURTHER_IMAGE
     listed: dict[int, Field] = {}
-    for tag, kind, claimed, cell in entry.iter_unpack(body[: count * entry.size]):
+    for tag, kind, claimed, cell in entry.iter_unpack(body):
         if tag in wanted and tag not in listed:  # a second one is ignored, as by libtiff
             listed[tag] = Field(tag, kind, claimed, cell)
     values = dict(_read_values(reader, layout, listed))
-    return Directory(layout, offset, sub, listed, values), layout.unsigned(body[count * entry.size :])
+    return Directory(layout, offset, sub, listed, values), layout.unsigned(following)
 
 
 def _read_values(reader: Reader, layout: Layout, listed: Mapping[int, Field]) -> Iterator[tuple[int, bytes]]:

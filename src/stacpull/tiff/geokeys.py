@@ -62,7 +62,7 @@ NAMES = {
     4099: "VerticalUnitsGeoKey",
     5120: "CoordinateEpochGeoKey",
 }
-_KINDS = {1: "projected", 2: "geographic", 3: "geocentric"}
+_KINDS = {1: "projected", 2: "geographic", 3: "geocentric", 32767: "user-defined"}
 _CODE_KEYS = {
     "projected": "ProjectedCRSGeoKey",
     "geographic": "GeodeticCRSGeoKey",
@@ -102,9 +102,8 @@ def _lookup(
     pools: Mapping[int, tuple[float, ...] | str], key: int, place: int, count: int, index: int
 ) -> GeoValue:
     pool = pools.get(place)
-    if pool is None or index + count > len(pool) + (
-        place == Tag.GeoAsciiParams
-    ):  # its last NUL may be counted
+    nul = 1 if place == Tag.GeoAsciiParams else 0  # the NUL that ends the text may be counted
+    if pool is None or index + count > len(pool) + nul:
         raise TiffError(f"GeoKey {key} has {count} values from {index} on in tag {place}, which lacks them")
     values = pool[index : index + count]
     if isinstance(values, str):
@@ -113,7 +112,7 @@ def _lookup(
 
 
 def crs_kind(keys: Mapping[str, GeoValue]) -> str | None:
-    """Say what coordinates are: `projected`, `geographic`, `geocentric`; None if not told.
+    """Say what coordinates are: `projected`, `geographic`, `geocentric`, `user-defined`; None if not told.
 
     A file without a model, but with the code of a projected CRS, is taken to be projected, as by GDAL.
     """

@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_LARGEST_SINGLE = 3.4028234663852886e38
-"""Of IEEE 754 binary32: (2 - 2^-23) * 2^127."""
-
 Size = tuple[int, int]
 """Width and height in pixels."""
 
@@ -84,7 +81,7 @@ class Header:
         height: In pixels.
         bands: SamplesPerPixel.
         dtype: Numpy's name of a sample, the smallest type that holds it: `uint16`, `float32`, `complex64`,
-            `complex_int16`; the types of each band joined by `+` where they differ.
+            `complex_int16`; the different ones joined by `+` where bands differ.
         bits_per_sample: As stored; of the widest band where they differ.
         compression: As rasterio writes it: `deflate`, `lzw`, `jpeg`, `none`; a number if it has no name.
         compression_code: Tag 259.
@@ -97,7 +94,7 @@ class Header:
         overviews: Their sizes, in the order of the file.
         masks: Sizes of the masks, those of overviews too.
         epsg: Code of the horizontal CRS; None if not told or user-defined.
-        crs_kind: `projected`, `geographic`, `geocentric`, or None if not told.
+        crs_kind: `projected`, `geographic`, `geocentric`, `user-defined`; None if not told.
         geokeys: All GeoKeys by their name in GeoTIFF 1.1 (the number where it has none).
         transform: Pixel corner to world; None where there is none, or only ground control points.
         gcps: How many ground control points; 0 where a transform is given.
@@ -180,9 +177,8 @@ class Header:
 
 
 def _single(value: float) -> float:
-    """Round to single precision; the largest number, written with too few digits, stays the largest."""
+    """Round to single precision, to infinity what is beyond it."""
     try:
         return float(struct.unpack("f", struct.pack("f", value))[0])
     except OverflowError:
-        near = math.isclose(abs(value), _LARGEST_SINGLE, rel_tol=1e-10)
-        return math.copysign(_LARGEST_SINGLE if near else math.inf, value)
+        return math.copysign(math.inf, value)

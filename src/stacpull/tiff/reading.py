@@ -1,7 +1,7 @@
 """Reading pieces of a file that is known in part: what is there, what lacks, how far it all reaches.
 
-The parser goes on past a piece that lacks as far as it can, so that one request brings all that is known to be
-wanted and lies near together.
+The parser goes on past a piece that lacks as far as it can, so that one request brings all that is known to
+be wanted and lies near together.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ _NEAR = 4096
 """Two pieces with less than this between them are one request: a round trip costs more than 4 KiB."""
 _REST = 65_536
 """A directory this close to the end of the file: its values are most likely all there is, ask for all."""
+
+_FARTHEST = 2**63 - 1
+"""No file is larger: offsets of file systems and of HTTP ranges are signed."""
 
 
 class Reader:
@@ -43,8 +46,9 @@ class Reader:
             TiffError: The piece reaches past the end of the file, or too much was taken.
         """
         stop, total = start + size, self.segments.total
-        if total is not None and stop > total:
-            raise TiffError(f"{what} at byte {start} reaches past the end of the file ({total} bytes)")
+        if stop > (_FARTHEST if total is None else total):
+            end = "any file" if total is None else f"the file ({total} bytes)"
+            raise TiffError(f"{what} at byte {start} reaches past the end of {end}")
         self._left -= size
         if self._left < 0:
             raise TiffError(f"{what} makes the header larger than {self._most_bytes} bytes")

@@ -69,7 +69,7 @@ def compression_name(directory: Directory, code: int) -> str:
 
 
 def sample_types(directory: Directory, bands: int) -> tuple[str, int]:
-    """Give the type of the samples (types joined by `+` where bands differ) and the bits of the widest.
+    """Give the type of the samples (the different ones joined by `+`) and the bits of the widest.
 
     Raises:
         TiffError: Bits and formats that no type has, or not one for each band.
@@ -80,7 +80,7 @@ def sample_types(directory: Directory, bands: int) -> tuple[str, int]:
         return sample_type(bits[0], formats[0]), bits[0]
     wide = bits * bands if len(bits) == 1 else bits
     kinds = formats * bands if len(formats) == 1 else formats
-    return "+".join(map(sample_type, wide, kinds)), max(bits)
+    return "+".join(dict.fromkeys(map(sample_type, wide, kinds))), max(bits)
 
 
 def sample_type(bits: int, sample_format: int) -> str:

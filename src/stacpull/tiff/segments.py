@@ -76,10 +76,11 @@ class Segments:
     def _gaps(self, start: int, stop: int) -> list[tuple[int, int]]:
         gaps = []
         for begin, piece in self._known():
-            if start < begin < stop:
+            if begin >= stop:
+                break
+            if start < begin:
                 gaps.append((start, begin))
-            if begin <= stop:
-                start = max(start, begin + len(piece))
+            start = max(start, begin + len(piece))
         return [*gaps, (start, stop)] if start < stop else gaps
 
     def _insert(self, start: int, data: bytes) -> None:

@@ -20,7 +20,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Protocol
 
-from stacpull.models import FailureKind, Job, Received, ResumePoint, Validator
+from stacpull.models import Checksum, FailureKind, Job, Received, ResumePoint, Validator
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.transfer.coding import coding_of, decoded
@@ -262,6 +262,8 @@ class Fetcher:
         url, headers = response.url, response.headers
         is_s3 = url.startswith("s3://") or headers.get("Server") == "AmazonS3"
         checks = expected_checks(job.checksum, response.status, {} if coded else headers, is_s3=is_s3)
+        if job.sha256 is not None:
+            checks = (Check(Checksum("sha256", job.sha256), "the ledger"), *checks)
         if doubted is not None:
             return (*checks, doubted)
         if checks and not checks[-1].sure and host_of(url) in self._opaque_etags:

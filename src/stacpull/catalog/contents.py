@@ -1,0 +1,104 @@
+"""Reading back the catalogs of a mirror: its collections, and their items in the order of the walk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from stacpull.catalog.disk import read_regular
+from stacpull.catalog.stored import path_named
+from stacpull.models import ItemId, Json
+from stacpull.planning.names import CATALOG_ID
+
+__all__ = ["ListedCollection", "ListedFile", "listed_collections", "read_json", "top_catalog"]
+
+_OF_THE_TREE = frozenset({"root", "parent", "child", "item", "self"})
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A catalog file as it lies in DEST: path relative to it, SHA-256, and the document."""
+
+    path: str
+    sha256: bytes
+    document: Json
+
+
+@dataclass(frozen=True, slots=True)
+class ListedCollection:
+    """A collection as its file describes it."""
+
+    id: str
+    file: ListedFile
+    dest: Path
+
+    @property
+    def document(self) -> bytes:
+        """The document without what ties it into the tree: the source's, as it was stored."""
+        links = [link for link in _links(self.file.document) if link.get("rel") not in _OF_THE_TREE]
+        return orjson.dumps({**self.file.document, "links": links})
+
+    def files(self) -> Iterator[ListedFile]:
+        """Yield the collection's own file, and its sub-catalogs in their order."""
+        yield self.file
+        for path in _named(self.file, "child"):
+            file = read_json(self.dest, path)
+            if file is not None and file.document.get("type") == "Catalog":
+                yield file
+
+    def items(self) -> Iterator[tuple[ItemId, str]]:
+        """Yield the id of each item that is listed, and the path of its JSON, in the order of the walk."""
+        for file in self.files():
+            directory = file.path.rpartition("/")[0]
+            for link in _links(file.document):
+                name, path = link.get("title"), path_named(link.get("href"), directory)
+                if link.get("rel") == "item" and isinstance(name, str) and path is not None:
+                    yield ItemId(self.id, name), path
+
+
+def top_catalog(dest: Path) -> ListedFile | None:
+    """Return the catalog of a mirror as a whole, None if there is none or it is somebody else's."""
+    file = read_json(dest, "catalog.json")
+    return file if file is not None and file.document.get("id") == CATALOG_ID else None
+
+
+def listed_collections(dest: Path, top: ListedFile) -> Iterator[ListedCollection]:
+    """Yield the collections that the catalog lists and that can be read, in its order."""
+    for path in _named(top, "child"):
+        file = read_json(dest, path)
+        name = file.document.get("id") if file is not None else None
+        if file is not None and isinstance(name, str) and name:
+            yield ListedCollection(name, file, dest)
+
+
+def read_json(dest: Path, path: str) -> ListedFile | None:
+    """Read a JSON object in DEST; None if there is none, or it is behind a link.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    data = read_regular(dest / path)
+    try:
+        document = orjson.loads(data) if data is not None else None
+    except orjson.JSONDecodeError:
+        return None
+    if data is None or not isinstance(document, dict):
+        return None
+    return ListedFile(path, hashlib.sha256(data).digest(), document)
+
+
+def _named(file: ListedFile, rel: str) -> Iterator[str]:
+    directory = file.path.rpartition("/")[0]
+    for link in _links(file.document):
+        path = path_named(link.get("href"), directory) if link.get("rel") == rel else None
+        if path is not None:
+            yield path
+
+
+def _links(document: Json) -> list[Json]:
+    links = document.get("links")
+    return [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []

@@ -1,0 +1,177 @@
+"""A table as one file: Parquet, CSV or NDJSON, by the suffix of its name; whole, or not there.
+
+Rows are written to a temporary name beside the file, synced, and renamed over it at the end: a kill leaves
+the file as it was. Rows are taken one by one, and never held but for a batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib.util
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+import orjson
+
+from stacpull.errors import DestinationError, UsageError
+from stacpull.store.destination import destination_error
+
+__all__ = ["Column", "Kind", "check_table", "whole_file", "write_table"]
+
+Kind = Literal["text", "integer", "real", "boolean", "json", "date", "time"]
+
+
+class Column(NamedTuple):
+    """A column: `json` holds objects and lists, which Parquet and CSV carry as JSON text.
+
+    `date` holds `datetime.date`, `time` aware `datetime.datetime`: timestamps in UTC in Parquet, RFC 3339 in
+    CSV and NDJSON.
+    """
+
+    name: str
+    kind: Kind = "text"
+
+
+Row = Sequence[Any]
+"""Values in the order of the columns, None where there is none."""
+_Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Row]], None]
+
+_LARGEST = (1 << 63) - 1
+_BATCH = 2000
+"""Rows held at a time."""
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def check_table(path: Path) -> None:
+    """Make sure that a table can be written to `path`, before anything is done for it.
+
+    Raises:
+        UsageError: its suffix is none that is known, or a library is missing that writes it.
+        DestinationError: it is a directory, or in none.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _WRITERS:
+        known = ", ".join(_WRITERS)
+        raise UsageError(f"{path} names no kind of table that can be written: end it in one of {known}.")
+    if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise UsageError(
+            "Parquet needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]', "
+            "or write .csv or .ndjson."
+        )
+    if path.is_dir():
+        raise DestinationError(f"{path} is a directory: name a file.")
+    if not path.parent.is_dir():
+        raise DestinationError(f"{path.parent} is no directory: make it first.")
+
+
+def write_table(path: Path, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    """Write `rows` to `path`, replacing what is there when all of it is on stable storage.
+
+    Raises:
+        DestinationError: the file cannot be written; what was there is as it was.
+    """
+    writer = _WRITERS[path.suffix.lower()]
+    with whole_file(path) as file:
+        writer(file, columns, rows)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write to that replaces what is at `path` at the end, on stable storage by then.
+
+    Raises:
+        DestinationError: the file cannot be written; what was there is as it was.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.unlink(missing_ok=True)  # left by a kill
+        try:
+            with open(os.open(part, _CREATE, 0o666), "wb", buffering=1 << 20) as file:  # noqa: PTH123  # O_EXCL
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise destination_error(error, path) from error
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_ndjson(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    names = [column.name for column in columns]
+    documents = (dict(zip(names, row, strict=True)) for row in rows)
+    option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+    file.writelines(orjson.dumps(document, option=option) for document in documents)
+
+
+def _write_csv(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    """Write RFC 4180 with a header line; nothing for None, `true` and `false`."""
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(text)
+    writer.writerow(column.name for column in columns)
+    for row in rows:
+        writer.writerow(map(_as_csv, row))
+    text.detach()
+
+
+def _as_csv(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return _as_text(value)
+
+
+def _as_text(value: Any) -> Any:
+    """Return what holds several values as JSON text, everything else as it is."""
+    return orjson.dumps(value).decode() if isinstance(value, dict | list | tuple) else value
+
+
+def _write_parquet(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    import pyarrow as pa  # noqa: PLC0415 -- heavy, and an extra
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    types = {
+        "text": pa.string(), "json": pa.string(), "integer": pa.int64(), "real": pa.float64(),
+        "boolean": pa.bool_(), "date": pa.date32(), "time": pa.timestamp("us", "UTC"),
+    }  # fmt: skip
+    schema = pa.schema([(column.name, types[column.kind]) for column in columns])
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in _batches(rows):
+            arrays = [
+                pa.array([_as_parquet(row[index]) for row in batch], types[column.kind])
+                for index, column in enumerate(columns)
+            ]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def _as_parquet(value: Any) -> Any:
+    """Return a value as Parquet holds it; None for a number that 64 bits cannot (only a lie is so large)."""
+    if isinstance(value, int) and value > _LARGEST:
+        return None
+    return _as_text(value)
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    left = iter(rows)
+    while batch := list(islice(left, _BATCH)):
+        yield batch
+
+
+_WRITERS: dict[str, _Writer] = {".parquet": _write_parquet, ".csv": _write_csv, ".ndjson": _write_ndjson}

@@ -1,0 +1,202 @@
+"""`--adopt`: files that lie where an asset goes and that the ledger does not know, taken instead of fetched.
+
+What another tool has downloaded is taken if its size and a checksum are what the item or the server states,
+or if its size and its time of modification are those of the server's `Last-Modified` (as wget and rclone
+leave them, and curl and aria2 if told to). The server is asked by HEAD, and only where such a file is. If
+they disagree, that is the asset's failure and the file stays. Where nothing is stated the asset is fetched,
+and the publisher takes the file if the content is the same.
+
+A file that is taken becomes a whole part of the mirror by a hard link (a copy, where there are none), and
+goes the way of every part from there: nothing else needs to know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from stacpull.models import Checksum, Failure, FailureKind, Job, Received
+from stacpull.net.transport import Request, TransferError
+from stacpull.planning.layout import complete
+from stacpull.store.destination import Destination, destination_error
+from stacpull.store.inspection import obstacle
+from stacpull.transfer.coding import coding_of
+from stacpull.transfer.digests import new_hasher
+from stacpull.transfer.fetch import Fetcher, Opener
+from stacpull.transfer.headers import content_length, filename_of, validator_of
+from stacpull.transfer.verify import Check, expected_checks
+
+__all__ = ["AdoptingFetcher", "Stated", "disagreement", "is_proven"]
+
+_OK = frozenset({200})
+_LISTINGS = 4096
+_READ = 1 << 20
+
+
+class Stated(NamedTuple):
+    """What the item and the server state of an asset."""
+
+    size: int | None
+    checks: tuple[Check, ...]
+    modified: float | None = None
+    """The server's `Last-Modified`, in seconds since 1970."""
+
+
+class _Stranger(NamedTuple):
+    """A file in the way, with its digests by algorithm."""
+
+    size: int
+    modified: float
+    digests: Mapping[str, bytes]
+
+
+def disagreement(stated: Stated, size: int, digests: Mapping[str, bytes]) -> str | None:
+    """Return why a file cannot be the asset, None if nothing sure speaks against it."""
+    if stated.size is not None and size != stated.size:
+        return f"it has {size} bytes, the source {stated.size}"
+    for check in stated.checks:
+        if check.sure and digests[check.checksum.algorithm] != check.checksum.digest:
+            return f"its {check.checksum.algorithm} is not what {check.source} states"
+    return None
+
+
+def is_proven(stated: Stated, size: int, modified: float, digests: Mapping[str, bytes]) -> bool:
+    """Return True if a file with which nothing disagrees is the asset: a digest agrees, or size and time."""
+    if any(digests[check.checksum.algorithm] == check.checksum.digest for check in stated.checks):
+        return True
+    return stated.size == size and stated.modified is not None and int(modified) == int(stated.modified)
+
+
+class AdoptingFetcher:
+    """Makes one attempt at an asset as `Fetcher` does, but looks first what lies in its place."""
+
+    def __init__(self, fetcher: Fetcher, client: Opener, destination: Destination, *, checksum: bool) -> None:
+        self._fetcher = fetcher
+        self._client = client
+        self._destination = destination
+        self._checksum = checksum
+        self._listed: OrderedDict[str, frozenset[str]] = OrderedDict()
+
+    async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
+        """Take what lies there, or fetch.
+
+        Raises:
+            TransferError: EXISTS, if what lies there is not the asset; and what `Fetcher.fetch` raises.
+        """
+        received = await self._found(job) if job.generation == 0 else None
+        return received or await self._fetcher.fetch(job, count_refusal=count_refusal)
+
+    async def _found(self, job: Job) -> Received | None:
+        """Return the asset if it lies in its place; None if nothing is there, or nothing tells what it is."""
+        names = await asyncio.to_thread(self._names_in, job.directory)
+        if not names or (job.name is not None and job.name not in names):
+            return None
+        if job.name is not None and job.checksum is not None:
+            stated = Stated(job.size, (Check(job.checksum, "file:checksum"),))
+            return await self._judged(job, job.name, stated, Received(0, None, ""))
+        try:
+            async with self._client.open(
+                Request(job.href, method="HEAD"), accept=_OK, count_refusal=False
+            ) as response:
+                url, headers = response.url, response.headers
+        except TransferError:  # many servers refuse HEAD; what else is wrong, the fetch will meet too
+            return None
+        told = Received(0, None, filename_of(url), validator_of(headers))
+        template = job.name_template or "{filename}"
+        name = job.name if job.name is not None else complete(template, told.filename, job.directory)
+        if name not in names or coding_of(headers) is not None:
+            return None
+        return await self._judged(job, name, _stated(job, url, headers), told)
+
+    async def _judged(self, job: Job, name: str, stated: Stated, told: Received) -> Received | None:
+        """Return `told` with what lies there, if that is the asset; None if nothing tells.
+
+        Raises:
+            TransferError: EXISTS, if it is not the asset.
+        """
+        path = f"{job.directory}/{name}" if job.directory else name
+        try:
+            stranger = await asyncio.to_thread(self._look, path, [check.checksum for check in stated.checks])
+        except OSError as error:
+            raise _in_the_way(path, f"it cannot be read ({error.strerror})") from error
+        why = disagreement(stated, stranger.size, stranger.digests)
+        if why is not None:
+            raise _in_the_way(path, why)
+        if not is_proven(stated, stranger.size, stranger.modified, stranger.digests):
+            return None
+        part = await asyncio.to_thread(self._part_of, path, job)
+        sha256 = stranger.digests["sha256"] if self._checksum else None
+        return replace(told, size=stranger.size, sha256=sha256, part=part)
+
+    def _names_in(self, directory: str) -> frozenset[str]:
+        """Return what lay in a directory when it was first asked for: what came later is no stranger."""
+        found = self._listed.get(directory)
+        if found is None:
+            names: list[str] = []
+            with suppress(OSError):
+                names = [entry.name for entry in (self._destination.path / directory).iterdir()]
+            found = self._listed[directory] = frozenset(names)
+            if len(self._listed) > _LISTINGS:
+                self._listed.popitem(last=False)
+        return found
+
+    def _look(self, path: str, wanted: list[Checksum]) -> _Stranger:
+        root = self._destination.fd
+        what = obstacle(root, path)
+        if what is not None:
+            raise _in_the_way(path, f"it is {what}")
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+        hashers = {one.algorithm: new_hasher(one) for one in (*wanted, Checksum("sha256", b""))}
+        with os.fdopen(fd, "rb") as file:
+            size = 0
+            while chunk := file.read(_READ):
+                size += len(chunk)
+                for hasher in hashers.values():
+                    hasher.update(chunk)
+            modified = os.fstat(file.fileno()).st_mtime
+        return _Stranger(size, modified, {name: one.digest() for name, one in hashers.items()})
+
+    def _part_of(self, path: str, job: Job) -> Path:
+        """Make a whole part of the file, and return where it is."""
+        part = f"{job.row}.{job.generation}.part"
+        destination = self._destination
+        try:
+            destination.drop_part(part)
+            try:
+                fds = {"src_dir_fd": destination.fd, "dst_dir_fd": destination.parts_fd}
+                os.link(path, part, **fds, follow_symlinks=False)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(destination.path / path, destination.parts / part, follow_symlinks=False)
+        except OSError as error:
+            raise destination_error(error, destination.path) from error
+        return destination.parts / part
+
+
+def _stated(job: Job, url: str, headers: Mapping[str, str]) -> Stated:
+    """Return what the item states, and the response to a HEAD."""
+    is_s3 = url.startswith("s3://") or headers.get("Server") == "AmazonS3"
+    length = content_length(headers)
+    checks = expected_checks(job.checksum, 200, headers, is_s3=is_s3)
+    return Stated(
+        job.size if job.size is not None else length, checks, _time_of(headers.get("Last-Modified"))
+    )
+
+
+def _time_of(date: str | None) -> float | None:
+    try:
+        return None if date is None else parsedate_to_datetime(date).timestamp()
+    except ValueError:  # no date
+        return None
+
+
+def _in_the_way(path: str, why: str) -> TransferError:
+    message = f"{path} exists and is not of this mirror ({why}): move it away, then run `stacpull retry`."
+    return TransferError(Failure(FailureKind.EXISTS, message))

@@ -1,0 +1,272 @@
+"""The check behind `verify`: what lies in DEST is held against what the ledger expects, file by file.
+
+    walk of DEST ─▶ ledger: what is it? ─▶ threads: read and hash ─▶ damage
+    ledger: what was never met? ───────────────────────────────────▶ damage
+
+The tree is walked once, in the order of its directories, and each path looked up in the ledger: so files that
+nobody knows are found on the way, and files that are not there are what is left over at the end. The thread
+that walks owns the ledger's connection; others only read files. Whatever the mirror holds, memory holds a few
+hundred paths and a bit a row.
+
+A file is as it should be if its SHA-256 is the recorded one. Where none was recorded its size must do, and
+for JSON that it is there; these are counted as unproven.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from stacpull.events import Checked, Damage, DamageKind
+from stacpull.ledger.expected import Expectations, Expected, FileKind
+from stacpull.store.inspection import Entry, Look, look_at, obstacle, walk
+from stacpull.store.parts import is_part_name
+
+__all__ = ["Findings", "Inspection", "described", "judge"]
+
+OWN = frozenset({".stacpull"})
+_UNIT = 256
+"""Files that a thread is given at once."""
+_TICK = 0.25
+"""Seconds between two tellings of how far it is."""
+_MOST_THREADS = 16
+_NOTHING = "nothing"
+
+
+class Fault(NamedTuple):
+    """What is wrong with one file."""
+
+    what: DamageKind
+    expected: str
+    found: str
+
+
+@dataclass(slots=True)
+class Findings:
+    """What an inspection has found so far."""
+
+    files: int = 0
+    bytes: int = 0
+    unproven: int = 0
+    leftovers: int = 0
+    damaged: Counter[DamageKind] = field(default_factory=Counter)
+    complete: bool = False
+
+    @property
+    def total(self) -> int:
+        """How many files are not as they should be."""
+        return self.damaged.total()
+
+
+def judge(expected: Expected, look: Look) -> Fault | None:
+    """Return what is wrong with a file that was looked at, None if nothing (or if it may be as it likes)."""
+    what = _wrong(expected, look) if expected.checked else None
+    if what is None:
+        return None
+    found = look.obstacle or described(look.size, look.sha256 if what == "altered" else None)
+    return Fault(what, described(expected.size, expected.sha256), _NOTHING if what == "missing" else found)
+
+
+def _wrong(expected: Expected, look: Look) -> DamageKind | None:
+    if look.obstacle is not None:
+        return "obstructed" if look.readable else "unreadable"
+    if look.size is None:
+        return "missing"
+    if expected.size is not None and look.size != expected.size:
+        return "short" if look.size < expected.size else "altered"
+    is_other = None not in (look.sha256, expected.sha256) and look.sha256 != expected.sha256
+    is_void = expected.kind is not FileKind.ASSET and look.size == 0
+    return "altered" if is_other or is_void else None
+
+
+def described(size: int | None, sha256: bytes | None) -> str:
+    """Say what a file is, or should be, for people."""
+    parts = [] if size is None else [f"{size} bytes"]
+    if sha256 is not None:
+        parts.append(f"sha256 {sha256.hex()}")
+    return ", ".join(parts) or "a file"
+
+
+class Inspection:
+    """One inspection of a mirror, on the thread that owns the ledger's connection.
+
+    Args:
+        dest: the mirror.
+        expectations: what its ledger expects.
+        quick: True to look at sizes only, and read nothing.
+        on_damage: told of each damage, with the file it concerns (None if nobody knows it).
+        on_progress: told a few times a second how far it is.
+        is_stopped: asked all the time; the inspection then ends as it stands. Also asked by other threads.
+    """
+
+    def __init__(
+        self,
+        dest: Path,
+        expectations: Expectations,
+        *,
+        quick: bool,
+        on_damage: Callable[[Damage, Expected | None], None],
+        on_progress: Callable[[Checked], None] = lambda _checked: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.findings = Findings()
+        self._dest = dest
+        self._expectations = expectations
+        self._quick = quick
+        self._on_damage = on_damage
+        self._on_progress = on_progress
+        self._is_stopped = is_stopped
+        self._started = time.monotonic()
+        self._told = 0.0
+        self._totals = expectations.totals
+
+    def run(self) -> Findings:
+        """Inspect; `complete` of what is returned says if it came to its end.
+
+        Raises:
+            OSError: DEST itself cannot be read.
+            sqlite3.DatabaseError: the ledger is damaged.
+        """
+        self._root = os.open(self._dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with ThreadPoolExecutor(_threads(), "stacpull-verify") as threads:
+                self._files_that_are_there(threads)
+            if not self._is_stopped():
+                self._files_that_are_not()
+                self._parts()
+            self.findings.complete = not self._is_stopped()
+        finally:
+            os.close(self._root)
+        self._tell(now=True)
+        return self.findings
+
+    def _files_that_are_there(self, threads: ThreadPoolExecutor) -> None:
+        under_way: deque[Future[list[tuple[Expected, Look]]]] = deque()
+        for unit in _units(self._known(walk(self._dest, OWN))):
+            if self._is_stopped():
+                break
+            under_way.append(threads.submit(self._look, unit))
+            if len(under_way) > 2 * _threads():
+                self._take(under_way.popleft())
+        while under_way:
+            self._take(under_way.popleft())
+
+    def _known(self, entries: Iterator[Sequence[Entry]]) -> Iterator[Expected]:
+        """Yield what is known of the entries; those that nobody knows are told on the way."""
+        for stretch in entries:
+            known = self._expectations.of([entry.path for entry in stretch])
+            for entry, expected in zip(stretch, known, strict=True):
+                if expected is None:
+                    found = "a file" if entry.is_file else obstacle(self._root, entry.path) or _NOTHING
+                    self._damage(entry.path, Fault("unknown", _NOTHING, found), None)
+                else:
+                    yield expected
+
+    def _look(self, unit: Sequence[Expected]) -> list[tuple[Expected, Look]]:
+        """Look at some files (on a thread)."""
+        looks = []
+        for expected in unit:
+            if self._is_stopped():
+                break
+            hashed = expected.checked and expected.sha256 is not None and not self._quick
+            looks.append(
+                (expected, look_at(self._root, expected.path, hashed=hashed, is_stopped=self._is_stopped))
+            )
+        return looks
+
+    def _take(self, unit: Future[list[tuple[Expected, Look]]]) -> None:
+        for expected, look in unit.result():
+            self.findings.files += 1
+            self.findings.bytes += look.size or 0
+            self.findings.unproven += expected.checked and look.sha256 is None
+            fault = judge(expected, look)
+            if fault is not None:
+                self._damage(expected.path, fault, expected)
+        self._tell()
+
+    def _files_that_are_not(self) -> None:
+        for expected in self._expectations.not_met():
+            fault = judge(expected, self._look_for(expected.path))
+            if fault is not None:
+                self._damage(expected.path, fault, expected)
+            if self._is_stopped():
+                return
+            self._tell()
+
+    def _look_for(self, path: str) -> Look:
+        """Return what is in the way of a file that the walk did not meet; mostly nothing is."""
+        in_the_way = obstacle(self._root, path)
+        if in_the_way is not None:
+            return Look(obstacle=in_the_way)
+        look = look_at(self._root, path, hashed=False)
+        return look if look.obstacle is not None else Look()
+
+    def _parts(self) -> None:
+        """Look at unfinished downloads: what a next run takes up or sweeps is none of a user's files."""
+        try:
+            listed = os.scandir(self._dest / ".stacpull" / "parts")
+        except OSError:
+            return
+        with listed:
+            for entry in listed:
+                if is_part_name(entry.name) and entry.is_file(follow_symlinks=False):
+                    self.findings.leftovers += 1
+                else:
+                    fault = Fault("unknown", _NOTHING, "a file")
+                    self._damage(f".stacpull/parts/{entry.name}", fault, None)
+
+    def _damage(self, path: str, fault: Fault, expected: Expected | None) -> None:
+        self.findings.damaged[fault.what] += 1
+        whose = self._expectations.whose(expected) if expected is not None else None
+        item, key = whose if whose is not None else (None, None)
+        self._on_damage(
+            Damage(
+                path=_as_text(path),
+                what=fault.what,
+                expected=fault.expected,
+                found=fault.found,
+                collection=item.collection if item is not None else None,
+                item=item.item if item is not None else None,
+                key=key,
+            ),
+            expected,
+        )
+
+    def _tell(self, *, now: bool = False) -> None:
+        seconds = time.monotonic() - self._started
+        if now or seconds - self._told >= _TICK:
+            self._told = seconds
+            files, size = self._totals
+            found = self.findings
+            self._on_progress(
+                Checked(
+                    found.files, found.bytes, found.total, round(seconds, 3), max(files, found.files), size
+                )
+            )
+
+
+def _units(files: Iterator[Expected]) -> Iterator[list[Expected]]:
+    unit: list[Expected] = []
+    for one in files:
+        unit.append(one)
+        if len(unit) >= _UNIT:
+            yield unit
+            unit = []
+    if unit:
+        yield unit
+
+
+def _threads() -> int:
+    """Return how many threads read: two a core, since a disk (or a network file system) makes them wait."""
+    return min(_MOST_THREADS, 2 * (os.cpu_count() or 1))
+
+
+def _as_text(path: str) -> str:
+    """Return a path that can be printed: names that are no text are escaped."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

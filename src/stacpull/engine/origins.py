@@ -1,0 +1,60 @@
+"""Where the assets of a mirror came from, as its own item JSON says: for what is to be fetched again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import orjson
+
+from stacpull.ledger import views
+from stacpull.ledger.database import Connection
+from stacpull.models import Json
+from stacpull.planning.hrefs import asset_href
+from stacpull.planning.items import item_document_path
+from stacpull.store.destination import Destination
+
+__all__ = ["origin_of", "origins"]
+
+
+def origins(db: Connection, destination: Destination, assets: Iterable[int]) -> dict[int, str | None]:
+    """Return the source's href of each of these asset rows, None where nothing in the mirror says it.
+
+    Credentials and signatures are cut from them, as everywhere in a mirror.
+    """
+    found: dict[int, str | None] = {}
+    documents: dict[int, tuple[Json, str | None]] = {}
+    for asset in assets:
+        item, key = views.item_and_key(db, asset)
+        if item not in documents:
+            documents = {item: _document(db, destination, item)}  # rows of an item mostly follow each other
+        document, base = documents[item]
+        members = document.get("assets")
+        member = members.get(key) if isinstance(members, dict) else None
+        found[asset] = origin_of(member, base)
+    return found
+
+
+def origin_of(asset: object, base: str | None) -> str | None:
+    """Return the remote href of an asset as a mirror stores it, or as a source has it."""
+    if not isinstance(asset, dict):
+        return None
+    alternates = asset.get("alternate")
+    origin = alternates.get("origin") if isinstance(alternates, dict) else None
+    href = asset_href(origin if isinstance(origin, dict) else asset, base)
+    return href if isinstance(href, str) else None
+
+
+def _document(db: Connection, destination: Destination, item: int) -> tuple[Json, str | None]:
+    """Return an item as the ledger or DEST has it ({} if neither), and what its hrefs are relative to."""
+    record = views.item_record(db, item)
+    if record.document is not None:
+        return orjson.loads(record.document), record.href
+    data = destination.read(record.directory, item_document_path(record.id).rpartition("/")[2])
+    if data is None or record.sha256 not in (None, hashlib.sha256(data).digest()):
+        return {}, None
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}, None
+    return (document, None) if isinstance(document, dict) else ({}, None)

@@ -1,0 +1,380 @@
+"""`verify --rebuild`: a ledger that is damaged or lost, made anew from the files that are there.
+
+    catalogs ─▶ items in the order of the walk ┐
+    directories ─▶ items that no catalog lists ┼─▶ threads: JSON, and files hashed ─▶ weighed ─▶ new ledger
+    items.ndjson ─▶ items without a file each  ┘                                        ▲
+    what can be read of the old ledger ─────────────────────────────────────────────────┘
+
+Nothing in DEST is changed but `.stacpull`: there the old ledger is put aside, under another name, when the
+new one is whole. What no item names, and no old ledger proves, is left to the next mirror: it fetches what it
+does not find, and takes a file that is in the way for its own if the content is the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote
+
+import orjson
+
+from stacpull.catalog.contents import ListedFile, listed_collections, top_catalog
+from stacpull.catalog.stored import StoredAsset, as_sent, path_named
+from stacpull.config.options import DEFAULT_LAYOUT
+from stacpull.engine.catalogs import LINES_FILE, MIRRORED_FROM
+from stacpull.engine.evidence import Examined, Trust, weigh
+from stacpull.engine.finding import DOCUMENT_DEPTH, Finder, Found
+from stacpull.engine.inspection import described
+from stacpull.engine.reporting import Reporter
+from stacpull.engine.workspace import locked
+from stacpull.errors import NotAMirrorError, UsageError
+from stacpull.events import Checked, Damage, DamageKind
+from stacpull.ledger.database import ledger_path, translated
+from stacpull.ledger.rebuilding import FoundAsset, FoundItem, RebuiltLedger, new_ledger_path
+from stacpull.ledger.runs import RunSpec
+from stacpull.ledger.salvage import OldAsset, Salvage, whats_wrong
+from stacpull.models import ItemId, Selection
+from stacpull.planning.hrefs import own_href
+from stacpull.planning.names import path_hash, safe_segment
+from stacpull.planning.recognition import Sample, recognised
+from stacpull.reports import RebuildReport
+from stacpull.store.destination import Destination, destination_error
+from stacpull.store.inspection import Look, look_at
+from stacpull.store.parts import is_part_name
+
+__all__ = ["rebuild_ledger"]
+
+_OWN = ".stacpull"
+_SAMPLED_ITEMS = 40
+"""Items of a collection by which the layout is recognised."""
+_LEFT_AT_ONCE = 256
+_TICK = 0.25
+
+
+def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
+    """Make the ledger of `dest` anew; None if it was stopped before: then nothing has changed.
+
+    Raises:
+        NotAMirrorError: there is nothing to make one from.
+        UsageError: the ledger is sound.
+        DestinationError: DEST cannot be read or written, or a run is at work on it.
+    """
+    reason = _reason(dest)
+    try:
+        with ExitStack() as opened:
+            destination = Destination(dest)
+            opened.callback(destination.close)
+            opened.enter_context(locked(dest))
+            ledger = RebuiltLedger(dest)
+            opened.callback(ledger.discard)
+            with translated(new_ledger_path(dest)):
+                report = _Rebuild(dest, destination.fd, ledger, reporter, reason).run()
+            if report is None:
+                return None
+            for name in filter(is_part_name, [entry.name for entry in destination.parts.iterdir()]):
+                destination.drop_part(name)  # its row is another asset's now
+            aside = ledger.put_in_place()
+    except OSError as error:
+        raise destination_error(error, dest) from error
+    return replace(report, aside=aside)
+
+
+def _reason(dest: Path) -> str:
+    """Return why the ledger is to be made anew."""
+    if not (dest / _OWN).is_dir() and top_catalog(dest) is None:
+        raise NotAMirrorError(f"{dest} is not a mirror: nothing in it tells that stacpull made it.")
+    reason = whats_wrong(dest)
+    if reason is None:
+        raise UsageError(
+            f"The ledger of {dest} is sound: `stacpull verify` checks the files against it. "
+            f"To make another one even so, move {ledger_path(dest)} away."
+        )
+    return reason
+
+
+@dataclass(slots=True)
+class _Tally:
+    items: int = 0
+    files: int = 0
+    bytes: int = 0
+    pending: int = 0
+    recovered: int = 0
+    trusted: Counter[Trust] = field(default_factory=Counter)
+
+
+class _Rebuild:
+    """One rebuild, on one thread; others read files."""
+
+    def __init__(self, dest: Path, root: int, ledger: RebuiltLedger, reporter: Reporter, reason: str) -> None:
+        self._dest = dest
+        self._root = root
+        self._ledger = ledger
+        self._reporter = reporter
+        self._reason = reason
+        self._salvage = Salvage(ledger.db)
+        self._tally = _Tally()
+        self._samples: dict[str, list[tuple[int, Examined]]] = {}
+        self._source = ""
+        self._has_lines = False
+        self._told = 0.0
+
+    def run(self) -> RebuildReport | None:
+        """Fill the ledger; None if stopped."""
+        self._salvage.read(ledger_path(self._dest))
+        top = top_catalog(self._dest)
+        spec = self._salvage.spec
+        self._source = spec.source if spec is not None else self._told_source(top)
+        self._ledger.fill()
+        with Finder(self._dest, self._root, self._reporter.is_stopped) as finder:
+            if top is not None:
+                self._listed(top, finder)
+            self._take_all(finder.unlisted(self._ledger.has_path))
+            self._lines(finder)
+        self._recover()
+        if self._reporter.is_stopped():
+            return None
+        layout = recognised(self._sampled())
+        known = RunSpec(
+            source=self._source,
+            selection=spec.selection if spec is not None else Selection(),
+            layout=spec.layout if spec is not None else layout or DEFAULT_LAYOUT,
+            metadata=spec.metadata if spec is not None else self._metadata(),
+            kind="rebuild",
+        )
+        self._ledger.finish(known, spec, time.time())
+        self._reporter.flush()
+        return self._report(layout, selection_known=spec is not None)
+
+    # --- where items are found ---------------------------------------------------------------------------
+
+    def _listed(self, top: ListedFile, finder: Finder) -> None:
+        """Take the items that the catalogs list, in their order: so the next catalogs are the same again."""
+        self._ledger.claim_file(top.path, top.sha256)
+        for collection in listed_collections(self._dest, top):
+            document = self._salvage.document(collection.id) or collection.document
+            self._ledger.collection(collection.id, document)
+            for file in collection.files():
+                self._ledger.claim_file(file.path, file.sha256)
+            self._take_all(finder.listed(collection))
+
+    def _lines(self, finder: Finder) -> None:
+        for path in finder.files_of_lines():
+            self._has_lines = True
+            self._ledger.claim_file(path, look_at(self._root, path, hashed=True).sha256 or b"")
+            self._take_all(finder.lines(path))
+
+    # --- what becomes of them ----------------------------------------------------------------------------
+
+    def _take_all(self, found: Iterator[Found]) -> None:
+        for path, listed, examined in found:
+            if self._reporter.is_stopped():
+                return
+            if examined is not None and self._ledger.has_item(examined.item.id) is None:
+                self._add(path, examined)
+            elif examined is None and listed is not None and self._ledger.has_item(listed) is None:
+                self._add_lost(path, listed)
+            self._tell()
+
+    def _add(self, path: str, examined: Examined) -> None:
+        item = examined.item
+        old = self._salvage.item(*item.id)
+        is_line = path.endswith(f"/{LINES_FILE}")
+        is_altered = old is not None and old.sha256 is not None and old.sha256 != examined.sha256
+        found = FoundItem(
+            id=item.id,
+            directory=None if is_line else path.rpartition("/")[0],
+            href=old.href if old is not None else self._href(item.id),
+            updated=item.updated,
+            sha256=None if is_altered and not is_line else examined.sha256,
+            is_written=not is_line,
+            document=self._as_sent(examined) if is_line else None,
+        )
+        row = self._ledger.add_item(found, None if is_line else path, item.sources)
+        self._tally.items += 1
+        sampled = self._samples.setdefault(item.id.collection, [])
+        if len(sampled) < _SAMPLED_ITEMS:
+            sampled.append((row, examined))
+        if is_altered and not is_line:
+            self._damage(path, "altered", Look(sha256=examined.sha256), item.id, "")
+        for asset, look, digest in zip(item.assets, examined.looks, examined.digests, strict=True):
+            self._add_asset(row, item.id, asset, look, digest)
+
+    def _as_sent(self, examined: Examined) -> bytes:
+        """Return the document of a line as the source sent it, as far as can be told.
+
+        Links to items that were here are links to the source again: the next line is made from that.
+        """
+        document = as_sent(examined.document)
+        links = document.get("links")
+        kept = [self._link(link, examined.path) for link in links] if isinstance(links, list) else []
+        return orjson.dumps({**document, "links": [link for link in kept if link is not None]})
+
+    def _link(self, link: object, path: str) -> object:
+        named = path_named(link.get("href"), path.rpartition("/")[0]) if isinstance(link, dict) else None
+        if named is None or not isinstance(link, dict):
+            return link
+        segments = named.split("/")
+        if len(segments) != DOCUMENT_DEPTH:
+            return None  # root, parent, collection: made anew
+        href = self._href(ItemId(unquote(segments[0]), unquote(segments[1])))
+        return None if href is None else {**link, "href": href}
+
+    def _add_asset(
+        self, row: int, item: ItemId, asset: StoredAsset, look: Look, digest: bytes | None
+    ) -> None:
+        old = self._salvage.asset_at(path_hash(asset.path))
+        verdict = weigh(asset, look, digest, old)
+        self._tally.files += 1
+        self._tally.bytes += look.size or 0
+        done = isinstance(verdict, Trust)
+        same = old if old is not None and done and old.sha256 == look.sha256 else None
+        added = self._ledger.add_asset(
+            row,
+            FoundAsset(
+                key=asset.key,
+                path=asset.path,
+                done=done,
+                size=look.size,
+                sha256=look.sha256,
+                checksum=asset.checksum,
+                origin=asset.origin,
+                etag=same.etag if same is not None else None,
+                unproven=same.unproven if same is not None else None,
+                stated_size=asset.size,
+                media_type=asset.media_type,
+            ),
+        )
+        if not added:
+            return
+        if isinstance(verdict, Trust):
+            self._tally.trusted[verdict] += 1
+        else:
+            self._tally.pending += 1
+            self._damage(asset.path, verdict, look, item, asset.key)
+
+    def _add_lost(self, path: str, item: ItemId) -> None:
+        """Add an item that a catalog lists and whose JSON cannot be read: it is made anew."""
+        old = self._salvage.item(*item)
+        href = old.href if old is not None else self._href(item)
+        updated = old.updated if old is not None else None
+        self._ledger.add_item(FoundItem(item, path.rpartition("/")[0], href, updated, None), path)
+        self._tally.items += 1
+        there = look_at(self._root, path, hashed=False)
+        what: DamageKind = "missing" if there.size is None and there.obstacle is None else "altered"
+        self._damage(path, what, there, item, "")
+
+    def _recover(self) -> None:
+        """Take what only the old ledger knows, of items that were not whole yet, where a digest proves it."""
+        after = 0
+        while not self._reporter.is_stopped() and (left := self._salvage.assets_left(after, _LEFT_AT_ONCE)):
+            for _, old in left:
+                self._recover_one(old)
+            after = left[-1][0]
+            self._tell()
+
+    def _recover_one(self, old: OldAsset) -> None:
+        path = f"{old.directory}/{old.name}" if old.directory else old.name
+        item = self._salvage.item_at(old.item)
+        if item is None or old.sha256 is None:
+            return
+        look = look_at(self._root, path, hashed=True, is_stopped=self._reporter.is_stopped)
+        if look.sha256 != old.sha256:
+            return
+        row = self._ledger.has_item(ItemId(item.collection, item.name))
+        if row is None:
+            found = FoundItem(
+                ItemId(item.collection, item.name), None, item.href, item.updated, None, is_written=False
+            )
+            row = self._ledger.add_item(found)
+            self._tally.items += 1
+        asset = FoundAsset(old.key, path, True, look.size, look.sha256, None, None, old.etag, old.unproven)
+        if self._ledger.add_asset(row, asset):
+            self._tally.files += 1
+            self._tally.bytes += look.size or 0
+            self._tally.recovered += 1
+            self._tally.trusted[Trust.BY_CHECKSUM] += 1
+
+    # --- what is known of the mirror as a whole ----------------------------------------------------------
+
+    def _told_source(self, top: ListedFile | None) -> str:
+        """Return where the mirror came from, as its catalog or its log says; "" if neither does."""
+        description = top.document.get("description") if top is not None else None
+        if isinstance(description, str) and description.startswith(MIRRORED_FROM):
+            return description.removeprefix(MIRRORED_FROM)
+        return _logged_source(self._dest / _OWN / "log.ndjson")
+
+    def _href(self, item: ItemId) -> str | None:
+        """Return where an API would serve an item: a guess, that is put right by the next walk."""
+        if not self._source.startswith(("http://", "https://")):
+            return None
+        root = self._source.partition("?")[0].partition("/collections")[0].rstrip("/")
+        return own_href(item, f"{root}/collections/{safe_segment(item.collection)}/items")
+
+    def _metadata(self) -> Literal["item", "ndjson", "none"]:
+        if self._has_lines:
+            return "ndjson"
+        return "item" if self._tally.items else "none"
+
+    def _sampled(self) -> list[Sample]:
+        return [
+            Sample(
+                examined.item.id,
+                examined.document,
+                self._ledger.parent_of(row),
+                asset.key,
+                asset.origin or "",
+                asset.media_type,
+                asset.path,
+            )
+            for rows in self._samples.values()
+            for row, examined in rows
+            for asset in examined.item.assets
+        ]
+
+    # --- what is told ------------------------------------------------------------------------------------
+
+    def _damage(self, path: str, what: DamageKind, look: Look, item: ItemId, key: str) -> None:
+        found = look.obstacle or ("nothing" if what == "missing" else described(look.size, look.sha256))
+        self._reporter.tell(Damage(path, what, "what was mirrored", found, item.collection, item.item, key))
+
+    def _tell(self) -> None:
+        seconds = self._reporter.seconds()
+        if seconds - self._told >= _TICK:
+            self._told = seconds
+            tally = self._tally
+            self._reporter.tell(Checked(tally.files, tally.bytes, tally.pending, round(seconds, 3)))
+
+    def _report(self, layout: str | None, *, selection_known: bool) -> RebuildReport:
+        tally = self._tally
+        return RebuildReport(
+            reason=self._reason,
+            aside=None,
+            items=tally.items,
+            done=tally.trusted.total(),
+            by_checksum=tally.trusted[Trust.BY_CHECKSUM],
+            by_size=tally.trusted[Trust.BY_SIZE],
+            by_name=tally.trusted[Trust.BY_NAME],
+            pending=tally.pending,
+            recovered=tally.recovered,
+            source=self._source,
+            layout=layout,
+            selection_known=selection_known,
+        )
+
+
+def _logged_source(log: Path) -> str:
+    """Return the source of the last run that the log tells of, "" if there is none."""
+    found = ""
+    try:
+        with log.open("rb") as lines:
+            for line in lines:
+                event = orjson.loads(line) if b'"RunStarted"' in line else {}
+                found = event.get("source") or found
+    except (OSError, orjson.JSONDecodeError):
+        return found
+    return found

@@ -1,0 +1,103 @@
+"""What every public function opens and closes: DEST, the source, the ledger; and how a run goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from stacpull.clock import Clock
+from stacpull.config.environment import completed
+from stacpull.config.options import Options
+from stacpull.engine.mirror import MirrorRun
+from stacpull.engine.network import Network, SourceAddress, open_network, source_address
+from stacpull.engine.workspace import Workspace, open_workspace
+from stacpull.errors import CredentialsError, NotAMirrorError
+from stacpull.events import Listener
+from stacpull.ledger.database import ledger_path, refuse_lost, translated
+from stacpull.ledger.runs import Run
+from stacpull.reports import MirrorReport
+from stacpull.sources.opening import open_source
+from stacpull.sources.source import Source
+
+__all__ = ["go_on", "mirror_at", "on_ledger", "opened_source", "opened_workspace"]
+
+T = TypeVar("T")
+
+
+async def go_on(
+    workspace: Workspace,
+    run: Run,
+    options: Options,
+    *,
+    clock: Clock,
+    on_event: Listener | None,
+    stop: asyncio.Event | None,
+) -> MirrorReport:
+    """Go on with `run`, whatever its kind, with its own layout and metadata.
+
+    Raises:
+        CredentialsError: What the run was started with must be given again; the message names it.
+        SourceError, DestinationError: as `mirror`.
+    """
+    options = completed(options, run.spec.source)
+    address = source_address(run.spec.source, options)
+    missing = [name for name in run.spec.credential_names if name not in address.credential_names]
+    if missing and not (address.headers or address.query):
+        raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
+    options = replace(options, layout=run.spec.layout, metadata=run.spec.metadata)
+    async with opened_source(address, options, clock) as (network, found):
+        return await MirrorRun(
+            workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
+        ).execute()
+
+
+def mirror_at(dest: str | Path) -> Path:
+    """Return the path of a mirror.
+
+    Raises:
+        NotAMirrorError: there is none.
+        DestinationError: there was one, and its ledger is lost.
+    """
+    path = Path(dest)
+    refuse_lost(path)
+    if not ledger_path(path).is_file():
+        raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
+    return path
+
+
+@asynccontextmanager
+async def opened_source(
+    address: SourceAddress, options: Options, clock: Clock
+) -> AsyncIterator[tuple[Network, Source]]:
+    """Open the network and the source.
+
+    Raises:
+        CredentialsError, SourceError: the source cannot be read.
+    """
+    async with open_network(address, options, clock) as network:
+        yield network, await open_source(address.url, network.reader)
+
+
+@asynccontextmanager
+async def opened_workspace(dest: str | Path) -> AsyncIterator[Workspace]:
+    """Open the workspace and close it, both off the loop."""
+    context = open_workspace(Path(dest))
+    workspace = await asyncio.to_thread(context.__enter__)
+    try:
+        yield workspace
+    finally:
+        await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+async def on_ledger(workspace: Workspace, function: Callable[[], T]) -> T:
+    """Run `function` off the loop, before the publisher owns the ledger."""
+
+    def call() -> T:
+        with translated(ledger_path(workspace.destination.path)):
+            return function()
+
+    return await asyncio.to_thread(call)

@@ -1,0 +1,151 @@
+"""What a trace leaves behind: OUT is a folder for all tables and the chart, or one file by its suffix.
+
+| OUT | holds |
+|---|---|
+| a folder | `series.csv`, `series.parquet`, `scenes.csv`, `scenes.parquet`, `chart.png`, `trace.json` |
+| `x.csv`, `x.parquet`, `x.ndjson` | the series: a row a day |
+| `x.png` | the chart |
+
+With `--method median` the folder holds `median.csv`, `median.parquet` and `trace.json`, a file the median's
+table. Each file comes under its name when it is whole, never before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from stacpull.catalog.tables import Column, Kind, check_table, whole_file, write_table
+from stacpull.errors import DestinationError, UsageError
+from stacpull.tracing.chart import Chart, png_bytes
+from stacpull.tracing.question import Method
+from stacpull.tracing.report import MedianRow, ScenePixels, TraceDay, TraceReport
+
+__all__ = ["Output", "output_at", "write_all"]
+
+_FORMATS: Final = (".csv", ".parquet")
+"""Of the tables in a folder."""
+_SUFFIXES: Final = (".csv", ".parquet", ".ndjson", ".png")
+_KINDS: Final[dict[Kind, frozenset[str]]] = {
+    "date": frozenset({"date"}),
+    "time": frozenset({"acquired", "first", "weighted", "last"}),
+    "integer": frozenset({"samples", "valid", "tiles", "scenes", "mode_index", "index", "pixels"}),
+    "text": frozenset({"tile", "kind", "name", "satellite", "state", "mode", "problem"}),
+}
+"""Kinds of columns by name; all others are real numbers."""
+
+
+class Output(NamedTuple):
+    """Where a trace is written."""
+
+    path: Path
+    folder: bool
+
+    @property
+    def answers(self) -> Path:
+        """The file that keeps what was answered, so that a run goes on after a kill."""
+        if self.folder:
+            return self.path / ".stacpull" / "trace.sqlite"
+        return self.path.with_name(f"{self.path.name}.stacpull")
+
+
+def output_at(path: Path, method: Method) -> Output:
+    """Return what OUT is, and see that it can be written, before anything is asked.
+
+    Raises:
+        UsageError: Its suffix is none of those known, or a package that it needs is not installed.
+        DestinationError: It would lie in no directory.
+    """
+    if path.is_dir() or not path.suffix:
+        _check_installed(
+            path, ("pyarrow", "geoparquet"), *([("matplotlib", "plot")] if method == "mode" else [])
+        )
+        return Output(path, folder=True)
+    if path.suffix.lower() not in _SUFFIXES:
+        known = ", ".join(_SUFFIXES)
+        raise UsageError(f"{path} is neither a folder nor a file of a kind that can be written ({known}).")
+    if path.suffix.lower() != ".png":
+        check_table(path)
+    elif method == "median":
+        raise UsageError("--method median makes a table and no chart: name a folder, .csv or .parquet.")
+    else:
+        _check_installed(path, ("matplotlib", "plot"))
+        if not path.parent.is_dir():
+            raise DestinationError(f"{path.parent} is no directory: make it first.")
+    return Output(path, folder=False)
+
+
+def _check_installed(path: Path, *needs: tuple[str, str]) -> None:
+    missing = [need for need in needs if find_spec(need[0]) is None]
+    if missing:
+        packages = " and ".join(package for package, _ in missing)
+        extras = ",".join(extra for _, extra in missing)
+        raise UsageError(
+            f"{path} needs {packages}: pip install 'stacpull[{extras}]', or name a .csv file for the series."
+        )
+
+
+def write_all(output: Output, report: TraceReport) -> tuple[str, ...]:
+    """Write what OUT is to hold and return the paths; blocks.
+
+    Raises:
+        DestinationError: It cannot be written.
+    """
+    return tuple(str(path) for path in _written(output, report))
+
+
+def _written(output: Output, report: TraceReport) -> Iterator[Path]:
+    tables = _tables(report)
+    if not output.folder:
+        if output.path.suffix.lower() == ".png":
+            yield _write_bytes(output.path, _chart(report))
+        else:
+            yield _write_rows(output.path, *next(iter(tables.values())), report.index)
+        return
+    for name, (kind, rows) in tables.items():
+        for suffix in _FORMATS:
+            yield _write_rows(output.path / f"{name}{suffix}", kind, rows, report.index)
+    if report.method == "mode":
+        yield _write_bytes(output.path / "chart.png", _chart(report))
+    document = orjson.dumps(report.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    yield _write_bytes(output.path / "trace.json", document)
+
+
+def _tables(report: TraceReport) -> dict[str, tuple[type[Any], Sequence[Any]]]:
+    if report.method == "median":
+        return {"median": (MedianRow, report.table)}
+    return {"series": (TraceDay, report.days), "scenes": (ScenePixels, report.scenes)}
+
+
+def _write_rows(path: Path, kind: type[Any], rows: Sequence[Any], index: str) -> Path:
+    names = [field.name for field in fields(kind)]
+    columns = [_column(kind, name, index) for name in names]
+    write_table(path, columns, ([_plain(getattr(row, name)) for name in names] for row in rows))
+    return path
+
+
+def _column(kind: type[Any], name: str, index: str) -> Column:
+    """Return the column of a field; a median's table has those of the notebook: `date` and the index."""
+    if kind is MedianRow:
+        return Column(name, "time") if name == "date" else Column(index, "real")
+    return Column(name, next((found for found, some in _KINDS.items() if name in some), "real"))
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, str) else value  # members of an enum are more than text
+
+
+def _chart(report: TraceReport) -> bytes:
+    title = f"{report.index.upper()}, {report.period.replace('/', ' to ')}"
+    return png_bytes(Chart(report.index, title, report.days, report.scenes))
+
+
+def _write_bytes(path: Path, data: bytes) -> Path:
+    with whole_file(path) as file:
+        file.write(data)
+    return path

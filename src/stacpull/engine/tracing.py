@@ -1,0 +1,293 @@
+"""The public function `trace`: opens Sentinel Hub from the options, runs the trace, writes its tables."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from stacpull.clock import SystemClock
+from stacpull.config.options import Options
+from stacpull.config.sentinelhub import HubSettings, hub_settings
+from stacpull.engine.network import http_transport, is_private
+from stacpull.engine.together import cause
+from stacpull.engine.trace_output import Output, output_at, write_all
+from stacpull.errors import DestinationError, UsageError
+from stacpull.events import Listener, Notice
+from stacpull.filters.interval import parse_interval
+from stacpull.ledger.results import Results
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.retry import RetryPolicy
+from stacpull.tracing.area import Area, area_of_bbox, area_of_geometry
+from stacpull.tracing.cover import tile_of
+from stacpull.tracing.days import rows_of
+from stacpull.tracing.hub.client import Hub, open_hub
+from stacpull.tracing.hub.values import CatalogTile
+from stacpull.tracing.indices import Index, index_of_name, index_of_script
+from stacpull.tracing.median import median_table
+from stacpull.tracing.period import days_between
+from stacpull.tracing.plan import LEAST_UNITS, asks, pieces_by_day, processing_units, whole_area_asks
+from stacpull.tracing.question import Method, Question, question
+from stacpull.tracing.report import DayState, TraceEstimate, TraceReport
+from stacpull.tracing.run import Found, TraceRun
+from stacpull.tracing.stored import Answers, FileAnswers, MemoryAnswers
+
+__all__ = ["trace", "trace_estimate"]
+
+_DEFAULTS = Options()
+_INDEX: Final = "ndwi"
+_AT_ONCE: Final = 8
+"""Requests at once unless told: services of this kind allow a client few."""
+_PAGE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question, and where it is asked."""
+
+    question: Question
+    settings: HubSettings
+
+
+async def trace(
+    collection: str,
+    *,
+    datetime: str,
+    bbox: tuple[float, ...] | None = None,
+    geometry: str | None = None,
+    resolution: float = 3.0,
+    index: str | None = None,
+    evalscript: str | Path | None = None,
+    method: Method = "mode",
+    out: str | Path | None = None,
+    base_url: str | None = None,
+    options: Options = _DEFAULTS,
+    on_event: Listener | None = None,
+    stop: asyncio.Event | None = None,
+) -> TraceReport:
+    """Trace the scenes behind the pixels of an area, day by day.
+
+    Args:
+        collection: The id of an ARPS collection of your own, with or without `byoc-`.
+        datetime: An interval as STAC writes it, closed at both ends: `2024-06-01/2024-06-30`.
+        bbox: West, south, east, north in degrees. This or `geometry`.
+        geometry: GeoJSON polygons in longitude and latitude, or the path of a file of them.
+        resolution: Metres a pixel.
+        index: What to compute: ndwi (the default), ndvi, gndvi, evi, savi.
+        evalscript: The path of an evalscript to compute instead.
+        method: `mode`: the pixels of every scene; `median`: the table that a median index gives.
+        out: Where to write: a folder, or a file `.csv`, `.parquet` or `.png`. What is answered is kept there,
+            so that the same call goes on after any stop.
+        base_url: The deployment to ask.
+        options: How to transfer.
+        on_event: Called with the stages and with notices.
+        stop: Set it to end gracefully; nothing is written then, and the same call goes on.
+
+    Raises:
+        UsageError: Something asked for cannot be; the service does not take the evalscript.
+        CredentialsError: Credentials are missing or refused, or the collection is somebody else's.
+        SourceError: The service cannot be reached or read, or the quota is spent.
+        DestinationError: `out` cannot be written.
+    """
+    output = None if out is None else await asyncio.to_thread(output_at, Path(out), method)
+    asked = await asyncio.to_thread(
+        _asked, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
+    )
+    clock = SystemClock()
+    start = clock.monotonic()
+    try:
+        async with _hub(asked.settings, options) as hub, _answers(output, asked.question) as answers:
+            at_once = options.concurrency or _AT_ONCE
+            run = TraceRun(hub, asked.question, answers, on_event=on_event, stop=stop, at_once=at_once)
+            catalog = await run.tiles()
+            by = run.by_median if method == "median" else run.by_mode
+            found = await by(catalog)
+            seconds = clock.monotonic() - start
+            report = await asyncio.to_thread(_report, asked.question, found, hub, seconds, run.stopped)
+    except BaseExceptionGroup as group:
+        raise cause(group) from group
+    if on_event is not None:
+        for note in report.notes:
+            on_event(Notice("warning", note))
+    if output is None or run.stopped:
+        return report
+    files = await asyncio.to_thread(write_all, output, report)
+    return TraceReport(**{**_fields(report), "files": files})
+
+
+async def trace_estimate(
+    collection: str,
+    *,
+    datetime: str,
+    bbox: tuple[float, ...] | None = None,
+    geometry: str | None = None,
+    resolution: float = 3.0,
+    index: str | None = None,
+    evalscript: str | Path | None = None,
+    method: Method = "mode",
+    base_url: str | None = None,
+    options: Options = _DEFAULTS,
+    on_event: Listener | None = None,
+) -> TraceEstimate:
+    """Say what `trace` would ask for and cost, after one search of the catalog.
+
+    Args and Raises:
+        As `trace`.
+    """
+    asked = await asyncio.to_thread(
+        _asked, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
+    )
+    async with _hub(asked.settings, options) as hub:
+        catalog = await TraceRun(hub, asked.question, MemoryAnswers(), on_event=on_event).tiles()
+    return await asyncio.to_thread(_estimate, asked.question, catalog)
+
+
+def _asked(
+    collection: str,
+    datetime: str,
+    bbox: tuple[float, ...] | None,
+    geometry: str | None,
+    resolution: float,
+    index: str | None,
+    evalscript: str | Path | None,
+    method: Method,
+    base_url: str | None,
+) -> _Asked:
+    """Check what is asked, before anything is sent. Blocks: it reads files."""
+    interval = parse_interval(datetime)
+    area = _area(bbox, geometry, resolution)
+    computed = _index(index, evalscript)
+    settings = hub_settings(base_url)
+    period = days_between(interval.start, interval.end)
+    return _Asked(
+        question(
+            collection,
+            area,
+            period,
+            computed,
+            resolution=resolution,
+            method=method,
+            base_url=settings.base_url,
+        ),
+        settings,
+    )
+
+
+def _area(bbox: tuple[float, ...] | None, geometry: str | None, resolution: float) -> Area:
+    if bbox is not None and geometry is not None:
+        raise UsageError("--bbox and --geometry contradict each other: give one of them.")
+    if bbox is not None:
+        return area_of_bbox(tuple(bbox), resolution)
+    if geometry is not None:
+        return area_of_geometry(geometry, resolution)
+    raise UsageError("Say which area to trace: --bbox W,S,E,N or --geometry FILE.")
+
+
+def _index(name: str | None, evalscript: str | Path | None) -> Index:
+    if evalscript is None:
+        return index_of_name(name or _INDEX)
+    if name is not None:
+        raise UsageError("--index and --evalscript contradict each other: give one of them.")
+    path = Path(evalscript)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"The evalscript {path} cannot be read: {reason}.") from problem
+    return index_of_script(text, path.stem)
+
+
+@asynccontextmanager
+async def _hub(settings: HubSettings, options: Options) -> AsyncIterator[Hub]:
+    private = options.allow_private_hosts or await is_private(settings.base_url, settings.token_url)
+    transport = http_transport(options, AddressPolicy(allow_private=private))
+    per_host = min(options.per_host, options.concurrency or _AT_ONCE)
+    policy = RetryPolicy(retries=options.retries)
+    async with open_hub(settings, transport, SystemClock(), policy=policy, per_host=per_host) as hub:
+        yield hub
+
+
+@asynccontextmanager
+async def _answers(output: Output | None, asked: Question) -> AsyncIterator[Answers]:
+    """Open the file of answers beside OUT; without OUT they are kept in memory."""
+    if output is None:
+        yield MemoryAnswers()
+        return
+    async with AsyncExitStack() as stack:
+        results = await asyncio.to_thread(_results, output, asked)
+        stack.push_async_callback(asyncio.to_thread, results.close)
+        yield FileAnswers(results)
+
+
+def _results(output: Output, asked: Question) -> Results:
+    try:
+        output.answers.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DestinationError(f"{output.path} cannot be made: {reason}.") from error
+    return Results(output.answers, asked.identity())
+
+
+def _report(asked: Question, found: Found, hub: Hub, seconds: float, stopped: bool) -> TraceReport:
+    known = {} if stopped else found.days
+    days, scenes = rows_of(known)
+    table, dropped = median_table(known) if asked.method == "median" else ((), ())
+    states = [day.state for day in days]
+    counters = hub.session.counters
+    return TraceReport(
+        state="interrupted" if stopped else "complete",
+        collection=asked.collection,
+        period=str(asked.period),
+        resolution=asked.resolution,
+        index=asked.index.name,
+        method=asked.method,
+        width=asked.area.grid.width,
+        height=asked.area.grid.height,
+        days_found=len(days),
+        days_valid=sum(day.valid > 0 for day in days),
+        days_unmapped=states.count(DayState.UNMAPPED),
+        days_mismatched=states.count(DayState.MISMATCH),
+        days_failed=states.count(DayState.FAILED),
+        tiles=found.tiles,
+        requests_statistics=found.asked,
+        requests=counters.requests,
+        retries=counters.retries,
+        processing_units=round(hub.processing_units, 6),
+        seconds=round(seconds, 3),
+        days=() if asked.method == "median" else days,
+        scenes=() if asked.method == "median" else scenes,
+        table=table,
+        notes=(*found.notes, *dropped),
+        question=asked.to_json(),
+    )
+
+
+def _fields(report: TraceReport) -> dict[str, Any]:
+    return {name: getattr(report, name) for name in report.__slots__}
+
+
+def _estimate(asked: Question, catalog: list[CatalogTile]) -> TraceEstimate:
+    tiles = [tile_of(tile, None, asked.area) for tile in catalog]
+    days = sorted({tile.day for tile in tiles})
+    if asked.method == "median":
+        planned = list(whole_area_asks(asked.area, asked.period, days))
+        seen = len(days)
+    else:
+        planned = list(asks(asked.area, asked.period, pieces_by_day(asked.area, tiles)))
+        seen = len(tiles)
+    pages = max(1, -(-len(tiles) // _PAGE))
+    units = sum(processing_units(ask, asked.index.bands) for ask in planned)
+    return TraceEstimate(
+        collection=asked.collection,
+        days=len(asked.period),
+        days_with_tiles=len(days),
+        tiles=len(tiles),
+        width=asked.area.grid.width,
+        height=asked.area.grid.height,
+        statistics_requests=len(planned),
+        requests=1 + pages + len(planned) + 2 * seen,
+        processing_units=round(units + LEAST_UNITS * (pages + 2 * seen), 2),
+    )

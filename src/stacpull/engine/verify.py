@@ -1,0 +1,222 @@
+"""`verify`: proves a mirror against its ledger, and with `repair` has what is damaged fetched again.
+
+The check alone changes nothing: it reads beside other readers, keeps every run out meanwhile, and works on a
+read-only disk. A repair holds the mirror as a run does: it notes in the ledger what is damaged, then goes on
+as a run of kind `repair`, which a kill can harm no more than any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from stacpull.clock import SystemClock
+from stacpull.config.options import Options
+from stacpull.engine.inspection import Findings, Inspection
+from stacpull.engine.origins import origins
+from stacpull.engine.rebuild import rebuild_ledger
+from stacpull.engine.reporting import Reporter
+from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_workspace
+from stacpull.engine.workspace import Workspace
+from stacpull.errors import DestinationError, UsageError
+from stacpull.events import Damage, Listener
+from stacpull.ledger import damage, runs, views
+from stacpull.ledger.database import Connection, damaged_sentence, ledger_path, open_reader, translated
+from stacpull.ledger.expected import Expectations, Expected, FileKind, integrity
+from stacpull.ledger.runs import Run
+from stacpull.reports import MirrorReport, RebuildReport, VerifyReport
+from stacpull.store.lock import kept_still
+
+__all__ = ["verify"]
+
+_DEFAULTS = Options()
+_CLAIMED_AT_ONCE = 256
+
+
+async def verify(
+    dest: str | Path,
+    *,
+    quick: bool = False,
+    repair: bool = False,
+    rebuild: bool = False,
+    options: Options = _DEFAULTS,
+    on_event: Listener | None = None,
+    stop: asyncio.Event | None = None,
+) -> VerifyReport:
+    """Prove what `dest` holds against its ledger: every asset, item JSON and catalog, and what nobody knows.
+
+    Args:
+        dest: The mirror.
+        quick: Look at sizes only, and read no file.
+        repair: Fetch again what is damaged or missing, and make item JSON and catalogs anew.
+        rebuild: First make a ledger that is damaged or lost anew from the files that are there.
+        options: How to transfer, for a repair.
+        on_event: Called with each `Damage`, with `Checked` a few times a second, and for a repair with what
+            a mirror tells.
+        stop: Set it to end gracefully; nothing is lost by that.
+
+    Raises:
+        NotAMirrorError: `dest` holds no mirror.
+        UsageError: `rebuild` of a ledger that is sound; `repair` where nothing tells what the source was.
+        DestinationError: The ledger or the destination cannot be read, or a run is at work on it.
+        CredentialsError, SourceError: as `resume`, for a repair.
+    """
+    stop = stop or asyncio.Event()
+    reporter = Reporter(on_event, stop)
+    path = Path(dest)
+    rebuilt = None
+    if rebuild:
+        rebuilt = await reporter.off_loop(lambda: rebuild_ledger(path, reporter))
+        if rebuilt is None:  # stopped: the old ledger is still there
+            return _report(path, Findings(), {}, quick=quick, seconds=reporter.seconds())
+    check = _Check(path, reporter, quick=quick or rebuilt is not None)  # a rebuild has just read every file
+    if not repair:
+        totals = await reporter.off_loop(check.alone)
+        return check.report(totals, rebuilt)
+    async with opened_workspace(await asyncio.to_thread(mirror_at, path)) as workspace:
+        await reporter.off_loop(lambda: check.inspect(workspace.db))
+        fixed = None
+        if await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
+            run = await on_ledger(workspace, lambda: check.claim(workspace))
+            fixed = await go_on(workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stop)
+        totals = await on_ledger(workspace, lambda: views.totals(workspace.db))
+        remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
+        return check.report(totals, rebuilt, fixed, remaining)
+
+
+class _Check:
+    """One check of a mirror, and what it found."""
+
+    def __init__(self, dest: Path, reporter: Reporter, *, quick: bool) -> None:
+        self._dest = dest
+        self._reporter = reporter
+        self._quick = quick
+        self._findings = Findings()
+        self._assets = array("q")  # rows of damaged assets: 8 bytes each, however many
+        self._items = array("q")  # rows of items whose JSON is damaged
+        self._catalogs = 0
+
+    def alone(self) -> Mapping[str, int]:
+        """Check beside other readers, changing nothing; return the ledger's totals (on a thread).
+
+        Raises:
+            NotAMirrorError, DestinationError: as `verify`.
+        """
+        with closing(open_reader(self._dest)) as db, kept_still(self._dest):
+            self.inspect(db)
+            return views.totals(db)
+
+    def inspect(self, db: Connection) -> None:
+        """Check all files (on a thread).
+
+        Raises:
+            DestinationError: the ledger is damaged, or DEST cannot be read.
+        """
+        path = ledger_path(self._dest)
+        with translated(path):
+            complaint = integrity(db, quick=self._quick)
+            if complaint is not None:
+                raise DestinationError(damaged_sentence(path, complaint))
+            inspection = Inspection(
+                self._dest,
+                Expectations(db),
+                quick=self._quick,
+                on_damage=self._note,
+                on_progress=self._reporter.tell,
+                is_stopped=self._reporter.is_stopped,
+            )
+            try:
+                self._findings = inspection.run()
+            except OSError as error:
+                raise DestinationError(f"{self._dest} cannot be read: {error.strerror}.") from error
+        self._reporter.flush()
+
+    def _note(self, found: Damage, expected: Expected | None) -> None:
+        self._reporter.tell(found)
+        if expected is None:
+            return
+        if expected.kind is FileKind.ASSET:
+            self._assets.append(expected.row)
+        elif expected.kind is FileKind.DOCUMENT:
+            self._items.append(expected.row)
+        else:
+            self._catalogs += 1
+
+    def is_repairable(self, db: Connection) -> bool:
+        """Return True if the check came to its end, and there is something that a run can make good."""
+        found = self._assets or self._items or self._catalogs
+        return self._findings.complete and (bool(found) or damage.is_left_open(db))
+
+    def claim(self, workspace: Workspace) -> Run:
+        """Note in the ledger what is to be made good, and return the run that does it.
+
+        Raises:
+            UsageError: nothing tells what the source was.
+        """
+        db = workspace.db
+        last = runs.last_spec(db)
+        if last is None or not last.source:
+            raise UsageError(
+                f"The ledger does not say what {self._dest} was mirrored from: "
+                "`stacpull mirror SOURCE DEST` fetches what is missing."
+            )
+        run = runs.begin(db, replace(last, kind="repair"), SystemClock().time())
+        damage.mark_documents(db, self._items)
+        for start in range(0, len(self._assets), _CLAIMED_AT_ONCE):
+            rows = self._assets[start : start + _CLAIMED_AT_ONCE]
+            damage.claim_damaged(db, run.id, origins(db, workspace.destination, rows))
+        damage.take_over_pending(db, run.id)
+        return replace(run, counters=runs.counters(db, run.id))
+
+    def remaining(self, db: Connection, fixed: MirrorReport | None) -> int:
+        """Return how much is wrong still after a repair: strangers stay, and what could not be had."""
+        if fixed is None:
+            return self._findings.total
+        lost = fixed.assets_failed + fixed.assets_pending + damage.damaged_items(db)
+        return self._findings.damaged["unknown"] + lost
+
+    def report(
+        self,
+        totals: Mapping[str, int],
+        rebuilt: RebuildReport | None,
+        fixed: MirrorReport | None = None,
+        remaining: int | None = None,
+    ) -> VerifyReport:
+        """Return what was found."""
+        seconds = self._reporter.seconds()
+        report = _report(self._dest, self._findings, totals, quick=self._quick, seconds=seconds)
+        if fixed is not None and fixed.state != "complete":
+            report = replace(report, state="interrupted")
+        if remaining is not None:
+            report = replace(report, remaining=remaining)
+        lost = rebuilt.pending if rebuilt is not None and fixed is None else 0
+        return replace(report, repair=fixed, rebuilt=rebuilt, remaining=report.remaining + lost)
+
+
+def _report(
+    dest: Path, findings: Findings, totals: Mapping[str, int], *, quick: bool, seconds: float
+) -> VerifyReport:
+    damaged = findings.damaged
+    return VerifyReport(
+        dest=str(dest),
+        state="complete" if findings.complete else "interrupted",
+        files=findings.files,
+        bytes=findings.bytes,
+        missing=damaged["missing"],
+        short=damaged["short"],
+        altered=damaged["altered"],
+        obstructed=damaged["obstructed"],
+        unreadable=damaged["unreadable"],
+        unknown=damaged["unknown"],
+        unproven=findings.unproven,
+        leftovers=findings.leftovers,
+        assets_pending=totals.get("assets_pending", 0),
+        assets_failed=totals.get("assets_failed", 0),
+        quick=quick,
+        seconds=round(seconds, 3),
+        remaining=findings.total,
+    )

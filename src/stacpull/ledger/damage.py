@@ -1,0 +1,188 @@
+"""What `verify --repair` writes down: damaged files are open again, to be fetched as they were.
+
+A damaged asset is pending in a new generation, so that the file in its place counts as ours and may be
+replaced; it keeps its SHA-256, and only bytes that have it are taken (`models.Job.sha256`). An item whose
+JSON is damaged is read again. Each batch is one transaction: a kill in between leaves the rest to be found
+again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from stacpull.ledger.database import transaction
+from stacpull.ledger.failures import was_gone
+from stacpull.ledger.items import count_items_done, settle
+from stacpull.ledger.schema import (
+    DAMAGED,
+    STATE_DONE,
+    STATE_FAILED,
+    STATE_PENDING,
+    WRITTEN,
+    WRITTEN_ONCE,
+)
+
+__all__ = [
+    "DamagedItem",
+    "claim_damaged",
+    "damaged_documents",
+    "damaged_items",
+    "is_left_open",
+    "keep_document",
+    "mark_documents",
+    "take_over_pending",
+]
+
+
+class DamagedItem(NamedTuple):
+    """An item whose JSON is damaged; `href` is where it can be read again, if that is known."""
+
+    row: int
+    collection: str
+    name: str
+    href: str | None
+
+
+def claim_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | None]) -> None:
+    """Have damaged assets fetched again by `run`, in one transaction.
+
+    Args:
+        db: the ledger.
+        run: a run of kind `repair`.
+        assets: rows of assets that are done, or failed in an earlier repair, each with the href that the
+            source had for it. Where that is not known the item is read again first.
+    """
+    with transaction(db):
+        claimed = [_claim(db, run, row, href) for row, href in assets.items()]
+        found = [one for one in claimed if one is not None]
+        _count(db, run, found)
+        items = {one.item for one in found}
+        for item in items:
+            _take_over(db, run, item)
+        count_items_done(db, settle(db, items))
+
+
+class _Claimed(NamedTuple):
+    """What an asset was before it was claimed."""
+
+    item: int
+    state: int
+    size: int
+    own: bool
+    """True if it was counted for this run already."""
+    gone: bool
+    """True if it failed because it was gone upstream."""
+
+
+def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None) -> _Claimed | None:
+    """Open one asset; None if it is open already."""
+    found = db.execute(
+        "SELECT item, key, state, coalesce(size, 0), run, sha256 IS NULL FROM assets WHERE id = ?", (row,)
+    ).fetchone()
+    if found is None or found[2] not in (STATE_DONE, STATE_FAILED):
+        return None
+    item, key, state, size, counted_for, by_size = found
+    db.execute(
+        f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, inode = NULL "
+        "WHERE id = ?",
+        (run, row),
+    )
+    db.execute(
+        "INSERT OR REPLACE INTO open_assets VALUES (?, ?, ?, NULL, ?, NULL)",
+        (row, href or "", int(href is None), size if by_size else None),
+    )
+    gone = state == STATE_FAILED and was_gone(db, item, key)
+    return _Claimed(item, state, size, counted_for == run, gone)
+
+
+def _count(db: sqlite3.Connection, run: int, claimed: Sequence[_Claimed]) -> None:
+    done = [one for one in claimed if one.state == STATE_DONE]
+    own_done = [one for one in done if one.own]
+    db.execute(
+        "UPDATE runs SET assets_pending = assets_pending + ?, assets_done = assets_done - ?, "
+        "bytes_done = bytes_done - ?, assets_failed = assets_failed - ?, assets_missing = assets_missing - ? "
+        "WHERE id = ?",
+        (
+            len(claimed),
+            len(own_done),
+            sum(one.size for one in own_done),
+            sum(one.own and one.state == STATE_FAILED for one in claimed),
+            sum(one.own and one.gone for one in claimed),
+            run,
+        ),
+    )
+    db.execute(
+        "UPDATE totals SET assets_pending = assets_pending + ?, assets_done = assets_done - ?, "
+        "assets_failed = assets_failed - ?, assets_missing = assets_missing - ?, bytes_done = bytes_done - ?",
+        (
+            len(claimed),
+            len(done),
+            len(claimed) - len(done),
+            sum(one.gone for one in claimed),
+            sum(one.size for one in done),
+        ),
+    )
+
+
+def _take_over(db: sqlite3.Connection, run: int, item: int) -> None:
+    """Let an item count for `run`, with its label item; their JSON is written again when they are final."""
+    db.execute(
+        f"UPDATE items SET run = ?, written = iif(written = {WRITTEN}, {WRITTEN_ONCE}, written) "
+        "WHERE id = ? OR id = (SELECT parent FROM items WHERE id = ?)",
+        (run, item, item),
+    )
+
+
+def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
+    """Note that the JSON of these items is damaged: it is not read any more, and made anew."""
+    with transaction(db):
+        db.executemany(
+            f"UPDATE items SET written = {DAMAGED} WHERE id = ? AND written = {WRITTEN}",
+            ((item,) for item in items),
+        )
+
+
+def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[DamagedItem]:
+    """Return items past row `after` whose JSON is damaged and not read again yet, in row order."""
+    rows = db.execute(
+        "SELECT i.id, c.name, i.name, i.href FROM items i JOIN collections c ON c.id = i.collection "
+        f"WHERE i.written = {DAMAGED} AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) "
+        "ORDER BY i.id LIMIT ?",
+        (after, limit),
+    )
+    return [DamagedItem(*row) for row in rows]
+
+
+def keep_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
+    """Keep the JSON of an item that was read again; it is written when the item is final."""
+    db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
+
+
+def take_over_pending(db: sqlite3.Connection, run: int) -> None:
+    """Let `run` fetch as well what an earlier repair, or a rebuild of the ledger, left to be fetched."""
+    with transaction(db):
+        taken = db.execute(
+            f"UPDATE assets SET run = ? WHERE state = {STATE_PENDING} "
+            "AND id IN (SELECT asset FROM open_assets) AND run <> ? "
+            "AND run IN (SELECT id FROM runs WHERE kind IN ('repair', 'rebuild'))",
+            (run, run),
+        ).rowcount
+        db.execute("UPDATE runs SET assets_pending = assets_pending + ? WHERE id = ?", (taken, run))
+
+
+def is_left_open(db: sqlite3.Connection) -> bool:
+    """Return True if an earlier repair, or a rebuild of the ledger, left something to be made good."""
+    found = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM open_assets o JOIN assets a ON a.id = o.asset "
+        f"JOIN runs r ON r.id = a.run WHERE a.state = {STATE_PENDING} AND r.kind IN ('repair', 'rebuild')) "
+        f"OR EXISTS (SELECT 1 FROM items WHERE written = {DAMAGED})"
+    ).fetchone()
+    return bool(found[0])
+
+
+def damaged_items(db: sqlite3.Connection) -> int:
+    """Return how many items there are whose JSON is damaged."""
+    found: int = db.execute(f"SELECT count(*) FROM items WHERE written = {DAMAGED}").fetchone()[0]
+    return found

@@ -1,0 +1,228 @@
+"""What the ledger expects of the files in DEST: asked path by path, and at the end which were never met.
+
+Memory stays flat whatever the mirror holds: assets are looked up by the hash of their path, documents by one
+in a temporary table, and what was met is a bit a row (1 MB for eight million assets).
+"""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from stacpull.ledger.meta import file_digests
+from stacpull.ledger.schema import (
+    DAMAGED,
+    STATE_DONE,
+    STATE_FAILED,
+    STATE_PENDING,
+    UNWRITTEN,
+    WRITTEN,
+)
+from stacpull.models import ItemId
+from stacpull.planning.items import item_document_path
+from stacpull.planning.names import path_hash
+
+__all__ = ["Expectations", "Expected", "FileKind", "integrity"]
+
+
+_AssetRow = tuple[int, str, str, int, int, int | None, bytes | None, int]
+"""A row of `_ASSETS_AT`."""
+_AT_ONCE = 512
+"""Paths looked up by one query."""
+
+
+class FileKind(enum.Enum):
+    """What a file of the mirror is."""
+
+    ASSET = "asset"
+    DOCUMENT = "document"
+    CATALOG = "catalog"
+
+
+class Expected(NamedTuple):
+    """A file that the ledger knows. `size` and `sha256` are None where it does not say."""
+
+    kind: FileKind
+    row: int
+    """Of the asset, of the item for its JSON; 0 for a catalog."""
+    path: str
+    size: int | None
+    sha256: bytes | None
+    checked: bool
+    """False if it may be as it likes: an older version of what is pending, a file about to be recorded."""
+
+
+def integrity(db: sqlite3.Connection, *, quick: bool = False) -> str | None:
+    """Return what SQLite finds wrong with the ledger as a whole (its first complaint), None if nothing.
+
+    `quick` leaves out the comparison of tables and indexes.
+    """
+    found: str = db.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(1)").fetchone()[0]
+    return None if found == "ok" else " ".join(found.replace("*** in database main ***", "").split())
+
+
+class Expectations:
+    """What one ledger expects. Belongs to the thread that made it."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._files = file_digests(db)
+        self._met_files: set[str] = set()
+        self._met_assets = _Bits(_highest(db, "assets"))
+        self._met_items = _Bits(_highest(db, "items"))
+        self._digest = "sha256" if "sha256" in _columns(db, "items") else "NULL"  # a ledger of version 1
+        self._hash_documents()
+
+    def _hash_documents(self) -> None:
+        """Note where the JSON of items lies: `items` has no index by place, and needs none otherwise."""
+        self._db.execute("DROP TABLE IF EXISTS temp.documents_by_path")
+        self._db.execute("CREATE TEMP TABLE documents_by_path(hash INTEGER PRIMARY KEY, item INTEGER)")
+        rows = self._db.execute(
+            f"{_DOCUMENTS.format(digest=self._digest)} WHERE i.written <> {UNWRITTEN}",
+        )
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "INSERT OR IGNORE INTO temp.documents_by_path VALUES (?, ?)",
+            ((path_hash(_document_path(row)), row[0]) for row in rows),
+        )
+        self._db.execute("COMMIT")
+
+    @property
+    def totals(self) -> tuple[int, int]:
+        """How many files are expected, and how many bytes of assets."""
+        assets, size = self._db.execute("SELECT assets_done, bytes_done FROM totals").fetchone()
+        documents = self._db.execute("SELECT count(*) FROM temp.documents_by_path").fetchone()[0]
+        return assets + documents + len(self._files), size
+
+    def of(self, paths: Sequence[str]) -> list[Expected | None]:
+        """Return what is expected of the files at `paths` (relative to DEST), None for those nobody knows.
+
+        They count as met from now on.
+        """
+        found: list[Expected | None] = []
+        for start in range(0, len(paths), _AT_ONCE):
+            some = paths[start : start + _AT_ONCE]
+            hashes = [path_hash(path) for path in some]
+            marks = ", ".join("?" * len(some))
+            rows = {row[-1]: row for row in self._db.execute(_ASSETS_AT.format(marks=marks), hashes)}
+            found += [
+                self._one(path, index, rows.get(index)) for path, index in zip(some, hashes, strict=True)
+            ]
+        return found
+
+    def _one(self, path: str, index: int, row: _AssetRow | None) -> Expected | None:
+        if row is not None and _joined(row[1], row[2]) == path:
+            return self._asset(row, path)
+        found = self._db.execute(
+            "SELECT item FROM temp.documents_by_path WHERE hash = ?", (index,)
+        ).fetchone()
+        if found is not None and (document := self._document(found[0])).path == path:
+            self._met_items.add(document.row)
+            return document
+        return self._file(path)
+
+    def _asset(self, row: _AssetRow, path: str) -> Expected | None:
+        number, _, _, state, generation, size, sha256, _ = row
+        if state in (STATE_PENDING, STATE_FAILED) and generation == 0:
+            return None  # it was never put there: a stranger is in the way
+        self._met_assets.add(number)
+        again = state in (STATE_PENDING, STATE_FAILED) and sha256 is not None  # damaged, and not yet repaired
+        return Expected(FileKind.ASSET, number, path, size, sha256, checked=state == STATE_DONE or again)
+
+    def _document(self, item: int) -> Expected:
+        row = self._db.execute(f"{_DOCUMENTS.format(digest=self._digest)} WHERE i.id = ?", (item,)).fetchone()
+        checked = row[4] in (WRITTEN, DAMAGED)
+        return Expected(FileKind.DOCUMENT, item, _document_path(row), None, row[5], checked=checked)
+
+    def _file(self, path: str) -> Expected | None:
+        if path not in self._files:
+            return None
+        self._met_files.add(path)
+        return Expected(FileKind.CATALOG, 0, path, None, self._files[path], checked=True)
+
+    def not_met(self) -> Iterator[Expected]:
+        """Yield what must be there and was never asked for: assets, then documents, then catalogs."""
+        for (row,) in self._db.execute(f"SELECT id FROM assets WHERE state = {STATE_DONE} ORDER BY id"):
+            if row not in self._met_assets:
+                yield self._missing_asset(row)
+        for (item,) in self._db.execute("SELECT item FROM temp.documents_by_path ORDER BY item"):
+            if item not in self._met_items and (document := self._document(item)).checked:
+                yield document
+        for path in sorted(self._files.keys() - self._met_files):
+            yield Expected(FileKind.CATALOG, 0, path, None, self._files[path], checked=True)
+
+    def _missing_asset(self, row: int) -> Expected:
+        directory, name, size, sha256 = self._db.execute(
+            "SELECT d.path, a.name, a.size, a.sha256 FROM assets a JOIN directories d ON d.id = a.directory "
+            "WHERE a.id = ?",
+            (row,),
+        ).fetchone()
+        return Expected(FileKind.ASSET, row, _joined(directory, name), size, sha256, checked=True)
+
+    def whose(self, expected: Expected) -> tuple[ItemId, str] | None:
+        """Return the item of a file and its asset key ("" for the item's JSON); None for a catalog."""
+        if expected.kind is FileKind.CATALOG:
+            return None
+        of_asset = expected.kind is FileKind.ASSET
+        query = _WHOSE_ASSET if of_asset else _WHOSE_ITEM
+        collection, item, key = self._db.execute(query, (expected.row,)).fetchone()
+        return ItemId(collection, item), key
+
+    def is_open(self, row: int, generation: int) -> bool:
+        """Return True if an asset is still to come in, in that generation: its part may go on."""
+        found = self._db.execute(
+            f"SELECT 1 FROM assets WHERE id = ? AND generation = ? AND state < {STATE_DONE}",
+            (row, generation),
+        )
+        return found.fetchone() is not None
+
+
+class _Bits:
+    """A set of rows, a bit each."""
+
+    def __init__(self, highest: int) -> None:
+        self._bits = bytearray(highest // 8 + 1)
+
+    def add(self, row: int) -> None:
+        self._bits[row >> 3] |= 1 << (row & 7)
+
+    def __contains__(self, row: int) -> bool:
+        return bool(self._bits[row >> 3] & 1 << (row & 7))
+
+
+def _highest(db: sqlite3.Connection, table: str) -> int:
+    found: int = db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
+    return found
+
+
+def _columns(db: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+
+
+def _joined(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory else name
+
+
+def _document_path(row: tuple[int, str, str, str]) -> str:
+    """Return where an item's JSON lies, from a row of `_DOCUMENTS`."""
+    _, collection, item, directory, *_ = row
+    return f"{directory}/{item_document_path(ItemId(collection, item)).rpartition('/')[2]}"
+
+
+_ASSETS_AT = (
+    "SELECT a.id, d.path, a.name, a.state, a.generation, a.size, a.sha256, a.path_hash "
+    "FROM assets a JOIN directories d ON d.id = a.directory WHERE a.path_hash IN ({marks})"
+)
+_DOCUMENTS = (
+    "SELECT i.id, c.name, i.name, d.path, i.written, {digest} FROM items i "
+    "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory"
+)
+_WHOSE_ASSET = (
+    "SELECT c.name, i.name, a.key FROM assets a JOIN items i ON i.id = a.item "
+    "JOIN collections c ON c.id = i.collection WHERE a.id = ?"
+)
+_WHOSE_ITEM = (
+    "SELECT c.name, i.name, '' FROM items i JOIN collections c ON c.id = i.collection WHERE i.id = ?"
+)

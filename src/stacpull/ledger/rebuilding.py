@@ -1,0 +1,288 @@
+"""A new ledger, filled from what lies in DEST, and put in the place of the old one when it is whole.
+
+It is made beside the old one, without syncs: a kill leaves the old ledger where it was. Then it is synced and
+the two change places by renames; a kill between those leaves no ledger under the name, and the old one aside,
+which the next rebuild finds. The old ledger is never deleted.
+
+Everything in it belongs to a run of kind `rebuild`, which is complete; if the old ledger still told what the
+last mirror was asked for, that mirror stands behind it as interrupted, its walk to be begun anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from stacpull.ledger import meta, paths, runs
+from stacpull.ledger.database import ledger_path, translated
+from stacpull.ledger.planned_assets import stated
+from stacpull.ledger.runs import RunSpec
+from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_PENDING, UNWRITTEN, WRITTEN, migrate
+from stacpull.models import Checksum, ItemId
+from stacpull.planning.items import item_directory
+
+__all__ = ["FoundAsset", "FoundItem", "RebuiltLedger", "new_ledger_path"]
+
+_NEW = "ledger.sqlite.new"
+_LOGS = ("-wal", "-journal", "-shm")
+
+
+class FoundItem(NamedTuple):
+    """An item that is in DEST. `sha256` of its JSON as it lies there; None if that is to be made anew."""
+
+    id: ItemId
+    directory: str | None
+    """Where its JSON lies (or belongs); None: where it would be planned."""
+    href: str | None
+    updated: str | None
+    sha256: bytes | None
+    is_written: bool = True
+    """False if its JSON never was in DEST."""
+    document: bytes | None = None
+    """As the source sent it, for `--metadata ndjson`."""
+
+
+class FoundAsset(NamedTuple):
+    """A file that belongs to an item: whole (`done`), or to be fetched again."""
+
+    key: str
+    path: str
+    done: bool
+    size: int | None
+    sha256: bytes | None
+    checksum: Checksum | None
+    origin: str | None
+    etag: str | None = None
+    unproven: int | None = None
+    stated_size: int | None = None
+    media_type: str | None = None
+
+
+def new_ledger_path(dest: Path) -> Path:
+    """Return where a ledger lies while it is made."""
+    return ledger_path(dest).with_name(_NEW)
+
+
+class RebuiltLedger:
+    """The new ledger while it is filled. Belongs to one thread."""
+
+    def __init__(self, dest: Path) -> None:
+        """Begin one; what an earlier rebuild left unfinished goes.
+
+        Raises:
+            DestinationError: it cannot be written.
+        """
+        self._dest = dest
+        self._path = new_ledger_path(dest)
+        self._path.unlink(missing_ok=True)
+        with translated(self._path):
+            self.db = sqlite3.connect(self._path, isolation_level=None)
+            self.db.execute("PRAGMA journal_mode = OFF")
+            self.db.execute("PRAGMA synchronous = OFF")
+            migrate(self.db)
+            self._directories = paths.Directories(self.db)
+            self._collections: dict[str, int] = {}
+            self.db.execute("CREATE TEMP TABLE sources(parent INTEGER, path TEXT)")
+            self.db.execute("CREATE INDEX temp.sources_path ON sources(path, parent)")
+            self.db.execute("CREATE TEMP TABLE places(item INTEGER PRIMARY KEY, path TEXT UNIQUE)")
+            self._run = runs.begin(self.db, RunSpec("", runs.selection_of("{}"), "", kind="rebuild"), 0.0).id
+
+    def fill(self) -> None:
+        """Begin the one transaction in which everything is added; `finish` ends it."""
+        self.db.execute("BEGIN")
+
+    def discard(self) -> None:
+        """Give it up."""
+        self.db.close()
+        self._path.unlink(missing_ok=True)
+
+    def collection(self, name: str, document: bytes | None = None) -> int:
+        """Return the row of a collection, added with its document when it is new."""
+        if name not in self._collections:
+            cursor = self.db.execute(
+                "INSERT INTO collections(name, document) VALUES (?, ?)", (name, document)
+            )
+            self._collections[name] = cursor.lastrowid or 0
+        return self._collections[name]
+
+    def claim_file(self, path: str, sha256: bytes) -> None:
+        """Note that a catalog file is the mirror's own."""
+        meta.claim_file(self.db, path, sha256)
+
+    def has_path(self, path: str) -> bool:
+        """Return True if an item was added whose JSON lies there."""
+        return self.db.execute("SELECT 1 FROM temp.places WHERE path = ?", (path,)).fetchone() is not None
+
+    def has_item(self, item: ItemId) -> int | None:
+        """Return the row of an item, None if it was not added yet."""
+        row = self.db.execute(
+            "SELECT i.id FROM items i JOIN collections c ON c.id = i.collection "
+            "WHERE c.name = ? AND i.name = ?",
+            item,
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def add_item(self, item: FoundItem, path: str | None = None, sources: tuple[str, ...] = ()) -> int:
+        """Add an item whose JSON lies at `path`, with the paths of its source items' JSON; return its row."""
+        written = UNWRITTEN if not item.is_written else WRITTEN if item.sha256 is not None else DAMAGED
+        directory = item.directory if item.directory is not None else item_directory(item.id)
+        values = (
+            self.collection(item.id.collection),
+            item.id.item,
+            self._run,
+            self._directories.id_of(directory),
+            item.href,
+            item.updated,
+            written,
+            item.sha256,
+        )
+        row = self.db.execute(_INSERT_ITEM, values).lastrowid or 0
+        if item.document is not None:
+            self.db.execute("INSERT INTO documents VALUES (?, ?)", (row, item.document))
+        if path is not None:
+            self.db.execute("INSERT OR IGNORE INTO temp.places VALUES (?, ?)", (row, path))
+        self.db.executemany("INSERT INTO temp.sources VALUES (?, ?)", ((row, source) for source in sources))
+        return row
+
+    def add_asset(self, item: int, asset: FoundAsset) -> bool:
+        """Add an asset of an item; False if its path or its key is taken."""
+        directory_path, _, name = asset.path.rpartition("/")
+        directory, placed = self._directories.get(directory_path)
+        claim = paths.claim(self.db, 0, directory_path, name)
+        if claim.failure is not None or claim.name != name or placed != directory_path:
+            return False
+        known = self.db.execute("SELECT 1 FROM assets WHERE item = ? AND key = ?", (item, asset.key))
+        if known.fetchone() is not None:
+            return False
+        row = self.db.execute(
+            _INSERT_ASSET,
+            (
+                item,
+                asset.key,
+                STATE_DONE if asset.done else STATE_PENDING,
+                0 if asset.done else 1,  # of a later generation: what lies in its place is ours
+                self._run,
+                directory,
+                name,
+                claim.hash,
+                asset.size if asset.done else None,
+                asset.sha256 if asset.done else None,
+                asset.etag if asset.done else None,
+                stated(asset.checksum),
+                asset.unproven if asset.done else None,
+            ),
+        ).lastrowid
+        if not asset.done:
+            self.db.execute(
+                "INSERT INTO open_assets VALUES (?, ?, ?, NULL, ?, ?)",
+                (row, asset.origin or "", int(asset.origin is None), asset.stated_size, asset.media_type),
+            )
+        return True
+
+    def parent_of(self, item: int) -> ItemId | None:
+        """Return the label item that led to an item, as far as the items added so far tell."""
+        row = self.db.execute(
+            "SELECT c.name, i.name FROM temp.places p JOIN temp.sources s ON s.path = p.path "
+            "JOIN items i ON i.id = s.parent JOIN collections c ON c.id = i.collection "
+            "WHERE p.item = ? AND s.parent <> p.item ORDER BY s.parent LIMIT 1",
+            (item,),
+        ).fetchone()
+        return None if row is None else ItemId(*row)
+
+    def finish(self, spec: RunSpec, mirror: RunSpec | None, now: float) -> None:
+        """Derive what is derived, and note what was asked for.
+
+        Args:
+            spec: what is known of how the mirror was made, to stand for the rebuild.
+            mirror: what the last mirror was asked for, if that is known.
+            now: seconds since 1970.
+        """
+        for statement in _DERIVED:
+            self.db.execute(statement)
+        self.db.execute("COMMIT")
+        self.db.execute(
+            "UPDATE runs SET source = ?, layout = ?, metadata = ?, selection = ?, started = ?",
+            (spec.source, spec.layout, spec.metadata, runs.selection_json(spec.selection), now),
+        )
+        runs.end(self.db, self._run, "complete", None, now)
+        meta.set_adopting(self.db, adopting=True)
+        if mirror is not None:
+            run = runs.begin(self.db, replace(mirror, kind="mirror"), now)
+            runs.end(self.db, run.id, "interrupted", "The ledger was made anew.", now)
+
+    def put_in_place(self) -> str | None:
+        """Close and sync it, and let it take the old one's place; return the old one's new name, if any.
+
+        Raises:
+            OSError: it cannot be.
+        """
+        for table in ("sources", "places"):
+            self.db.execute(f"DROP TABLE temp.{table}")
+        self.db.close()
+        _sync(self._path)
+        aside = _set_aside(self._dest)
+        self._path.rename(ledger_path(self._dest))
+        _sync(self._path.parent)
+        return aside
+
+
+def _set_aside(dest: Path) -> str | None:
+    """Rename the old ledger, its logs first: they must never meet the new one."""
+    old = ledger_path(dest)
+    number = next(n for n in itertools.count(1) if not old.with_name(f"{old.name}.damaged-{n}").exists())
+    aside = old.with_name(f"{old.name}.damaged-{number}")
+    for end in _LOGS:
+        log = old.with_name(old.name + end)
+        if log.exists():
+            log.rename(aside.with_name(aside.name + end))
+    if not old.exists():
+        return None
+    old.rename(aside)
+    return aside.relative_to(dest).as_posix()
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+_INSERT_ITEM = (
+    "INSERT INTO items(collection, name, run, directory, href, updated, written, sha256) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_ASSET = (
+    "INSERT INTO assets(item, key, state, generation, run, directory, name, path_hash, size, sha256, etag, "
+    "stated, unproven) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_LINK = """
+UPDATE items SET parent = (SELECT min(s.parent) FROM temp.places p JOIN temp.sources s ON s.path = p.path
+    WHERE p.item = items.id AND s.parent <> items.id)
+"""
+_NUMBER = "UPDATE items SET sequence = id WHERE parent IS NULL"
+_SETTLE_OWN = """
+UPDATE items SET remaining = (SELECT count(*) FROM assets a WHERE a.item = items.id AND a.state < 2)
+"""
+_SETTLE_PARENTS = """
+UPDATE items SET remaining = remaining
+    + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining > 0)
+WHERE id IN (SELECT parent FROM items)
+"""
+_TOTALS = """
+UPDATE totals SET assets_done = (SELECT count(*) FROM assets WHERE state = 2),
+    assets_pending = (SELECT count(*) FROM assets WHERE state < 2),
+    bytes_done = (SELECT coalesce(sum(size), 0) FROM assets WHERE state = 2)
+"""
+_RUN = """
+UPDATE runs SET walk_ended = 1, assets_done = (SELECT assets_done FROM totals),
+    assets_pending = (SELECT assets_pending FROM totals), bytes_done = (SELECT bytes_done FROM totals),
+    items_matched = (SELECT count(*) FROM items WHERE parent IS NULL),
+    items_done = (SELECT count(*) FROM items WHERE parent IS NULL AND remaining = 0)
+"""
+_DERIVED = (_LINK, _NUMBER, _SETTLE_OWN, _SETTLE_PARENTS, _TOTALS, _RUN)

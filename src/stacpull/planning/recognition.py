@@ -1,0 +1,87 @@
+"""Which `--layout` a tree follows, told from where the assets of some items lie.
+
+Each segment of the paths is held against what the fields of a layout would make of it; what holds for every
+sample is taken, the plainest first. A file's name that nothing explains is taken for `{filename}`: it came
+from a URL that nobody knows any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from stacpull.models import ItemId, Json
+from stacpull.planning.layout import Layout
+from stacpull.planning.names import safe_segment
+from stacpull.planning.suffixes import suffix_of
+from stacpull.planning.template import escape
+
+__all__ = ["Sample", "recognised"]
+
+_DIRECTORIES: Final = ("collection", "item", "parent", "year", "month", "day")
+_NAMES: Final = ("{key}{ext}", "{item}_{key}{ext}", "{parent}_{key}{ext}", "{key}")
+_LATE: Final = "{filename}"
+
+
+class Sample(NamedTuple):
+    """An asset, its item (with the label item that led to it), and its path relative to DEST."""
+
+    item: ItemId
+    document: Json
+    parent: ItemId | None
+    key: str
+    origin: str
+    media_type: str | None
+    path: str
+
+
+def recognised(samples: Sequence[Sample]) -> str | None:
+    """Return a layout that puts every sample where it lies, None if there is none (or no sample)."""
+    paths = [sample.path.split("/") for sample in samples]
+    if not samples or len({len(path) for path in paths}) != 1:
+        return None
+    segments = []
+    for number in range(len(paths[0]) - 1):
+        found = _directory(samples, [path[number] for path in paths])
+        if found is None:
+            return None
+        segments.append(found)
+    return "/".join([*segments, _name(samples, [path[-1] for path in paths])])
+
+
+def _directory(samples: Sequence[Sample], names: Sequence[str]) -> str | None:
+    """Return the template of one directory."""
+    for field in (*_DIRECTORIES, *_shared_properties(samples)):
+        layout = Layout.parse(f"{{{field}}}/{{key}}")
+        if all(_rendered(layout, one)[0] == name for one, name in zip(samples, names, strict=True)):
+            return f"{{{field}}}"
+    return escape(names[0]) if len(set(names)) == 1 and safe_segment(names[0]) == names[0] else None
+
+
+def _name(samples: Sequence[Sample], names: Sequence[str]) -> str:
+    for template in _NAMES:
+        layout = Layout.parse(template)
+        if all(_rendered(layout, one)[1] == name for one, name in zip(samples, names, strict=True)):
+            return template
+    return _LATE
+
+
+def _rendered(layout: Layout, sample: Sample) -> tuple[str, str | None]:
+    places = layout.for_item(sample.item, sample.document, sample.parent)
+    place = places.place(sample.key, suffix_of(sample.origin, sample.media_type))
+    return place.directory, place.name
+
+
+def _shared_properties(samples: Iterable[Sample]) -> list[str]:
+    """Return the properties that every sample has, by which a layout could have made directories."""
+    shared: set[str] | None = None
+    for sample in samples:
+        properties = sample.document.get("properties")
+        names = {name for name in properties if _is_field(name)} if isinstance(properties, dict) else set()
+        shared = names if shared is None else shared & names
+    return sorted(shared or ())
+
+
+def _is_field(name: str) -> bool:
+    """Return True if a layout can name this property."""
+    return not set(name) & set("{}|/ ") and name not in (*_DIRECTORIES, "key", "ext", "filename")

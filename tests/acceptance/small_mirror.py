@@ -1,0 +1,104 @@
+"""A mirror so small that it can be made hundreds of times: one patch (13 files) and one file of 2.5 MB.
+
+It goes all the ways there are: small bodies, a part that comes in pieces, items, a label item, catalogs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.acceptance.command import COMMAND, environment, mirror_of
+from tests.acceptance.trees import Damage, damage, expected_files
+
+from stacpull.replicas import ExpectedFile, MlhubReplica, run_in_thread
+
+LARGE = 2_500_000
+_LARGE_KEY = "large_files/large_0000.bin"
+
+SINGLE = (
+    "import sys, stacpull.store.sync as sync; sync._MAGIC.clear(); "
+    "from stacpull.cli.main import main; sys.argv[0] = 'stacpull'; main()"
+)
+"""The command on a file system that nobody knows: files and directories are synced one by one."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended; the exit code is None if it hung."""
+
+    code: int | None
+    out: str
+    err: str
+
+    @property
+    def last_line(self) -> str:
+        """The last it said on standard error."""
+        return self.err.strip().rpartition("\n")[2]
+
+
+@dataclass(frozen=True)
+class SmallMirror:
+    """The replica that it is made of, and what it should be."""
+
+    replica: MlhubReplica
+    expected: Mapping[str, ExpectedFile]
+    env: Mapping[str, str]
+    single: bool = False
+    """True to sync file by file."""
+
+    def command(self, dest: Path, *options: str) -> list[str]:
+        """The command line that makes it at `dest`, or goes on with it."""
+        program = [sys.executable, "-c", SINGLE] if self.single else [str(COMMAND)]
+        arguments = mirror_of(self.replica.base_url, dest, "-C", "large_files_v1", "--no-progress", *options)
+        return [*program, *arguments]
+
+    def run(self, dest: Path, *options: str, under: Sequence[str] = (), timeout: float = 60) -> Ended:
+        """Make it at `dest`, with the command run by another (`under`); one that hangs is killed."""
+        process = subprocess.Popen(
+            [*under, *self.command(dest, *options)],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            return Ended(None, out, err)
+        return Ended(process.returncode, out, err)
+
+    def damage(self, dest: Path) -> Damage:
+        """What is wrong with the finished mirror at `dest`."""
+        return damage(dest, self.expected)
+
+
+@contextmanager
+def small_mirror(*, single: bool = False) -> Iterator[SmallMirror]:
+    """Start the replica for the length of the block."""
+    replica = MlhubReplica(items=1, seed=7, large_items=1, large_size=LARGE)
+    with run_in_thread(replica):
+        expected = expected_files(replica.dataset, range(1))
+        content = replica.store.get("radiant-mlhub", _LARGE_KEY).read(0, LARGE)
+        large = ExpectedFile(
+            collection="large_files_v1",
+            item_id="large_files_v1_0000",
+            asset="data",
+            name="large_0000.bin",
+            size=LARGE,
+            md5="",
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
+        expected[f"bigearthnet/{large.item_id}/{large.name}"] = large
+        yield SmallMirror(replica, expected, environment(replica), single)

@@ -1,0 +1,145 @@
+"""`--adopt`: a tree that another tool downloaded becomes a mirror, without fetching what is the same."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import BIGEARTHNET, environment, mirror_of, run
+from tests.acceptance.mirrored import Mirrored, flipped, is_same, rewritten
+
+from stacpull import failures, retry
+from stacpull.replicas import Request, Status
+
+Change = Callable[[Path], None]
+
+
+@pytest.fixture
+def downloaded(mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirrored:
+    """What a notebook with a download tool leaves: the files, their own times, and nothing else."""
+    for name, value in mirrored_once.replica.exports().items():
+        monkeypatch.setenv(name, value)
+    dest = tmp_path / "m"
+    shutil.copytree(mirrored_once.dest / "bigearthnet", dest / "bigearthnet", copy_function=shutil.copyfile)
+    return Mirrored(mirrored_once.replica, dest, replace(mirrored_once.options, adopt=True))
+
+
+def inodes(mirrored: Mirrored) -> dict[str, int]:
+    return {name: (mirrored.dest / name).stat().st_ino for name in mirrored.assets}
+
+
+def test_what_another_tool_downloaded_is_taken(mirrored_once: Mirrored, downloaded: Mirrored) -> None:
+    before = inodes(downloaded)
+    report = downloaded.mirror()
+    assert (report.exit_code, report.assets_done) == (0, len(before))
+    assert report.bytes_fetched < 200_000  # pages only: the files are 1 MB
+    assert inodes(downloaded) == before
+    assert all((downloaded.dest / name).stat().st_nlink == 1 for name in before)
+    assert is_same(mirrored_once.files, downloaded.files) == []
+    assert list((downloaded.dest / ".stacpull/parts").iterdir()) == []
+    assert downloaded.verify().exit_code == 0
+
+
+def test_without_it_they_are_in_the_way(downloaded: Mirrored) -> None:
+    before = {name: (downloaded.dest / name).read_bytes() for name in downloaded.assets}
+    downloaded.options = replace(downloaded.options, adopt=False)
+    report = downloaded.mirror()
+    assert (report.exit_code, report.assets_failed) == (1, len(before))
+    assert {failure.kind for failure in failures(downloaded.dest)} == {"exists"}
+    assert {name: (downloaded.dest / name).read_bytes() for name in before} == before
+    adopting = replace(downloaded.options, adopt=True)
+    assert asyncio.run(retry(downloaded.dest, options=adopting)).exit_code == 0
+    assert downloaded.verify().exit_code == 0
+
+
+def as_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (rewritten(lambda data: data[:-1]), "bytes, the source"),
+        (rewritten(lambda data: data + b"\0"), "bytes, the source"),
+        (rewritten(lambda _: b""), "it has 0 bytes"),
+        (rewritten(flipped), "is not what"),
+        (as_link, "a link"),
+    ],
+    ids=["short", "long", "empty", "altered", "link"],
+)
+def test_what_is_not_the_asset_stays_and_is_named(
+    mirrored_once: Mirrored, downloaded: Mirrored, change: Change, why: str
+) -> None:
+    name = next(name for name in downloaded.assets if name.endswith("_B02.tif"))
+    change(downloaded.dest / name)
+    strange = (downloaded.dest / name).read_bytes()
+    report = downloaded.mirror()
+    assert (report.exit_code, report.assets_failed) == (1, 1)
+    (failed,) = failures(downloaded.dest)
+    assert (failed.kind, failed.key, why in failed.message) == ("exists", "B02", True), failed.message
+    assert (downloaded.dest / name).read_bytes() == strange
+    (downloaded.dest / name).unlink()
+    assert asyncio.run(retry(downloaded.dest, options=downloaded.options)).exit_code == 0
+    assert is_same(mirrored_once.files, downloaded.files) == []
+
+
+def test_what_is_missing_is_fetched(mirrored_once: Mirrored, downloaded: Mirrored) -> None:
+    for name in downloaded.assets[::2]:
+        (downloaded.dest / name).unlink()
+    assert downloaded.mirror().exit_code == 0
+    assert is_same(mirrored_once.files, downloaded.files) == []
+
+
+def test_where_head_is_refused_the_same_bytes_are_taken(
+    mirrored_once: Mirrored, downloaded: Mirrored
+) -> None:
+    altered = next(name for name in downloaded.assets if name.endswith("_B03.tif"))
+    rewritten(flipped)(downloaded.dest / altered)
+    replica = downloaded.replica
+
+    def is_head(request: Request) -> bool:
+        return request.method == "HEAD"
+
+    replica.inject(is_head, Status(405), times=10_000)
+    try:
+        report = downloaded.mirror()
+    finally:
+        replica.clear_faults()
+    assert (report.exit_code, report.assets_failed) == (1, 1)
+    assert [failure.kind for failure in failures(downloaded.dest)] == ["exists"]
+    assert is_same(mirrored_once.files, downloaded.files)[:1] == [altered]
+
+
+def test_the_control_files_of_a_tool_are_left_alone(downloaded: Mirrored) -> None:
+    control = downloaded.dest / (downloaded.assets[0] + ".aria2")
+    control.write_bytes(b"\0\1")
+    assert downloaded.mirror().exit_code == 0
+    assert control.read_bytes() == b"\0\1"
+    assert downloaded.verify().exit_code == 1
+    assert list(downloaded.damages.values()) == ["unknown"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="hard links")
+def test_without_hard_links_they_are_copied(
+    mirrored_once: Mirrored, downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refused)
+    assert downloaded.mirror().exit_code == 0
+    assert is_same(mirrored_once.files, downloaded.files) == []
+
+
+def test_the_command_takes_it(mirrored_once: Mirrored, downloaded: Mirrored) -> None:
+    env = environment(downloaded.replica)
+    ran = run(mirror_of(downloaded.replica.base_url, downloaded.dest, "--adopt", "--json"), env)
+    assert (ran.code, BIGEARTHNET.exists()) == (0, True), ran.err
+    assert ran.report["assets_done"] == 78
+    assert is_same(mirrored_once.files, downloaded.files) == []

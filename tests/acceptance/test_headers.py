@@ -1,0 +1,419 @@
+"""`stacpull headers` as a user runs it: right in every field, resumable anywhere, silent about secrets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rasterio
+import tifffile
+from tests.acceptance.command import SOURCE, Running, environment, run, wait_until
+from tests.acceptance.test_secrets import ACCESS, KEY, SECRET, TOKEN, places
+
+from stacpull import HeadersReport, Options, S3Options, Secret, Selection, StacpullError, UsageError
+from stacpull.replicas import MlhubReplica, Status, run_in_thread
+from stacpull.replicas.dataset import Dataset
+from stacpull.sync import headers
+
+WHOLE = "STACPULL_HEADERS_ITEMS"
+"""Set it to 1000 to hold 12 x 1000 headers against tifffile."""
+ITEMS = int(os.environ.get(WHOLE, "12"))
+
+
+def headers_of(replica: MlhubReplica, out: Path | None, *options: str) -> list[str]:
+    """Arguments for the headers of all bands that there are; `options` may exclude others instead."""
+    where = [] if out is None else ["-o", str(out)]
+    excluded = [] if "--exclude-asset" in options else ["--exclude-asset", "B10"]
+    return ["headers", replica.base_url, "-C", SOURCE, *excluded, *where, *options]
+
+
+def read(replica: MlhubReplica, out: Path | None, how: Options | None = None, **more: Any) -> HeadersReport:
+    """Do the same by the library; `more` of the selection, or `refresh` and `on_row`."""
+    given = {name: more.pop(name) for name in ("refresh", "on_row") if name in more}
+    options = replace(
+        how or Options(),
+        query={"key": Secret(replica.key)},
+        s3=S3Options(endpoint_url=replica.s3_url),
+    )
+    selection = Selection(**{"collections": (SOURCE,), "exclude_assets": ("B10",), **more})
+    return headers(
+        replica.base_url, None if out is None else str(out), selection=selection, options=options, **given
+    )
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch, small_hub: MlhubReplica) -> None:
+    for name, value in small_hub.exports().items():
+        monkeypatch.setenv(name, value)
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def blobs(replica: MlhubReplica) -> Counter[str]:
+    """How often each file was sent, or a piece of it, by name."""
+    sent = (record for record in list(replica.requests) if record.kind in {"blob", "object"})
+    return Counter(record.target.partition("?")[0].rpartition("/")[2] for record in sent)
+
+
+# Right.
+
+
+def files_of(dataset: Dataset) -> dict[tuple[str, str], bytes]:
+    """The bands of all patches by item and asset."""
+    found = {}
+    for patch in dataset.patches():
+        for band in ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"):
+            found[f"{SOURCE}_{patch.name}", band] = dataset.band(patch, band)
+    return found
+
+
+def by_tifffile(data: bytes) -> dict[str, Any]:
+    """What tifffile says, in the words of the table."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        assert isinstance(page, tifffile.TiffPage)
+        geo = page.geotiff_tags
+        scale, (tie,) = geo["ModelPixelScale"], [geo["ModelTiepoint"]]
+        return {
+            "byte_order": file.byteorder,
+            "bigtiff": file.is_bigtiff,
+            "width": page.imagewidth,
+            "height": page.imagelength,
+            "bands": page.samplesperpixel,
+            "dtype": page.dtype.name,
+            "bits_per_sample": page.bitspersample,
+            "compression_code": int(page.compression),
+            "predictor": page.predictor,
+            "photometric": page.photometric.name.lower(),
+            "tiled": page.is_tiled,
+            "block_width": page.tilewidth if page.is_tiled else page.imagewidth,
+            "block_height": page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength),
+            "overviews": [[one.imagewidth, one.imagelength] for one in list(file.pages)[1:]],
+            "epsg": int(geo["ProjectedCSTypeGeoKey"]),
+            "pixel_is_point": int(geo["GTRasterTypeGeoKey"]) == 2,
+            "transform": [scale[0], 0.0, tie[3], 0.0, -scale[1], tie[4]],
+            "nodata": page.tags[42113].value if 42113 in page.tags else None,
+            "description": page.description or None,
+            "datetime": page.datetime,
+            "software": page.software or None,
+        }
+
+
+def by_rasterio(data: bytes) -> dict[str, Any]:
+    """What rasterio says."""
+    with rasterio.MemoryFile(data) as memory, memory.open() as file:
+        left, bottom, right, top = file.bounds
+        return {
+            "width": file.width,
+            "height": file.height,
+            "bands": file.count,
+            "dtype": file.dtypes[0],
+            "compression": file.compression.name if file.compression else "none",
+            "interleave": file.interleaving.name if file.interleaving else "band",
+            "transform": list(file.transform)[:6],
+            "left": left,
+            "bottom": bottom,
+            "right": right,
+            "top": top,
+            "epsg": file.crs.to_epsg(),
+            "tags": file.tags(),
+            "band_tags": [file.tags(band) for band in file.indexes],
+            "scales": list(file.scales),
+            "offsets": list(file.offsets),
+            "units": list(file.units),
+            "descriptions": list(file.descriptions),
+            "block_width": file.block_shapes[0][1],
+            "block_height": file.block_shapes[0][0],
+            "overviews": [[file.width // n, file.height // n] for n in file.overviews(1)],
+        }
+
+
+def test_every_field_of_every_band_is_what_tifffile_says(tmp_path: Path) -> None:
+    out = tmp_path / "headers.ndjson"
+    with run_in_thread(MlhubReplica(items=ITEMS, seed=7)) as replica:
+        ran = run(headers_of(replica, out, "--json"), environment(replica), timeout=600)
+        files = files_of(replica.dataset)
+    assert ran.code == 0, ran.err
+    report = ran.report
+    assert (report["state"], report["items_seen"], report["items_matched"]) == ("complete", ITEMS, ITEMS)
+    assert (report["headers_done"], report["headers_failed"]) == (12 * ITEMS, 0)
+    assert report["assets_excluded"] == ITEMS
+    rows = rows_of(out)
+    assert len(rows) == 12 * ITEMS
+    assert {(row["item"], row["asset"]) for row in rows} == files.keys()
+    for row in rows:
+        data = files[row["item"], row["asset"]]
+        for theirs in (by_tifffile(data), by_rasterio(data)):
+            assert {name: row[name] for name in theirs} == theirs, (row["item"], row["asset"])
+        assert row["size"] == len(data)
+        assert (row["reads"], row["bytes_read"]) == (1, min(len(data), 16384))
+        assert (row["failure"], row["error"]) == (None, None)
+
+
+@pytest.mark.usefixtures("aws")
+def test_the_formats_say_the_same_in_the_order_of_the_walk(tmp_path: Path, small_hub: MlhubReplica) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    tables = {}
+    for kind in ("ndjson", "csv", "parquet"):
+        out = tmp_path / f"t.{kind}"
+        assert read(small_hub, out, Options(page_size=4), max_items=9).exit_code == 0
+        tables[kind] = out
+    lines = rows_of(tables["ndjson"])
+    items = list(dict.fromkeys(row["item"] for row in lines))
+    assert len(items) == 9
+    assert [row["item"] for row in lines] == [item for item in items for _ in range(12)]
+    assert [row["asset"] for row in lines] == [row["asset"] for row in lines[:12]] * 9
+
+    with tables["csv"].open(newline="") as file:
+        texts = list(csv.DictReader(file))
+    parquet = pq.read_table(tables["parquet"]).to_pylist()
+    assert [list(row) for row in (texts[0], parquet[0])] == [list(lines[0])] * 2
+    for text, typed, line in zip(texts, parquet, lines, strict=True):
+        for name, value in line.items():
+            if name == "href":
+                continue  # other in each reply
+            if isinstance(value, dict | list):
+                assert json.loads(text[name]) == json.loads(typed[name]) == value
+            else:
+                assert (typed[name], text[name]) == (value, as_csv(value))
+
+
+def as_csv(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def test_without_output_a_table_is_printed(small_hub: MlhubReplica, tmp_path: Path) -> None:
+    options = ["--max-items", "2", "--asset", "B0[12]", "--asset", "B10", "--exclude-asset", ""]
+    ran = run(headers_of(small_hub, None, *options), environment(small_hub), cwd=tmp_path)
+    assert ran.code == 1
+    lines = ran.out.splitlines()
+    assert lines[0].split() == ["item", "asset", "size", "type", "layout", "crs", "overviews", "nodata"]
+    assert len(lines) == 7
+    assert "20 x 20" in lines[1]
+    assert "1 x uint16" in lines[1]
+    assert "gone: " in lines[3]
+    assert list(tmp_path.iterdir()) == []
+
+
+# Resumed.
+
+
+def test_killed_over_and_over_no_header_is_lost_or_asked_twice_beyond_those_under_way(tmp_path: Path) -> None:
+    out, items, draw = tmp_path / "t.ndjson", 60, random.Random(5)
+    kills, slots = 4, 8
+    with run_in_thread(MlhubReplica(items=items, seed=7, latency_ms=4, record=True)) as replica:
+        env = environment(replica)
+        arguments = headers_of(
+            replica, out, "--no-progress", "--page-size", "20", "--concurrency", str(slots)
+        )
+        for number in range(kills):
+            target = blobs(replica).total() + draw.randrange(20, 150)
+            with Running(arguments, env) as process:
+                assert wait_until(lambda: blobs(replica).total() >= target or not process.is_alive())  # noqa: B023
+                assert process.signal(signal.SIGKILL), f"it was done before kill {number}"
+            assert not out.exists()
+        last = run([*arguments, "--json"], env)
+        asked = blobs(replica)
+    assert last.code == 0, last.err
+    assert last.report["headers_done"] == 12 * items
+    assert last.report["headers_skipped"] > 0
+    assert len(asked) == 12 * items
+    assert asked.total() - 12 * items <= kills * slots
+    rows = rows_of(out)
+    assert len({(row["item"], row["asset"]) for row in rows}) == len(rows) == 12 * items
+    items_in_order = list(dict.fromkeys(row["item"] for row in rows))
+    assert [row["item"] for row in rows] == [item for item in items_in_order for _ in range(12)]
+
+
+def test_a_signal_stops_and_the_same_command_completes(tmp_path: Path) -> None:
+    out = tmp_path / "t.csv"
+    with run_in_thread(MlhubReplica(items=40, seed=7, latency_ms=20, record=True)) as replica:
+        env, arguments = environment(replica), headers_of(replica, out, "--json")
+        with Running(arguments, env) as process:
+            assert wait_until(lambda: blobs(replica).total() > 100)
+            assert process.signal(signal.SIGTERM)
+            stopped = process.ended()
+        assert stopped.code == 130
+        assert stopped.report["state"] == "interrupted"
+        assert 0 < stopped.report["headers_done"] < 12 * 40
+        assert not out.exists()
+        assert "Traceback" not in stopped.err
+        resumed = run(arguments, env)
+        asked = blobs(replica)
+    assert resumed.code == 0, resumed.err
+    assert resumed.report["headers_skipped"] == stopped.report["headers_done"]
+    assert asked.total() == len(asked) == 12 * 40
+    assert resumed.report["items_matched"] == 40
+    assert out.exists()
+
+
+@pytest.mark.usefixtures("aws")
+def test_killed_between_the_last_row_and_the_table_nothing_is_asked_again(
+    tmp_path: Path, small_hub: MlhubReplica
+) -> None:
+    out = tmp_path / "t.ndjson"
+    read(small_hub, out)
+    whole = out.read_bytes()
+    out.unlink()
+    (tmp_path / ".t.ndjson.part").write_bytes(b"half a li")
+    before = len(small_hub.requests)
+    again = read(small_hub, out)
+    assert (again.exit_code, again.requests) == (0, 0)
+    assert len(small_hub.requests) == before
+    assert out.read_bytes() == whole
+    assert {path.name for path in tmp_path.iterdir()} == {"t.ndjson", "t.ndjson.stacpull"}
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_complete_table_is_refreshed_only_when_asked(tmp_path: Path, small_hub: MlhubReplica) -> None:
+    out = tmp_path / "t.ndjson"
+    assert read(small_hub, out, max_items=3).headers_done == 36
+    written, asked = out.stat().st_mtime_ns, blobs(small_hub).total()
+    again = read(small_hub, out, max_items=3)
+    assert (again.headers_done, again.headers_skipped, again.requests) == (36, 36, 0)
+    assert (again.items_matched, again.state) == (3, "complete")
+    assert out.stat().st_mtime_ns == written
+    fresh = read(small_hub, out, max_items=3, refresh=True)
+    assert (fresh.headers_done, fresh.headers_skipped) == (36, 0)
+    assert blobs(small_hub).total() == asked + 36
+    assert out.stat().st_mtime_ns > written
+
+
+@pytest.mark.usefixtures("aws")
+def test_of_a_complete_table_what_failed_is_tried_again(tmp_path: Path, small_hub: MlhubReplica) -> None:
+    out, no_retries = tmp_path / "t.ndjson", Options(retries=0)
+    small_hub.inject(lambda request: request.server in {"blob", "s3"}, Status(500), times=5)
+    first = read(small_hub, out, no_retries)
+    assert (first.exit_code, first.headers_failed, first.state) == (1, 5, "complete")
+    failed = [row for row in rows_of(out) if row["failure"]]
+    assert [row["failure"] for row in failed] == ["server"] * 5
+    assert all("500" in row["error"] and row["width"] is None for row in failed)
+    order = [(row["item"], row["asset"]) for row in rows_of(out)]
+    asked = blobs(small_hub).total()
+    second = read(small_hub, out, no_retries)
+    assert (second.exit_code, second.headers_done, second.headers_skipped) == (0, 360, 355)
+    assert blobs(small_hub).total() == asked + 5
+    assert [(row["item"], row["asset"]) for row in rows_of(out)] == order
+    assert not [row for row in rows_of(out) if row["failure"]]
+
+
+@pytest.mark.usefixtures("aws")
+def test_what_is_gone_is_no_failure_where_that_is_accepted(tmp_path: Path, small_hub: MlhubReplica) -> None:
+    kept = {"max_items": 2, "exclude_assets": (), "assets": ("B01", "B10")}
+    report = read(small_hub, tmp_path / "t.csv", Options(missing="ok"), **kept)
+    assert (report.headers_failed, report.headers_missing, report.exit_code) == (2, 2, 0)
+    assert read(small_hub, tmp_path / "t.csv", **kept).exit_code == 1
+
+
+# Refused.
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "sentence"),
+    [
+        ("t.xlsx", 2, "end it in one of .parquet, .csv, .ndjson"),
+        ("t", 2, "end it in one of"),
+        ("nowhere/t.csv", 5, "is no directory"),
+        ("folder.csv", 5, "is a directory"),
+        ("mine.csv", 2, "nothing tells what it was made from"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_anything_is_asked(
+    tmp_path: Path, small_hub: MlhubReplica, name: str, code: int, sentence: str
+) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "mine.csv").write_text("a,b\n")
+    with pytest.raises(StacpullError, match=sentence) as told:
+        read(small_hub, tmp_path / name)
+    assert told.value.exit_code == code
+    assert not small_hub.requests
+    assert (tmp_path / "mine.csv").read_text() == "a,b\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.csv", "mine.csv"}
+
+
+@pytest.mark.usefixtures("aws")
+def test_another_question_is_refused_for_the_same_output(tmp_path: Path, small_hub: MlhubReplica) -> None:
+    out = tmp_path / "t.csv"
+    read(small_hub, out, max_items=1)
+    with pytest.raises(UsageError, match=r"another question \(other: selection\)"):
+        read(small_hub, out, max_items=2)
+    read(small_hub, out, max_items=2, refresh=True)
+    assert len(out.read_text().splitlines()) == 25
+
+
+def test_two_at_once_on_one_output_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "t.csv"
+    with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=50, record=True)) as replica:
+        env = environment(replica)
+        with Running(headers_of(replica, out), env) as process:
+            assert wait_until(lambda: blobs(replica).total() > 10)
+            second = run(headers_of(replica, out), env)
+            assert second.code == 5
+            assert "Another stacpull is working on" in second.err
+            assert process.is_alive()
+
+
+@pytest.mark.parametrize("option", ["--layout", "--metadata"])
+def test_options_of_a_tree_are_none_of_its_own(small_hub: MlhubReplica, option: str) -> None:
+    ran = run(headers_of(small_hub, None, option, "none"), environment(small_hub))
+    assert ran.code == 2
+
+
+# Secrets, and other origins.
+
+
+@pytest.fixture(params=["2022", "2021 echo"])
+def planted(request: pytest.FixtureRequest) -> Iterator[MlhubReplica]:
+    era, _, echo = request.param.partition(" ")
+    replica = MlhubReplica(
+        items=12, seed=7, key=KEY, era=era, echo_key=bool(echo), access=ACCESS, record=True, latency_ms=8
+    )
+    with run_in_thread(replica) as running:
+        yield running
+
+
+def test_no_secret_is_written_down(tmp_path: Path, planted: MlhubReplica) -> None:
+    out, env = tmp_path / "t.ndjson", environment(planted)
+    arguments = headers_of(planted, out, "--exclude-asset", "", "--page-size", "5", "-vv")
+    with Running(arguments, env) as process:
+        assert wait_until(lambda: len(planted.requests) > 60)
+        process.signal(signal.SIGKILL)
+        killed = process.ended()
+    clean(tmp_path, killed.out, killed.err)
+    ran = run(arguments, env)
+    assert ran.code == 1, ran.err  # B10
+    assert len(rows_of(out)) == 12 * 13
+    clean(tmp_path, ran.out, ran.err)
+    table = run(headers_of(planted, None, "--max-items", "1"), env)
+    assert not places(table.out.encode(), KEY, SECRET, TOKEN)
+
+
+def clean(directory: Path, *printed: str) -> None:
+    files = [path for path in directory.iterdir() if path.is_file()]
+    assert files
+    for data in [path.read_bytes() for path in files] + [text.encode() for text in printed]:
+        assert not places(data, KEY, SECRET, TOKEN)
+        assert b"sig=" not in data
+
+
+@pytest.mark.usefixtures("aws")
+def test_headers_behind_a_redirect_to_s3(tmp_path: Path, small_hub: MlhubReplica) -> None:
+    report = read(small_hub, tmp_path / "t.csv", max_items=5)
+    asked = Counter(record.kind for record in small_hub.requests)
+    assert (report.exit_code, report.headers_done) == (0, 60)
+    assert asked["object"] > 10
+    assert asked["object"] + asked["blob"] == 60

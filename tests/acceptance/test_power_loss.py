@@ -1,0 +1,102 @@
+"""Some of the losses of `scripts/lose-power`; and that the model finds what it is there to find."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.acceptance.calls import STRACE
+from tests.acceptance.crash_disk import Disk, all_there, none_there, some, torn, zeros
+from tests.acceptance.crash_trace import Event, Kind
+from tests.acceptance.power_loss import Loss, losses, record, suffer
+from tests.acceptance.small_mirror import SmallMirror, small_mirror
+
+needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["in groups", "file by file"])
+def mirror(request: pytest.FixtureRequest) -> Iterator[SmallMirror]:
+    with small_mirror(single=request.param) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def events(mirror: SmallMirror) -> list[Event]:
+    return record(mirror)
+
+
+def chosen(disk: Disk, count: int) -> list[Loss]:
+    ways = list(losses(disk, random_ones=1))
+    return random.Random(7).sample(ways, count)
+
+
+@needs_strace
+def test_nothing_is_done_without_its_bytes_and_it_goes_on(mirror, events):
+    disk = Disk(events)
+    after = [suffer(mirror, disk, loss) for loss in chosen(disk, 20)]
+    assert [(str(one.loss), one.complaints) for one in after if one.complaints] == []
+
+
+@needs_strace
+def test_a_mirror_that_did_not_sync_would_be_found_out(mirror, events):
+    """The same run without the syncs of its data: the model must tell."""
+    spared = [event for event in events if event.kind is not Kind.SYNC_ALL and _is_of_the_ledger(event)]
+    disk = Disk(spared)
+    ways = [Loss(disk.length, "all there", damage, 1) for damage in ("none_there", "zeros")]
+    assert all(suffer(mirror, disk, loss).complaints for loss in ways)
+
+
+def _is_of_the_ledger(event: Event) -> bool:
+    return event.kind is not Kind.SYNC or event.path.startswith(".stacpull/ledger")
+
+
+# --- the model ----------------------------------------------------------------------------------------------
+
+MADE = [
+    Event(Kind.MAKE_DIRECTORY, "d", 0),
+    Event(Kind.MAKE, "d/part", 1),
+    Event(Kind.WRITE, "d/part", 2, data=b"a" * 512),
+    Event(Kind.WRITE, "d/part", 3, data=b"b" * 512),
+]
+
+
+def left(events: list[Event], *, names: bool, damage, at: Path) -> dict[str, bytes]:
+    disk = Disk(events)
+    disk.lose_power(disk.length, at, lambda _: names, damage, random.Random(1))
+    return {path.relative_to(at).as_posix(): path.read_bytes() for path in at.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("more", "names", "damage", "expected"),
+    [
+        ([], True, all_there, {"d/part": b"a" * 512 + b"b" * 512}),
+        ([], True, none_there, {"d/part": b""}),
+        ([], True, zeros, {"d/part": bytes(1024)}),
+        ([], False, all_there, {}),
+        ([Event(Kind.SYNC_ALL, "", 4)], False, none_there, {"d/part": b"a" * 512 + b"b" * 512}),
+        ([Event(Kind.SYNC_ALL, "", 3)], False, none_there, {"d/part": b"a" * 512}),  # the last came too late
+        ([Event(Kind.SYNC, "d/part", 4)], False, none_there, {}),  # its name is not synced
+        ([Event(Kind.SYNC, "d/part", 4)], True, none_there, {"d/part": b"a" * 512 + b"b" * 512}),
+        ([Event(Kind.RENAME, "d/part", 4, to="final")], True, none_there, {"final": b""}),
+        ([Event(Kind.SYNC_ALL, "", 4), Event(Kind.RENAME, "d/part", 5, to="final")], False, none_there,
+         {"d/part": b"a" * 512 + b"b" * 512}),
+        ([Event(Kind.SYNC_ALL, "", 4), Event(Kind.RENAME, "d/part", 5, to="final"), Event(Kind.SYNC, "", 6)],
+         False, none_there, dict.fromkeys(("d/part", "final"), b"a" * 512 + b"b" * 512)),
+        ([Event(Kind.SYNC_ALL, "", 4), Event(Kind.REMOVE, "d/part", 5)], True, none_there, {}),
+        ([Event(Kind.SYNC_ALL, "", 4), Event(Kind.RESIZE, "d/part", 5, number=3)], True, all_there,
+         {"d/part": b"aaa"}),
+        ([Event(Kind.SYNC_ALL, "", 4), Event(Kind.EMPTY, "d/part", 5)], True, all_there, {"d/part": b""}),
+        ([Event(Kind.SYNC_ALL, "", 4), Event(Kind.WRITE, "d/part", 5, data=b"c", number=1)], True, all_there,
+         {"d/part": b"ac" + b"a" * 510 + b"b" * 512}),
+    ],
+)  # fmt: skip
+def test_what_a_loss_of_power_leaves(tmp_path, more, names, damage, expected):
+    assert left([*MADE, *more], names=names, damage=damage, at=tmp_path / "left") == expected
+
+
+@pytest.mark.parametrize("damage", [torn, some])
+def test_what_is_torn_is_a_part_of_what_was_written(tmp_path, damage):
+    found = {left(MADE, names=True, damage=damage, at=tmp_path / "left")["d/part"]}
+    assert found <= {b"", b"a" * 512, b"a" * 512 + b"b" * 512, bytes(512) + b"b" * 512}

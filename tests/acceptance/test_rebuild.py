@@ -1,0 +1,416 @@
+"""A ledger that is damaged or lost: every command names it, and `verify --rebuild` makes it anew."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import LABELS, Running, environment, run, wait_until
+from tests.acceptance.mirrored import Mirrored, flipped, is_same, options_for, rewritten
+from tests.acceptance.test_verify import an_asset, document_of
+
+from stacpull import DestinationError, RebuildReport, failures, plan, resume, retry, status
+from stacpull.ledger import rebuilding
+from stacpull.ledger.database import ledger_path
+from stacpull.replicas import MlhubReplica, run_in_thread
+
+Harm = Callable[[Path], None]
+
+
+def checkpointed(dest: Path) -> Path:
+    """The ledger with nothing left in its log and no free page: harm done to it is harm."""
+    path = ledger_path(dest)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        db.execute("VACUUM")
+    return path
+
+
+def table_zeroed(path: Path, table: str) -> None:
+    """Zero the first page of a table (or index): the others can be read still."""
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * 4096 : page * 4096] = bytes(4096)
+    path.write_bytes(data)
+
+
+def truncated(share: float) -> Harm:
+    return rewritten(lambda data: data[: int(len(data) * share)])
+
+
+def page_zeroed(share: float) -> Harm:
+    def zero(data: bytes) -> bytes:
+        start = int(len(data) / 4096 * share) * 4096
+        return data[:start] + bytes(4096) + data[start + 4096 :]
+
+    return rewritten(zero)
+
+
+def without_a_table(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE assets")
+
+
+HARMS: list[tuple[str, Harm]] = [
+    ("lost", Path.unlink),
+    ("empty", truncated(0)),
+    ("noise", rewritten(lambda data: os.urandom(len(data)))),
+    ("zeroed", rewritten(lambda data: bytes(len(data)))),
+    ("another database", rewritten(lambda _: b"SQLite format 3\0" + bytes(4080))),
+    ("no table of assets", without_a_table),
+    *((f"cut at {share}", truncated(share)) for share in (0.001, 0.1, 0.4, 0.7, 0.99)),
+    *((f"page at {share} zeroed", page_zeroed(share)) for share in (0, 0.1, 0.3, 0.6, 0.99)),
+]
+
+
+def rebuilt(mirrored: Mirrored) -> RebuildReport:
+    report = mirrored.verify(rebuild=True)
+    assert report.rebuilt is not None
+    return report.rebuilt
+
+
+def asset_requests_of(mirrored: Mirrored, work: Callable[[], object]) -> int:
+    before = mirrored.asset_requests
+    work()
+    return mirrored.asset_requests - before
+
+
+@pytest.mark.parametrize("harm", [harm for _, harm in HARMS], ids=[name for name, _ in HARMS])
+def test_a_ledger_made_anew_trusts_all_that_is_whole(mirrored: Mirrored, harm: Harm) -> None:
+    before = mirrored.files
+    harmed = checkpointed(mirrored.dest)
+    harm(harmed)
+    content = harmed.read_bytes() if harmed.exists() else None
+    with pytest.raises(DestinationError, match="verify --rebuild"):
+        mirrored.verify()
+    report = rebuilt(mirrored)
+    assert (report.items, report.done + report.pending) == (12, len(mirrored.assets))
+    assert len(mirrored.damages) == report.pending <= 1  # a row on a torn page may state a torn digest
+    if content:
+        assert report.aside is not None
+        assert (mirrored.dest / report.aside).read_bytes() == content
+    assert asset_requests_of(mirrored, mirrored.mirror) == 2 * report.pending
+    assert is_same(before, mirrored.files) == []
+    whole = mirrored.verify()
+    assert (whole.exit_code, whole.unproven, whole.damaged) == (0, 0, 0)
+
+
+COMMANDS = {
+    "status": lambda m: status(m.dest),
+    "failures": lambda m: list(failures(m.dest)),
+    "resume": lambda m: asyncio.run(resume(m.dest, options=m.options)),
+    "retry": lambda m: asyncio.run(retry(m.dest, options=m.options)),
+    "mirror": lambda m: m.mirror(),
+    "plan": lambda m: asyncio.run(plan(m.replica.base_url, m.dest, options=m.options)),
+    "verify": lambda m: m.verify(),
+    "verify quick": lambda m: m.verify(quick=True),
+    "verify repair": lambda m: m.verify(repair=True),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("harm", [Path.unlink, truncated(0.3)])
+def test_every_command_names_it_with_the_cure(mirrored: Mirrored, command: str, harm: Harm) -> None:
+    harm(checkpointed(mirrored.dest))
+    before = mirrored.files
+    with pytest.raises(DestinationError, match=r"`stacpull verify --rebuild .*`") as caught:
+        COMMANDS[command](mirrored)  # type: ignore[no-untyped-call] # a table of lambdas
+    assert (caught.value.exit_code, str(mirrored.dest) in str(caught.value)) == (5, True)
+    assert mirrored.files == before
+
+
+@pytest.mark.parametrize("share", [n / 12 for n in range(12)])
+def test_no_torn_page_leads_to_more_than_a_sentence(mirrored: Mirrored, share: float) -> None:
+    """Many commands never meet the page; those that do say so, and nobody falls over it."""
+    page_zeroed(share)(checkpointed(mirrored.dest))
+    for name in ("status", "failures", "resume", "verify quick"):
+        try:
+            COMMANDS[name](mirrored)  # type: ignore[no-untyped-call]
+        except DestinationError as error:
+            assert "verify --rebuild" in str(error)  # noqa: PT017 - other sentences are sound ledgers'
+        except Exception as error:  # noqa: BLE001
+            assert "Nothing is unfinished" in str(error)  # noqa: PT017
+
+
+def test_what_is_damaged_too_is_fetched_and_nothing_else(mirrored: Mirrored) -> None:
+    before = mirrored.files
+    first, second, third = (mirrored.assets[n] for n in (0, 20, 40))
+    path = checkpointed(mirrored.dest)
+    (mirrored.dest / first).unlink()
+    rewritten(flipped)(mirrored.dest / second)
+    rewritten(lambda data: data[:-1])(mirrored.dest / third)
+    table_zeroed(path, "failures")
+    report = mirrored.verify(rebuild=True)
+    assert (report.exit_code, report.remaining) == (1, 3)
+    assert mirrored.damages == {first: "missing", second: "altered", third: "short"}
+    assert report.rebuilt is not None
+    assert report.rebuilt.by_checksum == len(before) - 3 - _documents(before)
+    assert asset_requests_of(mirrored, mirrored.mirror) == 3 * 2
+    assert is_same(before, mirrored.files) == []
+    assert mirrored.verify().exit_code == 0
+
+
+def _documents(files: dict[str, bytes]) -> int:
+    return sum(not name.startswith("bigearthnet/") for name in files)
+
+
+def test_rebuild_and_repair_in_one_go(mirrored: Mirrored) -> None:
+    before = mirrored.files
+    lost = mirrored.assets[-1]
+    (mirrored.dest / lost).unlink()
+    (mirrored.dest / document_of(mirrored)).unlink()
+    ledger_path(mirrored.dest).unlink()
+    report = mirrored.verify(rebuild=True, repair=True)
+    assert report.repair is not None
+    assert report.repair.assets_done == 1
+    assert (mirrored.dest / lost).exists()
+    mirrored.mirror()  # what the lost JSON named is not known before the item is planned again
+    assert is_same(before, mirrored.files) == []
+
+
+def test_a_readable_rest_of_the_ledger_lets_resume_go_on(mirrored: Mirrored) -> None:
+    table_zeroed(checkpointed(mirrored.dest), "failures")
+    assert rebuilt(mirrored).selection_known
+    told = status(mirrored.dest)
+    assert (told.state, told.selection["collections"]) == ("interrupted", [LABELS])
+    assert asyncio.run(resume(mirrored.dest, options=mirrored.options)).state == "complete"
+    assert status(mirrored.dest).assets_done == len(mirrored.assets)
+
+
+def test_where_nothing_is_readable_it_says_what_to_do(mirrored: Mirrored) -> None:
+    ledger_path(mirrored.dest).unlink()
+    ran = run(["verify", "--rebuild", str(mirrored.dest)], environment(mirrored.replica))
+    assert ran.code == 0, ran.err
+    assert "78 as item JSON names them" in ran.out
+    assert "stacpull mirror SOURCE" in ran.out
+    told = run(["status", str(mirrored.dest), "--json"], environment(mirrored.replica)).report
+    assert (told["assets_done"], told["source"]) == (78, mirrored.replica.base_url)
+
+
+@pytest.mark.parametrize(
+    ("layout", "recognised"),
+    [
+        ("bigearthnet/{parent}/{filename}", "bigearthnet/{parent}/{filename}"),
+        ("{collection}/{item}/{key}{ext}", "{collection}/{item}/{key}{ext}"),
+        ("all/{year}-{month}/{item}_{key}{ext}", None),
+        ("{year}/{month}/{item}_{key}{ext}", "{year}/{month}/{item}_{key}{ext}"),
+        ("flat/{item}_{key}{ext}", "flat/{item}_{key}{ext}"),
+    ],
+)
+def test_any_layout(
+    mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, recognised: str
+) -> None:
+    made = _made(mirrored_once, tmp_path, monkeypatch, layout=layout)
+    before = made.files
+    ledger_path(made.dest).unlink()
+    report = rebuilt(made)
+    assert (report.layout, report.pending) == (recognised, 0)
+    assert report.done == 78
+    assert asset_requests_of(made, made.mirror) == 0
+    assert is_same(before, made.files) == []
+
+
+def _made(once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> Mirrored:
+    for name, value in once.replica.exports().items():
+        monkeypatch.setenv(name, value)
+    made = Mirrored(once.replica, tmp_path / "made", options_for(once.replica, **options))
+    assert made.mirror().exit_code == 0
+    return made
+
+
+def test_items_as_lines_are_read_from_their_file(
+    mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _made(mirrored_once, tmp_path, monkeypatch, metadata="ndjson")
+    before = made.files
+    assert made.verify().exit_code == 0
+    ledger_path(made.dest).unlink()
+    report = rebuilt(made)
+    assert (report.items, report.done) == (12, 78)
+    assert asset_requests_of(made, made.mirror) == 0
+    assert is_same(before, made.files) == []
+    assert made.verify().exit_code == 0
+
+
+def test_without_metadata_the_files_are_fetched_and_found_to_be_the_same(
+    mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _made(mirrored_once, tmp_path, monkeypatch, metadata="none")
+    before = made.files
+    ledger_path(made.dest).unlink()
+    report = made.verify(rebuild=True)
+    assert report.rebuilt is not None
+    assert (report.rebuilt.items, report.rebuilt.done, report.unknown) == (0, 0, 78)
+    done = made.mirror()
+    assert (done.exit_code, done.assets_done) == (0, 78)
+    assert is_same(before, made.files) == []
+    assert made.verify().exit_code == 0
+
+
+def test_without_metadata_a_readable_rest_proves_them(
+    mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _made(mirrored_once, tmp_path, monkeypatch, metadata="none")
+    table_zeroed(checkpointed(made.dest), "failures")
+    report = rebuilt(made)
+    assert (report.recovered, report.by_checksum) == (78, 78)
+    assert asset_requests_of(made, made.mirror) == 0
+    made.mirror()
+    assert made.verify().exit_code == 0
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_an_unfinished_mirror(mirrored_once: Mirrored, tmp_path: Path, readable: bool) -> None:
+    """Killed midway: items are not whole, most JSON and the catalogs are not written."""
+    with run_in_thread(MlhubReplica(items=12, seed=5, latency_ms=15)) as replica:
+        env = environment(replica)
+        dest = tmp_path / "m"
+        arguments = ["mirror", replica.base_url, str(dest), "-C", LABELS, "--exclude-asset", "B10"]
+        with Running([*arguments, "--concurrency", "4"], env) as process:
+            assert wait_until(lambda: len(list(dest.rglob("*.tif"))) > 40)
+            process.signal(signal.SIGKILL)
+        there = len(list(dest.rglob("*.tif")))
+        path = checkpointed(dest)
+        table_zeroed(path, "failures") if readable else path.unlink()
+        made = run(["verify", "--rebuild", "--json", str(dest)], env)
+        assert made.code in {0, 1}, made.err
+        found = made.report["rebuilt"]
+        assert found["done"] >= (there - 20 if readable else 0)
+        done = run([*arguments, "--json"], env)
+        assert done.code == 0, done.err
+        assert done.report["assets_done"] == 12 * 13
+        assert run(["verify", str(dest)], env).code == 0
+
+
+# --- what a rebuild may not do -----------------------------------------------------------------------------
+
+
+def test_kills_at_each_step_of_the_change(mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far the old and the new ledger had changed places, the next rebuild ends it."""
+    before = mirrored.files
+    path = checkpointed(mirrored.dest)
+    page_zeroed(0.5)(path)
+    damaged = path.read_bytes()
+    rename, steps = Path.rename, []
+
+    class KilledError(BaseException):
+        """SIGKILL, as near as it can be had within a process."""
+
+    for at in range(1, 3):
+        steps.clear()
+
+        def counting(source: Path, target: Path) -> Path:
+            steps.append(target)
+            if len(steps) == at:  # noqa: B023 -- called within the turn
+                raise KilledError
+            return rename(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", counting)
+            with pytest.raises(KilledError):
+                mirrored.verify(rebuild=True)
+        with pytest.raises(DestinationError, match="--rebuild"):
+            mirrored.verify()
+    report = rebuilt(mirrored)
+    assert report.done == 78
+    kept = list((mirrored.dest / ".stacpull").glob("ledger.sqlite.damaged-?"))
+    assert [one.read_bytes() for one in kept] == [damaged]
+    mirrored.mirror()
+    assert is_same(before, mirrored.files) == []
+
+
+@pytest.mark.parametrize("after", [0.02, 0.3])
+def test_a_kill_at_any_moment_leaves_the_old_ledger_or_the_new(mirrored: Mirrored, after: float) -> None:
+    before = mirrored.files
+    page_zeroed(0.5)(checkpointed(mirrored.dest))
+    env = environment(mirrored.replica)
+    arguments = ["verify", "--rebuild", str(mirrored.dest)]
+    with Running(arguments, env) as process:
+        new = rebuilding.new_ledger_path(mirrored.dest)
+        wait_until(lambda: new.exists() or not process.is_alive(), pause=0.001)
+        time.sleep(after / 10)
+        process.signal(signal.SIGKILL)
+        process.ended()
+    ran = run(arguments, env)
+    assert ran.code == 0 or (ran.code, "is sound" in ran.err) == (2, True), ran.err
+    mirrored.mirror()
+    assert is_same(before, mirrored.files) == []
+    assert mirrored.verify().exit_code == 0
+
+
+def test_nothing_outside_and_no_stranger_gets_into_it(mirrored: Mirrored) -> None:
+    """Documents that name files outside of DEST, in `.stacpull`, or of another item, are believed nothing."""
+    outside = mirrored.dest.parent / "outside.tif"
+    outside.write_bytes(b"secret")
+    directory = mirrored.dest / "evil" / "i"
+    directory.mkdir(parents=True)
+    hrefs = ["../../../outside.tif", "../../.stacpull/log.ndjson", "/etc/passwd", "./nothing.tif", "../.."]
+    hrefs.append(f"../../{an_asset(mirrored)}")
+    assets = ", ".join(f'"{n}": {{"href": "{href}"}}' for n, href in enumerate(hrefs))
+    text = f'{{"type": "Feature", "id": "i", "collection": "evil", "assets": {{{assets}}}}}'
+    (directory / "i.json").write_text(text)
+    ledger_path(mirrored.dest).unlink()
+    mirrored.verify(rebuild=True)
+    with closing(sqlite3.connect(ledger_path(mirrored.dest))) as db:
+        found = set(db.execute("SELECT d.path || '/' || a.name FROM assets a JOIN directories d "
+                               "ON d.id = a.directory"))  # fmt: skip
+    assert {row[0] for row in found} == {*mirrored.assets, "evil/i/nothing.tif"}
+
+
+def test_a_stop_leaves_the_old_ledger(mirrored: Mirrored) -> None:
+    page_zeroed(0.5)(checkpointed(mirrored.dest))
+    before = ledger_path(mirrored.dest).read_bytes()
+    stop = asyncio.Event()
+    stop.set()
+    report = mirrored.verify(rebuild=True, stop=stop)
+    assert (report.exit_code, report.rebuilt) == (130, None)
+    assert ledger_path(mirrored.dest).read_bytes() == before
+    assert sorted(one.name for one in (mirrored.dest / ".stacpull").iterdir()) == [
+        "ledger.sqlite",
+        "lock",
+        "log.ndjson",
+        "parts",
+    ]
+
+
+def test_parts_of_the_old_ledger_go(mirrored: Mirrored) -> None:
+    """A whole part is published by the row in its name, which is another asset's in the new ledger."""
+    (mirrored.dest / ".stacpull/parts/1.0.4.whole").write_bytes(b"evil")
+    ledger_path(mirrored.dest).unlink()
+    rebuilt(mirrored)
+    assert list((mirrored.dest / ".stacpull/parts").iterdir()) == []
+
+
+def test_a_flipped_document_is_read_again_where_the_old_ledger_tells(mirrored: Mirrored) -> None:
+    name, before = document_of(mirrored), mirrored.files
+    rewritten(lambda data: data.replace(b'"links"', b'"linkz"', 1))(mirrored.dest / name)
+    table_zeroed(checkpointed(mirrored.dest), "failures")
+    mirrored.verify(rebuild=True)
+    assert mirrored.damages == {name: "altered"}
+    assert mirrored.mirror().exit_code == 0
+    assert is_same(before, mirrored.files) == []
+
+
+def test_a_document_that_is_lost_is_known_by_the_catalog(mirrored: Mirrored) -> None:
+    name, before = document_of(mirrored), mirrored.files
+    rewritten(lambda data: data[:100])(mirrored.dest / name)
+    ledger_path(mirrored.dest).unlink()
+    mirrored.verify(rebuild=True)
+    assert mirrored.damages[name] == "altered"
+    assert mirrored.mirror().exit_code == 0
+    assert is_same(before, mirrored.files) == []
+    assert mirrored.verify().exit_code == 0
+
+
+def test_each_old_ledger_is_kept(mirrored: Mirrored) -> None:
+    for number in (1, 2):
+        page_zeroed(0.5)(checkpointed(mirrored.dest))
+        assert rebuilt(mirrored).aside == f".stacpull/ledger.sqlite.damaged-{number}"

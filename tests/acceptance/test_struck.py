@@ -1,0 +1,83 @@
+"""Some of the points of `scripts/strike-every-call`: at each kind of system call, a kill and a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.acceptance.calls import STRACE, Call, changes, spread
+from tests.acceptance.small_mirror import SmallMirror, small_mirror
+from tests.acceptance.struck import WHAT, calls_of, strike_all
+
+needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
+
+BEST_EFFORT = ("log.ndjson", "ledger.sqlite", "-shm", "-wal", ".stacpull")
+"""What may fail and stop nothing: the log, and what SQLite does again at the next start (checkpoints)."""
+
+
+@pytest.fixture(scope="module")
+def mirror() -> Iterator[SmallMirror]:
+    with small_mirror() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def calls(mirror: SmallMirror) -> list[Call]:
+    return calls_of(mirror)
+
+
+@needs_strace
+def test_killed_before_a_call_it_goes_on(mirror, calls):
+    found = strike_all(mirror, spread(calls, 7), WHAT["KILL"])
+    assert sum(one.reached for one in found) >= 5  # threads may race another way
+    assert [(str(one.call), one.complaints) for one in found if one.complaints] == []
+
+
+@needs_strace
+@pytest.mark.parametrize("what", ["EIO", "ENOSPC"])
+def test_a_call_that_fails_is_exit_5_and_it_goes_on(mirror, calls, what):
+    placed = [call for call in calls if "parts/" in call.path or call.name == "syncfs"]
+    chosen = spread(placed if what == "EIO" else calls[-200:], 3)
+    found = strike_all(mirror, chosen, WHAT[what])
+    assert any(one.reached for one in found)
+    assert [(str(one.call), one.complaints) for one in found if one.complaints] == []
+    stopped_nothing = [one.call.path for one in found if one.reached and one.code == 0]
+    assert all(path.endswith(BEST_EFFORT) for path in stopped_nothing)
+    assert {one.code for one in found if one.reached and one.call.name == "syncfs"} <= {5}
+
+
+@needs_strace
+def test_the_calls_of_a_run_are_what_it_must_make(calls):
+    names = {call.name for call in calls}
+    assert names >= {"mkdir", "mkdirat", "openat", "write", "pwrite64", "renameat", "syncfs", "fdatasync"}
+    assert len(calls) > 200
+    assert len(set(calls)) == len(calls)
+
+
+def test_a_trace_is_read_by_name_path_and_number(tmp_path):
+    log = tmp_path / "log"
+    log.write_text(
+        '7 mkdir("/d/m", 0777) = 0\n'
+        '7 openat(AT_FDCWD</home>, "/d/m/lock", O_RDWR|O_CREAT, 0644) = 5</d/m/lock>\n'
+        '8 openat(5</d/m/parts>, "1.whole", O_WRONLY|O_CREAT|O_EXCL, 0644) = 6</d/m/parts/1.whole>\n'
+        '8 openat(5</d/m/parts>, "1.whole", O_RDONLY) = 6</d/m/parts/1.whole>\n'
+        '8 write(6</d/m/parts/1.whole>, "ab \\"c", 6) = 6\n'
+        '8 write(6</d/m/parts/1.whole>, "d", 1 <unfinished ...>\n'
+        '9 write(2</dev/pts/1>, "elsewhere", 9) = 9\n'
+        "8 <... write resumed>) = 1\n"
+        '9 renameat(5</d/m/parts>, "1.whole", 7</d/m/c>, "a.tif") = 0\n'
+        "9 syncfs(4</d/m>) = 0\n"
+        "9 +++ exited with 0 +++\n"
+    )
+    found = [
+        (call.name, call.match, call.number, call.path) for call in changes(log, tmp_path.__class__("/d/m"))
+    ]
+    assert found == [
+        ("mkdir", "/d/m", 1, "."),
+        ("openat", "/d/m/lock", 1, "lock"),
+        ("openat", "1.whole", 1, "parts/1.whole"),
+        ("write", "/d/m/parts/1.whole", 1, "parts/1.whole"),
+        ("write", "/d/m/parts/1.whole", 2, "parts/1.whole"),
+        ("renameat", "1.whole", 1, "parts/1.whole"),
+        ("syncfs", "/d/m", 1, "."),
+    ]

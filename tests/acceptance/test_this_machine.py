@@ -1,0 +1,158 @@
+"""What the machine does to a mirror: each ends with the exit code and the sentence it should, and goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import sqlite3
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import COMMAND, Ran, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.small_api import SmallApi
+from tests.acceptance.trees import damage, expected_files, files_in
+
+import stacpull
+from stacpull import DestinationError, Options, Secret, Selection
+from stacpull.ledger import runs
+from stacpull.replicas import MlhubReplica, Stall
+
+ITEMS = 30
+
+
+def is_whole(dest: Path, hub: MlhubReplica) -> bool:
+    return not damage(dest, expected_files(hub.dataset, range(ITEMS)))
+
+
+def limited(descriptors: int, arguments: list[str], env: dict[str, str]) -> Ran:
+    """Run the command with so few file descriptors."""
+    with Running(
+        ["-c", f'ulimit -n {descriptors}; exec "$@"', "limited", str(COMMAND), *arguments],
+        env,
+        program="bash",
+    ) as process:
+        return process.ended()
+
+
+@pytest.mark.parametrize("descriptors", [64, 256])
+def test_few_file_descriptors_are_shared_out(tmp_path, small_hub, descriptors):
+    dest = tmp_path / "mirror"
+    ran = limited(descriptors, mirror_of(small_hub.base_url, dest), environment(small_hub))
+    assert ran.code == 0, ran.err
+    assert is_whole(dest, small_hub)
+
+
+def test_too_few_for_what_was_asked_is_exit_5_and_with_less_it_goes_on(tmp_path, small_hub):
+    dest, env = tmp_path / "mirror", environment(small_hub)
+    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=1), times=200)
+    ran = limited(60, mirror_of(small_hub.base_url, dest, "--concurrency", "64"), env)
+    assert ran.code == 5, ran.err
+    assert ran.sentences[-1].endswith("raise `ulimit -n` or lower --concurrency.")
+    assert "Traceback" not in ran.err
+    small_hub.clear_faults()
+    assert limited(64, mirror_of(small_hub.base_url, dest, "--concurrency", "4"), env).code == 0
+    assert is_whole(dest, small_hub)
+
+
+def test_a_destination_that_vanishes_is_exit_5_and_is_made_again(tmp_path, small_hub):
+    dest, env = tmp_path / "mirror", environment(small_hub)
+    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=0.5), times=60)
+    with Running(mirror_of(small_hub.base_url, dest), env) as process:
+        assert wait_until(lambda: len(list(dest.glob("bigearthnet/*/*"))) > 20)
+        dest.rename(tmp_path / "gone")
+        shutil.rmtree(tmp_path / "gone", ignore_errors=True)
+        ran = process.ended()
+    assert ran.code == 5, ran.err
+    assert "Traceback" not in ran.err
+    assert str(dest) in ran.sentences[-1]
+    assert run(mirror_of(small_hub.base_url, dest), env).code == 0
+    assert is_whole(dest, small_hub)
+
+
+def test_two_mirrors_at_once_the_second_is_told_who_holds_it(tmp_path, small_hub):
+    dest, env = tmp_path / "mirror", environment(small_hub)
+    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=4), times=300)
+    with Running(mirror_of(small_hub.base_url, dest), env) as first:
+        assert wait_until((dest / ".stacpull" / "ledger.sqlite").exists)
+        second = run(mirror_of(small_hub.base_url, dest), env)
+        assert second.code == 5
+        assert f"(process {first.pid})" in second.sentences[-1]
+        assert run(["resume", str(dest)], env).code == 5
+        assert first.ended().code == 0
+    assert is_whole(dest, small_hub)
+
+
+def test_a_lock_that_a_kill_left_is_not_in_the_way(tmp_path, small_hub):
+    dest, env = tmp_path / "mirror", environment(small_hub)
+    with Running(mirror_of(small_hub.base_url, dest), env) as process:
+        assert wait_until(lambda: list(dest.glob("bigearthnet/*/*")))
+        assert process.signal(signal.SIGKILL)
+    lock = dest / ".stacpull" / "lock"
+    assert lock.read_text() == str(process.pid)
+    lock.write_text("1")  # of a process that lives, and is another program
+    assert run(mirror_of(small_hub.base_url, dest), env).code == 0
+    assert is_whole(dest, small_hub)
+
+
+JUMPING = """
+import itertools, sys, time
+true, turns = time.time, itertools.count()
+time.time = lambda: true() + ({jump} if next(turns) > 3 else 0)
+from stacpull.cli.main import main
+sys.argv[0] = "stacpull"
+main()
+"""
+
+
+@pytest.mark.parametrize("jump", [-30 * 86_400, 600], ids=["a month back", "ten minutes on"])
+def test_a_clock_that_jumps_changes_nothing(tmp_path, small_hub, jump):
+    """The API's hrefs are served by the blob host here: S3 itself refuses signatures of a wrong time."""
+    dest, env = tmp_path / "mirror", environment(small_hub)
+    arguments = mirror_of(small_hub.base_url, dest, "--no-source-links", "--json")
+    with Running(["-c", JUMPING.format(jump=jump), *arguments], env, program=sys.executable) as process:
+        ran = process.ended()
+    assert ran.code == 0, ran.err
+    assert (ran.report["state"], ran.report["assets_done"]) == ("complete", ITEMS)
+    assert 0 < ran.report["seconds"] < 60  # of the clock that never jumps
+    assert run([*arguments, "--json"], env).report["assets_skipped"] == ITEMS
+    assert run(["status", str(dest), "--json"], env).report["state"] == "complete"
+
+
+def test_names_that_differ_only_in_case_or_form_are_kept_apart(tmp_path):
+    names = ["Scene", "scene", "SCENE", "Ort-\u00e9", "Ort-e\u0301", "Stra\u00dfe", "STRASSE"]
+
+    async def twice() -> list[stacpull.MirrorReport]:
+        async with SmallApi({"c": names}) as api:
+            selection, options = Selection(collections=("c",)), Options(layout="{item}.bin")
+            return [
+                await stacpull.mirror(api.url("/"), tmp_path / "m", selection=selection, options=options)
+                for _ in range(2)
+            ]
+
+    first, again = asyncio.run(twice())
+    assert (first.state, first.assets_done, first.assets_failed) == ("complete", len(names), 0)
+    assert (again.assets_done, again.assets_skipped) == (len(names), len(names))
+    files = [name for name in files_in(tmp_path / "m") if name.endswith(".bin")]
+    folded = {unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()) for name in files}
+    assert len(files) == len(folded) == len(names)
+
+
+def test_an_end_that_cannot_be_recorded_is_an_error(tmp_path, small_hub, monkeypatch):
+    """The run did all it should, but the ledger does not say so: the next start will have to look."""
+
+    def fails(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(runs, "end", fails)
+    options = Options(query={"key": Secret(small_hub.key)})
+    selection = Selection(collections=("bigearthnet_v1_labels",), max_items=1, source_links=False)
+    with pytest.raises(DestinationError, match="disk I/O error"):
+        asyncio.run(stacpull.mirror(small_hub.base_url, tmp_path / "m", selection=selection, options=options))
+    monkeypatch.undo()
+    report = asyncio.run(
+        stacpull.mirror(small_hub.base_url, tmp_path / "m", selection=selection, options=options)
+    )
+    assert (report.state, report.assets_done) == ("complete", 1)

@@ -1,0 +1,487 @@
+"""`stacpull trace` on the replica of Sentinel Hub: the notebook's month, other places, stops and failures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tests.acceptance.command import Ran, Running, environment, wait_until
+from tests.tracing.judge import judge
+
+from stacpull import Options, TraceReport
+from stacpull.cli.main import execute
+from stacpull.replicas import run_in_thread
+from stacpull.replicas.faults import Status
+from stacpull.replicas.sentinelhub import SentinelHubReplica
+from stacpull.replicas.wire import Request
+from stacpull.sync import trace
+from stacpull.tracing.area import area_of_bbox, area_of_geometry
+from stacpull.tracing.report import DayState
+from stacpull.tracing.scene_map import Kind
+
+BOX = (-122.44, 37.75, -122.42293, 37.76989)
+MONTH = "2023-11-01/2023-12-01"
+NOTEBOOK = {
+    "2023-11-02 19:00:03": -0.3058,
+    "2023-11-07 18:21:45": -0.378623,
+    "2023-11-08 19:05:05": 0.026967,
+    "2023-11-16 19:21:41": -0.202325,
+    "2023-11-17 19:01:57": -0.323913,
+    "2023-11-18 19:02:03": -0.357332,
+    "2023-11-22 19:06:27": -0.189824,
+    "2023-11-23 19:22:30": -0.321991,
+}
+"""The table that Planet's notebook prints."""
+UNMAPPED = {"2023-11-13": 202, "2023-11-24": 28, "2023-11-25": 202}
+CLOUDED = {"2023-11-04", "2023-11-19", "2023-11-21", "2023-11-26"}
+
+CORNER = (-122.2737, 37.7290)
+"""Where four tiles meet."""
+AROUND = (CORNER[0] - 0.0030, CORNER[1] - 0.0025, CORNER[0] + 0.0025, CORNER[1] + 0.0022)
+SMALL = (CORNER[0] - 0.0010, CORNER[1] - 0.0010, CORNER[0] + 0.0010, CORNER[1] + 0.0010)
+TRIANGLE = {
+    "type": "Polygon",
+    "coordinates": [
+        [[AROUND[0], AROUND[1]], [AROUND[2], CORNER[1]], [CORNER[0], AROUND[3]], [AROUND[0], AROUND[1]]]
+    ],
+}
+
+
+Command = Callable[..., Ran]
+Library = Callable[..., TraceReport]
+Make = Callable[..., SentinelHubReplica]
+
+
+@pytest.fixture(scope="module")
+def replica() -> Iterator[SentinelHubReplica]:
+    """The default collection, read only."""
+    with run_in_thread(SentinelHubReplica()) as found:
+        yield found
+
+
+@pytest.fixture
+def own_replica() -> Iterator[Make]:
+    """Makes a replica for one test alone."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(run_in_thread(SentinelHubReplica(**options)))
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """Sets the environment to the account of a replica, and nothing of this machine's user."""
+
+    def log_in(replica: SentinelHubReplica, **changes: str) -> None:
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp()))
+        for name, value in {**replica.exports(), **changes}.items():
+            monkeypatch.setenv(name, value)
+
+    return log_in
+
+
+@pytest.fixture
+def library(account: Callable[..., None]) -> Library:
+    """Traces through the library, as the account of a replica."""
+
+    def call(replica: SentinelHubReplica, **asked: Any) -> TraceReport:
+        account(replica)
+        return trace(replica.collection_id, **asked)
+
+    return call
+
+
+@pytest.fixture
+def command(account: Callable[..., None], capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in this process: the month and the box, unless options say otherwise."""
+
+    def call(
+        replica: SentinelHubReplica, *more: str, changes: Mapping[str, str] | None = None, **asked: Any
+    ) -> Ran:
+        account(replica, **(changes or {}))
+        code = execute(arguments(replica, *more, **asked))
+        out, err = capfd.readouterr()
+        return Ran(code, out, err, 0)
+
+    return call
+
+
+def arguments(
+    replica: SentinelHubReplica, *more: str, box: tuple[float, ...] = BOX, collection: str | None = None
+) -> list[str]:
+    sides = ",".join(map(str, box))
+    base = ["trace", collection or replica.collection_id, f"--bbox={sides}", "--datetime", MONTH, "--json"]
+    return [*base, *more]
+
+
+def asked(replica: SentinelHubReplica, part: str) -> list[str]:
+    """The targets asked of one part of the service."""
+    return [record.target for record in list(replica.requests) if part in record.target]
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def test_the_notebooks_month(replica: SentinelHubReplica, command: Command, tmp_path: Path) -> None:
+    out = tmp_path / "november"
+    ran = command(replica, "-o", str(out))
+    assert ran.code == 0, ran.err
+    report = ran.report
+    assert (report["width"], report["height"], report["days_valid"], report["days_unmapped"]) == (
+        497,
+        739,
+        11,
+        3,
+    )
+    days = {day["date"]: day for day in report["days"]}
+    assert {text for text, day in days.items() if day["state"] == "empty"} == CLOUDED
+    table = {
+        day["acquired"][:19].replace("T", " "): round(day["mean"], 6)
+        for day in days.values()
+        if day["state"] == "ok"
+    }
+    assert table == NOTEBOOK
+    named = {
+        text: (day["mode_index"], day["mode"]) for text, day in days.items() if day["state"] == "unmapped"
+    }
+    assert named == {text: (i, f"index {i} is not in the header") for text, i in UNMAPPED.items()}
+    assert sorted(path.name for path in out.iterdir()) == [
+        ".stacpull",
+        "chart.png",
+        "scenes.csv",
+        "scenes.parquet",
+        "series.csv",
+        "series.parquet",
+        "trace.json",
+    ]
+    assert (out / "chart.png").read_bytes().startswith(b"\x89PNG")
+    for name, kind in (("series", 15), ("scenes", 32)):
+        rows = table_of(out / f"{name}.csv")
+        same = pq.read_table(out / f"{name}.parquet").to_pylist()
+        assert len(rows) == len(same) == kind
+        assert [row["date"] for row in rows] == [row["date"].isoformat() for row in same]
+    kept = json.loads((out / "trace.json").read_text())
+    assert kept["days"] == report["days"]
+
+
+def test_the_second_of_november_is_split_over_its_two_scenes(
+    replica: SentinelHubReplica, library: Library
+) -> None:
+    report = library(replica, bbox=BOX, datetime="2023-11-02")
+    (day,) = report.days
+    assert {row.index: row.pixels for row in report.scenes} == {233: 123_605, 10: 15_384, None: 228_294}
+    assert (day.samples, day.valid) == (367_283, 138_989)
+    written = datetime(2023, 11, 2, 19, 0, 3, 530_000, tzinfo=UTC)
+    assert day.acquired is not None
+    assert abs((day.acquired - written).total_seconds()) <= 0.005
+    assert day.precision == 0.005
+    assert day.mean == pytest.approx(-0.30580023709867454, abs=1e-7)
+    assert day.st_dev == pytest.approx(0.3505539523621675, abs=1e-7)
+
+
+def test_the_median_gives_the_notebooks_own_table(
+    replica: SentinelHubReplica, library: Library, tmp_path: Path
+) -> None:
+    out = tmp_path / "median.csv"
+    report = library(replica, bbox=BOX, datetime=MONTH, method="median", out=out)
+    assert {f"{row.date:%Y-%m-%d %H:%M:%S}": round(row.value, 6) for row in report.table} == NOTEBOOK
+    dropped = {note[:10] for note in report.notes}
+    assert dropped == {*CLOUDED, *UNMAPPED}
+    rows = table_of(out)
+    assert list(rows[0]) == ["date", "ndwi"]
+    assert len(rows) == 8
+
+
+@pytest.mark.parametrize(
+    ("seed", "asked_for", "period"),
+    [
+        (7, {"bbox": AROUND}, "2023-11-01/2023-11-12"),
+        (11, {"bbox": AROUND}, "2023-12-27/2024-01-05"),
+        (11, {"geometry": json.dumps(TRIANGLE)}, "2023-12-27/2024-01-05"),
+        (3, {"bbox": (-122.36, 37.7037, -122.265, 37.705)}, "2024-06-01/2024-06-04"),  # 2,793 pixels wide
+        (7, {"bbox": (-122.4405, 37.7602, -122.4375, 37.7632)}, "2023-10-27/2023-11-08"),
+    ],
+)
+def test_counts_are_those_of_the_rasters_wherever_one_looks(
+    seed: int,
+    asked_for: dict[str, Any],
+    period: str,
+    own_replica: Make,
+    library: Library,
+) -> None:
+    hub = own_replica(seed=seed)
+    report = library(hub, datetime=period, **asked_for)
+    area = (
+        area_of_bbox(asked_for["bbox"], 3)
+        if "bbox" in asked_for
+        else area_of_geometry(asked_for["geometry"], 3)
+    )
+    expected = judge(hub.archive, area, *map(date.fromisoformat, period.split("/")))
+    assert expected.scenes
+    found = Counter({(r.date, r.tile, r.index): r.pixels for r in report.scenes if r.kind is not Kind.MASKED})
+    assert found == expected.scenes
+    means = {day.date: day for day in report.days if day.mean is not None}
+    assert means.keys() == expected.ndwi.keys()
+    for day, (pixels, *figures) in expected.ndwi.items():
+        row = means[day]
+        assert row.valid == pixels
+        assert [row.mean, row.min, row.max, row.st_dev] == pytest.approx(figures, abs=2e-6)
+        assert row.state in {DayState.OK, DayState.UNMAPPED}
+
+
+def test_an_estimate_searches_once_and_is_what_the_service_then_charges(
+    own_replica: Make, command: Command
+) -> None:
+    hub = own_replica()
+    ran = command(hub, "--dry-run")
+    assert ran.code == 0, ran.err
+    kinds = Counter(part for part in ("search", "statistics", "byoc") for _ in asked(hub, part))
+    assert kinds == {"search": 1}
+    spent = command(hub).report
+    assert ran.report["processing_units"] == pytest.approx(spent["processing_units"], rel=0.02)
+    assert ran.report["statistics_requests"] == spent["requests_statistics"] == 1
+    assert ran.report["requests"] >= spent["requests"]
+    assert ran.report["days_with_tiles"] == spent["days_found"] == 15
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        (["--resolution", "0"], 2, "metres above 0"),
+        (["--resolution", "nan"], 2, "metres above 0"),
+        (["--bbox=-122.4,37.7,-122.5,37.8"], 2, "antimeridian"),
+        (["--bbox=-122.5,37.8,-122.4,37.7"], 2, "latitudes in order"),
+        (["--datetime", "2023-11-01/.."], 2, "both ends"),
+        (["--datetime", "yesterday"], 2, "no time"),
+        (["--index", "nope"], 2, "ndwi, ndvi"),
+        (["--method", "mean"], 2, "mode"),
+        (["--geometry", '{"type": "Point"}'], 2, "contradict"),
+        (["-o", "x.txt"], 2, ".parquet"),
+        (["-o", "x.png", "--method", "median"], 2, "no chart"),
+        (["-o", "nowhere/x.csv"], 5, "no directory"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_asked(
+    more: list[str],
+    code: int,
+    words: str,
+    replica: SentinelHubReplica,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = len(replica.requests)
+    ran = command(replica, *more)
+    assert ran.code == code
+    assert words in ran.err
+    assert len(replica.requests) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_evalscript_is_checked_and_then_computed(
+    replica: SentinelHubReplica, command: Command, tmp_path: Path
+) -> None:
+    from stacpull.tracing.indices import INDICES  # noqa: PLC0415 - only the text of a script
+
+    script = tmp_path / "mine.js"
+    script.write_text(INDICES["ndvi"].evalscript.replace('id: "scenes"', 'id: "other"'))
+    ran = command(replica, "--evalscript", str(script))
+    assert (ran.code, "id scenes" in ran.err) == (2, True)
+    script.write_text(INDICES["ndvi"].evalscript)
+    days = ("--datetime", "2023-11-02/2023-11-07")
+    mine = command(replica, "--evalscript", str(script), *days).report
+    named = command(replica, "--index", "ndvi", *days).report
+    assert (mine["index"], named["index"]) == ("mine", "ndvi")
+    assert [day["mean"] for day in mine["days"]] == [day["mean"] for day in named["days"]]
+    script.write_text(INDICES["ndvi"].evalscript.replace("(sample)", "(sample"))
+    refused = command(replica, "--evalscript", str(script))
+    assert refused.code == 2
+    assert "evalscript" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ({"collection": "foreign"}, 3, "owner"),
+        ({"collection": "no-such-collection"}, 2, "no collection"),
+        ({"SH_CLIENT_SECRET": "wrong"}, 3, "SH_CLIENT_SECRET"),
+        ({"SH_CLIENT_ID": ""}, 3, "SH_CLIENT_ID"),
+        ({"SH_BASE_URL": "http://127.0.0.1:1", "SH_TOKEN_URL": "http://127.0.0.1:1/token"}, 4, "127.0.0.1"),
+    ],
+)
+def test_what_stops_a_trace_is_one_sentence(
+    change: dict[str, str], code: int, words: str, replica: SentinelHubReplica, command: Command
+) -> None:
+    changes = dict(change)
+    collection = changes.pop("collection", None)
+    if collection == "foreign":
+        collection = replica.foreign_collection_id
+    ran = command(replica, "--retries", "0", changes=changes, collection=collection)
+    assert ran.code == code, ran.err
+    assert words in ran.err
+    assert "Traceback" not in ran.err
+    assert replica.client_secret not in ran.err
+    assert ran.out == ""
+
+
+def test_a_spent_quota_stops_and_what_was_paid_for_is_kept(
+    own_replica: Make, command: Command, tmp_path: Path
+) -> None:
+    hub = own_replica(quota=0.6)
+    more = ["-o", str(tmp_path / "out"), "--concurrency", "1", "--datetime", "2023-11-01/2023-11-20"]
+    ran = command(hub, *more, box=AROUND)
+    assert ran.code == 4
+    assert "processing units" in ran.err
+    paid = len(asked(hub, "/tiles/"))
+    assert paid > 1
+    hub.quota.left = None  # renewed
+    again = command(hub, *more, box=AROUND)
+    assert again.code == 0, again.err
+    tiles = Counter(target for target in asked(hub, "/tiles/") if "/files/" not in target)
+    assert sum(tiles.values()) <= len(tiles) + 1  # only the one that was refused is asked twice
+
+
+def test_a_failed_day_is_named_and_the_others_stand(
+    replica: SentinelHubReplica, own_replica: Make, command: Command, tmp_path: Path
+) -> None:
+    hub = own_replica(failing_days=("2023-11-07", "2023-11-22"))
+    short = ("-o", str(tmp_path / "x.csv"), "--datetime", "2023-11-02/2023-11-22", "--resolution", "12")
+    ran = command(hub, *short)
+    assert ran.code == 1
+    failed = {day["date"]: day["problem"] for day in ran.report["days"] if day["state"] == "failed"}
+    assert failed.keys() == {"2023-11-07", "2023-11-22"}
+    assert all("EXECUTION_ERROR" in problem for problem in failed.values())
+    assert "2023-11-07,failed" in (tmp_path / "x.csv").read_text()
+    whole = {day["date"]: day for day in command(replica, *short[2:]).report["days"]}
+    assert all(whole[day["date"]] == day for day in ran.report["days"] if day["date"] not in failed)
+    first = len(asked(hub, "statistics"))
+    again = command(hub, *short)
+    assert again.code == 1
+    assert first == 3  # the month, and each failed day once more
+    assert len(asked(hub, "statistics")) == 5  # only the failed days
+
+
+def test_a_missing_qa_file_is_named_and_read_when_it_is_there(
+    own_replica: Make, command: Command, tmp_path: Path
+) -> None:
+    hub = own_replica()
+    gone = next(c.id for c in hub.archive.captures if c.sight and c.day == date(2023, 11, 16))
+
+    def match(request: Request) -> bool:
+        return f"/tiles/{gone}/files" in request.path
+
+    hub.inject(match, Status(404, {}, b'{"error":{"status":404,"code":"COMMON_NOT_FOUND"}}'), times=1000)
+    ran = command(hub, "-o", str(tmp_path / "x.csv"), "--datetime", "2023-11-16/2023-11-18")
+    assert ran.code == 1
+    (failed,) = [day for day in ran.report["days"] if day["state"] == "failed"]
+    assert failed["date"] == "2023-11-16"
+    assert gone in failed["problem"]
+    assert failed["mean"] == pytest.approx(NOTEBOOK["2023-11-16 19:21:41"], abs=1e-6)
+    hub.clear_faults()
+    before = len(hub.requests)
+    again = command(hub, "-o", str(tmp_path / "x.csv"), "--datetime", "2023-11-16/2023-11-18")
+    assert again.code == 0
+    assert [day["state"] for day in again.report["days"]].count("ok") == 3
+    targets = [record.target for record in list(hub.requests)[before:]]
+    assert [f"/tiles/{gone}/files" in target for target in targets[2:]] == [True] * (len(targets) - 2)
+
+
+def test_a_rate_limit_is_waited_for_in_milliseconds(own_replica: Make, library: Library) -> None:
+    hub = own_replica()
+    refusal = b'{"status":429,"reason":"Too Many Requests","message":"","code":"RATE_LIMIT_EXCEEDED"}'
+    hub.inject(
+        lambda request: "statistics" in request.path, Status(429, {"retry-after": "90"}, refusal), times=2
+    )
+    report = library(hub, bbox=BOX, datetime="2023-11-02")
+    assert report.days[0].valid == 138_989
+    assert report.retries == 2
+    assert report.seconds < 45  # 90 ms, not 90 s
+
+
+def resumable(hub: SentinelHubReplica, out: Path) -> list[str]:
+    options = ["-o", str(out), "--concurrency", "1", "--datetime", "2023-12-25/2024-01-06"]
+    return arguments(hub, *options, box=SMALL)
+
+
+def env_of(hub: SentinelHubReplica, folder: Path) -> Mapping[str, str]:
+    return environment(**hub.exports(), XDG_CONFIG_HOME=str(folder))
+
+
+@pytest.mark.parametrize(("part", "number"), [("/tiles/", 9), ("statistics", 3), ("/files/", 7)])
+def test_a_killed_trace_goes_on_and_asks_nothing_twice(
+    part: str, number: int, own_replica: Make, library: Library, tmp_path: Path
+) -> None:
+    hub = own_replica(latency_ms=5)
+    out = tmp_path / "series.ndjson"
+    with Running(resumable(hub, out), env_of(hub, tmp_path)) as process:
+        assert wait_until(lambda: len(asked(hub, part)) >= number, timeout=60)
+        process.signal(signal.SIGKILL)
+        assert process.ended().code == -signal.SIGKILL
+    assert not out.exists()
+    before = len(asked(hub, "statistics"))
+    ran = library(hub, bbox=SMALL, datetime="2023-12-25/2024-01-06", out=out)
+    assert ran.exit_code == 0
+    assert max(Counter(asked(hub, "/tiles/")).values()) <= 2
+    assert sum(n - 1 for n in Counter(asked(hub, "/tiles/")).values()) <= 1  # what was under way at the kill
+    fresh = library(hub, bbox=SMALL, datetime="2023-12-25/2024-01-06")
+    assert ran.days == fresh.days
+    assert ran.scenes == fresh.scenes
+    assert fresh.requests_statistics <= ran.requests_statistics + before <= fresh.requests_statistics + 1
+
+
+def test_an_interrupted_trace_says_so_and_goes_on(
+    own_replica: Make, library: Library, tmp_path: Path
+) -> None:
+    hub = own_replica(latency_ms=5)
+    out = tmp_path / "series.ndjson"
+    with Running(resumable(hub, out), env_of(hub, tmp_path)) as process:
+        assert wait_until(lambda: len(asked(hub, "statistics")) >= 1, timeout=60)
+        process.signal(signal.SIGINT)
+        ran = process.ended()
+    assert ran.code == 130
+    assert ran.report["state"] == "interrupted"
+    assert not out.exists()
+    again = library(hub, bbox=SMALL, datetime="2023-12-25/2024-01-06", out=out)
+    assert (again.exit_code, again.state) == (0, "complete")
+    assert out.exists()
+
+
+def test_another_question_for_the_same_out_is_refused(
+    replica: SentinelHubReplica, command: Command, tmp_path: Path
+) -> None:
+    out = tmp_path / "x.csv"
+    assert command(replica, "-o", str(out), "--datetime", "2023-11-02").code == 0
+    before = out.read_bytes()
+    ran = command(replica, "-o", str(out), "--index", "ndvi")
+    assert ran.code == 2
+    assert "another question" in ran.err
+    assert out.read_bytes() == before
+    longer = command(replica, "-o", str(out), "--datetime", "2023-11-02/2023-11-07")
+    assert longer.code == 0  # another period is no other question
+    assert len(table_of(out)) == 3
+
+
+def test_what_is_kept_holds_no_secret(replica: SentinelHubReplica, command: Command, tmp_path: Path) -> None:
+    ran = command(replica, "-o", str(tmp_path / "out"), "-vv", "--datetime", "2023-11-02")
+    assert ran.code == 0
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(written) >= 7
+    for text in (*written, ran.out.encode(), ran.err.encode()):
+        assert replica.client_secret.encode() not in text
+        assert b"Bearer" not in text
+
+
+def test_the_library_takes_options(replica: SentinelHubReplica, library: Library) -> None:
+    options = Options(concurrency=1, transport="aiohttp")
+    report = library(replica, bbox=BOX, datetime="2023-11-02", options=options)
+    assert report.exit_code == 0
+    assert report.days[0].mode == "20231102_190003_53_2495"

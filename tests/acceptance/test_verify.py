@@ -1,0 +1,525 @@
+"""`verify`: names exactly what is damaged, changes nothing by itself, and repairs byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.acceptance.command import SOURCE, Running, environment, run, wait_until
+from tests.acceptance.mirrored import Mirrored, flipped, is_same, rewritten
+from tests.acceptance.trees import files_in
+
+from stacpull import (
+    DestinationError,
+    NotAMirrorError,
+    RunStarted,
+    UsageError,
+    failures,
+    retry,
+    status,
+    verify,
+)
+from stacpull.engine.inspection import Findings, Inspection
+from stacpull.ledger.database import open_writer
+from stacpull.replicas import Request, Status
+from stacpull.store.lock import MirrorLock
+
+Change = Callable[[Path], None]
+
+
+def document_of(mirrored: Mirrored) -> str:
+    return min(name for name in files_in(mirrored.dest) if name.startswith(SOURCE) and name.count("/") == 2)
+
+
+def an_asset(mirrored: Mirrored) -> str:
+    return next(name for name in mirrored.assets if name.endswith("_B02.tif"))
+
+
+def as_link(path: Path) -> None:
+    moved = path.with_name("elsewhere")
+    path.rename(moved)
+    path.symlink_to(moved)
+
+
+def as_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def as_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGES: list[tuple[str, Change, str]] = [
+    ("removed", Path.unlink, "missing"),
+    ("its end is lost", rewritten(lambda data: data[:-1]), "short"),
+    ("emptied", rewritten(lambda _: b""), "short"),
+    ("longer", rewritten(lambda data: data + b"\0"), "altered"),
+    ("first bit", rewritten(flipped), "altered"),
+    ("last bit", rewritten(lambda data: flipped(data, -1)), "altered"),
+    ("zeroed", rewritten(lambda data: bytes(len(data))), "altered"),
+    ("a directory", as_directory, "obstructed"),
+    ("a pipe", as_pipe, "obstructed"),
+]
+
+
+@pytest.mark.parametrize(("change", "what"), [d[1:] for d in DAMAGES], ids=[d[0] for d in DAMAGES])
+def test_each_damage_is_named_and_repaired(mirrored: Mirrored, change: Change, what: str) -> None:
+    name, before = an_asset(mirrored), mirrored.files
+    change(mirrored.dest / name)
+    touched = sorted(path.stat().st_mtime_ns for path in files_in(mirrored.dest).values())
+    report = mirrored.verify()
+    assert (mirrored.damages, report.exit_code) == ({name: what}, 1)
+    assert (getattr(report, what), report.damaged, report.remaining) == (1, 1, 1)
+    assert sorted(path.stat().st_mtime_ns for path in files_in(mirrored.dest).values()) == touched
+    if (mirrored.dest / name).is_dir():
+        (mirrored.dest / name).rmdir()
+    elif what == "obstructed":
+        (mirrored.dest / name).unlink()
+    repaired = mirrored.verify(repair=True)
+    assert (repaired.exit_code, repaired.remaining) == (0, 0)
+    assert repaired.repair is not None
+    assert repaired.repair.assets_done == 1
+    assert is_same(before, mirrored.files) == []
+    assert mirrored.verify().exit_code == 0
+
+
+def test_a_link_in_the_way_is_named_and_never_written_through(mirrored: Mirrored) -> None:
+    name = an_asset(mirrored)
+    as_link(mirrored.dest / name)
+    assert mirrored.verify().exit_code == 1
+    stranger = name.rpartition("/")[0] + "/elsewhere"
+    assert mirrored.damages == {name: "obstructed", stranger: "unknown"}
+    repaired = mirrored.verify(repair=True)
+    assert repaired.exit_code == 1
+    assert (mirrored.dest / name).is_symlink()
+    (failed,) = failures(mirrored.dest)
+    assert (failed.kind, "move it away" in failed.message) == ("exists", True)
+    (mirrored.dest / name).unlink()
+    assert asyncio.run(retry(mirrored.dest, options=mirrored.options)).exit_code == 0
+    (mirrored.dest / stranger).unlink()
+    assert mirrored.verify().exit_code == 0
+
+
+def test_a_linked_directory_obstructs_all_that_should_be_in_it(mirrored: Mirrored) -> None:
+    directory = (mirrored.dest / an_asset(mirrored)).parent
+    inside = {name for name in mirrored.assets if name.startswith(f"bigearthnet/{directory.name}/")}
+    directory.rename(mirrored.dest.parent / "moved")
+    directory.symlink_to(mirrored.dest.parent / "moved")
+    mirrored.verify()
+    link = f"bigearthnet/{directory.name}"
+    assert mirrored.damages == {**dict.fromkeys(inside, "obstructed"), link: "unknown"}
+
+
+def test_quick_looks_at_sizes_only(mirrored: Mirrored) -> None:
+    first, second, third = mirrored.assets[:3]
+    rewritten(flipped)(mirrored.dest / first)
+    rewritten(lambda data: data[:-1])(mirrored.dest / second)
+    (mirrored.dest / third).unlink()
+    report = mirrored.verify(quick=True)
+    assert (mirrored.damages, report.exit_code) == ({second: "short", third: "missing"}, 1)
+    assert report.unproven == report.files
+
+
+@pytest.mark.parametrize("change", [Path.unlink, rewritten(flipped), rewritten(lambda _: b"{}")])
+@pytest.mark.parametrize("which", ["item", "collection", "catalog"])
+def test_documents_and_catalogs_are_made_anew(mirrored: Mirrored, which: str, change: Change) -> None:
+    names = {
+        "item": document_of(mirrored),
+        "collection": f"{SOURCE}/collection.json",
+        "catalog": "catalog.json",
+    }
+    name, before = names[which], mirrored.files
+    change(mirrored.dest / name)
+    assert mirrored.verify().exit_code == 1
+    assert list(mirrored.damages) == [name]
+    counted = mirrored.asset_requests
+    assert mirrored.verify(repair=True).exit_code == 0
+    assert is_same(before, mirrored.files) == []
+    assert mirrored.asset_requests == counted
+
+
+def test_a_strange_file_is_told_and_never_touched(mirrored: Mirrored) -> None:
+    strangers = ["mine.txt", f"{SOURCE}/notes", ".stacpull/parts/mine"]
+    for name in strangers:
+        (mirrored.dest / name).write_bytes(b"mine")
+    for more in ({}, {"repair": True}):
+        assert mirrored.verify(**more).exit_code == 1
+        assert mirrored.damages == dict.fromkeys(strangers, "unknown")
+    assert all((mirrored.dest / name).read_bytes() == b"mine" for name in strangers)
+
+
+def test_names_that_are_no_text_are_told(mirrored: Mirrored) -> None:
+    Path(os.fsdecode(os.fsencode(mirrored.dest) + b"/\xff\xfe.tif")).write_bytes(b"")
+    mirrored.verify()
+    assert mirrored.damages == {"\\xff\\xfe.tif": "unknown"}
+    ran = run(["verify", str(mirrored.dest), "--json"], environment())
+    assert json.loads(ran.out.splitlines()[0])["path"] == "\\xff\\xfe.tif"
+
+
+def test_what_a_killed_run_left_is_no_damage(mirrored: Mirrored) -> None:
+    for name in ("7.0.part", "7.0.json", "7.0.100.whole", "3.item.json"):
+        (mirrored.dest / ".stacpull" / "parts" / name).write_bytes(b"")
+    report = mirrored.verify()
+    assert (report.exit_code, report.leftovers) == (0, 4)
+
+
+def test_files_without_a_digest_are_counted(mirrored_once: Mirrored, tmp_path: Path, monkeypatch) -> None:
+    for name, value in mirrored_once.replica.exports().items():
+        monkeypatch.setenv(name, value)
+    options = replace(mirrored_once.options, checksum="none")
+    made = Mirrored(mirrored_once.replica, tmp_path / "m", options)
+    made.mirror()
+    report = made.verify()
+    assert (report.exit_code, report.unproven) == (0, len(made.assets))
+    first, second = made.assets[:2]
+    rewritten(flipped)(made.dest / first)
+    rewritten(lambda data: data + b"x")(made.dest / second)
+    assert made.verify().exit_code == 1
+    assert made.damages == {second: "altered"}
+    assert made.verify(repair=True).exit_code == 0
+
+
+@pytest.mark.parametrize("metadata", ["ndjson", "none"])
+def test_without_an_item_json_each(
+    mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metadata: str
+) -> None:
+    for name, value in mirrored_once.replica.exports().items():
+        monkeypatch.setenv(name, value)
+    made = Mirrored(mirrored_once.replica, tmp_path / "m", replace(mirrored_once.options, metadata=metadata))  # type: ignore[arg-type] # one of its values
+    made.mirror()
+    before = made.files
+    assert made.verify().exit_code == 0
+    names = [made.assets[3], *([f"{SOURCE}/items.ndjson"] if metadata == "ndjson" else [])]
+    for name in names:
+        rewritten(flipped)(made.dest / name)
+    assert made.verify().exit_code == 1
+    assert made.damages == dict.fromkeys(names, "altered")
+    assert made.verify(repair=True).exit_code == 0
+    assert is_same(before, made.files) == []
+
+
+def test_a_ledger_of_an_older_version_is_read_as_it_is(mirrored: Mirrored) -> None:
+    with closing(open_writer(mirrored.dest)) as db:
+        db.execute("ALTER TABLE items DROP COLUMN sha256")
+        db.execute("PRAGMA user_version = 1")
+    rewritten(flipped)(mirrored.dest / document_of(mirrored))
+    report = mirrored.verify()
+    assert (report.exit_code, report.unproven) == (0, 12)  # the JSON of items, whose digests it does not have
+
+
+# --- random damage -----------------------------------------------------------------------------------------
+
+KINDS = ["delete", "truncate", "flip", "append", "swap", "link", "unknown", "chmod", "touch"]
+
+
+def _strike(  # noqa: C901  # a case a kind of damage
+    mirrored: Mirrored, kind: str, name: str, other: str, at: int, expected: dict[str, str]
+) -> None:
+    path = mirrored.dest / name
+    data = path.read_bytes()
+    match kind:
+        case "delete":
+            path.unlink()
+            expected[name] = "missing"
+        case "truncate":
+            path.write_bytes(data[: at % len(data)])
+            expected[name] = "short"
+        case "flip":
+            path.write_bytes(flipped(data, at))
+            expected[name] = "altered"
+        case "append":
+            path.write_bytes(data + b"more")
+            expected[name] = "altered"
+        case "swap":
+            there = (mirrored.dest / other).read_bytes()
+            path.write_bytes(there)
+            (mirrored.dest / other).write_bytes(data)
+            for one, mine, now in ((name, data, there), (other, there, data)):
+                if mine != now:
+                    expected[one] = "short" if len(now) < len(mine) else "altered"
+        case "link":
+            path.unlink()
+            path.symlink_to(mirrored.dest / other)
+            expected[name] = "obstructed"
+        case "unknown":
+            path.with_name("stranger").write_bytes(data)
+            expected[f"{name.rpartition('/')[0]}/stranger"] = "unknown"
+        case "chmod":
+            path.chmod(0o444)
+        case "touch":
+            os.utime(path, (at, at))
+
+
+@given(
+    strikes=st.lists(
+        st.tuples(st.sampled_from(KINDS), st.integers(0, 10_000), st.integers(0, 10_000)), max_size=6
+    )
+)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=max(12, settings.default.max_examples // 50),
+)
+def test_random_damage_is_named_exactly_and_repaired(
+    mirrored_once: Mirrored, mirrored: Mirrored, strikes: list[tuple[str, int, int]]
+) -> None:
+    shutil.rmtree(mirrored.dest)
+    shutil.copytree(mirrored_once.dest, mirrored.dest, symlinks=True)
+    left, expected = list(mirrored.assets), {}
+    for kind, pick, at in strikes:  # no file is struck twice: what is wrong with it stays told by one word
+        name = left.pop(pick % len(left))
+        other = left.pop(at % len(left))
+        _strike(mirrored, kind, name, other, at, expected)
+    report = mirrored.verify()
+    assert mirrored.damages == expected
+    assert report.exit_code == bool(expected)
+    for name, what in expected.items():
+        if what in {"obstructed", "unknown"}:
+            (mirrored.dest / name).unlink()
+    assert mirrored.verify(repair=True).exit_code == 0
+    assert is_same(mirrored_once.files, mirrored.files) == []
+
+
+# --- what a repair may not do ------------------------------------------------------------------------------
+
+
+def test_bytes_that_are_not_those_mirrored_are_refused(mirrored: Mirrored) -> None:
+    name = an_asset(mirrored)
+    rewritten(flipped)(mirrored.dest / name)
+    damaged = (mirrored.dest / name).read_bytes()
+
+    def is_asked(request: Request) -> bool:
+        return request.server != "api" and request.path.endswith(name.rpartition("/")[2])
+
+    mirrored.replica.inject(is_asked, Status(200, body=b"II*\0 another version"), times=20)
+    try:
+        mirrored.options = replace(mirrored.options, retries=0)
+        refused = mirrored.verify(repair=True)
+    finally:
+        mirrored.replica.clear_faults()
+    assert (refused.exit_code, refused.remaining) == (1, 1)
+    assert (mirrored.dest / name).read_bytes() == damaged
+    (failed,) = failures(mirrored.dest)
+    assert (failed.kind, "the ledger states" in failed.message) == ("checksum", True)
+    assert mirrored.verify().exit_code == 1  # damage that is known is damage still
+    assert mirrored.damages == {name: "altered"}
+    assert mirrored.verify(repair=True).exit_code == 0
+    assert list(failures(mirrored.dest)) == []
+
+
+def test_what_cannot_be_had_any_more_is_a_named_failure(mirrored: Mirrored) -> None:
+    name, before = an_asset(mirrored), mirrored.files
+    (mirrored.dest / name).unlink()
+    mirrored.replica.inject(
+        lambda request: request.server != "api" and request.path.endswith(name.rpartition("/")[2]),
+        Status(404),
+        times=50,
+    )
+    try:
+        report = mirrored.verify(repair=True)
+    finally:
+        mirrored.replica.clear_faults()
+    assert (report.exit_code, report.remaining, report.assets_failed) == (1, 1, 1)
+    assert [failure.kind for failure in failures(mirrored.dest)] == ["gone"]
+    assert asyncio.run(retry(mirrored.dest, options=mirrored.options)).exit_code == 0
+    assert is_same(before, mirrored.files) == []
+
+
+def test_an_item_that_cannot_be_read_again_stays_damaged_until_the_next_walk(mirrored: Mirrored) -> None:
+    name, before = document_of(mirrored), mirrored.files
+    rewritten(flipped)(mirrored.dest / name)
+    damaged = (mirrored.dest / name).read_bytes()
+    item = name.split("/")[1]
+    mirrored.replica.inject(lambda request: request.path.endswith(f"/items/{item}"), Status(404), times=50)
+    try:
+        report = mirrored.verify(repair=True)
+    finally:
+        mirrored.replica.clear_faults()
+    assert (report.exit_code, report.remaining) == (1, 1)
+    assert (mirrored.dest / name).read_bytes() == damaged
+    assert mirrored.mirror().exit_code == 0
+    assert is_same(before, mirrored.files) == []
+    assert mirrored.verify().exit_code == 0
+
+
+def test_nothing_damaged_nothing_asked(mirrored: Mirrored) -> None:
+    counted = sum(mirrored.replica.counters.values())
+    report = mirrored.verify(repair=True)
+    assert (report.exit_code, report.repair) == (0, None)
+    assert sum(mirrored.replica.counters.values()) == counted
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_a_repair_that_is_killed_can_be_repeated(mirrored: Mirrored, kind: int) -> None:
+    before = mirrored.files
+    for number, name in enumerate(mirrored.assets):
+        (mirrored.dest / name).unlink() if number % 2 else rewritten(flipped)(mirrored.dest / name)
+    (mirrored.dest / document_of(mirrored)).unlink()
+    env = environment(mirrored.replica)
+    mirrored.replica.inject(lambda request: request.path.endswith("_B12.tif"), Status(503), times=10_000)
+    try:
+        with Running(["verify", "--repair", str(mirrored.dest)], env) as process:
+            assert wait_until(lambda: status(mirrored.dest).assets_done > 10)
+            assert process.signal(kind)
+            process.ended()
+    finally:
+        mirrored.replica.clear_faults()
+    whole = [name for name, data in mirrored.files.items() if data == before[name]]
+    assert 10 < len(whole) < len(before)
+    again = run(["verify", "--repair", str(mirrored.dest)], env)
+    assert again.code == 0, again.err
+    assert is_same(before, mirrored.files) == []
+    assert mirrored.verify().exit_code == 0
+
+
+def test_a_killed_repair_goes_on_by_resume(mirrored: Mirrored) -> None:
+    before = mirrored.files
+    for name in mirrored.assets:
+        rewritten(flipped)(mirrored.dest / name)
+    stop = asyncio.Event()
+
+    async def stopped() -> None:
+        def listen(event: object) -> None:
+            if isinstance(event, RunStarted):
+                stop.set()
+
+        await verify(mirrored.dest, repair=True, options=mirrored.options, on_event=listen, stop=stop)
+
+    asyncio.run(stopped())
+    assert status(mirrored.dest).state == "interrupted"
+    done = run(["resume", str(mirrored.dest)], environment(mirrored.replica))
+    assert done.code == 0, done.err
+    assert is_same(before, mirrored.files) == []
+
+
+# --- the command -------------------------------------------------------------------------------------------
+
+
+def test_what_the_command_says(mirrored: Mirrored) -> None:
+    env = environment(mirrored.replica)
+    whole = run(["verify", str(mirrored.dest)], env)
+    assert (whole.code, "as the ledger has it" in whole.out) == (0, True)
+    name = an_asset(mirrored)
+    rewritten(lambda data: data[:-1])(mirrored.dest / name)
+    plain = run(["verify", str(mirrored.dest)], env)
+    assert plain.code == 1
+    assert plain.out.splitlines()[0].startswith(f"short: {name}: expected ")
+    assert f"stacpull verify --repair {mirrored.dest}" in plain.out
+    told = run(["verify", str(mirrored.dest), "--json"], env)
+    lines = [json.loads(line) for line in told.out.splitlines()]
+    assert (lines[0]["path"], lines[0]["what"], lines[0]["key"]) == (name, "short", "B02")
+    assert (lines[-1]["short"], lines[-1]["damaged"], lines[-1]["remaining"]) == (1, 1, 1)
+    assert run(["verify", str(mirrored.dest), "-q"], env).out == ""
+    repaired = run(["verify", str(mirrored.dest), "--repair", "--json"], env)
+    assert (repaired.code, repaired.report["repair"]["assets_done"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--quick", "--repair"], 2, "--quick"),
+        (["--rebuild"], 2, "is sound"),
+        (["--layout", "{key}"], 2, "--layout"),
+    ],
+)
+def test_what_it_refuses(mirrored: Mirrored, arguments: list[str], code: int, said: str) -> None:
+    ran = run(["verify", str(mirrored.dest), *arguments], environment())
+    assert (ran.code, said in ran.err) == (code, True)
+
+
+def test_it_needs_a_mirror(tmp_path: Path) -> None:
+    for more in ({}, {"repair": True}, {"rebuild": True}):
+        with pytest.raises(NotAMirrorError):
+            asyncio.run(verify(tmp_path, **more))
+    assert run(["verify", str(tmp_path)], environment()).code == 2
+
+
+def test_it_is_refused_while_a_run_is_at_work(mirrored: Mirrored) -> None:
+    with MirrorLock(mirrored.dest):
+        for more in ({}, {"repair": True}):
+            with pytest.raises(DestinationError, match="is running on"):
+                mirrored.verify(**more)
+
+
+def test_it_keeps_a_run_out_and_lets_readers_in(mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch) -> None:
+    inspect = Inspection.run
+    seen = []
+
+    def watched(inspection: Inspection) -> Findings:
+        seen.append(status(mirrored.dest).live)
+        with pytest.raises(DestinationError, match="verified"):
+            MirrorLock(mirrored.dest)
+        return inspect(inspection)
+
+    monkeypatch.setattr(Inspection, "run", watched)
+    assert mirrored.verify().exit_code == 0
+    assert seen == [False]
+
+
+def test_a_stop_ends_it_at_once(mirrored: Mirrored) -> None:
+    async def work() -> object:
+        stop = asyncio.Event()
+        stop.set()
+        return await verify(mirrored.dest, stop=stop)
+
+    report = asyncio.run(work())
+    assert (report.state, report.exit_code, report.damaged) == ("interrupted", 130, 0)  # type: ignore[attr-defined]
+
+
+def test_cancelled_it_leaves_no_thread_at_work(mirrored: Mirrored) -> None:
+    async def work() -> None:
+        task = asyncio.ensure_future(verify(mirrored.dest))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(work())
+    MirrorLock(mirrored.dest).release()
+
+
+def test_a_read_only_copy_can_be_verified(mirrored: Mirrored) -> None:
+    """As another user, to whom nothing here belongs: the tests may run as root."""
+    if os.geteuid() != 0:
+        pytest.skip("another user's rights need root to be tried")
+    for path in [mirrored.dest.parent, *mirrored.dest.parent.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    unreadable = mirrored.dest / an_asset(mirrored)
+    program = (
+        "import asyncio, os, sys; os.chdir('/'); from stacpull.engine.verify import verify\n"
+        "import stacpull.engine.api, stacpull.net.lean\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "found = []\n"
+        "report = asyncio.run(verify(sys.argv[1], on_event=found.append))\n"
+        "print(report.exit_code, report.unreadable, [e.what for e in found if hasattr(e, 'what')])\n"
+    )
+    for mode, printed in ((0o644, "0 0 []"), (0o600, "1 1 ['unreadable']")):
+        unreadable.chmod(mode)
+        for parent in mirrored.dest.parents:
+            if parent.stat().st_mode & 0o077 == 0:
+                parent.chmod(0o755)
+        ran = subprocess.run(
+            [sys.executable, "-c", program, str(mirrored.dest)], capture_output=True, text=True, check=False
+        )
+        assert ran.stdout.strip() == printed, ran.stderr
+
+
+def test_a_repair_needs_to_know_the_source(mirrored: Mirrored) -> None:
+    with closing(open_writer(mirrored.dest)) as db:
+        db.execute("UPDATE runs SET source = ''")
+    (mirrored.dest / an_asset(mirrored)).unlink()
+    with pytest.raises(UsageError, match="mirrored from"):
+        mirrored.verify(repair=True)

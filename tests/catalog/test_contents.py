@@ -1,0 +1,74 @@
+"""The catalogs of a mirror read back: collections and items in the order in which they were written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from stacpull.catalog import tree
+from stacpull.catalog.collection import collection_document
+from stacpull.catalog.contents import listed_collections, read_json, top_catalog
+from stacpull.catalog.tree import CollectionEntry, write_catalogs
+from stacpull.models import ItemId
+from stacpull.redact import Secrets
+
+LINKS = [{"rel": "license", "href": "https://l.example/"}, {"rel": "self", "href": "https://s.example/"}]
+DOCUMENT = {"id": "c", "description": "d", "license": "CC0", "extent": {}, "links": LINKS}
+
+
+def written(dest: Path, count: int) -> list[tuple[str, str]]:
+    """Write catalogs of two collections with `count` items each; return those of the first."""
+    items = {name: [(f"i{n:03}", f"{name}/i{n:03}/i{n:03}.json") for n in range(count)] for name in "cb"}
+    entries = [
+        CollectionEntry(name, name, {**DOCUMENT, "id": name}, lambda n=name: iter(items[n])) for name in "cb"
+    ]  # type: ignore[misc] # bound at once
+
+    def write(path: Path, data: bytes) -> None:
+        (dest / path).parent.mkdir(parents=True, exist_ok=True)
+        (dest / path).write_bytes(data)
+
+    write_catalogs(dest, entries, title="t", description="d", write=write, secrets=Secrets(()))
+    return items["c"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 6, 23])
+def test_what_was_written_is_read_back_in_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(tree, "ITEMS_PER_CATALOG", 5)
+    items = written(tmp_path, count)
+    top = top_catalog(tmp_path)
+    assert top is not None
+    found = list(listed_collections(tmp_path, top))
+    assert [one.id for one in found] == ["c", "b"]
+    assert list(found[0].items()) == [(ItemId("c", name), path) for name, path in items]
+    files = [file.path for file in found[0].files()]
+    assert files == [
+        "c/collection.json",
+        *sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.glob("c/items-*")),
+    ]
+
+
+def test_a_collection_document_makes_the_same_file_again(tmp_path: Path) -> None:
+    written(tmp_path, 2)
+    top = top_catalog(tmp_path)
+    assert top is not None
+    first = next(listed_collections(tmp_path, top))
+    again = collection_document("c", orjson.loads(first.document), base=None)
+    assert again == collection_document("c", DOCUMENT, base=None)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"id": "another"}', None])
+def test_a_catalog_of_somebody_else_is_none(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "catalog.json").write_bytes(content)
+    assert top_catalog(tmp_path) is None
+
+
+def test_nothing_is_read_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real.json").write_bytes(b"{}")
+    (tmp_path / "link.json").symlink_to("real.json")
+    assert read_json(tmp_path, "link.json") is None
+    assert read_json(tmp_path, "real.json") is not None

@@ -1,0 +1,121 @@
+"""What is read back of an item's JSON is what was written into it; hostile documents name nothing outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.catalog.item import encode_item, item_document
+from stacpull.catalog.stored import as_sent, path_named, stored_item
+from stacpull.models import Checksum, ItemId
+from stacpull.planning.names import safe_segment
+from stacpull.redact import Secrets
+
+SEGMENTS = st.text(min_size=1, max_size=20).map(safe_segment)
+PATHS = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join)
+
+
+@given(path=PATHS, directory=st.lists(SEGMENTS, max_size=3).map("/".join))
+def test_every_path_that_is_written_is_read_back(path: str, directory: str) -> None:
+    document = {"id": "i", "assets": {"a": {"href": "https://h.example/a"}}}
+    stored = item_document(
+        document,
+        collection="c",
+        here={"a": path},
+        item_path=f"{directory}/i.json" if directory else "i.json",
+        collection_path="c/collection.json",
+        local_items=lambda _: None,
+    )
+    found = stored_item(
+        orjson.loads(encode_item(stored, Secrets(()))), f"{directory}/i.json" if directory else "i.json"
+    )
+    assert found is not None
+    assert [(asset.key, asset.path, asset.origin) for asset in found.assets] == [
+        ("a", path, "https://h.example/a")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("href", "path"),
+    [
+        ("./a.tif", "c/i/a.tif"),
+        ("../../x/a%23b.tif", "x/a#b.tif"),
+        ("../../x/a%3Bb.tif", "x/a;b.tif"),
+        ("../../x/a%2541", "x/a%2541"),
+        ("../../../a.tif", None),
+        ("../../../../etc/passwd", None),
+        ("../../.stacpull/ledger.sqlite", None),
+        ("../..", None),
+        ("/etc/passwd", None),
+        ("https://h.example/a.tif", None),
+        ("a.tif", None),
+        ("./a\0b", None),
+        ("", None),
+        (None, None),
+        (7, None),
+        ("./../i/./a.tif", "c/i/a.tif"),
+    ],
+)
+def test_what_an_href_names(href: object, path: str | None) -> None:
+    assert path_named(href, "c/i") == path
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        {},
+        {"type": "FeatureCollection", "id": "i", "collection": "c"},
+        {"type": "Feature", "id": "", "collection": "c"},
+        {"type": "Feature", "id": 7, "collection": "c"},
+        {"type": "Feature", "id": "i"},
+    ],
+)
+def test_what_is_no_item(document: object) -> None:
+    assert stored_item(document, "c/i/i.json") is None
+
+
+@pytest.mark.parametrize(
+    "assets", [None, [], {"a": None}, {"a": {"href": None}}, {"a": {"href": "https://h/a"}}]
+)
+@pytest.mark.parametrize(
+    "links", [None, {}, [None], [{"rel": "source"}], [{"rel": "source", "href": "https://h/"}]]
+)
+def test_what_names_nothing_here(assets: Any, links: Any) -> None:
+    document = {"type": "Feature", "id": "i", "collection": "c", "assets": assets, "links": links}
+    found = stored_item(document, "c/i/i.json")
+    assert found is not None
+    assert (found.assets, found.sources) == ((), ())
+
+
+def test_all_that_an_item_tells() -> None:
+    digest = bytes(range(32))
+    asset = {
+        "href": "./a.tif",
+        "type": "image/tiff",
+        "file:size": 12,
+        "file:checksum": "1220" + digest.hex(),
+        "alternate": {"origin": {"href": "s3://b/a.tif"}},
+    }
+    document = {
+        "type": "Feature",
+        "id": "i",
+        "collection": "c",
+        "properties": {"updated": "2020"},
+        "assets": {"a": asset},
+        "links": [
+            {"rel": "source", "href": "../../s/x/x.json"},
+            {"rel": "root", "href": "../../catalog.json"},
+        ],
+    }
+    found = stored_item(document, "c/i/i.json")
+    assert found is not None
+    assert (found.id, found.updated, found.sources) == (ItemId("c", "i"), "2020", ("s/x/x.json",))
+    (one,) = found.assets
+    assert one == ("a", "c/i/a.tif", "s3://b/a.tif", 12, Checksum("sha256", digest), "image/tiff")
+    assert as_sent(document)["assets"]["a"]["href"] == "s3://b/a.tif"

@@ -1,0 +1,128 @@
+"""Tables as files: what each format holds, and that a file is whole or as it was."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stacpull.catalog.tables import Column, check_table, write_table
+from stacpull.errors import DestinationError, UsageError
+
+COLUMNS = (
+    Column("name"),
+    Column("count", "integer"),
+    Column("share", "real"),
+    Column("good", "boolean"),
+    Column("more", "json"),
+)
+ROWS: list[tuple[Any, ...]] = [
+    ("plain", 1, 0.5, True, {"a": [1, None, "ü"]}),
+    ('with "quotes", commas\nand lines', 0, -1e300, False, []),
+    (None, None, None, None, None),
+    ("=1+1 \N{SNOWMAN}", 2**63 - 1, 3.0, True, [[1, 2], [3, 4]]),
+]
+
+
+@pytest.fixture(params=[".ndjson", ".csv", ".parquet", ".CSV"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if request.param == ".parquet":
+        pytest.importorskip("pyarrow")
+    return tmp_path / f"table{request.param}"
+
+
+def read_back(path: Path) -> list[tuple[Any, ...]]:
+    """The rows of a table, with what text cannot tell apart put right by the column's kind."""
+    match path.suffix.lower():
+        case ".ndjson":
+            return [tuple(json.loads(line).values()) for line in path.read_text().splitlines()]
+        case ".csv":
+            with path.open(newline="") as file:
+                names, *rows = csv.reader(file)
+            assert names == [column.name for column in COLUMNS]
+            return [tuple(map(from_csv, row, COLUMNS)) for row in rows]
+        case _:
+            import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
+
+            rows = pq.read_table(path).to_pylist()
+            return [tuple(from_json(row[c.name], c) for c in COLUMNS) for row in rows]
+
+
+def from_csv(text: str, column: Column) -> Any:
+    if text == "":
+        return None
+    read = {"text": str, "integer": int, "real": float, "boolean": {"true": True, "false": False}.get}
+    return json.loads(text) if column.kind == "json" else read[column.kind](text)
+
+
+def from_json(value: Any, column: Column) -> Any:
+    return json.loads(value) if column.kind == "json" and value is not None else value
+
+
+def test_every_value_comes_back(path: Path) -> None:
+    write_table(path, COLUMNS, ROWS)
+    assert read_back(path) == ROWS
+
+
+def test_a_table_without_rows_has_its_columns(path: Path) -> None:
+    write_table(path, COLUMNS, [])
+    assert read_back(path) == []
+    assert path.exists()
+
+
+def test_more_rows_than_one_batch_stay_in_order(path: Path) -> None:
+    rows = [(f"row {number}", number, 0.0, True, [number]) for number in range(4500)]
+    write_table(path, COLUMNS, iter(rows))
+    assert read_back(path) == rows
+
+
+def test_a_table_is_replaced_whole_or_stays_as_it_was(path: Path) -> None:
+    write_table(path, COLUMNS, ROWS)
+    before = path.read_bytes()
+
+    def breaking() -> Iterator[tuple[Any, ...]]:
+        yield ROWS[0]
+        raise RuntimeError("the rows end here")
+
+    with pytest.raises(RuntimeError):
+        write_table(path, COLUMNS, breaking())
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_kill_left_is_in_nobodys_way(path: Path) -> None:
+    path.with_name(f".{path.name}.part").write_bytes(b"half")
+    write_table(path, COLUMNS, ROWS)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_number_that_parquet_cannot_hold_is_left_out(tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    write_table(tmp_path / "t.parquet", COLUMNS[1:2], [(2**63,), (7,)])
+    assert pq.read_table(tmp_path / "t.parquet")["count"].to_pylist() == [None, 7]
+
+
+def test_a_directory_that_went_away_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DestinationError):
+        write_table(tmp_path / "gone" / "t.csv", COLUMNS, ROWS)
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.ndjson", "T.NDJSON"])
+def test_what_can_be_written_is_let_pass(tmp_path: Path, name: str) -> None:
+    if "parquet" in name:
+        pytest.importorskip("pyarrow")
+    check_table(tmp_path / name)
+
+
+def test_parquet_without_pyarrow_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"pip install 'stacpull\[geoparquet\]'"):
+        check_table(tmp_path / "t.parquet")
+    check_table(tmp_path / "t.csv")

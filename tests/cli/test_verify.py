@@ -1,0 +1,88 @@
+"""What `verify` says to people, from its report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.cli.conftest import mirror_report
+
+from stacpull.cli.verdict import damage_line, verify_lines
+from stacpull.events import Damage
+from stacpull.reports import RebuildReport, VerifyReport
+
+CLEAN = {
+    "dest": "out dir",
+    "state": "complete",
+    "files": 453,
+    "bytes": 5_381_271,
+    "missing": 0,
+    "short": 0,
+    "altered": 0,
+    "obstructed": 0,
+    "unreadable": 0,
+    "unknown": 0,
+    "unproven": 0,
+    "leftovers": 0,
+    "assets_pending": 0,
+    "assets_failed": 0,
+    "quick": False,
+    "seconds": 0.5,
+    "remaining": 0,
+}
+REBUILT = RebuildReport("there was none", None, items=60, done=390, by_name=390)
+
+
+def report(**changes: Any) -> VerifyReport:
+    return VerifyReport(**{**CLEAN, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "code"),
+    [
+        ({}, ["out dir: as the ledger has it", "453 files, 5.4 MB in 0.5 s (10.8 MB/s)"], 0),
+        ({"unproven": 3}, ["; 3 by size or presence only"], 0),
+        ({"leftovers": 1}, ["1 unfinished download"], 0),
+        ({"assets_pending": 4}, ["stacpull resume 'out dir'"], 0),
+        (
+            {"missing": 1, "short": 2, "remaining": 3},
+            ["3 files damaged", "missing    1", "short      2", "stacpull verify --repair 'out dir'"],
+            1,
+        ),
+        ({"unknown": 1, "remaining": 1}, ["1 file damaged", "never touched"], 1),
+        (
+            {"short": 2, "repair": mirror_report(assets_done=2)},
+            ["out dir: repaired", "2 fetched again, 0 damaged still"],
+            0,
+        ),
+        (
+            {"short": 2, "remaining": 1, "repair": mirror_report(assets_done=1, assets_failed=1)},
+            ["1 file damaged still", "stacpull failures 'out dir'"],
+            1,
+        ),
+        ({"state": "interrupted"}, ["out dir: interrupted", "stacpull verify 'out dir'"], 130),
+        (
+            {"rebuilt": REBUILT},
+            ["the ledger was made anew: there was none", "390 as item JSON", "stacpull mirror SOURCE"],
+            0,
+        ),
+        ({"rebuilt": REBUILT, "unknown": 2, "remaining": 2}, ["may be the mirror's own"], 1),
+    ],
+)
+def test_what_is_said(changes: dict[str, Any], said: list[str], code: int) -> None:
+    made = report(**changes)
+    text = "\n".join(verify_lines(made))
+    assert [part for part in said if part not in text] == [], text
+    assert made.exit_code == code
+
+
+def test_a_damage_is_one_line() -> None:
+    found = Damage("c/a.tif", "short", "12 bytes", "10 bytes")
+    assert damage_line(found) == "short: c/a.tif: expected 12 bytes, found 10 bytes"
+    stranger = Damage("x", "unknown", "nothing", "a link")
+    assert damage_line(stranger) == "unknown: x: a link that the ledger does not know"
+
+
+def test_what_json_holds() -> None:
+    told = report(short=1, unknown=1, remaining=2, rebuilt=REBUILT).to_json()
+    assert (told["damaged"], told["remaining"], told["rebuilt"]["done"]) == (2, 2, 390)

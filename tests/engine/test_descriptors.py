@@ -1,0 +1,54 @@
+"""How few file descriptors are shared out, and that DEST keeps to its share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.engine.descriptors import Shares, shares, shares_here
+from stacpull.store.destination import Destination
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (0, Shares(1, 2)),
+        (48, Shares(1, 2)),
+        (64, Shares(4, 3)),
+        (256, Shares(33, 27)),  # the default of macOS
+        (1024, Shares(64, 64)),  # of most Linux systems
+        (1_000_000, Shares(64, 64)),
+    ],
+)
+def test_the_limits_that_there_are(limit, expected):
+    assert shares(limit) == expected
+
+
+@given(st.integers(min_value=45, max_value=2_000_000))
+def test_the_shares_fit_into_any_limit(limit):
+    found = shares(limit)
+    assert 1 <= found.workers <= 64
+    assert 2 <= found.directories <= 64
+    assert 36 + 5 * found.workers + 2 * found.directories <= limit
+
+
+def test_this_process_has_its_shares():
+    assert shares_here().workers >= 1
+
+
+def open_here() -> int:
+    """How many descriptors this process has (0 where the system does not tell)."""
+    place = Path("/proc/self/fd")
+    return len(list(place.iterdir())) if place.exists() else 0
+
+
+def test_no_more_directories_are_held_than_allowed(tmp_path: Path) -> None:
+    destination = Destination(tmp_path / "dest", most_held=3)
+    before = open_here()
+    for number in range(20):
+        destination.directory(f"d/{number}")
+    assert open_here() - before <= 3
+    destination.close()

@@ -1,0 +1,90 @@
+"""By what a file is trusted without a ledger, and when it is not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import orjson
+import pytest
+
+from stacpull.catalog.stored import StoredAsset
+from stacpull.engine.evidence import Trust, examine, examine_line, weigh
+from stacpull.ledger.salvage import OldAsset
+from stacpull.models import Checksum
+from stacpull.store.inspection import Look
+
+SHA, OTHER = hashlib.sha256(b"x").digest(), hashlib.sha256(b"y").digest()
+MD5 = Checksum("md5", b"m" * 16)
+
+
+def asset(size: int | None = None, checksum: Checksum | None = None) -> StoredAsset:
+    return StoredAsset("a", "c/i/a.tif", None, size, checksum, None)
+
+
+def old(size: int | None, sha256: bytes | None) -> OldAsset:
+    return OldAsset(1, "a", "c/i", "a.tif", size, sha256, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("stated", "look", "digest", "before", "verdict"),
+    [
+        (asset(), Look(1, SHA), None, None, Trust.BY_NAME),
+        (asset(1), Look(1, SHA), None, None, Trust.BY_SIZE),
+        (asset(2), Look(1, SHA), None, None, "short"),
+        (asset(1), Look(2, SHA), None, None, "altered"),
+        (asset(1, MD5), Look(1, SHA), MD5.digest, None, Trust.BY_CHECKSUM),
+        (asset(1, MD5), Look(1, SHA), b"n" * 16, None, "altered"),
+        (asset(), Look(1, SHA), None, old(1, SHA), Trust.BY_CHECKSUM),
+        (asset(), Look(1, SHA), None, old(1, OTHER), "altered"),
+        (asset(), Look(1, SHA), None, old(2, OTHER), "short"),
+        (asset(), Look(1, SHA), None, old(1, None), Trust.BY_SIZE),
+        (asset(), Look(1, SHA), None, old(2, None), "short"),
+        (asset(1, MD5), Look(1, SHA), MD5.digest, old(1, OTHER), Trust.BY_CHECKSUM),
+        (asset(), Look(), None, old(1, SHA), "missing"),
+        (asset(), Look(obstacle="a link"), None, None, "obstructed"),
+        (asset(), Look(obstacle="it cannot be read", readable=False), None, None, "unreadable"),
+    ],
+)
+def test_the_table_of_evidence(
+    stated: StoredAsset, look: Look, digest: bytes | None, before: OldAsset | None, verdict: object
+) -> None:
+    assert weigh(stated, look, digest, before) == verdict
+
+
+def test_files_are_read_by_the_digests_that_are_stated(tmp_path: Path) -> None:
+    body = b"content"
+    md5 = hashlib.md5(body).hexdigest()  # noqa: S324 - what an item states
+    document = {
+        "type": "Feature",
+        "id": "i",
+        "collection": "c",
+        "assets": {
+            "md5": {"href": "./a.tif", "file:checksum": "d50110" + md5},
+            "sha": {"href": "./a.tif", "file:checksum": "1220" + hashlib.sha256(body).hexdigest()},
+            "none": {"href": "./a.tif"},
+            "gone": {"href": "./b.tif", "file:checksum": "d50110" + md5},
+            "linked": {"href": "../l/a.tif"},
+        },
+    }
+    (tmp_path / "c/i").mkdir(parents=True)
+    (tmp_path / "c/i/a.tif").write_bytes(body)
+    (tmp_path / "c/l").symlink_to("i")
+    data = orjson.dumps(document)
+    (tmp_path / "c/i/i.json").write_bytes(data)
+    root = os.open(tmp_path, os.O_RDONLY)
+    try:
+        found = examine(tmp_path, root, "c/i/i.json", lambda: False)
+        line = examine_line(root, data, "c/items.ndjson", lambda: False)
+        broken = [examine_line(root, text, "c/items.ndjson", lambda: False) for text in (b"{", b"[]", b"{}")]
+    finally:
+        os.close(root)
+    assert found is not None
+    assert line is not None
+    assert broken == [None, None, None]
+    sha256 = hashlib.sha256(body).digest()
+    assert found.digests == (bytes.fromhex(md5), sha256, None, None, None)
+    assert [look.sha256 for look in found.looks] == [sha256, sha256, sha256, None, None]
+    assert found.looks[4].obstacle == "a link at c/l"
+    assert (found.sha256, line.sha256) == (hashlib.sha256(data).digest(),) * 2

@@ -1,0 +1,161 @@
+"""What a repair claims: counters stay true, whatever the assets were before, however often it is told."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.ledger.plans import (
+    BROKEN,
+    GONE,
+    NOW,
+    SPEC,
+    all_counts,
+    arrival,
+    asset,
+    commit,
+    counts,
+    item,
+    ledger,
+    standing,
+    started,
+)
+
+from stacpull.ledger import damage, jobs, outcomes, runs, views
+from stacpull.ledger.outcomes import AssetFailure, Written
+from stacpull.models import Failure, Job
+
+
+@pytest.fixture
+def mirrored(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, list[Job]]]:
+    """A label item with its source item, three assets each, all done and written."""
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        planned = commit(
+            planner, item("L", [asset(k) for k in "abc"]), item("S", [asset(k) for k in "abc"], parent="L")
+        ).jobs
+        arrivals = [arrival(job) for job in planned]
+        outcomes.reserve(db, arrivals)
+        outcomes.record(db, arrivals, [], [Written(1, b"1"), Written(2, b"2")], NOW)
+        outcomes.record(db, [], [], [Written(1, b"1"), Written(2, b"2")], NOW)
+        runs.end(db, run.id, "complete", None, NOW)
+        yield db, planned
+
+
+def repair(db: sqlite3.Connection) -> int:
+    return runs.begin(db, replace(SPEC, kind="repair"), NOW).id
+
+
+def assert_counted(db: sqlite3.Connection, run: int) -> None:
+    assert views.totals(db) == all_counts(db)
+    counted = runs.counters(db, run)
+    assert {name: counted[name] for name in counts(db, run)} == counts(db, run)
+
+
+def test_claimed_assets_are_open_in_a_new_generation(mirrored) -> None:
+    db, planned = mirrored
+    run = repair(db)
+    damage.claim_damaged(db, run, {planned[0].row: "https://h.example/a", planned[4].row: None})
+    assert_counted(db, run)
+    first, second = jobs.pending_jobs(db, run, 0, 9)
+    assert (first.generation, first.href, first.stale, first.sha256) == (
+        1,
+        "https://h.example/a",
+        False,
+        bytes(32),
+    )
+    assert (second.generation, second.stale, second.size) == (1, True, None)
+    assert (standing(db, "L"), standing(db, "S")) == ((2, 0), (1, 0))
+    arrived = [arrival(one) for one in (first, second)]
+    outcomes.reserve(db, arrived)
+    assert outcomes.record(db, arrived, [], [], NOW).final_items == [2, 1]
+    assert_counted(db, run)
+    assert jobs.unwritten_items(db, 0, 9) == [1, 2]  # their JSON is written again: it may say otherwise now
+
+
+def test_to_be_told_twice_changes_nothing(mirrored) -> None:
+    db, planned = mirrored
+    run = repair(db)
+    for _ in range(2):
+        damage.claim_damaged(db, run, {planned[0].row: None})
+        assert_counted(db, run)
+    assert [job.generation for job in jobs.pending_jobs(db, run, 0, 9)] == [1]
+
+
+@pytest.mark.parametrize("failure", [BROKEN, GONE])
+def test_what_a_repair_could_not_have_can_be_claimed_again(mirrored, failure: Failure) -> None:
+    db, planned = mirrored
+    run = repair(db)
+    damage.claim_damaged(db, run, {planned[0].row: None})
+    outcomes.record(db, [], [AssetFailure(planned[0].row, 1, failure)], [], NOW)
+    assert_counted(db, run)
+    damage.claim_damaged(db, run, {planned[0].row: None})
+    assert_counted(db, run)
+    (job,) = jobs.pending_jobs(db, run, 0, 9)
+    assert (job.generation, job.sha256) == (2, bytes(32))
+    outcomes.record(db, [], [AssetFailure(planned[0].row, 1, failure)], [], NOW)
+    runs.end(db, run, "complete", None, NOW)
+    again = runs.begin(db, replace(SPEC, kind="retry"), NOW).id
+    jobs.claim_failures(db, again)
+    (job,) = jobs.pending_jobs(db, again, 0, 9)
+    assert job.sha256 is None  # a retry takes what the source has now
+    assert_counted(db, again)
+
+
+def test_an_asset_repaired_in_a_run_and_damaged_again(mirrored) -> None:
+    db, planned = mirrored
+    run = repair(db)
+    for generation in (1, 2):
+        damage.claim_damaged(db, run, {planned[0].row: None})
+        (job,) = jobs.pending_jobs(db, run, 0, 9)
+        assert job.generation == generation
+        outcomes.reserve(db, [arrival(job)])
+        outcomes.record(db, [arrival(job)], [], [], NOW)
+        assert_counted(db, run)
+
+
+def test_a_later_run_takes_over_what_a_killed_repair_left(mirrored) -> None:
+    db, planned = mirrored
+    damage.claim_damaged(db, repair(db), {planned[0].row: None})
+    assert damage.is_left_open(db)
+    runs.begin(db, replace(SPEC, source="https://other.example"), NOW)
+    later = repair(db)
+    damage.take_over_pending(db, later)
+    assert len(jobs.pending_jobs(db, later, 0, 9)) == 1
+    assert runs.counters(db, later)["assets_pending"] == 1
+
+
+def test_a_walk_takes_what_the_source_has_now(mirrored) -> None:
+    db, planned = mirrored
+    damage.claim_damaged(db, repair(db), {planned[0].row: None})
+    run, planner = started(db)
+    (job,) = commit(planner, item("L", [asset(k) for k in "abc"])).jobs
+    assert (job.row, job.sha256) == (planned[0].row, None)
+    assert jobs.pending_jobs(db, run.id, 0, 9)[0].sha256 is None
+    assert not damage.is_left_open(db)
+
+
+def test_damaged_documents_are_read_again_and_not_trusted(mirrored) -> None:
+    db, _ = mirrored
+    damage.mark_documents(db, [2])
+    (one,) = damage.damaged_documents(db, 0, 9)
+    assert (one.row, one.name, damage.damaged_items(db)) == (2, "S", 1)
+    assert jobs.unwritten_items(db, 0, 9) == []
+    assert views.item_record(db, 2).sha256 == b""
+    damage.keep_document(db, 2, b"{}")
+    assert damage.damaged_documents(db, 0, 9) == []
+    assert jobs.unwritten_items(db, 0, 9) == [2]
+    outcomes.reserve(db, [], [2])
+    outcomes.record(db, [], [], [Written(2, b"new")], NOW)
+    assert (damage.damaged_items(db), views.item_record(db, 2).sha256) == (0, b"new")
+
+
+def test_a_walk_brings_a_damaged_document_back(mirrored) -> None:
+    db, _ = mirrored
+    damage.mark_documents(db, [1])
+    _, planner = started(db)
+    commit(planner, item("L", [asset(k) for k in "abc"]))
+    assert jobs.unwritten_items(db, 0, 9) == [1]

@@ -1,0 +1,63 @@
+"""Layouts told from where files lie: every layout puts its own samples where it is recognised by."""
+
+from __future__ import annotations
+
+import pytest
+
+from stacpull.models import ItemId
+from stacpull.planning.layout import Layout, complete
+from stacpull.planning.recognition import Sample, recognised
+from stacpull.planning.suffixes import suffix_of
+
+
+def samples(layout: str) -> list[Sample]:
+    """Two assets of four items in two collections, source items behind label items, laid out."""
+    parsed = Layout.parse(layout)
+    made = []
+    for number in range(4):
+        label = ItemId("labels", f"l{number}")
+        for item, parent in ((label, None), (ItemId("sources", f"s{number}"), label)):
+            document = {
+                "properties": {
+                    "datetime": f"201{number}-0{number + 1}-1{number}T00:00:00Z",
+                    "grid": f"T{number}",
+                }
+            }
+            for key in ("B01", "B02"):
+                origin = f"https://h.example/{item.item}/x{key}.tif"
+                place = parsed.for_item(item, document, parent).place(key, suffix_of(origin, None))
+                name = place.name or complete(
+                    place.name_template or "{filename}", f"{item.item}-{key}.tif", place.directory
+                )
+                path = f"{place.directory}/{name}" if place.directory else name
+                made.append(Sample(item, document, parent, key, origin, None, path))
+    return made
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "{collection}/{item}/{key}{ext}",
+        "bigearthnet/{parent}/{filename}",
+        "{year}/{month}/{day}/{item}_{key}{ext}",
+        "{grid}/{item}/{key}",
+        "flat/{item}_{key}{ext}",
+        "a{{b/{collection}/{filename}",
+        "{filename}",
+    ],
+)
+def test_a_layout_is_recognised_by_its_own_tree(layout: str) -> None:
+    assert recognised(samples(layout)) == layout
+
+
+@pytest.mark.parametrize(
+    "layout",
+    ["{collection}-{item}/{key}{ext}", "{year}{month}/{item}_{key}{ext}", "{item|removeprefix:l}/{key}"],
+)
+def test_what_is_not_recognised_is_told_as_unknown(layout: str) -> None:
+    assert recognised(samples(layout)) is None
+
+
+def test_nothing_and_different_depths_tell_nothing() -> None:
+    mixed = samples("{collection}/{item}/{key}{ext}")[:1] + samples("{item}/{key}{ext}")[:1]
+    assert (recognised([]), recognised(mixed)) == (None, None)

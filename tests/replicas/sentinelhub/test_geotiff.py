@@ -1,0 +1,142 @@
+"""The files of a capture: judged by rasterio and tifffile, headers alone and whole."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from rasterio.io import MemoryFile
+
+from stacpull.replicas.sentinelhub.archive import archive_of
+from stacpull.replicas.sentinelhub.captures import QA_BANDS
+from stacpull.replicas.sentinelhub.geotiff import KINDS, QA_FILE, RasterFile, fitted, header_tags
+
+SAME = np.arange(8000, dtype=np.int32)
+
+
+def sample_of(seed, count):
+    return random.Random(seed).sample(archive_of(seed).captures, count)
+
+
+@pytest.mark.parametrize("seed", [7, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_header_is_every_byte_before_the_first_pixel(seed, kind):
+    for capture in sample_of(seed, 4):
+        file = RasterFile(capture, KINDS[kind])
+        page = tifffile.TiffFile(io.BytesIO(file.header)).pages[0]
+        assert len(file.header) == min(offset for offset in page.dataoffsets if offset)
+        assert file.size == max(a + b for a, b in zip(page.dataoffsets, page.databytecounts, strict=True))
+        assert page.shape == (8000, 8000, len(KINDS[kind].bands))
+        with MemoryFile(file.header) as memory, memory.open() as dataset:
+            tags = dataset.tags()
+            assert tags.pop("AREA_OR_POINT") == "Area"
+            assert tags == header_tags(capture)
+            assert dataset.bounds == capture.square.bounds
+            assert (dataset.crs.to_epsg(), dataset.nodata, dataset.res) == (32610, -999, (3, 3))
+            assert set(dataset.dtypes) == {"int16"}
+
+
+def test_header_lengths_are_those_of_real_files():
+    lengths = {len(RasterFile(c, KINDS[QA_FILE]).header) for c in archive_of(7).captures if c.sight}
+    assert lengths == {3521}
+
+
+def test_a_whole_file_by_rasterio_and_tifffile():
+    """Both read the same pixels, those that the statistics read; sparse tiles have none."""
+    capture = next(c for c in archive_of(7).captures if c.sight)
+    file = RasterFile(capture, KINDS[QA_FILE])
+    step = 1 << 20
+    content = b"".join(file.read(at, min(file.size, at + step)) for at in range(0, file.size, step))
+    assert len(content) == file.size
+    with MemoryFile(content) as memory, memory.open() as dataset:
+        pixels = dataset.read()
+    for row in range(250, 8000, 1000):
+        rows = SAME[row : row + 500, None]
+        expected = capture.read(QA_BANDS, rows, SAME[None, :])
+        for band, raster in zip(QA_BANDS, pixels, strict=True):
+            np.testing.assert_array_equal(raster[row : row + 500], expected[band])
+    assert round((pixels[0] == 1).mean() * 100, 2) == 24.97
+    assert np.array_equal(tifffile.imread(io.BytesIO(content)), np.moveaxis(pixels, 0, -1))
+    assert file.slot(15 * 16 + 15) == 0
+
+
+def test_any_range_is_the_same_bytes():
+    file = RasterFile(sample_of(5, 1)[0], KINDS[QA_FILE])
+    stretch = file.read(0, 300_000)
+    chance = random.Random(1)
+    for _ in range(30):
+        start = chance.randrange(300_000)
+        stop = chance.randrange(start, 300_000)
+        assert file.read(start, stop) == stretch[start:stop]
+    assert file.read(file.size - 5, file.size + 5) == file.read(file.size - 5, file.size)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tiles_fit_into_their_slots(kind):
+    """At the weakest compression; stronger ones are tried before giving up."""
+    chance = random.Random(kind)
+    for seed in (7, 11):
+        for capture in sample_of(seed, 3):
+            file = RasterFile(capture, KINDS[kind])
+            number = chance.choice([n for n in range(256) if file.slot(n)])
+            assert len(zlib.compress(file.pixels(number).tobytes(), 1)) < file.slot(number)
+
+
+@given(raw=st.binary(max_size=3000), more=st.integers(20, 400))
+def test_a_stream_of_any_length_gives_the_same_bytes(raw, more):
+    packer = zlib.compressobj(1)
+    least = len(packer.compress(raw) + packer.flush(zlib.Z_SYNC_FLUSH)) + 9
+    stream = fitted(raw, least + more)
+    assert len(stream) == least + more
+    assert zlib.decompress(stream) == raw
+    unpacker = zlib.decompressobj()
+    assert unpacker.decompress(stream) == raw
+    assert unpacker.eof
+    assert not unpacker.unused_data
+
+
+def test_what_does_not_fit_is_an_error():
+    noise = hashlib.shake_256(b"x").digest(5000)
+    with pytest.raises(ValueError, match="do not fit"):
+        fitted(noise, 4000)
+
+
+def test_covers_are_exact():
+    """The cover is where there are data, to the pixel: on its edges every pixel is on the right side."""
+    from shapely import contains_xy  # noqa: PLC0415
+
+    for capture in sample_of(9, 6):
+        west, _, _, north = capture.square.bounds
+        rows, columns = (np.asarray(part) for part in np.meshgrid(SAME[::97], SAME, indexing="ij"))
+        there = capture.read(["dataMask"], rows, columns)["dataMask"] == 1
+        inside = contains_xy(capture.cover, west + (columns + 0.5) * 3, north - (rows + 0.5) * 3)
+        assert (there == inside).mean() > 0.99999
+        assert there.any()
+
+
+def test_headers_tell_the_share_of_clear_pixels_and_files_come_after_what_they_show():
+    for capture in sample_of(13, 5):
+        every = capture.read(["cloud_mask"], SAME[4::8, None], SAME[None, 4::8])["cloud_mask"]
+        told = float(header_tags(capture)["PERCENTAGE_CLEAR"])
+        assert (every == 1).mean() * 100 == pytest.approx(told, abs=0.15)
+        assert capture.ingested > capture.sensed
+
+
+def test_headers_miss_some_scenes_and_call_some_none():
+    listed, pixels_without, none = 0, 0, 0
+    for capture in sample_of(7, 60):
+        known = {scene.value for scene in capture.header_scenes()}
+        here = {scene.value for scene in capture.cuts.within(capture.square)}
+        listed += len(known)
+        pixels_without += len(here - known)
+        none += sum(scene.id is None for scene in capture.header_scenes())
+        assert known <= here
+    assert listed > 10 * pixels_without > 0
+    assert none > 0

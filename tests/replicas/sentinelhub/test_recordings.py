@@ -1,0 +1,188 @@
+"""Recorded replies of the service against those of the replica, field by field: what differs is listed,
+exactly.
+
+`docs/replicas.md` explains each difference. Compared are names, types and formats of all fields, and of
+replies with headers the names of these.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tests.replicas.recorded import Recording, differences
+from tests.replicas.sentinelhub.conftest import Asker
+from tests.replicas.sentinelhub.requests_made import NDVI, request, script
+
+from stacpull.replicas import SentinelHubReplica, run_in_thread
+
+HISTOGRAM = {"ndvi": {"histograms": {"default": {"nBins": 10, "lowEdge": -1.0, "highEdge": 1.0}}}}
+MEDIAN = {"ndvi": {"statistics": {"default": {"percentiles": {"k": [50]}}}}}
+ONLY_NDVI = script(
+    '"red", "nir", "cloud_mask", "dataMask"',
+    """return {ndvi: [(sample.nir - sample.red) / (sample.nir + sample.red)],
+    dataMask: [sample.dataMask * (sample.cloud_mask === 1)]}""",
+    '{id: "ndvi", bands: 1}, {id: "dataMask", bands: 1}',
+)
+RGB = script(
+    '"red", "green", "blue", "dataMask"',
+    "return {rgb: [sample.red, sample.green, sample.blue], dataMask: [sample.dataMask]}",
+    '{id: "rgb", bands: ["R", "G", "B"]}, {id: "dataMask", bands: 1}',
+)
+CLEAR_DAY, CLOUDED_DAY = ("2023-11-02", "2023-11-03"), ("2023-11-04", "2023-11-05")
+TWO_DAYS = ("2023-11-17", "2023-11-19")
+
+
+def whole(recorded):
+    return recorded
+
+
+def statistics(asker, evalscript, days, calculations=None):
+    period = tuple(f"{day}T00:00:00Z" for day in days)
+    body = request(asker.replica.collection_id, evalscript, period=period, calculations=calculations)
+    return asker.ask("POST", "/api/v1/statistics", json=body)
+
+
+def of_notebook(asker, path="", **headers):
+    capture = next(c for c in asker.replica.archive.captures if c.sight)
+    return asker.tile(capture.id, path, **headers)
+
+
+def catalog(asker, path):
+    return asker.ask("GET", f"/api/v1/catalog/1.0.0{path}")
+
+
+def item(asker):
+    capture = next(c for c in asker.replica.archive.captures if c.sight)
+    return catalog(asker, f"/collections/byoc-{asker.replica.collection_id}/items/{capture.id}")
+
+
+def collection(asker):
+    return catalog(asker, f"/collections/byoc-{asker.replica.collection_id}")
+
+
+OTHER_SATELLITE_ITEM = {
+    ".properties.eo:cloud_cover: missing",
+    ".properties.instruments: missing",
+    ".properties.platform: missing",
+    ".links.derived_from: missing",
+    ".id: text -> request id of Azure",  # a UUID, as ids of BYOC are
+}
+OTHER_COLLECTION = {".stac_extensions: added"}
+
+CASES = {
+    "arps_stat_result_one_interval.json": (
+        lambda recorded: {"data": [recorded], "status": "OK"},
+        lambda asker: statistics(
+            asker,
+            NDVI.replace("ndvi: ", "default: ").replace('"ndvi"', '"default"'),
+            CLEAR_DAY,
+            {"scenes": {"statistics": {"B0": {"percentiles": {"k": [50]}}}}},
+        ),
+        set(),
+    ),
+    "stat_result_histogram.json": (
+        lambda recorded: recorded[0],
+        lambda asker: statistics(asker, ONLY_NDVI, CLEAR_DAY, {"ndvi": HISTOGRAM["ndvi"] | MEDIAN["ndvi"]}),
+        set(),
+    ),
+    "stat_batch_results_histogram.json": (
+        lambda recorded: recorded[0]["response"],
+        lambda asker: statistics(asker, ONLY_NDVI, CLOUDED_DAY, HISTOGRAM),
+        set(),
+    ),
+    "pu_headers_cell17.json": (whole, lambda asker: statistics(asker, RGB, TWO_DAYS), set()),
+    "arps_byoc_filesMetadata.json": (
+        lambda recorded: {"data": {"additionalData": {"filesMetadata": recorded}}},
+        of_notebook,
+        {
+            f".data.{name}: added"
+            for name in (
+                *("id", "created", "ingestionStart", "sensingTime", "coverGeometry", "tileGeometry", "path"),
+                *("status", "additionalData.minMetersPerPixel", "additionalData.maxMetersPerPixel"),
+            )
+        },
+    ),
+    "byoc_tile_sentinel2_mosaic.json": (
+        lambda recorded: {"data": recorded},
+        of_notebook,
+        {
+            *(f".data.additionalData.filesMetadata.{band}: missing" for band in ("B02", "B03", "B04", "B08")),
+            *(f".data.additionalData.filesMetadata.{band}: missing" for band in ("B11", "B12", "dataMask")),
+            ".data.additionalData.filesMetadata.analysis_ready_ps_qa: added",
+            ".data.additionalData.filesMetadata.analysis_ready_ps_sr: added",
+            ".data.additionalData.hasAddedPoints: missing",
+        },
+    ),
+    "byoc_tile_planet_swc.json": (
+        lambda recorded: {"data": recorded},
+        of_notebook,
+        {
+            ".data.additionalData.filesMetadata.swc: missing",
+            ".data.additionalData.filesMetadata.swc-qf: missing",
+            ".data.additionalData.filesMetadata.analysis_ready_ps_qa: added",
+            ".data.additionalData.filesMetadata.analysis_ready_ps_sr: added",
+        },
+    ),
+    "catalog_sh_cell05.json": (whole, lambda asker: catalog(asker, "/"), set()),
+    "catalog_sh_cell11.json": (whole, lambda asker: catalog(asker, "/"), set()),
+    "catalog_sh_cell13.json": (whole, lambda asker: catalog(asker, "/"), set()),
+    "catalog_sh_cell07.json": (
+        lambda recorded: {"collections": recorded, "links": [{"rel": "self", "href": "http://x"}]},
+        lambda asker: catalog(asker, "/collections"),
+        {
+            ".collections[].stac_extensions: filled -> empty",
+            ".collections[].summaries: missing",
+            ".links.root: added",
+        },
+    ),
+    "catalog_sh_cell09.json": (whole, collection, OTHER_COLLECTION),
+    "catalog_sh_cell15.json": (whole, item, OTHER_SATELLITE_ITEM),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_replies_have_the_shape_of_recorded_ones(asker, shared_data, name):
+    placed, ask, expected = CASES[name]
+    recorded = placed(json.loads((shared_data / "sentinelhub" / name).read_text()))
+    found = differences(Recording(None, None, None, json.dumps(recorded).encode()), ask(asker))
+    assert found == expected
+
+
+def test_every_difference_is_documented():
+    text = (Path(__file__).resolve().parents[3] / "docs/replicas.md").read_text()
+    listed = {difference for _, _, expected in CASES.values() for difference in expected}
+    of_bands = {d for d in listed if d.startswith(".data.additionalData.filesMetadata.")}
+    of_one_member = {d for d in listed if d.startswith(".data.") and d.endswith(": added")}
+    assert [d for d in listed - of_bands - of_one_member if f"`{d}`" not in text] == []
+    assert of_bands
+
+
+def test_errors_of_an_interval(shared_data, session):
+    """A recording has `error` as text, another (of a batch) as object, as described: so has the replica."""
+    recorded = json.loads((shared_data / "sentinelhub/stat_partial_result.json").read_text())[0]
+    described = json.loads((shared_data / "sentinelhub/stat_batch_failed_results.json").read_text())[2]
+    with run_in_thread(SentinelHubReplica(failing_days=["2023-11-17"])) as replica:
+        reply = statistics(Asker(replica, session), ONLY_NDVI, TWO_DAYS).json()
+    ours, theirs = reply["data"][0], described["response"]["data"][0]
+    assert ours.keys() == theirs.keys() == recorded["data"][0].keys()
+    assert ours["error"]["type"] == theirs["error"]["type"] == recorded["data"][0]["error"]
+    assert ours["error"].keys() - theirs["error"].keys() == {"message"}
+    assert reply["status"] == recorded["status"] == "PARTIAL"
+
+
+def test_headers_of_statistics(asker, shared_data):
+    text = (shared_data / "sentinelhub/response_headers_cell15.txt").read_text()
+    recorded = dict(re.findall(r"^([\w-]+) : (.*)$", text, re.MULTILINE))
+    reply = statistics(asker, RGB, TWO_DAYS)
+    found = differences(Recording(None, None, recorded, None), reply)
+    units = {d for d in found if d.startswith("header x-processingunits-spent: 5.04")}
+    assert found - units == {
+        "header connection: missing",
+        "header content-encoding: added",
+        "header server: added",
+        "header vary: added",
+    }
+    assert float(reply.headers["x-processingunits-spent"]) == pytest.approx(497 * 739 / 512**2 * 2)

@@ -1,0 +1,419 @@
+"""Tokens, limits, quota, refusals, catalog and BYOC of the service, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+
+import pytest
+import requests
+from tests.replicas.sentinelhub.conftest import Asker
+from tests.replicas.sentinelhub.requests_made import CRS84, NDVI, PRINTED_BOX, UTM, request
+
+from stacpull.replicas import SentinelHubReplica, Status, run_in_thread
+from stacpull.replicas.sentinelhub.accounts import RateLimit
+from stacpull.replicas.sentinelhub.projection import to_utm
+from stacpull.replicas.sentinelhub.squares import ALL, EPSG
+
+TOKEN_PATHS = ["/oauth/token", "/auth/realms/main/protocol/openid-connect/token"]
+SMALL = {"bbox": [550000.0, 4179000.0, 550300.0, 4179300.0], "properties": {"crs": UTM}}
+
+
+def error_of(reply):
+    body = reply.json()["error"]
+    assert body["status"] == reply.status_code
+    assert body["reason"]
+    return body
+
+
+@pytest.mark.parametrize("path", TOKEN_PATHS)
+def test_tokens(asker, path):
+    reply = asker.new_token(path)
+    assert reply.status_code == 200
+    document = reply.json()
+    assert document["token_type"] == "Bearer"
+    assert document["expires_in"] == 3600
+    found = asker.ask("GET", "/catalog/v1/collections", token=document["access_token"])
+    assert found.status_code == 200
+
+
+def test_token_by_basic_authentication(asker):
+    pair = f"{asker.replica.client_id}:{asker.replica.client_secret}"
+    header = {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+    form = {"grant_type": "client_credentials"}
+    reply = asker.session.post(asker.replica.token_url, data=form, headers=header, timeout=20)
+    assert reply.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "error"),
+    [
+        (
+            {"grant_type": "client_credentials", "client_id": "x", "client_secret": "y"},
+            401,
+            "unauthorized_client",
+        ),
+        ({"grant_type": "client_credentials"}, 401, "unauthorized_client"),
+        ({"grant_type": "password"}, 400, "unsupported_grant_type"),
+        ({}, 400, "unsupported_grant_type"),
+    ],
+)
+def test_tokens_refused(asker, form, status, error):
+    reply = asker.session.post(asker.replica.token_url, data=form, timeout=20)
+    assert (reply.status_code, reply.json()["error"]) == (status, error)
+
+
+def test_the_token_endpoint_takes_posts_only(asker):
+    assert asker.session.get(asker.replica.token_url, timeout=20).status_code == 405
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "AAAA" * 14, "é"])
+def test_without_a_good_token_it_is_a_401(asker, token):
+    reply = asker.ask("GET", "/api/v1/catalog/1.0.0/collections", token=token.encode().decode("latin-1"))
+    assert error_of(reply)["code"] == "COMMON_UNAUTHORIZED"
+    assert reply.status_code == 401
+
+
+@pytest.mark.parametrize("path", ["", "/", "/conformance"])
+def test_landing_page_and_conformance_are_open(asker, path):
+    for root in ("/api/v1/catalog/1.0.0", "/catalog/v1"):
+        reply = asker.session.get(asker.replica.base_url + root + path, timeout=20)
+        assert "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core" in reply.json()["conformsTo"]
+
+
+def test_tokens_expire(session):
+    with run_in_thread(SentinelHubReplica(token_ttl=0.3)) as replica:
+        asker = Asker(replica, session)
+        assert asker.ask("GET", "/byoc/v1/collections").status_code == 200
+        deadline = time.monotonic() + 20
+        while (reply := asker.ask("GET", "/byoc/v1/collections")).status_code == 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert reply.status_code == 401
+        asker.token = ""
+        assert asker.ask("GET", "/byoc/v1/collections").status_code == 200
+
+
+def test_a_rate_limit_counts_milliseconds(session):
+    with run_in_thread(SentinelHubReplica(rate_limit=2, token_rate_limit=100)) as replica:
+        asker = Asker(replica, session)
+        replies = [asker.ask("GET", "/byoc/v1/collections") for _ in range(6)]
+        refused = [reply for reply in replies if reply.status_code == 429]
+        assert refused
+        for reply in refused:
+            assert 0 < int(reply.headers["retry-after"]) <= 501
+            assert reply.json()["code"] == "RATE_LIMIT_EXCEEDED"
+            assert reply.json()["status"] == 429
+
+
+def test_the_token_endpoint_has_its_own_limit(session):
+    with run_in_thread(SentinelHubReplica(token_rate_limit=1)) as replica:
+        asker = Asker(replica, session)
+        assert [asker.new_token().status_code for _ in range(3)][1:] == [429, 429]
+
+
+def test_a_bucket_fills_with_time():
+    now = [0.0]
+    limit = RateLimit(4, now=lambda: now[0])
+    assert [limit.wait_ms() for _ in range(5)] == [0, 0, 0, 0, 251]
+    now[0] = 0.25
+    assert [limit.wait_ms(), limit.wait_ms()] == [0, 251]
+    now[0] = 100
+    assert [limit.wait_ms() for _ in range(5)] == [0, 0, 0, 0, 251]
+
+
+def test_a_spent_quota_is_a_403(session):
+    with run_in_thread(SentinelHubReplica(seed=20, quota=0.05)) as replica:
+        asker = Asker(replica, session)
+        statuses = [asker.ask("GET", "/byoc/v1/collections").status_code for _ in range(7)]
+        assert statuses == [200] * 5 + [403] * 2
+        reply = asker.ask("POST", "/statistics/v1", json={})
+        assert error_of(reply)["code"] == "ACCESS_INSUFFICIENT_PROCESSING_UNITS"
+        assert replica.quota.spent == pytest.approx(0.05)
+
+
+def test_byoc_is_for_the_owner(asker):
+    foreign = asker.replica.foreign_collection_id
+    for path in ("", "/tiles", "/tiles/x", "/tiles/x/files/y"):
+        reply = asker.ask("GET", f"/api/v1/byoc/collections/{foreign}{path}")
+        assert error_of(reply)["code"] == "COMMON_INSUFFICIENT_PERMISSIONS"
+        assert reply.status_code == 403
+    reply = asker.ask("POST", "/catalog/v1/search", json={"collections": [f"byoc-{foreign}"], "limit": 1})
+    assert reply.json()["features"]
+    body = request(foreign, NDVI, bounds=SMALL, size=(20, 20))
+    assert asker.statistics(body)["data"]
+
+
+def test_failing_days_are_errors_of_their_interval(session):
+    with run_in_thread(SentinelHubReplica(failing_days=["2023-11-07"])) as replica:
+        asker = Asker(replica, session)
+        body = request(replica.collection_id, NDVI, bounds=SMALL, size=(20, 20))
+        reply = asker.statistics(body)
+        assert reply["status"] == "PARTIAL"
+        failed = [i for i in reply["data"] if "error" in i]
+        assert [i["interval"]["from"] for i in failed] == ["2023-11-07T00:00:00Z"]
+        assert failed[0]["error"]["type"] == "EXECUTION_ERROR"
+        assert "outputs" not in failed[0]
+        body["aggregation"]["timeRange"] = {"from": "2023-11-07T00:00:00Z", "to": "2023-11-08T00:00:00Z"}
+        assert asker.statistics(body)["status"] == "FAILED"
+
+
+def test_a_script_that_fails_is_an_error_of_each_interval(asker):
+    broken = NDVI.replace("let ndvi =", "let ndvi = nothing +")
+    body = request(asker.replica.collection_id, broken, bounds=SMALL, size=(20, 20))
+    reply = asker.statistics(body)
+    assert reply["status"] == "FAILED"
+    assert {i["error"]["message"] for i in reply["data"]} == {
+        "Failed to evaluate script! nothing is not defined"
+    }
+
+
+def changed(body, path, value):
+    *way, last = path.split(".")
+    place = body
+    for name in way:
+        place = place[int(name) if name.isdigit() else name]
+    place[last] = value
+    return body
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("input", None, "input must be set"),
+        ("aggregation", [], "aggregation must be set"),
+        ("input.bounds", {}, "Either bbox or geometry must be set."),
+        ("input.bounds", {"bbox": [1, 2, 3]}, "A bbox must be four numbers."),
+        ("input.bounds", {"bbox": [3, 2, 1, 4]}, "A bbox must be west, south, east, north."),
+        ("input.bounds.properties", {"crs": "EPSG:27700"}, "Unknown or unsupported CRS: EPSG:27700"),
+        ("input.bounds", {"geometry": {"type": "Point", "coordinates": [1, 2]}}, "must be a Polygon"),
+        ("input.bounds", {"geometry": {"type": "Polygon"}}, "The geometry cannot be read."),
+        (
+            "input.bounds",
+            {"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}},
+            "cannot be read",
+        ),
+        ("input.data", [], "data must be a list of one data source."),
+        ("input.data.0.type", "sentinel-2-l2a", "Unknown data source type: sentinel-2-l2a"),
+        ("input.data.0.dataFilter", {"mosaickingOrder": "leastCC"}, "mosaickingOrder leastCC"),
+        ("input.data.0.processing", {"upsampling": "BICUBIC"}, "upsampling BICUBIC is not supported."),
+        ("aggregation.width", 2501, "`width` must be a whole number from 1 to 2500."),
+        ("aggregation.height", 0, "`height` must be a whole number from 1 to 2500."),
+        ("aggregation.resx", 3, "Only width and height or resx and resy can be set at the same time."),
+        ("aggregation.timeRange", {"from": "x", "to": "y"}, "Invalid date: x"),
+        ("aggregation.timeRange", {"from": "2023-11-02", "to": "2023-11-01"}, "must end after it begins"),
+        ("aggregation.aggregationInterval", {"of": "P1"}, "Invalid aggregation interval: P1"),
+        ("aggregation.aggregationInterval.lastIntervalBehavior", "STAY", "must be one of SKIP"),
+        ("aggregation.evalscript", None, "Evalscript must be set."),
+        ("aggregation.evalscript", NDVI.replace("let", "class"), "`class` is not supported"),
+        ("calculations", {"nope": {}}, "There is no output nope in the evalscript."),
+        ("calculations", {"ndvi": {"histograms": {"B0": {"nBins": 0}}}}, "given by ascending numbers"),
+        ("calculations", {"scenes": {"histograms": {"B0": {"bins": [0.0, 1.0]}}}}, "given by whole numbers"),
+        ("calculations", {"ndvi": {"histograms": {"B0": {"bins": [0, 1]}}}}, "given by decimal numbers"),
+        ("calculations", {"ndvi": {"statistics": {"B0": {"percentiles": {"k": [101]}}}}}, "from 0 to 100"),
+    ],
+)
+def test_bad_statistics_requests(asker, path, value, message):
+    body = changed(request(asker.replica.collection_id, NDVI, size=(9, 9)), path, value)
+    reply = asker.ask("POST", "/api/v1/statistics", json=body)
+    assert reply.status_code == 400
+    assert message in error_of(reply)["message"]
+
+
+def test_a_resolution_that_is_too_fine_names_the_side(asker):
+    body = request(asker.replica.collection_id, NDVI, resolution=1e-6)
+    reply = asker.ask("POST", "/statistics/v1", json=body)
+    error = error_of(reply)
+    assert error["message"] == "`width = 17070`, calculated from resx, is larger than allowed 2500."
+    assert error["errors"] == [{"parameter": "aggregation->resx", "violation": error["message"]}]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]"])
+def test_bodies_that_are_no_requests(asker, body):
+    assert asker.ask("POST", "/statistics/v1", data=body).status_code == 400
+    assert asker.ask("POST", "/catalog/v1/search", data=body).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/v2/statistics", 404),
+        ("GET", "/statistics/v1", 405),
+        ("POST", "/statistics/v1/more", 404),
+        ("GET", "/catalog/v1/search", 405),
+        ("GET", "/catalog/v1/collections/byoc-none", 404),
+        ("GET", "/catalog/v1/collections/sentinel-2-l2a", 404),
+        ("GET", "/catalog/v1/nothing", 404),
+        ("GET", "/byoc/v1", 404),
+        ("GET", "/byoc/v1/collections/none", 404),
+        ("POST", "/byoc/v1/collections", 405),
+        ("GET", "/byoc/v1/collections/{own}/tiles/none", 404),
+        ("GET", "/byoc/v1/collections/{own}/tiles?count=101", 400),
+        ("GET", "/byoc/v1/collections/{own}/tiles?viewtoken=zzz", 400),
+    ],
+)
+def test_what_is_not_there(asker, method, path, status):
+    reply = asker.ask(method, path.format(own=asker.replica.collection_id))
+    assert reply.status_code == status
+    assert error_of(reply)["code"]
+
+
+def test_an_unknown_collection_is_a_404(asker):
+    body = request("11111111-2222-3333-4444-555555555555", NDVI, size=(9, 9))
+    assert asker.ask("POST", "/statistics/v1", json=body).status_code == 404
+
+
+def test_the_search_pages(asker):
+    whole = asker.search(limit=100, datetime="2023-11-01T00:00:00Z/2023-11-30T23:59:59Z")
+    assert whole["context"]["returned"] == 100
+    found, body = [], {"limit": 37, "datetime": "2023-11-01T00:00:00Z/2023-11-30T23:59:59Z"}
+    while True:
+        page = asker.search(**body)
+        found += page["features"]
+        links = {link["rel"]: link for link in page["links"]}
+        if "next" not in page["context"]:
+            assert "next" not in links
+            break
+        assert page["context"]["returned"] == page["context"]["limit"] == 37
+        assert links["next"]["merge"] is True
+        body |= links["next"]["body"]
+        assert body["next"] == page["context"]["next"]
+    dates = [item["properties"]["datetime"] for item in found]
+    assert dates == sorted(dates, reverse=True)
+    assert found[:100] == whole["features"]
+    ids = {item["id"] for item in found}
+    assert len(ids) == len(found)
+    days = asker.replica.archive.captures
+    assert ids == {c.id for c in days if (c.day.year, c.day.month) == (2023, 11)}
+
+
+def test_the_search_narrows(asker):
+    box = asker.search(bbox=PRINTED_BOX, datetime="2023-11-01/2023-11-30", limit=100)["features"]
+    assert len(box) == 15
+    west, south, east, north = PRINTED_BOX
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    assert asker.search(intersects=shape, datetime="2023-11-01/2023-11-30", limit=100)["features"] == box
+    assert asker.search(ids=[box[3]["id"]])["features"] == [box[3]]
+    day = box[0]["properties"]["datetime"]
+    assert [i["id"] for i in asker.search(bbox=PRINTED_BOX, datetime=day)["features"]] == [box[0]["id"]]
+    assert asker.search(bbox=[0, 0, 1, 1])["features"] == []
+    assert asker.search(datetime="2030-01-01/..")["features"] == []
+    assert asker.search(datetime="../2022-12-31")["context"] == {"limit": 10, "returned": 0}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"limit": 0},
+        {"limit": 101},
+        {"limit": "5"},
+        {"next": "abc"},
+        {"bbox": [1, 2, 3]},
+        {"datetime": "yesterday"},
+        {"datetime": "2023-02-01/2023-01-01"},
+        {"intersects": {"type": "Polygon"}},
+        {"bbox": [0, 0, 1, 1], "intersects": {}},
+        {"filter": "eo:cloud_cover < 5"},
+        {"collections": []},
+    ],
+)
+def test_bad_searches(asker, body):
+    whole = {"collections": [f"byoc-{asker.replica.collection_id}"], **body}
+    reply = asker.ask("POST", "/catalog/v1/search", json=whole)
+    assert reply.status_code == 400
+    assert error_of(reply)["code"] == "COMMON_BAD_PAYLOAD"
+
+
+def test_tiles_are_paged(asker):
+    path = f"/byoc/v1/collections/{asker.replica.collection_id}/tiles?count=100"
+    first = asker.ask("GET", path).json()
+    second = asker.ask("GET", first["links"]["next"]).json()
+    again = asker.ask("GET", f"{path}&viewtoken={first['links']['nextToken']}").json()
+    assert second["data"] == again["data"]
+    ids = [tile["id"] for tile in first["data"] + second["data"]]
+    assert ids == [capture.id for capture in asker.replica.archive.captures[:200]]
+    assert sum("filesMetadata" not in tile["additionalData"] for tile in first["data"]) in range(1, 20)
+    (only,) = asker.ask("GET", path, params={"path": first["data"][7]["path"]}).json()["data"]
+    assert only == first["data"][7]
+    last = asker.ask("GET", f"{path}&viewtoken={base64.b64encode(b'from 3300').decode()}").json()
+    assert "next" not in last["links"]
+
+
+def test_files_by_ranges(asker):
+    capture = next(c for c in asker.replica.archive.captures if c.sight)
+    names = asker.tile(capture.id, "/files").json()
+    assert names == [
+        "20231102_22E-174N_analysis_ready_ps_qa.tif",
+        "20231102_22E-174N_analysis_ready_ps_sr.tif",
+    ]
+    below = f"/files/{names[0]}"
+    head = asker.tile(capture.id, below, method="HEAD")
+    size, etag = int(head.headers["Content-Length"]), head.headers["ETag"]
+    part = asker.tile(capture.id, below, Range="bytes=8-99", **{"If-Range": etag})
+    assert (part.status_code, part.headers["Content-Range"]) == (206, f"bytes 8-99/{size}")
+    start = asker.tile(capture.id, below, Range="bytes=0-199").content
+    assert part.content == start[8:100]
+    tail = asker.tile(capture.id, below, Range="bytes=-7")
+    assert tail.headers["Content-Range"] == f"bytes {size - 7}-{size - 1}/{size}"
+    assert asker.tile(capture.id, below, Range=f"bytes={size}-").status_code == 416
+    assert asker.tile(capture.id, below, **{"If-Match": '"other"'}).status_code == 412
+    assert asker.tile(capture.id, below, method="HEAD", **{"If-None-Match": etag}).status_code == 304
+    changed = asker.tile(capture.id, below, method="HEAD", Range="bytes=8-99", **{"If-Range": '"other"'})
+    assert changed.status_code == 200
+    assert asker.tile(capture.id, "/files/other.tif").status_code == 404
+
+
+def test_every_reply_tells_its_units_and_may_be_read_anywhere(asker):
+    reply = asker.ask("GET", "/byoc/v1/collections")
+    assert reply.headers["x-processingunits-spent"] == "0.01"
+    assert reply.headers["access-control-allow-origin"] == "*"
+
+
+def test_faults_strike_it_as_any_replica(session):
+    with run_in_thread(SentinelHubReplica(record=True)) as replica:
+        replica.inject(lambda r: r.path.startswith("/byoc"), Status(503))
+        asker = Asker(replica, session)
+        assert [asker.ask("GET", "/byoc/v1/collections").status_code for _ in range(2)] == [503, 200]
+        assert [(r.kind, r.status) for r in replica.requests] == [
+            ("token", 200),
+            ("fault", 503),
+            ("byoc", 200),
+        ]
+        assert replica.counters["api", "token"] == 1
+
+
+def test_it_opens_on_a_loop_as_well():
+    async def open_and_close():
+        async with SentinelHubReplica(seed=20) as replica:
+            return await asyncio.to_thread(
+                requests.get, replica.base_url + "/catalog/v1", timeout=20
+            ), replica
+
+    reply, replica = asyncio.run(open_and_close())
+    assert reply.json()["id"] == "sentinel-hub"
+    assert replica.exports()["SH_BASE_URL"] == replica.base_url
+    assert set(replica.exports()) >= {"SH_CLIENT_ID", "SH_CLIENT_SECRET", "SH_TOKEN_URL"}
+
+
+def test_the_area_that_is_told_lies_within_the_tiles(asker):
+    west, south, east, north = map(float, asker.replica.places()["area"].split(","))
+    assert (west, south, east, north) == (-122.81, 37.52, -122.01, 38.15)
+    x, y = to_utm([west, west, east, east], [south, north, south, north], 4326, EPSG)
+    bounds = [square.bounds for square in ALL]
+    assert min(x) >= min(b[0] for b in bounds)
+    assert max(x) <= max(b[2] for b in bounds)
+    assert min(y) >= min(b[1] for b in bounds)
+    assert max(y) <= max(b[3] for b in bounds)
+
+
+def test_seeds_have_nothing_in_common(asker, other_asker):
+    assert asker.replica.collection_id != other_asker.replica.collection_id
+    assert asker.replica.client_secret != other_asker.replica.client_secret
+    body = {"bounds": {"bbox": PRINTED_BOX, "properties": {"crs": CRS84}}, "size": (50, 70)}
+    days = [
+        {i["interval"]["from"] for i in a.statistics(request(a.replica.collection_id, NDVI, **body))["data"]}
+        for a in (asker, other_asker)
+    ]
+    assert days[0] != days[1]

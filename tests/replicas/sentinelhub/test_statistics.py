@@ -1,0 +1,209 @@
+"""Statistics judged by rasterio and numpy over the files that are served; mosaics, histograms, units."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.replicas.sentinelhub.conftest import Asker
+from tests.replicas.sentinelhub.judging import MASK, check_stats, grid, inside, sampled
+from tests.replicas.sentinelhub.requests_made import CRS84, NDVI, UTM, request, script
+
+CORNER = [538_500.0, 4_174_800.0, 541_800.0, 4_177_500.0]
+"""A box around the corner of four tiles, in metres."""
+TRIANGLE = {
+    "type": "Polygon",
+    "coordinates": [[[-122.60, 37.70], [-122.52, 37.73], [-122.57, 37.80], [-122.60, 37.70]]],
+}
+ASKED = {
+    "four tiles, in metres": (
+        {"bbox": CORNER, "properties": {"crs": UTM}},
+        {"size": (220, 180)},
+        (CORNER, 220, 180, "EPSG:32610", None),
+    ),
+    "by resolution": (
+        {"bbox": CORNER, "properties": {"crs": UTM}},
+        {"resolution": 7.3},
+        (CORNER, 452, 370, "EPSG:32610", None),
+    ),
+    "a triangle in degrees": (
+        {"geometry": TRIANGLE, "properties": {"crs": CRS84}},
+        {"size": (211, 173)},
+        ([-122.60, 37.70, -122.52, 37.80], 211, 173, "EPSG:4326", TRIANGLE),
+    ),
+    "a box that leaves the tiles": (
+        {"bbox": [-122.85, 37.48, -122.74, 37.55]},
+        {"size": (150, 120)},
+        ([-122.85, 37.48, -122.74, 37.55], 150, 120, "EPSG:4326", None),
+    ),
+}
+DAYS = {"sentinelhub": ("2023-03-03", "2023-03-05"), "other_sentinelhub": ("2024-02-29", "2024-03-02")}
+
+
+@pytest.fixture(name="fixtures")
+def fixtures_by_name(request):
+    return request.getfixturevalue
+
+
+def tiles_by_day(asker, period, square=""):
+    """Tiles, those on top first, by day, as catalog and BYOC say; of one square, if it is named."""
+    found = {}
+    for item in asker.search(datetime="/".join(period), limit=100)["features"]:
+        if square not in item["assets"]["data"]["href"]:
+            continue
+        tile = asker.tile(item["id"]).json()["data"]
+        day = tile["sensingTime"][:10]
+        if day < period[1][:10]:
+            found.setdefault(day, []).append((tile["created"], item["id"]))
+    return {day: [tile for _, tile in sorted(tiles, reverse=True)] for day, tiles in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("replica", "asked"),
+    [
+        ("sentinelhub", "four tiles, in metres"),
+        ("sentinelhub", "a triangle in degrees"),
+        ("other_sentinelhub", "by resolution"),
+        ("other_sentinelhub", "a box that leaves the tiles"),
+    ],
+)
+def test_figures_are_those_of_the_files(fixtures, session, replica, asked):
+    asker, days = Asker(fixtures(replica), session), DAYS[replica]
+    bounds, size, (box, width, height, crs, geometry) = ASKED[asked]
+    period = tuple(f"{day}T00:00:00Z" for day in days)
+    body = request(
+        asker.replica.collection_id,
+        NDVI,
+        bounds=bounds,
+        **size,
+        period=period,
+        calculations={
+            "ndvi": {"statistics": {"default": {"percentiles": {"k": [5, 50.5, 95]}}}},
+            "scenes": {"histograms": {"B0": {"bins": list(range(602))}}},
+        },
+    )
+    intervals = {i["interval"]["from"][:10]: i["outputs"] for i in asker.statistics(body)["data"]}
+    tiles = tiles_by_day(asker, period)
+    assert intervals.keys() <= tiles.keys()
+    x, y = grid(box, width, height)
+    seen_scenes = 0
+    for day, on_top in tiles.items():
+        pixels = sampled(asker, on_top, x, y, crs)
+        wanted = (pixels[MASK] == 1) & inside(geometry, x, y)
+        if day not in intervals:
+            assert not wanted.any()
+            continue
+        clear = wanted & (pixels["cloud_mask"] == 1)
+        red, nir = (pixels[band][clear].astype(np.float64) for band in ("red", "nir"))
+        ndvi = ((nir - red) / (nir + red)).astype(np.float32)
+        found = intervals[day]["ndvi"]["bands"]["B0"]["stats"]
+        check_stats(found, ndvi, width * height)
+        if len(ndvi):
+            expected = np.percentile(ndvi.astype(np.float64), [5, 50.5, 95])
+            np.testing.assert_allclose(list(found["percentiles"].values()), expected, rtol=1e-12)
+        scenes = intervals[day]["scenes"]["bands"]["B0"]
+        check_stats(scenes["stats"], pixels["scene_mask"][clear], width * height)
+        counts = {b["lowEdge"]: b["count"] for b in scenes["histogram"]["bins"] if b["count"]}
+        assert counts == dict(zip(*np.unique(pixels["scene_mask"][clear], return_counts=True), strict=True))
+        seen_scenes += len(counts)
+    assert seen_scenes > 1
+
+
+def test_the_most_recent_is_on_top(asker):
+    """Over ten days each sample is that of the last day with data; leastRecent turns it round."""
+    box, size = [520_000.0, 4_160_000.0, 521_400.0, 4_161_200.0], (70, 60)
+    every = script('"nir", "dataMask"', "return {default: [sample.nir], dataMask: [sample.dataMask]}")
+    period = ("2023-05-01T00:00:00Z", "2023-05-11T00:00:00Z")
+    by_day = tiles_by_day(asker, period, "21E-173N")
+    x, y = grid(box, *size)
+    figures = []
+    for order, newest_first in (("mostRecent", True), ("leastRecent", False)):
+        tiles = [
+            t
+            for day in sorted(by_day, reverse=newest_first)
+            for t in by_day[day][:: 1 if newest_first else -1]
+        ]
+        pixels = sampled(asker, tiles, x, y, "EPSG:32610")
+        body = request(
+            asker.replica.collection_id,
+            every,
+            bounds={"bbox": box, "properties": {"crs": UTM}},
+            size=size,
+            period=period,
+            interval={"of": "P10D"},
+            data={"dataFilter": {"mosaickingOrder": order}},
+        )
+        (interval,) = asker.statistics(body)["data"]
+        wanted = pixels["nir"][pixels[MASK] == 1]
+        figures.append(interval["outputs"]["default"]["bands"]["B0"]["stats"])
+        check_stats(figures[-1], wanted, 70 * 60)
+    assert figures[0]["mean"] != figures[1]["mean"]
+
+
+def test_a_tile_that_was_ingested_twice_shows_the_later_one(asker):
+    captures = asker.replica.archive.captures
+    later = next(c for c in captures if c.version == 1)
+    found = asker.search(datetime=later.sensed.strftime("%Y-%m-%dT%H:%M:%SZ"), limit=100)["features"]
+    twins = [asker.tile(item["id"]).json()["data"] for item in found]
+    twins = sorted(
+        (t for t in twins if t["path"].split("/")[3] == later.square.name), key=lambda t: t["created"]
+    )
+    assert [t["id"] for t in twins][-1] == later.id
+    assert len(twins) == 2
+    west, south, east, north = later.cover.representative_point().buffer(2000).bounds
+    box = [west, south, east, north]
+    day = later.day.isoformat()
+    body = request(
+        asker.replica.collection_id,
+        NDVI,
+        bounds={"bbox": box, "properties": {"crs": UTM}},
+        size=(100, 100),
+        period=(f"{day}T00:00:00Z", f"{day}T23:59:59Z"),
+        interval={"of": "P1D", "lastIntervalBehavior": "SHORTEN"},
+    )
+    (interval,) = asker.statistics(body)["data"]
+    x, y = grid(box, 100, 100)
+    clear = {
+        t["id"]: int((sampled(asker, [t["id"]], x, y, "EPSG:32610")["cloud_mask"] == 1).sum()) for t in twins
+    }
+    assert len(set(clear.values())) == 2
+    stats = interval["outputs"]["ndvi"]["bands"]["B0"]["stats"]
+    assert stats["sampleCount"] - stats["noDataCount"] == clear[later.id]
+
+
+def test_processing_units(asker):
+    body = request(asker.replica.collection_id, NDVI, size=(500, 400))
+    reply = asker.ask("POST", "/statistics/v1", json=body)
+    assert float(reply.headers["x-processingunits-spent"]) == pytest.approx(500 * 400 / 512**2 * 4 / 3 * 15)
+    body = request(asker.replica.collection_id, NDVI, size=(2, 2))
+    reply = asker.ask("POST", "/statistics/v1", json=body)
+    assert float(reply.headers["x-processingunits-spent"]) == 0.01
+
+
+@pytest.mark.parametrize(
+    ("given", "edges"),
+    [
+        ({"nBins": 4, "lowEdge": -1.0, "highEdge": 1.0}, [-1, -0.5, 0, 0.5, 1]),
+        ({"binWidth": 0.5, "lowEdge": -1.0, "highEdge": 0.8}, [-1, -0.5, 0, 0.5, 0.8]),
+        ({"bins": [-0.5, 0.0, 0.25, 0.9]}, [-0.5, 0, 0.25, 0.9]),
+        ({"nBins": 3}, None),
+    ],
+)
+def test_histograms(asker, given, edges):
+    body = request(
+        asker.replica.collection_id, NDVI, calculations={"default": {"histograms": {"default": given}}}
+    )
+    if "bins" in given or "lowEdge" in given:  # the scenes are whole numbers: their bins have to be so too
+        body["calculations"] = {"ndvi": body["calculations"]["default"]}
+    (first, empty, *_) = asker.statistics(body)["data"]
+    band = first["outputs"]["ndvi"]["bands"]["B0"]
+    histogram, stats = band["histogram"], band["stats"]
+    lows, highs = zip(*((b["lowEdge"], b["highEdge"]) for b in histogram["bins"]), strict=True)
+    assert lows[1:] == highs[:-1]
+    expected = edges or np.linspace(stats["min"], stats["max"], 4)
+    np.testing.assert_allclose([*lows, highs[-1]], expected, atol=1e-12)
+    counted = (
+        sum(b["count"] for b in histogram["bins"]) + histogram["overflowCount"] + histogram["underflowCount"]
+    )
+    assert counted == stats["sampleCount"] - stats["noDataCount"]
+    nothing = empty["outputs"]["ndvi"]["bands"]["B0"]["histogram"]
+    assert [b["count"] for b in nothing["bins"]] == [0] * (len(edges) - 1 if edges else 0)

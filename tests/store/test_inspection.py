@@ -1,0 +1,97 @@
+"""Looking at files: what is there, what is in the way; a walk follows no link and misses nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stacpull.store import inspection
+from stacpull.store.inspection import Entry, Look, look_at, obstacle, walk
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[int]:
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
+
+
+def linked(path: Path) -> None:
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+@pytest.mark.parametrize(
+    ("make", "obstacle"),
+    [
+        (lambda _: None, None),
+        (linked, "a link"),
+        (Path.mkdir, "a directory"),
+        (os.mkfifo, "a pipe"),
+    ],
+    ids=["nothing", "link", "directory", "pipe"],
+)
+def test_what_is_no_file(
+    tmp_path: Path, root: int, make: Callable[[Path], None], obstacle: str | None, hashed: bool
+) -> None:
+    make(tmp_path / "x")
+    assert look_at(root, "x", hashed=hashed) == Look(obstacle=obstacle)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
+def test_what_is_one(tmp_path: Path, root: int, size: int) -> None:
+    data = os.urandom(size)
+    (tmp_path / "x").write_bytes(data)
+    assert look_at(root, "x", hashed=True) == Look(size, hashlib.sha256(data).digest())
+    assert look_at(root, "x", hashed=False) == Look(size)
+
+
+def test_a_long_file_is_given_up_when_stopped(tmp_path: Path, root: int) -> None:
+    (tmp_path / "x").write_bytes(bytes(5 << 20))
+    assert look_at(root, "x", hashed=True, is_stopped=lambda: True).sha256 is None
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("d/f", None),
+        ("d/none", None),
+        ("none/none", None),
+        ("d", "a directory"),
+        ("l/f", "a link at l"),
+        ("d/f/x", "a file at d/f"),
+        ("l", "a link"),
+    ],
+)
+def test_what_is_in_the_way(tmp_path: Path, root: int, path: str, found: str | None) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_bytes(b"")
+    (tmp_path / "l").symlink_to("d")
+    assert obstacle(root, path) == found
+
+
+def test_a_walk_meets_everything_once_and_follows_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "_STRETCH", 3)
+    expected = set()
+    directories = ("", "a", "a/b", "own/a", "c")
+    for directory in directories:
+        (tmp_path / directory).mkdir(parents=True, exist_ok=True)
+    for directory in directories:
+        for name in ("own", "1", "2", "3", "4"):
+            path = f"{directory}/{name}" if directory else name
+            if not (tmp_path / path).exists():
+                (tmp_path / path).write_bytes(b"")
+                expected.add(Entry(path, True))
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "c" / "pipe")
+    expected |= {Entry("a/loop", False), Entry("c/pipe", False)}
+    expected = {entry for entry in expected if not entry.path.startswith("own")}
+    met = [entry for stretch in walk(tmp_path, frozenset({"own"})) for entry in stretch]
+    assert len(met) == len(set(met))
+    assert set(met) == expected
