@@ -29,6 +29,7 @@ __all__ = [
     "open_reader",
     "open_writer",
     "refuse_lost",
+    "refuse_odd",
     "sync_each_commit",
     "transaction",
     "translated",
@@ -106,7 +107,7 @@ def open_writer(
         DestinationError: the ledger is damaged, newer than this program, or cannot be written.
     """
     path = ledger_path(dest)
-    _refuse_odd(path)
+    refuse_odd(path)
     refuse_lost(dest)
     with translated(path):
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60.0)
@@ -132,7 +133,7 @@ def sync_each_commit(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA synchronous = FULL")
 
 
-def _refuse_odd(path: Path) -> None:
+def refuse_odd(path: Path) -> None:
     """Refuse a ledger, or a log beside it, that is no regular file: SQLite waits for a pipe without end.
 
     Raises:
@@ -193,7 +194,7 @@ def open_reader(dest: Path) -> sqlite3.Connection:
         DestinationError: it cannot be read, or a newer stacpull made it.
     """
     path = ledger_path(dest)
-    _refuse_odd(path)
+    refuse_odd(path)
     try:
         size = path.stat().st_size if path.is_file() else None
     except OSError as error:
