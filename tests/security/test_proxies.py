@@ -80,7 +80,7 @@ def test_a_proxy_that_answers_for_another_host_is_found_out(
         ):
             asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
-            with pytest.raises(StacpullError, match="certificate of far.example:[0-9]+ is not trusted"):
+            with pytest.raises(StacpullError, match=r"certificate of far.example:[0-9]+ is not trusted"):
                 await mirror(source.api, dest, options=options(ca_bundle=authority.bundle))
             return len(source.heard)
 
@@ -106,9 +106,9 @@ def test_http_goes_through_it_and_no_proxy_goes_past_it(
     assert report.assets_done == 2
     asked = [head.split(" ")[1] for head in proxy.heads]
     assert all(url.startswith("http://far.example:") for url in asked)
-    assert any(url.endswith("/far") for url in asked)
+    assert any("/far?key=" in url for url in asked)
     assert not any("/near" in url for url in asked)
-    assert "/near" in {heard.target for heard in source.heard}
+    assert any(heard.target.startswith("/near") for heard in source.heard)
     assert not any("proxy-authorization" in heard.headers for heard in source.heard)
     assert_secret_nowhere(dest)
 
@@ -118,7 +118,10 @@ def test_http_goes_through_it_and_no_proxy_goes_past_it(
     [
         (f"http://{USER}@127.0.0.1:1", "No connection to the proxy on the way to far.example"),
         (f"socks5://{USER}@127.0.0.1:1", "https_proxy names a proxy of the kind socks5"),
-        (f"http://wrong:{PASSWORD}@127.0.0.1:{{port}}", "far.example:443 asks for credentials .407."),
+        (
+            f"http://wrong:{PASSWORD}@127.0.0.1:{{port}}",
+            "The proxy on the way to far.example asks for credentials",
+        ),
         (f"{USER}@127.0.0.1:{{port}}", None),
     ],
     ids=["nobody there", "another kind", "a wrong password", "without a scheme"],
@@ -149,7 +152,7 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
         assert message is None
     else:
         assert message is not None
-        pytest.importorskip("re").search(said, message) or pytest.fail(message)
+        assert said in message
         assert_secret_nowhere(dest, message, *capfd.readouterr())
 
 

@@ -86,7 +86,7 @@ def test_a_source_behind_a_bad_certificate_ends_the_run(
     tmp_path: Path, authority: Authority, stranger: Authority, told: bool
 ) -> None:
     bundle = stranger.bundle if told else None
-    with pytest.raises(SourceError, match="certificate of localhost:[0-9]+ is not trusted"):
+    with pytest.raises(SourceError, match=r"certificate of localhost:[0-9]+ is not trusted"):
         mirrored(tmp_path / "m", authority.server(), None, "127.0.0.1", ca_bundle=bundle)
 
 
