@@ -17,9 +17,6 @@ import stacpull
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# here, since others than tests/net import from there, and are collected before
-pytest.register_assert_rewrite("tests.net.conformance", "tests.net.conformance_objects")
-
 _FOREIGN_PREFIXES = ("AWS_", "STACPULL_", "MLHUB_", "SH_")
 _FOREIGN_NAMES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 _OF_THE_TESTS = ("STACPULL_SHARED", "STACPULL_TOOLS", "STACPULL_FAULT_SEEDS")

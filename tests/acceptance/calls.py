@@ -120,7 +120,9 @@ def _place(name: str, arguments: str, dest: Path) -> str | None:
 
 
 def spread(calls: Sequence[Call], count: int) -> list[Call]:
-    """`count` of the calls, evenly over time, after one of each name."""
-    first = {call.name: call for call in reversed(calls)}
+    """`count` of the calls: one of each name, the rare names first, then others evenly over time."""
+    by_name = {name: [call for call in calls if call.name == name] for name in {call.name for call in calls}}
+    rare_first = sorted(by_name.values(), key=lambda alike: (len(alike), alike[0].name))
     step = max(1, len(calls) // max(1, count))
-    return list(dict.fromkeys([*first.values(), *calls[step // 2 :: step]]))[: max(count, len(first))]
+    chosen = [*(alike[len(alike) // 2] for alike in rare_first), *calls[step // 2 :: step]]
+    return list(dict.fromkeys(chosen))[:count]

@@ -221,9 +221,12 @@ class Chaos:
             stopping = time.monotonic() - asked
         time.sleep(self.settle)
         bodies.drain()
+        said = ran.err[-2000:]
         if not struck or ran.code == 0:
+            if ran.code != 0:
+                self.complaints.append(f"a life ended by itself with {ran.code}: {said}")
+            self.say(f"a life came to its own end with {ran.code}, {bodies.in_life} bodies")
             return None
-        said = ran.err[-500:]
         return Kill(kind, bodies.in_life, mid_transfer, ran.code, stopping, said=said, point=point)
 
     def _wait_for(self, process: Running, pattern: str) -> None:
@@ -296,10 +299,15 @@ def _complaints(asked: int, kills: list[Kill], wrong: Damage, again: int, bound:
     if again > bound * len(kills):
         yield f"{again} bytes were fetched again, more than {len(kills)} kills may cost"
     for kill in kills:
-        if kill.signal != "KILL" and kill.exit_code not in {130, -SIGNALS[kill.signal]}:
+        if kill.signal != "KILL" and not _is_graceful(kill):
             yield f"SIG{kill.signal} led to exit code {kill.exit_code}: {kill.said}"
         if kill.stopping_seconds > GRACEFUL_SECONDS:
             yield f"stopping took {kill.stopping_seconds:.1f} s after SIG{kill.signal}"
+
+
+def _is_graceful(kill: Kill) -> bool:
+    """Whether it ended as it should. Until Python has found its modules (`site`), SIGINT makes it exit 1."""
+    return kill.exit_code in {130, -SIGNALS[kill.signal]} or "<frozen site>" in kill.said
 
 
 def _sentence(kill: Kill, number: int, mirror: int) -> str:

@@ -373,12 +373,8 @@ def test_a_stop_leaves_the_old_ledger(mirrored: Mirrored) -> None:
     report = mirrored.verify(rebuild=True, stop=stop)
     assert (report.exit_code, report.rebuilt) == (130, None)
     assert ledger_path(mirrored.dest).read_bytes() == before
-    assert sorted(one.name for one in (mirrored.dest / ".stacpull").iterdir()) == [
-        "ledger.sqlite",
-        "lock",
-        "log.ndjson",
-        "parts",
-    ]
+    own = (mirrored.dest / ".stacpull").iterdir()
+    assert [one.name for one in own if one.name.startswith("ledger")] == ["ledger.sqlite"]
 
 
 def test_parts_of_the_old_ledger_go(mirrored: Mirrored) -> None:

@@ -123,6 +123,7 @@ def killed_in_the_middle(replica: MlhubReplica, dest: Path) -> int:
         assert wait_until(lambda: size() > LARGE // 4)
         assert process.signal(signal.SIGKILL)
     assert not (dest / "large_files_v1" / "large_files_v1_0000" / "data.bin").exists()
+    assert wait_until(lambda: any(record.server != "api" for record in replica.requests))  # it has noticed
     replica.requests.clear()
     return size()
 

@@ -74,13 +74,15 @@ def test_a_destination_that_vanishes_is_exit_5_and_is_made_again(tmp_path, small
 
 def test_two_mirrors_at_once_the_second_is_told_who_holds_it(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
-    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=4), times=300)
+    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=1), times=10)
     with Running(mirror_of(small_hub.base_url, dest), env) as first:
         assert wait_until((dest / ".stacpull" / "ledger.sqlite").exists)
+        assert first.signal(signal.SIGSTOP)
         second = run(mirror_of(small_hub.base_url, dest), env)
         assert second.code == 5
         assert f"(process {first.pid})" in second.sentences[-1]
         assert run(["resume", str(dest)], env).code == 5
+        assert first.signal(signal.SIGCONT)
         assert first.ended().code == 0
     assert is_whole(dest, small_hub)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.config.options import Options, S3Options
+from stacpull.config.options import Options, S3Options, TraceOptions
 from stacpull.config.resolve import Output, Resolved, resolve
 from stacpull.config.table import OPTIONS, Option, Scope
 from stacpull.errors import CredentialsError, UsageError
@@ -73,6 +73,12 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "missing": ("ok", '"ok"', "ok"),
     "adopt": (True, "true", True),
     "allow-private-hosts": (True, "true", True),
+    "geometry": ("a.geojson", '"a.geojson"', "a.geojson"),
+    "resolution": ("10", "10.0", 10.0),
+    "index": ("ndvi", '"ndvi"', "ndvi"),
+    "evalscript": (str(BIGEARTHNET), f'"{BIGEARTHNET}"', BIGEARTHNET),
+    "method": ("median", '"median"', "median"),
+    "base-url": ("http://127.0.0.1:1", '"http://127.0.0.1:1"', "http://127.0.0.1:1"),
     "json": (True, "true", True),
     "no-progress": (True, "true", True),
     "quiet": (True, "true", True),
@@ -81,7 +87,11 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
 
 
 def held(resolved: Resolved, option: Option) -> object:
-    holders = {Scope.SELECTION: resolved.selection, Scope.OUTPUT: resolved.output}
+    holders = {
+        Scope.SELECTION: resolved.selection,
+        Scope.OUTPUT: resolved.output,
+        Scope.TRACE: resolved.trace,
+    }
     value: object = holders.get(option.scope, resolved.options)
     for name in option.target.split("."):
         value = getattr(value, name)
@@ -101,7 +111,7 @@ def test_every_option_is_the_same_as_a_flag_and_in_a_file(option: Option, tmp_pa
 
 def test_the_table_sets_every_field_there_is() -> None:
     targets = {option.target for option in OPTIONS}
-    holders = (Selection, Output, Options)
+    holders = (Selection, Output, Options, TraceOptions)
     fields = {field.name for holder in holders for field in dataclasses.fields(holder)}
     fields |= {f"s3.{field.name}" for field in dataclasses.fields(S3Options)}
     assert targets <= fields

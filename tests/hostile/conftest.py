@@ -9,9 +9,12 @@ from typing import Any, Protocol
 
 import pytest
 from tests.hostile.scene import Cast, HurriedClock, Scene, hub_of
+from tests.net.certificates import certificate
 
 import stacpull.engine.api
 from stacpull.replicas import run_in_thread
+
+__all__ = ["certificate", "clock", "stage", "transport"]
 
 
 class Stage(Protocol):

@@ -13,7 +13,6 @@ import pytest
 from tests.acceptance.small_api import SmallApi
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import HurriedClock
-from tests.net.test_http import certificate  # noqa: F401 - a fixture
 from tests.net.wire_server import Heard, Scripted, read_request, wire_of
 
 from stacpull import MirrorReport, Notice, Options, SourceError, failures, mirror, status
@@ -271,7 +270,7 @@ def test_fields_that_come_a_byte_at_a_time_are_not_waited_for(tmp_path: Path) ->
 
 
 @pytest.fixture
-def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:  # noqa: F811 - the fixture
+def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
     """What a server with a certificate of its own making speaks."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
@@ -289,7 +288,7 @@ def test_from_https_nothing_leads_to_http(
     tmp_path: Path,
     transport: Any,
     tls: ssl.SSLContext,
-    certificate: tuple[Path, Path],  # noqa: F811 - the fixture
+    certificate: tuple[Path, Path],
 ) -> None:
     done = mirrored(
         tmp_path / "m",

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import ssl
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import uvloop
 from tests.net.conformance import DecodingContract, Routes, TransportContract, World
-from tests.net.wire_server import WireServer
+from tests.net.wire_server import WireServer, read_request
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
@@ -112,20 +110,25 @@ def test_a_coding_that_cannot_be_undone_is_named(coding: bytes) -> None:
     assert "coding" in failure.message
 
 
-def test_a_head_that_comes_a_byte_at_a_time_stalls() -> None:
-    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            for byte in b"HTTP/1.1 200 OK\r\n" + b"X-Padding: y\r\n" * 1000:
-                writer.write(bytes([byte]))
-                await writer.drain()
-                await asyncio.sleep(0.01)
-        writer.close()
+class Dripping(WireServer):
+    """Answers with header fields, a byte at a time."""
 
+    async def _answer_one(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> bool:
+        await read_request(reader, number)
+        for byte in b"HTTP/1.1 200 OK\r\n" + b"X-Padding: y\r\n" * 1000:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        return False
+
+
+def test_a_head_that_comes_a_byte_at_a_time_stalls() -> None:
     async def main() -> Failure:
-        async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
-            http = transport(connect_timeout=0.2, stall_timeout=0.1)
-            port = server.sockets[0].getsockname()[1]
-            failure = await failure_at(http, Request(f"http://127.0.0.1:{port}/"))
+        async with asyncio.timeout(20), Dripping({}) as server:
+            http = transport(connect_timeout=0.2, stall_timeout=0.2, min_rate=1000)
+            failure = await failure_at(http, Request(server.url("/")))
             await http.close()
             return failure
 
@@ -376,23 +379,6 @@ def watched_connections() -> Iterator[list[object]]:
         yield _tried
     finally:
         _tried = None
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for localhost: (certificate, key)."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed: no certificate to test TLS with")
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return certificate, key
 
 
 class TestTls:
