@@ -55,6 +55,7 @@ class Source(WireServer):
         name: str = "127.0.0.1",
     ) -> None:
         self.features = list(features)
+        self.links: list[Mapping[str, str]] = []
         self.name = name
         self._others = others
         collection = {"type": "Collection", "stac_version": "1.0.0", "id": COLLECTION, "description": "",
@@ -62,7 +63,7 @@ class Source(WireServer):
         own: dict[str, Script] = {
             f"/collections/{COLLECTION}": lambda _: json_answer(collection),
             f"/collections/{COLLECTION}/items": lambda _: json_answer(
-                {"type": "FeatureCollection", "features": self.features, "links": []}
+                {"type": "FeatureCollection", "features": self.features, "links": self.links}
             ),
         }
         super().__init__({**own, **(routes or {})}, tls=tls)
