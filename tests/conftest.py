@@ -17,6 +17,8 @@ import stacpull
 
 ROOT = Path(__file__).resolve().parents[1]
 
+pytest.register_assert_rewrite("tests.security.watch")  # several conftests take fixtures from it
+
 _FOREIGN_PREFIXES = ("AWS_", "STACPULL_", "MLHUB_", "SH_")
 _FOREIGN_NAMES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 _OF_THE_TESTS = ("STACPULL_SHARED", "STACPULL_TOOLS", "STACPULL_FAULT_SEEDS")

@@ -13,6 +13,7 @@ __all__ = ["found_in", "found_under", "spellings"]
 def spellings(secret: str) -> set[bytes]:
     """As it is, percent-encoded in every way, in base64 wherever it begins in a longer text, in hex."""
     whole = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    whole.add(secret.replace("/", "%2F"))  # as names of files have it
     raw = secret.encode()
     shifted = {base64.b64encode(b"\0" * shift + raw) for shift in range(3)}
     inner = {encoded[4:-4] for encoded in shifted}  # what does not depend on the neighbours
