@@ -74,6 +74,8 @@ class Run:
     resumed: bool
     position: str | None
     walk_ended: bool
+    drawn: bool
+    """True if the walk of its sample has ended; what was drawn is yet to be planned."""
     counters: Mapping[str, int | None]
     """As they were when the run was begun or taken up."""
 
@@ -138,6 +140,7 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
     """Forget how far the walk is: it begins anew and skips what is planned."""
     with transaction(db):
         db.execute("DELETE FROM seen")
+        db.execute("DELETE FROM left_out WHERE run = ?", (run,))
         db.execute("UPDATE runs SET position = NULL, items_seen = 0 WHERE id = ?", (run,))
 
 
@@ -156,11 +159,8 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
 def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
     with transaction(db):
         db.execute("DELETE FROM seen")
-        db.execute(
-            "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
-            "AND kind = ? AND source = ? AND selection = ?",
-            (spec.kind, spec.source, selection_json(spec.selection)),
-        )
+        db.execute("DELETE FROM sample")
+        _supersede(db, spec)
         cursor = db.execute(
             "INSERT INTO runs(kind, source, selection, layout, metadata, credential_names, state, started) "
             "VALUES (?, ?, ?, ?, ?, ?, 'running', ?)",
@@ -175,7 +175,20 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
             ),
         )
     run = cursor.lastrowid or 0
-    return Run(run, spec, resumed=False, position=None, walk_ended=False, counters=counters(db, run))
+    return Run(
+        run, spec, resumed=False, position=None, walk_ended=False, drawn=False, counters=counters(db, run)
+    )
+
+
+def _supersede(db: sqlite3.Connection, spec: RunSpec) -> None:
+    """Close the unfinished runs that asked the same. Selections are compared as read: fields are added."""
+    rows = db.execute(
+        "SELECT id, selection FROM runs WHERE state NOT IN ('complete', 'superseded') "
+        "AND kind = ? AND source = ?",
+        (spec.kind, spec.source),
+    ).fetchall()
+    same = [(row[0],) for row in rows if selection_of(row[1]) == spec.selection]
+    db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", same)
 
 
 def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec) -> Run:
@@ -189,8 +202,8 @@ def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec) -> Run:
 
 def _run(db: sqlite3.Connection, run: int) -> Run:
     row = db.execute(
-        "SELECT kind, source, selection, layout, metadata, credential_names, position, walk_ended "
-        "FROM runs WHERE id = ?",
+        "SELECT kind, source, selection, layout, metadata, credential_names, position, walk_ended, "
+        "drawn FROM runs WHERE id = ?",
         (run,),
     ).fetchone()
     spec = RunSpec(
@@ -207,6 +220,7 @@ def _run(db: sqlite3.Connection, run: int) -> Run:
         resumed=True,
         position=row[6],
         walk_ended=bool(row[7]),
+        drawn=bool(row[8]),
         counters=counters(db, run),
     )
 

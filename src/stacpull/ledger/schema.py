@@ -160,7 +160,24 @@ _VERSION_2 = """
 ALTER TABLE items ADD COLUMN sha256 BLOB;      -- of its JSON as it was written; NULL: not known
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = """
+ALTER TABLE runs ADD COLUMN drawn INTEGER NOT NULL DEFAULT 0;   -- 1: the walk of a sample has ended
+
+CREATE TABLE sample(                       -- candidates of the run under way, at most as many as it asks for
+    rank INTEGER NOT NULL, collection TEXT NOT NULL, item TEXT NOT NULL,
+    document BLOB NOT NULL,                -- JSON, credentials and signatures cut
+    href TEXT, page TEXT NOT NULL,
+    stale INTEGER NOT NULL,                -- 1: a signature was cut
+    PRIMARY KEY (rank, collection, item)
+) WITHOUT ROWID;
+
+CREATE TABLE left_out(                     -- items of a run that a filter left out, by reason
+    run INTEGER NOT NULL, reason TEXT NOT NULL, items INTEGER NOT NULL,
+    PRIMARY KEY (run, reason)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 
 def migrate(
