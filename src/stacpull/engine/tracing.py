@@ -12,7 +12,7 @@ from typing import Final
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.config.sentinelhub import HubSettings, hub_settings
-from stacpull.engine.network import any_private, http_transport
+from stacpull.engine.network import http_transport, is_private
 from stacpull.engine.together import cause, within_grace
 from stacpull.engine.trace_output import Output, output_at, write_all
 from stacpull.engine.trace_report import estimate_of, trace_report
@@ -202,7 +202,7 @@ def _index(name: str | None, evalscript: str | Path | None) -> Index:
 
 @asynccontextmanager
 async def _hub(settings: HubSettings, options: Options) -> AsyncIterator[Hub]:
-    private = options.allow_private_hosts or await any_private(settings.base_url, settings.token_url)
+    private = options.allow_private_hosts or await is_private(settings.base_url, settings.token_url)
     transport = http_transport(options, AddressPolicy(allow_private=private))
     per_host = min(options.per_host, options.concurrency or _AT_ONCE)
     policy = RetryPolicy(retries=options.retries)
