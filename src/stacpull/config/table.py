@@ -455,7 +455,7 @@ OPTIONS: tuple[Option, ...] = (
         Scope.TRACE,
         "base-url",
         "base_url",
-        "The Sentinel Hub deployment to ask; tokens are had there, too.",
+        "The Sentinel Hub deployment to ask; tokens are had where it takes them from (docs/trace.md).",
         "URL",
         reader=values.web_address,
     ),
