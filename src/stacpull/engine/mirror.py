@@ -166,7 +166,7 @@ class MirrorRun:
         left = recover(db, self._workspace.destination, checksum=checksum)
         accept(db, self._workspace.destination)
         self._publisher.adopting = self._options.adopt or meta.is_adopting(db)
-        self._publisher.adopt(left.in_place)
+        self._publisher.take_in_place(left.in_place)
         self._publisher.take(left.wholes)
         self._write_final_items()
 

@@ -41,7 +41,8 @@ class Arrival:
     directory: str
     name: str
     size: int
-    inode: int
+    inode: int | None
+    """None where a file of the user's is adopted: what lies in the place is no part of ours renamed."""
     sha256: bytes | None = None
     etag: str | None = None
     unproven: int | None = None

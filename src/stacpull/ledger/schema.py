@@ -129,7 +129,7 @@ CREATE TABLE assets(
     sha256 BLOB,
     etag TEXT,
     stated BLOB,                           -- checksum the source states: algorithm, NUL, digest
-    inode INTEGER,                         -- while reserved
+    inode INTEGER,                         -- while reserved, unless a file was adopted
     unproven INTEGER                       -- 1: nothing proved its length
 );
 CREATE INDEX assets_item ON assets(item);
