@@ -160,7 +160,14 @@ _VERSION_2 = """
 ALTER TABLE items ADD COLUMN sha256 BLOB;      -- of its JSON as it was written; NULL: not known
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = """
+ALTER TABLE assets ADD COLUMN was BLOB;        -- of a damaged file: the SHA-256 it had, '' if not known
+ALTER TABLE assets ADD COLUMN wanted INTEGER;  -- 1: nothing but what has that SHA-256 is taken
+UPDATE assets SET was = sha256, wanted = 1, sha256 = NULL
+    WHERE state IN (0, 3) AND sha256 IS NOT NULL AND id IN (SELECT asset FROM open_assets);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 
 def migrate(
