@@ -16,8 +16,10 @@ from tests.acceptance.command import BIGEARTHNET, environment, mirror_of, run
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, rewritten
 from tests.acceptance.small_api import SmallApi
 
-from stacpull import MirrorReport, Options, Selection, failures, mirror, retry
+from stacpull import MirrorReport, Options, Selection, failures, mirror, resume, retry
+from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.errors import DestinationError
+from stacpull.models import Job, Received
 from stacpull.net.memory import Answer
 from stacpull.replicas import Request, Status
 from stacpull.store.sync import GroupSync
@@ -195,3 +197,24 @@ def test_a_disk_that_fails_takes_none_of_the_files(
     assert {name: data for name, data in downloaded.files.items() if name in before} == before
     assert asyncio.run(retry(downloaded.dest, options=downloaded.options)).exit_code == 0
     assert downloaded.verify().exit_code == 0
+
+
+def test_resume_goes_on_as_the_run_began(
+    mirrored_once: Mirrored, downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = asyncio.Event()
+    fetch, asked = AdoptingFetcher.fetch, []
+
+    async def stopping(self: AdoptingFetcher, job: Job, *, count_refusal: bool = True) -> Received:
+        asked.append(job.row)
+        if len(asked) == 5:
+            stop.set()
+        return await fetch(self, job, count_refusal=count_refusal)
+
+    plain, downloaded.options = downloaded.options, replace(downloaded.options, concurrency=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(AdoptingFetcher, "fetch", stopping)
+        assert downloaded.mirror(stop=stop).state == "interrupted"
+    report = asyncio.run(resume(downloaded.dest, options=replace(plain, adopt=False)))
+    assert (report.exit_code, report.assets_failed) == (0, 0)
+    assert is_same(mirrored_once.files, downloaded.files) == []

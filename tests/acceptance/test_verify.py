@@ -218,7 +218,8 @@ def test_without_an_item_json_each(
 
 def test_a_ledger_of_an_older_version_is_read_as_it_is(mirrored: Mirrored) -> None:
     with closing(open_writer(mirrored.dest)) as db:
-        for table, column in (("items", "sha256"), ("assets", "was"), ("assets", "wanted")):
+        newer = (("items", "sha256"), ("assets", "was"), ("assets", "wanted"), ("runs", "adopt"))
+        for table, column in newer:
             db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 1")
     rewritten(flipped)(mirrored.dest / document_of(mirrored))

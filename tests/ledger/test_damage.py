@@ -219,8 +219,8 @@ def test_a_repair_that_an_older_version_began_goes_on(mirrored) -> None:
     run = repair(db)
     damage.claim_damaged(db, run, {planned[0].row: None})
     db.execute("UPDATE assets SET sha256 = was WHERE was IS NOT NULL")
-    for column in ("was", "wanted"):
-        db.execute(f"ALTER TABLE assets DROP COLUMN {column}")
+    for table, column in (("assets", "was"), ("assets", "wanted"), ("runs", "adopt")):
+        db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     db.execute("PRAGMA user_version = 2")
     missing = [one.row for one in Expectations(db).not_met() if one.kind is FileKind.ASSET]
     migrate(db)

@@ -163,6 +163,7 @@ class MirrorRun:
     def _take_up(self, *, checksum: bool) -> None:
         """Put in order what an earlier run left (on the publisher's thread)."""
         db = self._workspace.db
+        runs.set_adopt(db, self._run.id, adopt=self._options.adopt)
         left = recover(db, self._workspace.destination, checksum=checksum)
         accept(db, self._workspace.destination)
         self._publisher.adopting = self._options.adopt or meta.is_adopting(db)

@@ -163,6 +163,7 @@ ALTER TABLE items ADD COLUMN sha256 BLOB;      -- of its JSON as it was written;
 _VERSION_3 = """
 ALTER TABLE assets ADD COLUMN was BLOB;        -- of a damaged file: the SHA-256 it had, '' if not known
 ALTER TABLE assets ADD COLUMN wanted INTEGER;  -- 1: nothing but what has that SHA-256 is taken
+ALTER TABLE runs ADD COLUMN adopt INTEGER NOT NULL DEFAULT 0;
 UPDATE assets SET was = sha256, wanted = 1, sha256 = NULL
     WHERE state IN (0, 3) AND sha256 IS NOT NULL AND id IN (SELECT asset FROM open_assets);
 """
