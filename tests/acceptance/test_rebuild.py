@@ -297,7 +297,7 @@ def test_kills_at_each_step_of_the_change(mirrored: Mirrored, monkeypatch: pytes
     """However far the old and the new ledger had changed places, the next rebuild ends it."""
     before = mirrored.files
     path = checkpointed(mirrored.dest)
-    page_zeroed(0.5)(path)
+    table_zeroed(path, "failures")
     damaged = path.read_bytes()
     rename, steps = Path.rename, []
 
@@ -320,11 +320,21 @@ def test_kills_at_each_step_of_the_change(mirrored: Mirrored, monkeypatch: pytes
         with pytest.raises(DestinationError, match="--rebuild"):
             mirrored.verify()
     report = rebuilt(mirrored)
-    assert report.done == 78
+    assert (report.done, report.by_checksum, report.selection_known) == (78, 78, True)
     kept = list((mirrored.dest / ".stacpull").glob("ledger.sqlite.damaged-?"))
     assert [one.read_bytes() for one in kept] == [damaged]
     mirrored.mirror()
     assert is_same(before, mirrored.files) == []
+
+
+def test_a_damaged_ledger_of_an_older_version_tells_as_much(mirrored: Mirrored) -> None:
+    with closing(sqlite3.connect(ledger_path(mirrored.dest), isolation_level=None)) as db:
+        for table, column in (("assets", "was"), ("assets", "wanted"), ("runs", "adopt")):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        db.execute("PRAGMA user_version = 2")
+    table_zeroed(checkpointed(mirrored.dest), "failures")
+    report = rebuilt(mirrored)
+    assert (report.done, report.by_checksum, report.selection_known) == (78, 78, True)
 
 
 @pytest.mark.parametrize("after", [0.02, 0.3])
