@@ -191,7 +191,10 @@ class MirrorRun:
     async def _warn_of_unproven(self) -> None:
         count = await self._publisher.call(lambda: views.unproven(self._workspace.db))
         if count:
-            text = f"{count:,} files came without a length, and nothing proved that they are whole."
+            text = (
+                f"{count:,} files came without a length, or were found by name alone, "
+                "and nothing proved that they are whole."
+            )
             self._emit(Notice("warning", text))
 
     async def _finish_catalog(self) -> None:

@@ -244,7 +244,7 @@ class _Rebuild:
                 checksum=asset.checksum,
                 origin=asset.origin,
                 etag=same.etag if same is not None else None,
-                unproven=same.unproven if same is not None else None,
+                unproven=same.unproven if same is not None else int(verdict is Trust.BY_NAME) or None,
                 stated_size=asset.size,
                 media_type=asset.media_type,
             ),

@@ -130,7 +130,7 @@ CREATE TABLE assets(
     etag TEXT,
     stated BLOB,                           -- checksum the source states: algorithm, NUL, digest
     inode INTEGER,                         -- while reserved, unless a file was adopted
-    unproven INTEGER                       -- 1: nothing proved its length
+    unproven INTEGER                       -- 1: nothing proved its length, or that it is whole
 );
 CREATE INDEX assets_item ON assets(item);
 CREATE INDEX assets_unproven ON assets(id) WHERE unproven = 1;
