@@ -163,10 +163,11 @@ class MirrorRun:
     def _take_up(self, *, checksum: bool) -> None:
         """Put in order what an earlier run left (on the publisher's thread)."""
         db = self._workspace.db
+        runs.set_adopt(db, self._run.id, adopt=self._options.adopt)
         left = recover(db, self._workspace.destination, checksum=checksum)
         accept(db, self._workspace.destination)
         self._publisher.adopting = self._options.adopt or meta.is_adopting(db)
-        self._publisher.adopt(left.in_place)
+        self._publisher.take_in_place(left.in_place)
         self._publisher.take(left.wholes)
         self._write_final_items()
 
@@ -190,7 +191,10 @@ class MirrorRun:
     async def _warn_of_unproven(self) -> None:
         count = await self._publisher.call(lambda: views.unproven(self._workspace.db))
         if count:
-            text = f"{count:,} files came without a length, and nothing proved that they are whole."
+            text = (
+                f"{count:,} files came without a length, or were found by name alone, "
+                "and nothing proved that they are whole."
+            )
             self._emit(Notice("warning", text))
 
     async def _finish_catalog(self) -> None:
