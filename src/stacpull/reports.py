@@ -89,7 +89,8 @@ class StatusReport(Counts):
 
     items_failed: int = 0
     assets_unproven: int = 0
-    """Assets whose length nothing proved: a response without one, from a server that tells no more."""
+    """Assets whose length nothing proved: a response without one, from a server that tells no more; a file
+    that `verify --rebuild` found by its name alone."""
     run: int = 0
     runs: int = 0
     source: str = ""

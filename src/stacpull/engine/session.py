@@ -14,6 +14,7 @@ from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
+from stacpull.engine.together import unless_stopped
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, NotAMirrorError
 from stacpull.events import Listener
@@ -37,19 +38,24 @@ async def go_on(
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> MirrorReport:
-    """Go on with `run`, whatever its kind, with its own layout and metadata.
+    """Go on with `run`, whatever its kind, with its own layout and metadata, and `--adopt` if it began so.
 
     Raises:
         CredentialsError: What the run was started with must be given again; the message names it.
-        SourceError, DestinationError: as `mirror`.
+        InterruptedRunError, SourceError, DestinationError: as `mirror`.
     """
     options = completed(options, run.spec.source)
     address = source_address(run.spec.source, options)
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query):
         raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
-    options = replace(options, layout=run.spec.layout, metadata=run.spec.metadata)
-    async with opened_source(address, options, clock) as (network, found):
+    options = replace(
+        options,
+        layout=run.spec.layout,
+        metadata=run.spec.metadata,
+        adopt=options.adopt or run.adopt,
+    )
+    async with opened_source(address, options, clock, stop) as (network, found):
         return await MirrorRun(
             workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
         ).execute()
@@ -71,15 +77,17 @@ def mirror_at(dest: str | Path) -> Path:
 
 @asynccontextmanager
 async def opened_source(
-    address: SourceAddress, options: Options, clock: Clock
+    address: SourceAddress, options: Options, clock: Clock, stop: asyncio.Event | None = None
 ) -> AsyncIterator[tuple[Network, Source]]:
     """Open the network and the source.
 
     Raises:
         CredentialsError, SourceError: the source cannot be read.
+        InterruptedRunError: `stop` was set before it was.
     """
-    async with open_network(address, options, clock) as network:
-        yield network, await open_source(address.url, network.reader)
+    stop = stop or asyncio.Event()
+    async with open_network(address, options, clock, stop) as network:
+        yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
 
 
 @asynccontextmanager

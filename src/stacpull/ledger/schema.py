@@ -129,8 +129,8 @@ CREATE TABLE assets(
     sha256 BLOB,
     etag TEXT,
     stated BLOB,                           -- checksum the source states: algorithm, NUL, digest
-    inode INTEGER,                         -- while reserved
-    unproven INTEGER                       -- 1: nothing proved its length
+    inode INTEGER,                         -- while reserved, unless a file was adopted
+    unproven INTEGER                       -- 1: nothing proved its length, or that it is whole
 );
 CREATE INDEX assets_item ON assets(item);
 CREATE INDEX assets_unproven ON assets(id) WHERE unproven = 1;
@@ -177,7 +177,15 @@ CREATE TABLE left_out(                     -- items of a run that a filter left 
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4 = """
+ALTER TABLE assets ADD COLUMN was BLOB;        -- of a damaged file: the SHA-256 it had, '' if not known
+ALTER TABLE assets ADD COLUMN wanted INTEGER;  -- 1: nothing but what has that SHA-256 is taken
+ALTER TABLE runs ADD COLUMN adopt INTEGER NOT NULL DEFAULT 0;
+UPDATE assets SET was = sha256, wanted = 1, sha256 = NULL
+    WHERE state IN (0, 3) AND sha256 IS NOT NULL AND id IN (SELECT asset FROM open_assets);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 
 
 def migrate(
