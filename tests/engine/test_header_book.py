@@ -87,6 +87,7 @@ def test_the_position_never_runs_ahead_of_the_rows(sizes: list[int], draw: rando
             for one in jobs:
                 await book.slot()
                 if draw.random() < 0.3:
+                    book.give_back()
                     book.fail(one, GONE, 1)
                 else:
                     book.put(one, HeaderRead(header, 74, 1, 74))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
@@ -116,6 +117,68 @@ def test_nothing_is_tried_for_ever(makers: list[Callable[[], Failure]], draw: fl
         tries += 1
     assert tries <= 1 + 5 + 20 + 1
     assert state.charged <= POLICY.retries
+
+
+@dataclass
+class Naive:
+    """The sentences of docs/meaning.md on retries, over the whole history instead of a state."""
+
+    seen: list[tuple[Failure, object]] = field(default_factory=list)
+
+    def expects(self, failure: Failure) -> str:
+        """Return the kind of decision: final, stop, free or charged."""
+        if not failure.retryable:
+            return "final"
+        if (failure.retry_after or 0) > 900:
+            return "stop"
+        if self._costs_nothing(failure):
+            return "free"
+        return "charged" if failure.progressed or self._charged() < POLICY.retries else "final"
+
+    def _costs_nothing(self, failure: Failure) -> bool:
+        if failure.kind is not FailureKind.THROTTLED:
+            return failure.free and not any(one.free and not _slowed(one) for one, _ in self.seen)
+        waits = [wait.seconds for one, wait in self.seen if _slowed(one) and isinstance(wait, Wait)]
+        return len(waits) < 20 and sum(waits) + (failure.retry_after or 0) <= 3600
+
+    def _charged(self) -> int:
+        """Attempts used up since the last one that got somewhere, that one included."""
+        last = max((n for n, (one, _) in enumerate(self.seen) if one.progressed), default=0)
+        return sum(isinstance(wait, Wait) and wait.charged for _, wait in self.seen[last:])
+
+
+def _slowed(failure: Failure) -> bool:
+    return failure.kind is FailureKind.THROTTLED
+
+
+def _kind(decision: object) -> str:
+    if isinstance(decision, Wait):
+        return "charged" if decision.charged else "free"
+    return "stop" if isinstance(decision, StopRun) else "final"
+
+
+HISTORIES = st.lists(
+    st.sampled_from([reset, found_closed, broke_off, gone, throttle, lambda: throttle(901.0)])
+    | st.integers(0, 900).map(lambda seconds: lambda: throttle(float(seconds))),
+    max_size=60,
+)
+
+
+@given(HISTORIES, st.floats(0, 1))
+def test_every_decision_is_the_one_that_the_history_asks_for(
+    makers: list[Callable[[], Failure]], draw: float
+) -> None:
+    naive, state = Naive(), RetryState()
+    for make in makers:
+        failure = make()
+        decision = decide(POLICY, state, failure, draw)
+        assert _kind(decision) == naive.expects(failure)
+        if not isinstance(decision, Wait):
+            break
+        if failure.retry_after is not None:
+            assert decision.seconds == failure.retry_after
+        naive.seen.append((failure, decision))
+        state = advance(state, failure, decision)
 
 
 class Attempts:

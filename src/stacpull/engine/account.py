@@ -25,6 +25,7 @@ class Ending:
     reason: str | None
     items_unseen: int
     missing_ok: bool
+    items_left_out: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Account:
             items_failed=self._count("items_failed"),
             items_unseen=ending.items_unseen,
             items_without_label=self._count("items_without_label"),
+            items_left_out=ending.items_left_out,
             assets_excluded=self._count("assets_excluded"),
             run=self._run.id,
             source=self._run.spec.source,

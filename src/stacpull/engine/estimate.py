@@ -19,6 +19,7 @@ from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.network import Network
 from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
+from stacpull.engine.sampling import MemorySample
 from stacpull.engine.workspace import disk_of
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Listener, Notice, Progress
@@ -89,6 +90,8 @@ class Estimate:
         self._seen = self._without_label = self._unread_links = 0
         self._announced: int | None = None
         self._planned: set[ItemId] = set()
+        self._left_out: Counter[str] = Counter()
+        self._sample = MemorySample(selection.sample or 0)
 
     async def report(self, dest: Path | None) -> PlanReport:
         """Walk, count, and estimate."""
@@ -122,6 +125,7 @@ class Estimate:
             assets_pending=assets - self._done,
             items_announced=self._announced,
             items_without_label=self._without_label,
+            items_left_out=dict(self._left_out.most_common()),
             disk=await asyncio.to_thread(disk_of, dest) if dest is not None else None,
             seconds=round(seconds, 3),
             source=self._source.url,
@@ -136,6 +140,14 @@ class Estimate:
         return Picker(selection, Layout.parse(self._options.layout), reader, known)
 
     async def _walk(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> None:
+        await self._pages(picker, there)
+        for drawn in self._sample.stretches():
+            picker.follows = self._primary.items < _FULLY_READ
+            self._count(await picker.pick_drawn(drawn), there)
+        for note in picker.notes():
+            self._emit(Notice("info", note))
+
+    async def _pages(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> None:
         checked = False
         for start in await self._source.starts(self._selection):
             pages = self._source.pages(
@@ -160,6 +172,7 @@ class Estimate:
         for begin in range(0, len(page.items), STRETCH):
             picker.follows = self._primary.items < _FULLY_READ
             picked = await picker.pick(page.items[begin : begin + STRETCH], collection, page.request.url)
+            self._sample.keep(picked.candidates)
             self._count(picked, there)
             if self._listener is not None:
                 self._listener(
@@ -176,6 +189,7 @@ class Estimate:
 
     def _count(self, picked: Picked, there: dict[ItemId, set[str]] | None) -> None:
         self._seen += len(picked.seen)
+        self._left_out.update({str(verdict): len(items) for verdict, items in picked.left_out.items()})
         self._without_label += len(picked.without_label)
         self._unread_links += picked.unread_links
         for planned in picked.items:

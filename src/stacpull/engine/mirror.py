@@ -36,7 +36,7 @@ from stacpull.engine.walking import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
-from stacpull.ledger import jobs, meta, runs, views
+from stacpull.ledger import jobs, meta, runs, samples, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import EndState, Run
@@ -263,13 +263,17 @@ class MirrorRun:
 
     async def _producer(self, queue: asyncio.Queue[Job | None], reader: ItemReader) -> Producer:
         db, spec = self._workspace.db, self._run.spec
-        planner = await self._publisher.call(lambda: Planner(db, self._run.id))
+        size = spec.selection.sample or 0
+        planner = await self._publisher.call(lambda: Planner(db, self._run.id, sample_size=size))
 
         async def known(ids: Sequence[ItemId]) -> set[ItemId]:
             return await self._publisher.call(lambda: planner.known(ids)) if ids else set()
 
         matched = self._publisher.counters["items_matched"] or 0
-        picker = Picker(spec.selection, Layout.parse(spec.layout), reader, known, matched=matched)
+        drawn = await self._publisher.call(lambda: samples.ranks(db))
+        picker = Picker(
+            spec.selection, Layout.parse(spec.layout), reader, known, matched=matched, drawn=drawn
+        )
         return Producer(
             self._source,
             reader,
@@ -332,7 +336,14 @@ class MirrorRun:
                 raise
         finally:
             await asyncio.to_thread(self._journal.flush)
-        ending = Ending(state, reason, self._summary.items_unseen, missing_ok=self._options.missing == "ok")
+        left_out = await asyncio.to_thread(self._left_out)
+        ending = Ending(
+            state,
+            reason,
+            self._summary.items_unseen,
+            missing_ok=self._options.missing == "ok",
+            items_left_out=left_out,
+        )
         return self._account.report(ending, str(self._workspace.destination.path))
 
     def _record_end(self, state: EndState, reason: str | None) -> None:
@@ -342,6 +353,11 @@ class MirrorRun:
             runs.end(db, self._run.id, state, reason, self._clock.time())
             if state == "complete" and self._run.spec.kind == "mirror":
                 meta.set_adopting(db, adopting=False)
+
+    def _left_out(self) -> dict[str, int]:
+        with suppress(DestinationError), translated(ledger_path(self._workspace.destination.path)):
+            return views.left_out(self._workspace.db, self._run.id)
+        return {}
 
     @staticmethod
     def _end_state(progress: Progress, error: BaseException | None) -> EndState:

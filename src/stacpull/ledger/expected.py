@@ -74,7 +74,7 @@ class Expectations:
         self._met_assets = _Bits(_highest(db, "assets"))
         self._met_items = _Bits(_highest(db, "items"))
         self._digest = "sha256" if "sha256" in _columns(db, "items") else "NULL"  # a ledger of version 1
-        self._was = "a.was" if "was" in _columns(db, "assets") else _WAS_BEFORE_VERSION_3
+        self._was = "a.was" if "was" in _columns(db, "assets") else _WAS_BEFORE_VERSION_4
         self._hash_documents()
 
     def _hash_documents(self) -> None:
@@ -206,7 +206,7 @@ def _document_path(row: tuple[int, str, str, str]) -> str:
     return f"{directory}/{item_document_path(ItemId(collection, item)).rpartition('/')[2]}"
 
 
-_WAS_BEFORE_VERSION_3 = f"iif(a.state IN ({STATE_PENDING}, {STATE_FAILED}), a.sha256, NULL)"
+_WAS_BEFORE_VERSION_4 = f"iif(a.state IN ({STATE_PENDING}, {STATE_FAILED}), a.sha256, NULL)"
 _MUST_BE_THERE = (
     f"SELECT a.id FROM assets a WHERE a.state = {STATE_DONE} "
     f"OR (a.state <> {STATE_RESERVED} AND {{was}} IS NOT NULL) ORDER BY a.id"

@@ -75,6 +75,8 @@ class Run:
     resumed: bool
     position: str | None
     walk_ended: bool
+    drawn: bool
+    """True if the walk of its sample has ended; what was drawn is yet to be planned."""
     counters: Mapping[str, int | None]
     """As they were when the run was begun or taken up."""
     adopt: bool = False
@@ -146,6 +148,7 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
     """Forget how far the walk is: it begins anew and skips what is planned."""
     with transaction(db):
         db.execute("DELETE FROM seen")
+        db.execute("DELETE FROM left_out WHERE run = ?", (run,))
         db.execute("UPDATE runs SET position = NULL, items_seen = 0 WHERE id = ?", (run,))
 
 
@@ -164,11 +167,8 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
 def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
     with transaction(db):
         db.execute("DELETE FROM seen")
-        db.execute(
-            "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
-            "AND kind = ? AND source = ? AND selection = ?",
-            (spec.kind, spec.source, selection_json(spec.selection)),
-        )
+        db.execute("DELETE FROM sample")
+        _supersede(db, spec)
         cursor = db.execute(
             "INSERT INTO runs(kind, source, selection, layout, metadata, credential_names, state, started) "
             "VALUES (?, ?, ?, ?, ?, ?, 'running', ?)",
@@ -183,7 +183,20 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
             ),
         )
     run = cursor.lastrowid or 0
-    return Run(run, spec, resumed=False, position=None, walk_ended=False, counters=counters(db, run))
+    return Run(
+        run, spec, resumed=False, position=None, walk_ended=False, drawn=False, counters=counters(db, run)
+    )
+
+
+def _supersede(db: sqlite3.Connection, spec: RunSpec) -> None:
+    """Close the unfinished runs that asked the same. Selections are compared as read: fields are added."""
+    rows = db.execute(
+        "SELECT id, selection FROM runs WHERE state NOT IN ('complete', 'superseded') "
+        "AND kind = ? AND source = ?",
+        (spec.kind, spec.source),
+    ).fetchall()
+    same = [(row[0],) for row in rows if selection_of(row[1]) == spec.selection]
+    db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", same)
 
 
 def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec) -> Run:
@@ -196,8 +209,8 @@ def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec) -> Run:
 
 
 def _run(db: sqlite3.Connection, run: int) -> Run:
-    position, walk_ended, adopt = db.execute(
-        "SELECT position, walk_ended, adopt FROM runs WHERE id = ?", (run,)
+    position, walk_ended, drawn, adopt = db.execute(
+        "SELECT position, walk_ended, drawn, adopt FROM runs WHERE id = ?", (run,)
     ).fetchone()
     return Run(
         id=run,
@@ -205,6 +218,7 @@ def _run(db: sqlite3.Connection, run: int) -> Run:
         resumed=True,
         position=position,
         walk_ended=bool(walk_ended),
+        drawn=bool(drawn),
         counters=counters(db, run),
         adopt=bool(adopt),
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.ledger import runs
-from stacpull.ledger.database import is_damage, ledger_path, translated
+from stacpull.ledger.database import is_damage, ledger_path, refuse_odd, translated
 from stacpull.ledger.expected import integrity
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.schema import MIGRATIONS, STATE_DONE, refuse_newer
@@ -65,6 +65,7 @@ def whats_wrong(dest: Path) -> str | None:
         DestinationError: it cannot be read at all, or a newer stacpull made it.
     """
     path = ledger_path(dest)
+    refuse_odd(path)
     if not path.is_file() or path.stat().st_size == 0:
         return "there was none"
     with translated(path):
