@@ -345,8 +345,11 @@ def test_what_is_trusted_by_name_is_counted_as_unproven(mirrored: Mirrored) -> N
 
 def test_a_damaged_ledger_of_an_older_version_tells_as_much(mirrored: Mirrored) -> None:
     with closing(sqlite3.connect(ledger_path(mirrored.dest), isolation_level=None)) as db:
-        for table, column in (("assets", "was"), ("assets", "wanted"), ("runs", "adopt")):
+        newer = (("assets", "was"), ("assets", "wanted"), ("runs", "adopt"), ("runs", "drawn"))
+        for table, column in newer:
             db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        for table in ("sample", "left_out"):
+            db.execute(f"DROP TABLE {table}")
         db.execute("PRAGMA user_version = 2")
     table_zeroed(checkpointed(mirrored.dest), "failures")
     report = rebuilt(mirrored)
