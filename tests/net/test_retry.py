@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -134,7 +134,8 @@ class Naive:
             return "stop"
         if self._costs_nothing(failure):
             return "free"
-        return "charged" if failure.progressed or self._charged() < POLICY.retries else "final"
+        charged = 0 if self._got_further(failure, self.seen) else self._charged()
+        return "charged" if charged < POLICY.retries else "final"
 
     def _costs_nothing(self, failure: Failure) -> bool:
         if failure.kind is not FailureKind.THROTTLED:
@@ -143,9 +144,15 @@ class Naive:
         return len(waits) < 20 and sum(waits) + (failure.retry_after or 0) <= 3600
 
     def _charged(self) -> int:
-        """Attempts used up since the last one that got somewhere, that one included."""
-        last = max((n for n, (one, _) in enumerate(self.seen) if one.progressed), default=0)
-        return sum(isinstance(wait, Wait) and wait.charged for _, wait in self.seen[last:])
+        """Attempts used up since the last one that got further than any before, that one included."""
+        further = [n for n, (one, _) in enumerate(self.seen) if self._got_further(one, self.seen[:n])]
+        return sum(
+            isinstance(wait, Wait) and wait.charged for _, wait in self.seen[max(further, default=0) :]
+        )
+
+    @staticmethod
+    def _got_further(failure: Failure, before: list[tuple[Failure, object]]) -> bool:
+        return failure.reached - max((one.reached for one, _ in before), default=0) >= 1 << 20
 
 
 def _slowed(failure: Failure) -> bool:
@@ -159,7 +166,8 @@ def _kind(decision: object) -> str:
 
 
 HISTORIES = st.lists(
-    st.sampled_from([reset, found_closed, broke_off, gone, throttle, lambda: throttle(901.0)])
+    st.integers(0, 6).map(lambda size: lambda: replace(broke_off(), reached=size << 20))
+    | st.sampled_from([reset, found_closed, broke_off, gone, throttle, lambda: throttle(901.0)])
     | st.integers(0, 900).map(lambda seconds: lambda: throttle(float(seconds))),
     max_size=60,
 )
