@@ -17,6 +17,8 @@ import stacpull
 
 ROOT = Path(__file__).resolve().parents[1]
 
+pytest.register_assert_rewrite("tests.security.watch")  # several conftests take fixtures from it
+
 _FOREIGN_PREFIXES = ("AWS_", "STACPULL_", "MLHUB_", "SH_")
 _FOREIGN_NAMES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 _OF_THE_TESTS = ("STACPULL_SHARED", "STACPULL_TOOLS", "STACPULL_FAULT_SEEDS")
@@ -42,7 +44,7 @@ _isolate_environment()
 
 settings.register_profile("moderate", max_examples=60, deadline=None)
 settings.register_profile("long", max_examples=10_000, deadline=None)
-settings.load_profile("moderate")  # the long one: pytest --hypothesis-profile=long
+settings.load_profile("moderate")  # the long one: scripts/properties, or pytest --hypothesis-profile=long
 
 
 @pytest.fixture(scope="session")

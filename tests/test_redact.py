@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 from urllib.parse import quote, quote_plus
 
@@ -126,6 +127,14 @@ def test_a_bearer_token_is_known_without_its_scheme() -> None:
     assert (
         secrets.scrub("Bearer abc.def/ghi; abc.def/ghi; abc.def%2Fghi; abc.def%2fghi") == "***; ***; ***; ***"
     )
+
+
+def test_of_basic_credentials_what_they_hold_is_known() -> None:
+    both = b"me:planted word"
+    secrets = Secrets([Secret(f"Basic {base64.b64encode(both).decode()}")])
+    for text in ("me:planted word", "planted word", "planted%20word", "planted+word", "bWU6cGxhbnRlZCB3b3Jk"):
+        assert secrets.scrub(f"a {text} b") == "a *** b"
+    assert Secrets([Secret("Basic of no kind")]).scrub("of no kind") == "***"
 
 
 def test_short_values_are_ignored() -> None:

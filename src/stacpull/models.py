@@ -61,14 +61,25 @@ class Selection:
     cloud_and_shadow: bool | None = None
     seasonal_snow: bool | None = None
     bbox: tuple[float, ...] | None = None
+    intersects: str | None = None
+    """The text of a GeoJSON geometry, Feature or FeatureCollection."""
     datetime: str | None = None
+    max_cloud_cover: float | None = None
+    where: tuple[str, ...] = ()
+    filter: str | None = None
+    """CQL2, text or JSON."""
     ids: tuple[str, ...] = ()
+    shard: tuple[int, ...] | None = None
+    """(I, N): the I-th of N parts, I from 1 to N."""
     assets: tuple[str, ...] = ()
     exclude_assets: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     media_types: tuple[str, ...] = ()
     source_links: bool = True
     max_items: int | None = None
+    sample: int | None = None
+    """As many items, drawn by `seed` from all that match."""
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

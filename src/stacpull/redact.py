@@ -10,6 +10,7 @@ credential and stays; `cut_cursor` keeps every `token`, for URLs that are known 
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, quote_plus, unquote_plus
@@ -90,9 +91,9 @@ class Secret:
 class Secrets:
     """The secrets this process knows, to be cut by value from any text that is about to be written down.
 
-    Each is looked for as it is, percent-encoded and as it stands in JSON; of `Bearer abc` also `abc` alone.
-    Values of fewer than 4 characters are ignored, in documents those of fewer than 8: they would tear holes
-    into every text.
+    Each is looked for as it is, percent-encoded and as it stands in JSON; of `Bearer abc` also `abc` alone,
+    of `Basic …` also what is in it (RFC 7617, 2): `user:password`, and the password. Values of fewer than 4
+    characters are ignored, in documents those of fewer than 8: they would tear holes into every text.
     """
 
     __slots__ = ("_forms", "_forms_bytes", "_known")
@@ -224,13 +225,25 @@ def _without_userinfo(head: str) -> str:
 
 def _forms_of(value: str) -> set[str]:
     """Return the ways in which a secret may appear in a text."""
-    plain = {value, value.partition(" ")[2]}
+    plain = {value, value.partition(" ")[2], *_in_basic(value)}
     encoded = {form for one in plain for form in (quote(one, safe=""), quote(one), quote_plus(one))}
     lowered = {_lower_escapes(form) for form in encoded}
     in_json = {
         json.dumps(one, ensure_ascii=ascii_only)[1:-1] for one in plain for ascii_only in (True, False)
     }
     return {form for form in plain | encoded | lowered | in_json if len(form) >= _MIN_SECRET}
+
+
+def _in_basic(value: str) -> set[str]:
+    """Return what `Basic` credentials hold: both together, and the password alone; nothing of others."""
+    scheme, _, encoded = value.partition(" ")
+    if scheme.lower() != "basic":
+        return set()
+    try:
+        both = base64.b64decode(encoded, validate=True).decode()
+    except ValueError:
+        return set()
+    return {both, both.partition(":")[2]}
 
 
 def _lower_escapes(text: str) -> str:

@@ -59,6 +59,8 @@ class MirrorReport(Counts):
     """Items that the source announced but the walk never met."""
     items_without_label: int = 0
     """Items dropped because no label of theirs exists in the nomenclature asked for."""
+    items_left_out: Mapping[str, int] = field(default_factory=dict)
+    """How many items the filters left out, by the reason that was found first."""
     assets_excluded: int = 0
     """Assets of matched items that the asset filters left out."""
     run: int = 0
@@ -88,7 +90,8 @@ class StatusReport(Counts):
 
     items_failed: int = 0
     assets_unproven: int = 0
-    """Assets whose length nothing proved: a response without one, from a server that tells no more."""
+    """Assets whose length nothing proved: a response without one, from a server that tells no more; a file
+    that `verify --rebuild` found by its name alone."""
     run: int = 0
     runs: int = 0
     source: str = ""
@@ -171,6 +174,8 @@ class PlanReport:
     """With DEST: assets still to do."""
     items_announced: int | None = None
     items_without_label: int = 0
+    items_left_out: Mapping[str, int] = field(default_factory=dict)
+    """How many items the filters left out, by the reason that was found first."""
     disk: Disk | None = None
     seconds: float = 0.0
     source: str = ""

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.security.watch import CURRENT, arguments_of
+
 import stacpull
 from stacpull.replicas import MlhubReplica
 
@@ -95,6 +97,7 @@ class Running:
             stderr=self._err,
         )
         self.pid = self.process.pid
+        self._given = b"".join(argument.encode() + b"\0" for argument in arguments)
 
     def __enter__(self) -> Self:
         return self
@@ -130,12 +133,14 @@ class Running:
         """Wait for its end, and fail if that does not come."""
         deadline = time.monotonic() + timeout
         while self.is_alive():
+            CURRENT.arguments |= {line for line in arguments_of(self.pid) if not line.endswith(self._given)}
             if time.monotonic() > deadline:
                 raise AssertionError(f"still running after {timeout} s:\n{self._text(self._err)}")
             time.sleep(0.005)
         _, status, usage = os.wait4(self.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
         out, err = self._text(self._out), self._text(self._err)
+        CURRENT.printed += [out, err]
         return Ran(self.process.returncode, out, err, usage.ru_maxrss * 1024)
 
     @staticmethod

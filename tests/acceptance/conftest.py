@@ -14,6 +14,9 @@ pytest.register_assert_rewrite(
 )
 
 from tests.acceptance.mirrored import Mirrored, options_for  # noqa: E402  # rewritten, as said above
+from tests.security.watch import every_replica, watching  # noqa: E402  # rewritten, as said above
+
+__all__ = ["every_replica", "watching"]
 
 
 @pytest.fixture(scope="session")

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tests.acceptance.command import BIGEARTHNET, environment, mirror_of, run
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, rewritten
+from tests.acceptance.small_api import SmallApi
 
-from stacpull import failures, retry
+from stacpull import MirrorReport, Options, Selection, failures, mirror, resume, retry
+from stacpull.engine.adoption import AdoptingFetcher
+from stacpull.errors import DestinationError
+from stacpull.models import Job, Received
+from stacpull.net.memory import Answer
 from stacpull.replicas import Request, Status
+from stacpull.store.sync import GroupSync
 
 Change = Callable[[Path], None]
 
@@ -142,4 +150,71 @@ def test_the_command_takes_it(mirrored_once: Mirrored, downloaded: Mirrored) -> 
     ran = run(mirror_of(downloaded.replica.base_url, downloaded.dest, "--adopt", "--json"), env)
     assert (ran.code, BIGEARTHNET.exists()) == (0, True), ran.err
     assert ran.report["assets_done"] == 78
+    assert is_same(mirrored_once.files, downloaded.files) == []
+
+
+@pytest.mark.parametrize("checksum", ["sha256", "none"])
+def test_two_names_of_one_file_are_two_assets(tmp_path: Path, checksum: Literal["sha256", "none"]) -> None:
+    """What a tool that finds duplicates leaves: hard links."""
+    etag = '"' + hashlib.md5(b"same").hexdigest() + '"'  # noqa: S324 - what servers state
+    for name in "12":
+        (tmp_path / "a" / name).mkdir(parents=True)
+    (tmp_path / "a/1/data").write_bytes(b"same")
+    (tmp_path / "a/2/data").hardlink_to(tmp_path / "a/1/data")
+
+    async def adopted() -> MirrorReport:
+        async with SmallApi({"a": ["1", "2"]}, asset=Answer(body=b"same", headers={"ETag": etag})) as api:
+            options = Options(adopt=True, allow_private_hosts=True, checksum=checksum)
+            selection = Selection(collections=("a",))
+            return await mirror(api.url("/"), tmp_path, selection=selection, options=options)
+
+    report = asyncio.run(adopted())
+    assert (report.exit_code, report.assets_done, report.assets_failed) == (0, 2, 0)
+    assert (tmp_path / "a/1/data").stat().st_nlink == 2
+    assert list((tmp_path / ".stacpull/parts").iterdir()) == []
+
+
+def test_a_disk_that_fails_takes_none_of_the_files(
+    downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, sync = downloaded.files, GroupSync.sync
+
+    def failing(self: GroupSync, files: Sequence[str], directories: Iterable[int]) -> None:
+        if any(name.endswith(".whole") for name in files):
+            raise DestinationError("The disk failed.")
+        sync(self, files, directories)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GroupSync, "sync", failing)
+        with pytest.raises(DestinationError, match="The disk failed"):
+            downloaded.mirror()
+    downloaded.options = replace(downloaded.options, retries=0)
+    downloaded.replica.inject(lambda request: request.server != "api", Status(404), times=10_000)
+    try:
+        downloaded.mirror()
+    finally:
+        downloaded.replica.clear_faults()
+    assert {name: data for name, data in downloaded.files.items() if name in before} == before
+    assert asyncio.run(retry(downloaded.dest, options=downloaded.options)).exit_code == 0
+    assert downloaded.verify().exit_code == 0
+
+
+def test_resume_goes_on_as_the_run_began(
+    mirrored_once: Mirrored, downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = asyncio.Event()
+    fetch, asked = AdoptingFetcher.fetch, []
+
+    async def stopping(self: AdoptingFetcher, job: Job, *, count_refusal: bool = True) -> Received:
+        asked.append(job.row)
+        if len(asked) == 5:
+            stop.set()
+        return await fetch(self, job, count_refusal=count_refusal)
+
+    plain, downloaded.options = downloaded.options, replace(downloaded.options, concurrency=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(AdoptingFetcher, "fetch", stopping)
+        assert downloaded.mirror(stop=stop).state == "interrupted"
+    report = asyncio.run(resume(downloaded.dest, options=replace(plain, adopt=False)))
+    assert (report.exit_code, report.assets_failed) == (0, 0)
     assert is_same(mirrored_once.files, downloaded.files) == []

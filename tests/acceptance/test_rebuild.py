@@ -16,7 +16,7 @@ from tests.acceptance.command import LABELS, Running, environment, run, wait_unt
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, options_for, rewritten
 from tests.acceptance.test_verify import an_asset, document_of
 
-from stacpull import DestinationError, RebuildReport, failures, plan, resume, retry, status
+from stacpull import DestinationError, Notice, RebuildReport, failures, plan, resume, retry, status
 from stacpull.ledger import rebuilding
 from stacpull.ledger.database import ledger_path
 from stacpull.replicas import MlhubReplica, run_in_thread
@@ -297,7 +297,7 @@ def test_kills_at_each_step_of_the_change(mirrored: Mirrored, monkeypatch: pytes
     """However far the old and the new ledger had changed places, the next rebuild ends it."""
     before = mirrored.files
     path = checkpointed(mirrored.dest)
-    page_zeroed(0.5)(path)
+    table_zeroed(path, "failures")
     damaged = path.read_bytes()
     rename, steps = Path.rename, []
 
@@ -320,11 +320,40 @@ def test_kills_at_each_step_of_the_change(mirrored: Mirrored, monkeypatch: pytes
         with pytest.raises(DestinationError, match="--rebuild"):
             mirrored.verify()
     report = rebuilt(mirrored)
-    assert report.done == 78
+    assert (report.done, report.by_checksum, report.selection_known) == (78, 78, True)
     kept = list((mirrored.dest / ".stacpull").glob("ledger.sqlite.damaged-?"))
     assert [one.read_bytes() for one in kept] == [damaged]
     mirrored.mirror()
     assert is_same(before, mirrored.files) == []
+
+
+def test_what_is_trusted_by_name_is_counted_as_unproven(mirrored: Mirrored) -> None:
+    """Neither the items nor a ledger tell a size: an empty file is none, and the others may be halves."""
+    empty, half = mirrored.assets[:2]
+    (mirrored.dest / empty).write_bytes(b"")
+    rewritten(lambda data: data[: len(data) // 2])(mirrored.dest / half)
+    ledger_path(mirrored.dest).unlink()
+    report = rebuilt(mirrored)
+    assert (report.by_name, report.pending, mirrored.damages) == (77, 1, {empty: "short"})
+    assert status(mirrored.dest).assets_unproven == 77
+    assert mirrored.mirror().exit_code == 0
+    assert (mirrored.dest / empty).stat().st_size > 0
+    assert status(mirrored.dest).assets_unproven == 77
+    told = [event.text for event in mirrored.heard if isinstance(event, Notice)]
+    assert any(text.startswith("77 files") and "found by name alone" in text for text in told)
+
+
+def test_a_damaged_ledger_of_an_older_version_tells_as_much(mirrored: Mirrored) -> None:
+    with closing(sqlite3.connect(ledger_path(mirrored.dest), isolation_level=None)) as db:
+        newer = (("assets", "was"), ("assets", "wanted"), ("runs", "adopt"), ("runs", "drawn"))
+        for table, column in newer:
+            db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        for table in ("sample", "left_out"):
+            db.execute(f"DROP TABLE {table}")
+        db.execute("PRAGMA user_version = 2")
+    table_zeroed(checkpointed(mirrored.dest), "failures")
+    report = rebuilt(mirrored)
+    assert (report.done, report.by_checksum, report.selection_known) == (78, 78, True)
 
 
 @pytest.mark.parametrize("after", [0.02, 0.3])

@@ -108,7 +108,11 @@ def test_a_link_in_the_way_is_named_and_never_written_through(mirrored: Mirrored
     assert (mirrored.dest / name).is_symlink()
     (failed,) = failures(mirrored.dest)
     assert (failed.kind, "move it away" in failed.message) == ("exists", True)
+    assert mirrored.verify().exit_code == 1  # it is no better for having failed
+    assert mirrored.damages == {name: "obstructed", stranger: "unknown"}
     (mirrored.dest / name).unlink()
+    assert mirrored.verify().exit_code == 1
+    assert mirrored.damages == {name: "missing", stranger: "unknown"}
     assert asyncio.run(retry(mirrored.dest, options=mirrored.options)).exit_code == 0
     (mirrored.dest / stranger).unlink()
     assert mirrored.verify().exit_code == 0
@@ -214,7 +218,9 @@ def test_without_an_item_json_each(
 
 def test_a_ledger_of_an_older_version_is_read_as_it_is(mirrored: Mirrored) -> None:
     with closing(open_writer(mirrored.dest)) as db:
-        db.execute("ALTER TABLE items DROP COLUMN sha256")
+        newer = (("items", "sha256"), ("assets", "was"), ("assets", "wanted"), ("runs", "adopt"))
+        for table, column in newer:
+            db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 1")
     rewritten(flipped)(mirrored.dest / document_of(mirrored))
     report = mirrored.verify()

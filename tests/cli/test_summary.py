@@ -1,18 +1,38 @@
 from __future__ import annotations
 
+import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cli.conftest import mirror_report, plan_report, status_report
 
-from stacpull.cli.summary import ADVICE, mirror_lines, plan_lines, status_lines
-from stacpull.models import FailureKind
+from stacpull.cli.summary import ADVICE, mirror_lines, plan_lines, selection_text, status_lines
+from stacpull.models import FailureKind, Selection
 from stacpull.reports import Disk, FailureRecord, HostPlan
 
 
 def test_every_kind_of_failure_has_advice() -> None:
     assert set(ADVICE) == set(FailureKind)
+
+
+@pytest.mark.parametrize(
+    ("selection", "text"),
+    [
+        ({}, ""),
+        ({"labels": ("Rice fields",), "label_mode": "all"}, "--label 'Rice fields' --label-mode all"),
+        ({"seasonal_snow": False, "cloud_and_shadow": True}, "--cloud-and-shadow --no-seasonal-snow"),
+        ({"source_links": False, "all_collections": True}, "--all-collections --no-source-links"),
+        ({"bbox": (1.0, 2.5, 3.0, 4.0), "max_cloud_cover": 20.0}, "--bbox 1,2.5,3,4 --max-cloud-cover 20"),
+        ({"filter": "a = 1\n AND b = 2"}, "--filter 'a = 1 AND b = 2'"),
+        ({"intersects": "x" * 70}, "--intersects " + shlex.quote("x" * 60 + "…")),
+        ({"ids": tuple("abcdef")}, "--ids a --ids b --ids c --ids d (and 2 more)"),
+        ({"sample": 5, "seed": 3, "shard": (1, 4)}, "--sample 5 --seed 3 --shard 1/4"),
+    ],
+)
+def test_a_selection_is_told_as_its_options(selection: dict[str, Any], text: str) -> None:
+    assert selection_text(asdict(Selection(**selection))) == text
 
 
 def test_a_mirror_that_went_well() -> None:
@@ -35,7 +55,7 @@ def test_a_mirror_that_went_well() -> None:
         ({"items_failed": 2}, "try again:  stacpull retry 'out dir'"),
         ({"assets_excluded": 5}, "left out  5 assets by the asset filters"),
         ({"items_unseen": 1}, "never met 1 item that the source announced"),
-        ({"items_without_label": 55}, "left out  55 items without a label in the nomenclature"),
+        ({"items_left_out": {"label": 1200, "bbox": 34}}, "left out  1,234 items (label: 1,200, bbox: 34)"),
     ],
 )
 def test_what_a_mirror_says_beside(changes: dict[str, Any], line: str) -> None:

@@ -17,6 +17,7 @@ from tests.cli.conftest import Ran
 
 from stacpull.cli.progress import Bars, Lines
 from stacpull.config.resolve import Output
+from stacpull.config.table import OPTIONS
 from stacpull.engine import tracing
 from stacpull.errors import SourceError
 from stacpull.events import Stage
@@ -197,7 +198,7 @@ def test_an_estimate_is_told(stacpull_command: Command, asked: Asked) -> None:
     ran = stacpull_command("trace", "c", *WHERE, "--dry-run")
     assert ran.code == 0
     assert "15 of 30 have 16 tiles" in ran.out
-    assert "at most 34, 1 of them for statistics" in ran.out
+    assert "about 34, 1 of them for statistics" in ran.out
     assert "28.33 processing units" in ran.out
     ran = stacpull_command("trace", "c", *WHERE, "--dry-run", "--json")
     assert json.loads(ran.out) == ESTIMATE.to_json()
@@ -228,6 +229,14 @@ def test_the_page_names_every_column_index_and_kind() -> None:
     assert columns <= words
     assert all(f"| `{index.name}` | {index.formula} |" in page for index in INDICES.values())
     assert {*map(str, Kind), *map(str, DayState)} <= words
+
+
+def test_the_help_and_the_page_list_the_indices() -> None:
+    first, *others = INDICES
+    (option,) = (option for option in OPTIONS if option.name == "index")
+    assert f": {first} (the default), {', '.join(others)}." in option.help
+    listed = ", ".join([f"`--index {others[0]}`", *(f"`{name}`" for name in others[1:])])
+    assert f"| {listed} (`{first}` unless told) |" in (DOCS / "trace.md").read_text()
 
 
 def test_stages_are_told_as_lines_and_as_bars() -> None:

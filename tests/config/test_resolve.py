@@ -31,6 +31,7 @@ def test_nothing_said_gives_the_defaults() -> None:
     assert told() == Resolved(Selection(), Options(), Output())
 
 
+POINT = '{"type":"Point","coordinates":[1,2]}'
 COMMAS = ("Rice fields", "Beaches, dunes, sands")
 EXAMPLES: dict[str, tuple[object, str, object]] = {
     # name: as a flag, as TOML, as it is held
@@ -44,6 +45,17 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "cloud-and-shadow": (False, "false", False),
     "seasonal-snow": (True, "true", True),
     "bbox": ("1,2,3,4", "[1, 2, 3.0, 4]", (1.0, 2.0, 3.0, 4.0)),
+    "intersects": (
+        '{"type": "Point", "coordinates": [1, 2]}',
+        '{ type = "Point", coordinates = [1, 2] }',
+        POINT,
+    ),
+    "max-cloud-cover": ("20", "20", 20.0),
+    "where": (("a=1", "b:c=x=y"), '["a=1", "b:c=x=y"]', ("a=1", "b:c=x=y")),
+    "filter": ("a = 1", '"a = 1"', "a = 1"),
+    "sample": ("10", "10", 10),
+    "seed": ("7", "7", 7),
+    "shard": ("2/3", '"2/3"', (2, 3)),
     "datetime": ("2018/..", '"2018/.."', "2018/.."),
     "ids": (("a", "b"), '["a", "b"]', ("a", "b")),
     "asset": (("B0?",), '["B0?"]', ("B0?",)),
@@ -156,6 +168,25 @@ def test_an_empty_text_in_a_file_is_an_empty_list(tmp_path: Path) -> None:
     assert told({"config": config(tmp_path, "asset = ''\nrole = []\n")}).selection == Selection()
 
 
+@pytest.mark.parametrize("sign", ["@", ""])
+def test_an_area_is_read_from_a_file(tmp_path: Path, sign: str) -> None:
+    file = tmp_path / "area.geojson"
+    file.write_text('\ufeff{"type": "Point",\n "coordinates": [1, 2]}\n', encoding="utf-8")
+    assert told({"intersects": f"{sign}{file}"}).selection.intersects == POINT
+
+
+def test_an_expression_is_read_from_a_file_or_a_table(tmp_path: Path) -> None:
+    file = tmp_path / "filter.txt"
+    file.write_text("a = 1\n  AND b = 2\n")
+    assert told({"filter": f"@{file}"}).selection.filter == "a = 1\n  AND b = 2"
+    table = config(tmp_path, '[filter]\nop = "="\nargs = [{ property = "a" }, 1]\n')
+    assert told({"config": table}).selection.filter == '{"op": "=", "args": [{"property": "a"}, 1]}'
+
+
+def test_a_box_with_heights_is_taken() -> None:
+    assert told({"bbox": "1,2,-9,3,4,9"}).selection.bbox == (1, 2, -9, 3, 4, 9)
+
+
 @pytest.mark.parametrize(
     ("environ", "s3"),
     [
@@ -188,7 +219,18 @@ def test_a_selection_cannot_come_from_the_environment() -> None:
     ("flags", "environ", "message"),
     [
         ({"max-items": "0"}, {}, "--max-items must be a whole number from 1 on, not '0'"),
-        ({"bbox": "1,2"}, {}, "--bbox must be four numbers W,S,E,N, not '1,2'"),
+        ({"bbox": "1,2"}, {}, "--bbox must be four numbers W,S,E,N (or six, with heights), not '1,2'"),
+        ({"bbox": "1,2,3,4,5"}, {}, "--bbox must be four numbers"),
+        ({"bbox": "1,2,9,3,1,9"}, {}, "--bbox must have its latitudes in order"),
+        ({"intersects": "{"}, {}, "--intersects is no GeoJSON: "),
+        ({"intersects": "nowhere.geojson"}, {}, "--intersects cannot read nowhere.geojson: No such file"),
+        ({"filter": "@/none"}, {}, "--filter cannot read /none: No such file or directory"),
+        ({"max-cloud-cover": "101"}, {}, "--max-cloud-cover must be a number from 0 to 100, not '101'"),
+        ({"shard": "0/3"}, {}, "--shard must be I/N with I from 1 to N, not '0/3'"),
+        ({"shard": "4/3"}, {}, "--shard must be I/N"),
+        ({"shard": "1"}, {}, "--shard must be I/N"),
+        ({"sample": "0"}, {}, "--sample must be a whole number from 1 on, not '0'"),
+        ({"sample": "1", "max-items": "1"}, {}, "--sample and --max-items contradict each other"),
         ({"ids": ("@/none",)}, {}, "--ids cannot read /none: No such file or directory"),
         ({}, {"STACPULL_RETRIES": "x"}, "STACPULL_RETRIES must be a whole number from 0 on, not 'x'"),
         ({}, {"AWS_ENDPOINT_URL": "s3"}, "AWS_ENDPOINT_URL must begin with http:// or https://, not 's3'"),

@@ -98,7 +98,7 @@ class Bench:
         """Put in order what the last process left, as a run does at its start."""
         left = recovery.recover(self.db, self.destination, checksum=checksum)
         recovery.accept(self.db, self.destination)
-        self.publisher.adopt(left.in_place)
+        self.publisher.take_in_place(left.in_place)
         self.publisher.take(left.wholes)
         self.publisher.settle()
         self.publisher.write_items(jobs.unwritten_items(self.db, 0, 1000))

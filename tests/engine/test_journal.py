@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def test_what_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
     assert lines(tmp_path / "log")[0]["text"] == "went to ?"
 
 
-@pytest.mark.parametrize("way", ["a directory", "a link", "nowhere"])
+@pytest.mark.parametrize("way", ["a directory", "a link", "a pipe", "nowhere"])
 def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path, way: str) -> None:
     path = tmp_path / "log"
     match way:
@@ -86,6 +87,8 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path, way: str) ->
             path.mkdir()
         case "a link":
             path.symlink_to(tmp_path / "victim")
+        case "a pipe":
+            os.mkfifo(path)
         case _:
             path = tmp_path / "no" / "log"
     journal = Journal(path, Secrets(()), VirtualClock())

@@ -288,7 +288,7 @@ def test_what_a_kill_left_in_place_is_synced_before_it_is_recorded(tmp_path: Pat
     bench.close()
     bench = Bench(tmp_path)
     left = recovery.recover(bench.db, bench.destination, checksum=True)
-    bench.publisher.adopt(left.in_place)
+    bench.publisher.take_in_place(left.in_place)
     assert bench.destination.take_touched() == ["", "c", "c/i"]
     assert bench.states() == {"a": 1}
     bench.publisher.settle()
@@ -383,4 +383,45 @@ def test_late_names_survive_a_kill_in_the_name_of_the_part(tmp_path: Path) -> No
     bench.take_up()
     assert list(tree(tmp_path)) == ["c/i/S2 é;100%25.tif"]
     assert [record.key for record in views.failures(bench.db)] == []
+    bench.close()
+
+
+def adopted_and_killed(dest: Path, *, checksum: bool, is_link: bool) -> None:
+    """Leave a file of the user's reserved, with a hard link of it (or an equal file) among the parts."""
+    bench = Bench(dest)
+    bench.take_up()
+    bench.publisher.adopting = True
+    arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"mine")
+    mine = dest / "c" / "i" / "a.tif"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    if is_link:
+        (bench.destination.parts / arrived[2].part).unlink()
+        (bench.destination.parts / arrived[2].part).hardlink_to(mine)
+        arrived = (*arrived[:2], arrived[2]._replace(inode=mine.stat().st_ino))
+    if not checksum:
+        arrived = (*arrived[:2], arrived[2]._replace(sha256=None))
+    bench.publisher.take([arrived])
+    bench.publisher.publish()  # renamed, not recorded
+    assert bench.states() == {"a": 1}
+    bench.close()
+
+
+@pytest.mark.parametrize("is_link", [True, False])
+@pytest.mark.parametrize("checksum", [True, False])
+@pytest.mark.parametrize("left_by", ["a kill", "a reboot", "a failed sync"])
+def test_a_file_that_was_adopted_is_never_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_by: str, checksum: bool, is_link: bool
+) -> None:
+    adopted_and_killed(tmp_path, checksum=checksum, is_link=is_link)
+    bench = Bench(tmp_path)
+    if left_by == "a reboot":
+        monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
+    elif left_by == "a failed sync":
+        meta.set_tainted(bench.db, "it failed")
+    bench.take_up(checksum=checksum)
+    assert tree(tmp_path) == {"c/i/a.tif": b"mine"}
+    is_proven = checksum and left_by != "a failed sync"
+    assert bench.states() == {"a": outcomes.STATE_DONE if is_proven else outcomes.STATE_PENDING}
+    assert parts(tmp_path) == []
     bench.close()

@@ -10,6 +10,7 @@ import pytest
 from stacpull.engine import trace_output
 from stacpull.engine.trace_output import output_at, write_all
 from stacpull.errors import DestinationError, UsageError
+from stacpull.tracing.question import Method
 from stacpull.tracing.report import MedianRow, TraceReport
 
 PARQUET, PLOT = "pyarrow", "matplotlib"
@@ -53,6 +54,43 @@ def test_out_is_a_folder_or_a_file(name: str, method: str, files: set[str], tmp_
 def test_a_folder_that_is_there_may_have_any_name(tmp_path: Path) -> None:
     (tmp_path / "run.1").mkdir()
     assert output_at(tmp_path / "run.1", "mode").folder
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "method"),
+    [
+        ("x.csv", "x.csv", "mode"),
+        ("x.png", "x.png", "mode"),
+        ("out", "out/series.csv", "mode"),
+        ("out", "out/scenes.parquet", "mode"),
+        ("out", "out/chart.png", "mode"),
+        ("out", "out/trace.json", "median"),
+        ("out", "out/median.csv", "median"),
+    ],
+)
+def test_what_no_trace_wrote_is_not_written_over(
+    name: str, there: str, method: Method, tmp_path: Path
+) -> None:
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).write_text("mine")
+    with pytest.raises(UsageError, match="exists, and nothing tells that a trace wrote it"):
+        output_at(tmp_path / name, method)
+    answers = tmp_path / ("out/.stacpull/trace.sqlite" if name == "out" else f"{name}.stacpull")
+    answers.parent.mkdir(exist_ok=True)
+    answers.touch()
+    assert output_at(tmp_path / name, method).path == tmp_path / name
+
+
+def test_a_folder_with_files_of_other_names_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert output_at(tmp_path, "mode").folder
+
+
+def test_a_mirror_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / ".stacpull").mkdir()
+    (tmp_path / ".stacpull" / "ledger.sqlite").touch()
+    with pytest.raises(UsageError, match="is a mirror"):
+        output_at(tmp_path, "mode")
 
 
 def test_answers_lie_beside_what_they_are_for(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import UsageError
-from stacpull.filters import Verdict, compile_items, read_ids
+from stacpull.filters import Verdict, compile_items
 from stacpull.models import Selection
 
 PATCH = "S2A_MSIL2A_20170613T101031_0_45"
@@ -54,21 +54,3 @@ def test_endings_agree_with_a_naive_reading(item_id, asked):
     )
     verdict = compile_items(Selection(ids=tuple(asked))).judge({"id": item_id})
     assert (verdict is Verdict.MATCH) == naive
-
-
-@pytest.mark.parametrize(
-    ("text", "ids"),
-    [
-        ("", ()),
-        ("a\nb\n", ("a", "b")),
-        ("a\r\n\r\n b \n", ("a", "b")),
-        ("# a list\na\n  # b\nc", ("a", "c")),
-        (f"{PATCH},S1A_1\nX,S1B_2\n", (PATCH, "X")),
-        ('"a","b"\n', ("a",)),
-        ("\ufeffa\nb", ("a", "b")),
-        ("a\nb\na\n", ("a", "b")),
-        (",x\n", ()),
-    ],
-)
-def test_reading_a_list_of_ids(text, ids):
-    assert read_ids(text) == ids

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 import pytest
 from tests.hostile.scene import Cast, HurriedClock, Scene, hub_of
 from tests.net.certificates import certificate
+from tests.security.watch import every_replica, watching
 
 import stacpull.engine.api
 from stacpull.replicas import run_in_thread
 
-__all__ = ["certificate", "clock", "stage", "transport"]
+__all__ = ["certificate", "clock", "every_replica", "stage", "transport", "watching"]
 
 
 class Stage(Protocol):

@@ -25,7 +25,9 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import damage, jobs, outcomes, runs, views
+from stacpull.ledger.expected import Expectations, FileKind
 from stacpull.ledger.outcomes import AssetFailure, Written
+from stacpull.ledger.schema import migrate
 from stacpull.models import Failure, Job
 
 
@@ -159,3 +161,69 @@ def test_a_walk_brings_a_damaged_document_back(mirrored) -> None:
     _, planner = started(db)
     commit(planner, item("L", [asset(k) for k in "abc"]))
     assert jobs.unwritten_items(db, 0, 9) == [1]
+
+
+@pytest.mark.parametrize("how", ["released", "failed", "failed before it was reserved"])
+def test_what_a_repair_wants_outlives_what_came_instead(mirrored, how: str) -> None:
+    """A failed sync, or a name in the way, must not make another version welcome."""
+    db, planned = mirrored
+    run = repair(db)
+    damage.claim_damaged(db, run, {planned[0].row: None})
+    (job,) = jobs.pending_jobs(db, run, 0, 9)
+    if how != "failed before it was reserved":
+        outcomes.reserve(db, [replace(arrival(job), sha256=b"o" * 32)])
+    if how == "released":
+        outcomes.release(db, [job.row])
+    else:
+        outcomes.record(db, [], [AssetFailure(job.row, 1, BROKEN)], [], NOW)
+        damage.claim_damaged(db, run, {job.row: None})
+    (job,) = jobs.pending_jobs(db, run, 0, 9)
+    assert job.sha256 == bytes(32)
+    outcomes.reserve(db, [arrival(job)])
+    outcomes.record(db, [arrival(job)], [], [], NOW)
+    assert db.execute("SELECT was, wanted FROM assets WHERE id = ?", (job.row,)).fetchone() == (None, None)
+
+
+def test_a_damaged_file_stays_so_until_it_is_had_again(mirrored) -> None:
+    db, planned = mirrored
+    place = db.execute(
+        "SELECT d.path || '/' || a.name FROM assets a JOIN directories d ON d.id = a.directory "
+        "WHERE a.id = ?",
+        (planned[0].row,),
+    ).fetchone()[0]
+
+    def expected() -> tuple[bytes | None, bool]:
+        """What is asked of it, and that it is told where it is missing."""
+        (one,) = Expectations(db).of([place])
+        assert one is not None
+        assert [other.row for other in Expectations(db).not_met() if other.kind is one.kind].count(
+            one.row
+        ) == 1
+        return one.sha256, one.checked
+
+    run = repair(db)
+    damage.claim_damaged(db, run, {planned[0].row: None})
+    assert expected() == (bytes(32), True)
+    outcomes.reserve(db, [arrival(jobs.pending_jobs(db, run, 0, 9)[0])])
+    outcomes.record(db, [], [AssetFailure(planned[0].row, 1, BROKEN)], [], NOW)
+    assert expected() == (bytes(32), True)
+    jobs.claim_failures(db, runs.begin(db, replace(SPEC, kind="retry"), NOW).id)
+    assert expected() == (bytes(32), True)
+    _, planner = started(db)
+    commit(planner, item("L", [asset(k) for k in "abc"]))
+    assert expected() == (bytes(32), True)
+
+
+def test_a_repair_that_an_older_version_began_goes_on(mirrored) -> None:
+    db, planned = mirrored
+    run = repair(db)
+    damage.claim_damaged(db, run, {planned[0].row: None})
+    db.execute("UPDATE assets SET sha256 = was WHERE was IS NOT NULL")
+    for table, column in (("assets", "was"), ("assets", "wanted"), ("runs", "adopt")):
+        db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    db.execute("PRAGMA user_version = 3")
+    missing = [one.row for one in Expectations(db).not_met() if one.kind is FileKind.ASSET]
+    migrate(db)
+    assert [one.row for one in Expectations(db).not_met() if one.kind is FileKind.ASSET] == missing
+    assert planned[0].row in missing
+    assert [job.sha256 for job in jobs.pending_jobs(db, run, 0, 9)] == [bytes(32)]

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.examples import examples
 from tests.ledger.plans import (
     BROKEN,
     GONE,
@@ -304,7 +305,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert odd.fetchone() == (0,)
 
 
-LedgerMachine.TestCase.settings = settings(stateful_step_count=25)
+LedgerMachine.TestCase.settings = settings(max_examples=examples(80), stateful_step_count=25, deadline=None)
 TestLedger = LedgerMachine.TestCase
 
 

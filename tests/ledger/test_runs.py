@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
 
@@ -105,6 +108,58 @@ def test_effort_adds_up(tmp_path: Path) -> None:
         assert last is not None
         assert (last["bytes_fetched"], last["all_fetched"], last["all_seconds"]) == (10, 20, 2.0)
         assert last["selection"]["labels"] == ["Water"]
+
+
+def aged(db: sqlite3.Connection) -> None:
+    """Make every selection one of the first version: without the fields that came later."""
+    later = {"intersects", "max_cloud_cover", "where", "filter", "shard", "sample", "seed"}
+    for row, text in db.execute("SELECT id, selection FROM runs").fetchall():
+        kept = {name: value for name, value in orjson.loads(text).items() if name not in later}
+        db.execute("UPDATE runs SET selection = ? WHERE id = ?", (orjson.dumps(kept).decode(), row))
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        first, planner = started(db)
+        planner.commit(PlanBatch(seen=[id_of("i")], position="next"), NOW)
+        aged(db)
+        later = runs.begin(db, SPEC, NOW)
+        assert (later.id, later.resumed, later.position) == (first.id, True, "next")
+        assert later.spec.selection == SPEC.selection
+
+
+def test_an_unfinished_run_of_an_older_version_is_superseded_by_the_same(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        first, _ = started(db)
+        runs.begin(db, OTHER, NOW)
+        aged(db)
+        runs.begin(db, SPEC, NOW)
+        states = dict(db.execute("SELECT id, state FROM runs").fetchall())
+        assert states == {first.id: "superseded", first.id + 1: "running", first.id + 2: "running"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"filter": "a = 1"},
+        {"where": ("a=1",)},
+        {"intersects": "{}"},
+        {"max_cloud_cover": 10.0},
+        {"shard": (1, 2)},
+        {"sample": 5},
+        {"seed": 1},
+    ],
+)
+def test_each_part_of_a_selection_makes_another_run_and_is_read_back(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    selection = replace(SPEC.selection, **changes)
+    with ledger(tmp_path) as db:
+        started(db)
+        assert not runs.begin(db, replace(SPEC, selection=selection), NOW).resumed
+        again = runs.begin(db, replace(SPEC, selection=selection), NOW)
+        assert again.resumed
+        assert again.spec.selection == selection
 
 
 def test_a_selection_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:

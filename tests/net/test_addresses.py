@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
+from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
 
 STRICT = AddressPolicy(allow_private=False)
 OPEN = AddressPolicy(allow_private=True)
@@ -88,3 +89,58 @@ def test_the_factory_makes_sockets_for_the_rest() -> None:
     info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80))
     with socket_factory(OPEN)(info) as made:
         assert (made.family, made.type) == (socket.AF_INET, socket.SOCK_STREAM)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.1", "127.0.0.1"),
+        ("2130706433", "127.0.0.1"),
+        ("0x7f000001", "127.0.0.1"),
+        ("0x7F.1", "127.0.0.1"),
+        ("0177.0.0.1", "127.0.0.1"),
+        ("0xa9fea9fe", "169.254.169.254"),
+        ("169.254.169.254.", "169.254.169.254"),
+        ("%31%36%39.254.169.254", "169.254.169.254"),
+        ("\uff11\uff16\uff19.254.169.254", "169.254.169.254"),
+        ("169\u3002254\uff0e169\uff61254", "169.254.169.254"),
+        ("①69.254.169.254", "169.254.169.254"),
+        ("[fe80::1]", "fe80::1"),
+        ("::FFFF:a9fe:a9fe", "::ffff:a9fe:a9fe"),
+        ("localhost", "127.0.0.1"),
+        ("LOCALHOST.", "127.0.0.1"),
+        ("x.localhost", "127.0.0.1"),
+        ("example.org", None),
+        ("localhost.example", None),
+        ("1.2.3.4.example", None),
+        ("bad", None),
+        ("0xfg", None),
+        ("1.2.3.4.5", None),
+        ("256.1.1.1", None),
+        ("", None),
+    ],
+)
+def test_addresses_written_in_any_way(host: str, address: str | None) -> None:
+    assert literal_address(host) == address
+
+
+@given(st.ip_addresses(v=4), st.sampled_from(["{:d}", "0x{:x}", "0{:o}"]), st.integers(1, 4))
+def test_numbers_of_any_base_are_the_address_they_write(
+    address: ipaddress.IPv4Address, form: str, groups: int
+) -> None:
+    head, tail = address.packed[: groups - 1], address.packed[groups - 1 :]
+    written = ".".join(form.format(number) for number in (*head, int.from_bytes(tail)))
+    assert literal_address(written) == str(address)
+
+
+@given(st.text(alphabet="0123456789abcdefx.%:[]\u3002\uff11", max_size=20))
+def test_what_looks_like_an_address_is_judged_as_one_or_refused(host: str) -> None:
+    """Nothing of dots and digits passes for a name that a resolver takes for a private address."""
+    found = literal_address(host)
+    try:
+        taken = socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        assert found is None or ":" in unquote(host) or OPEN.refusal(found) != "not an IP address"
+    else:
+        assert found == taken

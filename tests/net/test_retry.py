@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from stacpull.net.retry import (
     StopRun,
     Wait,
     advance,
+    attempted,
     backoff,
     decide,
     retrying,
@@ -118,6 +120,76 @@ def test_nothing_is_tried_for_ever(makers: list[Callable[[], Failure]], draw: fl
     assert state.charged <= POLICY.retries
 
 
+@dataclass
+class Naive:
+    """The sentences of docs/meaning.md on retries, over the whole history instead of a state."""
+
+    seen: list[tuple[Failure, object]] = field(default_factory=list)
+
+    def expects(self, failure: Failure) -> str:
+        """Return the kind of decision: final, stop, free or charged."""
+        if not failure.retryable:
+            return "final"
+        if (failure.retry_after or 0) > 900:
+            return "stop"
+        if self._costs_nothing(failure):
+            return "free"
+        charged = 0 if self._got_further(failure, self.seen) else self._charged()
+        return "charged" if charged < POLICY.retries else "final"
+
+    def _costs_nothing(self, failure: Failure) -> bool:
+        if failure.kind is not FailureKind.THROTTLED:
+            return failure.free and not any(one.free and not _slowed(one) for one, _ in self.seen)
+        waits = [wait.seconds for one, wait in self.seen if _slowed(one) and isinstance(wait, Wait)]
+        return len(waits) < 20 and sum(waits) + (failure.retry_after or 0) <= 3600
+
+    def _charged(self) -> int:
+        """Attempts used up since the last one that got further than any before, that one included."""
+        further = [n for n, (one, _) in enumerate(self.seen) if self._got_further(one, self.seen[:n])]
+        return sum(
+            isinstance(wait, Wait) and wait.charged for _, wait in self.seen[max(further, default=0) :]
+        )
+
+    @staticmethod
+    def _got_further(failure: Failure, before: list[tuple[Failure, object]]) -> bool:
+        return failure.reached - max((one.reached for one, _ in before), default=0) >= 1 << 20
+
+
+def _slowed(failure: Failure) -> bool:
+    return failure.kind is FailureKind.THROTTLED
+
+
+def _kind(decision: object) -> str:
+    if isinstance(decision, Wait):
+        return "charged" if decision.charged else "free"
+    return "stop" if isinstance(decision, StopRun) else "final"
+
+
+HISTORIES = st.lists(
+    st.integers(0, 6).map(lambda size: lambda: replace(broke_off(), reached=size << 20))
+    | st.sampled_from([reset, found_closed, broke_off, gone, throttle, lambda: throttle(901.0)])
+    | st.integers(0, 900).map(lambda seconds: lambda: throttle(float(seconds))),
+    max_size=60,
+)
+
+
+@given(HISTORIES, st.floats(0, 1))
+def test_every_decision_is_the_one_that_the_history_asks_for(
+    makers: list[Callable[[], Failure]], draw: float
+) -> None:
+    naive, state = Naive(), RetryState()
+    for make in makers:
+        failure = make()
+        decision = decide(POLICY, state, failure, draw)
+        assert _kind(decision) == naive.expects(failure)
+        if not isinstance(decision, Wait):
+            break
+        if failure.retry_after is not None:
+            assert decision.seconds == failure.retry_after
+        naive.seen.append((failure, decision))
+        state = advance(state, failure, decision)
+
+
 class Attempts:
     """An attempt that fails as listed, then succeeds; it remembers when it was made."""
 
@@ -141,6 +213,33 @@ def go_on(
     noted: list[Failure] = []
     result = clock.run(retrying(first, attempt, policy, clock, noted.append, jitter=random.Random(1)))
     return result, attempt.times, len(noted)
+
+
+@pytest.mark.parametrize(
+    ("failures", "tries"), [([], 1), ([reset()], 2), ([found_closed(), throttle(1), reset()], 4)]
+)
+def test_what_is_attempted_is_tried_until_it_succeeds(failures: list[Failure], tries: int) -> None:
+    clock, noted = VirtualClock(), list[Failure]()
+    attempt = Attempts(clock, list(failures))
+    assert clock.run(attempted(attempt, POLICY, clock, noted.append)) == "bytes"
+    assert (len(attempt.times), noted) == (tries, failures)
+
+
+def test_a_first_failure_that_is_final_is_raised_as_it_is() -> None:
+    class OwnError(TransferError):
+        """What a caller tells from others."""
+
+    tries = 0
+
+    async def attempt() -> str:
+        nonlocal tries
+        tries += 1
+        raise OwnError(gone())
+
+    clock = VirtualClock()
+    with pytest.raises(OwnError):
+        clock.run(attempted(attempt, POLICY, clock, lambda _: None))
+    assert (tries, clock.sleeps) == (1, [])
 
 
 def test_goes_on_until_it_succeeds() -> None:

@@ -39,6 +39,7 @@ def assert_safe(name):
         ("a\x85b", "a%C2%85b"),
         ("a\ud800b", "a%ED%A0%80b"),
         ('*?"<>|\\', "%2A%3F%22%3C%3E%7C%5C"),
+        ("a#b;c", "a%23b%3Bc"),
         ("$value", "$value"),
         ("console.tif", "console.tif"),
         ("a~b.tif", "a~b.tif"),

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from stacpull.models import ResumePoint, Validator
 from stacpull.transfer.parts import Parts
@@ -165,7 +166,7 @@ class PartsContract:
 
         run(scenario())
 
-    @settings(suppress_health_check=_SHARED)
+    @settings(max_examples=examples(25), suppress_health_check=_SHARED)
     @given(stops=st.lists(st.tuples(st.integers(0, 20_000), st.booleans()), max_size=5))
     def test_over_any_stops_and_starts_it_is_the_whole(
         self, reopen: Reopen, stops: list[tuple[int, bool]]

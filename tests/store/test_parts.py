@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import os
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -211,10 +212,13 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path):
 @pytest.mark.parametrize("act", ["write", "discard", "park"])
 def test_a_full_disk(tmp_path: Path, act: str):
     """Writing to /dev/full fails with the real ENOSPC; the part can still be closed and removed."""
-    (tmp_path / "1.1.part").symlink_to("/dev/full")
+    (tmp_path / "1.1.part").touch()
 
     async def use() -> None:
         part = await PartStore(tmp_path).resume(1, 1)
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, part._sink.fileno())
+        os.close(full)
         with pytest.raises(DestinationError, match="full"):
             await part.write(DATA)
         assert part.size == 0

@@ -9,7 +9,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from stacpull.tracing.chart import Chart, png_bytes
+from stacpull.tracing.chart import Chart, bars, png_bytes
 from stacpull.tracing.counts import Count, Summary
 from stacpull.tracing.days import TileDay, rows_of
 from stacpull.tracing.scene_map import read_scene_map
@@ -19,13 +19,13 @@ WARNING = (0xC4, 0x50, 0x1B)
 LINE = (0x1F, 0x5F, 0xA8)
 
 
-def tile_day(number: int, scenes: dict[int, int], error: str | None = None) -> TileDay:
+def tile_day(number: int, scenes: dict[int, int], error: str | None = None, tile: str = "t") -> TileDay:
     day = date(2023, 1, 1) + timedelta(days=number)
     header = f"PSScene/{day:%Y%m%d}_190003_53_2495[10]\nPSScene/{day:%Y%m%d}_183001_2410[233]\nNone[29]"
     pixels = sum(scenes.values())
     value = Summary(pixels, -0.5, 0.5, 0.01 * number % 1, 0.1) if pixels else Summary()
     count = Count(1000, 1000 - pixels, scenes, 0, value, error=error)
-    return TileDay(day, "t", count, read_scene_map({"SCENE_IDS[LAYER_2_VALUE]": header}))
+    return TileDay(day, tile, count, read_scene_map({"SCENE_IDS[LAYER_2_VALUE]": header}))
 
 
 def drawn(*days: TileDay) -> np.ndarray:
@@ -58,3 +58,10 @@ def test_it_is_drawn_for_any_number_of_days(days: int) -> None:
 def test_days_that_need_a_look_have_a_colour_of_their_own(odd: TileDay, warned: bool) -> None:
     image = drawn(*(tile_day(number, {10: 300}) for number in range(4)), odd)
     assert has(image, WARNING) is warned
+
+
+def test_scenes_are_ranked_by_their_pixels_in_all_tiles() -> None:
+    day = [tile_day(0, {10: 40, 29: 1}, tile="a"), tile_day(0, {10: 40, 233: 50}, tile="b")]
+    rows = rows_of({day[0].day: day})[1]
+    found = [(row.pixels, round(row.share or 0, 3), label) for row, label, _ in bars(rows)]
+    assert found == [(80, 0.611, "largest scene"), (50, 0.382, "second"), (1, 0.008, "no scene (None)")]

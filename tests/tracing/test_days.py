@@ -118,6 +118,22 @@ def test_pixels_without_a_tile_are_named() -> None:
     assert "no tile" in row.name
 
 
+def test_a_header_without_scene_ids_is_as_good_as_none() -> None:
+    bare = TileDay(
+        DAY, "t", tile({10: 5}).count, read_scene_map({"SCENE_SOLAR_AZIMUTH[LAYER_2_VALUE]": "1[10]"})
+    )
+    (row,) = scene_rows([bare])
+    assert row.kind is Kind.NO_HEADER
+    assert row.name == "index 10: the header of its QA file has no scene ids"
+    assert day(bare).state is DayState.UNMAPPED
+
+
+def test_tiles_that_gave_nothing_are_not_counted() -> None:
+    given = [tile({10: 5}, name="a"), tile({}, name="b", no_data=9), tile({10: 5}, name="", header=None)]
+    assert day(*given).tiles == 1
+    assert day(tile({}, no_data=9)).tiles == 0
+
+
 def test_every_kind_of_pixel_has_a_row_of_its_own() -> None:
     rows = scene_rows([tile({10: 3, 233: 9, 29: 2, 202: 1, 7: 1}, outside=4, no_data=80)])
     assert [(row.index, row.kind, row.pixels) for row in rows] == [

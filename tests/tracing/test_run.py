@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from tests.tracing.areas import FIRST_DAY, area, tile
 
 from stacpull.models import Failure, FailureKind
@@ -29,7 +30,7 @@ from stacpull.tracing.hub.values import (
 )
 from stacpull.tracing.indices import INDICES
 from stacpull.tracing.period import Days
-from stacpull.tracing.question import question
+from stacpull.tracing.question import Method, question
 from stacpull.tracing.report import DayState, TraceDay
 from stacpull.tracing.run import Found, TraceRun
 from stacpull.tracing.stored import Answers, MemoryAnswers
@@ -50,7 +51,11 @@ class Scripted:
     wrong: dict[int, int] = field(default_factory=dict)
     too_long: int = 10_000
     """Requests of more days than this fail as a whole."""
+    too_slow: int = 10_000
+    """Requests of more days than this have no answer in time."""
     unreachable: bool = False
+    away: FailureKind = FailureKind.NETWORK
+    """How it fails when it is unreachable."""
     gone: frozenset[str] = frozenset()
     files: tuple[str, ...] | None = ("analysis_ready_ps_qa", "analysis_ready_ps_sr")
     lacking: int = 0
@@ -74,7 +79,9 @@ class Scripted:
         self.asked.append(asked)
         await asyncio.sleep(0)
         if self.unreachable:
-            raise TransferError(Failure(FailureKind.NETWORK, "the network is down."))
+            raise TransferError(Failure(self.away, "the network is down."))
+        if len(asked) > self.too_slow:
+            raise TransferError(Failure(FailureKind.STALLED, "nothing came.", retryable=True))
         if len(asked) > self.too_long:
             return StatisticsReply("FAILED", (), IntervalError("TIMEOUT", "too much"))
         return StatisticsReply("OK", tuple(self._interval(some) for some in asked if some in self._known()))
@@ -100,7 +107,9 @@ class Scripted:
         return SimpleNamespace(tags={"SCENE_IDS[LAYER_2_VALUE]": "PSScene/20231101_190003_53_2495[7]"})
 
 
-def traced(service: Scripted, answers: Answers | None = None, stop: bool = False) -> Found:
+def traced(
+    service: Scripted, answers: Answers | None = None, stop: bool = False, method: Method = "mode"
+) -> Found:
     async def work() -> Found:
         asked = question(
             "byoc-c",
@@ -108,14 +117,15 @@ def traced(service: Scripted, answers: Answers | None = None, stop: bool = False
             Days(day(0), day(30)),
             INDICES["ndwi"],
             resolution=3,
-            method="mode",
+            method=method,
             base_url="u",
         )
         event = asyncio.Event()
         if stop:
             event.set()
         run = TraceRun(service, asked, answers or MemoryAnswers(), stop=event)
-        return await run.by_mode(await run.tiles())
+        catalog = await run.tiles()
+        return await (run.by_mode if method == "mode" else run.by_median)(catalog)
 
     return asyncio.run(work())
 
@@ -156,6 +166,37 @@ def test_what_is_too_much_at_once_is_asked_in_halves() -> None:
     service = Scripted(too_long=2)
     assert states(traced(service)) == [DayState.OK] * 6
     assert sorted(len(asked) for asked in service.asked) == [1, 1, 2, 2, 3, 3, 6]
+
+
+def test_what_is_too_slow_at_once_is_asked_in_halves() -> None:
+    service = Scripted(too_slow=2)
+    assert states(traced(service)) == [DayState.OK] * 6
+    assert sorted(len(asked) for asked in service.asked) == [1, 1, 2, 2, 3, 3, 6]
+
+
+@pytest.mark.parametrize("away", [FailureKind.SERVER, FailureKind.STALLED])
+def test_a_service_that_fails_always_is_not_asked_for_each_day(away: FailureKind) -> None:
+    service = Scripted(days=31, unreachable=True, away=away)
+    assert states(traced(service)) == [DayState.FAILED] * 31
+    assert len(service.asked) == 16
+
+
+@pytest.mark.parametrize("method", ["mode", "median"])
+def test_a_longer_period_asks_only_for_the_days_that_lack(method: Method) -> None:
+    answers = MemoryAnswers()
+    short, long = Scripted(days=4), Scripted(days=6)
+    traced(short, answers, method=method)
+    found = traced(long, answers, method=method)
+    assert long.asked == [Days(day(4), day(5))]
+    assert found.days == traced(Scripted(days=6), method=method).days
+
+
+def test_halves_that_came_are_kept_when_the_next_one_fails() -> None:
+    service, answers = Scripted(too_slow=3, wrong={5: 9}), MemoryAnswers()
+    traced(service, answers)
+    service.asked.clear()
+    traced(service, answers)
+    assert service.asked == [Days(day(5), day(5))]
 
 
 def test_a_service_that_is_away_is_not_asked_for_each_day() -> None:

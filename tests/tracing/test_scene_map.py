@@ -34,9 +34,9 @@ def test_reads_the_recorded_header(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("tags", [{}, {"AREA_OR_POINT": "Area"}, {AZIMUTH: "1.0[1]"}])
-def test_without_scene_ids_every_index_is_unmapped_and_that_is_said(tags: dict[str, str]) -> None:
+def test_without_scene_ids_there_is_no_header_to_speak_of_and_that_is_said(tags: dict[str, str]) -> None:
     found = read_scene_map(tags)
-    assert found.origin(10).kind is Kind.UNMAPPED
+    assert found.origin(10).kind is Kind.NO_HEADER
     assert found.problems == ("the header of its QA file has no scene ids",)
 
 

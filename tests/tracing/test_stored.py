@@ -49,6 +49,8 @@ async def _conversation(answers: Answers) -> None:
     assert [await answers.get(f"k{n}") for n in range(4)] == [({"n": n}, n % 2 == 0) for n in range(4)]
     await answers.put("k1", {"n": "again"})
     assert await answers.get("k1") == ({"n": "again"}, True)
+    await answers.put_all({"k1": ({"n": 1}, False), "more": ([], True)})
+    assert await answers.get_all(["k1", "nobody", "more"]) == {"k1": ({"n": 1}, False), "more": ([], True)}
 
 
 def test_answers_are_kept_in_memory_and_in_a_file_alike(tmp_path: Path) -> None:
@@ -56,7 +58,18 @@ def test_answers_are_kept_in_memory_and_in_a_file_alike(tmp_path: Path) -> None:
     with closing(Results(tmp_path / "x", {})) as results:
         asyncio.run(_conversation(FileAnswers(results)))
     with closing(Results(tmp_path / "x", {})) as results:
-        assert asyncio.run(FileAnswers(results).get("k1")) == ({"n": "again"}, True)
+        assert asyncio.run(FileAnswers(results).get("k1")) == ({"n": 1}, False)
+
+
+def test_an_answer_that_json_cannot_hold_is_asked_for_again(tmp_path: Path) -> None:
+    async def conversation(answers: Answers) -> None:
+        await answers.put("half", {"tag": "half \ud800 a character"})
+        await answers.put("whole", {"tag": "one"})
+        assert await answers.get("half") is None
+        assert await answers.get("whole") == ({"tag": "one"}, True)
+
+    with closing(Results(tmp_path / "x", {})) as results:
+        asyncio.run(conversation(FileAnswers(results)))
 
 
 def asked(**changes: object) -> Question:
@@ -86,6 +99,10 @@ def asked(**changes: object) -> Question:
 )
 def test_answers_are_used_for_the_same_question_only(change: dict[str, object], same: bool) -> None:
     assert (asked(**change).identity() == asked().identity()) is same
+
+
+def test_kept_answers_have_a_format_of_their_own() -> None:
+    assert asked().identity()["format"] == 2
 
 
 @pytest.mark.parametrize("collection", ["", "byoc-", "a/b"])

@@ -97,7 +97,11 @@ LESSONS = [
     (301, {}, b"<Error><Code>PermanentRedirect</Code></Error>", None),
     (403, TOLD, b"", None),
     (400, {}, b"<Region", None),
-    (400, {}, b"\xff<Region>\xff", Lesson(region="\ufffd")),
+    (400, {}, b"\xff<Region>\xff", None),
+    (301, {"x-amz-bucket-region": "evil.example/x"}, b"", None),
+    (301, {"x-amz-bucket-region": "a@evil"}, b"", None),
+    (301, {"x-amz-bucket-region": "x" * 65}, b"", None),
+    (400, {}, b"<Error><Code>ExpiredToken</Code><Region>#/</Region></Error>", Lesson(expired=True)),
 ]
 
 

@@ -8,8 +8,9 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from botocore.utils import percent_encode
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from stacpull.transfer.sigv4 import UNSIGNED_BODY, Credentials, Signer, encode_key
 
@@ -41,6 +42,7 @@ queries = st.lists(
 SIGNER = Signer()
 
 
+@settings(max_examples=examples(300))
 @given(keys, hosts, st.sampled_from(["GET", "HEAD"]), headers, tokens, regions, queries, st.booleans())
 @example("a%2Fb//../$'()", "localhost:9000", "GET", {"range": "bytes=0- "}, "t", "us-east-1", "b=1&a", True)
 def test_equals_botocore(

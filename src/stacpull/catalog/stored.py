@@ -16,8 +16,6 @@ from stacpull.planning.multihash import parse as parse_multihash
 __all__ = ["StoredAsset", "StoredItem", "as_sent", "path_named", "stored_item"]
 
 _HERE = ("./", "../")
-_ENCODED = (("%23", "#"), ("%3B", ";"))
-"""What `catalog.references` encodes of the characters that a name on disk may have."""
 
 
 class StoredAsset(NamedTuple):
@@ -92,11 +90,12 @@ def _source(link: Any, directory: str) -> str | None:
 
 
 def path_named(href: object, directory: str) -> str | None:
-    """Return the path in DEST that a relative href in `directory` names; None if it leads outside."""
+    """Return the path in DEST that a relative href in `directory` names; None if it leads outside.
+
+    Nothing is decoded: a name on disk has percent escapes of its own (`planning.names`), and the href repeats it.
+    """
     if not isinstance(href, str) or not href.startswith(_HERE) or "\0" in href:
         return None
-    for code, character in _ENCODED:
-        href = href.replace(code, character)
     path = posixpath.normpath(posixpath.join(directory, href))
     is_inside = not path.startswith(("../", "/", ".stacpull")) and path not in ("..", ".")
     return path if is_inside else None

@@ -15,6 +15,7 @@ from typing import NamedTuple, NoReturn
 import click
 
 from stacpull import __version__
+from stacpull.cli.printing import plain
 from stacpull.cli.verbosity import Verbosity
 from stacpull.errors import InterruptedRunError, StacpullError
 
@@ -95,13 +96,14 @@ def execute(arguments: Sequence[str] | None = None) -> int:
 def _tell(problem: Exception, verbosity: Verbosity) -> int:
     """Print one sentence about what ended the command, and return the exit code."""
     if verbosity.verbose > 1:
-        traceback.print_exception(problem, file=sys.stderr)
+        for line in "".join(traceback.format_exception(problem)).split("\n"):
+            click.echo(plain(line), err=True)
     expected = _expected(problem)
     if expected is None:
         where = "" if verbosity.verbose > 1 else "; -vv shows where"
         click.echo(f"stacpull: this should not have happened: {type(problem).__name__}{where}", err=True)
         return StacpullError.exit_code
-    click.echo(f"stacpull: {expected}", err=True)
+    click.echo(plain(f"stacpull: {expected}"), err=True)
     return expected.exit_code
 
 

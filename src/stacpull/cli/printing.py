@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +9,10 @@ import click
 
 __all__ = ["json_line", "lines", "plain"]
 
-_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
+_C1 = range(0x7F, 0xA0)  # DEL and what some terminals obey as they do escape sequences
+_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # turn the direction of what follows (UAX 9, 2)
+_CONTROLS = dict.fromkeys((*range(0x20), *_C1, 0x2028, 0x2029, *_TURNS), "\N{REPLACEMENT CHARACTER}")
+_ESCAPED = {code: f"\\u{code:04x}" for code in (*_C1, 0x2028, 0x2029, *_TURNS)}
 
 
 def plain(text: str) -> str:
@@ -25,5 +27,7 @@ def lines(texts: Iterable[str]) -> None:
 
 
 def json_line(value: Any) -> None:
-    """Print a JSON document on one line."""
-    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    """Print a JSON document on one line, what a terminal would obey written as escapes."""
+    import json
+
+    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPED))

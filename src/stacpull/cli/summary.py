@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from stacpull.cli.numbers import count, duration, rate, size
-from stacpull.models import FailureKind
+from stacpull.config.table import OPTIONS, Option, Scope
+from stacpull.models import FailureKind, Selection
 from stacpull.reports import FailureRecord, HeadersReport, MirrorReport, PlanReport, StatusReport
 
-__all__ = ["ADVICE", "failure_line", "headers_lines", "mirror_lines", "plan_lines", "status_lines"]
+__all__ = [
+    "ADVICE",
+    "failure_line",
+    "headers_lines",
+    "mirror_lines",
+    "plan_lines",
+    "selection_text",
+    "status_lines",
+]
 
 ADVICE: Mapping[FailureKind, str] = {
     FailureKind.GONE: "listed by the source, but gone there; --missing ok accepts that",
@@ -64,12 +75,18 @@ def _rest(report: MirrorReport | StatusReport) -> str:
 def _remarks(report: MirrorReport) -> Iterator[str]:
     if report.assets_excluded:
         yield f"  left out  {count(report.assets_excluded, 'asset')} by the asset filters"
-    if report.items_without_label:
-        yield f"  left out  {count(report.items_without_label, 'item')} without a label in the nomenclature"
+    if report.items_left_out:
+        yield f"  left out  {_left_out(report.items_left_out)}"
     if report.items_unseen:
         yield f"  never met {count(report.items_unseen, 'item')} that the source announced"
     if report.items_failed:
         yield f"  unreadable  {count(report.items_failed, 'item')}"
+
+
+def _left_out(reasons: Mapping[str, int]) -> str:
+    """`12,345 items (label: 12,000, bbox: 345)`."""
+    parts = ", ".join(f"{reason}: {number:,}" for reason, number in reasons.items())
+    return f"{count(sum(reasons.values()), 'item')} ({parts})"
 
 
 def _next_steps(report: MirrorReport) -> Iterator[str]:
@@ -115,6 +132,8 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     alive = ", a process is at it now" if report.live else ""
     yield f"{report.dest}: {report.state}{alive}{f' ({report.reason})' if report.reason else ''}"
     yield f"  source {report.source}"
+    if chosen := selection_text(report.selection):
+        yield f"  chosen {chosen}"
     yield f"  items  {report.items_seen:,} seen, {report.items_matched:,} matched, {report.items_done:,} done"
     yield f"  files  {report.assets_done:,} of {report.assets_planned:,} done{_rest(report)}"
     speed = f" ({size(report.rate)}/s in the last run)" if report.rate else ""
@@ -129,6 +148,41 @@ def status_lines(report: StatusReport) -> Iterator[str]:
         yield f"see why:    stacpull failures {dest}"
 
 
+_LONGEST_VALUE = 60
+_MOST_VALUES = 4
+
+
+def selection_text(selection: Mapping[str, Any]) -> str:
+    """Tell a selection as the options that make it; long lists and long values are cut."""
+    options = (option for option in OPTIONS if option.scope is Scope.SELECTION)
+    default = asdict(Selection())
+    told = (
+        _option_text(option, selection[option.target])
+        for option in options
+        if option.target in selection
+        and selection[option.target] not in (None, (), [], default[option.target])
+    )
+    return " ".join(told)
+
+
+def _option_text(option: Option, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{'' if value else 'no-'}{option.name}"
+    if not option.many:
+        return f"--{option.name} {_value_text(option, value)}"
+    more = f" (and {len(value) - _MOST_VALUES:,} more)" if len(value) > _MOST_VALUES else ""
+    return " ".join(f"--{option.name} {_value_text(option, one)}" for one in value[:_MOST_VALUES]) + more
+
+
+def _value_text(option: Option, value: Any) -> str:
+    if isinstance(value, list | tuple):
+        text = ("/" if option.target == "shard" else ",").join(f"{number:g}" for number in value)
+    else:
+        text = f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
+    cut = text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+    return shlex.quote(cut)
+
+
 def failure_line(record: FailureRecord) -> str:
     """Tell one failure on one line."""
     what = f"{record.collection}/{record.item}" + (f" {record.key}" if record.key else "")
@@ -140,6 +194,8 @@ def plan_lines(report: PlanReport, dest: Path | None) -> Iterator[str]:
     sources = f" and {count(report.source_items, 'source item')}" if report.source_items else ""
     announced = f" of {report.items_announced:,}" if report.items_announced else ""
     yield f"items    {report.items_matched:,} match{sources}; {report.items_seen:,}{announced} seen"
+    if report.items_left_out:
+        yield f"left out {_left_out(report.items_left_out)}"
     yield f"assets   {report.assets:,}{_excluded(report)}"
     yield f"bytes    {_bytes(report)}"
     yield f"requests {report.requests:,}" + _time(report)

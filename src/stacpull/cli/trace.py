@@ -10,7 +10,7 @@ import click
 from stacpull.cli import parameters, printing
 from stacpull.cli.progress import Display, display
 from stacpull.cli.running import run, run_until_stopped
-from stacpull.cli.tracing import estimate_lines, trace_lines
+from stacpull.cli.trace_summary import estimate_lines, trace_lines
 from stacpull.config.resolve import Resolved
 from stacpull.config.table import Scope
 from stacpull.errors import UsageError

@@ -6,6 +6,7 @@ is read here leaves only as `Secret`; messages name the variable, the field or t
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -111,4 +112,18 @@ def builtin_query(source: SplitResult, environ: Mapping[str, str]) -> list[Crede
 
 def wanted_variable(source: SplitResult) -> str | None:
     """Return the variable that holds the credentials of the service at `source`, if one is known by name."""
-    return _MLHUB_KEY if source.hostname == _MLHUB_HOST or _MLHUB_PATH in source.path else None
+    host = source.hostname or ""
+    is_hub = host == _MLHUB_HOST or (_MLHUB_PATH in source.path and _is_near(host))
+    return _MLHUB_KEY if is_hub else None
+
+
+def _is_near(host: str) -> bool:
+    """Return True for a host of this machine or network: a replica there is the user's own.
+
+    A path alone is no proof: any host can serve /mlhub/v1, and a mirror that came from somebody else may name
+    it as its source.
+    """
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." not in host

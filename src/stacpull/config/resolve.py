@@ -132,6 +132,8 @@ def _flat(values: Iterable[object]) -> Iterator[object]:
 def _consistent(selection: Selection) -> Selection:
     if selection.collections and selection.all_collections:
         raise UsageError("--collection and --all-collections contradict each other: give one of them")
+    if selection.sample is not None and selection.max_items is not None:
+        raise UsageError("--sample and --max-items contradict each other: give one of them")
     return selection
 
 

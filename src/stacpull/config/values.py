@@ -6,19 +6,26 @@ with half a sentence ("must be …"); who calls knows where the value stood and 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 
+from stacpull.config.id_lists import ids_in
+
 __all__ = [
     "Reader",
+    "area",
     "auto_or_whole",
     "byte_rate",
     "choice",
     "existing_file",
+    "expression",
     "item_ids",
     "metres",
+    "percentage",
     "seconds",
+    "shard",
     "spatial_extent",
     "switch",
     "text",
@@ -130,36 +137,85 @@ def web_address(raw: object) -> str:
 
 
 def spatial_extent(raw: object) -> tuple[float, ...]:
-    """Read W,S,E,N in degrees (RFC 7946, 5: west may exceed east, across the antimeridian)."""
+    """Read W,S,E,N in degrees (RFC 7946, 5: west may exceed east, across the antimeridian).
+
+    Six numbers are a box with heights, W,S,low,E,N,high; the heights are not compared.
+    """
     parts = raw.split(",") if isinstance(raw, str) else raw
     numbers = [_number(part) for part in parts] if isinstance(parts, list) else []
-    if len(numbers) != 4 or None in numbers:  # noqa: PLR2004 - the four sides
-        raise ValueError(f"must be four numbers W,S,E,N, not {raw!r}")
-    west, south, east, north = (number for number in numbers if number is not None)
+    if len(numbers) not in (4, 6) or None in numbers:
+        raise ValueError(f"must be four numbers W,S,E,N (or six, with heights), not {raw!r}")
+    sides = tuple(number for number in numbers if number is not None)
+    half = len(sides) // 2
+    west, south, east, north = sides[0], sides[1], sides[half], sides[half + 1]
     if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
         raise ValueError("has a longitude outside of -180 to 180")
     if not -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
         raise ValueError("must have its latitudes in order, within -90 to 90: W,S,E,N")
-    return (west, south, east, north)
+    return sides
 
 
 def item_ids(raw: object) -> tuple[str, ...]:
-    """Read one item id, or with @FILE those of a file: one a line, empty lines left out."""
+    """Read one item id, or with @FILE those of a list (`config.id_lists`)."""
     name = text(raw)
     if not name.startswith("@"):
         return (name,)
-    try:
-        lines = Path(name[1:]).expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ValueError(f"cannot read {name[1:]}: {_reason(problem)}") from problem
-    ids = tuple(line.strip() for line in lines if line.strip())
+    ids = ids_in(_contents(name[1:]))
     if not ids:
         raise ValueError(f"finds no id in {name[1:]}")
     return ids
 
 
-def _reason(problem: OSError | UnicodeDecodeError) -> str:
-    return problem.strerror or str(problem) if isinstance(problem, OSError) else "it is not UTF-8 text"
+def area(raw: object) -> str:
+    """Read GeoJSON: its text, a table of TOML, or the file that holds it (@FILE, or its path alone)."""
+    if isinstance(raw, dict):
+        return json.dumps(raw, separators=(",", ":"))
+    told = text(raw).strip()
+    if not told.startswith(("{", "[")):
+        told = _contents(told.removeprefix("@"))
+    try:
+        document = json.loads(told)
+    except (json.JSONDecodeError, RecursionError) as problem:
+        raise ValueError(f"is no GeoJSON: {problem}") from problem
+    return json.dumps(document, separators=(",", ":"))
+
+
+def expression(raw: object) -> str:
+    """Read CQL2: text, JSON as text or as a table of TOML, or the file that holds it (@FILE)."""
+    if isinstance(raw, dict):
+        return json.dumps(raw)
+    told = text(raw).strip()
+    return _contents(told[1:]).strip() if told.startswith("@") else told
+
+
+def percentage(raw: object) -> float:
+    """Read a number from 0 to 100; a sign of percent may stand behind it."""
+    number = _number(raw.strip().removesuffix("%") if isinstance(raw, str) else raw)
+    if number is None or not 0 <= number <= 100:  # noqa: PLR2004 - percent
+        raise ValueError(f"must be a number from 0 to 100, not {raw!r}")
+    return number
+
+
+def shard(raw: object) -> tuple[int, int]:
+    """Read I/N, the I-th of N parts."""
+    number, _, count = text(raw).partition("/")
+    first, last = _integer(number), _integer(count)
+    if first is None or last is None or not 1 <= first <= last:
+        raise ValueError(f"must be I/N with I from 1 to N, not {raw!r}")
+    return first, last
+
+
+def _contents(name: str) -> str:
+    try:
+        return Path(name).expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as problem:
+        raise ValueError(f"cannot read {name}: {_reason(problem)}") from problem
+
+
+def _reason(problem: OSError | ValueError) -> str:
+    if isinstance(problem, OSError):
+        return problem.strerror or str(problem)
+    return "it is not UTF-8 text" if isinstance(problem, UnicodeDecodeError) else str(problem)
 
 
 def _integer(raw: object) -> int | None:

@@ -25,6 +25,7 @@ class Ending:
     reason: str | None
     items_unseen: int
     missing_ok: bool
+    items_left_out: Mapping[str, int]
     items_unwritten: int = 0
     """Items whose JSON could not be written."""
 
@@ -94,6 +95,7 @@ class Account:
             items_failed=self._count("items_failed") + ending.items_unwritten,
             items_unseen=ending.items_unseen,
             items_without_label=self._count("items_without_label"),
+            items_left_out=ending.items_left_out,
             assets_excluded=self._count("assets_excluded"),
             run=self._run.id,
             source=self._run.spec.source,

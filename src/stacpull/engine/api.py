@@ -20,6 +20,7 @@ from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, 
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener
 from stacpull.filters.classes import class_list
+from stacpull.filters.items import compile_items
 from stacpull.filters.labels import item_labels
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
@@ -89,6 +90,7 @@ async def mirror(
     options = completed(options, source)
     address = source_address(source, options)
     Layout.parse(options.layout)
+    compile_items(selection)
     spec = RunSpec(
         source=address.url,
         selection=selection,
@@ -174,6 +176,7 @@ async def plan(
     """
     options = completed(options, source)
     address = source_address(source, options)
+    compile_items(selection)
     clock = SystemClock()
     async with opened_source(address, options, clock) as (network, found):
         estimate = Estimate(found, network, selection, options, clock=clock, on_event=on_event)

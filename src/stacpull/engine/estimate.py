@@ -19,6 +19,7 @@ from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.network import Network
 from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
+from stacpull.engine.sampling import MemorySample
 from stacpull.engine.workspace import disk_of
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Listener, Notice, Progress
@@ -32,6 +33,7 @@ from stacpull.reports import HostPlan, PlanReport
 from stacpull.sources.links import ItemReader
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.source import Source
+from stacpull.transfer.headers import content_length, content_range
 
 __all__ = ["Estimate"]
 
@@ -89,6 +91,8 @@ class Estimate:
         self._seen = self._without_label = self._unread_links = 0
         self._announced: int | None = None
         self._planned: set[ItemId] = set()
+        self._left_out: Counter[str] = Counter()
+        self._sample = MemorySample(selection.sample or 0)
 
     async def report(self, dest: Path | None) -> PlanReport:
         """Walk, count, and estimate."""
@@ -122,6 +126,7 @@ class Estimate:
             assets_pending=assets - self._done,
             items_announced=self._announced,
             items_without_label=self._without_label,
+            items_left_out=dict(self._left_out.most_common()),
             disk=await asyncio.to_thread(disk_of, dest) if dest is not None else None,
             seconds=round(seconds, 3),
             source=self._source.url,
@@ -136,6 +141,14 @@ class Estimate:
         return Picker(selection, Layout.parse(self._options.layout), reader, known)
 
     async def _walk(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> None:
+        await self._pages(picker, there)
+        for drawn in self._sample.stretches():
+            picker.follows = self._primary.items < _FULLY_READ
+            self._count(await picker.pick_drawn(drawn), there)
+        for note in picker.notes():
+            self._emit(Notice("info", note))
+
+    async def _pages(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> None:
         checked = False
         for start in await self._source.starts(self._selection):
             pages = self._source.pages(
@@ -160,6 +173,7 @@ class Estimate:
         for begin in range(0, len(page.items), STRETCH):
             picker.follows = self._primary.items < _FULLY_READ
             picked = await picker.pick(page.items[begin : begin + STRETCH], collection, page.request.url)
+            self._sample.keep(picked.candidates)
             self._count(picked, there)
             if self._listener is not None:
                 self._listener(
@@ -176,6 +190,7 @@ class Estimate:
 
     def _count(self, picked: Picked, there: dict[ItemId, set[str]] | None) -> None:
         self._seen += len(picked.seen)
+        self._left_out.update({str(verdict): len(items) for verdict, items in picked.left_out.items()})
         self._without_label += len(picked.without_label)
         self._unread_links += picked.unread_links
         for planned in picked.items:
@@ -233,11 +248,9 @@ class Estimate:
         request = Request(asset.href, headers={"Range": "bytes=0-0"})
         try:
             async with self._network.client.open(request, count_refusal=False) as response:
-                total = response.headers.get("Content-Range", "").rpartition("/")[2]
-                length = total or (
-                    response.headers.get("Content-Length", "") if response.status == _WHOLE else ""
-                )
-                return int(length) if length.isascii() and length.isdigit() else None
+                if response.status == _WHOLE:
+                    return content_length(response.headers)
+                return content_range(response.headers).total
         except TransferError:
             return None
 

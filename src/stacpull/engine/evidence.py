@@ -2,11 +2,11 @@
 
     a digest agrees: the item's `file:checksum`, or the SHA-256 of the old ledger    BY_CHECKSUM
     the size agrees: the item's `file:size`, or that of the old ledger               BY_SIZE
-    nothing is known but that the item's JSON names it as here                       BY_NAME
+    nothing is known but that the item's JSON names it as here, and it is not empty  BY_NAME
     anything disagrees, or there is no such file                                     not trusted
 
-The last is evidence too: an item's JSON was written after its assets lay whole under their final names, and
-names as here those that did.
+The name is evidence too: an item's JSON was written after its assets lay whole under their final names, and
+names as here those that did. It does not prove that a file is whole still: such assets are noted as unproven.
 """
 
 from __future__ import annotations
@@ -138,6 +138,8 @@ def _not_there(look: Look) -> DamageKind | None:
 
 def _by_size(size: int, stated: int | None, *, is_altered: bool) -> Trust | DamageKind:
     if stated is not None and size < stated:
+        return "short"
+    if stated is None and size == 0:
         return "short"
     if is_altered or (stated is not None and size > stated):
         return "altered"

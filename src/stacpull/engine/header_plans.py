@@ -12,8 +12,9 @@ from typing import Any
 
 from stacpull.engine.header_book import HeaderBook, Stretch, key_of, key_prefix
 from stacpull.engine.header_rows import HeaderJob
-from stacpull.engine.picking import Picked
+from stacpull.engine.picking import Picked, Picker
 from stacpull.engine.position import Position
+from stacpull.engine.sampling import MemorySample
 from stacpull.engine.walking import Reached
 from stacpull.filters.assets import AssetFilter, compile_assets
 from stacpull.models import Asset, Failure, ItemId, Json, Selection
@@ -86,8 +87,16 @@ class HeaderPlans:
     """Takes what a walk picks (`engine.walking.Plans`) and feeds the queue of the pool."""
 
     def __init__(
-        self, book: HeaderBook, queue: asyncio.Queue[HeaderJob | None], assets: TiffAssets, saved: Json | None
+        self,
+        book: HeaderBook,
+        queue: asyncio.Queue[HeaderJob | None],
+        assets: TiffAssets,
+        saved: Json | None,
+        *,
+        sample_size: int | None = None,
     ) -> None:
+        """Make it; `sample_size` is how many items are drawn before any is planned, if a sample is asked."""
+        self._sample = MemorySample(sample_size) if sample_size else None
         self.tally = Tally.from_json(saved)
         self.ended = bool(saved and saved["ended"])
         self._book = book
@@ -113,9 +122,27 @@ class HeaderPlans:
         return found
 
     async def save(self, picked: Picked, reached: Reached) -> int:
-        """Plan a stretch; feed what has no row yet. Waits while the queue is full."""
+        """Plan a stretch; feed what has no row yet. Waits while the queue is full.
+
+        While a sample is drawn nothing is planned or saved: a job that was stopped draws again.
+        """
         if reached.announced is not None:
             self.announced = reached.announced
+        if self._sample is not None:
+            self._sample.keep(picked.candidates)
+            self._count(picked)
+            return len(picked.seen)
+        return await self._plan(picked, reached)
+
+    async def plan_sample(self, picker: Picker) -> None:
+        """Plan what was drawn, if a sample was asked for; the walk has ended."""
+        if self._sample is None:
+            return
+        for stretch in self._sample.stretches():
+            await self._plan(await picker.pick_drawn(stretch), Reached())
+        await self._plan(Picked(), Reached(walk_ended=True))
+
+    async def _plan(self, picked: Picked, reached: Reached) -> int:
         stretch = Stretch(frozenset(planned.item.id for planned in picked.items))
         jobs, failures = self._planned(picked, stretch)
         known = await self._rows_of([*jobs, *(job for job, _ in failures)])
@@ -140,11 +167,12 @@ class HeaderPlans:
         keys = {key_of(job.item, job.key): job.place for job in jobs}
         return {keys[key] for key in await asyncio.to_thread(self._book.results.known, list(keys))}
 
-    async def begin_again(self) -> None:
-        """Count again from the start; rows that are there stay."""
+    async def begin_again(self) -> int:
+        """Count everything again from the start, so that nothing stays counted; rows that are there stay."""
         self.tally = Tally()
         self._saved_place = 0
         self._assets.others = 0
+        return 0
 
     def _planned(
         self, picked: Picked, stretch: Stretch

@@ -109,7 +109,9 @@ class HeadersRun:
     async def _read(self, before: Json | None) -> None:
         queue: asyncio.Queue[HeaderJob | None] = asyncio.Queue(2 * self._workers)
         assets = TiffAssets(self._selection)
-        self._plans = plans = HeaderPlans(self._book, queue, assets, before)
+        self._plans = plans = HeaderPlans(
+            self._book, queue, assets, before, sample_size=self._selection.sample
+        )
         reader = ItemReader(self._source.item, self._clock)
         picker = Picker(
             self._selection,
@@ -132,7 +134,12 @@ class HeadersRun:
         fetcher = _HeaderFetcher(RangedReader(self._network.client))
         tools = Tools(fetcher, reader, self._network.policy, self._clock, self._network.note_retry)
         pool = Pool(queue, self._book, tools, workers=self._workers)
-        await together(lambda: walk.run(position), pool, self._tick, stop=self._stop, broken=self._broken)
+
+        async def produce() -> None:
+            await walk.run(position)
+            await plans.plan_sample(picker)
+
+        await together(produce, pool, self._tick, stop=self._stop, broken=self._broken)
 
     async def _tick(self) -> None:
         while True:

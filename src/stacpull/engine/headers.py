@@ -31,6 +31,7 @@ from stacpull.engine.position import Position
 from stacpull.engine.session import opened_source
 from stacpull.errors import UsageError
 from stacpull.events import Listener
+from stacpull.filters.items import compile_items
 from stacpull.ledger.results import Results
 from stacpull.models import Json, Selection
 from stacpull.reports import HeadersReport
@@ -78,10 +79,11 @@ async def headers(
     """
     selection, options = selection or Selection(), completed(options or Options(), source)
     address, clock = source_address(source, options), SystemClock()
+    compile_items(selection)
     question = {
         "job": "headers",
         "source": address.url,
-        "selection": asdict(selection),
+        "selection": _said(selection),
         "columns": [column.name for column in COLUMNS],
     }
     table = None if out is None else Path(out)
@@ -96,6 +98,12 @@ async def headers(
                 )
                 report = await run.execute(before)
         return await asyncio.to_thread(_publish, report, results, table, on_row)
+
+
+def _said(selection: Selection) -> dict[str, Any]:
+    """Return what a selection says beside the defaults: options that later versions add change nothing."""
+    default = asdict(Selection())
+    return {name: value for name, value in asdict(selection).items() if value != default[name]}
 
 
 @asynccontextmanager

@@ -13,10 +13,11 @@ import orjson
 from stacpull.clock import Clock
 from stacpull.events import Event, Progress
 from stacpull.redact import Secrets
+from stacpull.store.regular import open_regular
 
 __all__ = ["Journal"]
 
-_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
 class Journal:
@@ -49,7 +50,7 @@ class Journal:
         if not lines:
             return
         try:
-            fd = os.open(self._path, _APPEND, 0o644)
+            fd = open_regular(self._path, _APPEND)
         except OSError:
             return
         with os.fdopen(fd, "ab", buffering=0) as file, suppress(OSError):

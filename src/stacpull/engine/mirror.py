@@ -43,7 +43,7 @@ from stacpull.errors import (
     UsageError,
 )
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
-from stacpull.ledger import jobs, meta, runs, views
+from stacpull.ledger import jobs, meta, runs, samples, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import EndState, Run
@@ -173,10 +173,11 @@ class MirrorRun:
     def _take_up(self, *, checksum: bool) -> None:
         """Put in order what an earlier run left (on the publisher's thread)."""
         db = self._workspace.db
+        runs.set_adopt(db, self._run.id, adopt=self._options.adopt)
         left = recover(db, self._workspace.destination, checksum=checksum)
         accept(db, self._workspace.destination)
         self._publisher.adopting = self._options.adopt or meta.is_adopting(db)
-        self._publisher.adopt(left.in_place)
+        self._publisher.take_in_place(left.in_place)
         self._publisher.take(left.wholes)
         self._write_final_items()
 
@@ -200,7 +201,10 @@ class MirrorRun:
     async def _warn_of_unproven(self) -> None:
         count = await self._publisher.call(lambda: views.unproven(self._workspace.db))
         if count:
-            text = f"{count:,} files came without a length, and nothing proved that they are whole."
+            text = (
+                f"{count:,} files came without a length, or were found by name alone, "
+                "and nothing proved that they are whole."
+            )
             self._emit(Notice("warning", text))
 
     def _warn_of_unwritten(self) -> None:
@@ -276,13 +280,17 @@ class MirrorRun:
 
     async def _producer(self, queue: asyncio.Queue[Job | None], reader: ItemReader) -> Producer:
         db, spec = self._workspace.db, self._run.spec
-        planner = await self._publisher.call(lambda: Planner(db, self._run.id))
+        size = spec.selection.sample or 0
+        planner = await self._publisher.call(lambda: Planner(db, self._run.id, sample_size=size))
 
         async def known(ids: Sequence[ItemId]) -> set[ItemId]:
             return await self._publisher.call(lambda: planner.known(ids)) if ids else set()
 
         matched = self._publisher.counters["items_matched"] or 0
-        picker = Picker(spec.selection, Layout.parse(spec.layout), reader, known, matched=matched)
+        drawn = await self._publisher.call(lambda: samples.ranks(db))
+        picker = Picker(
+            spec.selection, Layout.parse(spec.layout), reader, known, matched=matched, drawn=drawn
+        )
         return Producer(
             self._source,
             reader,
@@ -345,11 +353,13 @@ class MirrorRun:
                 raise
         finally:
             await asyncio.to_thread(self._journal.flush)
+        left_out = await asyncio.to_thread(self._left_out)
         ending = Ending(
             state,
             reason,
             self._summary.items_unseen,
             missing_ok=self._options.missing == "ok",
+            items_left_out=left_out,
             items_unwritten=len(self._items.unwritable),
         )
         return self._account.report(ending, str(self._workspace.destination.path))
@@ -361,6 +371,11 @@ class MirrorRun:
             runs.end(db, self._run.id, state, reason, self._clock.time())
             if state == "complete" and self._run.spec.kind == "mirror":
                 meta.set_adopting(db, adopting=False)
+
+    def _left_out(self) -> dict[str, int]:
+        with suppress(DestinationError), translated(ledger_path(self._workspace.destination.path)):
+            return views.left_out(self._workspace.db, self._run.id)
+        return {}
 
     def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
         if error is not None and not isinstance(error, asyncio.CancelledError):

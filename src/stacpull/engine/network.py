@@ -29,7 +29,7 @@ from stacpull.sources.credentials import split_credentials
 from stacpull.transfer.aws import AwsCredentials
 from stacpull.transfer.s3 import S3Transport
 
-__all__ = ["Network", "SourceAddress", "any_private", "http_transport", "open_network", "source_address"]
+__all__ = ["Network", "SourceAddress", "http_transport", "is_private", "open_network", "source_address"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ async def open_network(
     """
     secrets = Secrets((*credentials_in(address.headers), *address.query.values()))
     allow_private = options.allow_private_hosts or await unless_stopped(
-        lambda: any_private(address.url, options.s3.endpoint_url), stop
+        lambda: is_private(address.url, options.s3.endpoint_url), stop
     )
     http = http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
@@ -142,14 +142,17 @@ def http_transport(options: Options, policy: AddressPolicy) -> Transport:
     )
 
 
-async def any_private(*urls: str | None) -> bool:
-    """Return True if the host of one of these URLs, chosen by the user, is at a private address."""
+async def is_private(*urls: str | None) -> bool:
+    """Return True if the host of one of these URLs, chosen by the user, is at private addresses only.
+
+    A public host that names a private address among its own opens the user's network to nobody.
+    """
     public = AddressPolicy(allow_private=False)
     private = AddressPolicy(allow_private=True)
     for url in urls:
-        for address in await _addresses(url):
-            if public.refusal(address) is not None and private.refusal(address) is None:
-                return True
+        usable = [address for address in await _addresses(url) if private.refusal(address) is None]
+        if usable and all(public.refusal(address) is not None for address in usable):
+            return True
     return False
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from stacpull.engine.documents import item_of
 from stacpull.filters.assets import compile_assets
 from stacpull.filters.classes import check_labels, class_list
+from stacpull.filters.draw import Draw
 from stacpull.filters.items import ItemFilter, compile_items
 from stacpull.filters.verdict import Verdict
 from stacpull.models import Failure, ItemId, Json, Selection
@@ -21,7 +23,7 @@ from stacpull.planning.layout import Layout
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
 
-__all__ = ["STRETCH", "Known", "Picked", "Picker", "SourceFailure", "label_warnings"]
+__all__ = ["STRETCH", "Candidate", "Known", "Picked", "Picker", "SourceFailure", "label_warnings"]
 
 Known = Callable[[Sequence[ItemId]], Awaitable[set[ItemId]]]
 """Which of these items the run has planned already."""
@@ -37,6 +39,15 @@ class SourceFailure:
     failure: Failure
 
 
+class Candidate(NamedTuple):
+    """A matched item that may be in the sample; `rank` decides (`filters.draw`)."""
+
+    rank: int
+    id: ItemId
+    item: Json
+    page_url: str
+
+
 @dataclass(slots=True)
 class Picked:
     """What a stretch of a page brought. `items` has primary items before the source items of all of them."""
@@ -45,11 +56,19 @@ class Picked:
     failures: list[SourceFailure] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     seen: list[ItemId] = field(default_factory=list)
-    without_label: list[str] = field(default_factory=list)
+    left_out: dict[Verdict, list[ItemId]] = field(default_factory=dict)
+    """Those of `seen` that do not match, by the reason why."""
+    candidates: list[Candidate] = field(default_factory=list)
+    """What matched, where a sample is drawn: nothing is planned yet."""
     enough: bool = False
     """True if --max-items is reached."""
     unread_links: int = 0
     """Source links that were counted and not followed (`Picker.follows`)."""
+
+    @property
+    def without_label(self) -> list[str]:
+        """The ids of items whose labels are not in the nomenclature."""
+        return [item.item for item in self.left_out.get(Verdict.NO_LABEL_IN_NOMENCLATURE, ())]
 
 
 STRETCH = 100
@@ -85,6 +104,7 @@ class Picker:
         *,
         matched: int = 0,
         assets: KeepsAssets | None = None,
+        drawn: Sequence[int] = (),
     ) -> None:
         """Make a picker.
 
@@ -95,6 +115,7 @@ class Picker:
             known: What this run has planned already.
             matched: How many items matched before (a run that goes on).
             assets: Which assets are wanted, if not those that `selection` says.
+            drawn: The ranks in the sample so far (a run that goes on).
 
         Raises:
             UsageError: The selection cannot be compiled.
@@ -110,6 +131,7 @@ class Picker:
         self._known = known
         self._items: ItemFilter = compile_items(selection)
         self._assets: KeepsAssets = assets or compile_assets(selection)
+        self._draw = Draw(selection.sample, selection.seed, drawn) if selection.sample else None
 
     def notes(self) -> list[str]:
         """Return what the user must be told after the walk."""
@@ -126,11 +148,25 @@ class Picker:
                 break
             picked.seen.append(item_id)
             self.tallies[verdict] += 1
-            if verdict is Verdict.MATCH and item_id not in known:
+            if verdict is not Verdict.MATCH:
+                picked.left_out.setdefault(verdict, []).append(item_id)
+            elif self._draw is not None:
+                if (rank := self._draw.offer(item_id.item)) is not None:
+                    picked.candidates.append(Candidate(rank, item_id, item, page_url))
+            elif item_id not in known:
                 links += self._take(item, collection, page_url, picked)
-            elif verdict is Verdict.NO_LABEL_IN_NOMENCLATURE:
-                picked.without_label.append(item_id.item)
         picked.enough = self._is_enough()
+        await self._follow(links, picked)
+        return picked
+
+    async def pick_drawn(self, candidates: Sequence[Candidate]) -> Picked:
+        """Plan what was drawn, with the source items of it; what this run has planned already is left."""
+        picked = Picked()
+        known = await self._known([one.id for one in candidates])
+        links: list[tuple[str, ItemId]] = []
+        for one in candidates:
+            if one.id not in known:
+                links += self._take(one.item, one.id.collection, one.page_url, picked)
         await self._follow(links, picked)
         return picked
 

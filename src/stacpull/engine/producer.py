@@ -16,9 +16,10 @@ from stacpull.engine.picking import STRETCH, Picked, Picker
 from stacpull.engine.position import Position
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.rereading import read_damaged_items
+from stacpull.engine.sampling import candidates_again, sampled_item
 from stacpull.engine.walking import Reached, Walk
 from stacpull.events import AssetFailed, Listener
-from stacpull.ledger import jobs, runs
+from stacpull.ledger import jobs, runs, samples
 from stacpull.ledger.planning import Committed, ItemFailure, ItemRow, PlanBatch, Planner
 from stacpull.models import Job
 from stacpull.planning.items import Planned
@@ -77,7 +78,10 @@ class Producer:
             await read_damaged_items(self._publisher, self._reader, self._secrets, self._on_event)
             await self._commit(PlanBatch(walk_ended=True))
         elif not self._run.walk_ended:
-            await self._walk.run(Position.from_json(self._run.position))
+            if not self._run.drawn:
+                await self._walk.run(Position.from_json(self._run.position))
+            if self._run.spec.selection.sample:
+                await self._plan_sample()
 
     async def _feed_pending(self) -> None:
         db, run, after = self._publisher.db, self._run.id, 0
@@ -109,6 +113,20 @@ class Producer:
             await self._commit(self._batch(picked))
         await self._commit(PlanBatch(walk_ended=True))
 
+    async def _plan_sample(self) -> None:
+        """Plan what was drawn, in order of rank; a kill in between finds what is planned, and goes on."""
+        db = self._publisher.db
+        last: samples.SampledItem | None = None
+        while True:
+            after = last
+            kept = await self._publisher.call(lambda: samples.candidates(db, after, STRETCH))  # noqa: B023 -- awaited at once
+            if not kept:
+                break
+            picked = await self._picker.pick_drawn(await candidates_again(kept, self._reader))
+            await self._commit(self._batch(picked))
+            last = kept[-1]
+        await self._commit(PlanBatch(walk_ended=True))
+
     @property
     def items_seen(self) -> int:
         """Distinct items that the run met on pages."""
@@ -117,26 +135,32 @@ class Producer:
     async def save(self, picked: Picked, reached: Reached) -> int:
         """Plan a stretch; return how many of its items are new. Waits while the queue is full."""
         position = None if reached.position is None else reached.position.to_json()
+        sampling = self._run.spec.selection.sample is not None
         batch = replace(
             self._batch(picked),
             position=position,
-            walk_ended=reached.walk_ended,
+            walk_ended=reached.walk_ended and not sampling,
+            drawn=reached.walk_ended and sampling,
             announced=reached.announced,
         )
         return (await self._commit(batch)).new_seen
 
-    async def begin_again(self) -> None:
-        """Let the run forget where its walk was."""
+    async def begin_again(self) -> int:
+        """Let the run forget where its walk was; its items are known and stay counted."""
         await self._publisher.call(lambda: runs.restart_walk(self._publisher.db, self._run.id))
+        return self._publisher.counters["items_matched"] or 0
 
     def _batch(self, picked: Picked) -> PlanBatch:
+        left_out = {item for items in picked.left_out.values() for item in items}
         return PlanBatch(
             items=[
                 ItemRow(p.item, clean_document(p.item.document, self._secrets), p.problems)
                 for p in picked.items
             ],
             failed_items=[ItemFailure(f.id, f.href, f.parent, f.failure) for f in picked.failures],
-            seen=picked.seen,
+            seen=[item for item in picked.seen if item not in left_out],
+            left_out={str(verdict): items for verdict, items in picked.left_out.items()},
+            sampled=[sampled_item(one, self._secrets) for one in picked.candidates],
             without_label=len(picked.without_label),
             unplannable=len(picked.problems),
         )

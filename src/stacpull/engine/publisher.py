@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -270,7 +270,7 @@ class Publisher:
         """Add whole parts to the group."""
         self._group.parts.extend((arrival_of(arrived), arrived[2].part) for arrived in batch)
 
-    def adopt(self, in_place: Sequence[Arrival]) -> None:
+    def take_in_place(self, in_place: Sequence[Arrival]) -> None:
         """Take files that lie under their final names already: they are recorded after the next sync."""
         for arrival in in_place:
             self._destination.touch(arrival.directory)
@@ -323,14 +323,28 @@ class Publisher:
     def _reserve(self, group: _Group, items: Sequence[int]) -> list[tuple[Arrival, str]]:
         if not group.parts and not items:
             return []
-        arrivals = [arrival for arrival, _ in group.parts]
+        arrivals = [self._disowned(arrival) for arrival, _ in group.parts]
         reserved, failures = outcomes.reserve(self._ledger.db, arrivals, items)
         group.failures.extend(failures)
-        parts = {arrival.inode: part for arrival, part in group.parts}
-        ready = [(arrival, parts.pop(arrival.inode)) for arrival in reserved]
+        parts = {(arrival.row, arrival.generation): part for arrival, part in group.parts}
+        ready = [(arrival, parts.pop((arrival.row, arrival.generation))) for arrival in reserved]
         for part in parts.values():
             self._destination.drop_part(part)
         return ready
+
+    def _disowned(self, arrival: Arrival) -> Arrival:
+        """Return the arrival without its inode where a file of the user's lies in its place, to be adopted.
+
+        The part may be a hard link of that file: by the inode a later start would take it for ours, and
+        remove it where it cannot be believed.
+        """
+        if (
+            not self.adopting
+            or arrival.generation
+            or self._destination.is_free(arrival.directory, arrival.name)
+        ):
+            return arrival
+        return replace(arrival, inode=None)
 
     def _sync_all(self, parts: Sequence[str]) -> None:
         """Sync these parts, and what was renamed since the last sync. One that failed is never tried again.
@@ -402,7 +416,7 @@ class Publisher:
         failures = []
         for arrival, part in ready:
             place = (part, arrival.directory, arrival.name)
-            ours = arrival.generation > 0 or (self.adopting and self._destination.holds_same(*place))
+            ours = arrival.generation > 0 or (arrival.inode is None and self._destination.holds_same(*place))
             failure = self._destination.place(*place, replace=ours)
             if failure is None:
                 self._renamed.done.append(arrival)

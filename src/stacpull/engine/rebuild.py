@@ -35,7 +35,7 @@ from stacpull.engine.workspace import locked
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Checked, Damage, DamageKind
 from stacpull.ledger.database import ledger_path, translated
-from stacpull.ledger.rebuilding import FoundAsset, FoundItem, RebuiltLedger, new_ledger_path
+from stacpull.ledger.rebuilding import FoundAsset, FoundItem, RebuiltLedger, left_ledger, new_ledger_path
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.salvage import OldAsset, Salvage, whats_wrong
 from stacpull.models import ItemId, Selection
@@ -125,7 +125,7 @@ class _Rebuild:
 
     def run(self) -> RebuildReport | None:
         """Fill the ledger; None if stopped."""
-        self._salvage.read(ledger_path(self._dest))
+        self._salvage.read(left_ledger(self._dest))
         top = top_catalog(self._dest)
         spec = self._salvage.spec
         self._source = spec.source if spec is not None else self._told_source(top)
@@ -244,7 +244,7 @@ class _Rebuild:
                 checksum=asset.checksum,
                 origin=asset.origin,
                 etag=same.etag if same is not None else None,
-                unproven=same.unproven if same is not None else None,
+                unproven=same.unproven if same is not None else int(verdict is Trust.BY_NAME) or None,
                 stated_size=asset.size,
                 media_type=asset.media_type,
             ),

@@ -1,7 +1,7 @@
 """What a kill left, put in order before a run goes on. Runs on the publisher's thread, before anything else.
 
                                     same boot        after a reboot          after a failed sync
-    reserved, file in place         adopted          if its sha256 agrees    removed, pending again
+    reserved, file in place         recorded         if its sha256 agrees    removed, pending again
     reserved, another inode there   if its sha256 agrees: a copied mirror    pending again
     whole part                      published        if its sha256 agrees    removed, pending again
     unfinished part, same object    goes on          removed                 removed
@@ -12,6 +12,9 @@ were never synced may be missing although the size is right; a sha256 that was r
 After a failed sync it does not: it would be computed from the page cache, where pages that never reached the
 disk may stand, marked clean. That a sync failed is known from the ledger, or, where that could not be written
 any more, from the mark that was taken away (`store.trust`).
+
+A file that is adopted (`--adopt`) is the user's until it is recorded: its reservation has no inode, so that
+it is taken only if its sha256 agrees, and never removed.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ async def go_on(
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> MirrorReport:
-    """Go on with `run`, whatever its kind, with its own layout and metadata.
+    """Go on with `run`, whatever its kind, with its own layout and metadata, and `--adopt` if it began so.
 
     Raises:
         CredentialsError: What the run was started with must be given again; the message names it.
@@ -49,7 +49,12 @@ async def go_on(
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query):
         raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
-    options = replace(options, layout=run.spec.layout, metadata=run.spec.metadata)
+    options = replace(
+        options,
+        layout=run.spec.layout,
+        metadata=run.spec.metadata,
+        adopt=options.adopt or run.adopt,
+    )
     async with opened_source(address, options, clock, stop) as (network, found):
         return await MirrorRun(
             workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop

@@ -15,12 +15,12 @@ from typing import Any, Protocol, TypeVar
 
 from stacpull.errors import InterruptedRunError, SourceError, StacpullError
 
-__all__ = ["Works", "cause", "together", "unless_stopped"]
-
-T = TypeVar("T")
+__all__ = ["Works", "cause", "together", "unless_stopped", "within_grace"]
 
 _GRACE = 5.0
 """Seconds that transfers under way have to come in after a stop."""
+
+T = TypeVar("T")
 
 
 class Works(Protocol):
@@ -108,6 +108,30 @@ async def _guard(
         work.cancel()
     if broken.done():
         raise broken.result()
+
+
+async def within_grace(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
+    """Run `work` to its end; after a stop it has a few seconds to come to it, then it is cancelled.
+
+    Args:
+        work: Looks at `stop` itself where it can end early and well.
+        stop: Set by whoever wants an early end.
+
+    Returns:
+        What `work` returns, None if it was cancelled.
+
+    Raises:
+        BaseExceptionGroup: Of what `work` raises.
+    """
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(work)
+        stopped = group.create_task(stop.wait())
+        news: list[asyncio.Future[Any]] = [working, stopped]
+        await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([working], timeout=_GRACE)
+        working.cancel()
+        stopped.cancel()
+    return None if working.cancelled() else working.result()
 
 
 async def unless_stopped(work: Callable[[], Coroutine[Any, Any, T]], stop: asyncio.Event) -> T:

@@ -12,6 +12,7 @@ table. Each file comes under its name when it is whole, never before.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
@@ -20,8 +21,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from stacpull.catalog.tables import Column, Kind, check_table, whole_file, write_table
+from stacpull.catalog.tables import Column, Kind, check_table, write_table
 from stacpull.errors import DestinationError, UsageError
+from stacpull.ledger.database import ledger_path
+from stacpull.store.atomic import whole_file
 from stacpull.tracing.chart import Chart, png_bytes
 from stacpull.tracing.question import Method
 from stacpull.tracing.report import MedianRow, ScenePixels, TraceDay, TraceReport
@@ -58,18 +61,27 @@ def output_at(path: Path, method: Method) -> Output:
     """Return what OUT is, and see that it can be written, before anything is asked.
 
     Raises:
-        UsageError: Its suffix is none of those known, or a package that it needs is not installed.
+        UsageError: Its suffix is none of those known, a package that it needs is not installed, or something
+            lies there that no trace has written.
         DestinationError: It would lie in no directory.
     """
-    if path.is_dir() or not path.suffix:
+    output = Output(path, folder=path.is_dir() or not path.suffix)
+    if output.folder:
         _check_installed(
             path, ("pyarrow", "geoparquet"), *([("matplotlib", "plot")] if method == "mode" else [])
         )
-        return Output(path, folder=True)
-    if path.suffix.lower() not in _SUFFIXES:
+    else:
+        _check_file(path, method)
+    _check_free(output, method)
+    return output
+
+
+def _check_file(path: Path, method: Method) -> None:
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
         known = ", ".join(_SUFFIXES)
         raise UsageError(f"{path} is neither a folder nor a file of a kind that can be written ({known}).")
-    if path.suffix.lower() != ".png":
+    if suffix != ".png":
         check_table(path)
     elif method == "median":
         raise UsageError("--method median makes a table and no chart: name a folder, .csv or .parquet.")
@@ -77,7 +89,26 @@ def output_at(path: Path, method: Method) -> Output:
         _check_installed(path, ("matplotlib", "plot"))
         if not path.parent.is_dir():
             raise DestinationError(f"{path.parent} is no directory: make it first.")
-    return Output(path, folder=False)
+
+
+def _check_free(output: Output, method: Method) -> None:
+    """Refuse what would write over files that are not a trace's: only beside its answers they are."""
+    if output.folder and ledger_path(output.path).exists():
+        raise UsageError(f"{output.path} is a mirror: name another folder for the trace.")
+    if output.answers.exists():
+        return
+    paths = [output.path / name for name in _names(method)] if output.folder else [output.path]
+    there = next(filter(os.path.lexists, paths), None)
+    if there is not None:
+        raise UsageError(
+            f"{there} exists, and nothing tells that a trace wrote it: name another output, or remove it."
+        )
+
+
+def _names(method: Method) -> list[str]:
+    """Return the names of what a folder holds, the document of all last."""
+    tables, chart = (["median"], []) if method == "median" else (["series", "scenes"], ["chart.png"])
+    return [*(f"{table}{suffix}" for table in tables for suffix in _FORMATS), *chart, "trace.json"]
 
 
 def _check_installed(path: Path, *needs: tuple[str, str]) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.config.sentinelhub import HubSettings, hub_settings
-from stacpull.engine.network import any_private, http_transport
-from stacpull.engine.together import cause
+from stacpull.engine.network import http_transport, is_private
+from stacpull.engine.together import cause, within_grace
 from stacpull.engine.trace_output import Output, output_at, write_all
+from stacpull.engine.trace_report import estimate_of, trace_report
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.filters.interval import parse_interval
@@ -22,16 +23,11 @@ from stacpull.ledger.results import Results
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.retry import RetryPolicy
 from stacpull.tracing.area import Area, area_of_bbox, area_of_geometry
-from stacpull.tracing.cover import tile_of
-from stacpull.tracing.days import rows_of
 from stacpull.tracing.hub.client import Hub, open_hub
-from stacpull.tracing.hub.values import CatalogTile
 from stacpull.tracing.indices import Index, index_of_name, index_of_script
-from stacpull.tracing.median import median_table
 from stacpull.tracing.period import days_between
-from stacpull.tracing.plan import LEAST_UNITS, asks, pieces_by_day, processing_units, whole_area_asks
 from stacpull.tracing.question import Method, Question, question
-from stacpull.tracing.report import DayState, TraceEstimate, TraceReport
+from stacpull.tracing.report import TraceEstimate, TraceReport
 from stacpull.tracing.run import Found, TraceRun
 from stacpull.tracing.stored import Answers, FileAnswers, MemoryAnswers
 
@@ -41,7 +37,6 @@ _DEFAULTS = Options()
 _INDEX: Final = "ndwi"
 _AT_ONCE: Final = 8
 """Requests at once unless told: services of this kind allow a client few."""
-_PAGE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,7 @@ async def trace(
         bbox: West, south, east, north in degrees. This or `geometry`.
         geometry: GeoJSON polygons in longitude and latitude, or the path of a file of them.
         resolution: Metres a pixel.
-        index: What to compute: ndwi (the default), ndvi, gndvi, evi, savi.
+        index: What to compute: a name in `tracing.indices.INDICES`; ndwi unless told.
         evalscript: The path of an evalscript to compute instead.
         method: `mode`: the pixels of every scene; `median`: the table that a median index gives.
         out: Where to write: a folder, or a file `.csv`, `.parquet` or `.png`. What is answered is kept there,
@@ -101,21 +96,26 @@ async def trace(
     try:
         async with _hub(asked.settings, options) as hub, _answers(output, asked.question) as answers:
             at_once = options.concurrency or _AT_ONCE
+            stop = stop or asyncio.Event()
             run = TraceRun(hub, asked.question, answers, on_event=on_event, stop=stop, at_once=at_once)
-            catalog = await run.tiles()
-            by = run.by_median if method == "median" else run.by_mode
-            found = await by(catalog)
+            ended = await within_grace(_traced(run, method), stop)
+            stopped = ended is None or run.stopped  # from here on a stop comes too late
             seconds = clock.monotonic() - start
-            report = await asyncio.to_thread(_report, asked.question, found, hub, seconds, run.stopped)
+            report = await asyncio.to_thread(trace_report, asked.question, run.found, hub, seconds, stopped)
     except BaseExceptionGroup as group:
         raise cause(group) from group
     if on_event is not None:
         for note in report.notes:
             on_event(Notice("warning", note))
-    if output is None or run.stopped:
+    if output is None or report.state == "interrupted":
         return report
     files = await asyncio.to_thread(write_all, output, report)
-    return TraceReport(**{**_fields(report), "files": files})
+    return replace(report, files=files)
+
+
+async def _traced(run: TraceRun, method: Method) -> Found:
+    catalog = await run.tiles()
+    return await (run.by_median if method == "median" else run.by_mode)(catalog)
 
 
 async def trace_estimate(
@@ -142,7 +142,7 @@ async def trace_estimate(
     )
     async with _hub(asked.settings, options) as hub:
         catalog = await TraceRun(hub, asked.question, MemoryAnswers(), on_event=on_event).tiles()
-    return await asyncio.to_thread(_estimate, asked.question, catalog)
+    return await asyncio.to_thread(estimate_of, asked.question, catalog)
 
 
 def _asked(
@@ -202,7 +202,7 @@ def _index(name: str | None, evalscript: str | Path | None) -> Index:
 
 @asynccontextmanager
 async def _hub(settings: HubSettings, options: Options) -> AsyncIterator[Hub]:
-    private = options.allow_private_hosts or await any_private(settings.base_url, settings.token_url)
+    private = options.allow_private_hosts or await is_private(settings.base_url, settings.token_url)
     transport = http_transport(options, AddressPolicy(allow_private=private))
     per_host = min(options.per_host, options.concurrency or _AT_ONCE)
     policy = RetryPolicy(retries=options.retries)
@@ -229,65 +229,3 @@ def _results(output: Output, asked: Question) -> Results:
         reason = error.strerror or str(error)
         raise DestinationError(f"{output.path} cannot be made: {reason}.") from error
     return Results(output.answers, asked.identity())
-
-
-def _report(asked: Question, found: Found, hub: Hub, seconds: float, stopped: bool) -> TraceReport:
-    known = {} if stopped else found.days
-    days, scenes = rows_of(known)
-    table, dropped = median_table(known) if asked.method == "median" else ((), ())
-    states = [day.state for day in days]
-    counters = hub.session.counters
-    return TraceReport(
-        state="interrupted" if stopped else "complete",
-        collection=asked.collection,
-        period=str(asked.period),
-        resolution=asked.resolution,
-        index=asked.index.name,
-        method=asked.method,
-        width=asked.area.grid.width,
-        height=asked.area.grid.height,
-        days_found=len(days),
-        days_valid=sum(day.valid > 0 for day in days),
-        days_unmapped=states.count(DayState.UNMAPPED),
-        days_mismatched=states.count(DayState.MISMATCH),
-        days_failed=states.count(DayState.FAILED),
-        tiles=found.tiles,
-        requests_statistics=found.asked,
-        requests=counters.requests,
-        retries=counters.retries,
-        processing_units=round(hub.processing_units, 6),
-        seconds=round(seconds, 3),
-        days=() if asked.method == "median" else days,
-        scenes=() if asked.method == "median" else scenes,
-        table=table,
-        notes=(*found.notes, *dropped),
-        question=asked.to_json(),
-    )
-
-
-def _fields(report: TraceReport) -> dict[str, Any]:
-    return {name: getattr(report, name) for name in report.__slots__}
-
-
-def _estimate(asked: Question, catalog: list[CatalogTile]) -> TraceEstimate:
-    tiles = [tile_of(tile, None, asked.area) for tile in catalog]
-    days = sorted({tile.day for tile in tiles})
-    if asked.method == "median":
-        planned = list(whole_area_asks(asked.area, asked.period, days))
-        seen = len(days)
-    else:
-        planned = list(asks(asked.area, asked.period, pieces_by_day(asked.area, tiles)))
-        seen = len(tiles)
-    pages = max(1, -(-len(tiles) // _PAGE))
-    units = sum(processing_units(ask, asked.index.bands) for ask in planned)
-    return TraceEstimate(
-        collection=asked.collection,
-        days=len(asked.period),
-        days_with_tiles=len(days),
-        tiles=len(tiles),
-        width=asked.area.grid.width,
-        height=asked.area.grid.height,
-        statistics_requests=len(planned),
-        requests=1 + pages + len(planned) + 2 * seen,
-        processing_units=round(units + LEAST_UNITS * (pages + 2 * seen), 2),
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from stacpull.filters.assets import AssetFilter, compile_assets
 from stacpull.filters.classes import check_labels, class_list
-from stacpull.filters.ids import read_ids
 from stacpull.filters.interval import Interval, parse_interval
 from stacpull.filters.items import ItemFilter, compile_items
 from stacpull.filters.labels import item_labels
@@ -23,5 +22,4 @@ __all__ = [
     "item_labels",
     "parse_bbox",
     "parse_interval",
-    "read_ids",
 ]

@@ -13,7 +13,7 @@ from stacpull.errors import UsageError
 from stacpull.filters.verdict import Check, Verdict
 from stacpull.models import Json, Selection
 
-__all__ = ["compile_ids", "read_ids"]
+__all__ = ["compile_ids"]
 
 _SEPARATORS: Final = frozenset("_-/.:")
 
@@ -47,13 +47,3 @@ def compile_ids(selection: Selection) -> Check | None:
         return None if name in asked else Verdict.IDS
 
     return check
-
-
-def read_ids(text: str) -> tuple[str, ...]:
-    """Return the ids in the text of an `--ids @FILE`, in order, each once.
-
-    One id a line; of a line with commas the first column (split lists: `<s2 patch>,<s1 patch>`); blank lines
-    and lines that start with `#` are skipped.
-    """
-    first = (line.split(",", 1)[0].strip().strip('"').strip() for line in text.lstrip("\ufeff").splitlines())
-    return tuple(dict.fromkeys(name for name in first if name and not name.startswith("#")))

@@ -1,8 +1,8 @@
 """The `--bbox` filter: on the item's geometry, as STAC's item search does it.
 
-An item without a readable geometry is compared by its own `bbox`; how many were is kept in
-`BboxCheck.without_geometry`, because one broken vertex (or a bbox made of it) can make a 1.2 km patch
-continent-sized: what was compared must be said.
+An item without a readable geometry is compared by its own `bbox`. What was odd is kept in
+`BboxCheck.places`, because one broken vertex (or a bbox made of it) can make a 1.2 km patch continent-sized:
+what was compared must be said.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from stacpull.errors import UsageError
+from stacpull.filters.places import Places, is_stray
 from stacpull.filters.rectangle import Box, meets, simple_parts
 from stacpull.filters.verdict import Verdict
 from stacpull.models import Json
@@ -26,21 +27,24 @@ class BboxCheck:
     """Predicate: the item lies in one of the boxes, at least by a point.
 
     Attributes:
-        without_geometry: How many items so far were compared by their bbox, for want of a geometry.
+        places: What was odd about the items so far.
     """
 
-    __slots__ = ("_boxes", "without_geometry")
+    __slots__ = ("_boxes", "places")
 
     def __init__(self, boxes: tuple[Box, ...]) -> None:
         self._boxes = boxes
-        self.without_geometry = 0
+        self.places = Places()
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
         """Return BBOX if the item meets none of the boxes, or says nowhere where it lies."""
-        met = self._geometry_meets(item.get("geometry"))
+        geometry = item.get("geometry")
+        met = self._geometry_meets(geometry)
         if met is None:
-            self.without_geometry += 1
             met = self._bbox_meets(item.get("bbox"))
+            (self.places.nowhere if met is None else self.places.without_geometry).add(item)
+        elif is_stray(geometry):
+            self.places.stray.add(item)
         return None if met else Verdict.BBOX
 
     def _geometry_meets(self, geometry: Any) -> bool | None:
@@ -52,12 +56,13 @@ class BboxCheck:
             return None
         return found if parts else None
 
-    def _bbox_meets(self, bbox: Any) -> bool:
+    def _bbox_meets(self, bbox: Any) -> bool | None:
+        """Return whether an item's bbox meets a box; None if it is none."""
         try:
             others = _boxes(bbox)
             return any(_overlap(mine, other) for mine in self._boxes for other in others)
         except _UNREADABLE:
-            return False
+            return None
 
 
 def compile_bbox(bbox: Sequence[float] | None) -> BboxCheck | None:

@@ -22,6 +22,13 @@ class Verdict(enum.StrEnum):
     SNOW = "seasonal snow"
     UNREADABLE_FLAG = "unreadable flag"
     BBOX = "bbox"
+    INTERSECTS = "intersects"
+    CLOUD_COVER = "cloud cover"
+    UNKNOWN_CLOUD_COVER = "unknown cloud cover"
+    WHERE = "where"
+    FILTER = "filter"
+    UNKNOWN_FILTER = "unknown to the filter"
+    SHARD = "shard"
     DATETIME = "datetime"
     IDS = "ids"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stacpull.ledger.samples import SampledItem
 from stacpull.models import Failure, ItemId, Job, PlannedItem
 from stacpull.planning.items import AssetProblem
 
@@ -34,17 +35,23 @@ class ItemFailure:
 class PlanBatch:
     """One batch: parents before the source items reached through them.
 
-    `seen` are ids of all items read, kept or not. `position` is None unless the batch ends its page.
+    `seen` are ids of the items read, `left_out` of those that a filter left out, by reason. `position` is
+    None unless the batch ends its page.
     """
 
     items: Sequence[ItemRow] = ()
     failed_items: Sequence[ItemFailure] = ()
     seen: Sequence[ItemId] = ()
+    left_out: Mapping[str, Sequence[ItemId]] = field(default_factory=dict)
     without_label: int = 0
     unplannable: int = 0
     position: str | None = None
     walk_ended: bool = False
     announced: int | None = None
+    sampled: Sequence[SampledItem] = ()
+    """Candidates of the run's sample."""
+    drawn: bool = False
+    """True if the sample is whole with this batch."""
 
 
 @dataclass(slots=True)

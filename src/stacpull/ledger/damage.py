@@ -1,9 +1,9 @@
 """What `verify --repair` writes down: damaged files are open again, to be fetched as they were.
 
 A damaged asset is pending in a new generation, so that the file in its place counts as ours and may be
-replaced; it keeps its SHA-256, and only bytes that have it are taken (`models.Job.sha256`). An item whose
-JSON is damaged is read again. Each batch is one transaction: a kill in between leaves the rest to be found
-again.
+replaced; the SHA-256 it had is kept apart, and only bytes that have it are taken (`models.Job.sha256`),
+however often it is tried. Until then the file counts as damaged (`ledger.expected`). An item whose JSON is
+damaged is read again. Each batch is one transaction: a kill in between leaves the rest to be found again.
 """
 
 from __future__ import annotations
@@ -79,14 +79,16 @@ class _Claimed(NamedTuple):
 def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None) -> _Claimed | None:
     """Open one asset; None if it is open already."""
     found = db.execute(
-        "SELECT item, key, state, coalesce(size, 0), run, sha256 IS NULL FROM assets WHERE id = ?", (row,)
+        "SELECT item, key, state, coalesce(size, 0), run, coalesce(sha256, was, x'') = x'' FROM assets "
+        "WHERE id = ?",
+        (row,),
     ).fetchone()
     if found is None or found[2] not in (STATE_DONE, STATE_FAILED):
         return None
     item, key, state, size, counted_for, by_size = found
     db.execute(
-        f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, inode = NULL "
-        "WHERE id = ?",
+        f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, inode = NULL, "
+        "was = coalesce(sha256, was, x''), wanted = 1, sha256 = NULL WHERE id = ?",
         (run, row),
     )
     db.execute(

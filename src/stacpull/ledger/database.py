@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = [
     "open_reader",
     "open_writer",
     "refuse_lost",
+    "refuse_odd",
     "sync_each_commit",
     "transaction",
     "translated",
@@ -115,8 +117,7 @@ def open_writer(
         DestinationError: the ledger is damaged, newer than this program, or cannot be written.
     """
     path = ledger_path(dest)
-    if path.is_symlink():
-        raise DestinationError(f"The ledger {path} is a link: nothing is written through links.")
+    refuse_odd(path)
     refuse_lost(dest)
     with translated(path):
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60.0)
@@ -140,6 +141,23 @@ def open_writer(
 def sync_each_commit(db: sqlite3.Connection) -> None:
     """Have every commit on disk before it returns, from now on."""
     db.execute("PRAGMA synchronous = FULL")
+
+
+def refuse_odd(path: Path) -> None:
+    """Refuse a ledger, or a log beside it, that is no regular file: SQLite waits for a pipe without end.
+
+    Raises:
+        DestinationError: it is a link, a pipe, a directory.
+    """
+    for end in ("", "-wal", "-shm", "-journal"):
+        one = path.with_name(path.name + end)
+        try:
+            mode = one.lstat().st_mode
+        except OSError:  # not there, or whoever opens it will say it
+            continue
+        if not stat.S_ISREG(mode):
+            what = "a link" if stat.S_ISLNK(mode) else "no file"
+            raise DestinationError(f"{one} is {what}: nothing is read or written there. Move it away.")
 
 
 def checkpoint(db: sqlite3.Connection) -> None:
@@ -189,6 +207,7 @@ def open_reader(dest: Path) -> sqlite3.Connection:
         DestinationError: it cannot be read, or a newer stacpull made it.
     """
     path = ledger_path(dest)
+    refuse_odd(path)
     try:
         size = path.stat().st_size if path.is_file() else None
     except OSError as error:

@@ -17,6 +17,7 @@ from stacpull.ledger.schema import (
     STATE_DONE,
     STATE_FAILED,
     STATE_PENDING,
+    STATE_RESERVED,
     UNWRITTEN,
     WRITTEN,
 )
@@ -27,7 +28,7 @@ from stacpull.planning.names import path_hash
 __all__ = ["Expectations", "Expected", "FileKind", "integrity"]
 
 
-_AssetRow = tuple[int, str, str, int, int, int | None, bytes | None, int]
+_AssetRow = tuple[int, str, str, int, int, int | None, bytes | None, bytes | None, int]
 """A row of `_ASSETS_AT`."""
 _AT_ONCE = 512
 """Paths looked up by one query."""
@@ -73,6 +74,7 @@ class Expectations:
         self._met_assets = _Bits(_highest(db, "assets"))
         self._met_items = _Bits(_highest(db, "items"))
         self._digest = "sha256" if "sha256" in _columns(db, "items") else "NULL"  # a ledger of version 1
+        self._was = "a.was" if "was" in _columns(db, "assets") else _WAS_BEFORE_VERSION_4
         self._hash_documents()
 
     def _hash_documents(self) -> None:
@@ -105,8 +107,8 @@ class Expectations:
         for start in range(0, len(paths), _AT_ONCE):
             some = paths[start : start + _AT_ONCE]
             hashes = [path_hash(path) for path in some]
-            marks = ", ".join("?" * len(some))
-            rows = {row[-1]: row for row in self._db.execute(_ASSETS_AT.format(marks=marks), hashes)}
+            query = _ASSETS_AT.format(was=self._was, marks=", ".join("?" * len(some)))
+            rows = {row[-1]: row for row in self._db.execute(query, hashes)}
             found += [
                 self._one(path, index, rows.get(index)) for path, index in zip(some, hashes, strict=True)
             ]
@@ -124,12 +126,13 @@ class Expectations:
         return self._file(path)
 
     def _asset(self, row: _AssetRow, path: str) -> Expected | None:
-        number, _, _, state, generation, size, sha256, _ = row
+        number, _, _, state, generation, size, sha256, was, _ = row
         if state in (STATE_PENDING, STATE_FAILED) and generation == 0:
             return None  # it was never put there: a stranger is in the way
         self._met_assets.add(number)
-        again = state in (STATE_PENDING, STATE_FAILED) and sha256 is not None  # damaged, and not yet repaired
-        return Expected(FileKind.ASSET, number, path, size, sha256, checked=state == STATE_DONE or again)
+        if state in (STATE_PENDING, STATE_FAILED) and was is not None:  # damaged, and not yet repaired
+            return Expected(FileKind.ASSET, number, path, size, was or None, checked=True)
+        return Expected(FileKind.ASSET, number, path, size, sha256, checked=state == STATE_DONE)
 
     def _document(self, item: int) -> Expected:
         row = self._db.execute(f"{_DOCUMENTS.format(digest=self._digest)} WHERE i.id = ?", (item,)).fetchone()
@@ -144,7 +147,7 @@ class Expectations:
 
     def not_met(self) -> Iterator[Expected]:
         """Yield what must be there and was never asked for: assets, then documents, then catalogs."""
-        for (row,) in self._db.execute(f"SELECT id FROM assets WHERE state = {STATE_DONE} ORDER BY id"):
+        for (row,) in self._db.execute(_MUST_BE_THERE.format(was=self._was)):
             if row not in self._met_assets:
                 yield self._missing_asset(row)
         for (item,) in self._db.execute("SELECT item FROM temp.documents_by_path ORDER BY item"):
@@ -155,8 +158,8 @@ class Expectations:
 
     def _missing_asset(self, row: int) -> Expected:
         directory, name, size, sha256 = self._db.execute(
-            "SELECT d.path, a.name, a.size, a.sha256 FROM assets a JOIN directories d ON d.id = a.directory "
-            "WHERE a.id = ?",
+            f"SELECT d.path, a.name, a.size, coalesce(a.sha256, nullif({self._was}, x'')) FROM assets a "
+            "JOIN directories d ON d.id = a.directory WHERE a.id = ?",
             (row,),
         ).fetchone()
         return Expected(FileKind.ASSET, row, _joined(directory, name), size, sha256, checked=True)
@@ -203,8 +206,13 @@ def _document_path(row: tuple[int, str, str, str]) -> str:
     return f"{directory}/{item_document_path(ItemId(collection, item)).rpartition('/')[2]}"
 
 
+_WAS_BEFORE_VERSION_4 = f"iif(a.state IN ({STATE_PENDING}, {STATE_FAILED}), a.sha256, NULL)"
+_MUST_BE_THERE = (
+    f"SELECT a.id FROM assets a WHERE a.state = {STATE_DONE} "
+    f"OR (a.state <> {STATE_RESERVED} AND {{was}} IS NOT NULL) ORDER BY a.id"
+)
 _ASSETS_AT = (
-    "SELECT a.id, d.path, a.name, a.state, a.generation, a.size, a.sha256, a.path_hash "
+    "SELECT a.id, d.path, a.name, a.state, a.generation, a.size, a.sha256, {was}, a.path_hash "
     "FROM assets a JOIN directories d ON d.id = a.directory WHERE a.path_hash IN ({marks})"
 )
 _DOCUMENTS = (

@@ -35,7 +35,7 @@ __all__ = [
 
 _COLUMNS = (
     "a.id, a.item, a.generation, a.key, o.href, i.href, d.path, a.name, o.name_template, o.size, a.stated, "
-    "o.media_type, o.stale, a.sha256"
+    "o.media_type, o.stale, iif(a.wanted, nullif(a.was, x''), NULL)"
 )
 _FROM = (
     "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
@@ -115,7 +115,7 @@ def claim_failures(db: sqlite3.Connection, run: int) -> int:
         failed = db.execute(_CLAIMABLE).fetchall()
         again = [one for one in failed if one[2] == run]
         db.executemany(
-            f"UPDATE assets SET state = {STATE_PENDING}, run = ?, sha256 = NULL WHERE id = ?",
+            f"UPDATE assets SET state = {STATE_PENDING}, run = ?, wanted = NULL WHERE id = ?",
             [(run, one[0]) for one in failed],
         )
         left = db.execute(_TAKE_OVER, {"run": run}).rowcount

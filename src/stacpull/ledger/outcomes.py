@@ -50,7 +50,8 @@ class Arrival:
     directory: str
     name: str
     size: int
-    inode: int
+    inode: int | None
+    """None where a file of the user's is adopted: what lies in the place is no part of ours renamed."""
     sha256: bytes | None = None
     etag: str | None = None
     unproven: int | None = None
@@ -286,15 +287,11 @@ _RESERVED_BY_RUN = (
     "SELECT run, count(*), sum(size) FROM ({rows}) AS v CROSS JOIN assets ON id = v.column1 "
     f"WHERE generation = v.column2 AND state = {STATE_RESERVED} GROUP BY run"
 )
-_ALL_DONE = f"UPDATE assets SET state = {STATE_DONE}, inode = NULL WHERE id IN {{places}}"
-_DONE = (
-    f"UPDATE assets SET state = {STATE_DONE}, inode = NULL "
-    f"WHERE id = ? AND generation = ? AND state = {STATE_RESERVED} RETURNING run, key"
-)
+_SET_DONE = f"UPDATE assets SET state = {STATE_DONE}, inode = NULL, was = NULL, wanted = NULL"
+_ALL_DONE = f"{_SET_DONE} WHERE id IN {{places}}"
+_DONE = f"{_SET_DONE} WHERE id = ? AND generation = ? AND state = {STATE_RESERVED} RETURNING run, key"
 _WRITTEN = f"UPDATE items SET written = {WRITTEN}, sha256 = ? WHERE id = ? AND remaining = 0"
 _FAILED = (
-    f"UPDATE assets SET state = {STATE_FAILED}, inode = NULL, etag = NULL, "
-    f"sha256 = iif(state = {STATE_RESERVED}, NULL, sha256) "
+    f"UPDATE assets SET state = {STATE_FAILED}, inode = NULL, etag = NULL, sha256 = NULL "
     f"WHERE id = ? AND state < {STATE_DONE} RETURNING run, key"
 )
-"""What was mirrored once and could not be repaired keeps its sha256: the file in its place is not that."""

@@ -226,8 +226,8 @@ class AssetPlanner:
             tally.total_pending += 1
             tally.total_bytes -= old.size or 0
         self._db.execute(
-            "UPDATE assets SET run = ?, state = ?, generation = ?, stated = ?, inode = NULL, sha256 = NULL "
-            "WHERE id = ?",
+            "UPDATE assets SET run = ?, state = ?, generation = ?, stated = ?, inode = NULL, sha256 = NULL, "
+            "wanted = NULL WHERE id = ?",
             (self._run, STATE_PENDING, generation, stated(asset.checksum), old.row),
         )
         self.committed.jobs.append(_job(old.row, item, generation, asset, directory, name))

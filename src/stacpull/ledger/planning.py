@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stacpull.ledger import bulk, paths
+from stacpull.ledger import bulk, paths, samples
 from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch
 from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import put_failure
@@ -39,8 +39,10 @@ class _Known(NamedTuple):
 class Planner:
     """Plans for one run, on the ledger's writer thread."""
 
-    def __init__(self, db: sqlite3.Connection, run: int) -> None:
+    def __init__(self, db: sqlite3.Connection, run: int, *, sample_size: int = 0) -> None:
+        """Make a planner; `sample_size` is how many items the run's sample has, if it draws one."""
         self._db = db
+        self._sample_size = sample_size
         self._run = run
         self._directories = paths.Directories(db)
         self._collections: dict[str, int] = dict(db.execute("SELECT name, id FROM collections").fetchall())
@@ -58,11 +60,12 @@ class Planner:
         self._assets.begin(now)
         try:
             with transaction(self._db):
-                self._assets.committed.new_seen = self._see(batch.seen)
+                self._assets.committed.new_seen = self._see(batch.seen) + self._leave_out(batch)
                 touched = [row for item in batch.items for row in self._item(item)]
                 touched += [row for one in batch.failed_items for row in self._failed_item(one, now)]
                 settled = settle(self._db, touched)
                 self._count(batch)
+                self._sample(batch)
                 count_items_done(self._db, settled)
         except BaseException:
             self._forget()
@@ -85,6 +88,19 @@ class Planner:
             self._db.execute(_SEE + bulk.rows(len(some), 1), [_seen_hash(item) for item in some]).rowcount
             for some in bulk.in_stretches(ids)
         )
+
+    def _leave_out(self, batch: PlanBatch) -> int:
+        """Count by reason what is left out and was not seen before; return how many that are."""
+        counts = {reason: self._see(ids) for reason, ids in batch.left_out.items()}
+        self._db.executemany(_LEAVE_OUT, [(self._run, *entry) for entry in counts.items()])
+        return sum(counts.values())
+
+    def _sample(self, batch: PlanBatch) -> None:
+        samples.keep(self._db, batch.sampled, self._sample_size)
+        if batch.drawn:
+            samples.set_drawn(self._db, self._run)
+        if batch.walk_ended:
+            samples.clear(self._db)
 
     def _collection(self, name: str) -> int:
         found = self._collections.get(name)
@@ -243,6 +259,7 @@ class Planner:
 
 
 _SEE = "INSERT OR IGNORE INTO seen "
+_LEAVE_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET items = items + excluded.items"
 _INSERT_ITEM = (
     "INSERT INTO items(collection, name, parent, run, sequence, directory, href, updated, remaining) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)"

@@ -2,7 +2,7 @@
 
 It is made beside the old one, without syncs: a kill leaves the old ledger where it was. Then it is synced and
 the two change places by renames; a kill between those leaves no ledger under the name, and the old one aside,
-which the next rebuild finds. The old ledger is never deleted.
+which the next rebuild reads. The old ledger is never deleted.
 
 Everything in it belongs to a run of kind `rebuild`, which is complete; if the old ledger still told what the
 last mirror was asked for, that mirror stands behind it as interrupted, its walk to be begun anew.
@@ -10,7 +10,6 @@ last mirror was asked for, that mirror stands behind it as interrupted, its walk
 
 from __future__ import annotations
 
-import itertools
 import os
 import sqlite3
 from dataclasses import replace
@@ -18,14 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.ledger import meta, paths, runs
-from stacpull.ledger.database import ledger_path, translated
+from stacpull.ledger.database import ledger_path, refuse_odd, translated
 from stacpull.ledger.planned_assets import stated
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_PENDING, UNWRITTEN, WRITTEN, migrate
 from stacpull.models import Checksum, ItemId
 from stacpull.planning.items import item_directory
 
-__all__ = ["FoundAsset", "FoundItem", "RebuiltLedger", "new_ledger_path"]
+__all__ = ["FoundAsset", "FoundItem", "RebuiltLedger", "left_ledger", "new_ledger_path"]
 
 _NEW = "ledger.sqlite.new"
 _LOGS = ("-wal", "-journal", "-shm")
@@ -62,6 +61,17 @@ class FoundAsset(NamedTuple):
     media_type: str | None = None
 
 
+def left_ledger(dest: Path) -> Path:
+    """Return the ledger to be replaced, or the last one put aside where there is none any more.
+
+    So it is after a kill while old and new changed places. One put aside long ago may be all there is, too:
+    what is read of it counts only where the files agree.
+    """
+    ledger = ledger_path(dest)
+    last = _last_aside(ledger)
+    return ledger if ledger.exists() or not last else _aside(ledger, last)
+
+
 def new_ledger_path(dest: Path) -> Path:
     """Return where a ledger lies while it is made."""
     return ledger_path(dest).with_name(_NEW)
@@ -80,6 +90,7 @@ class RebuiltLedger:
         self._path = new_ledger_path(dest)
         self._path.unlink(missing_ok=True)
         with translated(self._path):
+            refuse_odd(self._path)
             self.db = sqlite3.connect(self._path, isolation_level=None)
             self.db.execute("PRAGMA journal_mode = OFF")
             self.db.execute("PRAGMA synchronous = OFF")
@@ -233,8 +244,7 @@ class RebuiltLedger:
 def _set_aside(dest: Path) -> str | None:
     """Rename the old ledger, its logs first: they must never meet the new one."""
     old = ledger_path(dest)
-    number = next(n for n in itertools.count(1) if not old.with_name(f"{old.name}.damaged-{n}").exists())
-    aside = old.with_name(f"{old.name}.damaged-{number}")
+    aside = _aside(old, _last_aside(old) + 1)
     for end in _LOGS:
         log = old.with_name(old.name + end)
         if log.exists():
@@ -243,6 +253,16 @@ def _set_aside(dest: Path) -> str | None:
         return None
     old.rename(aside)
     return aside.relative_to(dest).as_posix()
+
+
+def _aside(ledger: Path, number: int) -> Path:
+    return ledger.with_name(f"{ledger.name}.damaged-{number}")
+
+
+def _last_aside(ledger: Path) -> int:
+    """Return the number of the last ledger that was put aside, 0 if none was."""
+    ends = [path.name.rpartition("-")[2] for path in ledger.parent.glob(f"{ledger.name}.damaged-*")]
+    return max((int(end) for end in ends if end.isdecimal()), default=0)
 
 
 def _sync(path: Path) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "restart_walk",
     "selection_json",
     "selection_of",
+    "set_adopt",
 ]
 
 RunKind = Literal["mirror", "retry", "repair", "rebuild"]
@@ -74,8 +75,12 @@ class Run:
     resumed: bool
     position: str | None
     walk_ended: bool
+    drawn: bool
+    """True if the walk of its sample has ended; what was drawn is yet to be planned."""
     counters: Mapping[str, int | None]
     """As they were when the run was begun or taken up."""
+    adopt: bool = False
+    """True if it was begun with `--adopt`: `resume` goes on so."""
 
 
 def selection_of(text: str | bytes) -> Selection:
@@ -117,7 +122,12 @@ def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
     run = _run(db, row[0])
     if row[0] == row[1]:
         return _go_on(db, run, run.spec)
-    return _insert(db, run.spec, now)
+    return replace(_insert(db, run.spec, now), adopt=run.adopt)
+
+
+def set_adopt(db: sqlite3.Connection, run: int, *, adopt: bool) -> None:
+    """Remember if the run takes files that lie where assets go."""
+    db.execute("UPDATE runs SET adopt = ? WHERE id = ?", (int(adopt), run))
 
 
 def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
@@ -138,13 +148,14 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
     """Forget how far the walk is: it begins anew and skips what is planned."""
     with transaction(db):
         db.execute("DELETE FROM seen")
+        db.execute("DELETE FROM left_out WHERE run = ?", (run,))
         db.execute("UPDATE runs SET position = NULL, items_seen = 0 WHERE id = ?", (run,))
 
 
 def last_spec(db: sqlite3.Connection, kind: RunKind | None = None) -> RunSpec | None:
     """Return what the last run (of that kind) was asked to do."""
     row = db.execute("SELECT max(id) FROM runs WHERE kind = coalesce(?, kind)", (kind,)).fetchone()
-    return None if row[0] is None else _run(db, row[0]).spec
+    return None if row[0] is None else _spec(db, row[0])
 
 
 def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
@@ -156,11 +167,8 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
 def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
     with transaction(db):
         db.execute("DELETE FROM seen")
-        db.execute(
-            "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
-            "AND kind = ? AND source = ? AND selection = ?",
-            (spec.kind, spec.source, selection_json(spec.selection)),
-        )
+        db.execute("DELETE FROM sample")
+        _supersede(db, spec)
         cursor = db.execute(
             "INSERT INTO runs(kind, source, selection, layout, metadata, credential_names, state, started) "
             "VALUES (?, ?, ?, ?, ?, ?, 'running', ?)",
@@ -175,7 +183,20 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
             ),
         )
     run = cursor.lastrowid or 0
-    return Run(run, spec, resumed=False, position=None, walk_ended=False, counters=counters(db, run))
+    return Run(
+        run, spec, resumed=False, position=None, walk_ended=False, drawn=False, counters=counters(db, run)
+    )
+
+
+def _supersede(db: sqlite3.Connection, spec: RunSpec) -> None:
+    """Close the unfinished runs that asked the same. Selections are compared as read: fields are added."""
+    rows = db.execute(
+        "SELECT id, selection FROM runs WHERE state NOT IN ('complete', 'superseded') "
+        "AND kind = ? AND source = ?",
+        (spec.kind, spec.source),
+    ).fetchall()
+    same = [(row[0],) for row in rows if selection_of(row[1]) == spec.selection]
+    db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", same)
 
 
 def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec) -> Run:
@@ -188,26 +209,33 @@ def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec) -> Run:
 
 
 def _run(db: sqlite3.Connection, run: int) -> Run:
-    row = db.execute(
-        "SELECT kind, source, selection, layout, metadata, credential_names, position, walk_ended "
-        "FROM runs WHERE id = ?",
-        (run,),
+    position, walk_ended, drawn, adopt = db.execute(
+        "SELECT position, walk_ended, drawn, adopt FROM runs WHERE id = ?", (run,)
     ).fetchone()
-    spec = RunSpec(
-        kind=row[0],
-        source=row[1],
-        selection=selection_of(row[2]),
-        layout=row[3],
-        metadata=row[4],
-        credential_names=tuple(orjson.loads(row[5])),
-    )
     return Run(
         id=run,
-        spec=spec,
+        spec=_spec(db, run),
         resumed=True,
-        position=row[6],
-        walk_ended=bool(row[7]),
+        position=position,
+        walk_ended=bool(walk_ended),
+        drawn=bool(drawn),
         counters=counters(db, run),
+        adopt=bool(adopt),
+    )
+
+
+def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
+    """Read what a run was asked to do: from a ledger of any version, a rebuild asks the one it replaces."""
+    kind, source, selection, layout, metadata, names = db.execute(
+        "SELECT kind, source, selection, layout, metadata, credential_names FROM runs WHERE id = ?", (run,)
+    ).fetchone()
+    return RunSpec(
+        kind=kind,
+        source=source,
+        selection=selection_of(selection),
+        layout=layout,
+        metadata=metadata,
+        credential_names=tuple(orjson.loads(names)),
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.ledger import runs
-from stacpull.ledger.database import is_damage, ledger_path, translated
+from stacpull.ledger.database import is_damage, ledger_path, refuse_odd, translated
 from stacpull.ledger.expected import integrity
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.schema import MIGRATIONS, STATE_DONE, refuse_newer
@@ -27,7 +27,7 @@ _COPIED: dict[str, Sequence[str]] = {
     "items": ("id", "collection", "name", "parent", "href", "updated", "written", "sha256"),
     "assets": (
         *("id", "item", "key", "state", "directory", "name", "path_hash"),
-        *("size", "sha256", "etag", "stated", "unproven"),
+        *("size", "sha256", "etag", "stated", "unproven", "was"),
     ),
 }
 
@@ -65,6 +65,7 @@ def whats_wrong(dest: Path) -> str | None:
         DestinationError: it cannot be read at all, or a newer stacpull made it.
     """
     path = ledger_path(dest)
+    refuse_odd(path)
     if not path.is_file() or path.stat().st_size == 0:
         return "there was none"
     with translated(path):
@@ -170,10 +171,11 @@ class Salvage:
         return [(row[0], OldAsset(*row[1:])) for row in rows]
 
 
+_DIGEST = "coalesce(a.sha256, nullif(a.was, x''))"
 _OLD_ASSET = (
-    "SELECT a.item, a.key, d.path, a.name, a.size, a.sha256, a.etag, a.stated, a.unproven "
+    f"SELECT a.item, a.key, d.path, a.name, a.size, {_DIGEST}, a.etag, a.stated, a.unproven "
     "FROM temp.old_assets a JOIN temp.old_directories d ON d.id = a.directory "
-    f"AND (a.state = {STATE_DONE} OR a.sha256 IS NOT NULL)"
+    f"AND (a.state = {STATE_DONE} OR {_DIGEST} IS NOT NULL)"
 )
 _OLD_ITEM = (
     "SELECT i.id, c.name, i.name, i.parent, i.href, i.updated, i.sha256 FROM temp.old_items i "

@@ -129,8 +129,8 @@ CREATE TABLE assets(
     sha256 BLOB,
     etag TEXT,
     stated BLOB,                           -- checksum the source states: algorithm, NUL, digest
-    inode INTEGER,                         -- while reserved
-    unproven INTEGER                       -- 1: nothing proved its length
+    inode INTEGER,                         -- while reserved, unless a file was adopted
+    unproven INTEGER                       -- 1: nothing proved its length, or that it is whole
 );
 CREATE INDEX assets_item ON assets(item);
 CREATE INDEX assets_unproven ON assets(id) WHERE unproven = 1;
@@ -160,7 +160,32 @@ _VERSION_2 = """
 ALTER TABLE items ADD COLUMN sha256 BLOB;      -- of its JSON as it was written; NULL: not known
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = """
+ALTER TABLE runs ADD COLUMN drawn INTEGER NOT NULL DEFAULT 0;   -- 1: the walk of a sample has ended
+
+CREATE TABLE sample(                       -- candidates of the run under way, at most as many as it asks for
+    rank INTEGER NOT NULL, collection TEXT NOT NULL, item TEXT NOT NULL,
+    document BLOB NOT NULL,                -- JSON, credentials and signatures cut
+    href TEXT, page TEXT NOT NULL,
+    stale INTEGER NOT NULL,                -- 1: a signature was cut
+    PRIMARY KEY (rank, collection, item)
+) WITHOUT ROWID;
+
+CREATE TABLE left_out(                     -- items of a run that a filter left out, by reason
+    run INTEGER NOT NULL, reason TEXT NOT NULL, items INTEGER NOT NULL,
+    PRIMARY KEY (run, reason)
+) WITHOUT ROWID;
+"""
+
+_VERSION_4 = """
+ALTER TABLE assets ADD COLUMN was BLOB;        -- of a damaged file: the SHA-256 it had, '' if not known
+ALTER TABLE assets ADD COLUMN wanted INTEGER;  -- 1: nothing but what has that SHA-256 is taken
+ALTER TABLE runs ADD COLUMN adopt INTEGER NOT NULL DEFAULT 0;
+UPDATE assets SET was = sha256, wanted = 1, sha256 = NULL
+    WHERE state IN (0, 3) AND sha256 IS NOT NULL AND id IN (SELECT asset FROM open_assets);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 
 
 def migrate(

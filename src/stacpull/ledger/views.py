@@ -25,6 +25,7 @@ __all__ = [
     "item_record",
     "item_totals",
     "items_of",
+    "left_out",
     "name_of_asset",
     "path_of_item",
     "totals",
@@ -83,6 +84,14 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     ).fetchone()
     failed = db.execute("SELECT count(*) FROM failures WHERE key = ''").fetchone()[0]
     return {"items_matched": matched, "items_done": done, "items_failed": failed}
+
+
+def left_out(db: sqlite3.Connection, run: int) -> dict[str, int]:
+    """Return how many items of a run a filter left out, by reason, most first."""
+    rows = db.execute(
+        "SELECT reason, items FROM left_out WHERE run = ? AND items > 0 ORDER BY items DESC, reason", (run,)
+    )
+    return dict(rows.fetchall())
 
 
 def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:

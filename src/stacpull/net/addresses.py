@@ -15,11 +15,13 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
-__all__ = ["AddressInfo", "AddressPolicy", "AddressRefusedError", "socket_factory"]
+__all__ = ["AddressInfo", "AddressPolicy", "AddressRefusedError", "literal_address", "socket_factory"]
 
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 """One result of `getaddrinfo`: family, type, protocol, canonical name, socket address."""
@@ -32,6 +34,7 @@ _SHARED = ipaddress.ip_network("100.64.0.0/10")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _COMPATIBLE = ipaddress.ip_network("::/96")
 _LOW_32_BITS = 0xFFFF_FFFF
+_NUMBERS = frozenset("0123456789abcdefx.")
 
 
 class AddressRefusedError(OSError):
@@ -63,6 +66,24 @@ class AddressPolicy:
         if reason is None and not self.allow_private:
             return _private(plain)
         return reason
+
+
+def literal_address(host: str) -> str | None:
+    """Return the address that `host`, as it stands in a URL, is another way to write; None for a name.
+
+    For hosts that somebody else looks up, a proxy: whatever that may take for an address is judged as one.
+    Numbers may be short, octal or hexadecimal (`inet_aton`, POSIX.1-2017), digits percent-encoded (RFC 3986,
+    3.2.2) or wide (UTS 46, 4), a dot may follow; and `localhost` is loopback (RFC 6761, 6.3).
+    """
+    plain = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".").lower().rstrip(".")
+    if plain == "localhost" or plain.endswith(".localhost"):
+        return "127.0.0.1"
+    if ":" in plain:
+        return plain.strip("[]")
+    try:
+        return socket.inet_ntoa(socket.inet_aton(plain)) if _NUMBERS.issuperset(plain) else None
+    except OSError:
+        return None
 
 
 def socket_factory(policy: AddressPolicy) -> Callable[[AddressInfo], socket.socket]:

@@ -18,6 +18,7 @@ become failures in `net.http_errors`.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import time
 import urllib.request
@@ -34,7 +35,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from stacpull.models import Failure, FailureKind
-from stacpull.net.addresses import AddressPolicy, socket_factory
+from stacpull.net.addresses import AddressPolicy, literal_address, socket_factory
 from stacpull.net.http_errors import EXPECTED, failure_of, too_slow
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import host_of, wire_url
@@ -47,6 +48,7 @@ _HEADER_COUNT_LIMIT = 128
 _KEEPALIVE = 30.0
 _CONNECT_TIMEOUT = 30.0
 _READ_BUFFER = 256 * 1024
+_PROXY = re.compile("https?://", re.IGNORECASE)
 
 
 def user_agent() -> str:
@@ -142,7 +144,8 @@ class HttpTransport:
             TransferError: ADDRESS.
         """
         host = url.raw_host or ""
-        reason = self._policy.refusal(host) if ":" in host or host.replace(".", "").isdigit() else None
+        address = literal_address(host)
+        reason = None if address is None else self._policy.refusal(address)
         if reason is not None:
             message = f"{host} is {reason}; not connected."
             raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
@@ -329,12 +332,26 @@ class _Proxies:
         return bool(self._proxies)
 
     def of(self, url: URL) -> str | None:
-        """Return the URL of the proxy to use for `url`, None for a direct connection."""
+        """Return the URL of the proxy to use for `url`, None for a direct connection.
+
+        Raises:
+            TransferError: The proxy is of a kind that cannot be used.
+        """
         key = (url.scheme, url.raw_host or "")
         if key not in self._known:
             bypass = bool(urllib.request.proxy_bypass(key[1]))
-            self._known[key] = None if bypass else self._proxies.get(key[0])
+            self._known[key] = None if bypass else self._named(key[0], key[1])
         return self._known[key]
+
+    def _named(self, scheme: str, host: str) -> str | None:
+        proxy = self._proxies.get(scheme)
+        if proxy is None or _PROXY.match(proxy):
+            return proxy
+        if "://" not in proxy:  # as curl takes it
+            return f"http://{proxy}"
+        kind = proxy.partition("://")[0]
+        message = f"{scheme}_proxy names a proxy of the kind {kind}; only http and https ones can be used."
+        raise TransferError(Failure(FailureKind.NETWORK, message, host=host))
 
 
 def _files(ca_bundle: Path | None) -> tuple[str, ssl.SSLContext | bool]:

@@ -74,6 +74,10 @@ def _proxy(error: BaseException, host: str) -> Failure:
     return _network(f"The proxy on the way to {host} could not be used.", host)
 
 
+def _no_proxy(_error: BaseException, host: str) -> Failure:
+    return _network(f"No connection to the proxy on the way to {host}.", host)
+
+
 def _stalled(error: BaseException, host: str) -> Failure:
     what = "could not be connected to in time" if _while_connecting(error) else "sent nothing for too long"
     return Failure(FailureKind.STALLED, f"{host} {what}.", host=host, retryable=True)
@@ -146,6 +150,7 @@ _TABLE: tuple[tuple[tuple[type[BaseException], ...], _Translate], ...] = (
     ((aiohttp.ClientSSLError, ssl.SSLError), _tls),
     ((aiohttp.ClientConnectorDNSError,), _dns),
     ((aiohttp.ClientHttpProxyError,), _proxy),
+    ((aiohttp.ClientProxyConnectionError,), _no_proxy),
     ((aiohttp.TooManyRedirects, aiohttp.RedirectClientError), _redirect),
     ((aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError), _url),
     ((aiohttp.ClientConnectorError, AddressRefusedError), _address_or_connector),

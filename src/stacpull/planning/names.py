@@ -1,9 +1,9 @@
 r"""Names for the file system: safe, readable, and different where the originals differ.
 
 A name that is safe already stays as it is. Unsafe characters are percent-encoded: control characters,
-`/ \ : * ? " < > |`, lone surrogates, and `%` itself, so that the encoding can be read back. A name that
-cannot be had even so keeps a readable beginning and its suffix, and gets `~` and 12 hex digits of its SHA-256
-between them:
+`/ \ : * ? " < > |`, `#` and `;` (readers of a catalog take them for the end of a path), lone surrogates, and
+`%` itself, so that the encoding can be read back. A name that cannot be had even so keeps a readable
+beginning and its suffix, and gets `~` and 12 hex digits of its SHA-256 between them:
 
 - the mirror's own names (`.stacpull`, `catalog.json`, `collection.json`), in any case;
 - device names of Windows (`NUL`, `com1.txt`);
@@ -29,7 +29,7 @@ CATALOG_ID: Final = "stacpull-mirror"
 """Id of the STAC catalog that every mirror has at its top."""
 MAX_BYTES: Final = 255
 _RESERVED: Final = frozenset({".stacpull", "catalog.json", "collection.json"})
-_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|%\ud800-\udfff]')
+_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|#;%\ud800-\udfff]')
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.DOTALL)
 _HASHED: Final = re.compile(r".*~[0-9a-f]{12}(\.[A-Za-z0-9.]{1,15})?", re.DOTALL)
 _SUFFIX: Final = re.compile(r"(?<=[^.])(\.tar)?\.[A-Za-z0-9]{1,10}\Z")

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from stacpull.errors import DestinationError
 from stacpull.models import Failure, FailureKind
+from stacpull.store.regular import open_regular
 
 __all__ = ["Destination", "destination_error", "is_destination_failure"]
 
@@ -249,11 +250,9 @@ class Destination:
                 raise destination_error(error, self.path) from error
 
     def read(self, directory: str, name: str) -> bytes | None:
-        """Return the contents of a file of the mirror, None if it cannot be read."""
+        """Return the contents of a regular file of the mirror, None if it cannot be read."""
         try:
-            fd = os.open(
-                name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory(directory, make=False)
-            )
+            fd = open_regular(name, os.O_RDONLY, dir_fd=self.directory(directory, make=False))
         except OSError:
             return None
         with os.fdopen(fd, "rb") as file:

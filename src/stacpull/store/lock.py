@@ -69,7 +69,7 @@ def kept_still(dest: Path) -> Iterator[None]:
         DestinationError: a run is at work on it.
     """
     try:
-        fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         yield
         return
@@ -101,7 +101,7 @@ def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
 def is_held(dest: Path) -> bool:
     """Return True if a process works on DEST now."""
     try:
-        fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:

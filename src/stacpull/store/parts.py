@@ -6,7 +6,8 @@
 
 The description is in place before the first byte, so a part without one belongs to nobody and goes; a part
 that could never go on (no strong validator) gets none. After a kill the size of the file is what counts; it
-is hashed again before it is continued.
+is hashed again before it is continued. A part or a description that is no regular file is nothing to go on
+from: DEST may have been in other hands, and a link among the parts must not lead a write elsewhere.
 
 Data go through aiofiles, one hop to a thread for a chunk, in which it is written and hashed at once. Nothing
 is synced here: that is the publisher's, in groups.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -27,6 +29,7 @@ from aiofiles.threadpool import wrap
 
 from stacpull.models import FinishedPart, ResumePoint, Validator
 from stacpull.store.destination import destination_error
+from stacpull.store.regular import open_regular, opener, read_regular
 from stacpull.store.wholes import whole_name
 
 P = ParamSpec("P")
@@ -39,6 +42,8 @@ _OURS = frozenset({".part", ".json", ".new"})
 _PASSING = frozenset({".whole", ".tmp", ".ndjson"})
 """How parts end that others write: the publisher, and the catalog."""
 _READ = 1 << 20
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_ABOUT_LIMIT = 1 << 20  # a description is some hundred bytes; header fields bound it
 
 
 class _Hasher(Protocol):
@@ -200,13 +205,13 @@ class _Sink(io.FileIO):
         self._lock = threading.Lock()
         self._hashers: tuple[_Hasher, ...] = ()
         self.path = path
-        super().__init__(path, mode)
+        super().__init__(path, mode, opener=opener)
 
     def feed(self, hashers: tuple[_Hasher, ...]) -> None:
         """Hash what is there, and everything from now on."""
         with self._lock:
             if hashers and self.tell():
-                with self.path.open("rb") as file:
+                with os.fdopen(open_regular(self.path, os.O_RDONLY), "rb") as file:
                     while chunk := file.read(_READ):
                         for hasher in hashers:
                             hasher.update(chunk)
@@ -270,7 +275,9 @@ def _create(path: Path, validator: Validator, total: int | None) -> _Sink:
     if validator.resumable:
         new = about.with_suffix(".new")
         text = {"etag": validator.etag, "last_modified": validator.last_modified, "total": total}
-        new.write_bytes(orjson.dumps(text))
+        new.unlink(missing_ok=True)
+        with os.fdopen(open_regular(new, _CREATE), "wb") as file:
+            file.write(orjson.dumps(text))
         new.replace(about)
     else:
         about.unlink(missing_ok=True)
@@ -280,12 +287,25 @@ def _create(path: Path, validator: Validator, total: int | None) -> _Sink:
 def _read_point(path: Path) -> ResumePoint | None:
     """Read how far a part is, None if nothing is in it or its description is damaged."""
     try:
-        about = orjson.loads(_about(path).read_bytes())
+        about = orjson.loads(read_regular(_about(path), _ABOUT_LIMIT))
         validator = Validator(about["etag"], about["last_modified"])
-        point = ResumePoint(path.stat().st_size, validator, about["total"])
+        point = ResumePoint(_size_of(path), validator, about["total"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return point if point.size and validator.resumable else None
+
+
+def _size_of(path: Path) -> int:
+    """Return the size of a part.
+
+    Raises:
+        OSError: it is not there, or no regular file.
+    """
+    fd = open_regular(path, os.O_RDONLY)
+    try:
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)
 
 
 def is_part_name(name: str) -> bool:

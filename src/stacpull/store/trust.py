@@ -14,6 +14,7 @@ import os
 from contextlib import suppress
 
 from stacpull.store.destination import Destination, destination_error
+from stacpull.store.regular import open_regular
 
 __all__ = ["trust", "trusted_boot", "withdraw_trust"]
 
@@ -26,7 +27,7 @@ _LONGEST = 64
 def trusted_boot(destination: Destination) -> str | None:
     """Return the boot that is trusted, None if there is no mark (or it cannot be read)."""
     try:
-        fd = os.open(_MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.parts_fd)
+        fd = open_regular(_MARK, os.O_RDONLY, dir_fd=destination.parts_fd)
     except OSError:
         return None
     try:

@@ -16,10 +16,11 @@ from datetime import UTC, datetime, time, timedelta
 from itertools import groupby
 from typing import Any, Final
 
+from stacpull.tracing.days import by_origin
 from stacpull.tracing.report import DayState, ScenePixels, TraceDay
 from stacpull.tracing.scene_map import Kind
 
-__all__ = ["Chart", "png_bytes"]
+__all__ = ["Chart", "bars", "png_bytes"]
 
 _INK, _FAINT, _BAND = "#1b1f24", "#8a94a3", "#c9dcf2"
 _LINE, _WARNING = "#1f5fa8", "#c4501b"
@@ -142,7 +143,7 @@ def _draw_shares(axes: Any, chart: Chart) -> None:
     bottoms = dict.fromkeys([day.date for day in chart.days], 0.0)
     width = timedelta(days=_bar_width(chart.days))
     shown: set[str] = set()
-    for row, label, color in _bars(chart.scenes):
+    for row, label, color in bars(chart.scenes):
         place = datetime.combine(row.date, time.min, tzinfo=UTC) + _NOON
         name = None if label in shown else label
         shown.add(label)
@@ -154,10 +155,9 @@ def _draw_shares(axes: Any, chart: Chart) -> None:
     axes.set_ylabel("share of\nvalid pixels")
 
 
-def _bars(scenes: Sequence[ScenePixels]) -> Iterator[tuple[ScenePixels, str, str]]:
+def bars(scenes: Sequence[ScenePixels]) -> Iterator[tuple[ScenePixels, str, str]]:
     """Yield the bars of all days from the bottom up: scenes by size, then what is none."""
-    valid = [row for row in scenes if row.share]
-    for _, rows in groupby(sorted(valid, key=lambda row: row.date), key=lambda row: row.date):
+    for rows in _joined(scenes):
         some = sorted(rows, key=lambda row: (row.kind is not Kind.SCENE, -row.pixels, row.name))
         for rank, row in enumerate(some):
             if row.kind is Kind.SCENE:
@@ -168,8 +168,15 @@ def _bars(scenes: Sequence[ScenePixels]) -> Iterator[tuple[ScenePixels, str, str
                 yield row, _UNKNOWN, _KINDS[Kind.UNMAPPED]
 
 
+def _joined(scenes: Sequence[ScenePixels]) -> Iterator[list[ScenePixels]]:
+    """Yield the valid pixels of each day, those of one scene in several tiles as one."""
+    valid = sorted((row for row in scenes if row.share), key=lambda row: row.date)
+    for _, rows in groupby(valid, key=lambda row: row.date):
+        yield by_origin(rows)
+
+
 def _draw_hours(axes: Any, chart: Chart) -> None:
-    some = [row for row in chart.scenes if row.acquired is not None and row.share]
+    some = [row for rows in _joined(chart.scenes) for row in rows if row.acquired is not None]
     axes.scatter(
         [row.acquired for row in some],
         [_hours(row.acquired) for row in some if row.acquired is not None],

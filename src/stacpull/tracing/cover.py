@@ -21,8 +21,8 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from stacpull.tracing.area import Area
-from stacpull.tracing.degrees import is_utm, to_degrees
 from stacpull.tracing.hub.values import ByocTile, CatalogTile, Footprint
+from stacpull.tracing.utm import is_utm, to_degrees
 
 __all__ = ["Piece", "Tile", "split", "tile_of"]
 

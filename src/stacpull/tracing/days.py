@@ -15,7 +15,7 @@ from stacpull.tracing.counts import Count, merged
 from stacpull.tracing.report import DayState, ScenePixels, TraceDay
 from stacpull.tracing.scene_map import Kind, Origin, SceneMap
 
-__all__ = ["TileDay", "day_row", "scene_rows"]
+__all__ = ["TileDay", "by_origin", "day_row", "rows_of", "scene_rows"]
 
 _NO_TILE: Final = "the catalog has no tile for these pixels"
 _LATEST: Final = datetime.max.replace(tzinfo=UTC)
@@ -84,7 +84,7 @@ def _row(tile: TileDay, index: int | None, origin: Origin, pixels: int, share: f
 def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels]) -> TraceDay:
     """Return the row of a day from its tiles and their rows (`scene_rows`)."""
     count = merged(tile.count for tile in tiles)
-    origins = _by_origin(row for row in rows if row.kind is not Kind.MASKED)
+    origins = by_origin(row for row in rows if row.kind is not Kind.MASKED)
     mode = min(origins, key=_precedence, default=None)
     times = [(row.acquired, row.pixels) for row in origins if row.acquired is not None]
     valid = sum(row.pixels for row in origins)
@@ -99,7 +99,7 @@ def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels]) ->
         st_dev=value.st_dev,
         samples=count.samples,
         valid=count.valid,
-        tiles=len(tiles),
+        tiles=sum(bool(tile.tile and tile.count.valid) for tile in tiles),
         scenes=len(times),
         mode=mode.name if mode else None,
         mode_index=mode.index if mode else None,
@@ -116,14 +116,22 @@ def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels]) ->
     )
 
 
-def _by_origin(rows: Iterable[ScenePixels]) -> list[ScenePixels]:
-    """Join the rows of one scene in several tiles; what is no scene stays apart by tile and index."""
+def by_origin(rows: Iterable[ScenePixels]) -> list[ScenePixels]:
+    """Join a day's rows of one scene in several tiles; what is no scene stays apart by tile and index.
+
+    Args:
+        rows: Those of one day, none of them masked: each has a share.
+    """
     joined: dict[tuple[str, ...], ScenePixels] = {}
     for row in rows:
         key = (row.name,) if row.kind is Kind.SCENE else (row.kind, row.tile, str(row.index))
         before = joined.get(key)
-        joined[key] = replace(before, pixels=before.pixels + row.pixels) if before else row
+        joined[key] = _sum(before, row) if before else row
     return list(joined.values())
+
+
+def _sum(one: ScenePixels, other: ScenePixels) -> ScenePixels:
+    return replace(one, pixels=one.pixels + other.pixels, share=(one.share or 0.0) + (other.share or 0.0))
 
 
 def _precedence(row: ScenePixels) -> tuple[int, datetime, str, str]:

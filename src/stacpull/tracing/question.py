@@ -9,15 +9,17 @@ import shapely
 
 from stacpull.errors import UsageError
 from stacpull.tracing.area import Area
+from stacpull.tracing.asks import Ask
 from stacpull.tracing.hub.request import MOST_PIXELS, Bounds, Calculation, Size, StatisticsRequest
 from stacpull.tracing.indices import DEFAULT, EDGES, SCENES, Index
 from stacpull.tracing.period import Days
-from stacpull.tracing.plan import Ask
 
 __all__ = ["Method", "Question", "question"]
 
 Method = Literal["mode", "median"]
 _MEDIAN = 50.0
+_FORMAT = 2
+"""Of the kept answers and their keys: a change raises it, so that older ones are not misread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Question:
         """Return what makes stored results usable: all but the period, by which each of them is named."""
         grid = self.area.grid
         return {
+            "format": _FORMAT,
             "collection": self.collection,
             "bbox": list(grid.bbox),
             "geometry": None

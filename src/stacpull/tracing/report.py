@@ -99,8 +99,9 @@ class MedianRow:
 class TraceEstimate:
     """What a trace would ask for (`--dry-run`).
 
-    Requests are an upper bound: days of cloud need no header, and what looks like many parts in the catalog,
-    which knows covers only, may be asked for at once when the rectangles of the tiles are known.
+    Requests are no bound: what fails or is too much at once is asked again. Fewer are usual: days of cloud
+    need no header, and what looks like many parts in the catalog, which knows covers only, may be asked for
+    at once when the rectangles of the tiles are known.
     """
 
     collection: str

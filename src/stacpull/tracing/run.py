@@ -18,17 +18,17 @@ from stacpull.events import Listener, Stage
 from stacpull.models import Json
 from stacpull.net.transport import TransferError
 from stacpull.tiff import Header
-from stacpull.tracing.counts import EMPTY, Count, count_of, merged
+from stacpull.tracing.asks import Ask, asks, pieces_by_day, whole_area_asks
+from stacpull.tracing.counts import Count, merged
 from stacpull.tracing.cover import Tile, tile_of
+from stacpull.tracing.daily import Counting, DayCounts
 from stacpull.tracing.days import TileDay
-from stacpull.tracing.hub.request import StatisticsRequest
-from stacpull.tracing.hub.values import ByocTile, CatalogTile, Interval, StatisticsReply
-from stacpull.tracing.plan import Ask, asks, pieces_by_day, whole_area_asks
+from stacpull.tracing.hub.values import ByocTile, CatalogTile, Interval
 from stacpull.tracing.question import Question
 from stacpull.tracing.scene_map import SceneMap, read_scene_map
 from stacpull.tracing.stored import Answers, tile_from_json, tile_to_json
 
-__all__ = ["Found", "Service", "TraceRun"]
+__all__ = ["Found", "TraceRun", "TraceSource"]
 
 _QA_FILE = "analysis_ready_ps_qa"
 _AT_ONCE = 8
@@ -37,7 +37,7 @@ _AT_ONCE = 8
 T = TypeVar("T")
 
 
-class Service(Protocol):
+class TraceSource(Counting, Protocol):
     """What a run asks of Sentinel Hub (`stacpull.tracing.hub.client.Hub`)."""
 
     def search(
@@ -53,10 +53,6 @@ class Service(Protocol):
 
     async def tile(self, collection: str, tile: str) -> ByocTile:
         """Return what is known of a tile."""
-        ...
-
-    async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
-        """Return the statistics of an area over a period."""
         ...
 
     async def header(self, collection: str, tile: ByocTile, file: str) -> Header:
@@ -89,7 +85,7 @@ class TraceRun:
 
     def __init__(
         self,
-        service: Service,
+        service: TraceSource,
         question: Question,
         answers: Answers,
         *,
@@ -108,12 +104,17 @@ class TraceRun:
         """Why nothing is known of a tile."""
 
     @property
+    def found(self) -> Found:
+        """What the run has come to so far."""
+        return self._found
+
+    @property
     def stopped(self) -> bool:
         """True if the run was asked to stop before its end."""
         return self._stop is not None and self._stop.is_set()
 
     async def tiles(self) -> list[CatalogTile]:
-        """Return the tiles of the period and area, in the catalog's order, each once.
+        """Return the tiles of the period and area, in the catalog's order, each once; after a stop, some.
 
         Raises:
             CredentialsError, SourceError, UsageError: as the service says.
@@ -130,6 +131,8 @@ class TraceRun:
             if tile.time.date() in asked.period:
                 found.setdefault(tile.id, tile)
             self._tell("catalog", len(found), None)
+            if self.stopped:
+                break
         self._found.tiles = len(found)
         return list(found.values())
 
@@ -160,11 +163,13 @@ class TraceRun:
             As `by_mode`.
         """
         firsts: dict[date, CatalogTile] = {}
+        names: dict[date, list[str]] = {}
         for tile in catalog:
             firsts.setdefault(tile.time.date(), tile)
-        planned = list(whole_area_asks(self._question.area, self._question.period, firsts))
-        made = {"": ",".join(sorted(tile.id for tile in catalog))}
-        counts = await self._statistics(planned, made)
+            names.setdefault(tile.time.date(), []).append(tile.id)
+        together = {day: ",".join(sorted(some)) for day, some in names.items()}
+        planned = list(whole_area_asks(self._question.area, self._question.period, together))
+        counts = await self._statistics(planned, {})
         by_day = {day: merged(c[day] for c in counts if day in c) for day in sorted(firsts)}
         wanted = {firsts[day].id for day, count in by_day.items() if count.valid}
         details = await self._details([tile for tile in firsts.values() if tile.id in wanted])
@@ -202,57 +207,16 @@ class TraceRun:
     async def _statistics(self, planned: Sequence[Ask], made: Mapping[str, str]) -> list[dict[date, Count]]:
         """Return for each request what it says of its days."""
         counts: list[dict[date, Count]] = [{} for _ in planned]
+        days = DayCounts(self._service, self._question, self._answers, made, lambda: self.stopped)
 
         async def ask(place: int) -> None:
-            one = planned[place]
-            key = one.key(made)
-            kept = await self._answers.get(key)
-            if kept is not None and kept[1]:
-                counts[place] = _counts_from_json(kept[0])
-                return
-            before = _counts_from_json(kept[0]) if kept else {}
-            some = any(count.error is None for count in before.values())
-            counts[place] = await self._answered(one, before if some else {})
-            whole = not any(count.error for count in counts[place].values())
-            await self._answers.put(key, _counts_to_json(counts[place]), whole=whole)
+            try:
+                counts[place] = await days.of(planned[place])
+            finally:
+                self._found.asked = days.asked
 
         await self._each("statistics", range(len(planned)), ask)
         return counts
-
-    async def _answered(self, ask: Ask, before: Mapping[date, Count]) -> dict[date, Count]:
-        """Ask for what `ask` says, or only for the days that failed `before`; each that fails once more."""
-        counts = dict(before) if before else await self._asked(ask)
-        failed = [day for day, count in counts.items() if count.error and day in ask.tiles]
-        if not before and len(failed) == len(ask.tiles) > 1:
-            return counts  # not the days failed, the service did
-        for day in failed:
-            if not self.stopped:
-                counts |= await self._asked(ask.on([day]))
-        return counts
-
-    async def _asked(self, ask: Ask) -> dict[date, Count]:
-        """Make one request; return what it says of each day that has a tile or any valid pixel."""
-        self._found.asked += 1
-        try:
-            reply = await self._service.statistics(self._question.request(ask))
-        except TransferError as error:
-            return dict.fromkeys(ask.tiles, Count(error=error.failure.message.rstrip(".")))
-        if reply.error is not None:
-            return await self._halved(
-                ask, f"the service answers {reply.error.kind} {reply.error.message}".strip()
-            )
-        said = {found.interval.start.date(): count_of(found) for found in reply.intervals}
-        expected = {day: said.get(day, EMPTY) for day in ask.tiles}
-        return expected | {day: count for day, count in said.items() if count.counted}
-
-    async def _halved(self, ask: Ask, reason: str) -> dict[date, Count]:
-        """Ask in two halves for what failed as a whole: long periods can be too much at once."""
-        days = sorted(ask.tiles)
-        if len(days) == 1:
-            return {days[0]: Count(error=reason)}
-        middle = len(days) // 2
-        first = await self._asked(ask.on(days[:middle]))
-        return first | await self._asked(ask.on(days[middle:]))
 
     async def _headers(
         self, tiles: Mapping[str, ByocTile | None]
@@ -332,11 +296,3 @@ def _by_tile(planned: Sequence[Ask], counts: Sequence[Mapping[date, Count]]) -> 
         for day, count in said.items():
             parts.setdefault((day, ask.tiles.get(day, "")), []).append(count)
     return {key: merged(some) for key, some in parts.items()}
-
-
-def _counts_to_json(counts: Mapping[date, Count]) -> Json:
-    return {day.isoformat(): count.to_json() for day, count in counts.items()}
-
-
-def _counts_from_json(stored: Json) -> dict[date, Count]:
-    return {date.fromisoformat(day): Count.from_json(count) for day, count in stored.items()}

@@ -24,6 +24,7 @@ _IDS, _AZIMUTH, _ELEVATION = (
     f"{name}[LAYER_2_VALUE]" for name in ("SCENE_IDS", "SCENE_SOLAR_AZIMUTH", "SCENE_SOLAR_ELEVATION")
 )
 _SHOWN: Final = 60
+_NO_IDS: Final = "the header of its QA file has no scene ids"
 
 
 class Kind(enum.StrEnum):
@@ -34,7 +35,7 @@ class Kind(enum.StrEnum):
     FOREIGN = "foreign"  # a name that is no PlanetScope scene
     UNMAPPED = "unmapped"  # the header does not have the index
     NO_HEADER = "no-header"  # the QA file, or its tags, could not be had
-    OUTSIDE = "outside"  # a value below 0 or above 601: no index
+    OUTSIDE = "outside"  # a value below 0 or above 601: no index (601 itself counts as 600, `indices.EDGES`)
     MASKED = "masked"  # cloud, no data or outside of the area: not counted as valid
 
 
@@ -59,9 +60,13 @@ class SceneMap:
     origins: Mapping[int, Origin] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     """Lines that could not be read, each in half a sentence."""
+    has_ids: bool = True
+    """False if the header has no scene ids at all."""
 
     def origin(self, index: int) -> Origin:
         """Return where the pixels of `index` come from."""
+        if not self.has_ids:
+            return Origin(Kind.NO_HEADER, f"index {index}: {_NO_IDS}")
         found = self.origins.get(index)
         return found or Origin(Kind.UNMAPPED, f"index {index} is not in the header")
 
@@ -69,13 +74,14 @@ class SceneMap:
 def read_scene_map(tags: Mapping[str, str]) -> SceneMap:
     """Read the scene map from the tags of a QA file; one without scene ids maps nothing, and says so."""
     problems: list[str] = []
-    if not any(name in tags for name in _spellings(_IDS)):
-        problems.append("the header of its QA file has no scene ids")
+    has_ids = any(name in tags for name in _spellings(_IDS))
+    if not has_ids:
+        problems.append(_NO_IDS)
     names = _read(tags, _IDS, problems)
     azimuths = _numbers(_read(tags, _AZIMUTH, problems), _AZIMUTH, problems)
     elevations = _numbers(_read(tags, _ELEVATION, problems), _ELEVATION, problems)
     origins = {i: _origin(i, name, azimuths.get(i), elevations.get(i)) for i, name in names.items()}
-    return SceneMap(origins, tuple(problems))
+    return SceneMap(origins, tuple(problems), has_ids)
 
 
 def _spellings(tag: str) -> tuple[str, str]:

@@ -48,6 +48,8 @@ __all__ = [
 
 _DEFAULT_REGION = "us-east-1"
 _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_REGION = re.compile(r"[a-z0-9-]{1,64}")
+"""What may be a region: it becomes a part of the host's name, and it is a server that says it."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _TEACHING = frozenset({301, 307, 400})
 _FORBIDDEN = 403
@@ -144,7 +146,7 @@ def lesson_of(status: int, headers: Mapping[str, str], body: bytes, region: str)
     if status not in _TEACHING:
         return None
     told = headers.get("x-amz-bucket-region") or _element(body, b"Region")
-    if told and told != region:
+    if told != region and _REGION.fullmatch(told):
         return Lesson(region=told)
     return Lesson(expired=True) if _element(body, b"Code") == "ExpiredToken" else None
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,14 @@ class TestStatistics:
         with pytest.raises(TransferError) as caught:
             memory.run(lambda hub: hub.statistics(ASKED))
         assert (caught.value.failure.kind, memory.paths.count(STATISTICS)) == (FailureKind.SERVER, 3)
+
+    @pytest.mark.parametrize(("days", "times"), [(30, 1), (2, 1), (1, 3)])
+    def test_only_a_single_day_is_waited_for_again(self, days: int, times: int) -> None:
+        memory = MemoryHub({STATISTICS: [Answer(fault=Fault.SILENT)]}, policy=RetryPolicy(retries=2))
+        interval = Interval(NOVEMBER.start, NOVEMBER.start + timedelta(days=days))
+        with pytest.raises(TransferError) as caught:
+            memory.run(lambda hub: hub.statistics(replace(ASKED, interval=interval)))
+        assert (caught.value.failure.kind, memory.paths.count(STATISTICS)) == (FailureKind.STALLED, times)
 
     @pytest.mark.parametrize(
         ("refused", "kind", "code", "words"),

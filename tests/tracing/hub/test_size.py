@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import UsageError
-from stacpull.tracing.hub.projection import project, utm_zone
 from stacpull.tracing.hub.size import bbox_size
+from stacpull.tracing.utm import project, utm_zone
 
 Box = tuple[float, float, float, float]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from urllib.parse import parse_qs, quote, urlsplit
 
 from stacpull.models import Json
-from stacpull.tracing.hub.catalog import parse_footprint
 from stacpull.tracing.hub.fields import array, count, mapping, moment, text
 from stacpull.tracing.hub.request import bare_collection
+from stacpull.tracing.hub.search import parse_footprint
 from stacpull.tracing.hub.values import ByocTile, TileFile
 
 __all__ = ["file_path", "next_token", "parse_files", "parse_tile", "parse_tiles", "tile_path", "tiles_path"]

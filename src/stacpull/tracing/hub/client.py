@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
+from dataclasses import replace
+from datetime import timedelta
 from http import HTTPStatus
 from typing import NamedTuple, TypeVar
 
@@ -26,11 +27,11 @@ from stacpull.net.api import PAGE_LIMIT, length_known
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.redirects import host_of
-from stacpull.net.retry import RetryPolicy, retrying
+from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets
 from stacpull.tiff import Header
-from stacpull.tracing.hub import byoc, catalog
+from stacpull.tracing.hub import byoc, search
 from stacpull.tracing.hub.paths import Paths, Service
 from stacpull.tracing.hub.refusals import Asked, ServiceError, parse_error, refusal
 from stacpull.tracing.hub.request import StatisticsRequest
@@ -43,6 +44,7 @@ from stacpull.transfer.ranged import HeaderRead, RangedReader, read_header
 __all__ = ["Hub", "open_hub"]
 
 _MILLISECOND = 0.001
+_DAY = timedelta(days=1)
 _OPERATED = ".sentinel-hub.com"
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
 _RETRIED = frozenset({408, 421, 425, 429})
@@ -152,15 +154,15 @@ class Hub:
             CredentialsError: The client id is refused, or may not read the collection.
             SourceError: A page cannot be had or read, or the pages go round in a circle.
         """
-        body = catalog.search_body(collection, interval, bbox, intersects)
+        body = search.search_body(collection, interval, bbox, intersects)
         asked = Asked(Service.CATALOG, collection)
         known: set[str] = set()
         following: Json | None = body
         while following is not None:
             page = await self._page(asked, "/search", following)
-            found = catalog.parse_page(page)
+            found = search.parse_page(page)
             new = [tile for tile in found if tile.id not in known]
-            following = catalog.next_search(body, page) if found else None
+            following = search.next_search(body, page) if found else None
             if found and not new:
                 raise SourceError(f"The catalog of {self._host} gives the same page again and again.")
             known.update(tile.id for tile in new)
@@ -218,6 +220,8 @@ class Hub:
     async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
         """Return the statistics of an area over a period; days that failed have their error in the reply.
 
+        Of several days, one that stalls is not tried again: fewer days are quicker.
+
         Raises:
             UsageError: The request, or its evalscript, is not taken; the message is the service's own.
             TransferError: What remains after retries.
@@ -225,8 +229,10 @@ class Hub:
             SourceError: The reply cannot be read; the quota is spent.
         """
         asked = Asked(Service.STATISTICS, request.collection)
-        answer = await self._answer(asked, "", request.body())
-        return parse_statistics(answer.body, answer.processing_units)
+        long = request.interval.end - request.interval.start > _DAY
+        final = frozenset({FailureKind.STALLED}) if long else frozenset[FailureKind]()
+        answer = await self._answer(asked, "", request.body(), final)
+        return await asyncio.to_thread(parse_statistics, answer.body, answer.processing_units)
 
     async def header(self, collection: str, tile: ByocTile, file: str) -> Header:
         """Return the header of a file of a tile, by ranged reads: at once where its size is known.
@@ -267,11 +273,13 @@ class Hub:
     async def _json(self, asked: Asked, rest: str, body: Json | None = None) -> object:
         return (await self._answer(asked, rest, body)).body
 
-    async def _answer(self, asked: Asked, rest: str, body: Json | None) -> _Answer:
-        """Return the answer to a question; raise what a refusal means."""
+    async def _answer(
+        self, asked: Asked, rest: str, body: Json | None, final: frozenset[FailureKind] = frozenset()
+    ) -> _Answer:
+        """Return the answer to a question; raise what a refusal means, and `final` failures at once."""
 
         async def ask(url: str) -> _Answer:
-            return await self._patiently(_request(url, body))
+            return await self._patiently(_request(url, body), final)
 
         answers = await self._located(asked.service, rest, ask)
         answer = next((one for one in answers if _is_of_the_service(one)), answers[0])
@@ -290,14 +298,16 @@ class Hub:
                 break
         return answers
 
-    async def _patiently(self, request: Request) -> _Answer:
-        attempt = partial(self._attempt, request)
-        try:
-            return await attempt()
-        except TransferError as error:
-            if not error.failure.retryable:
+    async def _patiently(self, request: Request, final: frozenset[FailureKind]) -> _Answer:
+        async def attempt() -> _Answer:
+            try:
+                return await self._attempt(request)
+            except TransferError as error:
+                if error.failure.kind in final:
+                    raise TransferError(replace(error.failure, retryable=False)) from error
                 raise
-            return await retrying(error.failure, attempt, self._policy, self._clock, self._note_retry)
+
+        return await attempted(attempt, self._policy, self._clock, self._note_retry)
 
     async def _attempt(self, request: Request) -> _Answer:
         async with self.session.open(request, accept=_ANSWERS) as response:

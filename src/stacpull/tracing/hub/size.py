@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stacpull.errors import UsageError
-from stacpull.tracing.hub.projection import project, utm_zone
 from stacpull.tracing.hub.request import Size
+from stacpull.tracing.utm import project, utm_zone
 
 __all__ = ["bbox_size"]
 

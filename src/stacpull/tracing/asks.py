@@ -7,9 +7,10 @@ area: a year of one tile is one request. Days in between may be without that par
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import groupby
 from typing import Final
 
 import shapely
@@ -50,16 +51,32 @@ class Ask:
         """Return the same for a part of its days, in order."""
         return replace(self, days=Days(some[0], some[-1]), tiles={day: self.tiles[day] for day in some})
 
-    def key(self, created: Mapping[str, str]) -> str:
-        """Return a name that only the same pixels have: days, place, tiles and when these were made.
+    def halves(self) -> tuple[Ask, Ask]:
+        """Return the same for the earlier and for the later half of its days; it has two or more."""
+        days = sorted(self.tiles)
+        middle = len(days) // 2
+        return self.on(days[:middle]), self.on(days[middle:])
+
+    def lacking(self, known: Container[date]) -> Iterator[Ask]:
+        """Yield the same for the days that are not known, each stretch between known ones by itself."""
+        for lacks, some in groupby(sorted(self.tiles), key=lambda day: day not in known):
+            if lacks:
+                yield self.on(list(some))
+
+    def keys(self, created: Mapping[str, str]) -> dict[date, str]:
+        """Return for each day a name that only the same pixels have: day, place, tile and when it was made.
 
         Args:
             created: By tile id, a word that changes when the tile does.
         """
-        tiles = [f"{day}={tile}@{created.get(tile, '')}" for day, tile in sorted(self.tiles.items())]
-        mask = "" if self.mask is None else shapely.to_wkb(self.mask, hex=True)
-        text = "\n".join((str(self.days), repr(tuple(self.window)), mask, *tiles))
-        return f"statistics/{self.days}/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+        mask = "" if self.mask is None else shapely.to_wkb(shapely.normalize(self.mask), hex=True)
+        place = f"{tuple(self.window)!r}\n{mask}"
+        return {day: _key(day, place, self.tiles.get(day, ""), created) for day in self.days}
+
+
+def _key(day: date, place: str, tile: str, created: Mapping[str, str]) -> str:
+    text = f"{place}\n{tile}@{created.get(tile, '')}"
+    return f"statistics/{day}/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 def pieces_by_day(area: Area, tiles: Iterable[Tile]) -> dict[date, list[Piece]]:
@@ -84,14 +101,20 @@ def asks(area: Area, period: Days, pieces: Mapping[date, Sequence[Piece]]) -> It
             yield from _windows(area, run)
 
 
-def whole_area_asks(area: Area, period: Days, days: Iterable[date]) -> Iterator[Ask]:
-    """Yield requests for the area as one grid, whatever tiles there are (`--method median`)."""
-    known = sorted({day for day in days if day in period})
+def whole_area_asks(area: Area, period: Days, tiles: Mapping[date, str]) -> Iterator[Ask]:
+    """Yield requests for the area as one grid, whatever tiles there are (`--method median`).
+
+    Args:
+        area: With the grid.
+        period: What is asked for; days outside of it are left out.
+        tiles: By day, the ids of all its tiles in one word.
+    """
+    known = sorted(day for day in tiles if day in period)
     for year in period.years():
         some = [day for day in known if day in year]
         if some:
             mask = None if area.is_box else area.outline
-            yield Ask(Days(some[0], some[-1]), area.grid.whole, mask, dict.fromkeys(some, ""))
+            yield Ask(Days(some[0], some[-1]), area.grid.whole, mask, {day: tiles[day] for day in some})
 
 
 @dataclass(slots=True)

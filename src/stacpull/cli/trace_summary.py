@@ -74,5 +74,5 @@ def estimate_lines(estimate: TraceEstimate) -> Iterator[str]:
     """Tell what a trace would ask for."""
     yield f"days      {estimate.days_with_tiles:,} of {estimate.days:,} have {count(estimate.tiles, 'tile')}"
     yield f"area      {estimate.width:,} by {estimate.height:,} pixels"
-    yield f"requests  at most {estimate.requests:,}, {estimate.statistics_requests:,} of them for statistics"
+    yield f"requests  about {estimate.requests:,}, {estimate.statistics_requests:,} of them for statistics"
     yield f"cost      about {estimate.processing_units:,.2f} processing units"

@@ -8,7 +8,7 @@ import shapely
 from rasterio.warp import transform
 from shapely.geometry import box
 
-from stacpull.tracing.degrees import is_utm, to_degrees
+from stacpull.tracing.utm import is_utm, to_degrees
 
 TILE = 24_000.0
 MILLIMETRE = 1e-3 / 111_000

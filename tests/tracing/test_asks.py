@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import date, timedelta
 
 import numpy as np
@@ -12,11 +11,11 @@ from hypothesis import strategies as st
 from shapely.geometry import box
 from tests.tracing.areas import FIRST_DAY, SIDE, Cells, area, holds, tile
 
-from stacpull.tracing import plan
+from stacpull.tracing import asks as asking
 from stacpull.tracing.area import Area, Grid, area_of_bbox
+from stacpull.tracing.asks import Ask, asks, pieces_by_day, processing_units, whole_area_asks
 from stacpull.tracing.cover import Tile
 from stacpull.tracing.period import Days
-from stacpull.tracing.plan import Ask, asks, pieces_by_day, processing_units, whole_area_asks
 
 ALL: Cells = (0, 0, SIDE, SIDE)
 LEFT, RIGHT = (-3, -3, 6, SIDE + 3), (6, -3, SIDE + 3, SIDE + 3)
@@ -64,7 +63,7 @@ def test_a_day_that_shows_another_tile_there_ends_a_request() -> None:
 
 
 def test_large_areas_are_asked_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "MOST_PIXELS", 5)
+    monkeypatch.setattr(asking, "MOST_PIXELS", 5)
     shape = (0, 0, 4, 4), (4, 4, 11, 11)
     found = planned([tile("a", ALL)], *shape)
     assert len(found) == 5  # of nine windows, four hold nothing
@@ -74,11 +73,11 @@ def test_large_areas_are_asked_in_windows(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_whole_area_is_asked_by_the_year_for_a_median() -> None:
-    days = [day(n) for n in (0, 5, 70, 2000)]
-    found = list(whole_area_asks(area(), Days(day(0), day(100)), days))
-    assert [(ask.days, set(ask.tiles)) for ask in found] == [
-        (Days(day(0), day(5)), {day(0), day(5)}),
-        (Days(day(70), day(70)), {day(70)}),
+    tiles = {day(n): f"t{n}" for n in (0, 5, 70, 2000)}
+    found = list(whole_area_asks(area(), Days(day(0), day(100)), tiles))
+    assert [(ask.days, ask.tiles) for ask in found] == [
+        (Days(day(0), day(5)), {day(0): "t0", day(5): "t5"}),
+        (Days(day(70), day(70)), {day(70): "t70"}),
     ]
 
 
@@ -98,7 +97,7 @@ def test_every_pixel_of_every_day_is_asked_for_once(
     tiles = [tile(f"t{n}", rectangle, day=number) for n, (rectangle, number) in enumerate(drawn)]
     pieces = pieces_by_day(wanted, tiles)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "MOST_PIXELS", most)
+        patch.setattr(asking, "MOST_PIXELS", most)
         found = list(asks(wanted, Days(FIRST_DAY, day(500)), pieces))
     got: dict[date, np.ndarray] = {}
     for ask in found:
@@ -126,16 +125,31 @@ def test_days_outside_of_the_period_are_not_asked_for() -> None:
 
 
 def test_keys_differ_wherever_the_pixels_may() -> None:
-    one = planned([tile("a", ALL, day=0), tile("b", ALL, day=3)])[0]
+    one = planned([tile("a", ALL, day=0)])[0].keys({})
     others = [
-        planned([tile("a", ALL, day=0), tile("b", ALL, day=4)])[0],
-        planned([tile("a", ALL, day=0), tile("c", ALL, day=3)])[0],
-        planned([tile("a", LEFT, day=0), tile("b", LEFT, day=3)])[0],
-        one.on([day(0)]),
+        planned([tile("a", ALL, day=1)])[0].keys({}),
+        planned([tile("b", ALL, day=0)])[0].keys({}),
+        planned([tile("a", LEFT, day=0)])[0].keys({}),
+        planned([tile("a", ALL, day=0)])[0].keys({"a": "later"}),
     ]
-    keys = [ask.key({}) for ask in (one, *others)] + [one.key({"a": "later"})]
-    assert Counter(keys).most_common(1)[0][1] == 1
-    assert one.key({"z": "x"}) == planned([tile("a", ALL, day=0), tile("b", ALL, day=3)])[0].key({})
+    keys = [key for some in (one, *others) for key in some.values()]
+    assert len(keys) == len(set(keys)) == 5
+    assert one == planned([tile("a", ALL, day=0)])[0].keys({"z": "x"})
+
+
+def test_a_day_has_the_same_key_whatever_days_are_asked_with_it() -> None:
+    days = [tile("a", LEFT, day=0), tile("b", LEFT, day=3), tile("c", LEFT, day=4)]
+    wide, narrow = planned(days)[0].keys({}), planned(days[1:])[0].keys({})
+    assert list(wide) == [day(n) for n in range(5)]
+    assert wide.items() > narrow.items()
+
+
+def test_what_lacks_is_asked_for_in_stretches_between_what_is_known() -> None:
+    (one,) = planned([tile("a", ALL, day=n) for n in (0, 2, 3, 7, 8)])
+    found = [(ask.days, list(ask.tiles)) for ask in one.lacking({day(3)})]
+    assert found == [(Days(day(0), day(2)), [day(0), day(2)]), (Days(day(7), day(8)), [day(7), day(8)])]
+    assert list(one.lacking(dict.fromkeys(one.tiles))) == []
+    assert list(one.lacking({})) == [one]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from tests.tracing.hub.desk import COLLECTION
 
 from stacpull.errors import SourceError
-from stacpull.tracing.hub.catalog import next_search, parse_catalog_tile, parse_page, search_body
+from stacpull.tracing.hub.search import next_search, parse_catalog_tile, parse_page, search_body
 from stacpull.tracing.hub.values import Footprint, Interval
 
 NOVEMBER = Interval(datetime(2023, 11, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC))

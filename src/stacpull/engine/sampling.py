@@ -1,0 +1,75 @@
+"""`--sample N`: the walk is drawn from first, and what was drawn is planned when it has ended.
+
+    walk ─▶ Picker ─candidates─▶ N kept (ledger or memory) ─▶ end of the walk ─▶ planned in order of rank
+
+A mirror keeps its candidates in the ledger (`ledger.samples`), `plan` and `headers` keep theirs in memory
+(`MemorySample`): N items, however long the walk is.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+
+import orjson
+
+from stacpull.engine.documents import clean_document
+from stacpull.engine.picking import STRETCH, Candidate
+from stacpull.ledger.samples import SampledItem
+from stacpull.models import Failure
+from stacpull.planning.hrefs import own_href, self_href
+from stacpull.redact import Secrets, cut_cursor, cut_url
+from stacpull.sources.links import ItemReader
+
+__all__ = ["MemorySample", "candidates_again", "sampled_item"]
+
+
+class MemorySample:
+    """The candidates of a draw, in memory."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: dict[tuple[int, str, str], Candidate] = {}
+
+    def keep(self, found: Iterable[Candidate]) -> None:
+        """Keep those of smallest rank."""
+        self._kept.update(((one.rank, *one.id), one) for one in found)
+        if len(self._kept) > self._size:
+            self._kept = {key: self._kept[key] for key in heapq.nsmallest(self._size, self._kept)}
+
+    def stretches(self) -> Iterator[list[Candidate]]:
+        """Yield what was drawn in order of rank, a hundred at a time."""
+        ordered = [self._kept[key] for key in sorted(self._kept)]
+        for start in range(0, len(ordered), STRETCH):
+            yield ordered[start : start + STRETCH]
+
+
+def sampled_item(candidate: Candidate, secrets: Secrets) -> SampledItem:
+    """Return a candidate as the ledger keeps it."""
+    item = candidate.item
+    document = clean_document(item, secrets)
+    href = self_href(item) or own_href(candidate.id, candidate.page_url)
+    return SampledItem(
+        candidate.rank,
+        candidate.id,
+        document,
+        None if href is None else cut_url(href),
+        cut_cursor(candidate.page_url),
+        stale=orjson.loads(document) != item,
+    )
+
+
+async def candidates_again(kept: Sequence[SampledItem], reader: ItemReader) -> list[Candidate]:
+    """Return candidates as they were drawn; items whose hrefs lost their signatures are read again.
+
+    One that cannot be read again is planned as it was kept: its assets then say what is wrong.
+    """
+    hrefs = [one.href for one in kept if one.stale and one.href is not None]
+    fresh = dict(zip(hrefs, await reader.read_many(hrefs), strict=True))
+    found = []
+    for one in kept:
+        document = fresh.get(one.href) if one.stale and one.href is not None else None
+        if document is None or isinstance(document, Failure) or document.get("id") != one.item.item:
+            document = orjson.loads(one.document)
+        found.append(Candidate(one.rank, one.item, document, one.page_url))
+    return found

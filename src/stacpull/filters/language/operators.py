@@ -1,0 +1,171 @@
+"""What the operators of CQL2 say of two values: pure functions, None where it is unknown.
+
+Numbers are compared with numbers, text with text, booleans with booleans, times with times; two texts that
+are both times are compared as times, so that `datetime < '2018-06-01'` means what it says whatever the zone.
+Anything else beside each other is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from stacpull.filters.language.times import Span, span_of
+
+__all__ = ["ARITHMETIC", "ARRAYS", "COMPARISONS", "casei", "contained", "like_pattern", "unaccented"]
+
+Truth = bool | None
+
+_ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "=": operator.eq,
+    "<>": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_SPANS: Final[dict[str, Callable[[Span, Span], bool]]] = {
+    "=": lambda a, b: not (a.before(b) or b.before(a)),
+    "<>": lambda a, b: a.before(b) or b.before(a),
+    "<": lambda a, b: a.before(b),
+    "<=": lambda a, b: not b.before(a),
+    ">": lambda a, b: b.before(a),
+    ">=": lambda a, b: not a.before(b),
+}
+
+
+def _comparison(sign: str) -> Callable[[Any, Any], Truth]:
+    order, spans = _ORDERS[sign], _SPANS[sign]
+    only_equality = sign in ("=", "<>")
+
+    def compare(one: Any, other: Any) -> Truth:
+        if one is None or other is None:
+            return None
+        if _is_number(one) and _is_number(other):
+            return _by_number(order, one, other)
+        times = _times(one, other)
+        if times is not None:
+            return spans(*times)
+        if isinstance(one, str) and isinstance(other, str):
+            return order(one, other)
+        if only_equality and _comparable(one, other):
+            return order(one, other)
+        return None
+
+    return compare
+
+
+def _by_number(order: Callable[[Any, Any], bool], one: Any, other: Any) -> Truth:
+    """Compare in double precision where one is a float: the text form of CQL2 has no other numbers."""
+    if isinstance(one, float) or isinstance(other, float):
+        try:
+            one, other = float(one), float(other)
+        except OverflowError:
+            return order(one, other)
+        if math.isnan(one) or math.isnan(other):
+            return None
+    return order(one, other)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _times(one: Any, other: Any) -> tuple[Span, Span] | None:
+    """Return both as times if they are: spans, or texts of which both can be read so."""
+    first = one if isinstance(one, Span) else span_of(one)
+    if first is None:
+        return None
+    second = other if isinstance(other, Span) else span_of(other)
+    return None if second is None else (first, second)
+
+
+def _comparable(one: Any, other: Any) -> bool:
+    """Return True for two booleans, or two lists: they are equal or not, and have no order."""
+    return any(isinstance(one, kind) and isinstance(other, kind) for kind in (bool, list))
+
+
+COMPARISONS: Final = {sign: _comparison(sign) for sign in _ORDERS}
+"""The comparison operators (7.6)."""
+
+
+def contained(value: Any, members: Iterable[Any]) -> Truth:
+    """Return whether `value` equals any of `members` (7.9.4): unknown if none does and any is unknown."""
+    equals, unknown = COMPARISONS["="], value is None
+    for member in members:
+        equal = equals(value, member)
+        if equal:
+            return True
+        unknown = unknown or member is None
+    return None if unknown else False
+
+
+def like_pattern(pattern: str) -> re.Pattern[str]:
+    r"""Return what LIKE means by a pattern (7.9.2): `%` any text, `_` one character, `\` as is."""
+    pieces = []
+    for token in re.finditer(r"\\(.)|(%)|(_)|(.)", pattern, re.DOTALL):
+        escaped, many, one, plain = token.groups()
+        pieces.append(".*" if many else "." if one else re.escape(escaped or plain))
+    return re.compile("".join(pieces), re.DOTALL)
+
+
+def casei(value: Any) -> Any:
+    """Return text as it is compared without regard to case (7.12.1); of a list, each member."""
+    if isinstance(value, list):
+        return [casei(member) for member in value]
+    return value.casefold() if isinstance(value, str) else None
+
+
+def unaccented(value: Any) -> Any:
+    """Return text as it is compared without regard to accents (7.12.2); of a list, each member."""
+    if isinstance(value, list):
+        return [unaccented(member) for member in value]
+    if not isinstance(value, str):
+        return None
+    return "".join(c for c in unicodedata.normalize("NFKD", value) if not unicodedata.combining(c))
+
+
+def _calculated(calculate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def calculation(one: Any, other: Any) -> Any:
+        if not (_is_number(one) and _is_number(other)):
+            return None
+        try:
+            found = calculate(float(one), float(other))
+        except (ArithmeticError, ValueError):
+            return None
+        return found if isinstance(found, float) and math.isfinite(found) else None
+
+    return calculation
+
+
+ARITHMETIC: Final = {
+    "+": _calculated(operator.add),
+    "-": _calculated(operator.sub),
+    "*": _calculated(operator.mul),
+    "/": _calculated(operator.truediv),
+    "^": _calculated(operator.pow),
+    "%": _calculated(math.fmod),
+    "div": _calculated(lambda a, b: float(math.trunc(a / b))),
+}
+"""The operators of 7.14, in double precision; `%` has the sign of the first, `div` rounds towards zero."""
+
+
+def _includes(array: list[Any], member: Any) -> bool:
+    return contained(member, array) is True
+
+
+def _superset(one: list[Any], other: list[Any]) -> bool:
+    return all(_includes(one, member) for member in other)
+
+
+ARRAYS: Final[dict[str, Callable[[list[Any], list[Any]], bool]]] = {
+    "a_contains": _superset,
+    "a_containedby": lambda a, b: _superset(b, a),
+    "a_equals": lambda a, b: _superset(a, b) and _superset(b, a),
+    "a_overlaps": lambda a, b: any(_includes(a, member) for member in b),
+}
+"""The operators of 7.13: arrays are sets there, order and repeats do not count."""

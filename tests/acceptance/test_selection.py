@@ -1,0 +1,109 @@
+"""The selection language as a user gives it: flags, files, errors; and the tree that TorchGeo reads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+
+import pytest
+from tests.acceptance.command import LABELS, ROOT, Running, environment, run, wait_until
+
+from stacpull import status
+from stacpull.errors import StacpullError
+from stacpull.filters.draw import rank_of
+
+TORCHGEO = ROOT / "configs" / "torchgeo.toml"
+
+
+@pytest.fixture(scope="module")
+def env(hub):
+    return environment(hub)
+
+
+def planned(hub, env, *options):
+    ran = run(["plan", hub.base_url, "-C", LABELS, "--no-source-links", "--json", *options], env)
+    assert ran.code == 0, ran.err
+    return ran.report
+
+
+def test_a_filter_a_place_and_a_list_of_ids(hub, env, tmp_path):
+    patches = list(hub.dataset.patches())
+    snowy = planned(hub, env, "--filter", "seasonal_snow = TRUE OR seasonal_snow = 'true'")
+    assert snowy["items_matched"] == planned(hub, env, "--seasonal-snow")["items_matched"] > 0
+    assert sum(snowy["items_left_out"].values()) + snowy["items_matched"] == len(patches)
+    world = tmp_path / "world.geojson"
+    world.write_text(
+        json.dumps({"type": "Polygon", "coordinates": [[[-9, 35], [30, 35], [30, 70], [-9, 70], [-9, 35]]]})
+    )
+    by_file = planned(hub, env, "--intersects", f"@{world}")["items_matched"]
+    assert by_file == planned(hub, env, "--bbox", "-9,35,30,70")["items_matched"] > 0
+    train = tmp_path / "train.csv"
+    train.write_text("".join(f"{patch.name},S1_{patch.name}\n" for patch in patches[:17]))
+    assert planned(hub, env, "--ids", f"@{train}")["items_matched"] == 17
+    assert planned(hub, env, "--ids", f"@{train}", "--sample", "5")["items_matched"] == 5
+
+
+def test_an_error_points_at_the_place_and_makes_no_mirror(hub, env, tmp_path):
+    ran = run(["mirror", hub.base_url, str(tmp_path / "m"), "-C", LABELS, "--filter", "a = 1 AND"], env)
+    assert ran.code == 2
+    assert ran.err.splitlines()[-2:] == ["  a = 1 AND", "           ^"]
+    assert not (tmp_path / "m").exists()
+
+
+def test_status_shows_the_selection(hub, env, tmp_path):
+    dest = tmp_path / "m"
+    options = ("--where", "seasonal_snow=false", "--sample", "2", "--seed", "3", "--no-source-links")
+    assert run(["mirror", hub.base_url, str(dest), "-C", LABELS, *options], env).code == 0
+    lines = run(["status", str(dest)], env).out.splitlines()
+    chosen = f"-collection {LABELS} --where seasonal_snow=false --no-source-links --sample 2 --seed 3"
+    assert f"  chosen -{chosen}" in lines
+    refused = run(["resume", str(dest), "--sample", "3"], env)
+    assert (refused.code, "--sample cannot be given to resume" in refused.err) == (2, True)
+
+
+def test_the_tree_that_torchgeo_reads(hub, env, tmp_path):
+    """As its loader reads it: the folder of each line of a split, all its *.tif, and its one *.json."""
+    wanted = list(hub.dataset.patches())[:3]
+    split = tmp_path / "bigearthnet-train.csv"
+    split.write_text("".join(f"{patch.name},S1_{patch.name}\n" for patch in wanted))
+    dest = tmp_path / "root"
+    ran = run(["mirror", hub.base_url, str(dest), "--config", str(TORCHGEO), "--ids", f"@{split}"], env)
+    assert ran.code == 0, ran.err
+    with split.open(newline="") as lines:
+        names = [line[0] for line in csv.reader(lines)]
+    assert len(names) == 3
+    for name, patch in zip(names, wanted, strict=True):
+        folder = dest / "BigEarthNet-v1.0" / name
+        bands = sorted(path.name for path in folder.glob("*.tif"))
+        assert len(bands) == 12
+        assert all(band.startswith(f"{name}_B") for band in bands)
+        (labels,) = folder.glob("*.json")
+        assert json.loads(labels.read_text())["labels"] == list(patch.labels)
+    assert len(list((dest / "BigEarthNet-v1.0").iterdir())) == 3
+
+
+def seen_in(dest):
+    try:
+        return status(dest).items_seen
+    except StacpullError:
+        return 0
+
+
+def test_a_sample_that_was_killed_is_the_same_sample(busy_hub, tmp_path):
+    """Killed while it is drawn, again and again: in the end it is the smallest ranks of all."""
+    dest, env = tmp_path / "m", environment(busy_hub)
+    command = ["mirror", busy_hub.base_url, str(dest), "-C", LABELS, "--no-source-links"]
+    command += ["--sample", "9", "--seed", "1", "--page-size", "4", "--json"]
+    for seen in (8, 24, 40):
+        with Running(command, env) as process:
+            assert wait_until(lambda least=seen: seen_in(dest) >= least)
+            process.signal(signal.SIGKILL)
+            process.ended()
+        assert status(dest).items_seen >= seen
+    ended = run(command, env)
+    assert ended.code == 0, ended.err
+    assert (ended.report["items_seen"], ended.report["items_matched"]) == (60, 9)
+    every = [f"{LABELS}_{patch.name}" for patch in busy_hub.dataset.patches()]
+    drawn = {path.name for path in (dest / LABELS).iterdir() if path.is_dir()}
+    assert drawn == set(sorted(every, key=lambda name: rank_of(1, name))[:9])

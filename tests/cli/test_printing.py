@@ -1,0 +1,47 @@
+"""What servers say is shown, not obeyed: terminals act on control characters."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stacpull.cli import main, printing
+from stacpull.cli.verbosity import Verbosity
+from stacpull.errors import SourceError
+
+HOSTILE = "a\x1b]0;owned\x07b\r\nstacpull: all is well\x9b2Jc\x7fd\u202ee\u2066f\u2028g"
+OBEYED = set("\x1b\x07\r\x9b\x7f\u202e\u2066\u2028")
+
+
+def test_lines_hold_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    printing.lines([HOSTILE])
+    out = capsys.readouterr().out
+    assert not OBEYED & set(out)
+    assert out.count("\n") == 1
+
+
+def test_json_stays_what_it_is_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    printing.json_line({HOSTILE: [HOSTILE, "Ærø 😀"]})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {HOSTILE: [HOSTILE, "Ærø 😀"]}
+    assert not OBEYED & set(out)
+    assert "Ærø 😀" in out
+    assert out.count("\n") == 1
+
+
+@pytest.mark.parametrize("verbose", [0, 2])
+def test_nor_does_what_is_said_of_the_end_of_a_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verbose: int
+) -> None:
+    def fails(*_arguments: object, **_options: object) -> None:
+        raise SourceError(f"The host said {HOSTILE}.")
+
+    monkeypatch.setattr(main.cli, "main", fails)
+    monkeypatch.setattr(main, "Verbosity", lambda: Verbosity(verbose=verbose))
+    assert main.execute(["status"]) == 4
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith("stacpull: The host said a")
+    assert ("Traceback" in said) is (verbose == 2)
+    assert not OBEYED & set(said)
+    assert verbose or said.count("\n") == 1

@@ -1,0 +1,15 @@
+"""How many examples a property gets that wants another number than the others."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+__all__ = ["examples"]
+
+_MANY = 1000
+
+
+def examples(usually: int) -> int:
+    """Return `usually`; in the long profile as many as every property gets there."""
+    told = settings().max_examples
+    return told if told >= _MANY else usually

@@ -1,0 +1,409 @@
+"""What expressions say of an item: a table for each kind of operator. None is unknown, which is no match."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.filters.language import compile_expression, parse_filter
+
+PROPERTIES = {
+    "datetime": "2020-01-01T12:00:00Z",
+    "start_datetime": "2020-01-01T00:00:00Z",
+    "end_datetime": "2020-02-01T00:00:00Z",
+    "offset": "2020-01-01T01:00:00+01:00",
+    "spaced": "2020-01-01 12:00:00",
+    "day": "2020-01-01",
+    "eo:cloud_cover": 10,
+    "platform": "Sentinel-2A",
+    "gsd": 10.0,
+    "count": 9007199254740993,
+    "digits": "10",
+    "online": True,
+    "nothing": None,
+    "bands": ["B02", "B03"],
+    "numbers": [1, 2],
+    "empty": [],
+    "proj": {"code": "EPSG:32633", "deep": {"x": 1}},
+    "view.off": 5,
+    "list": [{"name": "first"}],
+    "accent": "É",
+    "lines": "a\nb",
+    "pct": "100%",
+    "under": "a_b",
+    "slash": "a\\b",
+    "type": "of the item",
+    "area": {"type": "Point", "coordinates": [3, 3]},
+    "odd": {"type": "Point"},
+}
+ITEM = {
+    "type": "Feature",
+    "id": "S2A_1",
+    "collection": "sentinel-2",
+    "geometry": {"type": "Point", "coordinates": [1, 2]},
+    "bbox": [1, 2, 1, 2],
+    "properties": PROPERTIES,
+}
+
+
+def judge(text, item=ITEM):
+    return compile_expression(parse_filter(text), text).evaluate(item, item["properties"])
+
+
+NAMES = [
+    ("id = 'S2A_1'", True),
+    ("collection IN ('sentinel-2', 'other')", True),
+    ("type = 'of the item'", True),
+    ("eo:cloud_cover < 20", True),
+    ('"eo:cloud_cover" < 20', True),
+    ("properties.eo:cloud_cover < 20", True),
+    ("proj.code = 'EPSG:32633'", True),
+    ("proj.deep.x = 1", True),
+    ("properties.proj.deep.x = 1", True),
+    ('"view.off" = 5', True),
+    ("list.0.name = 'first'", True),
+    ("list.1.name = 'first'", None),
+    ("platform.name = 'x'", None),
+    ("Platform = 'Sentinel-2A'", None),
+    ('platform = "Sentinel-2A"', None),
+]
+COMPARISONS = [
+    ("gsd = 10", True),
+    ("eo:cloud_cover = 10.0", True),
+    ("eo:cloud_cover <> 10", False),
+    ("eo:cloud_cover >= 10 AND eo:cloud_cover <= 10", True),
+    ("eo:cloud_cover > 10", False),
+    ("count = 9007199254740993", True),
+    ("platform > 'S'", True),
+    ("platform < 'S'", False),
+    ("digits = '10'", True),
+    ("digits = 10", None),
+    ("digits > 9", None),
+    ("eo:cloud_cover = '10'", None),
+    ("online = TRUE", True),
+    ("online = 1", None),
+    ("online = 'true'", None),
+    ("online > FALSE", None),
+    ("online", True),
+    ("NOT online", False),
+    ("platform", None),
+    ("bands = ('B02', 'B03')", True),
+    ("bands = 'B02'", None),
+    ("missing = 1", None),
+    ("missing <> 1", None),
+    ("nothing = 1", None),
+    ("eo:cloud_cover = NULL", None),
+    ("nothing = NULL", None),
+    ("platform = 'O''Brien'", False),
+    ("1 = 1", True),
+    ("TRUE", True),
+]
+LOGIC = [
+    ("missing = 1 OR gsd = 10", True),
+    ("gsd = 10 OR missing = 1", True),
+    ("missing = 1 OR gsd = 9", None),
+    ("missing = 1 AND gsd = 9", False),
+    ("missing = 1 AND gsd = 10", None),
+    ("NOT (missing = 1)", None),
+    ("NOT (missing = 1 AND gsd = 9)", True),
+    ("NOT (missing = 1 OR gsd = 10)", False),
+    ("NOT (nothing = 1 AND gsd = 10)", None),
+    ("NOT gsd = 9 AND online", True),
+    ("gsd = 9 OR gsd = 10 AND online", True),
+    ("(gsd = 10 OR gsd = 9) AND NOT online", False),
+    ("missing IS NULL", True),
+    ("nothing IS NULL", True),
+    ("nothing IS NOT NULL", False),
+    ("platform IS NOT NULL", True),
+    ("proj.nope IS NULL", True),
+]
+LISTS_AND_PATTERNS = [
+    ("eo:cloud_cover BETWEEN 5 AND 10", True),
+    ("eo:cloud_cover BETWEEN 11 AND 20", False),
+    ("eo:cloud_cover NOT BETWEEN 5 AND 10", False),
+    ("missing BETWEEN 1 AND 2", None),
+    ("missing NOT BETWEEN 1 AND 2", None),
+    ("eo:cloud_cover IN (10, 20)", True),
+    ("eo:cloud_cover NOT IN (1, 20)", True),
+    ("eo:cloud_cover IN (1, NULL)", None),
+    ("eo:cloud_cover NOT IN (10, NULL)", False),
+    ("missing NOT IN (1)", None),
+    ("platform IN ('sentinel-2a')", False),
+    ("'B02' IN bands", True),
+    ("'B09' IN bands", False),
+    ("CASEI(platform) IN (CASEI('SENTINEL-2a'), CASEI('x'))", True),
+    ("CASEI(platform) = CASEI('SENTINEL-2a')", True),
+    ("CASEI(platform) = 'SENTINEL-2A'", False),
+    ("CASEI(gsd) = '10'", None),
+    ("ACCENTI(accent) = 'E'", True),
+    ("ACCENTI(CASEI(accent)) = ACCENTI(CASEI('è'))", True),
+    ("platform LIKE 'Sentinel%'", True),
+    ("platform LIKE 'sentinel%'", False),
+    ("platform LIKE '%2_'", True),
+    ("platform LIKE 'Sentinel'", False),
+    ("platform NOT LIKE 'L%'", True),
+    ("CASEI(platform) LIKE CASEI('SENTINEL%')", True),
+    ("lines LIKE 'a%b'", True),
+    ("lines LIKE 'a_b'", True),
+    ("accent LIKE '_'", True),
+    ("pct LIKE '100\\%'", True),
+    ("platform LIKE 'S\\%'", False),
+    ("under LIKE 'a\\_b'", True),
+    ("platform LIKE 'Sentinel.2A'", False),
+    ("gsd LIKE '10%'", None),
+    ("missing NOT LIKE 'a%'", None),
+]
+ARITHMETIC = [
+    ("eo:cloud_cover + 5 = 15", True),
+    ("eo:cloud_cover * 2 - 1 > 15", True),
+    ("-eo:cloud_cover = -10", True),
+    ("eo:cloud_cover / 4 = 2.5", True),
+    ("eo:cloud_cover div 4 = 2", True),
+    ("-eo:cloud_cover div 4 = -2", True),
+    ("eo:cloud_cover % 3 = 1", True),
+    ("eo:cloud_cover ^ 2 = 100", True),
+    ("eo:cloud_cover / 0 = 1", None),
+    ("eo:cloud_cover % 0 = 1", None),
+    ("eo:cloud_cover ^ 999 > 1", None),
+    ("platform + 1 = 2", None),
+    ("missing + 1 = 2", None),
+]
+ARRAYS = [
+    ("A_CONTAINS(bands, ('B02'))", True),
+    ("A_CONTAINS(bands, ('B02', 'B09'))", False),
+    ("A_CONTAINS(bands, 'B02')", True),
+    ("A_CONTAINEDBY(bands, ('B02', 'B03', 'B09'))", True),
+    ("A_CONTAINEDBY(bands, ('B02'))", False),
+    ("A_OVERLAPS(bands, ('B03', 'B09'))", True),
+    ("A_OVERLAPS(bands, ('B09'))", False),
+    ("A_EQUALS(bands, ('B03', 'B02', 'B03'))", True),
+    ("A_EQUALS(numbers, (1, 2))", True),
+    ("A_EQUALS(numbers, (1, 3))", False),
+    ("A_CONTAINS(empty, ('x'))", False),
+    ("A_CONTAINEDBY(empty, ('x'))", True),
+    ("A_CONTAINS(missing, ('x'))", None),
+    ("NOT A_CONTAINS(missing, ('x'))", None),
+    ("A_CONTAINS(platform, ('x'))", None),
+]
+PLACES = [
+    ("S_INTERSECTS(geometry, POLYGON((0 0, 5 0, 5 5, 0 5, 0 0)))", True),
+    ("S_INTERSECTS(POLYGON((0 0, 5 0, 5 5, 0 5, 0 0)), geometry)", True),
+    ("S_INTERSECTS(geometry, POLYGON Z((0 0 9, 5 0 9, 5 5 9, 0 5 9, 0 0 9)))", True),
+    ("S_INTERSECTS(geometry, BBOX(0, 0, 5, 5))", True),
+    ("S_INTERSECTS(geometry, BBOX(0, 0, -9, 5, 5, 9))", True),
+    ("S_INTERSECTS(geometry, BBOX(170, 0, -170, 5))", False),
+    ("S_INTERSECTS(geometry, BBOX(170, 0, 2, 5))", True),
+    ("S_INTERSECTS(geometry, GEOMETRYCOLLECTION(POINT(1 2), POINT(9 9)))", True),
+    ("S_INTERSECTS(geometry, POINT(1 3))", False),
+    ("S_DISJOINT(geometry, POINT(1 3))", True),
+    ("S_WITHIN(geometry, BBOX(0, 0, 5, 5))", True),
+    ("S_CONTAINS(geometry, BBOX(0, 0, 5, 5))", False),
+    ("S_CONTAINS(BBOX(0, 0, 5, 5), geometry)", True),
+    ("S_WITHIN(BBOX(0, 0, 5, 5), geometry)", False),
+    ("S_EQUALS(geometry, POINT(1 2))", True),
+    ("S_TOUCHES(geometry, BBOX(1, 2, 5, 5))", True),
+    ("S_CROSSES(geometry, LINESTRING(0 0, 2 4))", False),
+    ("S_OVERLAPS(geometry, BBOX(0, 0, 5, 5))", False),
+    ("S_INTERSECTS(area, POINT(3 3))", True),
+    ("S_INTERSECTS(area, geometry)", False),
+    ("S_INTERSECTS(odd, POINT(3 3))", None),
+    ("S_INTERSECTS(platform, POINT(3 3))", None),
+    ("S_INTERSECTS(missing, POINT(3 3))", None),
+    ("NOT S_INTERSECTS(missing, POINT(3 3))", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [*NAMES, *COMPARISONS, *LOGIC, *LISTS_AND_PATTERNS, *ARITHMETIC, *ARRAYS, *PLACES],
+)
+def test_judgement(text, expected):
+    assert judge(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        ({"op": "=", "args": [{"property": "gsd"}, 10]}, True),
+        ({"op": "in", "args": [{"property": "gsd"}, [9, 10]]}, True),
+        ({"op": "between", "args": [{"property": "gsd"}, 9, 11]}, True),
+        ({"op": "isNull", "args": [{"property": "nothing"}]}, True),
+        ({"op": "not", "args": [{"op": "like", "args": [{"property": "platform"}, "S%"]}]}, False),
+        ({"op": "a_containedBy", "args": [{"property": "bands"}, ["B02", "B03"]]}, True),
+        (
+            {"op": "anyinteracts", "args": [{"property": "datetime"}, {"interval": ["2020-01-01", ".."]}]},
+            True,
+        ),
+        ({"op": "s_intersects", "args": [{"property": "geometry"}, {"bbox": [0, 0, 5, 5]}]}, True),
+        ({"op": "=", "args": [{"property": "count"}, 9007199254740993]}, True),
+        ({"op": "=", "args": [{"property": "count"}, 9007199254740992]}, False),
+        ({"op": "=", "args": [{"op": "-", "args": [{"property": "gsd"}]}, -10]}, True),
+    ],
+)
+def test_json_means_what_text_means(tree, expected):
+    assert judge(json.dumps(tree)) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("datetime = TIMESTAMP('2020-01-01T12:00:00Z')", True),
+        ("datetime = TIMESTAMP('2020-01-01T13:00:00+01:00')", True),
+        ("datetime = TIMESTAMP('2020-01-01T12:00:00.000Z')", True),
+        ("offset = TIMESTAMP('2020-01-01T00:00:00Z')", True),
+        ("offset < '2020-01-01T00:30:00Z'", True),
+        ("offset = '2020-01-01T00:00:00Z'", True),
+        ("spaced = TIMESTAMP('2020-01-01T12:00:00Z')", True),
+        ("datetime = DATE('2020-01-01')", True),
+        ("datetime < DATE('2020-01-01')", False),
+        ("datetime <= DATE('2020-01-01')", True),
+        ("datetime >= DATE('2020-01-01')", True),
+        ("datetime > DATE('2020-01-01')", False),
+        ("datetime <> DATE('2020-01-01')", False),
+        ("DATE('2020-01-01') <= datetime", True),
+        ("day = DATE('2020-01-01')", True),
+        ("DATE(day) = DATE('2020-01-01')", True),
+        ("datetime > '2019-12-31'", True),
+        ("datetime BETWEEN TIMESTAMP('2019-01-01T00:00:00Z') AND TIMESTAMP('2021-01-01T00:00:00Z')", True),
+        ("datetime BETWEEN DATE('2019-01-01') AND DATE('2020-01-01')", True),
+        ("datetime BETWEEN '2020-01-02' AND '2021-01-01'", False),
+        ("datetime IN (TIMESTAMP('2020-01-01T12:00:00Z'))", True),
+        ("platform > DATE('2020-01-01')", None),
+        ("missing > DATE('2020-01-01')", None),
+        ("gsd = DATE('2020-01-01')", None),
+        ("T_AFTER(datetime, DATE('2019-12-31'))", True),
+        ("T_AFTER(datetime, DATE('2020-01-01'))", False),
+        ("T_BEFORE(datetime, TIMESTAMP('2020-01-01T12:00:00Z'))", False),
+        ("T_EQUALS(datetime, TIMESTAMP('2020-01-01T12:00:00Z'))", True),
+        ("T_INTERSECTS(datetime, INTERVAL('2020-01-01T12:00:00Z', '..'))", True),
+        ("T_INTERSECTS(datetime, INTERVAL('..', '2020-01-01'))", True),
+        ("T_INTERSECTS(datetime, INTERVAL('2020-01-01', '2020-01-01'))", True),
+        ("T_INTERSECTS(datetime, INTERVAL('2020-01-02', '..'))", False),
+        ("T_INTERSECTS(datetime, DATE('2020-01-01'))", True),
+        ("T_DURING(datetime, INTERVAL('2020-01-01T12:00:00Z', '2021-01-01T00:00:00Z'))", False),
+        ("T_DURING(datetime, INTERVAL('2020-01-01', '2020-01-01'))", True),
+        ("T_DISJOINT(datetime, INTERVAL('2020-01-01T13:00:00Z', '..'))", True),
+        ("T_INTERSECTS(missing, DATE('2020-01-01'))", None),
+        ("NOT T_INTERSECTS(missing, DATE('2020-01-01'))", None),
+        ("T_INTERSECTS(INTERVAL(start_datetime, missing), DATE('2020-01-01'))", None),
+        ("T_INTERSECTS(platform, DATE('2020-01-01'))", None),
+    ],
+)
+def test_judgement_of_times(text, expected):
+    assert judge(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("operator", "start", "end"),
+    [  # the item's own interval is all of January 2020
+        ("T_OVERLAPS", "2020-01-15T00:00:00Z", "2021-01-01T00:00:00Z"),
+        ("T_OVERLAPPEDBY", "2019-01-15T00:00:00Z", "2020-01-15T00:00:00Z"),
+        ("T_CONTAINS", "2020-01-15T00:00:00Z", "2020-01-16T00:00:00Z"),
+        ("T_DURING", "2019-01-15T00:00:00Z", "2021-01-16T00:00:00Z"),
+        ("T_MEETS", "2020-02-01T00:00:00Z", "2020-03-01T00:00:00Z"),
+        ("T_METBY", "2019-02-01T00:00:00Z", "2020-01-01T00:00:00Z"),
+        ("T_STARTS", "2020-01-01T00:00:00Z", "2020-03-01T00:00:00Z"),
+        ("T_STARTEDBY", "2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z"),
+        ("T_FINISHES", "2019-01-01T00:00:00Z", "2020-02-01T00:00:00Z"),
+        ("T_FINISHEDBY", "2020-01-31T00:00:00Z", "2020-02-01T00:00:00Z"),
+        ("T_EQUALS", "2020-01-01T00:00:00Z", "2020-02-01T00:00:00Z"),
+        ("T_BEFORE", "2020-02-02T00:00:00Z", ".."),
+        ("T_AFTER", "..", "2019-12-31T00:00:00Z"),
+    ],
+)
+def test_each_relation_of_allen_holds_for_its_own_example_alone(operator, start, end):
+    relations = [
+        "T_OVERLAPS T_OVERLAPPEDBY T_CONTAINS T_DURING T_MEETS T_METBY T_STARTS T_STARTEDBY T_FINISHES",
+        "T_FINISHEDBY T_EQUALS T_BEFORE T_AFTER",
+    ]
+    holding = [
+        name
+        for name in " ".join(relations).split()
+        if judge(f"{name}(INTERVAL(start_datetime, end_datetime), INTERVAL('{start}', '{end}'))")
+    ]
+    assert holding == [operator]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("datetime = DATE('2020-01-15')", True),
+        ("datetime > DATE('2019-12-31')", True),
+        ("datetime > DATE('2020-01-01')", False),
+        ("T_INTERSECTS(datetime, INTERVAL('2020-01-31', '..'))", True),
+        ("datetime IS NULL", False),
+    ],
+)
+def test_an_item_without_a_datetime_has_its_interval(text, expected):
+    properties = {name: PROPERTIES[name] for name in ("start_datetime", "end_datetime")}
+    assert judge(text, {**ITEM, "properties": {"datetime": None, **properties}}) is expected
+
+
+@pytest.mark.parametrize("geometry", [None, {}, [], "x", {"type": "Polygon", "coordinates": [[[0, 0], [1]]]}])
+def test_an_item_without_a_geometry_is_unknown(geometry):
+    item = {**ITEM, "geometry": geometry}
+    assert judge("S_INTERSECTS(geometry, BBOX(0, 0, 5, 5))", item) is None
+    assert judge("NOT S_INTERSECTS(geometry, BBOX(0, 0, 5, 5))", item) is None
+
+
+LEAVES = ["a = 1", "b = 1", "c = 1", "a IN (1, 2)", "b IS NULL", "c > 0", "a <> b"]
+TREES = st.recursive(
+    st.sampled_from(LEAVES),
+    lambda inner: (
+        st.tuples(inner, st.sampled_from(["AND", "OR"]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})")
+        | inner.map(lambda text: f"(NOT {text})")
+    ),
+    max_leaves=6,
+)
+
+
+def by_cases(text, values):
+    """Three-valued logic by its definition: true (false) if it is so for whatever the unknown parts are."""
+    known = {name: value for name, value in values.items() if value is not None}
+
+    def leaf(one, guess):
+        names = [name for name in "abc" if name in one.replace("IN", "")]
+        if one.endswith("NULL"):
+            return names[0] not in known
+        if any(name not in known for name in names):
+            return guess
+        python = one.replace("<>", "!=").replace(" = ", " == ").replace("IN", "in")
+        return eval(python, {}, known)  # noqa: S307 -- one of LEAVES
+
+    def kleene(pieces):
+        if isinstance(pieces, str):
+            truths = {leaf(pieces, True), leaf(pieces, False)}
+            return truths.pop() if len(truths) == 1 else None
+        if pieces[0] == "NOT":
+            inner = kleene(pieces[1])
+            return None if inner is None else not inner
+        one, other = kleene(pieces[0]), kleene(pieces[2])
+        if pieces[1] == "AND":
+            return False if False in (one, other) else None if None in (one, other) else True
+        return True if True in (one, other) else None if None in (one, other) else False
+
+    return kleene(taken_apart(text))
+
+
+def taken_apart(text):
+    """Return the tree of a text of TREES as nested lists."""
+    if text in LEAVES:
+        return text
+    inner = text[1:-1]
+    if inner.startswith("NOT "):
+        return ["NOT", taken_apart(inner[4:])]
+    for sign in (" AND ", " OR "):
+        start = 0
+        while (at := inner.find(sign, start)) >= 0:
+            if inner[:at].count("(") == inner[:at].count(")"):
+                return [taken_apart(inner[:at]), sign.strip(), taken_apart(inner[at + len(sign) :])]
+            start = at + 1
+    raise AssertionError(text)
+
+
+@given(text=TREES, values=st.fixed_dictionaries(dict.fromkeys("abc", st.sampled_from([None, 0, 1, 2]))))
+def test_logic_agrees_with_a_naive_oracle(text, values):
+    assert judge(text, {"properties": values}) is by_cases(text, values)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.errors import UsageError
+from stacpull.filters import Verdict, compile_items
+from stacpull.filters.draw import Draw, rank_of
+from stacpull.models import Selection
+
+IDS = st.lists(st.text("abc0123_", min_size=1, max_size=6), unique=True, max_size=40)
+
+
+def shard_of(item_id, count):
+    return [
+        number
+        for number in range(1, count + 1)
+        if compile_items(Selection(shard=(number, count))).judge({"id": item_id}) is Verdict.MATCH
+    ]
+
+
+@given(item_id=st.text(max_size=20), count=st.integers(1, 9))
+def test_every_item_is_in_one_shard(item_id, count):
+    assert len(shard_of(item_id, count)) == 1
+
+
+def test_shards_are_of_about_one_size_and_never_change():
+    sizes = dict.fromkeys(range(1, 5), 0)
+    for number in range(2000):
+        sizes[shard_of(f"S2A_MSIL2A_{number}", 4)[0]] += 1
+    assert all(400 < size < 600 for size in sizes.values())
+    assert [shard_of(name, 4) for name in ("a", "b", "c", "S2A_0_45")] == [[3], [3], [2], [3]]
+
+
+@pytest.mark.parametrize("shard", [(0, 2), (3, 2), (1,), (-1, -1)])
+def test_a_shard_that_is_none_is_refused(shard):
+    with pytest.raises(UsageError, match="--shard"):
+        compile_items(Selection(shard=shard))
+
+
+def drawn(ids, size, seed, before=()):
+    """Return what a draw has kept in the end: of all that it took, those of smallest rank."""
+    draw = Draw(size, seed, before)
+    taken = {name: rank for name in ids if (rank := draw.offer(name)) is not None}
+    return sorted(taken, key=taken.__getitem__)[:size], len(taken)
+
+
+@given(ids=IDS, size=st.integers(1, 10), seed=st.integers(0, 3), data=st.data())
+def test_a_sample_is_the_smallest_ranks_whatever_the_order(ids, size, seed, data):
+    naive = sorted(ids, key=lambda name: rank_of(seed, name))[:size]
+    shuffled = data.draw(st.permutations(ids))
+    assert drawn(ids, size, seed)[0] == naive
+    assert drawn([*shuffled, *ids], size, seed)[0] == naive
+
+
+@given(ids=IDS, size=st.integers(1, 10), at=st.integers(0, 40))
+def test_a_draw_that_goes_on_takes_what_the_whole_one_would(ids, size, at):
+    first, _ = drawn(ids[:at], size, 0)
+    kept = [rank_of(0, name) for name in first]
+    draw = Draw(size, 0, kept)
+    later = [name for name in ids[at:] if draw.offer(name) is not None]
+    chosen = sorted([*first, *later], key=lambda name: rank_of(0, name))[:size]
+    assert chosen == sorted(ids, key=lambda name: rank_of(0, name))[:size]
+
+
+def test_seeds_draw_differently_and_most_offers_are_declined():
+    ids = [f"item-{number}" for number in range(5000)]
+    one, taken = drawn(ids, 10, 0)
+    assert one != drawn(ids, 10, 1)[0]
+    assert taken < 200
+
+
+def test_a_sample_and_max_items_contradict_each_other():
+    with pytest.raises(UsageError, match="either a sample or max_items"):
+        compile_items(Selection(sample=1, max_items=1))

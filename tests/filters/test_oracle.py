@@ -1,0 +1,91 @@
+"""All filters of a selection together, against the sentences of docs/meaning.md read naively."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.filters import Verdict, compile_items
+from stacpull.models import Selection
+
+DAY = datetime(2018, 3, 1, tzinfo=UTC)
+LABELS = ["Airports", "Coniferous forest", "Rice fields", "Pastures"]
+PREFIX = "bigearthnet_v1_labels_"
+NAMES = ["S2A_0_45", "S2A_10_45", "0_45", "S2B_1"]
+FLAGS = [True, False, "true", "False", "TRUE", 0, 1, None, "absent", "yes", 2, [], 1.0]
+MEANT = {"true": True, "false": False, "True": True, "False": False, "0": False, "1": True, "1.0": True}
+MEANT |= {"TRUE": True, "None": False, "absent": False}
+
+
+@st.composite
+def items(draw: st.DrawFn) -> dict[str, Any]:
+    """A point of whole degrees, on whole hours, with labels and flags as services spell them."""
+    flags = {name: draw(st.sampled_from(FLAGS)) for name in ("cloud_and_shadow", "seasonal_snow")}
+    instant = DAY + timedelta(hours=draw(st.integers(-30, 30)))
+    labels = draw(st.lists(st.sampled_from(LABELS), max_size=3))
+    spelled = [f" {one.upper()}" if draw(st.booleans()) else one for one in labels]
+    return {
+        "id": draw(st.sampled_from(["", PREFIX])) + draw(st.sampled_from(NAMES)),
+        "geometry": {"type": "Point", "coordinates": [draw(st.integers(-3, 3)), draw(st.integers(-3, 3))]},
+        "properties": {
+            "datetime": instant.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "labels": spelled,
+            **{name: value for name, value in flags.items() if value != "absent"},
+        },
+    }
+
+
+@st.composite
+def selections(draw: st.DrawFn) -> Selection:
+    first, last = sorted([draw(st.integers(-30, 30)), draw(st.integers(-30, 30))])
+    west, east = sorted([draw(st.integers(-3, 3)), draw(st.integers(-3, 3))])
+    south, north = sorted([draw(st.integers(-3, 3)), draw(st.integers(-3, 3))])
+    span = "/".join((DAY + timedelta(hours=h)).strftime("%Y-%m-%dT%H:%M:%SZ") for h in (first, last))
+    return Selection(
+        labels=tuple(draw(st.lists(st.sampled_from(LABELS), max_size=2))),
+        label_mode=draw(st.sampled_from(["any", "all"])),
+        exclude_labels=tuple(draw(st.lists(st.sampled_from(LABELS), max_size=1))),
+        cloud_and_shadow=draw(st.sampled_from([None, True, False])),
+        seasonal_snow=draw(st.sampled_from([None, True, False])),
+        bbox=draw(st.sampled_from([None, (west, south, east, north)])),
+        datetime=draw(st.sampled_from([None, span])),
+        ids=tuple(draw(st.lists(st.sampled_from([*NAMES, PREFIX + NAMES[0]]), max_size=2))),
+    )
+
+
+def is_meant(item: dict[str, Any], asked: Selection) -> bool:
+    """Judge an item without any of the program's own words."""
+    properties = item["properties"]
+    for name, wanted in [
+        ("cloud_and_shadow", asked.cloud_and_shadow),
+        ("seasonal_snow", asked.seasonal_snow),
+    ]:
+        if wanted is not None and MEANT.get(str(properties.get(name, "absent"))) is not wanted:
+            return False
+    here = {label.strip().lower() for label in properties["labels"]}
+    wanted_labels = [label.lower() for label in asked.labels]
+    quantifier = any if asked.label_mode == "any" else all
+    if wanted_labels and not quantifier(label in here for label in wanted_labels):
+        return False
+    if any(label.lower() in here for label in asked.exclude_labels):
+        return False
+    if asked.datetime is not None:
+        start, end = asked.datetime.split("/")
+        if not start <= properties["datetime"] <= end:
+            return False
+    if asked.bbox is not None:
+        west, south, east, north = asked.bbox
+        x, y = item["geometry"]["coordinates"]
+        if not (west <= x <= east and south <= y <= north):
+            return False
+    return not asked.ids or any(f"_{item['id']}".endswith(f"_{one}") for one in asked.ids)
+
+
+@given(item=items(), asked=selections())
+def test_an_item_matches_if_and_only_if_every_filter_is_meant_to_let_it_pass(
+    item: dict[str, Any], asked: Selection
+) -> None:
+    assert (compile_items(asked).judge(item) is Verdict.MATCH) == is_meant(item, asked)

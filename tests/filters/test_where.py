@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import pytest
+
+from stacpull.errors import UsageError
+from stacpull.filters import Verdict, compile_items
+from stacpull.models import Selection
+
+ITEM = {
+    "id": "a",
+    "collection": "c",
+    "properties": {
+        "platform": "sentinel-2a",
+        "gsd": 10,
+        "gain": 1.5,
+        "path": "042",
+        "proj:epsg": 32633,
+        "online": True,
+        "instruments": ["msi", 2],
+        "proj": {"code": "EPSG:32633"},
+        "a.b": "dotted",
+        "nothing": None,
+        "equation": "x=y",
+        "huge": 10**400,
+    },
+}
+
+
+def judge(*where, item=ITEM):
+    return compile_items(Selection(where=where)).judge(item)
+
+
+@pytest.mark.parametrize(
+    ("where", "matches"),
+    [
+        (["platform=sentinel-2a"], True),
+        ([" platform = sentinel-2a "], True),
+        (["platform=Sentinel-2A"], False),
+        (["gsd=10"], True),
+        (["gsd=10.0"], True),
+        (["gsd=1e1"], True),
+        (["gsd=11"], False),
+        (["gain=1.50"], True),
+        (["path=042"], True),
+        (["path=42"], True),
+        (["path=43"], False),
+        (["proj:epsg=32633"], True),
+        (["properties.proj:epsg=32633"], True),
+        (["online=true"], True),
+        (["online=True"], True),
+        (["online=1"], False),
+        (["online=false"], False),
+        (["instruments=msi"], True),
+        (["instruments=2"], True),
+        (["instruments=oli"], False),
+        (["proj.code=EPSG:32633"], True),
+        (["a.b=dotted"], True),
+        (["equation=x=y"], True),
+        (["nothing=None"], False),
+        (["nothing="], False),
+        (["missing=x"], False),
+        (["collection=c"], True),
+        (["id=b"], False),
+        (["proj=x"], False),
+        (["huge=1"], False),
+        (["gsd=nan"], False),
+        (["gsd=20", "gsd=10"], True),
+        (["gsd=10", "platform=sentinel-2a"], True),
+        (["gsd=10", "platform=landsat-8"], False),
+    ],
+)
+def test_values_of_one_property_are_alternatives_and_properties_add_up(where, matches):
+    assert judge(*where) is (Verdict.MATCH if matches else Verdict.WHERE)
+
+
+@pytest.mark.parametrize(
+    "condition", ["", "gsd", "=10", "gsd==10", "gsd>=10", "gsd<=10", "gsd!=10", "gsd<>10"]
+)
+def test_what_is_no_condition_is_refused(condition):
+    with pytest.raises(UsageError, match="is not property=value; for other comparisons there is --filter"):
+        compile_items(Selection(where=(condition,)))
+
+
+def test_a_name_that_no_item_has_is_told():
+    selected = compile_items(Selection(where=("gds=10", "platform=x")))
+    assert selected.judge(ITEM) is Verdict.WHERE
+    notes = selected.notes({Verdict.WHERE: 1})
+    assert notes[0] == "--where names 'gds', which none of the items it judged has."
+
+
+@pytest.mark.parametrize(
+    ("cover", "verdict"),
+    [
+        (0, Verdict.MATCH),
+        (20, Verdict.MATCH),
+        (20.0001, Verdict.CLOUD_COVER),
+        ("12.5", Verdict.MATCH),
+        ("99", Verdict.CLOUD_COVER),
+        (None, Verdict.UNKNOWN_CLOUD_COVER),
+        ("cloudy", Verdict.UNKNOWN_CLOUD_COVER),
+        (True, Verdict.UNKNOWN_CLOUD_COVER),
+        (float("nan"), Verdict.UNKNOWN_CLOUD_COVER),
+        (10**400, Verdict.UNKNOWN_CLOUD_COVER),
+        ([1], Verdict.UNKNOWN_CLOUD_COVER),
+    ],
+)
+def test_cloud_cover(cover, verdict):
+    selected = compile_items(Selection(max_cloud_cover=20.0))
+    assert selected.judge({"properties": {"eo:cloud_cover": cover}}) is verdict
+
+
+def test_items_that_do_not_tell_their_cloud_are_counted():
+    selected = compile_items(Selection(max_cloud_cover=20.0))
+    assert selected.judge({"properties": {}}) is Verdict.UNKNOWN_CLOUD_COVER
+    assert selected.notes({Verdict.UNKNOWN_CLOUD_COVER: 2}) == [
+        "2 items left out: eo:cloud_cover is absent there, or no number."
+    ]
+
+
+@pytest.mark.parametrize("most", [-1.0, 100.5, float("nan")])
+def test_no_percentage_is_refused(most):
+    with pytest.raises(UsageError, match="--max-cloud-cover"):
+        compile_items(Selection(max_cloud_cover=most))
+
+
+def test_an_expression_that_cannot_be_judged_is_counted_and_its_name_told():
+    selected = compile_items(Selection(filter='platform = "sentinel-2a" OR gsd > 30'))
+    assert selected.judge(ITEM) is Verdict.UNKNOWN_FILTER
+    assert selected.notes({Verdict.UNKNOWN_FILTER: 1}) == [
+        "1 item left out: --filter cannot be judged there, a property is absent or of another kind.",
+        "--filter names 'sentinel-2a', which none of the items it judged has (text goes into single quotes).",
+    ]
+
+
+def test_an_expression_matches_or_not():
+    selected = compile_items(Selection(filter="gsd = 10 AND platform LIKE 'sentinel%'"))
+    assert selected.judge(ITEM) is Verdict.MATCH
+    assert selected.judge({"properties": {"gsd": 10, "platform": "landsat-8"}}) is Verdict.FILTER
+    assert selected.judge({}) is Verdict.UNKNOWN_FILTER

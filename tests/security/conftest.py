@@ -1,0 +1,24 @@
+"""What the security scenarios share."""
+
+from __future__ import annotations
+
+import pytest
+from tests.security.authority import Authority
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The authority that the client is told to trust."""
+    return Authority(tmp_path_factory.mktemp("tls") / "trusted")
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Another one, that nobody told of."""
+    return Authority(tmp_path_factory.mktemp("tls") / "stranger", "another authority")
+
+
+@pytest.fixture(params=["auto", "aiohttp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """What assets come over: the lean transport, or aiohttp."""
+    return str(request.param)

@@ -1,0 +1,33 @@
+"""Planted secrets, and the forms in which one could be written down or sent."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+__all__ = ["found_in", "found_under", "spellings"]
+
+
+def spellings(secret: str) -> set[bytes]:
+    """As it is, percent-encoded in every way, in base64 wherever it begins in a longer text, in hex."""
+    whole = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    whole.add(secret.replace("/", "%2F"))  # as names of files have it
+    raw = secret.encode()
+    shifted = {base64.b64encode(b"\0" * shift + raw) for shift in range(3)}
+    inner = {encoded[4:-4] for encoded in shifted}  # what does not depend on the neighbours
+    return {text.encode() for text in whole} | inner | {raw.hex().encode()}
+
+
+def found_in(data: bytes, secrets: Iterable[str]) -> list[bytes]:
+    """Return the spellings of any of the secrets that are in `data`."""
+    return [form for secret in secrets for form in spellings(secret) if form in data]
+
+
+def found_under(top: Path, secrets: Iterable[str]) -> list[tuple[Path, list[bytes]]]:
+    """Return the files below `top` in whose bytes or names a secret stands."""
+    known = tuple(secrets)
+    paths = [path for path in top.rglob("*") if path.is_file() and not path.is_symlink()]
+    looked = [(path, found_in(str(path).encode() + b"\n" + path.read_bytes(), known)) for path in paths]
+    return [(path, forms) for path, forms in looked if forms]

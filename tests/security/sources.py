@@ -1,0 +1,83 @@
+"""Sources and hosts of which a scenario writes every word."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from tests.net.wire_server import Script, Scripted, WireServer
+
+from stacpull.net.memory import Answer
+from stacpull.net.transport import Request
+
+__all__ = ["COLLECTION", "Source", "feature", "json_answer"]
+
+COLLECTION = "c"
+
+
+def json_answer(document: object, **headers: str) -> Answer:
+    """An answer that is JSON."""
+    return Answer(body=orjson.dumps(document), headers={"Content-Type": "application/json", **headers})
+
+
+def feature(
+    name: str, hrefs: Mapping[str, str], *, collection: str = COLLECTION, **more: Any
+) -> dict[str, Any]:
+    """An item with assets by key."""
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": name,
+        "collection": collection,
+        "geometry": None,
+        "links": [],
+        "properties": {"datetime": "2020-01-01T00:00:00Z"},
+        "assets": {key: {"href": href} for key, href in hrefs.items()},
+        **more,
+    }
+
+
+class Source(WireServer):
+    """A STAC API with one collection on one page; `others` answers every path that is not the API's own.
+
+    Features may be set once the server runs, when its port is known.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[Mapping[str, Any]] = (),
+        *,
+        others: Callable[[Request], Scripted] | None = None,
+        routes: Mapping[str, Script] | None = None,
+        tls: ssl.SSLContext | None = None,
+        name: str = "127.0.0.1",
+    ) -> None:
+        self.features = list(features)
+        self.links: list[Mapping[str, str]] = []
+        self.name = name
+        self._others = others
+        collection = {"type": "Collection", "stac_version": "1.0.0", "id": COLLECTION, "description": "",
+                      "license": "CC0", "extent": {}, "links": []}  # fmt: skip
+        own: dict[str, Script] = {
+            f"/collections/{COLLECTION}": lambda _: json_answer(collection),
+            f"/collections/{COLLECTION}/items": lambda _: json_answer(
+                {"type": "FeatureCollection", "features": self.features, "links": self.links}
+            ),
+        }
+        super().__init__({**own, **(routes or {})}, tls=tls)
+
+    @property
+    def api(self) -> str:
+        """SOURCE."""
+        return self.url(f"/collections/{COLLECTION}")
+
+    def url(self, path: str, host: str | None = None) -> str:
+        return super().url(path, host or self.name)
+
+    def _turn(self, heard: Any) -> Scripted:
+        known = heard.target in self._routes or heard.target.partition("?")[0] in self._routes
+        if self._others is None or known:
+            return super()._turn(heard)
+        return self._others(Request(heard.target, heard.method, heard.headers, heard.body))

@@ -1,0 +1,210 @@
+"""The address rules, at the address that is connected to: over both transports, no connection even tried.
+
+Names resolve as a test says (the loop's own lookup is replaced); what is connected to is seen by Python's
+audit hook, and for the command itself, which runs on uvloop, by strace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.net.test_http import watched_connections
+from tests.net.wire_server import WireServer
+from tests.security.proxy import Proxy
+from tests.security.sources import Source, feature
+
+from stacpull import Options, failures, mirror
+from stacpull.models import Failure, FailureKind
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.http import HttpTransport
+from stacpull.net.lean import LeanTransport
+from stacpull.net.memory import Answer
+from stacpull.net.transport import Request, TransferError, Transport
+
+LINK_LOCAL = [
+    "169.254.169.254",
+    "::ffff:169.254.169.254",
+    "fe80::1",
+    "64:ff9b::a9fe:a9fe",
+    "2002:a9fe:a9fe::1",
+]
+NEVER = [*LINK_LOCAL, "fd00:ec2::254", "0.0.0.0", "::", "224.0.0.1", "ff02::1"]  # noqa: S104 - never bound
+INSIDE = ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.1.2.3", "192.168.1.1", "172.16.0.1", "100.64.0.1",
+          "fc00::1", "fd12:3456::1", "240.0.0.1", "::127.0.0.1"]  # fmt: skip
+
+
+class Names:
+    """In place of the loop's lookup: each call gives the next answer, the last one for ever after."""
+
+    def __init__(self, *answers: Sequence[str]) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+        asyncio.get_running_loop().getaddrinfo = self.look_up  # type: ignore[method-assign]
+
+    async def look_up(self, host: str, port: int | str | None, **_options: Any) -> list[Any]:
+        found = self.answers[min(self.asked, len(self.answers) - 1)]
+        self.asked += 1
+        return [self._info(address, int(port or 0)) for address in found]
+
+    @staticmethod
+    def _info(address: str, port: int) -> Any:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        place = (address, port, 0, 0) if ":" in address else (address, port)
+        return family, socket.SOCK_STREAM, 6, "", place
+
+
+def made(transport: str, *, allow_private: bool) -> Transport:
+    told: dict[str, Any] = {"policy": AddressPolicy(allow_private=allow_private), "trust_env": False}
+    plain = HttpTransport(**told)
+    return plain if transport == "aiohttp" else LeanTransport(fallback=plain, **told)
+
+
+async def fetched(http: Transport, url: str) -> bytes | Failure:
+    try:
+        async with http.open(Request(url)) as response:
+            return await response.read(100)
+    except TransferError as error:
+        return error.failure
+
+
+def outcome(transport: str, addresses: Sequence[str], *, allow_private: bool) -> tuple[Any, list[object]]:
+    async def course() -> tuple[Any, list[object]]:
+        Names(addresses)
+        http = made(transport, allow_private=allow_private)
+        with watched_connections() as tried:
+            found = await fetched(http, "http://name.example:1/latest/meta-data")
+        await http.close()
+        return found, tried
+
+    return asyncio.run(course())
+
+
+@pytest.mark.parametrize("allow_private", [False, True])
+@pytest.mark.parametrize("address", NEVER)
+def test_a_name_at_an_address_that_is_never_connected_to(
+    transport: str, address: str, allow_private: bool
+) -> None:
+    failure, tried = outcome(transport, [address], allow_private=allow_private)
+    assert (failure.kind, failure.retryable, tried) == (FailureKind.ADDRESS, False, [])
+
+
+@pytest.mark.parametrize("address", INSIDE)
+def test_a_name_at_an_address_inside(transport: str, address: str) -> None:
+    failure, tried = outcome(transport, [address], allow_private=False)
+    assert (failure.kind, failure.retryable, tried) == (FailureKind.ADDRESS, False, [])
+
+
+def test_several_refused_addresses_are_one_refusal(transport: str) -> None:
+    failure, tried = outcome(transport, ["10.0.0.1", "::1", "169.254.1.1"], allow_private=False)
+    assert (failure.kind, tried) == (FailureKind.ADDRESS, [])
+
+
+WRITTEN = ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::1]", "[::ffff:7f00:1]",
+           "localhost", "0", "10.1", "[fd00::1]", "%31%32%37.0.0.1"]  # fmt: skip
+WRITTEN_LINK_LOCAL = ["169.254.169.254", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.254.43518",
+                      "[::ffff:a9fe:a9fe]", "[fe80::1]", "%31%36%39.254.169.254"]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", [*WRITTEN, *WRITTEN_LINK_LOCAL])
+def test_literals_in_any_way_of_writing(transport: str, host: str) -> None:
+    """Some are not taken for an address by anybody here; none is connected to."""
+
+    async def course() -> tuple[Any, list[object]]:
+        http = made(transport, allow_private=False)
+        with watched_connections() as tried:
+            found = await fetched(http, f"http://{host}:1/x")
+        await http.close()
+        return found, tried
+
+    failure, tried = asyncio.run(course())
+    assert failure.kind in {FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.SCHEME}
+    assert tried == []
+
+
+def test_it_is_the_address_judged_that_is_connected_to(transport: str) -> None:
+    """A name that changes between two lookups: there is one lookup for a connection, and one for the next."""
+
+    async def course() -> tuple[Any, Any, list[object], int]:
+        async with WireServer({"/": [Answer(body=b"hello", headers={"Connection": "close"})]}) as server:
+            names = Names(["127.0.0.1"], ["169.254.169.254"])
+            url = server.url("/", "rebinding.example")
+            first_http = made(transport, allow_private=True)
+            with watched_connections() as tried:
+                first = await fetched(first_http, url)
+                asked = names.asked
+                await first_http.close()
+                second_http = made(transport, allow_private=True)
+                second = await fetched(second_http, url)
+                await second_http.close()
+            return first, second, tried, asked
+
+    first, second, tried, asked = asyncio.run(course())
+    assert (first, asked) == (b"hello", 1)
+    assert second.kind is FailureKind.ADDRESS
+    assert [address[0] for address in tried] == ["127.0.0.1"]  # type: ignore[index]
+
+
+def test_a_public_source_leads_to_nothing_inside(
+    tmp_path: Path, transport: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SOURCE is far away (behind a proxy: no other is at hand); its hrefs and redirects lead inside."""
+
+    async def course() -> tuple[int, list[object]]:
+        async with WireServer({"/x": [Answer(body=b"inside")]}) as inside:
+            away = Answer(302, headers={"Location": inside.url("/x")})
+            async with (
+                Source(others=lambda _: away, name="far.example") as source,
+                Proxy(source.port) as proxy,
+            ):
+                source.features = [feature("i", {"href": inside.url("/x"), "hop": source.url("/hop")})]
+                monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+                monkeypatch.setenv("no_proxy", "127.0.0.1")
+                await mirror(source.api, tmp_path / "m", options=Options(retries=0, transport=transport))
+                return inside.port, [heard.target for heard in inside.heard]
+
+    _, heard = asyncio.run(course())
+    assert heard == []
+    found = {failed.key: failed.kind for failed in failures(tmp_path / "m")}
+    assert found == {"href": "address", "hop": "address"}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_command_itself_never_tries_a_link_local_address(tmp_path: Path) -> None:
+    """On uvloop, which tells Python's hooks of no connection: the system calls are what is looked at."""
+    trace = tmp_path / "trace"
+    program = "import sys; from stacpull.cli.main import execute; sys.exit(execute(sys.argv[1:]))"
+
+    async def course() -> tuple[int, str]:
+        def to_inside(asked: Request) -> Answer:
+            number = int(asked.url.rpartition("/")[2])
+            return Answer(302, headers={"Location": f"http://{WRITTEN_LINK_LOCAL[number]}/latest/meta-data/"})
+
+        async with Source(others=to_inside) as source:
+            hrefs = {f"hop{n}": source.url(f"/{n}") for n in range(len(WRITTEN_LINK_LOCAL))}
+            hrefs |= {f"href{n}": f"http://{host}/x" for n, host in enumerate(WRITTEN_LINK_LOCAL)}
+            source.features = [feature("i", hrefs)]
+            process = await asyncio.create_subprocess_exec(
+                "strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg", "-o", trace,
+                sys.executable, "-c", program,
+                "mirror", source.api, tmp_path / "m", "--retries", "0", "--json",
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ),
+            )  # fmt: skip
+            out, _ = await process.communicate()
+            return process.returncode or 0, out.decode()
+
+    code, out = asyncio.run(course())
+    calls = trace.read_text()
+    assert (code, f'"assets_failed":{2 * len(WRITTEN_LINK_LOCAL)}' in out) == (1, True), out
+    assert "127.0.0.1" in calls  # else nothing was traced
+    assert "169.254" not in calls
+    assert "a9fe" not in calls
+    assert "fe80" not in calls

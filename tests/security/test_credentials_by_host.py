@@ -1,0 +1,190 @@
+"""Credentials of every kind through a source that leads everywhere: to their own host, and to no other.
+
+Another port is another host, another name of the same machine too. A source that writes the caller's key into
+links, hrefs and Locations (MLHub did) does not make it reach anybody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from tests.net.wire_server import Heard, WireServer
+from tests.security.secrets import found_in, found_under
+from tests.security.sources import Source, feature, json_answer
+
+from stacpull import MirrorReport, Options, S3Options, Secret, mirror
+from stacpull.net.memory import Answer
+from stacpull.net.transport import Request
+
+KEY = "planted-key/with+odd=characters&more"
+ENCODED = quote(KEY, safe="")
+S3_KEY, S3_SECRET = "AKIAPLANTED0PLANTED0", "plantedS3/secret+thatnobodysees0123456789"
+S3_TOKEN = "planted-session-token/FwoGZXIvYXdzE=="
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way to give the key: what to put into SOURCE, what into the options, and how it then arrives."""
+
+    source: Callable[[str], str]
+    options: Mapping[str, Any]
+    arrives: Callable[[Heard], bool]
+
+
+def basic(heard: Heard) -> bool:
+    wanted = base64.b64encode(f"me:{KEY}".encode()).decode()
+    return heard.headers.get("authorization") == f"Basic {wanted}"
+
+
+FORMS = {
+    "bearer": Form(
+        lambda url: url,
+        {"headers": {"Authorization": Secret(f"Bearer {KEY}")}},
+        lambda heard: heard.headers.get("authorization") == f"Bearer {KEY}",
+    ),
+    "header": Form(
+        lambda url: url,
+        {"headers": {"X-API-Key": Secret(KEY)}},
+        lambda heard: heard.headers.get("x-api-key") == KEY,
+    ),
+    "query": Form(
+        lambda url: url,
+        {"query": {"key": Secret(KEY)}},
+        lambda heard: f"key={ENCODED}" in heard.target,
+    ),
+    "in SOURCE": Form(
+        lambda url: f"{url}?key={ENCODED}",
+        {},
+        lambda heard: f"key={ENCODED}" in heard.target,
+    ),
+    "user and password": Form(lambda url: url.replace("://", f"://me:{ENCODED}@"), {}, basic),
+}
+
+
+@dataclass
+class World:
+    """The source, a host at another port, S3: what each heard."""
+
+    report: MirrorReport
+    source: list[Heard]
+    other: list[Heard]
+    s3: list[Heard]
+
+
+def answer(other: WireServer, source: Source) -> Callable[[Request], Answer]:
+    """What the source answers for assets: redirects that carry the key along."""
+    echoed = quote(KEY, safe="")
+    places = {
+        "/own": None,
+        "/to-port": f"{other.url('/blob')}?key={echoed}&sig=x",
+        "/to-port-path": other.url(f"/{echoed}/blob"),
+        "/to-port-bare": f"{other.url('/blob')}?token={KEY.replace('&', '%26')}",
+        "/to-port-userinfo": other.url("/blob").replace("://", f"://me:{echoed}@"),
+        "/to-name": source.url(f"/named?key={echoed}", "localhost"),
+        "/to-s3": "s3://bucket/by-redirect",
+        "/there-and-back": other.url("/back"),
+    }
+
+    def act(asked: Request) -> Answer:
+        target = places.get(asked.url.partition("?")[0])
+        return Answer(302, headers={"Location": target}) if target else Answer(body=b"data")
+
+    return act
+
+
+async def run(form: Form, dest: Path, transport: Any) -> World:
+    item = feature("linked", {"a": "blob"}, links=[])
+    other_routes: dict[str, Any] = {
+        "/page2": lambda _: json_answer({"type": "FeatureCollection", "features": [], "links": []}),
+        "/linked": lambda _: json_answer(item),
+    }
+    other = WireServer(other_routes)
+    s3 = WireServer({f"/bucket/{name}": [Answer(body=b"object")] for name in ("by-redirect", "by-href")})
+    source = Source()
+    async with other, s3, source:
+        echoed = quote(KEY, safe="")
+        blob = Answer(body=b"data")
+        back = Answer(302, headers={"Location": source.url("/own")})
+        other_routes |= {"/blob": [blob], f"/{echoed}/blob": [blob], "/***/blob": [blob], "/back": [back]}
+        source._others = answer(other, source)
+        hrefs = {name: source.url(f"/{name}") for name in
+                 ("own", "to-port", "to-port-path", "to-port-bare", "to-port-userinfo", "to-name", "to-s3",
+                  "there-and-back")}  # fmt: skip
+        hrefs |= {"s3": "s3://bucket/by-href", "direct": f"{other.url('/blob')}?key={echoed}"}
+        links = [{"rel": "source", "href": f"{other.url('/linked')}?key={echoed}"}]
+        source.features = [feature("i", hrefs, links=links)]
+        source.links = [{"rel": "next", "href": f"{other.url('/page2')}?key={echoed}"}]
+        options = Options(
+            retries=0,
+            transport=transport,
+            s3=S3Options(endpoint_url=s3.url("")),
+            **form.options,
+        )
+        report = await mirror(form.source(source.api), dest, options=options)
+        return World(report, source.heard, other.heard, s3.heard)
+
+
+def told(heard: list[Heard]) -> bytes:
+    return "\n".join(f"{one.method} {one.target} {one.headers} {one.body!r}" for one in heard).encode()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_credential_reaches_another_host_or_is_written_down(
+    tmp_path: Path,
+    transport: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    form: str,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", S3_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3_SECRET)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", S3_TOKEN)
+    dest = tmp_path / "m"
+    world = asyncio.run(run(FORMS[form], dest, transport))
+
+    by_name = [one for one in world.source if one.headers["host"].startswith("localhost")]
+    own = [one for one in world.source if one not in by_name]
+    assert own
+    assert all(FORMS[form].arrives(one) for one in own)
+    assert {one.target.partition("?")[0] for one in own} >= {"/own", "/to-port", "/collections/c/items"}
+    assert {one.target.partition("?")[0] for one in by_name} == {"/named"}
+    asked = {one.target.partition("?")[0] for one in world.other}
+    assert asked >= {"/blob", "/back", "/page2", "/linked"}
+    assert {one.target for one in world.s3} == {"/bucket/by-href", "/bucket/by-redirect"}
+
+    assert found_in(told(by_name) + told(world.other) + told(world.s3), [KEY]) == []
+    everywhere = told(world.source) + told(world.other) + told(world.s3)
+    assert found_in(everywhere, [S3_SECRET]) == []  # it signs, and is never sent
+    assert found_in(told(world.source) + told(world.other), [S3_KEY, S3_TOKEN]) == []
+    assert all(one.headers["x-amz-security-token"] == S3_TOKEN for one in world.s3)
+
+    assert found_under(dest, [KEY, S3_KEY, S3_SECRET, S3_TOKEN]) == []
+    printed = "".join(capfd.readouterr()) + repr(world.report) + str(world.report.to_json())
+    assert found_in(printed.encode(), [KEY, S3_SECRET, S3_TOKEN]) == []
+
+
+def test_a_secret_that_a_server_tells_is_not_written_down(tmp_path: Path, transport: str) -> None:
+    """In a failure's reason, an id, a title, a header: scrubbed by value wherever it is written."""
+    dest = tmp_path / "m"
+
+    async def course() -> MirrorReport:
+        says = Answer(
+            400, body=f"no such key: {KEY}".encode(), headers={"Content-Type": "text/plain", "X": KEY}
+        )
+        async with Source(others=lambda _: says) as source:
+            source.features = [
+                feature("i", {"a": source.url("/x")}, title=f"your key is {KEY}", description=ENCODED)
+            ]
+            options = Options(retries=0, query={"key": Secret(KEY)}, transport=transport)  # type: ignore[arg-type]
+            return await mirror(source.api, dest, options=options)
+
+    report = asyncio.run(course())
+    assert report.assets_failed == 1
+    assert found_under(dest, [KEY]) == []

@@ -1,0 +1,117 @@
+"""Nine hundred hostile names through real mirrors: as ids, keys, collections, properties, file names."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pystac
+import pytest
+from tests.acceptance.trees import files_in
+from tests.planning.hostile import NAMES
+from tests.security.sources import Source, feature
+
+from stacpull import MirrorReport, Options, Selection, failures, mirror
+from stacpull.net.memory import Answer
+from stacpull.net.transport import Request
+
+SAYABLE = [name for name in NAMES if name and "\ud800" not in name]
+"""JSON in UTF-8 can say them, lone surrogates it cannot; an item without an id is none."""
+
+
+def contents(number: int) -> bytes:
+    return f"asset {number}".encode()
+
+
+def answer(asked: Request) -> Answer:
+    """`/to/<name>?N` redirects to `/at/<name>?N`, which gives the contents under yet another name."""
+    path, _, number = asked.url.partition("?")
+    if not number.isdecimal():
+        return Answer(404, b"{}")
+    if path.startswith("/to/"):
+        host = f"http://{asked.headers['host']}" if int(number) % 2 else ""
+        return Answer(302, headers={"Location": f"{host}/at/{path[4:]}?{number}"})
+    evil = "attachment; filename=\"../../../evil\"; filename*=UTF-8''..%2F..%2Fevil"
+    return Answer(body=contents(int(number)), headers={"Content-Disposition": evil})
+
+
+def by_collection(number: int, name: str, here: str) -> dict[str, Any]:
+    """Every name as collection, item id and asset key at once."""
+    return feature(name, {name: f"{here}/at/x?{number}"}, collection=name)
+
+
+def by_filename(number: int, name: str, here: str) -> dict[str, Any]:
+    """Every name as property, key, and file name after a redirect: as it is, encoded, encoded twice."""
+    plain = quote(name, safe="/" if number % 3 else "")
+    last = quote(plain, safe="") if number % 5 == 0 else plain
+    properties = {"datetime": None, "p": name}
+    return feature(f"i{number}", {name: f"{here}/to/{last}?{number}"}, properties=properties, title=name)
+
+
+def mirrored(dest: Path, make: Any, layout: str | None) -> MirrorReport:
+    async def course() -> MirrorReport:
+        async with Source(others=answer) as source:
+            here = source.url("")
+            source.features = [make(number, name, here) for number, name in enumerate(SAYABLE)]
+            options = Options(layout=layout) if layout else Options()
+            return await mirror(source.api, dest, selection=Selection(), options=options)
+
+    return asyncio.run(course())
+
+
+def everything(top: Path) -> set[str]:
+    return {str(path.relative_to(top)) for path in top.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("make", "layout"),
+    [(by_collection, None), (by_filename, "{p}/{key}/{filename}"), (by_filename, "x/{filename}")],
+    ids=["collections, items and keys", "properties, keys and file names", "file names that meet"],
+)
+def test_nothing_leaves_dest_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, layout: str | None
+) -> None:
+    assert len(SAYABLE) >= 500
+    around = tmp_path / "around"
+    around.mkdir()
+    (around / "precious").write_bytes(b"precious")
+    monkeypatch.chdir(around)
+    monkeypatch.setenv("HOME", str(around))
+    dest = around / "deep" / "mirror"
+
+    report = mirrored(dest, make, layout)
+
+    assert report.state == "complete"
+    outside = {path for path in everything(around) if not path.startswith("deep/mirror")}
+    assert outside == {"precious", "deep"}
+    assert (around / "precious").read_bytes() == b"precious"
+    assert not any(path.is_symlink() for path in dest.rglob("*"))
+    assert all(len(os.fsencode(part)) <= 255 for path in everything(dest) for part in path.split("/"))
+
+    bodies = [path.read_bytes() for path in files_in(dest).values()]
+    found = Counter(body for body in bodies if body.startswith(b"asset "))
+    failed = [(failure.item, failure.key, failure.kind) for failure in failures(dest)]
+    assert report.assets_done + report.assets_failed == len(SAYABLE)
+    assert len(failed) == report.assets_failed
+    assert all(count == 1 for count in found.values())
+    assert len(found) == report.assets_done
+    assert report.assets_done >= 500
+    if layout != "x/{filename}":
+        assert failed == []
+    assert {kind for _, _, kind in failed} <= {"name", "exists", "duplicate", "clash", "collision"}
+
+
+def test_the_catalog_of_hostile_names_can_be_walked(tmp_path: Path) -> None:
+    dest = tmp_path / "mirror"
+    mirrored(dest, by_collection, None)
+    catalog = pystac.Catalog.from_file(str(dest / "catalog.json"))
+    items = list(catalog.get_items(recursive=True))
+    assert sorted(item.id for item in items) == sorted(SAYABLE)
+    for item in items:
+        for asset in item.get_assets().values():
+            place = Path(asset.get_absolute_href() or "").resolve()
+            assert place.is_relative_to(dest.resolve())

@@ -1,0 +1,155 @@
+"""What a hostile source may cost: pages, depths, headers and hops are bounded, each by a named error."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.net.wire_server import WireServer
+from tests.security.sources import COLLECTION, Source, feature
+
+from stacpull import MirrorReport, Options, Selection, SourceError, failures, mirror
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.api import PAGE_LIMIT
+from stacpull.net.http import HttpTransport
+from stacpull.net.memory import Answer
+from stacpull.net.transport import Request, TransferError
+
+MIB = 1 << 20
+
+
+def bomb(size: int) -> bytes:
+    """`size` bytes of spaces as gzip: a thousandth of that."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join([*(packer.compress(b" " * MIB) for _ in range(size // MIB)), packer.flush()])
+
+
+def mirrored(
+    dest: Path,
+    page: Answer | bytes | None = None,
+    *,
+    features: Any = (),
+    collection: Any = None,
+    **selection: Any,
+) -> MirrorReport:
+    """Mirror a source whose one page is `page` (or of `features`)."""
+    routes: dict[str, Any] = {}
+    if page is not None:
+        routes[f"/collections/{COLLECTION}/items"] = [page]
+    if collection is not None:
+        routes[f"/collections/{COLLECTION}"] = [collection]
+
+    async def course() -> MirrorReport:
+        async with Source(features, others=lambda _: Answer(body=b"data"), routes=routes) as source:
+            for item in source.features:
+                item["assets"] = {"a": {"href": source.url("/a")}}
+            return await mirror(
+                source.api, dest, selection=Selection(**selection), options=Options(retries=0)
+            )
+
+    return asyncio.run(course())
+
+
+def json_bytes(text: str, **headers: str) -> Answer:
+    return Answer(body=text.encode(), headers={"Content-Type": "application/json", **headers})
+
+
+def test_a_page_without_measure_is_left_at_64_mib(tmp_path: Path) -> None:
+    page = Answer(body=bomb(256 * MIB), headers={"Content-Encoding": "gzip"})
+    with pytest.raises(SourceError, match=f"a body of more than {PAGE_LIMIT} bytes"):
+        mirrored(tmp_path / "m", page)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_undoing_a_bomb_takes_a_bounded_amount_of_memory(coding: str) -> None:
+    body = bomb(128 * MIB)
+    packed = body if coding == "gzip" else zlib.compress(b" " * (128 * MIB), 9)
+
+    async def course() -> int:
+        async with WireServer({"/": [Answer(body=packed, headers={"Content-Encoding": coding})]}) as server:
+            http = HttpTransport(policy=AddressPolicy(allow_private=True), trust_env=False)
+            tracemalloc.start()
+            with pytest.raises(TransferError, match="more than 8388608 bytes"):
+                async with http.open(Request(server.url("/"), decode=True)) as response:
+                    await response.read(8 * MIB)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            await http.close()
+            return peak
+
+    assert asyncio.run(course()) < 128 * MIB
+
+
+def deep(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize("levels", [900, 1023, 1025, 100_000])
+@pytest.mark.parametrize("where", ["properties", "geometry", "links", "beside"])
+def test_json_however_deep_is_mirrored_or_refused_by_name(tmp_path: Path, levels: int, where: str) -> None:
+    """1,024 levels are what the decoder takes."""
+    text = f'{{"type":"FeatureCollection","features":[{_item_text(where, levels)}],"links":[]}}'
+    dest = tmp_path / "m"
+    if levels > 1000:
+        with pytest.raises(SourceError, match="is no JSON"):
+            mirrored(dest, json_bytes(text))
+        return
+    report = mirrored(dest, json_bytes(text), bbox=None if where != "geometry" else (-1.0, -1.0, 1.0, 1.0))
+    assert (report.state, report.items_seen) == ("complete", 1)
+
+
+def _item_text(where: str, levels: int) -> str:
+    members = {
+        "properties": f'"properties":{{"datetime":null,"p":{deep(levels)}}}',
+        "geometry": f'"geometry":{{"type":"Polygon","coordinates":{deep(levels)}}}',
+        "links": f'"links":[{{"rel":"x","href":"y","z":{deep(levels)}}}]',
+        "beside": f'"z":{deep(levels)}',
+    }
+    given = {
+        "properties": '"properties":{"datetime":null}',
+        "geometry": '"geometry":null',
+        "links": '"links":[]',
+    }
+    parts = {**given, where: members[where]}
+    own = '"type":"Feature","stac_version":"1.0.0","id":"i","collection":"c","assets":{}'
+    return f"{{{own},{','.join(parts.values())}}}"
+
+
+def test_a_collection_however_deep_does_not_stop_the_catalog(tmp_path: Path) -> None:
+    members = f'"description":"d","links":[],"extent":{{}},"summaries":{{"x":{deep(900)}}}'
+    text = f'{{"type":"Collection","id":"c",{members}}}'
+    report = mirrored(tmp_path / "m", features=[feature("i", {})], collection=json_bytes(text))
+    assert (report.state, report.items_done) == ("complete", 1)
+    assert (tmp_path / "m" / "catalog.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("make", "kinds"),
+    [
+        (lambda: b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000 + b"\r\n", {"server"}),
+        (lambda: b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000 + b"\r\n\r\n", {"server"}),
+        (lambda: b"HTTP/1.1 302 F\r\nLocation: /" + b"y" * 200_000 + b"\r\n\r\n", {"server"}),
+        (lambda: b"HTTP/1.1 302 F\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", {"redirect"}),
+    ],
+    ids=["many fields", "a long field", "a long Location", "a loop"],
+)
+def test_headers_and_hops(tmp_path: Path, transport: Any, make: Callable[[], bytes], kinds: set[str]) -> None:
+    async def course() -> None:
+        async with Source(others=lambda _: make()) as source:
+            source.features = [feature("i", {"a": source.url("/x")})]
+            await mirror(source.api, tmp_path / "m", options=Options(retries=0, transport=transport))
+
+    asyncio.run(course())
+    assert {failed.kind for failed in failures(tmp_path / "m")} == kinds
+
+
+def test_names_of_a_megabyte_are_names(tmp_path: Path) -> None:
+    long = "x" * MIB
+    report = mirrored(tmp_path / "m", features=[feature(long, {}, title=long)])
+    assert (report.state, report.assets_done) == ("complete", 1)
+    assert all(len(path.name) <= 255 for path in (tmp_path / "m").rglob("*"))

@@ -1,0 +1,176 @@
+"""Proxies of the environment: used, bypassed, named when they fail; their passwords told to nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.security.authority import Authority
+from tests.security.proxy import Proxy
+from tests.security.sources import Source, feature
+
+from stacpull import MirrorReport, Options, Secret, StacpullError, failures, mirror
+from stacpull.net.memory import Answer
+from stacpull.net.transport import Request
+
+PASSWORD = "planted-proxy-password"
+USER = f"me:{PASSWORD}"
+KEY = "planted-key-of-the-source"
+SPELLINGS = [PASSWORD, base64.b64encode(USER.encode()).decode()]
+
+
+def asset(_asked: Request) -> Answer:
+    return Answer(body=b"by proxy")
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    return tmp_path / "mirror"
+
+
+def assert_secret_nowhere(dest: Path, *texts: str) -> None:
+    written = [path.read_bytes() for path in dest.rglob("*") if path.is_file()]
+    for spelling in [*SPELLINGS, KEY]:
+        assert not any(spelling.encode() in data for data in written)
+        assert not any(spelling in text for text in texts)
+
+
+def options(**more: Any) -> Options:
+    return Options(retries=0, query={"key": Secret(KEY)}, **more)
+
+
+def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(
+    dest: Path, authority: Authority, transport: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    async def course() -> tuple[MirrorReport, Proxy, Source]:
+        tls = authority.server("far.example")
+        async with (
+            Source(others=asset, tls=tls, name="far.example") as source,
+            Proxy(source.port, user=USER) as proxy,
+        ):
+            source.features = [feature("i", {"a": source.url("/a/secret/path")})]
+            monkeypatch.setenv("HTTPS_PROXY", f"http://{USER}@127.0.0.1:{proxy.port}")
+            given = options(transport=transport, ca_bundle=authority.bundle)
+            return await mirror(source.api, dest, options=given), proxy, source
+
+    report, proxy, source = asyncio.run(course())
+    assert (report.state, report.assets_done) == ("complete", 1)
+    assert all(head.startswith("CONNECT far.example:") for head in proxy.heads)
+    assert not any("secret/path" in head or KEY in head for head in proxy.heads)
+    assert KEY.encode() not in b"".join(proxy.passed)
+    assert any(KEY in heard.target for heard in source.heard)  # inside the tunnel it is sent
+    told = [f"{heard.target}{heard.headers}" for heard in source.heard]
+    assert not any(spelling in text for spelling in SPELLINGS for text in told)
+    assert "proxy-authorization" not in "".join(told)
+    assert_secret_nowhere(dest, *capfd.readouterr())
+
+
+def test_a_proxy_that_answers_for_another_host_is_found_out(
+    dest: Path, authority: Authority, transport: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tunnel ends at a host with a certificate for another name."""
+
+    async def course() -> int:
+        async with (
+            Source(tls=authority.server("evil.example"), name="far.example") as source,
+            Proxy(source.port) as proxy,
+        ):
+            asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+            with pytest.raises(StacpullError, match=r"certificate of far.example:[0-9]+ is not trusted"):
+                await mirror(source.api, dest, options=options(ca_bundle=authority.bundle))
+            return len(source.heard)
+
+    assert asyncio.run(course()) == 0
+
+
+def test_http_goes_through_it_and_no_proxy_goes_past_it(
+    dest: Path, transport: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def course() -> tuple[MirrorReport, Proxy, Source]:
+        async with (
+            Source(others=asset, name="far.example") as source,
+            Proxy(source.port, user=USER) as proxy,
+        ):
+            near = f"http://127.0.0.1:{source.port}/near"
+            source.features = [feature("i", {"far": source.url("/far"), "near": near})]
+            monkeypatch.setenv("HTTP_PROXY", f"http://{USER}@127.0.0.1:{proxy.port}")
+            monkeypatch.setenv("NO_PROXY", "127.0.0.1,.internal")
+            given = options(transport=transport, allow_private_hosts=True)
+            return await mirror(source.api, dest, options=given), proxy, source
+
+    report, proxy, source = asyncio.run(course())
+    assert report.assets_done == 2
+    asked = [head.split(" ")[1] for head in proxy.heads]
+    assert all(url.startswith("http://far.example:") for url in asked)
+    assert any("/far?key=" in url for url in asked)
+    assert not any("/near" in url for url in asked)
+    assert any(heard.target.startswith("/near") for heard in source.heard)
+    assert not any("proxy-authorization" in heard.headers for heard in source.heard)
+    assert_secret_nowhere(dest)
+
+
+@pytest.mark.parametrize(
+    ("proxy_url", "said"),
+    [
+        (f"http://{USER}@127.0.0.1:1", "No connection to the proxy on the way to far.example"),
+        (f"socks5://{USER}@127.0.0.1:1", "https_proxy names a proxy of the kind socks5"),
+        (
+            f"http://wrong:{PASSWORD}@127.0.0.1:{{port}}",
+            "The proxy on the way to far.example asks for credentials",
+        ),
+        (f"{USER}@127.0.0.1:{{port}}", None),
+    ],
+    ids=["nobody there", "another kind", "a wrong password", "without a scheme"],
+)
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+    dest: Path,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: Any,
+    proxy_url: str,
+    said: str | None,
+) -> None:
+    async def course() -> str | None:
+        tls = authority.server("far.example")
+        async with Source(tls=tls, name="far.example") as source, Proxy(source.port, user=USER) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy_url.replace("{port}", str(proxy.port)))
+            try:
+                report = await mirror(
+                    "https://far.example/collections/c", dest, options=options(ca_bundle=authority.bundle)
+                )
+            except StacpullError as error:
+                return str(error)
+            assert report.state == "complete"
+            return None
+
+    message = asyncio.run(course())
+    if said is None:
+        assert message is None
+    else:
+        assert message is not None
+        assert said in message
+        assert_secret_nowhere(dest, message, *capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["169.254.169.254", "[::ffff:a9fe:a9fe]", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376",
+     "%31%36%39.254.169.254", "169.254.169.254.", "127.0.0.1", "localhost", "127.1", "10.1", "[::1]"],
+)  # fmt: skip
+def test_a_proxy_is_not_asked_for_what_is_an_address_of_the_network_inside(
+    dest: Path, transport: Any, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    async def course() -> tuple[MirrorReport, Proxy]:
+        async with Source(others=asset, name="far.example") as source, Proxy(source.port) as proxy:
+            source.features = [feature("i", {"a": f"http://{host}/latest/meta-data/"})]
+            monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+            return await mirror(source.api, dest, options=options(transport=transport)), proxy
+
+    report, proxy = asyncio.run(course())
+    assert report.assets_failed == 1
+    assert [failed.kind for failed in failures(dest)] == ["address"]
+    assert all("far.example" in head for head in proxy.heads)

@@ -1,0 +1,164 @@
+"""A DEST that was in other hands: links, pipes and directories at every level, before a run and between two.
+
+Whatever is there, nothing outside of DEST changes, nothing is written through a link, and no run waits for
+ever: it ends in the documented way (exit 5, or a named failure of the asset), or goes on beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import BIGEARTHNET
+
+from stacpull.cli.main import execute
+from stacpull.replicas import MlhubReplica, run_in_thread
+
+PRECIOUS = b"precious"
+LABELS = "bigearthnet_v1_labels"
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[MlhubReplica]:
+    with run_in_thread(MlhubReplica(items=2, seed=3)) as replica:
+        yield replica
+
+
+@pytest.fixture(autouse=True)
+def credentials(hub: MlhubReplica, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in hub.exports().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def finished(hub: MlhubReplica, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole mirror, to be copied."""
+    dest = tmp_path_factory.mktemp("whole") / "mirror"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in hub.exports().items():
+            patch.setenv(name, value)
+        assert mirrored(hub, dest) == 0
+    return dest
+
+
+def mirrored(hub: MlhubReplica, dest: Path, *options: str) -> int:
+    what = ["-C", LABELS, "--config", str(BIGEARTHNET), "--max-items", "1", "--no-progress"]
+    return execute(["mirror", hub.base_url, str(dest), *what, *options])
+
+
+def to_a_file(path: Path, outside: Path) -> None:
+    path.symlink_to(outside / "victim")
+
+
+def to_a_directory(path: Path, outside: Path) -> None:
+    path.symlink_to(outside)
+
+
+def to_nothing(path: Path, outside: Path) -> None:
+    path.symlink_to(outside / "not there yet")
+
+
+def upwards(path: Path, _outside: Path) -> None:
+    path.symlink_to("..")
+
+
+def pipe(path: Path, _outside: Path) -> None:
+    os.mkfifo(path)
+
+
+Seed = Callable[[Path, Path], None]
+SEEDS = [to_a_file, to_a_directory, to_nothing, upwards, pipe]
+
+PLACES = [
+    ".stacpull",
+    ".stacpull/parts",
+    ".stacpull/ledger.sqlite",
+    ".stacpull/ledger.sqlite-wal",
+    ".stacpull/ledger.sqlite-shm",
+    ".stacpull/ledger.sqlite-journal",
+    ".stacpull/lock",
+    ".stacpull/log.ndjson",
+    "catalog.json",
+    LABELS,
+    f"{LABELS}/collection.json",
+    f"{LABELS}/{{item}}",
+    f"{LABELS}/{{item}}/{{item}}.json",
+    "bigearthnet",
+    "bigearthnet/{item}",
+    "bigearthnet/{item}/{name}_B02.tif",
+    "bigearthnet/{item}/labels_metadata.json",
+]
+
+
+def place(hub: MlhubReplica, dest: Path, where: str) -> Path:
+    name = hub.dataset.name(0)
+    return dest / where.replace("{item}", f"{LABELS}_{name}").replace("{name}", name)
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    directory = tmp_path / "outside"
+    (directory / "parts").mkdir(parents=True)
+    (directory / "victim").write_bytes(PRECIOUS)
+    return directory
+
+
+def assert_untouched(outside: Path, tmp_path: Path) -> None:
+    assert sorted(path.name for path in outside.rglob("*")) == ["parts", "victim"]
+    assert (outside / "victim").read_bytes() == PRECIOUS
+    assert {path.name for path in tmp_path.iterdir()} <= {"outside", "mirror"}
+
+
+def assert_documented(code: int, said: str) -> None:
+    """0: gone round; 1: named failures; 2: no mirror there; 5: refused by a sentence."""
+    assert code in {0, 1, 2, 5}, said
+    assert "should not have happened" not in said
+    assert code in {0, 1} or "stacpull: " in said
+
+
+@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_fresh_mirror_goes_round_it_or_refuses(
+    hub: MlhubReplica,
+    tmp_path: Path,
+    outside: Path,
+    capfd: pytest.CaptureFixture[str],
+    seed: Seed,
+    where: str,
+) -> None:
+    dest = tmp_path / "mirror"
+    path = place(hub, dest, where)
+    path.parent.mkdir(parents=True)
+    seed(path, outside)
+    code = mirrored(hub, dest)
+    assert_documented(code, capfd.readouterr().err)
+    assert_untouched(outside, tmp_path)
+
+
+@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("seed", [to_a_file, pipe])
+def test_a_mirror_that_was_tampered_with_goes_round_it_or_refuses(
+    hub: MlhubReplica,
+    finished: Path,
+    tmp_path: Path,
+    outside: Path,
+    capfd: pytest.CaptureFixture[str],
+    seed: Seed,
+    where: str,
+) -> None:
+    dest = tmp_path / "mirror"
+    shutil.copytree(finished, dest, symlinks=True)
+    path = place(hub, dest, where)
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    seed(path, outside)
+    for command in (["status"], ["failures"], ["verify"], ["retry"], ["verify", "--rebuild"]):
+        code = execute([*command, str(dest)])
+        assert_documented(code, capfd.readouterr().err)
+    code = mirrored(hub, dest, "--exclude-asset", "B01")
+    assert_documented(code, capfd.readouterr().err)
+    assert_untouched(outside, tmp_path)

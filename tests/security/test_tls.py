@@ -1,0 +1,112 @@
+"""TLS is always verified: for pages and assets, over both transports, and no option turns that off."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.security.authority import Authority
+from tests.security.sources import Source, feature
+
+from stacpull import MirrorReport, Options, SourceError, failures, mirror
+from stacpull.config.table import OPTIONS
+from stacpull.net.memory import Answer
+from stacpull.net.transport import Request
+
+BODY = b"sealed"
+
+
+def asset(_asked: Request) -> Answer:
+    return Answer(body=BODY)
+
+
+def mirrored(
+    dest: Path, api: ssl.SSLContext | None, assets: ssl.SSLContext | None, host: str, **options: Any
+) -> tuple[MirrorReport, int, int]:
+    """Mirror one asset; return the report, and how many requests reached the API and the asset's host."""
+
+    async def course() -> tuple[MirrorReport, int, int]:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        async with (
+            Source(others=asset, tls=assets, name=host) as blobs,
+            Source([feature("i", {"a": blobs.url("/x")})], tls=api, name="localhost") as source,
+        ):
+            try:
+                report = await mirror(source.api, dest, options=Options(retries=0, **options))
+            finally:
+                heard.append((len(source.heard), len(blobs.heard)))
+        return report, *heard[-1]
+
+    heard: list[tuple[int, int]] = []
+    try:
+        return asyncio.run(course())
+    finally:
+        assert heard
+
+
+def test_with_the_bundle_pages_and_assets_come(tmp_path: Path, authority: Authority, transport: Any) -> None:
+    context = authority.server()
+    report, _, blobs = mirrored(
+        tmp_path / "m", context, context, "localhost", transport=transport, ca_bundle=authority.bundle
+    )
+    assert (report.assets_done, blobs) == (1, 1)
+    assert (tmp_path / "m" / "c" / "i" / "a").read_bytes() == BODY
+
+
+BAD: dict[str, Callable[[Authority, Authority], tuple[ssl.SSLContext, str]]] = {
+    "of an authority nobody knows": lambda _known, unknown: (unknown.server(), "localhost"),
+    "for another name": lambda known, _: (known.server("elsewhere.example"), "localhost"),
+    "for a name, not the address": lambda known, _: (known.server(), "127.0.0.1"),
+    "expired": lambda known, _: (known.server(days=-1), "localhost"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_an_asset_behind_a_bad_certificate_is_a_final_failure_and_nothing_is_asked(
+    tmp_path: Path, authority: Authority, stranger: Authority, transport: Any, bad: str
+) -> None:
+    context, host = BAD[bad](authority, stranger)
+    dest = tmp_path / "m"
+    report, _, blobs = mirrored(
+        dest, authority.server(), context, host, transport=transport, ca_bundle=authority.bundle
+    )
+    assert (report.assets_failed, report.retries, blobs) == (1, 0, 0)
+    (failed,) = failures(dest)
+    assert failed.kind == "network"
+    assert "certificate" in failed.message
+    assert "not trusted" in failed.message
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["another bundle", "the system's"])
+def test_a_source_behind_a_bad_certificate_ends_the_run(
+    tmp_path: Path, authority: Authority, stranger: Authority, told: bool
+) -> None:
+    bundle = stranger.bundle if told else None
+    with pytest.raises(SourceError, match=r"certificate of localhost:[0-9]+ is not trusted"):
+        mirrored(tmp_path / "m", authority.server(), None, "127.0.0.1", ca_bundle=bundle)
+
+
+def test_from_https_an_asset_is_not_redirected_to_http(
+    tmp_path: Path, authority: Authority, transport: Any
+) -> None:
+    def plain(_asked: Request) -> Answer:
+        return Answer(302, headers={"Location": "http://127.0.0.1:1/x"})
+
+    async def course() -> MirrorReport:
+        async with Source(others=plain, tls=authority.server(), name="localhost") as source:
+            source.features = [feature("i", {"a": source.url("/x")})]
+            options = Options(transport=transport, ca_bundle=authority.bundle)
+            return await mirror(source.api, tmp_path / "m", options=options)
+
+    assert asyncio.run(course()).assets_failed == 1
+    (failed,) = failures(tmp_path / "m")
+    assert (failed.kind, "plain http" in failed.message) == ("redirect", True)
+
+
+def test_no_option_turns_verification_off() -> None:
+    words = {"insecure", "no-verify", "verify-tls", "no-check-certificate", "skip-tls"}
+    assert not words & {option.name for option in OPTIONS}

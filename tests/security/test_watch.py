@@ -1,0 +1,107 @@
+"""The watch over secrets would notice: each place that it looks into, with a secret put there."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import sqlite3
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+from tests.security.secrets import found_in
+from tests.security.watch import Watch, arguments_of
+
+from stacpull.replicas import MlhubReplica, run_in_thread
+
+KEY = "planted-key/with+odd=characters"
+
+
+@pytest.fixture
+def watch() -> Watch:
+    watch = Watch()
+    watch.note(MlhubReplica(items=1, key=KEY))
+    return watch
+
+
+def test_nothing_is_found_where_nothing_is(watch: Watch, tmp_path: Path) -> None:
+    (tmp_path / "m" / ".stacpull").mkdir(parents=True)
+    (tmp_path / "m" / ".stacpull" / "log.ndjson").write_text("a key, but which?")
+    watch.assert_clean(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        KEY,
+        "planted-key%2Fwith%2Bodd%3Dcharacters",
+        base64.b64encode(f"me:{KEY}".encode()).decode(),
+        KEY.encode().hex(),
+    ],
+)
+@pytest.mark.parametrize("place", ["log", "name", "printed", "arguments"])
+def test_each_place_and_spelling(watch: Watch, tmp_path: Path, place: str, spelled: str) -> None:
+    own = tmp_path / "m" / ".stacpull"
+    own.mkdir(parents=True)
+    match place:
+        case "log":
+            (own / "log.ndjson").write_text(f"asked with {spelled}.")
+        case "name":
+            (own.parent / spelled.replace("/", "%2F")).touch()
+        case "printed":
+            watch.printed.append(f"asked with {spelled}.")
+        case _:
+            watch.arguments.add(f"python\0-m\0worker\0{spelled}\0".encode())
+    with pytest.raises(AssertionError):
+        watch.assert_clean(tmp_path)
+
+
+def test_a_row_that_was_deleted_from_the_ledger(watch: Watch, tmp_path: Path) -> None:
+    """Its bytes stay on free pages."""
+    own = tmp_path / "m" / ".stacpull"
+    own.mkdir(parents=True)
+    db = sqlite3.connect(own / "ledger.sqlite", isolation_level=None)
+    db.execute("PRAGMA secure_delete = OFF")  # some builds wipe what is deleted
+    db.execute("CREATE TABLE t(x)")
+    db.executemany("INSERT INTO t VALUES (?)", [(KEY,), ("another",)])
+    db.execute("DELETE FROM t WHERE x <> 'another'")
+    db.close()
+    with pytest.raises(AssertionError):
+        watch.assert_clean(tmp_path)
+
+
+def test_a_key_that_went_to_another_server(tmp_path: Path) -> None:
+    watch = Watch()
+
+    async def ask(url: str) -> None:
+        async with aiohttp.ClientSession() as session, session.get(url, headers={"X": KEY}) as response:
+            await response.read()
+
+    with run_in_thread(MlhubReplica(items=1, key=KEY)) as replica:
+        watch.note(replica)
+        asyncio.run(ask(f"{replica.base_url}?key={KEY}"))
+        watch.assert_clean(tmp_path)
+        asyncio.run(ask(replica.blob_url))
+        with pytest.raises(AssertionError, match="blob"):
+            watch.assert_clean(tmp_path)
+
+
+def test_the_arguments_of_children_are_seen() -> None:
+    async def course() -> set[bytes]:
+        inner = "import sys; sys.stdin.read()"
+        outer = (
+            f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}, 'planted-argument'])"
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", outer, stdin=asyncio.subprocess.PIPE
+        )
+        found: set[bytes] = set()
+        while len(found) < 2:
+            found = arguments_of(process.pid)
+            await asyncio.sleep(0.01)
+        await process.communicate(b"")
+        return found
+
+    children = [line for line in asyncio.run(course()) if b"import subprocess" not in line]
+    assert any(found_in(line, ["planted-argument"]) for line in children)

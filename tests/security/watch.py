@@ -1,0 +1,112 @@
+"""In every acceptance test: the secrets that its replicas gave out, and whether one turned up somewhere.
+
+Looked into, when a test is over: each mirror it left (ledger, write-ahead log and free pages included, as
+these are bytes of files), what its commands printed, the arguments of their processes and those these
+started, and what each server of a replica was asked that the secret was not for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from tests.security.secrets import found_in, found_under
+
+from stacpull.replicas import MlhubReplica
+
+__all__ = ["CURRENT", "Watch", "arguments_of", "every_replica", "watching"]
+
+
+@dataclass
+class Watch:
+    """What one test has had to do with."""
+
+    replicas: list[MlhubReplica] = field(default_factory=list)
+    looked: dict[int, int] = field(default_factory=dict)
+    printed: list[str] = field(default_factory=list)
+    arguments: set[bytes] = field(default_factory=set)
+    """Command lines, but for those that are word by word what the test gave."""
+
+    def forget(self) -> None:
+        """Begin with another test."""
+        self.replicas.clear()
+        self.printed.clear()
+        self.arguments.clear()
+
+    def note(self, replica: MlhubReplica) -> None:
+        """A test points clients at `replica`: from now on it keeps the headers of what it is asked."""
+        replica._traffic.record_headers = True
+        if replica not in self.replicas:
+            self.replicas.append(replica)
+
+    def secrets(self) -> list[str]:
+        """All that its replicas want to be told, and nobody else may know."""
+        found = [(one.key, one.access.secret_key, one.access.session_token) for one in self.replicas]
+        return [secret for secrets in found for secret in secrets if secret]
+
+    def assert_clean(self, top: Path) -> None:
+        """Look everywhere."""
+        secrets = self.secrets()
+        if not secrets:
+            return
+        mirrors = {own.parent for own in top.rglob(".stacpull")}
+        assert [found for mirror in mirrors for found in found_under(mirror, secrets)] == []
+        assert found_in("\n".join(self.printed).encode(), secrets) == []
+        assert found_in(b"\n".join(self.arguments), secrets) == []
+        for replica in self.replicas:
+            self._assert_told_where_due(replica)
+
+    def _assert_told_where_due(self, replica: MlhubReplica) -> None:
+        total = sum(replica.counters.values())
+        new = min(total - self.looked.get(id(replica), 0), len(replica.requests))
+        self.looked[id(replica)] = total
+        records = list(islice(replica.requests, len(replica.requests) - new, None))
+        told = {server: bytearray() for server in replica.server_names}
+        for record in records:
+            told[record.server] += f"{record.target}\n{record.headers}\n".encode()
+        for server, data in told.items():
+            secret = [replica.access.secret_key]
+            secret += [] if server == "api" else [replica.key]
+            secret += (
+                [] if server == "s3" else [replica.access.access_key, replica.access.session_token or ""]
+            )
+            assert found_in(bytes(data), filter(None, secret)) == [], server
+
+
+CURRENT = Watch()
+
+
+def arguments_of(pid: int) -> set[bytes]:
+    """The arguments of a process and of those it has started, as anybody on this machine can read them."""
+    found: set[bytes] = set()
+    try:
+        found.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # gone, or no such file system
+        return found
+    return found.union(*(arguments_of(int(child)) for child in children))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def every_replica() -> Iterator[None]:
+    """Have replicas tell of themselves when a test asks what to point clients at them with."""
+    exports = MlhubReplica.exports
+
+    def noted(replica: MlhubReplica) -> dict[str, str]:
+        CURRENT.note(replica)
+        return exports(replica)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MlhubReplica, "exports", noted)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def watching(tmp_path: Path, every_replica: None) -> Iterator[Watch]:
+    """No secret turns up anywhere, in whatever the test does."""
+    CURRENT.forget()
+    yield CURRENT
+    CURRENT.assert_clean(tmp_path)

@@ -1,0 +1,120 @@
+"""What somebody else put among the parts, or in place of a file of ours: never followed, never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from stacpull.errors import DestinationError
+from stacpull.models import Validator
+from stacpull.store.destination import Destination
+from stacpull.store.parts import PartStore
+
+V1 = Validator('"v1"')
+ABOUT = orjson.dumps({"etag": '"v1"', "last_modified": None, "total": 9})
+PRECIOUS = b"precious"
+
+
+def link(path: Path, victim: Path) -> None:
+    path.symlink_to(victim)
+
+
+def hanging_link(path: Path, victim: Path) -> None:
+    path.symlink_to(victim.with_name("not there yet"))
+
+
+def pipe(path: Path, _victim: Path) -> None:
+    os.mkfifo(path)
+
+
+def zeros(path: Path, _victim: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+Odd = Callable[[Path, Path], None]
+ODD = pytest.mark.parametrize("odd", [link, hanging_link, pipe, zeros])
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "victim").write_bytes(PRECIOUS)
+    return outside / "victim"
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    directory = tmp_path / "parts"
+    directory.mkdir()
+    return directory
+
+
+def write(parts: Path) -> bytes:
+    """Write a part as a fetch does that goes on if it can; return its bytes."""
+
+    async def course() -> bytes:
+        store = PartStore(parts)
+        part = await (store.resume(1, 0) if await store.point(1, 0) else store.create(1, 0, V1, 9))
+        await part.write(b"nine byte")
+        finished = await part.finish()
+        return await asyncio.to_thread(finished.path.read_bytes)
+
+    return asyncio.run(course())
+
+
+@ODD
+@pytest.mark.parametrize("name", ["1.0.part", "1.0.json", "1.0.new"])
+def test_an_odd_part_is_nothing_to_go_on_from(parts: Path, victim: Path, odd: Odd, name: str) -> None:
+    (parts / "1.0.part").write_bytes(b"123")
+    (parts / "1.0.json").write_bytes(ABOUT)
+    (parts / name).unlink(missing_ok=True)
+    odd(parts / name, victim)
+    assert write(parts) in {b"nine byte", b"123nine byte"}  # the latter where all that is odd is the leftover
+    assert (victim.read_bytes(), list(victim.parent.iterdir())) == (PRECIOUS, [victim])
+    odd_left = [path for path in parts.iterdir() if path.is_symlink() and path.suffix != ".new"]
+    assert odd_left == []
+
+
+@ODD
+@pytest.mark.parametrize("name", ["1.0.part", "1.0.json", "1.0.new"])
+def test_an_odd_part_is_swept(parts: Path, victim: Path, odd: Odd, name: str) -> None:
+    if name == "1.0.part":
+        (parts / "1.0.json").write_bytes(ABOUT)
+    odd(parts / name, victim)
+    assert PartStore(parts).sweep(lambda _row, _generation: True) >= 1
+    assert list(parts.iterdir()) == []
+    assert victim.read_bytes() == PRECIOUS
+
+
+@ODD
+def test_a_part_swapped_after_it_was_looked_at_is_not_written_through(
+    parts: Path, victim: Path, odd: Odd
+) -> None:
+    odd(parts / "1.0.part", victim)
+    with pytest.raises(DestinationError):
+        asyncio.run(PartStore(parts).resume(1, 0))
+    assert victim.read_bytes() == PRECIOUS
+
+
+def test_a_description_without_end_is_not_read_to_it(parts: Path) -> None:
+    (parts / "1.0.part").write_bytes(b"123")
+    with (parts / "1.0.json").open("wb") as file:
+        file.truncate(1 << 40)
+    assert asyncio.run(PartStore(parts).point(1, 0)) is None
+
+
+@ODD
+def test_an_odd_file_of_the_mirror_has_no_contents(tmp_path: Path, victim: Path, odd: Odd) -> None:
+    destination = Destination(tmp_path / "dest")
+    try:
+        destination.directory("c")
+        odd(tmp_path / "dest" / "c" / "i.json", victim)
+        assert destination.read("c", "i.json") is None
+    finally:
+        destination.close()
