@@ -143,10 +143,10 @@ def test_short_values_are_ignored() -> None:
     assert secrets.scrub("abc") == "abc"
 
 
-@pytest.mark.parametrize("value", ["type", "true", "Feature", "abcdefg"])
+@pytest.mark.parametrize("value", ["type", "true", "links", "abcde"])
 def test_short_values_are_not_torn_out_of_documents(value: str) -> None:
     secrets = Secrets([Secret(value)])
-    data = b'{"type":"Feature","a":true,"b":"abcdefg"}'
+    data = b'{"type":"Feature","a":true,"links":"abcde"}'
     assert secrets.scrub_bytes(data) == data
     assert secrets.scrub(f"refused: {value}") == "refused: ***"
 

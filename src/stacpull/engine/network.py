@@ -86,7 +86,7 @@ def _named(options: Options) -> list[str]:
 
 @asynccontextmanager
 async def open_network(
-    address: SourceAddress, options: Options, clock: Clock, stop: asyncio.Event
+    address: SourceAddress, options: Options, clock: Clock, stop: asyncio.Event | None = None
 ) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block.
 
@@ -95,7 +95,7 @@ async def open_network(
     """
     secrets = Secrets((*credentials_in(address.headers), *address.query.values()))
     allow_private = options.allow_private_hosts or await unless_stopped(
-        lambda: is_private(address.url, options.s3.endpoint_url), stop
+        lambda: is_private(address.url, options.s3.endpoint_url), stop or asyncio.Event()
     )
     http = http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
