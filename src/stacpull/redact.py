@@ -30,7 +30,7 @@ _SAS_FIELDS = frozenset(
 _SIGNED_BY = frozenset({"signature", "awsaccesskeyid", "googleaccessid"})
 _PAGING_TOKENS = ("next:", "prev:", "previous:")
 _MIN_SECRET = 4
-_MIN_IN_DOCUMENT = 8
+_MIN_IN_DOCUMENT = 6
 """Characters from which a secret is no chance hit in a document: shorter, it would tear `type` and `true`."""
 _ORDINARY_FIELDS = frozenset(
     {
@@ -93,7 +93,7 @@ class Secrets:
 
     Each is looked for as it is, percent-encoded and as it stands in JSON; of `Bearer abc` also `abc` alone,
     of `Basic …` also what is in it (RFC 7617, 2): `user:password`, and the password. Values of fewer than 4
-    characters are ignored, in documents those of fewer than 8: they would tear holes into every text.
+    characters are ignored, in documents those of fewer than 6: they would tear holes into every text.
     """
 
     __slots__ = ("_forms", "_forms_bytes", "_known")

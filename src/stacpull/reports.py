@@ -53,7 +53,8 @@ class MirrorReport(Counts):
     """How a run ended, counted over this run's selection."""
 
     items_failed: int = 0
-    """Source items that could not be read (they are listed by `failures`)."""
+    """Source items that could not be read (they are listed by `failures`), and items whose JSON could not be
+    written, since a file that is not ours is in the way (a warning names it)."""
     items_unseen: int = 0
     """Items that the source announced but the walk never met."""
     items_without_label: int = 0

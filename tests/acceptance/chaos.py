@@ -48,6 +48,16 @@ SIGHTS = {
 _BODIES = {("blob", "blob"), ("s3", "object")}
 
 
+def catches_signals(pid: int) -> bool:
+    """Return True if the command hears SIGTERM: before, Python itself is starting up (proc(5), SigCgt)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught & 1 << (signal.SIGTERM - 1))
+
+
 @dataclass(frozen=True)
 class Kill:
     """One end before the end. `again`: the bytes, of `files_again` files, that it made to be sent again."""
@@ -214,6 +224,8 @@ class Chaos:
             else:
                 self._wait(process, bodies, None if turn % _EARLY_EVERY == 1 else wanted, moment)
             bodies.drain()
+            if kind != "KILL":
+                wait_until(lambda: not process.is_alive() or catches_signals(process.pid), 60, 0.001)
             asked = time.monotonic()
             mid_transfer = bodies.in_life > 0 and len(bodies.sent) < len(self.assets)
             struck = process.signal(SIGNALS[kind])

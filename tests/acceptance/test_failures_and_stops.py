@@ -316,3 +316,32 @@ def test_missing_ok_makes_b10_no_reason_to_fail(tmp_path, hub):
     arguments = mirror_of(hub.base_url, tmp_path / "m", "--max-items", "2", "--exclude-asset", "", "--json")
     ran = run([*arguments, "--missing", "ok"], environment(hub))
     assert (ran.code, ran.report["assets_missing"], ran.report["assets_done"]) == (0, 2, 26)
+
+
+def test_an_item_json_in_the_way_is_named_and_exit_1_until_it_is_moved(tmp_path):
+    dest, heard = tmp_path / "mirror", []
+    selection = Selection(collections=(LABELS,), max_items=1, source_links=False)
+    with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
+        options = Options(query={"key": Secret(replica.key)})
+
+        def mirrored() -> stacpull.MirrorReport:
+            return asyncio.run(
+                stacpull.mirror(
+                    replica.base_url, dest, selection=selection, options=options, on_event=heard.append
+                )
+            )
+
+        (patch,) = replica.dataset.patches()
+        name = f"{LABELS}_{patch.name}"
+        mine = dest / LABELS / name / f"{name}.json"
+        mine.parent.mkdir(parents=True)
+        mine.write_text("mine")
+        report = mirrored()
+        assert (report.exit_code, report.items_failed, report.assets_done) == (1, 1, 1)
+        assert mine.read_text() == "mine"
+        (warning,) = [event.text for event in heard if isinstance(event, stacpull.Notice)]
+        assert warning.startswith(f"{LABELS}/{name}/{name}.json is in the way and not of this mirror: ")
+        mine.unlink()
+        report = mirrored()
+    assert (report.exit_code, report.items_failed) == (0, 0)
+    assert mine.exists()

@@ -68,11 +68,12 @@ class Bench:
         self.failed: list[AssetFailed] = []
         self.errors: list[BaseException] = []
         self.published: list[int] = []
+        self.items = ItemWriter(self.db, self.destination, Secrets(()), "item")
         self.publisher = Publisher(
             Ledger(self.db, self.run.id, self.run.counters),
             self.destination,
             sync or RecordingSync(),
-            ItemWriter(self.db, self.destination, Secrets(()), "item"),
+            self.items,
             clock=SystemClock(),
             on_error=self.errors.append,
             on_published=self.published.append,

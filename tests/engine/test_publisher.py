@@ -112,17 +112,35 @@ def test_a_file_that_nobody_knows_is_never_overwritten(bench: Bench, tmp_path: P
     assert tree(tmp_path)["c/i/a.tif"] == b"y"
 
 
+@pytest.mark.parametrize("moment", ["before", "amid"])
 def test_an_item_json_that_nobody_knows_is_kept_too(
-    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     (tmp_path / "c" / "i").mkdir(parents=True)
-    (tmp_path / "c/i/i.json").write_bytes(b"mine")
+    mine = tmp_path / "c/i/i.json"
+    if moment == "before":
+        mine.write_bytes(b"mine")
+    else:
+        sync = bench.publisher._sync.sync
+        monkeypatch.setattr(bench.publisher._sync, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
     bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.settle()
     assert (tmp_path / "c/i/i.json").read_bytes() == b"mine"
-    assert "c/i/i.json is in the way" in caplog.text
+    assert list(bench.items.unwritable.values()) == [
+        "c/i/i.json is in the way and not of this mirror: move it away, then mirror again."
+    ]
+    monkeypatch.undo()
+    bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
+    bench.publisher.settle()
+    assert mine.read_bytes() == b"mine"  # not even the next time
+    assert parts(tmp_path) == []
     collection = views.collection_rows(bench.db)[0].row
     assert list(views.items_of(bench.db, collection)) == []
+    mine.unlink()
+    bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
+    bench.publisher.settle()
+    assert b'"Feature"' in mine.read_bytes()
+    assert bench.items.unwritable == {}
 
 
 def test_our_own_json_is_renewed(bench: Bench, tmp_path: Path) -> None:

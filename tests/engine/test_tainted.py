@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -129,4 +131,42 @@ def test_after_a_failed_sync_the_log_of_the_ledger_is_begun_anew(
     assert log.stat().st_size > 0
     recovery.recover(bench.db, bench.destination, checksum=True)
     assert checkpointed == [0]
+    bench.close()
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["in a call", "in a group"])
+@pytest.mark.parametrize(
+    ("code", "is_believed"),
+    [(sqlite3.SQLITE_IOERR_FSYNC, False), (sqlite3.SQLITE_IOERR_WRITE, False), (sqlite3.SQLITE_FULL, True)],
+)
+def test_a_sync_of_sqlites_own_that_fails_withdraws_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_believed: bool, asked: bool
+) -> None:
+    """It syncs its log at a checkpoint, or each commit where the group sync does not cover it."""
+
+    def fail(*_args: object, **_kwargs: object) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = code
+        raise error
+
+    bench = Bench(tmp_path)
+    bench.take_up()
+    (job,) = bench.plan(planned("i", ["a"])).jobs
+    assert (tmp_path / ".stacpull/boot").exists()
+    arrived = bench.arrive(job, b"a")
+    monkeypatch.setattr(outcomes, "record", fail)
+
+    async def settled() -> None:
+        with pytest.raises(DestinationError):
+            await bench.publisher.call(bench.publisher.settle)
+
+    bench.publisher.start()
+    if asked:
+        bench.publisher.take([arrived])
+        asyncio.run(settled())
+    else:
+        bench.publisher.deliver([arrived])
+    bench.publisher.close()
+    assert (tmp_path / ".stacpull/boot").exists() is is_believed
+    assert meta.is_tainted(bench.db) is not is_believed
     bench.close()

@@ -122,6 +122,9 @@ def test_an_empty_ledger_is_a_kill_at_the_start_or_a_loss(dest: Path) -> None:
     open_writer(dest).close()  # a run was killed before it wrote anything: nothing is lost
     ledger_path(dest).write_bytes(b"")
     (dest / "collection").mkdir()
+    open_writer(dest).close()  # beside files of the user's, as far as anything tells
+    ledger_path(dest).write_bytes(b"")
+    (dest / ".stacpull" / "log.ndjson").touch()
     for opened in (open_writer, open_reader):
         with pytest.raises(DestinationError, match=r"is lost.*verify --rebuild"):
             opened(dest)

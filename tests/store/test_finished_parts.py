@@ -12,11 +12,13 @@ from stacpull.store.parts import PartStore
 from stacpull.store.wholes import WholeName, parse_whole
 
 
-def finished(directory: Path, filename: str | None, etag: str | None) -> FinishedPart:
+def finished(
+    directory: Path, filename: str | None, etag: str | None, *, unproven: bool = False
+) -> FinishedPart:
     async def write() -> FinishedPart:
         part = await PartStore(directory).create(7, 2, Validator(etag), 3)
         await part.write(b"abc")
-        return await part.finish(filename, etag)
+        return await part.finish(filename, etag, unproven=unproven)
 
     return asyncio.run(write())
 
@@ -31,6 +33,11 @@ def test_its_name_tells_file_name_and_etag(tmp_path: Path, filename: str | None,
     assert parse_whole(part.path.name) == WholeName(7, 2, 3, etag, filename)
     assert [path.name for path in tmp_path.iterdir()] == [part.path.name]
     assert part.path.read_bytes() == b"abc"
+
+
+def test_that_nothing_proved_its_length_outlives_a_kill(tmp_path: Path) -> None:
+    part = finished(tmp_path, "a.zip", None, unproven=True)
+    assert parse_whole(part.path.name) == WholeName(7, 2, 3, None, "a.zip", unproven=True)
 
 
 def test_a_name_that_does_not_fit_is_left_out(tmp_path: Path) -> None:

@@ -39,11 +39,13 @@ class MemoryPart:
             hasher.update(chunk)
         self.parts.grown.set()
 
-    async def finish(self, filename: str | None = None, etag: str | None = None) -> FinishedPart:
+    async def finish(
+        self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
+    ) -> FinishedPart:
         del self.parts.open[self.pair]
         self.parts.finished[self.pair] = bytes(self.data)
         digest = self.hashers.get("sha256")
-        path = Path(f"{self.pair[0]}.{self.pair[1]}.{self.size}.whole")
+        path = Path(f"{self.pair[0]}.{self.pair[1]}.{self.size}{'~' if unproven else ''}.whole")
         return FinishedPart(path, self.size, None if digest is None else digest.digest())
 
     async def park(self) -> None:

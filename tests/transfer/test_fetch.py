@@ -81,6 +81,7 @@ def test_whole(framing: str, verified: bool, body: bytes):
         assert (received.body is not None) == (len(body) <= LIMIT)
         assert received.size == len(body)
         assert received.verified is verified
+        assert received.part is None or ("~" in received.part.name) is not verified
         assert received.validator == V1
         assert received.filename == "B 02.tif"
         assert received.sha256 == (None if len(body) <= LIMIT else hashlib.sha256(body).digest())
@@ -130,6 +131,7 @@ def test_a_length_that_is_not_told(known: dict[str, object], probe: Answer | Non
         received = await fetcher.fetch(job(served.url, **known))
         assert content(received, parts) == LARGE
         assert received.verified is verified
+        assert received.part is None or ("~" in received.part.name) is not verified
         assert len(served.asked) == (1 if probe is None else 2)
 
     run(probe or (lambda _: Reply(500)), act)

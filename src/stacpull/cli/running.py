@@ -101,6 +101,7 @@ def _signals(first: Callable[[], None]) -> Iterator[None]:
             _leave_at_once()
         first()
 
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
         loop.add_signal_handler(number, handle)
     try:
@@ -108,6 +109,7 @@ def _signals(first: Callable[[], None]) -> Iterator[None]:
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+            signal.signal(number, before[number])  # the loop would leave SIGTERM to the system
 
 
 def _leave_at_once() -> None:

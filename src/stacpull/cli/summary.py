@@ -80,7 +80,7 @@ def _remarks(report: MirrorReport) -> Iterator[str]:
     if report.items_unseen:
         yield f"  never met {count(report.items_unseen, 'item')} that the source announced"
     if report.items_failed:
-        yield f"  unreadable  {count(report.items_failed, 'source item')}"
+        yield f"  unreadable  {count(report.items_failed, 'item')}"
 
 
 def _left_out(reasons: Mapping[str, int]) -> str:

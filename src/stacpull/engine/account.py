@@ -26,6 +26,8 @@ class Ending:
     items_unseen: int
     missing_ok: bool
     items_left_out: Mapping[str, int]
+    items_unwritten: int = 0
+    """Items whose JSON could not be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Account:
         return MirrorReport(
             **{name: getattr(progress, name) for name in shared},
             state=ending.state,
-            items_failed=self._count("items_failed"),
+            items_failed=self._count("items_failed") + ending.items_unwritten,
             items_unseen=ending.items_unseen,
             items_without_label=self._count("items_without_label"),
             items_left_out=ending.items_left_out,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,10 +12,10 @@ import orjson
 
 from stacpull.catalog.item import encode_item, item_document
 from stacpull.catalog.stored import as_sent
-from stacpull.ledger import views
+from stacpull.ledger import outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import Written
-from stacpull.models import ItemId, Json
+from stacpull.models import FailureKind, ItemId, Json
 from stacpull.planning.items import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets, cut_url
@@ -24,8 +23,7 @@ from stacpull.store.destination import Destination
 
 __all__ = ["ItemWriter", "WrittenItem", "clean_document", "item_of"]
 
-_log = logging.getLogger("stacpull")
-
+_IN_THE_WAY = "{path} is in the way and not of this mirror: move it away, then mirror again."
 _COLLECTION_FILE = "collection.json"
 _BARE = ("type", "stac_version", "id", "collection")
 """What is kept of an item that is nested too deeply to be written."""
@@ -83,6 +81,8 @@ class WrittenItem:
     directory: str
     name: str
     sha256: bytes
+    is_ours: bool
+    """True if a file of that name is an earlier one of it, and may go."""
 
 
 class ItemWriter:
@@ -99,6 +99,8 @@ class ItemWriter:
         self._destination = destination
         self._secrets = secrets
         self._metadata = metadata
+        self.unwritable: dict[int, str] = {}
+        """Why the JSON of an item could not be written, by row: one sentence each."""
 
     def write_parts(self, rows: Sequence[int]) -> list[WrittenItem]:
         """Write the JSON of these items into part files."""
@@ -109,26 +111,32 @@ class ItemWriter:
             record = views.item_record(self._db, row)
             name = item_document_path(record.id).rpartition("/")[2]
             if not record.is_ours and not self._destination.is_free(record.directory, name):
-                _log.warning("%s/%s is in the way and not of this mirror: it is kept", record.directory, name)
+                self.unwritable[row] = _IN_THE_WAY.format(path=f"{record.directory}/{name}")
                 continue
             data = self.encode(record, f"{record.directory}/{name}")
             if data is not None:
                 part = f"{row}.item.json"
                 self._destination.write_part(part, data)
                 digest = hashlib.sha256(data).digest()
-                written.append(WrittenItem(row, part, record.directory, name, digest))
+                written.append(WrittenItem(row, part, record.directory, name, digest, record.is_ours))
         return written
 
     def place(self, written: Sequence[WrittenItem]) -> list[Written]:
         """Rename the part files into place; return those that are there now."""
         placed = []
         for item in written:
-            failure = self._destination.place(item.part, item.directory, item.name, replace=True)
+            failure = self._destination.place(item.part, item.directory, item.name, replace=item.is_ours)
             if failure is None:
                 placed.append(Written(item.row, item.sha256))
+                self.unwritable.pop(item.row, None)
+                continue
+            self._destination.drop_part(item.part)
+            if failure.kind is FailureKind.EXISTS:
+                self.unwritable[item.row] = _IN_THE_WAY.format(path=f"{item.directory}/{item.name}")
             else:
-                _log.warning("%s", failure.message)
-                self._destination.drop_part(item.part)
+                self.unwritable[item.row] = failure.message
+            if not item.is_ours:
+                outcomes.release_document(self._db, item.row)
         return placed
 
     def encode(self, record: views.ItemRecord, path: str) -> bytes | None:

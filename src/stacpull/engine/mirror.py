@@ -98,12 +98,12 @@ class MirrorRun:
         self._account = Account(run, network.counters, clock)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
-        items = ItemWriter(workspace.db, workspace.destination, network.secrets, options.metadata)
+        self._items = ItemWriter(workspace.db, workspace.destination, network.secrets, options.metadata)
         self._publisher = Publisher(
             Ledger(workspace.db, run.id, run.counters),
             workspace.destination,
             workspace.sync,
-            items,
+            self._items,
             clock=clock,
             on_error=self._break,
             on_published=self._published,
@@ -163,6 +163,7 @@ class MirrorRun:
                     await self._publisher.call(self._write_final_items)
                     await self._publisher.call(self._sweep_parts)
                     await self._warn_of_unproven()
+                    self._warn_of_unwritten()
                     await self._finish_catalog()
             finally:
                 await asyncio.to_thread(self._publisher.close)
@@ -205,6 +206,10 @@ class MirrorRun:
                 "and nothing proved that they are whole."
             )
             self._emit(Notice("warning", text))
+
+    def _warn_of_unwritten(self) -> None:
+        for sentence in self._items.unwritable.values():
+            self._emit(Notice("warning", sentence))
 
     async def _finish_catalog(self) -> None:
         if self._run.spec.kind == "mirror" and not self._stop.is_set():
@@ -355,6 +360,7 @@ class MirrorRun:
             self._summary.items_unseen,
             missing_ok=self._options.missing == "ok",
             items_left_out=left_out,
+            items_unwritten=len(self._items.unwritable),
         )
         return self._account.report(ending, str(self._workspace.destination.path))
 

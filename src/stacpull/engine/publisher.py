@@ -33,7 +33,7 @@ from stacpull.engine.documents import ItemWriter
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, runs, views
-from stacpull.ledger.database import Connection, ledger_path, sync_each_commit, translated
+from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Written
 from stacpull.models import Failure, Job
 from stacpull.planning.layout import complete
@@ -211,6 +211,7 @@ class Publisher:
             self._over = DestinationError("The mirror is closed: nothing can be written to it any more.")
         except BaseException as error:  # noqa: BLE001 -- the run must hear of it, whatever it is
             self._over = error
+            self._distrust_ledger(error)
             self._on_error(error)
         self._refuse_calls(self._over)
 
@@ -262,6 +263,7 @@ class Publisher:
                 self._refresh_counters()
         except BaseException as error:  # noqa: BLE001 -- it belongs to the caller
             failure = error
+            self._distrust_ledger(error)
         call.loop.call_soon_threadsafe(_answer, call.future, result, failure)
 
     def take(self, batch: Sequence[Arrived]) -> None:
@@ -356,12 +358,21 @@ class Publisher:
         try:
             self._sync_now(parts, self._destination.take_touched())
         except DestinationError as error:
-            self._failed_sync = error
-            withdraw_trust(self._destination)  # first: the ledger is on the disk that fails
-            with suppress(DestinationError), translated(ledger_path(self._destination.path)):
-                meta.set_tainted(self._ledger.db, str(error))
+            self._distrust(error)
             raise
         self._judge_pace(time.monotonic() - started)
+
+    def _distrust_ledger(self, error: BaseException) -> None:
+        """Believe nothing that waits, if the disk failed under the ledger: SQLite syncs by itself, too."""
+        if isinstance(error, DestinationError) and is_disk_error(error):
+            self._distrust(error)
+
+    def _distrust(self, error: DestinationError) -> None:
+        """See that nothing which waited for a sync that failed is believed, now or at the next start."""
+        self._failed_sync = error
+        withdraw_trust(self._destination)  # first: the ledger is on the disk that fails
+        with suppress(DestinationError), translated(ledger_path(self._destination.path)):
+            meta.set_tainted(self._ledger.db, str(error))
 
     def _sync_now(self, parts: Sequence[str], touched: Sequence[str]) -> None:
         if self._sync.covers_ledger:

@@ -25,6 +25,7 @@ __all__ = [
     "checkpoint",
     "damaged_sentence",
     "is_damage",
+    "is_disk_error",
     "ledger_path",
     "open_reader",
     "open_writer",
@@ -84,6 +85,15 @@ def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Return True if the file is no sound ledger: torn pages, a missing table, a text that is none."""
     code = _code(error) & _PRIMARY
     return code in _DAMAGES or (code in {0, sqlite3.SQLITE_ERROR} and str(error).startswith(_FOREIGN))
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Return True if SQLite could not read, write or sync its files (`translated` or not).
+
+    What it had written and not synced may be lost then, and stand in the page cache as if it were not.
+    """
+    found = error if isinstance(error, sqlite3.Error) else error.__cause__
+    return isinstance(found, sqlite3.Error) and _code(found) & _PRIMARY == sqlite3.SQLITE_IOERR
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -178,8 +188,11 @@ def refuse_lost(dest: Path) -> None:
 
 
 def _was_mirror(dest: Path) -> bool:
-    """Return True if files lie in `dest` that a mirror put there, as far as its marks tell."""
-    marked = (dest / ".stacpull" / "log.ndjson").is_file() or ledger_path(dest).is_file()
+    """Return True if files lie in `dest` that a mirror put there, as far as its marks tell.
+
+    An empty ledger alone is no mark: a run was killed at its very start, beside files that are the user's.
+    """
+    marked = (dest / ".stacpull" / "log.ndjson").is_file()
     if not marked and (dest / "catalog.json").is_file():
         with (dest / "catalog.json").open("rb") as file:
             marked = CATALOG_ID.encode() in file.read(_START)

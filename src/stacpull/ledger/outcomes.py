@@ -28,7 +28,16 @@ from stacpull.ledger.schema import (
 )
 from stacpull.models import Failure, FailureKind
 
-__all__ = ["Arrival", "AssetFailure", "Recorded", "Written", "record", "release", "reserve"]
+__all__ = [
+    "Arrival",
+    "AssetFailure",
+    "Recorded",
+    "Written",
+    "record",
+    "release",
+    "release_document",
+    "reserve",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +158,14 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
             f"WHERE id = ? AND state = {STATE_RESERVED}",
             ((row,) for row in rows),
         )
+
+
+def release_document(db: sqlite3.Connection, item: int) -> None:
+    """Give up the reserved name of an item's JSON that was never there: what has that name is not ours."""
+    db.execute(
+        f"UPDATE items SET written = {UNWRITTEN} WHERE id = ? AND written = {WRITTEN_ONCE}",
+        (item,),
+    )
 
 
 def record(

@@ -58,8 +58,9 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
 class Destination:
     """The directory tree of one mirror, open for writing.
 
-    Two threads may use it at once: one writes and renames parts, which touches the parts directory's
-    descriptor only; one alone does everything else, with the directories that are held open.
+    Several threads may use it at once: one writes and renames parts, and threads of adoption link files into
+    the parts directory; those touch its descriptor only. One alone does everything else, with the directories
+    that are held open.
     """
 
     def __init__(self, dest: Path, *, most_held: int = _HELD_DIRECTORIES) -> None:

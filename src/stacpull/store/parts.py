@@ -164,14 +164,18 @@ class _Part:
             raise destination_error(error, self._sink.path.parent) from error
         self.size += len(chunk)
 
-    async def finish(self, filename: str | None = None, etag: str | None = None) -> FinishedPart:
+    async def finish(
+        self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
+    ) -> FinishedPart:
         """Close the part under the name that tells what it is: whole, and waiting for the publisher.
 
         Raises:
             DestinationError: it cannot be closed or renamed.
         """
         row, generation = self._pair
-        whole = self._sink.path.with_name(whole_name(row, generation, self.size, etag, filename))
+        whole = self._sink.path.with_name(
+            whole_name(row, generation, self.size, etag, filename, unproven=unproven)
+        )
         await _off_loop(self._sink.path.parent, self._sink.settle, whole)
         self._known.discard(self._pair)
         digest = self._hashers.get("sha256")

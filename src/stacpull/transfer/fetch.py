@@ -84,7 +84,7 @@ class Fetcher:
             client: sends the requests.
             parts: where what is longer than `small_limit` goes.
             small_limit: bytes up to which a body is kept in memory.
-            checksum: True to compute the SHA-256 of what goes into parts (that of bodies is the publisher's).
+            checksum: True to compute the SHA-256 of what goes into parts (that of bodies is the writer's).
             on_detail: hears sentences for those who want to know everything.
         """
         self._client = client
@@ -223,7 +223,7 @@ class Fetcher:
         name = filename_of(answer.url)
         if writer is None:
             return Received(intake.size, None, name, answer.validator, body=intake.body, verified=verified)
-        part = await writer.finish(name, answer.validator.etag)
+        part = await writer.finish(name, answer.validator.etag, unproven=not verified)
         return Received(part.size, part.sha256, name, answer.validator, part=part.path, verified=verified)
 
     async def _prove(self, job: Job, intake: Intake) -> bool:

@@ -50,10 +50,13 @@ class PartWriter(Protocol):
         """
         ...
 
-    async def finish(self, filename: str | None = None, etag: str | None = None) -> FinishedPart:
+    async def finish(
+        self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
+    ) -> FinishedPart:
         """Close the part as whole and checked; it now waits for the publisher.
 
-        File name and ETag are kept with it: what a next start needs to publish it without a request.
+        File name and ETag are kept with it, and whether its length is `unproven`: what a next start needs to
+        publish it without a request.
 
         Raises:
             DestinationError: the disk is full, read-only or broken.

@@ -1,0 +1,38 @@
+"""The process `stacpull`: signals have their meaning before anything is imported, and until it has ended.
+
+Imports take most of the first quarter of a second. A signal in that time ends the process quietly with the
+exit code of an interruption: nothing has begun. (Before this module Python itself starts up, and answers
+SIGINT with a traceback and exit code 1.)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+from typing import NoReturn
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130
+"""`errors.InterruptedRunError.exit_code`, which would have to be imported."""
+
+
+def main() -> NoReturn:
+    """Run the command line of this process."""
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    from stacpull.cli.main import main as command
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        command()
+    except KeyboardInterrupt:
+        os._exit(_INTERRUPTED)
+    finally:  # the exit code stands: nothing that comes now changes it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    os._exit(_INTERRUPTED)
