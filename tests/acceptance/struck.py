@@ -78,7 +78,7 @@ def strike(mirror: SmallMirror, call: Call, what: str, begin: str = "nothing") -
         place = Path(temporary)
         _prepare(mirror, place, begin)
         dest, log = place / "mirror", place / "log"
-        options = _OPTIONS.get(begin, ())
+        options, users = _OPTIONS.get(begin, ()), _inodes(dest) if begin == "adopt" else {}
         ran = mirror.run(dest, *options, under=call.under(what, log, dest))
         if not was_injected(log):
             return Struck(call, what, reached=False, code=ran.code, said="")
@@ -86,6 +86,8 @@ def strike(mirror: SmallMirror, call: Call, what: str, begin: str = "nothing") -
         complaints = [*_of_the_end(what, ran), *at_rest.complaints()]
         is_lost = call.name in _OF_THE_DATA and what != KILL and begin != "adopt"  # those lay there before
         complaints += _of_going_on(mirror, dest, _unrecorded(dest) if is_lost else set(), options)
+        if users.items() - _inodes(dest).items():
+            complaints.append("files of the user's were removed and fetched anew")
         return Struck(
             call,
             what,
@@ -125,6 +127,10 @@ def _unrecorded(dest: Path) -> set[_File]:
 def _file(path: Path) -> _File:
     stat = path.stat()
     return stat.st_ino, stat.st_mtime_ns
+
+
+def _inodes(dest: Path) -> dict[str, int]:
+    return {name: path.stat().st_ino for name, path in files_in(dest).items()}
 
 
 def _is_asset(name: str) -> bool:
