@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import base64
+import json
 from urllib.parse import quote, quote_plus
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.redact import Secret, Secrets, cut_cursor, cut_url, is_signed
+from stacpull.redact import Secret, Secrets, credentials_in, cut_cursor, cut_url, is_signed
 
 KEEP = [
     "https://h/path/file.tif",
@@ -96,9 +98,16 @@ def test_a_secret_never_shows() -> None:
     assert len({secret, Secret("planted")}) == 1
 
 
+def in_json(value: str) -> str:
+    """Return how orjson writes `value`, between its quotes."""
+    return orjson.dumps(value).decode()[1:-1]
+
+
 @given(
-    st.text(alphabet=st.characters(codec="utf-8", exclude_characters="*"), min_size=4, max_size=30),
-    st.sampled_from([str, quote, quote_plus, lambda v: quote(v, safe="")]),
+    st.text(alphabet=st.characters(codec="utf-8", exclude_characters="*"), min_size=8, max_size=30),
+    st.sampled_from(
+        [str, quote, quote_plus, lambda v: quote(v, safe=""), in_json, lambda v: json.dumps(v)[1:-1]]
+    ),
 )
 def test_known_secrets_are_scrubbed_in_any_form(value: str, form: object) -> None:
     assert callable(form)
@@ -132,6 +141,35 @@ def test_short_values_are_ignored() -> None:
     secrets = Secrets([Secret("abc"), Secret("")])
     assert not secrets
     assert secrets.scrub("abc") == "abc"
+
+
+@pytest.mark.parametrize("value", ["type", "true", "Feature", "abcdefg"])
+def test_short_values_are_not_torn_out_of_documents(value: str) -> None:
+    secrets = Secrets([Secret(value)])
+    data = b'{"type":"Feature","a":true,"b":"abcdefg"}'
+    assert secrets.scrub_bytes(data) == data
+    assert secrets.scrub(f"refused: {value}") == "refused: ***"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_secret", "is_secret_spelled_out"),
+    [
+        ("Authorization", True, True),
+        ("X-Api-Key", True, True),
+        ("Ocp-Apim-Subscription-Key", True, True),
+        ("Cookie", True, True),
+        ("X-Auth", True, True),
+        ("PRIVATE-TOKEN", True, True),
+        ("X-Tenant", True, False),
+        ("Accept", False, False),
+        ("accept-language", False, False),
+        ("User-Agent", False, False),
+        ("Content-Type", False, False),
+    ],
+)
+def test_which_header_fields_are_credentials(name: str, is_secret: bool, is_secret_spelled_out: bool) -> None:
+    assert bool(credentials_in({name: Secret("a value")})) is is_secret
+    assert bool(credentials_in({name: Secret("a value", spelled_out=True)})) is is_secret_spelled_out
 
 
 def test_secrets_can_be_added_and_do_not_show() -> None:

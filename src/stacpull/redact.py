@@ -11,10 +11,11 @@ credential and stays; `cut_cursor` keeps every `token`, for URLs that are known 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote, quote_plus, unquote_plus
 
-__all__ = ["Secret", "Secrets", "cut_cursor", "cut_url", "is_signed"]
+__all__ = ["Secret", "Secrets", "credentials_in", "cut_cursor", "cut_url", "is_credential_name", "is_signed"]
 
 _KEYS = frozenset(
     {"key", "api_key", "apikey", "api-key", "password", "client_secret", "subscription-key"}
@@ -29,15 +30,46 @@ _SAS_FIELDS = frozenset(
 _SIGNED_BY = frozenset({"signature", "awsaccesskeyid", "googleaccessid"})
 _PAGING_TOKENS = ("next:", "prev:", "previous:")
 _MIN_SECRET = 4
+_MIN_IN_DOCUMENT = 8
+"""Characters from which a secret is no chance hit in a document: shorter, it would tear `type` and `true`."""
+_ORDINARY_FIELDS = frozenset(
+    {
+        "cache-control",
+        "connection",
+        "dnt",
+        "expect",
+        "from",
+        "host",
+        "origin",
+        "pragma",
+        "prefer",
+        "priority",
+        "range",
+        "referer",
+        "te",
+        "upgrade-insecure-requests",
+        "user-agent",
+        "via",
+    }
+)  # RFC 9110 and what browsers send: never credentials, wherever their value comes from
+_ORDINARY_PREFIXES = ("accept", "content-", "if-", "sec-ch-", "sec-fetch-")
+_CREDENTIAL_WORDS = ("auth", "cookie", "credential", "key", "pass", "secret", "session", "sign", "token")
 
 
 class Secret:
-    """A string that never shows itself: `repr`, `str` and `format` give `***`; the value is `reveal()`."""
+    """A string that never shows itself: `repr`, `str` and `format` give `***`; the value is `reveal()`.
 
-    __slots__ = ("_value",)
+    Args:
+        value: The string.
+        spelled_out: True if it stood as it is on a command line or in a config file: of a header field that
+            is not named like a credential it is then taken for none (`credentials_in`).
+    """
 
-    def __init__(self, value: str) -> None:
+    __slots__ = ("_value", "spelled_out")
+
+    def __init__(self, value: str, *, spelled_out: bool = False) -> None:
         self._value = value
+        self.spelled_out = spelled_out
 
     def __repr__(self) -> str:
         return "Secret('***')"
@@ -59,9 +91,9 @@ class Secret:
 class Secrets:
     """The secrets this process knows, to be cut by value from any text that is about to be written down.
 
-    Each is looked for as it is and percent-encoded; of `Bearer abc` also `abc` alone, of `Basic …` also what
-    is in it (RFC 7617, 2): `user:password`, and the password. Values of fewer than 4 characters are ignored:
-    they would tear holes into every text.
+    Each is looked for as it is, percent-encoded and as it stands in JSON; of `Bearer abc` also `abc` alone,
+    of `Basic …` also what is in it (RFC 7617, 2): `user:password`, and the password. Values of fewer than 4
+    characters are ignored, in documents those of fewer than 8: they would tear holes into every text.
     """
 
     __slots__ = ("_forms", "_forms_bytes", "_known")
@@ -83,7 +115,7 @@ class Secrets:
         self._known.update(secrets)
         forms = {form for secret in self._known for form in _forms_of(secret.reveal())}
         self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
-        self._forms_bytes = tuple(form.encode() for form in self._forms)
+        self._forms_bytes = tuple(form.encode() for form in self._forms if len(form) >= _MIN_IN_DOCUMENT)
 
     def scrub(self, text: str) -> str:
         """Return `text` with every known secret replaced by `***`, the longest first."""
@@ -93,11 +125,33 @@ class Secrets:
         return text
 
     def scrub_bytes(self, data: bytes) -> bytes:
-        """Return `data` (UTF-8) with every known secret replaced by `***`, the longest first."""
+        """Return `data`, a document in UTF-8, with every known secret replaced by `***`."""
         for form in self._forms_bytes:
             if form in data:
                 data = data.replace(form, b"***")
         return data
+
+
+def is_credential_name(name: str) -> bool:
+    """Return True if a header field of this name carries a credential: Authorization, Cookie, X-Api-Key."""
+    lowered = name.lower()
+    return not _is_ordinary(lowered) and any(word in lowered for word in _CREDENTIAL_WORDS)
+
+
+def _is_ordinary(lowered: str) -> bool:
+    return lowered in _ORDINARY_FIELDS or lowered.startswith(_ORDINARY_PREFIXES)
+
+
+def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
+    """Return the values of header fields that are credentials: by the field's name, or as they were hidden.
+
+    `Accept: application/json` is none, whoever gives it; `X-Tenant: abc` is none if it was spelled out.
+    """
+    return [
+        value
+        for name, value in headers.items()
+        if is_credential_name(name) or not (value.spelled_out or _is_ordinary(name.lower()))
+    ]
 
 
 def cut_url(url: str) -> str:
@@ -174,7 +228,10 @@ def _forms_of(value: str) -> set[str]:
     plain = {value, value.partition(" ")[2], *_in_basic(value)}
     encoded = {form for one in plain for form in (quote(one, safe=""), quote(one), quote_plus(one))}
     lowered = {_lower_escapes(form) for form in encoded}
-    return {form for form in plain | encoded | lowered if len(form) >= _MIN_SECRET}
+    in_json = {
+        json.dumps(one, ensure_ascii=ascii_only)[1:-1] for one in plain for ascii_only in (True, False)
+    }
+    return {form for form in plain | encoded | lowered | in_json if len(form) >= _MIN_SECRET}
 
 
 def _in_basic(value: str) -> set[str]:

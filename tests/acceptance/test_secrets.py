@@ -1,12 +1,14 @@
 """Planted secrets: where they must not turn up, however a run goes.
 
 Looked for in every file of DEST (ledger and its write-ahead log included), in what the command prints with
--vv, and in every request to another host than the secret's own; as they are, percent-encoded and in base64.
+-vv, and in every request to another host than the secret's own; as they are, percent-encoded, as JSON has
+them and in base64.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.acceptance.trees import files_in
 
 from stacpull.replicas import MlhubReplica, Request, S3Access, Status, run_in_thread
 
-KEY = "planted-key/with+odd=characters&more"
+KEY = 'planted-key/with+odd=characters&"more"\\'
 SECRET = "plantedS3/secret+thatnobodysees0123456789"
 TOKEN = "planted-session-token/FwoGZXIvYXdzE=="
 ACCESS = S3Access("AKIAPLANTED0PLANTED0", SECRET, session_token=TOKEN)
@@ -26,7 +28,7 @@ ACCESS = S3Access("AKIAPLANTED0PLANTED0", SECRET, session_token=TOKEN)
 
 def spellings(secret: str) -> set[bytes]:
     """The forms in which a secret could be written down."""
-    whole = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    whole = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
     return {text.encode() for text in whole} | {base64.b64encode(secret.encode()).rstrip(b"=")[:-1]}
 
 

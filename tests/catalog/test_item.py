@@ -314,6 +314,13 @@ def test_known_secrets_are_scrubbed_wherever_they_stand() -> None:
     assert orjson.loads(data)["properties"]["note"] == "ask with ***"
 
 
+@pytest.mark.parametrize("odd", [1, 2**70], ids=["orjson", "json"])
+@pytest.mark.parametrize("secret", ['plan"ted\\key', "plantédkéy", "planted\tkey"])
+def test_secrets_are_known_as_json_writes_them(secret: str, odd: int) -> None:
+    data = encode_item({"odd": odd, "echo": f"you sent {secret}"}, Secrets([Secret(secret)]))
+    assert json.loads(data) == {"odd": odd, "echo": "you sent ***"}
+
+
 @pytest.mark.parametrize("value", ["\ud800", 2**70, -(2**64)])
 def test_what_orjson_refuses_is_written_all_the_same(value: Any) -> None:
     data = encode_item(item(odd=value), Secrets())

@@ -37,6 +37,14 @@ def test_a_file_of_header_fields(tmp_path: Path) -> None:
     assert [name for name, _, _ in fields(f"@{file}", "X-B: 2")] == ["X-A", "Authorization", "X-B"]
 
 
+def test_what_was_spelled_out_is_known_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    file.write_text("X-A: 1\n")
+    given = [Setting(text, "--header") for text in (f"@{file}", "X-B: 2", "X-C: ${TOKEN}")]
+    found = header_fields(given, ENVIRONMENT)
+    assert [field.value.spelled_out for field in found] == [False, True, False]
+
+
 @pytest.mark.parametrize("text", ["no colon", ": value", "bad name: x", "a\nb: x"])
 def test_what_is_no_header_field(text: str) -> None:
     with pytest.raises(UsageError, match="--header: a header field is written"):

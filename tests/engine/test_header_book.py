@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,31 @@ def test_a_slot_is_free_when_its_row_is_saved_and_not_before(read: HeaderRead) -
             book.close()
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("odd", [{"description": "half \ud800 a character"}, {"header_size": 1 << 64}])
+def test_a_header_that_no_row_can_hold_is_a_failed_row_and_frees_its_slot(
+    read: HeaderRead, odd: dict[str, Any]
+) -> None:
+    kept, heard = Kept(), list[AssetFailed]()
+    unwritable = read._replace(header=replace(read.header, **odd))
+
+    async def work() -> tuple[int, int]:
+        book, stretch = book_on(kept, heard, slots=1), Stretch(open=1)
+        book.begin(stretch)
+        await book.slot()
+        book.put(job(0, stretch), unwritable)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(book.record())
+            await book.slot()
+            book.close()
+        return book.done, book.failed
+
+    assert asyncio.run(work()) == (0, 1)
+    ((rows, _),) = kept.puts
+    row = as_mapping(rows[0].value)
+    assert (rows[0].ok, row["failure"], row["width"]) == (False, "format", None)
+    assert [event.message for event in heard] == [row["error"]]
 
 
 def test_what_cannot_be_saved_ends_the_recording(read: HeaderRead) -> None:

@@ -42,6 +42,14 @@ def made(side: int) -> bytes:
 TIFF = made(64)
 
 
+def metadata(xml: str) -> bytes:
+    """A file with this in GDAL's tag of metadata."""
+    file = io.BytesIO()
+    tags = [(42112, "s", 0, xml, True)]
+    tifffile.imwrite(file, np.zeros((64, 64), np.uint8), extratags=tags, metadata=None)
+    return file.getvalue()
+
+
 def ranged(body: bytes) -> Callable[[Request], Answer]:
     """A file on a server that serves ranges."""
 
@@ -178,6 +186,23 @@ def test_an_asset_that_is_asked_for_and_no_tiff_is_a_failed_row() -> None:
     assert (failed.item, failed.key) == (("c", "1"), "page")
     assert rows[1]["width"] is None
     assert "cannot be read" in rows[1]["error"]
+
+
+def test_odd_files_and_answers_are_rows_and_stop_nothing() -> None:
+    surrogate = metadata('<GDALMetadata><Item name="a">x&amp;#xD800;y</Item></GDALMetadata>')
+    long, longer = ("9" * digits for digits in (30, 4400))
+    files = {
+        "/half": ranged(surrogate),
+        "/long": lambda _: Answer(206, TIFF, {"Content-Range": f"bytes 0-{len(TIFF) - 1}/{long}"}),
+        "/longer": lambda _: Answer(206, TIFF, {"Content-Range": f"bytes 0-{len(TIFF) - 1}/{longer}"}),
+        "/good": ranged(TIFF),
+    }
+    report, rows, _ = read(
+        AssetApi({path: {"a": {"href": path, "type": "image/tiff"}} for path in files}, files)
+    )
+    assert report.headers_done == 4
+    assert [row["size"] for row in rows] == [len(surrogate), None, None, len(TIFF)]
+    assert rows[0]["tags"]["a"] == "x&#xD800;y"
 
 
 def test_the_size_of_the_header_that_an_item_tells_is_asked_for() -> None:
@@ -343,15 +368,19 @@ def test_a_source_that_breaks_keeps_what_was_read_and_the_job_goes_on(tmp_path: 
     assert len(asked) == 9
 
 
-def test_a_position_that_the_source_forgot_is_walked_again_and_nothing_read_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("there", "most"), [(9, None), (12, 9), (12, 7)])
+def test_a_position_that_the_source_forgot_is_walked_again_and_nothing_read_twice(
+    tmp_path: Path, there: int, most: int | None
+) -> None:
     out, heard = tmp_path / "t.ndjson", []
+    kept, wanted = most or there, Selection(max_items=most)
 
     async def work() -> tuple[HeadersReport, int]:
-        async with many(9) as api:
+        async with many(there) as api:
             source = api.url("/collections/c")
             api.refused.add("c:4")
             with pytest.raises(SourceError):
-                await headers(source, out, options=Options(retries=0))
+                await headers(source, out, selection=wanted, options=Options(retries=0))
             read_before = len(api.asked("/a"))
             api.refused.clear()
             usual = api._routes["/collections/c/items"]
@@ -362,16 +391,18 @@ def test_a_position_that_the_source_forgot_is_walked_again_and_nothing_read_twic
                 return old or usual(asked)
 
             api._routes["/collections/c/items"] = forgetful
-            report = await headers(source, out, options=Options(retries=0), on_event=heard.append)
-            assert len(api.asked("/a")) == 9
+            report = await headers(
+                source, out, selection=wanted, options=Options(retries=0), on_event=heard.append
+            )
+            assert len(api.asked("/a")) == kept
             return report, read_before
 
     report, before = asyncio.run(work())
     assert before == 6
-    assert (report.headers_done, report.items_seen, report.items_matched) == (9, 9, 9)
+    assert (report.headers_done, report.items_seen, report.items_matched) == (kept,) * 3
     texts = [event.text for event in heard if isinstance(event, Notice)]
     assert any("forgotten the saved position" in text for text in texts)
-    assert len(out.read_text().splitlines()) == 9
+    assert len(out.read_text().splitlines()) == kept
 
 
 def test_a_stop_that_is_set_ends_the_job_and_the_next_goes_on(tmp_path: Path) -> None:

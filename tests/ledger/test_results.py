@@ -64,7 +64,6 @@ def test_a_failed_row_is_told_from_an_answered_one(results: Results) -> None:
     results.put([row("good", b'{"width":1}'), row("bad", b'{"error":"gone"}', ok=False)])
     assert results.get("bad") == Result("bad", b'{"error":"gone"}', ok=False, place=1)
     assert results.known(["good", "bad", "new"]) == {"good", "bad"}
-    assert results.known(["good", "bad", "new"], failed=False) == {"good"}
     assert (results.count(ok=True), results.count(ok=False)) == (1, 1)
 
 
@@ -233,12 +232,6 @@ def test_what_has_begun_before_a_place_is_told_by_the_beginning_of_its_keys(resu
     assert results.begun(asked, 3) == {"c/", "c/\U0010fffe/"}
     assert results.begun(asked, 1) == set()
     assert results.begun(asked, 10) == {"c/i/", "c/ii/", "c/", "c/\U0010fffe/"}
-
-
-def test_a_removed_file_leaves_nothing_behind(results: Results, path: Path) -> None:
-    results.put([row("a")])
-    results.remove()
-    assert list(path.parent.iterdir()) == []
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5), st.booleans()), max_size=30))

@@ -107,6 +107,14 @@ def test_a_short_key_tears_no_hole_into_a_path() -> None:
     assert credentials.strip(url) == "https://o.example/test/latest?v=test1"
 
 
+def test_an_ordinary_field_takes_nothing_from_the_urls_of_others() -> None:
+    credentials = HostCredentials("https://api.example", {"Accept": Secret("application/json")}, {})
+    url = "https://o.example/application/json?f=application/json"
+    assert credentials.strip(url) == url
+    sent = credentials.attach(Request("https://api.example/x"))
+    assert sent.headers == {"Accept": "application/json"}
+
+
 def test_nothing_shows() -> None:
     shown = repr(MLHUB) + repr(HEADER)
     assert "planted" not in shown

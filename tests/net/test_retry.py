@@ -18,6 +18,7 @@ from stacpull.net.retry import (
     StopRun,
     Wait,
     advance,
+    attempted,
     backoff,
     decide,
     retrying,
@@ -204,6 +205,33 @@ def go_on(
     noted: list[Failure] = []
     result = clock.run(retrying(first, attempt, policy, clock, noted.append, jitter=random.Random(1)))
     return result, attempt.times, len(noted)
+
+
+@pytest.mark.parametrize(
+    ("failures", "tries"), [([], 1), ([reset()], 2), ([found_closed(), throttle(1), reset()], 4)]
+)
+def test_what_is_attempted_is_tried_until_it_succeeds(failures: list[Failure], tries: int) -> None:
+    clock, noted = VirtualClock(), list[Failure]()
+    attempt = Attempts(clock, list(failures))
+    assert clock.run(attempted(attempt, POLICY, clock, noted.append)) == "bytes"
+    assert (len(attempt.times), noted) == (tries, failures)
+
+
+def test_a_first_failure_that_is_final_is_raised_as_it_is() -> None:
+    class OwnError(TransferError):
+        """What a caller tells from others."""
+
+    tries = 0
+
+    async def attempt() -> str:
+        nonlocal tries
+        tries += 1
+        raise OwnError(gone())
+
+    clock = VirtualClock()
+    with pytest.raises(OwnError):
+        clock.run(attempted(attempt, POLICY, clock, lambda _: None))
+    assert (tries, clock.sleeps) == (1, [])
 
 
 def test_goes_on_until_it_succeeds() -> None:

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from stacpull.tiff import Header, Needs, Segments, parse
 
-FIRST_READ = 16_384
-
 
 class Read(NamedTuple):
     header: Header

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from tests.tiff.others import against_rasterio, against_tifffile
-from tests.tiff.reads import FIRST_READ, read, real_files
+from tests.tiff.reads import read, real_files
+
+from stacpull.tiff import FIRST_READ
 
 CHOPPED = "libtiff reads a single uncompressed strip in pieces of 8 KiB"
 

@@ -61,6 +61,17 @@ def test_answers_are_kept_in_memory_and_in_a_file_alike(tmp_path: Path) -> None:
         assert asyncio.run(FileAnswers(results).get("k1")) == ({"n": 1}, False)
 
 
+def test_an_answer_that_json_cannot_hold_is_asked_for_again(tmp_path: Path) -> None:
+    async def conversation(answers: Answers) -> None:
+        await answers.put("half", {"tag": "half \ud800 a character"})
+        await answers.put("whole", {"tag": "one"})
+        assert await answers.get("half") is None
+        assert await answers.get("whole") == ({"tag": "one"}, True)
+
+    with closing(Results(tmp_path / "x", {})) as results:
+        asyncio.run(conversation(FileAnswers(results)))
+
+
 def asked(**changes: object) -> Question:
     values: dict[str, object] = {"resolution": 3.0, "method": "mode", "base_url": "http://h"}
     start = datetime(2023, 11, 1, tzinfo=UTC)

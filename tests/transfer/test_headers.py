@@ -33,6 +33,11 @@ NONE = ContentRange(None, None, None)
         ("bytes 0/10", NONE),
         ("bytes=0-9/10", NONE),
         ("bytes ٣-9/10", NONE),
+        (f"bytes 0-9/{'9' * 18}", ContentRange(0, 9, 10**18 - 1)),
+        (f"bytes 0-9/{'9' * 19}", ContentRange(0, 9, None)),
+        (f"bytes 0-9/{'9' * 4400}", ContentRange(0, 9, None)),
+        (f"bytes 0-{'9' * 4400}/*", NONE),
+        (f"bytes {'0' * 4400}-9/10", NONE),
         ("", NONE),
     ],
 )
@@ -47,7 +52,18 @@ def test_no_content_range_breaks_the_reader(value: str):
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [("0", 0), ("12", 12), ("-1", None), ("1,1", None), ("²", None), ("", None)]
+    ("value", "expected"),
+    [
+        ("0", 0),
+        ("12", 12),
+        ("9" * 18, 10**18 - 1),
+        ("-1", None),
+        ("1,1", None),
+        ("²", None),
+        ("", None),
+        ("9" * 19, None),
+        ("9" * 4400, None),
+    ],
 )
 def test_content_length(value: str, expected: int | None):
     assert content_length({"Content-Length": value}) == expected

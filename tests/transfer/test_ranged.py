@@ -26,9 +26,9 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
-from stacpull.tiff import Header, parse_bytes
+from stacpull.tiff import FIRST_READ, Header, parse_bytes
 from stacpull.transfer.aws import AwsSettings
-from stacpull.transfer.ranged import FIRST_READ, HeaderRead, RangedReader, read_header
+from stacpull.transfer.ranged import HeaderRead, RangedReader, read_header
 from stacpull.transfer.sigv4 import Credentials
 
 KIB = 1024
@@ -326,6 +326,12 @@ def test_a_412_is_another_version() -> None:
 
 # Hostile and broken ones.
 
+
+def unframed(body: bytes) -> Answer:
+    """A server that ends its answer by closing the connection, as does whatever cuts it."""
+    return lambda _: Reply(200, {}, body, "close")
+
+
 BROKEN = [
     pytest.param(File(b"no tiff" * 9000), FailureKind.FORMAT, False, id="no TIFF"),
     pytest.param(File(b"II*\0"), FailureKind.FORMAT, False, id="cut in its first bytes"),
@@ -333,6 +339,10 @@ BROKEN = [
     pytest.param(lambda _: Reply(200), FailureKind.FORMAT, False, id="empty 200"),
     pytest.param(File(EARLY[:80]), FailureKind.FORMAT, False, id="cut in its directory"),
     pytest.param(File(LATE[:-40]), FailureKind.FORMAT, False, id="cut in its late directory"),
+    pytest.param(unframed(b""), FailureKind.TRUNCATED, True, id="empty 200 of no length"),
+    pytest.param(unframed(EARLY[:80]), FailureKind.TRUNCATED, True, id="cut 200 of no length"),
+    pytest.param(unframed(LATE[:-40]), FailureKind.TRUNCATED, True, id="200 of no length, cut at its end"),
+    pytest.param(unframed(b"no tiff" * 9000), FailureKind.FORMAT, False, id="no TIFF and no length"),
     pytest.param(lambda _: Reply(416), FailureKind.HTTP, False, id="416 without a total"),
     pytest.param(
         lambda _: Reply(206, {"Content-Range": "bytes 100-200/9999"}, bytes(101)),
@@ -369,6 +379,17 @@ def test_what_cannot_be_read_is_a_named_failure(
     assert (told.kind, told.retryable) == (kind, retryable), told.message
     assert told.message.endswith(".")
     assert "127.0.0.1" in told.message
+
+
+def test_an_answer_without_a_length_that_was_cut_is_asked_for_again() -> None:
+    async def act(reader: RangedReader, served: Origin) -> None:
+        served.cut(500)
+        policy = RetryPolicy(base=0)
+        found = await read_header(reader, f"{served.url}/a.tif", policy, SystemClock())
+        assert isinstance(found, HeaderRead)
+        assert (found.header, len(served.asked)) == (header_of(LATE), 2)
+
+    run(unframed(LATE), act)
 
 
 def test_a_web_page_in_place_of_the_file_says_so(transport: str) -> None:

@@ -1,16 +1,13 @@
 """A table as one file: Parquet, CSV or NDJSON, by the suffix of its name; whole, or not there.
 
-Rows are written to a temporary name beside the file, synced, and renamed over it at the end: a kill leaves
-the file as it was. Rows are taken one by one, and never held but for a batch.
+A kill leaves the file as it was (`store.atomic`). Rows are taken one by one, and never held but for a batch.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import importlib.util
 import io
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
@@ -20,9 +17,9 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import orjson
 
 from stacpull.errors import DestinationError, UsageError
-from stacpull.store.destination import destination_error
+from stacpull.store.atomic import whole_file
 
-__all__ = ["Column", "Kind", "check_table", "whole_file", "write_table"]
+__all__ = ["Column", "Kind", "check_table", "write_table"]
 
 Kind = Literal["text", "integer", "real", "boolean", "json", "date", "time"]
 
@@ -45,7 +42,6 @@ _Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Row]], None]
 _LARGEST = (1 << 63) - 1
 _BATCH = 2000
 """Rows held at a time."""
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def check_table(path: Path) -> None:
@@ -79,38 +75,6 @@ def write_table(path: Path, columns: Sequence[Column], rows: Iterable[Row]) -> N
     writer = _WRITERS[path.suffix.lower()]
     with whole_file(path) as file:
         writer(file, columns, rows)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write to that replaces what is at `path` at the end, on stable storage by then.
-
-    Raises:
-        DestinationError: the file cannot be written; what was there is as it was.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.unlink(missing_ok=True)  # left by a kill
-        try:
-            with open(os.open(part, _CREATE, 0o666), "wb", buffering=1 << 20) as file:  # noqa: PTH123  # O_EXCL
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise destination_error(error, path) from error
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_ndjson(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:

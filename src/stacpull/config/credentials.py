@@ -56,8 +56,7 @@ def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[
         UsageError: It is no header field, or the file cannot be read.
         CredentialsError: A variable is not set.
     """
-    fields = (field for setting in given for field in _lines(setting))
-    return [_field(setting, environ) for setting in fields]
+    return [_field(line, environ, of=setting) for setting in given for line in _lines(setting)]
 
 
 def _lines(setting: Setting) -> list[Setting]:
@@ -76,7 +75,8 @@ def _lines(setting: Setting) -> list[Setting]:
     ]
 
 
-def _field(setting: Setting, environ: Mapping[str, str]) -> Credential:
+def _field(setting: Setting, environ: Mapping[str, str], *, of: Setting) -> Credential:
+    """Read one field, of the option's value `of`, which may name a file."""
     name, colon, rest = str(setting.value).partition(":")
     if not colon or not _FIELD_NAME.fullmatch(name.strip()):
         raise UsageError(f"{setting.where}: a header field is written 'Name: value'")
@@ -84,7 +84,8 @@ def _field(setting: Setting, environ: Mapping[str, str]) -> Credential:
     value, names = fill(rest.strip(), f"the {label}", environ)
     if _CONTROL.search(value):
         raise UsageError(f"{setting.where}: the value of the {label} holds a line break or control character")
-    return Credential(name.strip(), Secret(value), names or (label,))
+    secret = Secret(value, spelled_out=of is setting and not names)
+    return Credential(name.strip(), secret, names or (label,))
 
 
 def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:

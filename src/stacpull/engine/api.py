@@ -85,6 +85,7 @@ async def mirror(
         CredentialsError: Credentials are missing or refused.
         SourceError: The source cannot be read.
         DestinationError: The destination cannot be written, or another mirror holds it.
+        InterruptedRunError: `stop` was set before the source was opened.
     """
     options = completed(options, source)
     address = source_address(source, options)
@@ -99,7 +100,7 @@ async def mirror(
     )
     clock = SystemClock()
     async with (
-        opened_source(address, options, clock) as (network, found),
+        opened_source(address, options, clock, stop) as (network, found),
         opened_workspace(dest) as workspace,
     ):
         run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time()))
@@ -121,7 +122,7 @@ async def resume(
         NotAMirrorError: `dest` holds no mirror.
         UsageError: No run is unfinished.
         CredentialsError: What the run was started with must be given again; the message names it.
-        SourceError, DestinationError: as `mirror`.
+        SourceError, DestinationError, InterruptedRunError: as `mirror`.
     """
     clock = SystemClock()
     async with opened_workspace(await asyncio.to_thread(mirror_at, dest)) as workspace:
@@ -142,7 +143,7 @@ async def retry(
 
     Raises:
         NotAMirrorError: `dest` holds no mirror.
-        CredentialsError, SourceError, DestinationError: as `resume`.
+        CredentialsError, SourceError, DestinationError, InterruptedRunError: as `resume`.
     """
     clock = SystemClock()
     async with opened_workspace(await asyncio.to_thread(mirror_at, dest)) as workspace:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.redirects import host_of
-from stacpull.net.retry import RetryPolicy, retrying
+from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_href
 from stacpull.redact import is_signed
@@ -114,15 +114,9 @@ class Course(Generic[J, T]):
         Raises:
             StacpullError: what stops the run: credentials, a host that wants to be left alone for long.
         """
-        try:
-            return await self._attempt()
-        except TransferError as error:
-            first = error.failure
-        if not first.retryable:
-            return first
         tools = self._tools
         try:
-            return await retrying(first, self._attempt, tools.policy, tools.clock, tools.on_retry)
+            return await attempted(self._attempt, tools.policy, tools.clock, tools.on_retry)
         except TransferError as error:
             return error.failure
 

@@ -33,6 +33,7 @@ from stacpull.reports import HostPlan, PlanReport
 from stacpull.sources.links import ItemReader
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.source import Source
+from stacpull.transfer.headers import content_length, content_range
 
 __all__ = ["Estimate"]
 
@@ -247,11 +248,9 @@ class Estimate:
         request = Request(asset.href, headers={"Range": "bytes=0-0"})
         try:
             async with self._network.client.open(request, count_refusal=False) as response:
-                total = response.headers.get("Content-Range", "").rpartition("/")[2]
-                length = total or (
-                    response.headers.get("Content-Length", "") if response.status == _WHOLE else ""
-                )
-                return int(length) if length.isascii() and length.isdigit() else None
+                if response.status == _WHOLE:
+                    return content_length(response.headers)
+                return content_range(response.headers).total
         except TransferError:
             return None
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from stacpull.clock import Clock
-from stacpull.engine.header_rows import HeaderJob, failed_row, header_row
+from stacpull.engine.header_rows import HeaderJob, UnwritableError, failed_row, header_row
 from stacpull.events import AssetFailed
 from stacpull.ledger.results import Result, Results
-from stacpull.models import Failure, ItemId, Json
+from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.redact import Secrets
 from stacpull.transfer.ranged import HeaderRead
 
@@ -95,10 +95,19 @@ class HeaderBook:
         await self._slots.acquire()
 
     def put(self, job: HeaderJob, received: HeaderRead) -> None:
-        """Take a header that was read; its slot is free when the row is saved."""
-        self.done += 1
+        """Take a header that was read; its slot is free when the row is saved.
+
+        One that no row can hold is a row that failed: it is one odd file, and no reason to stop.
+        """
         self._held += 1
-        self._take(job, header_row(job, received, self._secrets), ok=True)
+        try:
+            row = header_row(job, received, self._secrets)
+        except UnwritableError as error:
+            message = f"Asset {job.key} has a header that cannot be written down: {error}."
+            self.give_up(job, Failure(FailureKind.FORMAT, message))
+            return
+        self.done += 1
+        self._take(job, row, ok=True)
 
     def fail(self, job: HeaderJob, failure: Failure, attempts: int) -> None:  # noqa: ARG002 - as the pool tells it
         """Take an asset that failed for good; its slot was given back before."""

@@ -167,11 +167,12 @@ class HeaderPlans:
         keys = {key_of(job.item, job.key): job.place for job in jobs}
         return {keys[key] for key in await asyncio.to_thread(self._book.results.known, list(keys))}
 
-    async def begin_again(self) -> None:
-        """Count again from the start; rows that are there stay."""
+    async def begin_again(self) -> int:
+        """Count everything again from the start, so that nothing stays counted; rows that are there stay."""
         self.tally = Tally()
         self._saved_place = 0
         self._assets.others = 0
+        return 0
 
     def _planned(
         self, picked: Picked, stretch: Stretch

@@ -17,7 +17,7 @@ from stacpull.redact import Secrets, cut_url
 from stacpull.tiff import Header
 from stacpull.transfer.ranged import HeaderRead
 
-__all__ = ["COLUMNS", "HeaderJob", "as_mapping", "failed_row", "header_row"]
+__all__ = ["COLUMNS", "HeaderJob", "UnwritableError", "as_mapping", "failed_row", "header_row"]
 
 _ASSET = (Column("collection"), Column("item"), Column("asset"), Column("href"), Column("size", "integer"))
 _HEADER = (
@@ -75,6 +75,10 @@ _NO_HEADER = (None,) * len(_HEADER)
 _NO_BOUNDS = (None,) * len(_EDGES)
 
 
+class UnwritableError(ValueError):
+    """A header that no row can hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class HeaderJob:
     """One header to read. `stretch` is whatever counts how much of the walk is done."""
@@ -92,10 +96,17 @@ class HeaderJob:
 
 
 def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:
-    """Return the row of a header that was read, as JSON: a list of values in the order of `COLUMNS`."""
+    """Return the row of a header that was read, as JSON: a list of values in the order of `COLUMNS`.
+
+    Raises:
+        UnwritableError: the header holds what JSON cannot: half a character, a number above 64 bits.
+    """
     size = read.size if read.size is not None else job.size
     effort = (read.reads, read.bytes_read, None, None)
-    return _encoded((*_asset(job, size, secrets), *_header(read.header), *effort))
+    try:
+        return _encoded((*_asset(job, size, secrets), *_header(read.header), *effort))
+    except orjson.JSONEncodeError as error:
+        raise UnwritableError(str(error)) from error
 
 
 def failed_row(job: HeaderJob, failure: Failure, secrets: Secrets) -> bytes:

@@ -26,15 +26,15 @@ from stacpull.config.options import Options
 from stacpull.engine.header_plans import Tally
 from stacpull.engine.header_rows import COLUMNS, as_mapping
 from stacpull.engine.header_run import HeadersRun
-from stacpull.engine.network import open_network, source_address
+from stacpull.engine.network import source_address
 from stacpull.engine.position import Position
+from stacpull.engine.session import opened_source
 from stacpull.errors import UsageError
 from stacpull.events import Listener
 from stacpull.filters.items import compile_items
 from stacpull.ledger.results import Results
 from stacpull.models import Json, Selection
 from stacpull.reports import HeadersReport
-from stacpull.sources.opening import open_source
 
 __all__ = ["headers"]
 
@@ -75,6 +75,7 @@ async def headers(
         CredentialsError: Credentials are missing or refused.
         SourceError: The source cannot be read.
         DestinationError: `out` cannot be written, or another process is at it.
+        InterruptedRunError: `stop` was set before the source was opened.
     """
     selection, options = selection or Selection(), completed(options or Options(), source)
     address, clock = source_address(source, options), SystemClock()
@@ -91,8 +92,7 @@ async def headers(
         if before is not None and before["ended"]:
             report = await asyncio.to_thread(_report_of_before, results, before, address.url)
         else:
-            async with open_network(address, options, clock) as network:
-                opened = await open_source(address.url, network.reader)
+            async with opened_source(address, options, clock, stop) as (network, opened):
                 run = HeadersRun(
                     results, opened, network, selection, options, clock=clock, on_event=on_event, stop=stop
                 )

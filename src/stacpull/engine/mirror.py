@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
@@ -31,10 +32,16 @@ from stacpull.engine.pool import Pool
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import accept, recover
-from stacpull.engine.together import cause, together
+from stacpull.engine.together import cause, together, unless_stopped
 from stacpull.engine.walking import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
-from stacpull.errors import DestinationError, StacpullError
+from stacpull.errors import (
+    CredentialsError,
+    DestinationError,
+    InterruptedRunError,
+    SourceError,
+    UsageError,
+)
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.ledger import jobs, meta, runs, samples, views
 from stacpull.ledger.database import ledger_path, translated
@@ -105,6 +112,8 @@ class MirrorRun:
         self._workers = options.concurrency or min(_WORKERS, shares_here().workers)
         self._intake = Intake(self._publisher, slots=self._workers)
         self._summary = WalkSummary()
+        self._cut_short = False
+        """True if a stop kept a collection's document from being read: `resume` has something left to do."""
 
     async def execute(self) -> MirrorReport:
         """Run to the end, or until stopped.
@@ -199,7 +208,10 @@ class MirrorRun:
 
     async def _finish_catalog(self) -> None:
         if self._run.spec.kind == "mirror" and not self._stop.is_set():
-            await self._read_collections()
+            try:
+                await self._read_collections()
+            except InterruptedRunError:
+                self._cut_short = True
         await self._publisher.call(
             lambda: write_mirror_catalogs(
                 self._workspace.db,
@@ -214,8 +226,8 @@ class MirrorRun:
     async def _read_collections(self) -> None:
         """Read the documents of collections that have items here and are not known yet."""
         for name in await self._publisher.call(lambda: unknown_collections(self._workspace.db)):
-            with suppress(StacpullError):
-                document = await self._source.collection(name)
+            with suppress(SourceError, CredentialsError, UsageError):
+                document = await unless_stopped(partial(self._source.collection, name), self._stop)
                 await self._publisher.call(
                     lambda: keep_collection(self._workspace.db, name, document, self._network.secrets)  # noqa: B023 -- awaited at once
                 )
@@ -359,11 +371,11 @@ class MirrorRun:
             return views.left_out(self._workspace.db, self._run.id)
         return {}
 
-    @staticmethod
-    def _end_state(progress: Progress, error: BaseException | None) -> EndState:
+    def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
         if error is not None and not isinstance(error, asyncio.CancelledError):
             return "failed"
-        if progress.walk_ended and progress.assets_pending == 0 and error is None:
+        is_done = progress.walk_ended and progress.assets_pending == 0 and not self._cut_short
+        if is_done and error is None:
             return "complete"
         return "interrupted"
 

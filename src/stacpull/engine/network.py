@@ -13,6 +13,7 @@ from stacpull.clock import Clock
 from stacpull.config.credentials import wanted_variable
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
+from stacpull.engine.together import unless_stopped
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.api import ApiReader
@@ -23,7 +24,7 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Transport
-from stacpull.redact import Secret, Secrets
+from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.sources.credentials import split_credentials
 from stacpull.transfer.aws import AwsCredentials
 from stacpull.transfer.s3 import S3Transport
@@ -84,10 +85,18 @@ def _named(options: Options) -> list[str]:
 
 
 @asynccontextmanager
-async def open_network(address: SourceAddress, options: Options, clock: Clock) -> AsyncIterator[Network]:
-    """Open the network of a run; all connections are closed at the end of the block."""
-    secrets = Secrets((*address.headers.values(), *address.query.values()))
-    allow_private = options.allow_private_hosts or await is_private(address.url, options.s3.endpoint_url)
+async def open_network(
+    address: SourceAddress, options: Options, clock: Clock, stop: asyncio.Event
+) -> AsyncIterator[Network]:
+    """Open the network of a run; all connections are closed at the end of the block.
+
+    Raises:
+        InterruptedRunError: `stop` was set while names were looked up.
+    """
+    secrets = Secrets((*credentials_in(address.headers), *address.query.values()))
+    allow_private = options.allow_private_hosts or await unless_stopped(
+        lambda: is_private(address.url, options.s3.endpoint_url), stop
+    )
     http = http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     s3 = S3Transport(http, aws, options.s3, clock=clock)

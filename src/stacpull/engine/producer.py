@@ -145,9 +145,10 @@ class Producer:
         )
         return (await self._commit(batch)).new_seen
 
-    async def begin_again(self) -> None:
-        """Let the run forget where its walk was."""
+    async def begin_again(self) -> int:
+        """Let the run forget where its walk was; its items are known and stay counted."""
         await self._publisher.call(lambda: runs.restart_walk(self._publisher.db, self._run.id))
+        return self._publisher.counters["items_matched"] or 0
 
     def _batch(self, picked: Picked) -> PlanBatch:
         left_out = {item for items in picked.left_out.values() for item in items}

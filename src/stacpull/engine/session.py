@@ -14,6 +14,7 @@ from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
+from stacpull.engine.together import unless_stopped
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, NotAMirrorError
 from stacpull.events import Listener
@@ -41,7 +42,7 @@ async def go_on(
 
     Raises:
         CredentialsError: What the run was started with must be given again; the message names it.
-        SourceError, DestinationError: as `mirror`.
+        InterruptedRunError, SourceError, DestinationError: as `mirror`.
     """
     options = completed(options, run.spec.source)
     address = source_address(run.spec.source, options)
@@ -54,7 +55,7 @@ async def go_on(
         metadata=run.spec.metadata,
         adopt=options.adopt or run.adopt,
     )
-    async with opened_source(address, options, clock) as (network, found):
+    async with opened_source(address, options, clock, stop) as (network, found):
         return await MirrorRun(
             workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
         ).execute()
@@ -76,15 +77,17 @@ def mirror_at(dest: str | Path) -> Path:
 
 @asynccontextmanager
 async def opened_source(
-    address: SourceAddress, options: Options, clock: Clock
+    address: SourceAddress, options: Options, clock: Clock, stop: asyncio.Event | None = None
 ) -> AsyncIterator[tuple[Network, Source]]:
     """Open the network and the source.
 
     Raises:
         CredentialsError, SourceError: the source cannot be read.
+        InterruptedRunError: `stop` was set before it was.
     """
-    async with open_network(address, options, clock) as network:
-        yield network, await open_source(address.url, network.reader)
+    stop = stop or asyncio.Event()
+    async with open_network(address, options, clock, stop) as network:
+        yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
 
 
 @asynccontextmanager

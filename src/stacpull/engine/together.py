@@ -13,9 +13,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from stacpull.errors import SourceError, StacpullError
+from stacpull.errors import InterruptedRunError, SourceError, StacpullError
 
-__all__ = ["Works", "cause", "together", "within_grace"]
+__all__ = ["Works", "cause", "together", "unless_stopped", "within_grace"]
 
 _GRACE = 5.0
 """Seconds that transfers under way have to come in after a stop."""
@@ -132,6 +132,29 @@ async def within_grace(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T |
         working.cancel()
         stopped.cancel()
     return None if working.cancelled() else working.result()
+
+
+async def unless_stopped(work: Callable[[], Coroutine[Any, Any, T]], stop: asyncio.Event) -> T:
+    """Return what `work` returns; a stop cancels it.
+
+    Raises:
+        InterruptedRunError: `stop` was set before the work had ended.
+    """
+    if stop.is_set():
+        raise InterruptedRunError("interrupted")
+    try:
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(work())
+            stopped = group.create_task(stop.wait())
+            news: list[asyncio.Future[Any]] = [working, stopped]
+            await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+            working.cancel()
+            stopped.cancel()
+    except BaseExceptionGroup as errors:
+        raise cause(errors) from None
+    if working.cancelled():
+        raise InterruptedRunError("interrupted")
+    return working.result()
 
 
 def cause(error: BaseException) -> BaseException:

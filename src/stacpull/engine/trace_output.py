@@ -21,9 +21,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from stacpull.catalog.tables import Column, Kind, check_table, whole_file, write_table
+from stacpull.catalog.tables import Column, Kind, check_table, write_table
 from stacpull.errors import DestinationError, UsageError
 from stacpull.ledger.database import ledger_path
+from stacpull.store.atomic import whole_file
 from stacpull.tracing.chart import Chart, png_bytes
 from stacpull.tracing.question import Method
 from stacpull.tracing.report import MedianRow, ScenePixels, TraceDay, TraceReport

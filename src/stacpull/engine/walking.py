@@ -48,8 +48,12 @@ class Plans(Protocol):
         """Take a stretch; return how many of its items were not seen before."""
         ...
 
-    async def begin_again(self) -> None:
-        """Forget the position: the walk starts again, what is planned stays."""
+    async def begin_again(self) -> int:
+        """Forget the position: the walk starts again, what is planned stays.
+
+        Returns:
+            How many items matched and will not be met as new ones: --max-items counts on from there.
+        """
         ...
 
 
@@ -99,7 +103,7 @@ class Walk:
         except _ForgottenCursorError as error:
             text = f"The source has forgotten the saved position ({error}): walking again from the start."
             self._on_event(Notice("warning", text))
-            await self._plans.begin_again()
+            self._picker.matched = await self._plans.begin_again()
             await self._walk_from(starts, Position(None, None))
         for note in self._picker.notes():
             self._on_event(Notice("info", note))

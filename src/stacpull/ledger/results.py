@@ -121,11 +121,6 @@ class Results:
         with self._alone():
             self._db.close()
 
-    def remove(self) -> None:
-        """Close the file and remove it: nothing goes on from here any more."""
-        self.close()
-        self.path.unlink(missing_ok=True)
-
     @property
     def position(self) -> Json | None:
         """The position saved last; None if none was."""
@@ -146,15 +141,15 @@ class Results:
         count: int = row[0]
         return count
 
-    def known(self, keys: Sequence[str], *, failed: bool = True) -> set[str]:
-        """Return those of `keys` that have a row; with `failed=False` only those that were answered."""
+    def known(self, keys: Sequence[str]) -> set[str]:
+        """Return those of `keys` that have a row, answered or failed."""
         found: set[str] = set()
         with self._alone():
             for start in range(0, len(keys), _KEYS_AT_ONCE):
                 some = keys[start : start + _KEYS_AT_ONCE]
                 marks = ",".join("?" * len(some))
-                sql = f"SELECT key FROM results WHERE key IN ({marks}) AND ok >= ?"
-                found.update(key for (key,) in self._db.execute(sql, (*some, 0 if failed else 1)))
+                sql = f"SELECT key FROM results WHERE key IN ({marks})"
+                found.update(key for (key,) in self._db.execute(sql, tuple(some)))
         return found
 
     def begun(self, prefixes: Iterable[str], before: int) -> set[str]:

@@ -23,7 +23,7 @@ from stacpull.models import Failure, FailureKind, PageRequest
 from stacpull.net.client import Client
 from stacpull.net.credentials import same_site
 from stacpull.net.redirects import host_of
-from stacpull.net.retry import RetryPolicy, retrying
+from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.redact import cut_cursor
@@ -124,14 +124,7 @@ class ApiReader:
                 broken_before = True
                 raise
 
-        try:
-            return await attempt()
-        except TransferError as error:
-            if not error.failure.retryable:
-                raise
-            return await retrying(
-                error.failure, attempt, self._policy, self._clock, self._note_retry, jitter=self._jitter
-            )
+        return await attempted(attempt, self._policy, self._clock, self._note_retry, jitter=self._jitter)
 
     async def _attempt(self, outgoing: Request) -> Document:
         async with self._client.open(outgoing) as response:

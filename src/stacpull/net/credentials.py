@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote_plus
 
 from stacpull.net.redirects import head_of, host_of, scheme_of
 from stacpull.net.transport import Request
-from stacpull.redact import Secret, Secrets
+from stacpull.redact import Secret, Secrets, credentials_in
 
 __all__ = ["HostCredentials", "Origin", "origin_of", "same_site"]
 
@@ -69,7 +69,7 @@ class HostCredentials:
         self._replaced = frozenset(name.lower() for name in headers)
         self._query = "&".join(f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in query.items())
         self._names = frozenset(query)
-        self._values = tuple({*headers.values(), *query.values()})
+        self._values = tuple({*credentials_in(headers), *query.values()})
         self._secrets = Secrets(value for value in self._values if len(value.reveal()) >= _CERTAIN)
 
     def __repr__(self) -> str:
@@ -77,7 +77,7 @@ class HostCredentials:
         return f"<HostCredentials for {self._origin.host}: {names}>"
 
     def __bool__(self) -> bool:
-        return bool(self._values)
+        return bool(self._headers or self._names)
 
     def covers(self, url: str) -> bool:
         """Return True if `url` is of SOURCE's host, no less encrypted than SOURCE."""
@@ -88,7 +88,7 @@ class HostCredentials:
 
         Fields and parameters of the same names are replaced, however often they were there.
         """
-        if not self._values or not self.covers(request.url):
+        if not self or not self.covers(request.url):
             return request
         url = _with_query(request.url, self._names, self._query) if self._query else request.url
         kept = {k: v for k, v in request.headers.items() if k.lower() not in self._replaced}

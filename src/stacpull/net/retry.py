@@ -11,8 +11,8 @@ The waits in between are exponential with full jitter: uniform between 0 and `ba
 (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that many workers that failed
 together do not come back together.
 
-The decision is `decide`, pure. `retrying` carries it out with tenacity, entered only after a first failure:
-a transfer that succeeds at once (nearly all of eight million) pays nothing for it.
+The decision is `decide`, pure. `retrying` carries it out with tenacity, entered (by `attempted`) only after a
+first failure: a transfer that succeeds at once (nearly all of eight million) pays nothing for it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ __all__ = [
     "StopRun",
     "Wait",
     "advance",
+    "attempted",
     "backoff",
     "decide",
     "retrying",
@@ -139,6 +140,29 @@ def advance(state: RetryState, failure: Failure, wait: Wait) -> RetryState:
         reconnected=state.reconnected or (failure.free and not throttled),
         reached=max(state.reached, failure.reached),
     )
+
+
+async def attempted(
+    attempt: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    clock: Clock,
+    on_retry: Callable[[Failure], None],
+    *,
+    jitter: random.Random | None = None,
+) -> T:
+    """Call `attempt`, and again as `policy` says as long as it fails; the arguments are those of `retrying`.
+
+    Raises:
+        TransferError: As `attempt` raised it, if the first failure is final; else as `retrying` does.
+        SourceError: The host asks for a wait longer than the policy's longest.
+    """
+    try:
+        return await attempt()
+    except TransferError as error:
+        if not error.failure.retryable:
+            raise
+        first = error.failure
+    return await retrying(first, attempt, policy, clock, on_retry, jitter=jitter)
 
 
 async def retrying(

@@ -6,15 +6,20 @@ segments.add(0, first_16_kib)
 while isinstance(found := parse(segments), Needs):
     segments.add(found.start, fetch(found.start, found.stop))
 ```
+
+`parse_bytes` does it with the first bytes of a file at hand; `Header.nodata_value` is `nodata` as a number.
 """
 
 from __future__ import annotations
 
+from stacpull.tiff.directories import FIRST_READ
 from stacpull.tiff.header import Bounds, Header, Image, Transform
-from stacpull.tiff.parser import parse, parse_bytes
+from stacpull.tiff.parser import MOST_BYTES, parse, parse_bytes
 from stacpull.tiff.segments import Needs, Segments, TiffError
 
 __all__ = [
+    "FIRST_READ",
+    "MOST_BYTES",
     "Bounds",
     "Header",
     "Image",

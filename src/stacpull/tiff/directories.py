@@ -24,8 +24,8 @@ from stacpull.tiff.tags import (
     label,
 )
 
-FIRST_READ = 16_384
-"""What to ask for of a file of which nothing is known: most headers are in it (COG: IFDs before data)."""
+FIRST_READ = 16 * 1024
+"""Bytes to ask for of a file of which nothing is known: most headers are in them (COG: IFDs before data)."""
 MOST_DIRECTORIES = 256
 _AHEAD = 4096
 """Values mostly follow their directory, and overviews the image: asked for together."""

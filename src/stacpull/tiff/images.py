@@ -9,6 +9,8 @@ from stacpull.tiff.tags import Tag, label
 
 _LARGEST = 2**31 - 1
 """Pixels a side, as in GDAL."""
+_MOST_BANDS = 2**16 - 1
+"""SamplesPerPixel is a SHORT (TIFF 6.0, section 8)."""
 _OLD_SUBFILE_TYPES = {2: 1, 3: 2}
 """Tag 255 (TIFF 5.0) in the bits of tag 254: reduced, page."""
 
@@ -47,12 +49,12 @@ def size_of(directory: Directory, tag: Tag) -> int:
     """Read a number of pixels or bands.
 
     Raises:
-        TiffError: It is missing, zero, or above 2^31 - 1.
+        TiffError: It is missing, zero, or above 2^31 - 1 (65,535 bands).
     """
     size = directory.integer(tag)
     if size is None:
         raise TiffError(f"the directory at byte {directory.offset} lacks {label(tag)}")
-    if not 0 < size <= _LARGEST:
+    if not 0 < size <= (_MOST_BANDS if tag is Tag.SamplesPerPixel else _LARGEST):
         raise TiffError(f"{label(tag)} of the directory at byte {directory.offset} is {size}")
     return size
 

@@ -40,6 +40,8 @@ _ENTITY = re.compile(r"&(?:(lt|gt|amp|apos|quot)|#(?:[xX]([0-9A-Fa-f]{1,6})|([0-
 _NAMED = {"lt": "<", "gt": ">", "amp": "&", "apos": "'", "quot": '"'}
 _ITEM = ["GDALMetadata", "Item"]
 _LAST_CHARACTER = 0x10FFFF
+_SURROGATES = range(0xD800, 0xE000)
+"""Halves of a pair in UTF-16, no characters: UTF-8 cannot hold them (RFC 3629, section 3)."""
 
 
 class Item(NamedTuple):
@@ -142,7 +144,10 @@ def _item(attributes: Mapping[str, str], value: str) -> Item:
 
 
 def unescape(value: str) -> str:
-    """Undo the second escaping: GDAL writes the text of an item escaped twice, and reads it so."""
+    """Undo the second escaping: GDAL writes the text of an item escaped twice, and reads it so.
+
+    A number that is no character stays as it is written.
+    """
     return _ENTITY.sub(_character, value) if "&" in value else value
 
 
@@ -151,7 +156,8 @@ def _character(found: re.Match[str]) -> str:
     if name:
         return _NAMED[name]
     number = int(hexadecimal, 16) if hexadecimal else int(decimal)
-    return chr(number) if 0 < number <= _LAST_CHARACTER else found.group()
+    is_character = 0 < number <= _LAST_CHARACTER and number not in _SURROGATES
+    return chr(number) if is_character else found.group()
 
 
 def dataset_tags(directory: Directory, items: list[Item], raster_type: int | None) -> dict[str, str]:

@@ -17,7 +17,7 @@ from stacpull.tiff.segments import Needs, Segments
 from stacpull.tiff.tags import Tag
 
 MOST_BYTES = 1 << 20
-"""Directories and values of a header, in bytes."""
+"""What directories and values of a header take at most, in bytes."""
 _NOTHING_SAID = BandMetadata()
 
 

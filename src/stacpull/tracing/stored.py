@@ -92,7 +92,7 @@ class FileAnswers:
             return await asyncio.to_thread(self._read, list(keys))
 
     async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
-        """Keep an answer; one of the same key is replaced.
+        """Keep an answer; one of the same key is replaced. One that JSON cannot hold is not kept.
 
         Raises:
             DestinationError: the file cannot be written.
@@ -100,7 +100,7 @@ class FileAnswers:
         await self.put_all({key: (answer, whole)})
 
     async def put_all(self, answers: Mapping[str, Kept]) -> None:
-        """Keep answers, all or none of them.
+        """Keep answers, all or none of them; one that JSON cannot hold is asked for again next time.
 
         Raises:
             DestinationError: the file cannot be written.
@@ -113,7 +113,16 @@ class FileAnswers:
         return {one.key: (orjson.loads(one.value), one.ok) for one in found}
 
     def _write(self, answers: Mapping[str, Kept]) -> None:
-        self._results.put([Result(key, orjson.dumps(one), ok=whole) for key, (one, whole) in answers.items()])
+        encoded = [(key, _encoded(one), whole) for key, (one, whole) in answers.items()]
+        self._results.put([Result(key, one, ok=whole) for key, one, whole in encoded if one is not None])
+
+
+def _encoded(answer: Json) -> bytes | None:
+    """Return an answer as JSON; None if that cannot hold it (half a character from some file)."""
+    try:
+        return orjson.dumps(answer)
+    except orjson.JSONEncodeError:
+        return None
 
 
 def tile_to_json(tile: ByocTile) -> Json:

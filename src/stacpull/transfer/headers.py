@@ -36,12 +36,13 @@ _NO_RANGE = ContentRange(None, None, None)
 _MAY_BE_A_PAGE = ("text/", "application/xhtml")
 _BOM = b"\xef\xbb\xbf"
 _SNIFFED = 1024
+_MOST_DIGITS = 18
+"""Of a size or place in bytes: what SQLite and Parquet hold. A number with more of them is a lie."""
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
     """Return `Content-Length`, or None if there is none that can be read (RFC 9110, 8.6)."""
-    value = headers.get("Content-Length")
-    return int(value) if value is not None and value.isascii() and value.isdigit() else None
+    return _number(headers.get("Content-Length", ""))
 
 
 def is_framed(headers: Mapping[str, str]) -> bool:
@@ -64,7 +65,7 @@ def content_range(headers: Mapping[str, str]) -> ContentRange:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit() else None
 
 
 def validator_of(headers: Mapping[str, str]) -> Validator:

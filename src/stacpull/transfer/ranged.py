@@ -17,23 +17,19 @@ connection closed. Nothing is read past 1 MiB, whatever the file says of itself.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind
-from stacpull.net.retry import RetryPolicy, retrying
+from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
-from stacpull.tiff import Header, TiffError
+from stacpull.tiff import FIRST_READ, MOST_BYTES, Header, TiffError
 from stacpull.transfer.fetch import Opener
 from stacpull.transfer.intake import failed
 from stacpull.transfer.ranged_file import ChangedError, Used, Version
 
-__all__ = ["FIRST_READ", "HeaderRead", "RangedReader", "read_header"]
-
-FIRST_READ = 16 * 1024
-"""Bytes asked for first where nobody tells the size of the header."""
-_MOST_BYTES = 1 << 20
+__all__ = ["HeaderRead", "RangedReader", "read_header"]
 
 
 class HeaderRead(NamedTuple):
@@ -53,15 +49,11 @@ class RangedReader:
 
     Args:
         client: sends the requests.
-        first_read: bytes asked for first where nobody tells the size of the header.
         most_bytes: how much of a file is read at most.
     """
 
-    def __init__(
-        self, client: Opener, *, first_read: int = FIRST_READ, most_bytes: int = _MOST_BYTES
-    ) -> None:
+    def __init__(self, client: Opener, *, most_bytes: int = MOST_BYTES) -> None:
         self._client = client
-        self._first_read = first_read
         self._most_bytes = most_bytes
 
     async def read(
@@ -85,7 +77,7 @@ class RangedReader:
                 TIFF, or its header is larger than the reader goes; CHANGED: it changed again and again.
             CredentialsError: AWS credentials are configured but cannot be had.
         """
-        told = header_size if header_size is not None and header_size > 0 else self._first_read
+        told = header_size if header_size is not None and header_size > 0 else FIRST_READ
         first = min(told, self._most_bytes)
         used = Used()
         for _ in range(2):
@@ -123,22 +115,7 @@ async def read_header(
     async def attempt() -> HeaderRead:
         return await reader.read(href, header_size=header_size)
 
-    return await _as_value(attempt, policy, clock, on_retry)
-
-
-async def _as_value(
-    attempt: Callable[[], Awaitable[HeaderRead]],
-    policy: RetryPolicy,
-    clock: Clock,
-    on_retry: Callable[[Failure], None],
-) -> HeaderRead | Failure:
     try:
-        return await attempt()
-    except TransferError as error:
-        first = error.failure
-    if not first.retryable:
-        return first
-    try:
-        return await retrying(first, attempt, policy, clock, on_retry)
+        return await attempted(attempt, policy, clock, on_retry)
     except TransferError as error:
         return error.failure

@@ -15,7 +15,13 @@ from stacpull.net.transport import Request, Response, TransferError
 from stacpull.tiff import Header, Needs, Segments, parse
 from stacpull.transfer.coding import coding_of, decoded
 from stacpull.transfer.fetch import Opener
-from stacpull.transfer.headers import content_length, content_range, is_page_instead, validator_of
+from stacpull.transfer.headers import (
+    content_length,
+    content_range,
+    is_framed,
+    is_page_instead,
+    validator_of,
+)
 from stacpull.transfer.intake import failed
 from stacpull.transfer.resume import same_object
 
@@ -205,6 +211,9 @@ class Version:
             wanted = found
             if wanted.stop > self._most_bytes:
                 raise self._too_large()
+        if not is_framed(response.headers) and isinstance(self._parse(), Needs):
+            what = f"ended after {size} bytes, before the header did, and told no length"
+            raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
         self._segments.total = size
         return self._parse()
 

@@ -27,7 +27,7 @@ from stacpull.net.api import PAGE_LIMIT, length_known
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.redirects import host_of
-from stacpull.net.retry import RetryPolicy, retrying
+from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets
 from stacpull.tiff import Header
@@ -307,12 +307,7 @@ class Hub:
                     raise TransferError(replace(error.failure, retryable=False)) from error
                 raise
 
-        try:
-            return await attempt()
-        except TransferError as error:
-            if not error.failure.retryable:
-                raise
-            return await retrying(error.failure, attempt, self._policy, self._clock, self._note_retry)
+        return await attempted(attempt, self._policy, self._clock, self._note_retry)
 
     async def _attempt(self, request: Request) -> _Answer:
         async with self.session.open(request, accept=_ANSWERS) as response:

@@ -22,7 +22,7 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Failure
 from stacpull.net.client import Client
 from stacpull.net.redirects import host_of
-from stacpull.net.retry import RetryPolicy, retrying
+from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import reason_in
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets
@@ -123,12 +123,7 @@ class Tokens:
         return status, body
 
     async def _retried(self) -> tuple[int, bytes]:
-        try:
-            return await self._ask()
-        except TransferError as error:
-            if not error.failure.retryable:
-                raise
-            return await retrying(error.failure, self._ask, self._policy, self._clock, self._note_retry)
+        return await attempted(self._ask, self._policy, self._clock, self._note_retry)
 
     async def _ask(self) -> tuple[int, bytes]:
         form = {

@@ -1,0 +1,103 @@
+"""A stop before a run has begun, and one when all is transferred: both are heard within ten seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from tests.acceptance.command import SOURCE, Running, environment, wait_until
+from tests.acceptance.mirrored import SELECTION, options_for
+
+import stacpull
+from stacpull.replicas import MlhubReplica, Request, Stall, run_in_thread
+
+SOON = 8.0  # seconds; DESIGN says ten
+
+
+class Silent:
+    """A server that takes connections and never says a word."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self.url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        self.connections: list[socket.socket] = []
+        self._listening = listening
+        self._thread = Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed: the end
+            while True:
+                self.connections.append(self._listening.accept()[0])
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        for connection in self.connections:
+            connection.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    with socket.create_server(("127.0.0.1", 0)) as listening, closing(Silent(listening)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["mirror", "headers"])
+def test_a_source_that_does_not_answer_can_be_stopped(tmp_path, silent, command, number):
+    where = [str(tmp_path / "mirror")] if command == "mirror" else []
+    with Running([command, silent.url, *where, "-C", "x", "--no-progress"], environment()) as process:
+        assert wait_until(lambda: silent.connections)
+        asked = time.monotonic()
+        assert process.signal(number)
+        ran = process.ended()
+    assert time.monotonic() - asked < SOON
+    assert ran.code == 130, ran.err
+    assert ran.sentences[-1] == "stacpull: interrupted"
+    assert "Traceback" not in ran.err
+
+
+def test_a_stop_is_heard_while_the_collections_are_read(tmp_path):
+    """They are read when all assets are there; what they lack is read by `resume`."""
+    dest = tmp_path / "mirror"
+    with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
+        options = options_for(replica, stall_timeout=60)
+        asked: list[float] = []
+
+        async def stopped() -> stacpull.MirrorReport:
+            loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+            def is_last(request: Request) -> bool:
+                """Match the one document that nobody needs before; ask for the stop when it is read."""
+                if not request.path.endswith(f"/collections/{SOURCE}"):
+                    return False
+                asked.append(time.monotonic())
+                loop.call_soon_threadsafe(stop.set)
+                return True
+
+            replica.inject(is_last, Stall(after=0, seconds=60))
+            return await stacpull.mirror(
+                replica.base_url, dest, selection=SELECTION, options=options, stop=stop
+            )
+
+        report = asyncio.run(stopped())
+        assert time.monotonic() - asked[0] < SOON
+        assert (report.state, report.exit_code) == ("interrupted", 130)
+        assert (report.assets_done, report.assets_pending) == (13, 0)
+        before = description_of(dest)
+        resumed = asyncio.run(stacpull.resume(dest, options=options))
+    assert resumed.exit_code == 0
+    assert description_of(dest) != before
+
+
+def description_of(dest: Path) -> object:
+    """What is said of the collection: the source's own document has another text than a made-up one."""
+    return json.loads((dest / SOURCE / "collection.json").read_bytes())["description"]
