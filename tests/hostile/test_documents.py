@@ -1,4 +1,4 @@
-"""What docs/reliability.md and docs/replicas.md say of hostile servers, held against what there is."""
+"""What docs/reliability.md and docs/replicas.md say of tests and faults, held against what there is."""
 
 from __future__ import annotations
 
@@ -20,6 +20,31 @@ FAULT_SECTION = REPLICAS.partition("\n## Faults")[2].partition("\n## ")[0]
 
 def functions_in(path: Path) -> set[str]:
     return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
+
+
+def test_what_is_said_of_this_machine_is_proven_by_what_exists():
+    machine = RELIABILITY.partition("## This machine")[2].partition("\n## ")[0]
+    rows = [line for line in machine.splitlines() if line.startswith("| ") and "proven by" not in line]
+    known = set().union(*(functions_in(path) for path in (ROOT / "tests").rglob("test_*.py")))
+    for row in rows:
+        named = re.findall(r"`([^`]+)`", row.rpartition(" | ")[2])
+        assert named, row
+        for text in named:
+            place, _, test = text.partition(": ")
+            if place.startswith(("tests/", "scripts/")):
+                path = ROOT / place.split()[0]
+                assert path.exists(), text
+                assert not test or test in functions_in(path), text
+            else:
+                assert text in known, text
+    assert len(rows) > 15
+
+
+def test_no_mark_of_a_merge_is_left_in_the_documents():
+    for path in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]:
+        text = path.read_text()
+        assert "@@" not in text, path
+        assert not re.search(r"^(<{7}|={7}|>{7})", text, re.MULTILINE), path
 
 
 def test_every_row_names_tests_that_exist():
