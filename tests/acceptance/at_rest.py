@@ -64,6 +64,8 @@ class AtRest:
     dest: Path
     expected: Mapping[str, ExpectedFile]
     most_reserved: int = 0
+    adopting: bool = False
+    """True where all the files lay there before, a user's: none may be missing, recorded or not."""
     _seen: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
     def complaints(self) -> Iterator[str]:
@@ -73,6 +75,8 @@ class AtRest:
         self._metadata = metadata_files(self.expected)
         for name in sorted(known.done - found.keys()):
             yield f"{name} is done, and not there"
+        for name in sorted(self.expected.keys() - found.keys() if self.adopting else ()):
+            yield f"{name} was the user's, and is gone"
         for name, path in sorted(found.items()):
             yield from self._of_file(name, path, known)
 
@@ -82,7 +86,7 @@ class AtRest:
         if name in self.expected:
             if self._seen.get(name) != stamp and not _is_right(path, self.expected[name]):
                 yield f"{name} is not what it should be ({stat.st_size} bytes)"
-            if name not in known.done | known.reserved:
+            if not self.adopting and name not in known.done | known.reserved:
                 yield f"{name} is there, and the ledger knows nothing of it"
         elif name not in self._metadata:
             yield f"{name} belongs to nothing"

@@ -7,6 +7,7 @@ believed.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +23,10 @@ from tests.acceptance.trees import files_in
 KILL = "signal=KILL"
 WHAT = {"KILL": KILL, "EIO": "error=EIO", "ENOSPC": "error=ENOSPC"}
 """What can befall a call, as strace injects it."""
-BEGINNINGS = ("nothing", "begun", "leftovers")
-"""What a run finds: no DEST, a mirror killed before anything was planned, one killed amid its renames."""
+BEGINNINGS = ("nothing", "begun", "leftovers", "adopt")
+"""What a run finds: no DEST, a mirror killed before anything was planned, one killed amid its renames; all
+the files, which it is to adopt."""
+_OPTIONS = {"adopt": ("--adopt",)}
 
 _KILLED = {-signal.SIGKILL, 128 + signal.SIGKILL}
 _OF_THE_DATA = frozenset({"fsync", "syncfs"})
@@ -48,7 +51,7 @@ def calls_of(mirror: SmallMirror, begin: str = "nothing") -> list[Call]:
         place = Path(temporary)
         _prepare(mirror, place, begin)
         log = place / "log"
-        ran = mirror.run(place / "mirror", under=tracing(log))
+        ran = mirror.run(place / "mirror", *_OPTIONS.get(begin, ()), under=tracing(log))
         if ran.code != 0:
             raise RuntimeError(f"the undisturbed run failed: {ran.err}")
         return changes(log, place / "mirror")
@@ -60,6 +63,13 @@ def _prepare(mirror: SmallMirror, place: Path, begin: str) -> None:
         mirror.run(place / "mirror", under=killing("renameat", 1, place / "log"))
     elif begin == "leftovers":
         mirror.run(place / "mirror", under=killing("renameat", 8, place / "log"))
+    elif begin == "adopt":
+        mirror.run(place / "mirror")
+        (place / "mirror").rename(place / "whole")
+        for name in mirror.expected:
+            (place / "mirror" / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / "whole" / name).rename(place / "mirror" / name)
+        shutil.rmtree(place / "whole")
 
 
 def strike(mirror: SmallMirror, call: Call, what: str, begin: str = "nothing") -> Struck:
@@ -68,12 +78,16 @@ def strike(mirror: SmallMirror, call: Call, what: str, begin: str = "nothing") -
         place = Path(temporary)
         _prepare(mirror, place, begin)
         dest, log = place / "mirror", place / "log"
-        ran = mirror.run(dest, under=call.under(what, log, dest))
+        options, users = _OPTIONS.get(begin, ()), _inodes(dest) if begin == "adopt" else {}
+        ran = mirror.run(dest, *options, under=call.under(what, log, dest))
         if not was_injected(log):
             return Struck(call, what, reached=False, code=ran.code, said="")
-        complaints = [*_of_the_end(what, ran), *AtRest(dest, mirror.expected).complaints()]
-        unproven = _unrecorded(dest) if call.name in _OF_THE_DATA and what != KILL else set()
-        complaints += _of_going_on(mirror, dest, unproven)
+        at_rest = AtRest(dest, mirror.expected, adopting=begin == "adopt")
+        complaints = [*_of_the_end(what, ran), *at_rest.complaints()]
+        is_lost = call.name in _OF_THE_DATA and what != KILL and begin != "adopt"  # those lay there before
+        complaints += _of_going_on(mirror, dest, _unrecorded(dest) if is_lost else set(), options)
+        if users.items() - _inodes(dest).items():
+            complaints.append("files of the user's were removed and fetched anew")
         return Struck(
             call,
             what,
@@ -115,12 +129,18 @@ def _file(path: Path) -> _File:
     return stat.st_ino, stat.st_mtime_ns
 
 
+def _inodes(dest: Path) -> dict[str, int]:
+    return {name: path.stat().st_ino for name, path in files_in(dest).items()}
+
+
 def _is_asset(name: str) -> bool:
     return name.startswith("bigearthnet/")
 
 
-def _of_going_on(mirror: SmallMirror, dest: Path, unproven: set[_File]) -> Iterator[str]:
-    ran = mirror.run(dest)
+def _of_going_on(
+    mirror: SmallMirror, dest: Path, unproven: set[_File], options: Sequence[str]
+) -> Iterator[str]:
+    ran = mirror.run(dest, *options)
     if ran.code != 0:
         yield f"it did not go on: {ran.code}, {ran.err[-600:]}"
     if wrong := mirror.damage(dest):

@@ -50,6 +50,15 @@ def test_a_call_that_fails_is_exit_5_and_it_goes_on(mirror, calls, what):
 
 
 @needs_strace
+@pytest.mark.parametrize(("what", "name"), [("KILL", "renameat"), ("EIO", "syncfs")])
+def test_files_that_are_adopted_are_there_whatever_befalls(mirror, what, name):
+    crucial = [call for call in calls_of(mirror, "adopt") if call.name == name]
+    found = strike_all(mirror, spread(crucial, 3), WHAT[what], begin="adopt")
+    assert any(one.reached for one in found)
+    assert [(str(one.call), one.complaints) for one in found if one.complaints] == []
+
+
+@needs_strace
 def test_the_calls_of_a_run_are_what_it_must_make(calls):
     names = {call.name for call in calls}
     assert names >= {"mkdir", "mkdirat", "openat", "write", "pwrite64", "renameat", "syncfs", "fdatasync"}

@@ -92,7 +92,7 @@ def _source(link: Any, directory: str) -> str | None:
 def path_named(href: object, directory: str) -> str | None:
     """Return the path in DEST that a relative href in `directory` names; None if it leads outside.
 
-    Nothing is decoded: a name on disk has percent escapes of its own (`planning.names`), and the href repeats it.
+    Nothing is decoded: the percent escapes are those of the name on disk (`planning.names`).
     """
     if not isinstance(href, str) or not href.startswith(_HERE) or "\0" in href:
         return None
