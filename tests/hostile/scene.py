@@ -38,7 +38,7 @@ class Cast(enum.Enum):
 
 
 class HurriedClock(SystemClock):
-    """Fifty seconds of waiting pass in one; `sleeps` are the waits asked for. The date is the real one."""
+    """Fifty seconds of waiting pass in one; `sleeps` are the waits that ended. The date is the real one."""
 
     def __init__(self) -> None:
         self.sleeps: list[float] = []
@@ -48,8 +48,8 @@ class HurriedClock(SystemClock):
         return time.monotonic() * self.hurry
 
     async def sleep(self, seconds: float) -> None:
-        self.sleeps.append(seconds)
         await asyncio.sleep(seconds / self.hurry)
+        self.sleeps.append(seconds)
 
 
 def hub_of(cast: Cast, faults: str, **more: Any) -> MlhubReplica:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -29,5 +30,5 @@ def found_under(top: Path, secrets: Iterable[str]) -> list[tuple[Path, list[byte
     """Return the files below `top` in whose bytes or names a secret stands."""
     known = tuple(secrets)
     paths = [path for path in top.rglob("*") if path.is_file() and not path.is_symlink()]
-    looked = [(path, found_in(str(path).encode() + b"\n" + path.read_bytes(), known)) for path in paths]
+    looked = [(path, found_in(os.fsencode(path) + b"\n" + path.read_bytes(), known)) for path in paths]
     return [(path, forms) for path, forms in looked if forms]

@@ -17,7 +17,7 @@ import click
 from stacpull import __version__
 from stacpull.cli.printing import plain
 from stacpull.cli.verbosity import Verbosity
-from stacpull.errors import InterruptedRunError, StacpullError
+from stacpull.errors import InterruptedRunError, StacpullError, UsageError
 
 __all__ = ["COMMANDS", "cli", "execute", "main"]
 
@@ -103,7 +103,9 @@ def _tell(problem: Exception, verbosity: Verbosity) -> int:
         where = "" if verbosity.verbose > 1 else "; -vv shows where"
         click.echo(f"stacpull: this should not have happened: {type(problem).__name__}{where}", err=True)
         return StacpullError.exit_code
-    click.echo(plain(f"stacpull: {expected}"), err=True)
+    # what the user wrote may be pointed at, on lines of its own; what servers say stays one line
+    said = str(expected).split("\n") if isinstance(expected, UsageError) else [str(expected)]
+    click.echo("\n".join(map(plain, [f"stacpull: {said[0]}", *said[1:]])), err=True)
     return expected.exit_code
 
 
