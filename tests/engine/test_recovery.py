@@ -381,7 +381,7 @@ def test_late_names_survive_a_kill_in_the_name_of_the_part(tmp_path: Path) -> No
     bench.close()
     bench = Bench(tmp_path)
     bench.take_up()
-    assert list(tree(tmp_path)) == ["c/i/S2 é;100%25.tif"]
+    assert list(tree(tmp_path)) == ["c/i/S2 é%3B100%25.tif"]
     assert [record.key for record in views.failures(bench.db)] == []
     bench.close()
 
