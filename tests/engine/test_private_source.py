@@ -27,7 +27,8 @@ def asked(source: str, names: dict[str, list[str]], **options: Any) -> bool:
     async def course() -> bool:
         asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign]
         given = Options(**options)
-        async with open_network(source_address(source, given), given, SystemClock()) as network:
+        address = source_address(source, given)
+        async with open_network(address, given, SystemClock(), asyncio.Event()) as network:
             with pytest.raises(TransferError) as caught:
                 async with network.client.open(Request("http://127.0.0.1:1/x")):
                     pass
