@@ -40,8 +40,8 @@ def answer(asked: Request) -> Answer:
 
 
 def by_collection(number: int, name: str, here: str) -> dict[str, Any]:
-    """Every name as collection, item id and asset key at once."""
-    return feature(name, {name: f"{here}/at/x?{number}"}, collection=name)
+    """Every name as item id and asset key, one in three as collection."""
+    return feature(name, {name: f"{here}/at/x?{number}"}, collection=SAYABLE[number - number % 3])
 
 
 def by_filename(number: int, name: str, here: str) -> dict[str, Any]:
@@ -102,12 +102,12 @@ def test_nothing_leaves_dest_and_nothing_is_lost(
     assert report.assets_done >= 500
     if layout != "x/{filename}":
         assert failed == []
+    if make is by_collection:
+        assert_catalog_can_be_walked(dest)
     assert {kind for _, _, kind in failed} <= {"name", "exists", "duplicate", "clash", "collision"}
 
 
-def test_the_catalog_of_hostile_names_can_be_walked(tmp_path: Path) -> None:
-    dest = tmp_path / "mirror"
-    mirrored(dest, by_collection, None)
+def assert_catalog_can_be_walked(dest: Path) -> None:
     catalog = pystac.Catalog.from_file(str(dest / "catalog.json"))
     items = list(catalog.get_items(recursive=True))
     assert sorted(item.id for item in items) == sorted(SAYABLE)

@@ -61,16 +61,12 @@ def to_nothing(path: Path, outside: Path) -> None:
     path.symlink_to(outside / "not there yet")
 
 
-def upwards(path: Path, _outside: Path) -> None:
-    path.symlink_to("..")
-
-
 def pipe(path: Path, _outside: Path) -> None:
     os.mkfifo(path)
 
 
 Seed = Callable[[Path, Path], None]
-SEEDS = [to_a_file, to_a_directory, to_nothing, upwards, pipe]
+SEEDS = [to_a_file, to_a_directory, to_nothing, pipe]
 
 PLACES = [
     ".stacpull",
