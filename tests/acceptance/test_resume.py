@@ -158,8 +158,7 @@ def test_a_kill_before_anything_was_planned_leaves_nothing_in_the_way(tmp_path, 
     dest, env = tmp_path / "mirror", environment(small_hub)
     small_hub.inject(lambda request: "/items" in request.path, Stall(after=10, seconds=10))
     with Running(mirror_of(small_hub.base_url, dest), env) as process:
-        assert wait_until((dest / ".stacpull" / "ledger.sqlite").exists)
-        time.sleep(0.3)
+        assert wait_until(lambda: run(["status", str(dest)], env).code == 0)
         assert process.signal(signal.SIGKILL)
     assert run(["status", str(dest), "--json"], env).report["state"] == "interrupted"
     assert run(["resume", str(dest)], env).code == 0

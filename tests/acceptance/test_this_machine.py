@@ -74,10 +74,11 @@ def test_a_destination_that_vanishes_is_exit_5_and_is_made_again(tmp_path, small
 
 def test_two_mirrors_at_once_the_second_is_told_who_holds_it(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
-    ledger = dest / ".stacpull" / "ledger.sqlite"
-    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=1), times=10)
+    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=5), times=10)
     with Running(mirror_of(small_hub.base_url, dest), env) as first:
-        assert wait_until(lambda: ledger.exists() and ledger.stat().st_size)  # empty, it is no mirror yet
+        assert wait_until(
+            lambda: run(["status", str(dest)], env).code == 0
+        )  # before that it is no mirror yet
         assert first.signal(signal.SIGSTOP)
         second = run(mirror_of(small_hub.base_url, dest), env)
         assert second.code == 5
