@@ -12,13 +12,13 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import Failure, FailureKind, PageRequest
-from stacpull.net.api import ApiReader, Document, length_known
+from stacpull.net.api import ApiReader, Document
 from stacpull.net.client import Client
 from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
 from stacpull.net.memory import Answer, Fault, MemoryTransport, Script
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import TransferError
+from stacpull.net.transport import TransferError, is_framed
 from stacpull.redact import Secret
 
 SOURCE = "https://api.example/stac"
@@ -212,5 +212,5 @@ def test_a_page_of_megabytes_is_decoded_in_a_thread(items: int, jobs: int) -> No
     ("headers", "known"),
     [({"Content-Length": "3"}, True), ({"Transfer-Encoding": "gzip, Chunked"}, True), ({}, False)],
 )
-def test_length_known(headers: dict[str, str], known: bool) -> None:
-    assert length_known(headers) is known
+def test_is_framed(headers: dict[str, str], known: bool) -> None:
+    assert is_framed(headers) is known

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from stacpull.net.transport import is_framed
 from stacpull.transfer.headers import (
     ContentRange,
     content_length,
     content_range,
     filename_of,
-    is_framed,
     is_page_instead,
 )
 

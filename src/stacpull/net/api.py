@@ -25,10 +25,10 @@ from stacpull.net.credentials import same_site
 from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import is_login_page
-from stacpull.net.transport import Request, Response, TransferError
+from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import cut_cursor
 
-__all__ = ["PAGE_LIMIT", "ApiReader", "Document", "length_known"]
+__all__ = ["PAGE_LIMIT", "ApiReader", "Document"]
 
 PAGE_LIMIT = 64 * 1024 * 1024
 """The most bytes of JSON, decoded, that are read as one document."""
@@ -143,7 +143,7 @@ class ApiReader:
                 # elsewhere it may as well be a link that leads astray, and no matter of credentials
                 kind = FailureKind.REFUSED if same_site(self._source, response.url) else FailureKind.ITEM
                 raise _LoginPageError(Failure(kind, message, response.status, host)) from error
-            if not length_known(response.headers):
+            if not is_framed(response.headers):
                 message = f"The JSON of {host} breaks off, and it did not say how long it is."
                 raise TransferError(
                     Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
@@ -171,11 +171,6 @@ class _LoginPageError(TransferError):
 
 class _BrokenJsonError(TransferError):
     """A document that came whole is no JSON."""
-
-
-def length_known(headers: Mapping[str, str]) -> bool:
-    """Return True if a body cannot be cut short unnoticed (RFC 9112, 6.3 and 8)."""
-    return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
 
 
 def _outgoing(request: PageRequest) -> Request:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from stacpull.models import Failure
 
-__all__ = ["Request", "Response", "TransferError", "Transport"]
+__all__ = ["Request", "Response", "TransferError", "Transport", "is_framed"]
 
 
 class TransferError(Exception):
@@ -88,3 +88,8 @@ class Transport(Protocol):
     async def close(self) -> None:
         """Release all connections."""
         ...
+
+
+def is_framed(headers: Mapping[str, str]) -> bool:
+    """Tell if the end of the body shows on the wire: a length, or chunks (RFC 9112, 6.3)."""
+    return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()

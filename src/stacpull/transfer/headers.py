@@ -18,7 +18,6 @@ __all__ = [
     "content_length",
     "content_range",
     "filename_of",
-    "is_framed",
     "is_page_instead",
     "validator_of",
 ]
@@ -43,11 +42,6 @@ _MOST_DIGITS = 18
 def content_length(headers: Mapping[str, str]) -> int | None:
     """Return `Content-Length`, or None if there is none that can be read (RFC 9110, 8.6)."""
     return _number(headers.get("Content-Length", ""))
-
-
-def is_framed(headers: Mapping[str, str]) -> bool:
-    """Tell if the end of the body shows on the wire: a length, or chunks (RFC 9112, 6.3)."""
-    return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
 
 
 def content_range(headers: Mapping[str, str]) -> ContentRange:

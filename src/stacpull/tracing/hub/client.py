@@ -23,12 +23,12 @@ from stacpull.clock import Clock
 from stacpull.config.sentinelhub import HubSettings
 from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.net.api import PAGE_LIMIT, length_known
+from stacpull.net.api import PAGE_LIMIT
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
-from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.net.transport import Request, Response, TransferError, Transport, is_framed
 from stacpull.redact import Secrets
 from stacpull.tiff import Header
 from stacpull.tracing.hub import byoc, search
@@ -334,7 +334,7 @@ async def _decoded(body: bytes, response: Response) -> object:
         return await asyncio.to_thread(orjson.loads, body) if len(body) > _IN_THREAD else orjson.loads(body)
     except orjson.JSONDecodeError as error:
         host = host_of(response.url)
-        if length_known(response.headers):
+        if is_framed(response.headers):
             raise SourceError(f"What {host} sent is no JSON: check --base-url.") from error
         message = f"The JSON of {host} breaks off, and it did not say how long it is."
         failure = Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
