@@ -123,14 +123,7 @@ async def within_grace(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T |
     Raises:
         BaseExceptionGroup: Of what `work` raises.
     """
-    async with asyncio.TaskGroup() as group:
-        working = group.create_task(work)
-        stopped = group.create_task(stop.wait())
-        news: list[asyncio.Future[Any]] = [working, stopped]
-        await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait([working], timeout=_GRACE)
-        working.cancel()
-        stopped.cancel()
+    working = await _raced(work, stop, grace=_GRACE)
     return None if working.cancelled() else working.result()
 
 
@@ -143,18 +136,25 @@ async def unless_stopped(work: Callable[[], Coroutine[Any, Any, T]], stop: async
     if stop.is_set():
         raise InterruptedRunError("interrupted")
     try:
-        async with asyncio.TaskGroup() as group:
-            working = group.create_task(work())
-            stopped = group.create_task(stop.wait())
-            news: list[asyncio.Future[Any]] = [working, stopped]
-            await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
-            working.cancel()
-            stopped.cancel()
+        working = await _raced(work(), stop, grace=0)
     except BaseExceptionGroup as errors:
         raise cause(errors) from None
     if working.cancelled():
         raise InterruptedRunError("interrupted")
     return working.result()
+
+
+async def _raced(work: Coroutine[Any, Any, T], stop: asyncio.Event, grace: float) -> asyncio.Task[T]:
+    """Run `work` to its end, or until `grace` seconds after a stop: then it is cancelled."""
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(work)
+        stopped = group.create_task(stop.wait())
+        news: list[asyncio.Future[Any]] = [working, stopped]
+        await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([working], timeout=grace)
+        working.cancel()
+        stopped.cancel()
+    return working
 
 
 def cause(error: BaseException) -> BaseException:

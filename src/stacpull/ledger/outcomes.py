@@ -214,9 +214,8 @@ class _Sums:
 
 
 def _record_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict[int, _Sums]) -> None:
-    has_failures = db.execute("SELECT 1 FROM failures LIMIT 1").fetchone() is not None
     for stretch in bulk.in_stretches(done):
-        if has_failures or not _all_done(db, stretch, sums):
+        if not _all_done(db, stretch, sums):
             _each_done(db, stretch, sums)
 
 
@@ -230,8 +229,9 @@ def _all_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict
         sums[run].done += count
         sums[run].size += size
     asked = [arrival.row for arrival in done]
-    db.execute(_ALL_DONE.format(places=bulk.places(len(done))), asked)
-    db.execute(f"DELETE FROM open_assets WHERE asset IN {bulk.places(len(done))}", asked)
+    places = bulk.places(len(done))
+    for statement in (_ALL_DONE, _ALL_HEALED, _ALL_CLOSED):
+        db.execute(statement.format(places=places), asked)
     return True
 
 
@@ -289,6 +289,8 @@ _RESERVED_BY_RUN = (
 )
 _SET_DONE = f"UPDATE assets SET state = {STATE_DONE}, inode = NULL, was = NULL, wanted = NULL"
 _ALL_DONE = f"{_SET_DONE} WHERE id IN {{places}}"
+_ALL_HEALED = "DELETE FROM failures WHERE (item, key) IN (SELECT item, key FROM assets WHERE id IN {places})"
+_ALL_CLOSED = "DELETE FROM open_assets WHERE asset IN {places}"
 _DONE = f"{_SET_DONE} WHERE id = ? AND generation = ? AND state = {STATE_RESERVED} RETURNING run, key"
 _WRITTEN = f"UPDATE items SET written = {WRITTEN}, sha256 = ? WHERE id = ? AND remaining = 0"
 _FAILED = (
