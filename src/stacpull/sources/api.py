@@ -123,7 +123,8 @@ class ApiSource:
             SourceError: a page could not be read; its `__cause__` is the TransferError, if it was one.
             CredentialsError: credentials are missing or refused.
         """
-        return walk(self._reader, start, page_size.at_most(self._most_items), on_notice)
+        size = page_size.at_most(self._most_items)
+        return walk(self._reader, start, size, on_notice, home=self.url)
 
     async def item(self, href: str) -> Json:
         """Return the item that `href` leads to, of this API or of another.

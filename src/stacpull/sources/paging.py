@@ -8,6 +8,10 @@ what services make of them:
   that follows must not be of another selection, so what the link lacks is carried over.
 - MLHub repeated the caller's key in `next`, once more per page: it is cut. The client knows whom to give it.
 - MLHub named `http:` links on its `https:` pages: the scheme of the page is kept.
+- Some scripts write an object into a URL as `[object Object]`: what was asked stands in its place.
+- Without links: Sentinel Hub's catalog names a `context.next`, which goes into the next request as `next`;
+  Planet's Data API names a URL in `_links._next`.
+- Hosts behind a proxy name themselves by an inner name: `at_home` is the same page at the host that was asked.
 """
 
 from __future__ import annotations
@@ -15,12 +19,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from stacpull.errors import SourceError
 from stacpull.models import Json, PageRequest
 from stacpull.redact import cut_cursor
+from stacpull.sources.query import parameters_of
 from stacpull.sources.urls import (
+    Parameter,
     add_parameters,
     authority,
     drop_parameters,
@@ -32,11 +38,13 @@ from stacpull.sources.urls import (
 
 __all__ = [
     "announced_total",
+    "at_home",
     "limit_of",
     "next_request",
     "page_number",
     "with_limit",
     "with_true_limit",
+    "with_true_offset",
 ]
 
 _CARRIED = frozenset(
@@ -50,6 +58,12 @@ _HEADERS_NOT_FOR_LINKS = frozenset(
     | {"transfer-encoding"}
 )
 """What a page may not make the client send: credentials are the user's, framing is the transport's."""
+
+_OFFSETS = ("offset", "startIndex", "startindex", "skip")
+"""Names of a position counted in items: OGC drafts, OpenSearch, rustac."""
+
+_SPOILT = "[object "
+"""What a script makes of an object that it joins to a text."""
 
 _MOST_DIGITS = 12
 
@@ -67,7 +81,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     """
     link = _next_link(page, current.method)
     if link is None:
-        return None
+        return _without_link(page, current, base or current.url)
     url = _followed(link["href"], base or current.url)
     method = _method(link)
     headers = _headers(link, current)
@@ -75,6 +89,21 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         body = {**(current.body or {}), **_object(link.get("body"))}
         return PageRequest(url, method, body, headers)
     return PageRequest(_carry_parameters(current, url), headers=headers)
+
+
+def at_home(following: PageRequest, current: PageRequest) -> PageRequest | None:
+    """Return `following` at the host of `current`, which named it; None if that is its host already.
+
+    Its path is that of `current` where both end alike: a proxy's prefix is what inner names lack.
+    """
+    here, there = urlsplit(current.url), urlsplit(following.url)
+    if authority(current.url) == authority(following.url):
+        return None
+    same_end = here.path.rpartition("/")[2] == there.path.rpartition("/")[2]
+    moved = there._replace(
+        scheme=here.scheme, netloc=here.netloc, path=here.path if same_end else there.path
+    )
+    return replace(following, url=urlunsplit(moved))
 
 
 def limit_of(request: PageRequest) -> int | None:
@@ -114,6 +143,22 @@ def with_true_limit(request: PageRequest, given: int) -> PageRequest:
     return _with(request, "limit", given)
 
 
+def with_true_offset(following: PageRequest, current: PageRequest, given: int) -> PageRequest:
+    """Return the next request, after a page of `given` items, at the position where that page truly ended.
+
+    A service may give fewer items than were asked for, and still count its next position by what was asked:
+    the items between would be lost.
+    """
+    asked = limit_of(current)
+    if asked is None or not 0 < given < asked:
+        return following
+    for name in _OFFSETS:
+        there = _whole_number(following, name)
+        if there is not None and there - (_whole_number(current, name) or 0) in {asked, asked + 1}:
+            return _with(following, name, there - asked + given)
+    return following
+
+
 def announced_total(page: Json) -> int | None:
     """Return how many items the service says the walk has, or None; three generations of the API spec."""
     for holder, name in ((page, "numberMatched"), (page.get("context"), "matched")):
@@ -133,6 +178,17 @@ def _next_link(page: Json, method: str) -> Json | None:
     followable = [link for link in found if link["href"].strip()]
     same = [link for link in followable if str(link.get("method") or "GET").upper() == method]
     return next(iter(same or followable), None)
+
+
+def _without_link(page: Json, current: PageRequest, base: str) -> PageRequest | None:
+    """Return the next request as services name it that have no link for it."""
+    named = _object(page.get("_links")).get("_next")
+    if isinstance(named, str) and named.strip():
+        return PageRequest(_carry_parameters(current, _followed(named, base)))
+    cursor = _object(page.get("context")).get("next")
+    if isinstance(cursor, bool) or not isinstance(cursor, int | str) or cursor == "":
+        return None
+    return _with(current, "next", cursor)
 
 
 def _followed(href: str, base: str) -> str:
@@ -162,14 +218,22 @@ def _headers(link: Json, current: PageRequest) -> Mapping[str, str] | None:
 
 def _carry_parameters(current: PageRequest, url: str) -> str:
     """Add to the next URL the selecting parameters of the current one that it lacks, on the same path."""
-    if current.method != "GET" or urlsplit(current.url).path != urlsplit(url).path:
+    if urlsplit(current.url).path != urlsplit(url).path:
         return url
+    asked = [p for p in _asked(current) if p.name in _CARRIED]
+    names = {p.name for p in asked}
+    spoilt = {p.name for p in parameters(url) if p.name in names and p.value.startswith(_SPOILT)}
+    url = drop_parameters(url, spoilt.__contains__)
     present = {p.name for p in parameters(url)}
-    lacking = (p for p in parameters(current.url) if p.name in _CARRIED and p.name not in present)
-    return add_parameters(url, lacking)
+    return add_parameters(url, (p for p in asked if p.name not in present))
 
 
-def _with(request: PageRequest, name: str, value: int) -> PageRequest:
+def _asked(request: PageRequest) -> list[Parameter]:
+    """Return what a request asks for, as parameters of a URL."""
+    return parameters_of(request.body or {}) if request.method == "POST" else parameters(request.url)
+
+
+def _with(request: PageRequest, name: str, value: int | str) -> PageRequest:
     if request.method == "POST":
         return replace(request, body={**(request.body or {}), name: value})
     return replace(request, url=set_parameter(request.url, name, str(value)))

@@ -13,13 +13,21 @@ from typing import NamedTuple
 
 from stacpull.errors import SourceError
 from stacpull.events import Notice
-from stacpull.models import Json, Page, PageRequest
+from stacpull.models import FailureKind, Json, Page, PageRequest
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_url
 from stacpull.sources.guard import WalkGuard
 from stacpull.sources.page_size import PageSize
-from stacpull.sources.paging import announced_total, limit_of, next_request, with_limit, with_true_limit
+from stacpull.sources.paging import (
+    announced_total,
+    at_home,
+    limit_of,
+    next_request,
+    with_limit,
+    with_true_limit,
+    with_true_offset,
+)
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.sources.urls import authority
 
@@ -27,6 +35,9 @@ __all__ = ["walk"]
 
 _BROKEN_JSON_RETRIES = 2
 """How often a page that is no JSON is asked for again, smaller: a body cut off may be why."""
+
+_NOT_THERE = frozenset({FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.GONE, FailureKind.REFUSED})
+"""Failures by which a host shows that it is not the one that serves these pages to the world."""
 
 
 class _Read(NamedTuple):
@@ -36,9 +47,21 @@ class _Read(NamedTuple):
 
 
 async def walk(
-    reader: JsonReader, start: PageRequest, size: PageSize, on_notice: OnNotice
+    reader: JsonReader,
+    start: PageRequest,
+    size: PageSize,
+    on_notice: OnNotice,
+    *,
+    home: str | None = None,
 ) -> AsyncGenerator[Page]:
     """Yield the pages from `start` on, each once, until the source names no next one or goes in circles.
+
+    Args:
+        reader: what asks.
+        start: the first page, or the `next` of any page of an earlier walk.
+        size: how many items to ask for in a page.
+        on_notice: told what the user should know.
+        home: SOURCE's URL, where a page is looked for that the host named in a link does not have.
 
     Raises:
         SourceError: a page could not be read; its `__cause__` is the TransferError, if it was one.
@@ -46,9 +69,11 @@ async def walk(
     """
     guard, tally = WalkGuard(), _Tally(authority(start.url), on_notice)
     request: PageRequest | None = start
+    last = PageRequest(home or start.url)
     while request is not None:
-        asked, document, size = await _read(reader, request, size, on_notice)
-        page = _judged(_page(asked, document), guard, tally)
+        asked, document, size = await _read_at_home(reader, request, last, size, tally)
+        last = asked
+        page = _judged(tally.reachable(_page(asked, document)), guard, tally)
         size = size.after_page(len(page.items), document.bytes)
         request = page.next
         yield page
@@ -67,6 +92,26 @@ def _judged(page: Page, guard: WalkGuard, tally: _Tally) -> Page:
     tally.other_host(page.next)
     reason = guard.reason_to_end(page.request, page.next)
     return page if reason is None else tally.last_of_circle(page, reason)
+
+
+async def _read_at_home(
+    reader: JsonReader, request: PageRequest, last: PageRequest, size: PageSize, tally: _Tally
+) -> _Read:
+    """Read one page; where another host that `last` named does not have it, from the host of `last`."""
+    home = at_home(request, last)
+    if home is None:
+        return await _read(reader, request, size, tally.notice)
+    try:
+        return await _read(reader, request, size, tally.notice)
+    except SourceError as error:
+        if not isinstance(error.__cause__, TransferError) or error.__cause__.failure.kind not in _NOT_THERE:
+            raise
+        try:
+            found = await _read(reader, home, size, tally.notice)
+        except SourceError:
+            raise error from error.__cause__
+    tally.found_at_home(authority(request.url), authority(home.url))
+    return found
 
 
 async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_notice: OnNotice) -> _Read:
@@ -111,6 +156,7 @@ def _page(request: PageRequest, document: Document) -> Page:
         return Page(request, features, None, total, document.bytes, reason)
     if following is not None:
         following = with_true_limit(following, len(features))
+        following = with_true_offset(following, request, len(features))
     return Page(request, features, following, total, document.bytes)
 
 
@@ -119,11 +165,12 @@ class _Tally:
 
     def __init__(self, host: str, on_notice: OnNotice) -> None:
         self._first_host = self._last_host = host
-        self._notice = on_notice
+        self.notice = on_notice
         self._skipped = 0
         self._skipped_told = 0
         self.items = 0
         """New items so far."""
+        self._without_pages: set[str] = set()
 
     def whole_items(self, page: Page) -> list[Json]:
         """Return the features that are items with an id; the others are counted, and told of once."""
@@ -138,21 +185,33 @@ class _Tally:
         if self._skipped > self._skipped_told:
             self._skipped_told = self._skipped
             text = f"{self._skipped} entries {where} are no items with an id and are left out."
-            self._notice(Notice("warning", text))
+            self.notice(Notice("warning", text))
 
     def other_host(self, following: PageRequest) -> None:
         """Say, once for each change of host, that the pages go on elsewhere."""
         host = authority(following.url)
         if host not in {self._first_host, self._last_host}:
             text = f"The pages go on at {host}, which is not given the credentials of {self._first_host}."
-            self._notice(Notice("warning", text))
+            self.notice(Notice("warning", text))
         self._last_host = host
+
+    def found_at_home(self, elsewhere: str, home: str) -> None:
+        """Say, once for each of them, that a host named in a link is not the one that has the pages."""
+        self._without_pages.add(elsewhere)
+        text = f"The pages were said to go on at {elsewhere}, which does not have them; {home} has."
+        self.notice(Notice("info", text))
+
+    def reachable(self, page: Page) -> Page:
+        """Return `page` with its next one at a host that has it."""
+        if page.next is None or authority(page.next.url) not in self._without_pages:
+            return page
+        return replace(page, next=at_home(page.next, page.request))
 
     def last_of_circle(self, page: Page, reason: str) -> Page:
         """Return `page` as the last one, and say whether something may be missing behind it."""
         if page.matched is not None and self.items >= page.matched:
             text = f"The walk ends at {page.request.url}: {reason}; all items announced were seen."
-            self._notice(Notice("info", text))
+            self.notice(Notice("info", text))
             return replace(page, next=None)
         text = f"The walk ends at {page.request.url}: {reason}; items behind it cannot be reached."
         return self.last(replace(page, next=None, cut_short=text))
@@ -160,7 +219,7 @@ class _Tally:
     def last(self, page: Page) -> Page:
         """Return `page`, saying why it is the last one if it is not the end of what the source has."""
         if page.cut_short is not None:
-            self._notice(Notice("warning", page.cut_short))
+            self.notice(Notice("warning", page.cut_short))
         return page
 
 

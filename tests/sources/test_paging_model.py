@@ -1,0 +1,178 @@
+"""The paging model against a model server: a table of every form known, and random services.
+
+docs/sources.md shows the table to users; `test_docs_name_every_form` holds the two together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.sources.memory import MemoryReader
+from tests.sources.model_server import COUNTED, HOST, LASTS, SEARCH, STYLES, Model
+
+from stacpull.engine.position import Position
+from stacpull.errors import SourceError
+from stacpull.events import Notice
+from stacpull.models import Page, PageRequest
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.walk import walk
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "sources.md"
+INNER = "http://inner:8080"
+
+
+def pages_of(
+    model: Model, start: PageRequest | None = None, size: int = 10, *, most: int = 2000
+) -> tuple[list[Page], list[Notice]]:
+    """Walk to the end; a walk of more than `most` pages is taken for one without end."""
+    notices: list[Notice] = []
+
+    async def run() -> list[Page]:
+        found: list[Page] = []
+        async for one in walk(
+            MemoryReader(model.answer), start or model.start, PageSize(size), notices.append, home=SEARCH
+        ):
+            found.append(one)
+            assert len(found) <= most, "the walk does not end"
+        return found
+
+    return asyncio.run(run()), notices
+
+
+def names_of(pages: list[Page]) -> list[str]:
+    return [item["id"] for page in pages for item in page.items]
+
+
+def stored(request: PageRequest) -> PageRequest:
+    """Return a cursor as a later run reads it from the ledger."""
+    found = Position.from_json(Position("x", request).to_json()).request
+    assert found is not None
+    return found
+
+
+FORMS = {
+    "GET: a token, nothing else": Model(style="token"),
+    "GET: the whole query": Model(style="whole"),
+    "GET: a relative link": Model(style="relative"),
+    "GET: page numbers": Model(style="page"),
+    "GET: page numbers, fewer items than asked for": Model(style="page", cap=7, total=40),
+    "GET: offset": Model(style="offset"),
+    "GET: offset, fewer items than asked for": Model(style="offset", cap=7, total=40),
+    "GET: startIndex (from 1)": Model(style="startIndex", cap=7, total=40),
+    "GET: the filter lost or spoilt": Model(style="no filter"),
+    "POST: the whole body, no merge member": Model(style="post whole"),
+    "POST: merge true": Model(style="post merge"),
+    "POST: merge false, the filter gone": Model(style="post no merge"),
+    "POST: a bare token, no merge member": Model(style="post bare"),
+    "POST: headers": Model(style="headers"),
+    "context.next, without a link": Model(style="context"),
+    "_links._next": Model(style="hal"),
+    "null at the end": Model(last="null"),
+    "an empty href at the end": Model(last="empty href"),
+    "an empty page at the end": Model(last="empty page"),
+    "next to itself": Model(last="self"),
+    "next back to the first page": Model(last="first"),
+    "an empty page with a next": Model(gaps=frozenset({0, 10})),
+    "the same page twice": Model(repeats=frozenset({0, 10})),
+    "no total": Model(told=False),
+    "nothing at all": Model(total=0),
+    "an inner host": Model(style="whole", host=INNER),
+    "an inner host, by POST": Model(style="post no merge", host=INNER),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_every_item_once_in_order_and_ends(form: str) -> None:
+    model = FORMS[form]
+    pages, _ = pages_of(model)
+    assert names_of(pages) == model.names
+    assert pages[-1].next is None
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_goes_on_from_each_of_its_cursors(form: str) -> None:
+    model = FORMS[form]
+    pages, _ = pages_of(model)
+    for number, page in enumerate(pages):
+        if page.next is not None:
+            rest, _ = pages_of(model, stored(page.next))
+            before = names_of(pages[: number + 1])
+            assert list(dict.fromkeys(before + names_of(rest))) == model.names
+            assert "SECRET" not in repr(page.next)
+
+
+@pytest.mark.parametrize("form", [*FORMS, "an expired cursor", "more than 3 empty pages in a row"])
+def test_docs_name_every_form(form: str) -> None:
+    assert f"| {form} |" in DOCS.read_text()
+
+
+def test_an_expired_cursor_is_an_error_at_the_first_page_from_which_the_engine_begins_again() -> None:
+    """The fresh walk itself is proven by `tests/engine/test_headers.py` and `tests/acceptance`."""
+    model = Model(style="token")
+    pages, _ = pages_of(model)
+    cursor = pages[0].next
+    assert cursor is not None
+    with pytest.raises(SourceError) as caught:
+        pages_of(replace(model, expired=True), stored(cursor))
+    assert getattr(caught.value.__cause__, "failure").status == 400  # noqa: B009 - of a cause of any type
+
+
+def test_of_an_inner_host_is_told_once_and_only_its_first_page_asked_for_there() -> None:
+    model = replace(FORMS["an inner host"], total=60, asked=[])
+    pages, notices = pages_of(model)
+    assert names_of(pages) == model.names
+    assert [n.text for n in notices if "said to go on" in n.text] == [
+        "The pages were said to go on at inner:8080, which does not have them; api.test has."
+    ]
+    assert sum(request.url.startswith(INNER) for request in model.asked) == 1
+    assert all(request.url.startswith(SEARCH) for page in pages[1:] if (request := page.next))
+
+
+def test_a_host_that_is_neither_there_nor_at_home_is_the_error_that_is_told() -> None:
+    model = Model(style="whole", host=INNER)
+    first = model.answer(model.start)
+    reader = MemoryReader(lambda request: first if len(reader.asked) == 1 else model.answer(elsewhere))
+    elsewhere = PageRequest(f"{HOST}/nothing")
+    with pytest.raises(SourceError, match="inner:8080"):
+        asyncio.run(_to_end(reader, model.start))
+
+
+async def _to_end(reader: MemoryReader, start: PageRequest) -> None:
+    async for _ in walk(reader, start, PageSize(10), lambda _: None, home=SEARCH):
+        pass
+
+
+models = st.builds(
+    Model,
+    total=st.integers(0, 60),
+    style=st.sampled_from(STYLES),
+    last=st.sampled_from(LASTS),
+    cap=st.sampled_from([3, 7, 10, 64, 1000]),
+    host=st.sampled_from([HOST, HOST, HOST, INNER]),
+    told=st.booleans(),
+    gaps=st.frozensets(st.integers(0, 6).map(lambda n: n * 10), max_size=3),
+    repeats=st.frozensets(st.integers(0, 6).map(lambda n: n * 10), max_size=3),
+    fragile=st.frozensets(st.integers(0, 60), max_size=3),
+)
+
+
+@given(model=models, size=st.sampled_from([3, 10, 33, 100, 1000]), cut=st.integers(0, 200))
+def test_random_services_lose_nothing_repeat_nothing_and_end(model: Model, size: int, cut: int) -> None:
+    """Whatever the form, the faults and where a run was stopped: every item, in order, and an end.
+
+    A page counted in pages or in items may come again in part where pages shrink; nothing else repeats.
+    """
+    pages, _ = pages_of(model, size=size)
+    found = names_of(pages)
+    assert list(dict.fromkeys(found)) == model.names
+    if not (model.style in COUNTED and model.fragile):
+        assert found == model.names
+    kept = pages[: cut % len(pages) + 1]
+    if kept[-1].next is not None:
+        rest, _ = pages_of(model, stored(kept[-1].next), size)
+        assert list(dict.fromkeys(names_of(kept) + names_of(rest))) == model.names
