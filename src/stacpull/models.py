@@ -76,6 +76,8 @@ class Selection:
     roles: tuple[str, ...] = ()
     media_types: tuple[str, ...] = ()
     source_links: bool = True
+    push_down: bool = True
+    """False: the source is not asked to filter anything."""
     max_items: int | None = None
     sample: int | None = None
     """As many items, drawn by `seed` from all that match."""

@@ -63,6 +63,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "role": (("data",), '["data"]', ("data",)),
     "media-type": (("image/tiff",), '["image/tiff"]', ("image/tiff",)),
     "source-links": (False, "false", False),
+    "push-down": (False, "false", False),
     "max-items": ("5", "5", 5),
     "layout": ("{key}", '"{key}"', "{key}"),
     "concurrency": ("3", "3", 3),

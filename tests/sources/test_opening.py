@@ -56,7 +56,6 @@ def test_an_items_url_is_known_without_asking() -> None:
     [
         ("catalog.json", None, UsageError, "Files and NDJSON are not read yet"),
         ("-", None, UsageError, "Files and NDJSON are not read yet"),
-        (f"{API}/search?ids=a", None, UsageError, "Search URLs are not read yet"),
         (
             f"{API}/catalog.json",
             {"type": "Catalog", "id": "x", "links": []},

@@ -230,6 +230,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _SELECTION,
+        "push-down",
+        "push_down",
+        "Let the source filter what it can (the default); everything is checked here as well.",
+        switch=True,
+        opposite=True,
+    ),
+    Option(
+        _SELECTION,
         "max-items",
         "max_items",
         "Stop after this many matching items.",

@@ -7,7 +7,7 @@ about items (no place at all, a geometry that had to be mended) is counted in `A
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -16,10 +16,21 @@ from stacpull.filters.places import Places, is_stray
 from stacpull.filters.verdict import Verdict
 from stacpull.models import Json
 
-__all__ = ["AreaCheck", "compile_area"]
+__all__ = ["Area", "AreaCheck", "area_geometry", "compile_area"]
 
 _LONGITUDE, _LATITUDE = 360.0, 90.0
 _WGS84: Final = ("CRS84", "EPSG::4326", "EPSG:4326")
+_TURN = 180.0
+
+
+class Area(NamedTuple):
+    """An area as a service is asked for it: W, S, E, N in degrees, and one GeoJSON geometry, valid.
+
+    `geometry` is None where it is a collection, which services refuse.
+    """
+
+    bounds: tuple[float, float, float, float]
+    geometry: Json | None
 
 
 class AreaCheck:
@@ -36,7 +47,8 @@ class AreaCheck:
         from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 
         self._shapes = shapes
-        self._area, self.mended = _area_of(text, shapes)
+        area, self.mended = _area_of(text, shapes)
+        self._area = shapes.prepared(area)
         self.places = Places()
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
@@ -71,8 +83,24 @@ def compile_area(text: str | None) -> AreaCheck | None:
     return None if text is None else AreaCheck(text)
 
 
+def area_geometry(text: str) -> Area | None:
+    """Return `Selection.intersects` as one geometry; None if it leaves -180 to 180 degrees.
+
+    Raises:
+        UsageError: As `compile_area`.
+    """
+    from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
+
+    area, _ = _area_of(text, shapes)
+    west, south, east, north = area.bounds
+    if west < -_TURN or east > _TURN:
+        return None
+    geometry = shapes.geojson(area)
+    return Area((west, south, east, north), None if geometry["type"] == "GeometryCollection" else geometry)
+
+
 def _area_of(text: str, shapes: Any) -> tuple[Any, bool]:
-    """Return the prepared area, and whether any part of it had to be mended."""
+    """Return the area, and whether any part of it had to be mended."""
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -93,7 +121,7 @@ def _area_of(text: str, shapes: Any) -> tuple[Any, bool]:
             f"--intersects reaches from {west:g},{south:g} to {east:g},{north:g}: "
             "give longitude and latitude in degrees (WGS 84), in this order."
         )
-    return shapes.prepared(area), any(part.mended for part in parts)
+    return area, any(part.mended for part in parts)
 
 
 def _geometries(document: Any) -> Iterator[Any]:

@@ -11,11 +11,22 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import orjson
 import shapely
 from shapely.affinity import translate
 from shapely.geometry import box, shape
 
-__all__ = ["PREDICATES", "Shape", "box_shape", "prepared", "read_box", "read_shape", "turned", "united"]
+__all__ = [
+    "PREDICATES",
+    "Shape",
+    "box_shape",
+    "geojson",
+    "prepared",
+    "read_box",
+    "read_shape",
+    "turned",
+    "united",
+]
 
 Geometry = Any
 """A shapely geometry: the library is not typed."""
@@ -88,6 +99,12 @@ def read_box(bbox: Any) -> Geometry | None:
 def united(geometries: Sequence[Geometry]) -> Geometry:
     """Return everything that lies in any of the geometries."""
     return geometries[0] if len(geometries) == 1 else shapely.union_all(geometries)
+
+
+def geojson(geometry: Geometry) -> dict[str, Any]:
+    """Return a geometry as GeoJSON (RFC 7946, 3.1)."""
+    found: dict[str, Any] = orjson.loads(shapely.to_geojson(geometry))
+    return found
 
 
 def prepared(geometry: Geometry) -> Geometry:

@@ -1,8 +1,9 @@
-"""STAC APIs as a source: an API root, one collection of it, or the items of one.
+"""STAC APIs as a source: an API root, one collection of it, or the items of one (`search` is its own kind).
 
 Paths are those of OGC API Features (part 1, 7.13-7.16): `/collections`, `/collections/X`,
 `/collections/X/items`, `/collections/X/items/Y`. The query that the user gave with an `…/items` URL is kept
-on every page; it is the user's own narrowing of the walk.
+on every page; it is the user's own narrowing of the walk. What the selection narrows is pushed down to the
+API's item search, or to `…/items` where there is no more (`asking`).
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from typing import NamedTuple, cast
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from stacpull.errors import SourceError, UsageError
+from stacpull.filters.narrowing import Narrowing, narrowing
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
+from stacpull.sources.asking import Asking
+from stacpull.sources.conformance import Ability
 from stacpull.sources.guard import WalkGuard
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.paging import limit_of, next_request
+from stacpull.sources.pushing import Door, items_door, search_door
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.urls import authority
-from stacpull.sources.walk import walk
 
 __all__ = ["ApiPlace", "ApiSource", "api_place"]
 
@@ -36,6 +40,8 @@ class ApiPlace(NamedTuple):
     collection: str | None = None
     items: bool = False
     """True for `…/items`."""
+    search: bool = False
+    """True for `…/search`."""
 
 
 def api_place(url: str) -> ApiPlace:
@@ -46,6 +52,8 @@ def api_place(url: str) -> ApiPlace:
             return ApiPlace(_root(parts, above), unquote(name), items=True)
         case [*above, "collections", name]:
             return ApiPlace(_root(parts, above), unquote(name))
+        case [*above, "search"]:
+            return ApiPlace(_root(parts, above), search=True)
         case [*above, "collections"] | above:
             return ApiPlace(_root(parts, above))
 
@@ -57,11 +65,12 @@ def _root(parts: SplitResult, path: list[str]) -> str:
 class ApiSource:
     """A STAC API, or one collection of it."""
 
-    def __init__(self, url: str, reader: JsonReader) -> None:
-        """Make a source of `url`, a URL without credentials."""
+    def __init__(self, url: str, reader: JsonReader, landing: Json | None = None) -> None:
+        """Make a source of `url`, a URL without credentials; `landing` is the API's landing page, if known."""
         self.url = url
         self._place = api_place(url)
         self._reader = reader
+        self._asking = Asking(reader, self._place.root, url, landing)
         self._most_items = limit_of(PageRequest(url)) if self._place.items else None
         self._read_before: dict[str, Json] = {}
 
@@ -105,16 +114,16 @@ class ApiSource:
         """
         if self._place.collection is not None:
             self._check_only(self._place.collection, selection)
-            return [self._start(self._place.collection)]
+            return await self._starts([self._place.collection], selection)
         if selection.collections:
             asked = list(dict.fromkeys(selection.collections))
             for name in asked:
                 await self.collection(name)
-            return [self._start(name) for name in asked]
+            return await self._starts(asked, selection)
         names = _names(await self._all_collections())
         if not selection.all_collections:
             raise UsageError(f"Name a collection with -C, or use --all-collections; {_listing(names)}")
-        return [self._start(name) for name in names]
+        return await self._starts(names, selection)
 
     def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
         """Yield the pages from `start` on; a `limit` in the user's own URL is the most that is asked for.
@@ -124,7 +133,7 @@ class ApiSource:
             CredentialsError: credentials are missing or refused.
         """
         size = page_size.at_most(self._most_items)
-        return walk(self._reader, start, size, on_notice, home=self.url)
+        return self._asking.pages(start, size, on_notice)
 
     async def item(self, href: str) -> Json:
         """Return the item that `href` leads to, of this API or of another.
@@ -151,11 +160,35 @@ class ApiSource:
     def _collection_url(self, collection_id: str) -> str:
         return f"{self._place.root}/collections/{quote(collection_id, safe='')}"
 
-    def _start(self, collection_id: str) -> WalkStart:
-        request = PageRequest(
-            self.url if self._place.items else f"{self._collection_url(collection_id)}/items"
-        )
-        return WalkStart(collection_id, request)
+    async def _starts(self, names: list[str], selection: Selection) -> list[WalkStart]:
+        """Return one start per collection; of those that have the ids asked for, if that can be found out."""
+        narrow = narrowing(selection)
+        able = await self._asking.ability(narrow)
+        if able.search and narrow.ids and not self._place.items:
+            everywhere = () if selection.all_collections else tuple(names)
+            having = await self._asking.with_ids(narrow.ids, self._search(everywhere, able))
+            if having is not None:
+                return [
+                    WalkStart(
+                        name,
+                        self._asking.first_by_ids(narrow, self._search((name,), able), self._plain(name)),
+                    )
+                    for name in names
+                    if name in having
+                ]
+        return [WalkStart(name, self._first(name, narrow, able)) for name in names]
+
+    def _first(self, name: str, narrow: Narrowing, able: Ability) -> PageRequest:
+        plain = self._plain(name)
+        if able.search and not self._place.items:
+            return self._asking.first(narrow, self._search((name,), able), plain)
+        return self._asking.first(narrow, items_door(plain.url) if able.items else None, plain)
+
+    def _plain(self, name: str) -> PageRequest:
+        return PageRequest(self.url if self._place.items else f"{self._collection_url(name)}/items")
+
+    def _search(self, names: tuple[str, ...], able: Ability) -> Door:
+        return search_door(self._place.root, names, able)
 
     def _check_only(self, name: str, selection: Selection) -> None:
         others = [c for c in selection.collections if c != name]

@@ -1,7 +1,7 @@
 """Finding out what SOURCE is: the document it leads to says so.
 
 One place decides; each kind of source has a module of its own. An `…/items` URL is known by its path, so that
-no page of items is read for nothing; everything else is read once.
+no page of items is read for nothing, and so is a `…/search` URL; everything else is read once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.models import Json, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.sources.api import ApiSource, api_place
+from stacpull.sources.search import SearchSource
 from stacpull.sources.source import JsonReader, Source
 
 __all__ = ["open_source"]
@@ -33,13 +34,11 @@ async def open_source(url: str, reader: JsonReader) -> Source:
     place = api_place(url)
     if place.items:
         return ApiSource(url, reader)
-    if urlsplit(url).path.rstrip("/").endswith("/search"):
-        raise UsageError(
-            "Search URLs are not read yet: name the API's root with -C, or …/collections/X/items."
-        )
+    if place.search:
+        return SearchSource(url, reader)
     document = await _read(url, reader)
     if _is_api_root(document) or _is_collection_of_api(document, place.collection):
-        return ApiSource(url, reader)
+        return ApiSource(url, reader, document if "conformsTo" in document else None)
     raise _other_kind(url, document)
 
 

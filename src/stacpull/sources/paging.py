@@ -11,7 +11,7 @@ what services make of them:
 - Some scripts write an object into a URL as `[object Object]`: what was asked stands in its place.
 - Without links: Sentinel Hub's catalog names a `context.next`, which goes into the next request as `next`;
   Planet's Data API names a URL in `_links._next`.
-- Hosts behind a proxy name themselves by an inner name: `at_home` is the same page at the host that was asked.
+- Hosts behind a proxy name themselves by an inner name: `at_home` is the same page at the host asked.
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ def at_home(following: PageRequest, current: PageRequest) -> PageRequest | None:
     if authority(current.url) == authority(following.url):
         return None
     same_end = here.path.rpartition("/")[2] == there.path.rpartition("/")[2]
-    moved = there._replace(
-        scheme=here.scheme, netloc=here.netloc, path=here.path if same_end else there.path
-    )
+    moved = there._replace(scheme=here.scheme, netloc=here.netloc, path=here.path if same_end else there.path)
     return replace(following, url=urlunsplit(moved))
 
 

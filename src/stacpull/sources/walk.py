@@ -24,6 +24,7 @@ from stacpull.sources.paging import (
     at_home,
     limit_of,
     next_request,
+    page_number,
     with_limit,
     with_true_limit,
     with_true_offset,
@@ -155,7 +156,8 @@ def _page(request: PageRequest, document: Document) -> Page:
         reason = f"The walk ends at {request.url}, for its next page cannot be asked for: {error}"
         return Page(request, features, None, total, document.bytes, reason)
     if following is not None:
-        following = with_true_limit(following, len(features))
+        if page_number(request) is None:  # later a short page is the last one, not a service's own limit
+            following = with_true_limit(following, len(features))
         following = with_true_offset(following, request, len(features))
     return Page(request, features, following, total, document.bytes)
 

@@ -15,6 +15,6 @@ NOT of unknown is unknown. An item is kept where the whole is true.
 from __future__ import annotations
 
 from stacpull.filters.language.compiling import Expression, compile_expression
-from stacpull.filters.language.parsing import parse_filter
+from stacpull.filters.language.parsing import filter_text, parse_filter
 
-__all__ = ["Expression", "compile_expression", "parse_filter"]
+__all__ = ["Expression", "compile_expression", "filter_text", "parse_filter"]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from stacpull.errors import UsageError
 
-__all__ = ["parse_filter", "pointed"]
+__all__ = ["filter_text", "parse_filter", "pointed"]
 
 _PLACE: Final = re.compile(r"--> (\d+):(\d+)")
 _EXPECTED: Final = re.compile(r"= expected (.+)")
@@ -32,6 +32,13 @@ def parse_filter(text: str) -> Any:
     if bare is not None:
         raise _error(text, bare.start(), f"a date is written DATE('{bare.group()}')")
     return _text(text)
+
+
+def filter_text(tree: Any) -> str:
+    """Return a tree of CQL2 JSON as CQL2 text."""
+    import cql2  # noqa: PLC0415 -- a run without a filter need not pay for it
+
+    return str(cql2.Expr(tree).to_text())
 
 
 def _json(text: str) -> Any:

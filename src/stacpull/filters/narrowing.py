@@ -1,0 +1,177 @@
+"""What of a selection a service could filter by itself: the widest question that loses nothing. Pure.
+
+Every filter is checked here whatever a service says, so a question may let too much through, and never too
+little. Where a service may understand a word otherwise than `filters` does, the word is not asked:
+
+- times are rounded outwards to whole seconds, and never part of a CQL2 filter: `datetime` of an item that has
+  a range, a date as a whole day and zones are read in as many ways as there are services;
+- of a CQL2 filter only comparisons of a property with a number, and equality with a text or a truth value,
+  joined by AND, OR and NOT; of an AND those parts that are such;
+- texts are never ordered (collations differ), endings of ids never asked.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from stacpull.filters.area import area_geometry
+from stacpull.filters.interval import parse_instant, parse_interval
+from stacpull.filters.language import parse_filter
+from stacpull.models import Json, Selection
+
+__all__ = ["Narrowing", "filter_names", "narrowing"]
+
+_PLANE, _EDGE = 4, 180.0
+_ORDERED: Final = frozenset({"<", "<=", ">", ">="})
+_EQUAL: Final = frozenset({"=", "<>"})
+_MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
+
+
+class Narrowing(NamedTuple):
+    """What may be asked of a service; None where nothing is."""
+
+    bbox: tuple[float, float, float, float] | None = None
+    """W, S, E, N in degrees, W not above E; also the box around `area`, where that is all."""
+    area: Json | None = None
+    """A GeoJSON geometry."""
+    datetime: str | None = None
+    """An instant or interval of RFC 3339, in UTC."""
+    condition: Json | None = None
+    """CQL2 JSON of class `basic-cql2`."""
+    ids: tuple[str, ...] = ()
+    """Whole ids, or endings of ids."""
+
+    def __bool__(self) -> bool:
+        """Return True if there is anything to ask."""
+        return any(value for value in self)
+
+
+def narrowing(selection: Selection) -> Narrowing:
+    """Return what of `selection` a service may be asked for; nothing with `--no-push-down`.
+
+    Raises:
+        UsageError: A condition cannot be read.
+    """
+    if not selection.push_down:
+        return Narrowing()
+    bbox, area = _place(selection)
+    return Narrowing(
+        bbox,
+        area,
+        _period(selection.datetime),
+        _joined("and", [*_cloud_cover(selection.max_cloud_cover), *_conditions(selection.filter)]),
+        tuple(dict.fromkeys(text.strip() for text in selection.ids)),
+    )
+
+
+def filter_names(condition: Json) -> list[str]:
+    """Return the properties that a condition of `narrowing` names, in their order."""
+    if "property" in condition:
+        return [condition["property"]]
+    arguments = [one for one in condition.get("args", ()) if isinstance(one, dict)]
+    return list(dict.fromkeys(name for one in arguments for name in filter_names(one)))
+
+
+def _place(selection: Selection) -> tuple[tuple[float, float, float, float] | None, Json | None]:
+    """Return the box and the geometry: services take one of them, and the geometry is the narrower."""
+    if selection.intersects is not None:
+        found = area_geometry(selection.intersects)
+        return (None, None) if found is None else (found.bounds, found.geometry)
+    if selection.bbox is None:
+        return None, None
+    half = len(selection.bbox) // 2
+    west, south, east, north = *selection.bbox[:2], *selection.bbox[half : half + 2]
+    if west <= east:
+        return (west, south, east, north), None
+    boxes = [_ring(west, south, _EDGE, north), _ring(-_EDGE, south, east, north)]
+    return None, {"type": "MultiPolygon", "coordinates": [[box] for box in boxes]}
+
+
+def _ring(west: float, south: float, east: float, north: float) -> list[list[float]]:
+    return [[west, south], [east, south], [east, north], [west, north], [west, south]]
+
+
+def _period(text: str | None) -> str | None:
+    """Return an interval in whole seconds that holds the one asked for."""
+    if text is None:
+        return None
+    interval = parse_interval(text)
+    start, end = _second(interval.start, up=False), _second(interval.end, up=True)
+    return start if start == end else f"{start}/{end}"
+
+
+def _second(moment: datetime | None, *, up: bool) -> str:
+    if moment is None:
+        return ".."
+    whole = moment.astimezone(UTC).replace(microsecond=0)
+    if up and moment.microsecond and whole < datetime.max.replace(microsecond=0, tzinfo=UTC):
+        whole += timedelta(seconds=1)
+    return whole.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+
+
+def _cloud_cover(most: float | None) -> list[Json]:
+    return [] if most is None else [{"op": "<=", "args": [{"property": "eo:cloud_cover"}, most]}]
+
+
+def _conditions(text: str | None) -> list[Json]:
+    """Return those conditions of a filter, all of which must hold, that can be asked."""
+    if text is None:
+        return []
+    pending, found = [parse_filter(text)], []
+    while pending:
+        node = pending.pop(0)
+        if _operation(node) == "and":
+            pending[:0] = node["args"]
+        elif (asked := _condition(node)) is not None:
+            found.append(asked)
+    return found
+
+
+def _condition(node: Any) -> Json | None:
+    """Return a condition as it can be asked, None if it cannot."""
+    name = _operation(node)
+    if name is None:
+        return None
+    arguments = node["args"]
+    if name in {"and", "or", "not"}:
+        parts = [part for argument in arguments if (part := _condition(argument)) is not None]
+        return {"op": name, "args": parts} if len(parts) == len(arguments) and parts else None
+    if name == "between":
+        value, low, high = arguments
+        ends = [_comparison(">=", value, low), _comparison("<=", value, high)]
+        return _joined("and", [end for end in ends if end is not None]) if all(ends) else None
+    if name == "in":
+        members = arguments[1] if isinstance(arguments[1], list) else [None]
+        alternatives = [_comparison("=", arguments[0], member) for member in members]
+        return _joined("or", [one for one in alternatives if one is not None]) if all(alternatives) else None
+    return _comparison(name, *arguments) if name in _ORDERED | _EQUAL else None
+
+
+def _comparison(sign: str, one: Any, other: Any) -> Json | None:
+    """Return the comparison of a plain property with a value, the property first."""
+    if isinstance(other, dict):
+        sign, one, other = _MIRRORED[sign], other, one
+    name = one.get("property") if isinstance(one, dict) else None
+    if not isinstance(name, str):
+        return None
+    name = name.removeprefix("properties.")
+    is_number = isinstance(other, int | float) and not isinstance(other, bool)
+    is_plain = isinstance(other, bool) or (isinstance(other, str) and parse_instant(other) is None)
+    if "." in name or name in {"datetime", "geometry", "bbox"} or not (is_number or is_plain):
+        return None
+    return {"op": sign, "args": [{"property": name}, other]} if is_number or sign in _EQUAL else None
+
+
+def _operation(node: Any) -> str | None:
+    """Return the operator of a node whose arguments are a list."""
+    if not isinstance(node, dict) or not isinstance(node.get("args"), list):
+        return None
+    name = node.get("op")
+    return name.lower() if isinstance(name, str) else None
+
+
+def _joined(name: str, conditions: list[Json]) -> Json | None:
+    if len(conditions) > 1:
+        return {"op": name, "args": conditions}
+    return conditions[0] if conditions else None
