@@ -66,7 +66,7 @@ class ApiSource:
     """A STAC API, or one collection of it."""
 
     def __init__(self, url: str, reader: JsonReader, landing: Json | None = None) -> None:
-        """Make a source of `url`, a URL without credentials; `landing` is the API's landing page, if known."""
+        """Make a source of `url`, a URL without credentials; `landing` is the landing page, if known."""
         self.url = url
         self._place = api_place(url)
         self._reader = reader

@@ -1,0 +1,224 @@
+"""What is asked of a service: a table, and the property that it never loses an item."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.filters.items import compile_items
+from stacpull.filters.narrowing import Narrowing, filter_names, narrowing
+from stacpull.filters.verdict import Verdict
+from stacpull.models import Selection
+
+SQUARE = [[[0, 0], [2, 0], [2, 2], [0, 2], [0, 0]]]
+POLYGON = {"type": "Polygon", "coordinates": SQUARE}
+
+
+def property_is(name: str, value: object, sign: str = "=") -> dict[str, Any]:
+    return {"op": sign, "args": [{"property": name}, value]}
+
+
+@pytest.mark.parametrize(
+    ("selection", "asked"),
+    [
+        (Selection(), Narrowing()),
+        (Selection(labels=("a",), where=("a=1",), shard=(1, 2), max_items=3), Narrowing()),
+        (Selection(bbox=(1, 2, 3, 4), push_down=False), Narrowing()),
+        (Selection(bbox=(1, 2, 3, 4)), Narrowing(bbox=(1, 2, 3, 4))),
+        (Selection(bbox=(1, 2, 0, 3, 4, 100)), Narrowing(bbox=(1, 2, 3, 4))),
+        (Selection(ids=("a ", "b", "a")), Narrowing(ids=("a", "b"))),
+        (Selection(max_cloud_cover=20.0), Narrowing(condition=property_is("eo:cloud_cover", 20.0, "<="))),
+    ],
+)
+def test_what_is_asked(selection: Selection, asked: Narrowing) -> None:
+    assert narrowing(selection) == asked
+    assert bool(narrowing(selection)) == (asked != Narrowing())
+
+
+@pytest.mark.parametrize(
+    ("interval", "asked"),
+    [
+        ("2018-01-01", "2018-01-01T00:00:00Z/2018-01-02T00:00:00Z"),
+        ("2018-01-01/2018-12-31", "2018-01-01T00:00:00Z/2019-01-01T00:00:00Z"),
+        ("2018-01-01T10:00:00Z", "2018-01-01T10:00:00Z"),
+        ("2018-01-01T10:00:00.5+02:00/..", "2018-01-01T08:00:00Z/.."),
+        ("../2018-01-01T10:00:00.5Z", "../2018-01-01T10:00:01Z"),
+        ("../9999-12-31", "../9999-12-31T23:59:59Z"),
+        ("0001-01-01/..", "0001-01-01T00:00:00Z/.."),
+    ],
+)
+def test_times_are_asked_in_whole_seconds_that_hold_them(interval: str, asked: str) -> None:
+    assert narrowing(Selection(datetime=interval)).datetime == asked
+
+
+def test_a_box_across_the_antimeridian_is_asked_as_an_area() -> None:
+    found = narrowing(Selection(bbox=(170, -10, -170, 10)))
+    assert found.bbox is None
+    assert found.area == {
+        "type": "MultiPolygon",
+        "coordinates": [
+            [[[170, -10], [180, -10], [180, 10], [170, 10], [170, -10]]],
+            [[[-180, -10], [-170, -10], [-170, 10], [-180, 10], [-180, -10]]],
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "bounds"),
+    [
+        (orjson.dumps(POLYGON), "Polygon", (0, 0, 2, 2)),
+        (orjson.dumps({"type": "Feature", "geometry": POLYGON}), "Polygon", (0, 0, 2, 2)),
+        (
+            orjson.dumps(
+                {
+                    "type": "FeatureCollection",
+                    "features": [
+                        {"type": "Feature", "geometry": POLYGON},
+                        {"type": "Feature", "geometry": {"type": "Point", "coordinates": [5, 5]}},
+                    ],
+                }
+            ),
+            None,  # services refuse collections of geometries: the box around it is asked
+            (0, 0, 5, 5),
+        ),
+    ],
+)
+def test_an_area_is_asked_as_one_geometry_or_as_its_box(
+    text: bytes, kind: str | None, bounds: tuple[float, ...]
+) -> None:
+    found = narrowing(Selection(intersects=text.decode(), bbox=(0, 0, 1, 1)))
+    assert found.bbox == bounds
+    assert (found.area or {}).get("type") == kind
+
+
+def test_an_area_beyond_180_degrees_is_not_asked() -> None:
+    assert not narrowing(Selection(intersects='{"type": "Point", "coordinates": [185, 1]}'))
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("a = 1", property_is("a", 1)),
+        ("properties.a <> 'x'", property_is("a", "x", "<>")),
+        ("5 > a", property_is("a", 5, "<")),
+        ("a = TRUE", property_is("a", True)),
+        ("a IN ('x', 'y')", {"op": "or", "args": [property_is("a", "x"), property_is("a", "y")]}),
+        (
+            "a BETWEEN 1 AND 2",
+            {"op": "and", "args": [property_is("a", 1, ">="), property_is("a", 2, "<=")]},
+        ),
+        ("NOT a = 1", {"op": "not", "args": [property_is("a", 1)]}),
+        ("a = 1 OR b = 2", {"op": "or", "args": [property_is("a", 1), property_is("b", 2)]}),
+        # of an AND what can be asked; of anything else all or nothing
+        ("a = 1 AND b LIKE 'x%'", property_is("a", 1)),
+        (
+            "(a = 1 AND b IS NULL) AND c = 2",
+            {"op": "and", "args": [property_is("a", 1), property_is("c", 2)]},
+        ),
+        ("a = 1 OR b LIKE 'x%'", None),
+        ("NOT (a = 1 AND b IS NULL)", None),
+        ("a IN (1, DATE('2020-01-01'))", None),
+        # what services may read otherwise
+        ("datetime > TIMESTAMP('2020-01-01T00:00:00Z')", None),
+        ("updated = '2020-01-01T00:00:00Z'", None),
+        ("a < 'x'", None),
+        ("a.b = 1", None),
+        ("a = b", None),
+        ("CASEI(a) = 'x'", None),
+        ("a + 1 = 2", None),
+        ("S_INTERSECTS(geometry, POINT(1 2))", None),
+        ("a = NULL", None),
+        ('{"property": "flag"}', None),
+    ],
+)
+def test_what_of_a_filter_is_asked(text: str, asked: dict[str, Any] | None) -> None:
+    assert narrowing(Selection(filter=text)).condition == asked
+
+
+def test_cloud_cover_and_filter_are_asked_together() -> None:
+    found = narrowing(Selection(filter="a = 1", max_cloud_cover=5.0)).condition
+    assert found == {"op": "and", "args": [property_is("eo:cloud_cover", 5.0, "<="), property_is("a", 1)]}
+    assert filter_names(found) == ["eo:cloud_cover", "a"]
+
+
+values = st.one_of(st.none(), st.integers(-3, 3), st.sampled_from(["x", "y", "1"]), st.booleans())
+names = st.sampled_from(["a", "b", "eo:cloud_cover"])
+literals = st.sampled_from(["0", "1", "2.5", "'x'", "'y'", "TRUE"])
+comparisons = st.builds(
+    lambda name, sign, literal: f'"{name}" {sign} {literal}',
+    names,
+    st.sampled_from(["=", "<>", "<", "<=", ">", ">="]),
+    literals,
+)
+leaves = st.one_of(
+    comparisons,
+    st.builds(lambda n, x, y: f'"{n}" IN ({x}, {y})', names, literals, literals),
+    st.builds(lambda n: f'"{n}" BETWEEN 0 AND 2', names),
+    st.builds(lambda n: f'"{n}" IS NULL', names),
+    st.builds(lambda n: f"\"{n}\" LIKE 'x%'", names),
+)
+filters = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.builds(lambda a, b: f"({a} AND {b})", inner, inner),
+        st.builds(lambda a, b: f"({a} OR {b})", inner, inner),
+        st.builds(lambda a: f"NOT ({a})", inner),
+    ),
+    max_leaves=5,
+)
+times = st.sampled_from(
+    [
+        None,
+        "2020-01-01T23:59:59.5Z",
+        "2020-01-02T00:00:00Z",
+        "2020-01-01T12:00:00+02:00",
+        "2019-12-31T00:00:00Z",
+    ]
+)
+geometries = st.one_of(
+    st.none(),
+    st.builds(
+        lambda x, y: {"type": "Point", "coordinates": [x, y]}, st.integers(-180, 180), st.integers(-3, 3)
+    ),
+    st.just(POLYGON),
+)
+items = st.builds(
+    lambda properties, moment, start, geometry: {
+        "id": "i",
+        "geometry": geometry,
+        "bbox": [0, 0, 1, 1],
+        "properties": {**properties, "datetime": moment, "start_datetime": start, "end_datetime": None},
+    },
+    st.dictionaries(names, values),
+    times,
+    times,
+    geometries,
+)
+selections = st.builds(
+    Selection,
+    filter=st.none() | filters,
+    max_cloud_cover=st.none() | st.just(1.0),
+    datetime=st.sampled_from(
+        [None, "2020-01-01", "2020-01-01/2020-01-01T23:59:59Z", "2020-01-01T10:00:00Z", "../2020-01-01"]
+    ),
+    bbox=st.sampled_from([None, (0, 0, 1, 1), (1, 1, 1, 1), (170, -2, -170, 2), (0.5, 0.5, -1, 0.6, 0.6, 9)]),
+    intersects=st.sampled_from([None, orjson.dumps(POLYGON).decode()]),
+)
+
+
+@given(selection=selections, item=items)
+def test_what_is_asked_loses_nothing(selection: Selection, item: dict[str, Any]) -> None:
+    """An item that the selection keeps answers the question, read by the same rules."""
+    asked = narrowing(selection)
+    question = Selection(
+        bbox=asked.bbox if asked.area is None else None,
+        intersects=orjson.dumps(asked.area).decode() if asked.area else None,
+        datetime=asked.datetime,
+        filter=orjson.dumps(asked.condition).decode() if asked.condition else None,
+    )
+    if compile_items(selection).judge(item) is Verdict.MATCH:
+        assert compile_items(question).judge(item) is Verdict.MATCH

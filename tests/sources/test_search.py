@@ -1,0 +1,314 @@
+"""Asking a source to filter: how it is asked, that the same items come, and what is done with bad answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.sources.memory import MemoryReader
+from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi, item
+
+from stacpull.engine.position import Position
+from stacpull.errors import SourceError, UsageError
+from stacpull.filters.items import compile_items
+from stacpull.filters.verdict import Verdict
+from stacpull.models import PageRequest, Selection
+from stacpull.sources.opening import open_source
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.source import WalkStart
+
+TRIANGLE = {"type": "Polygon", "coordinates": [[[2, 0], [8, 0], [8, 1], [2, 0]]]}
+AREA = orjson.dumps(TRIANGLE).decode()
+WIDE = {"type": "MultiPoint", "coordinates": [[n / 100, 0.5] for n in range(600)]}
+
+
+class Walked:
+    """The items that a selection keeps of a source, and what was said on the way."""
+
+    def __init__(self, api: ModelApi, selection: Selection, url: str = API, size: int = 10) -> None:
+        self.names: list[str] = []
+        self.cursors: list[tuple[str, PageRequest | None]] = []
+        self.warnings: list[str] = []
+        self.starts: list[WalkStart] = []
+        asyncio.run(self._walk(api, selection, url, size))
+
+    async def _walk(self, api: ModelApi, selection: Selection, url: str, size: int) -> None:
+        source = await open_source(url, MemoryReader(api.answer))
+        keep = compile_items(selection)
+        self.starts = await source.starts(selection)
+        for start in self.starts:
+            async for page in source.pages(
+                start.request, page_size=PageSize(size), on_notice=lambda n: self.warnings.append(n.text)
+            ):
+                self.names += [i["id"] for i in page.items if keep.judge(i) is Verdict.MATCH]
+                self.cursors.append((start.collection, page.next))
+
+
+def kept(selection: Selection, count: int = 25) -> list[str]:
+    keep = compile_items(selection)
+    there = [item(n, name) for name in selection.collections or ("a", "b") for n in range(count)]
+    return [one["id"] for one in there if keep.judge(one) is Verdict.MATCH]
+
+
+ONE = ("a",)
+
+
+@pytest.mark.parametrize(
+    ("api", "selection", "asked"),
+    [
+        (
+            ModelApi(),
+            Selection(collections=ONE, bbox=(2, 0, 8, 1)),
+            PageRequest(f"{API}/search?collections=a&bbox=2,0,8,1"),
+        ),
+        (
+            ModelApi(),
+            Selection(collections=ONE, datetime="2020-01-05"),
+            PageRequest(f"{API}/search?collections=a&datetime=2020-01-05T00:00:00Z/2020-01-06T00:00:00Z"),
+        ),
+        (
+            ModelApi(),
+            Selection(collections=ONE, bbox=(5, 0.5, 5, 0.5)),
+            PageRequest(f"{API}/search?collections=a&bbox=4.9999,0.4999,5.0001,0.5001"),
+        ),
+        (
+            ModelApi(),
+            Selection(collections=ONE, filter='"eo:cloud_cover" = 3'),
+            PageRequest(
+                f"{API}/search",
+                "POST",
+                {
+                    "collections": ["a"],
+                    "filter": {"op": "=", "args": [{"property": "eo:cloud_cover"}, 3]},
+                    "filter-lang": "cql2-json",
+                },
+            ),
+        ),
+        (
+            ModelApi(post=False),
+            Selection(collections=ONE, filter='"eo:cloud_cover" = 3'),
+            PageRequest(f"{API}/search?collections=a&filter=eo:cloud_cover%20%3D%203&filter-lang=cql2-text"),
+        ),
+        (
+            ModelApi(),
+            Selection(collections=ONE, intersects=orjson.dumps(WIDE).decode()),
+            PageRequest(f"{API}/search", "POST", {"collections": ["a"], "intersects": WIDE}),
+        ),
+        (  # no POST: the box around the area is all that fits
+            ModelApi(post=False),
+            Selection(collections=ONE, intersects=orjson.dumps(WIDE).decode()),
+            PageRequest(f"{API}/search?collections=a&bbox=0.0,0.4999,5.99,0.5001"),
+        ),
+        (
+            ModelApi(classes=FEATURES),
+            Selection(collections=ONE, intersects=AREA, datetime="../2020-01-09T00:00:00Z", filter="a = 1"),
+            PageRequest(f"{API}/collections/a/items?bbox=2.0,0.0,8.0,1.0&datetime=../2020-01-09T00:00:00Z"),
+        ),
+        (
+            ModelApi(classes=SEARCHES[:1]),  # no filter extension
+            Selection(collections=ONE, max_cloud_cover=3.0),
+            PageRequest(f"{API}/collections/a/items"),
+        ),
+        (
+            ModelApi(classes=()),
+            Selection(collections=ONE, bbox=(2, 0, 8, 1)),
+            PageRequest(f"{API}/collections/a/items"),
+        ),
+        (
+            ModelApi(),
+            Selection(collections=ONE, bbox=(2, 0, 8, 1), push_down=False),
+            PageRequest(f"{API}/collections/a/items"),
+        ),
+        (
+            ModelApi(),
+            Selection(collections=ONE, ids=("a_3", "a_7")),
+            PageRequest(f"{API}/search?collections=a&ids=a_3,a_7"),
+        ),
+        (  # an ending: no service looks for those
+            ModelApi(),
+            Selection(collections=ONE, ids=("a_3", "7")),
+            PageRequest(f"{API}/collections/a/items"),
+        ),
+    ],
+)
+def test_how_a_source_is_asked(api: ModelApi, selection: Selection, asked: PageRequest) -> None:
+    found = Walked(api, selection)
+    assert [start.request for start in found.starts] == [asked]
+    assert found.names == kept(selection)
+    assert found.warnings == []
+
+
+def test_an_api_is_not_asked_what_it_can_do_where_there_is_nothing_to_ask() -> None:
+    api = ModelApi()
+    Walked(api, Selection(labels=(), max_items=3), f"{API}/collections/a")
+    assert [r.url for r in api.asked if r.url in {API, f"{API}/conformance"}] == []
+
+
+def test_an_api_that_does_not_say_what_it_can_do_is_walked() -> None:
+    selection = Selection(bbox=(2, 0, 8, 1))
+    found = Walked(ModelApi(landing_fails=True, classes=()), selection, f"{API}/collections/a")
+    assert found.names == kept(Selection(collections=ONE, bbox=(2, 0, 8, 1)))
+
+
+def test_ids_are_asked_of_all_collections_at_once_and_only_those_walked_that_have_them() -> None:
+    api = ModelApi()
+    found = Walked(api, Selection(all_collections=True, ids=("b_3",)))
+    assert found.names == ["b_3"]
+    assert [start.collection for start in found.starts] == ["b"]
+    assert len(api.searched) == 2
+
+
+@pytest.mark.parametrize("count", [500, 501])
+def test_more_than_500_ids_are_looked_for_among_all_items(count: int) -> None:
+    api = ModelApi(count=600)
+    selection = Selection(collections=ONE, ids=tuple(f"a_{n}" for n in range(count)))
+    assert Walked(api, selection, size=600).names == kept(selection, 600)
+    assert bool(api.searched) == (count == 500)
+
+
+places = st.sampled_from([None, (2, 0, 8, 1), (5, 0.5, 5, 0.5), (170, -1, -170, 1), (50, 0, 60, 1)])
+asked_of = st.builds(
+    Selection,
+    collections=st.sampled_from([("a",), ("b", "a")]),
+    bbox=places,
+    intersects=st.sampled_from([None, AREA]),
+    datetime=st.sampled_from([None, "2020-01-05", "2020-01-05/..", "../2019-01-01", "2020-01-05T12:00:00Z"]),
+    filter=st.sampled_from(
+        [None, '"eo:cloud_cover" < 4', '"eo:cloud_cover" IN (1, 2) AND datetime IS NOT NULL', "nothing = 1"]
+    ),
+    max_cloud_cover=st.sampled_from([None, 5.0]),
+    ids=st.sampled_from([(), ("a_3",), ("3", "a_4"), ("x",)]),
+)
+apis = st.builds(
+    ModelApi,
+    classes=st.sampled_from(
+        [(*SEARCHES, *FEATURES), SEARCHES[:1], (*SEARCHES[:2], SEARCHES[3]), FEATURES, ()]
+    ),
+    post=st.booleans(),
+    fault=st.sampled_from(["", "", "ignores", "empty", "fails", "refuses"]),
+)
+URLS = (API, f"{API}/search", f"{API}/search?limit=7")
+
+
+@given(api=apis, selection=asked_of, url=st.sampled_from(URLS), size=st.sampled_from([3, 10, 100]))
+def test_the_same_items_come_pushed_down_or_not_of_honest_and_of_sloppy_services(
+    api: ModelApi, selection: Selection, url: str, size: int
+) -> None:
+    found = Walked(api, selection, url, size)
+    assert list(dict.fromkeys(found.names)) == kept(selection)
+    if api.fault == "":
+        assert found.names == kept(selection)
+        assert found.warnings == []
+
+
+@given(api=apis, selection=asked_of)
+def test_a_pushed_down_walk_goes_on_from_any_of_its_cursors(api: ModelApi, selection: Selection) -> None:
+    """Also from the one that leads from an answer that was not believed to everything."""
+    selection = Selection(collections=("a",), bbox=selection.bbox, filter=selection.filter)
+    whole = Walked(api, selection)
+    for _, cursor in whole.cursors:
+        if cursor is not None:
+            again = Position.from_json(Position("a", cursor).to_json()).request
+            rest = _pages_from(api, again, selection)
+            assert rest == whole.names[len(whole.names) - len(rest) :]
+
+
+def _pages_from(api: ModelApi, cursor: PageRequest | None, selection: Selection) -> list[str]:
+    async def walk() -> list[str]:
+        source = await open_source(API, MemoryReader(api.answer))
+        await source.starts(selection)
+        assert cursor is not None
+        pages = source.pages(cursor, page_size=PageSize(10), on_notice=lambda _: None)
+        keep = compile_items(selection)
+        return [i["id"] async for page in pages for i in page.items if keep.judge(i) is Verdict.MATCH]
+
+    return asyncio.run(walk())
+
+
+NOWHERE = Selection(collections=ONE, bbox=(100, 0, 110, 1))
+
+
+@pytest.mark.parametrize(
+    ("fault", "selection", "warned"),
+    [
+        ("", NOWHERE, None),
+        ("empty", NOWHERE, "gives nothing when asked for an item that it has, a_0"),
+        ("empty", Selection(collections=ONE, datetime="2020-01-05"), "gives nothing"),
+        ("empty", Selection(collections=ONE, intersects=AREA), "gives nothing"),
+        ("empty", Selection(collections=ONE, max_cloud_cover=3.0), "gives nothing"),
+        ("empty", Selection(collections=ONE, filter="nothing = 1"), "gives nothing"),
+        ("fails", NOWHERE, "fails when asked to filter"),
+        ("refuses", NOWHERE, "fails when asked to filter"),
+        ("ignores", NOWHERE, None),
+    ],
+)
+def test_an_answer_is_believed_only_if_the_source_shows_that_it_can_filter(
+    fault: str, selection: Selection, warned: str | None
+) -> None:
+    found = Walked(ModelApi(fault=fault), selection)
+    assert found.names == kept(selection)
+    told = [text for text in found.warnings if "walking everything" in text]
+    assert len(told) == (warned is not None)
+    assert warned is None or warned in told[0]
+
+
+def test_an_empty_collection_is_believed() -> None:
+    assert Walked(ModelApi(count=0), NOWHERE).warnings == []
+
+
+def test_a_later_page_that_fails_names_the_way_around() -> None:
+    with pytest.raises(SourceError, match="--no-push-down"):
+        Walked(ModelApi(fault="fails later"), Selection(collections=ONE, bbox=(0, 0, 30, 1)))
+
+
+@pytest.mark.parametrize(
+    ("url", "selection", "starts"),
+    [
+        (f"{API}/search", Selection(), [("no-collection", "")]),
+        (f"{API}/search?collections=a", Selection(), [("a", "?collections=a")]),
+        (f"{API}/search?collections=a,b", Selection(), [("no-collection", "?collections=a,b")]),
+        (
+            f"{API}/search?collections=a,b&limit=5",
+            Selection(collections=("b", "a")),
+            [("b", "?collections=b&limit=5"), ("a", "?collections=a&limit=5")],
+        ),
+        (  # what the query asks already is left to it
+            f"{API}/search?bbox=2,0,8,1",
+            Selection(bbox=(0, 0, 3, 1), datetime="2020-01-05T00:00:00Z/.."),
+            [("no-collection", "?bbox=2,0,8,1&datetime=2020-01-05T00:00:00Z/..")],
+        ),
+        (f"{API}/search?ids=a_3", Selection(bbox=(0, 0, 3, 1)), [("no-collection", "?ids=a_3")]),
+    ],
+)
+def test_where_the_walk_of_a_search_url_starts(
+    url: str, selection: Selection, starts: list[tuple[str, str]]
+) -> None:
+    found = Walked(ModelApi(), selection, url)
+    expected = [WalkStart(name, PageRequest(f"{API}/search{query}")) for name, query in starts]
+    assert found.starts == expected
+
+
+def test_the_search_of_the_user_is_kept_on_every_page() -> None:
+    found = Walked(ModelApi(), Selection(), f"{API}/search?collections=a&bbox=2,0,20,1&limit=3")
+    assert found.names == [f"a_{n}" for n in range(2, 21)]
+    assert all("bbox=2,0,20,1" in cursor.url for _, cursor in found.cursors if cursor is not None)
+
+
+def test_a_collection_that_a_search_is_not_over_is_refused() -> None:
+    with pytest.raises(UsageError, match="The search is over a: leave -C b out"):
+        Walked(ModelApi(), Selection(collections=("b",)), f"{API}/search?collections=a")
+
+
+def test_the_collections_of_a_search() -> None:
+    async def names(url: str) -> list[Any]:
+        source = await open_source(url, MemoryReader(ModelApi().answer))
+        assert await source.collection("no-collection") == {}
+        assert (await source.item(f"{API}/collections/a"))["id"] == "a"
+        return [one["id"] for one in await source.collections()]
+
+    assert asyncio.run(names(f"{API}/search?collections=b")) == ["b"]
+    assert asyncio.run(names(f"{API}/search")) == ["a", "b"]
