@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sources.memory import MemoryReader
+from tests.sources.memory import MemoryReader, page
 from tests.sources.model_server import HOST, LASTS, SEARCH, STYLES, Model
 
 from stacpull.engine.position import Position
@@ -45,7 +45,7 @@ def pages_of(
 
 
 def names_of(pages: list[Page]) -> list[str]:
-    return [item["id"] for page in pages for item in page.items]
+    return [item["id"] for one in pages for item in one.items]
 
 
 def stored(request: PageRequest) -> PageRequest:
@@ -98,12 +98,12 @@ def test_every_form_gives_every_item_once_in_order_and_ends(form: str) -> None:
 def test_every_form_goes_on_from_each_of_its_cursors(form: str) -> None:
     model = FORMS[form]
     pages, _ = pages_of(model)
-    for number, page in enumerate(pages):
-        if page.next is not None:
-            rest, _ = pages_of(model, stored(page.next))
+    for number, one in enumerate(pages):
+        if one.next is not None:
+            rest, _ = pages_of(model, stored(one.next))
             before = names_of(pages[: number + 1])
             assert list(dict.fromkeys(before + names_of(rest))) == model.names
-            assert "SECRET" not in repr(page.next)
+            assert "SECRET" not in repr(one.next)
 
 
 @pytest.mark.parametrize("form", [*FORMS, "an expired cursor", "more than 3 empty pages in a row"])
@@ -122,6 +122,14 @@ def test_an_expired_cursor_is_an_error_at_the_first_page_from_which_the_engine_b
     assert getattr(caught.value.__cause__, "failure").status == 400  # noqa: B009 - of a cause of any type
 
 
+def test_more_than_3_empty_pages_in_a_row_end_the_walk_with_a_warning() -> None:
+    reader = MemoryReader(lambda _: page([], f"?token={len(reader.asked)}"))
+    warnings: list[str] = []
+    asyncio.run(_to_end(reader, Model().start, warnings))
+    assert len(reader.asked) == 4
+    assert "4 pages in a row brought nothing new" in warnings[0]
+
+
 def test_of_an_inner_host_is_told_once_and_only_its_first_page_asked_for_there() -> None:
     model = replace(FORMS["an inner host"], total=60, asked=[])
     pages, notices = pages_of(model)
@@ -130,7 +138,7 @@ def test_of_an_inner_host_is_told_once_and_only_its_first_page_asked_for_there()
         "The pages were said to go on at inner:8080, which does not have them; api.test has."
     ]
     assert sum(request.url.startswith(INNER) for request in model.asked) == 1
-    assert all(request.url.startswith(SEARCH) for page in pages[1:] if (request := page.next))
+    assert all(request.url.startswith(SEARCH) for one in pages[1:] if (request := one.next))
 
 
 def test_a_host_that_is_neither_there_nor_at_home_is_the_error_that_is_told() -> None:
@@ -139,11 +147,11 @@ def test_a_host_that_is_neither_there_nor_at_home_is_the_error_that_is_told() ->
     reader = MemoryReader(lambda request: first if len(reader.asked) == 1 else model.answer(elsewhere))
     elsewhere = PageRequest(f"{HOST}/nothing")
     with pytest.raises(SourceError, match="inner:8080"):
-        asyncio.run(_to_end(reader, model.start))
+        asyncio.run(_to_end(reader, model.start, []))
 
 
-async def _to_end(reader: MemoryReader, start: PageRequest) -> None:
-    async for _ in walk(reader, start, PageSize(10), lambda _: None, home=SEARCH):
+async def _to_end(reader: MemoryReader, start: PageRequest, told: list[str]) -> None:
+    async for _ in walk(reader, start, PageSize(10), lambda notice: told.append(notice.text), home=SEARCH):
         pass
 
 
