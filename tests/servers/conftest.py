@@ -9,6 +9,7 @@ import pytest
 from tests.servers.buckets import Bucket, Keys, client
 from tests.servers.moto_server import Moto, moto
 from tests.servers.nginx import Nginx, nginx
+from tests.servers.pgstac import Pgstac, pgstac
 from tests.servers.radosgw import OWNER, Radosgw, radosgw
 from tests.servers.rclone import Rclone, rclone
 from tests.servers.stac_api import StacApi
@@ -67,4 +68,10 @@ def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rclone]:
 @pytest.fixture(scope="session")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     with nginx(tmp_path_factory.mktemp("nginx")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def real_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pgstac]:
+    with pgstac(tmp_path_factory.mktemp("pgstac")) as running:
         yield running

@@ -38,7 +38,7 @@ COLUMNS = (
     "all",
     "next",
 )
-"""`first`: key and path of the first job · `all`: a digest of key, href and path of all · `next`: its cursor."""
+"""`first`: key and path of the first job · `all`: a digest of all of them · `next`: its cursor."""
 PAGE = "https://api.test/v1/search"
 
 

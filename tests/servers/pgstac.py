@@ -1,0 +1,124 @@
+"""stac-fastapi with pgstac, on a PostgreSQL of its own: a STAC API whose filters none of us wrote.
+
+As a program it starts one, empty, and runs a command beside it (`scripts/with-pgstac`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tests.servers.process import found, free_ports, is_listening, running
+
+_POSTGRES = Path("/usr/lib/postgresql/15/bin")
+"""Where Debian puts it; 15 is what the extension of the same number was made for."""
+_POSTGIS = _POSTGRES.parent / "lib" / "postgis-3.so"
+_USER = "stac"
+
+
+@dataclass(frozen=True)
+class Pgstac:
+    """A service that runs; `environment` is what its own tools want."""
+
+    url: str
+    environment: Mapping[str, str]
+    work: Path
+
+    def load(self, collections: Iterable[Mapping[str, Any]], items: Iterable[Mapping[str, Any]]) -> None:
+        """Put collections and items into it, through pypgstac."""
+        for kind, documents in (("collections", collections), ("items", items)):
+            file = self.work / f"{kind}.ndjson"
+            file.write_bytes(b"\n".join(orjson.dumps(one) for one in documents))
+            _run([_tool("pypgstac"), "load", kind, str(file), "--method", "upsert"], self.environment)
+
+
+@contextmanager
+def pgstac(work: Path) -> Iterator[Pgstac]:
+    """Start database and service in `work`, empty; skips the test if a part of them is not installed."""
+    if not _POSTGIS.exists():
+        pytest.skip("PostgreSQL 15 with PostGIS is not installed: bash scripts/install-test-tools")
+    pypgstac = _tool("pypgstac")
+    database, port = free_ports(2)
+    environment = {
+        **os.environ,
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(database),
+        "PGUSER": _USER,
+        "PGDATABASE": _USER,
+        "PGPASSWORD": "none",
+        "PYTHONPATH": "",
+    }
+    serve = [_tool("uvicorn"), "stac_fastapi.pgstac.app:create_app", "--factory", "--host", "127.0.0.1"]
+    with _postgres(work, database):
+        _run([str(_POSTGRES / "createdb"), "-w", _USER], {**environment, "PGDATABASE": "postgres"})
+        _run([pypgstac, "migrate"], environment)
+        with running(
+            [*serve, "--port", str(port)], work / "api.out", ready=lambda: is_listening(port), env=environment
+        ):
+            yield Pgstac(f"http://127.0.0.1:{port}", environment, work)
+
+
+@contextmanager
+def _postgres(work: Path, port: int) -> Iterator[None]:
+    """Run a database without durability: it lives as long as the tests."""
+    home = work / "pg"
+    home.mkdir()
+    prefix: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        shutil.chown(home, "postgres")
+        for parent in (work, *work.parents):
+            if parent.stat().st_uid == 0 and str(parent).startswith(tempfile.gettempdir() + "/"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    data = str(home / "data")
+    init = ["-U", _USER, "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
+    _run([*prefix, str(_POSTGRES / "initdb"), "-D", data, *init], os.environ, cwd=home)
+    options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(home), "fsync": "off"}
+    settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    command = [*prefix, str(_POSTGRES / "postgres"), "-D", data, "-p", str(port), *settings]
+    with running(command, work / "pg.out", ready=lambda: _takes_queries(port), patience=20):
+        yield
+
+
+def _takes_queries(port: int) -> bool:
+    asked = [str(_POSTGRES / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    return subprocess.run(asked, check=False).returncode == 0
+
+
+def _tool(name: str) -> str:
+    return found(name, venv="pgstac")
+
+
+def _run(command: list[str], environment: Mapping[str, str], cwd: Path | None = None) -> None:
+    done = subprocess.run(
+        command, env=dict(environment), cwd=cwd, capture_output=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, f"{command[:3]} failed:\n{done.stderr.decode()[-2000:]}"
+
+
+def main(command: list[str]) -> int:
+    """Run `command` with STACPULL_PGSTAC=URL, and PG… for psql and pypgstac; return its exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with pgstac(Path(folder)) as service:
+                environment = {**service.environment, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+                return subprocess.run(
+                    command, env={**environment, "STACPULL_PGSTAC": service.url}, check=False
+                ).returncode
+        except pytest.skip.Exception as missing:
+            print(f"with-pgstac: {missing}", file=sys.stderr)  # noqa: T201 - a program's words
+            return 77
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,47 @@
+"""A sloppy server: it says that it searches, and answers 500 where an answer by GET has a second page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.servers.rustac import rustac
+from tests.servers.searched import COLLECTIONS, collections, items, walked
+
+from stacpull.models import Selection
+
+COUNT = 60
+IDS = tuple(item["id"] for item in items(4))
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with rustac(Path(tmp_path_factory.mktemp("rustac")), collections(), items(COUNT)) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("selection", "warned"),
+    [
+        (Selection(collections=COLLECTIONS, bbox=(-10, -80, 40, 40)), True),
+        (Selection(collections=COLLECTIONS, datetime="2018-01-01/.."), True),
+        (Selection(collections=COLLECTIONS, max_cloud_cover=30.0), False),  # it does not offer filters
+        (Selection(collections=COLLECTIONS, bbox=(179, 89, 180, 90)), False),  # nothing is there, believed
+        (Selection(collections=COLLECTIONS, ids=IDS), False),
+    ],
+)
+def test_a_mirror_of_a_sloppy_server_is_never_empty_for_its_faults(
+    url: str, selection: Selection, warned: bool
+) -> None:
+    pushed = walked(url, selection, page_size=3)
+    plain = walked(url, selection, push_down=False, page_size=20)
+    assert plain.seen == COUNT
+    assert sorted(pushed.kept) == sorted(plain.kept)
+    assert any("walking everything and filtering here" in text for text in pushed.warnings) == warned
+
+
+def test_what_fits_a_page_is_pushed_down(url: str) -> None:
+    found = walked(url, Selection(collections=COLLECTIONS, bbox=(-10, -80, 40, 40)))
+    assert found.warnings == []
+    assert 0 < found.seen < COUNT
