@@ -116,6 +116,7 @@ class Simulation:
             if gate.limit != limit:
                 limit = gate.limit
                 self.limits.append((self.now, limit))
+                self._ask()
         return self
 
     def rate(self, start: float, end: float) -> float:

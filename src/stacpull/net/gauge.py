@@ -21,7 +21,8 @@ __all__ = ["Gauge"]
 _TRIAL_SECONDS = 0.25
 _REST_SECONDS = 1.0
 _FEWEST_TURNS = 16
-_LONG_SECONDS = 2.0
+_LONG_SECONDS = 4.0
+_LATE = 2.0
 
 
 class Gauge:
@@ -34,8 +35,8 @@ class Gauge:
     """
 
     __slots__ = (
-        "_answers", "_began", "_first_bytes", "_in_use", "_left", "_now", "_quickest", "_received", "_search",
-        "_settled", "_told", "_troubles", "_turns", "limit", "rate",
+        "_answers", "_began", "_deadline", "_first_bytes", "_in_use", "_left", "_now", "_pieces", "_quickest",
+        "_received", "_search", "_settled", "_told", "_troubles", "limit", "rate",
     )  # fmt: skip
 
     def __init__(self, search: Search, now: Callable[[], float], *, told: bool = False) -> None:
@@ -43,8 +44,6 @@ class Gauge:
         self._now = now
         self._told = told
         self.limit = search.limit
-        self._answers = self._troubles = self._received = self._in_use = self._turns = 0
-        self._first_bytes, self._quickest = 0.0, math.inf
         self.rate = 0.0
         """Answers a second in the last window."""
         self.restart()
@@ -62,18 +61,20 @@ class Gauge:
         self._settled = False
         self._left = self.limit
         self._began = self._now()
+        self._deadline = self._quickest = math.inf
         self._clear()
 
     def answered(self, asked: float, in_use: int) -> bool:
         """Count an answer to what was asked at the moment `asked`. Return True if the limit has changed."""
-        taken = self._now() - asked
+        now = self._now()
+        taken = now - asked
         self._answers += 1
         self._first_bytes += taken
         if taken < self._quickest:  # noqa: PLR1730 -- min() costs a call, for each request
             self._quickest = taken
         self._in_use += in_use
         self._left -= 1
-        return self._left <= 0 and self._round()
+        return (self._left <= 0 or now > self._deadline) and self._round(now, in_use)
 
     def troubled(self) -> None:
         """Count a failure."""
@@ -85,10 +86,12 @@ class Gauge:
 
     def piece(self, size: int, in_use: int) -> bool:
         """Count a piece of a body that comes in several. Return True if the limit has changed."""
+        self._pieces += 1
         self._received += size
         self._in_use += in_use
         self._left -= 1
-        return self._left <= 0 and self._round()
+        now = self._now()
+        return (self._left <= 0 or now > self._deadline) and self._round(now, in_use)
 
     def throttled(self, pause: float) -> None:
         """Take note that the host closed itself for `pause` seconds."""
@@ -97,43 +100,55 @@ class Gauge:
         self.restart()
 
     def _clear(self) -> None:
-        self._answers = self._troubles = self._received = self._in_use = self._turns = 0
+        self._answers = self._pieces = self._troubles = self._received = self._in_use = 0
         self._first_bytes = 0.0
-        self._quickest = math.inf
 
-    def _round(self) -> bool:
+    def _round(self, now: float, in_use: int) -> bool:
         """End a round. Return True if the limit has changed."""
-        now = self._now()
-        if not self._settled:
-            self._settled = True
-            self._began = now
-            self._left = self.limit
-            self._clear()
-            return False
-        self._turns += self.limit
-        self._left = self.limit
         seconds = now - self._began
-        if seconds < (_REST_SECONDS if self._told or self._search.is_resting else _TRIAL_SECONDS):
-            return False
-        if self._turns < max(2 * self.limit, _FEWEST_TURNS) and seconds < _LONG_SECONDS:
-            return False
+        if now <= self._deadline:
+            self._left = self.limit
+            if not self._settled:
+                if in_use <= self.limit:
+                    self._settled = True
+                    self._began = now
+                    self._clear()
+                return False
+            if not self._is_enough(seconds):
+                return False
         return self._decide(now, seconds)
 
+    def _is_enough(self, seconds: float) -> bool:
+        search, limit = self._search, self.limit
+        if seconds < (_REST_SECONDS if self._told or search.is_resting else _TRIAL_SECONDS):
+            return False
+        if seconds >= _LONG_SECONDS:
+            return True
+        if self._answers + self._pieces < max(2 * limit, _FEWEST_TURNS):
+            return False
+        return search.is_leaping or self._answers >= limit
+
     def _decide(self, now: float, seconds: float) -> bool:
-        answers = self._answers
+        answers, turns = self._answers, self._answers + self._pieces
         window = Window(
             seconds, answers, self._troubles, self._received,
-            in_use=self._in_use / self._turns,
+            in_use=self._in_use / turns,
             first_byte=self._first_bytes / answers if answers else 0.0,
             quickest=self._quickest,
         )  # fmt: skip
         self.rate = answers / seconds
-        before = self.limit
-        search = self._search
-        self._search = regained(search, window) if self._told else decide(search, window, now)
-        self.limit = self._search.limit
-        self._settled = self.limit == before
+        before, search = self.limit, self._search
+        self._search = after = regained(search, window) if self._told else decide(search, window, now)
+        self.limit = limit = after.limit
+        self._settled = limit == before
         self._began = now
-        self._left = max(before, self.limit)
+        self._left = max(before, limit)
+        self._deadline = math.inf
+        if limit >= after.base and seconds > 0:
+            expected = (self._left + max(2 * limit, _FEWEST_TURNS)) * seconds / turns
+            self._deadline = now + _LATE * max(
+                expected, _REST_SECONDS if after.is_resting else _TRIAL_SECONDS
+            )
+        self._quickest = math.inf
         self._clear()
-        return self.limit != before
+        return limit != before
