@@ -1,12 +1,13 @@
 """What a gate counts, and when it is enough to decide on a limit.
 
 A window holds whole rounds: as many answers (and pieces of long bodies) as there are permits, so that
-requests that come back all at once are not cut in the middle. It begins one round after the limit was changed:
-what was on its way by then says nothing of the new one. It is as short as 0.25 s while limits are tried one
-after the other, and a second while the best is rested at.
+requests that come back all at once are not cut in the middle. It begins a round after the limit was changed,
+for what was on its way by then says nothing of the new one. It is as short as 0.25 s while limits are tried
+one after the other, and a second while the best is rested at. A trial that takes twice as long as it should
+is ended there and then: a host that breaks down under it shall not be waited for.
 
-Counting is in the way of every request and costs some tenths of a microsecond: the clock is read twice,
-decisions come at the end of a round.
+Counting is in the way of every request and costs some tenths of a microsecond. The clock is read twice; what
+costs more comes once a round.
 """
 
 from __future__ import annotations
