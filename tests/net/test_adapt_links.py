@@ -1,12 +1,14 @@
-"""`--concurrency auto` against the best fixed setting, on simulated links (docs/performance.md, How many at once).
+"""`--concurrency auto` against the best fixed setting, on simulated links.
 
-    pytest -s tests/net/test_adapt_links.py     prints the table of docs/performance.md
+    pytest -s tests/net/test_adapt_links.py     prints the table of docs/performance.md,
+                                                "How many at once"
 
 The goal: 95 % of the best fixed setting after 5 s, 90 % ever after. A row that allows less says why.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -97,7 +99,7 @@ def test_auto_is_as_good_as_the_best_fixed_setting(row: Row) -> None:
     best, at = best_fixed(row.host)
     auto = Simulation(row.host, gate_of(None)).run(END)
     soon, steady = auto.rate(5, 10) / best, auto.rate(10, END) / best
-    print(f"\n| {row.name} | {at} | {soon:.0%} | {steady:.0%} | {auto.gate.limit} |")
+    sys.stdout.write(f"\n| {row.name} | {at} | {soon:.0%} | {steady:.0%} | {auto.gate.limit} |")
     assert soon >= row.soon
     assert steady >= row.steady
 
@@ -118,7 +120,7 @@ def test_a_link_that_changes_is_found_out_in_ten_seconds(name: str, before: Host
     best, at = best_fixed(after)
     auto = Simulation(before, gate_of(None), change=(20.0, after)).run(50)
     soon, steady = auto.rate(30, 35) / best, auto.rate(35, 50) / best
-    print(f"\n| {name} | {at} | {soon:.0%} | {steady:.0%} | {auto.gate.limit} |")
+    sys.stdout.write(f"\n| {name} | {at} | {soon:.0%} | {steady:.0%} | {auto.gate.limit} |")
     assert soon >= 0.9
     assert steady >= 0.9
 

@@ -5,9 +5,10 @@ decides, `net.gauge` counts), up to the maximum. When the host throttles (429, 5
 gate closes for all workers until the host wants to be asked again, and the limit is halved. What a burst of
 answers says that were on their way when the gate closed is one and the same message: it halves once.
 
-Permits are given in the order they were asked for. A free permit of an open gate costs no suspension. Waiting
-can be cancelled at any point without losing a permit or another's turn. Nobody may hold a permit while
-waiting for another: with a limit of 4, four workers that each want a second would wait for ever.
+Permits are given in the order they were asked for. A free permit of an open gate costs no suspension; one
+that is given back goes straight to the first who waits, who also watches for the opening of a closed gate,
+for all. Waiting can be cancelled at any point without losing a permit or another's turn. Nobody may hold a
+permit while waiting for another: with a limit of 4, four workers that each want a second would wait for ever.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Gate:
     """
 
     __slots__ = (
-        "_clock", "_closed_until", "_freed", "_gauge", "_in_use", "_on_change", "_pauses", "_queue",
-        "_refusals", "_said", "host", "limit", "now",
+        "_clock", "_closed_until", "_gauge", "_in_use", "_on_change", "_pauses", "_queue", "_refusals",
+        "_said", "_watcher", "host", "limit", "now",
     )  # fmt: skip
 
     def __init__(
@@ -70,8 +71,8 @@ class Gate:
         self._clock = clock
         self._in_use = 0
         self._closed_until = 0.0  # 0: open
-        self._queue: deque[asyncio.Future[None]] = deque()
-        self._freed: asyncio.Future[None] | None = None
+        self._queue: deque[asyncio.Future[bool]] = deque()
+        self._watcher: asyncio.Future[bool] | None = None
         self._pauses = 0
         self._refusals = 0
 
@@ -113,18 +114,20 @@ class Gate:
             return
         turn = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
+        self._appoint()
         try:
-            if self._queue[0] is not turn:
-                await turn
-            await self._first_in_line()
-        finally:
-            self._queue.remove(turn)
-            self._call_next()
+            while not await turn:
+                turn = self._queue[0] = self._watcher = asyncio.get_running_loop().create_future()
+                await self._watch()
+        except BaseException:
+            self._leave(turn)
+            raise
 
     def release(self) -> None:
         """Give a permit back."""
         self._in_use -= 1
-        self._wake_first()
+        if self._queue:
+            self._admit()
 
     def succeeded(self, asked: float) -> None:
         """Take note of a response that was hoped for, whatever its body will turn out to be.
@@ -167,6 +170,7 @@ class Gate:
             self._say(f"{self.host} throttled: {self.limit} at once, again in {pause:.0f} s.")
         if pause > 0:
             self._closed_until = max(self._closed_until, self.now() + pause)
+            self._appoint()
 
     def refused(self, status: int) -> None:
         """Take note of a 401 or 403, or (200) of a web page in place of what was asked for.
@@ -182,30 +186,47 @@ class Gate:
                 "check the credentials, then resume."
             )
 
-    async def _first_in_line(self) -> None:
-        while True:
-            pause = self.closed_for()
-            if pause:
-                await self._clock.sleep(pause)
-            elif self._in_use < self.limit:
+    def _admit(self) -> None:
+        """Give what is free to those who wait; while there is a watcher that is for it to do."""
+        if self._watcher is not None or self.closed_for():
+            return
+        while self._queue and self._in_use < self.limit:
+            turn = self._queue.popleft()
+            if not turn.done():  # else it was cancelled
                 self._in_use += 1
-                return
-            else:
-                self._freed = asyncio.get_running_loop().create_future()
-                await self._freed
+                turn.set_result(True)
 
-    def _call_next(self) -> None:
-        if self._queue and not self._queue[0].done():
-            self._queue[0].set_result(None)
+    def _appoint(self) -> None:
+        """Let the first in line watch for the opening of a closed gate, for all of them."""
+        if self._watcher is not None or not self.closed_for():
+            return
+        while self._queue and self._queue[0].done():
+            self._queue.popleft()
+        if self._queue:
+            self._watcher = self._queue[0]
+            self._watcher.set_result(False)
 
-    def _wake_first(self) -> None:
-        if self._freed is not None and not self._freed.done() and self._in_use < self.limit:
-            self._freed.set_result(None)
+    async def _watch(self) -> None:
+        while pause := self.closed_for():
+            await self._clock.sleep(pause)
+        self._watcher = None
+        self._admit()
+
+    def _leave(self, turn: asyncio.Future[bool]) -> None:
+        """Give up a turn that was cancelled, with the duty or the permit that came with it."""
+        if self._watcher is turn:
+            self._watcher = None
+        if turn in self._queue:
+            self._queue.remove(turn)
+        elif not turn.cancelled():
+            self._in_use -= 1
+        self._appoint()
+        self._admit()
 
     def _change(self) -> None:
         """Put the gauge's new limit in force."""
         self.limit = self._gauge.limit
-        self._wake_first()
+        self._admit()
         base = self._gauge.base
         if not _TOLD_FROM < base / self._said < 1 / _TOLD_FROM:
             self._say(f"{self.host}: {base} at once, {self._gauge.rate:,.0f} answers a second.")

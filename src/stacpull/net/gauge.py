@@ -66,7 +66,7 @@ class Gauge:
         self._clear()
 
     def answered(self, asked: float, in_use: int) -> bool:
-        """Count an answer to what was asked at the moment `asked`. Return True if the limit has changed."""
+        """Count an answer to what was asked at `asked`. Return True if limit or base have changed."""
         now = self._now()
         taken = now - asked
         self._answers += 1
@@ -86,7 +86,7 @@ class Gauge:
         self._received += size
 
     def piece(self, size: int, in_use: int) -> bool:
-        """Count a piece of a body that comes in several. Return True if the limit has changed."""
+        """Count a piece of a body that comes in several. Return True if limit or base have changed."""
         self._pieces += 1
         self._received += size
         self._in_use += in_use
@@ -105,7 +105,7 @@ class Gauge:
         self._first_bytes = 0.0
 
     def _round(self, now: float, in_use: int) -> bool:
-        """End a round. Return True if the limit has changed."""
+        """End a round. Return True if limit or base have changed."""
         seconds = now - self._began
         if now <= self._deadline:
             self._left = self.limit
@@ -152,4 +152,4 @@ class Gauge:
             )
         self._quickest = math.inf
         self._clear()
-        return limit != before
+        return limit != before or after.base != search.base
