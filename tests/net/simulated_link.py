@@ -51,6 +51,8 @@ class Host:
     """The share of requests whose connection breaks."""
     own_time: float = 0.0
     """Seconds of our own processor for each answer."""
+    taken_away: float = 0.0
+    """The share of our processor's time that others take, in slices of up to 0.2 s."""
 
     def served_in(self, load: int, chance: random.Random) -> float:
         seconds = self.service * (1 + self.slowing * (load - 1))
@@ -205,6 +207,11 @@ class Simulation:
     def _begin(self, sent: Sent) -> None:
         if self.host.own_time:
             self._processor_free = max(self._processor_free, self.now) + self.host.own_time
+            host = self.host
+            if host.taken_away and self.chance.random() < host.own_time / 0.1 * host.taken_away / (
+                1 - host.taken_away
+            ):
+                self._processor_free += self.chance.uniform(0, 0.2)
             self._at(self._processor_free, self._read, sent)
         else:
             self._read(sent)

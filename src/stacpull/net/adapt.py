@@ -86,6 +86,8 @@ class Search(NamedTuple):
     """Windows to stay at the base before the next trial."""
     patience: int = 2
     """How many to rest when nothing is left to try."""
+    is_doubted: bool = False
+    """True if the last window at the base came out quite different."""
     peak: float = 0.0
     """The best goodput of all limits, fading: many small losses must not add up."""
     floor: float = math.inf
@@ -164,28 +166,32 @@ def regained(search: Search, window: Window) -> Search:
 
 def _unused(search: Search, window: Window) -> Search:
     """Keep a limit that was not what held us back, but give back what a slow host is not asked for."""
-    limit = search.limit
-    if window.in_use >= _HALF_FULL * limit and _is_slow(window.first_byte, search.floor):
-        limit = max(1, round(window.in_use))
-    return search._replace(limit=limit, base=limit, rate=0.0, low=0, high=_NONE, rest=0)
+    kept = search._replace(base=search.limit, rate=0.0, first_byte=0.0, low=0, high=_NONE, rest=0)
+    if window.in_use < _HALF_FULL * search.limit or not _is_slow(window.first_byte, search.floor):
+        return kept
+    used = max(1, round(window.in_use))
+    return kept._replace(limit=used, base=used, step=_SMALLEST, rest=search.patience)
 
 
 def _at_base(search: Search, window: Window) -> Search:
-    """Measure the base again, and see if the link has changed."""
-    rate = goodput(window)
-    fell = rate < (1 - _CHANGED) * search.rate or not search.rate
-    is_queued = search.first_byte and _is_slow(window.first_byte, search.first_byte)
-    if fell and is_queued and search.base > _FEW:
+    """Measure the base again, and see if the link has changed: two windows in a row have to say so."""
+    rate, before = goodput(window), search.rate
+    has_moved = before > 0 and abs(rate - before) > _CHANGED * before
+    if has_moved and not search.is_doubted:
+        return search._replace(is_doubted=True, rest=max(1, search.rest))
+    is_queued = search.first_byte > 0 and _is_slow(window.first_byte, search.first_byte)
+    if is_queued and search.base > _FEW and (not before or (has_moved and rate < before)):
         fitting = round(search.base * 2 * search.first_byte / window.first_byte)
         return _anew(search, max(_FEW, fitting))
-    if search.rate and abs(rate - search.rate) > _CHANGED * search.rate:
+    if has_moved:
         return _anew(search, search.base)._replace(floor=search.floor)
-    mean = (search.rate + rate) / 2 if search.rate else rate
+    mean = (before + rate) / 2 if before else rate
     return search._replace(
         rate=mean,
         first_byte=window.first_byte or search.first_byte,
         peak=max(search.peak, mean),
         rest=max(0, search.rest - 1),
+        is_doubted=False,
     )
 
 
