@@ -39,9 +39,10 @@ _SLACK = 0.025
 _CHANGED = 0.25
 _STEPS = (2.0, 2.0**0.5, 2.0**0.25)
 _SMALLEST = len(_STEPS) - 1
-_FADING, _RISING = 0.995, 1.001  # a window: half in two minutes, twice in twelve
+_RISING = 1.001  # a window: twice in twelve minutes
 _FEW = 4
-_PATIENCE, _PATIENCE_AT_MOST = 8, 32
+_FIRST_PATIENCE, _PATIENCE, _PATIENCE_AT_MOST = 2, 8, 32
+_REGRETTED, _NOISY = 0.05, 0.05
 _FULL, _HALF_FULL = 0.9, 0.5
 _CEILING_SECONDS, _LONGEST_CEILING = 30.0, 900.0
 _PAUSES = 20.0
@@ -84,12 +85,18 @@ class Search(NamedTuple):
     """The next one above it."""
     rest: int = 0
     """Windows to stay at the base before the next trial."""
-    patience: int = 2
+    patience: int = _FIRST_PATIENCE
     """How many to rest when nothing is left to try."""
+    windows: int = 0
+    """How many `rate` is the mean of."""
+    noise: float = 0.0
+    """By which share of `rate` windows at the base differ from it, mean."""
     is_doubted: bool = False
     """True if the last window at the base came out quite different."""
-    peak: float = 0.0
-    """The best goodput of all limits, fading: many small losses must not add up."""
+    best: int = 0
+    """The limit that was the best base so far: many small losses must not add up."""
+    best_rate: float = 0.0
+    """Goodput there."""
     floor: float = math.inf
     """The shortest time to the first byte, rising slowly so that a longer way is believed."""
     ceiling: int = _NONE
@@ -107,8 +114,13 @@ class Search(NamedTuple):
 
     @property
     def is_resting(self) -> bool:
-        """True if nothing is tried at the moment: windows may be longer."""
-        return self.rest > 0
+        """True if nothing is tried at the moment, or only what takes time to judge: windows are longer."""
+        return self.rest > 0 or self.is_noisy
+
+    @property
+    def is_noisy(self) -> bool:
+        """True if goodput differs so much from window to window that small differences say nothing."""
+        return self.noise > _NOISY
 
     @property
     def is_leaping(self) -> bool:
@@ -134,7 +146,7 @@ def decide(search: Search, window: Window, now: float) -> Search:
         now: Seconds on the clock of `throttled`.
     """
     floor = min(search.floor * _RISING, window.quickest)
-    search = search._replace(floor=floor, peak=search.peak * _FADING)
+    search = search._replace(floor=floor)
     if window.in_use < _FULL * search.limit:
         return _unused(search, window)
     known = _at_base(search, window) if search.limit == search.base else _after_trial(search, window)
@@ -166,7 +178,7 @@ def regained(search: Search, window: Window) -> Search:
 
 def _unused(search: Search, window: Window) -> Search:
     """Keep a limit that was not what held us back, but give back what a slow host is not asked for."""
-    kept = search._replace(base=search.limit, rate=0.0, first_byte=0.0, low=0, high=_NONE, rest=0)
+    kept = search._replace(base=search.limit, rate=0.0, first_byte=0.0, windows=0, low=0, high=_NONE, rest=0)
     if window.in_use < _HALF_FULL * search.limit or not _is_slow(window.first_byte, search.floor):
         return kept
     used = max(1, round(window.in_use))
@@ -176,7 +188,8 @@ def _unused(search: Search, window: Window) -> Search:
 def _at_base(search: Search, window: Window) -> Search:
     """Measure the base again, and see if the link has changed: two windows in a row have to say so."""
     rate, before = goodput(window), search.rate
-    has_moved = before > 0 and abs(rate - before) > _CHANGED * before
+    off = abs(rate - before) / before if before else 0.0
+    has_moved = off > max(_CHANGED, 4 * search.noise)
     if has_moved and not search.is_doubted:
         return search._replace(is_doubted=True, rest=max(1, search.rest))
     is_queued = search.first_byte > 0 and _is_slow(window.first_byte, search.first_byte)
@@ -185,13 +198,26 @@ def _at_base(search: Search, window: Window) -> Search:
         return _anew(search, max(_FEW, fitting))
     if has_moved:
         return _anew(search, search.base)._replace(floor=search.floor)
-    mean = (before + rate) / 2 if before else rate
-    return search._replace(
-        rate=mean,
+    windows = min(_PATIENCE, search.windows + 1)
+    known = search._replace(
+        rate=before + (rate - before) / windows if before else rate,
+        windows=windows,
+        noise=search.noise + (off - search.noise) / max(2, windows),
         first_byte=window.first_byte or search.first_byte,
-        peak=max(search.peak, mean),
         rest=max(0, search.rest - 1),
         is_doubted=False,
+    )
+    return known if known.rest else _compared_with_best(known)
+
+
+def _compared_with_best(search: Search) -> Search:
+    """Go back to where it was better: steps that seemed to cost nothing did, together."""
+    if search.base == search.best or search.rate >= search.best_rate:
+        return search._replace(best=search.base, best_rate=search.rate)
+    if search.rate > search.best_rate * (1 - _REGRETTED):
+        return search
+    return search._replace(
+        base=search.best, rate=0.0, first_byte=0.0, windows=0, rest=search.patience, best_rate=0.0
     )
 
 
@@ -199,6 +225,7 @@ def _anew(search: Search, base: int) -> Search:
     """Begin the search again: what was measured is to be measured again, as is the floor."""
     return Search.begin(base, search.maximum)._replace(
         first_byte=search.first_byte,
+        noise=search.noise,
         ceiling=search.ceiling,
         ceiling_until=search.ceiling_until,
         strikes=search.strikes,
@@ -215,23 +242,23 @@ def _after_trial(search: Search, window: Window) -> Search:
     return search._replace(
         base=trial,
         rate=rate,
+        windows=1,
         first_byte=window.first_byte or search.first_byte,
         step=max(0, search.step - 1) if brought_its_share else min(_SMALLEST, search.step + 1),
         low=base if up else search.low,
         high=search.high if up else base,
-        peak=max(search.peak, rate),
         strikes=0 if trial >= search.ceiling else search.strikes,
     )
 
 
 def _is_welcome(search: Search, window: Window, rate: float) -> bool:
-    if rate > search.rate * (1 + _MARGIN):
+    if rate > search.rate * (1 + max(_MARGIN, search.noise)):
         return True
-    if rate < max(search.rate, search.peak) * (1 - _MARGIN):
+    if rate < max(search.rate, search.best_rate) * (1 - _MARGIN):
         return False
     if search.limit > search.base:
         return not _is_slow(window.first_byte, search.floor)
-    return _is_slow(search.first_byte, search.floor)
+    return _is_slow(search.first_byte, search.floor) and not search.is_noisy
 
 
 def _is_slow(first_byte: float, floor: float) -> bool:
