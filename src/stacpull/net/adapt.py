@@ -207,7 +207,11 @@ def _at_base(search: Search, window: Window) -> Search:
         rest=max(0, search.rest - 1),
         is_doubted=False,
     )
-    return known if known.rest else _compared_with_best(known)
+    if known.rest:
+        return known
+    if search.rest:
+        known = known._replace(step=_step_above(known.noise))
+    return _compared_with_best(known)
 
 
 def _compared_with_best(search: Search) -> Search:
@@ -252,6 +256,8 @@ def _after_trial(search: Search, window: Window) -> Search:
 
 
 def _is_welcome(search: Search, window: Window, rate: float) -> bool:
+    if search.is_noisy and search.limit > search.base:
+        return rate > search.rate * (1 - search.noise)
     if rate > search.rate * (1 + max(_MARGIN, search.noise)):
         return True
     if rate < max(search.rate, search.best_rate) * (1 - _MARGIN):
@@ -269,7 +275,7 @@ def _is_slow(first_byte: float, floor: float) -> bool:
 def _try_next(search: Search, now: float) -> Search:
     """Begin the next trial; rest if there is none."""
     slow = _is_slow(search.first_byte, search.floor)
-    for step in range(search.step, len(_STEPS)):
+    for step in range(search.step, 1 + max(search.step, _step_above(search.noise))):
         trial = _trial(search, _STEPS[step], now, slow=slow)
         if trial:
             return search._replace(limit=trial, step=step)
@@ -282,6 +288,11 @@ def _try_next(search: Search, now: float) -> Search:
         rest=search.patience,
         patience=min(most, search.patience * 2),
     )
+
+
+def _step_above(noise: float) -> int:
+    """Return the smallest step that would show: what it brings at most is more than twice the noise."""
+    return next((n for n in range(_SMALLEST, 0, -1) if _STEPS[n] - 1 > 2 * noise), 0)
 
 
 def _trial(search: Search, step: float, now: float, *, slow: bool) -> int:
