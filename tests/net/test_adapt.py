@@ -16,7 +16,14 @@ def full(search: Search, rate: float, *, first_byte: float = 0.05, quickest: flo
 
 def known(limit: int, *, trial: int | None = None, rate: float = 1000.0, **more: object) -> Search:
     """Return a search that measured its base of `limit`, and now tries `trial`."""
-    values = {"rate": rate, "peak": rate, "first_byte": 0.05, "floor": 0.05} | more
+    values = {
+        "rate": rate,
+        "best": limit,
+        "best_rate": rate,
+        "windows": 8,
+        "first_byte": 0.05,
+        "floor": 0.05,
+    } | more
     return Search.begin(limit, 64)._replace(limit=trial or limit, **values)
 
 
@@ -61,7 +68,7 @@ TRIALS = [
     ("fewer, and less comes in: not taken", known(16, trial=8), 900, 0.05, 16),
     ("fewer are as good, but there is no queue", known(16, trial=8), 1000, 0.05, 16),
     ("fewer are as good, and there was a queue", known(16, trial=8, first_byte=0.2), 1000, 0.1, 8),
-    ("small losses do not add up", known(16, trial=8, first_byte=0.2, peak=1100.0), 1000, 0.1, 16),
+    ("small losses do not add up", known(16, trial=8, first_byte=0.2, best_rate=1100.0), 1000, 0.1, 16),
 ]
 
 
@@ -88,10 +95,11 @@ def test_a_limit_that_is_not_reached_stays() -> None:
     assert (held.limit, held.base) == (32, 32)
 
 
-def test_of_a_slow_host_what_is_not_used_is_given_back() -> None:
+def test_of_a_host_that_is_very_late_what_is_not_used_is_given_back() -> None:
     search = known(64)
-    window = full(search, 1000, first_byte=0.5)._replace(in_use=40)
-    assert decide(search, window, 0).limit == 40
+    assert decide(search, full(search, 1000, first_byte=0.5)._replace(in_use=40), 0).limit == 40
+    assert decide(search, full(search, 1000, first_byte=0.2)._replace(in_use=40), 0).limit == 64
+    assert decide(search, full(search, 1000, first_byte=0.5)._replace(in_use=20), 0).limit == 64
 
 
 def test_between_worse_limits_steps_get_smaller_until_it_rests() -> None:
@@ -122,21 +130,66 @@ def test_probing_never_ends() -> None:
     assert 4 <= trials <= 20
 
 
-def test_goodput_that_moved_begins_the_search_anew() -> None:
+def twice(search: Search, window: Window) -> Search:
+    return decide(decide(search, window, 0), window, 1)
+
+
+def test_goodput_that_moved_in_two_windows_begins_the_search_anew() -> None:
     resting = known(16, step=2, rest=5, patience=8)
     assert decide(resting, full(resting, 1100), 0).rest == 4
-    found = decide(resting, full(resting, 1500), 0)
-    assert (found.base, found.rate, found.is_leaping) == (16, 0.0, True)
+    doubted = decide(resting, full(resting, 1500), 0)
+    assert (doubted.limit, doubted.rate, doubted.is_doubted) == (16, 1000, True)
+    assert not decide(doubted, full(doubted, 1000), 0).is_doubted
+    found = decide(doubted, full(doubted, 1500), 0)
+    assert (found.base, found.rate, found.is_leaping) == (16, 0, True)
     assert decide(found, full(found, 1500), 0).limit == 32
+
+
+def test_where_goodput_is_noisy_it_takes_more_to_believe_in_a_change() -> None:
+    resting = known(16, step=2, rest=5, noise=0.2)
+    assert twice(resting, full(resting, 1500)).rate > 1000
+    assert twice(resting, full(resting, 1900)).rate == 0
 
 
 def test_a_link_that_broke_down_gets_much_less() -> None:
     resting = known(64, step=2, rest=5)
-    cut = decide(resting, full(resting, 100, first_byte=0.4, quickest=0.3), 0)
+    broken = full(resting, 100, first_byte=0.4, quickest=0.3)
+    cut = twice(resting, broken)
     assert (cut.base, cut.limit) == (16, 16)
-    assert decide(cut, full(cut, 40, first_byte=0.4, quickest=0.3), 0).base == 4
+    assert decide(cut, broken._replace(in_use=16), 0).base == 4
     few = cut._replace(base=4, limit=4)
-    assert decide(few, full(few, 40, first_byte=0.4, quickest=0.3), 0).base == 4
+    assert decide(few, broken._replace(in_use=4), 0).base == 4
+
+
+def rested(search: Search, rate: float, windows: int) -> Search:
+    for _ in range(windows):
+        search = decide(search, full(search, rate), 0)
+    return search
+
+
+def test_steps_that_seemed_to_cost_nothing_are_taken_back() -> None:
+    search = known(12, best=16, best_rate=1100.0, step=2, rest=3, rate=1000.0)
+    assert rested(search, 1000, 3).base == 16
+    assert rested(search._replace(best_rate=1040.0), 1000, 3).base == 12
+    better = rested(search._replace(windows=1), 1200, 3)
+    assert (better.best, better.best_rate) == (12, better.rate)
+
+
+@pytest.mark.parametrize(("noise", "trial"), [(0.0, 19), (0.08, 19), (0.15, 23), (0.25, 32)])
+def test_the_more_noise_the_longer_the_step(noise: float, trial: int) -> None:
+    search = known(16, step=2, rest=1, noise=noise)
+    after = decide(search, full(search, 1000 * (1 + noise)), 0)
+    assert after.limit == trial
+    assert after.is_resting == (noise > 0.05)
+
+
+def test_in_noise_more_at_once_gets_the_benefit_of_the_doubt() -> None:
+    up = known(16, trial=32, noise=0.2)
+    assert decide(up, full(up, 900, first_byte=0.2), 0).base == 32
+    assert decide(up, full(up, 700), 0).base == 16
+    down = known(16, trial=8, noise=0.2, first_byte=0.2)
+    assert decide(down, full(down, 1100), 0).base == 16
+    assert decide(down, full(down, 1300), 0).base == 8
 
 
 THROTTLED = [

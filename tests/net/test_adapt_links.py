@@ -84,7 +84,13 @@ THROTTLING = [  # each try above what is allowed costs a pause of a second: the 
     Row("50 ms, 429 past 100/s", link(50, most_per_second=100), soon=0.4),
     Row("1 ms, 429 past 50/s", link(1, most_per_second=50, own_time=0.001)),
 ]
-ROWS = [*GRID, *STREAMS, *SERVERS, *THROTTLING]
+BUSY = [  # the machine is busy with something else: nothing can be measured within a second or two
+    Row("0 ms, half of our processor taken away", link(0, own_time=0.002, taken_away=0.5)),
+    Row("50 ms, half of it taken away", link(50, own_time=0.002, taken_away=0.5), soon=0.8),
+    Row("50 ms, two thirds of it taken away", link(50, own_time=0.0005, taken_away=0.7), soon=0.8),
+    Row("200 ms, half of it taken away", link(200, own_time=0.001, taken_away=0.5)),
+]
+ROWS = [*GRID, *STREAMS, *SERVERS, *THROTTLING, *BUSY]
 
 
 def best_fixed(host: Host) -> tuple[float, int]:

@@ -44,6 +44,7 @@ _FEW = 4
 _FIRST_PATIENCE, _PATIENCE, _PATIENCE_AT_MOST = 2, 8, 32
 _REGRETTED, _NOISY = 0.05, 0.05
 _FULL, _HALF_FULL = 0.9, 0.5
+_LATE = 5.0
 _CEILING_SECONDS, _LONGEST_CEILING = 30.0, 900.0
 _PAUSES = 20.0
 _NONE = 1 << 30
@@ -177,9 +178,9 @@ def regained(search: Search, window: Window) -> Search:
 
 
 def _unused(search: Search, window: Window) -> Search:
-    """Keep a limit that was not what held us back, but give back what a slow host is not asked for."""
+    """Keep a limit that was not what held us back, unless answers are very late."""
     kept = search._replace(base=search.limit, rate=0.0, first_byte=0.0, windows=0, low=0, high=_NONE, rest=0)
-    if window.in_use < _HALF_FULL * search.limit or not _is_slow(window.first_byte, search.floor):
+    if window.first_byte < _LATE * max(search.floor, _SLACK) or window.in_use < _HALF_FULL * search.limit:
         return kept
     used = max(1, round(window.in_use))
     return kept._replace(limit=used, base=used, step=_SMALLEST, rest=search.patience)
