@@ -13,9 +13,14 @@ fairly as one.
 The search begins with doubling (slow start) for as long as that brings a quarter more. Then the steps get
 smaller: by 41, then by 19 per cent, at least one, between the limits known to be worse on either side. When
 nothing is left to try it rests at the base for some windows, then looks one small step up and one down, for
-ever. A step that brings its share is followed by a longer one. When goodput at the base moves by a quarter
-the link has changed, and the search begins anew; where answers take longer as well, from a base that is
-smaller by as much.
+ever. A step that brings its share is followed by a longer one.
+
+While it rests it measures the base again and again. Small losses that passed for none are found by comparing
+with the best base so far, and taken back. Goodput that moves by a quarter in two windows means that the link
+has changed: the search begins anew, and where answers take longer as well, from a base smaller by as much.
+How much windows differ is the noise. Where it is more than 5 per cent, steps are as long as it takes to see
+them, windows last a second, and in doubt more is asked for at once: a machine that is busy with something
+else looks like a slow host.
 
 A throttled host (429, 503, SlowDown) has spoken plainly: the limit is halved, or goes back to the base if
 only a trial was throttled, and stays below the limit that was refused for 30 s, twice that after each
