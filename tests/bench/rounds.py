@@ -1,0 +1,199 @@
+"""One scenario, from its first byte to its figures: tools in turn, round after round, every tree compared."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.bench import destinations, tools
+from tests.bench.checking import WrongTreeError, check
+from tests.bench.figures import Figure, Outcome, another_round
+from tests.bench.lacking import Unavailable
+from tests.bench.links import Link, check_round_trip, link
+from tests.bench.mixes import File, write_files
+from tests.bench.origins import Origin, origin
+from tests.bench.scenarios import Scenario
+from tests.bench.tools import Task, Tool
+
+PATIENCE = 180.0
+"""Seconds that a tool may take for one run."""
+_LEAST = 3.0
+_TAIL = 400
+_YARDSTICK = Path(__file__).with_name("yardstick.py")
+
+
+class FailedError(Exception):
+    """A tool did not do its job; the message says what happened."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a scenario is to be run: by the tools that are there, each with the command that starts it.
+
+    `absent` are the reasons why others are not. `seconds` is what the scenario may take (without --quick
+    infinite).
+    """
+
+    tools: dict[str, list[str]]
+    absent: dict[str, str]
+    rounds: int
+    quick: bool
+    seconds: float
+    say: Callable[[str], None]
+
+    def chosen(self) -> list[Tool]:
+        """The tools that are there, in the order of the table."""
+        return [tool for tool in tools.TOOLS if tool.name in self.tools]
+
+
+@dataclass
+class Measured:
+    """A scenario that was run: where, and what each tool did."""
+
+    scenario: Scenario
+    files: int
+    size: int
+    origin: str
+    link: str
+    rtt_ms: float | None
+    destination: str
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def rounds(self) -> int:
+        """The rounds that were run to their end."""
+        return max((len(outcome.runs) for outcome in self.outcomes), default=0)
+
+
+def measure(scenario: Scenario, plan: Plan) -> Measured:
+    """Run a scenario. Raises Unavailable if this machine cannot."""
+    started = time.monotonic()
+    files = scenario.mix.files(scenario.items_of(quick=plan.quick))
+    size = sum(file.size for file in files)
+    room = destinations.room(size, len(files))
+    with ExitStack() as stack:
+        memory, about = destinations.memory(size + room)
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory, prefix="stacpull-bench-")))
+        root, logs = work / "root", work / "logs"
+        root.mkdir()
+        logs.mkdir()
+        way = stack.enter_context(link(scenario.rtt_ms, logs))
+        write_files(root, files)
+        served = stack.enter_context(origin(scenario.origin, way, root, files, logs, capped=scenario.capped))
+        measured = Measured(
+            scenario,
+            len(files),
+            size,
+            served.about,
+            way.about,
+            _round_trip(way, served, scenario.rtt_ms),
+            about if scenario.destination == "memory" else "a fresh ext4 on a loop device a run",
+        )
+        course = _Course(scenario, plan, files, served, way, work, room, started)
+        measured.outcomes = list(course.outcomes())
+        return measured
+
+
+def _round_trip(way: Link, served: Origin, wanted: float) -> float | None:
+    if not wanted:
+        return None
+    port = int(served.base.rpartition(":")[2])
+    found = way.round_trip(port)
+    check_round_trip(found, wanted)
+    return round(found, 1)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """The runs of a scenario."""
+
+    scenario: Scenario
+    plan: Plan
+    files: list[File]
+    served: Origin
+    way: Link
+    work: Path
+    room: int
+    started: float
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Run the rounds; a tool that cannot or fails is not asked again."""
+        runs: dict[str, list[Figure]] = {tool.name: [] for tool in self.plan.chosen()}
+        skipped, failed = dict(self.plan.absent), dict[str, str]()
+        done, longest = 0, 0.0
+        while another_round(done, self.plan.rounds, longest, self._left()):
+            before = time.monotonic()
+            able = [t for t in self.plan.chosen() if t.name not in skipped and t.name not in failed]
+            for position, tool in enumerate(able):
+                try:
+                    runs[tool.name].append(self._run(tool, self._patience(len(able) - position)))
+                except Unavailable as reason:
+                    skipped[tool.name] = str(reason)
+                except (FailedError, WrongTreeError) as error:
+                    failed[tool.name] = str(error)
+            done, longest = done + 1, max(longest, time.monotonic() - before)
+        for tool in tools.TOOLS:
+            if tool.name in runs or tool.name in skipped:
+                name = tool.name
+                yield Outcome(name, tuple(runs.get(name, ())), skipped.get(name), failed.get(name))
+
+    def _left(self) -> float:
+        return self.started + self.plan.seconds - time.monotonic()
+
+    def _patience(self, tools_left: int) -> float:
+        """Seconds that the next run may take: with --quick, as much as leaves the others their share."""
+        share = self._left() / tools_left * 2 if tools_left > 1 else self._left()
+        return min(PATIENCE, max(_LEAST, share))
+
+    def _run(self, tool: Tool, patience: float) -> Figure:
+        """Run a tool once and compare its tree. Raises Unavailable, FailedError, WrongTreeError."""
+        self.plan.say(f"{self.scenario.name}: {tool.name}")
+        with (
+            destinations.destination(self.scenario.destination, self.work, self.room) as dest,
+            tempfile.TemporaryDirectory(dir=self.work, prefix="lists-") as lists,
+        ):
+            task = Task(self.served, self.files, dest, Path(lists))
+            invocation = tool.invoke(self.plan.tools[tool.name], task)
+            environment = tools.environment(invocation, task.work)
+            figure = yardstick(invocation.command, self.way.tools, environment, task.work, patience)
+            check(self.served.root, self.files, dest, tool.place, tool.own)
+        return figure
+
+
+def yardstick(
+    command: list[str], prefix: Iterable[str], environment: dict[str, str], work: Path, patience: float
+) -> Figure:
+    """Run a command under the yardstick, with `prefix` in front. Raises FailedError unless it ends with 0."""
+    result, log = work / "yardstick.json", work / "output.log"
+    measuring = [sys.executable, "-I", "-S", str(_YARDSTICK), str(result), str(patience)]
+    with log.open("wb") as output:
+        subprocess.run(
+            [*prefix, *measuring, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=work,
+            check=False,
+        )
+    if not result.exists():
+        raise FailedError(f"could not be run: {_last_words(log)}")
+    taken = json.loads(result.read_text())
+    if taken["code"] is None:
+        raise FailedError(f"not done after {patience:.0f} s")
+    if taken["code"] != 0:
+        raise FailedError(f"ended with {taken['code']}: {_last_words(log)}")
+    return Figure(taken["wall"], taken["cpu"], taken["memory"])
+
+
+def _last_words(log: Path) -> str:
+    """The end of what a tool said, on one line."""
+    said = log.read_text(errors="replace")[-_TAIL:]
+    return " ".join(said.split()) or "it said nothing"
