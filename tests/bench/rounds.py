@@ -25,7 +25,7 @@ from tests.bench.tools import Task, Tool
 PATIENCE = 180.0
 """Seconds that a tool may take for one run."""
 _LEAST = 3.0
-_TAIL = 400
+_TAIL = 200
 _YARDSTICK = Path(__file__).with_name("yardstick.py")
 
 

@@ -172,7 +172,7 @@ _OUR_DOCUMENTS = (".stacpull/*", "catalog.json", f"{COLLECTION}/collection.json"
 
 
 def _curl(start: list[str], task: Task) -> Invocation:
-    """All URLs in one configuration; it signs for S3 itself."""
+    """All URLs in one configuration; it signs for S3 itself (7.88 but for a header that S3 asks for)."""
     lines = [f'url = "{task.origin.url(f)}"\noutput = "{task.dest}/{f.path}"' for f in task.files]
     config = task.listing("curl.cfg", lines)
     command = [*start, "--disable", "--silent", "--show-error", "--fail", "--location", "--create-dirs"]
@@ -181,6 +181,7 @@ def _curl(start: list[str], task: Task) -> Invocation:
         command += ["--cacert", str(task.origin.authority)]
     if task.origin.keys:
         command += ["--aws-sigv4", f"aws:amz:{_REGION}:s3", "--user", ":".join(task.origin.keys)]
+        command += ["--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]
     return Invocation([*command, "--config", config])
 
 
