@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.bench import destinations, tools
 from tests.bench.checking import WrongTreeError, check
@@ -22,9 +23,10 @@ from tests.bench.origins import Origin, origin
 from tests.bench.scenarios import Scenario
 from tests.bench.tools import Task, Tool
 
-PATIENCE = 180.0
+PATIENCE = 90.0
 """Seconds that a tool may take for one run."""
-_LEAST = 3.0
+FOREVER = float("inf")
+_LEAST = 5.0
 _TAIL = 200
 _YARDSTICK = Path(__file__).with_name("yardstick.py")
 
@@ -33,20 +35,38 @@ class FailedError(Exception):
     """A tool did not do its job; the message says what happened."""
 
 
+class TooLongError(FailedError):
+    """A tool took longer than it may."""
+
+
+class _Told(NamedTuple):
+    """What is known of the tools so far, each by name: runs that were right, why skipped, why failed."""
+
+    runs: dict[str, list[Figure]]
+    skipped: dict[str, str]
+    failed: dict[str, str]
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a scenario is to be run: by the tools that are there, each with the command that starts it.
 
-    `absent` are the reasons why others are not. `seconds` is what the scenario may take (without --quick
-    infinite).
+    `absent` are the reasons why others are not. With --quick the scenario should be done at `due`, and
+    nothing runs past `latest` (both by time.monotonic, else FOREVER).
     """
 
     tools: dict[str, list[str]]
     absent: dict[str, str]
     rounds: int
     quick: bool
-    seconds: float
+    due: float
+    latest: float
     say: Callable[[str], None]
+
+    def check_time(self) -> None:
+        """Nothing if there is time left. Raises Unavailable."""
+        if time.monotonic() >= self.latest:
+            raise Unavailable("the minute of --quick was over")
 
     def chosen(self) -> list[Tool]:
         """The tools that are there, in the order of the table."""
@@ -74,7 +94,7 @@ class Measured:
 
 def measure(scenario: Scenario, plan: Plan) -> Measured:
     """Run a scenario. Raises Unavailable if this machine cannot."""
-    started = time.monotonic()
+    plan.check_time()
     files = scenario.mix.files(scenario.items_of(quick=plan.quick))
     size = sum(file.size for file in files)
     room = destinations.room(size, len(files))
@@ -96,7 +116,7 @@ def measure(scenario: Scenario, plan: Plan) -> Measured:
             _round_trip(way, served, scenario.rtt_ms),
             about if scenario.destination == "memory" else "a fresh ext4 on a loop device a run",
         )
-        course = _Course(scenario, plan, files, served, way, work, room, started)
+        course = _Course(scenario, plan, files, served, way, work, room)
         measured.outcomes = list(course.outcomes())
         return measured
 
@@ -121,36 +141,45 @@ class _Course:
     way: Link
     work: Path
     room: int
-    started: float
 
     def outcomes(self) -> Iterator[Outcome]:
         """Run the rounds; a tool that cannot or fails is not asked again."""
-        runs: dict[str, list[Figure]] = {tool.name: [] for tool in self.plan.chosen()}
-        skipped, failed = dict(self.plan.absent), dict[str, str]()
+        names = [tool.name for tool in self.plan.chosen()]
+        told = _Told({name: [] for name in names}, dict(self.plan.absent), {})
         done, longest = 0, 0.0
         while another_round(done, self.plan.rounds, longest, self._left()):
             before = time.monotonic()
-            able = [t for t in self.plan.chosen() if t.name not in skipped and t.name not in failed]
-            for position, tool in enumerate(able):
-                try:
-                    runs[tool.name].append(self._run(tool, self._patience(len(able) - position)))
-                except Unavailable as reason:
-                    skipped[tool.name] = str(reason)
-                except (FailedError, WrongTreeError) as error:
-                    failed[tool.name] = str(error)
+            if not self._round(told):
+                break
             done, longest = done + 1, max(longest, time.monotonic() - before)
-        for tool in tools.TOOLS:
-            if tool.name in runs or tool.name in skipped:
-                name = tool.name
-                yield Outcome(name, tuple(runs.get(name, ())), skipped.get(name), failed.get(name))
+        for name in (tool.name for tool in tools.TOOLS):
+            if name in names or name in told.skipped:
+                runs = tuple(told.runs.get(name, ())[: max(done, 1)])
+                yield Outcome(name, runs, told.skipped.get(name), told.failed.get(name))
+
+    def _round(self, told: _Told) -> bool:
+        """Run every tool once; False if the time of --quick was over before the end of a later round."""
+        able = [t for t in self.plan.chosen() if t.name not in told.skipped and t.name not in told.failed]
+        for position, tool in enumerate(able):
+            try:
+                told.runs[tool.name].append(self._run(tool, self._patience(len(able) - position)))
+            except Unavailable as reason:
+                told.skipped[tool.name] = str(reason)
+            except (FailedError, WrongTreeError) as error:
+                hurried = isinstance(error, TooLongError) and self.plan.quick
+                if hurried and told.runs[tool.name]:
+                    return False
+                told.failed[tool.name] = f"{error}, all that --quick had for it" if hurried else str(error)
+        return True
 
     def _left(self) -> float:
-        return self.started + self.plan.seconds - time.monotonic()
+        return self.plan.due - time.monotonic()
 
     def _patience(self, tools_left: int) -> float:
-        """Seconds that the next run may take: with --quick, as much as leaves the others their share."""
-        share = self._left() / tools_left * 2 if tools_left > 1 else self._left()
-        return min(PATIENCE, max(_LEAST, share))
+        """Seconds that the next run may take: with --quick twice its share, if any. Raises Unavailable."""
+        self.plan.check_time()
+        latest = self.plan.latest - time.monotonic()
+        return min(PATIENCE, latest, max(_LEAST, self._left() / tools_left * 2))
 
     def _run(self, tool: Tool, patience: float) -> Figure:
         """Run a tool once and compare its tree. Raises Unavailable, FailedError, WrongTreeError."""
@@ -187,7 +216,7 @@ def yardstick(
         raise FailedError(f"could not be run: {_last_words(log)}")
     taken = json.loads(result.read_text())
     if taken["code"] is None:
-        raise FailedError(f"not done after {patience:.0f} s")
+        raise TooLongError(f"not done after {patience:.0f} s")
     if taken["code"] != 0:
         raise FailedError(f"ended with {taken['code']}: {_last_words(log)}")
     return Figure(taken["wall"], taken["cpu"], taken["memory"])

@@ -74,14 +74,20 @@ def test_a_machine_that_can_nothing_says_why_and_fails(nothing_installed: None, 
     assert said["machine"]["cores"] > 0
 
 
+def test_quick_shares_its_time_among_the_scenarios():
+    assert command.times(100.0, 105.0, 4) == (115.0, 154.0)
+    assert command.times(100.0, 140.0, 1) == (145.0, 154.0)
+
+
 @pytest.mark.parametrize(
     ("rows", "code"),
     [
         ([], 1),
+        ([{"tools": {OURS: {"skipped": "the minute of --quick was over"}}}], 1),
         ([{"tools": {OURS: {"wall_s": 1}, "curl": {"failed": "ended with 1"}}}], 0),
         ([{"tools": {OURS: {"wall_s": 1}}}, {"tools": {OURS: {"failed": "the tree is wrong"}}}], 1),
     ],
-    ids=["nothing measured", "a peer failed", "stacpull failed"],
+    ids=["nothing measured", "no time for stacpull", "a peer failed", "stacpull failed"],
 )
 def test_exit_codes(rows, code: int):
     assert command.exit_code(rows) == code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +19,11 @@ from tests.bench.lacking import Unavailable
 from tests.bench.links import LOOPBACK
 from tests.bench.mixes import BUCKET, Mix, write_files
 from tests.bench.origins import origin
-from tests.bench.rounds import FailedError, Measured, Plan, measure, yardstick
+from tests.bench.rounds import FOREVER, FailedError, Measured, Plan, measure, yardstick
 from tests.bench.scenarios import Scenario
 from tests.bench.tools import Invocation, Task, Tool
 
 TINY = Mix("tiny", "a few small files", 3, 2, {"B01.tif": 3000, "B02.tif": 1, "labels.json": 700})
-NO_LIMIT = float("inf")
 
 
 def scenario(kind: str = "http") -> Scenario:
@@ -32,7 +32,7 @@ def scenario(kind: str = "http") -> Scenario:
 
 def plan(found: dict[str, list[str]], rounds: int = 1, said: list[str] | None = None, **absent: str) -> Plan:
     heard = said if said is not None else []
-    return Plan(found, absent, rounds, quick=False, seconds=NO_LIMIT, say=heard.append)
+    return Plan(found, absent, rounds, quick=False, due=FOREVER, latest=FOREVER, say=heard.append)
 
 
 def stacpull_and_curl() -> dict[str, list[str]]:
@@ -190,7 +190,39 @@ def test_one_that_takes_too_long_is_ended_and_said(monkeypatch: pytest.MonkeyPat
 def test_a_quick_plan_ends_in_time_after_one_round(monkeypatch: pytest.MonkeyPatch):
     made = made_up("steady", f"{COPY}; import time; time.sleep(0.3)")
     monkeypatch.setattr(tools, "TOOLS", (made,))
-    hurried = replace(plan({"steady": [sys.executable]}, 50), quick=True, seconds=0.0)
+    hurried = replace(plan({"steady": [sys.executable]}, 50), quick=True, due=0.0)
     result = measure(scenario(), hurried)
     assert result.rounds == 1
     assert result.files == 6, "--quick takes few of the mix"
+
+
+def test_when_the_minute_is_over_nothing_runs_any_more(monkeypatch: pytest.MonkeyPatch):
+    made = made_up("late", COPY)
+    monkeypatch.setattr(tools, "TOOLS", (made,))
+    too_late = replace(plan({"late": [sys.executable]}), quick=True, due=0.0, latest=time.monotonic())
+    with pytest.raises(Unavailable, match="the minute of --quick was over"):
+        measure(scenario(), too_late)
+
+
+SLOWS_DOWN = f"""{COPY}
+import pathlib, time
+mark = pathlib.Path(sys.argv[1]).parent / 'again'
+time.sleep(60 if mark.exists() else 0)
+mark.touch()
+"""
+
+
+def test_what_a_quick_plan_has_no_time_for_costs_no_figures(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tests.bench.rounds._LEAST", 1.0)
+    monkeypatch.setattr("tests.bench.rounds.PATIENCE", 1.0)
+    made = made_up("steady", COPY), made_up("slows down", SLOWS_DOWN), made_up("last", COPY)
+    monkeypatch.setattr(tools, "TOOLS", made)
+    hurried = replace(
+        plan({t.name: [sys.executable, "-I", "-S"] for t in made}, 3), quick=True, due=time.monotonic() + 30
+    )
+    results = outcomes(measure(scenario(), hurried))
+    assert {name: (len(o.runs), o.failed) for name, o in results.items()} == {
+        "steady": (1, None),
+        "slows down": (1, None),
+        "last": (1, None),
+    }
