@@ -203,14 +203,15 @@ def yardstick(
     result, log = work / "yardstick.json", work / "output.log"
     measuring = [sys.executable, "-I", "-S", str(_YARDSTICK), str(result), str(patience)]
     with log.open("wb") as output:
-        subprocess.run(
-            [*prefix, *measuring, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            cwd=work,
-            check=False,
+        _wait(
+            subprocess.Popen(
+                [*prefix, *measuring, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=work,
+            )
         )
     if not result.exists():
         raise FailedError(f"could not be run: {_last_words(log)}")
@@ -220,6 +221,16 @@ def yardstick(
     if taken["code"] != 0:
         raise FailedError(f"ended with {taken['code']}: {_last_words(log)}")
     return Figure(taken["wall"], taken["cpu"], taken["memory"])
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a yardstick. If that is interrupted it is asked to end, so that it takes the tool along."""
+    try:
+        process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
 
 
 def _last_words(log: Path) -> str:
