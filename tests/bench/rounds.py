@@ -104,6 +104,8 @@ def measure(scenario: Scenario, plan: Plan) -> Measured:
         root, logs = work / "root", work / "logs"
         root.mkdir()
         logs.mkdir()
+        with destinations.destination(scenario.destination, work, room):
+            pass  # before anything is made for a destination that cannot be had
         way = stack.enter_context(link(scenario.rtt_ms, logs))
         write_files(root, files)
         served = stack.enter_context(origin(scenario.origin, way, root, files, logs, capped=scenario.capped))

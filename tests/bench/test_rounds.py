@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -89,6 +90,12 @@ def assert_all_right(measured: Measured) -> None:
 def test_what_only_a_real_origin_has_is_left_out_without_it(kind: str, no_nginx: None):
     with pytest.raises(Unavailable, match="is not installed"):
         measure(scenario(kind), plan({}))
+
+
+def test_a_destination_that_cannot_be_had_leaves_the_scenario_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Unavailable, match="a fresh ext4 a run needs root"):
+        measure(replace(scenario(), destination="ext4"), plan(stacpull_and_curl()))
 
 
 @pytest.fixture(scope="module")
