@@ -47,7 +47,7 @@ def test_a_delayed_link_has_its_round_trip_and_leaves_nothing_behind(tmp_path: P
             assert not is_reachable_from_outside(way.host)
     except Unavailable as reason:
         pytest.skip(str(reason))
-    assert 39 <= measured < 80, "a busy machine delays some more"
+    assert 39 <= measured < 400, "a busy machine delays some more"
     left = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
     assert not [name for name in names if name in left]
 

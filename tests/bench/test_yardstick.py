@@ -59,7 +59,7 @@ def test_memory_is_that_of_all_processes_together(tmp_path: Path):
 
 def test_wall_time_ends_with_the_program(tmp_path: Path):
     figure = run(python("import time; time.sleep(0.2)"), tmp_path)
-    assert 0.2 <= figure.wall < 3
+    assert 0.2 <= figure.wall < 20
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_program_that_does_not_end_is_ended_with_all_its_descendants(tmp_path:
     pid_file = tmp_path / "pid"
     forever = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     started = time.monotonic()
-    with pytest.raises(FailedError, match="not done after 1 s"):
-        run(python(f"{LEFT_BEHIND}\nimport time; time.sleep(60)", forever), tmp_path, patience=1)
-    assert time.monotonic() - started < 15
+    with pytest.raises(FailedError, match="not done after 3 s"):
+        run(python(f"{LEFT_BEHIND}\nimport time; time.sleep(60)", forever), tmp_path, patience=3)
+    assert time.monotonic() - started < 50, "it would sleep for a minute"
     assert not Path(f"/proc/{int(pid_file.read_text())}").exists()
