@@ -112,7 +112,7 @@ def test_docs_name_every_form(form: str) -> None:
 
 
 def test_an_expired_cursor_is_an_error_at_the_first_page_from_which_the_engine_begins_again() -> None:
-    """The fresh walk itself is proven by `tests/engine/test_headers.py` and `tests/acceptance`."""
+    """The fresh walk itself is proven by `tests/acceptance/test_unsettled.py`."""
     model = Model(style="token")
     pages, _ = pages_of(model)
     cursor = pages[0].next

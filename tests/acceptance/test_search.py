@@ -1,0 +1,65 @@
+"""A `/search` URL as SOURCE, and a selection pushed down to it or not, over the replica of MLHub."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from tests.acceptance.command import LABELS
+
+from stacpull import Options, Secret, Selection, mirror, plan, resume, status
+
+WIDE = "-9,35,30,70"
+EVERYWHERE = Selection(collections=(LABELS,), bbox=(-9.0, 35.0, 30.0, 70.0), source_links=False)
+
+
+@pytest.fixture(autouse=True)
+def aws(monkeypatch, small_hub):
+    for name, value in small_hub.exports().items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+
+
+def options_for(hub, **more):
+    return Options(query={"key": Secret(hub.key)}, **more)
+
+
+def test_a_search_is_mirrored_stopped_and_gone_on_with_and_its_key_is_not_written_down(small_hub, tmp_path):
+    source = f"{small_hub.base_url}/search?collections={LABELS}&bbox={WIDE}&limit=7&key={small_hub.key}"
+    chosen = Selection(source_links=False)
+    dest = tmp_path / "m"
+
+    async def work():
+        stop = asyncio.Event()
+        first = await mirror(source, dest, selection=chosen, on_event=lambda _: stop.set(), stop=stop)
+        assert first.state == "interrupted"
+        return await resume(dest, options=options_for(small_hub))
+
+    report = asyncio.run(work())
+    whole = asyncio.run(plan(small_hub.base_url, selection=EVERYWHERE, options=options_for(small_hub)))
+    assert report.state == "complete"
+    assert status(dest).items_matched == whole.items_matched > 7
+    assert status(dest).source == f"{small_hub.base_url}/search?collections={LABELS}&bbox={WIDE}&limit=7"
+    written = (path.read_bytes() for path in (dest / ".stacpull").rglob("*") if path.is_file())
+    assert not any(small_hub.key.encode() in content for content in written)
+
+
+def test_a_selection_asks_less_of_the_source_when_pushed_down(small_hub):
+    small = replace(EVERYWHERE, bbox=None, ids=tuple(f"{LABELS}_{p.name}" for p in _patches(small_hub)[:3]))
+    options = options_for(small_hub, page_size=3)
+
+    async def work():
+        return [
+            await plan(small_hub.base_url, selection=one, options=options)
+            for one in (small, replace(small, push_down=False))
+        ]
+
+    pushed, plain = asyncio.run(work())
+    assert pushed.items_matched == plain.items_matched == 3
+    assert pushed.items_seen == 3
+    assert plain.items_seen == 30
+
+
+def _patches(hub):
+    return list(hub.dataset.patches())
