@@ -78,6 +78,8 @@ class Selection:
     source_links: bool = True
     push_down: bool = True
     """False: the source is not asked to filter anything."""
+    split_walk: int = 1
+    """So many parts of time of a collection are walked at once; 1: it is walked in one piece."""
     max_items: int | None = None
     sample: int | None = None
     """As many items, drawn by `seed` from all that match."""

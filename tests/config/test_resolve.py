@@ -64,6 +64,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "media-type": (("image/tiff",), '["image/tiff"]', ("image/tiff",)),
     "source-links": (False, "false", False),
     "push-down": (False, "false", False),
+    "split-walk": ("4", "4", 4),
     "max-items": ("5", "5", 5),
     "layout": ("{key}", '"{key}"', "{key}"),
     "concurrency": ("3", "3", 3),

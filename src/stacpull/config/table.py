@@ -238,6 +238,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _SELECTION,
+        "split-walk",
+        "split_walk",
+        "Walk a large collection by time, this many parts at once (1: in one piece).",
+        "N",
+        reader=values.whole(1),
+    ),
+    Option(
+        _SELECTION,
         "max-items",
         "max_items",
         "Stop after this many matching items.",

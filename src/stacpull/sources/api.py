@@ -25,6 +25,7 @@ from stacpull.sources.page_size import PageSize
 from stacpull.sources.paging import limit_of, next_request
 from stacpull.sources.pushing import Door, items_door, search_door
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
+from stacpull.sources.splitting import period_of_collection
 from stacpull.sources.urls import authority
 
 __all__ = ["ApiPlace", "ApiSource", "api_place"]
@@ -163,7 +164,10 @@ class ApiSource:
     async def _starts(self, names: list[str], selection: Selection) -> list[WalkStart]:
         """Return one start per collection; of those that have the ids asked for, if that can be found out."""
         narrow = narrowing(selection)
-        able = await self._asking.ability(narrow)
+        split = selection.split_walk > 1
+        if split and not selection.push_down:
+            raise UsageError("--split-walk asks the source for parts of time: leave --no-push-down out.")
+        able = await (self._asking.any_ability() if split else self._asking.ability(narrow))
         if able.search and narrow.ids and not self._place.items:
             everywhere = () if selection.all_collections else tuple(names)
             having = await self._asking.with_ids(narrow.ids, self._search(everywhere, able))
@@ -176,7 +180,21 @@ class ApiSource:
                     for name in names
                     if name in having
                 ]
+        if split:
+            return [
+                WalkStart(name, await self._first_of_split(name, narrow, able, selection.split_walk))
+                for name in names
+            ]
         return [WalkStart(name, self._first(name, narrow, able)) for name in names]
+
+    async def _first_of_split(self, name: str, narrow: Narrowing, able: Ability, at_once: int) -> PageRequest:
+        plain = self._plain(name)
+        by_search = able.search and not self._place.items
+        door = self._search((name,), able) if by_search else items_door(plain.url)
+        if not (by_search or able.items) or "datetime" not in door.takes:
+            return self._first(name, narrow, able)
+        period = period_of_collection(await self.collection(name), narrow.datetime)
+        return self._asking.first_of_split(narrow, door, plain, at_once, period)
 
     def _first(self, name: str, narrow: Narrowing, able: Ability) -> PageRequest:
         plain = self._plain(name)

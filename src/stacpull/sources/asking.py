@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from stacpull.errors import CredentialsError, SourceError
+from stacpull.filters.interval import Interval
 from stacpull.filters.narrowing import Narrowing
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
@@ -17,6 +18,7 @@ from stacpull.sources.doubting import Question, walk_doubting
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.pushing import Door, ids_members, members
 from stacpull.sources.source import JsonReader, OnNotice
+from stacpull.sources.splitting import Split, owns, walk_split
 from stacpull.sources.walk import walk
 
 __all__ = ["Asking"]
@@ -39,11 +41,14 @@ class Asking:
         self._landing = landing
         self._ability: Ability | None = None
         self._questions: list[Question] = []
+        self._splits: list[Split] = []
 
     async def ability(self, narrowing: Narrowing) -> Ability:
         """Return what the API can do; NOTHING, without a request, if `narrowing` asks nothing of it."""
-        if not narrowing:
-            return NOTHING
+        return await self.any_ability() if narrowing else NOTHING
+
+    async def any_ability(self) -> Ability:
+        """Return what the API can do."""
         if self._ability is None:
             landing = self._landing if self._landing is not None else await self._object(self._root)
             if "conformsTo" not in landing:
@@ -55,6 +60,14 @@ class Asking:
         """Return the first request of a walk: a question at `door`, or `plain` if nothing can be asked."""
         asked = members(narrowing, door) if door is not None else {}
         return plain if door is None or not asked else self._keep(Question(door, asked, narrowing, plain))
+
+    def first_of_split(
+        self, narrowing: Narrowing, door: Door, plain: PageRequest, at_once: int, period: Interval
+    ) -> PageRequest:
+        """Return the first request of a walk that is split by time into parts (`walk_split`)."""
+        split = Split(Question(door, members(narrowing, door), narrowing, plain), at_once, period)
+        self._splits.append(split)
+        return split.question.request
 
     def first_by_ids(self, narrowing: Narrowing, door: Door, plain: PageRequest) -> PageRequest:
         """Return the first request of a walk over nothing but the ids asked for (`with_ids`)."""
@@ -89,6 +102,9 @@ class Asking:
         Raises:
             SourceError, CredentialsError: as `walk`.
         """
+        for split in self._splits:
+            if owns(split, start):
+                return walk_split(self._reader, split, start, size, on_notice, home=self._home)
         for question in self._questions:
             if question.request == start:
                 return walk_doubting(self._reader, question, size, on_notice, home=self._home)

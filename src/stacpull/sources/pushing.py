@@ -23,7 +23,16 @@ from stacpull.sources.conformance import Ability
 from stacpull.sources.query import parameters_of
 from stacpull.sources.urls import add_parameters, parameters
 
-__all__ = ["MOST_IDS", "Door", "ids_members", "items_door", "known_members", "members", "search_door"]
+__all__ = [
+    "MOST_IDS",
+    "Door",
+    "ids_members",
+    "items_door",
+    "known_members",
+    "members",
+    "period_of",
+    "search_door",
+]
 
 MOST_IDS: Final = 500
 """Ids that are asked for by name; more are looked for among all items."""
@@ -114,7 +123,7 @@ def known_members(item: Json, asked: Json, narrowing: Narrowing, door: Door) -> 
     answers: Json = {
         "bbox": _box_of(item),
         "intersects": geometry if isinstance(geometry, dict) else None,
-        "datetime": _period_of(item),
+        "datetime": period_of(item),
         "ids": [item.get("id")],
     }
     known = {name: answers[name] for name in asked if name in answers}
@@ -179,7 +188,8 @@ def _positions(coordinates: Any) -> list[tuple[float, float]]:
     return [position for part in coordinates for position in _positions(part)]
 
 
-def _period_of(item: Json) -> str | None:
+def period_of(item: Json) -> str | None:
+    """Return the instant or the range of an item, as it is asked for; None if it has neither."""
     held = item.get("properties")
     times = held if isinstance(held, dict) else {}
     if isinstance(moment := times.get("datetime"), str):

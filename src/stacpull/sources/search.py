@@ -59,8 +59,10 @@ class SearchSource:
         """Return one start, or one for each collection that `selection` names.
 
         Raises:
-            UsageError: the search is not over a collection that `selection` names.
+            UsageError: the search is not over a collection that `selection` names, or cannot be split.
         """
+        if selection.split_walk > 1:
+            raise UsageError("--split-walk splits the walk of a collection: name the API's root and -C.")
         asked = tuple(dict.fromkeys(selection.collections))
         for name in asked:
             if self._named and name not in self._named:

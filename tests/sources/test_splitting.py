@@ -1,0 +1,221 @@
+"""Walks split by time: how they are cut, that the same items come in one order, and who is not asked so."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.sources.memory import MemoryReader
+from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi
+
+from stacpull.engine.position import Position
+from stacpull.errors import SourceError, UsageError
+from stacpull.filters.interval import Interval
+from stacpull.filters.items import compile_items
+from stacpull.filters.verdict import Verdict
+from stacpull.models import Page, PageRequest, Selection
+from stacpull.net.api import Document
+from stacpull.sources.opening import open_source
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.splitting import borders, datetime_of, parts, period_of_collection
+
+START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 3, 15, tzinfo=UTC)
+
+
+def day(month: int, number: int) -> datetime:
+    return datetime(2020, month, number, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("period", "unit", "expected"),
+    [
+        (Interval(START, END), "month", [day(2, 1), day(3, 1)]),
+        (Interval(day(1, 31), day(2, 2)), "day", [day(2, 1)]),
+        (Interval(START, END), "year", []),
+        (Interval(datetime(2018, 5, 1, tzinfo=UTC), END), "year", [datetime(2019, 1, 1, tzinfo=UTC), START]),
+        (Interval(None, END), "month", []),
+        (Interval(START, START), "day", []),
+    ],
+)
+def test_borders(period: Interval, unit: str, expected: list[datetime]) -> None:
+    assert list(borders(period, unit)) == expected
+
+
+def test_parts_join_without_a_gap_and_keep_open_ends() -> None:
+    assert parts(Interval(None, None), [day(2, 1), day(3, 1)]) == [
+        "../2020-02-01T00:00:00Z",
+        "2020-02-01T00:00:00Z/2020-03-01T00:00:00Z",
+        "2020-03-01T00:00:00Z/..",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("interval", "asked", "expected"),
+    [
+        (["2017-01-01T00:00:00Z", "2020-03-15T00:00:00Z"], None, (datetime(2017, 1, 1, tzinfo=UTC), END)),
+        (["2017-01-01T00:00:00Z", None], "2020-01-01T00:00:00Z/..", (START, END)),
+        ([None, None], "../2020-02-01T00:00:00Z", (None, day(2, 1))),
+        ("nonsense", None, (None, END)),
+    ],
+)
+def test_the_time_that_is_cut(interval: object, asked: str | None, expected: tuple[Any, Any]) -> None:
+    collection = {"extent": {"temporal": {"interval": [interval]}}}
+    assert period_of_collection(collection, asked, END.timestamp()) == Interval(*expected)
+    assert period_of_collection({}, None, END.timestamp()) == Interval(None, END)
+
+
+@dataclass
+class Dated(ModelApi):
+    """The model API with a stated extent; every fifth item is of a range of days."""
+
+    tells: bool = True
+
+    @staticmethod
+    def _collection(name: str) -> dict[str, Any]:
+        extent = {"temporal": {"interval": [["2019-12-30T00:00:00Z", "2020-02-02T00:00:00Z"]]}}
+        return {"type": "Collection", "id": name, "license": "CC0", "extent": extent}
+
+    def _found(self, query: Any) -> list[dict[str, Any]]:
+        if not self.tells:
+            query = {name: value for name, value in query.items() if name != "datetime"}
+        found = super()._found({name: value for name, value in query.items() if name != "datetime"})
+        for number, one in enumerate(found):
+            if number % 5 == 0:
+                start = one["properties"].pop("datetime")
+                one["properties"] |= {"start_datetime": start, "end_datetime": "2020-01-30T00:00:00Z"}
+                one["properties"]["datetime"] = None
+        keep = compile_items(Selection(datetime=query.get("datetime")))
+        return [one for one in found if keep.judge(one) is Verdict.MATCH]
+
+
+class Uneven(MemoryReader):
+    """Answers in another order than it was asked, and counts how many were under way at once."""
+
+    at_once = most_at_once = 0
+
+    async def read(self, request: PageRequest, *, one_of_many: bool = False) -> Document:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        for _ in range(hash(request.url) % 7):
+            await asyncio.sleep(0)
+        self.at_once -= 1
+        return await super().read(request, one_of_many=one_of_many)
+
+
+def walked(
+    api: ModelApi,
+    selection: Selection,
+    *,
+    size: int = 5,
+    after: int = 0,
+    cursor: PageRequest | None = None,
+) -> tuple[list[Page], Uneven, list[str]]:
+    """Walk collection `a`, from a cursor if one is given; stop after so many pages, if told."""
+    reader, told, found = Uneven(api.answer), list[str](), list[Page]()
+
+    async def walk() -> None:
+        source = await open_source(f"{API}/collections/a", reader)
+        (start,) = await source.starts(selection)
+        pages = source.pages(
+            cursor or start.request, page_size=PageSize(size), on_notice=lambda n: told.append(n.text)
+        )
+        async with aclosing(pages):
+            async for page in pages:
+                found.append(page)
+                if len(found) == after:
+                    return
+
+    asyncio.run(walk())
+    return found, reader, told
+
+
+def names_of(pages: list[Page], selection: Selection) -> list[str]:
+    keep = compile_items(selection)
+    return list(dict.fromkeys(i["id"] for p in pages for i in p.items if keep.judge(i) is Verdict.MATCH))
+
+
+selections = st.builds(
+    Selection,
+    split_walk=st.integers(2, 6),
+    bbox=st.sampled_from([None, (3, 0, 20, 1)]),
+    datetime=st.sampled_from(
+        [None, "2020-01-05", "2020-01-05/2020-01-11", "../2020-01-12T12:00:00Z", "2020-01-05T12:00:00Z"]
+    ),
+)
+apis = st.builds(
+    Dated, count=st.integers(0, 80), classes=st.sampled_from([SEARCHES, FEATURES]), tells=st.booleans()
+)
+
+
+@given(api=apis, selection=selections, size=st.sampled_from([3, 10, 100]), cut=st.integers(0, 100))
+def test_the_same_items_come_in_the_same_order_also_over_a_stop(
+    api: Dated, selection: Selection, size: int, cut: int
+) -> None:
+    whole = Selection(bbox=selection.bbox, datetime=selection.datetime)
+    plain = names_of(walked(api, whole, size=size)[0], whole)
+    pages, _, _ = walked(api, selection, size=size)
+    names = names_of(pages, selection)
+    assert sorted(names) == sorted(plain)
+    assert names_of(walked(api, selection, size=size)[0], selection) == names
+    cursor = pages[cut % len(pages)].next
+    if cursor is not None:
+        stored = Position.from_json(Position("a", cursor).to_json()).request
+        rest, _, _ = walked(api, selection, size=size, cursor=stored)
+        assert names_of(pages[: cut % len(pages) + 1] + rest, selection) == names
+
+
+@pytest.mark.parametrize("at_once", [2, 5])
+def test_so_many_parts_are_read_at_once(at_once: int) -> None:
+    pages, reader, told = walked(Dated(count=80), Selection(split_walk=at_once))
+    assert reader.most_at_once == at_once
+    assert told == []
+    assert len({datetime_of(page.request) for page in pages}) >= 4 * at_once
+    assert all(page.items for page in pages[:-1]), "empty pages would end the walk of the engine"
+
+
+def test_a_service_that_cannot_tell_times_apart_is_walked_in_one_piece() -> None:
+    pages, _, told = walked(Dated(count=20, tells=False), Selection(split_walk=3))
+    assert told == ["The source cannot tell times apart: its walk is not split."]
+    assert {datetime_of(page.request) for page in pages} == {None}
+
+
+@pytest.mark.parametrize("classes", [(), ("https://api.stacspec.org/v1.0.0/core",)])
+def test_an_api_that_takes_no_time_is_walked_in_one_piece(classes: tuple[str, ...]) -> None:
+    pages, _, _ = walked(Dated(count=20, classes=classes), Selection(split_walk=3))
+    assert len(pages) == 4
+    assert {page.request.url.partition("?")[0] for page in pages} == {f"{API}/collections/a/items"}
+
+
+def test_an_error_in_a_part_ahead_comes_when_its_turn_has_come() -> None:
+    class Failing(Dated):
+        def answer(self, request: PageRequest) -> object:
+            broken = (datetime_of(request) or "").startswith("2020-01-10")
+            return SourceError("broken") if broken else super().answer(request)
+
+    api = Failing(count=28)
+    with pytest.raises(SourceError, match="broken"):
+        walked(api, Selection(split_walk=6))
+    before, _, _ = walked(api, Selection(split_walk=6), after=6)
+    assert names_of(before, Selection())
+
+
+@pytest.mark.parametrize(
+    ("url", "selection", "said"),
+    [
+        (f"{API}/search", Selection(split_walk=2), "name the API's root and -C"),
+        (f"{API}/collections/a", Selection(split_walk=2, push_down=False), "leave --no-push-down out"),
+    ],
+)
+def test_what_cannot_be_split(url: str, selection: Selection, said: str) -> None:
+    async def starts() -> None:
+        source = await open_source(url, MemoryReader(Dated().answer))
+        await source.starts(selection)
+
+    with pytest.raises(UsageError, match=said):
+        asyncio.run(starts())
