@@ -88,9 +88,9 @@ def test_ids_whole_or_endings(url: str, whole: bool) -> None:
 
 
 def test_small_pages_by_get_and_by_post_lose_nothing(url: str) -> None:
-    for selection in (SELECTIONS[0], SELECTIONS[13], SELECTIONS[17]):
+    for selection in (SELECTIONS[9], SELECTIONS[13]):
         everywhere = replace(selection, all_collections=True)
-        small, large = walked(url, everywhere, page_size=50), walked(url, everywhere)
+        small, large = walked(url, everywhere, page_size=20), walked(url, everywhere)
         assert sorted(small.kept) == sorted(large.kept)
         assert small.requests > large.requests
 
@@ -105,3 +105,10 @@ def test_a_search_url(url: str) -> None:
         push_down=False,
     )
     assert sorted(found.kept) == sorted(plain.kept)
+
+
+def test_a_walk_split_by_time(url: str) -> None:
+    split = walked(url, Selection(collections=COLLECTIONS, split_walk=4))
+    assert sorted(set(split.kept)) == sorted(item["id"] for item in items(COUNT))
+    assert len(split.kept) == COUNT
+    assert split.warnings == []

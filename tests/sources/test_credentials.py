@@ -24,6 +24,11 @@ def secrets(**values: str) -> dict[str, Secret]:
         (f"{ITEMS}?limit=5&api_key=abc&x=%2C", SourceUrl(f"{ITEMS}?limit=5&x=%2C", secrets(api_key="abc"))),
         (f"{ITEMS}?token=next%3Aa&key=abc", SourceUrl(f"{ITEMS}?token=next%3Aa", secrets(key="abc"))),
         (f"{ITEMS}?token=bWFk", SourceUrl(f"{ITEMS}?token=bWFk", {})),
+        (
+            "https://h/search?bbox=1,2,3,4&token=next:a&key=abc",
+            SourceUrl("https://h/search?bbox=1,2,3,4&token=next:a", secrets(key="abc")),
+        ),
+        ("https://h/search?token=abc", SourceUrl("https://h/search", secrets(token="abc"))),
         ("https://h/v1?token=abc", SourceUrl("https://h/v1", secrets(token="abc"))),
         ("https://h/c.json?sv=1&sig=abc", SourceUrl("https://h/c.json", secrets(sv="1", sig="abc"))),
         (

@@ -32,7 +32,7 @@ def split_credentials(source: str) -> SourceUrl:
     """Split SOURCE as the user gave it; what is no http or https URL is returned as it is.
 
     A parameter given several times counts once, with its last value. `token` is a credential, except in an
-    `…/items` or `…/search` URL, where it is the position of a page.
+    `…/items` URL, where it is the position of a page.
 
     Raises:
         UsageError: it looks like a URL, and is none.
@@ -47,8 +47,7 @@ def split_credentials(source: str) -> SourceUrl:
     if not named:
         raise UsageError("SOURCE names no host: write https://host/path.")
     plain = source.partition("#")[0]
-    place = api_place(plain)
-    clean = cut_cursor(plain) if place.items or place.search else cut_url(plain)
+    clean = cut_cursor(plain) if api_place(plain).items else cut_url(plain)
     kept = {p.raw for p in parameters(clean)}
     query = {p.name: Secret(p.value) for p in parameters(plain) if p.raw not in kept and p.value}
     return SourceUrl(clean, query, _basic(parts.username, parts.password))
