@@ -1,6 +1,6 @@
 """The log of a part with gaps: which of its bytes are there.
 
-    parts/<row>.<generation>.have    records of 16 bytes: start and end of a stretch, little-endian, 64 bits each
+    parts/<row>.<generation>.have    start and end of each stretch, little-endian, 64 bits each
 
 The log exists before the first gap does, and a stretch is noted after its bytes were written. So while there
 is a log, its word counts and never the size of the file; a record that is torn, at the very end, tells of

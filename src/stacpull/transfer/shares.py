@@ -1,0 +1,115 @@
+"""Who brings which bytes of one file. No I/O.
+
+Each connection (a lane) has a claim on a stretch of the file, which shrinks from its start as bytes come. No
+two claims overlap, and none is of bytes that are there: whatever comes, in whatever order, is written once.
+
+One lane may be *open*: its response goes on to the end of the file. Alone it claims all that is missing up to
+the next bytes that are there. When another lane wants a share, the open one's is cut to the next piece; if
+nobody has taken what follows when it gets there, it simply reads on.
+
+Pieces are given out from the start of the file on, so that the checksum can follow, and few gaps are left by
+whatever breaks off.
+"""
+
+from __future__ import annotations
+
+from stacpull.spans import Span, Spans, added, beginning, joined, length, missing
+
+__all__ = ["Shares"]
+
+_ENDLESS = 1 << 62
+"""End of a file whose size nobody tells."""
+
+
+class Shares:
+    """The claims on one file.
+
+    Args:
+        total: Size of the file in bytes, None if it is not known: then there is one lane, and it is open.
+        have: What is there.
+    """
+
+    __slots__ = ("_claims", "_open", "have", "total")
+
+    def __init__(self, total: int | None, have: Spans) -> None:
+        self.total = _ENDLESS if total is None else total
+        self.have = have
+        """What came, and what was there before."""
+        self._claims: dict[int, Span] = {}
+        self._open: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<Shares {length(self.have)} of {self.total} bytes, claims {self._claims}>"
+
+    @property
+    def rest(self) -> int:
+        """How many bytes are still to come."""
+        return self.total - length(self.have)
+
+    def begin(self, lane: int) -> None:
+        """Let `lane` have the first gap, whole, with a response that goes on to the end of the file."""
+        self._open = lane
+        start = beginning(self.have)
+        ahead = [span.start for span in self.have if span.start > start]
+        self._claims[lane] = Span(start, min(ahead, default=self.total))
+
+    def claim(self, lane: int, size: int) -> Span | None:
+        """Give `lane` the first bytes that nobody has, about `size` of them; None if all are taken."""
+        gaps = missing(self._taken(), self.total)
+        if not gaps and self._cut(size):
+            gaps = missing(self._taken(), self.total)
+        if not gaps:
+            return None
+        start, end = gaps[0]
+        span = self._claims[lane] = Span(start, end if end - start < size + size // 2 else start + size)
+        return span
+
+    def left(self, lane: int) -> int:
+        """Return how many bytes `lane` has still to bring."""
+        start, end = self._claims.get(lane, Span(0, 0))
+        return end - start
+
+    def is_at_end(self, lane: int) -> bool:
+        """Tell if the claim of the open `lane` reaches to the end of the file."""
+        return lane == self._open and self._claims[lane].end >= self.total
+
+    def extend(self, lane: int, size: int | None) -> bool:
+        """Let the open lane read on past its claim, by `size` or (None) to the next bytes that are taken.
+
+        Return False if those that follow are taken, or there are none.
+        """
+        at = self._claims[lane].end
+        following = [gap for gap in missing(self._taken(), self.total) if gap.start == at]
+        if lane != self._open or not following:
+            return False
+        end = following[0].end
+        self._claims[lane] = Span(at, end if size is None else min(end, at + size))
+        return True
+
+    def took(self, lane: int, size: int) -> int:
+        """Take note that the next `size` bytes of `lane` came, within its claim; return where they belong."""
+        start, end = self._claims[lane]
+        if size > end - start:
+            raise ValueError(f"{size} bytes came where {end - start} were claimed")
+        self._claims[lane] = Span(start + size, end)
+        self.have = added(self.have, Span(start, start + size))
+        return start
+
+    def release(self, lane: int) -> None:
+        """Let others have what `lane` did not bring."""
+        self._claims.pop(lane, None)
+        if self._open == lane:
+            self._open = None
+
+    def _taken(self) -> Spans:
+        return joined((*self.have, *self._claims.values()))
+
+    def _cut(self, size: int) -> bool:
+        """Cut the claim of the open lane to `size` bytes, if as many would be left for another."""
+        if self._open is None:
+            return False
+        start, end = self._claims[self._open]
+        if end - start < 2 * size:
+            return False
+        self._claims[self._open] = Span(start, start + size)
+        return True
