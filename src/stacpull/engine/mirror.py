@@ -272,6 +272,7 @@ class MirrorRun:
             self._network.client,
             PartStore(destination.parts),
             checksum=checksum,
+            clock=self._clock,
             on_detail=lambda text: self._emit(Notice("debug", text)),
         )
         if not self._options.adopt:

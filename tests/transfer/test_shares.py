@@ -1,0 +1,152 @@
+"""Who brings which bytes: any order of arrival, lanes that come and give up, and the file is whole."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.examples import examples
+
+from stacpull.spans import Span, Spans, joined, missing
+from stacpull.transfer.shares import Shares
+
+TOTAL = 200
+HAVE = st.lists(st.builds(Span, st.integers(0, TOTAL), st.integers(0, TOTAL)), max_size=4).map(joined)
+
+
+class Crew:
+    """Lanes that bring bytes of a file into a copy, and check that no byte comes twice."""
+
+    def __init__(self, have: Spans, *, opened: bool) -> None:
+        self.source = random.Random(0).randbytes(TOTAL)
+        self.copy = bytearray(TOTAL)
+        for start, end in have:
+            self.copy[start:end] = self.source[start:end]
+        self.brought = set[int]()
+        self.had = {place for start, end in have for place in range(start, end)}
+        self.shares = Shares(TOTAL, have)
+        self.lanes = [0] if opened else []
+        if opened:
+            self.shares.begin(0)
+        self.next = 1
+
+    def bring(self, lane: int, size: int) -> None:
+        size = min(size, self.shares.left(lane))
+        at = self.shares.took(lane, size)
+        places = set(range(at, at + size))
+        assert not places & (self.brought | self.had)
+        self.brought |= places
+        self.copy[at : at + size] = self.source[at : at + size]
+
+    def join(self, size: int) -> None:
+        if self.shares.claim(self.next, size) is not None:
+            self.lanes.append(self.next)
+        self.next += 1
+
+    def act(self, what: str, which: int, size: int) -> None:
+        if what == "join" or not self.lanes:
+            self.join(size)
+            return
+        lane = self.lanes[which % len(self.lanes)]
+        if what == "bring":
+            self.bring(lane, size)
+        elif what == "leave":
+            self.shares.release(lane)
+            self.lanes.remove(lane)
+        elif not self.shares.left(lane) and not self.shares.extend(lane, size):
+            self.shares.claim(lane, size)
+
+    def finish(self) -> None:
+        """Let one lane after the other bring what it has, then a last one the rest."""
+        for lane in self.lanes:
+            while self.shares.left(lane):
+                self.bring(lane, 7)
+            self.shares.release(lane)
+        while self.shares.claim(self.next, 11) is not None:
+            self.bring(self.next, self.shares.left(self.next))
+
+
+ACTS = st.lists(
+    st.tuples(
+        st.sampled_from(["join", "bring", "bring", "go on", "leave"]), st.integers(0, 5), st.integers(1, 60)
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=examples(200))
+@given(HAVE, ACTS, st.booleans())
+def test_whoever_comes_and_goes_every_byte_comes_once(
+    have: Spans, acts: list[tuple[str, int, int]], opened: bool
+) -> None:
+    crew = Crew(have, opened=opened)
+    for act in acts:
+        crew.act(*act)
+    crew.finish()
+    assert bytes(crew.copy) == crew.source
+    assert crew.shares.rest == 0
+    assert crew.brought | crew.had == set(range(TOTAL))
+
+
+def test_an_open_lane_alone_has_all_up_to_what_is_there() -> None:
+    shares = Shares(100, (Span(0, 10), Span(60, 80)))
+    shares.begin(1)
+    assert shares.left(1) == 50
+    assert shares.took(1, 50) == 10
+    assert not shares.extend(1, None)
+
+
+def test_another_lane_cuts_the_open_one_which_reads_on_if_that_one_leaves() -> None:
+    shares = Shares(100, ())
+    shares.begin(1)
+    assert shares.claim(2, 20) == Span(20, 40)
+    assert shares.left(1) == 20
+    shares.took(2, 5)
+    shares.release(2)
+    shares.took(1, 20)
+    assert not shares.extend(1, None)  # five bytes are there
+    assert shares.claim(1, 10) == Span(25, 35)
+
+
+def test_the_open_lane_reads_past_a_claim_that_was_given_up_untouched() -> None:
+    shares = Shares(100, ())
+    shares.begin(1)
+    shares.claim(2, 20)
+    shares.release(2)
+    shares.took(1, 20)
+    assert shares.extend(1, 30)
+    assert shares.left(1) == 30
+    shares.took(1, 30)
+    assert shares.extend(1, None)
+    assert shares.left(1) == 50
+    assert shares.is_at_end(1)
+
+
+def test_what_is_too_little_to_share_is_not_shared() -> None:
+    shares = Shares(39, ())
+    shares.begin(1)
+    assert shares.claim(2, 20) is None
+    assert shares.left(1) == 39
+
+
+def test_no_crumbs_are_left() -> None:
+    shares = Shares(99, ())
+    assert [shares.claim(lane, 40) for lane in (1, 2)] == [Span(0, 40), Span(40, 99)]
+
+
+def test_a_file_of_unknown_size_has_one_lane_without_end() -> None:
+    shares = Shares(None, ())
+    shares.begin(1)
+    assert shares.took(1, 1 << 50) == 0
+    assert not shares.is_at_end(2)
+    assert shares.left(1) > 1 << 60
+
+
+def test_more_than_was_claimed_is_refused() -> None:
+    shares = Shares(100, ())
+    shares.claim(1, 10)
+    with pytest.raises(ValueError, match="11 bytes came where 10 were claimed"):
+        shares.took(1, 11)
+    assert missing(shares.have, 100) == (Span(0, 100),)
