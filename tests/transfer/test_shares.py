@@ -55,7 +55,10 @@ class Crew:
         elif what == "leave":
             self.shares.release(lane)
             self.lanes.remove(lane)
-        elif not self.shares.left(lane) and not self.shares.extend(lane, size):
+        elif what == "close":
+            self.shares.close(lane)
+        elif not self.shares.left(lane) and self.shares.extend(lane, size, skip=which) is None:
+            self.shares.close(lane)
             self.shares.claim(lane, size)
 
     def finish(self) -> None:
@@ -70,7 +73,9 @@ class Crew:
 
 ACTS = st.lists(
     st.tuples(
-        st.sampled_from(["join", "bring", "bring", "go on", "leave"]), st.integers(0, 5), st.integers(1, 60)
+        st.sampled_from(["join", "bring", "bring", "go on", "leave", "close"]),
+        st.integers(0, 5),
+        st.integers(1, 60),
     ),
     max_size=40,
 )
@@ -95,7 +100,21 @@ def test_an_open_lane_alone_has_all_up_to_what_is_there() -> None:
     shares.begin(1)
     assert shares.left(1) == 50
     assert shares.took(1, 50) == 10
-    assert not shares.extend(1, None)
+    assert shares.extend(1, None) is None
+    assert shares.extend(1, None, skip=19) is None
+    assert shares.extend(1, None, skip=20) == 20
+    assert shares.took(1, 20) == 80
+    assert shares.extend(1, None, skip=100) is None
+
+
+def test_what_another_brings_is_not_skipped() -> None:
+    shares = Shares(100, ())
+    shares.begin(1)
+    shares.claim(2, 20)
+    shares.took(1, 20)
+    assert shares.extend(1, None, skip=100) is None
+    shares.took(2, 20)
+    assert shares.extend(1, None, skip=100) == 20
 
 
 def test_another_lane_cuts_the_open_one_which_reads_on_if_that_one_leaves() -> None:
@@ -106,7 +125,8 @@ def test_another_lane_cuts_the_open_one_which_reads_on_if_that_one_leaves() -> N
     shares.took(2, 5)
     shares.release(2)
     shares.took(1, 20)
-    assert not shares.extend(1, None)  # five bytes are there
+    assert shares.extend(1, None) is None  # five bytes are there
+    shares.close(1)
     assert shares.claim(1, 10) == Span(25, 35)
 
 
@@ -116,10 +136,10 @@ def test_the_open_lane_reads_past_a_claim_that_was_given_up_untouched() -> None:
     shares.claim(2, 20)
     shares.release(2)
     shares.took(1, 20)
-    assert shares.extend(1, 30)
+    assert shares.extend(1, 30) == 0
     assert shares.left(1) == 30
     shares.took(1, 30)
-    assert shares.extend(1, None)
+    assert shares.extend(1, None) == 0
     assert shares.left(1) == 50
     assert shares.is_at_end(1)
 
@@ -129,6 +149,14 @@ def test_what_is_too_little_to_share_is_not_shared() -> None:
     shares.begin(1)
     assert shares.claim(2, 20) is None
     assert shares.left(1) == 39
+
+
+def test_a_claim_with_an_end_is_not_cut() -> None:
+    shares = Shares(100, ())
+    shares.begin(1)
+    shares.close(1)
+    assert shares.claim(2, 20) is None
+    assert shares.left(1) == 100
 
 
 def test_no_crumbs_are_left() -> None:

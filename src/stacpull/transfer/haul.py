@@ -43,6 +43,8 @@ __all__ = ["CHUNK", "Freight", "Haul"]
 CHUNK = 1 << 18
 """Bytes that are passed on at once."""
 _AHEAD = 1 << 20
+_READ_OVER = 8 << 20
+"""Bytes that are there already and come once more, sooner than that another response is asked for."""
 _ANSWERS = frozenset({200, 206, 412, 416})
 _PARTIAL = 206
 
@@ -87,6 +89,7 @@ class Haul:
         self._failure: Failure | None = None
         self._lanes = 0  # ever
         self._active = 0
+        self._dropped = 0  # of what comes next over the open response
         self._pending: list[Piece] = []
         self._held = 0
         self._filled, self._room = asyncio.Event(), asyncio.Event()
@@ -124,9 +127,13 @@ class Haul:
             if first is not None:
                 await self._read_on(lane, *first)
             while (span := self._next(lane)) is not None:
-                await self._bring_piece(lane, span)
-        except NoPermitError:
-            self._refused = True
+                try:
+                    await self._bring_piece(lane, span)
+                except NoPermitError:
+                    self._refused = True
+                    if self._active > 1:
+                        break
+                    self._shares.release(lane)  # the last one stays, and waits for its turn
         except TransferError as error:
             self._troubled = True
             if self._failure is None or not self._failure.retryable:
@@ -150,13 +157,21 @@ class Haul:
         except TransferError as error:
             await reply.leave(error)
             raise
+        shares.close(lane)
         await reply.leave()
 
     def _read_past(self, lane: int) -> bool:
         """Tell if the open response is still wanted: at the end of the file its end is, which proves it."""
         if self._shares.is_at_end(lane):
             return True
-        return self._shares.extend(lane, self._piece_size() if self._active > 1 else None)
+        alone = self._active == 1
+        dropped = self._shares.extend(
+            lane, None if alone else self._piece_size(), skip=_READ_OVER if alone else 0
+        )
+        if dropped is None:
+            return False
+        self._dropped = dropped
+        return True
 
     def _next(self, lane: int) -> Span | None:
         """Return what `lane` is to bring next, None if it is to end."""
@@ -197,8 +212,9 @@ class Haul:
         """Hand what `lane` got to the scribe, as far as it is the lane's to bring; wait if he is behind."""
         shares, rest = self._shares, chunk
         while rest and (shares.left(lane) or self._read_past(lane)):
+            rest = self._without_dropped(rest)
             size = min(len(rest), shares.left(lane))
-            if not size:
+            if rest and not size:
                 what = f"sent more than the {self._freight.total} bytes that it announced"
                 raise TransferError(failed(FailureKind.OVERLONG, self._freight.href, what, again=True))
             piece, rest = (rest, b"") if size == len(rest) else (rest[:size], rest[size:])
@@ -210,6 +226,12 @@ class Haul:
         while self._held > _AHEAD:
             self._room.clear()
             await self._room.wait()
+
+    def _without_dropped(self, chunk: bytes) -> bytes:
+        """Return what is wanted of what came over the open response."""
+        dropped = min(self._dropped, len(chunk))
+        self._dropped -= dropped
+        return chunk[dropped:] if dropped else chunk
 
     async def _scribe(self) -> None:
         """Write what the lanes bring, all that waits at once, until the last has ended."""

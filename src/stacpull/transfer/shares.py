@@ -5,7 +5,7 @@ two claims overlap, and none is of bytes that are there: whatever comes, in what
 
 One lane may be *open*: its response goes on to the end of the file. Alone it claims all that is missing up to
 the next bytes that are there. When another lane wants a share, the open one's is cut to the next piece; if
-nobody has taken what follows when it gets there, it simply reads on.
+nobody has taken what follows when it gets there, it simply reads on, over a little that is there already.
 
 Pieces are given out from the start of the file on, so that the checksum can follow, and few gaps are left by
 whatever breaks off.
@@ -73,18 +73,21 @@ class Shares:
         """Tell if the claim of the open `lane` reaches to the end of the file."""
         return lane == self._open and self._claims[lane].end >= self.total
 
-    def extend(self, lane: int, size: int | None) -> bool:
+    def extend(self, lane: int, size: int | None, *, skip: int = 0) -> int | None:
         """Let the open lane read on past its claim, by `size` or (None) to the next bytes that are taken.
 
-        Return False if those that follow are taken, or there are none.
+        Up to `skip` bytes that are there may lie in between. Return how many do: they come, and are not
+        wanted. None if others have what follows, or there is nothing more to bring.
         """
         at = self._claims[lane].end
-        following = [gap for gap in missing(self._taken(), self.total) if gap.start == at]
-        if lane != self._open or not following:
-            return False
-        end = following[0].end
-        self._claims[lane] = Span(at, end if size is None else min(end, at + size))
-        return True
+        gaps = [gap for gap in missing(self._taken(), self.total) if gap.start >= at]
+        if lane != self._open or not gaps or gaps[0].start - at > skip:
+            return None
+        start, end = gaps[0]
+        if any(gap.end > at for gap in missing(self.have, start)):
+            return None
+        self._claims[lane] = Span(start, end if size is None else min(end, start + size))
+        return start - at
 
     def took(self, lane: int, size: int) -> int:
         """Take note that the next `size` bytes of `lane` came, within its claim; return where they belong."""
@@ -95,11 +98,15 @@ class Shares:
         self.have = added(self.have, Span(start, start + size))
         return start
 
+    def close(self, lane: int) -> None:
+        """Take note that the response of the open `lane` is over: what it claims from now on has an end."""
+        if self._open == lane:
+            self._open = None
+
     def release(self, lane: int) -> None:
         """Let others have what `lane` did not bring."""
         self._claims.pop(lane, None)
-        if self._open == lane:
-            self._open = None
+        self.close(lane)
 
     def _taken(self) -> Spans:
         return joined((*self.have, *self._claims.values()))
