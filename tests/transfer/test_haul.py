@@ -353,6 +353,17 @@ def test_only_the_gaps_are_asked_for(connections: int) -> None:
     run(thing(), act, connections=connections)
 
 
+def test_others_join_while_the_first_response_reads_over_what_is_there() -> None:
+    """Each byte goes where it belongs, whoever brings it, and whatever is dropped of another's."""
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        with_gaps(parts, (0, 100_000), (3 * MIB, 8 * MIB))
+        assert is_whole(await fetcher.fetch(job(served)), parts)
+        assert ranges(served)
+
+    run(thing(), act)
+
+
 def test_gaps_of_an_object_that_changed_are_not_filled() -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
         with_gaps(parts, (0, 3 * MIB), (8 * MIB, 20 * MIB))
@@ -379,7 +390,7 @@ def test_the_last_lane_waits_for_its_turn() -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
         with_gaps(parts, (0, 3 * MIB), (8 * MIB, 20 * MIB))
         gate = opened.gates[served.url.removeprefix("http://")]
-        assert all([gate.try_acquire() for _ in range(7)])
+        assert all(gate.try_acquire() for _ in range(7))
         async with asyncio.TaskGroup() as group:
             fetching = group.create_task(fetcher.fetch(job(served)))
             await parts.grown.wait()

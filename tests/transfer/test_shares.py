@@ -28,22 +28,32 @@ class Crew:
         self.had = {place for start, end in have for place in range(start, end)}
         self.shares = Shares(TOTAL, have)
         self.lanes = [0] if opened else []
-        if opened:
-            self.shares.begin(0)
+        self.at = {0: self.shares.begin(0)} if opened else {}
         self.next = 1
 
     def bring(self, lane: int, size: int) -> None:
-        size = min(size, self.shares.left(lane))
-        at = self.shares.took(lane, size)
-        places = set(range(at, at + size))
+        """Let the next bytes of a lane's response come, those included that nobody wants, up to its claim."""
+        if not self.shares.left(lane):
+            return
+        came = Span(self.at[lane], min(TOTAL, self.at[lane] + size))
+        start, end = self.shares.took(lane, came)
+        self.at[lane] = came.end if self.shares.left(lane) else end
+        places = set(range(start, end))
         assert not places & (self.brought | self.had)
         self.brought |= places
-        self.copy[at : at + size] = self.source[at : at + size]
+        self.copy[start:end] = self.source[start:end]
 
     def join(self, size: int) -> None:
-        if self.shares.claim(self.next, size) is not None:
+        if self.ask(self.next, size):
             self.lanes.append(self.next)
         self.next += 1
+
+    def ask(self, lane: int, size: int) -> bool:
+        """Let a lane ask for the next range, if there is one."""
+        span = self.shares.claim(lane, size)
+        if span is not None:
+            self.at[lane] = span.start
+        return span is not None
 
     def act(self, what: str, which: int, size: int) -> None:
         if what == "join" or not self.lanes:
@@ -57,9 +67,9 @@ class Crew:
             self.lanes.remove(lane)
         elif what == "close":
             self.shares.close(lane)
-        elif not self.shares.left(lane) and self.shares.extend(lane, size, skip=which) is None:
+        elif not self.shares.left(lane) and not self.shares.extend(lane, size, skip=10 * which):
             self.shares.close(lane)
-            self.shares.claim(lane, size)
+            self.ask(lane, size)
 
     def finish(self) -> None:
         """Let one lane after the other bring what it has, then a last one the rest."""
@@ -67,7 +77,7 @@ class Crew:
             while self.shares.left(lane):
                 self.bring(lane, 7)
             self.shares.release(lane)
-        while self.shares.claim(self.next, 11) is not None:
+        while self.ask(self.next, 11):
             self.bring(self.next, self.shares.left(self.next))
 
 
@@ -99,22 +109,23 @@ def test_an_open_lane_alone_has_all_up_to_what_is_there() -> None:
     shares = Shares(100, (Span(0, 10), Span(60, 80)))
     shares.begin(1)
     assert shares.left(1) == 50
-    assert shares.took(1, 50) == 10
-    assert shares.extend(1, None) is None
-    assert shares.extend(1, None, skip=19) is None
-    assert shares.extend(1, None, skip=20) == 20
-    assert shares.took(1, 20) == 80
-    assert shares.extend(1, None, skip=100) is None
+    assert shares.took(1, Span(10, 90)) == Span(10, 60)
+    assert not shares.extend(1, None)
+    assert not shares.extend(1, None, skip=19)
+    assert shares.extend(1, None, skip=20)
+    assert shares.took(1, Span(60, 70)) == Span(80, 80)
+    assert shares.took(1, Span(70, 100)) == Span(80, 100)
+    assert not shares.extend(1, None, skip=100)
 
 
 def test_what_another_brings_is_not_skipped() -> None:
     shares = Shares(100, ())
     shares.begin(1)
     shares.claim(2, 20)
-    shares.took(1, 20)
-    assert shares.extend(1, None, skip=100) is None
-    shares.took(2, 20)
-    assert shares.extend(1, None, skip=100) == 20
+    shares.took(1, Span(0, 20))
+    assert not shares.extend(1, None, skip=100)
+    shares.took(2, Span(20, 40))
+    assert shares.extend(1, None, skip=100)
 
 
 def test_another_lane_cuts_the_open_one_which_reads_on_if_that_one_leaves() -> None:
@@ -122,10 +133,10 @@ def test_another_lane_cuts_the_open_one_which_reads_on_if_that_one_leaves() -> N
     shares.begin(1)
     assert shares.claim(2, 20) == Span(20, 40)
     assert shares.left(1) == 20
-    shares.took(2, 5)
+    shares.took(2, Span(20, 25))
     shares.release(2)
-    shares.took(1, 20)
-    assert shares.extend(1, None) is None  # five bytes are there
+    shares.took(1, Span(0, 20))
+    assert not shares.extend(1, None)  # five bytes are there
     shares.close(1)
     assert shares.claim(1, 10) == Span(25, 35)
 
@@ -135,11 +146,11 @@ def test_the_open_lane_reads_past_a_claim_that_was_given_up_untouched() -> None:
     shares.begin(1)
     shares.claim(2, 20)
     shares.release(2)
-    shares.took(1, 20)
-    assert shares.extend(1, 30) == 0
+    shares.took(1, Span(0, 20))
+    assert shares.extend(1, 30)
     assert shares.left(1) == 30
-    shares.took(1, 30)
-    assert shares.extend(1, None) == 0
+    shares.took(1, Span(20, 50))
+    assert shares.extend(1, None)
     assert shares.left(1) == 50
     assert shares.is_at_end(1)
 
@@ -167,14 +178,21 @@ def test_no_crumbs_are_left() -> None:
 def test_a_file_of_unknown_size_has_one_lane_without_end() -> None:
     shares = Shares(None, ())
     shares.begin(1)
-    assert shares.took(1, 1 << 50) == 0
+    assert shares.took(1, Span(0, 1 << 50)) == Span(0, 1 << 50)
     assert not shares.is_at_end(2)
     assert shares.left(1) > 1 << 60
 
 
-def test_more_than_was_claimed_is_refused() -> None:
+def test_more_than_was_claimed_is_not_taken() -> None:
     shares = Shares(100, ())
     shares.claim(1, 10)
-    with pytest.raises(ValueError, match="11 bytes came where 10 were claimed"):
-        shares.took(1, 11)
-    assert missing(shares.have, 100) == (Span(0, 100),)
+    assert shares.took(1, Span(0, 11)) == Span(0, 10)
+    assert missing(shares.have, 100) == (Span(10, 100),)
+
+
+def test_bytes_that_would_land_in_the_wrong_place_are_refused() -> None:
+    shares = Shares(100, ())
+    shares.claim(1, 10)
+    with pytest.raises(ValueError, match="from 1 on came where those from 0 on are next"):
+        shares.took(1, Span(1, 11))
+    assert shares.have == ()

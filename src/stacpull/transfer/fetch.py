@@ -51,7 +51,7 @@ from stacpull.transfer.verify import Check, expected_checks
 __all__ = ["Fetcher"]
 
 _CONNECTIONS = 8
-"""Connections that one file gets at most: half of what aria2c allows (`-x 16`), and no host minds."""
+"""Connections that one file gets at most: half of what aria2c allows (`-x 16`)."""
 _WHOLE = frozenset({200})
 _RESUMED = frozenset({200, 206, 412, 416})
 _PROBED = frozenset({200, 206, 416})

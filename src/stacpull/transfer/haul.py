@@ -89,7 +89,6 @@ class Haul:
         self._failure: Failure | None = None
         self._lanes = 0  # ever
         self._active = 0
-        self._dropped = 0  # of what comes next over the open response
         self._pending: list[Piece] = []
         self._held = 0
         self._filled, self._room = asyncio.Event(), asyncio.Event()
@@ -146,12 +145,12 @@ class Haul:
     async def _read_on(self, lane: int, reply: Reply, start: bytes, chunks: AsyncIterator[bytes]) -> None:
         """Read a response that goes on to the end of the file, as far as nobody else has what follows."""
         shares = self._shares
-        shares.begin(lane)
+        at = shares.begin(lane)
         try:
             if start:
-                await self._bring(lane, start)
+                at = await self._bring(lane, at, start)
             async for chunk in chunks:
-                await self._bring(lane, chunk)
+                at = await self._bring(lane, at, chunk)
                 if not shares.left(lane) and not self._read_past(lane):
                     break
         except TransferError as error:
@@ -164,14 +163,9 @@ class Haul:
         """Tell if the open response is still wanted: at the end of the file its end is, which proves it."""
         if self._shares.is_at_end(lane):
             return True
-        alone = self._active == 1
-        dropped = self._shares.extend(
-            lane, None if alone else self._piece_size(), skip=_READ_OVER if alone else 0
-        )
-        if dropped is None:
-            return False
-        self._dropped = dropped
-        return True
+        if self._active > 1:
+            return self._shares.extend(lane, self._piece_size())
+        return self._shares.extend(lane, None, skip=_READ_OVER)
 
     def _next(self, lane: int) -> Span | None:
         """Return what `lane` is to bring next, None if it is to end."""
@@ -187,8 +181,9 @@ class Haul:
             if not _serves(response, span, self._freight):
                 self._end_splitting(response.url)
                 return
+            at = span.start
             async for chunk in response.chunks(CHUNK):
-                await self._bring(lane, chunk)
+                at = await self._bring(lane, at, chunk)
         left = self._shares.left(lane)
         if left:
             what = f"sent {span.end - span.start - left} of {span.end - span.start} bytes of a range"
@@ -208,30 +203,30 @@ class Haul:
 
     # --- pieces ------------------------------------------------------------------------------------------
 
-    async def _bring(self, lane: int, chunk: bytes) -> None:
-        """Hand what `lane` got to the scribe, as far as it is the lane's to bring; wait if he is behind."""
-        shares, rest = self._shares, chunk
-        while rest and (shares.left(lane) or self._read_past(lane)):
-            rest = self._without_dropped(rest)
-            size = min(len(rest), shares.left(lane))
-            if rest and not size:
+    async def _bring(self, lane: int, at: int, chunk: bytes) -> int:
+        """Hand what `lane` is to bring of `chunk`, whose place is `at`, to the scribe; wait if he is behind.
+
+        Returns:
+            The place behind it.
+        """
+        shares, place, end = self._shares, at, at + len(chunk)
+        while place < end and (shares.left(lane) or self._read_past(lane)):
+            if not shares.left(lane):
                 what = f"sent more than the {self._freight.total} bytes that it announced"
                 raise TransferError(failed(FailureKind.OVERLONG, self._freight.href, what, again=True))
-            piece, rest = (rest, b"") if size == len(rest) else (rest[:size], rest[size:])
-            self._pending.append((shares.took(lane, size), piece))
-            self._held += size
+            wanted = shares.took(lane, Span(place, end))
+            if wanted.start == wanted.end:
+                break  # all of it is there already
+            self._pending.append((wanted.start, chunk[wanted.start - at : wanted.end - at]))
+            self._held += wanted.end - wanted.start
+            place = wanted.end
         self._came += len(chunk)
         self._filled.set()
         self._look()
         while self._held > _AHEAD:
             self._room.clear()
             await self._room.wait()
-
-    def _without_dropped(self, chunk: bytes) -> bytes:
-        """Return what is wanted of what came over the open response."""
-        dropped = min(self._dropped, len(chunk))
-        self._dropped -= dropped
-        return chunk[dropped:] if dropped else chunk
+        return end
 
     async def _scribe(self) -> None:
         """Write what the lanes bring, all that waits at once, until the last has ended."""

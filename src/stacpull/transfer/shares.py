@@ -46,12 +46,16 @@ class Shares:
         """How many bytes are still to come."""
         return self.total - length(self.have)
 
-    def begin(self, lane: int) -> None:
-        """Let `lane` have the first gap, whole, with a response that goes on to the end of the file."""
+    def begin(self, lane: int) -> int:
+        """Let `lane` have the first gap, whole, with a response that goes on to the end of the file.
+
+        Return where the gap begins.
+        """
         self._open = lane
         start = beginning(self.have)
         ahead = [span.start for span in self.have if span.start > start]
         self._claims[lane] = Span(start, min(ahead, default=self.total))
+        return start
 
     def claim(self, lane: int, size: int) -> Span | None:
         """Give `lane` the first bytes that nobody has, about `size` of them; None if all are taken."""
@@ -73,30 +77,35 @@ class Shares:
         """Tell if the claim of the open `lane` reaches to the end of the file."""
         return lane == self._open and self._claims[lane].end >= self.total
 
-    def extend(self, lane: int, size: int | None, *, skip: int = 0) -> int | None:
+    def extend(self, lane: int, size: int | None, *, skip: int = 0) -> bool:
         """Let the open lane read on past its claim, by `size` or (None) to the next bytes that are taken.
 
-        Up to `skip` bytes that are there may lie in between. Return how many do: they come, and are not
-        wanted. None if others have what follows, or there is nothing more to bring.
+        Up to `skip` bytes that are there may lie in between: they come, and are not wanted. Return False if
+        others have what follows, or there is nothing more to bring.
         """
         at = self._claims[lane].end
         gaps = [gap for gap in missing(self._taken(), self.total) if gap.start >= at]
         if lane != self._open or not gaps or gaps[0].start - at > skip:
-            return None
+            return False
         start, end = gaps[0]
         if any(gap.end > at for gap in missing(self.have, start)):
-            return None
+            return False
         self._claims[lane] = Span(start, end if size is None else min(end, start + size))
-        return start - at
+        return True
 
-    def took(self, lane: int, size: int) -> int:
-        """Take note that the next `size` bytes of `lane` came, within its claim; return where they belong."""
+    def took(self, lane: int, came: Span) -> Span:
+        """Take note that the bytes of `came` came to `lane`; return those that are wanted: its next ones.
+
+        Raises:
+            ValueError: bytes before them have not come: they would be taken for others.
+        """
         start, end = self._claims[lane]
-        if size > end - start:
-            raise ValueError(f"{size} bytes came where {end - start} were claimed")
-        self._claims[lane] = Span(start + size, end)
-        self.have = added(self.have, Span(start, start + size))
-        return start
+        if came.start > start:
+            raise ValueError(f"bytes from {came.start} on came where those from {start} on are next")
+        wanted = Span(start, max(start, min(end, came.end)))
+        self._claims[lane] = Span(wanted.end, end)
+        self.have = added(self.have, wanted)
+        return wanted
 
     def close(self, lane: int) -> None:
         """Take note that the response of the open `lane` is over: what it claims from now on has an end."""
