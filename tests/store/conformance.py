@@ -211,7 +211,11 @@ class PartsContract:
         run(scenario())
 
     @settings(max_examples=examples(30), suppress_health_check=_SHARED)
-    @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.randoms(), st.lists(st.booleans(), min_size=12))
+    @given(
+        st.lists(st.integers(1, 9), min_size=1, max_size=12),
+        st.randoms(),
+        st.lists(st.booleans(), min_size=12),
+    )
     def test_any_order_over_any_stops(
         self, reopen: Reopen, sizes: list[int], order: random.Random, stops: list[bool]
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,9 +25,12 @@ class Link:
     together: float = 1e12
     permits: int = 100
     troubles: Callable[[float], bool] = lambda _now: False
+    jitter: float = 0.0
+    """By what part rates jump from look to look."""
+    draw: random.Random = field(default_factory=lambda: random.Random(1))
 
     def rate(self, lanes: int) -> float:
-        return min(lanes * self.each, self.together)
+        return min(lanes * self.each, self.together) * self.draw.uniform(1 - self.jitter, 1 + self.jitter)
 
 
 @dataclass
@@ -58,12 +62,17 @@ def test_a_connection_that_is_capped_gets_company_within_seconds() -> None:
     assert course.seconds < 1.1 * 10 * GB / (8 * 20 * MB)
 
 
+def test_rates_that_jump_by_a_third_hide_no_gain() -> None:
+    courses = [transfer(Link(each=20 * MB, jitter=1 / 3, draw=random.Random(n)), 10 * GB) for n in range(20)]
+    assert sorted(course.seconds for course in courses)[-3] < 1.3 * 10 * GB / (8 * 20 * MB)
+
+
 def test_where_nothing_is_gained_one_is_enough_and_seldom_another_is_tried() -> None:
     course = transfer(Link(each=1e12, together=100 * MB), 60 * GB)
     assert course.lanes[-1] == 1
     tried = sum(later > earlier for earlier, later in pairwise(course.lanes))
-    assert 1 <= tried <= 10
-    assert sum(lanes > 1 for lanes in course.lanes) <= 3 * (tried + 1)
+    assert 1 <= tried <= 8
+    assert sum(lanes > 1 for lanes in course.lanes) <= 5 * (tried + 1)
 
 
 @pytest.mark.parametrize("fits", [2, 3, 4, 6])

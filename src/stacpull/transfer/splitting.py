@@ -3,8 +3,9 @@
 A connection may be slower than the way to its host: capped by the server, or by its window on a long round
 trip. From outside that cannot be told from a host that is slow as a whole, so it is tried: twice as many
 connections, and they stay only if the sum grows by a fair part of what was hoped for. Where it does not, the
-former number stands, and one more is tried a minute later. After a refusal, a reset or a throttle no more
-than are left are used for a while (additive increase, multiplicative decrease, as `net.gate`).
+former number stands, and one more is tried ten seconds later, then twenty, up to some minutes: links are
+shared, and what was in vain may not be later. After a refusal, a reset or a throttle no more than are left
+are used for a while (additive increase, multiplicative decrease, as `net.gate`).
 
 Nothing is tried for a file that is nearly there, and none gets more than `Growth.most`.
 """
@@ -25,7 +26,12 @@ LOOK_BYTES = 4 * MIB
 _WORTHWHILE_SECONDS = 4.0
 _WORTHWHILE_BYTES = 16 * MIB
 _FAIR_PART = 0.3
-_AFTER_IN_VAIN = 60.0
+"""Of the growth that was hoped for: less, on average, was in vain."""
+_GOOD_PART = 0.7
+"""With so much there is no need to wait for the average."""
+_JUDGED_LOOKS = 3
+_AFTER_IN_VAIN = 10.0
+_MOST_DOUBLINGS = 5
 _AFTER_TROUBLE = 30.0
 _AFTER_NO_PERMIT = 5.0
 _PIECE_SECONDS = 4.0
@@ -53,8 +59,12 @@ class Growth:
     before: int = 1
     """How many there were before the trial that is under way, and `rate` what they brought."""
     rate: float = 0.0
+    judged: tuple[float, ...] = ()
+    """What came since the trial had settled, look by look."""
     not_before: float = 0.0
     """When the next trial may begin."""
+    in_vain: int = 0
+    """Trials in a row that brought nothing."""
     cautious: bool = False
     """True once something went wrong: one more at a time."""
 
@@ -82,38 +92,47 @@ def decide(growth: Growth, look: Look) -> Growth:
             growth,
             lanes=max(1, min(growth.lanes, look.active)),
             phase=Phase.STEADY,
+            rate=0.0,
             not_before=max(growth.not_before, look.now + wait),
             cautious=growth.cautious or look.troubled,
         )
     if growth.phase is Phase.SETTLING:
-        return replace(growth, phase=Phase.JUDGING)
+        return replace(growth, phase=Phase.JUDGING, judged=())
     if growth.phase is Phase.JUDGING:
-        hoped = (growth.lanes - growth.before) / growth.before
-        if look.rate < growth.rate * (1 + _FAIR_PART * hoped):
-            return replace(
-                growth,
-                lanes=growth.before,
-                phase=Phase.STEADY,
-                not_before=look.now + _AFTER_IN_VAIN,
-                cautious=True,
-            )
-    return _try_more(growth, look)
+        return _judge(replace(growth, judged=(*growth.judged, look.rate)), look)
+    known = (
+        (growth.rate + look.rate) / 2 if growth.rate else look.rate
+    )  # rates jump: remember some of the last
+    return _try_more(replace(growth, rate=known), look)
+
+
+def _judge(growth: Growth, look: Look) -> Growth:
+    """Return what becomes of a trial after one more look."""
+    hoped = (growth.lanes - growth.before) / growth.before
+    rate = sum(growth.judged) / len(growth.judged)
+    gained = (rate / growth.rate - 1) / hoped if growth.rate else 1.0
+    if gained < _GOOD_PART and len(growth.judged) < _JUDGED_LOOKS:
+        return growth
+    if gained >= _FAIR_PART:
+        return _try_more(replace(growth, rate=rate, in_vain=0), look)
+    return replace(
+        growth,
+        lanes=growth.before,
+        phase=Phase.STEADY,
+        not_before=look.now + _AFTER_IN_VAIN * 2 ** min(growth.in_vain, _MOST_DOUBLINGS),
+        in_vain=growth.in_vain + 1,
+        cautious=True,
+    )
 
 
 def _try_more(growth: Growth, look: Look) -> Growth:
     """Return a trial of more connections, if there is anything to gain."""
     steady = replace(growth, phase=Phase.STEADY)
-    worthwhile = look.rest >= max(_WORTHWHILE_BYTES, look.rate * _WORTHWHILE_SECONDS)
+    worthwhile = look.rest >= max(_WORTHWHILE_BYTES, growth.rate * _WORTHWHILE_SECONDS)
     if not worthwhile or growth.lanes >= growth.most or look.now < growth.not_before:
         return steady
     lanes = growth.lanes + 1 if growth.cautious else 2 * growth.lanes
-    return replace(
-        steady,
-        lanes=min(lanes, growth.most),
-        phase=Phase.SETTLING,
-        before=growth.lanes,
-        rate=look.rate,
-    )
+    return replace(steady, lanes=min(lanes, growth.most), phase=Phase.SETTLING, before=growth.lanes)
 
 
 def piece_size(rate: float, lanes: int, rest: int) -> int:
