@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -18,12 +18,12 @@ from tests.transfer.memory import MemoryParts
 from tests.transfer.origin import Answer, Asked, Origin, Reply, Thing, client, origin
 
 from stacpull.clock import SystemClock
-from stacpull.models import FailureKind, Job, Received, Validator
+from stacpull.models import Failure, FailureKind, Job, Received, Validator
 from stacpull.net.client import Client
-from stacpull.net.transport import TransferError
+from stacpull.net.transport import Request, TransferError
 from stacpull.spans import Span
 from stacpull.transfer.fetch import Fetcher
-from stacpull.transfer.haul import CHUNK
+from stacpull.transfer.haul import CHUNK, Freight, Haul
 
 MIB = 1 << 20
 DATA = random.Random(3).randbytes(24 * MIB)
@@ -302,6 +302,35 @@ def test_the_first_response_breaks_and_the_others_bring_it_home() -> None:
         received, failures = await attempts(fetcher, job(served))
         assert is_whole(received, parts)
         assert failures in ([], [FailureKind.TRUNCATED])
+
+    run(thing(), act)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fails"),
+    [(FailureKind.OVERLONG, True), (FailureKind.TRUNCATED, False)],
+    ids=["longer", "no end"],
+)
+def test_what_a_response_says_at_its_end_counts_if_it_says_that_it_is_too_long(
+    kind: FailureKind, *, fails: bool
+) -> None:
+    """All that was announced is there: an end that is missing is no loss, bytes behind it are a doubt."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield DATA
+        raise TransferError(Failure(kind, "as said", retryable=True))
+
+    async def act(_fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
+        writer = await parts.create(1, 1, V1, len(DATA))
+        haul = Haul(opened, writer, SystemClock(), Freight(job(served).href, V1, len(DATA)))
+        async with opened.open(Request(job(served).href)) as reply:
+            if fails:
+                with pytest.raises(TransferError, match="as said"):
+                    await haul.run(reply, b"", chunks())
+            else:
+                await haul.run(reply, b"", chunks())
+        assert bytes(writer.data) == DATA
+        await writer.discard()
 
     run(thing(), act)
 

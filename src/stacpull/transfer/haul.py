@@ -99,7 +99,7 @@ class Haul:
         """Bring the first gap from `reply`, of which `start` was read before, and all else that is missing.
 
         Raises:
-            TransferError: Bytes are missing, and nobody brings them.
+            TransferError: Bytes are missing, and nobody brings them; or there were too many.
             DestinationError: The part cannot be written.
             CredentialsError: What a response means for the whole run.
         """
@@ -110,7 +110,7 @@ class Haul:
                 await self._lane(self._new_lane(), (reply, start, chunks))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors.exceptions[0].__cause__
-        if self._failure is not None and self._shares.rest:
+        if self._failure is not None and (self._shares.rest or self._failure.kind is FailureKind.OVERLONG):
             raise TransferError(self._failure)
 
     # --- lanes -------------------------------------------------------------------------------------------
@@ -135,8 +135,7 @@ class Haul:
                     self._shares.release(lane)  # the last one stays, and waits for its turn
         except TransferError as error:
             self._troubled = True
-            if self._failure is None or not self._failure.retryable:
-                self._failure = error.failure
+            self._failure = _graver(self._failure, error.failure)
         finally:
             self._shares.release(lane)
             self._active -= 1
@@ -257,6 +256,13 @@ class Haul:
 
     def _piece_size(self) -> int:
         return piece_size(self._rate, self._growth.lanes, self._shares.rest)
+
+
+def _graver(known: Failure | None, new: Failure) -> Failure:
+    """Return which of two failures is the file's: too much content, else the one that may be gone later."""
+    if known is None or new.kind is FailureKind.OVERLONG:
+        return new
+    return known if known.retryable else new
 
 
 def _range_of(span: Span, validator: Validator) -> Mapping[str, str]:
