@@ -20,7 +20,7 @@ from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind
 from stacpull.net.credentials import HostCredentials, same_site
 from stacpull.net.gate import Gate, Gates
-from stacpull.net.redirects import REDIRECTS, host_of, next_hop, scheme_of
+from stacpull.net.redirects import REDIRECTS, host_of, is_beside, next_hop, scheme_of
 from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets, cut_url
@@ -175,7 +175,7 @@ class Client:
         if isinstance(target, Failure):
             raise TransferError(self.clean(replace(target, status=response.status)))
         method, body = _method_after(response.status, request)
-        if same_site(request.url, target):
+        if is_beside(request.url, target) or same_site(request.url, target):
             return Request(target, method, request.headers, body, request.decode, redirected=True)
         if body is not None:
             message = f"{host_of(request.url)} redirects a request with a body to another host; not followed."
