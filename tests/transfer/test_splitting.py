@@ -67,6 +67,13 @@ def test_rates_that_jump_by_a_third_hide_no_gain() -> None:
     assert sorted(course.seconds for course in courses)[-3] < 1.3 * 10 * GB / (8 * 20 * MB)
 
 
+def test_a_burst_at_the_beginning_is_not_what_others_are_compared_with() -> None:
+    growth = Growth(most=8)
+    for number, rate in enumerate([90 * MB, 20 * MB, 20 * MB, 40 * MB, 40 * MB]):
+        growth = decide(growth, Look(number * LOOK_SECONDS, rate, growth.lanes, 10 * GB))
+    assert growth.lanes == 4
+
+
 def test_where_nothing_is_gained_one_is_enough_and_seldom_another_is_tried() -> None:
     course = transfer(Link(each=1e12, together=100 * MB), 60 * GB)
     assert course.lanes[-1] == 1

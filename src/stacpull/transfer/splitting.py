@@ -3,7 +3,7 @@
 A connection may be slower than the way to its host: capped by the server, or by its window on a long round
 trip. From outside that cannot be told from a host that is slow as a whole, so it is tried: twice as many
 connections, and they stay only if the sum grows by a fair part of what was hoped for. Where it does not, the
-former number stands, and one more is tried ten seconds later, then twenty, up to some minutes: links are
+former number stands, and one more is tried five seconds later, then ten, up to some minutes: links are
 shared, and what was in vain may not be later. After a refusal, a reset or a throttle no more than are left
 are used for a while (additive increase, multiplicative decrease, as `net.gate`).
 
@@ -30,7 +30,9 @@ _FAIR_PART = 0.3
 _GOOD_PART = 0.7
 """With so much there is no need to wait for the average."""
 _JUDGED_LOOKS = 3
-_AFTER_IN_VAIN = 10.0
+_STEADY_LOOKS = 2
+"""Looks that a trial is compared with. The first of all is none: many servers begin with a burst."""
+_AFTER_IN_VAIN = 5.0
 _MOST_DOUBLINGS = 5
 _AFTER_TROUBLE = 30.0
 _AFTER_NO_PERMIT = 5.0
@@ -41,6 +43,8 @@ _SMALLEST, _LARGEST = 4 * MIB, 64 * MIB
 class Phase(enum.Enum):
     """Where a trial stands."""
 
+    OPENING = enum.auto()
+    """The first bytes come."""
     STEADY = enum.auto()
     SETTLING = enum.auto()
     """New connections are being made: what comes now says nothing."""
@@ -55,7 +59,9 @@ class Growth:
     """The most connections."""
     lanes: int = 1
     """How many there should be."""
-    phase: Phase = Phase.STEADY
+    phase: Phase = Phase.OPENING
+    looks: int = 0
+    """Looks since it is steady."""
     before: int = 1
     """How many there were before the trial that is under way, and `rate` what they brought."""
     rate: float = 0.0
@@ -92,10 +98,12 @@ def decide(growth: Growth, look: Look) -> Growth:
             growth,
             lanes=max(1, min(growth.lanes, look.active)),
             phase=Phase.STEADY,
-            rate=0.0,
+            looks=0,
             not_before=max(growth.not_before, look.now + wait),
             cautious=growth.cautious or look.troubled,
         )
+    if growth.phase is Phase.OPENING:
+        return replace(growth, phase=Phase.STEADY)
     if growth.phase is Phase.SETTLING:
         return replace(growth, phase=Phase.JUDGING, judged=())
     if growth.phase is Phase.JUDGING:
@@ -119,6 +127,7 @@ def _judge(growth: Growth, look: Look) -> Growth:
         growth,
         lanes=growth.before,
         phase=Phase.STEADY,
+        looks=0,
         not_before=look.now + _AFTER_IN_VAIN * 2 ** min(growth.in_vain, _MOST_DOUBLINGS),
         in_vain=growth.in_vain + 1,
         cautious=True,
