@@ -20,7 +20,7 @@ __all__ = ["LOOK_BYTES", "LOOK_SECONDS", "Growth", "Look", "decide", "piece_size
 
 MIB = 1 << 20
 LOOK_SECONDS = 0.5
-LOOK_BYTES = 4 * MIB
+LOOK_BYTES = 2 * MIB
 """Time and, for each lane, bytes between two looks: bytes come in lumps, and few lumps make no rate."""
 
 _WORTHWHILE_SECONDS = 4.0
