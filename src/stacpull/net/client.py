@@ -299,7 +299,10 @@ class Exchange:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
         """
         body = await self._response.read(limit)
-        self._client.counters.bytes_fetched += _wire_size(self._request, self._response, len(body))
+        size = _wire_size(self._request, self._response, len(body))
+        self._client.counters.bytes_fetched += size
+        if self._gate is not None:
+            self._gate.received(size)
         return body
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
@@ -308,9 +311,11 @@ class Exchange:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
-        counters = self._client.counters
+        counters, gate = self._client.counters, self._gate
         async for chunk in self._response.chunks(size):
             counters.bytes_fetched += len(chunk)
+            if gate is not None:
+                gate.piece(len(chunk))
             yield chunk
 
     async def _ask(self, request: Request, hops: list[str]) -> Request | None:
@@ -325,6 +330,7 @@ class Exchange:
         outgoing = client.prepare(request, route)
         client.counters.requests += 1
         self._context = route.transport.open(outgoing)
+        asked = gate.now()
         try:
             response = self._response = await self._context.__aenter__()
         except BaseException as error:
@@ -334,11 +340,11 @@ class Exchange:
             raise
         self._gate = gate
         if response.status in self._accept:
-            gate.succeeded()
+            gate.succeeded(asked)
             return None
         try:
             if response.status in REDIRECTS:
-                gate.succeeded()
+                gate.succeeded(asked)
                 gate.satisfied()
                 await client.beginning(response)
                 return client.following(outgoing, response, hops)
