@@ -222,7 +222,7 @@ class Fetcher:
         """Prove length and content; only then is a part finished."""
         answer, writer = intake.answer, intake.writer
         try:
-            verified = await self._prove(job, intake)
+            verified = self._is_proven(job, intake) or await self._ends_here(job, intake)
         except BaseException as error:
             if writer is not None:
                 raise await _put_away(writer, answer, error) from error.__cause__
@@ -233,17 +233,16 @@ class Fetcher:
         part = await writer.finish(name, answer.validator.etag, unproven=not verified)
         return Received(part.size, part.sha256, name, answer.validator, part=part.path, verified=verified)
 
-    async def _prove(self, job: Job, intake: Intake) -> bool:
+    def _is_proven(self, job: Job, intake: Intake) -> bool:
         """Hold what came against all that is known; False if nothing is known about the length."""
         failure = shortfall(job, intake) or mismatch(job, intake)
         if failure is not None:
             raise TransferError(failure)
-        if any(check.source == EARLIER and intake.agrees(check) for check in intake.answer.checks):
+        answer = intake.answer
+        if answer.checks and any(check.source == EARLIER and intake.agrees(check) for check in answer.checks):
             # twice the same bytes: it is the ETag that is no MD5 on this host
-            self._opaque_etags.add(host_of(intake.answer.url))
-        if intake.answer.framed or job.size is not None or intake.answer.checks:
-            return True
-        return await self._ends_here(job, intake)
+            self._opaque_etags.add(host_of(answer.url))
+        return answer.framed or job.size is not None or bool(answer.checks)
 
     async def _ends_here(self, job: Job, intake: Intake) -> bool:
         """Ask for the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
