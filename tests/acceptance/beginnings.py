@@ -194,5 +194,5 @@ BEGINNINGS = {
     ),
 }
 """No DEST; a mirror killed before anything was planned; one killed amid its renames; all the files, which are
-to be adopted; a whole mirror of which three files have changed upstream; one that is damaged; one whose ledger
-is."""
+to be adopted; a whole mirror of which three files have changed upstream; a damaged one; one whose ledger is
+damaged."""
