@@ -7,8 +7,11 @@ believed.
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import signal
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +22,9 @@ from tests.acceptance.beginnings import Scene
 from tests.acceptance.calls import Call, changes, tracing, was_injected
 from tests.acceptance.small_mirror import Ended
 from tests.acceptance.trees import digests_in, files_in
+
+import stacpull
+from stacpull import StacpullError
 
 KILL = "signal=KILL"
 WHAT = {"KILL": KILL, "EIO": "error=EIO", "ENOSPC": "error=ENOSPC"}
@@ -63,6 +69,7 @@ def strike(scene: Scene, call: Call, what: str) -> Struck:
         if not was_injected(log):
             return Struck(call, what, reached=False, code=ran.code, said="")
         complaints = [*_of_the_end(what, ran), *AtRest(dest, scene.mirror.expected, found).complaints()]
+        complaints += _of_readers(dest)
         is_lost = call.name in _OF_THE_DATA and what != KILL and not scene.beginning.proven
         unproven = _unrecorded(dest) if is_lost else set()
         complaints += scene.go_on(dest)
@@ -92,6 +99,26 @@ def _of_the_end(what: str, ran: Ended) -> Iterator[str]:
     if ran.code == 5 and not ran.last_line.startswith("stacpull: "):
         yield f"no sentence at the end: {ran.err[-300:]}"
 
+
+def _of_readers(dest: Path) -> Iterator[str]:
+    """Whoever looks at it now is told something, or why nothing can be told; a copy is looked at."""
+    copy = dest.with_name("copy")
+    if dest.exists():
+        shutil.copytree(dest, copy)
+    for name, look in _READERS.items():
+        try:
+            look(copy)
+        except StacpullError:
+            continue
+        except Exception:  # noqa: BLE001 -- that is what is looked for
+            yield f"{name} broke: {traceback.format_exc(limit=-2)}"
+
+
+_READERS: dict[str, Callable[[Path], object]] = {
+    "status": stacpull.status,
+    "failures": lambda dest: list(stacpull.failures(dest)),
+    "verify": lambda dest: asyncio.run(stacpull.verify(dest, quick=True)),
+}
 
 _File = tuple[int, int]
 """Inode and time of the last write: the number alone is given again to the next file."""
