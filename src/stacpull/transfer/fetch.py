@@ -21,9 +21,9 @@ from dataclasses import replace
 from typing import Protocol
 
 from stacpull.models import Checksum, FailureKind, Job, Received, ResumePoint, Validator
+from stacpull.net.coding import coding_of, decoded
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, is_framed
-from stacpull.transfer.coding import coding_of, decoded
 from stacpull.transfer.headers import (
     content_length,
     content_range,
