@@ -145,7 +145,7 @@ def sync_each_commit(db: sqlite3.Connection) -> None:
 
 
 def refuse_odd(path: Path) -> None:
-    """Refuse a ledger, or a log beside it, that is no regular file: SQLite waits for a pipe without end.
+    """Refuse a database, or a log beside it, that is no regular file: SQLite waits for a pipe without end.
 
     Raises:
         DestinationError: it is a link, a pipe, a directory.
