@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,27 @@ def test_no_room_for_the_ledger_at_the_very_end_is_nothing(tmp_path: Path, monke
         trust(one.destination, "this boot")
     with open_workspace(tmp_path) as one:
         assert trusted_boot(one.destination) == "this boot"
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_where_files_are_synced_one_by_one_the_name_of_the_log_is_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, single: bool
+) -> None:
+    """SQLite asks for it as well, and goes on if it fails."""
+    if single:
+        monkeypatch.setattr(room, "choose", lambda _dest, parts: FileSync(parts))
+    with open_workspace(tmp_path):
+        pass
+    own = (tmp_path / ".stacpull").stat().st_ino
+    fsync = os.fsync
+
+    def failing(fd: int) -> None:
+        if os.fstat(fd).st_ino == own:
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(fd)
+
+    monkeypatch.setattr(room.os, "fsync", failing)
+    expected = pytest.raises(DestinationError, match="reports an error") if single else nullcontext()
+    with expected, open_workspace(tmp_path):
+        pass
+    assert not is_held(tmp_path)

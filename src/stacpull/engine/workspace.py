@@ -52,6 +52,8 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
             network = file_system(destination.fd) is FileSystem.NETWORK
             db = open_writer(dest, journal="delete" if network else "wal", durable=not sync.covers_ledger)
             try:
+                if not sync.covers_ledger:
+                    _sync_own_directory(destination)
                 yield Workspace(destination, db, sync)
             except BaseException:
                 with suppress(DestinationError):
@@ -63,6 +65,18 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
                 db.close()
     finally:
         destination.close()
+
+
+def _sync_own_directory(destination: Destination) -> None:
+    """Bring the names of the ledger and its log down: SQLite does, and takes no notice if that fails.
+
+    Raises:
+        DestinationError: the disk fails.
+    """
+    try:
+        os.fsync(destination.directory(".stacpull", make=False))
+    except OSError as error:
+        raise destination_error(error, destination.path) from error
 
 
 def _settle(db: Connection, destination: Destination) -> None:
