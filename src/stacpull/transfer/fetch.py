@@ -21,9 +21,9 @@ from dataclasses import replace
 
 from stacpull.clock import Clock, SystemClock
 from stacpull.models import Checksum, FailureKind, Job, Received, ResumePoint, Validator
+from stacpull.net.coding import coding_of, decoded
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, is_framed
-from stacpull.transfer.coding import coding_of, decoded
 from stacpull.transfer.haul import CHUNK, Freight, Haul
 from stacpull.transfer.headers import (
     content_length,

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from stacpull.models import FailureKind, Validator
+from stacpull.net.coding import coding_of, decoded
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.tiff import Header, Needs, Segments, parse
-from stacpull.transfer.coding import coding_of, decoded
 from stacpull.transfer.headers import (
     content_length,
     content_range,
