@@ -70,24 +70,23 @@ def pgstac(work: Path) -> Iterator[Pgstac]:
 
 @contextmanager
 def _postgres(work: Path, port: int) -> Iterator[None]:
-    """Run a database without durability: it lives as long as the tests."""
-    home = work / "pg"
-    home.mkdir()
-    prefix: list[str] = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(home, "postgres")
-        for parent in (work, *work.parents):
-            if parent.stat().st_uid == 0 and str(parent).startswith(tempfile.gettempdir() + "/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
-        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    data = str(home / "data")
-    init = ["-U", _USER, "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
-    _run([*prefix, str(_POSTGRES / "initdb"), "-D", data, *init], os.environ, cwd=home)
-    options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(home), "fsync": "off"}
-    settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    command = [*prefix, str(_POSTGRES / "postgres"), "-D", data, "-p", str(port), *settings]
-    with running(command, work / "pg.out", ready=lambda: _takes_queries(port), patience=20):
-        yield
+    """Run a database without durability: it lives as long as the tests.
+
+    It lies outside of pytest's folders, which every session shuts for all but its own user.
+    """
+    with tempfile.TemporaryDirectory(prefix="stacpull-pg-") as home:
+        prefix: list[str] = []
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            shutil.chown(home, "postgres")
+            prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        data = f"{home}/data"
+        init = ["-U", _USER, "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
+        _run([*prefix, str(_POSTGRES / "initdb"), "-D", data, *init], os.environ, cwd=Path(home))
+        options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": home, "fsync": "off"}
+        settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        command = [*prefix, str(_POSTGRES / "postgres"), "-D", data, "-p", str(port), *settings]
+        with running(command, work / "pg.out", ready=lambda: _takes_queries(port), patience=20):
+            yield
 
 
 def _takes_queries(port: int) -> bool:
