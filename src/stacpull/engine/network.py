@@ -13,6 +13,7 @@ from stacpull.clock import Clock
 from stacpull.config.credentials import wanted_variable
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
+from stacpull.engine.processes.shares import Shares, share_out
 from stacpull.engine.together import unless_stopped
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
@@ -30,6 +31,10 @@ from stacpull.transfer.aws import AwsCredentials
 from stacpull.transfer.s3 import S3Transport
 
 __all__ = ["Network", "SourceAddress", "http_transport", "is_private", "open_network", "source_address"]
+
+
+_SLOTS = 64
+"""Transfers at once, unless told: the gates hold each host to what it bears."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,11 @@ class Network:
     reader: ApiReader
     secrets: Secrets
     policy: RetryPolicy
+    address: SourceAddress
+    allow_private: bool
+    """True if private hosts may be asked: by option, or because SOURCE is one."""
+    shares: Shares
+    """What each process may do at once."""
 
     @property
     def counters(self) -> Counters:
@@ -97,12 +107,13 @@ async def open_network(
     allow_private = options.allow_private_hosts or await unless_stopped(
         lambda: is_private(address.url, options.s3.endpoint_url), stop or asyncio.Event()
     )
+    shares = _shares(options)
     http = http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     s3 = S3Transport(http, aws, options.s3, clock=clock)
     client = Client(
         {"http": http, "https": http, "s3": s3},
-        Gates(_per_host(options), options.concurrency, clock),
+        Gates(shares.own.per_host, options.concurrency and shares.own.slots, clock),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
@@ -113,14 +124,17 @@ async def open_network(
     names = address.credential_names or ((wanted,) if wanted else ())
     reader = ApiReader(client, policy, clock, source=address.url, credential_names=names)
     try:
-        yield Network(client, reader, secrets, policy)
+        yield Network(client, reader, secrets, policy, address, allow_private, shares)
     finally:
         await client.close()
 
 
-def _per_host(options: Options) -> int:
-    """Return the most requests at once for one host: no more than there are descriptors for, unless told."""
-    return options.per_host if options.concurrency else min(options.per_host, shares_here().workers)
+def _shares(options: Options) -> Shares:
+    """Return what may be done at once: no more than there are descriptors for, unless told."""
+    room = shares_here().workers
+    slots = options.concurrency or min(_SLOTS, room)
+    per_host = options.per_host if options.concurrency else min(options.per_host, room)
+    return share_out(options.processes, slots, per_host)
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:

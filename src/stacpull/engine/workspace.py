@@ -13,7 +13,7 @@ from stacpull.errors import DestinationError
 from stacpull.ledger.database import Connection, ledger_path, open_writer, refuse_lost
 from stacpull.reports import Disk
 from stacpull.store.destination import Destination, destination_error
-from stacpull.store.lock import MirrorLock
+from stacpull.store.lock import MirrorLock, await_workers
 from stacpull.store.sync import FileSystem, Sync, choose, file_system
 
 __all__ = ["Workspace", "disk_of", "locked", "open_workspace"]
@@ -40,6 +40,7 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
     destination = Destination(dest, most_held=shares_here().directories)
     try:
         with locked(dest):
+            await_workers(dest)
             sync = choose(destination.fd, destination.parts_fd)
             network = file_system(destination.fd) is FileSystem.NETWORK
             db = open_writer(dest, journal="delete" if network else "wal", durable=not sync.covers_ledger)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -72,15 +72,25 @@ class Gate:
         maximum: The most permits at once.
         clock: Where time comes from.
         first: The limit to start with.
+        tell: Hears its host's name and for how many seconds it closed, each time it learns that by itself.
     """
 
     __slots__ = (
         "_clock", "_closed_until", "_decide_at", "_freed", "_in_use", "_limit", "_maximum", "_pauses",
-        "_queue", "_refusals", "_saturated", "_slow_start", "_successes", "_throttles", "_troubles", "host",
+        "_queue", "_refusals", "_saturated", "_slow_start", "_successes", "_tell", "_throttles", "_troubles",
+        "host",
     )  # fmt: skip
 
-    def __init__(self, host: str, maximum: int, clock: Clock, first: int = _FIRST_LIMIT) -> None:
+    def __init__(
+        self,
+        host: str,
+        maximum: int,
+        clock: Clock,
+        first: int = _FIRST_LIMIT,
+        tell: Callable[[str, float], None] = lambda _host, _seconds: None,
+    ) -> None:
         self.host = host
+        self._tell = tell
         self._maximum = max(1, maximum)
         self._limit = max(1, min(first, maximum))
         self._clock = clock
@@ -164,8 +174,11 @@ class Gate:
         """Take note of a failure of the network."""
         self._troubles += 1
 
-    def throttled(self, retry_after: float | None) -> None:
-        """Close the gate for `retry_after` seconds, or for longer each time if the host did not say."""
+    def throttled(self, retry_after: float | None, *, hearsay: bool = False) -> None:
+        """Close the gate for `retry_after` seconds, or for longer each time if the host did not say.
+
+        `hearsay`: another process was told so by the host, and has told everybody.
+        """
         if self.closed_for() and retry_after is None:
             return  # answers to requests that were on their way: the pause is on
         if not self.closed_for():
@@ -173,8 +186,11 @@ class Gate:
             self._pauses += 1
             self._decide(now=True)
         pause = _pause(self._pauses) if retry_after is None else retry_after
-        if pause > 0:
-            self._closed_until = max(self._closed_until, self._clock.monotonic() + pause)
+        until = self._clock.monotonic() + pause
+        if pause > 0 and until > self._closed_until:
+            self._closed_until = until
+            if not hearsay:
+                self._tell(self.host, pause)
 
     def refused(self, status: int) -> None:
         """Take note of a 401 or 403, or (200) of a web page in place of what was asked for.
@@ -245,16 +261,22 @@ class Gates:
         self._first = _FIRST_LIMIT if concurrency is None else self._maximum
         self._clock = clock
         self._gates: dict[str, Gate] = {}
+        self.on_closed: Callable[[str, float], None] = lambda _host, _seconds: None
+        """Hears of each host that wants to be left alone, and for how many seconds."""
 
     def __getitem__(self, host: str) -> Gate:
         """Return the gate of `host` (`host:port`, or `s3://bucket`)."""
         gate = self._gates.get(host)
         if gate is None:
-            gate = self._gates[host] = Gate(host, self._maximum, self._clock, self._first)
+            gate = Gate(host, self._maximum, self._clock, self._first, self._closed)
+            self._gates[host] = gate
         return gate
 
     def __iter__(self) -> Iterator[Gate]:
         return iter(self._gates.values())
+
+    def _closed(self, host: str, seconds: float) -> None:
+        self.on_closed(host, seconds)
 
 
 def _pause(times: int) -> float:
