@@ -1,0 +1,438 @@
+"""`--processes N`: the same mirror, the same guarantees; and no process outlives its run."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance.chaos import Bodies, chaos
+from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
+from tests.acceptance.mirrored import SELECTION, options_for
+from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
+from tests.security.watch import workers_of
+
+import stacpull
+from stacpull.engine.processes import crew
+from stacpull.replicas import MlhubReplica, Request, RequestRecord, Stall, Status, run_in_thread
+
+ITEMS = 60
+FILES = ITEMS * 13
+TWO = ("--processes", "2")
+
+
+@pytest.fixture(scope="module")
+def slow_hub() -> Iterator[MlhubReplica]:
+    """Sixty patches that take two processes some seconds; read only, counters are of whatever ran before."""
+    with run_in_thread(MlhubReplica(items=ITEMS, seed=7, latency_ms=40)) as replica:
+        yield replica
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., MlhubReplica]]:
+    """Starts a replica for runs within this process."""
+    with ExitStack() as running:
+
+        def serve(**settings: Any) -> MlhubReplica:
+            replica = running.enter_context(run_in_thread(MlhubReplica(**settings)))
+            for name, value in replica.exports().items():
+                monkeypatch.setenv(name, value)
+            return replica
+
+        yield serve
+
+
+def mirrored_by(replica: MlhubReplica, dest: Path, **options: Any) -> MirrorReport:
+    """Mirror within this process; its workers are processes all the same."""
+    settings = options_for(replica, **{"processes": 2, **options})
+    return asyncio.run(stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=settings))
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are started for a single job that waits."""
+    monkeypatch.setattr(crew, "_WORTH_IT", 1)
+
+
+def is_whole(dest: Path, replica: MlhubReplica, items: int = ITEMS) -> bool:
+    return not damage(dest, expected_files(replica.dataset, range(items)))
+
+
+def is_gone(pid: int) -> bool:
+    """True if a process has ended; a zombie that nobody has asked for has."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state in {"Z", "X"}
+
+
+def are_gone(pids: list[int]) -> bool:
+    return all(map(is_gone, pids))
+
+
+def settled(process: Running, replica: MlhubReplica, bodies: int = 60) -> list[int]:
+    """Wait until workers transfer; return who they are."""
+    seen = Bodies(replica)
+    assert wait_until(lambda: len(workers_of(process.pid)) == 2, 60)
+    seen.drain()
+    seen.in_life = 0
+    assert wait_until(lambda: seen.drain() or seen.in_life > bodies or not process.is_alive(), 60)
+    return workers_of(process.pid)
+
+
+# --- the same mirror ----------------------------------------------------------------------------------------
+
+
+def test_two_processes_make_the_mirror_that_one_makes(tmp_path, busy_hub):
+    made = {}
+    for count in ("1", "2"):
+        dest = tmp_path / count / "mirror"
+        arguments = mirror_of(busy_hub.base_url, dest, "--processes", count, "--json")
+        ran = run(arguments, environment(busy_hub))
+        assert ran.code == 0, ran.err
+        assert is_whole(dest, busy_hub)
+        assert sorted(p.name for p in (dest / ".stacpull").iterdir()) == [
+            "boot", "ledger.sqlite", "lock", "log.ndjson", "parts",
+        ]  # fmt: skip
+        assert list((dest / ".stacpull" / "parts").iterdir()) == []
+        made[count] = ran.report, metadata_in(dest)
+    (one, documents), (two, same) = made.values()
+    assert documents == same
+    for name in ("items_done", "assets_done", "bytes_done", "requests", "retries"):
+        assert one[name] == two[name], name
+    assert two["bytes_fetched"] >= two["bytes_done"]
+
+
+@pytest.mark.parametrize("again", ["mirror", "verify"])
+def test_what_is_there_is_not_fetched_again(tmp_path, served, again, eager):
+    """A refresh and a repair with two processes do what they do with one."""
+    replica, dest = served(items=6, seed=5), tmp_path / "m"
+    report = mirrored_by(replica, dest)
+    assert (report.exit_code, report.assets_done) == (0, 78)
+    lost = [name for name in files_in(dest) if name.startswith("bigearthnet/")][:20]
+    bodies = Bodies(replica)
+    bodies.begin_life()
+    if again == "verify":
+        for name in lost:
+            (dest / name).unlink()
+        asyncio.run(stacpull.verify(dest, repair=True, options=options_for(replica, processes=2)))
+    else:
+        assert mirrored_by(replica, dest).exit_code == 0
+    bodies.drain()
+    assert bodies.in_life == (len(lost) if again == "verify" else 0)
+    assert is_whole(dest, replica, 6)
+
+
+def test_retry_fetches_what_failed(tmp_path, served, eager):
+    replica, dest = served(items=6, seed=5), tmp_path / "m"
+    replica.inject(lambda request: request.path.endswith("_B03.tif"), Status(500), times=6)
+    report = mirrored_by(replica, dest, retries=0)
+    assert (report.exit_code, report.assets_failed, report.assets_done) == (1, 6, 72)
+    again = asyncio.run(stacpull.retry(dest, options=options_for(replica, processes=2)))
+    assert (again.exit_code, again.assets_done) == (0, 6)
+    assert is_whole(dest, replica, 6)
+
+
+@pytest.mark.parametrize("refused", [403, 404])
+def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, refused, eager):
+    replica = served(items=12, seed=7, latency_ms=40, href_ttl=0.6, refused_status=refused)
+    report = mirrored_by(replica, tmp_path / "m", concurrency=9)
+    assert replica.counters["api", "error"] > 0  # else nothing had expired
+    assert (report.exit_code, report.assets_done) == (0, 12 * 13)
+    assert is_whole(tmp_path / "m", replica, 12)
+
+
+def test_what_another_tool_has_downloaded_is_adopted(tmp_path, mirrored, eager):
+    dest = tmp_path / "other"
+    assets = {name: mirrored.files[name] for name in mirrored.assets}
+    for name, data in assets.items():
+        (dest / name).parent.mkdir(parents=True, exist_ok=True)
+        (dest / name).write_bytes(data)
+    report = mirrored_by(mirrored.replica, dest, adopt=True)
+    assert (report.exit_code, report.assets_done) == (0, len(assets))
+    assert is_whole(dest, mirrored.replica, 6)
+
+
+# --- the limits ---------------------------------------------------------------------------------------------
+
+
+def test_a_host_that_throttles_one_worker_is_left_alone_by_all(tmp_path, served, eager):
+    asked: list[float] = []
+    throttled: list[float] = []
+
+    def is_blob(request: Request) -> bool:
+        if request.server == "blob":
+            asked.append(time.monotonic())
+        return False
+
+    def is_the_hundredth(request: Request) -> bool:
+        if request.server != "blob" or len(asked) < 100 or throttled:
+            return False
+        throttled.append(time.monotonic())
+        return True
+
+    replica = served(items=20, seed=7, latency_ms=10)
+    replica.inject(is_blob, Status(500))
+    replica.inject(is_the_hundredth, Status(429, {"Retry-After": "2"}))
+    report = mirrored_by(replica, tmp_path / "m")
+    assert (report.exit_code, report.retries) == (0, 1)
+    (when,) = throttled
+    after = [moment - when for moment in asked if moment > when]
+    assert after  # else nothing was left to ask for
+    assert not [moment for moment in after if 0.5 < moment < 1.9]
+
+
+class AtOnce:
+    """Counts the requests that each server of a replica works on at the same time."""
+
+    def __init__(self, replica: MlhubReplica, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        note = replica._traffic.note
+
+        def noted(record: RequestRecord) -> None:
+            self.now[record.server] -= 1
+            note(record)
+
+        monkeypatch.setattr(replica._traffic, "note", noted)
+        replica.inject(self._begins, Status(500))
+
+    def _begins(self, request: Request) -> bool:
+        self.now[request.server] += 1
+        self.most[request.server] = max(self.most[request.server], self.now[request.server])
+        return False
+
+
+@pytest.mark.parametrize("per_host", [2, 4, 9])
+def test_all_processes_together_keep_to_the_limit_of_a_host(tmp_path, monkeypatch, served, eager, per_host):
+    replica = served(items=4, seed=7, latency_ms=20)
+    counted = AtOnce(replica, monkeypatch)
+    report = mirrored_by(replica, tmp_path / "m", processes=3, per_host=per_host)
+    assert report.exit_code == 0
+    assert set(counted.now.values()) == {0}  # else it was counted wrongly
+    assert max(counted.most.values()) <= per_host
+    assert counted.most["api"] >= min(per_host, 4)
+
+
+def test_a_host_that_refuses_everything_stops_the_run_and_leaves_all_pending(tmp_path, served, eager):
+    replica = served(items=30, seed=7)
+    replica.inject(lambda request: request.server in {"blob", "s3"}, Status(403), times=10_000)
+    with pytest.raises(stacpull.CredentialsError, match="50 requests in a row"):
+        mirrored_by(replica, tmp_path / "m", retries=0)
+    assert stacpull.status(tmp_path / "m").assets_failed == 0
+
+
+# --- workers that are lost ----------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path):
+    """Again and again, whichever it is: others take its place and its jobs."""
+    dest = tmp_path / "mirror"
+    with run_in_thread(MlhubReplica(items=ITEMS, seed=7, latency_ms=40)) as replica:
+        bodies = Bodies(replica)
+        with Running(mirror_of(replica.base_url, dest, *TWO, "--json"), environment(replica)) as process:
+            killed: list[int] = []
+            for turn in range(4):
+                workers = settled(process, replica, 40)
+                if workers:
+                    killed.append(workers[turn % len(workers)])
+                    with suppress(ProcessLookupError):
+                        os.kill(killed[-1], signal.SIGKILL)
+                assert wait_until(lambda: not set(killed) & set(workers_of(process.pid)))
+            ran = process.ended()
+        assert ran.code == 0, ran.err
+        assert is_whole(dest, replica)
+        assert list((dest / ".stacpull" / "parts").iterdir()) == []
+        assert ran.report["assets_done"] == FILES
+        bodies.drain()
+    assert len(killed) > 1
+    assert 0 < ran.err.count("A worker process was ended by signal 9") <= len(killed)
+    assert len(bodies.again()[0]) <= 64 * len(killed)
+
+
+BROKEN = """from {0} import {1}
+{3} {2}(*_, **__): raise ZeroDivisionError('a mistake')
+{1}.{2} = {2}"""
+"""Code that lets a method raise what nobody expects."""
+
+
+def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
+    """Variables that have every worker process (and no other) run `code` at its start."""
+    place = tmp_path / "site"
+    place.mkdir(exist_ok=True)
+    lines = [
+        "import os, sys",
+        "if any('processes.worker' in argument for argument in sys.orig_argv):",
+        *(f"    {line}" for line in code.splitlines()),
+    ]
+    (place / "sitecustomize.py").write_text("\n".join(lines))
+    return {"PYTHONPATH": f"{place}{os.pathsep}{environment()['PYTHONPATH']}"}
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("os._exit(3)", "One worker process after the other is lost, the last one ended by itself (3)"),
+        (
+            BROKEN.format("stacpull.transfer.fetch", "Fetcher", "fetch", "async def"),
+            "A worker process broke down, which should not have happened: ZeroDivisionError.",
+        ),
+    ],
+    ids=["they end at their start", "a mistake in them"],
+)
+def test_workers_of_no_use_end_the_run_with_a_sentence(tmp_path, slow_hub, code, said):
+    dest = tmp_path / "mirror"
+    env = environment(slow_hub, **in_workers(tmp_path, code))
+    ran = run(mirror_of(slow_hub.base_url, dest, *TWO), env)
+    assert ran.code == 1, ran.err
+    assert ran.sentences[-1].startswith(f"stacpull: {said}")
+    assert "Traceback" not in ran.err
+    assert run(mirror_of(slow_hub.base_url, dest), environment(slow_hub)).code == 0
+    assert is_whole(dest, slow_hub)
+
+
+def test_vv_shows_where_a_worker_broke_down(tmp_path, slow_hub):
+    code = BROKEN.format("stacpull.store.destination", "Destination", "write_part", "def")
+    env = environment(slow_hub, **in_workers(tmp_path, code))
+    ran = run(mirror_of(slow_hub.base_url, tmp_path / "mirror", *TWO, "-vv"), env)
+    assert ran.code == 1
+    assert "in write_part" in ran.err
+
+
+def test_a_disk_that_fails_under_a_worker_is_exit_5(tmp_path, slow_hub):
+    code = (
+        "import errno, stacpull.store.destination as room\n"
+        "def write(*_): raise OSError(errno.ENOSPC, 'full')\n"
+        "room.os = type('Full', (), {**vars(os), 'write': write})"
+    )
+    dest = tmp_path / "mirror"
+    env = environment(slow_hub, **in_workers(tmp_path, code))
+    ran = run(mirror_of(slow_hub.base_url, dest, *TWO), env)
+    assert ran.code == 5, ran.err
+    assert "is full (bytes or inodes)" in ran.sentences[-1]
+    assert str(dest) in ran.sentences[-1]
+
+
+# --- the end of the coordinator -----------------------------------------------------------------------------
+
+
+def test_no_worker_outlives_a_coordinator_that_is_killed(tmp_path):
+    dest = tmp_path / "mirror"
+    with run_in_thread(MlhubReplica(items=ITEMS, seed=7, latency_ms=40)) as replica:
+        env, bodies = environment(replica), Bodies(replica)
+        with Running(mirror_of(replica.base_url, dest, *TWO), env) as process:
+            workers = settled(process, replica)
+            assert len(workers) == 2
+            assert process.signal(signal.SIGKILL)
+            assert wait_until(lambda: are_gone(workers), timeout=1)
+        time.sleep(0.2)
+        bodies.begin_life()
+        resumed = run(["resume", str(dest), *TWO, "--config", mirror_of("", dest)[-1]], env)
+        bodies.drain()
+        assert resumed.code == 0, resumed.err
+        assert is_whole(dest, replica)
+        assert sum(map(len, bodies.again().values())) <= 64
+
+
+def test_a_start_waits_for_workers_of_a_run_that_was_killed(tmp_path):
+    """One that cannot end, as it is stopped, is named; nothing is touched beside it."""
+    dest = tmp_path / "mirror"
+    with run_in_thread(MlhubReplica(items=ITEMS, seed=7, latency_ms=40)) as replica:
+        env = environment(replica)
+        with Running(mirror_of(replica.base_url, dest, *TWO), env) as process:
+            workers = settled(process, replica)
+            os.kill(workers[0], signal.SIGSTOP)
+            try:
+                assert process.signal(signal.SIGKILL)
+                process.ended()
+                parts = sorted((dest / ".stacpull" / "parts").iterdir())
+                refused = run(mirror_of(replica.base_url, dest), env)
+                assert sorted((dest / ".stacpull" / "parts").iterdir()) == parts
+            finally:
+                os.kill(workers[0], signal.SIGCONT)
+        assert refused.code == 5
+        assert "Worker processes of an earlier run" in refused.sentences[-1]
+        assert wait_until(lambda: is_gone(workers[0]), timeout=1)
+        assert run(mirror_of(replica.base_url, dest), env).code == 0
+        assert is_whole(dest, replica)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_stops_gracefully(tmp_path, number):
+    """As a terminal sends it: the workers leave it to the coordinator."""
+    dest = tmp_path / "mirror"
+    with run_in_thread(MlhubReplica(items=ITEMS, seed=7, latency_ms=40)) as replica:
+        env, bodies = environment(replica), Bodies(replica)
+        with Running(mirror_of(replica.base_url, dest, *TWO, "--json"), env) as process:
+            workers = settled(process, replica)
+            asked = time.monotonic()
+            for pid in (*workers, process.pid):
+                os.kill(pid, number)
+            ran = process.ended()
+        assert time.monotonic() - asked < 10
+        assert (ran.code, ran.report["state"]) == (130, "interrupted"), ran.err
+        assert are_gone(workers)
+        assert "Traceback" not in ran.err
+        assert "worker" not in ran.err
+        bodies.begin_life()
+        resumed = run(["resume", str(dest), *TWO, "--config", mirror_of("", dest)[-1], "--json"], env)
+        bodies.drain()
+        assert resumed.code == 0, resumed.err
+        assert is_whole(dest, replica)
+        assert bodies.in_life == FILES - ran.report["assets_done"]  # none of those done is fetched again
+
+
+def test_transfers_that_hang_are_cut_and_a_second_signal_ends_at_once(tmp_path, small_hub):
+    dest, env = tmp_path / "mirror", environment(small_hub)
+    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=60), times=10_000)
+    for twice in (False, True):
+        with Running(mirror_of(small_hub.base_url, dest, *TWO), env) as process:
+            workers = settled(process, small_hub, 0)
+            asked = time.monotonic()
+            assert process.signal(signal.SIGTERM)
+            if twice:
+                assert wait_until(lambda: "once more" in process.said())
+                assert process.signal(signal.SIGTERM)
+            ran = process.ended()
+        assert ran.code == 130, ran.err
+        assert time.monotonic() - asked < (2 if twice else 10)
+        assert wait_until(partial(are_gone, workers), timeout=1)
+    small_hub.clear_faults()
+    assert run(mirror_of(small_hub.base_url, dest), env).code == 0
+    assert is_whole(dest, small_hub, 30)
+
+
+def test_a_worker_shows_no_secret(tmp_path):
+    """Neither in its arguments nor in what it was started with, wherever the secret came from."""
+    with run_in_thread(MlhubReplica(items=ITEMS, seed=7, latency_ms=40)) as replica:
+        env = environment(replica)
+        secrets = [value.encode() for value in (replica.key, replica.access.secret_key)]
+        with Running(mirror_of(replica.base_url, tmp_path / "m", *TWO), env) as process:
+            workers = settled(process, replica)
+            own = Path(f"/proc/{process.pid}/environ").read_bytes()
+            shown = [
+                Path(f"/proc/{pid}/{what}").read_bytes() for pid in workers for what in ("environ", "cmdline")
+            ]
+            assert process.ended().code == 0
+    assert all(secret in own for secret in secrets)  # else nothing was looked for
+    assert len(shown) == 4
+    assert not [one for one, secret in itertools.product(shown, secrets) if secret in one]
+
+
+# --- killed over and over -----------------------------------------------------------------------------------
+
+
+def test_killed_over_and_over_with_two_processes(tmp_path):
+    report = chaos(tmp_path / "m", items=100, kills=5, signals="mix", seed=11, latency_ms=20, processes=2)
+    assert report.complaints == []
+    assert report.mid_transfer == 5
