@@ -100,7 +100,7 @@ async def mirror(
     )
     clock = SystemClock()
     async with (
-        opened_source(address, options, clock, stop) as (network, found),
+        opened_source(address, options, clock, stop, processes=options.processes) as (network, found),
         opened_workspace(dest) as workspace,
     ):
         run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time()))

@@ -24,11 +24,12 @@ from stacpull.engine.course import Tools
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.fetching import open_fetcher
 from stacpull.engine.intake import Backlog, Intake
+from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network
 from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
-from stacpull.engine.processes.crew import Crew, JobQueue, Surroundings, job_queue
+from stacpull.engine.processes.crew import Crew, Surroundings
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import accept, recover

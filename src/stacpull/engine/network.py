@@ -96,9 +96,21 @@ def _named(options: Options) -> list[str]:
 
 @asynccontextmanager
 async def open_network(
-    address: SourceAddress, options: Options, clock: Clock, stop: asyncio.Event | None = None
+    address: SourceAddress,
+    options: Options,
+    clock: Clock,
+    stop: asyncio.Event | None = None,
+    *,
+    processes: int = 1,
 ) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block.
+
+    Args:
+        address: SOURCE.
+        options: how to transfer.
+        clock: where time comes from.
+        stop: set it to end the opening.
+        processes: how many share what may be done at once.
 
     Raises:
         InterruptedRunError: `stop` was set while names were looked up.
@@ -107,7 +119,7 @@ async def open_network(
     allow_private = options.allow_private_hosts or await unless_stopped(
         lambda: is_private(address.url, options.s3.endpoint_url), stop or asyncio.Event()
     )
-    shares = _shares(options)
+    shares = _shares(options, processes)
     http = http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     s3 = S3Transport(http, aws, options.s3, clock=clock)
@@ -129,12 +141,12 @@ async def open_network(
         await client.close()
 
 
-def _shares(options: Options) -> Shares:
+def _shares(options: Options, processes: int) -> Shares:
     """Return what may be done at once: no more than there are descriptors for, unless told."""
     room = shares_here().workers
     slots = options.concurrency or min(_SLOTS, room)
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
-    return share_out(options.processes, slots, per_host)
+    return share_out(processes, slots, per_host)
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:

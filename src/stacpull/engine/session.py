@@ -55,7 +55,7 @@ async def go_on(
         metadata=run.spec.metadata,
         adopt=options.adopt or run.adopt,
     )
-    async with opened_source(address, options, clock, stop) as (network, found):
+    async with opened_source(address, options, clock, stop, processes=options.processes) as (network, found):
         return await MirrorRun(
             workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
         ).execute()
@@ -77,16 +77,21 @@ def mirror_at(dest: str | Path) -> Path:
 
 @asynccontextmanager
 async def opened_source(
-    address: SourceAddress, options: Options, clock: Clock, stop: asyncio.Event | None = None
+    address: SourceAddress,
+    options: Options,
+    clock: Clock,
+    stop: asyncio.Event | None = None,
+    *,
+    processes: int = 1,
 ) -> AsyncIterator[tuple[Network, Source]]:
-    """Open the network and the source.
+    """Open the network (of one process of `processes`) and the source.
 
     Raises:
         CredentialsError, SourceError: the source cannot be read.
         InterruptedRunError: `stop` was set before it was.
     """
     stop = stop or asyncio.Event()
-    async with open_network(address, options, clock, stop) as network:
+    async with open_network(address, options, clock, stop, processes=processes) as network:
         yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
 
 

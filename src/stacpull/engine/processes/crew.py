@@ -15,20 +15,20 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from stacpull.clock import Clock
 from stacpull.config.environment import handed_down
 from stacpull.config.options import Options
 from stacpull.engine.intake import Backlog, Publishes
+from stacpull.engine.job_queue import JobQueue
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
 from stacpull.engine.processes import messages
 from stacpull.engine.processes.leftovers import wholes_of
 from stacpull.engine.processes.messages import Context, Word
 from stacpull.engine.processes.peer import Peer, engage
-from stacpull.engine.processes.shares import BATCH, Shares, batch_size
+from stacpull.engine.processes.shares import batch_size
 from stacpull.engine.refusals import Refusals
 from stacpull.errors import WorkerError
 from stacpull.events import Listener, Notice
@@ -40,7 +40,7 @@ from stacpull.store.destination import Destination
 from stacpull.store.lock import workers_lock
 from stacpull.store.writer import Arrived
 
-__all__ = ["Crew", "JobQueue", "Surroundings", "job_queue"]
+__all__ = ["Crew", "Surroundings"]
 
 _WORTH_IT = 64
 """Jobs that must wait before processes are started: some ten milliseconds of work, or many seconds."""
@@ -48,37 +48,6 @@ _LOST_IN_VAIN = 5
 """Workers lost in a row, without an outcome in between, that stop the run."""
 _FAREWELL = 3.0
 """Seconds that a worker has to park what is under way."""
-
-
-class JobQueue(asyncio.Queue["Job | None"]):
-    """The bounded queue of jobs, which tells when something comes into it, and what waits.
-
-    `_init`, `_get` and `_put` are what asyncio has subclasses override.
-    """
-
-    on_put: Callable[[], None] = staticmethod(lambda: None)
-
-    def waiting(self) -> int:
-        """Return how many jobs there are: None comes behind the last one."""
-        return 0 if not self._held or self._held[0] is None else len(self._held)
-
-    def _init(self, maxsize: int) -> None:  # noqa: ARG002 - asyncio's signature
-        self._held: deque[Job | None] = deque()
-
-    def _get(self) -> Job | None:
-        return self._held.popleft()
-
-    def _put(self, item: Job | None) -> None:
-        self._held.append(item)
-        self.on_put()
-
-    def qsize(self) -> int:
-        """Return how many members there are."""
-        return len(self._held)
-
-    def empty(self) -> bool:
-        """Return True if there are none."""
-        return not self._held
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +62,6 @@ class Surroundings:
     clock: Clock
     options: Options
     emit: Listener
-
-
-def job_queue(shares: Shares) -> JobQueue:
-    """Return a queue as long as is needed for nobody to wait: with workers, some messages full."""
-    return JobQueue(2 * shares.own.slots + 4 * BATCH * len(shares.workers))
 
 
 class Crew:
@@ -209,7 +173,6 @@ class Crew:
         share = network.shares.workers[number]
         limited = replace(
             options,
-            processes=1,
             per_host=share.per_host,
             concurrency=options.concurrency and share.slots,
             allow_private_hosts=network.allow_private,
@@ -324,7 +287,7 @@ class Crew:
             case messages.Ready():
                 self._welcome(peer)
             case messages.Broke():
-                peer.fail(messages.error_of(word))
+                peer.fail(messages.error_of(word, self._around.network.secrets))
             case messages.Ended():
                 peer.ended = True
         self._news.set()

@@ -21,6 +21,7 @@ from stacpull.config.options import Options
 from stacpull.engine.network import SourceAddress
 from stacpull.errors import StacpullError, WorkerError
 from stacpull.models import Failure, Job, Json, Received, Validator
+from stacpull.redact import Secrets
 from stacpull.store.wholes import Whole
 from stacpull.store.writer import Arrived
 
@@ -224,12 +225,15 @@ def arrived(job: Job, row: ArrivalRow) -> Arrived:
     return job, received, Whole(part, inode, size, sha256)
 
 
-def error_of(broke: Broke) -> StacpullError:
-    """Return the error that broke a worker: as it was, if it is one of ours, else as a mistake of ours."""
+def error_of(broke: Broke, secrets: Secrets) -> StacpullError:
+    """Return the error that broke a worker: as it was, if it is one of ours, else as a mistake of ours.
+
+    Its traceback is a note to that, for `-vv`; `secrets` are cut from it.
+    """
     kind = getattr(errors, broke.name, None)
     if isinstance(kind, type) and issubclass(kind, StacpullError):
         return kind(broke.message)
     error = WorkerError(f"A worker process broke down, which should not have happened: {broke.name}.")
     if broke.trace:
-        error.add_note(broke.trace)
+        error.add_note(secrets.scrub(broke.trace))
     return error

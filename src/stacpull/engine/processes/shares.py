@@ -49,15 +49,15 @@ def share_out(processes: int, slots: int, per_host: int) -> Shares:
     workers = min(processes, slots - 1, per_host - 1) if processes > 1 else 0
     if workers < 1:
         return Shares(Share(slots, per_host))
-    own = Share(max(1, slots // _COORDINATOR), max(1, per_host // _COORDINATOR))
-    each = zip(_parts(slots - own.slots, workers), _parts(per_host - own.per_host, workers), strict=True)
-    return Shares(own, tuple(Share(*share) for share in each))
+    own, *each = zip(_parts(slots, workers), _parts(per_host, workers), strict=True)
+    return Shares(Share(*own), tuple(Share(*share) for share in each))
 
 
-def _parts(total: int, count: int) -> list[int]:
-    """Return `total` in `count` parts that differ by one at most."""
-    least, more = divmod(total, count)
-    return [least + (number < more) for number in range(count)]
+def _parts(total: int, workers: int) -> list[int]:
+    """Return the coordinator's part of `total`, and those of the workers, which differ by one at most."""
+    own = max(1, min(total // _COORDINATOR, total - workers))
+    least, more = divmod(total - own, workers)
+    return [own, *(least + (number < more) for number in range(workers))]
 
 
 def room(slots: int, open_jobs: int, pace: float) -> int:
