@@ -121,3 +121,17 @@ def test_a_run_with_workers_leaves_no_file_and_one_without_makes_none(dest: Path
     with workers_lock(dest):
         assert (dest / ".stacpull" / "workers").exists()
     assert list((dest / ".stacpull").iterdir()) == []
+
+
+@pytest.mark.parametrize("odd", ["directory", "pipe", "link"])
+def test_what_was_planted_in_place_of_the_workers_lock_is_neither_followed_nor_waited_for(
+    dest: Path, odd: str
+) -> None:
+    place, elsewhere = dest / ".stacpull" / "workers", dest / "elsewhere"
+    elsewhere.write_text("mine")
+    make = {"directory": place.mkdir, "pipe": lambda: os.mkfifo(place), "link": None}[odd]
+    place.symlink_to(elsewhere) if make is None else make()
+    await_workers(dest)
+    with pytest.raises(DestinationError), workers_lock(dest):
+        pass
+    assert elsewhere.read_text() == "mine"

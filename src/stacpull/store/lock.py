@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Self
 
 from stacpull.errors import DestinationError
+from stacpull.store.destination import destination_error
+from stacpull.store.regular import open_regular
 
 __all__ = ["MirrorLock", "await_workers", "is_held", "kept_still", "workers_lock"]
 
@@ -98,10 +100,12 @@ def workers_lock(dest: Path) -> Iterator[int]:
     None of them may be left at the end: the file goes.
 
     Raises:
-        DestinationError: workers of an earlier run are still there.
-        OSError: the file cannot be made, or the file system knows no locks.
+        DestinationError: workers of an earlier run are still there, or the file cannot be made.
     """
-    fd = os.open(_workers_path(dest), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        fd = open_regular(_workers_path(dest), os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise destination_error(error, dest) from error
     try:
         _outwait(fd, dest)
         yield fd
@@ -117,7 +121,7 @@ def await_workers(dest: Path) -> None:
         DestinationError: they do not end.
     """
     try:
-        fd = os.open(_workers_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = open_regular(_workers_path(dest), os.O_RDONLY)
     except OSError:  # there never were any
         return
     try:
