@@ -287,7 +287,7 @@ OPTIONS: tuple[Option, ...] = (
         _TRANSFER,
         "processes",
         "processes",
-        "Transfer in this many processes (1), where one core is not enough for many small files.",
+        "Transfer in this many processes (1): where one core is too slow for many small files.",
         "N",
         reader=values.whole(1),
     ),

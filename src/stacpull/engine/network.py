@@ -102,6 +102,7 @@ async def open_network(
     stop: asyncio.Event | None = None,
     *,
     processes: int = 1,
+    allow_private: bool | None = None,
 ) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block.
 
@@ -111,14 +112,16 @@ async def open_network(
         clock: where time comes from.
         stop: set it to end the opening.
         processes: how many share what may be done at once.
+        allow_private: what the coordinator of a worker found out about SOURCE; None to find out.
 
     Raises:
         InterruptedRunError: `stop` was set while names were looked up.
     """
     secrets = Secrets((*credentials_in(address.headers), *address.query.values()))
-    allow_private = options.allow_private_hosts or await unless_stopped(
-        lambda: is_private(address.url, options.s3.endpoint_url), stop or asyncio.Event()
-    )
+    if allow_private is None:
+        allow_private = options.allow_private_hosts or await unless_stopped(
+            lambda: is_private(address.url, options.s3.endpoint_url), stop or asyncio.Event()
+        )
     shares = _shares(options, processes)
     http = http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)

@@ -30,6 +30,7 @@ CONTEXT = Context(
     {"NAME": "value", "ODD": "\udcff"},
     SourceAddress("https://a.example", {"Authorization": Secret("Bearer abc")}, {}, ("NAME",)),
     Options(query={"key": Secret("abc")}, ca_bundle=Path("/ca.pem")),
+    True,
     4,
     "mirror",
 )

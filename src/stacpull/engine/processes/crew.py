@@ -175,10 +175,16 @@ class Crew:
             options,
             per_host=share.per_host,
             concurrency=options.concurrency and share.slots,
-            allow_private_hosts=network.allow_private,
         )
-        dest = str(self._around.destination.path)
-        return Context(os.getpid(), handed_down()[1], network.address, limited, share.slots, dest)
+        return Context(
+            coordinator=os.getpid(),
+            environment=handed_down()[1],
+            address=network.address,
+            options=limited,
+            allow_private=network.allow_private,
+            slots=share.slots,
+            dest=str(self._around.destination.path),
+        )
 
     def _note_lost(self, code: int) -> None:
         how = f"was ended by signal {-code}" if code < 0 else f"ended by itself ({code})"

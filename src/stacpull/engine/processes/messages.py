@@ -67,7 +67,9 @@ class Context(NamedTuple):
     environment: Mapping[str, str]
     address: SourceAddress
     options: Options
-    """Its own share of the limits in them; private hosts allowed if they are for the coordinator."""
+    """With its share of the limits in them."""
+    allow_private: bool
+    """Whether private hosts may be asked, as the coordinator found out."""
     slots: int
     dest: str
 
