@@ -110,6 +110,7 @@ class MirrorRun:
         self._workers = network.shares.own.slots
         self._backlog = Backlog()
         self._intake = Intake(self._publisher, self._backlog, slots=self._workers)
+        network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop kept a collection's document from being read: `resume` has something left to do."""

@@ -104,7 +104,7 @@ class Pool(Generic[J, T]):
         if self._retired:
             return None
         if not (self._fed and self._queue.empty()):
-            job = await self._queue.get()
+            job = await self._queue.get() if self._queue.empty() else self._queue.get_nowait()
             if job is not None and not self._stopping:
                 return job
         self._pass_on()

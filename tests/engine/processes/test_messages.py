@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,7 +46,7 @@ EVERY = [
     messages.Failed(7, Failure(FailureKind.REFUSED, "No.", retryable=True, free=True, reached=5), 6),
     messages.ReadItem(1, "https://a.example/i", None),
     Spent(1, 2, 3),
-    messages.Said("It drips."),
+    messages.Said("It drips.", once=True),
     Broke("KeyError", "'x'", "Traceback"),
     messages.Ended(),
 ]
@@ -77,7 +76,7 @@ def test_what_came_in_is_for_the_publisher_what_a_writer_of_its_own_tells() -> N
     received = Received(5, b"\2" * 32, "x y.tif", Validator('"e"', "a date"), verified=False)
     whole = Whole("7.1.5.whole", 123, 5, b"\2" * 32)
     row = messages.arrival_row((JOB, received, whole))
-    dated = replace(received, validator=Validator('"e"'))  # the date matters to parts only
+    dated = received._replace(validator=Validator('"e"'))  # the date matters to parts only
     assert messages.arrived(JOB, row) == (JOB, dated, whole)
 
 

@@ -288,8 +288,8 @@ class Crew:
             case messages.Throttled(host, seconds):
                 self._around.network.client.gates[host].throttled(seconds, hearsay=True)
                 self._tell_throttled(host, seconds, but=peer)
-            case messages.Said(text):
-                self._say(text)
+            case messages.Said(text, once):
+                self._say(text, once=once)
             case messages.Ready():
                 self._welcome(peer)
             case messages.Broke():
@@ -328,8 +328,9 @@ class Crew:
             if seconds := gate.closed_for():
                 peer.send(messages.Throttled(gate.host, seconds))
 
-    def _say(self, text: str) -> None:
-        """Tell once what several workers may find out each for itself."""
-        if text not in self._said:
-            self._said.add(text)
+    def _say(self, text: str, *, once: bool) -> None:
+        """Tell what a worker says; if `once`, not again what several may find out each for itself."""
+        if not once or text not in self._said:
             self._around.emit(Notice("debug", text))
+        if once:
+            self._said.add(text)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Iterator, Mapping
-from operator import attrgetter
 from typing import NamedTuple
 
 from stacpull import errors
@@ -140,9 +139,10 @@ class ReadItem(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A sentence for those who want to know everything."""
+    """A sentence for those who want to know everything; `once`: others may find out the same."""
 
     text: str
+    once: bool
 
 
 class Broke(NamedTuple):
@@ -190,18 +190,14 @@ class Frames:
         del buffer[:start]
 
 
-_job_fields = attrgetter(*Job.__dataclass_fields__)
-
-
 def job_row(job: Job) -> JobRow:
     """Return a job as plain values."""
-    row: JobRow = _job_fields(job)
-    return row
+    return tuple(job)
 
 
 def job_of(row: JobRow) -> Job:
     """Return the job of `job_row`."""
-    return Job(*row)  # type: ignore[arg-type] # the fields in their order
+    return Job._make(row)
 
 
 def arrival_row(one: Arrived) -> ArrivalRow:

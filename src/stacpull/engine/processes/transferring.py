@@ -204,7 +204,7 @@ class _Worker:
         return ReadItem(document, answer.read_at)
 
     def _say(self, text: str) -> None:
-        self._channel.send(Said(text))
+        self._channel.send(Said(text, once=True))
 
     async def _tick(self) -> None:
         """Tell what was spent; leave if the parent is another one: the socket may have been inherited."""
