@@ -152,7 +152,7 @@ def test_retry_fetches_what_failed(tmp_path, served, eager):
 
 
 def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, eager):
-    replica = served(items=12, seed=7, latency_ms=40, href_ttl=0.6, refused_status=404)
+    replica = served(items=12, seed=7, latency_ms=60, href_ttl=1.5, refused_status=404)
     report = mirrored_by(replica, tmp_path / "m", concurrency=9)
     assert replica.counters["api", "error"] > 0  # else nothing had expired
     assert (report.exit_code, report.assets_done) == (0, 12 * 13)
