@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.engine.course import Fetches
@@ -22,6 +23,7 @@ def open_fetcher(
     destination: Destination,
     options: Options,
     *,
+    clock: Clock,
     on_detail: Callable[[str], None],
 ) -> Fetches[Job, Received]:
     """Return what makes one attempt at an asset.
@@ -31,10 +33,11 @@ def open_fetcher(
         parts: where long bodies go.
         destination: where `--adopt` looks for what is there.
         options: of the run.
+        clock: where time comes from.
         on_detail: hears sentences for those who want to know everything.
     """
     checksum = options.checksum == "sha256"
-    fetcher = Fetcher(network.client, parts, checksum=checksum, on_detail=on_detail)
+    fetcher = Fetcher(network.client, parts, checksum=checksum, clock=clock, on_detail=on_detail)
     if not options.adopt:
         return fetcher
     return AdoptingFetcher(fetcher, network.client, destination, checksum=checksum)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from stacpull.engine.recovery import has_size, taken_up
 from stacpull.models import Job
 from stacpull.store.destination import Destination
+from stacpull.store.inspection import look_at
 from stacpull.store.wholes import parse_whole
 from stacpull.store.writer import Arrived
 
@@ -37,5 +38,6 @@ def wholes_of(destination: Destination, jobs: Mapping[int, Job], *, checksum: bo
         if not has_size(entry, name.size) or (job.name is None and name.filename is None):
             destination.drop_part(entry.name)
         else:
-            found.append(taken_up(job, name, entry, checksum=checksum))
+            sha256 = look_at(destination.parts_fd, entry.name, hashed=True).sha256 if checksum else None
+            found.append(taken_up(job, name, entry, sha256))
     return found

@@ -112,7 +112,9 @@ class _Worker:
         self._parts = PartStore(destination.parts)
         self.intake = Intake(self, self._backlog, slots=context.slots)
         self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
-        fetcher = open_fetcher(network, self._parts, destination, context.options, on_detail=self._say)
+        fetcher = open_fetcher(
+            network, self._parts, destination, context.options, clock=clock, on_detail=self._say
+        )
         tools = Tools(fetcher, self, network.policy, clock, network.note_retry)
         # refusals are held back where those of all workers come together
         self._pool = Pool(self._queue, self.intake, tools, workers=context.slots, held=0)
