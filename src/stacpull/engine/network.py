@@ -24,9 +24,12 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Transport
+from stacpull.planning.hrefs import is_local
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.sources.credentials import split_credentials
+from stacpull.sources.places import source_url
 from stacpull.transfer.aws import AwsCredentials
+from stacpull.transfer.local import LocalTransport
 from stacpull.transfer.s3 import S3Transport
 
 __all__ = ["Network", "SourceAddress", "http_transport", "is_private", "open_network", "source_address"]
@@ -65,9 +68,9 @@ def source_address(source: str, options: Options) -> SourceAddress:
     """Split SOURCE from its credentials and join those of the options.
 
     Raises:
-        UsageError: SOURCE is no URL.
+        UsageError: SOURCE is no URL that is read.
     """
-    split = split_credentials(source)
+    split = split_credentials(source_url(source))
     headers = dict(options.headers)
     names = list(options.credential_names) or _named(options)
     if split.authorization is not None:
@@ -100,8 +103,11 @@ async def open_network(
     http = http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     s3 = S3Transport(http, aws, options.s3, clock=clock)
+    transports: dict[str, Transport] = {"http": http, "https": http, "s3": s3}
+    if is_local(address.url):
+        transports["file"] = LocalTransport(address.url)
     client = Client(
-        {"http": http, "https": http, "s3": s3},
+        transports,
         Gates(_per_host(options), options.concurrency, clock),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),

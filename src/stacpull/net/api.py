@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
 import orjson
@@ -37,6 +38,7 @@ _ACCEPT = "application/geo+json, application/json"
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _REFUSALS = frozenset({401, 403})
+_STREAMED = frozenset({200, 206, 416})
 
 
 class Document(NamedTuple):
@@ -110,6 +112,32 @@ class ApiReader:
             if refused and same_site(self._source, request.url):
                 raise CredentialsError(self._refusal(error.failure)) from error
             raise
+
+    @asynccontextmanager
+    async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:
+        """Open the body at `url`, with retries, to be read in pieces; 200, 206 and 416 are answers.
+
+        Where it breaks off nothing is tried again here: who reads knows how far it is.
+
+        Raises:
+            TransferError: It could not be had, after retries; or, from the response, it broke off.
+            CredentialsError: SOURCE's host answers 401 or 403.
+        """
+        async with AsyncExitStack() as stack:
+
+            async def attempt() -> Response:
+                request = Request(url, headers=headers)
+                return await stack.enter_async_context(self._client.open(request, accept=_STREAMED))
+
+            try:
+                response = await attempted(
+                    attempt, self._policy, self._clock, self._note_retry, jitter=self._jitter
+                )
+            except TransferError as error:
+                if error.failure.status in _REFUSALS and same_site(self._source, url):
+                    raise CredentialsError(self._refusal(error.failure)) from error
+                raise
+            yield response
 
     async def _read(self, outgoing: Request) -> Document:
         broken_before = False
