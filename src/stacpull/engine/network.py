@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from stacpull.clock import Clock
@@ -29,7 +30,7 @@ from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.sources.credentials import split_credentials
 from stacpull.sources.places import source_url
 from stacpull.transfer.aws import AwsCredentials
-from stacpull.transfer.local import LocalTransport
+from stacpull.transfer.local import LocalTransport, OneFileTransport
 from stacpull.transfer.s3 import S3Transport
 
 __all__ = ["Network", "SourceAddress", "http_transport", "is_private", "open_network", "source_address"]
@@ -43,6 +44,8 @@ class SourceAddress:
     headers: dict[str, Secret]
     query: dict[str, Secret]
     credential_names: tuple[str, ...]
+    kept: Path | None = None
+    """Where the lines of standard input are kept, if that is SOURCE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Network:
         self.client.counters.retries += 1
 
 
-def source_address(source: str, options: Options) -> SourceAddress:
+def source_address(source: str, options: Options, kept: Path | None = None) -> SourceAddress:
     """Split SOURCE from its credentials and join those of the options.
 
     Raises:
@@ -78,7 +81,7 @@ def source_address(source: str, options: Options) -> SourceAddress:
         names.append("the user and password in SOURCE")
     query = {**options.query, **split.query}
     names += [f"the {name!r} parameter of SOURCE" for name in split.query if name not in options.query]
-    return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)))
+    return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), kept)
 
 
 def _named(options: Options) -> list[str]:
@@ -106,6 +109,8 @@ async def open_network(
     transports: dict[str, Transport] = {"http": http, "https": http, "s3": s3}
     if is_local(address.url):
         transports["file"] = LocalTransport(address.url)
+    if address.kept is not None:
+        transports["stdin"] = OneFileTransport(address.kept)
     client = Client(
         transports,
         Gates(_per_host(options), options.concurrency, clock),

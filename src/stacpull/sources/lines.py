@@ -3,8 +3,8 @@
 The place to go on is the offset of the next line, with the ETag of the file: a server that proves the same
 file (RFC 9110, 13.1.5) is asked for the rest, another one's body is read again up to there. A file that
 changed is read from its start; what is known of it is planned already. Gzip is undone, by what the file
-begins with (RFC 1952, 2.3.1), and read again from its start. A record separator before a line (RFC 8142) is
-passed over.
+begins with (RFC 1952, 2.3.1); its offsets are not those of the file, so it is read again from its start. A
+record separator before a line (RFC 8142) is passed over.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _NAMES = re.compile(r"\.(ndjson|jsonl|ldjson|ndgeojson|geojsonl|geojsons)(\.gz)?
 _CHUNK = 1 << 18
 _LONGEST = 64 << 20
 """The most bytes of one line."""
+_GZIPPED = "gzip "
+"""Before the ETag of a version whose offsets are not those of the file."""
 _GZIP = b"\x1f\x8b"
 _GZIP_MEMBER = 31
 """zlib's window bits for one gzip member."""
@@ -180,49 +182,60 @@ class LinesSource:
 
     async def _lines_once(self, place: _Place, on_notice: OnNotice) -> AsyncGenerator[tuple[_Place, bytes]]:
         headers = {"Accept": "application/x-ndjson, application/geo+json-seq, */*"}
-        if place.offset and place.version:
+        if place.offset and place.version and not place.version.startswith(_GZIPPED):
             headers |= {"Range": f"bytes={place.offset}-", "If-Range": place.version}
         async with self._reader.stream(self.url, headers) as response:
             if response.status == _UNSATISFIABLE:
                 return  # nothing follows
-            version, skipped = _version(response), place.offset
+            chunks, zipped = await _begun(response.chunks(_CHUNK))
             if response.status == _PARTIAL:
-                skipped = 0
-            elif place.version and version != place.version:
-                on_notice(Notice("warning", f"{self.url} has changed: it is read from its start."))
-                place, skipped = _Place(), 0
+                version, skipped = place.version, 0
+            else:
+                version, skipped = _version(response, zipped=zipped), place.offset
+                if place.version and version != place.version:
+                    on_notice(Notice("warning", f"{self.url} has changed: it is read from its start."))
+                    place, skipped = _Place(), 0
             number, offset = place.lines, place.offset
-            plain = response.status == _PARTIAL
-            body = response.chunks(_CHUNK) if plain else _decoded(response.chunks(_CHUNK))
-            async with aclosing(_split(body, skipped)) as lines:
+            plain = _gunzipped(chunks) if zipped and response.status != _PARTIAL else chunks
+            async with aclosing(_split(plain, skipped)) as lines:
                 async for line in lines:
                     number, offset = number + 1, offset + len(line)
                     yield _Place(number, offset, version), line
 
 
-def _version(response: Response) -> str:
+def _version(response: Response, *, zipped: bool) -> str:
     etag = response.headers.get("ETag", "")
-    return "" if etag.startswith("W/") else etag
+    strong = "" if etag.startswith("W/") else etag
+    return f"{_GZIPPED}{strong}" if zipped else strong
 
 
-async def _decoded(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """Yield the chunks, gunzipped if that is what they are.
+async def _begun(chunks: AsyncIterator[bytes]) -> tuple[AsyncGenerator[bytes], bool]:
+    """Return the chunks again, and whether they begin as gzip does."""
+    head = b""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) >= len(_GZIP):
+            break
+
+    async def again() -> AsyncGenerator[bytes]:
+        yield head
+        async for chunk in chunks:
+            yield chunk
+
+    return again(), head.startswith(_GZIP)
+
+
+async def _gunzipped(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield what the chunks are without gzip.
 
     Raises:
-        SourceError: What is gzipped is damaged, or breaks off.
+        SourceError: They are damaged, or break off.
     """
-    gunzip: _Gunzip | None = None
-    first = True
+    gunzip = _Gunzip()
     async for chunk in chunks:
-        if first and chunk.startswith(_GZIP):
-            gunzip = _Gunzip()
-        first = False
-        if gunzip is None:
-            yield chunk
-            continue
         for piece in gunzip.pieces(chunk):
             yield piece
-    if gunzip is not None and not gunzip.is_whole:
+    if not gunzip.is_whole:
         raise SourceError("The gzipped lines break off: the file is not whole.")
 
 

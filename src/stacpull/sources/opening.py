@@ -60,7 +60,7 @@ def _static(url: str, document: Document, reader: JsonReader) -> Source:
         case Kind.CATALOG | Kind.COLLECTION if items := _items_elsewhere(body, document.url):
             return ApiSource(items, reader)
         case Kind.CATALOG | Kind.COLLECTION:
-            return StaticSource(document, reader)
+            return StaticSource(url, document, reader)
         case Kind.ITEM | Kind.ITEMS:
             return FeaturesSource(document, reader)
     raise SourceError(f"{url} is not STAC: it is neither an API, a catalog, a collection nor items.")

@@ -30,6 +30,8 @@ def source_url(source: str) -> str:
     """
     if not source.strip():
         raise UsageError("SOURCE is empty: name a URL, a file, or - for standard input.")
+    if source == STANDARD_INPUT:
+        raise UsageError("Standard input holds items: mirror, plan and headers read it.")
     scheme = _SCHEME.match(source)
     name = scheme[1].lower() if scheme else ""
     if name == "file":

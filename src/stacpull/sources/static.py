@@ -51,21 +51,24 @@ class StaticSource:
     """The tree below one catalog or collection.
 
     Args:
-        root: The document that SOURCE names.
+        url: SOURCE.
+        root: The document that it leads to.
         reader: Reads the others.
     """
 
-    def __init__(self, root: Document, reader: JsonReader) -> None:
+    def __init__(self, url: str, root: Document, reader: JsonReader) -> None:
         body: Json = root.body if isinstance(root.body, dict) else {}
         name = body.get("id")
-        self.url = root.url
+        self.url = url
         self._root: Document | None = root
         """As it was read, until the walk has taken it: its links may be many."""
         self._id = name if isinstance(name, str) and name else NO_COLLECTION
         self._is_collection = kind_of(body) is Kind.COLLECTION
         self._reader = reader
-        self._urls: dict[str, str] = {self._id: root.url} if self._is_collection else {}
+        self._urls: dict[str, str] = {self._id: url} if self._is_collection else {}
         """Where the collections are that were met."""
+        self._looked = False
+        """True if all of them were looked for."""
 
     async def collections(self) -> list[Json]:
         """Return the documents of all collections of the tree, without their links down the tree.
@@ -78,11 +81,20 @@ class StaticSource:
     async def collection(self, collection_id: str) -> Json:
         """Return the document of one collection, its `self` link where it is.
 
+        The root stands for the collection of items that have none above them.
+
         Raises:
-            UsageError: no collection of that id was met, by the walk or by looking for it.
+            UsageError: the tree has no collection of that id.
             SourceError: it could not be read.
         """
-        url = self._urls.get(collection_id)
+        if collection_id not in self._urls and collection_id != self._id and not self._looked:
+            self._looked = True  # a walk that went on did not meet those that were done before
+            async with aclosing(self._met()) as met:
+                async for _ in met:
+                    if collection_id in self._urls:
+                        self._looked = False
+                        break
+        url = self._urls.get(collection_id, self.url if collection_id == self._id else None)
         if url is None:
             raise UsageError(f"{self.url} has no collection {collection_id}.")
         document = await read_root(self._reader, url)
@@ -121,7 +133,7 @@ class StaticSource:
             CredentialsError: credentials are missing or refused.
         """
         root, self._root = self._root, None
-        if root is None or start.url != root.url:
+        if root is None or start.url != self.url:
             root = await read_root(self._reader, start.url)
         pages = tree_pages(self._reader, root, start, page_size, self._meet, on_notice, self._id)
         del root

@@ -15,7 +15,8 @@ import os
 import re
 import stat
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -26,7 +27,7 @@ from multidict import CIMultiDict
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Request, TransferError
 
-__all__ = ["INDEX_NAMES", "LocalTransport", "path_of"]
+__all__ = ["INDEX_NAMES", "LocalTransport", "OneFileTransport", "path_of"]
 
 INDEX_NAMES: Final = ("catalog.json", "collection.json")
 """What a directory stands for as SOURCE: the first of these in it."""
@@ -77,16 +78,16 @@ class LocalTransport:
             descriptor = os.open(
                 path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
             )  # a pipe must not hold us up
-            stream = os.fdopen(descriptor, "rb", buffering=0)
             status = os.fstat(descriptor)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            if not stat.S_ISREG(status.st_mode):
+                os.close(descriptor)
+                raise _failed(FailureKind.HTTP, f"{path_of(url)} is no file that can be read.")
+            stream = os.fdopen(descriptor, "rb", buffering=0)
+        except (FileNotFoundError, NotADirectoryError):
             raise _failed(FailureKind.GONE, f"There is no file {path_of(url)}.") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             why = getattr(error, "strerror", None) or str(error)
             raise _failed(FailureKind.HTTP, f"{path_of(url)} cannot be read: {why}.") from None
-        if not stat.S_ISREG(status.st_mode):
-            stream.close()
-            raise _failed(FailureKind.HTTP, f"{path} is no regular file.")
         return _File(path, stream, status)
 
     def _allowed(self, url: str) -> Path:
@@ -103,6 +104,29 @@ class LocalTransport:
             message = f"{path} is not below the directory of SOURCE ({self._root}), and not opened."
             raise _failed(FailureKind.SCHEME, message)
         return _index(path) if path == self._source and real.is_dir() else path
+
+
+class OneFileTransport:
+    """One file, whatever is asked for: what standard input was kept in. No name in it opens another."""
+
+    def __init__(self, path: Path) -> None:
+        self._url = path.as_uri()
+        self._files = LocalTransport(self._url)
+
+    def host_of(self, url: str) -> str:
+        """Return the name under which reads are limited and counted."""
+        return self._files.host_of(url)
+
+    def open(self, request: Request) -> AbstractAsyncContextManager[LocalResponse]:
+        """Open the file.
+
+        Raises:
+            TransferError: GONE; HTTP where it cannot be read.
+        """
+        return self._files.open(replace(request, url=self._url))
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
 
 
 class _File(NamedTuple):
