@@ -1,5 +1,8 @@
 """One item, or the items of one document (a GeoJSON FeatureCollection, STAC's ItemCollection), as a source.
 
+A document that was saved by itself is a copy: relative hrefs of its items belong to their `self` links, and
+to where it lies only if they have none. (A tree was moved as a whole: there it is the other way round.)
+
 The whole document is in memory; its items are given out in stretches, so that the first transfers need not
 wait for the last item. A page of an API that was saved names a next page, which is not followed: what is
 asked for is the file. One that a server gives is followed as pages of an API are.
@@ -14,7 +17,7 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection, Unread
 from stacpull.net.api import Document
-from stacpull.planning.hrefs import is_local
+from stacpull.planning.hrefs import is_local, self_href
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.redact import cut_cursor
 from stacpull.sources.documents import Kind, absolute, kind_of, located, rels, whole_item, without_links
@@ -144,7 +147,8 @@ class FeaturesSource:
     def _features(self) -> list[object]:
         body = self._document.body
         if kind_of(body) is Kind.ITEM and isinstance(body, dict):
-            return [located(body, self.url)]
+            own = self_href(body, local=is_local(self.url))
+            return [body if own is not None else located(body, self.url)]
         features = body.get("features") if isinstance(body, dict) else None
         return features if isinstance(features, list) else []
 

@@ -12,7 +12,7 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.models import Json
 from stacpull.net.api import Document
 from stacpull.sources.api import ApiSource, api_place
-from stacpull.sources.documents import Kind, absolute, kind_of, rels, tree_hrefs
+from stacpull.sources.documents import Kind, absolute, kind_of, rels
 from stacpull.sources.features import FeaturesSource
 from stacpull.sources.lines import LinesSource, is_lines
 from stacpull.sources.reading import read_root
@@ -67,12 +67,15 @@ def _static(url: str, document: Document, reader: JsonReader) -> Source:
 
 
 def _items_elsewhere(body: Json, base: str) -> str | None:
-    """Return where an API serves the items of a collection that has no tree of its own."""
-    if tree_hrefs(body):
-        return None
-    found = next((href for rel, href in rels(body) if rel == "items"), None)
-    url = None if found is None else absolute(base, found)
-    return url if isinstance(url, str) and api_place(url).items else None
+    """Return where an API serves the items of a collection that has no tree of its own.
+
+    Planetary Computer's collections name the pages of their items with `item`.
+    """
+    hrefs = {href for rel, href in rels(body) if rel in {"items", "item", "child"}}
+    match [absolute(base, href) for href in hrefs]:
+        case [str(url)] if api_place(url).items:
+            return url
+    return None
 
 
 def _is_api_root(document: Json) -> bool:

@@ -251,16 +251,23 @@ class _TreeWalk:
             return
         self._unanswered = 0
         self._bytes += outcome.bytes
-        body = outcome.body
-        features = body["features"] if isinstance(body, dict) and "features" in body else [body]
-        for feature in features:
-            item = whole_item(feature)
-            if item is None:
-                message = f"{cut_url(outcome.url)} has no id."
-                self._note(read, Failure(FailureKind.ITEM, message))
-            else:
-                own = located(item, outcome.url) if feature is body else item
-                self._items.append({**own, "collection": item.get("collection") or read.branch.collection})
+        body: Json = outcome.body if isinstance(outcome.body, dict) else {}
+        if kind_of(body) is Kind.ITEM:
+            self._add(read, body, outcome.url, is_alone=True)
+            return
+        for feature in _features(body):
+            self._add(read, feature, outcome.url, is_alone=False)
+        if any(rel == "next" for rel, _ in rels(body)):
+            message = f"{cut_url(outcome.url)} is a page of an API, and there are more: name it as SOURCE."
+            self._note(read, Failure(FailureKind.ITEM, message))
+
+    def _add(self, read: _Read, feature: object, url: str, *, is_alone: bool) -> None:
+        item = whole_item(feature)
+        if item is None:
+            self._note(read, Failure(FailureKind.ITEM, f"{cut_url(url)} holds no item with an id."))
+            return
+        own = located(item, url) if is_alone else item
+        self._items.append({**own, "collection": item.get("collection") or read.branch.collection})
 
     def _note(self, read: _Read, failure: Failure) -> None:
         """Note a document that gave no item.
@@ -332,12 +339,11 @@ class _TreeWalk:
             return Failure(
                 FailureKind.ITEM, f"{cut_url(document.url)} lies more than {DEEPEST} catalogs deep."
             )
-        entries = self._branched(document, read.branch.collection, read.branch, read.step, read.resume)
         body = document.body
-        if isinstance(body, dict) and not tree_hrefs(body) and any(rel == "items" for rel, _ in rels(body)):
+        if isinstance(body, dict) and any(rel == "items" for rel, _ in rels(body)) and not tree_hrefs(body):
             text = f"{cut_url(document.url)} is a collection of an API: name it as SOURCE by itself."
             return Failure(FailureKind.ITEM, text)
-        return entries
+        return self._branched(document, read.branch.collection, read.branch, read.step, read.resume)
 
     def _branched(
         self,
@@ -356,6 +362,11 @@ class _TreeWalk:
         first, rest = _begin_at(hrefs, resume)
         branch = _Branch(document.url, hrefs, collection, step, above, first, rest)
         return [_Edge(branch, ends=False), branch, _Edge(branch, ends=True)]
+
+
+def _features(body: Json) -> list[object]:
+    features = body.get("features")
+    return features if isinstance(features, list) else []
 
 
 def _begin_at(
