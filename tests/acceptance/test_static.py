@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 import os
 import signal
+import subprocess
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pystac
 import pytest
-from tests.acceptance.command import Running, environment, run, wait_until
+from tests.acceptance.command import COMMAND, Running, environment, run, wait_until
 from tests.acceptance.static_tree import asset_of, write_tree
 from tests.servers.nginx import Nginx, nginx
+
+from stacpull.replicas import S3Replica, run_in_thread
 
 COLLECTIONS = 10
 ITEMS = int(os.environ.get("STATIC_ITEMS", "400"))
@@ -206,3 +212,109 @@ def test_a_source_that_cannot_be_read_is_one_sentence(
     (tmp_path / "list.json").write_text("[1]")
     ran = run(["mirror", source, str(tmp_path / "m")], environment(), cwd=tmp_path)
     assert (ran.code, said in ran.err, "Traceback" in ran.err) == (code, True, False), ran.err
+
+
+def test_from_a_bucket(tmp_path: Path) -> None:
+    write_tree(tmp_path / "root" / "bucket" / "tree", 2, 10)
+    source = "s3://bucket/tree/catalog.json"
+    with run_in_thread(S3Replica(root=tmp_path / "root")) as replica:
+        env = {**environment(), **replica.exports()}
+        ran = run(["mirror", source, str(tmp_path / "m"), "--json"], env)
+        assert ran.code == 0, ran.err
+        files = {path.parent.name: path.read_bytes() for path in (tmp_path / "m").rglob("data.bin")}
+        assert files == {
+            name: asset_of(name) for name in (f"col{c}-{n}" for c in range(2) for n in range(10))
+        }
+        refused = run(["mirror", source, str(tmp_path / "n")], {**env, "AWS_SECRET_ACCESS_KEY": "wrong"})
+        assert refused.code == 3
+        missing = run(["mirror", "s3://bucket/nothing.json", str(tmp_path / "n")], env)
+        assert missing.code == 4
+
+
+def items_of(root: Path, base: str = ".") -> list[dict[str, Any]]:
+    """The items of a tree, their assets' hrefs relative to `root`."""
+    items = [json.loads(path.read_text()) for path in sorted(root.glob("col*/*/*.json"))]
+    for item in items:
+        item["assets"]["data"]["href"] = f"{base}/{item['collection']}/{item['id']}/data.bin"
+        item["links"] = [{"rel": "collection", "href": f"./{item['collection']}/collection.json"}]
+    return items
+
+
+@pytest.mark.parametrize("form", ["features.json", "items.ndjson", "items.ndjson.gz", "one.json"])
+@pytest.mark.parametrize("place", ["disk", "http"])
+def test_items_in_a_file_with_assets_beside_it(form: str, place: str, web: Nginx, tmp_path: Path) -> None:
+    root = web.root / f"{form}-{place}"
+    write_tree(root, 2, 6)
+    items = items_of(root)
+    if form == "one.json":
+        items = items[:1]
+    (root / form).write_bytes(written(form, items))
+    source = f"{web.url}/files/{root.name}/{form}" if place == "http" else str(root / form)
+    ran = run(["mirror", source, str(tmp_path / "m"), "--json"], environment())
+    assert ran.code == 0, ran.err
+    files = {path.parent.name: path.read_bytes() for path in (tmp_path / "m").rglob("data.bin")}
+    assert files == {item["id"]: asset_of(item["id"]) for item in items}
+    known = json.loads((tmp_path / "m" / "col0" / "collection.json").read_text())
+    assert known["license"] == "CC0-1.0"  # found by the items' own links
+    assert run(["verify", str(tmp_path / "m")], environment()).code == 0
+
+
+def written(form: str, items: list[dict[str, Any]]) -> bytes:
+    if form == "one.json":
+        return json.dumps(items[0]).encode()
+    if form == "features.json":
+        return json.dumps({"type": "FeatureCollection", "features": items}).encode()
+    lines = "".join(json.dumps(item) + "\n" for item in items).encode()
+    return gzip.compress(lines) if form.endswith(".gz") else lines
+
+
+def test_standard_input_is_kept_and_gone_on_with(web: Nginx, tmp_path: Path) -> None:
+    root, dest = web.root / "stdin", tmp_path / "m"
+    write_tree(root, 2, 60)
+    lines = written("items.ndjson", items_of(root, f"{web.url}/slow/stdin"))
+    first = piped(lines, dest, "--max-items", "1000", kill_at=20)
+    assert first != 0
+    moved = tmp_path / "moved"
+    dest.rename(moved)
+    resumed = run(["resume", str(moved), "--allow-private-hosts", "--json"], environment())
+    assert resumed.code == 0, resumed.err
+    assert resumed.report["items_done"] == 120
+    assert len(list(moved.rglob("data.bin"))) == 120
+    assert piped(lines, moved, "--max-items", "1000") == 0
+    assert run(["status", str(moved), "--json"], environment()).report["source"].startswith("stdin:")
+
+
+def piped(lines: bytes, dest: Path, *options: str, kill_at: int = 0) -> int:
+    """Give lines to a mirror on standard input; kill it when there are `kill_at` files. Return its code."""
+    arguments = [str(COMMAND), "mirror", "-", str(dest), "--allow-private-hosts", *options]
+    with tempfile.TemporaryFile() as given:
+        given.write(lines)
+        given.seek(0)
+        process = subprocess.Popen(
+            arguments, stdin=given, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        if kill_at:
+            assert wait_until(lambda: len(list(dest.rglob("data.bin"))) >= kill_at, timeout=60)
+            process.kill()
+        return process.wait(timeout=60)
+
+
+def test_lines_on_standard_input_name_no_files_of_this_disk(tmp_path: Path) -> None:
+    root, dest = tmp_path / "tree", tmp_path / "m"
+    write_tree(root, 1, 2)
+    items = items_of(root, root.as_uri())
+    items[1]["assets"]["data"]["href"] = "./data.bin"
+    assert piped(written("items.ndjson", items), dest) == 1
+    told = run(["failures", str(dest)], environment()).out
+    assert told.count("cannot be fetched") == 2
+    assert not list(dest.rglob("data.bin"))
+
+
+def test_local_files_that_were_damaged_are_copied_again(tmp_path: Path) -> None:
+    source, dest = write_tree(tmp_path / "tree", 1, 3), tmp_path / "m"
+    assert run(["mirror", str(source), str(dest)], environment()).code == 0
+    (dest / "col0" / "col0-1" / "data.bin").write_bytes(b"damaged")
+    assert run(["verify", str(dest)], environment()).code == 1
+    repaired = run(["verify", str(dest), "--repair"], environment())
+    assert repaired.code == 0, repaired.out + repaired.err
+    assert (dest / "col0" / "col0-1" / "data.bin").read_bytes() == asset_of("col0-1")

@@ -59,7 +59,7 @@ class LinesReader:
         self.breaks = list(breaks)
         self.asked: list[Mapping[str, str]] = []
 
-    async def read(self, request: PageRequest, *, one_of_many: bool = False) -> Any:
+    async def read(self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None) -> Any:
         raise AssertionError(request)
 
     @asynccontextmanager

@@ -67,7 +67,9 @@ class UnevenReader(MemoryReader):
         self._draw = random.Random(seed)
         self.under_way = self.most_under_way = 0
 
-    async def read(self, request: PageRequest, *, one_of_many: bool = False) -> Document:
+    async def read(
+        self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
+    ) -> Document:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:

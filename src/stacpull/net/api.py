@@ -85,13 +85,17 @@ class ApiReader:
         self._limit = limit
         self._jitter = jitter
 
-    async def read(self, request: PageRequest, *, one_of_many: bool = False) -> Document:
+    async def read(
+        self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
+    ) -> Document:
         """Return the JSON document that answers `request`.
 
         Args:
             request: What to ask for.
             one_of_many: True for an item: that it is refused may be a matter of its own. Fifty refusals in a
                 row are not.
+            limit: The most bytes, decoded, if not what the reader was made with: a page that is too large can
+                be asked for smaller, a collection that links to 600,000 items cannot.
 
         Raises:
             TransferError: It could not be had, after retries: GONE for 404, OVERLONG past the limit, …;
@@ -102,7 +106,7 @@ class ApiReader:
         """
         outgoing = _outgoing(request)
         try:
-            return await self._read(outgoing)
+            return await self._read(outgoing, limit or self._limit)
         except _LoginPageError as error:
             if one_of_many:
                 raise
@@ -139,13 +143,13 @@ class ApiReader:
                 raise
             yield response
 
-    async def _read(self, outgoing: Request) -> Document:
+    async def _read(self, outgoing: Request, limit: int) -> Document:
         broken_before = False
 
         async def attempt() -> Document:
             nonlocal broken_before
             try:
-                return await self._attempt(outgoing)
+                return await self._attempt(outgoing, limit)
             except _BrokenJsonError as error:
                 if broken_before:
                     raise SourceError(error.failure.message) from error.__cause__
@@ -154,9 +158,9 @@ class ApiReader:
 
         return await attempted(attempt, self._policy, self._clock, self._note_retry, jitter=self._jitter)
 
-    async def _attempt(self, outgoing: Request) -> Document:
+    async def _attempt(self, outgoing: Request, limit: int) -> Document:
         async with self._client.open(outgoing) as response:
-            body = await response.read(self._limit)
+            body = await response.read(limit)
             url, headers = response.url, response.headers
             document = await self._decoded(body, response)
         return Document(document, len(body), cut_cursor(url), headers)

@@ -9,7 +9,10 @@ from stacpull.net.transport import TransferError
 from stacpull.sources.source import JsonReader
 from stacpull.sources.urls import authority
 
-__all__ = ["outcome_of", "read_root"]
+__all__ = ["DOCUMENT_LIMIT", "outcome_of", "read_root"]
+
+DOCUMENT_LIMIT = 256 * 1024 * 1024
+"""The most bytes of a document: a link to an item takes about 130, so some two million of them."""
 
 
 async def outcome_of(reader: JsonReader, url: str) -> Document | Failure:
@@ -20,7 +23,7 @@ async def outcome_of(reader: JsonReader, url: str) -> Document | Failure:
         CredentialsError: the host refuses whatever it is asked for.
     """
     try:
-        return await reader.read(PageRequest(url), one_of_many=True)
+        return await reader.read(PageRequest(url), one_of_many=True, limit=DOCUMENT_LIMIT)
     except TransferError as error:
         return error.failure
     except SourceError as error:
@@ -38,7 +41,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         CredentialsError: credentials are missing or refused.
     """
     try:
-        document = await reader.read(PageRequest(url))
+        document = await reader.read(PageRequest(url), limit=DOCUMENT_LIMIT)
     except TransferError as error:
         if url.startswith("s3://") and error.failure.kind is FailureKind.REFUSED:
             text = f"{error} Give AWS credentials, or --no-sign-request for a public bucket."

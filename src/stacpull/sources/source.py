@@ -27,12 +27,15 @@ OnNotice = Callable[[Notice], None]
 class JsonReader(Protocol):
     """Sends one request for JSON, with retries, credentials and redirects (`net.api.ApiReader`)."""
 
-    async def read(self, request: PageRequest, *, one_of_many: bool = False) -> Document:
+    async def read(
+        self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
+    ) -> Document:
         """Return the document that answers `request`.
 
         Args:
             request: what to ask for.
             one_of_many: True if a refusal may be a matter of this document, and is a `TransferError` then.
+            limit: the most bytes of it, if not the reader's own.
 
         Raises:
             TransferError: it could not be had, after retries; the failure says why.

@@ -147,6 +147,7 @@ async def tree_pages(
     """
     walk = _TreeWalk(reader, on_collection)
     walk.begin(root, start.after, fallback)
+    del root  # its decoded links are several times as large as what is kept of them
     items = size.items if size.fixed else min(PAGE_ITEMS, size.items)
     request: PageRequest | None = start
     while request is not None:
