@@ -28,13 +28,12 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's own clock."""
 
+    monotonic = staticmethod(time.monotonic)
+    """Return seconds on a clock that never goes back: asked twice a request, so nothing is around it."""
+
     def time(self) -> float:
         """Return seconds since the epoch (may jump)."""
         return time.time()
-
-    def monotonic(self) -> float:
-        """Return seconds on a clock that never goes back."""
-        return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         """Suspend the task for `seconds`."""

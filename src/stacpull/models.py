@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 __all__ = [
     "Asset",
@@ -135,8 +135,7 @@ class Checksum(NamedTuple):
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Asset:
+class Asset(NamedTuple):
     """One asset of an item, planned: what to fetch and where it goes.
 
     `directory` is relative to DEST, with `/`; `name` is None while it depends on the resolved URL
@@ -211,8 +210,7 @@ class Failure:
     """Bytes of a part that are there, and that a next attempt goes on from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Validator:
+class Validator(NamedTuple):
     """What proves that two responses are of the same object (RFC 9110, 8.8): a strong ETag, else a date."""
 
     etag: str | None = None
@@ -229,8 +227,7 @@ class Validator:
         return self.strong_etag is not None or self.last_modified is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One asset to transfer: a row of the ledger and what a worker needs for it. Plain values only."""
 
     row: int
@@ -250,16 +247,19 @@ class Job:
     sha256: bytes | None = None
     """What was mirrored before, where that is to be had again and nothing else (`verify --repair`)."""
 
+    def renewed(self, href: str) -> Self:
+        """Return the job with the href that its item, read again, gave."""
+        return self._replace(href=href, stale=False)
 
-@dataclass(frozen=True, slots=True)
-class Received:
+
+class Received(NamedTuple):
     """An asset that came in whole: either its `body` in memory (small) or a finished part file (`part`)."""
 
     size: int
     sha256: bytes | None
     filename: str
     """Base name of the resolved URL, percent-decoded, unsafe as it came: `planning.names` makes it safe."""
-    validator: Validator = field(default_factory=Validator)
+    validator: Validator = Validator()
     body: bytes | None = None
     part: Path | None = None
     verified: bool = True

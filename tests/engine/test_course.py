@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from tests.engine.test_pool import BODY, Answer, Course, Origin, expired, job, refused, run
 
@@ -35,7 +33,7 @@ def never(status: int) -> Answer:
 
 def apart(jobs: list[Job]) -> list[Job]:
     """Give each job an item of its own, so that no document read for another serves it."""
-    return [replace(one, item_row=one.row, item_href=f"https://api.example/items/{one.row}") for one in jobs]
+    return [one._replace(item_row=one.row, item_href=f"https://api.example/items/{one.row}") for one in jobs]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

@@ -256,8 +256,10 @@ def test_throttling_is_waited_out() -> None:
         {"1": {"a": {"href": "/a", "type": "image/tiff"}}},
         {"/a": lambda asked: next(replies, None) or good(asked)},
     )
-    report, _, _ = read(api, options=Options(retries=2))
+    report, _, events = read(api, options=Options(retries=2))
     assert (report.headers_done, report.retries) == (1, 2)
+    told = [event.text.partition(" ")[2] for event in events if isinstance(event, Notice)]
+    assert told == ["throttled: 8 at once, again in 0 s.", "throttled: 4 at once, again in 0 s."]
 
 
 def test_an_href_that_leads_nowhere_is_a_failed_row_that_is_not_tried() -> None:

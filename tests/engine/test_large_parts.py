@@ -30,7 +30,7 @@ def let_arrive(bench: Bench, job: Job, body: bytes, filename: str) -> None:
 
 def test_one_whose_name_its_url_gives_is_published_from_the_part(tmp_path: Path) -> None:
     row = planned("i", ["archive"])
-    late = replace(row.item.assets[0], name=None, name_template="{filename}")
+    late = row.item.assets[0]._replace(name=None, name_template="{filename}")
     bench = Bench(tmp_path)
     bench.take_up()
     job = bench.plan(replace(row, item=replace(row.item, assets=(late,)))).jobs[0]

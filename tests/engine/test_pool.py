@@ -45,7 +45,7 @@ def refused(status: int) -> Failure:
 
 def job(row: int = 1, key: str = "a", *, href: str | None = None, **changes: Any) -> Job:
     made = Job(row, 1, 0, key, href or f"https://blob.example/{key}?sig=0", ITEM, "c/i", f"{key}.tif")
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 Answer = Callable[[Job, int], Received | Failure]

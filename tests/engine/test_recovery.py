@@ -252,7 +252,7 @@ def test_a_file_of_an_older_version_is_never_taken_for_the_new_one(tmp_path: Pat
     bench.take_up()
     job = bench.plan(planned("i", ["a"], size=4)).jobs[0]
     assert job.generation == 1
-    bench.arrive(replace(job, generation=0), b"oldest")  # a whole part of the version before
+    bench.arrive(job._replace(generation=0), b"oldest")  # a whole part of the version before
     arrived = bench.arrive(job, b"new!")
     outcomes.reserve(bench.db, [publisher.arrival_of(arrived)])  # killed before the rename
     bench.close()
@@ -373,7 +373,7 @@ def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(
 
 def test_late_names_survive_a_kill_in_the_name_of_the_part(tmp_path: Path) -> None:
     row = planned("i", ["late"])
-    late = replace(row.item.assets[0], name=None, name_template="{filename}")
+    late = row.item.assets[0]._replace(name=None, name_template="{filename}")
     bench = Bench(tmp_path)
     bench.take_up()
     job = bench.plan(replace(row, item=replace(row.item, assets=(late,)))).jobs[0]

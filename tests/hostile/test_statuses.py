@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from email.utils import formatdate
 from typing import NamedTuple
@@ -89,6 +90,8 @@ def test_a_host_that_throttles_is_left_alone_by_all_workers(stage: Stage) -> Non
     in_flight = 16  # the first limit of a gate
     assert refused_at <= in_flight
     assert max(scene.clock.sleeps) >= 18
+    log = (scene.dest / ".stacpull" / "log.ndjson").read_text()
+    assert re.search(r'"level":"debug","text":"\S+ throttled: 8 at once, again in 20 s."', log)
 
 
 @pytest.mark.parametrize("code", [429, 503])

@@ -14,7 +14,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, Counters, Exchange
 from stacpull.net.credentials import HostCredentials
-from stacpull.net.gate import Gates
+from stacpull.net.gate import Gate, Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.memory import Answer, Fault, MemoryTransport, Script
 from stacpull.net.transport import Request, TransferError
@@ -338,6 +338,27 @@ def test_a_cancelled_request_gives_its_permit_back() -> None:
             return await response.read(100)
 
     assert setting.clock.run(main()) == b"payload"
+
+
+def test_the_gate_hears_of_answers_bytes_and_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the limit is decided from: of a body in one piece the bytes, of a longer one each piece."""
+    heard: list[tuple[str, float]] = []
+    for name in ("succeeded", "received", "piece"):
+        monkeypatch.setattr(Gate, name, lambda _, value, name=name: heard.append((name, value)))
+    setting = Setting({"https://api.example/a": [Answer(body=b"x" * 700)]})
+    setting.clock.now = 5.0
+
+    async def main() -> None:
+        async with setting.client.open(Request("https://api.example/a")) as response:
+            await response.read(1000)
+        async with setting.client.open(Request("https://api.example/a")) as response:
+            assert sum([len(chunk) async for chunk in response.chunks(300)]) == 700
+
+    setting.clock.run(main())
+    assert heard == [
+        ("succeeded", 5.0), ("received", 700),
+        ("succeeded", 5.0), ("piece", 300), ("piece", 300), ("piece", 100),
+    ]  # fmt: skip
 
 
 def test_chunks_are_counted() -> None:

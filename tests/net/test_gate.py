@@ -10,44 +10,18 @@ from hypothesis import strategies as st
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError
-from stacpull.net.gate import MAX_REFUSALS, Gate, Gates, Window, adjust
+from stacpull.net.gate import MAX_REFUSALS, Gate, Gates
 
 T = TypeVar("T")
-
-ADJUSTMENTS = [
-    ("nothing happened", Window(16, 64), 16),
-    ("the limit was no limit", Window(16, 64, successes=100), 16),
-    ("slow start", Window(16, 64, successes=100, saturated=True), 32),
-    ("up to the maximum", Window(48, 64, successes=100, saturated=True), 64),
-    ("at the maximum", Window(64, 64, successes=100, saturated=True), 64),
-    ("additive increase", Window(16, 64, successes=100, saturated=True, slow_start=False), 17),
-    ("throttled", Window(16, 64, successes=100, throttles=1, saturated=True), 8),
-    ("throttled at one", Window(1, 64, throttles=9), 1),
-    ("network trouble", Window(16, 64, successes=100, troubles=1, saturated=True), 16),
-    ("only failures", Window(16, 64, saturated=True), 16),
-]
-
-
-@pytest.mark.parametrize(
-    ("window", "limit"), [row[1:] for row in ADJUSTMENTS], ids=[row[0] for row in ADJUSTMENTS]
-)
-def test_adjustments(window: Window, limit: int) -> None:
-    assert adjust(window) == limit
-
-
-@given(
-    st.integers(1, 64), st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.booleans(), st.booleans()
-)
-def test_the_limit_stays_in_bounds(limit: int, ok: int, slow: int, bad: int, full: bool, start: bool) -> None:
-    assert 1 <= adjust(Window(limit, 64, ok, slow, bad, saturated=full, slow_start=start)) <= 64
 
 
 class Bench:
     """A gate on a virtual clock, and a log of who got a permit when."""
 
-    def __init__(self, maximum: int = 64, first: int = 16) -> None:
+    def __init__(self, maximum: int = 64, first: int = 16, *, told: bool = False) -> None:
         self.clock = VirtualClock()
-        self.gate = Gate("h", maximum, self.clock, first)
+        self.told: list[str] = []
+        self.gate = Gate("h", maximum, self.clock, first, told=told, on_change=self.told.append)
         self.log: list[tuple[str, float]] = []
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
@@ -214,26 +188,27 @@ def test_without_a_time_the_pause_doubles_until_a_success() -> None:
         pauses.append(bench.gate.closed_for())
         bench.clock.now += pauses[-1]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
-    bench.gate.succeeded()
+    bench.gate.succeeded(bench.clock.now)
     bench.gate.throttled(None)
     assert bench.gate.closed_for() == 1
 
 
-def served(bench: Bench, seconds: int, *, workers: int = 100) -> list[int]:
+def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1) -> list[int]:
     """Return the limit at the end of each second of busy work without trouble."""
     limits = []
 
     async def worker() -> None:
         while True:
             await bench.gate.acquire()
-            await asyncio.sleep(0.1)
-            bench.gate.succeeded()
+            asked = bench.gate.now()
+            await asyncio.sleep(takes)
+            bench.gate.succeeded(asked)
             bench.gate.release()
 
     async def main() -> None:
         crew = [asyncio.get_running_loop().create_task(worker()) for _ in range(workers)]
         for _ in range(seconds):
-            await asyncio.sleep(1.15)
+            await asyncio.sleep(1)
             limits.append(bench.gate.limit)
         for one in crew:
             one.cancel()
@@ -243,18 +218,57 @@ def served(bench: Bench, seconds: int, *, workers: int = 100) -> list[int]:
     return limits
 
 
-def test_slow_start_doubles_each_second() -> None:
-    assert served(Bench(), 4) == [32, 64, 64, 64]
+def test_it_finds_out_how_many_serve_best() -> None:
+    assert served(Bench(), 3) == [64, 64, 64]
+    assert served(Bench(maximum=40), 3) == [40, 40, 40]
 
 
-def test_after_throttling_one_more_a_second() -> None:
-    bench = Bench()
-    bench.gate.throttled(0)
-    assert served(bench, 4) == [9, 10, 11, 12]
+def test_what_waits_goes_on_as_soon_as_the_limit_grows() -> None:
+    bench = Bench(first=1)
+    assert served(bench, 5, workers=10)[-1] >= 10
+    assert bench.gate.waiting == 0
 
 
 def test_a_limit_that_is_not_reached_does_not_grow() -> None:
     assert served(Bench(), 3, workers=4) == [16, 16, 16]
+
+
+def test_a_told_limit_is_kept_whatever_comes_in() -> None:
+    bench = Bench(maximum=8, first=8, told=True)
+    assert served(bench, 3, takes=5) == [8, 8, 8]
+
+
+def test_a_told_limit_is_halved_by_throttling_and_comes_back_by_one_a_second() -> None:
+    bench = Bench(maximum=8, first=8, told=True)
+    bench.gate.throttled(0)
+    limits = served(bench, 8)
+    assert limits[0] == 4
+    assert sorted(limits) == limits
+    assert limits[-1] == 8
+
+
+def test_what_was_counted_while_it_was_closed_says_nothing() -> None:
+    """It goes on from half, and never thinks that a pause was slowness."""
+    bench = Bench(first=16)
+
+    async def throttle() -> None:
+        bench.gate.throttled(30)
+
+    bench.run(throttle())
+    limits = served(bench, 40)
+    assert min(limits) == 8
+    assert max(limits) < 16
+
+
+def test_changes_are_told_when_they_matter() -> None:
+    bench = Bench()
+    served(bench, 3)
+    bench.gate.throttled(7)
+    assert bench.told == [
+        "h: 32 at once, 320 answers a second.",
+        "h: 64 at once, 640 answers a second.",
+        "h throttled: 32 at once, again in 7 s.",
+    ]
 
 
 def test_fifty_refusals_in_a_row_stop_the_run() -> None:
@@ -272,16 +286,15 @@ def test_fifty_pages_to_log_in_at_stop_the_run_too() -> None:
     bench = Bench()
     for _ in range(MAX_REFUSALS - 1):
         bench.gate.refused(200)
-        bench.gate.succeeded()  # the status is fine: that alone is no success
+        bench.gate.succeeded(0)  # the status is fine: that alone is no success
     with pytest.raises(CredentialsError, match="h refused 50 requests in a row with a web page instead"):
         bench.gate.refused(200)
 
 
 @pytest.mark.parametrize(
-    ("per_host", "concurrency", "first", "maximum"),
-    [(64, None, 16, 64), (4, None, 4, 4), (64, 40, 40, 40), (8, 40, 8, 8)],
+    ("per_host", "concurrency", "first"), [(64, None, 16), (4, None, 4), (64, 40, 40), (8, 40, 8)]
 )
-def test_gates_by_host(per_host: int, concurrency: int | None, first: int, maximum: int) -> None:
+def test_gates_by_host(per_host: int, concurrency: int | None, first: int) -> None:
     gates = Gates(per_host, concurrency, VirtualClock())
     gate = gates["h:443"]
     assert gates["h:443"] is gate
@@ -289,4 +302,6 @@ def test_gates_by_host(per_host: int, concurrency: int | None, first: int, maxim
     assert gate.limit == first
     assert len(list(gates)) == 2
     assert f"of {first} in use" in repr(gate)
-    assert adjust(Window(maximum, maximum, successes=1, saturated=True)) == maximum
+    gates.on_change = (told := []).append
+    gate.throttled(1)
+    assert len(told) == 1

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(os.environ.get("STACPULL_TOOLS") or ROOT / ".venv-tools")
 """Where `scripts/install-test-tools` puts what is packaged for Python, each in a venv of its own."""
@@ -32,6 +30,8 @@ def found(name: str, *, venv: str | None = None) -> str:
     if path is None and venv is None:
         path = shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
     if path is None:
+        import pytest  # noqa: PLC0415 - scripts/bench starts these servers where there is no pytest
+
         pytest.skip(f"{name} is not installed: bash scripts/install-test-tools")
     return path
 

@@ -27,7 +27,7 @@ V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 
 def job(url: str, **known: object) -> Job:
     base = Job(1, 1, 1, "B02", url + "/p/B%2002.tif?sig=x", None, "c/i", "B02.tif", media_type="image/tiff")
-    return replace(base, **known)
+    return base._replace(**known)
 
 
 def b64_md5(data: bytes) -> str:

@@ -396,7 +396,7 @@ class AwsStandIn:
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
         self.seen.append(request)
         if request.url.startswith("https://data.s3."):
-            request = replace(request, url=f"{self.url}/data/k")
+            request = request._replace(url=f"{self.url}/data/k")
         return self.transport.open(request)
 
     async def close(self) -> None:

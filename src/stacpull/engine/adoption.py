@@ -18,7 +18,6 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -134,7 +133,7 @@ class AdoptingFetcher:
             return None
         part = await asyncio.to_thread(self._part_of, path, job)
         sha256 = stranger.digests["sha256"] if self._checksum else None
-        return replace(told, size=stranger.size, sha256=sha256, part=part)
+        return told._replace(size=stranger.size, sha256=sha256, part=part)
 
     def _names_in(self, directory: str) -> frozenset[str]:
         """Return what lay in a directory when it was first asked for: what came later is no stranger."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind, Json
@@ -29,9 +29,7 @@ Computer (docs/meaning.md). A 400 or 403 that throttles is none."""
 
 
 class Fetchable(Protocol):
-    """A job that has a course: a frozen dataclass about one asset of an item (`models.Job` is one)."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+    """A job that has a course: an immutable value about one asset of an item (`models.Job` is one)."""
 
     @property
     def key(self) -> str:
@@ -51,6 +49,10 @@ class Fetchable(Protocol):
     @property
     def stale(self) -> bool:
         """True if `href` lost its signature: the item is read again before the first use."""
+        ...
+
+    def renewed(self, href: str) -> Self:
+        """Return the job with the href that its item, read again, gave."""
         ...
 
 
@@ -188,7 +190,7 @@ class Course(Generic[J, T]):
             failure = replace(error.failure, kind=FailureKind.ITEM) if gone else error.failure
             raise _ItemUnreadError(failure) from error
         self._read_at = item.read_at
-        self.job = replace(self.job, href=_href_of(self.job, item.document, href), stale=False)
+        self.job = self.job.renewed(_href_of(self.job, item.document, href))
 
 
 class _ItemUnreadError(TransferError):

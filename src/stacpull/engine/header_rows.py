@@ -6,8 +6,7 @@ What a header says of bands, tags or overviews are lists and objects: columns of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import orjson
 
@@ -79,8 +78,7 @@ class UnwritableError(ValueError):
     """A header that no row can hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderJob:
+class HeaderJob(NamedTuple):
     """One header to read. `stretch` is whatever counts how much of the walk is done."""
 
     place: int
@@ -93,6 +91,10 @@ class HeaderJob:
     size: int | None = None
     media_type: str | None = None
     stale: bool = False
+
+    def renewed(self, href: str) -> Self:
+        """Return the job with the href that its item, read again, gave."""
+        return self._replace(href=href, stale=False)
 
 
 def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:

@@ -109,6 +109,7 @@ class MirrorRun:
             on_published=self._published,
             on_failed=self._failed,
         )
+        network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
         self._workers = options.concurrency or min(_WORKERS, shares_here().workers)
         self._intake = Intake(self._publisher, slots=self._workers)
         self._summary = WalkSummary()

@@ -86,7 +86,7 @@ class Pool(Generic[J, T]):
     async def _next(self) -> J | None:
         """Return the next job, None if there will be none."""
         if not (self._fed and self._queue.empty()):
-            job = await self._queue.get()
+            job = await self._queue.get() if self._queue.empty() else self._queue.get_nowait()
             if job is not None and not self._stopping:
                 return job
         self._pass_on()

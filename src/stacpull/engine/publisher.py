@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -344,7 +344,7 @@ class Publisher:
             or self._destination.is_free(arrival.directory, arrival.name)
         ):
             return arrival
-        return replace(arrival, inode=None)
+        return arrival._replace(inode=None)
 
     def _sync_all(self, parts: Sequence[str]) -> None:
         """Sync these parts, and what was renamed since the last sync. One that failed is never tried again.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stacpull.ledger import bulk, paths
@@ -40,8 +40,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """An asset that lies whole in a part file: where it will go, and what proves it (size, inode, sha256)."""
 
     row: int
@@ -147,7 +146,7 @@ def _reserved(
     if not db.execute(_RESERVE, (*proof, *owned, arrival.row, arrival.generation)).rowcount:
         return None
     same = directory == arrival.directory and claim.name == arrival.name
-    return arrival if same else replace(arrival, directory=directory, name=claim.name)
+    return arrival if same else arrival._replace(directory=directory, name=claim.name)
 
 
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:

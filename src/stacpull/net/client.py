@@ -20,7 +20,7 @@ from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind
 from stacpull.net.credentials import HostCredentials, same_site
 from stacpull.net.gate import Gate, Gates
-from stacpull.net.redirects import REDIRECTS, host_of, next_hop, scheme_of
+from stacpull.net.redirects import REDIRECTS, host_of, is_beside, next_hop, scheme_of
 from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets, cut_url
@@ -165,7 +165,7 @@ class Client:
         if isinstance(target, Failure):
             raise TransferError(self.clean(replace(target, status=response.status)))
         method, body = _method_after(response.status, request)
-        if same_site(request.url, target):
+        if is_beside(request.url, target) or same_site(request.url, target):
             return Request(target, method, request.headers, body, request.decode, redirected=True)
         if body is not None:
             message = f"{host_of(request.url)} redirects a request with a body to another host; not followed."
@@ -282,7 +282,10 @@ class Exchange:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
         """
         body = await self._response.read(limit)
-        self._client.counters.bytes_fetched += _wire_size(self._request, self._response, len(body))
+        size = _wire_size(self._request, self._response, len(body))
+        self._client.counters.bytes_fetched += size
+        if self._gate is not None:
+            self._gate.received(size)
         return body
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
@@ -291,9 +294,11 @@ class Exchange:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
-        counters = self._client.counters
+        counters, gate = self._client.counters, self._gate
         async for chunk in self._response.chunks(size):
             counters.bytes_fetched += len(chunk)
+            if gate is not None:
+                gate.piece(len(chunk))
             yield chunk
 
     async def _ask(self, request: Request, hops: list[str]) -> Request | None:
@@ -306,6 +311,7 @@ class Exchange:
         outgoing = client.prepare(request, route)
         client.counters.requests += 1
         self._context = route.transport.open(outgoing)
+        asked = gate.now()
         try:
             response = self._response = await self._context.__aenter__()
         except BaseException as error:
@@ -315,11 +321,11 @@ class Exchange:
             raise
         self._gate = gate
         if response.status in self._accept:
-            gate.succeeded()
+            gate.succeeded(asked)
             return None
         try:
             if response.status in REDIRECTS:
-                gate.succeeded()
+                gate.succeeded(asked)
                 gate.satisfied()
                 await client.beginning(response)
                 return client.following(outgoing, response, hops)

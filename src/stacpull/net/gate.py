@@ -1,67 +1,37 @@
 """How many requests a host gets at once, and when it gets none.
 
-Each host has a gate with a limit of permits. It starts at 16 and doubles for each second without trouble in
-which the limit was reached, up to the maximum. When the host throttles (429, 503, SlowDown, Retry-After) the
-gate closes for all workers until the host wants to be asked again, and the limit is halved; from then on it
-grows by one a second. What a burst of answers says that were on their way when the gate closed is one and the
-same message: it halves once.
+Each host has a gate with a limit of permits, which starts at 16 and is found out while running (`net.adapt`
+decides, `net.gauge` counts), up to the maximum. When the host throttles (429, 503, SlowDown, Retry-After) the
+gate closes for all workers until the host wants to be asked again, and the limit is halved. What a burst of
+answers says that were on their way when the gate closed is one and the same message: it halves once.
 
-Permits are given in the order they were asked for. A free permit of an open gate costs no suspension. Waiting
-can be cancelled at any point without losing a permit or another's turn. Nobody may hold a permit while
-waiting for another: with a limit of 4, four workers that each want a second would wait for ever.
-
-The limit is decided by `adjust`, a pure function of what was counted in a window of at least a second.
+Permits are given in the order they were asked for. A free permit of an open gate costs no suspension; one
+that is given back goes straight to the first who waits, who also watches for the opening of a closed gate,
+for all. Waiting can be cancelled at any point without losing a permit or another's turn. Nobody may hold a
+permit while waiting for another: with a limit of 4, four workers that each want a second would wait for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
+from stacpull.net.adapt import Search
+from stacpull.net.gauge import Gauge
 
-__all__ = ["MAX_REFUSALS", "Gate", "Gates", "Window", "adjust"]
+__all__ = ["MAX_REFUSALS", "Gate", "Gates"]
 
 MAX_REFUSALS = 50
 """Refusals (401, 403, a login page) of a host in a row, without a success in between, that stop the run."""
 
 _FIRST_LIMIT = 16
-_DECIDE_EVERY = 1.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
-
-
-class Window(NamedTuple):
-    """What a gate counted since its last decision."""
-
-    limit: int
-    maximum: int
-    successes: int = 0
-    throttles: int = 0
-    troubles: int = 0
-    """Failures of the network: no time to ask for more."""
-    saturated: bool = False
-    """True if all permits were in use at some moment: else the limit was no limit."""
-    slow_start: bool = True
-
-
-def adjust(window: Window) -> int:
-    """Return the limit for the next window.
-
-    Halved after throttling; unchanged after trouble, or when the limit was not reached; otherwise doubled
-    during slow start and one more after it (additive increase, multiplicative decrease: D.-M. Chiu and R.
-    Jain, 1989).
-    """
-    if window.throttles:
-        return max(1, window.limit // 2)
-    if window.troubles or not window.saturated or not window.successes:
-        return window.limit
-    grown = window.limit * 2 if window.slow_start else window.limit + 1
-    return min(window.maximum, grown)
+_TOLD_FROM = 0.6
 
 
 class Gate:
@@ -72,36 +42,43 @@ class Gate:
         maximum: The most permits at once.
         clock: Where time comes from.
         first: The limit to start with.
+        told: True if the user told the limit: only throttling takes from it then.
+        on_change: Called with one sentence when the limit is no more what it was.
     """
 
     __slots__ = (
-        "_clock", "_closed_until", "_decide_at", "_freed", "_in_use", "_limit", "_maximum", "_pauses",
-        "_queue", "_refusals", "_saturated", "_slow_start", "_successes", "_throttles", "_troubles", "host",
+        "_clock", "_closed_until", "_gauge", "_in_use", "_on_change", "_pauses", "_queue", "_refusals",
+        "_said", "_watcher", "host", "limit", "now",
     )  # fmt: skip
 
-    def __init__(self, host: str, maximum: int, clock: Clock, first: int = _FIRST_LIMIT) -> None:
+    def __init__(
+        self,
+        host: str,
+        maximum: int,
+        clock: Clock,
+        first: int = _FIRST_LIMIT,
+        *,
+        told: bool = False,
+        on_change: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.host = host
-        self._maximum = max(1, maximum)
-        self._limit = max(1, min(first, maximum))
+        self.now = clock.monotonic
+        """The clock of `succeeded`."""
+        self._gauge = Gauge(Search.begin(first, maximum), self.now, told=told)
+        self.limit = self._said = self._gauge.limit
+        """How many permits there are now."""
+        self._on_change = on_change
         self._clock = clock
         self._in_use = 0
         self._closed_until = 0.0  # 0: open
-        self._queue: deque[asyncio.Future[None]] = deque()
-        self._freed: asyncio.Future[None] | None = None
-        self._decide_at = clock.monotonic() + _DECIDE_EVERY
+        self._queue: deque[asyncio.Future[bool]] = deque()
+        self._watcher: asyncio.Future[bool] | None = None
         self._pauses = 0
         self._refusals = 0
-        self._slow_start = True
-        self._reset_window()
 
     def __repr__(self) -> str:
         state = f"closed for {self.closed_for():.0f} s" if self._closed_until else "open"
-        return f"<Gate {self.host}: {self._in_use} of {self._limit} in use, {len(self._queue)} wait, {state}>"
-
-    @property
-    def limit(self) -> int:
-        """How many permits there are now."""
-        return self._limit
+        return f"<Gate {self.host}: {self._in_use} of {self.limit} in use, {len(self._queue)} wait, {state}>"
 
     @property
     def in_use(self) -> int:
@@ -117,16 +94,16 @@ class Gate:
         """Return for how many seconds the gate stays closed; 0 if it is open."""
         if not self._closed_until:
             return 0.0
-        left = self._closed_until - self._clock.monotonic()
+        left = self._closed_until - self.now()
         if left > 0:
             return left
         self._closed_until = 0.0
+        self._gauge.restart()
         return 0.0
 
     def try_acquire(self) -> bool:
         """Take a permit if one is free, the gate open and nobody before us; never suspends."""
-        if self._queue or self._in_use >= self._limit or self.closed_for():
-            self._saturated = True
+        if self._queue or self._in_use >= self.limit or self.closed_for():
             return False
         self._in_use += 1
         return True
@@ -137,44 +114,63 @@ class Gate:
             return
         turn = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
+        self._appoint()
         try:
-            if self._queue[0] is not turn:
-                await turn
-            await self._first_in_line()
-        finally:
-            self._queue.remove(turn)
-            self._call_next()
+            while not await turn:
+                turn = self._queue[0] = self._watcher = asyncio.get_running_loop().create_future()
+                await self._watch()
+        except BaseException:
+            self._leave(turn)
+            raise
 
     def release(self) -> None:
         """Give a permit back."""
         self._in_use -= 1
-        self._wake_first()
+        if self._queue:
+            self._admit()
 
-    def succeeded(self) -> None:
-        """Take note of a response that was hoped for, whatever its body will turn out to be."""
-        self._successes += 1
+    def succeeded(self, asked: float) -> None:
+        """Take note of a response that was hoped for, whatever its body will turn out to be.
+
+        Args:
+            asked: The moment at which it was asked for, by `now`.
+        """
         self._pauses = 0
-        self._decide()
+        if self._gauge.answered(asked, self._in_use):
+            self._change()
+
+    def received(self, size: int) -> None:
+        """Take note of a body of `size` bytes."""
+        self._gauge.received(size)
+
+    def piece(self, size: int) -> None:
+        """Take note of `size` bytes of a body that comes in pieces."""
+        if self._gauge.piece(size, self._in_use):
+            self._change()
 
     def satisfied(self) -> None:
         """Take note that the body was what was asked for, no page to log in at."""
         self._refusals = 0
 
     def troubled(self) -> None:
-        """Take note of a failure of the network."""
-        self._troubles += 1
+        """Take note of a failure of the network or of the server."""
+        self._gauge.troubled()
 
     def throttled(self, retry_after: float | None) -> None:
         """Close the gate for `retry_after` seconds, or for longer each time if the host did not say."""
-        if self.closed_for() and retry_after is None:
+        open_before = not self.closed_for()
+        if not open_before and retry_after is None:
             return  # answers to requests that were on their way: the pause is on
-        if not self.closed_for():
-            self._throttles += 1
+        if open_before:
             self._pauses += 1
-            self._decide(now=True)
         pause = _pause(self._pauses) if retry_after is None else retry_after
+        if open_before:
+            self._gauge.throttled(pause)
+            self.limit = self._gauge.limit
+            self._say(f"{self.host} throttled: {self.limit} at once, again in {pause:.0f} s.")
         if pause > 0:
-            self._closed_until = max(self._closed_until, self._clock.monotonic() + pause)
+            self._closed_until = max(self._closed_until, self.now() + pause)
+            self._appoint()
 
     def refused(self, status: int) -> None:
         """Take note of a 401 or 403, or (200) of a web page in place of what was asked for.
@@ -190,44 +186,54 @@ class Gate:
                 "check the credentials, then resume."
             )
 
-    async def _first_in_line(self) -> None:
-        while True:
-            pause = self.closed_for()
-            if pause:
-                await self._clock.sleep(pause)
-            elif self._in_use < self._limit:
-                self._in_use += 1
-                return
-            else:
-                self._freed = asyncio.get_running_loop().create_future()
-                await self._freed
-
-    def _call_next(self) -> None:
-        if self._queue and not self._queue[0].done():
-            self._queue[0].set_result(None)
-
-    def _wake_first(self) -> None:
-        if self._freed is not None and not self._freed.done() and self._in_use < self._limit:
-            self._freed.set_result(None)
-
-    def _decide(self, *, now: bool = False) -> None:
-        moment = self._clock.monotonic()
-        if moment < self._decide_at and not now:
+    def _admit(self) -> None:
+        """Give what is free to those who wait; while there is a watcher that is for it to do."""
+        if self._watcher is not None or self.closed_for():
             return
-        self._limit = adjust(
-            Window(
-                self._limit, self._maximum, self._successes, self._throttles, self._troubles,
-                saturated=self._saturated, slow_start=self._slow_start,
-            )
-        )  # fmt: skip
-        self._slow_start = self._slow_start and not self._throttles
-        self._decide_at = moment + _DECIDE_EVERY
-        self._reset_window()
-        self._wake_first()
+        while self._queue and self._in_use < self.limit:
+            turn = self._queue.popleft()
+            if not turn.done():  # else it was cancelled
+                self._in_use += 1
+                turn.set_result(True)
 
-    def _reset_window(self) -> None:
-        self._successes = self._throttles = self._troubles = 0
-        self._saturated = False
+    def _appoint(self) -> None:
+        """Let the first in line watch for the opening of a closed gate, for all of them."""
+        if self._watcher is not None or not self.closed_for():
+            return
+        while self._queue and self._queue[0].done():
+            self._queue.popleft()
+        if self._queue:
+            self._watcher = self._queue[0]
+            self._watcher.set_result(False)
+
+    async def _watch(self) -> None:
+        while pause := self.closed_for():
+            await self._clock.sleep(pause)
+        self._watcher = None
+        self._admit()
+
+    def _leave(self, turn: asyncio.Future[bool]) -> None:
+        """Give up a turn that was cancelled, with the duty or the permit that came with it."""
+        if self._watcher is turn:
+            self._watcher = None
+        if turn in self._queue:
+            self._queue.remove(turn)
+        elif not turn.cancelled():
+            self._in_use -= 1
+        self._appoint()
+        self._admit()
+
+    def _change(self) -> None:
+        """Put the gauge's new limit in force."""
+        self.limit = self._gauge.limit
+        self._admit()
+        base = self._gauge.base
+        if not _TOLD_FROM < base / self._said < 1 / _TOLD_FROM:
+            self._say(f"{self.host}: {base} at once, {self._gauge.rate:,.0f} answers a second.")
+
+    def _say(self, sentence: str) -> None:
+        self._said = self._gauge.base
+        self._on_change(sentence)
 
 
 class Gates:
@@ -235,23 +241,31 @@ class Gates:
 
     Args:
         per_host: The most requests at once for one host.
-        concurrency: The most over all, as asked for by the user: then that many are tried from the start.
-            None: found out while running.
+        concurrency: The most over all, as asked for by the user: then that many are tried from the start,
+            and no fewer unless a host throttles. None: found out while running.
         clock: Where time comes from.
     """
 
     def __init__(self, per_host: int, concurrency: int | None, clock: Clock) -> None:
         self._maximum = per_host if concurrency is None else min(per_host, concurrency)
-        self._first = _FIRST_LIMIT if concurrency is None else self._maximum
+        self._told = concurrency is not None
         self._clock = clock
         self._gates: dict[str, Gate] = {}
+        self.on_change: Callable[[str], None] = lambda _: None
+        """Called with one sentence when a host's limit is no more what it was."""
 
     def __getitem__(self, host: str) -> Gate:
         """Return the gate of `host` (`host:port`, or `s3://bucket`)."""
         gate = self._gates.get(host)
         if gate is None:
-            gate = self._gates[host] = Gate(host, self._maximum, self._clock, self._first)
+            first = self._maximum if self._told else _FIRST_LIMIT
+            gate = self._gates[host] = Gate(
+                host, self._maximum, self._clock, first, told=self._told, on_change=self._tell
+            )
         return gate
+
+    def _tell(self, sentence: str) -> None:
+        self.on_change(sentence)
 
     def __iter__(self) -> Iterator[Gate]:
         return iter(self._gates.values())

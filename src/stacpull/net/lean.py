@@ -93,16 +93,17 @@ class LeanTransport:
         Raises:
             TransferError: NETWORK, STALLED, ADDRESS.
         """
-        place, pool = line.place, self._pool
-        if not line.tail:
-            line.tail = request_tail({}, await self._own_fields(place))
-        head_only = request.method == "HEAD"
-        tail = request_tail(request.headers, await self._own_fields(place)) if request.headers else line.tail
+        if not line.fields:
+            line.fields = await self._own_fields(line.place)
+            line.tail = request_tail({}, line.fields)
+        tail = request_tail(request.headers, line.fields) if request.headers else line.tail
         message = f"{request.method} {target} HTTP/1.1\r\n".encode("ascii") + tail
+        head_only = request.method == "HEAD"
         connection = line.pop()
         if connection is not None:
             connection.begin(message, head_only=head_only)
             return connection
+        place, pool = line.place, self._pool
         return await self._connector.connect(
             place, lambda: LeanConnection(pool, place.name, message, head_only=head_only)
         )
@@ -126,14 +127,19 @@ class LeanTransport:
 class LeanExchange:
     """One request and its response: a context manager that is the response once it is entered."""
 
-    __slots__ = ("_connection", "_fields", "_line", "_request", "_target", "_transport", "status")
+    __slots__ = ("_connection", "_line", "_request", "_target", "_transport", "headers", "status", "url")
     _connection: LeanConnection
+    url: str
+    """The URL that answered."""
     status: int
     """HTTP status code."""
+    headers: Mapping[str, str]
+    """Header fields, looked up in any case."""
 
     def __init__(self, transport: LeanTransport, request: Request, line: Line, target: str) -> None:
         self._transport = transport
         self._request = request
+        self.url = request.url
         self._line = line
         self._target = target
 
@@ -152,7 +158,7 @@ class LeanExchange:
         if not message.status and message.failure is not None:
             raise TransferError(message.failure)
         self._connection = connection
-        self._fields = message.fields
+        self.headers = LeanHeaders(message.fields)
         self.status = message.status
         return self
 
@@ -162,16 +168,6 @@ class LeanExchange:
         if self._connection.end_exchange():
             self._line.idle.append(self._connection)
         del self._connection  # it carries other exchanges from now on
-
-    @property
-    def url(self) -> str:
-        """The URL that answered."""
-        return self._request.url
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Header fields, looked up in any case."""
-        return LeanHeaders(self._fields)
 
     async def read(self, limit: int) -> bytes:
         """Return the whole body.

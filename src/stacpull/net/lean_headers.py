@@ -6,7 +6,6 @@ Eight million responses have some ten fields each, of which a handful is looked 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 __all__ = ["LeanHeaders", "joined_fields"]
 
@@ -25,17 +24,17 @@ class LeanHeaders(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         try:
-            return _text(self._fields[_key(name)])
+            return _text(self._fields[_KEYS[name]])
         except KeyError:
             raise KeyError(name) from None
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
         """Return the value of `name`, or `default`. Mapping's own goes through an exception."""
-        value = self._fields.get(_key(name))
+        value = self._fields.get(_KEYS[name])
         return default if value is None else _text(value)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and _key(name) in self._fields
+        return isinstance(name, str) and _KEYS[name] in self._fields
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode("latin-1") for name in self._fields)
@@ -67,9 +66,15 @@ def joined_fields(raw: list[bytes]) -> dict[bytes, bytes]:
     return {name: b", ".join(found) for name, found in several.items()}
 
 
-@lru_cache(maxsize=256)
-def _key(name: str) -> bytes:
-    return name.lower().encode("utf-8", "surrogateescape")
+class _Keys(dict[str, bytes]):
+    """Names as they are asked for, and as they came; those are the few that stand in this program."""
+
+    def __missing__(self, name: str) -> bytes:
+        self[name] = key = name.lower().encode("utf-8", "surrogateescape")
+        return key
+
+
+_KEYS = _Keys()
 
 
 def _text(value: bytes) -> str:

@@ -18,11 +18,13 @@ _TURNS_A_TIMEOUT = 8
 class Line:
     """The idle connections to one place, the one used last on top: the others can grow old and be closed."""
 
-    __slots__ = ("idle", "place", "tail")
+    __slots__ = ("fields", "idle", "place", "tail")
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self.idle: list[LeanConnection] = []
+        self.fields: dict[str, str] = {}
+        """What every request to this place says, once it is known."""
         self.tail = b""
         """What follows the request line of a request without fields of its own, once it is known."""
 

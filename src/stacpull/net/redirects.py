@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 from stacpull.models import Failure, FailureKind
 from stacpull.redact import cut_url
 
-__all__ = ["MAX_HOPS", "REDIRECTS", "head_of", "host_of", "next_hop", "scheme_of", "wire_url"]
+__all__ = ["MAX_HOPS", "REDIRECTS", "head_of", "host_of", "is_beside", "next_hop", "scheme_of", "wire_url"]
 
 MAX_HOPS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -47,6 +47,8 @@ def next_hop(
     if len(hops) >= MAX_HOPS:
         return _refusal(current_url, f"is the end of more than {MAX_HOPS} redirects")
     target = _joined(current_url, location.strip())
+    if is_beside(current_url, target) and target != current_url and not hops:
+        return target  # nearly all: the first hop, to another place on the same host
     scheme = scheme_of(target)
     if scheme not in _FOLLOWED:
         message = f"{cut_url(current_url)} redirects to {scheme or 'another'} address, which is not followed."
@@ -75,6 +77,15 @@ def scheme_of(url: str) -> str:
 def host_of(url: str) -> str:
     """Return `host` or `host:port` as it stands in the URL, lower case, without credentials."""
     return _host_in(head_of(url))
+
+
+def is_beside(url: str, other: str) -> bool:
+    """Return True if `other` begins with the same scheme and host as `url`, letter by letter.
+
+    That shows in a moment what would else have to be read from both: what holds for one host holds here.
+    """
+    path = url.find("/", url.find("://") + 3)
+    return path > 0 and other.startswith(url[: path + 1])
 
 
 def head_of(url: str) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from stacpull.models import Failure
 
@@ -25,13 +25,12 @@ class TransferError(Exception):
         self.failure = failure
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What to send. `url` is sent as it stands (already percent-encoded where it must be)."""
 
     url: str
     method: str = "GET"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     body: bytes | None = None
     decode: bool = False
     """True to ask for and undo a content coding (API pages); assets are taken as they are."""

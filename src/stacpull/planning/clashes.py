@@ -8,7 +8,6 @@ ledger tells, by `stacpull.planning.names.path_hash`.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from stacpull.models import Asset, Failure, FailureKind
 from stacpull.planning.names import fold, kept_apart
@@ -58,7 +57,7 @@ def _echoes(keys: Collection[str]) -> set[str]:
 
 
 def _hashed(asset: Asset) -> Asset:
-    return asset if asset.name is None else replace(asset, name=kept_apart(asset.name, asset.key))
+    return asset if asset.name is None else asset._replace(name=kept_apart(asset.name, asset.key))
 
 
 def _path(asset: Asset) -> str:

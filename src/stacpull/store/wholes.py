@@ -7,6 +7,7 @@ a `~` behind the size if nothing proved it.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -14,6 +15,7 @@ __all__ = ["Whole", "WholeName", "parse_whole", "whole_name"]
 
 _MARK = ".whole"
 _UNPROVEN = "~"
+_PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*')
 _LONGEST = 255
 _FIELDS = 3
 """Fields of a name before and behind the semicolons."""
@@ -53,8 +55,7 @@ def whole_name(
     stem = f"{row}.{generation}.{size}{_UNPROVEN if unproven else ''}"
     if filename is None:
         return stem + _MARK
-    tag = quote(etag, safe="", errors="surrogatepass") if etag else ""
-    name = f"{stem};{tag};{quote(filename, safe='', errors='surrogatepass')}{_MARK}"
+    name = f"{stem};{_quoted(etag or '')};{_quoted(filename)}{_MARK}"
     return name if len(name) <= _LONGEST else stem + _MARK
 
 
@@ -72,6 +73,12 @@ def parse_whole(name: str) -> WholeName | None:
         return WholeName(row, generation, size, None, None, unproven)
     etag, filename = (_unquoted(field) for field in rest)
     return WholeName(row, generation, size, etag or None, filename, unproven)
+
+
+def _quoted(field: str) -> str:
+    if _PLAIN.fullmatch(field):  # nearly all: `quote` costs as much as writing the file's name to disk
+        return field.replace('"', "%22")
+    return quote(field, safe="", errors="surrogatepass")
 
 
 def _unquoted(field: str) -> str:

@@ -97,9 +97,7 @@ class BodyWriter:
                 sha256 = hashlib.sha256(received.body).digest()
             inode = self._destination.write_part(name, received.body)
             # what waits for the publisher must not hold bodies in memory
-            received = Received(
-                received.size, sha256, received.filename, received.validator, verified=received.verified
-            )
+            received = received._replace(sha256=sha256, body=None)
         else:
             inode = self._destination.rename_part(_part_name(received.part), name)
         return job, received, Whole(name, inode, received.size, sha256)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
 from stacpull.net.redirects import host_of
@@ -33,8 +34,7 @@ EARLIER = "an earlier fetch"
 """Source of the check that a second fetch is held against, after an ETag was in doubt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What is kept of a response once it is closed."""
 
     url: str
@@ -48,14 +48,13 @@ class Answer:
     """True if the end of the body showed on the wire."""
 
 
-@dataclass(frozen=True, slots=True)
-class Intake:
+class Intake(NamedTuple):
     """The bytes: in memory (`body`), or in a part that is still open (`writer`), hashed as they came."""
 
     answer: Answer
     body: bytes = b""
     writer: PartWriter | None = None
-    hashers: Mapping[str, Hasher] = field(default_factory=dict)
+    hashers: Mapping[str, Hasher] = MappingProxyType({})
 
     @property
     def size(self) -> int:

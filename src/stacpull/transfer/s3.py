@@ -240,7 +240,7 @@ class S3Transport:
             if self._options.request_payer:
                 signed["x-amz-request-payer"] = "requester"
             signed = self._signer.sign(request.method, path, signed, identity, place.region, date=self._now())
-        return self._http.open(replace(request, url=place.origin + path, headers={**rest, **signed}))
+        return self._http.open(request._replace(url=place.origin + path, headers={**rest, **signed}))
 
     def _now(self) -> str:
         """Return the time as signatures have it; made once a second."""

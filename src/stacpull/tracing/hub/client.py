@@ -84,7 +84,7 @@ async def open_hub(
     secrets = Secrets((settings.client_secret,))
     client = Client(
         {"http": transport, "https": transport},
-        Gates(per_host, None, clock),
+        Gates(per_host, per_host, clock),
         clock,
         secrets=secrets,
         throttle_units=dict.fromkeys(_counting_milliseconds(settings), _MILLISECOND),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from http import HTTPStatus
 
 from stacpull.errors import CredentialsError
@@ -99,4 +98,4 @@ def units_in(headers: Mapping[str, str]) -> float:
 
 def _signed(request: Request, token: Secret) -> Request:
     headers = {name: value for name, value in request.headers.items() if name.lower() != "authorization"}
-    return replace(request, headers={**headers, "Authorization": f"Bearer {token.reveal()}"})
+    return request._replace(headers={**headers, "Authorization": f"Bearer {token.reveal()}"})

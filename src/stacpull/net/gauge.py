@@ -1,0 +1,155 @@
+"""What a gate counts, and when it is enough to decide on a limit.
+
+A window holds whole rounds: as many answers (and pieces of long bodies) as there are permits, so that
+requests that come back all at once are not cut in the middle. It begins a round after the limit was changed,
+for what was on its way by then says nothing of the new one. It is as short as 0.25 s while limits are tried
+one after the other, and a second while the best is rested at. A trial that takes twice as long as it should
+is ended there and then: a host that breaks down under it shall not be waited for.
+
+Counting is in the way of every request and costs some tenths of a microsecond. The clock is read twice; what
+costs more comes once a round.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from stacpull.net.adapt import Search, Window, decide, regained, throttled
+
+__all__ = ["Gauge"]
+
+_TRIAL_SECONDS = 0.25
+_REST_SECONDS = 1.0
+_FEWEST_TURNS = 16
+_LONG_SECONDS = 4.0
+_LATE = 2.0
+
+
+class Gauge:
+    """Counts for one gate. All methods belong to the event loop's thread.
+
+    Args:
+        search: What is known at first.
+        now: Gives seconds on a clock that never goes back.
+        told: True if the user told the limit: only throttling changes it then.
+    """
+
+    __slots__ = (
+        "_answers", "_began", "_deadline", "_first_bytes", "_in_use", "_left", "_now", "_pieces", "_quickest",
+        "_received", "_search", "_settled", "_told", "_troubles", "limit", "rate",
+    )  # fmt: skip
+
+    def __init__(self, search: Search, now: Callable[[], float], *, told: bool = False) -> None:
+        self._search = search
+        self._now = now
+        self._told = told
+        self.limit = search.limit
+        self.rate = 0.0
+        """Answers a second in the last window."""
+        self.restart()
+
+    def __repr__(self) -> str:
+        return f"<Gauge {self._search}>"
+
+    @property
+    def base(self) -> int:
+        """The limit that is the best known."""
+        return self._search.base
+
+    def restart(self) -> None:
+        """Throw away what was counted: it is no measure of the limit."""
+        self._settled = False
+        self._left = self.limit
+        self._began = self._now()
+        self._deadline = self._quickest = math.inf
+        self._clear()
+
+    def answered(self, asked: float, in_use: int) -> bool:
+        """Count an answer to what was asked at `asked`. Return True if limit or base have changed."""
+        now = self._now()
+        taken = now - asked
+        self._answers += 1
+        self._first_bytes += taken
+        if taken < self._quickest:  # noqa: PLR1730 -- min() costs a call, for each request
+            self._quickest = taken
+        self._in_use += in_use
+        self._left -= 1
+        return (self._left <= 0 or now > self._deadline) and self._round(now, in_use)
+
+    def troubled(self) -> None:
+        """Count a failure."""
+        self._troubles += 1
+
+    def received(self, size: int) -> None:
+        """Count bytes of a body."""
+        self._received += size
+
+    def piece(self, size: int, in_use: int) -> bool:
+        """Count a piece of a body that comes in several. Return True if limit or base have changed."""
+        self._pieces += 1
+        self._received += size
+        self._in_use += in_use
+        self._left -= 1
+        now = self._now()
+        return (self._left <= 0 or now > self._deadline) and self._round(now, in_use)
+
+    def throttled(self, pause: float) -> None:
+        """Take note that the host closed itself for `pause` seconds."""
+        self._search = throttled(self._search, self._now(), pause)
+        self.limit = self._search.limit
+        self.restart()
+
+    def _clear(self) -> None:
+        self._answers = self._pieces = self._troubles = self._received = self._in_use = 0
+        self._first_bytes = 0.0
+
+    def _round(self, now: float, in_use: int) -> bool:
+        """End a round. Return True if limit or base have changed."""
+        seconds = now - self._began
+        if now <= self._deadline:
+            self._left = self.limit
+            if not self._settled:
+                if in_use <= self.limit:
+                    self._settled = True
+                    self._began = now
+                    self._clear()
+                return False
+            if not self._is_enough(seconds):
+                return False
+        return self._decide(now, seconds)
+
+    def _is_enough(self, seconds: float) -> bool:
+        search, limit = self._search, self.limit
+        if seconds < (_REST_SECONDS if self._told or search.is_resting else _TRIAL_SECONDS):
+            return False
+        if seconds >= _LONG_SECONDS:
+            return True
+        if self._answers + self._pieces < max(2 * limit, _FEWEST_TURNS):
+            return False
+        return search.is_leaping or self._answers >= limit
+
+    def _decide(self, now: float, seconds: float) -> bool:
+        answers, turns = self._answers, self._answers + self._pieces
+        window = Window(
+            seconds, answers, self._troubles, self._received,
+            in_use=self._in_use / turns,
+            first_byte=self._first_bytes / answers if answers else 0.0,
+            quickest=self._quickest,
+        )  # fmt: skip
+        self.rate = answers / seconds
+        before, search = self.limit, self._search
+        self._search = after = regained(search, window) if self._told else decide(search, window, now)
+        self.limit = limit = after.limit
+        self._settled = limit == before
+        self._began = now
+        self._left = max(before, limit)
+        self._deadline = math.inf
+        if limit >= after.base and seconds > 0:
+            expected = (self._left + max(2 * limit, _FEWEST_TURNS)) * seconds / turns
+            self._deadline = now + _LATE * max(
+                expected, _REST_SECONDS if after.is_resting else _TRIAL_SECONDS
+            )
+        self._quickest = math.inf
+        self._clear()
+        return limit != before or after.base != search.base

@@ -1,0 +1,190 @@
+"""The command behind scripts/bench: stacpull against what a user would take instead, in one run, in turn.
+
+    scripts/bench --quick                     the main scenarios, small, within a minute
+    scripts/bench                             all scenarios, three rounds each
+    scripts/bench --only 'ben-*' curl         some scenarios; stacpull and curl only
+    scripts/bench --list                      what there is, and what of it can be had here
+
+Quote the ratios: absolute figures are the machine's. Exits with 1 if stacpull failed or nothing was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any, NoReturn
+
+from tests.bench import report
+from tests.bench.figures import OURS
+from tests.bench.lacking import Unavailable
+from tests.bench.rounds import FOREVER, Plan, measure
+from tests.bench.scenarios import SCENARIOS, Scenario
+from tests.bench.tools import TOOLS, version
+
+QUICK = 45.0, 54.0
+"""Seconds from its start that --quick should take, and that no run of a tool goes beyond."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    started = time.monotonic()
+    signal.signal(signal.SIGTERM, _ended)
+    options = _options(arguments)
+    scenarios, names = chosen(options.only, quick=options.quick)
+    found, absent = _look(names)
+    if options.list:
+        _list(found, absent)
+        return 0
+    about = report.machine()
+    if warning := report.warning(about["load"], about["cores"]):
+        _say(warning)
+    commands = {name: command for name, (command, _) in found.items()}
+    plan = Plan(commands, absent, options.rounds, options.quick, FOREVER, FOREVER, _say)
+    rows, skipped = _measure(scenarios, plan, started, _say if options.json else _print)
+    if options.json:
+        versions = {name: told for name, (_, told) in found.items()}
+        result = {"machine": about, "quick": options.quick, "tools": versions}
+        _print(json.dumps({**result, "scenarios": rows, "skipped": skipped}))
+    return exit_code(rows)
+
+
+def _measure(
+    scenarios: list[Scenario], plan: Plan, started: float, out: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Run the scenarios and tell each result; return their objects, and why others could not be run."""
+    rows: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    for number, scenario in enumerate(scenarios):
+        if plan.quick:
+            due, latest = times(started, time.monotonic(), len(scenarios) - number)
+            plan = replace(plan, due=due, latest=latest)
+        try:
+            rows.append(report.as_dict(measure(scenario, plan)))
+        except (Unavailable, AssertionError) as reason:  # the latter of a server that does not start
+            skipped[scenario.name] = str(reason)
+            out(f"{scenario.name}: skipped: {reason}\n")
+        else:
+            out("\n".join(report.lines(rows[-1])) + "\n")
+    return rows, skipped
+
+
+def times(started: float, now: float, scenarios: int) -> tuple[float, float]:
+    """When the first of so many scenarios is due with --quick, and when all ends (time.monotonic)."""
+    due, latest = (started + seconds for seconds in QUICK)
+    return now + (due - now) / scenarios, latest
+
+
+def exit_code(rows: list[dict[str, Any]]) -> int:
+    """0 if stacpull was measured and failed nowhere, else 1."""
+    ours = [row["tools"].get(OURS, {}) for row in rows]
+    return int(not any("wall_s" in found for found in ours) or any("failed" in found for found in ours))
+
+
+def chosen(only: Sequence[str] | None, *, quick: bool) -> tuple[list[Scenario], set[str]]:
+    """The scenarios and the names of the tools that the command line asks for; stacpull is always one.
+
+    Names of scenarios and of tools may be mixed, and be patterns. Raises SystemExit (2) for one that
+    fits neither.
+    """
+    scenarios = {s.name: s for s in SCENARIOS}
+    tools = {tool.name for tool in TOOLS}
+    asked_scenarios, asked_tools = set[str](), set[str]()
+    for pattern in only or ():
+        of_tools = {name for name in tools if fnmatchcase(name, pattern)}
+        of_scenarios = {name for name in scenarios if fnmatchcase(name, pattern)}
+        if not of_tools and not of_scenarios:
+            _refuse(f"no scenario and no tool is called {pattern}: scripts/bench --list names them")
+        asked_tools |= of_tools
+        asked_scenarios |= of_scenarios
+    usual = {s.name for s in SCENARIOS if s.quick or not quick}
+    return (
+        [scenarios[name] for name in scenarios if name in (asked_scenarios or usual)],
+        asked_tools | {OURS} if asked_tools else tools,
+    )
+
+
+def _look(names: set[str]) -> tuple[dict[str, tuple[list[str], str]], dict[str, str]]:
+    """The tools that are there, with command and version, and the reasons why others are not."""
+    found: dict[str, tuple[list[str], str]] = {}
+    absent: dict[str, str] = {}
+    for tool in TOOLS:
+        if tool.name not in names:
+            continue
+        try:
+            start = tool.find()
+            found[tool.name] = start, version(tool, start)
+        except Unavailable as reason:
+            absent[tool.name] = str(reason)
+    return found, absent
+
+
+def _list(found: dict[str, tuple[list[str], str]], absent: dict[str, str]) -> None:
+    for tool in TOOLS:
+        told = (
+            found[tool.name][1]
+            if tool.name in found
+            else f"skipped: {absent.get(tool.name, 'not asked for')}"
+        )
+        _print(f"{tool.name:<20}{told}")
+    _print("")
+    for scenario in SCENARIOS:
+        _print(f"{scenario.name:<20}{scenario.about}{' (--quick)' if scenario.quick else ''}")
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    first, _, rest = str(__doc__).partition("\n")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description=first,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="the main scenarios with fewer files, within a minute"
+    )
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="these scenarios, or these tools beside stacpull"
+    )
+    parser.add_argument("--rounds", type=_count, default=3, help="runs of each tool, in turn (3)")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object; tables go to standard error"
+    )
+    parser.add_argument("--list", action="store_true", help="name scenarios and tools, and what is missing")
+    return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"a number from 1 on, not {text}")
+    return int(text)
+
+
+def _refuse(message: str) -> NoReturn:
+    _say(message)
+    raise SystemExit(2)
+
+
+def _ended(*_: object) -> NoReturn:
+    """Leave by an exception, so that servers, mounts and namespaces are put away."""
+    raise SystemExit(143)
+
+
+def _say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)  # noqa: T201 - a program that prints
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - likewise
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

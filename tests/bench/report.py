@@ -1,0 +1,97 @@
+"""What a benchmark says: a table for people, an object for programs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.bench.figures import summary
+from tests.bench.rounds import Measured
+
+_BUSY = 0.5
+
+
+def as_dict(measured: Measured) -> dict[str, Any]:
+    """A scenario's part of the JSON object."""
+    scenario = measured.scenario
+    return {
+        "name": scenario.name,
+        "about": scenario.about,
+        "mix": scenario.mix.name,
+        "files": measured.files,
+        "bytes": measured.size,
+        "origin": measured.origin,
+        "link": measured.link,
+        "rtt_ms": measured.rtt_ms,
+        "destination": measured.destination,
+        "rounds": measured.rounds,
+        "tools": summary(measured.outcomes, measured.files),
+    }
+
+
+def lines(row: Mapping[str, Any]) -> Iterator[str]:
+    """A scenario's part of the table, from its object."""
+    yield f"{row['name']}: {row['about']}"
+    yield (
+        f"  {row['files']:,} files, {row['bytes'] / 1e6:,.0f} MB, from {row['origin']}, "
+        f"{_way(row)}, to {row['destination']}; medians of {_rounds(row['rounds'])}"
+    )
+    yield "  tool          wall s  to ours    CPU s  µs a file  to ours      MB"
+    for tool, figures in row["tools"].items():
+        yield f"  {tool:<12}{_row(figures)}"
+
+
+def _way(row: Mapping[str, Any]) -> str:
+    """How the origin was reached, with what the round trip was found to be."""
+    return f"{row['link']}, measured {row['rtt_ms']} ms" if row["rtt_ms"] else str(row["link"])
+
+
+def _rounds(number: int) -> str:
+    return "1 round" if number == 1 else f"{number} rounds"
+
+
+def _row(figures: Mapping[str, Any]) -> str:
+    for word in ("skipped", "failed"):
+        if word in figures:
+            return f"  {word}: {figures[word]}"
+    wall, cpu = _times(figures["wall_to_ours"]), _times(figures["cpu_to_ours"])
+    return (
+        f"{figures['wall_s']:8.2f} {wall:>8} {figures['cpu_s']:8.2f} {figures['cpu_us_per_file']:10,.0f} "
+        f"{cpu:>8} {figures['memory_mb']:7,.0f}"
+    )
+
+
+def _times(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.2f}"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on; `load` is the average of the minute before."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "cores": os.cpu_count(),
+        "processor": _processor(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.machine()
+
+
+def warning(load: float, cores: int) -> str | None:
+    """What is to be said of a machine that does other things, too."""
+    if load <= _BUSY * cores:
+        return None
+    return f"this machine is busy (load {load:.1f} on {cores} cores): figures will wander, even the ratios"

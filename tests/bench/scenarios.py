@@ -1,0 +1,77 @@
+"""The table of scenarios: which mix, from which origin, over which round trip, to which destination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.bench.mixes import MIXES, Mix
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One row. `items` says how many of the mix (all, if None); `quick` whether --quick runs it.
+
+    `origin` is one of `origins.KINDS`, `destination` one of `destinations.KINDS`; `capped` has the origin
+    limit what one connection gets.
+    """
+
+    name: str
+    mix: Mix
+    origin: str
+    rtt_ms: float = 0
+    destination: str = "memory"
+    items: int | None = None
+    capped: bool = False
+    quick: bool = False
+
+    @property
+    def about(self) -> str:
+        """The row in words."""
+        ways = {
+            "http": "HTTP, each file behind a redirect",
+            "https": "HTTPS, each file behind a redirect",
+            "s3-anonymous": "S3, unsigned",
+            "s3-signed": "S3, signed (an origin that does not verify)",
+            "s3-radosgw": "S3, signed and verified (radosgw)",
+        }
+        more = [
+            "each connection capped" if self.capped else "",
+            f"{self.rtt_ms:g} ms round trip" if self.rtt_ms else "",
+            "fresh ext4" if self.destination == "ext4" else "",
+        ]
+        return "; ".join([self.mix.about, ways[self.origin], *filter(None, more)])
+
+    def items_of(self, *, quick: bool) -> int:
+        """How many items are downloaded."""
+        asked = self.mix.items if self.items is None else self.items
+        return min(asked, self.mix.few) if quick else asked
+
+
+_BEN, _KB100, _B500, _MB64, _GB1, _MB256 = (
+    MIXES[n] for n in ("ben", "100kb", "500b", "64mb", "1gb", "256mb")
+)
+
+SCENARIOS = (
+    Scenario("ben-http", _BEN, "http", quick=True),
+    Scenario("ben-https", _BEN, "https", quick=True),
+    Scenario("ben-s3-anonymous", _BEN, "s3-anonymous"),
+    Scenario("ben-s3-signed", _BEN, "s3-signed", quick=True),
+    Scenario("ben-s3-radosgw", _BEN, "s3-radosgw", items=300),
+    Scenario("ben-http-50ms", _BEN, "http", rtt_ms=50, items=300),
+    Scenario("ben-s3-signed-50ms", _BEN, "s3-signed", rtt_ms=50, items=300),
+    Scenario("ben-http-ext4", _BEN, "http", destination="ext4"),
+    Scenario("100kb-http", _KB100, "http"),
+    Scenario("100kb-https", _KB100, "https"),
+    Scenario("100kb-s3-signed", _KB100, "s3-signed"),
+    Scenario("500b-http", _B500, "http"),
+    Scenario("500b-s3-signed", _B500, "s3-signed"),
+    Scenario("500b-http-ext4", _B500, "http", destination="ext4"),
+    Scenario("64mb-http", _MB64, "http", quick=True),
+    Scenario("64mb-https", _MB64, "https"),
+    Scenario("64mb-s3-signed", _MB64, "s3-signed"),
+    Scenario("64mb-http-50ms", _MB64, "http", rtt_ms=50, items=4),
+    Scenario("1gb-http", _GB1, "http"),
+    Scenario("1gb-https", _GB1, "https"),
+    Scenario("1gb-http-ext4", _GB1, "http", destination="ext4"),
+    Scenario("256mb-http-capped", _MB256, "http", capped=True),
+)

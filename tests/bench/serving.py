@@ -1,0 +1,69 @@
+"""Our own replica as the origin of a benchmark, where nginx is not installed.
+
+    python -m tests.bench.serving ROOT PORT [ACCESS_KEY SECRET_KEY]
+
+Serves what tests/bench/origins.py has nginx serve: STAC pages, `/r/…` redirected to `/bench/…`, and the
+files as an S3 of which everybody may read, or with keys only who signs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.bench.mixes import BUCKET, COLLECTION
+
+from stacpull.replicas.hosting import Hosted, Responder, fast_loop
+from stacpull.replicas.objects import DirectoryStore
+from stacpull.replicas.s3 import S3Service
+from stacpull.replicas.s3_access import S3Access
+from stacpull.replicas.wire import Reply, Request
+
+_PAGES = f"/collections/{COLLECTION}"
+
+
+class BenchReplica(Hosted):
+    """A door with pages, redirects and files behind it."""
+
+    server_names = ("bench",)
+
+    def __init__(self, root: Path, port: int, access: S3Access) -> None:
+        super().__init__(port=port)
+        self._root = root
+        self._files = S3Service(DirectoryStore(root), access)
+
+    def responders(self) -> Mapping[str, Responder]:
+        """The one service."""
+        return {"bench": self.respond}
+
+    def respond(self, request: Request) -> Reply:
+        """Answer a request."""
+        path = request.path
+        if path == _PAGES or path.startswith(f"{_PAGES}/"):
+            return self._page(path.removeprefix(_PAGES)[1:] or "collection.json")
+        if path.startswith("/r/"):
+            return Reply(302, {"Location": f"/{BUCKET}/{path.removeprefix('/r/')}"}, kind="redirect")
+        return self._files.respond(request)
+
+    def _page(self, name: str) -> Reply:
+        folder = self._root / "collections" / COLLECTION
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()) or not path.is_file():
+            return Reply(404, kind="error")
+        return Reply(200, {"Content-Type": "application/json"}, path.read_bytes(), kind="page")
+
+
+async def serve(root: Path, port: int, access: S3Access) -> None:
+    """Serve until ended."""
+    async with BenchReplica(root, port, access):
+        print("ready", flush=True)  # noqa: T201 - who started this waits for it
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    place, number, *keys = sys.argv[1:]
+    rules = S3Access(keys[0], keys[1]) if keys else S3Access("", "", anonymous=True)
+    with asyncio.Runner(loop_factory=fast_loop) as runner:
+        runner.run(serve(Path(place), int(number), rules))

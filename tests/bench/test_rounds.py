@@ -1,0 +1,234 @@
+"""Tiny benchmarks from origin to figures: true tools on true origins, and tools that cheat, fail or lack."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.bench import origins, report, tools
+from tests.bench.authority import certificate
+from tests.bench.figures import OURS, Outcome
+from tests.bench.lacking import Unavailable
+from tests.bench.links import LOOPBACK
+from tests.bench.mixes import BUCKET, Mix, write_files
+from tests.bench.origins import origin
+from tests.bench.rounds import FOREVER, FailedError, Measured, Plan, measure, yardstick
+from tests.bench.scenarios import Scenario
+from tests.bench.tools import Invocation, Task, Tool
+
+TINY = Mix("tiny", "a few small files", 3, 2, {"B01.tif": 3000, "B02.tif": 1, "labels.json": 700})
+
+
+def scenario(kind: str = "http") -> Scenario:
+    return Scenario(f"tiny-{kind}", TINY, kind)
+
+
+def plan(found: dict[str, list[str]], rounds: int = 1, said: list[str] | None = None, **absent: str) -> Plan:
+    heard = said if said is not None else []
+    return Plan(found, absent, rounds, quick=False, due=FOREVER, latest=FOREVER, say=heard.append)
+
+
+def stacpull_and_curl() -> dict[str, list[str]]:
+    found = {OURS: [str(Path(sys.executable).with_name("stacpull"))]}
+    return found | ({"curl": ["curl"]} if shutil.which("curl") else {})
+
+
+def outcomes(measured: Measured) -> dict[str, Outcome]:
+    return {outcome.tool: outcome for outcome in measured.outcomes}
+
+
+@pytest.fixture
+def no_nginx(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise Unavailable(f"{name} is not installed")
+
+    monkeypatch.setattr(origins, "program", missing)
+
+
+def measured_or_skipped(kind: str) -> Measured:
+    try:
+        return measure(scenario(kind), plan(stacpull_and_curl(), s5cmd="not installed"))
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+def test_stacpull_and_curl_are_measured_on_nginx():
+    if shutil.which("nginx") is None and shutil.which("nginx", path="/usr/sbin") is None:
+        pytest.skip("nginx is not installed")
+    measured = measured_or_skipped("https")
+    assert measured.origin.startswith("nginx")
+    assert_all_right(measured)
+
+
+@pytest.mark.parametrize("kind", ["http", "s3-signed"])
+def test_without_nginx_the_replica_is_the_origin_and_it_is_said(kind: str, no_nginx: None):
+    measured = measured_or_skipped(kind)
+    assert measured.origin == "stacpull's own replica, which proves no speed"
+    assert_all_right(measured)
+
+
+def assert_all_right(measured: Measured) -> None:
+    row = report.as_dict(measured)
+    assert (row["files"], row["bytes"], row["rounds"]) == (9, 3 * 3701, 1)
+    assert row["tools"].pop("s5cmd") == {"skipped": "not installed"}
+    for tool, figures in row["tools"].items():
+        assert figures.get("wall_s", 0) > 0, (tool, figures)
+        assert figures["memory_mb"] > 0
+    assert row["tools"][OURS]["wall_to_ours"] == 1.0
+    assert "  s5cmd         skipped: not installed" in report.lines(report.as_dict(measured))
+
+
+@pytest.mark.parametrize("kind", ["https", "s3-radosgw"])
+def test_what_only_a_real_origin_has_is_left_out_without_it(kind: str, no_nginx: None):
+    with pytest.raises(Unavailable, match="is not installed"):
+        measure(scenario(kind), plan({}))
+
+
+def test_a_destination_that_cannot_be_had_leaves_the_scenario_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Unavailable, match="a fresh ext4 a run needs root"):
+        measure(replace(scenario(), destination="ext4"), plan(stacpull_and_curl()))
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Task]:
+    """A task at an origin whose certificate is of another authority than the one to be trusted."""
+    place = tmp_path_factory.mktemp("secured")
+    files = TINY.files(1)
+    for name in ("root", "logs", "other", "dest", "lists"):
+        (place / name).mkdir()
+    write_files(place / "root", files)
+    try:
+        other = certificate(place / "other", "127.0.0.1")
+        with origin("https", LOOPBACK, place / "root", files, place / "logs") as served:
+            yield Task(replace(served, authority=other.authority), files, place / "dest", place / "lists")
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize("tool", [t for t in tools.TOOLS if t.name in {"curl", "wget2", "aria2c"}])
+def test_tools_verify_certificates(tool: Tool, secured: Task):
+    try:
+        invocation = tool.invoke(tool.find(), secured)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    with pytest.raises(FailedError, match="ended with"):
+        yardstick(invocation.command, (), tools.environment(invocation, secured.work), secured.work, 30)
+    names = {file.name for file in secured.files} | {tool.place(file) for file in secured.files}
+    assert not [path for path in secured.dest.rglob("*") if path.name in names]
+
+
+COPY = "import shutil, sys; shutil.copytree(sys.argv[1], sys.argv[2], dirs_exist_ok=True)"
+CUT = f"{COPY}; import pathlib; next(pathlib.Path(sys.argv[2]).rglob('*B01.tif')).write_bytes(b'cut')"
+ONCE = (
+    f"{COPY}; import pathlib; mark = pathlib.Path(sys.argv[1]).parent / 'again'\n"
+    "if mark.exists(): sys.exit('no more')\nmark.touch()"
+)
+
+
+def made_up(name: str, program: str, **more: Any) -> Tool:
+    """A tool that copies the origin's files, then does what `program` does beside that."""
+
+    def invoke(start: list[str], task: Task) -> Invocation:
+        return Invocation([*start, "-c", program, str(task.origin.root / BUCKET), str(task.dest)])
+
+    return Tool(name, lambda: [sys.executable], invoke, **more)
+
+
+def of_made_up(
+    monkeypatch: pytest.MonkeyPatch, rounds: int, *made: Tool
+) -> tuple[dict[str, Outcome], list[str]]:
+    monkeypatch.setattr(tools, "TOOLS", made)
+    said: list[str] = []
+    found = {tool.name: [sys.executable, "-I", "-S"] for tool in made}
+    return outcomes(measure(scenario(), plan(found, rounds, said))), said
+
+
+def test_tools_take_turns(monkeypatch: pytest.MonkeyPatch):
+    results, said = of_made_up(monkeypatch, 2, made_up("one", COPY), made_up("two", COPY))
+    assert [line.removeprefix("tiny-http: ") for line in said] == ["one", "two", "one", "two"]
+    assert {name: len(result.runs) for name, result in results.items()} == {"one": 2, "two": 2}
+
+
+@pytest.mark.parametrize(
+    ("program", "complaint"),
+    [
+        (CUT, "the tree is wrong: .*B01.tif is of 3 bytes, not 3000"),
+        ("pass", "the tree is wrong: .* is missing, .* and 6 more"),
+        ("import sys; sys.exit('no route')", "ended with 1: no route"),
+        (ONCE, "ended with 1: no more"),
+    ],
+    ids=["cheats", "does nothing", "fails", "fails later"],
+)
+def test_a_tool_that_is_wrong_once_has_no_figures_and_is_not_asked_again(
+    program: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+):
+    results, said = of_made_up(monkeypatch, 2, made_up("wrong", program), made_up("right", COPY))
+    failed = results["wrong"].failed
+    assert failed is not None
+    assert re.search(complaint, failed)
+    assert said.count("tiny-http: wrong") == len(results["wrong"].runs) + 1
+    assert len(results["right"].runs) == 2
+
+
+def test_a_tool_that_cannot_is_skipped_with_its_reason(monkeypatch: pytest.MonkeyPatch):
+    def refuse(start: list[str], task: Task) -> Invocation:
+        raise Unavailable("speaks Gopher only")
+
+    results, said = of_made_up(monkeypatch, 3, Tool("old", lambda: ["old"], refuse))
+    assert results["old"] == Outcome("old", skipped="speaks Gopher only")
+    assert len(said) == 1
+
+
+def test_one_that_takes_too_long_is_ended_and_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tests.bench.rounds.PATIENCE", 0.5)
+    results, _ = of_made_up(monkeypatch, 3, made_up("slow", "import time; time.sleep(60)"))
+    assert results["slow"].failed == "not done after 0 s"
+
+
+def test_a_quick_plan_ends_in_time_after_one_round(monkeypatch: pytest.MonkeyPatch):
+    made = made_up("steady", f"{COPY}; import time; time.sleep(0.3)")
+    monkeypatch.setattr(tools, "TOOLS", (made,))
+    hurried = replace(plan({"steady": [sys.executable]}, 50), quick=True, due=0.0)
+    result = measure(scenario(), hurried)
+    assert result.rounds == 1
+    assert result.files == 6, "--quick takes few of the mix"
+
+
+def test_when_the_minute_is_over_nothing_runs_any_more(monkeypatch: pytest.MonkeyPatch):
+    made = made_up("late", COPY)
+    monkeypatch.setattr(tools, "TOOLS", (made,))
+    too_late = replace(plan({"late": [sys.executable]}), quick=True, due=0.0, latest=time.monotonic())
+    with pytest.raises(Unavailable, match="the minute of --quick was over"):
+        measure(scenario(), too_late)
+
+
+SLOWS_DOWN = f"""{COPY}
+import pathlib, time
+mark = pathlib.Path(sys.argv[1]).parent / 'again'
+time.sleep(60 if mark.exists() else 0)
+mark.touch()
+"""
+
+
+def test_what_a_quick_plan_has_no_time_for_costs_no_figures(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tests.bench.rounds.PATIENCE", 3.0)
+    made = made_up("steady", COPY), made_up("slows down", SLOWS_DOWN), made_up("last", COPY)
+    monkeypatch.setattr(tools, "TOOLS", made)
+    hurried = replace(
+        plan({t.name: [sys.executable, "-I", "-S"] for t in made}, 3), quick=True, due=time.monotonic() + 30
+    )
+    results = outcomes(measure(scenario(), hurried))
+    assert {name: (len(o.runs), o.failed) for name, o in results.items()} == {
+        "steady": (1, None),
+        "slows down": (1, None),
+        "last": (1, None),
+    }

@@ -1,0 +1,116 @@
+"""How the tools are found and told: a missing one is said, what one cannot do is said, secrets stay away."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from tests.bench import tools
+from tests.bench.figures import OURS
+from tests.bench.lacking import Unavailable
+from tests.bench.mixes import File
+from tests.bench.origins import KEYS, Origin
+from tests.bench.tools import TOOLS, Invocation, Task, Tool, environment, version
+
+SMALL = [File("a", "B01", "a_B01.tif", 1000), File("b", "labels", "b_labels.json", 10)]
+BY_NAME = {tool.name: tool for tool in TOOLS}
+PEERS = [tool for tool in TOOLS if not tool.name.startswith(OURS)]
+
+
+def ids(tool: Tool) -> str:
+    return tool.name
+
+
+def origin(kind: str, root: Path) -> Origin:
+    base = "http://127.0.0.1:1"
+    match kind:
+        case "http":
+            return Origin("nginx", base, root)
+        case "https":
+            return Origin("nginx", "https://127.0.0.1:1", root, authority=root / "ca.pem")
+        case _:
+            return Origin("nginx", base, root, endpoint=base, keys=KEYS if kind == "signed" else None)
+
+
+def task(kind: str, place: Path, files: list[File] = SMALL) -> Task:
+    (place / "lists").mkdir()
+    return Task(origin(kind, place), files, place / "dest", place / "lists")
+
+
+@pytest.mark.parametrize("tool", PEERS, ids=ids)
+def test_a_missing_peer_is_said_with_the_way_to_get_it(tool: Tool, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(tools, "VENVS", tmp_path)
+    with pytest.raises(Unavailable, match=r"not installed \(bash scripts/install-bench-tools [\w-]+\)"):
+        tool.find()
+
+
+def test_the_python_of_the_system_is_not_taken_for_obstore(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(tools, "VENVS", tmp_path)
+    with pytest.raises(Unavailable, match="not installed"):
+        BY_NAME["obstore"].find()
+
+
+def test_a_stacpull_without_processes_is_said(monkeypatch):
+    monkeypatch.setattr(tools, "_help", lambda command: "--concurrency N")
+    with pytest.raises(Unavailable, match="has no --processes"):
+        BY_NAME["stacpull-2"].find()
+
+
+@pytest.mark.parametrize("start", ["/nonexistent/curl", "false"])
+def test_a_tool_that_does_not_start_is_said(start: str):
+    with pytest.raises(Unavailable, match=f"{start} does not run"):
+        version(BY_NAME["curl"], [start])
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=ids)
+@pytest.mark.parametrize("kind", ["http", "https", "anonymous", "signed"])
+def test_every_tool_takes_every_origin_or_says_why_not(tool: Tool, kind: str, tmp_path: Path):
+    cannot = {("s5cmd", "http"), ("s5cmd", "https"), ("wget2", "signed"), ("aria2c", "signed")}
+    asked = task(kind, tmp_path)
+    if (tool.name, kind) in cannot:
+        with pytest.raises(Unavailable, match="S3"):
+            tool.invoke(["tool"], asked)
+        return
+    invocation = tool.invoke(["tool"], asked)
+    told = " ".join([*invocation.command, *invocation.environment.values(), *listed(asked)])
+    assert invocation.command[0] == "tool"
+    assert ("ca.pem" in told) == (kind == "https")
+    assert (KEYS[1] in told) == (kind == "signed")
+
+
+def listed(asked: Task) -> list[str]:
+    return [path.read_text() for path in asked.work.iterdir()]
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=ids)
+def test_files_land_in_places_of_their_own(tool: Tool):
+    files = [File(item, key, f"{item}_{key}.tif", 1) for item in "ab" for key in ("B01", "B02")]
+    assert len({tool.place(file) for file in files}) == len(files)
+
+
+@pytest.mark.parametrize(
+    "option", ["--checksum", "--metadata", "--concurrency", "--quiet", "-q", "--retries"]
+)
+def test_stacpull_is_measured_at_its_defaults(option: str, tmp_path: Path):
+    assert option not in BY_NAME[OURS].invoke(["stacpull"], task("http", tmp_path)).command
+
+
+def test_aria2c_splits_large_files_only(tmp_path: Path):
+    large = [File("a", "data", "a_data.tif", 64 << 20)]
+    small = BY_NAME["aria2c"].invoke(["aria2c"], task("http", tmp_path)).command
+    (tmp_path / "more").mkdir()
+    split = BY_NAME["aria2c"].invoke(["aria2c"], task("http", tmp_path / "more", large)).command
+    assert "--split=8" in split
+    assert "--split=8" not in small
+
+
+def test_nothing_of_the_users_environment_reaches_a_tool(tmp_path: Path, monkeypatch):
+    for name in ("AWS_PROFILE", "HTTP_PROXY", "STACPULL_CONCURRENCY", "CURL_HOME", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, "of the user")
+    found = environment(Invocation(["x"], {"AWS_REGION": "us-east-1"}), tmp_path)
+    assert "of the user" not in found.values()
+    assert found["HOME"] == str(tmp_path)
+    assert found["AWS_REGION"] == "us-east-1"
+    assert found["PATH"] == os.environ["PATH"]

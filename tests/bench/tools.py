@@ -1,0 +1,282 @@
+"""stacpull and what a user would take instead: how each is found, what it can do, and how it is told.
+
+Peers get lists of URLs and 64 connections. None has a ledger or syncs what it writes; stacpull does all it
+does by default: walk, redirects, transfer, sha256, item JSON, group sync, ledger. A peer is given what makes
+it fast.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.bench.figures import OURS
+from tests.bench.lacking import Unavailable
+from tests.bench.mixes import COLLECTION, File
+from tests.bench.origins import Origin
+from tests.servers.process import TOOLS as VENVS
+
+CONNECTIONS = 64
+_LARGE = 32 << 20
+"""From here on a file is worth several connections to tools that split."""
+_REGION = "us-east-1"
+_INSTALL = "bash scripts/install-bench-tools"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a tool is to download, and where to. `work` is an empty directory for its lists."""
+
+    origin: Origin
+    files: list[File]
+    dest: Path
+    work: Path
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the files are worth several connections each."""
+        return max(file.size for file in self.files) >= _LARGE
+
+    def listing(self, name: str, lines: Sequence[str]) -> str:
+        """Write a list for a tool; return its path."""
+        path = self.work / name
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return str(path)
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """A command, and what its environment has beside the usual."""
+
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One competitor.
+
+    `find` gives the command to start it and raises Unavailable; `invoke` what is run for a task, and raises
+    Unavailable where the tool cannot do it. `place` tells where a file lands in the destination, `own` are
+    patterns of what the tool writes beside the files. `version` gives the command that says its version.
+    """
+
+    name: str
+    find: Callable[[], list[str]]
+    invoke: Callable[[list[str], Task], Invocation]
+    place: Callable[[File], str] = lambda file: file.path
+    own: tuple[str, ...] = ()
+    version: Callable[[str], list[str]] = lambda program: [program, "--version"]
+
+
+def version(tool: Tool, start: list[str]) -> str:
+    """What a tool says of its version; raises Unavailable if it cannot be started."""
+    try:
+        command = tool.version(start[0])
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unavailable(f"{start[0]} does not run ({error})") from error
+    found = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
+    return found[0] if found else "of unknown version"
+
+
+def _of_system(name: str) -> Callable[[], list[str]]:
+    def find() -> list[str]:
+        path = shutil.which(name)
+        if path is None:
+            raise Unavailable(f"not installed ({_INSTALL} {name})")
+        return [path]
+
+    return find
+
+
+def _of_venv(venv: str, program: str) -> Callable[[], list[str]]:
+    """A program of a venv of tools, or one of the system (but not its Python: that lacks the package)."""
+
+    def find() -> list[str]:
+        folder = (VENVS / venv / "bin").absolute()
+        path = shutil.which(program, path=str(folder)) or (program != "python" and shutil.which(program))
+        if not path:
+            raise Unavailable(f"not installed ({_INSTALL} {venv})")
+        return [path]
+
+    return find
+
+
+def _aws(origin: Origin) -> dict[str, str]:
+    """The environment of a tool that speaks S3."""
+    endpoint = {"AWS_ENDPOINT_URL_S3": origin.endpoint, "AWS_REGION": _REGION, "AWS_DEFAULT_REGION": _REGION}
+    keys = origin.keys or ("", "")
+    signing = {"AWS_ACCESS_KEY_ID": keys[0], "AWS_SECRET_ACCESS_KEY": keys[1]} if origin.keys else {}
+    return {name: value for name, value in {**endpoint, **signing}.items() if value}
+
+
+def _trusted(origin: Origin) -> dict[str, str]:
+    """The environment of a tool that has no option for authorities but reads OpenSSL's variable."""
+    return {"SSL_CERT_FILE": str(origin.authority)} if origin.authority else {}
+
+
+def _needs_http(task: Task) -> None:
+    if task.origin.keys:
+        raise Unavailable("cannot sign requests for S3")
+
+
+def _find_stacpull() -> list[str]:
+    command = Path(sys.executable).with_name("stacpull")
+    if not command.exists():
+        raise Unavailable(f"not installed beside {sys.executable} (bash scripts/make-venv)")
+    return [str(command)]
+
+
+def _find_with_processes() -> list[str]:
+    command = _find_stacpull()
+    if "--processes" not in _help(command[0]):
+        raise Unavailable("this stacpull has no --processes")
+    return command
+
+
+@functools.cache
+def _help(command: str) -> str:
+    return subprocess.run([command, "mirror", "--help"], capture_output=True, text=True, check=False).stdout
+
+
+def _stacpull(start: list[str], task: Task) -> Invocation:
+    origin = task.origin
+    command = [*start, "mirror", origin.source, str(task.dest)]
+    if origin.authority:
+        command += ["--ca-bundle", str(origin.authority)]
+    if origin.endpoint:
+        command += ["--endpoint-url", origin.endpoint, "--region", _REGION]
+        command += [] if origin.keys else ["--no-sign-request"]
+    return Invocation(command, _aws(origin))
+
+
+def _two_processes(start: list[str], task: Task) -> Invocation:
+    ours = _stacpull(start, task)
+    return Invocation([*ours.command, "--processes", "2"], ours.environment)
+
+
+def _ours(file: File) -> str:
+    return f"{COLLECTION}/{file.item}/{file.key}{file.suffix}"
+
+
+_OUR_DOCUMENTS = (".stacpull/*", "catalog.json", f"{COLLECTION}/collection.json", f"{COLLECTION}/*/*.json")
+
+
+def _curl(start: list[str], task: Task) -> Invocation:
+    """All URLs in one configuration; it signs for S3 itself (7.88 but for a header that S3 asks for)."""
+    lines = [f'url = "{task.origin.url(f)}"\noutput = "{task.dest}/{f.path}"' for f in task.files]
+    config = task.listing("curl.cfg", lines)
+    command = [*start, "--disable", "--silent", "--show-error", "--fail", "--location", "--create-dirs"]
+    command += ["--parallel", "--parallel-max", str(CONNECTIONS)]
+    if task.origin.authority:
+        command += ["--cacert", str(task.origin.authority)]
+    if task.origin.keys:
+        command += ["--aws-sigv4", f"aws:amz:{_REGION}:s3", "--user", ":".join(task.origin.keys)]
+        command += ["--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]
+    return Invocation([*command, "--config", config])
+
+
+def _wget2(start: list[str], task: Task) -> Invocation:
+    _needs_http(task)
+    urls = task.listing("wget2.txt", [task.origin.url(file) for file in task.files])
+    command = [
+        *start,
+        "--quiet",
+        "--no-config",
+        f"--max-threads={CONNECTIONS}",
+        f"--directory-prefix={task.dest}",
+    ]
+    command += ["--force-directories", "--no-host-directories", "--cut-dirs=1", f"--input-file={urls}"]
+    if task.origin.authority:
+        command.append(f"--ca-certificate={task.origin.authority}")
+    return Invocation(command)
+
+
+def _aria2(start: list[str], task: Task) -> Invocation:
+    _needs_http(task)
+    entries = [f"{task.origin.url(f)}\n  dir={task.dest}/{f.item}\n  out={f.name}" for f in task.files]
+    urls = task.listing("aria2.txt", entries)
+    command = [
+        *start,
+        "--quiet",
+        "--no-conf",
+        f"--max-concurrent-downloads={CONNECTIONS}",
+        f"--input-file={urls}",
+    ]
+    command.append("--file-allocation=none")
+    if task.is_large:
+        command += ["--split=8", "--max-connection-per-server=8"]
+    if task.origin.authority:
+        command.append(f"--ca-certificate={task.origin.authority}")
+    return Invocation(command)
+
+
+def _stac_asset(start: list[str], task: Task) -> Invocation:
+    """Signs only as one who pays for requests, which the origins take."""
+    command = [*start, "download", str(task.origin.documents), str(task.dest), "--quiet", "--fail-fast"]
+    command += ["--max-concurrent-downloads", str(CONNECTIONS)]
+    command += ["--s3-requester-pays"] if task.origin.keys else []
+    return Invocation(command, _aws(task.origin) | _trusted(task.origin))
+
+
+def _s5cmd(start: list[str], task: Task) -> Invocation:
+    origin = task.origin
+    if origin.endpoint is None:
+        raise Unavailable("speaks S3 only")
+    lines = [f"cp {origin.href(file)} {task.dest}/{file.path}" for file in task.files]
+    command = [*start, "--log", "error", "--numworkers", str(CONNECTIONS), "--endpoint-url", origin.endpoint]
+    command += [] if origin.keys else ["--no-sign-request"]
+    return Invocation([*command, "run", task.listing("s5cmd.txt", lines)], _aws(origin))
+
+
+def _obstore(start: list[str], task: Task) -> Invocation:
+    """Told by a file what obstore_peer.py reads."""
+    origin = task.origin
+    told = {
+        "base": f"{origin.base}/r" if origin.endpoint is None else None,
+        "endpoint": origin.endpoint,
+        "keys": origin.keys,
+        "authority": str(origin.authority) if origin.authority else None,
+        "files": [(file.path, file.size) for file in task.files],
+        "dest": str(task.dest),
+        "connections": CONNECTIONS,
+    }
+    script = Path(__file__).with_name("obstore_peer.py")
+    return Invocation(
+        [*start, "-X", "faulthandler", str(script), task.listing("obstore.json", [json.dumps(told)])]
+    )
+
+
+def _of_package(name: str) -> Callable[[str], list[str]]:
+    """The command that asks the Python beside a program for the version of a package."""
+    asks = f"import importlib.metadata; print(importlib.metadata.version({name!r}))"
+    return lambda program: [str(Path(program).with_name("python")), "-c", asks]
+
+
+TOOLS = (
+    Tool(OURS, _find_stacpull, _stacpull, _ours, _OUR_DOCUMENTS),
+    Tool("stacpull-2", _find_with_processes, _two_processes, _ours, _OUR_DOCUMENTS),
+    Tool("curl", _of_system("curl"), _curl),
+    Tool("wget2", _of_system("wget2"), _wget2),
+    Tool("aria2c", _of_system("aria2c"), _aria2),
+    Tool("stac-asset", _of_venv("stac-asset", "stac-asset"), _stac_asset, own=("item-collection.json",),
+         version=_of_package("stac-asset")),
+    Tool("s5cmd", _of_venv("s5cmd", "s5cmd"), _s5cmd, version=lambda program: [program, "version"]),
+    Tool("obstore", _of_venv("obstore", "python"), _obstore, version=_of_package("obstore")),
+)  # fmt: skip
+
+
+def environment(invocation: Invocation, home: Path) -> dict[str, str]:
+    """What a tool's process finds: nothing of this user's but the path, and an empty home."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "PYTHONPATH") if name in os.environ}
+    usual = {"HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true"}
+    return kept | usual | invocation.environment

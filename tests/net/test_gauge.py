@@ -1,0 +1,99 @@
+"""When a gauge decides: windows of whole rounds, none of them across a change of the limit."""
+
+from __future__ import annotations
+
+from stacpull.net.adapt import Search
+from stacpull.net.gauge import Gauge
+
+
+class Bench:
+    """A gauge, and a host that answers whatever is in use once in `trip` seconds, all at the same moment."""
+
+    def __init__(self, first: int = 16, maximum: int = 64) -> None:
+        self.now = 0.0
+        self.gauge = Gauge(Search.begin(first, maximum), lambda: self.now)
+        self.limits = [first]
+
+    def burst(self, trip: float, *, in_use: int | None = None, size: int = 0) -> None:
+        """Answer the whole limit after a round trip."""
+        asked = self.now
+        self.now += trip
+        for _ in range(in_use or self.gauge.limit):
+            changed = (
+                self.gauge.piece(size, in_use or self.gauge.limit)
+                if size
+                else self.gauge.answered(asked, in_use or self.gauge.limit)
+            )
+            if changed:
+                self.limits.append(self.gauge.limit)
+
+    def bursts(self, count: int, trip: float, **more: int) -> None:
+        for _ in range(count):
+            self.burst(trip, **more)
+
+
+def test_a_round_settles_and_two_more_decide() -> None:
+    bench = Bench()
+    bench.bursts(2, 0.2)
+    assert bench.limits == [16]
+    bench.burst(0.2)
+    assert bench.limits == [16, 32]
+
+
+def test_a_window_takes_a_quarter_of_a_second_at_least() -> None:
+    bench = Bench()
+    bench.bursts(5, 0.06)
+    assert bench.limits == [16]
+    bench.burst(0.06)
+    assert bench.limits == [16, 32]
+
+
+def test_few_permits_take_more_rounds() -> None:
+    bench = Bench(first=2)
+    bench.bursts(8, 0.2)
+    assert bench.limits == [2]
+    bench.burst(0.2)
+    assert bench.limits == [2, 4]
+
+
+def test_bursts_are_not_cut_in_the_middle() -> None:
+    """A window of 0.25 s that ended in the middle of a burst would see a rate that is not there."""
+    bench = Bench()
+    bench.bursts(40, 0.09)
+    assert bench.limits[:3] == [16, 32, 64]
+    assert bench.gauge.base == 64
+
+
+def test_pieces_of_long_bodies_make_rounds_too() -> None:
+    bench = Bench()
+    bench.bursts(3, 0.5, size=1 << 20)
+    assert bench.limits == [16, 32]
+
+
+def test_a_trial_that_takes_too_long_is_ended() -> None:
+    bench = Bench()
+    bench.bursts(3, 0.2)
+    assert bench.gauge.limit == 32
+    bench.burst(5.0, in_use=32)
+    assert bench.gauge.limit < 32
+
+
+def test_a_restart_forgets_what_was_counted() -> None:
+    bench = Bench()
+    bench.bursts(2, 0.2)
+    bench.gauge.restart()
+    bench.bursts(2, 0.2)
+    assert bench.limits == [16]
+
+
+def test_failures_take_answers_away() -> None:
+    """Twice as many at once, but half of them fail: no gain, so 32 are not kept."""
+    bench = Bench()
+    bench.bursts(3, 0.2)
+    for _ in range(48):
+        bench.gauge.troubled()
+    bench.burst(0.2)
+    for _ in range(48):
+        bench.gauge.troubled()
+    bench.bursts(2, 0.2)
+    assert bench.gauge.base == 16
