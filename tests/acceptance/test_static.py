@@ -318,3 +318,22 @@ def test_local_files_that_were_damaged_are_copied_again(tmp_path: Path) -> None:
     repaired = run(["verify", str(dest), "--repair"], environment())
     assert repaired.code == 0, repaired.out + repaired.err
     assert (dest / "col0" / "col0-1" / "data.bin").read_bytes() == asset_of("col0-1")
+
+
+def test_items_that_several_catalogs_list_end_no_walk(tmp_path: Path) -> None:
+    """Pages that bring nothing new are a circle in an API, and none in a tree."""
+    source = write_tree(tmp_path / "tree", 1, 8)
+    again = json.loads((tmp_path / "tree" / "col0" / "collection.json").read_text())
+    again["links"] += [{"rel": "child", "href": "./more.json"}]
+    (tmp_path / "tree" / "col0" / "twice.json").write_text(json.dumps(again | {"id": "twice"}))
+    more = {"type": "Catalog", "id": "more", "links": [{"rel": "item", "href": "./new.json"}]}
+    (tmp_path / "tree" / "col0" / "more.json").write_text(json.dumps(more))
+    item = json.loads((tmp_path / "tree" / "col0" / "col0-0" / "col0-0.json").read_text())
+    item |= {"id": "new", "assets": {"data": {"href": "./col0-0/data.bin"}}}
+    (tmp_path / "tree" / "col0" / "new.json").write_text(json.dumps(item))
+    root = json.loads(source.read_text())
+    root["links"] += [{"rel": "child", "href": "./col0/twice.json"}]
+    source.write_text(json.dumps(root))
+    ran = run(["mirror", str(source), str(tmp_path / "m"), "--page-size", "1", "--json"], environment())
+    assert (ran.code, ran.report["items_done"]) == (0, 9), ran.err
+    assert "The walk ends" not in ran.err

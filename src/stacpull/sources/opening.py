@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import Json
 from stacpull.net.api import Document
-from stacpull.sources.api import ApiSource, api_place
-from stacpull.sources.documents import Kind, absolute, kind_of, rels
+from stacpull.sources.api import ApiPlace, ApiSource, api_place
+from stacpull.sources.documents import Kind, absolute, kind_of, rels, tree_hrefs
 from stacpull.sources.features import FeaturesSource
 from stacpull.sources.lines import LinesSource, is_lines
 from stacpull.sources.reading import read_root
@@ -35,7 +35,7 @@ async def open_source(url: str, reader: JsonReader) -> Source:
     """
     if is_lines(url):
         return LinesSource(url, reader)
-    place = api_place(url)
+    place = api_place(url) if urlsplit(url).scheme in {"http", "https"} else ApiPlace(url)
     if place.items:
         return ApiSource(url, reader)
     if urlsplit(url).path.rstrip("/").endswith("/search"):
@@ -86,7 +86,14 @@ def _is_api_root(document: Json) -> bool:
 
 def _is_collection_of_api(document: Json, named: str | None) -> bool:
     """Tell whether the document is the collection that its own URL, `…/collections/X`, names."""
-    return named is not None and document.get("id") == named and _is_collection(document)
+    is_named = named is not None and document.get("id") == named
+    return is_named and _is_collection(document) and not _is_tree(document)
+
+
+def _is_tree(document: Json) -> bool:
+    """Tell whether a document links to items one by one, or to catalogs, and to no pages."""
+    pages = any(rel == "items" for rel, _ in rels(document))
+    return not pages and any(not api_place(href).items for href in tree_hrefs(document))
 
 
 def _is_collection(document: Json) -> bool:

@@ -53,6 +53,8 @@ _AHEAD = 2 * AT_ONCE
 """Documents that lie before the first link not read yet."""
 _PAGE_CATALOGS = 500
 """Catalogs without an item after which a page is given out all the same, for its place."""
+_SHOWN = 300
+"""Characters of a URL that are told: a catalog may name one of any length."""
 _UNANSWERED = 10
 """Documents in a row that could not be had for reasons that may pass, after which the walk stops."""
 
@@ -277,7 +279,7 @@ class _TreeWalk:
             SourceError: It is one too many in a row that the servers could not give.
         """
         url = absolute(read.branch.url, read.step.href)
-        name = cut_url(url if isinstance(url, str) else read.step.href)
+        name = cut_url(url if isinstance(url, str) else read.step.href)[:_SHOWN]
         self._unread.append(Unread(read.branch.collection, name, failure))
         self._unanswered = self._unanswered + 1 if failure.retryable else 0
         if self._unanswered >= _UNANSWERED:

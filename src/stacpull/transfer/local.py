@@ -16,7 +16,6 @@ import re
 import stat
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -33,6 +32,7 @@ INDEX_NAMES: Final = ("catalog.json", "collection.json")
 """What a directory stands for as SOURCE: the first of these in it."""
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_SHOWN = 300
 _OK, _PARTIAL, _CHANGED, _UNSATISFIABLE = 200, 206, 412, 416
 
 
@@ -81,13 +81,13 @@ class LocalTransport:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 os.close(descriptor)
-                raise _failed(FailureKind.HTTP, f"{path_of(url)} is no file that can be read.")
+                raise _failed(FailureKind.HTTP, f"{_shown(url)} is no file that can be read.")
             stream = os.fdopen(descriptor, "rb", buffering=0)
         except (FileNotFoundError, NotADirectoryError):
-            raise _failed(FailureKind.GONE, f"There is no file {path_of(url)}.") from None
+            raise _failed(FailureKind.GONE, f"There is no file {_shown(url)}.") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             why = getattr(error, "strerror", None) or str(error)
-            raise _failed(FailureKind.HTTP, f"{path_of(url)} cannot be read: {why}.") from None
+            raise _failed(FailureKind.HTTP, f"{_shown(url)} cannot be read: {why}.") from None
         return _File(path, stream, status)
 
     def _allowed(self, url: str) -> Path:
@@ -123,7 +123,7 @@ class OneFileTransport:
         Raises:
             TransferError: GONE; HTTP where it cannot be read.
         """
-        return self._files.open(replace(request, url=self._url))
+        return self._files.open(Request(self._url, request.method, request.headers))
 
     async def close(self) -> None:
         """Nothing is kept open."""
@@ -225,6 +225,12 @@ def _index(directory: Path) -> Path:
             return directory / name
     names = " or ".join(INDEX_NAMES)
     raise _failed(FailureKind.GONE, f"The directory {directory} holds no {names}: name a file.")
+
+
+def _shown(url: str) -> str:
+    """Return a path for a sentence: a catalog may name one of any length."""
+    path = str(path_of(url))
+    return path if len(path) <= _SHOWN else path[:_SHOWN] + "..."
 
 
 def _failed(kind: FailureKind, message: str, *, retryable: bool = False) -> TransferError:
