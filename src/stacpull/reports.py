@@ -115,7 +115,10 @@ class StatusReport(Counts):
 
 @dataclass(frozen=True, slots=True)
 class FailureRecord:
-    """One asset (or source item: `key` is empty) that failed: why, how often, when (seconds since 1970)."""
+    """One asset that failed: why, how often, when (seconds since 1970).
+
+    With an empty `key` an item: one that could not be read, or whose JSON has a file in its way.
+    """
 
     collection: str
     item: str

@@ -1,7 +1,8 @@
 """A mirror as it lies there after any end, complete or not, held against the manifest and its own ledger.
 
 What must hold at every moment: a file under a final name is whole and right, and known to the ledger as done
-or reserved; an asset that the ledger calls done has its file. The ledger is read as plain SQLite, from a copy
+or reserved; an asset that the ledger calls done has its file, with the content that the ledger tells. What
+lay there before a run (`Before`) may lie there still. The ledger is read as plain SQLite, from a copy
 (opening it as a writer would recover its log).
 """
 
@@ -16,24 +17,53 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.acceptance.trees import files_in, metadata_files
+from tests.acceptance.trees import digests_in, files_in, metadata_files
 
 from stacpull.replicas import ExpectedFile
 
 _RESERVED, _DONE = 1, 2
-_ROWS = (
-    "SELECT a.state, d.path, a.name FROM assets a JOIN directories d ON d.id = a.directory "
-    "WHERE a.state IN (1, 2)"
-)
+_ROWS = """
+SELECT a.state, iif(d.path = '', a.name, d.path || '/' || a.name), a.sha256, a.generation
+FROM assets a JOIN directories d ON d.id = a.directory WHERE a.state IN (1, 2)
+"""
+
+
+class Row(NamedTuple):
+    """What the ledger says of a file that is done."""
+
+    sha256: str | None
+    generation: int
 
 
 @dataclass(frozen=True)
 class KnownFiles:
     """What the ledger says of paths relative to DEST."""
 
-    done: frozenset[str] = frozenset()
+    done: Mapping[str, Row] = field(default_factory=dict)
     reserved: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Before:
+    """What lay there when a run began that may replace files, but never take one away."""
+
+    digests: Mapping[str, str] = field(default_factory=dict)
+    known: KnownFiles = field(default_factory=KnownFiles)
+
+    def may_lie_there(self, name: str, row: Row | None, digest: str) -> bool:
+        """Whether an old content is right: nothing newer was recorded."""
+        return self.digests.get(name) == digest and (row is None or row == self.known.done.get(name))
+
+    def was_missing(self, name: str, row: Row) -> bool:
+        """Whether a file that is done was missing all along."""
+        return name not in self.digests and row == self.known.done.get(name)
+
+
+def before(dest: Path) -> Before:
+    """What lies there now."""
+    return Before(digests_in(dest), known_files(dest))
 
 
 def known_files(dest: Path) -> KnownFiles:
@@ -48,12 +78,11 @@ def known_files(dest: Path) -> KnownFiles:
         with closing(sqlite3.connect(Path(copies, "ledger.sqlite"))) as db:
             try:
                 rows = db.execute(_ROWS).fetchall()
-            except sqlite3.OperationalError:  # killed before its tables were made
+            except sqlite3.DatabaseError:  # killed before its tables were made, or damaged on purpose
                 return KnownFiles()
-    paths = [(state, f"{directory}/{name}" if directory else name) for state, directory, name in rows]
     return KnownFiles(
-        done=frozenset(path for state, path in paths if state == _DONE),
-        reserved=frozenset(path for state, path in paths if state == _RESERVED),
+        done={path: Row(sha and sha.hex(), number) for state, path, sha, number in rows if state == _DONE},
+        reserved=frozenset(path for state, path, *_ in rows if state == _RESERVED),
     )
 
 
@@ -63,9 +92,8 @@ class AtRest:
 
     dest: Path
     expected: Mapping[str, ExpectedFile]
+    before: Before = field(default_factory=Before)
     most_reserved: int = 0
-    adopting: bool = False
-    """True where all the files lay there before, a user's: none may be missing, recorded or not."""
     _seen: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
     def complaints(self) -> Iterator[str]:
@@ -73,10 +101,11 @@ class AtRest:
         known, found = known_files(self.dest), files_in(self.dest)
         self.most_reserved = max(self.most_reserved, len(known.reserved))
         self._metadata = metadata_files(self.expected)
-        for name in sorted(known.done - found.keys()):
-            yield f"{name} is done, and not there"
-        for name in sorted(self.expected.keys() - found.keys() if self.adopting else ()):
-            yield f"{name} was the user's, and is gone"
+        for name, row in sorted(known.done.items()):
+            if name not in found and not self.before.was_missing(name, row):
+                yield f"{name} is done, and not there"
+        for name in sorted(self.before.digests.keys() - found.keys()):
+            yield f"{name} lay there before, and is gone"
         for name, path in sorted(found.items()):
             yield from self._of_file(name, path, known)
 
@@ -84,20 +113,31 @@ class AtRest:
         stat = path.lstat()
         stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if name in self.expected:
-            if self._seen.get(name) != stamp and not _is_right(path, self.expected[name]):
+            row = known.done.get(name)
+            if self._seen.get(name) != stamp and not self._is_right(name, path, row):
                 yield f"{name} is not what it should be ({stat.st_size} bytes)"
-            if not self.adopting and name not in known.done | known.reserved:
+            if row is None and name not in known.reserved and name not in self.before.digests:
                 yield f"{name} is there, and the ledger knows nothing of it"
         elif name not in self._metadata:
             yield f"{name} belongs to nothing"
-        elif self._seen.get(name) != stamp and not _is_document(path):
+        elif self._seen.get(name) != stamp and not (self._is_old(name, path) or _is_document(path)):
             yield f"{name} is no JSON document ({stat.st_size} bytes)"
         self._seen[name] = stamp
 
+    def _is_right(self, name: str, path: Path, row: Row | None) -> bool:
+        digest = _digest(path)
+        if self.before.may_lie_there(name, row, digest):
+            return True
+        return digest == self.expected[name].sha256 and (
+            row is None or row.sha256 is None or row.sha256 == digest
+        )
 
-def _is_right(path: Path, file: ExpectedFile) -> bool:
-    data = path.read_bytes()
-    return len(data) == file.size and hashlib.sha256(data).hexdigest() == file.sha256
+    def _is_old(self, name: str, path: Path) -> bool:
+        return self.before.digests.get(name) == _digest(path)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _is_document(path: Path) -> bool:

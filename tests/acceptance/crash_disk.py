@@ -102,6 +102,8 @@ class Disk:
             self._make(at, event)
         elif event.kind is Kind.RENAME:
             self._rename(at, event)
+        elif event.kind is Kind.LINK:
+            self._link(at, event)
         elif event.kind is Kind.REMOVE:
             self._remove(at, event)
         elif (node := self._find(event.path)) is not None:
@@ -135,6 +137,11 @@ class Disk:
         node = self._find(event.path)
         if node is not None:
             self._change(at, node, [(self._place(event.path), None), (self._place(event.to), node)])
+
+    def _link(self, at: int, event: Event) -> None:
+        node = self._find(event.path)
+        if node is not None:
+            self._change(at, node, [(self._place(event.to), node)])
 
     def _remove(self, at: int, event: Event) -> None:
         node = self._find(event.path)

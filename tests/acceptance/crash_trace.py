@@ -31,6 +31,7 @@ class Kind(Enum):
     WRITE = "writes bytes at an offset, or at the end"
     RESIZE = "sets the size"
     RENAME = "gives another name"
+    LINK = "gives one more name"
     REMOVE = "removes a name"
     SYNC = "brings a file or a directory down"
     SYNC_ALL = "brings everything down"
@@ -67,6 +68,20 @@ def events_of(log: Path, dest: Path, *, after: int = 0) -> list[Event]:
         if event is not None:
             found.append(event)
     return found
+
+
+def events_of_tree(dest: Path) -> list[Event]:
+    """The events that would make what lies at `dest`, all of it brought down."""
+    found: list[Event] = []
+    for path in sorted(dest.rglob("*")):
+        name = path.relative_to(dest).as_posix()
+        if path.is_dir():
+            found.append(Event(Kind.MAKE_DIRECTORY, name, len(found)))
+        else:
+            found.append(Event(Kind.MAKE, name, len(found)))
+            found.append(Event(Kind.WRITE, name, len(found), data=path.read_bytes(), number=0))
+            found.append(Event(Kind.LOOK, name, len(found), number=path.stat().st_ino))
+    return [*found, Event(Kind.SYNC_ALL, "", len(found))] if found else []
 
 
 def _finished(log: Path, found: list[Event]) -> Iterator[tuple[str, str, int]]:
@@ -172,6 +187,7 @@ _KINDS = {
     "newfstatat": _looked,
     **dict.fromkeys(("mkdir", "mkdirat"), _plain(Kind.MAKE_DIRECTORY)),
     **dict.fromkeys(("rename", "renameat", "renameat2"), _plain(Kind.RENAME)),
+    **dict.fromkeys(("link", "linkat"), _plain(Kind.LINK)),
     **dict.fromkeys(("unlink", "unlinkat"), _plain(Kind.REMOVE)),
     **dict.fromkeys(("fsync", "fdatasync"), _plain(Kind.SYNC)),
     "syncfs": _plain(Kind.SYNC_ALL),

@@ -1,8 +1,9 @@
 """A small mirror that loses power at any moment: what may lie on the disk then is opened as after a reboot.
 
-One run is traced with all its bytes (`crash_trace`). From the trace the model of a disk (`crash_disk`) makes
-states that a power loss may leave; around every sync there are the extreme ones and random ones. Each is held
-against the manifest, then mirrored on under another boot id, and held against the manifest again.
+One run is traced with all its bytes (`crash_trace`), whatever it finds (`beginnings`). From the trace the
+model of a disk (`crash_disk`) makes states that a power loss may leave; around every sync there are the
+extreme ones and random ones. Each is held against the manifest, then gone on with under another boot id, and
+held against the manifest again.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest import mock
 
-from tests.acceptance.at_rest import AtRest
+from tests.acceptance.at_rest import AtRest, Before, before
+from tests.acceptance.beginnings import Scene
 from tests.acceptance.command import LABELS
 from tests.acceptance.crash_disk import DAMAGES, Choice, Damage, Disk, any_damage
-from tests.acceptance.crash_trace import Event, events_of, recording
+from tests.acceptance.crash_trace import Event, events_of, events_of_tree, recording
 from tests.acceptance.small_mirror import SmallMirror
 
 import stacpull
@@ -60,70 +62,109 @@ _NAMES: dict[str, Choice] = {
 _BYTES: dict[str, Damage] = {damage.__name__: damage for damage in (*DAMAGES, any_damage)}
 
 
-def record(mirror: SmallMirror, killed: str | None = None) -> list[Event]:
-    """What a mirror from nothing does; `killed` at a call (`renameat:when=8`), the next start as well."""
+@dataclass(frozen=True)
+class Recording:
+    """What one run did. The first events make what it found (`before`), all of that safe on the disk."""
+
+    scene: Scene
+    events: list[Event]
+    found: int = 0
+    before: Before = field(default_factory=Before)
+
+
+def record(scene: Scene, killed: str | None = None) -> Recording:
+    """What a run does; `killed` at a call (`renameat2:when=7`), the next one as well."""
     with tempfile.TemporaryDirectory(prefix="stacpull-power-") as temporary:
         dest, log = Path(temporary, "mirror"), Path(temporary, "log")
-        found: list[Event] = []
+        scene.lay(dest)
+        lay_there = before(dest) if scene.beginning.keeps else Before()
+        events = events_of_tree(dest) if scene.beginning.keeps else []
+        found = len(events)
         if killed is not None:
             name, _, when = killed.partition(":")
-            mirror.run(dest, under=[*recording(log), "-e", f"inject={name}:signal=KILL:{when}"])
-            found += events_of(log, dest)
-        ran = mirror.run(dest, under=recording(log))
-        if ran.code != 0 or mirror.damage(dest):
+            scene.run(dest, under=[*recording(log), "-e", f"inject={name}:signal=KILL:{when}"])
+            events += events_of(log, dest, after=len(events))
+        ran = scene.run(dest, under=recording(log))
+        if ran.code != 0:
             raise RuntimeError(f"the undisturbed run failed: {ran.err}")
-        return [*found, *events_of(log, dest, after=len(found))]
+        return Recording(scene, [*events, *events_of(log, dest, after=len(events))], found, lay_there)
 
 
-def losses(disk: Disk, random_ones: int, seed: int = 7) -> Iterator[Loss]:
-    """Losses around every sync: the extreme ones right before it ends, random ones anywhere before it."""
+def losses(disk: Disk, random_ones: int, seed: int = 7, *, after: int = 0) -> Iterator[Loss]:
+    """Losses around every sync: the extreme ones right before it ends, random ones anywhere before it.
+
+    None before the event `after`.
+    """
     draw = random.Random(seed)
-    before = 0
-    for point in [*(one.at for one in disk.syncs), disk.length]:
+    last = after
+    for point in [*(one.at for one in disk.syncs if one.at >= after), disk.length]:
         for names in ("all there", "none there"):
             for damage in DAMAGES:
                 yield Loss(point, names, damage.__name__, draw.randrange(1 << 30))
         for _ in range(random_ones):
-            yield Loss(draw.randint(before, point), "any", "any_damage", draw.randrange(1 << 30))
-        before = point
+            yield Loss(draw.randint(last, point), "any", "any_damage", draw.randrange(1 << 30))
+        last = point
 
 
-def suffer(mirror: SmallMirror, disk: Disk, loss: Loss) -> Aftermath:
-    """Make what the loss leaves, look at it, mirror on, look again."""
+def suffer(recorded: Recording, disk: Disk, loss: Loss) -> Aftermath:
+    """Make what the loss leaves, look at it, go on, look again."""
+    scene = recorded.scene
     with tempfile.TemporaryDirectory(prefix="stacpull-power-") as temporary:
         dest = Path(temporary, "mirror")
         inodes = disk.lose_power(
             loss.at, dest, _NAMES[loss.names], _BYTES[loss.bytes], random.Random(loss.seed)
         )
-        complaints = list(AtRest(dest, mirror.expected).complaints())
+        complaints = list(AtRest(dest, scene.mirror.expected, recorded.before).complaints())
         try:
-            report = _mirror_on(mirror, dest, inodes)
-        except stacpull.StacpullError as error:
+            with _rebooted(scene.mirror, inodes):
+                _go_on(scene, dest)
+        except (stacpull.StacpullError, AssertionError) as error:
             return Aftermath(loss, [*complaints, f"it did not go on: {error}"])
-        if report.state != "complete" or report.assets_failed:
-            complaints.append(f"it went on to be {report.state}, {report.assets_failed} failed")
-        if wrong := mirror.damage(dest):
+        if wrong := scene.mirror.damage(dest):
             complaints.append(f"after going on: {wrong}")
         shutil.rmtree(dest)
     return Aftermath(loss, complaints)
 
 
-def _mirror_on(mirror: SmallMirror, dest: Path, inodes: dict[int, int]) -> stacpull.MirrorReport:
-    """Mirror as after a reboot. Files have the inodes that they had on the disk that they stand for."""
+def _go_on(scene: Scene, dest: Path) -> None:
+    """Do again what the run was to do; with the library, in this process."""
+    options = Options(
+        query={"key": Secret(scene.mirror.replica.key)}, layout="bigearthnet/{parent}/{filename}"
+    )
+    asked = scene.beginning.options
+    if "--rebuild" in asked:
+        with suppress(stacpull.UsageError):  # it is sound: made anew before the power went
+            asyncio.run(stacpull.verify(dest, rebuild=True))
+        for aside in dest.glob(".stacpull/ledger.sqlite.damaged-*"):
+            aside.unlink()
+    if "--repair" in asked:
+        repaired = asyncio.run(stacpull.verify(dest, repair=True, options=options))
+        assert repaired.exit_code == 0, repaired
+        return
+    report = asyncio.run(
+        stacpull.mirror(
+            scene.mirror.replica.base_url,
+            dest,
+            selection=Selection(collections=(LABELS, "large_files_v1"), exclude_assets=("B10",)),
+            options=replace(options, adopt="--adopt" in asked),
+        )
+    )
+    assert (report.state, report.assets_failed) == ("complete", 0), report
+
+
+@contextmanager
+def _rebooted(mirror: SmallMirror, inodes: dict[int, int]) -> Iterator[None]:
+    """As after a reboot. Files have the inodes that they had on the disk that they stand for."""
     identity = Destination.identity
 
     def as_it_was(destination: Destination, directory: str, name: str) -> tuple[int, int] | None:
         found = identity(destination, directory, name)
         return None if found is None else (inodes.get(found[0], found[0]), found[1])
 
-    selection = Selection(collections=(LABELS, "large_files_v1"), exclude_assets=("B10",))
-    options = Options(query={"key": Secret(mirror.replica.key)}, layout="bigearthnet/{parent}/{filename}")
     with ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ, mirror.env, clear=True))
         stack.enter_context(mock.patch.object(recovery, "boot_id", return_value="another boot"))
         stack.enter_context(mock.patch.object(Destination, "identity", as_it_was))
         if mirror.single:
             stack.enter_context(mock.patch.dict(sync._MAGIC, clear=True))
-        return asyncio.run(
-            stacpull.mirror(mirror.replica.base_url, dest, selection=selection, options=options)
-        )
+        yield

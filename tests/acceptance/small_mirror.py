@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.acceptance.command import COMMAND, environment, mirror_of
+from tests.acceptance.sized_replica import SizedReplica
 from tests.acceptance.trees import Damage, damage, expected_files
 
 from stacpull.replicas import ExpectedFile, MlhubReplica, run_in_thread
@@ -54,16 +55,20 @@ class SmallMirror:
     single: bool = False
     """True to sync file by file."""
 
-    def command(self, dest: Path, *options: str) -> list[str]:
-        """The command line that makes it at `dest`, or goes on with it."""
-        program = [sys.executable, "-c", SINGLE] if self.single else [str(COMMAND)]
-        arguments = mirror_of(self.replica.base_url, dest, "-C", "large_files_v1", "--no-progress", *options)
-        return [*program, *arguments]
+    def run(self, dest: Path, *options: str, under: Sequence[str] = ()) -> Ended:
+        """Make it at `dest`, or go on with it, with the command run by another (`under`)."""
+        given = ("-C", "large_files_v1", "--no-progress", *options)
+        return self._run(mirror_of(self.replica.base_url, dest, *given), under)
 
-    def run(self, dest: Path, *options: str, under: Sequence[str] = (), timeout: float = 60) -> Ended:
-        """Make it at `dest`, with the command run by another (`under`); one that hangs is killed."""
+    def verify(self, dest: Path, *options: str, under: Sequence[str] = ()) -> Ended:
+        """Prove it, repair it, or make its ledger anew."""
+        return self._run(["verify", str(dest), "--no-progress", *options], under)
+
+    def _run(self, arguments: list[str], under: Sequence[str], timeout: float = 60) -> Ended:
+        """Run a command to its end; one that hangs is killed."""
+        program = [sys.executable, "-c", SINGLE] if self.single else [str(COMMAND)]
         process = subprocess.Popen(
-            [*under, *self.command(dest, *options)],
+            [*under, *program, *arguments],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -85,9 +90,10 @@ class SmallMirror:
 
 
 @contextmanager
-def small_mirror(*, single: bool = False) -> Iterator[SmallMirror]:
-    """Start the replica for the length of the block."""
-    replica = MlhubReplica(items=1, seed=7, large_items=1, large_size=LARGE)
+def small_mirror(*, single: bool = False, sized: bool = False) -> Iterator[SmallMirror]:
+    """Start the replica for the length of the block; if `sized`, its items state the sizes of their files."""
+    kind = SizedReplica if sized else MlhubReplica
+    replica = kind(items=1, seed=7, large_items=1, large_size=LARGE)
     with run_in_thread(replica):
         expected = expected_files(replica.dataset, range(1))
         content = replica.store.get("radiant-mlhub", _LARGE_KEY).read(0, LARGE)

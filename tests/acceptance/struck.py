@@ -7,26 +7,28 @@ believed.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.acceptance.at_rest import AtRest, known_files
-from tests.acceptance.calls import Call, changes, killing, tracing, was_injected
-from tests.acceptance.small_mirror import Ended, SmallMirror
-from tests.acceptance.trees import files_in
+from tests.acceptance.at_rest import AtRest, Before, before, known_files
+from tests.acceptance.beginnings import Scene
+from tests.acceptance.calls import Call, changes, tracing, was_injected
+from tests.acceptance.small_mirror import Ended
+from tests.acceptance.trees import digests_in, files_in
+
+import stacpull
+from stacpull import StacpullError
 
 KILL = "signal=KILL"
 WHAT = {"KILL": KILL, "EIO": "error=EIO", "ENOSPC": "error=ENOSPC"}
 """What can befall a call, as strace injects it."""
-BEGINNINGS = ("nothing", "begun", "leftovers", "adopt")
-"""What a run finds: no DEST, a mirror killed before anything was planned, one killed amid its renames; all
-the files, which it is to adopt."""
-_OPTIONS = {"adopt": ("--adopt",)}
 
 _KILLED = {-signal.SIGKILL, 128 + signal.SIGKILL}
 _OF_THE_DATA = frozenset({"fsync", "syncfs"})
@@ -45,49 +47,36 @@ class Struck:
     complaints: list[str] = field(default_factory=list)
 
 
-def calls_of(mirror: SmallMirror, begin: str = "nothing") -> list[Call]:
-    """The changing calls of a run that finds what `begin` says."""
+def calls_of(scene: Scene) -> list[Call]:
+    """The changing calls of a run."""
     with tempfile.TemporaryDirectory(prefix="stacpull-calls-") as temporary:
-        place = Path(temporary)
-        _prepare(mirror, place, begin)
-        log = place / "log"
-        ran = mirror.run(place / "mirror", *_OPTIONS.get(begin, ()), under=tracing(log))
+        dest, log = Path(temporary, "mirror"), Path(temporary, "log")
+        scene.lay(dest)
+        ran = scene.run(dest, under=tracing(log))
         if ran.code != 0:
             raise RuntimeError(f"the undisturbed run failed: {ran.err}")
-        return changes(log, place / "mirror")
+        return changes(log, dest)
 
 
-def _prepare(mirror: SmallMirror, place: Path, begin: str) -> None:
-    """Leave at `place` what a run is to find there."""
-    if begin == "begun":
-        mirror.run(place / "mirror", under=killing("renameat", 1, place / "log"))
-    elif begin == "leftovers":
-        mirror.run(place / "mirror", under=killing("renameat", 8, place / "log"))
-    elif begin == "adopt":
-        mirror.run(place / "mirror")
-        (place / "mirror").rename(place / "whole")
-        for name in mirror.expected:
-            (place / "mirror" / name).parent.mkdir(parents=True, exist_ok=True)
-            (place / "whole" / name).rename(place / "mirror" / name)
-        shutil.rmtree(place / "whole")
-
-
-def strike(mirror: SmallMirror, call: Call, what: str, begin: str = "nothing") -> Struck:
-    """Strike a new mirror at `call` (after what `begin` says), and let it go on."""
+def strike(scene: Scene, call: Call, what: str) -> Struck:
+    """Strike a new mirror at `call`, and let it go on."""
     with tempfile.TemporaryDirectory(prefix="stacpull-struck-") as temporary:
-        place = Path(temporary)
-        _prepare(mirror, place, begin)
-        dest, log = place / "mirror", place / "log"
-        options, users = _OPTIONS.get(begin, ()), _inodes(dest) if begin == "adopt" else {}
-        ran = mirror.run(dest, *options, under=call.under(what, log, dest))
+        dest, log = Path(temporary, "mirror"), Path(temporary, "log")
+        scene.lay(dest)
+        keeps = scene.beginning.keeps
+        found, right = (before(dest), _right_files(scene, dest)) if keeps else (Before(), {})
+        ran = scene.run(dest, under=call.under(what, log, dest))
         if not was_injected(log):
             return Struck(call, what, reached=False, code=ran.code, said="")
-        at_rest = AtRest(dest, mirror.expected, adopting=begin == "adopt")
-        complaints = [*_of_the_end(what, ran), *at_rest.complaints()]
-        is_lost = call.name in _OF_THE_DATA and what != KILL and begin != "adopt"  # those lay there before
-        complaints += _of_going_on(mirror, dest, _unrecorded(dest) if is_lost else set(), options)
-        if users.items() - _inodes(dest).items():
-            complaints.append("files of the user's were removed and fetched anew")
+        complaints = [*_of_the_end(what, ran), *AtRest(dest, scene.mirror.expected, found).complaints()]
+        complaints += _of_readers(dest)
+        is_lost = call.name in _OF_THE_DATA and what != KILL and not scene.beginning.proven
+        unproven = _unrecorded(dest) if is_lost else set()
+        complaints += scene.go_on(dest)
+        if {_file(path) for path in files_in(dest).values()} & unproven:
+            complaints.append("files that a failed sync left were believed")
+        if right.items() - _inodes(dest).items():
+            complaints.append("files that were right were removed and fetched anew")
         return Struck(
             call,
             what,
@@ -111,6 +100,26 @@ def _of_the_end(what: str, ran: Ended) -> Iterator[str]:
         yield f"no sentence at the end: {ran.err[-300:]}"
 
 
+def _of_readers(dest: Path) -> Iterator[str]:
+    """Whoever looks at it now is told something, or why nothing can be told; a copy is looked at."""
+    copy = dest.with_name("copy")
+    if dest.exists():
+        shutil.copytree(dest, copy)
+    for name, look in _READERS.items():
+        try:
+            look(copy)
+        except StacpullError:
+            continue
+        except Exception:  # noqa: BLE001 -- that is what is looked for
+            yield f"{name} broke: {traceback.format_exc(limit=-2)}"
+
+
+_READERS: dict[str, Callable[[Path], object]] = {
+    "status": stacpull.status,
+    "failures": lambda dest: list(stacpull.failures(dest)),
+    "verify": lambda dest: asyncio.run(stacpull.verify(dest, quick=True)),
+}
+
 _File = tuple[int, int]
 """Inode and time of the last write: the number alone is given again to the next file."""
 
@@ -133,38 +142,35 @@ def _inodes(dest: Path) -> dict[str, int]:
     return {name: path.stat().st_ino for name, path in files_in(dest).items()}
 
 
+def _right_files(scene: Scene, dest: Path) -> dict[str, int]:
+    """The inodes of the assets that are as they should be."""
+    expected, digests = scene.mirror.expected, digests_in(dest)
+    inodes = _inodes(dest)
+    return {
+        name: inodes[name]
+        for name in expected.keys() & digests.keys()
+        if digests[name] == expected[name].sha256
+    }
+
+
 def _is_asset(name: str) -> bool:
     return name.startswith("bigearthnet/")
 
 
-def _of_going_on(
-    mirror: SmallMirror, dest: Path, unproven: set[_File], options: Sequence[str]
-) -> Iterator[str]:
-    ran = mirror.run(dest, *options)
-    if ran.code != 0:
-        yield f"it did not go on: {ran.code}, {ran.err[-600:]}"
-    if wrong := mirror.damage(dest):
-        yield f"after going on: {wrong}"
-    believed = {_file(path) for path in files_in(dest).values()} & unproven
-    if believed:
-        yield f"{len(believed)} files that a failed sync left were believed"
-
-
 def strike_all(
-    mirror: SmallMirror,
+    scene: Scene,
     calls: Sequence[Call],
     what: str,
     *,
-    begin: str = "nothing",
     workers: int = 2,
     say: Callable[[Struck], None] = lambda _: None,
 ) -> list[Struck]:
     """Strike at each of the calls, several mirrors side by side; one that was not reached is tried again."""
 
     def one(call: Call) -> Struck:
-        struck = strike(mirror, call, what, begin)
+        struck = strike(scene, call, what)
         if not struck.reached:
-            struck = strike(mirror, call, what, begin)
+            struck = strike(scene, call, what)
         say(struck)
         return struck
 

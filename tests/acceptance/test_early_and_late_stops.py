@@ -14,10 +14,14 @@ from threading import Thread
 
 import pytest
 from tests.acceptance.command import SOURCE, Running, environment, wait_until
-from tests.acceptance.mirrored import SELECTION, options_for
+from tests.acceptance.mirrored import ASSET_ROUTES, SELECTION, options_for
 
 import stacpull
+from stacpull.engine import mirror as engine_mirror
+from stacpull.engine import recovery
+from stacpull.engine.publisher import Publisher
 from stacpull.replicas import MlhubReplica, Request, Stall, run_in_thread
+from stacpull.store.destination import Destination
 
 SOON = 8.0  # seconds; DESIGN says ten
 
@@ -101,3 +105,85 @@ def test_a_stop_is_heard_while_the_collections_are_read(tmp_path):
 def description_of(dest: Path) -> object:
     """What is said of the collection: the source's own document has another text than a made-up one."""
     return json.loads((dest / SOURCE / "collection.json").read_bytes())["description"]
+
+
+def test_a_stop_while_what_a_kill_left_is_read_leaves_it_to_resume(tmp_path, monkeypatch):
+    dest = tmp_path / "mirror"
+    with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
+        options = options_for(replica)
+
+        async def killed() -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(Destination, "place", _killed)
+                await stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=options)
+
+        with pytest.raises(_KilledError):
+            asyncio.run(killed())
+        wholes = sorted((dest / ".stacpull" / "parts").glob("*.whole"))
+        assert wholes
+        looked = recovery.look_at
+
+        async def stopped() -> stacpull.MirrorReport:
+            loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+            def look(*place: object, **how: object) -> object:
+                loop.call_soon_threadsafe(stop.set)
+                assert wait_until(stop.is_set)
+                return looked(*place, **how)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(recovery, "look_at", look)
+                return await stacpull.mirror(
+                    replica.base_url, dest, selection=SELECTION, options=options, stop=stop
+                )
+
+        report = asyncio.run(stopped())
+        assert (report.state, report.exit_code) == ("interrupted", 130)
+        assert sorted((dest / ".stacpull" / "parts").glob("*.whole")) == wholes
+        before = asset_requests(replica)
+        resumed = asyncio.run(stacpull.resume(dest, options=options))
+        assert (resumed.exit_code, resumed.assets_done) == (0, 13)
+        assert asset_requests(replica) - before == 2 * (13 - len(wholes)), "each redirects once"
+
+
+def asset_requests(replica: MlhubReplica) -> int:
+    return sum(replica.counters[route] for route in ASSET_ROUTES)
+
+
+class _KilledError(BaseException):
+    """SIGKILL, as near as it can be had within a process."""
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise _KilledError
+
+
+def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monkeypatch):
+    """What they lack is written by `resume`."""
+    dest = tmp_path / "mirror"
+    monkeypatch.setattr(engine_mirror, "_CATALOG_PATIENCE", 0.0)
+    with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
+        options = options_for(replica)
+
+        async def stopped() -> stacpull.MirrorReport:
+            stop = asyncio.Event()
+            write = Publisher.write_file
+
+            def late(publisher: Publisher, path: Path, data: bytes) -> None:
+                write(publisher, path, data)
+                stop.set()
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Publisher, "write_file", late)
+                return await stacpull.mirror(
+                    replica.base_url, dest, selection=SELECTION, options=options, stop=stop
+                )
+
+        report = asyncio.run(stopped())
+        assert (report.state, report.exit_code, report.assets_done) == ("interrupted", 130, 13)
+        assert not (dest / "catalog.json").exists()
+        assert len(list(dest.glob("*/collection.json"))) == 1
+        resumed = asyncio.run(stacpull.resume(dest, options=options))
+    assert (resumed.state, resumed.exit_code) == ("complete", 0)
+    assert len(list(dest.glob("*/collection.json"))) == 2
+    assert (dest / "catalog.json").exists()

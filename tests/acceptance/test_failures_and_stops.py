@@ -341,7 +341,13 @@ def test_an_item_json_in_the_way_is_named_and_exit_1_until_it_is_moved(tmp_path)
         assert mine.read_text() == "mine"
         (warning,) = [event.text for event in heard if isinstance(event, stacpull.Notice)]
         assert warning.startswith(f"{LABELS}/{name}/{name}.json is in the way and not of this mirror: ")
+        (failed,) = stacpull.failures(dest)
+        assert (failed.item, failed.key, failed.kind, failed.message) == (name, "", "exists", warning)
+        told = stacpull.status(dest)
+        assert (told.items_failed, told.last_errors) == (1, (failed,))
         mine.unlink()
+        assert list(stacpull.failures(dest)) == []
         report = mirrored()
     assert (report.exit_code, report.items_failed) == (0, 0)
     assert mine.exists()
+    assert (list(stacpull.failures(dest)), stacpull.status(dest).items_failed) == ([], 0)

@@ -7,45 +7,48 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.acceptance.beginnings import scene
 from tests.acceptance.calls import STRACE
 from tests.acceptance.crash_disk import Disk, all_there, none_there, some, torn, zeros
 from tests.acceptance.crash_trace import Event, Kind
-from tests.acceptance.power_loss import Loss, losses, record, suffer
-from tests.acceptance.small_mirror import SmallMirror, small_mirror
+from tests.acceptance.power_loss import Loss, Recording, losses, record, suffer
 
 needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["in groups", "file by file"])
-def mirror(request: pytest.FixtureRequest) -> Iterator[SmallMirror]:
-    with small_mirror(single=request.param) as found:
-        yield found
+def recorded(request: pytest.FixtureRequest) -> Iterator[Recording]:
+    with scene(single=request.param) as found:
+        yield record(found)
 
 
-@pytest.fixture(scope="module")
-def events(mirror: SmallMirror) -> list[Event]:
-    return record(mirror)
-
-
-def chosen(disk: Disk, count: int) -> list[Loss]:
-    ways = list(losses(disk, random_ones=1))
-    return random.Random(7).sample(ways, count)
-
-
-@needs_strace
-def test_nothing_is_done_without_its_bytes_and_it_goes_on(mirror, events):
-    disk = Disk(events)
-    after = [suffer(mirror, disk, loss) for loss in chosen(disk, 20)]
-    assert [(str(one.loss), one.complaints) for one in after if one.complaints] == []
+def after_some(recorded: Recording, count: int) -> list[tuple[str, list[str]]]:
+    """What is wrong after some of the losses."""
+    disk = Disk(recorded.events)
+    ways = list(losses(disk, random_ones=1, after=recorded.found))
+    after = [suffer(recorded, disk, loss) for loss in random.Random(7).sample(ways, count)]
+    return [(str(one.loss), one.complaints) for one in after if one.complaints]
 
 
 @needs_strace
-def test_a_mirror_that_did_not_sync_would_be_found_out(mirror, events):
+def test_nothing_is_done_without_its_bytes_and_it_goes_on(recorded):
+    assert after_some(recorded, 20) == []
+
+
+@needs_strace
+@pytest.mark.parametrize("begin", ["adopt", "refresh", "repair", "rebuild"])
+def test_nor_when_it_found_something(begin):
+    with scene(begin) as found:
+        assert after_some(record(found), 4) == []
+
+
+@needs_strace
+def test_a_mirror_that_did_not_sync_would_be_found_out(recorded):
     """The same run without the syncs of its data: the model must tell."""
-    spared = [event for event in events if event.kind is not Kind.SYNC_ALL and _is_of_the_ledger(event)]
+    spared = [e for e in recorded.events if e.kind is not Kind.SYNC_ALL and _is_of_the_ledger(e)]
     disk = Disk(spared)
     ways = [Loss(disk.length, "all there", damage, 1) for damage in ("none_there", "zeros")]
-    assert all(suffer(mirror, disk, loss).complaints for loss in ways)
+    assert all(suffer(recorded, disk, loss).complaints for loss in ways)
 
 
 def _is_of_the_ledger(event: Event) -> bool:
@@ -85,6 +88,10 @@ def left(events: list[Event], *, names: bool, damage, at: Path) -> dict[str, byt
         ([Event(Kind.SYNC_ALL, "", 4), Event(Kind.RENAME, "d/part", 5, to="final"), Event(Kind.SYNC, "", 6)],
          False, none_there, dict.fromkeys(("d/part", "final"), b"a" * 512 + b"b" * 512)),
         ([Event(Kind.SYNC_ALL, "", 4), Event(Kind.REMOVE, "d/part", 5)], True, none_there, {}),
+        ([Event(Kind.SYNC_ALL, "", 4), Event(Kind.LINK, "d/part", 5, to="d/more")], True, none_there,
+         dict.fromkeys(("d/part", "d/more"), b"a" * 512 + b"b" * 512)),
+        ([Event(Kind.SYNC_ALL, "", 4), Event(Kind.LINK, "d/part", 5, to="d/more")], False, none_there,
+         {"d/part": b"a" * 512 + b"b" * 512}),
         ([Event(Kind.SYNC_ALL, "", 4), Event(Kind.RESIZE, "d/part", 5, number=3)], True, all_there,
          {"d/part": b"aaa"}),
         ([Event(Kind.SYNC_ALL, "", 4), Event(Kind.EMPTY, "d/part", 5)], True, all_there, {"d/part": b""}),

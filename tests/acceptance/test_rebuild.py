@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.acceptance.beginnings import table_zeroed
 from tests.acceptance.command import LABELS, Running, environment, run, wait_until
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, options_for, rewritten
 from tests.acceptance.test_verify import an_asset, document_of
@@ -31,15 +32,6 @@ def checkpointed(dest: Path) -> Path:
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("VACUUM")
     return path
-
-
-def table_zeroed(path: Path, table: str) -> None:
-    """Zero the first page of a table (or index): the others can be read still."""
-    with closing(sqlite3.connect(path)) as db:
-        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
-    data = bytearray(path.read_bytes())
-    data[(page - 1) * 4096 : page * 4096] = bytes(4096)
-    path.write_bytes(data)
 
 
 def truncated(share: float) -> Harm:

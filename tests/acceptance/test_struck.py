@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.acceptance.beginnings import Scene, scene
 from tests.acceptance.calls import STRACE, Call, changes, spread
-from tests.acceptance.small_mirror import SmallMirror, small_mirror
-from tests.acceptance.struck import WHAT, calls_of, strike_all
+from tests.acceptance.struck import WHAT, Struck, calls_of, strike_all
 
-FAILING = {"EIO": {"syncfs", "renameat", "openat", "pwrite64"}, "ENOSPC": {"write", "mkdirat", "pwrite64"}}
+FAILING = {"EIO": {"syncfs", "renameat2", "openat", "pwrite64"}, "ENOSPC": {"write", "mkdirat", "pwrite64"}}
 needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 
 BEST_EFFORT = ("log.ndjson", "ledger.sqlite", "-shm", "-wal")
@@ -17,32 +17,36 @@ BEST_EFFORT = ("log.ndjson", "ledger.sqlite", "-shm", "-wal")
 
 
 @pytest.fixture(scope="module")
-def mirror() -> Iterator[SmallMirror]:
-    with small_mirror() as found:
+def nothing() -> Iterator[Scene]:
+    with scene() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def calls(mirror: SmallMirror) -> list[Call]:
-    return calls_of(mirror)
+def calls(nothing: Scene) -> list[Call]:
+    return calls_of(nothing)
+
+
+def wrong(found: list[Struck]) -> list[tuple[str, list[str]]]:
+    return [(str(one.call), one.complaints) for one in found if one.complaints]
 
 
 @needs_strace
-def test_killed_before_a_call_it_goes_on(mirror, calls):
-    crucial = [call for call in calls if call.name in {"renameat", "syncfs", "write", "pwrite64", "mkdirat"}]
-    found = strike_all(mirror, spread(crucial, 6), WHAT["KILL"])
+def test_killed_before_a_call_it_goes_on(nothing, calls):
+    crucial = [call for call in calls if call.name in {"renameat2", "syncfs", "write", "pwrite64", "mkdirat"}]
+    found = strike_all(nothing, spread(crucial, 6), WHAT["KILL"])
     assert sum(one.reached for one in found) >= 4  # threads may race another way
-    assert [(str(one.call), one.complaints) for one in found if one.complaints] == []
+    assert wrong(found) == []
 
 
 @needs_strace
 @pytest.mark.parametrize("what", ["EIO", "ENOSPC"])
-def test_a_call_that_fails_is_exit_5_and_it_goes_on(mirror, calls, what):
+def test_a_call_that_fails_is_exit_5_and_it_goes_on(nothing, calls, what):
     names = FAILING[what]
     chosen = spread([call for call in calls if call.name in names], len(names))
-    found = strike_all(mirror, chosen, WHAT[what])
+    found = strike_all(nothing, chosen, WHAT[what])
     assert any(one.reached for one in found)
-    assert [(str(one.call), one.complaints) for one in found if one.complaints] == []
+    assert wrong(found) == []
     stopped_nothing = [one.call.path for one in found if one.reached and one.code == 0]
     assert all(path.endswith(BEST_EFFORT) for path in stopped_nothing)
     if "syncfs" in names:
@@ -50,18 +54,46 @@ def test_a_call_that_fails_is_exit_5_and_it_goes_on(mirror, calls, what):
 
 
 @needs_strace
-@pytest.mark.parametrize(("what", "name"), [("KILL", "renameat"), ("EIO", "syncfs")])
-def test_files_that_are_adopted_are_there_whatever_befalls(mirror, what, name):
-    crucial = [call for call in calls_of(mirror, "adopt") if call.name == name]
-    found = strike_all(mirror, spread(crucial, 3), WHAT[what], begin="adopt")
+def test_a_sync_of_the_ledger_that_fails_at_the_very_end_is_told(nothing, calls):
+    of_the_log = [call for call in calls if call.name == "fdatasync" and call.path.endswith("-wal")]
+    found = strike_all(nothing, of_the_log[-1:], WHAT["EIO"])
+    assert [(one.reached, one.code, one.complaints) for one in found] == [(True, 5, [])]
+
+
+@needs_strace
+@pytest.mark.parametrize(
+    ("begin", "killed", "failing"),
+    [
+        ("adopt", "renameat2", "syncfs"),
+        ("refresh", "renameat", "syncfs"),
+        ("repair", "renameat", "syncfs"),
+        ("rebuild", "rename", "fsync"),
+    ],
+)
+def test_what_lay_there_stays_right_whatever_befalls(begin, killed, failing):
+    with scene(begin) as there:
+        calls = calls_of(there)
+        kills, failures = ([c for c in calls if c.name == name] for name in (killed, failing))
+        found = strike_all(there, spread(kills, 1), WHAT["KILL"])
+        found += strike_all(there, spread(failures, 1), WHAT["EIO"])
     assert any(one.reached for one in found)
-    assert [(str(one.call), one.complaints) for one in found if one.complaints] == []
+    assert wrong(found) == []
 
 
 @needs_strace
 def test_the_calls_of_a_run_are_what_it_must_make(calls):
     names = {call.name for call in calls}
-    assert names >= {"mkdir", "mkdirat", "openat", "write", "pwrite64", "renameat", "syncfs", "fdatasync"}
+    assert names >= {
+        "mkdir",
+        "mkdirat",
+        "openat",
+        "write",
+        "pwrite64",
+        "renameat",
+        "renameat2",
+        "syncfs",
+        "fdatasync",
+    }
     assert len(calls) > 200
     assert len(set(calls)) == len(calls)
 

@@ -15,7 +15,7 @@ from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import Mirror, Writer, core_valid
 
 from stacpull.catalog.tree import CollectionEntry, write_catalogs
-from stacpull.errors import DestinationError
+from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.models import Json
 from stacpull.redact import Secret, Secrets
 
@@ -27,7 +27,9 @@ def entry(count: int, *, name: str = "c", **options: Any) -> CollectionEntry:
     return CollectionEntry(**{"id": name, "directory": name, "document": None, "items": items, **options})
 
 
-def write(dest: Path, *entries: CollectionEntry, secrets: Secrets | None = None, writer: Any = None) -> int:
+def write(
+    dest: Path, *entries: CollectionEntry, secrets: Secrets | None = None, writer: Any = None, **more: Any
+) -> int:
     return write_catalogs(
         dest,
         entries,
@@ -35,6 +37,7 @@ def write(dest: Path, *entries: CollectionEntry, secrets: Secrets | None = None,
         description="D",
         write=writer or Writer(dest),
         secrets=secrets or Secrets(),
+        **more,
     )
 
 
@@ -246,3 +249,20 @@ def test_a_kill_between_two_writes_leaves_no_broken_link(tmp_path: Path) -> None
                 if link["rel"] == "child":
                     assert (path.parent / link["href"]).is_file()
         assert write(dest, entry(10_001), entry(0, name="d")) == 5 - limit
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2, 3, 5])
+def test_a_stop_leaves_each_file_old_or_new_and_the_next_run_writes_the_rest(
+    tmp_path: Path, looks: int
+) -> None:
+    write(tmp_path / "whole", entry(2, name="c"), entry(2, name="d"))
+    dest = tmp_path / "stopped"
+    write(dest, entry(1, name="c"))
+    old, left = tree(dest), iter(range(looks))
+    with pytest.raises(InterruptedRunError):
+        write(dest, entry(2, name="c"), entry(2, name="d"), is_stopped=lambda: next(left, None) is None)
+    new = tree(tmp_path / "whole")
+    assert all(data in (old.get(name), new[name]) for name, data in tree(dest).items())
+    assert tree(dest)["catalog.json"] == old["catalog.json"]
+    write(dest, entry(2, name="c"), entry(2, name="d"))
+    assert tree(dest) == new

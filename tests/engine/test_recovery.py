@@ -13,7 +13,7 @@ import pytest
 from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, tree
 
 from stacpull.engine import publisher, recovery
-from stacpull.errors import DestinationError
+from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.views import totals
@@ -176,7 +176,7 @@ def test_without_checksums_nothing_survives_a_reboot_unrecorded(
     bench.close()
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
-    monkeypatch.setattr(recovery, "_sha256", lambda _path: None)  # cannot be read either
+    monkeypatch.setattr(recovery._Hasher, "__call__", lambda *_: None)  # cannot be read either
     bench = Bench(tmp_path)
     bench.take_up(checksum=False)
     assert (len(bench.pending()), tree(tmp_path)) == (1, {})
@@ -223,6 +223,31 @@ def test_a_mirror_copied_after_a_kill_goes_on(tmp_path: Path) -> None:
     bench = Bench(copied)
     bench.take_up()
     assert (bench.pending(), tree(copied), parts(copied), bench.failed) == ([], EXPECTED, [], [])
+    bench.close()
+
+
+@pytest.mark.parametrize(("rebooted", "at"), [(False, 1), (True, 1), (True, 2), (True, 3)])
+def test_a_stop_while_files_are_read_leaves_all_of_it_to_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rebooted: bool, at: int
+) -> None:
+    bench = Bench(tmp_path)
+    bench.take_up()
+    committed = bench.plan(planned("i", KEYS)).jobs
+    bench.publisher.take([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
+    bench.publisher.publish()  # two are renamed, not recorded
+    last = bench.arrive(committed[2], BODIES["c"])
+    outcomes.reserve(bench.db, [publisher.arrival_of(last)])  # one is whole, and its sha256 recorded
+    before = (tree(tmp_path), parts(tmp_path), bench.states())
+    bench.close()
+    if rebooted:
+        monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
+    bench = Bench(tmp_path)
+    looks = iter(range(1, 9))
+    with pytest.raises(InterruptedRunError):
+        recovery.recover(bench.db, bench.destination, checksum=True, is_stopped=lambda: next(looks) == at)
+    assert (tree(tmp_path), parts(tmp_path), bench.states()) == before
+    bench.take_up()
+    assert (tree(tmp_path), bench.pending(), parts(tmp_path)) == (EXPECTED, [], [])
     bench.close()
 
 

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine.together import within_grace
+from stacpull.engine import together
+from stacpull.engine.together import Patience, within_grace
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,18 @@ def test_what_the_work_raises_comes_out() -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
         asyncio.run(within_grace(work(), asyncio.Event()))
     assert isinstance(caught.value.exceptions[0], ValueError)
+
+
+def test_another_thread_has_a_while_after_it_has_seen_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(together.time, "monotonic", lambda: now)
+    stop = asyncio.Event()
+    patience = Patience(stop, 3)
+    assert not patience.is_over()
+    now = 200.0
+    stop.set()
+    assert not patience.is_over()
+    now = 202.9
+    assert not patience.is_over()
+    now = 203.0
+    assert patience.is_over()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import errno
+import os
+import sqlite3
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,11 @@ from tests.store.disks import remount, small_disk
 from stacpull.engine import workspace as room
 from stacpull.engine.workspace import disk_of, open_workspace
 from stacpull.errors import DestinationError
-from stacpull.ledger.database import ledger_path, open_reader
+from stacpull.ledger.database import ledger_path, open_reader, settle_log
 from stacpull.reports import Disk
 from stacpull.store.lock import is_held
 from stacpull.store.sync import FileSync, FileSystem
+from stacpull.store.trust import trust, trusted_boot
 
 
 def test_a_workspace_is_held_by_one_and_can_be_opened_again(tmp_path: Path) -> None:
@@ -85,3 +89,63 @@ def test_a_read_only_mirror_is_named(tmp_path: Path) -> None:
 def test_the_room_at_a_place_that_is_not_there_yet(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=1m,nr_inodes=10") as disk:
         assert disk_of(disk / "not" / "yet") == Disk(bytes_free=1 << 20, inodes_free=9)
+
+
+class FailingLog:
+    """A ledger's connection whose checkpoint fails with one of SQLite's codes."""
+
+    def __init__(self, code: int) -> None:
+        self.error = sqlite3.OperationalError("disk I/O error")
+        self.error.sqlite_errorcode = code
+
+    def execute(self, _statement: str) -> None:
+        raise self.error
+
+
+def test_a_disk_that_fails_at_the_very_end_is_told_and_not_believed(tmp_path: Path, monkeypatch) -> None:
+    """SQLite closes without a word: the log may have a hole then that nobody sees before the power goes."""
+    monkeypatch.setattr(room, "settle_log", lambda _db: settle_log(FailingLog(sqlite3.SQLITE_IOERR_FSYNC)))
+    with pytest.raises(DestinationError, match="the disk is full or fails"), open_workspace(tmp_path) as one:
+        trust(one.destination, "this boot")
+    monkeypatch.undo()
+    with open_workspace(tmp_path) as one:
+        assert trusted_boot(one.destination) is None
+
+
+def test_what_went_wrong_before_that_is_what_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "settle_log", lambda _db: settle_log(FailingLog(sqlite3.SQLITE_IOERR_FSYNC)))
+    with pytest.raises(LookupError), open_workspace(tmp_path):
+        raise LookupError
+    assert not is_held(tmp_path)
+
+
+def test_no_room_for_the_ledger_at_the_very_end_is_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(room, "settle_log", lambda _db: settle_log(FailingLog(sqlite3.SQLITE_FULL)))
+    with open_workspace(tmp_path) as one:
+        trust(one.destination, "this boot")
+    with open_workspace(tmp_path) as one:
+        assert trusted_boot(one.destination) == "this boot"
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_where_files_are_synced_one_by_one_the_name_of_the_log_is_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, single: bool
+) -> None:
+    """SQLite asks for it as well, and goes on if it fails."""
+    if single:
+        monkeypatch.setattr(room, "choose", lambda _dest, parts: FileSync(parts))
+    with open_workspace(tmp_path):
+        pass
+    own = (tmp_path / ".stacpull").stat().st_ino
+    fsync = os.fsync
+
+    def failing(fd: int) -> None:
+        if os.fstat(fd).st_ino == own:
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(fd)
+
+    monkeypatch.setattr(room.os, "fsync", failing)
+    expected = pytest.raises(DestinationError, match="reports an error") if single else nullcontext()
+    with expected, open_workspace(tmp_path):
+        pass
+    assert not is_held(tmp_path)

@@ -190,6 +190,13 @@ def test_a_link_is_not_written_through(path: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.parametrize("end", ["", "-wal", "-journal"])
+def test_a_pipe_in_its_place_is_not_waited_for(path: Path, end: str) -> None:
+    os.mkfifo(path.with_name(path.name + end))
+    with pytest.raises(DestinationError, match="is no file"):
+        Results(path, QUESTION)
+
+
 def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match="cannot be opened"):
         Results(tmp_path / "nowhere" / "x.stacpull", QUESTION)

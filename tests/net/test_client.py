@@ -12,9 +12,9 @@ from tests.virtual_clock import VirtualClock
 from stacpull.errors import CredentialsError
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.client import Client, Counters, Exchange
+from stacpull.net.client import Client, Counters, Exchange, NoPermitError
 from stacpull.net.credentials import HostCredentials
-from stacpull.net.gate import Gate, Gates
+from stacpull.net.gate import MAX_REFUSALS, Gate, Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.memory import Answer, Fault, MemoryTransport, Script
 from stacpull.net.transport import Request, TransferError
@@ -338,6 +338,52 @@ def test_a_cancelled_request_gives_its_permit_back() -> None:
             return await response.read(100)
 
     assert setting.clock.run(main()) == b"payload"
+
+
+def test_who_does_not_wait_is_told_that_no_permit_is_free_at_any_hop() -> None:
+    routes = {"https://a.example/x": [to("https://h.example/x")] * 2, "https://h.example/x": [OK] * 2}
+    setting = Setting(routes, per_host=1)
+
+    async def main() -> bytes:
+        asked = Request("https://a.example/x")
+        async with setting.client.open(Request("https://h.example/x")):
+            with pytest.raises(NoPermitError, match=r"h\.example.* more at once") as caught:
+                async with setting.client.open(asked, wait=False):
+                    pass
+        assert (caught.value.failure.retryable, caught.value.failure.free) == (True, True)
+        async with setting.client.open(asked, wait=False) as response:
+            return await response.read(100)
+
+    assert setting.clock.run(main()) == b"payload"
+    assert all(gate.in_use == 0 for gate in setting.gates)
+
+
+def test_a_response_that_is_left_gives_its_permit_back_and_its_end_does_nothing_more() -> None:
+    setting = Setting({"https://h.example/x": [OK] * 2}, per_host=1)
+
+    async def main() -> bytes:
+        async with setting.client.open(Request("https://h.example/x")) as left:
+            await left.leave()
+            await left.leave()
+            async with setting.client.open(Request("https://h.example/x"), wait=False) as response:
+                return await response.read(100)
+
+    assert setting.clock.run(main()) == b"payload"
+    assert all(gate.in_use == 0 for gate in setting.gates)
+
+
+def test_the_gate_hears_of_a_failure_that_a_response_is_left_with() -> None:
+    setting = Setting({"https://h.example/x": [OK]})
+    trouble = TransferError(Failure(FailureKind.REFUSED, "a page to log in at", 200, "h.example"))
+
+    async def main() -> None:
+        setting.gates["h.example:443"]._refusals = MAX_REFUSALS - 1
+        async with setting.client.open(Request("https://h.example/x")) as left:
+            with pytest.raises(CredentialsError):
+                await left.leave(trouble)
+
+    setting.clock.run(main())
+    assert all(gate.in_use == 0 for gate in setting.gates)
 
 
 def test_the_gate_hears_of_answers_bytes_and_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

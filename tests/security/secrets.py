@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
-__all__ = ["found_in", "found_under", "spellings"]
+__all__ = ["found_at", "found_in", "found_under", "spellings"]
 
 
 def spellings(secret: str) -> set[bytes]:
@@ -29,6 +29,12 @@ def found_in(data: bytes, secrets: Iterable[str]) -> list[bytes]:
 def found_under(top: Path, secrets: Iterable[str]) -> list[tuple[Path, list[bytes]]]:
     """Return the files below `top` in whose bytes or names a secret stands."""
     known = tuple(secrets)
-    paths = [path for path in top.rglob("*") if path.is_file() and not path.is_symlink()]
-    looked = [(path, found_in(os.fsencode(path) + b"\n" + path.read_bytes(), known)) for path in paths]
-    return [(path, forms) for path, forms in looked if forms]
+    return [found for path in top.rglob("*") for found in found_at(path, known)]
+
+
+def found_at(path: Path, secrets: Iterable[str]) -> list[tuple[Path, list[bytes]]]:
+    """Return the file, if it is one and a secret stands in its bytes or its name."""
+    if not path.is_file() or path.is_symlink():
+        return []
+    forms = found_in(os.fsencode(path) + b"\n" + path.read_bytes(), secrets)
+    return [(path, forms)] if forms else []

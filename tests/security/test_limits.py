@@ -82,7 +82,7 @@ def test_undoing_a_bomb_takes_a_bounded_amount_of_memory(coding: str) -> None:
             await http.close()
             return peak
 
-    assert asyncio.run(course()) < 128 * MIB
+    assert asyncio.run(course()) < 24 * MIB  # the limit, what the server of the test holds, a step
 
 
 def deep(levels: int) -> str:

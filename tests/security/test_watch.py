@@ -13,7 +13,7 @@ import pytest
 from tests.security.secrets import found_in
 from tests.security.watch import Watch, arguments_of
 
-from stacpull.replicas import MlhubReplica, run_in_thread
+from stacpull.replicas import MlhubReplica, SentinelHubReplica, run_in_thread
 
 KEY = "planted-key/with+odd=characters"
 
@@ -40,7 +40,7 @@ def test_nothing_is_found_where_nothing_is(watch: Watch, tmp_path: Path) -> None
         KEY.encode().hex(),
     ],
 )
-@pytest.mark.parametrize("place", ["log", "name", "printed", "arguments"])
+@pytest.mark.parametrize("place", ["log", "name", "printed", "arguments", "table", "answers"])
 def test_each_place_and_spelling(watch: Watch, tmp_path: Path, place: str, spelled: str) -> None:
     own = tmp_path / "m" / ".stacpull"
     own.mkdir(parents=True)
@@ -49,10 +49,24 @@ def test_each_place_and_spelling(watch: Watch, tmp_path: Path, place: str, spell
             (own / "log.ndjson").write_text(f"asked with {spelled}.")
         case "name":
             (own.parent / spelled.replace("/", "%2F")).touch()
+        case "table":
+            (tmp_path / "out.csv.stacpull").touch()
+            (tmp_path / "out.csv").write_text(f"name,href\na,{spelled}\n")
+        case "answers":
+            (tmp_path / "out.csv.stacpull").write_text(spelled)
         case "printed":
             watch.printed.append(f"asked with {spelled}.")
         case _:
             watch.arguments.add(f"python\0-m\0worker\0{spelled}\0".encode())
+    with pytest.raises(AssertionError):
+        watch.assert_clean(tmp_path)
+
+
+def test_the_secret_of_a_client_is_for_the_token_alone(tmp_path: Path) -> None:
+    hub = SentinelHubReplica(seed=2)
+    watch = Watch()
+    watch.note(hub)
+    (tmp_path / "out.csv.stacpull").write_text(hub.client_secret)
     with pytest.raises(AssertionError):
         watch.assert_clean(tmp_path)
 

@@ -1,21 +1,24 @@
 """In every acceptance test: the secrets that its replicas gave out, and whether one turned up somewhere.
 
 Looked into, when a test is over: each mirror it left (ledger, write-ahead log and free pages included, as
-these are bytes of files), what its commands printed, the arguments of their processes and those these
-started, and what each server of a replica was asked that the secret was not for.
+these are bytes of files), each table of `headers` and `trace` with what is kept beside it, what its commands
+printed, the arguments of their processes and those these started, and what each server of a replica was
+asked that the secret was not for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.security.secrets import found_in, found_under
+from tests.security.secrets import found_at, found_in, found_under
 
-from stacpull.replicas import MlhubReplica
+from stacpull.replicas import MlhubReplica, SentinelHubReplica
+from stacpull.replicas.sentinelhub.service import TOKEN_PATHS
 
 __all__ = ["CURRENT", "Watch", "arguments_of", "every_replica", "watching"]
 
@@ -24,7 +27,7 @@ __all__ = ["CURRENT", "Watch", "arguments_of", "every_replica", "watching"]
 class Watch:
     """What one test has had to do with."""
 
-    replicas: list[MlhubReplica] = field(default_factory=list)
+    replicas: list[MlhubReplica | SentinelHubReplica] = field(default_factory=list)
     looked: dict[int, int] = field(default_factory=dict)
     printed: list[str] = field(default_factory=list)
     arguments: set[bytes] = field(default_factory=set)
@@ -36,7 +39,7 @@ class Watch:
         self.printed.clear()
         self.arguments.clear()
 
-    def note(self, replica: MlhubReplica) -> None:
+    def note(self, replica: MlhubReplica | SentinelHubReplica) -> None:
         """A test points clients at `replica`: from now on it keeps the headers of what it is asked."""
         replica._traffic.record_headers = True
         if replica not in self.replicas:
@@ -44,7 +47,7 @@ class Watch:
 
     def secrets(self) -> list[str]:
         """All that its replicas want to be told, and nobody else may know."""
-        found = [(one.key, one.access.secret_key, one.access.session_token) for one in self.replicas]
+        found = [_secrets_of(one) for one in self.replicas]
         return [secret for secrets in found for secret in secrets if secret]
 
     def assert_clean(self, top: Path) -> None:
@@ -54,26 +57,39 @@ class Watch:
             return
         mirrors = {own.parent for own in top.rglob(".stacpull")}
         assert [found for mirror in mirrors for found in found_under(mirror, secrets)] == []
+        tables = [table for kept in top.rglob("?*.stacpull") for table in kept.parent.glob(f"{kept.stem}*")]
+        assert [found for table in tables for found in found_at(table, secrets)] == []
         assert found_in("\n".join(self.printed).encode(), secrets) == []
         assert found_in(b"\n".join(self.arguments), secrets) == []
         for replica in self.replicas:
             self._assert_told_where_due(replica)
 
-    def _assert_told_where_due(self, replica: MlhubReplica) -> None:
+    def _assert_told_where_due(self, replica: MlhubReplica | SentinelHubReplica) -> None:
         total = sum(replica.counters.values())
         new = min(total - self.looked.get(id(replica), 0), len(replica.requests))
         self.looked[id(replica)] = total
         records = list(islice(replica.requests, len(replica.requests) - new, None))
         told = {server: bytearray() for server in replica.server_names}
         for record in records:
-            told[record.server] += f"{record.target}\n{record.headers}\n".encode()
+            if record.target not in TOKEN_PATHS:
+                told[record.server] += f"{record.target}\n{record.headers}\n".encode()
         for server, data in told.items():
-            secret = [replica.access.secret_key]
-            secret += [] if server == "api" else [replica.key]
-            secret += (
-                [] if server == "s3" else [replica.access.access_key, replica.access.session_token or ""]
-            )
-            assert found_in(bytes(data), filter(None, secret)) == [], server
+            assert found_in(bytes(data), filter(None, _not_for(replica, server))) == [], server
+
+
+def _secrets_of(replica: MlhubReplica | SentinelHubReplica) -> tuple[str | None, ...]:
+    if isinstance(replica, SentinelHubReplica):
+        return (replica.client_secret,)
+    return replica.key, replica.access.secret_key, replica.access.session_token
+
+
+def _not_for(replica: MlhubReplica | SentinelHubReplica, server: str) -> list[str | None]:
+    """The secrets that a server of a replica is not to be told."""
+    if isinstance(replica, SentinelHubReplica):
+        return [replica.client_secret]
+    found: list[str | None] = [replica.access.secret_key]
+    found += [] if server == "api" else [replica.key]
+    return found + ([] if server == "s3" else [replica.access.access_key, replica.access.session_token])
 
 
 CURRENT = Watch()
@@ -93,15 +109,18 @@ def arguments_of(pid: int) -> set[bytes]:
 @pytest.fixture(autouse=True, scope="session")
 def every_replica() -> Iterator[None]:
     """Have replicas tell of themselves when a test asks what to point clients at them with."""
-    exports = MlhubReplica.exports
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (MlhubReplica, SentinelHubReplica):
+            patch.setattr(kind, "exports", _noted(kind.exports))
+        yield
 
-    def noted(replica: MlhubReplica) -> dict[str, str]:
+
+def _noted(exports: Callable[[Any], dict[str, str]]) -> Callable[[Any], dict[str, str]]:
+    def noted(replica: MlhubReplica | SentinelHubReplica) -> dict[str, str]:
         CURRENT.note(replica)
         return exports(replica)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MlhubReplica, "exports", noted)
-        yield
+    return noted
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable, Coroutine
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from tests.examples import examples
 
 from stacpull.models import ResumePoint, Validator
+from stacpull.spans import Span
 from stacpull.transfer.parts import Parts
 
 DATA = random.Random(6).randbytes(50_000)
@@ -152,6 +154,91 @@ class PartsContract:
             await (await parts.resume(1, 1)).discard()
             assert await parts.point(1, 1) is None
             assert await reopen().point(1, 1) is None
+
+        run(scenario())
+
+    def test_pieces_out_of_order_are_whole_and_hashed_in_order(self, reopen: Reopen) -> None:
+        async def scenario() -> None:
+            part = await reopen().create(1, 1, STRONG, len(DATA))
+            await part.feed({"sha256": hashlib.sha256()})
+            for start in (0, 30_000, 20_000, 40_000, 10_000):
+                await part.put([(start, DATA[start : start + 10_000])])
+            assert part.have == (Span(0, len(DATA)),)
+            finished = await part.finish()
+            assert (finished.size, finished.sha256) == (len(DATA), hashlib.sha256(DATA).digest())
+
+        run(scenario())
+
+    def test_a_part_with_gaps_tells_of_its_beginning_and_goes_on_with_all(self, reopen: Reopen) -> None:
+        async def scenario() -> None:
+            part = await reopen().create(1, 1, STRONG, len(DATA))
+            await part.put([(0, DATA[:1000]), (20_000, DATA[20_000:30_000])])
+            assert (part.size, part.have) == (11_000, (Span(0, 1000), Span(20_000, 30_000)))
+            await part.park()
+            parts = reopen()
+            assert await parts.point(1, 1) == ResumePoint(1000, STRONG, len(DATA))
+            part = await parts.resume(1, 1)
+            assert part.have == (Span(0, 1000), Span(20_000, 30_000))
+            await part.feed({"sha256": hashlib.sha256()})
+            await part.put([(30_000, DATA[30_000:]), (1000, DATA[1000:20_000])])
+            assert (await part.finish()).sha256 == hashlib.sha256(DATA).digest()
+
+        run(scenario())
+
+    def test_a_part_without_a_beginning_is_nothing_to_go_on_from(self, reopen: Reopen) -> None:
+        async def scenario() -> None:
+            part = await reopen().create(1, 1, STRONG, len(DATA))
+            await part.put([(10, DATA[10:20])])
+            await part.park()
+            assert await reopen().point(1, 1) is None
+
+        run(scenario())
+
+    def test_what_is_begun_anew_has_no_gaps_of_the_old(self, reopen: Reopen) -> None:
+        async def scenario() -> None:
+            part = await reopen().create(1, 1, STRONG, len(DATA))
+            await part.put([(0, b"old"), (20_000, b"old")])
+            await part.park()
+            parts = reopen()
+            part = await parts.create(1, 1, STRONG, len(DATA))
+            await part.write(DATA[:5000])
+            await part.park()
+            assert await parts.point(1, 1) == ResumePoint(5000, STRONG, len(DATA))
+            part = await parts.resume(1, 1)
+            assert part.have == (Span(0, 5000),)
+            await part.discard()
+
+        run(scenario())
+
+    @settings(max_examples=examples(30), suppress_health_check=_SHARED)
+    @given(
+        st.lists(st.integers(1, 9), min_size=1, max_size=12),
+        st.integers(),
+        st.lists(st.booleans(), min_size=12),
+    )
+    def test_any_order_over_any_stops(
+        self, reopen: Reopen, sizes: list[int], order: int, stops: list[bool]
+    ) -> None:
+        """Pieces in any order, the first one first; parked in between; the bytes and the hash are right."""
+        edges = [0, *accumulate(size * 500 for size in sizes)]
+        spans = [Span(*pair) for pair in pairwise(edges)]
+        whole = DATA[: edges[-1]]
+
+        async def scenario() -> None:
+            parts = reopen()
+            part = await parts.create(1, 1, STRONG, len(whole))
+            await part.feed({"sha256": hashlib.sha256()})
+            rest = spans[1:]
+            random.Random(order).shuffle(rest)
+            for span, stop in zip((spans[0], *rest), stops, strict=False):
+                await part.put([(span.start, whole[span.start : span.end])])
+                if stop:
+                    before = part.have
+                    await part.park()
+                    part = await reopen().resume(1, 1)
+                    assert part.have == before
+                    await part.feed({"sha256": hashlib.sha256()})
+            assert (await part.finish()).sha256 == hashlib.sha256(whole).digest()
 
         run(scenario())
 

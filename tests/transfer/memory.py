@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stacpull.models import FinishedPart, ResumePoint, Validator
-from stacpull.transfer.parts import Hasher
+from stacpull.spans import Span, Spans, added, beginning, length
+from stacpull.transfer.parts import Hasher, Piece
 
 Pair = tuple[int, int]
 
@@ -24,24 +25,38 @@ class MemoryPart:
     data: bytearray = field(default_factory=bytearray)
     hashers: Mapping[str, Hasher] = field(default_factory=dict)
 
+    have: Spans = ()
+    hashed: int = 0
+
     @property
     def size(self) -> int:
-        return len(self.data)
+        return length(self.have)
 
     async def feed(self, hashers: Mapping[str, Hasher]) -> None:
-        self.hashers = hashers
-        for hasher in hashers.values():
-            hasher.update(bytes(self.data))
+        self.hashers, self.hashed = hashers, 0
+        self._hash()
 
     async def write(self, chunk: bytes) -> None:
-        self.data += chunk
-        for hasher in self.hashers.values():
-            hasher.update(chunk)
+        await self.put([(self.size, chunk)])
+
+    async def put(self, pieces: Sequence[Piece]) -> None:
+        for at, chunk in pieces:
+            self.data.extend(bytes(max(0, at - len(self.data))))
+            self.data[at : at + len(chunk)] = chunk
+            self.have = added(self.have, Span(at, at + len(chunk)))
+        self._hash()
         self.parts.grown.set()
+
+    def _hash(self) -> None:
+        end = beginning(self.have)
+        for hasher in self.hashers.values():
+            hasher.update(bytes(self.data[self.hashed : end]))
+        self.hashed = end
 
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
     ) -> FinishedPart:
+        assert self.size == beginning(self.have) == len(self.data), "a part with gaps is not whole"
         del self.parts.open[self.pair]
         self.parts.finished[self.pair] = bytes(self.data)
         digest = self.hashers.get("sha256")
@@ -50,7 +65,7 @@ class MemoryPart:
 
     async def park(self) -> None:
         del self.parts.open[self.pair]
-        if self.validator.resumable and self.data:
+        if self.validator.resumable and beginning(self.have):
             self.parts.parked[self.pair] = self
 
     async def discard(self) -> None:
@@ -69,7 +84,7 @@ class MemoryParts:
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
         part = self.parked.get((row, generation))
-        return None if part is None else ResumePoint(part.size, part.validator, part.total)
+        return None if part is None else ResumePoint(beginning(part.have), part.validator, part.total)
 
     async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> MemoryPart:
         self.parked.pop((row, generation), None)
@@ -82,4 +97,5 @@ class MemoryParts:
 
     def park(self, row: int, data: bytes, validator: Validator, total: int | None) -> None:
         """Put a part there as an earlier attempt left it."""
-        self.parked[row, 1] = MemoryPart(self, (row, 1), validator, total, bytearray(data))
+        have = (Span(0, len(data)),) if data else ()
+        self.parked[row, 1] = MemoryPart(self, (row, 1), validator, total, bytearray(data), have=have)

@@ -31,6 +31,12 @@ class Asked:
         value = self.headers.get("range")
         return None if value is None else int(value.removeprefix("bytes=").partition("-")[0])
 
+    @property
+    def end(self) -> int | None:
+        """Behind which byte it ends; None if it goes on to the end of the object."""
+        last = self.headers.get("range", "").partition("-")[2]
+        return int(last) + 1 if last else None
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -42,6 +48,8 @@ class Reply:
     framing: Literal["length", "chunked", "close"] = "length"
     sent: int | None = None
     after: Literal["close", "stall"] = "close"
+    pace: float = 0.0
+    """Seconds that a mebibyte takes, on one connection."""
 
     def wire(self) -> bytes:
         fields = dict(self.headers)
@@ -78,7 +86,8 @@ class Thing:
         size = len(self.body)
         if start >= size:
             return Reply(416, {"Content-Range": f"bytes */{size}"})
-        return Reply(206, told | {"Content-Range": f"bytes {start}-{size - 1}/{size}"}, self.body[start:])
+        end = min(size, asked.end or size)
+        return Reply(206, told | {"Content-Range": f"bytes {start}-{end - 1}/{size}"}, self.body[start:end])
 
 
 @dataclass
@@ -119,8 +128,11 @@ async def origin(answer: Answer) -> AsyncIterator[Origin]:
             asked = Asked(method, path, {name.lower(): value for name, _, value in pairs})
             served.asked.append(asked)
             reply = served.answer(asked)
-            writer.write(reply.wire())
-            await writer.drain()
+            wire, step = reply.wire(), 1 << 20 if reply.pace else 1 << 62
+            for at in range(0, len(wire), step):
+                writer.write(wire[at : at + step])
+                await writer.drain()
+                await asyncio.sleep(reply.pace)
             if reply.after == "stall":
                 await over.wait()
         except (ConnectionError, asyncio.IncompleteReadError):

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 import pystac
@@ -23,16 +24,18 @@ from stacpull.catalog.collection import collection_document
 from stacpull.catalog.disk import read_regular, refuse_symlinks
 from stacpull.catalog.item import encode_item
 from stacpull.catalog.references import reference
+from stacpull.errors import InterruptedRunError
 from stacpull.models import Json
 from stacpull.planning.names import CATALOG_ID
 from stacpull.redact import Secrets
 from stacpull.store.destination import destination_error
 
-__all__ = ["ITEMS_PER_CATALOG", "CollectionEntry", "Write", "write_catalogs"]
+__all__ = ["ITEMS_PER_CATALOG", "CollectionEntry", "Write", "unless", "write_catalogs"]
 
 ITEMS_PER_CATALOG = 10_000
 """Links in one document, at most (pystac needs 0.9 GB for 590,326 links in one document)."""
 
+T = TypeVar("T")
 Write = Callable[[Path, bytes], None]
 """Puts bytes at a path relative to DEST: whole or not at all, durable, through no symlink; makes parents."""
 
@@ -64,6 +67,7 @@ def write_catalogs(
     write: Write,
     secrets: Secrets,
     forget: Callable[[str], None] = lambda _path: None,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> int:
     """Bring the catalog files of the mirror at `dest` up to date; return how many were written.
 
@@ -75,13 +79,18 @@ def write_catalogs(
         write: Writes one file.
         secrets: Known to this process: none reaches a file.
         forget: Told the path of each sub-catalog that was removed, because fewer are needed now.
+        is_stopped: Asked before each item and each file.
 
     Raises:
         DestinationError: DEST cannot be written, or a collection's directory is a symlink.
+        InterruptedRunError: It was stopped; every file is as it was, or as it should be.
     """
     update = _Update(dest, write, secrets, forget)
     try:
-        children = [(entry.id, _write_collection(update, entry)) for entry in entries]
+        children = [
+            (entry.id, _write_collection(update, replace(entry, items=_stoppable(entry.items, is_stopped))))
+            for entry in unless(is_stopped, entries)
+        ]
         catalog = pystac.Catalog(id=CATALOG_ID, title=title, description=description)
         document = catalog.to_dict(include_self_link=False, transform_hrefs=False)
         links = [_link("child", path, "", title=name) for name, path in children]
@@ -89,6 +98,24 @@ def write_catalogs(
     except OSError as error:
         raise destination_error(error, dest) from error
     return update.written
+
+
+def unless(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterator[T]:
+    """Yield the things until stopped.
+
+    Raises:
+        InterruptedRunError: it was stopped.
+    """
+    for thing in things:
+        if is_stopped():
+            raise InterruptedRunError("interrupted")
+        yield thing
+
+
+def _stoppable(
+    items: Callable[[], Iterator[tuple[str, str]]], is_stopped: Callable[[], bool]
+) -> Callable[[], Iterator[tuple[str, str]]]:
+    return lambda: unless(is_stopped, items())
 
 
 class _Update:

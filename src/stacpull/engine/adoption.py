@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.models import Checksum, Failure, FailureKind, Job, Received
+from stacpull.net.coding import coding_of
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination, destination_error
 from stacpull.store.inspection import obstacle
-from stacpull.transfer.coding import coding_of
 from stacpull.transfer.digests import new_hasher
-from stacpull.transfer.fetch import Fetcher, Opener
+from stacpull.transfer.fetch import Fetcher
 from stacpull.transfer.headers import content_length, filename_of, validator_of
+from stacpull.transfer.opener import Opener
 from stacpull.transfer.verify import Check, expected_checks
 
 __all__ = ["AdoptingFetcher", "Stated", "disagreement", "is_proven"]

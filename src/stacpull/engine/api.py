@@ -18,6 +18,7 @@ from stacpull.engine.network import source_address
 from stacpull.engine.position import Position
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
 from stacpull.engine.standard_input import kept_for_now, kept_in
+from stacpull.engine.unwritten import unwritten
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener
 from stacpull.filters.classes import class_list
@@ -270,8 +271,15 @@ def status(dest: str | Path) -> StatusReport:
             raise NotAMirrorError(f"{dest} holds no mirror yet: nothing was ever planned.")
         live = is_held(path)
         sums = {**views.totals(db), **views.item_totals(db), "assets_unproven": views.unproven(db)}
-        errors = tuple(views.failures(db, newest=_LAST_ERRORS))
+        in_the_way = list(unwritten(db, path))
+        sums["items_failed"] += len(in_the_way)
+        newest = sorted([*in_the_way, *views.failures(db, newest=_LAST_ERRORS)], key=_when, reverse=True)
+        errors = tuple(newest[:_LAST_ERRORS])
     return _status(path, run, sums, live=live, errors=errors)
+
+
+def _when(failure: FailureRecord) -> float:
+    return failure.when
 
 
 def _status(
@@ -333,7 +341,7 @@ def _state_now(state: str, *, live: bool) -> RunState:
 
 
 def failures(dest: str | Path) -> Iterator[FailureRecord]:
-    """Yield every asset of `dest` that failed.
+    """Yield every asset of `dest` that failed, and every item that could not be read or written.
 
     Raises:
         NotAMirrorError: `dest` holds no mirror.
@@ -341,3 +349,4 @@ def failures(dest: str | Path) -> Iterator[FailureRecord]:
     path = Path(dest)
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
         yield from views.failures(db)
+        yield from unwritten(db, path)

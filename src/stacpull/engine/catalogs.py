@@ -10,7 +10,7 @@ from typing import Literal
 import orjson
 
 from stacpull.catalog.ndjson import write_ndjson
-from stacpull.catalog.tree import CollectionEntry, write_catalogs
+from stacpull.catalog.tree import CollectionEntry, unless, write_catalogs
 from stacpull.engine.documents import ItemWriter, clean_document
 from stacpull.errors import DestinationError
 from stacpull.ledger import meta, views
@@ -51,12 +51,17 @@ def write_mirror_catalogs(
     secrets: Secrets,
     source: str,
     write: Callable[[Path, bytes], None],
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Bring the catalogs up to date; return how many files were written."""
+    """Bring the catalogs up to date; return how many files were written.
+
+    Raises:
+        InterruptedRunError: it was stopped between two files; each is as it was, or as it should be.
+    """
     rows = views.collection_rows(db)
     if metadata == "ndjson":
         for row in rows:
-            _write_lines(db, destination, row, secrets)
+            _write_lines(db, destination, row, secrets, is_stopped)
     if not rows:
         return 0
     entries = [_entry(db, row, listed=metadata == "item") for row in rows]
@@ -68,6 +73,7 @@ def write_mirror_catalogs(
         write=write,
         secrets=secrets,
         forget=lambda path: meta.disown_file(db, path),
+        is_stopped=is_stopped,
     )
 
 
@@ -82,11 +88,18 @@ def _entry(db: Connection, row: CollectionRow, *, listed: bool) -> CollectionEnt
     return CollectionEntry(row.name, safe_segment(row.name), document, items, base=base)
 
 
-def _write_lines(db: Connection, destination: Destination, row: CollectionRow, secrets: Secrets) -> None:
+def _write_lines(
+    db: Connection,
+    destination: Destination,
+    row: CollectionRow,
+    secrets: Secrets,
+    is_stopped: Callable[[], bool],
+) -> None:
     """Write `<collection>/items.ndjson` from the documents in the ledger.
 
     Raises:
         DestinationError: it cannot be written, or a file of that name is not of this mirror.
+        InterruptedRunError: it was stopped; the file is what it was.
     """
     path = f"{safe_segment(row.name)}/{LINES_FILE}"
     directory, _, name = path.rpartition("/")
@@ -98,7 +111,8 @@ def _write_lines(db: Connection, destination: Destination, row: CollectionRow, s
     lines = (encode(record, path) for record in views.item_documents(db, row.row))
     digest = hashlib.sha256()
     meta.claim_file(db, path)
-    write_ndjson(destination.path, path, _hashed((line for line in lines if line is not None), digest))
+    wanted = (line for line in unless(is_stopped, lines) if line is not None)
+    write_ndjson(destination.path, path, _hashed(wanted, digest))
     meta.claim_file(db, path, digest.digest())
 
 

@@ -12,6 +12,7 @@ import orjson
 
 from stacpull.catalog.item import encode_item, item_document
 from stacpull.catalog.stored import as_sent
+from stacpull.engine.unwritten import in_the_way
 from stacpull.ledger import outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import Written
@@ -23,7 +24,6 @@ from stacpull.store.destination import Destination
 
 __all__ = ["ItemWriter", "WrittenItem", "clean_document", "item_of"]
 
-_IN_THE_WAY = "{path} is in the way and not of this mirror: move it away, then mirror again."
 _COLLECTION_FILE = "collection.json"
 _BARE = ("type", "stac_version", "id", "collection")
 """What is kept of an item that is nested too deeply to be written."""
@@ -111,7 +111,7 @@ class ItemWriter:
             record = views.item_record(self._db, row)
             name = item_document_path(record.id).rpartition("/")[2]
             if not record.is_ours and not self._destination.is_free(record.directory, name):
-                self.unwritable[row] = _IN_THE_WAY.format(path=f"{record.directory}/{name}")
+                self.unwritable[row] = in_the_way(f"{record.directory}/{name}")
                 continue
             data = self.encode(record, f"{record.directory}/{name}")
             if data is not None:
@@ -132,7 +132,7 @@ class ItemWriter:
                 continue
             self._destination.drop_part(item.part)
             if failure.kind is FailureKind.EXISTS:
-                self.unwritable[item.row] = _IN_THE_WAY.format(path=f"{item.directory}/{item.name}")
+                self.unwritable[item.row] = in_the_way(f"{item.directory}/{item.name}")
             else:
                 self.unwritable[item.row] = failure.message
             if not item.is_ours:

@@ -32,7 +32,7 @@ from stacpull.engine.pool import Pool
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import accept, recover
-from stacpull.engine.together import cause, together, unless_stopped
+from stacpull.engine.together import Patience, cause, together, unless_stopped
 from stacpull.engine.walking import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import (
@@ -63,6 +63,8 @@ _WORKERS = 64
 """Transfers at once, unless told: the gates hold each host to what it bears."""
 _TICK = 0.25
 """Seconds between two looks at the counters."""
+_CATALOG_PATIENCE = 3.0
+"""Seconds that catalogs are still written after a stop: enough for all of a mirror that is not huge."""
 _SAVED_EVERY = 20
 """Ticks between two savings of what was spent."""
 _LOW_BYTES = 1 << 30
@@ -114,7 +116,7 @@ class MirrorRun:
         self._intake = Intake(self._publisher, slots=self._workers)
         self._summary = WalkSummary()
         self._cut_short = False
-        """True if a stop kept a collection's document from being read: `resume` has something left to do."""
+        """True if a stop kept something from being done that no counter tells of: `resume` does it."""
 
     async def execute(self) -> MirrorReport:
         """Run to the end, or until stopped.
@@ -127,6 +129,8 @@ class MirrorRun:
         try:
             async with self._machinery():
                 await self._transfer()
+        except InterruptedRunError:
+            self._cut_short = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
             error = self._told(cause(caught))
         report = await self._conclude(error)
@@ -144,7 +148,11 @@ class MirrorRun:
 
     @asynccontextmanager
     async def _machinery(self) -> AsyncIterator[None]:
-        """Threads up, what a kill left in order; at the end everything received is published."""
+        """Threads up, what a kill left in order; at the end everything received is published.
+
+        Raises:
+            InterruptedRunError: a stop came before all was in order.
+        """
         destination = self._workspace.destination
         checksum = self._options.checksum == "sha256"
         writer = BodyWriter(
@@ -153,14 +161,16 @@ class MirrorRun:
         self._intake.writer = writer
         self._publisher.start()
         writer.start()
+        is_in_order = False
         try:
             await self._publisher.call(lambda: self._take_up(checksum=checksum))
+            is_in_order = True
             await self._warn_of_little_room()
             yield
         finally:
             await asyncio.to_thread(writer.close)
             try:
-                if not self._broken.done():
+                if is_in_order and not self._broken.done():
                     await self._publisher.call(self._write_final_items)
                     await self._publisher.call(self._sweep_parts)
                     await self._warn_of_unproven()
@@ -175,7 +185,7 @@ class MirrorRun:
         """Put in order what an earlier run left (on the publisher's thread)."""
         db = self._workspace.db
         runs.set_adopt(db, self._run.id, adopt=self._options.adopt)
-        left = recover(db, self._workspace.destination, checksum=checksum)
+        left = recover(db, self._workspace.destination, checksum=checksum, is_stopped=self._stop.is_set)
         accept(db, self._workspace.destination)
         self._publisher.adopting = self._options.adopt or meta.is_adopting(db)
         self._publisher.take_in_place(left.in_place)
@@ -218,15 +228,25 @@ class MirrorRun:
                 await self._read_collections()
             except InterruptedRunError:
                 self._cut_short = True
-        await self._publisher.call(
-            lambda: write_mirror_catalogs(
-                self._workspace.db,
-                self._workspace.destination,
-                metadata=self._options.metadata,
-                secrets=self._network.secrets,
-                source=self._run.spec.source,
-                write=self._publisher.write_file,
-            )
+        try:
+            await self._publisher.call(self._write_catalogs)
+        except InterruptedRunError:
+            self._cut_short = True
+
+    def _write_catalogs(self) -> None:
+        """Bring the catalogs up to date (on the publisher's thread).
+
+        Raises:
+            InterruptedRunError: a stop has waited long enough.
+        """
+        write_mirror_catalogs(
+            self._workspace.db,
+            self._workspace.destination,
+            metadata=self._options.metadata,
+            secrets=self._network.secrets,
+            source=self._run.spec.source,
+            write=self._publisher.write_file,
+            is_stopped=Patience(self._stop, _CATALOG_PATIENCE).is_over,
         )
 
     async def _read_collections(self) -> None:
@@ -273,6 +293,7 @@ class MirrorRun:
             self._network.client,
             PartStore(destination.parts),
             checksum=checksum,
+            clock=self._clock,
             on_detail=lambda text: self._emit(Notice("debug", text)),
         )
         if not self._options.adopt:

@@ -13,24 +13,27 @@ After a failed sync it does not: it would be computed from the page cache, where
 disk may stand, marked clean. That a sync failed is known from the ledger, or, where that could not be written
 any more, from the mark that was taken away (`store.trust`).
 
+Nothing is given up before all of it was looked at: a stop in between leaves everything to the next start.
+
 A file that is adopted (`--adopt`) is the user's until it is recorded: its reservation has no inode, so that
 it is taken only if its sha256 agrees, and never removed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import boot_of_last_run, is_tainted, set_boot
 from stacpull.ledger.outcomes import Arrival
 from stacpull.models import Job, Received, Validator
 from stacpull.store.destination import Destination
+from stacpull.store.inspection import look_at
 from stacpull.store.parts import PartStore
 from stacpull.store.trust import trust, trusted_boot
 from stacpull.store.wholes import Whole, WholeName, parse_whole
@@ -59,23 +62,39 @@ def boot_id() -> str:
         return ""
 
 
-def recover(db: Connection, destination: Destination, *, checksum: bool) -> Leftovers:
-    """Put DEST in order and return what is ready to be published."""
+def recover(
+    db: Connection,
+    destination: Destination,
+    *,
+    checksum: bool,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Leftovers:
+    """Put DEST in order and return what is ready to be published.
+
+    Args:
+        db: the ledger.
+        destination: the mirror.
+        checksum: True to compute the SHA-256 of whole parts, which may be long ones.
+        is_stopped: asked while files are read.
+
+    Raises:
+        InterruptedRunError: it was stopped; what was not looked at is as it was.
+    """
+    hashed = _Hasher(is_stopped)
     belief = _belief(db, destination)
     if belief.tainted:
         checkpoint(db)  # the log may have holes on the disk that reading it now does not show
     in_place, lost = [], []
     for arrival in jobs.reservations(db):
-        if _is_in_place(destination, arrival, belief):
+        if _is_in_place(destination, arrival, belief, hashed):
             in_place.append(arrival)
         else:
             lost.append(arrival.row)
-    proven = {} if belief.trusted else dict(jobs.reserved_checksums(db))
-    outcomes.release(db, lost)
     wholes: list[Arrived] = []
     if not belief.tainted:
         rows = {a.row for a in in_place}
-        wholes = _wholes(db, destination, rows, proven, trusted=belief.trusted, checksum=checksum)
+        wholes = _wholes(db, destination, rows, hashed, trusted=belief.trusted, checksum=checksum)
+    outcomes.release(db, lost)
     kept = {whole.part for _, _, whole in wholes}
     _sweep(db, destination, kept, trusted=belief.trusted)
     return Leftovers(wholes, in_place)
@@ -108,7 +127,25 @@ def _belief(db: Connection, destination: Destination) -> _Belief:
     return _Belief(trusted=boot != "" and last == boot and not tainted, tainted=tainted)
 
 
-def _is_in_place(destination: Destination, arrival: Arrival, belief: _Belief) -> bool:
+class _Hasher:
+    """Computes the SHA-256 of files, until it is stopped."""
+
+    def __init__(self, is_stopped: Callable[[], bool]) -> None:
+        self._is_stopped = is_stopped
+
+    def __call__(self, directory: int, path: str) -> bytes | None:
+        """Return that of the regular file at `path` below a directory, None if it cannot be read.
+
+        Raises:
+            InterruptedRunError: it was stopped, maybe amid the file.
+        """
+        found = look_at(directory, path, hashed=True, is_stopped=self._is_stopped)
+        if self._is_stopped():
+            raise InterruptedRunError("interrupted")
+        return found.sha256
+
+
+def _is_in_place(destination: Destination, arrival: Arrival, belief: _Belief, hashed: _Hasher) -> bool:
     """Return True if the reserved file is in place and can be believed; else it is gone, if it was ours."""
     found = destination.identity(arrival.directory, arrival.name)
     if found is None or found[1] != arrival.size:
@@ -116,19 +153,19 @@ def _is_in_place(destination: Destination, arrival: Arrival, belief: _Belief) ->
     is_ours = found[0] == arrival.inode
     if is_ours and belief.trusted:
         return True
-    if not belief.tainted and _is_proven_here(destination.path / arrival.path, arrival.sha256):
+    if not belief.tainted and _is_proven_here(destination, arrival, hashed):
         return True
     if is_ours:
         destination.remove(arrival.directory, arrival.name)
     return False
 
 
-def _is_proven_here(path: Path, sha256: bytes | None) -> bool:
+def _is_proven_here(destination: Destination, arrival: Arrival, hashed: _Hasher) -> bool:
     """Return True if the file has that content; it is synced then: one that was copied may not be yet."""
-    if sha256 is None or _sha256(path) != sha256:
+    if arrival.sha256 is None or hashed(destination.fd, arrival.path) != arrival.sha256:
         return False
     try:
-        with path.open("rb") as file:
+        with (destination.path / arrival.path).open("rb") as file:
             os.fsync(file.fileno())
     except OSError:
         return False
@@ -139,11 +176,12 @@ def _wholes(
     db: Connection,
     destination: Destination,
     in_place: set[int],
-    proven: dict[int, bytes],
+    hashed: _Hasher,
     *,
     trusted: bool,
     checksum: bool,
 ) -> list[Arrived]:
+    proven = {} if trusted else dict(jobs.reserved_checksums(db))
     found: dict[int, Arrived] = {}
     for entry in sorted(os.scandir(destination.parts), key=lambda e: e.name):
         name = parse_whole(entry.name)
@@ -152,7 +190,7 @@ def _wholes(
         job = jobs.job_of(db, name.row, name.generation)
         if job is None or (job.name is None and name.filename is None):
             continue
-        sha256 = _sha256(Path(entry.path)) if checksum or not trusted else None
+        sha256 = hashed(destination.parts_fd, entry.name) if checksum or not trusted else None
         if not trusted and (sha256 is None or not _is_proven(job, sha256, proven.get(name.row))):
             continue
         found[name.row] = _arrived(job, name, entry, sha256)
@@ -191,11 +229,3 @@ def _sweep(db: Connection, destination: Destination, kept: set[str], *, trusted:
         if entry.name.endswith(_LEFT) and entry.name not in kept:
             destination.drop_part(entry.name)
     PartStore(destination.parts).sweep(goes_on)
-
-
-def _sha256(path: Path) -> bytes | None:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
-        return None

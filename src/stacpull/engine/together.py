@@ -10,17 +10,35 @@ done. A broken thread ends everything at once.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from stacpull.errors import InterruptedRunError, SourceError, StacpullError
 
-__all__ = ["Works", "cause", "together", "unless_stopped", "within_grace"]
+__all__ = ["Patience", "Works", "cause", "together", "unless_stopped", "within_grace"]
 
 _GRACE = 5.0
 """Seconds that transfers under way have to come in after a stop."""
 
 T = TypeVar("T")
+
+
+class Patience:
+    """How long what another thread is doing may still take after a stop; asked by that thread."""
+
+    def __init__(self, stop: asyncio.Event, seconds: float) -> None:
+        self._stop = stop
+        self._seconds = seconds
+        self._since: float | None = None
+
+    def is_over(self) -> bool:
+        """Return True if a stop has been waiting for that long since it was first seen here."""
+        if not self._stop.is_set():
+            return False
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        return now - self._since >= self._seconds
 
 
 class Works(Protocol):

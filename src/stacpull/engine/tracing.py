@@ -228,4 +228,6 @@ def _results(output: Output, asked: Question) -> Results:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DestinationError(f"{output.path} cannot be made: {reason}.") from error
+    if output.folder and output.answers.parent.is_symlink():
+        raise DestinationError(f"{output.answers.parent} is a link: nothing is written there. Move it away.")
     return Results(output.answers, asked.identity())

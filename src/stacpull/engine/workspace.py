@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from stacpull.engine.descriptors import shares_here
 from stacpull.errors import DestinationError
-from stacpull.ledger.database import Connection, ledger_path, open_writer, refuse_lost
+from stacpull.ledger.database import (
+    Connection,
+    ledger_path,
+    open_writer,
+    refuse_lost,
+    settle_log,
+    translated,
+)
 from stacpull.reports import Disk
 from stacpull.store.destination import Destination, destination_error
 from stacpull.store.lock import MirrorLock
 from stacpull.store.sync import FileSystem, Sync, choose, file_system
+from stacpull.store.trust import withdraw_trust
 
 __all__ = ["Workspace", "disk_of", "locked", "open_workspace"]
 
@@ -44,11 +52,47 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
             network = file_system(destination.fd) is FileSystem.NETWORK
             db = open_writer(dest, journal="delete" if network else "wal", durable=not sync.covers_ledger)
             try:
+                if not sync.covers_ledger:
+                    _sync_own_directory(destination)
                 yield Workspace(destination, db, sync)
+            except BaseException:
+                with suppress(DestinationError):
+                    _settle(db, destination)
+                raise
+            else:
+                _settle(db, destination)
             finally:
                 db.close()
     finally:
         destination.close()
+
+
+def _sync_own_directory(destination: Destination) -> None:
+    """Bring the names of the ledger and its log down: SQLite does, and takes no notice if that fails.
+
+    Raises:
+        DestinationError: the disk fails.
+    """
+    try:
+        os.fsync(destination.directory(".stacpull", make=False))
+    except OSError as error:
+        raise destination_error(error, destination.path) from error
+
+
+def _settle(db: Connection, destination: Destination) -> None:
+    """Bring the ledger down as a whole; if the disk fails at that, what is not recorded is not believed.
+
+    A log that lost a page tells nobody, and what a later run writes behind it would go with the power.
+
+    Raises:
+        DestinationError: the disk fails.
+    """
+    try:
+        with translated(ledger_path(destination.path)):
+            settle_log(db)
+    except DestinationError:
+        withdraw_trust(destination)
+        raise
 
 
 @contextmanager

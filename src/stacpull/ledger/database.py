@@ -31,6 +31,7 @@ __all__ = [
     "open_writer",
     "refuse_lost",
     "refuse_odd",
+    "settle_log",
     "sync_each_commit",
     "transaction",
     "translated",
@@ -144,7 +145,7 @@ def sync_each_commit(db: sqlite3.Connection) -> None:
 
 
 def refuse_odd(path: Path) -> None:
-    """Refuse a ledger, or a log beside it, that is no regular file: SQLite waits for a pipe without end.
+    """Refuse a database, or a log beside it, that is no regular file: SQLite waits for a pipe without end.
 
     Raises:
         DestinationError: it is a link, a pipe, a directory.
@@ -167,6 +168,21 @@ def checkpoint(db: sqlite3.Connection) -> None:
     one would be lost with the next power loss, however well it is synced.
     """
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def settle_log(db: sqlite3.Connection) -> None:
+    """Bring what no reader needs any more of the log into the ledger, before closing: that tells of no error.
+
+    Where only the room is missing the log stays as it is, and the next start goes on from it.
+
+    Raises:
+        sqlite3.OperationalError: the disk fails: what stands in the log may not be on it.
+    """
+    try:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.OperationalError as error:
+        if is_disk_error(error):
+            raise
 
 
 def refuse_lost(dest: Path) -> None:

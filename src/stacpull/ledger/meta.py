@@ -74,7 +74,12 @@ def file_digests(db: sqlite3.Connection) -> dict[str, bytes | None]:
         "SELECT substr(key, ?), value FROM meta WHERE key >= ? AND key < ?",
         (len(_FILE) + 1, _FILE, _FILE[:-1] + chr(ord(_FILE[-1]) + 1)),
     )
-    return {path: None if value == _UNKNOWN else bytes.fromhex(value) for path, value in rows}
+    return {path: _digest(value) for path, value in rows}
+
+
+def _digest(value: str | float) -> bytes | None:
+    """Return the digest that is stored: what looks like a number SQLite keeps as one, `_UNKNOWN` as well."""
+    return bytes.fromhex(value) if isinstance(value, str) and value != _UNKNOWN else None
 
 
 def _get(db: sqlite3.Connection, key: str) -> str | None:

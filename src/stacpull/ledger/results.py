@@ -23,8 +23,8 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-from stacpull.errors import DestinationError, UsageError
-from stacpull.ledger.database import transaction, translated
+from stacpull.errors import UsageError
+from stacpull.ledger.database import refuse_odd, transaction, translated
 from stacpull.ledger.schema import migrate
 from stacpull.models import Json
 
@@ -88,12 +88,12 @@ class Results:
 
         Raises:
             UsageError: the file holds results of another question.
-            DestinationError: another process works on it, or it cannot be read or written.
+            DestinationError: another process works on it, it is a link or a pipe, or it cannot be read or
+                written.
         """
         self.path = path
         self._lock = threading.Lock()
-        if path.is_symlink():
-            raise DestinationError(f"{path} is a link: nothing is written through links, remove it.")
+        refuse_odd(path)
         with translated(path, _SENTENCES):
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT

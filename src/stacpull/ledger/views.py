@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,6 +16,7 @@ from stacpull.reports import FailureRecord
 __all__ = [
     "CollectionRow",
     "ItemRecord",
+    "Unwritten",
     "collection_rows",
     "current_run",
     "done_assets",
@@ -30,6 +31,7 @@ __all__ = [
     "path_of_item",
     "totals",
     "unproven",
+    "unwritten_documents",
 ]
 
 
@@ -51,6 +53,15 @@ class ItemRecord:
     """True if a file in the place of its JSON is ours."""
     sha256: bytes | None = None
     """Of its JSON as it was written, if that is known; of nothing at all if it is known to be damaged."""
+
+
+class Unwritten(NamedTuple):
+    """An item that is final and whose JSON never was written; `when` the last run had to do with it."""
+
+    id: ItemId
+    directory: str
+    href: str | None
+    when: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +141,18 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
     )
     for row in rows:
         yield FailureRecord(*row)
+
+
+def unwritten_documents(db: sqlite3.Connection) -> Iterator[Unwritten]:
+    """Yield the items whose JSON is due; none where the last run was to write none (`--metadata`)."""
+    rows = db.execute(
+        "SELECT c.name, i.name, d.path, i.href, r.updated FROM documents o JOIN items i ON i.id = o.item "
+        "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory "
+        "JOIN (SELECT metadata, coalesce(ended, started) AS updated FROM runs ORDER BY id DESC LIMIT 1) r "
+        f"WHERE r.metadata = 'item' AND i.written = {UNWRITTEN} AND i.remaining = 0 ORDER BY i.id"
+    )
+    for collection, name, *rest in rows:
+        yield Unwritten(ItemId(collection, name), *rest)
 
 
 def done_assets(db: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:

@@ -25,7 +25,7 @@ from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets, cut_url
 
-__all__ = ["OK", "Client", "Counters", "Exchange", "NamesHosts"]
+__all__ = ["OK", "Client", "Counters", "Exchange", "NamesHosts", "NoPermitError"]
 
 OK = frozenset({200, 206})
 
@@ -49,6 +49,10 @@ class Counters:
     retries: int = 0
     bytes_fetched: int = 0
     """Bytes of response bodies, waste included."""
+
+
+class NoPermitError(TransferError):
+    """The host has no permit to give, and the request was not to wait for one."""
 
 
 @runtime_checkable
@@ -107,7 +111,12 @@ class Client:
         self._routes: dict[str, _Route] = {}
 
     def open(
-        self, request: Request, *, accept: frozenset[int] = OK, count_refusal: bool = True
+        self,
+        request: Request,
+        *,
+        accept: frozenset[int] = OK,
+        count_refusal: bool = True,
+        wait: bool = True,
     ) -> AbstractAsyncContextManager[Exchange]:
         """Ask for `request`, following redirects, when the context is entered.
 
@@ -115,12 +124,13 @@ class Client:
             request: What to ask for; credentials are added here.
             accept: The statuses that are a response and not a failure. Redirects are followed unless named.
             count_refusal: False if a 401 or 403 may be due to a stale href, and says nothing of credentials.
+            wait: False to raise `NoPermitError` where a host on the way has no permit free.
 
         Raises:
             TransferError: What the transport raises; REDIRECT, SCHEME; and by status, see `net.status`.
             CredentialsError: The host refused 50 requests in a row.
         """
-        return Exchange(self, request, accept, count_refusal=count_refusal)
+        return Exchange(self, request, accept, count_refusal=count_refusal, wait=wait)
 
     async def close(self) -> None:
         """Release the connections of all transports."""
@@ -219,23 +229,25 @@ class Client:
 class Exchange:
     """A request on its way to its final response, then that response: a context manager.
 
-    Usable only inside the context, whose end gives the host's permit back.
+    Usable only inside the context, whose end gives the host's permit back, unless `leave` did before.
     """
 
     __slots__ = (
-        "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "redirected"
+        "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_wait",
+        "redirected",
     )  # fmt: skip
     _response: Response
     _gate: Gate | None
     _context: AbstractAsyncContextManager[Response]
 
     def __init__(
-        self, client: Client, request: Request, accept: frozenset[int], *, count_refusal: bool
+        self, client: Client, request: Request, accept: frozenset[int], *, count_refusal: bool, wait: bool
     ) -> None:
         self._client = client
         self._request = request
         self._accept = accept
         self._count_refusal = count_refusal
+        self._wait = wait
         self._gate = None
         self.redirected = False
 
@@ -256,9 +268,15 @@ class Exchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None and self._gate is not None:
+        if self._gate is None:
+            return  # it was left before
+        if error is None:
             self._gate.satisfied()
         await self._leave(kind, error, trace)
+
+    async def leave(self, error: TransferError | None = None) -> None:
+        """End the response before its context ends: what is not read is not wanted, or ended with `error`."""
+        await self.__aexit__(None if error is None else type(error), error, None)
 
     @property
     def url(self) -> str:
@@ -307,6 +325,8 @@ class Exchange:
         route = client.route(request.url)
         gate = route.gate
         if not gate.try_acquire():
+            if not self._wait:
+                raise NoPermitError(_no_permit(gate))
             await gate.acquire()
         outgoing = client.prepare(request, route)
         client.counters.requests += 1
@@ -355,6 +375,12 @@ class Exchange:
             gate.refused(failure.status or _OK)
         else:
             _tell(gate, failure)
+
+
+def _no_permit(gate: Gate) -> Failure:
+    """Return the failure of a request that did not wait for its turn."""
+    message = f"{gate.host} is not to be asked for more at once."
+    return Failure(FailureKind.THROTTLED, message, host=gate.host, retryable=True, free=True)
 
 
 def _tell(gate: Gate, failure: Failure) -> None:

@@ -1,8 +1,8 @@
 """HTTP over aiohttp: one request out, one response in.
 
 aiohttp is told to do nothing on its own: it follows no redirect, keeps no cookie, re-quotes no URL, undoes no
-content coding unless asked, sends no request twice, and carries no credential in its session. Its errors
-become failures in `net.http_errors`.
+content coding (that is done here, in steps), sends no request twice, and carries no credential in its
+session. Its errors become failures in `net.http_errors`.
 
 - A response without Content-Length that is closed early looks complete; the caller can tell from the headers
   that its length is unknown (no Content-Length and no `Transfer-Encoding: chunked`).
@@ -23,7 +23,8 @@ import ssl
 import time
 import urllib.request
 import weakref
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +37,7 @@ from yarl import URL
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, literal_address, socket_factory
+from stacpull.net.coding import coding_of, decoded
 from stacpull.net.http_errors import EXPECTED, failure_of, too_slow
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import host_of, wire_url
@@ -48,6 +50,8 @@ _HEADER_COUNT_LIMIT = 128
 _KEEPALIVE = 30.0
 _CONNECT_TIMEOUT = 30.0
 _READ_BUFFER = 256 * 1024
+_OF_THE_CODING = frozenset({FailureKind.HTTP, FailureKind.CHECKSUM})
+"""How `coding.decoded` fails: a coding that it does not know, a stream that is damaged."""
 _PROXY = re.compile("https?://", re.IGNORECASE)
 
 
@@ -124,7 +128,6 @@ class HttpTransport:
                     headers=_fields(request),
                     data=request.body,
                     allow_redirects=False,
-                    auto_decompress=request.decode,
                     proxy=proxy,
                 )
         except _SentOnceError as error:
@@ -206,14 +209,12 @@ class HttpExchange:
         """
         pieces: list[bytes] = []
         size = 0
-        pace = self._transport.pace()
-        while piece := await self._piece(pace):
-            pieces.append(piece)
-            size += len(piece)
-            if size > limit:
-                raise TransferError(self._too_large(limit))
-            if self._response.content.at_eof():
-                break
+        async with aclosing(self._content()) as content:
+            async for piece in content:
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    raise TransferError(self._too_large(limit))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
@@ -227,25 +228,47 @@ class HttpExchange:
         """
         pieces: list[bytes] = []
         held = 0
-        pace = self._transport.pace()
         failed: TransferError | None = None
-        while True:
+        async with aclosing(self._content()) as content:
             try:
-                piece = await self._piece(pace)
+                async for piece in content:
+                    pieces.append(piece)
+                    held += len(piece)
+                    if held >= size:
+                        yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                        pieces, held = [], 0
             except TransferError as error:
                 failed = error
-                break
-            if not piece:
-                break
-            pieces.append(piece)
-            held += len(piece)
-            if held >= size:
-                yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                pieces, held = [], 0
         if pieces:
             yield b"".join(pieces)
         if failed is not None:
             raise failed
+
+    def _content(self) -> AsyncGenerator[bytes]:
+        """Return the body in pieces, its coding undone if the request asked for that."""
+        coding = coding_of(self.headers) if self._request.decode else None
+        return self._sent() if coding is None else self._decoded(coding)
+
+    async def _decoded(self, coding: str) -> AsyncGenerator[bytes]:
+        async with aclosing(self._sent()) as sent:
+            try:
+                async for piece in decoded(sent, coding):
+                    yield piece
+            except TransferError as error:
+                if error.failure.kind not in _OF_THE_CODING:
+                    raise
+                host = host_of(self.url)
+                message = f"{host} sent a body whose coding ({coding}) cannot be undone."
+                failure = Failure(FailureKind.SERVER, message, host=host, retryable=True)
+                raise TransferError(failure) from error
+
+    async def _sent(self) -> AsyncGenerator[bytes]:
+        """Yield the body as it is sent, in pieces as they come."""
+        pace = self._transport.pace()
+        while piece := await self._piece(pace):
+            yield piece
+            if self._response.content.at_eof():
+                return
 
     async def _piece(self, pace: Pace) -> bytes:
         """Return what has come of the body, as soon as anything has; nothing at its end."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from http import HTTPStatus
 
 import aiohttp
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
@@ -102,11 +102,7 @@ def _malformed(error: BaseException, host: str) -> Failure:
     if _bytes_past_the_end(text if isinstance(text, str) else ""):
         message = f"{host} sent more bytes than its Content-Length says."
         return Failure(FailureKind.OVERLONG, message, host=host, retryable=True)
-    what = (
-        "a content coding that cannot be undone"
-        if "content-encoding" in text
-        else "a malformed HTTP response"
-    )
+    what = "a malformed HTTP response"
     if "Too many headers" in text or "Got more than" in text:
         what = "header fields without end"
     return Failure(FailureKind.SERVER, f"{host} sent {what}.", host=host, retryable=True)
@@ -119,10 +115,7 @@ def _bytes_past_the_end(text: str) -> bool:
     return text.startswith("Bad status line") and text.rpartition("\n")[2].find("^") > _FIRST_COLUMN
 
 
-def _payload(error: BaseException, host: str) -> Failure:
-    if isinstance(error.__cause__, ContentEncodingError):
-        message = f"{host} sent a body whose content coding is broken."
-        return Failure(FailureKind.SERVER, message, host=host, retryable=True)
+def _payload(_error: BaseException, host: str) -> Failure:
     message = f"{host} closed the connection before the whole body had come."
     return Failure(FailureKind.TRUNCATED, message, host=host, retryable=True)
 

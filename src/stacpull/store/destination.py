@@ -18,6 +18,7 @@ from typing import BinaryIO
 from stacpull.errors import DestinationError
 from stacpull.models import Failure, FailureKind
 from stacpull.store.regular import open_regular
+from stacpull.store.renaming import rename_new
 
 __all__ = ["Destination", "destination_error", "is_destination_failure"]
 
@@ -181,12 +182,11 @@ class Destination:
         try:
             _refuse_odd(name)
             fd = self.directory(directory)
-            if not _is_free(fd, name, replace=replace):
+            if not self._rename(part, fd, name, replace=replace):
                 return Failure(
                     FailureKind.EXISTS,
                     f"{path} exists and is not of this mirror: move it away, then run `stacpull retry`.",
                 )
-            os.rename(part, name, src_dir_fd=self.parts_fd, dst_dir_fd=fd)
             self._touched.add(directory)
         except OSError as error:
             if is_destination_failure(error):
@@ -195,6 +195,19 @@ class Destination:
             reason = "a link or file is in the way" if in_the_way else error.strerror
             return Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
         return None
+
+    def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
+        """Rename a part into an open directory; False if what has that name must stay."""
+        try:
+            if rename_new(part, self.parts_fd, name, directory):
+                return True
+        except FileExistsError:
+            if not replace:
+                return False
+        if not _is_free(directory, name, replace=replace):
+            return False
+        os.rename(part, name, src_dir_fd=self.parts_fd, dst_dir_fd=directory)
+        return True
 
     def is_free(self, directory: str, name: str) -> bool:
         """Return True if nothing has that name: neither a file, nor a link, nor a directory."""

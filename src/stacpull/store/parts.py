@@ -2,15 +2,18 @@
 
     parts/<row>.<generation>.part             the bytes so far
     parts/<row>.<generation>.json             what they belong to: ETag, Last-Modified, total size
+    parts/<row>.<generation>.have             which bytes are there, of a part with gaps (`store.part_log`)
     parts/<row>.<generation>.<size>.whole     complete and checked, waiting for the publisher (`store.wholes`)
 
 The description is in place before the first byte, so a part without one belongs to nobody and goes; a part
-that could never go on (no strong validator) gets none. After a kill the size of the file is what counts; it
-is hashed again before it is continued. A part or a description that is no regular file is nothing to go on
-from: DEST may have been in other hands, and a link among the parts must not lead a write elsewhere.
+that could never go on (no strong validator) gets none. After a kill the size of the file is what counts, or,
+of a part with gaps, its log, which is there before the first gap is; what is there is hashed again before it
+is continued. A part, description or log that is no regular file is nothing to go on from: DEST may have been
+in other hands, and a link among the parts must not lead a write elsewhere.
 
-Data go through aiofiles, one hop to a thread for a chunk, in which it is written and hashed at once. Nothing
-is synced here: that is the publisher's, in groups.
+Data go through aiofiles, several pieces in one hop to a thread, in which they are written and hashed at once.
+A checksum needs its bytes in order: those behind a gap are read again when the gap closes. Nothing is synced
+here: that is the publisher's, in groups.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import asyncio
 import io
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
@@ -28,7 +31,9 @@ import orjson
 from aiofiles.threadpool import wrap
 
 from stacpull.models import FinishedPart, ResumePoint, Validator
+from stacpull.spans import Span, Spans, added, beginning, length
 from stacpull.store.destination import destination_error
+from stacpull.store.part_log import PartLog, log_of, read_log
 from stacpull.store.regular import open_regular, opener, read_regular
 from stacpull.store.wholes import whole_name
 
@@ -38,10 +43,12 @@ T = TypeVar("T")
 __all__ = ["PartStore", "is_part_name"]
 
 _Pair = tuple[int, int]  # row and generation
-_OURS = frozenset({".part", ".json", ".new"})
+_OURS = frozenset({".part", ".json", ".new", ".have"})
 _PASSING = frozenset({".whole", ".tmp", ".ndjson"})
 """How parts end that others write: the publisher, and the catalog."""
 _READ = 1 << 20
+_CAUGHT_UP = 8 << 20
+"""The most bytes that one hop reads again for the checksums: others wait for the thread, too."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _ABOUT_LIMIT = 1 << 20  # a description is some hundred bytes; header fields bound it
 
@@ -77,7 +84,7 @@ class PartStore:
         """
         known = await self._index()
         sink = await _opened(partial(_create, self._path(row, generation), validator, total), self._directory)
-        return _Part(sink, known, (row, generation), 0, resumable=validator.resumable)
+        return _Part(sink, known, (row, generation), resumable=validator.resumable)
 
     async def resume(self, row: int, generation: int) -> _Part:
         """Open the part of which `point` told, for appending.
@@ -86,8 +93,8 @@ class PartStore:
             DestinationError: it cannot be opened.
         """
         known = await self._index()
-        sink = await _opened(partial(_Sink, self._path(row, generation), "ab"), self._directory)
-        return _Part(sink, known, (row, generation), sink.tell(), resumable=True)
+        sink = await _opened(partial(_resume, self._path(row, generation)), self._directory)
+        return _Part(sink, known, (row, generation), resumable=True)
 
     def sweep(self, keep: Callable[[int, int], bool]) -> int:
         """Remove what can never go on: parts without description, descriptions without part, leftovers.
@@ -104,7 +111,7 @@ class PartStore:
             DestinationError: one cannot be removed.
         """
         wanted = {pair for pair in self._scan() if _read_point(self._path(*pair)) and keep(*pair)}
-        kept = {path for pair in wanted for path in (self._path(*pair), _about(self._path(*pair)))}
+        kept = {path for pair in wanted for path in _files(self._path(*pair))}
         doomed = [path for path in self._directory.glob("*") if path.suffix in _OURS and path not in kept]
         try:
             for path in doomed:
@@ -136,10 +143,10 @@ class PartStore:
 
 
 class _Part:
-    """One part, open for appending: the `PartWriter` of the transfer."""
+    """One part, open for writing: the `PartWriter` of the transfer."""
 
-    def __init__(self, sink: _Sink, known: set[_Pair], pair: _Pair, size: int, *, resumable: bool) -> None:
-        self.size = size
+    def __init__(self, sink: _Sink, known: set[_Pair], pair: _Pair, *, resumable: bool) -> None:
+        self.have = sink.have
         self._sink = sink
         self._file = wrap(sink, loop=asyncio.get_running_loop())
         self._known = known
@@ -147,22 +154,35 @@ class _Part:
         self._resumable = resumable
         self._hashers: Mapping[str, _Hasher] = {}
 
+    @property
+    def size(self) -> int:
+        """Bytes that are there, wherever they are."""
+        return length(self.have)
+
     async def feed(self, hashers: Mapping[str, _Hasher]) -> None:
-        """Give `hashers` the bytes that are there, and from now on every chunk that is written."""
+        """Give `hashers` the bytes that are there, and from now on all that is written, in order."""
         self._hashers = hashers
         await _off_loop(self._sink.path.parent, self._sink.feed, tuple(hashers.values()))
 
     async def write(self, chunk: bytes) -> None:
-        """Append `chunk`, and hash it, off the loop.
+        """Append `chunk` to a part without gaps.
+
+        Raises:
+            DestinationError: the disk is full, read-only or broken.
+        """
+        await self.put([(self.size, chunk)])
+
+    async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
+        """Write pieces, each at its place, and hash what is in order, off the loop.
 
         Raises:
             DestinationError: the disk is full, read-only or broken.
         """
         try:
-            await self._file.write(chunk)
+            await self._file.write(pieces)
         except OSError as error:
             raise destination_error(error, self._sink.path.parent) from error
-        self.size += len(chunk)
+        self.have = self._sink.have
 
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
@@ -172,6 +192,8 @@ class _Part:
         Raises:
             DestinationError: it cannot be closed or renamed.
         """
+        if self.size != beginning(self.have):
+            raise RuntimeError(f"a part with gaps is not whole: {self._sink.path.name}")
         row, generation = self._pair
         whole = self._sink.path.with_name(
             whole_name(row, generation, self.size, etag, filename, unproven=unproven)
@@ -201,45 +223,76 @@ class _Sink(io.FileIO):
     A cancelled task leaves its write behind, still running in its thread; the lock lets `close` wait for it.
     """
 
-    def __init__(self, path: Path, mode: str) -> None:
+    def __init__(self, path: Path, mode: str, log: PartLog | None = None) -> None:
         self._lock = threading.Lock()
         self._hashers: tuple[_Hasher, ...] = ()
+        self._hashed = 0
+        self._log = log
         self.path = path
         super().__init__(path, mode, opener=opener)
+        size = os.fstat(self.fileno()).st_size
+        self.have: Spans = log.have if log else (Span(0, size),) if size else ()
 
     def feed(self, hashers: tuple[_Hasher, ...]) -> None:
-        """Hash what is there, and everything from now on."""
+        """Hash what is there from the first byte on, and everything from now on."""
         with self._lock:
-            if hashers and self.tell():
-                with os.fdopen(open_regular(self.path, os.O_RDONLY), "rb") as file:
-                    while chunk := file.read(_READ):
-                        for hasher in hashers:
-                            hasher.update(chunk)
-            self._hashers = hashers
+            self._hashers, self._hashed = hashers, 0
+            self._catch_up(beginning(self.have))
 
-    def write(self, data: bytes) -> int:  # type: ignore[override] # narrower: only ever given bytes
-        """Write all of `data`, however often the system wants to be asked."""
+    def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
+        """Write each piece at its place; what is noted as there lies in the file by then."""
         with self._lock:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[super().write(rest) :]
+            for offset, data in pieces:
+                self._write_at(offset, data)
+            self._catch_up(min(beginning(self.have), self._hashed + _CAUGHT_UP))
+        return sum(len(data) for _, data in pieces)
+
+    def _write_at(self, offset: int, data: bytes) -> None:
+        if self._log is None and offset != beginning(self.have):
+            self._log = PartLog.begin(self.path, self.have)
+        rest, at = memoryview(data), offset
+        while rest:
+            written = os.pwrite(self.fileno(), rest, at)
+            rest, at = rest[written:], at + written
+        span = Span(offset, at)
+        if self._log is not None:
+            self._log.note(span)
+        self.have = added(self.have, span)
+        if offset == self._hashed:
             for hasher in self._hashers:
                 hasher.update(data)
-        return len(data)
+            self._hashed = at
+
+    def _catch_up(self, until: int) -> None:
+        """Hash what lies behind the last byte that was hashed, read from the file, up to `until`."""
+        if not self._hashers or self._hashed >= until:
+            return
+        with os.fdopen(open_regular(self.path, os.O_RDONLY), "rb", buffering=0) as file:
+            file.seek(self._hashed)
+            while chunk := file.read(min(_READ, until - self._hashed)):
+                for hasher in self._hashers:
+                    hasher.update(chunk)
+                self._hashed += len(chunk)
 
     def close(self) -> None:
         """Close the file after a write that is still going on."""
         with self._lock:
             super().close()
+            if self._log is not None:
+                self._log.close()
 
     def settle(self, whole: Path | None) -> None:
-        """Close the file, give it its final name or remove it, and remove its description."""
+        """Close the file, give it its final name or remove it, and then what describes it."""
+        if whole is not None:
+            with self._lock:
+                self._catch_up(beginning(self.have))
         self.close()
         if whole is None:
             self.path.unlink(missing_ok=True)
         else:
             self.path.replace(whole)
-        _about(self.path).unlink(missing_ok=True)
+        for beside in _files(self.path)[1:]:  # last: without its log, a part with gaps would look whole
+            beside.unlink(missing_ok=True)
 
 
 async def _off_loop(directory: Path, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
@@ -272,6 +325,7 @@ def _create(path: Path, validator: Validator, total: int | None) -> _Sink:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # before its new description: old bytes must never meet that
     about = _about(path)
+    log_of(path).unlink(missing_ok=True)
     if validator.resumable:
         new = about.with_suffix(".new")
         text = {"etag": validator.etag, "last_modified": validator.last_modified, "total": total}
@@ -284,28 +338,41 @@ def _create(path: Path, validator: Validator, total: int | None) -> _Sink:
     return _Sink(path, "wb")
 
 
+def _resume(path: Path) -> _Sink:
+    """Open a part and, if it has gaps, the log of what is there."""
+    return _Sink(path, "rb+", PartLog.resume(path) if log_of(path).exists() else None)
+
+
 def _read_point(path: Path) -> ResumePoint | None:
     """Read how far a part is, None if nothing is in it or its description is damaged."""
     try:
         about = orjson.loads(read_regular(_about(path), _ABOUT_LIMIT))
         validator = Validator(about["etag"], about["last_modified"])
-        point = ResumePoint(_size_of(path), validator, about["total"])
+        point = ResumePoint(_reach_of(path), validator, about["total"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return point if point.size and validator.resumable else None
 
 
-def _size_of(path: Path) -> int:
-    """Return the size of a part.
+def _reach_of(path: Path) -> int:
+    """Return how many bytes of a part are there before the first gap.
 
     Raises:
         OSError: it is not there, or no regular file.
+        ValueError: its log tells of bytes that are not there.
     """
     fd = open_regular(path, os.O_RDONLY)
     try:
-        return os.fstat(fd).st_size
+        size = os.fstat(fd).st_size
     finally:
         os.close(fd)
+    try:
+        have = read_log(path)
+    except FileNotFoundError:
+        return size
+    if have and have[-1].end > size:
+        raise ValueError(f"{path.name} is shorter than its log says")
+    return beginning(have)
 
 
 def is_part_name(name: str) -> bool:
@@ -316,6 +383,11 @@ def is_part_name(name: str) -> bool:
 def _about(path: Path) -> Path:
     """Return where the description of a part lies."""
     return path.with_suffix(".json")
+
+
+def _files(path: Path) -> tuple[Path, Path, Path]:
+    """Return all that belongs to a part, itself first."""
+    return path, _about(path), log_of(path)
 
 
 def _numbers(path: Path) -> tuple[int, ...]:

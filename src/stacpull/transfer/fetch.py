@@ -2,8 +2,9 @@
 
 What nearly every asset of eight million takes is the short way: the length is announced and small, the body
 is read into memory, what is stated about it is checked, done; no part file, no task, no hop to a thread.
-Longer ones are written while they come in, and go on where an earlier attempt stopped if the server proves
-that the object is still the same (`transfer.resume`).
+Longer ones are written while they come in, over more than one connection where that is faster
+(`transfer.haul`), and go on where an earlier attempt stopped if the server proves that the object is still
+the same (`transfer.resume`).
 
 How a length is known to be the whole one, in this order: the response was framed (Content-Length, chunks, the
 total of a Content-Range) and the transport held it to that; the item states the size, or somebody a checksum;
@@ -16,14 +17,14 @@ Retrying, reading an expired item again and publishing are the engine's. An atte
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Protocol
 
+from stacpull.clock import Clock, SystemClock
 from stacpull.models import Checksum, FailureKind, Job, Received, ResumePoint, Validator
+from stacpull.net.coding import coding_of, decoded
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, is_framed
-from stacpull.transfer.coding import coding_of, decoded
+from stacpull.transfer.haul import CHUNK, Freight, Haul
 from stacpull.transfer.headers import (
     content_length,
     content_range,
@@ -42,27 +43,19 @@ from stacpull.transfer.intake import (
     shortfall,
     wrong_size,
 )
+from stacpull.transfer.opener import LaneOpener, Reply
 from stacpull.transfer.parts import Parts, PartWriter
 from stacpull.transfer.resume import Verdict, range_headers, verdict
 from stacpull.transfer.verify import Check, expected_checks
 
-__all__ = ["Fetcher", "Opener"]
+__all__ = ["Fetcher"]
 
-_CHUNK = 1 << 20
+_CONNECTIONS = 8
+"""Connections that one file gets at most: half of what aria2c allows (`-x 16`)."""
 _WHOLE = frozenset({200})
 _RESUMED = frozenset({200, 206, 412, 416})
 _PROBED = frozenset({200, 206, 416})
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
-
-
-class Opener(Protocol):
-    """What sends requests and follows redirects: `net.client.Client`."""
-
-    def open(
-        self, request: Request, *, accept: frozenset[int] = ..., count_refusal: bool = ...
-    ) -> AbstractAsyncContextManager[Response]:
-        """Send `request`; a final status outside `accept` raises `TransferError`."""
-        ...
 
 
 class Fetcher:
@@ -70,11 +63,13 @@ class Fetcher:
 
     def __init__(
         self,
-        client: Opener,
+        client: LaneOpener,
         parts: Parts,
         *,
         small_limit: int = 1 << 20,
         checksum: bool = True,
+        connections: int = _CONNECTIONS,
+        clock: Clock | None = None,
         on_detail: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare.
@@ -84,12 +79,17 @@ class Fetcher:
             parts: where what is longer than `small_limit` goes.
             small_limit: bytes up to which a body is kept in memory.
             checksum: True to compute the SHA-256 of what goes into parts (that of bodies is the writer's).
+            connections: that one file may have at most; 1: no ranges of it are fetched side by side.
+            clock: where time comes from.
             on_detail: hears sentences for those who want to know everything.
         """
         self._client = client
         self._parts = parts
         self._small_limit = small_limit
         self._checksum = checksum
+        self._connections = connections
+        self._clock = clock or SystemClock()
+        self._whole_only: set[str] = set()
         self._opaque_etags: set[str] = set()
         self._on_detail = on_detail
         self._without_validators: set[str] = set()
@@ -141,9 +141,7 @@ class Fetcher:
                 intake = await self._take(job, response, keep=True)
         return await self._conclude(job, intake)
 
-    async def _take(
-        self, job: Job, response: Response, *, keep: bool, doubted: Check | None = None
-    ) -> Intake:
+    async def _take(self, job: Job, response: Reply, *, keep: bool, doubted: Check | None = None) -> Intake:
         """Take the body of a 200."""
         headers = response.headers
         length = content_length(headers)
@@ -151,18 +149,18 @@ class Fetcher:
         if coding is not None and (job.size is None or job.size != length):
             checks = self._checks(job, response, coded=True)
             answer = Answer(response.url, validator, checks, keep=False, total=None, framed=True)
-            return await self._stream(job, response, answer, decoded(response.chunks(_CHUNK), coding))
+            return await self._stream(job, response, answer, decoded(response.chunks(CHUNK), coding))
         checks = self._checks(job, response, doubted=doubted)
         keep = keep and validator.resumable
         answer = Answer(response.url, validator, checks, keep, length, is_framed(headers))
         if length is None or length > self._small_limit:
-            return await self._stream(job, response, answer, response.chunks(_CHUNK))
+            return await self._stream(job, response, answer, response.chunks(CHUNK))
         body = await response.read(self._small_limit)
         _refuse_page(job, response, body)
         return Intake(answer, body)
 
     async def _stream(
-        self, job: Job, response: Response, answer: Answer, chunks: AsyncIterator[bytes]
+        self, job: Job, response: Reply, answer: Answer, chunks: AsyncIterator[bytes]
     ) -> Intake:
         """Take a body that is long, or of unknown length: that one stays in memory if it turns out small."""
         start, ended = await _start_of(chunks, self._small_limit if answer.total is None else 0)
@@ -174,7 +172,7 @@ class Fetcher:
         self._tell_of_validators(answer)
         validator = answer.validator if answer.keep else Validator()
         writer = await self._parts.create(job.row, job.generation, validator, answer.total)
-        return await self._fill(answer, writer, start, chunks)
+        return await self._fill(job, response, answer, writer, start, chunks)
 
     def _tell_of_validators(self, answer: Answer) -> None:
         """Say, once for each host, that its long files cannot go on where they break off."""
@@ -185,27 +183,37 @@ class Fetcher:
                 f"{host} gives neither a strong ETag nor a date: transfers that break off start afresh."
             )
 
-    async def _append(self, job: Job, response: Response, point: ResumePoint, meaning: Verdict) -> Intake:
+    async def _append(self, job: Job, response: Reply, point: ResumePoint, meaning: Verdict) -> Intake:
         """Take the rest of a part, or nothing if it is whole."""
         whole = meaning is Verdict.WHOLE
         total = point.size if whole else _total_of(response, point)
-        chunks = _nothing() if whole else response.chunks(_CHUNK)
+        chunks = _nothing() if whole else response.chunks(CHUNK)
         checks, framed = self._checks(job, response), is_framed(response.headers)
         answer = Answer(response.url, point.validator, checks, keep=True, total=total, framed=framed)
         writer = await self._parts.resume(job.row, job.generation)
-        return await self._fill(answer, writer, b"", chunks)
+        return await self._fill(job, response, answer, writer, b"", chunks)
 
     async def _fill(
-        self, answer: Answer, writer: PartWriter, start: bytes, chunks: AsyncIterator[bytes]
+        self,
+        job: Job,
+        response: Reply,
+        answer: Answer,
+        writer: PartWriter,
+        start: bytes,
+        chunks: AsyncIterator[bytes],
     ) -> Intake:
         """Write a body into a part; what is there when it breaks off is kept, if it can go on."""
+        host = host_of(answer.url)
+        split = host not in self._whole_only and _may_be_split(answer, response)
+        most = self._connections if split else 1
+        freight = Freight(job.href, answer.validator, answer.total, most)
         hashers = hashers_for(answer.checks, sha256=self._checksum)
         try:
             await writer.feed(hashers)
-            if start:
-                await writer.write(start)
-            async for chunk in chunks:
-                await writer.write(chunk)
+            haul = Haul(
+                self._client, writer, self._clock, freight, on_unserved=lambda: self._whole_only.add(host)
+            )
+            await haul.run(response, start, chunks)
         except BaseException as error:  # noqa: BLE001 - raised again, or as the same with more said
             raise await _put_away(writer, answer, error) from error.__cause__
         return Intake(answer, writer=writer, hashers=hashers)
@@ -214,7 +222,7 @@ class Fetcher:
         """Prove length and content; only then is a part finished."""
         answer, writer = intake.answer, intake.writer
         try:
-            verified = await self._prove(job, intake)
+            verified = self._is_proven(job, intake) or await self._ends_here(job, intake)
         except BaseException as error:
             if writer is not None:
                 raise await _put_away(writer, answer, error) from error.__cause__
@@ -225,17 +233,16 @@ class Fetcher:
         part = await writer.finish(name, answer.validator.etag, unproven=not verified)
         return Received(part.size, part.sha256, name, answer.validator, part=part.path, verified=verified)
 
-    async def _prove(self, job: Job, intake: Intake) -> bool:
+    def _is_proven(self, job: Job, intake: Intake) -> bool:
         """Hold what came against all that is known; False if nothing is known about the length."""
         failure = shortfall(job, intake) or mismatch(job, intake)
         if failure is not None:
             raise TransferError(failure)
-        if any(check.source == EARLIER and intake.agrees(check) for check in intake.answer.checks):
+        answer = intake.answer
+        if answer.checks and any(check.source == EARLIER and intake.agrees(check) for check in answer.checks):
             # twice the same bytes: it is the ETag that is no MD5 on this host
-            self._opaque_etags.add(host_of(intake.answer.url))
-        if intake.answer.framed or job.size is not None or intake.answer.checks:
-            return True
-        return await self._ends_here(job, intake)
+            self._opaque_etags.add(host_of(answer.url))
+        return answer.framed or job.size is not None or bool(answer.checks)
 
     async def _ends_here(self, job: Job, intake: Intake) -> bool:
         """Ask for the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
@@ -270,6 +277,12 @@ class Fetcher:
         return checks
 
 
+def _may_be_split(answer: Answer, response: Response) -> bool:
+    """Tell if ranges of an object can be proven to be of one version, and its server says it has ranges."""
+    ranged = response.status == _PARTIAL or "bytes" in response.headers.get("Accept-Ranges", "").lower()
+    return ranged and answer.keep and answer.total is not None and answer.validator.strong_etag is not None
+
+
 def _total_of(response: Response, point: ResumePoint) -> int | None:
     """Return the size of the whole as a 206 states it."""
     found = content_range(response.headers)
@@ -293,7 +306,7 @@ async def _put_away(writer: PartWriter, answer: Answer, error: BaseException) ->
     """
     wrong = isinstance(error, DoubtfulError) or (
         isinstance(error, TransferError)
-        and error.failure.kind in {FailureKind.CHECKSUM, FailureKind.OVERLONG}
+        and error.failure.kind in {FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKind.OVERLONG}
     )
     if wrong or not answer.keep:
         await writer.discard()

@@ -9,12 +9,16 @@ whatever happens before that, a reader of the mirror never sees it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from stacpull.models import FinishedPart, ResumePoint, Validator
+from stacpull.spans import Spans
 
-__all__ = ["FinishedPart", "Hasher", "PartWriter", "Parts", "ResumePoint"]
+__all__ = ["FinishedPart", "Hasher", "PartWriter", "Parts", "Piece", "ResumePoint"]
+
+Piece = tuple[int, bytes]
+"""Bytes, and the place of the first one in the file."""
 
 
 class Hasher(Protocol):
@@ -30,20 +34,35 @@ class Hasher(Protocol):
 
 
 class PartWriter(Protocol):
-    """One part file, open for appending. Exactly one of `finish`, `park`, `discard` ends it."""
+    """One part file, open for writing. Exactly one of `finish`, `park`, `discard` ends it."""
 
-    size: int
-    """Bytes in the part, those of earlier attempts included."""
+    @property
+    def size(self) -> int:
+        """Bytes in the part, wherever they are, those of earlier attempts included."""
+        ...
+
+    @property
+    def have(self) -> Spans:
+        """Which bytes are in the part."""
+        ...
 
     async def feed(self, hashers: Mapping[str, Hasher]) -> None:
-        """Give `hashers` the bytes that are there, and from now on every chunk that is written.
+        """Give `hashers` the bytes that are there, and from now on all that is written, in order.
 
         The hashing is done off the loop, in the hop of the write. `finish` reports the one named `sha256`.
         """
         ...
 
     async def write(self, chunk: bytes) -> None:
-        """Append `chunk`.
+        """Append `chunk` to a part without gaps.
+
+        Raises:
+            DestinationError: the disk is full, read-only or broken.
+        """
+        ...
+
+    async def put(self, pieces: Sequence[Piece]) -> None:
+        """Write pieces, each at its place; one behind the end leaves a gap, which is no part of the size.
 
         Raises:
             DestinationError: the disk is full, read-only or broken.
@@ -53,7 +72,7 @@ class PartWriter(Protocol):
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
     ) -> FinishedPart:
-        """Close the part as whole and checked; it now waits for the publisher.
+        """Close the part, which has no gaps, as whole and checked; it now waits for the publisher.
 
         File name and ETag are kept with it, and whether its length is `unproven`: what a next start needs to
         publish it without a request.
@@ -76,7 +95,7 @@ class Parts(Protocol):
     """All part files of a mirror."""
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
-        """Return what is there of the part, or None if nothing is that could go on."""
+        """Return what is there of the part before its first gap, or None if nothing is that could go on."""
         ...
 
     async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> PartWriter:
@@ -90,7 +109,7 @@ class Parts(Protocol):
         ...
 
     async def resume(self, row: int, generation: int) -> PartWriter:
-        """Open the part of which `point` told, for appending.
+        """Open the part of which `point` told, to go on.
 
         Raises:
             DestinationError: the part cannot be opened.

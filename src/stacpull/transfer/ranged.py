@@ -25,8 +25,8 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
 from stacpull.tiff import FIRST_READ, MOST_BYTES, Header, TiffError
-from stacpull.transfer.fetch import Opener
 from stacpull.transfer.intake import failed
+from stacpull.transfer.opener import Opener
 from stacpull.transfer.ranged_file import ChangedError, Used, Version
 
 __all__ = ["HeaderRead", "RangedReader", "read_header"]

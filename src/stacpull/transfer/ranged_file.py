@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from stacpull.models import FailureKind, Validator
+from stacpull.net.coding import coding_of, decoded
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.tiff import Header, Needs, Segments, parse
-from stacpull.transfer.coding import coding_of, decoded
-from stacpull.transfer.fetch import Opener
 from stacpull.transfer.headers import (
     content_length,
     content_range,
@@ -22,6 +21,7 @@ from stacpull.transfer.headers import (
     validator_of,
 )
 from stacpull.transfer.intake import failed
+from stacpull.transfer.opener import Opener
 from stacpull.transfer.resume import same_object
 
 __all__ = ["ChangedError", "Used", "Version"]

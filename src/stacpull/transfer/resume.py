@@ -20,7 +20,7 @@ import enum
 from collections.abc import Mapping
 
 from stacpull.models import ResumePoint, Validator
-from stacpull.transfer.coding import coding_of
+from stacpull.net.coding import coding_of
 from stacpull.transfer.headers import content_range, validator_of
 
 __all__ = ["Verdict", "range_headers", "same_object", "verdict"]

@@ -1,9 +1,9 @@
-"""Undoing a content coding that was not asked for.
+"""Undoing a content coding, a piece at a time: what it makes of a few bytes never lies in memory at once.
 
-Assets are asked for as they are (`Accept-Encoding: identity`), yet some servers send `Content-Encoding: gzip`
-all the same: a bucket whose objects were stored compressed, a proxy that knows better. The coding belongs to
-the transfer, not to the asset (RFC 9110, 8.4), so it is undone; unless the item's own size says that the
-asset is the compressed file.
+API pages are asked for with gzip. Assets are asked for as they are (`Accept-Encoding: identity`), yet some
+servers send `Content-Encoding: gzip` all the same: a bucket whose objects were stored compressed, a proxy
+that knows better. The coding belongs to the transfer, not to the asset (RFC 9110, 8.4), so it is undone;
+unless the item's own size says that the asset is the compressed file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
         raise TransferError(
             Failure(
                 FailureKind.HTTP,
-                f"The server sent the asset in the coding {coding}, which was not asked for.",
+                f"The server sent it in the coding {coding}, which was not asked for.",
             )
         )
     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.transfer.coding import coding_of, decoded
+from stacpull.net.coding import coding_of, decoded
 
 
 async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:

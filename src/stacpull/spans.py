@@ -1,0 +1,59 @@
+"""Stretches of bytes of one file, and which of them are there. Pure.
+
+A set of stretches (`Spans`) is in order; none is empty, and no two meet or overlap: two equal sets of bytes
+are equal values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+__all__ = ["Span", "Spans", "added", "beginning", "joined", "length", "missing"]
+
+
+class Span(NamedTuple):
+    """The bytes from `start` up to, and without, `end`."""
+
+    start: int
+    end: int
+
+
+Spans = tuple[Span, ...]
+
+
+def joined(spans: Iterable[Span]) -> Spans:
+    """Return the bytes of any stretches, which may overlap, be empty or out of order."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if start >= end:
+            continue
+        if found and start <= found[-1].end:
+            found[-1] = Span(found[-1].start, max(end, found[-1].end))
+        else:
+            found.append(Span(start, end))
+    return tuple(found)
+
+
+def added(spans: Spans, new: Span) -> Spans:
+    """Return `spans` with the bytes of `new`; at once where they go on with the first, as nearly all do."""
+    if len(spans) == 1 and spans[0].end == new.start < new.end:
+        return (Span(spans[0].start, new.end),)
+    return joined((*spans, new))
+
+
+def length(spans: Spans) -> int:
+    """Return how many bytes they are."""
+    return sum(end - start for start, end in spans)
+
+
+def beginning(spans: Spans) -> int:
+    """Return how many bytes are there from the first one on without a gap."""
+    return spans[0].end if spans and spans[0].start == 0 else 0
+
+
+def missing(spans: Spans, total: int) -> Spans:
+    """Return what `spans` lack of a file of `total` bytes."""
+    edges = [0, *(edge for span in spans for edge in span), total]
+    gaps = zip(edges[::2], edges[1::2], strict=True)
+    return tuple(Span(start, min(end, total)) for start, end in gaps if start < min(end, total))

@@ -1,0 +1,198 @@
+"""What a run that is struck, or loses power, finds at DEST, what it is asked to do, and how it goes on then.
+
+`scene` starts the replica and prepares what is found once; `Scene.lay` leaves a copy of it at any place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.acceptance.calls import killing
+from tests.acceptance.sized_replica import key_of
+from tests.acceptance.small_mirror import Ended, SmallMirror, small_mirror
+
+from stacpull.ledger.database import ledger_path
+from stacpull.replicas.objects import DATASET_BUCKET
+
+
+def _again(found: Scene, dest: Path) -> Iterator[str]:
+    """What was asked is asked again."""
+    yield from _unless_fine(found.run(dest))
+
+
+def _unless_fine(ran: Ended) -> Iterator[str]:
+    if ran.code != 0:
+        yield f"it did not go on: {ran.code}, {ran.out[-300:]} {ran.err[-600:]}"
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """One of them."""
+
+    lay: Callable[[Scene, Path], None]
+    """Leaves at a path what a run finds."""
+    options: tuple[str, ...] = ()
+    verifies: bool = False
+    """True if it is `verify` that is run, else `mirror`."""
+    of_whole: bool = False
+    """True if a whole mirror is made first."""
+    keeps: bool = False
+    """True if what lies there is never taken away, and what is right in it never fetched anew."""
+    proven: bool = False
+    """True if the files need no sync, since they lay there before."""
+    meanwhile: Callable[[SmallMirror], SmallMirror] = lambda mirror: mirror
+    """What happens upstream when the whole mirror is made."""
+    go_on: Callable[[Scene, Path], Iterator[str]] = _again
+    """Brings it to its end, and says what is wrong with that."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A replica, and what a run finds."""
+
+    mirror: SmallMirror
+    beginning: Beginning
+    whole: Path
+
+    def lay(self, dest: Path) -> None:
+        """Leave at `dest` what a run finds."""
+        self.beginning.lay(self, dest)
+
+    def run(self, dest: Path, under: Sequence[str] = ()) -> Ended:
+        """Run what is asked."""
+        run = self.mirror.verify if self.beginning.verifies else self.mirror.run
+        return run(dest, *self.beginning.options, under=under)
+
+    def go_on(self, dest: Path) -> Iterator[str]:
+        """Bring it to its end, hold it against the manifest, and say what is wrong."""
+        yield from self.beginning.go_on(self, dest)
+        if wrong := self.mirror.damage(dest):
+            yield f"after going on: {wrong}"
+
+
+@contextmanager
+def scene(begin: str = "nothing", *, single: bool = False) -> Iterator[Scene]:
+    """Start the replica for the length of the block, and prepare what runs find."""
+    beginning = BEGINNINGS[begin]
+    with (
+        small_mirror(single=single, sized=begin == "refresh") as mirror,
+        tempfile.TemporaryDirectory(prefix="stacpull-scene-") as temporary,
+    ):
+        whole = Path(temporary, "mirror")
+        if beginning.of_whole:
+            ran = mirror.run(whole)
+            if ran.code != 0:
+                raise RuntimeError(f"the whole mirror failed: {ran.err}")
+        yield Scene(beginning.meanwhile(mirror), beginning, whole)
+
+
+# --- what is found ------------------------------------------------------------------------------------------
+
+
+def _killed_at(name: str, number: int) -> Callable[[Scene, Path], None]:
+    def lay(found: Scene, dest: Path) -> None:
+        found.mirror.run(dest, under=killing(name, number, dest.with_name("log")))
+
+    return lay
+
+
+def _all_the_files(found: Scene, dest: Path) -> None:
+    """All the files, and nothing of a mirror."""
+    for name in found.mirror.expected:
+        (dest / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(found.whole / name, dest / name)
+
+
+def _the_whole(found: Scene, dest: Path) -> None:
+    shutil.copytree(found.whole, dest)
+
+
+def _damaged(found: Scene, dest: Path) -> None:
+    """One file altered, the large one short, one lost; an item's JSON empty, the catalog lost."""
+    _the_whole(found, dest)
+    small = sorted(name for name in found.mirror.expected if name.endswith(".tif"))
+    flipped = bytearray((dest / small[0]).read_bytes())
+    flipped[0] ^= 1
+    (dest / small[0]).write_bytes(flipped)
+    (dest / small[1]).unlink()
+    (large,) = (dest / name for name in found.mirror.expected if name.endswith(".bin"))
+    large.write_bytes(large.read_bytes()[:-1])
+    min(dest.glob("bigearthnet_v1_source/*/*.json")).write_bytes(b"")
+    (dest / "catalog.json").unlink()
+
+
+def _without_a_page(found: Scene, dest: Path) -> None:
+    """A ledger of which one page is lost."""
+    _the_whole(found, dest)
+    table_zeroed(ledger_path(dest), "failures")
+
+
+def table_zeroed(path: Path, table: str) -> None:
+    """Zero the first page of a table (or index): the others can be read still."""
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * 4096 : page * 4096] = bytes(4096)
+    path.write_bytes(data)
+
+
+def _other_sizes(mirror: SmallMirror) -> SmallMirror:
+    """Two small files and the large one are longer by now."""
+    expected = dict(mirror.expected)
+    changed = sorted(name for name in expected if name.endswith(("_B02.tif", "_B03.tif", ".bin")))
+    for name in changed:
+        file = expected[name]
+        key = key_of(file.item_id, file.asset)
+        old = mirror.replica.store.get(DATASET_BUCKET, key)
+        data = b"changed " + old.read(0, old.size)
+        mirror.replica.change(key, data)
+        expected[name] = replace(file, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return replace(mirror, expected=expected)
+
+
+# --- how it goes on -----------------------------------------------------------------------------------------
+
+
+def _repaired(found: Scene, dest: Path) -> Iterator[str]:
+    yield from _again(found, dest)
+    yield from _unless_fine(found.mirror.verify(dest))
+
+
+def _rebuilt(found: Scene, dest: Path) -> Iterator[str]:
+    """Made anew unless it was; then mirrored, proven, and the old one is still there."""
+    ran = found.run(dest)
+    if ran.code != 0 and not (ran.code == 2 and " is sound" in ran.err):
+        yield f"it was not made anew: {ran.code}, {ran.err[-600:]}"
+    yield from _unless_fine(found.mirror.run(dest))
+    yield from _unless_fine(found.mirror.verify(dest))
+    laid = dest.with_name("as it was")
+    found.lay(laid)
+    aside = list((dest / ".stacpull").glob("ledger.sqlite.damaged-*"))
+    ledgers = [path.read_bytes() for path in aside if not path.name.endswith(("-wal", "-shm"))]
+    if ledgers != [ledger_path(laid).read_bytes()]:
+        yield f"the old ledger is not what was put aside: {[path.name for path in aside]}"
+    for path in aside:
+        path.unlink()  # the rest is a mirror like any other
+
+
+BEGINNINGS = {
+    "nothing": Beginning(lambda _found, _dest: None),
+    "begun": Beginning(_killed_at("renameat", 1)),
+    "leftovers": Beginning(_killed_at("renameat2", 7)),
+    "adopt": Beginning(_all_the_files, ("--adopt",), of_whole=True, keeps=True, proven=True),
+    "refresh": Beginning(_the_whole, of_whole=True, keeps=True, meanwhile=_other_sizes),
+    "repair": Beginning(_damaged, ("--repair",), verifies=True, of_whole=True, keeps=True, go_on=_repaired),
+    "rebuild": Beginning(
+        _without_a_page, ("--rebuild",), verifies=True, of_whole=True, keeps=True, proven=True, go_on=_rebuilt
+    ),
+}
+"""No DEST; a mirror killed before anything was planned; one killed amid its renames; all the files, which are
+to be adopted; a whole mirror of which three files have changed upstream; a damaged one; one whose ledger is
+damaged."""

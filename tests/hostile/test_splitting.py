@@ -1,0 +1,65 @@
+"""Hosts that cap each connection, and go wrong where a file comes over several: whole mirrors of long files.
+
+Each row strikes a file on the blob host (HTTP) and one on S3 alike. The clock of the runs is fifty times as
+fast as the wall's, so several connections are tried within a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import pytest
+from tests.hostile.conftest import Stage
+from tests.hostile.scene import Scene
+from tests.hostile.test_bodies import INVERTED, on_objects
+
+SIZE = 24 << 20
+CAPPED = on_objects("drip", "rate = 16_000_000")
+
+
+def shared(stage: Stage, faults: str) -> Scene:
+    return stage(faults, large_size=SIZE)
+
+
+@pytest.mark.parametrize("row", ["auto", "aiohttp"])
+def test_what_is_capped_comes_over_several_connections(stage: Stage, row: str) -> None:
+    scene = shared(stage, CAPPED)
+    ran = scene.mirror("--transport", row)
+    assert ran.code == 0, ran.said
+    scene.assert_whole()
+    assert ran.report["retries"] == 0
+    for server in ("blob", "s3"):
+        statuses = scene.statuses(server)
+        assert sorted(statuses) == [200, *[206] * (len(statuses) - 1)]
+        assert len(statuses) > 1
+        pieces = [r.headers for r in scene.hub.requests if r.server == server and r.status == 206]
+        assert all("if-match" in headers for headers in pieces)
+
+
+WRONG = [
+    pytest.param(on_objects("whole", "ranged = true"), id="200 to a range"),
+    pytest.param(
+        on_objects("alter", "ranged = true", f'headers = {{"Content-Range" = "bytes 5-9/{SIZE}"}}'),
+        id="another range",
+    ),
+    pytest.param(on_objects("truncate", "ranged = true", "keep = 500_000"), id="short ranges"),
+    pytest.param(on_objects("close", "ranged = true", "after = 3_000_000", "every = 2"), id="broken off"),
+    pytest.param(on_objects("status", "ranged = true", "code = 503", "every = 2"), id="503, one in two"),
+    pytest.param(on_objects("status", "ranged = true", "code = 412"), id="412 to everything"),
+]
+
+
+@pytest.mark.parametrize("faults", WRONG)
+def test_what_goes_wrong_with_ranges_is_put_right(stage: Stage, faults: str) -> None:
+    scene = shared(stage, faults + CAPPED)
+    ran = scene.mirror()
+    assert ran.code == 0, ran.said
+    scene.assert_whole()
+
+
+def test_an_object_that_changes_between_the_ranges_is_of_one_version(stage: Stage) -> None:
+    scene = shared(stage, on_objects("changed", "from = 3") + CAPPED)
+    ran = scene.mirror()
+    assert ran.code == 0, ran.said
+    old = scene.expected()
+    found = scene.assets()
+    assert found.keys() == old.keys()
+    assert all(data in {old[name], old[name].translate(INVERTED)} for name, data in found.items())

@@ -1,0 +1,110 @@
+"""A rename that never replaces, where the system has one; and the old way where it has not."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stacpull.models import FailureKind
+from stacpull.store import destination, renaming
+from stacpull.store.destination import Destination
+from stacpull.store.renaming import rename_new
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[int]:
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    (tmp_path / "old").write_bytes(b"new")
+    yield fd
+    os.close(fd)
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """From here on the call fails with this error, as on another system."""
+
+    def call(*_arguments: object) -> int:
+        renaming.ctypes.set_errno(code)
+        return -1
+
+    monkeypatch.setattr(renaming, "_renameat2", lambda: call)
+
+
+def test_a_free_name_is_given(tmp_path: Path, opened: int) -> None:
+    assert rename_new("old", opened, "new \N{SNOWMAN}", opened)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"new \N{SNOWMAN}": b"new"}
+
+
+@pytest.mark.parametrize("kind", ["file", "the same file", "dangling link", "directory"])
+def test_a_name_that_is_taken_stays_what_it_is(tmp_path: Path, opened: int, kind: str) -> None:
+    way = tmp_path / "taken"
+    match kind:
+        case "file":
+            way.write_bytes(b"precious")
+        case "the same file":
+            way.hardlink_to(tmp_path / "old")
+        case "dangling link":
+            way.symlink_to("nowhere")
+        case _:
+            way.mkdir()
+    before = way.lstat()
+    with pytest.raises(FileExistsError):
+        rename_new("old", opened, "taken", opened)
+    assert (way.lstat(), (tmp_path / "old").read_bytes()) == (before, b"new")
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
+def test_where_it_cannot_be_asked_it_says_so_and_does_nothing(opened, tmp_path, monkeypatch, code) -> None:
+    refused(monkeypatch, code)
+    assert not rename_new("old", opened, "new", opened)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_an_old_c_library_has_no_such_call(opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renaming, "_renameat2", lambda: None)
+    assert not rename_new("old", opened, "new", opened)
+
+
+def test_a_disk_that_fails_is_told(opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused(monkeypatch, errno.EIO)
+    with pytest.raises(OSError, match="error") as caught:
+        rename_new("old", opened, "new", opened)
+    assert caught.value.errno == errno.EIO
+
+
+@pytest.mark.parametrize("code", [0, errno.EINVAL])
+@pytest.mark.parametrize(("there", "replace", "placed"), [
+    (False, False, True), (False, True, True), (True, False, False), (True, True, True),
+])  # fmt: skip
+def test_a_part_finds_its_place_with_or_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, there: bool, replace: bool, placed: bool
+) -> None:
+    if code:
+        refused(monkeypatch, code)
+    dest = Destination(tmp_path / "dest")
+    dest.write_part("1.whole", b"new")
+    if there:
+        (dest.path / "a").write_bytes(b"old")
+    failure = dest.place("1.whole", "", "a", replace=replace)
+    assert failure is None if placed else failure.kind is FailureKind.EXISTS
+    assert (dest.path / "a").read_bytes() == (b"new" if placed else b"old")
+    dest.close()
+
+
+def test_a_file_that_comes_at_the_last_moment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dest = Destination(tmp_path / "dest")
+    dest.write_part("1.whole", b"new")
+
+    def late(*names: Any) -> bool:
+        (dest.path / "a").write_bytes(b"precious")
+        return rename_new(*names)
+
+    monkeypatch.setattr(destination, "rename_new", late)
+    failure = dest.place("1.whole", "", "a", replace=False)
+    assert failure is not None
+    assert (dest.path / "a").read_bytes() == b"precious"
+    dest.close()

@@ -1,0 +1,54 @@
+"""Stretches of bytes against sets of bytes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.spans import Span, Spans, added, beginning, joined, length, missing
+
+TOTAL = 40
+ANY = st.lists(st.builds(Span, st.integers(0, TOTAL), st.integers(0, TOTAL)), max_size=8)
+
+
+def bytes_of(spans: Spans | list[Span]) -> set[int]:
+    return {place for start, end in spans for place in range(start, end)}
+
+
+def is_in_order(spans: Spans) -> bool:
+    edges = [edge for span in spans for edge in span]
+    return all(one < other for one, other in pairwise(edges))
+
+
+@given(ANY)
+def test_joined_are_the_same_bytes_in_order(spans: list[Span]) -> None:
+    found = joined(spans)
+    assert bytes_of(found) == bytes_of(spans)
+    assert is_in_order(found)
+    assert length(found) == len(bytes_of(spans))
+
+
+@given(ANY)
+def test_one_after_the_other_is_all_at_once(spans: list[Span]) -> None:
+    found: Spans = ()
+    for span in spans:
+        found = added(found, span)
+    assert found == joined(spans)
+
+
+@given(ANY, st.integers(0, TOTAL + 5))
+def test_what_is_missing_is_what_is_not_there(spans: list[Span], total: int) -> None:
+    gaps = missing(joined(spans), total)
+    assert bytes_of(gaps) == set(range(total)) - bytes_of(spans)
+    assert is_in_order(gaps)
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [((), 0), ((Span(1, 5),), 0), ((Span(0, 5),), 5), ((Span(0, 5), Span(6, 9)), 5)],
+)
+def test_the_beginning_ends_at_the_first_gap(spans: Spans, expected: int) -> None:
+    assert beginning(spans) == expected
