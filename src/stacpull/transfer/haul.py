@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind, Validator
 from stacpull.net.client import NoPermitError
+from stacpull.net.coding import coding_of
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.spans import Span
-from stacpull.transfer.coding import coding_of
 from stacpull.transfer.headers import content_range
 from stacpull.transfer.intake import failed
 from stacpull.transfer.opener import LaneOpener, Reply
