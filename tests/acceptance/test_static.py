@@ -337,3 +337,18 @@ def test_items_that_several_catalogs_list_end_no_walk(tmp_path: Path) -> None:
     ran = run(["mirror", str(source), str(tmp_path / "m"), "--page-size", "1", "--json"], environment())
     assert (ran.code, ran.report["items_done"]) == (0, 9), ran.err
     assert "The walk ends" not in ran.err
+
+
+def test_a_label_of_a_later_collection_is_not_refused(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "tree", 2, 3)
+    for path in (tmp_path / "tree").glob("col*/*/*.json"):
+        item = json.loads(path.read_text())
+        label = "Water" if item["collection"] == "col1" else "Forest"
+        item["properties"] |= {"labels": [label], "label:classes": [{"name": None, "classes": [label]}]}
+        path.write_text(json.dumps(item))
+    arguments = ["mirror", str(source), str(tmp_path / "m"), "--label", "Water", "--page-size", "2", "--json"]
+    ran = run(arguments, environment())
+    assert (ran.code, ran.report["items_matched"]) == (0, 3), ran.err
+    assert "Collections that follow may have it" in ran.err
+    refused = run([*arguments, "-C", "col0"], environment())
+    assert refused.code == 2
