@@ -45,4 +45,5 @@ def source_url(source: str) -> str:
 
 def _file_url(path: str) -> str:
     """Return the URL of a path, symlinks left alone: links in the document are relative to what was named."""
-    return Path(os.path.abspath(path)).as_uri()  # noqa: PTH100 -- Path.resolve follows symlinks
+    whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 -- no call that may block
+    return Path(os.path.normpath(whole)).as_uri()
