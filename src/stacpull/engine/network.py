@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from stacpull.clock import Clock
@@ -25,9 +26,12 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Transport
+from stacpull.planning.hrefs import is_local
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.sources.credentials import split_credentials
+from stacpull.sources.places import source_url
 from stacpull.transfer.aws import AwsCredentials
+from stacpull.transfer.local import LocalTransport, OneFileTransport
 from stacpull.transfer.s3 import S3Transport
 
 __all__ = ["Network", "SourceAddress", "http_transport", "is_private", "open_network", "source_address"]
@@ -45,6 +49,8 @@ class SourceAddress:
     headers: dict[str, Secret]
     query: dict[str, Secret]
     credential_names: tuple[str, ...]
+    kept: Path | None = None
+    """Where the lines of standard input are kept, if that is SOURCE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +77,13 @@ class Network:
         self.client.counters.retries += 1
 
 
-def source_address(source: str, options: Options) -> SourceAddress:
+def source_address(source: str, options: Options, kept: Path | None = None) -> SourceAddress:
     """Split SOURCE from its credentials and join those of the options.
 
     Raises:
-        UsageError: SOURCE is no URL.
+        UsageError: SOURCE is no URL that is read.
     """
-    split = split_credentials(source)
+    split = split_credentials(source_url(source))
     headers = dict(options.headers)
     names = list(options.credential_names) or _named(options)
     if split.authorization is not None:
@@ -85,7 +91,7 @@ def source_address(source: str, options: Options) -> SourceAddress:
         names.append("the user and password in SOURCE")
     query = {**options.query, **split.query}
     names += [f"the {name!r} parameter of SOURCE" for name in split.query if name not in options.query]
-    return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)))
+    return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), kept)
 
 
 def _named(options: Options) -> list[str]:
@@ -126,8 +132,13 @@ async def open_network(
     http = http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     s3 = S3Transport(http, aws, options.s3, clock=clock)
+    transports: dict[str, Transport] = {"http": http, "https": http, "s3": s3}
+    if is_local(address.url):
+        transports["file"] = LocalTransport(address.url)
+    if address.kept is not None:
+        transports["stdin"] = OneFileTransport(address.kept)
     client = Client(
-        {"http": http, "https": http, "s3": s3},
+        transports,
         Gates(shares.own.per_host, options.concurrency and shares.own.slots, clock),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),

@@ -14,6 +14,7 @@ from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
+from stacpull.engine.standard_input import path_of_input
 from stacpull.engine.together import unless_stopped
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, NotAMirrorError
@@ -45,7 +46,8 @@ async def go_on(
         InterruptedRunError, SourceError, DestinationError: as `mirror`.
     """
     options = completed(options, run.spec.source)
-    address = source_address(run.spec.source, options)
+    kept = path_of_input(workspace.destination.path, run.spec.source)
+    address = source_address(run.spec.source, options, kept)
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query):
         raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
