@@ -7,6 +7,7 @@ StacpullError                 1  something of ours went wrong
 ├── CredentialsError          3  credentials missing or refused
 ├── SourceError               4  the source cannot be read
 ├── DestinationError          5  the destination cannot be written
+├── WorkerError               1  worker processes (`--processes`) end or break down again and again
 └── InterruptedRunError     130  SIGINT or SIGTERM; the mirror can be resumed
 ```
 
@@ -24,6 +25,7 @@ __all__ = [
     "SourceError",
     "StacpullError",
     "UsageError",
+    "WorkerError",
 ]
 
 
@@ -59,6 +61,10 @@ class DestinationError(StacpullError):
     """The destination is full, read-only, held by another mirror, or its disk fails."""
 
     exit_code = 5
+
+
+class WorkerError(StacpullError):
+    """Worker processes broke down, and no new ones help; everything is saved and can be resumed."""
 
 
 class InterruptedRunError(StacpullError):

@@ -30,6 +30,7 @@ __all__ = [
     "Received",
     "ResumePoint",
     "Selection",
+    "Unread",
     "Validator",
 ]
 
@@ -92,12 +93,26 @@ class PageRequest:
 
     `method` is GET unless the service pages by POST; `body` is then the JSON object to send. `headers` are
     those that a `next` link asks for (STAC API, item search, paging): part of the cursor, never secret.
+
+    `after` says where in a document that is no page of an API the items begin: behind this place in the tree
+    or file that `url` leads to. Each step is a number and what stands there, so that a place is found again
+    where the document has changed: (number of the link, its href as written) from the top down to the link
+    that is done; for a file one step, (number or offset, id or version).
     """
 
     url: str
     method: Literal["GET", "POST"] = "GET"
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] | None = None
+    after: tuple[tuple[int, str], ...] = ()
+
+
+class Unread(NamedTuple):
+    """A link of a catalog, or a line of a file, that gave no item: `name` is the URL, or the line."""
+
+    collection: str
+    name: str
+    failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +128,8 @@ class Page:
     """Size of the page's JSON, in bytes, decoded."""
     cut_short: str | None = None
     """Why the walk ends here although the source names a next page (a circle): one plain sentence."""
+    unread: tuple[Unread, ...] = ()
+    """Links that should have led to items, and lines that should have been some."""
 
 
 class Checksum(NamedTuple):

@@ -27,7 +27,7 @@ from tests.acceptance.at_rest import AtRest
 from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import Damage, damage, expected_files
 
-from stacpull.engine.mirror import _WORKERS as WORKERS
+from stacpull.engine.network import _SLOTS as WORKERS
 from stacpull.replicas import MlhubReplica, RequestRecord, run_in_thread
 
 Kind = Literal["KILL", "TERM", "INT", "mix"]
@@ -160,6 +160,7 @@ class Chaos:
     draw: random.Random
     settle: float
     """Seconds after which the replica has noted what it sent to a client that is gone."""
+    processes: int = 1
     say: Callable[[str], None] = lambda _text: None
     complaints: list[str] = field(default_factory=list)
 
@@ -209,7 +210,8 @@ class Chaos:
         self.complaints += [f"{when}: {complaint}" for complaint in self.rest.complaints()]
 
     def _arguments(self) -> list[str]:
-        return mirror_of(self.replica.base_url, self.dest, "--no-progress")
+        more = ["--processes", str(self.processes)] if self.processes > 1 else []
+        return mirror_of(self.replica.base_url, self.dest, "--no-progress", *more)
 
     def _one_life(self, bodies: Bodies, left: int, turn: int) -> Kill | None:
         """Start a mirror and end it somewhere; None if it came to its own end first."""
@@ -338,9 +340,11 @@ def chaos(
     signals: Kind = "KILL",
     seed: int = 7,
     latency_ms: float = 5,
+    processes: int = 1,
     say: Callable[[str], None] = lambda _text: None,
 ) -> ChaosReport:
     """Run the whole experiment on a replica of its own."""
     with run_in_thread(MlhubReplica(items=items, seed=seed, latency_ms=latency_ms)) as replica:
         settle = 3 * latency_ms / 1000 + 0.05
-        return Chaos(replica, dest, kills, afresh, signals, random.Random(seed), settle, say).run()
+        draw = random.Random(seed)
+        return Chaos(replica, dest, kills, afresh, signals, draw, settle, processes, say).run()

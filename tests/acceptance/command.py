@@ -129,6 +129,10 @@ class Running:
         """What it has written to standard output so far."""
         return self._text(self._out)
 
+    def said(self) -> str:
+        """What it has written to standard error so far."""
+        return self._text(self._err)
+
     def ended(self, timeout: float = 60) -> Ran:
         """Wait for its end, and fail if that does not come."""
         deadline = time.monotonic() + timeout

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from stacpull.config.environment import completed
+from stacpull.config.environment import completed, handed_down, take_over
 from stacpull.config.options import Options, S3Options
 from stacpull.redact import Secret
 
@@ -46,3 +48,19 @@ def test_the_key_of_a_known_service(source: str, options: Options, key: str | No
     found = completed(options, source, {"MLHUB_API_KEY": "secret-key"})
     assert found.query == ({} if key is None else {"key": Secret(key)})
     assert found.credential_names == (() if key is None else ("MLHUB_API_KEY",))
+
+
+def test_a_worker_is_started_with_nothing_that_could_be_a_credential() -> None:
+    environ = {
+        "PATH": "/bin", "PYTHONPATH": "x", "LC_ALL": "C", "LD_LIBRARY_PATH": "/lib", "HOME": "/h",
+        "AWS_SECRET_ACCESS_KEY": "s", "MLHUB_API_KEY": "k", "HTTPS_PROXY": "http://u:p@h", "MY_WORD": "w",
+    }  # fmt: skip
+    start, whole = handed_down(environ)
+    assert set(start) == {"PATH", "PYTHONPATH", "LC_ALL", "LD_LIBRARY_PATH", "HOME"}
+    assert whole == environ
+
+
+def test_the_environment_is_taken_over_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"OLD": "1"})
+    take_over({"NEW": "2"})
+    assert os.environ == {"NEW": "2"}

@@ -69,6 +69,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "layout": ("{key}", '"{key}"', "{key}"),
     "concurrency": ("3", "3", 3),
     "per-host": ("4", "4", 4),
+    "processes": ("2", "2", 2),
     "retries": ("0", "0", 0),
     "stall-timeout": ("2.5", "2.5", 2.5),
     "min-rate": ("2K", '"2K"', 2000.0),

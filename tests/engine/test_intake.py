@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.engine import intake as room
-from stacpull.engine.intake import Intake
+from stacpull.engine.intake import Backlog, Intake
 from stacpull.errors import DestinationError
 from stacpull.models import Failure, FailureKind, Job, Received
 from stacpull.store.destination import Destination
@@ -55,7 +55,7 @@ async def put_all(intake: Intake, count: int) -> None:
 def test_no_slot_is_free_before_something_is_written() -> None:
     async def course() -> None:
         sink = Sink()
-        intake = Intake(sink, slots=8)  # type: ignore[arg-type] # what it uses of a publisher
+        intake = Intake(sink, Backlog(), slots=8)
         intake.writer = sink  # type: ignore[assignment] # the same
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             putting = group.create_task(put_all(intake, 9))
@@ -72,7 +72,7 @@ def test_no_slot_is_free_before_something_is_written() -> None:
 def test_an_asset_that_failed_frees_its_slot() -> None:
     async def course() -> None:
         sink = Sink()
-        intake = Intake(sink, slots=1)  # type: ignore[arg-type] # what it uses of a publisher
+        intake = Intake(sink, Backlog(), slots=1)
         await intake.slot()
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             waiting = group.create_task(intake.slot())
@@ -91,7 +91,8 @@ def test_no_slot_is_free_while_too_many_whole_parts_wait(monkeypatch: pytest.Mon
 
     async def course() -> None:
         sink = Sink()
-        intake = Intake(sink, slots=100)  # type: ignore[arg-type] # what it uses of a publisher
+        backlog = Backlog()
+        intake = Intake(sink, backlog, slots=100)
         intake.writer = sink  # type: ignore[assignment] # the same
         await put_all(intake, 3)
         await asyncio.to_thread(intake.deliver, [arrived(row, 1) for row in (1, 2, 3)])
@@ -99,7 +100,7 @@ def test_no_slot_is_free_while_too_many_whole_parts_wait(monkeypatch: pytest.Mon
             waiting = [group.create_task(intake.slot()) for _ in (4, 5)]
             await asyncio.sleep(0.02)
             assert not any(task.done() for task in waiting)
-            await asyncio.to_thread(intake.published, 1)
+            await asyncio.to_thread(backlog.published, 1)
         assert all(task.done() for task in waiting)
 
     asyncio.run(course())
@@ -108,7 +109,7 @@ def test_no_slot_is_free_while_too_many_whole_parts_wait(monkeypatch: pytest.Mon
 def test_a_worker_that_is_cancelled_while_it_waits_leaves_no_trace() -> None:
     async def course() -> None:
         sink = Sink()
-        intake = Intake(sink, slots=1)  # type: ignore[arg-type] # what it uses of a publisher
+        intake = Intake(sink, Backlog(), slots=1)
         intake.writer = sink  # type: ignore[assignment] # the same
         await put_all(intake, 1)
         with pytest.raises(TimeoutError):
@@ -122,7 +123,7 @@ def test_a_worker_that_is_cancelled_while_it_waits_leaves_no_trace() -> None:
 
 def test_handing_in_without_a_writer_is_a_mistake_of_ours() -> None:
     async def course() -> None:
-        intake = Intake(Sink(), slots=1)  # type: ignore[arg-type] # what it uses of a publisher
+        intake = Intake(Sink(), Backlog(), slots=1)
         with pytest.raises(RuntimeError, match="no writer"):
             intake.put(job(1), body(1))
 
@@ -136,7 +137,7 @@ def test_many_workers_through_a_narrow_intake_lose_nothing(tmp_path: Path) -> No
 
     async def course() -> list[Arrived]:
         sink = Sink()
-        intake = Intake(sink, slots=2)  # type: ignore[arg-type] # what it uses of a publisher
+        intake = Intake(sink, Backlog(), slots=2)
         writer = BodyWriter(destination, checksum=True, deliver=intake.deliver, on_error=errors.append)
         intake.writer = writer
         writer.start()

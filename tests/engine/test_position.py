@@ -16,6 +16,7 @@ SEARCH = PageRequest(
     {"collections": ["b"], "token": "next:7", "bbox": [-9.5, 37.0, -9.0, 38.0]},
     {"Prefer": "return=minimal"},
 )
+TREE = Position("b", PageRequest("file:///data/catalog.json", after=((3, "./é/c.json"), (7, "i.json"))))
 
 
 def starts(*names: str) -> list[WalkStart]:
@@ -26,8 +27,8 @@ def starts(*names: str) -> list[WalkStart]:
 
 @pytest.mark.parametrize(
     "position",
-    [Position(None, None), Position("b", None), Position("b/é ☃", NEXT), Position("b", SEARCH)],
-    ids=["the beginning", "a first page", "a page by GET", "a page by POST"],
+    [Position(None, None), Position("b", None), Position("b/é ☃", NEXT), Position("b", SEARCH), TREE],
+    ids=["the beginning", "a first page", "a page by GET", "a page by POST", "a place in a tree"],
 )
 def test_a_position_comes_back_as_it_was_stored(position: Position) -> None:
     assert Position.from_json(position.to_json()) == position
@@ -42,6 +43,11 @@ def test_no_credentials_are_stored_but_the_paging_token_is() -> None:
     text = Position("b", PageRequest(url)).to_json()
     assert "secret" not in text
     assert "token=next:7" in text
+
+
+def test_no_signature_of_a_link_is_stored() -> None:
+    place = PageRequest("https://a.example/c.json", after=((0, "c.json?sig=secret&se=1"),))
+    assert "secret" not in Position("b", place).to_json()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from tests.engine.test_pool import refused
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.course import Tools
-from stacpull.engine.intake import Intake
+from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.pool import Pool
 from stacpull.models import Failure, Job, Json, Received
 from stacpull.net.retry import RetryPolicy
@@ -74,7 +74,7 @@ async def _never(_href: str) -> Json:
 def test_in_flight_and_unwritten_are_never_more_than_there_are_workers(workers: int) -> None:
     async def course() -> Disk:
         disk, clock = Disk(), VirtualClock()
-        intake = Intake(disk, slots=workers)  # type: ignore[arg-type] # what it uses of a publisher
+        intake = Intake(disk, Backlog(), slots=workers)
         intake.writer = disk  # type: ignore[assignment] # the same
         tools = Tools(disk, ItemReader(_never, clock), RetryPolicy(), clock, lambda _failure: None)
         queue: asyncio.Queue[Job | None] = asyncio.Queue(JOBS)

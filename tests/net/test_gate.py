@@ -305,3 +305,23 @@ def test_gates_by_host(per_host: int, concurrency: int | None, first: int) -> No
     gates.on_change = (told := []).append
     gate.throttled(1)
     assert len(told) == 1
+
+
+def test_who_closes_a_gate_is_heard_of_but_hearsay_goes_no_further() -> None:
+    clock = VirtualClock()
+    gates = Gates(64, None, clock)
+    heard: list[tuple[str, float]] = []
+    gates.on_closed = lambda host, seconds: heard.append((host, seconds))
+
+    async def course() -> None:
+        gates["a:443"].throttled(2.0)
+        gates["a:443"].throttled(1.0)  # an answer that was on its way: nothing new
+        gates["a:443"].throttled(5.0)
+        gates["b:443"].throttled(None)
+        gates["c:443"].throttled(3.0, hearsay=True)
+        gates["d:443"].throttled(0.0)
+
+    clock.run(course())
+    assert heard == [("a:443", 2.0), ("a:443", 5.0), ("b:443", 1.0)]
+    assert gates["c:443"].closed_for() == 3.0
+    assert gates["c:443"].limit == 8  # halved, as by the host itself

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.models import Failure, FailureKind, ItemId
+from stacpull.filters.assets import compile_assets
+from stacpull.models import Failure, FailureKind, ItemId, Selection
 from stacpull.planning import source_links
 from stacpull.planning.hrefs import asset_href, own_href, self_href
+from stacpull.planning.items import Planned, plan_item
+from stacpull.planning.layout import Layout
 
 BASE = "https://h/stac/c/items/i.json?key=secret"
 
@@ -24,6 +27,9 @@ BASE = "https://h/stac/c/items/i.json?key=secret"
         ("//o/a.tif", BASE, "https://o/a.tif"),
         ("a.tif", "s3://b/c/i.json", "s3://b/c/a.tif"),
         ("../../../a.tif", "s3://b/c/i.json", "s3://b/a.tif"),
+        ("./a.tif", "file:///data/c/i.json", "file:///data/c/a.tif"),
+        ("file:///data/a.tif", "file:///data/c/i.json", "file:///data/a.tif"),
+        ("/data/a.tif", "file:///data/c/i.json", "file:///data/a.tif"),
         ("https://h/Nodes('n/a', -1)/$value", None, "https://h/Nodes('n/a', -1)/$value"),
     ],
 )
@@ -47,7 +53,9 @@ def test_asset_hrefs_are_made_absolute(href, base, absolute):
         ({"href": "C:\\x.tif"}, BASE, "a c: URL"),
         ({"href": "a.tif"}, None, "relative"),
         ({"href": "a.tif"}, "/data/c/i.json", "path on a disk"),
-        ({"href": "a.tif"}, "file:///data/c/i.json", "a file: URL"),
+        ({"href": "ftp://h/x.tif"}, "file:///data/c/i.json", "a ftp: URL"),
+        ({"href": "//h/x.tif"}, "file:///data/c/i.json", "a file: URL"),
+        ({"href": "file:///data/x.tif"}, None, "a file: URL"),
         ({"href": "//[/a.tif"}, BASE, "relative"),
     ],
 )
@@ -119,3 +127,29 @@ def test_a_recorded_label_item_has_141_sources(shared_data: Path):
     sources = source_links(json.loads((shared_data / name).read_text()), None)
     assert len(sources) == 141
     assert all("/ref_african_crops_kenya_01_source/items/" in href for href in sources)
+
+
+@pytest.mark.parametrize(
+    ("page", "href"),
+    [
+        ("https://h/stac/collections/c/items", None),
+        ("file:///data/items.json", "file:///data/here/i.json"),
+    ],
+)
+def test_a_self_link_to_a_file_counts_only_for_an_item_of_this_disk(page, href):
+    item = {
+        "id": "i",
+        "links": [{"rel": "self", "href": "file:///data/here/i.json"}],
+        "assets": {"data": {"href": "./a.tif"}},
+    }
+    planned = plan_item(
+        item,
+        collection_hint="c",
+        item_href=None,
+        page_url=page,
+        layout=Layout.parse("{collection}/{item}/{key}{ext}"),
+        asset_filter=compile_assets(Selection()),
+    )
+    assert isinstance(planned, Planned)
+    (asset,) = planned.item.assets
+    assert asset.href == ("file:///data/here/a.tif" if href else "https://h/stac/collections/c/a.tif")

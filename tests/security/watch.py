@@ -20,7 +20,9 @@ from tests.security.secrets import found_at, found_in, found_under
 from stacpull.replicas import MlhubReplica, SentinelHubReplica
 from stacpull.replicas.sentinelhub.service import TOKEN_PATHS
 
-__all__ = ["CURRENT", "Watch", "arguments_of", "every_replica", "watching"]
+__all__ = ["CURRENT", "Watch", "arguments_of", "every_replica", "watching", "workers_of"]
+
+WORKER = b"stacpull.engine.processes.worker"
 
 
 @dataclass
@@ -96,14 +98,44 @@ CURRENT = Watch()
 
 
 def arguments_of(pid: int) -> set[bytes]:
-    """The arguments of a process and of those it has started, as anybody on this machine can read them."""
+    """The arguments of a process and of those it has started, as anybody on this machine can read them.
+
+    Of its worker processes also what they were started with as environment.
+    """
     found: set[bytes] = set()
+    for one in (pid, *children_of(pid)):
+        try:
+            arguments = Path(f"/proc/{one}/cmdline").read_bytes()
+            found.add(arguments)
+            if WORKER in arguments:
+                found.add(Path(f"/proc/{one}/environ").read_bytes())
+        except OSError:  # gone, or no such file system
+            continue
+    return found
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started, by any of its threads, and those that these have started."""
+    found: list[int] = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in listed.read_text().split()]
+        except OSError:  # gone
+            continue
+        found += [*children, *(one for child in children for one in children_of(child))]
+    return found
+
+
+def workers_of(pid: int) -> list[int]:
+    """The worker processes of a run."""
+    return [child for child in children_of(pid) if WORKER in _command_line(child)]
+
+
+def _command_line(pid: int) -> bytes:
     try:
-        found.add(Path(f"/proc/{pid}/cmdline").read_bytes())
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:  # gone, or no such file system
-        return found
-    return found.union(*(arguments_of(int(child)) for child in children))
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -26,7 +26,9 @@ class MemoryReader:
     def urls(self) -> list[str]:
         return [request.url for request in self.asked]
 
-    async def read(self, request: PageRequest, *, one_of_many: bool = False) -> Document:
+    async def read(
+        self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
+    ) -> Document:
         self.asked.append(request)
         if isinstance(self._answer, Mapping):
             body = self._answer.get(request.url, missing(request.url))

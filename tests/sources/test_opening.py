@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 from tests.sources.memory import API, MemoryReader, failed, page
 
-from stacpull.errors import SourceError, UsageError
+from stacpull.errors import SourceError
 from stacpull.models import FailureKind
+from stacpull.sources.api import ApiSource
+from stacpull.sources.features import FeaturesSource
+from stacpull.sources.lines import LinesSource
 from stacpull.sources.opening import open_source
+from stacpull.sources.static import StaticSource
 
 COLLECTION = {"id": "x", "license": "CC0", "extent": {}}
 
@@ -54,24 +58,6 @@ def test_an_items_url_is_known_without_asking() -> None:
 @pytest.mark.parametrize(
     ("url", "body", "error", "said"),
     [
-        ("catalog.json", None, UsageError, "Files and NDJSON are not read yet"),
-        ("-", None, UsageError, "Files and NDJSON are not read yet"),
-        (
-            f"{API}/catalog.json",
-            {"type": "Catalog", "id": "x", "links": []},
-            UsageError,
-            "catalog.json is a static",
-        ),
-        (
-            f"{API}/collection.json",
-            {"type": "Collection", "id": "x"},
-            UsageError,
-            "collection.json is a static",
-        ),
-        (f"{API}/collections/y", COLLECTION | {"type": "Collection"}, UsageError, "y is a static"),
-        (f"{API}/item.json", {"type": "Feature", "id": "x"}, UsageError, "item.json is a static"),
-        (f"{API}/items.json", page(["a"]), UsageError, "items.json is a static"),
-        (API, {"stac_version": "0.9.0", "links": "x"}, UsageError, "v1 is a static"),
         (API, {"hello": "world", "links": [None, {"rel": 3}]}, SourceError, "is not STAC"),
         (API, ["hello"], SourceError, "no JSON object"),
         (API, failed(FailureKind.GONE, 404), SourceError, "could not be read: api.test answered 404"),
@@ -81,3 +67,41 @@ def test_an_items_url_is_known_without_asking() -> None:
 def test_what_is_not_read(url: str, body: object, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         asyncio.run(open_source(url, MemoryReader({url: body})))
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "kind"),
+    [
+        (f"{API}/catalog.json", {"type": "Catalog", "id": "x", "links": []}, StaticSource),
+        (f"{API}/catalog.json", {"stac_version": "0.6.0", "id": "x", "links": []}, StaticSource),
+        (f"{API}/collection.json", {"type": "Collection", "id": "x"}, StaticSource),
+        (f"{API}/collections/y", COLLECTION | {"type": "Collection"}, StaticSource),
+        (f"{API}/collections/x", COLLECTION | {"links": [{"rel": "item", "href": "./i.json"}]}, StaticSource),
+        ("file:///data/collections/x", COLLECTION, StaticSource),
+        ("file:///data/collections/x/items", page(["a"]), FeaturesSource),
+        (f"{API}/item.json", {"type": "Feature", "id": "x"}, FeaturesSource),
+        (f"{API}/collections/x/items/one", {"type": "Feature", "id": "one"}, FeaturesSource),
+        (f"{API}/items.json", page(["a"]), FeaturesSource),
+        ("s3://bucket/catalog.json", {"type": "Catalog", "id": "x", "links": []}, StaticSource),
+        ("file:///data/catalog.json", {"type": "Catalog", "id": "x", "links": []}, StaticSource),
+    ],
+)
+def test_what_the_document_is_says_what_source_is(url: str, body: object, kind: type) -> None:
+    source = asyncio.run(open_source(url, MemoryReader({url: body})))
+    assert isinstance(source, kind)
+    assert source.url == url
+
+
+@pytest.mark.parametrize("url", [f"{API}/x.ndjson", "s3://b/x.jsonl.gz", "file:///x.geojsonl", "stdin:ab"])
+def test_lines_are_known_by_their_name(url: str) -> None:
+    reader = MemoryReader({})
+    assert isinstance(asyncio.run(open_source(url, reader)), LinesSource)
+    assert reader.asked == []
+
+
+def test_a_collection_whose_items_an_api_serves_leads_there() -> None:
+    items = "https://other.test/v1/collections/x/items"
+    body = COLLECTION | {"links": [{"rel": "items", "href": items}]}
+    source = asyncio.run(open_source(f"{API}/x.json", MemoryReader({f"{API}/x.json": body})))
+    assert isinstance(source, ApiSource)
+    assert source.url == items

@@ -301,3 +301,17 @@ def test_an_error_of_the_disk_is_told_with_its_own_words(tmp_path: Path):
         assert cause.errno == errno.ENOENT
 
     asyncio.run(use())
+
+
+def test_parts_that_another_process_left_are_found_when_looked_for_again(tmp_path: Path):
+    async def course() -> list[ResumePoint | None]:
+        store = PartStore(tmp_path)
+        found = [await store.point(1, 1)]
+        await asyncio.to_thread(write_parked, tmp_path, 1, DATA[:500])
+        found.append(await store.point(1, 1))
+        await store.look_again()
+        return [*found, await store.point(1, 1)]
+
+    before, unasked, after = asyncio.run(course())
+    assert (before, unasked) == (None, None)
+    assert after == ResumePoint(500, V1, len(DATA))

@@ -23,8 +23,9 @@ __all__ = ["command"]
 def command(context: click.Context, /, source: str, dest: Path, **raw: object) -> int:
     """Mirror what is selected from SOURCE into DEST.
 
-    SOURCE is the root of a STAC API (name a collection with -C), or one of its collections. An unfinished
-    mirror goes on where it stopped, a finished one is brought up to date.
+    SOURCE is the root of a STAC API (name a collection with -C), or one of its collections; a static catalog,
+    collection or item, or a file of items (ItemCollection, NDJSON), as URL, s3:// or path; or - for NDJSON on
+    standard input. An unfinished mirror goes on where it stopped, a finished one is brought up to date.
     """
     from stacpull.engine import api
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
+from stacpull.engine.loop import run_on_loop
 from stacpull.errors import InterruptedRunError
 
 __all__ = ["run", "run_until_stopped"]
@@ -45,7 +45,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             return await work
 
     try:
-        return _loop_run(watched())
+        return run_on_loop(watched())
     except asyncio.CancelledError:
         if asked:
             raise InterruptedRunError("interrupted") from None
@@ -65,24 +65,7 @@ def run_until_stopped(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) 
         with _signals(stop):
             return await start(event)
 
-    return _loop_run(watched())
-
-
-_GARBAGE_AFTER = 100_000
-"""Objects made before the cycle collector looks. Its default of 700 has it search the same long-lived objects
-for cycles thousands of times in a run of millions of small transfers, which make none: 5 % of the time."""
-
-
-def _loop_run(work: Coroutine[Any, Any, T]) -> T:
-    """Run on uvloop where it is installed: half the processor time of small transfers."""
-    gc.freeze()
-    gc.set_threshold(_GARBAGE_AFTER, 50, 100)
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        return asyncio.run(work)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(work)
+    return run_on_loop(watched())
 
 
 @contextlib.contextmanager

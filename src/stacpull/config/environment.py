@@ -16,7 +16,11 @@ from stacpull.config.credentials import builtin_query
 from stacpull.config.options import Options, S3Options
 from stacpull.config.table import OPTIONS
 
-__all__ = ["completed"]
+__all__ = ["completed", "handed_down", "take_over"]
+
+_HARMLESS = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES", "OPENSSL_CONF"})
+_HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_")
+"""What is read before a program of Python's can say anything, and never holds a credential."""
 
 
 def completed(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
@@ -38,6 +42,27 @@ def completed(options: Options, source: str, environ: Mapping[str, str] | None =
         query={credential.name: credential.value for credential in found},
         credential_names=tuple(name for credential in found for name in credential.sources),
     )
+
+
+def handed_down(environ: Mapping[str, str] | None = None) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the environment in two: what a worker process is started with, and all of it.
+
+    The whole may hold credentials, and what a process was started with can be read from outside for as long
+    as it lives (`/proc/PID/environ`): it goes another way (`take_over`).
+    """
+    whole = dict(os.environ if environ is None else environ)
+    start = {name: value for name, value in whole.items() if _is_harmless(name)}
+    return start, whole
+
+
+def take_over(environ: Mapping[str, str]) -> None:
+    """Make `environ` the environment of this process."""
+    os.environ.clear()
+    os.environ.update(environ)
+
+
+def _is_harmless(name: str) -> bool:
+    return name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
 
 
 def _s3(options: S3Options, variables: Mapping[str, str]) -> S3Options:

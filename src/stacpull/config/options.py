@@ -37,6 +37,8 @@ class Options:
     concurrency: int | None = None
     """Transfers at once over all hosts; None: decided while running."""
     per_host: int = 64
+    processes: int = 1
+    """Processes that transfer; more than one are worker processes beside this one, from 1 on."""
     retries: int = 5
     stall_timeout: float = 30.0
     min_rate: float = 100.0

@@ -301,6 +301,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _TRANSFER,
+        "processes",
+        "processes",
+        "Transfer in this many processes (1): where one core is too slow for many small files.",
+        "N",
+        reader=values.whole(1),
+    ),
+    Option(
+        _TRANSFER,
         "retries",
         "retries",
         "Try an asset this many times more before it counts as failed (5).",

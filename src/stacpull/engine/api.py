@@ -17,6 +17,7 @@ from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import source_address
 from stacpull.engine.position import Position
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
+from stacpull.engine.standard_input import kept_for_now, kept_in
 from stacpull.engine.unwritten import unwritten
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener
@@ -31,6 +32,7 @@ from stacpull.planning.layout import Layout
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, RunState, StatusReport
 from stacpull.sources.classes import class_documents
 from stacpull.sources.page_size import PageSize
+from stacpull.sources.places import STANDARD_INPUT
 from stacpull.sources.source import Source
 from stacpull.store.lock import is_held
 
@@ -74,7 +76,9 @@ async def mirror(
     """Mirror what `selection` keeps of `source` into `dest`; go on with an unfinished run of the same.
 
     Args:
-        source: A STAC API: its root (then `selection.collections` says which), or a collection's URL.
+        source: A STAC API: its root (then `selection.collections` says which), or a collection's URL; a
+            static catalog, collection or item, an ItemCollection or NDJSON (URL or path); `-` for NDJSON on
+            standard input, which is kept in `dest`.
         dest: A directory, made if it is not there.
         selection: What to keep.
         options: How to transfer.
@@ -88,26 +92,36 @@ async def mirror(
         DestinationError: The destination cannot be written, or another mirror holds it.
         InterruptedRunError: `stop` was set before the source was opened.
     """
-    options = completed(options, source)
-    address = source_address(source, options)
     Layout.parse(options.layout)
     compile_items(selection)
-    spec = RunSpec(
-        source=address.url,
-        selection=selection,
-        layout=options.layout,
-        metadata=options.metadata,
-        credential_names=address.credential_names,
-    )
+    if source == STANDARD_INPUT:
+        async with opened_workspace(dest) as workspace:
+            kept = await kept_in(workspace.destination.path, stop)
+            spec = _spec(kept, selection, options, ())
+            run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, SystemClock().time()))
+            return await go_on(workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stop)
+    options = completed(options, source)
+    address = source_address(source, options)
+    spec = _spec(address.url, selection, options, address.credential_names)
     clock = SystemClock()
     async with (
-        opened_source(address, options, clock, stop) as (network, found),
+        opened_source(address, options, clock, stop, processes=options.processes) as (network, found),
         opened_workspace(dest) as workspace,
     ):
         run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time()))
         return await MirrorRun(
             workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
         ).execute()
+
+
+def _spec(source: str, selection: Selection, options: Options, credential_names: tuple[str, ...]) -> RunSpec:
+    return RunSpec(
+        source=source,
+        selection=selection,
+        layout=options.layout,
+        metadata=options.metadata,
+        credential_names=credential_names,
+    )
 
 
 async def resume(
@@ -175,13 +189,14 @@ async def plan(
     Raises:
         UsageError, CredentialsError, SourceError: as `mirror`.
     """
-    options = completed(options, source)
-    address = source_address(source, options)
     compile_items(selection)
     clock = SystemClock()
-    async with opened_source(address, options, clock) as (network, found):
-        estimate = Estimate(found, network, selection, options, clock=clock, on_event=on_event)
-        return await estimate.report(None if dest is None else Path(dest))
+    async with kept_for_now(source) as kept:
+        options = completed(options, kept.source)
+        address = source_address(kept.source, options, kept.path)
+        async with opened_source(address, options, clock) as (network, found):
+            estimate = Estimate(found, network, selection, options, clock=clock, on_event=on_event)
+            return await estimate.report(None if dest is None else Path(dest))
 
 
 async def collections(source: str, *, options: Options = _DEFAULTS) -> list[Json]:
@@ -309,9 +324,11 @@ def _status(
 
 
 def _next_page(position: str | None) -> str | None:
-    """Return the URL of the page to be read next, None if that is the first one of a collection."""
+    """Return the page to be read next, None if that is the first one of a collection."""
     request = Position.from_json(position).request
-    return None if request is None else request.url
+    if request is None or not request.after:
+        return None if request is None else request.url
+    return f"{request.url} behind {' > '.join(name or str(number) for number, name in request.after)}"
 
 
 def _state_now(state: str, *, live: bool) -> RunState:

@@ -17,6 +17,7 @@ from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
+from stacpull.planning.hrefs import self_href
 from stacpull.planning.items import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets
@@ -83,7 +84,8 @@ def _entry(db: Connection, row: CollectionRow, *, listed: bool) -> CollectionEnt
             yield name, f"{directory}/{file}"
 
     document: Json | None = orjson.loads(row.document) if row.document is not None else None
-    return CollectionEntry(id=row.name, directory=safe_segment(row.name), document=document, items=items)
+    base = None if document is None else self_href(document, local=True)
+    return CollectionEntry(row.name, safe_segment(row.name), document, items, base=base)
 
 
 def _write_lines(

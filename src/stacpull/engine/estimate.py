@@ -163,6 +163,8 @@ class Estimate:
                         self._emit(Notice("warning", warning))
                 if page.matched is not None:
                     self._announced = page.matched
+                for one in page.unread:
+                    self._emit(Notice("warning", f"{one.name} is left out: {one.failure.message}"))
                 if await self._page(picker, start.collection, page, there):
                     return
 
@@ -208,7 +210,7 @@ class Estimate:
     def _count_asset(tally: _Tally, asset: Asset) -> None:
         tally.assets += 1
         tally.keys[asset.key] += 1
-        tally.hosts[host_of(asset.href)] += 1
+        tally.hosts[host_of(asset.href) or "this disk"] += 1
         if asset.size is not None:
             tally.stated[asset.key] += 1
             tally.stated_bytes[asset.key] += asset.size

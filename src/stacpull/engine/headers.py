@@ -29,6 +29,7 @@ from stacpull.engine.header_run import HeadersRun
 from stacpull.engine.network import source_address
 from stacpull.engine.position import Position
 from stacpull.engine.session import opened_source
+from stacpull.engine.standard_input import kept_for_now
 from stacpull.errors import UsageError
 from stacpull.events import Listener
 from stacpull.filters.items import compile_items
@@ -77,8 +78,33 @@ async def headers(
         DestinationError: `out` cannot be written, or another process is at it.
         InterruptedRunError: `stop` was set before the source was opened.
     """
-    selection, options = selection or Selection(), completed(options or Options(), source)
-    address, clock = source_address(source, options), SystemClock()
+    async with kept_for_now(source, stop) as kept:
+        return await _headers(
+            kept.source,
+            out,
+            kept=kept.path,
+            selection=selection or Selection(),
+            options=completed(options or Options(), kept.source),
+            refresh=refresh,
+            on_row=on_row,
+            on_event=on_event,
+            stop=stop,
+        )
+
+
+async def _headers(
+    source: str,
+    out: str | Path | None,
+    *,
+    kept: Path | None,
+    selection: Selection,
+    options: Options,
+    refresh: bool,
+    on_row: Callable[[Mapping[str, Any]], None] | None,
+    on_event: Listener | None,
+    stop: asyncio.Event | None,
+) -> HeadersReport:
+    address, clock = source_address(source, options, kept), SystemClock()
     compile_items(selection)
     question = {
         "job": "headers",

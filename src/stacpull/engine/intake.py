@@ -9,38 +9,82 @@ many whole parts wait to be published.
 from __future__ import annotations
 
 import asyncio
+import threading
+from typing import Protocol
 
-from stacpull.engine.publisher import Publisher
 from stacpull.models import Failure, Job, Received
 from stacpull.store.writer import Arrived, BodyWriter
 
-__all__ = ["Intake"]
+__all__ = ["Backlog", "Intake", "Publishes"]
 
 _UNPUBLISHED = 4096
 """Whole parts that may wait for the publisher."""
 
 
+class Publishes(Protocol):
+    """Where outcomes go in the end (`engine.publisher.Publisher`); callable from any thread."""
+
+    def deliver(self, batch: list[Arrived]) -> None:
+        """Take whole parts."""
+        ...
+
+    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
+        """Take an asset that failed for good."""
+        ...
+
+
+class Backlog:
+    """Counts the whole parts that wait for the publisher, whoever wrote them."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._loop = asyncio.get_running_loop()
+        self._caught_up = asyncio.Event()
+        self._lock = threading.Lock()  # parts come from the writer's thread and from other processes
+        self._written = 0
+        self._published = 0  # counted on the publisher's thread
+
+    @property
+    def is_long(self) -> bool:
+        """True if nothing more should come in for now."""
+        return self._written - self._published >= _UNPUBLISHED
+
+    def wrote(self, count: int) -> None:
+        """Hear that `count` parts were written (on any thread)."""
+        with self._lock:
+            self._written += count
+
+    def published(self, count: int) -> None:
+        """Hear that `count` parts left the queue (on the publisher's thread)."""
+        self._published += count
+        if not self._caught_up.is_set():
+            self._loop.call_soon_threadsafe(self._caught_up.set)
+
+    async def bearable(self) -> None:
+        """Wait until it is not long."""
+        while self.is_long:
+            self._caught_up.clear()
+            if self.is_long:
+                await self._caught_up.wait()
+
+
 class Intake:
     """Counts what is between the workers and the ledger. `slot`, `put` and `fail` are called on the loop."""
 
-    def __init__(self, publisher: Publisher, *, slots: int) -> None:
+    def __init__(self, publisher: Publishes, backlog: Backlog, *, slots: int) -> None:
         """Make an intake with so many slots."""
         self._publisher = publisher
+        self._backlog = backlog
         self._slots = asyncio.Semaphore(slots)
         self._loop = asyncio.get_running_loop()
-        self._caught_up = asyncio.Event()
-        self._written = 0  # counted on the writer's thread
-        self._published = 0  # on the publisher's
         self.writer: BodyWriter | None = None
 
     async def slot(self) -> None:
         """Take a slot for the next asset, as soon as one is free."""
         await self._slots.acquire()
         try:
-            while self._is_behind():
-                self._caught_up.clear()
-                if self._is_behind():
-                    await self._caught_up.wait()
+            if self._backlog.is_long:
+                await self._backlog.bearable()
         except BaseException:
             self._slots.release()
             raise
@@ -61,19 +105,10 @@ class Intake:
 
     def deliver(self, batch: list[Arrived]) -> None:
         """Pass whole parts on to the publisher (on the writer's thread)."""
-        self._written += len(batch)
+        self._backlog.wrote(len(batch))
         self._publisher.deliver(batch)
         self._loop.call_soon_threadsafe(self._free, len(batch))
-
-    def published(self, count: int) -> None:
-        """Hear that `count` parts left the queue (on the publisher's thread)."""
-        self._published += count
-        if not self._caught_up.is_set():
-            self._loop.call_soon_threadsafe(self._caught_up.set)
 
     def _free(self, count: int) -> None:
         for _ in range(count):
             self._slots.release()
-
-    def _is_behind(self) -> bool:
-        return self._written - self._published >= _UNPUBLISHED

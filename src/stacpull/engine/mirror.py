@@ -19,20 +19,21 @@ from functools import partial
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.account import Account, Ending
-from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.engine.catalogs import keep_collection, unknown_collections, write_mirror_catalogs
-from stacpull.engine.course import Fetches, Tools
-from stacpull.engine.descriptors import shares_here
+from stacpull.engine.course import Tools
 from stacpull.engine.documents import ItemWriter
-from stacpull.engine.intake import Intake
+from stacpull.engine.fetching import open_fetcher
+from stacpull.engine.intake import Backlog, Intake
+from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network
 from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
+from stacpull.engine.processes.crew import Crew, Surroundings
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import accept, recover
-from stacpull.engine.together import Patience, cause, together, unless_stopped
+from stacpull.engine.together import Patience, Works, cause, together, unless_stopped
 from stacpull.engine.walking import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import (
@@ -47,7 +48,7 @@ from stacpull.ledger import jobs, meta, runs, samples, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import EndState, Run
-from stacpull.models import ItemId, Job, Received
+from stacpull.models import ItemId
 from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
 from stacpull.sources.links import ItemReader
@@ -55,12 +56,9 @@ from stacpull.sources.source import Source
 from stacpull.store.destination import destination_error, is_destination_failure
 from stacpull.store.parts import PartStore
 from stacpull.store.writer import BodyWriter
-from stacpull.transfer.fetch import Fetcher
 
 __all__ = ["MirrorRun"]
 
-_WORKERS = 64
-"""Transfers at once, unless told: the gates hold each host to what it bears."""
 _TICK = 0.25
 """Seconds between two looks at the counters."""
 _CATALOG_PATIENCE = 3.0
@@ -111,9 +109,10 @@ class MirrorRun:
             on_published=self._published,
             on_failed=self._failed,
         )
+        self._workers = network.shares.own.slots
+        self._backlog = Backlog()
+        self._intake = Intake(self._publisher, self._backlog, slots=self._workers)
         network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
-        self._workers = options.concurrency or min(_WORKERS, shares_here().workers)
-        self._intake = Intake(self._publisher, slots=self._workers)
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop kept something from being done that no counter tells of: `resume` does it."""
@@ -259,7 +258,7 @@ class MirrorRun:
                 )
 
     def _published(self, count: int) -> None:
-        self._intake.published(count)
+        self._backlog.published(count)
 
     def _failed(self, failed: list[AssetFailed]) -> None:
         """Hear from the publisher's thread what failed for good."""
@@ -278,29 +277,41 @@ class MirrorRun:
     # --- the transfer ------------------------------------------------------------------------------------
 
     async def _transfer(self) -> None:
-        queue: asyncio.Queue[Job | None] = asyncio.Queue(2 * self._workers)
+        queue = job_queue(self._network.shares)
         reader = ItemReader(self._source.item, self._clock)
         producer = await self._producer(queue, reader)
         self._summary = producer.summary
-        fetcher = self._fetcher()
-        tools = Tools(fetcher, reader, self._network.policy, self._clock, self._network.note_retry)
-        pool = Pool(queue, self._intake, tools, workers=self._workers)
-        await together(producer.run, pool, self._tick, stop=self._stop, broken=self._broken)
+        works = self._works(queue, reader)
+        await together(producer.run, works, self._tick, stop=self._stop, broken=self._broken)
 
-    def _fetcher(self) -> Fetches[Job, Received]:
-        destination, checksum = self._workspace.destination, self._options.checksum == "sha256"
-        fetcher = Fetcher(
-            self._network.client,
+    def _works(self, queue: JobQueue, reader: ItemReader) -> Works:
+        """Return what takes jobs from the queue: the pool, with worker processes if there are to be some."""
+        network, destination = self._network, self._workspace.destination
+        fetcher = open_fetcher(
+            network,
             PartStore(destination.parts),
-            checksum=checksum,
+            destination,
+            self._options,
             clock=self._clock,
             on_detail=lambda text: self._emit(Notice("debug", text)),
         )
-        if not self._options.adopt:
-            return fetcher
-        return AdoptingFetcher(fetcher, self._network.client, destination, checksum=checksum)
+        tools = Tools(fetcher, reader, network.policy, self._clock, network.note_retry)
+        pool = Pool(queue, self._intake, tools, workers=self._workers)
+        if not network.shares.workers:
+            return pool
+        around = Surroundings(
+            destination,
+            network,
+            self._publisher,
+            self._backlog,
+            reader,
+            self._clock,
+            self._options,
+            self._emit,
+        )
+        return Crew(queue, pool, around)
 
-    async def _producer(self, queue: asyncio.Queue[Job | None], reader: ItemReader) -> Producer:
+    async def _producer(self, queue: JobQueue, reader: ItemReader) -> Producer:
         db, spec = self._workspace.db, self._run.spec
         size = spec.selection.sample or 0
         planner = await self._publisher.call(lambda: Planner(db, self._run.id, sample_size=size))

@@ -7,12 +7,14 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from stacpull.clock import Clock
 from stacpull.config.credentials import wanted_variable
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
+from stacpull.engine.processes.shares import Shares, share_out
 from stacpull.engine.together import unless_stopped
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
@@ -24,12 +26,19 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Transport
+from stacpull.planning.hrefs import is_local
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.sources.credentials import split_credentials
+from stacpull.sources.places import source_url
 from stacpull.transfer.aws import AwsCredentials
+from stacpull.transfer.local import LocalTransport, OneFileTransport
 from stacpull.transfer.s3 import S3Transport
 
 __all__ = ["Network", "SourceAddress", "http_transport", "is_private", "open_network", "source_address"]
+
+
+_SLOTS = 64
+"""Transfers at once, unless told: the gates hold each host to what it bears."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,8 @@ class SourceAddress:
     headers: dict[str, Secret]
     query: dict[str, Secret]
     credential_names: tuple[str, ...]
+    kept: Path | None = None
+    """Where the lines of standard input are kept, if that is SOURCE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,11 @@ class Network:
     reader: ApiReader
     secrets: Secrets
     policy: RetryPolicy
+    address: SourceAddress
+    allow_private: bool
+    """True if private hosts may be asked: by option, or because SOURCE is one."""
+    shares: Shares
+    """What each process may do at once."""
 
     @property
     def counters(self) -> Counters:
@@ -61,13 +77,13 @@ class Network:
         self.client.counters.retries += 1
 
 
-def source_address(source: str, options: Options) -> SourceAddress:
+def source_address(source: str, options: Options, kept: Path | None = None) -> SourceAddress:
     """Split SOURCE from its credentials and join those of the options.
 
     Raises:
-        UsageError: SOURCE is no URL.
+        UsageError: SOURCE is no URL that is read.
     """
-    split = split_credentials(source)
+    split = split_credentials(source_url(source))
     headers = dict(options.headers)
     names = list(options.credential_names) or _named(options)
     if split.authorization is not None:
@@ -75,7 +91,7 @@ def source_address(source: str, options: Options) -> SourceAddress:
         names.append("the user and password in SOURCE")
     query = {**options.query, **split.query}
     names += [f"the {name!r} parameter of SOURCE" for name in split.query if name not in options.query]
-    return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)))
+    return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), kept)
 
 
 def _named(options: Options) -> list[str]:
@@ -86,23 +102,44 @@ def _named(options: Options) -> list[str]:
 
 @asynccontextmanager
 async def open_network(
-    address: SourceAddress, options: Options, clock: Clock, stop: asyncio.Event | None = None
+    address: SourceAddress,
+    options: Options,
+    clock: Clock,
+    stop: asyncio.Event | None = None,
+    *,
+    processes: int = 1,
+    allow_private: bool | None = None,
 ) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block.
+
+    Args:
+        address: SOURCE.
+        options: how to transfer.
+        clock: where time comes from.
+        stop: set it to end the opening.
+        processes: how many share what may be done at once.
+        allow_private: what the coordinator of a worker found out about SOURCE; None to find out.
 
     Raises:
         InterruptedRunError: `stop` was set while names were looked up.
     """
     secrets = Secrets((*credentials_in(address.headers), *address.query.values()))
-    allow_private = options.allow_private_hosts or await unless_stopped(
-        lambda: is_private(address.url, options.s3.endpoint_url), stop or asyncio.Event()
-    )
+    if allow_private is None:
+        allow_private = options.allow_private_hosts or await unless_stopped(
+            lambda: is_private(address.url, options.s3.endpoint_url), stop or asyncio.Event()
+        )
+    shares = _shares(options, processes)
     http = http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     s3 = S3Transport(http, aws, options.s3, clock=clock)
+    transports: dict[str, Transport] = {"http": http, "https": http, "s3": s3}
+    if is_local(address.url):
+        transports["file"] = LocalTransport(address.url)
+    if address.kept is not None:
+        transports["stdin"] = OneFileTransport(address.kept)
     client = Client(
-        {"http": http, "https": http, "s3": s3},
-        Gates(_per_host(options), options.concurrency, clock),
+        transports,
+        Gates(shares.own.per_host, options.concurrency and shares.own.slots, clock),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
@@ -113,14 +150,17 @@ async def open_network(
     names = address.credential_names or ((wanted,) if wanted else ())
     reader = ApiReader(client, policy, clock, source=address.url, credential_names=names)
     try:
-        yield Network(client, reader, secrets, policy)
+        yield Network(client, reader, secrets, policy, address, allow_private, shares)
     finally:
         await client.close()
 
 
-def _per_host(options: Options) -> int:
-    """Return the most requests at once for one host: no more than there are descriptors for, unless told."""
-    return options.per_host if options.concurrency else min(options.per_host, shares_here().workers)
+def _shares(options: Options, processes: int) -> Shares:
+    """Return what may be done at once: no more than there are descriptors for, unless told."""
+    room = shares_here().workers
+    slots = options.concurrency or min(_SLOTS, room)
+    per_host = options.per_host if options.concurrency else min(options.per_host, room)
+    return share_out(processes, slots, per_host)
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:

@@ -10,7 +10,7 @@ import orjson
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import Json
-from stacpull.planning.hrefs import asset_href
+from stacpull.planning.hrefs import asset_href, is_local
 from stacpull.planning.items import item_document_path
 from stacpull.store.destination import Destination
 
@@ -41,7 +41,11 @@ def origin_of(asset: object, base: str | None) -> str | None:
         return None
     alternates = asset.get("alternate")
     origin = alternates.get("origin") if isinstance(alternates, dict) else None
-    href = asset_href(origin if isinstance(origin, dict) else asset, base)
+    named: Json = origin if isinstance(origin, dict) else asset
+    stated = named.get("href")
+    # what was copied from this disk may be copied again, if the run's source still gives it out
+    local = stated if isinstance(stated, str) and is_local(stated) else None
+    href = asset_href(named, local or base)
     return href if isinstance(href, str) else None
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from stacpull.engine.documents import item_of
+from stacpull.errors import UsageError
 from stacpull.filters.assets import compile_assets
 from stacpull.filters.classes import check_labels, class_list
 from stacpull.filters.draw import Draw
@@ -88,8 +89,18 @@ async def label_warnings(
     """
     if not (selection.labels or selection.exclude_labels):
         return []
+    if any(item.get("collection") not in (None, collection) for item in items):
+        return _warnings_of_several(selection, items)
     classes = class_list(items, None) or class_list((), await source.collection(collection))
     return check_labels(selection, classes)
+
+
+def _warnings_of_several(selection: Selection, items: Sequence[Json]) -> list[str]:
+    """Check labels where a walk goes over several collections: others may have what the first ones lack."""
+    try:
+        return check_labels(selection, class_list(items, None))
+    except UsageError as error:
+        return [f"{error} Collections that follow may have it, so the walk goes on."]
 
 
 class Picker:

@@ -1,17 +1,13 @@
-"""The pool: workers that take jobs from the bounded queue, and hand on what came of each.
-
-A host that refuses everything says nothing of any asset: the client stops the run at the 50th refusal in a
-row. Those before are held back here until then, so that they are pending afterwards and not failed.
-"""
+"""The pool: workers that take jobs from the bounded queue, and hand on what came of each."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Generic, Protocol, TypeVar
 
 from stacpull.engine.course import Course, Fetchable, J, T, Tools
-from stacpull.models import Failure, FailureKind
+from stacpull.engine.refusals import Refusals
+from stacpull.models import Failure
 from stacpull.net.gate import MAX_REFUSALS
 
 __all__ = ["Pool", "Takes"]
@@ -44,15 +40,31 @@ class Pool(Generic[J, T]):
     """A fixed number of workers over one queue, in which None says that there is nothing more."""
 
     def __init__(
-        self, queue: asyncio.Queue[J | None], intake: Takes[J, T], tools: Tools[J, T], *, workers: int
+        self,
+        queue: asyncio.Queue[J | None],
+        intake: Takes[J, T],
+        tools: Tools[J, T],
+        *,
+        workers: int,
+        held: int = MAX_REFUSALS - 1,
     ) -> None:
+        """Prepare.
+
+        Args:
+            queue: where jobs come from.
+            intake: where outcomes go.
+            tools: what a course needs.
+            workers: jobs at once.
+            held: refusals of a host that are held back (`engine.refusals`).
+        """
         self._queue = queue
         self._intake = intake
         self._tools = tools
         self._workers = workers
         self._stopping = False
         self._fed = False
-        self._refused: dict[str, deque[tuple[J, Failure, int]]] = {}
+        self._retired = False
+        self._refusals: Refusals[J] = Refusals(intake.fail, held)
 
     async def run(self) -> None:
         """Work until everything that was fed is done, or `stop` was called.
@@ -64,7 +76,7 @@ class Pool(Generic[J, T]):
         async with asyncio.TaskGroup() as group:
             for _ in range(self._workers):
                 group.create_task(self._work())
-        self._hand_in_refused()
+        self._refusals.hand_in_all()
 
     def no_more(self) -> None:
         """Say that nothing will be added to the queue: idle workers end, the others after their last job."""
@@ -78,6 +90,10 @@ class Pool(Generic[J, T]):
             self._queue.get_nowait()
         self.no_more()
 
+    def retire(self) -> None:
+        """Leave the queue to others: each worker ends after its job, or after the one it waits for now."""
+        self._retired = True
+
     def _pass_on(self) -> None:
         """Wake one worker that waits at the queue; it wakes the next."""
         if not self._queue.full():
@@ -85,6 +101,8 @@ class Pool(Generic[J, T]):
 
     async def _next(self) -> J | None:
         """Return the next job, None if there will be none."""
+        if self._retired:
+            return None
         if not (self._fed and self._queue.empty()):
             job = await self._queue.get() if self._queue.empty() else self._queue.get_nowait()
             if job is not None and not self._stopping:
@@ -99,22 +117,7 @@ class Pool(Generic[J, T]):
             outcome = await course.run()
             if isinstance(outcome, Failure):
                 self._intake.give_back()
-                self._fail(course.job, outcome, course.attempts)
+                self._refusals.fail(course.job, outcome, course.attempts)
             else:
                 self._intake.put(course.job, outcome)
             await self._intake.slot()
-
-    def _fail(self, job: J, failure: Failure, attempts: int) -> None:
-        """Hand in a failure. A refusal waits until it is sure that it says something of its asset alone."""
-        if failure.kind is not FailureKind.REFUSED:
-            self._intake.fail(job, failure, attempts)
-            return
-        held = self._refused.setdefault(failure.host, deque())
-        held.append((job, failure, attempts))
-        if len(held) >= MAX_REFUSALS:  # the run goes on, so there was a success in between
-            self._intake.fail(*held.popleft())
-
-    def _hand_in_refused(self) -> None:
-        for held in self._refused.values():
-            for refused in held:
-                self._intake.fail(*refused)

@@ -1,4 +1,7 @@
-"""How far a walk is: in which collection, and the page to read next. Kept in the ledger as JSON."""
+"""How far a walk is: in which collection, and the page to read next. Kept in the ledger as JSON.
+
+In a tree or a file the page is one URL and a place in what it leads to (`PageRequest.after`).
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,8 @@ class Position(NamedTuple):
                 "body": self.request.body,
                 "headers": self.request.headers,
             }
+            if self.request.after:
+                request["after"] = [(number, cut_cursor(name)) for number, name in self.request.after]
         return orjson.dumps({"collection": self.collection, "request": request}).decode()
 
     @classmethod
@@ -36,4 +41,9 @@ class Position(NamedTuple):
         if text is None:
             return cls(None, None)
         raw = orjson.loads(text)
-        return cls(raw["collection"], PageRequest(**raw["request"]) if raw["request"] else None)
+        return cls(raw["collection"], _request(raw["request"]) if raw["request"] else None)
+
+
+def _request(raw: dict[str, Any]) -> PageRequest:
+    after = tuple((number, name) for number, name in raw.pop("after", ()))
+    return PageRequest(**raw, after=after)

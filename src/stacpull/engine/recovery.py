@@ -39,7 +39,7 @@ from stacpull.store.trust import trust, trusted_boot
 from stacpull.store.wholes import Whole, WholeName, parse_whole
 from stacpull.store.writer import Arrived
 
-__all__ = ["Leftovers", "accept", "boot_id", "recover"]
+__all__ = ["Leftovers", "accept", "boot_id", "has_size", "recover", "taken_up"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _LEFT = (".whole", ".item.json", ".tmp", ".ndjson")
@@ -185,7 +185,7 @@ def _wholes(
     found: dict[int, Arrived] = {}
     for entry in sorted(os.scandir(destination.parts), key=lambda e: e.name):
         name = parse_whole(entry.name)
-        if name is None or name.row in in_place or name.row in found or not _has_size(entry, name.size):
+        if name is None or name.row in in_place or name.row in found or not has_size(entry, name.size):
             continue
         job = jobs.job_of(db, name.row, name.generation)
         if job is None or (job.name is None and name.filename is None):
@@ -193,11 +193,12 @@ def _wholes(
         sha256 = hashed(destination.parts_fd, entry.name) if checksum or not trusted else None
         if not trusted and (sha256 is None or not _is_proven(job, sha256, proven.get(name.row))):
             continue
-        found[name.row] = _arrived(job, name, entry, sha256)
+        found[name.row] = taken_up(job, name, entry, sha256)
     return list(found.values())
 
 
-def _has_size(entry: os.DirEntry[str], size: int) -> bool:
+def has_size(entry: os.DirEntry[str], size: int) -> bool:
+    """Return True if a part is a regular file of that size."""
     return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size == size
 
 
@@ -207,7 +208,8 @@ def _is_proven(job: Job, sha256: bytes, reserved: bytes | None) -> bool:
     return job.checksum is not None and job.checksum.algorithm == "sha256" and job.checksum.digest == sha256
 
 
-def _arrived(job: Job, name: WholeName, entry: os.DirEntry[str], sha256: bytes | None) -> Arrived:
+def taken_up(job: Job, name: WholeName, entry: os.DirEntry[str], sha256: bytes | None) -> Arrived:
+    """Return a whole part as the writer would have told of it."""
     received = Received(
         size=name.size,
         sha256=sha256,

@@ -14,6 +14,7 @@ from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
+from stacpull.engine.standard_input import path_of_input
 from stacpull.engine.together import unless_stopped
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, NotAMirrorError
@@ -45,7 +46,8 @@ async def go_on(
         InterruptedRunError, SourceError, DestinationError: as `mirror`.
     """
     options = completed(options, run.spec.source)
-    address = source_address(run.spec.source, options)
+    kept = path_of_input(workspace.destination.path, run.spec.source)
+    address = source_address(run.spec.source, options, kept)
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query):
         raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
@@ -55,7 +57,7 @@ async def go_on(
         metadata=run.spec.metadata,
         adopt=options.adopt or run.adopt,
     )
-    async with opened_source(address, options, clock, stop) as (network, found):
+    async with opened_source(address, options, clock, stop, processes=options.processes) as (network, found):
         return await MirrorRun(
             workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
         ).execute()
@@ -77,16 +79,21 @@ def mirror_at(dest: str | Path) -> Path:
 
 @asynccontextmanager
 async def opened_source(
-    address: SourceAddress, options: Options, clock: Clock, stop: asyncio.Event | None = None
+    address: SourceAddress,
+    options: Options,
+    clock: Clock,
+    stop: asyncio.Event | None = None,
+    *,
+    processes: int = 1,
 ) -> AsyncIterator[tuple[Network, Source]]:
-    """Open the network and the source.
+    """Open the network (of one process of `processes`) and the source.
 
     Raises:
         CredentialsError, SourceError: the source cannot be read.
         InterruptedRunError: `stop` was set before it was.
     """
     stop = stop or asyncio.Event()
-    async with open_network(address, options, clock, stop) as network:
+    async with open_network(address, options, clock, stop, processes=processes) as network:
         yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
 
 

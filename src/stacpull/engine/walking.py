@@ -18,6 +18,7 @@ from stacpull.engine.position import Position
 from stacpull.errors import SourceError
 from stacpull.events import Listener, Notice
 from stacpull.models import Json, Page, PageRequest, Selection
+from stacpull.planning.items import Problem
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.prefetch import prefetch
 from stacpull.sources.source import Source, WalkStart
@@ -155,6 +156,8 @@ class Walk:
         for number, stretch in enumerate(stretches):
             ends_page = number == len(stretches) - 1
             picked = await self._picker.pick(stretch, collection, page.request.url)
+            if ends_page:
+                picked.problems += [Problem(one.collection, one.name, one.failure) for one in page.unread]
             ended = picked.enough or (ends_walk and ends_page)
             new += await self._save(picked, Reached(after if ends_page else None, ended, page.matched))
             if picked.enough:
@@ -176,8 +179,12 @@ class Walk:
         return new
 
     async def _judge_barren(self, page: Page, new: int) -> None:
-        """End a walk whose pages bring nothing that was not seen before."""
-        self._barren = 0 if new else self._barren + 1
+        """End a walk whose pages bring nothing that was not seen before.
+
+        A place in a tree or a file moves on by itself, and what was seen there before is no circle.
+        """
+        is_placed = page.next is not None and page.next.after
+        self._barren = 0 if new or is_placed else self._barren + 1
         if self._barren >= _BARREN and page.next is not None:
             text = f"The walk ends: {_BARREN} pages in a row brought no new item."
             self._on_event(Notice("warning", text))

@@ -20,7 +20,7 @@ from stacpull.ledger.database import (
 )
 from stacpull.reports import Disk
 from stacpull.store.destination import Destination, destination_error
-from stacpull.store.lock import MirrorLock
+from stacpull.store.lock import MirrorLock, await_workers
 from stacpull.store.sync import FileSystem, Sync, choose, file_system
 from stacpull.store.trust import withdraw_trust
 
@@ -48,6 +48,7 @@ def open_workspace(dest: Path) -> Iterator[Workspace]:
     destination = Destination(dest, most_held=shares_here().directories)
     try:
         with locked(dest):
+            await_workers(dest)
             sync = choose(destination.fd, destination.parts_fd)
             network = file_system(destination.fd) is FileSystem.NETWORK
             db = open_writer(dest, journal="delete" if network else "wal", durable=not sync.covers_ledger)

@@ -128,20 +128,25 @@ def _conditions(text: str | None) -> list[Json]:
     return found
 
 
-def _condition(node: Any) -> Json | None:
-    """Return a condition as it can be asked, None if it cannot."""
+def _condition(node: Any, *, negated: bool = False) -> Json | None:
+    """Return a condition as it can be asked, None if it cannot.
+
+    IN becomes equality, which is the same but where it is false here and unknown there: not within a NOT.
+    """
     name = _operation(node)
     if name is None:
         return None
     arguments = node["args"]
     if name in {"and", "or", "not"}:
-        parts = [part for argument in arguments if (part := _condition(argument)) is not None]
+        negated = negated or name == "not"
+        asked = [_condition(argument, negated=negated) for argument in arguments]
+        parts = [part for part in asked if part is not None]
         return {"op": name, "args": parts} if len(parts) == len(arguments) and parts else None
     if name == "between":
         value, low, high = arguments
         ends = [_comparison(">=", value, low), _comparison("<=", value, high)]
         return _joined("and", [end for end in ends if end is not None]) if all(ends) else None
-    if name == "in":
+    if name == "in" and not negated:
         members = arguments[1] if isinstance(arguments[1], list) else [None]
         alternatives = [_comparison("=", arguments[0], member) for member in members]
         return _joined("or", [one for one in alternatives if one is not None]) if all(alternatives) else None

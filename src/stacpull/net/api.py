@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
 import orjson
@@ -37,6 +38,7 @@ _ACCEPT = "application/geo+json, application/json"
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _REFUSALS = frozenset({401, 403})
+_STREAMED = frozenset({200, 206, 416})
 
 
 class Document(NamedTuple):
@@ -83,13 +85,17 @@ class ApiReader:
         self._limit = limit
         self._jitter = jitter
 
-    async def read(self, request: PageRequest, *, one_of_many: bool = False) -> Document:
+    async def read(
+        self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
+    ) -> Document:
         """Return the JSON document that answers `request`.
 
         Args:
             request: What to ask for.
             one_of_many: True for an item: that it is refused may be a matter of its own. Fifty refusals in a
                 row are not.
+            limit: The most bytes, decoded, if not what the reader was made with: a page that is too large can
+                be asked for smaller, a collection that links to 600,000 items cannot.
 
         Raises:
             TransferError: It could not be had, after retries: GONE for 404, OVERLONG past the limit, …;
@@ -100,7 +106,7 @@ class ApiReader:
         """
         outgoing = _outgoing(request)
         try:
-            return await self._read(outgoing)
+            return await self._read(outgoing, limit or self._limit)
         except _LoginPageError as error:
             if one_of_many:
                 raise
@@ -111,13 +117,39 @@ class ApiReader:
                 raise CredentialsError(self._refusal(error.failure)) from error
             raise
 
-    async def _read(self, outgoing: Request) -> Document:
+    @asynccontextmanager
+    async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:
+        """Open the body at `url`, with retries, to be read in pieces; 200, 206 and 416 are answers.
+
+        Where it breaks off nothing is tried again here: who reads knows how far it is.
+
+        Raises:
+            TransferError: It could not be had, after retries; or, from the response, it broke off.
+            CredentialsError: SOURCE's host answers 401 or 403.
+        """
+        async with AsyncExitStack() as stack:
+
+            async def attempt() -> Response:
+                request = Request(url, headers=headers)
+                return await stack.enter_async_context(self._client.open(request, accept=_STREAMED))
+
+            try:
+                response = await attempted(
+                    attempt, self._policy, self._clock, self._note_retry, jitter=self._jitter
+                )
+            except TransferError as error:
+                if error.failure.status in _REFUSALS and same_site(self._source, url):
+                    raise CredentialsError(self._refusal(error.failure)) from error
+                raise
+            yield response
+
+    async def _read(self, outgoing: Request, limit: int) -> Document:
         broken_before = False
 
         async def attempt() -> Document:
             nonlocal broken_before
             try:
-                return await self._attempt(outgoing)
+                return await self._attempt(outgoing, limit)
             except _BrokenJsonError as error:
                 if broken_before:
                     raise SourceError(error.failure.message) from error.__cause__
@@ -126,9 +158,9 @@ class ApiReader:
 
         return await attempted(attempt, self._policy, self._clock, self._note_retry, jitter=self._jitter)
 
-    async def _attempt(self, outgoing: Request) -> Document:
+    async def _attempt(self, outgoing: Request, limit: int) -> Document:
         async with self._client.open(outgoing) as response:
-            body = await response.read(self._limit)
+            body = await response.read(limit)
             url, headers = response.url, response.headers
             document = await self._decoded(body, response)
         return Document(document, len(body), cut_cursor(url), headers)

@@ -217,7 +217,8 @@ class Client:
     def _new_route(self, url: str) -> _Route:
         scheme = scheme_of(url)
         transport = self._transports.get(scheme)
-        if transport is None or not host_of(url):
+        named = isinstance(transport, NamesHosts)  # files have no host
+        if transport is None or not (host_of(url) or named):
             message = f"{self._secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."
             raise TransferError(Failure(FailureKind.SCHEME, message))
         name = transport.host_of(url) if isinstance(transport, NamesHosts) else _gate_name(url)

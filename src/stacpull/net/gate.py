@@ -44,11 +44,12 @@ class Gate:
         first: The limit to start with.
         told: True if the user told the limit: only throttling takes from it then.
         on_change: Called with one sentence when the limit is no more what it was.
+        on_closed: Called with the host's name and the seconds for which it closed, when the host said so.
     """
 
     __slots__ = (
-        "_clock", "_closed_until", "_gauge", "_in_use", "_on_change", "_pauses", "_queue", "_refusals",
-        "_said", "_watcher", "host", "limit", "now",
+        "_clock", "_closed_until", "_gauge", "_in_use", "_on_change", "_on_closed", "_pauses", "_queue",
+        "_refusals", "_said", "_watcher", "host", "limit", "now",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +61,7 @@ class Gate:
         *,
         told: bool = False,
         on_change: Callable[[str], None] = lambda _: None,
+        on_closed: Callable[[str, float], None] = lambda _host, _seconds: None,
     ) -> None:
         self.host = host
         self.now = clock.monotonic
@@ -68,6 +70,7 @@ class Gate:
         self.limit = self._said = self._gauge.limit
         """How many permits there are now."""
         self._on_change = on_change
+        self._on_closed = on_closed
         self._clock = clock
         self._in_use = 0
         self._closed_until = 0.0  # 0: open
@@ -156,8 +159,11 @@ class Gate:
         """Take note of a failure of the network or of the server."""
         self._gauge.troubled()
 
-    def throttled(self, retry_after: float | None) -> None:
-        """Close the gate for `retry_after` seconds, or for longer each time if the host did not say."""
+    def throttled(self, retry_after: float | None, *, hearsay: bool = False) -> None:
+        """Close the gate for `retry_after` seconds, or for longer each time if the host did not say.
+
+        `hearsay`: the host has said so to another process, which has told everybody.
+        """
         open_before = not self.closed_for()
         if not open_before and retry_after is None:
             return  # answers to requests that were on their way: the pause is on
@@ -168,9 +174,12 @@ class Gate:
             self._gauge.throttled(pause)
             self.limit = self._gauge.limit
             self._say(f"{self.host} throttled: {self.limit} at once, again in {pause:.0f} s.")
-        if pause > 0:
-            self._closed_until = max(self._closed_until, self.now() + pause)
+        until = self.now() + pause
+        if pause > 0 and until > self._closed_until:
+            self._closed_until = until
             self._appoint()
+            if not hearsay:
+                self._on_closed(self.host, pause)
 
     def refused(self, status: int) -> None:
         """Take note of a 401 or 403, or (200) of a web page in place of what was asked for.
@@ -253,6 +262,8 @@ class Gates:
         self._gates: dict[str, Gate] = {}
         self.on_change: Callable[[str], None] = lambda _: None
         """Called with one sentence when a host's limit is no more what it was."""
+        self.on_closed: Callable[[str, float], None] = lambda _host, _seconds: None
+        """Hears of each host that wants to be left alone, and for how many seconds."""
 
     def __getitem__(self, host: str) -> Gate:
         """Return the gate of `host` (`host:port`, or `s3://bucket`)."""
@@ -260,7 +271,13 @@ class Gates:
         if gate is None:
             first = self._maximum if self._told else _FIRST_LIMIT
             gate = self._gates[host] = Gate(
-                host, self._maximum, self._clock, first, told=self._told, on_change=self._tell
+                host,
+                self._maximum,
+                self._clock,
+                first,
+                told=self._told,
+                on_change=self._tell,
+                on_closed=self._closed,
             )
         return gate
 
@@ -269,6 +286,9 @@ class Gates:
 
     def __iter__(self) -> Iterator[Gate]:
         return iter(self._gates.values())
+
+    def _closed(self, host: str, seconds: float) -> None:
+        self.on_closed(host, seconds)
 
 
 def _pause(times: int) -> float:

@@ -1,7 +1,9 @@
 """Where the links and assets of an item point: hrefs made absolute, or named as unusable.
 
 Relative hrefs belong to the item's own URL: its `self` link if that is absolute, else where it was read. Only
-http, https and s3 are ever fetched: a `file:` in a service's reply is a path on its own disk.
+http, https and s3 are ever fetched: a `file:` in a service's reply is a path on its own disk. An item that
+was itself read from this disk may name files there; which of them are given out is for the transport to say
+(`transfer.local`).
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from stacpull.models import Failure, FailureKind, ItemId, Json
 
-__all__ = ["asset_href", "own_href", "self_href", "source_links"]
+__all__ = ["asset_href", "is_local", "join", "own_href", "self_href", "source_links"]
 
 _REMOTE: Final = ("https://", "http://", "s3://")
+_LOCAL: Final = "file:///"
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
@@ -30,9 +33,15 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
     return _joined(base, href)
 
 
-def self_href(item: Json) -> str | None:
-    """Return the item's `self` link, if it is absolute."""
-    return next((href for href in _hrefs(item, "self") if href.startswith(_REMOTE)), None)
+def is_local(url: str | None) -> bool:
+    """Return True for the URL of a file on this disk (RFC 8089)."""
+    return url is not None and url.startswith(_LOCAL)
+
+
+def self_href(item: Json, *, local: bool = False) -> str | None:
+    """Return the item's `self` link, if it is absolute; one to a file only if the item is `local`."""
+    known = (*_REMOTE, _LOCAL) if local else _REMOTE
+    return next((href for href in _hrefs(item, "self") if href.startswith(known)), None)
 
 
 def own_href(item_id: ItemId, page_url: str | None) -> str | None:
@@ -54,7 +63,7 @@ def source_links(item: Json, base_url: str | None) -> tuple[str, ...]:
         item: The (label) item.
         base_url: Where the item was read, for relative links of an item without an absolute `self` link.
     """
-    base = self_href(item) or base_url
+    base = self_href(item, local=is_local(base_url)) or base_url
     absolute = (join(base, href) for href in _hrefs(item, "source"))
     return tuple(dict.fromkeys(href for href in absolute if href is not None))
 
@@ -99,7 +108,7 @@ def _joined(base: str | None, href: str) -> str | Failure:
         return _unusable("its href is a path on a disk")
     name = scheme[1].lower()
     absolute = name + absolute[len(name) :]
-    if not absolute.startswith(_REMOTE):
+    if not absolute.startswith(_REMOTE) and not (is_local(base) and is_local(absolute)):
         return _unusable(f"its href is a {name}: URL, only http, https and s3 are fetched")
     return absolute
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from stacpull.models import Asset, Failure, FailureKind, ItemId, Json, PlannedItem
 from stacpull.planning.clashes import keep_apart
-from stacpull.planning.hrefs import asset_href, own_href, self_href, source_links
+from stacpull.planning.hrefs import asset_href, is_local, own_href, self_href, source_links
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.multihash import parse as parse_multihash
 from stacpull.planning.names import document_name, safe_segment
@@ -97,7 +97,7 @@ def plan_item(
     item_id = _identity(item, collection_hint)
     if isinstance(item_id, Problem):
         return item_id
-    href = self_href(item) or item_href
+    href = self_href(item, local=is_local(item_href or page_url)) or item_href
     draft = _Draft(layout, layout.for_item(item_id, item, parent), asset_filter, href or page_url)
     draft.add_all(item.get("assets"))
     properties = item.get("properties")

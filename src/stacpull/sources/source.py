@@ -8,12 +8,14 @@ source works on a reader in memory as well as on a server.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from stacpull.events import Notice
 from stacpull.models import Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
+from stacpull.net.transport import Response
 from stacpull.sources.page_size import PageSize
 
 __all__ = ["JsonReader", "OnNotice", "Source", "WalkStart"]
@@ -25,18 +27,29 @@ OnNotice = Callable[[Notice], None]
 class JsonReader(Protocol):
     """Sends one request for JSON, with retries, credentials and redirects (`net.api.ApiReader`)."""
 
-    async def read(self, request: PageRequest, *, one_of_many: bool = False) -> Document:
+    async def read(
+        self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
+    ) -> Document:
         """Return the document that answers `request`.
 
         Args:
             request: what to ask for.
             one_of_many: True if a refusal may be a matter of this document, and is a `TransferError` then.
+            limit: the most bytes of it, if not the reader's own.
 
         Raises:
             TransferError: it could not be had, after retries; the failure says why.
             SourceError: what came is no JSON (its `__cause__` is then the decoder's ValueError), or the host
                 wants to be left alone for long.
             CredentialsError: credentials are missing or refused.
+        """
+        ...
+
+    def stream(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Response]:
+        """Open the body at `url`, to be read in pieces; 200, 206 and 416 are answers.
+
+        Raises:
+            TransferError: it could not be had.
         """
         ...
 

@@ -17,6 +17,7 @@ from stacpull.models import FailureKind, Json, Page, PageRequest
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_url
+from stacpull.sources.documents import whole_item
 from stacpull.sources.guard import WalkGuard
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.paging import (
@@ -176,7 +177,7 @@ class _Tally:
 
     def whole_items(self, page: Page) -> list[Json]:
         """Return the features that are items with an id; the others are counted, and told of once."""
-        items = [item for feature in page.items if (item := _item(feature)) is not None]
+        items = [item for feature in page.items if (item := whole_item(feature)) is not None]
         self._skipped += len(page.items) - len(items)
         if not self._skipped_told:
             self.tell_skipped(f"of {page.request.url}")
@@ -223,14 +224,3 @@ class _Tally:
         if page.cut_short is not None:
             self.notice(Notice("warning", page.cut_short))
         return page
-
-
-def _item(feature: object) -> Json | None:
-    """Return `feature` if it is an item with an id; a number as id (GeoJSON allows it) becomes its digits."""
-    if not isinstance(feature, dict):
-        return None
-    name = feature.get("id")
-    if isinstance(name, str) and name:
-        return feature
-    is_number = isinstance(name, int) and not isinstance(name, bool)
-    return {**feature, "id": str(name)} if is_number else None

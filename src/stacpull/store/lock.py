@@ -1,4 +1,8 @@
-"""One mirror at a time on a DEST: an advisory lock, dropped with the process however it ends."""
+"""One mirror at a time on a DEST: an advisory lock, dropped with the process however it ends.
+
+A run with worker processes has a second one, which they inherit. It is held until the last of them has ended,
+also where the run itself was killed: the next run waits for that before it touches the parts.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,25 @@ from types import TracebackType
 from typing import Self
 
 from stacpull.errors import DestinationError
+from stacpull.store.destination import destination_error
+from stacpull.store.regular import open_regular
 
-__all__ = ["MirrorLock", "is_held", "kept_still"]
+__all__ = ["MirrorLock", "await_workers", "is_held", "kept_still", "workers_lock"]
 
 
 _ATTEMPTS = 100
 _INSTANT = 0.01
 """Seconds between two attempts."""
+_FAREWELL = 1000
+"""Attempts to outwait the workers of a run that was killed: they end at once, unless they are stopped."""
 
 
 def _lock_path(dest: Path) -> Path:
     return dest / ".stacpull" / "lock"
+
+
+def _workers_path(dest: Path) -> Path:
+    return dest / ".stacpull" / "workers"
 
 
 class MirrorLock:
@@ -81,16 +93,69 @@ def kept_still(dest: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
-    """Lock, trying for a moment: whoever asks for the state (`is_held`) locks for an instant."""
-    for attempt in range(_ATTEMPTS):
+@contextmanager
+def workers_lock(dest: Path) -> Iterator[int]:
+    """Make what worker processes inherit, and yield its descriptor. To be called while the mirror is held.
+
+    None of them may be left at the end: the file goes.
+
+    Raises:
+        DestinationError: workers of an earlier run are still there, or the file cannot be made.
+    """
+    try:
+        fd = open_regular(_workers_path(dest), os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise destination_error(error, dest) from error
+    try:
+        _outwait(fd, dest)
+        yield fd
+        _workers_path(dest).unlink(missing_ok=True)
+    finally:
+        os.close(fd)
+
+
+def await_workers(dest: Path) -> None:
+    """Wait until no worker process of an earlier run is left. To be called while the mirror is held.
+
+    Raises:
+        DestinationError: they do not end.
+    """
+    try:
+        fd = open_regular(_workers_path(dest), os.O_RDONLY)
+    except OSError:  # there never were any
+        return
+    try:
+        _outwait(fd, dest)
+        with suppress(OSError):
+            _workers_path(dest).unlink(missing_ok=True)
+    finally:
+        os.close(fd)
+
+
+def _outwait(fd: int, dest: Path) -> None:
+    if not _locked(fd, fcntl.LOCK_EX, _FAREWELL):
+        raise DestinationError(
+            f"Worker processes of an earlier run on {dest} have not ended: end them (SIGKILL), then resume."
+        )
+
+
+def _locked(fd: int, kind: int, attempts: int) -> bool:
+    """Lock, in so many attempts; return False if others hold it all the time."""
+    for attempt in range(attempts):
         try:
             fcntl.flock(fd, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            if attempt < _ATTEMPTS - 1:
+            if attempt < attempts - 1:
                 time.sleep(_INSTANT)
         else:
-            return
+            return True
+    return False
+
+
+def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
+    """Lock, trying for a moment: whoever asks for the state (`is_held`) locks for an instant."""
+    if _locked(fd, kind, _ATTEMPTS):
+        return
     holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
     named = f" (process {holder})" if holder else ""
     raise DestinationError(

@@ -96,6 +96,11 @@ class PartStore:
         sink = await _opened(partial(_resume, self._path(row, generation)), self._directory)
         return _Part(sink, known, (row, generation), resumable=True)
 
+    async def look_again(self) -> None:
+        """Find parts that another process has left since the directory was read."""
+        known = await self._index()
+        known |= await asyncio.to_thread(self._scan)
+
     def sweep(self, keep: Callable[[int, int], bool]) -> int:
         """Remove what can never go on: parts without description, descriptions without part, leftovers.
 

@@ -1,0 +1,48 @@
+"""The bounded queue between the producer and whoever transfers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from stacpull.engine.processes.shares import BATCH, Shares
+from stacpull.models import Job
+
+__all__ = ["JobQueue", "job_queue"]
+
+
+class JobQueue(asyncio.Queue["Job | None"]):
+    """The bounded queue of jobs, which tells when something comes into it, and what waits.
+
+    `_init`, `_get` and `_put` are what asyncio has subclasses override.
+    """
+
+    on_put: Callable[[], None] = staticmethod(lambda: None)
+
+    def waiting(self) -> int:
+        """Return how many jobs there are: None comes behind the last one."""
+        return 0 if not self._held or self._held[0] is None else len(self._held)
+
+    def _init(self, maxsize: int) -> None:  # noqa: ARG002 - asyncio's signature
+        self._held: deque[Job | None] = deque()
+
+    def _get(self) -> Job | None:
+        return self._held.popleft()
+
+    def _put(self, item: Job | None) -> None:
+        self._held.append(item)
+        self.on_put()
+
+    def qsize(self) -> int:
+        """Return how many members there are."""
+        return len(self._held)
+
+    def empty(self) -> bool:
+        """Return True if there are none."""
+        return not self._held
+
+
+def job_queue(shares: Shares) -> JobQueue:
+    """Return a queue as long as is needed for nobody to wait: with workers, some messages full."""
+    return JobQueue(2 * shares.own.slots + 4 * BATCH * len(shares.workers))

@@ -1,0 +1,77 @@
+"""Starting a worker process, and seeing to its end.
+
+By spawn: a fresh interpreter that inherits its end of a socket pair, the lock of the workers
+(`store.lock.workers_lock`), standard error, and nothing else. Its environment holds no credential
+(`config.environment.handed_down`). SIGINT and SIGTERM are blocked while it is started, and a process begins
+with the mask of its parent's thread: so none of the two can end it before it ignores them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from stacpull.config.environment import handed_down
+from stacpull.errors import WorkerError
+
+__all__ = ["Started", "reap", "spawn"]
+
+_MODULE = "stacpull.engine.processes.worker"
+_PATIENCE = 2.0
+"""Seconds for a process to end by itself whose socket is closed."""
+_LEFT_TO_US = (signal.SIGINT, signal.SIGTERM)
+
+Started = tuple["subprocess.Popen[bytes]", socket.socket]
+"""A process, and our end of the socket."""
+
+
+def spawn(lock: int) -> Started:
+    """Start a worker process (in any thread; it takes some milliseconds).
+
+    Args:
+        lock: the descriptor that it holds as long as it lives.
+
+    Raises:
+        WorkerError: it cannot be started.
+    """
+    ours, theirs = socket.socketpair()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_US)
+    try:
+        process = subprocess.Popen(  # noqa: S603 - this interpreter, with a module of ours
+            [sys.executable, "-P", "-m", _MODULE, str(theirs.fileno())],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(), lock),
+        )
+    except OSError as error:
+        ours.close()
+        raise WorkerError(f"A worker process cannot be started ({error}): give --processes 1.") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+    return process, ours
+
+
+def _environment() -> dict[str, str]:
+    """Return what it is started with: it finds modules where this process does."""
+    start, _ = handed_down()
+    paths = [path or str(Path.cwd()) for path in sys.path]
+    return {**start, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def reap(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the end of a process whose socket is closed; one that does not end is killed.
+
+    Returns:
+        Its exit code, negative for the signal that ended it.
+    """
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(_PATIENCE)
+    process.kill()
+    return process.wait()

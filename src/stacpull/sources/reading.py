@@ -1,0 +1,52 @@
+"""Reading documents: the one that SOURCE names must be there; of many, what goes wrong is a value."""
+
+from __future__ import annotations
+
+from stacpull.errors import CredentialsError, SourceError
+from stacpull.models import Failure, FailureKind, PageRequest
+from stacpull.net.api import Document
+from stacpull.net.transport import TransferError
+from stacpull.sources.source import JsonReader
+from stacpull.sources.urls import authority
+
+__all__ = ["DOCUMENT_LIMIT", "outcome_of", "read_root"]
+
+DOCUMENT_LIMIT = 256 * 1024 * 1024
+"""The most bytes of a document: a link to an item takes about 130, so some two million of them."""
+
+
+async def outcome_of(reader: JsonReader, url: str) -> Document | Failure:
+    """Return the document at `url`, or why it could not be had.
+
+    Raises:
+        SourceError: the host asks to be left alone for too long.
+        CredentialsError: the host refuses whatever it is asked for.
+    """
+    try:
+        return await reader.read(PageRequest(url), one_of_many=True, limit=DOCUMENT_LIMIT)
+    except TransferError as error:
+        return error.failure
+    except SourceError as error:
+        if not isinstance(error.__cause__, ValueError):
+            raise
+        # one link that leads to a web page must not end a walk of a million items
+        return Failure(FailureKind.ITEM, str(error), host=authority(url))
+
+
+async def read_root(reader: JsonReader, url: str) -> Document:
+    """Return the document at `url`, without which there is no walk.
+
+    Raises:
+        SourceError: it could not be read (its `__cause__` is then the TransferError), or is no JSON object.
+        CredentialsError: credentials are missing or refused.
+    """
+    try:
+        document = await reader.read(PageRequest(url), limit=DOCUMENT_LIMIT)
+    except TransferError as error:
+        if url.startswith("s3://") and error.failure.kind is FailureKind.REFUSED:
+            text = f"{error} Give AWS credentials, or --no-sign-request for a public bucket."
+            raise CredentialsError(text) from error
+        raise SourceError(f"The source {url} could not be read: {error}") from error
+    if not isinstance(document.body, dict):
+        raise SourceError(f"{url} is not STAC: what came is no JSON object.")
+    return document

@@ -1,0 +1,387 @@
+"""Walking a static catalog: documents read side by side, items given in the order in which they are written.
+
+    root ─ child ─ item, item, …          a page: about 100 items, and the place in the tree to go on behind
+         └ child ─ child ─ item, …
+
+What is known of the tree stands in one list, in document order: reads that are under way or have come, and
+branches, the links of a catalog that are not read yet. A read that turns out to be a catalog is replaced by
+its branch; the next link to be read is always the first one of the first branch. So reading runs ahead in
+document order, over the borders of catalogs, by a bounded number of documents; and what has come at the head
+of the list is given out.
+
+The place is a path: at each level the number of a link and its href, down to the link that is done
+(`PageRequest.after`). Going on from it reads the catalogs of that path and nothing before them. Where a
+document has changed meanwhile, the link is looked up by its href; one that is gone begins its document again,
+and the ledger knows what was there.
+
+The walk ends: a catalog that leads to one of those above it is cut at once, one that was walked already is
+passed over when it is met again in document order, and no tree is deeper than 32. A document that cannot be
+read is told and passed over; ten in a row that the servers could not give are a server that is down, and end
+the walk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from stacpull.errors import SourceError
+from stacpull.events import Notice
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.net.api import Document
+from stacpull.net.transport import TransferError
+from stacpull.redact import cut_cursor, cut_url
+from stacpull.sources.documents import Kind, absolute, kind_of, located, rels, tree_hrefs, whole_item
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.reading import outcome_of
+from stacpull.sources.source import JsonReader, OnNotice
+
+__all__ = ["AT_ONCE", "DEEPEST", "PAGE_ITEMS", "OnCollection", "tree_pages"]
+
+OnCollection = Callable[[str, str], None]
+"""Told the id and URL of each collection that is met."""
+
+PAGE_ITEMS = 100
+"""Items of a page, unless told: what a kill may cost to read again."""
+AT_ONCE = 64
+"""Documents read side by side; how many requests that makes is for the client's gates to say."""
+DEEPEST = 32
+"""Levels of catalogs. The deepest trees known have seven."""
+_AHEAD = 2 * AT_ONCE
+"""Documents that lie before the first link not read yet."""
+_PAGE_CATALOGS = 500
+"""Catalogs without an item after which a page is given out all the same, for its place."""
+_SHOWN = 300
+"""Characters of a URL that are told: a catalog may name one of any length."""
+_UNANSWERED = 10
+"""Documents in a row that could not be had for reasons that may pass, after which the walk stops."""
+
+
+class _Step(NamedTuple):
+    """A link of a catalog, and the link that led to that catalog."""
+
+    above: _Step | None
+    number: int
+    href: str
+
+    def path(self) -> tuple[tuple[int, str], ...]:
+        """Return the steps from the root down to this one."""
+        steps, step = [], self
+        while True:
+            steps.append((step.number, cut_cursor(step.href)))
+            if step.above is None:
+                return tuple(reversed(steps))
+            step = step.above
+
+
+@dataclass(slots=True, eq=False)
+class _Branch:
+    """A catalog, and those of its links that are not read yet: from `next` on."""
+
+    url: str
+    hrefs: list[str]
+    collection: str
+    """The nearest collection above its items, or else the root's id."""
+    step: _Step | None
+    above: _Branch | None
+    next: int
+    resume: tuple[tuple[int, str], ...]
+    """The rest of the place to go on behind, for the catalog that the first link leads to."""
+
+    def depth(self) -> int:
+        """Return how many catalogs are above it."""
+        return sum(1 for _ in self.lineage()) - 1
+
+    def lineage(self) -> Iterator[_Branch]:
+        """Yield it and the catalogs above it, up to the root."""
+        branch: _Branch | None = self
+        while branch is not None:
+            yield branch
+            branch = branch.above
+
+
+@dataclass(slots=True, eq=False)
+class _Read:
+    """A document that is being read, or has been: then `outcome` is set."""
+
+    branch: _Branch
+    step: _Step
+    resume: tuple[tuple[int, str], ...]
+    outcome: Document | Failure | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Edge:
+    """The beginning or the end of a branch in the list."""
+
+    branch: _Branch
+    ends: bool
+
+
+_Entry = _Branch | _Read | _Edge
+
+
+async def tree_pages(
+    reader: JsonReader,
+    root: Document,
+    start: PageRequest,
+    size: PageSize,
+    on_collection: OnCollection,
+    on_notice: OnNotice,
+    fallback: str,
+) -> AsyncGenerator[Page]:
+    """Yield the pages of the tree below `root`, from the place on that `start` names.
+
+    Args:
+        reader: Reads documents.
+        root: The catalog or collection that answered `start`.
+        start: The root's URL, and the place to go on behind.
+        size: The items of a page, if the user said so.
+        on_collection: Told of each collection.
+        on_notice: Told what the user should know.
+        fallback: What items belong to that name no collection and have none above them.
+
+    Raises:
+        SourceError: Ten documents in a row could not be had; its `__cause__` is the last TransferError.
+        CredentialsError: Credentials are missing or refused.
+    """
+    walk = _TreeWalk(reader, on_collection)
+    walk.begin(root, start.after, fallback)
+    del root  # its decoded links are several times as large as what is kept of them
+    items = size.items if size.fixed else min(PAGE_ITEMS, size.items)
+    request: PageRequest | None = start
+    while request is not None:
+        page = await walk.page(request, items)
+        yield page
+        request = page.next
+    if walk.passed_over:
+        text = f"{walk.passed_over} links lead to catalogs that were walked already; each is walked once."
+        on_notice(Notice("info", text))
+
+
+class _TreeWalk:
+    """One walk. Between two pages nothing is under way."""
+
+    def __init__(self, reader: JsonReader, on_collection: OnCollection) -> None:
+        self._reader = reader
+        self._on_collection = on_collection
+        self._entries: list[_Entry] = []
+        self._walked: set[int] = set()
+        """Hashes of the URLs of catalogs that were walked, 30 bytes each."""
+        self.passed_over = 0
+        """Links to catalogs that were walked before, or are above them."""
+        self._under_way = 0
+        self._landed = asyncio.Event()
+        self._unanswered = 0
+        self._place: tuple[tuple[int, str], ...] = ()
+        self._items: list[Json] = []
+        self._unread: list[Unread] = []
+        self._catalogs = 0
+        self._bytes = 0
+
+    def begin(self, root: Document, after: tuple[tuple[int, str], ...], fallback: str) -> None:
+        """Put the root's branch into the list."""
+        self._place = after
+        self._entries = self._branched(root, fallback, None, None, after)
+
+    async def page(self, request: PageRequest, most: int) -> Page:
+        """Read on until there are `most` items, or the tree has ended."""
+        self._items, self._unread, self._catalogs, self._bytes = [], [], 0, 0
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._fill(group, most)
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors.exceptions[0].__cause__
+        following = None
+        if self._entries:
+            following = PageRequest(request.url, headers=request.headers, after=self._place)
+        return Page(request, self._items, following, None, self._bytes, unread=tuple(self._unread))
+
+    async def _fill(self, group: asyncio.TaskGroup, most: int) -> None:
+        while True:
+            self._give_out(most)
+            if not self._entries or self._is_full(most):
+                return
+            self._read_on(group)
+            head = self._entries[0]
+            if isinstance(head, _Branch) or (isinstance(head, _Read) and head.outcome is None):
+                self._landed.clear()
+                await self._landed.wait()
+
+    def _is_full(self, most: int) -> bool:
+        return len(self._items) + len(self._unread) >= most or self._catalogs >= _PAGE_CATALOGS
+
+    # --- the head of the list: given out in document order ------------------------------------------------
+
+    def _give_out(self, most: int) -> None:
+        """Take what has come from the head of the list."""
+        while self._entries and not self._is_full(most):
+            head = self._entries[0]
+            if isinstance(head, _Branch):
+                if head.next < len(head.hrefs):
+                    return
+                del self._entries[0]
+            elif isinstance(head, _Edge):
+                del self._entries[0]
+                self._pass(head)
+            elif head.outcome is None:
+                return
+            else:
+                del self._entries[0]
+                self._take(head, head.outcome)
+
+    def _pass(self, edge: _Edge) -> None:
+        """Enter a catalog, or leave it behind."""
+        branch = edge.branch
+        if edge.ends:
+            self._catalogs += 1
+            self._place = branch.step.path() if branch.step is not None else self._place
+            return
+        signature = hash(branch.url)
+        if signature in self._walked:
+            self.passed_over += 1
+            while not (isinstance(last := self._entries[0], _Edge) and last.branch is branch):
+                del self._entries[0]
+        self._walked.add(signature)
+
+    def _take(self, read: _Read, outcome: Document | Failure) -> None:
+        """Take an item, several, or why there is none."""
+        self._place = read.step.path()
+        if isinstance(outcome, Failure):
+            self._note(read, outcome)
+            return
+        self._unanswered = 0
+        self._bytes += outcome.bytes
+        body: Json = outcome.body if isinstance(outcome.body, dict) else {}
+        if kind_of(body) is Kind.ITEM:
+            self._add(read, body, outcome.url, is_alone=True)
+            return
+        for feature in _features(body):
+            self._add(read, feature, outcome.url, is_alone=False)
+        if any(rel == "next" for rel, _ in rels(body)):
+            message = f"{cut_url(outcome.url)} is a page of an API, and there are more: name it as SOURCE."
+            self._note(read, Failure(FailureKind.ITEM, message))
+
+    def _add(self, read: _Read, feature: object, url: str, *, is_alone: bool) -> None:
+        item = whole_item(feature)
+        if item is None:
+            self._note(read, Failure(FailureKind.ITEM, f"{cut_url(url)} holds no item with an id."))
+            return
+        own = located(item, url) if is_alone else item
+        self._items.append({**own, "collection": item.get("collection") or read.branch.collection})
+
+    def _note(self, read: _Read, failure: Failure) -> None:
+        """Note a document that gave no item.
+
+        Raises:
+            SourceError: It is one too many in a row that the servers could not give.
+        """
+        url = absolute(read.branch.url, read.step.href)
+        name = cut_url(url if isinstance(url, str) else read.step.href)[:_SHOWN]
+        self._unread.append(Unread(read.branch.collection, name, failure))
+        self._unanswered = self._unanswered + 1 if failure.retryable else 0
+        if self._unanswered >= _UNANSWERED:
+            text = f"{self._unanswered} documents in a row could not be read, the last one {name}: "
+            raise SourceError(text + failure.message) from TransferError(failure)
+
+    # --- the rest of the list: read ahead -----------------------------------------------------------------
+
+    def _read_on(self, group: asyncio.TaskGroup) -> None:
+        """Begin to read the first links that are not read yet, as far as the bounds allow."""
+        while self._under_way < AT_ONCE:
+            place = next((n for n, e in enumerate(self._entries) if isinstance(e, _Branch)), _AHEAD)
+            if place >= _AHEAD:
+                return
+            branch = self._entries[place]
+            if not isinstance(branch, _Branch):
+                return
+            if branch.next == len(branch.hrefs):
+                del self._entries[place]
+                continue
+            read = _Read(branch, _Step(branch.step, branch.next, branch.hrefs[branch.next]), branch.resume)
+            branch.next, branch.resume = branch.next + 1, ()
+            self._entries.insert(place, read)
+            self._under_way += 1
+            group.create_task(self._read(read))
+
+    async def _read(self, read: _Read) -> None:
+        try:
+            outcome = await self._outcome(read)
+            if isinstance(outcome, list):
+                place = next((n for n, entry in enumerate(self._entries) if entry is read), None)
+                if place is not None:
+                    self._entries[place : place + 1] = outcome
+            else:
+                read.outcome = outcome
+        finally:
+            self._under_way -= 1
+            self._landed.set()
+
+    async def _outcome(self, read: _Read) -> Document | Failure | list[_Entry]:
+        """Read what a link leads to: items, or the branch that stands for a catalog (none for a circle)."""
+        url = absolute(read.branch.url, read.step.href)
+        if isinstance(url, Failure):
+            return url
+        document = await outcome_of(self._reader, url)
+        if isinstance(document, Failure):
+            return document
+        match kind_of(document.body):
+            case Kind.ITEM | Kind.ITEMS:
+                return document
+            case Kind.OTHER:
+                return Failure(FailureKind.ITEM, f"{cut_url(url)} is neither an item nor a catalog.")
+        return self._catalog(read, document)
+
+    def _catalog(self, read: _Read, document: Document) -> Failure | list[_Entry]:
+        if any(branch.url == document.url for branch in read.branch.lineage()):
+            self.passed_over += 1
+            return []
+        if read.branch.depth() + 1 >= DEEPEST:
+            return Failure(
+                FailureKind.ITEM, f"{cut_url(document.url)} lies more than {DEEPEST} catalogs deep."
+            )
+        body = document.body
+        if isinstance(body, dict) and any(rel == "items" for rel, _ in rels(body)) and not tree_hrefs(body):
+            text = f"{cut_url(document.url)} is a collection of an API: name it as SOURCE by itself."
+            return Failure(FailureKind.ITEM, text)
+        return self._branched(document, read.branch.collection, read.branch, read.step, read.resume)
+
+    def _branched(
+        self,
+        document: Document,
+        collection: str,
+        above: _Branch | None,
+        step: _Step | None,
+        resume: tuple[tuple[int, str], ...],
+    ) -> list[_Entry]:
+        """Return what stands for a catalog in the list: its beginning, its links, its end."""
+        body: Json = document.body if isinstance(document.body, dict) else {}
+        if kind_of(body) is Kind.COLLECTION and isinstance(body.get("id"), str):
+            collection = body["id"]
+            self._on_collection(collection, document.url)
+        hrefs = tree_hrefs(body)
+        first, rest = _begin_at(hrefs, resume)
+        branch = _Branch(document.url, hrefs, collection, step, above, first, rest)
+        return [_Edge(branch, ends=False), branch, _Edge(branch, ends=True)]
+
+
+def _features(body: Json) -> list[object]:
+    features = body.get("features")
+    return features if isinstance(features, list) else []
+
+
+def _begin_at(
+    hrefs: list[str], resume: tuple[tuple[int, str], ...]
+) -> tuple[int, tuple[tuple[int, str], ...]]:
+    """Return the link to go on with, and the rest of the place for what it leads to."""
+    if not resume:
+        return 0, ()
+    (number, name), *rest = resume
+    if not (number < len(hrefs) and cut_cursor(hrefs[number]) == name):
+        found = next((n for n, href in enumerate(hrefs) if cut_cursor(href) == name), None)
+        if found is None:
+            return 0, ()
+        number = found
+    return (number, tuple(rest)) if rest else (number + 1, ())

@@ -1,0 +1,237 @@
+"""Files of a local SOURCE, as a transport: what lies beside or below it, and nothing else of this disk.
+
+A catalog is data from elsewhere, also when it lies here: `file:///etc/passwd` in it, a path that climbs out
+of it and a symlink that leads out of it are refused by name. Only a run whose SOURCE is local has this
+transport at all; no redirect leads to it (`net.redirects`).
+
+It answers as a server of objects does (RFC 9110, 13 and 14): with a strong ETag of what a file system says of
+a version, with ranges under `If-Range` and `If-Match`. So parts and resuming need to know nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import stat
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from email.utils import formatdate
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+from urllib.parse import unquote
+
+from multidict import CIMultiDict
+
+from stacpull.models import Failure, FailureKind
+from stacpull.net.transport import Request, TransferError
+
+__all__ = ["INDEX_NAMES", "LocalTransport", "OneFileTransport", "path_of"]
+
+INDEX_NAMES: Final = ("catalog.json", "collection.json")
+"""What a directory stands for as SOURCE: the first of these in it."""
+
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_SHOWN = 300
+_OK, _PARTIAL, _CHANGED, _UNSATISFIABLE = 200, 206, 412, 416
+
+
+def path_of(url: str) -> Path:
+    """Return the path that a `file:///` URL names (RFC 8089); a query is no part of it."""
+    return Path(unquote(re.split("[?#]", url, maxsplit=1)[0].removeprefix("file://")))
+
+
+class LocalTransport:
+    """Opens files below the directory of SOURCE.
+
+    Args:
+        source: SOURCE, a `file:///` URL of a document, or of a directory that holds one.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = path_of(source)
+        self._root: Path | None = None
+
+    def host_of(self, _url: str) -> str:
+        """Return the name under which reads are limited and counted."""
+        return "this disk"
+
+    @asynccontextmanager
+    async def open(self, request: Request) -> AsyncIterator[LocalResponse]:
+        """Open the file that `request.url` names.
+
+        Raises:
+            TransferError: GONE; SCHEME if it is not below SOURCE's directory; HTTP if it cannot be read.
+        """
+        file = await asyncio.to_thread(self._opened, request.url)
+        try:
+            yield _response(request, file)
+        finally:
+            await asyncio.to_thread(file.stream.close)
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _opened(self, url: str) -> _File:
+        try:
+            path = self._allowed(url)
+            descriptor = os.open(
+                path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            )  # a pipe must not hold us up
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                os.close(descriptor)
+                raise _failed(FailureKind.HTTP, f"{_shown(url)} is no file that can be read.")
+            stream = os.fdopen(descriptor, "rb", buffering=0)
+        except (FileNotFoundError, NotADirectoryError):
+            raise _failed(FailureKind.GONE, f"There is no file {_shown(url)}.") from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            why = getattr(error, "strerror", None) or str(error)
+            raise _failed(FailureKind.HTTP, f"{_shown(url)} cannot be read: {why}.") from None
+        return _File(path, stream, status)
+
+    def _allowed(self, url: str) -> Path:
+        """Return the file to open, symlinks followed, if it may be given out."""
+        if self._root is None:
+            self._root = (self._source if self._source.is_dir() else self._source.parent).resolve()
+        path = path_of(url)
+        if (
+            not path.exists()
+        ):  # relative hrefs in files are mostly plain paths: `?` and `#` may be part of one
+            path = Path(unquote(url.removeprefix("file://")))
+        real = path.resolve(strict=True)
+        if not real.is_relative_to(self._root) and path != self._source:
+            message = f"{path} is not below the directory of SOURCE ({self._root}), and not opened."
+            raise _failed(FailureKind.SCHEME, message)
+        return _index(path) if path == self._source and real.is_dir() else path
+
+
+class OneFileTransport:
+    """One file, whatever is asked for: what standard input was kept in. No name in it opens another."""
+
+    def __init__(self, path: Path) -> None:
+        self._url = path.as_uri()
+        self._files = LocalTransport(self._url)
+
+    def host_of(self, url: str) -> str:
+        """Return the name under which reads are limited and counted."""
+        return self._files.host_of(url)
+
+    def open(self, request: Request) -> AbstractAsyncContextManager[LocalResponse]:
+        """Open the file.
+
+        Raises:
+            TransferError: GONE; HTTP where it cannot be read.
+        """
+        return self._files.open(Request(self._url, request.method, request.headers))
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class _File(NamedTuple):
+    path: Path
+    stream: BinaryIO
+    status: os.stat_result
+
+
+class LocalResponse:
+    """What a file gives. Usable only inside the context of `LocalTransport.open`."""
+
+    def __init__(
+        self, url: str, status: int, headers: Mapping[str, str], stream: BinaryIO, length: int
+    ) -> None:
+        self.url = url
+        self.status = status
+        self.headers = headers
+        self._stream = stream
+        self._length = length
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            TransferError: OVERLONG when it exceeds `limit` bytes; TRUNCATED, HTTP.
+        """
+        if self._length > limit:
+            raise _failed(FailureKind.OVERLONG, f"{path_of(self.url)} has more than {limit} bytes.")
+        return b"".join([chunk async for chunk in self.chunks(max(1, self._length))])
+
+    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """Yield the body in pieces of `size` bytes.
+
+        Raises:
+            TransferError: TRUNCATED where the file became shorter; HTTP where it cannot be read.
+        """
+        left = self._length
+        while left:
+            try:
+                chunk = await asyncio.to_thread(self._stream.read, min(size, left))
+            except OSError as error:
+                message = f"{path_of(self.url)} cannot be read: {error.strerror}."
+                raise _failed(FailureKind.HTTP, message) from error
+            if not chunk:
+                message = f"{path_of(self.url)} became shorter while it was read."
+                raise _failed(FailureKind.TRUNCATED, message, retryable=True)
+            left -= len(chunk)
+            yield chunk
+
+
+def _response(request: Request, file: _File) -> LocalResponse:
+    """Return the answer to a request for `file`: whole, a range of it, or why not."""
+    asked = {name.lower(): value for name, value in request.headers.items()}
+    size = file.status.st_size
+    headers = _fields(file.status)
+    start, end, status = 0, size, _OK
+    if "if-match" in asked and asked["if-match"] not in {headers["ETag"], "*"}:
+        status, end = _CHANGED, 0
+    elif asked.get("if-range") in {None, headers["ETag"], headers["Last-Modified"]}:
+        start, end, status = _ranged(asked.get("range", ""), size)
+    if status == _PARTIAL:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    elif status == _UNSATISFIABLE:
+        headers["Content-Range"] = f"bytes */{size}"
+    headers["Content-Length"] = str(end - start)
+    file.stream.seek(start)
+    length = 0 if request.method == "HEAD" else end - start
+    # a directory answers as what it stands for: that is what links are relative to
+    url = request.url if file.path == path_of(request.url) else file.path.as_uri()
+    return LocalResponse(url, status, headers, file.stream, length)
+
+
+def _fields(status: os.stat_result) -> CIMultiDict[str]:
+    version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    modified = formatdate(status.st_mtime, usegmt=True)
+    return CIMultiDict({"Accept-Ranges": "bytes", "ETag": f'"{version}"', "Last-Modified": modified})
+
+
+def _ranged(field: str, size: int) -> tuple[int, int, int]:
+    """Return start, end (past the last byte) and status for a Range field; one that is odd counts as none."""
+    found = _RANGE.fullmatch(field.strip())
+    if found is None or not (found[1] or found[2]):
+        return 0, size, _OK
+    if not found[1]:
+        start, end = max(0, size - int(found[2])), size
+    else:
+        start, end = int(found[1]), min(size, int(found[2]) + 1 if found[2] else size)
+    if start >= end:
+        return 0, 0, _UNSATISFIABLE
+    return start, end, _PARTIAL
+
+
+def _index(directory: Path) -> Path:
+    for name in INDEX_NAMES:
+        if (directory / name).is_file():
+            return directory / name
+    names = " or ".join(INDEX_NAMES)
+    raise _failed(FailureKind.GONE, f"The directory {directory} holds no {names}: name a file.")
+
+
+def _shown(url: str) -> str:
+    """Return a path for a sentence: a catalog may name one of any length."""
+    path = str(path_of(url))
+    return path if len(path) <= _SHOWN else path[:_SHOWN] + "..."
+
+
+def _failed(kind: FailureKind, message: str, *, retryable: bool = False) -> TransferError:
+    return TransferError(Failure(kind, message, host="this disk", retryable=retryable))

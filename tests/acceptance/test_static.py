@@ -1,0 +1,352 @@
+"""Static catalogs as people mirror them: from disk and from a web server, killed, resumed, damaged."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pystac
+import pytest
+from tests.acceptance.command import COMMAND, Running, environment, run, wait_until
+from tests.acceptance.static_tree import asset_of, write_tree
+from tests.servers.nginx import Nginx, nginx
+
+from stacpull import sync
+from stacpull.replicas import S3Replica, run_in_thread
+
+COLLECTIONS = 10
+ITEMS = int(os.environ.get("STATIC_ITEMS", "300"))
+"""The acceptance run has 5,000 (STATIC_ITEMS=5000)."""
+EACH = ITEMS // COLLECTIONS
+_READ_AGAIN = 400
+"""Documents that a kill may cost: two pages of items, and 128 documents before the first link not read."""
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory):
+    with nginx(tmp_path_factory.mktemp("web")) as server:
+        write_tree(server.root / "tree", COLLECTIONS, EACH)
+        yield server
+
+
+def damage(dest: Path) -> list[str]:
+    """Return the assets that are not what the tree has."""
+    names = [f"col{c}-{n}" for c in range(COLLECTIONS) for n in range(EACH)]
+    paths = {name: dest / name.rpartition("-")[0] / name / "data.bin" for name in names}
+    return [name for name, path in paths.items() if not path.is_file() or path.read_bytes() != asset_of(name)]
+
+
+def items_read(web: Nginx) -> int:
+    return sum(status == 200 for status in web.answers("/files/tree/col")) if web.log.exists() else 0
+
+
+def killed_and_resumed(source: str, dest: Path, *options: str) -> dict[str, int]:
+    """Kill a mirror once 60 % of the items were seen, check what is there, resume; return the last report."""
+    env = environment()
+    with Running(["mirror", source, str(dest), *options], env) as process:
+        done = lambda: sum(1 for _ in dest.glob("col*/*/*.bin")) > ITEMS * 0.6 or not process.is_alive()  # noqa: E731
+        assert wait_until(done, timeout=120, pause=0.05)
+        assert process.signal(signal.SIGKILL)
+        process.ended()
+    resumed = run(["resume", str(dest), *options, "--json"], env, timeout=180)
+    assert resumed.code == 0, resumed.err
+    assert not damage(dest)
+    assert run(["verify", str(dest)], env).code == 0
+    return resumed.report
+
+
+def test_from_disk_killed_and_resumed(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "tree", COLLECTIONS, EACH)
+    report = killed_and_resumed(str(source), tmp_path / "mirror")
+    assert (report["state"], report["items_matched"], report["items_done"]) == ("complete", ITEMS, ITEMS)
+    assert report["requests"] < 2 * ITEMS
+    catalog = pystac.Catalog.from_file(str(tmp_path / "mirror" / "catalog.json"))
+    assert sum(1 for _ in catalog.get_items(recursive=True)) == ITEMS
+    assert {c.license for c in catalog.get_collections()} == {"CC0-1.0"}
+
+
+def test_over_http_killed_and_resumed(web: Nginx, tmp_path: Path) -> None:
+    before = len(web.answers("/files/tree/col"))
+    report = killed_and_resumed(f"{web.url}/files/tree/catalog.json", tmp_path / "mirror")
+    assert (report["state"], report["items_matched"], report["items_done"]) == ("complete", ITEMS, ITEMS)
+    asked = len(web.answers("/files/tree/col")) - before
+    assert asked < 2 * ITEMS + COLLECTIONS * 3 + 2 * _READ_AGAIN  # each item and asset once, but for the kill
+    again = run(
+        ["mirror", f"{web.url}/files/tree/catalog.json", str(tmp_path / "mirror"), "--json"], environment()
+    )
+    assert (again.code, again.report["assets_skipped"]) == (0, ITEMS)
+
+
+def test_the_same_items_whatever_the_order_of_answers_and_stops(web: Nginx, tmp_path: Path) -> None:
+    """--max-items takes the first in document order, also over a stop."""
+    dest, source = tmp_path / "mirror", f"{web.url}/files/tree/catalog.json"
+    ran = run(["mirror", source, str(dest), "--max-items", "130", "--json"], environment())
+    assert ran.report["items_matched"] == 130
+    first = [f"col{n // EACH}-{n % EACH}" for n in range(130)]
+    assert {path.stem for path in dest.glob("col*/*/*.json")} == set(first)
+
+
+def test_one_collection_of_a_tree(web: Nginx, tmp_path: Path) -> None:
+    source = f"{web.url}/files/tree/catalog.json"
+    ran = run(
+        ["mirror", source, str(tmp_path / "m"), "-C", "col3", "--max-items", "5", "--json"], environment()
+    )
+    assert ran.code == 0, ran.err
+    assert {path.name for path in (tmp_path / "m").glob("col*")} == {"col3"}
+    unknown = run(["mirror", source, str(tmp_path / "n"), "-C", "coll3"], environment())
+    assert unknown.code == 2
+    assert "did you mean col3" in unknown.err
+    listed = run(["collections", source, "--json"], environment())
+    assert [one["id"] for one in listed.report["collections"]] == [f"col{n}" for n in range(COLLECTIONS)]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pystac.CatalogType.SELF_CONTAINED,
+        pystac.CatalogType.RELATIVE_PUBLISHED,
+        pystac.CatalogType.ABSOLUTE_PUBLISHED,
+    ],
+)
+@pytest.mark.parametrize("place", ["disk", "http"])
+def test_trees_that_pystac_writes(kind: str, place: str, web: Nginx, tmp_path: Path) -> None:
+    directory = web.root / f"{kind}-{place}".lower()
+    base = f"{web.url}/files/{directory.name}" if place == "http" else str(directory)
+    tree(base).save(
+        kind, dest_href=str(directory) if kind != pystac.CatalogType.ABSOLUTE_PUBLISHED else None
+    ) if (place == "disk") else tree_over_http(base, kind, directory)
+    for item in directory.rglob("item*/item*.json"):
+        (item.parent / "data.bin").write_bytes(item.stem.encode())
+    assert sync.mirror(f"{base}/catalog.json", tmp_path / "m").exit_code == 0
+    files = {path.parent.name: path.read_bytes() for path in (tmp_path / "m").rglob("data.bin")}
+    assert files == {f"item{n}": f"item{n}".encode() for n in range(4)}
+
+
+def tree(base: str) -> pystac.Catalog:
+    """A catalog in a catalog with a collection, and items with assets beside them."""
+    catalog, middle = pystac.Catalog("cat", "a catalog"), pystac.Catalog("middle", "in between")
+    time = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    extent = pystac.Extent(pystac.SpatialExtent([[0, 0, 1, 1]]), pystac.TemporalExtent([[time, None]]))
+    collection = pystac.Collection("col", "a collection", extent)
+    catalog.add_child(middle)
+    middle.add_child(collection)
+    for number in range(4):
+        item = pystac.Item(f"item{number}", {"type": "Point", "coordinates": [0, 0]}, [0, 0, 0, 0], time, {})
+        item.add_asset("data", pystac.Asset("./data.bin"))
+        (collection if number else middle).add_item(item)
+    catalog.normalize_hrefs(base)
+    return catalog
+
+
+class Written(pystac.StacIO):
+    """Writes what has an http URL below a directory."""
+
+    def __init__(self, base: str, directory: Path) -> None:
+        super().__init__()
+        self._base, self._directory = base, directory
+
+    def read_text(self, source, *_args, **_kwargs):
+        return Path(source).read_text()
+
+    def write_text(self, dest, txt, *_args, **_kwargs):
+        path = self._directory / str(dest).removeprefix(self._base).lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(txt)
+
+
+def tree_over_http(base: str, kind: str, directory: Path) -> None:
+    tree(base).save(kind, stac_io=Written(base, directory))
+
+
+def test_what_is_broken_is_named_and_the_rest_is_mirrored(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "tree", 2, 5)
+    (tmp_path / "tree" / "col0" / "col0-1" / "col0-1.json").unlink()
+    (tmp_path / "tree" / "col0" / "col0-2" / "col0-2.json").write_text("<html>not JSON</html>")
+    (tmp_path / "tree" / "col1" / "collection.json").write_text("{}")
+    ran = run(["mirror", str(source), str(tmp_path / "m"), "--json"], environment())
+    assert ran.code == 1
+    assert (ran.report["state"], ran.report["items_done"], ran.report["items_failed"]) == ("complete", 3, 3)
+    for name in ("col0-1.json", "col0-2.json", "col1/collection.json"):
+        assert name in ran.err
+
+
+def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "tree", 1, 3)
+    (tmp_path / "secret.txt").write_text("secret")
+    for number, href in enumerate(
+        ["file:///etc/passwd", "../../../secret.txt", str(tmp_path / "secret.txt")]
+    ):
+        path = tmp_path / "tree" / "col0" / f"col0-{number}" / f"col0-{number}.json"
+        item = json.loads(path.read_text())
+        item["assets"]["data"]["href"] = href
+        path.write_text(json.dumps(item))
+    ran = run(["mirror", str(source), str(tmp_path / "m"), "--json"], environment())
+    assert (ran.code, ran.report["assets_failed"], ran.report["assets_done"]) == (1, 3, 0)
+    told = run(["failures", str(tmp_path / "m")], environment()).out
+    assert told.count("is not below the directory of SOURCE") == 3
+    assert not list((tmp_path / "m").rglob("*.txt"))
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "said"),
+    [
+        ("nowhere.json", 4, "There is no file"),
+        (".", 4, "holds no catalog.json"),
+        ("broken.json", 4, "is no JSON"),
+        ("list.json", 4, "is not STAC"),
+        ("gs://bucket/catalog.json", 2, "http, https, s3 and file are read"),
+        ("", 2, "SOURCE is empty"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_one_sentence(
+    tmp_path: Path, source: str, code: int, said: str
+) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "list.json").write_text("[1]")
+    ran = run(["mirror", source, str(tmp_path / "m")], environment(), cwd=tmp_path)
+    assert (ran.code, said in ran.err, "Traceback" in ran.err) == (code, True, False), ran.err
+
+
+def test_from_a_bucket(tmp_path: Path) -> None:
+    write_tree(tmp_path / "root" / "bucket" / "tree", 2, 10)
+    source = "s3://bucket/tree/catalog.json"
+    with run_in_thread(S3Replica(root=tmp_path / "root")) as replica:
+        env = {**environment(), **replica.exports()}
+        ran = run(["mirror", source, str(tmp_path / "m"), "--json"], env)
+        assert ran.code == 0, ran.err
+        files = {path.parent.name: path.read_bytes() for path in (tmp_path / "m").rglob("data.bin")}
+        assert files == {
+            name: asset_of(name) for name in (f"col{c}-{n}" for c in range(2) for n in range(10))
+        }
+        refused = run(["mirror", source, str(tmp_path / "n")], {**env, "AWS_SECRET_ACCESS_KEY": "wrong"})
+        assert refused.code == 3
+        missing = run(["mirror", "s3://bucket/nothing.json", str(tmp_path / "n")], env)
+        assert missing.code == 4
+
+
+def items_of(root: Path, base: str = ".") -> list[dict[str, Any]]:
+    """The items of a tree, their assets' hrefs relative to `root`."""
+    items = [json.loads(path.read_text()) for path in sorted(root.glob("col*/*/*.json"))]
+    for item in items:
+        item["assets"]["data"]["href"] = f"{base}/{item['collection']}/{item['id']}/data.bin"
+        item["links"] = [{"rel": "collection", "href": f"./{item['collection']}/collection.json"}]
+    return items
+
+
+@pytest.mark.parametrize("form", ["features.json", "items.ndjson", "items.ndjson.gz", "one.json"])
+@pytest.mark.parametrize("place", ["disk", "http"])
+def test_items_in_a_file_with_assets_beside_it(form: str, place: str, web: Nginx, tmp_path: Path) -> None:
+    root = web.root / f"{form}-{place}"
+    write_tree(root, 2, 6)
+    items = items_of(root)
+    if form == "one.json":
+        items = items[:1]
+    (root / form).write_bytes(written(form, items))
+    source = f"{web.url}/files/{root.name}/{form}" if place == "http" else str(root / form)
+    assert sync.mirror(source, tmp_path / "m").exit_code == 0
+    files = {path.parent.name: path.read_bytes() for path in (tmp_path / "m").rglob("data.bin")}
+    assert files == {item["id"]: asset_of(item["id"]) for item in items}
+    known = json.loads((tmp_path / "m" / "col0" / "collection.json").read_text())
+    assert known["license"] == "CC0-1.0"  # found by the items' own links
+
+
+def written(form: str, items: list[dict[str, Any]]) -> bytes:
+    if form == "one.json":
+        return json.dumps(items[0]).encode()
+    if form == "features.json":
+        return json.dumps({"type": "FeatureCollection", "features": items}).encode()
+    lines = "".join(json.dumps(item) + "\n" for item in items).encode()
+    return gzip.compress(lines) if form.endswith(".gz") else lines
+
+
+def test_standard_input_is_kept_and_gone_on_with(web: Nginx, tmp_path: Path) -> None:
+    root, dest = web.root / "stdin", tmp_path / "m"
+    write_tree(root, 2, 60)
+    lines = written("items.ndjson", items_of(root, f"{web.url}/slow/stdin"))
+    first = piped(lines, dest, "--max-items", "1000", kill_at=20)
+    assert first != 0
+    moved = tmp_path / "moved"
+    dest.rename(moved)
+    resumed = run(["resume", str(moved), "--allow-private-hosts", "--json"], environment())
+    assert resumed.code == 0, resumed.err
+    assert resumed.report["items_done"] == 120
+    assert len(list(moved.rglob("data.bin"))) == 120
+    assert piped(lines, moved, "--max-items", "1000") == 0
+    assert run(["status", str(moved), "--json"], environment()).report["source"].startswith("stdin:")
+
+
+def piped(lines: bytes, dest: Path, *options: str, kill_at: int = 0) -> int:
+    """Give lines to a mirror on standard input; kill it when there are `kill_at` files. Return its code."""
+    arguments = [str(COMMAND), "mirror", "-", str(dest), "--allow-private-hosts", *options]
+    with tempfile.TemporaryFile() as given:
+        given.write(lines)
+        given.seek(0)
+        process = subprocess.Popen(
+            arguments, stdin=given, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        if kill_at:
+            assert wait_until(lambda: len(list(dest.rglob("data.bin"))) >= kill_at, timeout=60)
+            process.kill()
+        return process.wait(timeout=60)
+
+
+def test_lines_on_standard_input_name_no_files_of_this_disk(tmp_path: Path) -> None:
+    root, dest = tmp_path / "tree", tmp_path / "m"
+    write_tree(root, 1, 2)
+    items = items_of(root, root.as_uri())
+    items[1]["assets"]["data"]["href"] = "./data.bin"
+    assert piped(written("items.ndjson", items), dest) == 1
+    told = run(["failures", str(dest)], environment()).out
+    assert told.count("cannot be fetched") == 2
+    assert not list(dest.rglob("data.bin"))
+
+
+def test_local_files_that_were_damaged_are_copied_again(tmp_path: Path) -> None:
+    source, dest = write_tree(tmp_path / "tree", 1, 3), tmp_path / "m"
+    assert run(["mirror", str(source), str(dest)], environment()).code == 0
+    (dest / "col0" / "col0-1" / "data.bin").write_bytes(b"damaged")
+    assert run(["verify", str(dest)], environment()).code == 1
+    repaired = run(["verify", str(dest), "--repair"], environment())
+    assert repaired.code == 0, repaired.out + repaired.err
+    assert (dest / "col0" / "col0-1" / "data.bin").read_bytes() == asset_of("col0-1")
+
+
+def test_items_that_several_catalogs_list_end_no_walk(tmp_path: Path) -> None:
+    """Pages that bring nothing new are a circle in an API, and none in a tree."""
+    source = write_tree(tmp_path / "tree", 1, 8)
+    again = json.loads((tmp_path / "tree" / "col0" / "collection.json").read_text())
+    again["links"] += [{"rel": "child", "href": "./more.json"}]
+    (tmp_path / "tree" / "col0" / "twice.json").write_text(json.dumps(again | {"id": "twice"}))
+    more = {"type": "Catalog", "id": "more", "links": [{"rel": "item", "href": "./new.json"}]}
+    (tmp_path / "tree" / "col0" / "more.json").write_text(json.dumps(more))
+    item = json.loads((tmp_path / "tree" / "col0" / "col0-0" / "col0-0.json").read_text())
+    item |= {"id": "new", "assets": {"data": {"href": "./col0-0/data.bin"}}}
+    (tmp_path / "tree" / "col0" / "new.json").write_text(json.dumps(item))
+    root = json.loads(source.read_text())
+    root["links"] += [{"rel": "child", "href": "./col0/twice.json"}]
+    source.write_text(json.dumps(root))
+    ran = run(["mirror", str(source), str(tmp_path / "m"), "--page-size", "1", "--json"], environment())
+    assert (ran.code, ran.report["items_done"]) == (0, 9), ran.err
+    assert "The walk ends" not in ran.err
+
+
+def test_a_label_of_a_later_collection_is_not_refused(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "tree", 2, 3)
+    for path in (tmp_path / "tree").glob("col*/*/*.json"):
+        item = json.loads(path.read_text())
+        label = "Water" if item["collection"] == "col1" else "Forest"
+        item["properties"] |= {"labels": [label], "label:classes": [{"name": None, "classes": [label]}]}
+        path.write_text(json.dumps(item))
+    arguments = ["mirror", str(source), str(tmp_path / "m"), "--label", "Water", "--page-size", "2", "--json"]
+    ran = run(arguments, environment())
+    assert (ran.code, ran.report["items_matched"]) == (0, 3), ran.err
+    assert "Collections that follow may have it" in ran.err
+    refused = run([*arguments, "-C", "col0"], environment())
+    assert refused.code == 2

@@ -1,0 +1,89 @@
+"""How limits are shared out, and how many jobs a worker gets: pure."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.engine.processes.shares import BATCH, Share, Shares, batch_size, room, share_out
+
+
+@pytest.mark.parametrize(
+    ("asked", "shares"),
+    [
+        pytest.param((1, 64, 64), Shares(Share(64, 64)), id="one process has all"),
+        pytest.param((2, 64, 64), Shares(Share(8, 8), (Share(28, 28), Share(28, 28))), id="two workers"),
+        pytest.param(
+            (3, 64, 64),
+            Shares(Share(8, 8), (Share(19, 19), Share(19, 19), Share(18, 18))),
+            id="three workers",
+        ),
+        pytest.param(
+            (2, 64, 4), Shares(Share(8, 1), (Share(28, 2), Share(28, 1))), id="a host that bears four"
+        ),
+        pytest.param(
+            (4, 64, 3), Shares(Share(8, 1), (Share(28, 1), Share(28, 1))), id="fewer than asked for"
+        ),
+        pytest.param((4, 64, 1), Shares(Share(64, 1)), id="one at once is one process"),
+        pytest.param((4, 1, 64), Shares(Share(1, 64)), id="one transfer is one process"),
+        pytest.param((2, 2, 2), Shares(Share(1, 1), (Share(1, 1),)), id="two transfers are one worker"),
+    ],
+)
+def test_shares(asked: tuple[int, int, int], shares: Shares) -> None:
+    assert share_out(*asked) == shares
+
+
+@given(st.integers(1, 40), st.integers(1, 300), st.integers(1, 300))
+def test_all_shares_together_are_what_one_process_would_have(
+    processes: int, slots: int, per_host: int
+) -> None:
+    shares = share_out(processes, slots, per_host)
+    everyone = [shares.own, *shares.workers]
+    assert sum(one.slots for one in everyone) == slots
+    assert sum(one.per_host for one in everyone) == per_host
+    assert all(one.slots >= 1 and one.per_host >= 1 for one in everyone)
+    assert len(shares.workers) <= processes
+
+
+@pytest.mark.parametrize(
+    ("slots", "open_jobs", "pace", "more"),
+    [
+        pytest.param(28, 0, 0.0, 32, id="nothing known yet"),
+        pytest.param(28, 28, 0.0, 4, id="long files: hardly more than it has slots"),
+        pytest.param(28, 32, 0.0, 0, id="long files: full"),
+        pytest.param(28, 27, 0.0, 5, id="a slot is free"),
+        pytest.param(28, 28, 4000.0, 400, id="small files: what it does in a tenth of a second"),
+        pytest.param(28, 400, 4000.0, 0, id="small files: not for a few"),
+        pytest.param(28, 300, 4000.0, 128, id="small files: for many"),
+        pytest.param(28, 28, 1e9, 1024, id="never more than a thousand"),
+        pytest.param(1, 900, 0.0, 0, id="slower than it was"),
+    ],
+)
+def test_room(slots: int, open_jobs: int, pace: float, more: int) -> None:
+    assert room(slots, open_jobs, pace) == more
+
+
+@given(st.integers(1, 64), st.integers(0, 2000), st.floats(0, 1e6))
+def test_a_worker_with_a_free_slot_has_room_and_what_waits_with_it_is_bounded(
+    slots: int, open_jobs: int, pace: float
+) -> None:
+    more = room(slots, open_jobs, pace)
+    assert more >= 0
+    assert more > 0 or open_jobs >= slots
+    assert more == 0 or open_jobs + more <= slots + 1024
+
+
+@pytest.mark.parametrize(
+    ("waiting", "free", "workers", "size"),
+    [
+        pytest.param(0, 30, 2, 0, id="none"),
+        pytest.param(1, 30, 2, 1, id="one"),
+        pytest.param(20, 30, 2, 10, id="each its part"),
+        pytest.param(21, 30, 2, 11, id="and what is over"),
+        pytest.param(100, 30, 2, 30, id="no more than there is room for"),
+        pytest.param(1000, 900, 2, BATCH, id="no more than a message holds"),
+    ],
+)
+def test_batches(waiting: int, free: int, workers: int, size: int) -> None:
+    assert batch_size(waiting, free, workers) == size

@@ -1,0 +1,52 @@
+"""The queue of jobs: as asyncio's, and it tells what comes and what waits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from stacpull.engine.job_queue import job_queue
+from stacpull.engine.processes.shares import share_out
+from stacpull.models import Job
+
+
+def job(row: int) -> Job:
+    return Job(row, 1, 0, "a", "https://b.example/a", None, "c/i", f"{row}.tif")
+
+
+@pytest.mark.parametrize(("processes", "room"), [(1, 128), (2, 16 + 512)])
+def test_it_is_bounded_and_gives_what_it_took(processes: int, room: int) -> None:
+    queue = job_queue(share_out(processes, 64, 64))
+    for row in range(room):
+        assert (queue.qsize(), queue.waiting(), queue.full()) == (row, row, False)
+        queue.put_nowait(job(row))
+    assert queue.full()
+    assert [queue.get_nowait() for _ in range(room)] == [job(row) for row in range(room)]
+    assert queue.empty()
+
+
+def test_the_word_that_there_is_no_more_is_no_job() -> None:
+    queue = job_queue(share_out(1, 64, 64))
+    queue.put_nowait(job(1))
+    queue.put_nowait(None)
+    assert (queue.waiting(), queue.qsize()) == (2, 2)  # known only when it is its turn
+    queue.get_nowait()
+    assert (queue.waiting(), queue.qsize(), queue.empty()) == (0, 1, False)
+
+
+def test_it_tells_of_each_that_comes_also_where_somebody_waits_for_it() -> None:
+    heard: list[int] = []
+
+    async def course() -> None:
+        queue = job_queue(share_out(1, 64, 64))
+        queue.on_put = lambda: heard.append(queue.qsize())
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            taking = group.create_task(queue.get())
+            await asyncio.sleep(0)
+            await queue.put(job(1))
+        assert taking.result() == job(1)
+        await queue.put(job(2))
+
+    asyncio.run(course())
+    assert heard == [1, 1]

@@ -1,0 +1,34 @@
+"""Refusals are held back by host, and handed in when it is sure that they are the assets' own."""
+
+from __future__ import annotations
+
+import pytest
+
+from stacpull.engine.refusals import Refusals
+from stacpull.models import Failure, FailureKind
+
+
+def refusal(host: str = "h") -> Failure:
+    return Failure(FailureKind.REFUSED, "No.", host=host)
+
+
+@pytest.mark.parametrize(("held", "count", "handed_in"), [(0, 3, 3), (2, 2, 0), (2, 5, 3), (49, 49, 0)])
+def test_the_last_ones_of_a_host_are_held_back(held: int, count: int, handed_in: int) -> None:
+    seen: list[tuple[int, Failure, int]] = []
+    refusals: Refusals[int] = Refusals(lambda *failed: seen.append(failed), held)
+    for number in range(count):
+        refusals.fail(number, refusal(), number)
+    assert seen == [(number, refusal(), number) for number in range(handed_in)]
+    refusals.hand_in_all()
+    refusals.hand_in_all()
+    assert seen == [(number, refusal(), number) for number in range(count)]
+
+
+def test_each_host_has_its_own_and_other_failures_go_in_at_once() -> None:
+    seen: list[int] = []
+    refusals: Refusals[int] = Refusals(lambda number, *_: seen.append(number), 1)
+    refusals.fail(1, refusal("a"), 1)
+    refusals.fail(2, refusal("b"), 1)
+    refusals.fail(3, Failure(FailureKind.GONE, "Gone.", host="a"), 1)
+    refusals.fail(4, refusal("a"), 1)
+    assert seen == [3, 1]

@@ -1,0 +1,129 @@
+"""One item, and the items of one document, as a source."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.sources.memory import MemoryReader, failed
+
+from stacpull.errors import SourceError, UsageError
+from stacpull.events import Notice
+from stacpull.models import FailureKind, Page, PageRequest, Selection
+from stacpull.planning.items import NO_COLLECTION
+from stacpull.sources.features import FeaturesSource
+from stacpull.sources.page_size import PageSize
+
+URL = "https://static.test/data/items.json"
+
+
+def item(name: Any, collection: str | None = None, *links: dict[str, str]) -> dict[str, Any]:
+    found = {"type": "Feature", "id": name, "properties": {}, "links": list(links)}
+    return found if collection is None else found | {"collection": collection}
+
+
+def features(*items: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "FeatureCollection", "features": list(items), **more}
+
+
+def source_of(body: Any, url: str = URL, more: dict[str, Any] | None = None) -> FeaturesSource:
+    reader = MemoryReader({url: body, **(more or {})})
+    return FeaturesSource(asyncio.run(reader.read(PageRequest(url))), reader)
+
+
+def pages_of(
+    source: FeaturesSource,
+    selection: Selection | None = None,
+    size: PageSize | None = None,
+    start: PageRequest | None = None,
+    notices: list[Notice] | None = None,
+) -> list[Page]:
+    async def main() -> list[Page]:
+        (begin,) = await source.starts(selection or Selection())
+        told = notices if notices is not None else []
+        pages = source.pages(start or begin.request, page_size=size or PageSize(), on_notice=told.append)
+        return [page async for page in pages]
+
+    return asyncio.run(main())
+
+
+def ids(pages: list[Page]) -> list[str]:
+    return [one["id"] for page in pages for one in page.items]
+
+
+def test_an_item_is_one_page_and_knows_where_it_was_read() -> None:
+    (page,) = pages_of(source_of(item("a", "c", {"rel": "self", "href": "./items.json"})))
+    assert page.items == [item("a", "c", {"rel": "self", "href": URL})]
+    assert page.next is None
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 12])
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_items_come_in_order_and_from_any_place(count: int, size: int) -> None:
+    body = features(*(item(str(n)) for n in range(count)))
+    pages = pages_of(source_of(body), size=PageSize(size, fixed=True))
+    assert ids(pages) == [str(n) for n in range(count)]
+    assert pages[-1].next is None
+    for number, page in enumerate(pages[:-1], 1):
+        rest = pages_of(source_of(body), size=PageSize(size, fixed=True), start=page.next)
+        assert ids(rest) == ids(pages[number:])
+
+
+def test_what_is_no_item_is_told_by_its_number() -> None:
+    (page,) = pages_of(source_of(features(item("a"), None, {"properties": {}}, item(7), item(""))))
+    assert ids([page]) == ["a", "7"]
+    assert [one.name for one in page.unread] == [f"feature {n} of {URL}" for n in (2, 3, 5)]
+
+
+def test_only_the_collections_asked_for() -> None:
+    body = features(item("a", "x"), item("b", "y"), item("c"))
+    assert ids(pages_of(source_of(body), Selection(collections=("y",)))) == ["b"]
+    (start,) = asyncio.run(source_of(body).starts(Selection()))
+    assert start.collection == NO_COLLECTION
+
+
+def test_a_saved_page_of_an_api_is_no_walk() -> None:
+    body = features(item("a"), links=[{"rel": "next", "href": "https://api.test/search?token=2"}])
+    told: list[Notice] = []
+    pages = pages_of(source_of(body, "file:///data/page.json"), notices=told)
+    assert ids(pages) == ["a"]
+    assert "not followed" in told[0].text
+
+
+def test_a_page_that_a_server_gives_leads_on() -> None:
+    second = "https://static.test/data/two.json"
+    body = features(item("a"), item("b"), links=[{"rel": "next", "href": "two.json"}])
+    more = {f"{second}?limit=1": features(item("c"))}
+    pages = pages_of(source_of(body, more=more), size=PageSize(1, fixed=True))
+    assert ids(pages) == ["a", "b", "c"]
+    assert pages[1].next == PageRequest(second)
+    rest = pages_of(source_of(body, more=more), size=PageSize(1, fixed=True), start=pages[1].next)
+    assert ids(rest) == ["c"]
+
+
+def test_the_collection_is_where_the_items_say() -> None:
+    collection = {"type": "Collection", "id": "x", "links": [{"rel": "item", "href": "i.json"}]}
+    at = "https://static.test/x/collection.json"
+    link = {"rel": "collection", "href": "../x/collection.json"}
+    source = source_of(features(item("a", "x", link), item("b", "y", link)), more={at: collection})
+    pages_of(source)
+    assert asyncio.run(source.collection("x"))["links"] == [{"rel": "self", "href": at}]
+    with pytest.raises(SourceError, match="is not the collection y"):
+        asyncio.run(source.collection("y"))
+    with pytest.raises(UsageError, match="says where the collection z is"):
+        asyncio.run(source.collection("z"))
+
+
+def test_a_collection_that_cannot_be_read_is_a_source_error() -> None:
+    link = {"rel": "collection", "href": "c.json"}
+    broken = {"https://static.test/data/c.json": failed(FailureKind.GONE, 404)}
+    source = source_of(item("a", "x", link), more=broken)
+    pages_of(source)
+    with pytest.raises(SourceError, match="could not be read"):
+        asyncio.run(source.collection("x"))
+
+
+def test_items_hold_no_collections() -> None:
+    with pytest.raises(SourceError, match="name the catalog"):
+        asyncio.run(source_of(item("a")).collections())

@@ -1,0 +1,55 @@
+"""What SOURCE names: URLs, and paths of every kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stacpull.errors import UsageError
+from stacpull.sources.places import source_url
+
+
+@pytest.mark.parametrize(
+    "url", ["https://x.test/c.json?a=%2F#f", "s3://b/c d.json", "http://x.test", "stdin:0123"]
+)
+def test_urls_stay_as_they_are(url: str) -> None:
+    assert source_url(url) == url
+    scheme, _, rest = url.partition(":")
+    assert source_url(f"{scheme.upper()}:{rest}") == url
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ("/data/a b/c#1%20?.json", "/data/a b/c#1%20?.json"),
+        ("/data/../x/c.json", "/x/c.json"),
+        ("file:///data/a%20b.json", "/data/a b.json"),
+        ("file://localhost/data/c.json", "/data/c.json"),
+        ("FILE:/data/c.json", "/data/c.json"),
+    ],
+)
+def test_paths_become_file_urls(source: str, path: str) -> None:
+    assert source_url(source) == Path(path).as_uri()
+
+
+def test_relative_paths_are_relative_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert source_url("cat:a/c.json") == (tmp_path / "cat:a" / "c.json").as_uri()
+    assert source_url(".") == tmp_path.as_uri()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("", "empty"),
+        ("-", "mirror, plan and headers"),
+        ("gs://b/c.json", "gs: URL"),
+        ("ftp://x/c", "ftp: URL"),
+    ],
+)
+def test_what_is_not_read_is_named(source: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        source_url(source)

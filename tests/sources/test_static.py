@@ -1,0 +1,141 @@
+"""Static sources: which collections a tree has, where one begins, and single items."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.sources.memory import MemoryReader, broken_json
+from tests.sources.tree_of import ROOT, item_document
+
+from stacpull.errors import UsageError
+from stacpull.models import FailureKind, PageRequest, Selection
+from stacpull.net.transport import TransferError
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.static import StaticSource
+
+BASE = "https://static.test/root"
+
+
+def link(rel: str, href: str) -> dict[str, str]:
+    return {"rel": rel, "href": href}
+
+
+def collection(name: str, *links: dict[str, str]) -> dict[str, Any]:
+    return {"type": "Collection", "id": name, "license": "CC0-1.0", "extent": {}, "links": list(links)}
+
+
+TREE: dict[str, Any] = {
+    ROOT: {
+        "type": "Catalog",
+        "id": "cat",
+        "links": [link("child", "a/c.json"), link("child", "lost.json"), link("child", "sub/catalog.json")],
+    },
+    f"{BASE}/a/c.json": collection("a", link("item", "i.json"), link("license", "./LICENSE")),
+    f"{BASE}/a/i.json": item_document("a-i"),
+    f"{BASE}/sub/catalog.json": {
+        "id": "sub",
+        "links": [link("child", "b.json"), link("child", "../catalog.json")],
+    },
+    f"{BASE}/sub/b.json": collection("b", link("item", "i.json"), link("child", "inner.json")),
+    f"{BASE}/sub/inner.json": collection("inner", link("item", "j.json")),
+    f"{BASE}/sub/i.json": item_document("b-i"),
+    f"{BASE}/sub/j.json": item_document("b-j"),
+}
+
+
+def source_of(pages: dict[str, Any], url: str = ROOT) -> tuple[StaticSource, MemoryReader]:
+    reader = MemoryReader(pages)
+    root = asyncio.run(reader.read(PageRequest(url)))
+    return StaticSource(url, root, reader), reader
+
+
+def mirrored(source: StaticSource, selection: Selection) -> dict[str, list[tuple[str, str]]]:
+    async def main() -> dict[str, list[tuple[str, str]]]:
+        found: dict[str, list[tuple[str, str]]] = {}
+        for start in await source.starts(selection):
+            pages = source.pages(start.request, page_size=PageSize(), on_notice=lambda _: None)
+            async for page in pages:
+                items = [(item["id"], item["collection"]) for item in page.items]
+                found.setdefault(start.collection, []).extend(items)
+        return found
+
+    return asyncio.run(main())
+
+
+def test_all_of_a_tree_is_one_walk() -> None:
+    source, _ = source_of(TREE)
+    assert mirrored(source, Selection()) == {"cat": [("a-i", "a"), ("b-i", "b"), ("b-j", "inner")]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (("a",), {"a": [("a-i", "a")]}),
+        (("b", "a"), {"b": [("b-i", "b"), ("b-j", "inner")], "a": [("a-i", "a")]}),
+        (("inner",), {"inner": [("b-j", "inner")]}),
+    ],
+)
+def test_a_collection_is_found_wherever_it_is(asked: tuple[str, ...], expected: dict[str, Any]) -> None:
+    source, reader = source_of(TREE)
+    assert mirrored(source, Selection(collections=asked)) == expected
+    if asked == ("a",):
+        assert f"{BASE}/sub/b.json" not in reader.urls  # found on the level above: nothing deeper is read
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [("iner", "did you mean inner"), ("zzz", "there are a, b, inner")]
+)
+def test_a_collection_that_is_not_there_is_named_with_those_near(asked: str, said: str) -> None:
+    source, _ = source_of(TREE)
+    with pytest.raises(UsageError, match=said):
+        asyncio.run(source.starts(Selection(collections=(asked,))))
+
+
+def test_the_source_is_the_collection_itself() -> None:
+    source, _ = source_of(TREE, f"{BASE}/a/c.json")
+    assert mirrored(source, Selection(collections=("a",))) == {"a": [("a-i", "a")]}
+    with pytest.raises(UsageError, match="is the collection a itself"):
+        asyncio.run(source.starts(Selection(collections=("b",))))
+
+
+def test_collections_come_in_order_without_their_items() -> None:
+    source, reader = source_of(TREE)
+    found = asyncio.run(source.collections())
+    assert [one["id"] for one in found] == ["a", "b", "inner"]
+    assert found[0]["links"] == [link("self", f"{BASE}/a/c.json"), link("license", "./LICENSE")]
+    assert not [url for url in reader.urls if url.endswith(("/i.json", "/j.json"))]
+
+
+def test_a_collection_is_found_that_this_walk_did_not_meet() -> None:
+    source, reader = source_of(TREE)
+    assert asyncio.run(source.collection("inner"))["links"][0]["href"] == f"{BASE}/sub/inner.json"
+    with pytest.raises(UsageError):
+        asyncio.run(source.collection("none"))
+    asked = len(reader.asked)
+    with pytest.raises(UsageError):
+        asyncio.run(source.collection("none either"))
+    assert len(reader.asked) == asked  # all of the tree was looked at once
+
+
+def test_the_root_catalog_stands_for_the_collection_of_loose_items() -> None:
+    source, _ = source_of(TREE)
+    assert asyncio.run(source.collection("cat"))["id"] == "cat"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [(None, FailureKind.GONE), (broken_json(), FailureKind.ITEM), ({"features": []}, FailureKind.ITEM)],
+)
+def test_what_is_no_item_is_refused(answer: object, kind: FailureKind) -> None:
+    source, _ = source_of(TREE | ({} if answer is None else {f"{BASE}/x.json": answer}))
+    with pytest.raises(TransferError) as caught:
+        asyncio.run(source.item(f"{BASE}/x.json"))
+    assert caught.value.failure.kind is kind
+
+
+def test_an_item_knows_where_it_was_read() -> None:
+    source, _ = source_of(TREE)
+    item = asyncio.run(source.item(f"{BASE}/a/i.json"))
+    assert item["links"] == [link("self", f"{BASE}/a/i.json")]

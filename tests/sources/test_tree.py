@@ -1,0 +1,254 @@
+"""The walk of a tree: document order, places to go on from, circles, and documents that cannot be read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.sources.memory import MemoryReader, broken_json, failed
+from tests.sources.tree_of import ROOT, Tree, UnevenReader, documents, in_order, item_document, trees
+
+from stacpull.errors import SourceError
+from stacpull.events import Notice
+from stacpull.models import FailureKind, Page, PageRequest
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.static import StaticSource
+from stacpull.sources.tree import AT_ONCE, DEEPEST
+
+
+def walked(
+    reader: MemoryReader,
+    size: int = 1000,
+    start: PageRequest | None = None,
+    notices: list[Notice] | None = None,
+) -> list[Page]:
+    async def main() -> list[Page]:
+        request = start or PageRequest(ROOT)
+        root = await reader.read(PageRequest(ROOT))
+        source = StaticSource(ROOT, root, reader)
+        told = notices if notices is not None else []
+        pages = source.pages(request, page_size=PageSize(size, fixed=True), on_notice=told.append)
+        return [page async for page in pages]
+
+    return asyncio.run(main())
+
+
+def ids(pages: list[Page]) -> list[str]:
+    return [item["id"] for page in pages for item in page.items]
+
+
+@given(trees, st.integers(1, 7), st.integers(0, 99))
+def test_items_come_in_document_order_each_once(tree: Tree, size: int, seed: int) -> None:
+    pages = walked(UnevenReader(documents(tree), seed), size)
+    assert ids(pages) == in_order(tree)
+    assert all(len(page.items) <= size for page in pages)
+    assert pages[-1].next is None
+
+
+@given(trees, st.integers(1, 4), st.integers(0, 99))
+def test_a_walk_goes_on_from_any_page(tree: Tree, size: int, seed: int) -> None:
+    pages = walked(UnevenReader(documents(tree), seed), size)
+    for number, page in enumerate(pages[:-1], 1):
+        assert page.next == pages[number].request
+        rest = walked(UnevenReader(documents(tree), seed + number), size, page.next)
+        assert ids(rest) == ids(pages[number:])
+
+
+def test_going_on_reads_the_way_to_the_place_and_nothing_before_it() -> None:
+    tree = [[1] * 50, [[2] * 50, [3] * 50, [4] * 50], [5] * 50]
+    page = walked(MemoryReader(documents(tree)), 125)[0]
+    reader = MemoryReader(documents(tree))
+    rest = walked(reader, 125, page.next)
+    assert ids(rest) == in_order(tree)[125:]
+    before = set(in_order(tree)[:125]) | {"https://static.test/root/0/catalog.json"}
+    assert before.isdisjoint(reader.urls)
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        (lambda links: [{"rel": "item", "href": "new/item.json"}, *links], set()),
+        (lambda links: links[3:], set()),
+        (lambda links: [one for one in links if one["href"] != "4-1/item.json"], set()),
+    ],
+    ids=["link before the place", "links gone before the place", "the link of the place gone"],
+)
+def test_a_document_that_changed_meanwhile_loses_no_item(change: Any, missed: set[str]) -> None:
+    tree = [1] * 10
+    page = walked(MemoryReader(documents(tree)), 5)[0]
+    now = documents(tree)
+    now["https://static.test/root/new/item.json"] = item_document("new")
+    now[ROOT] = now[ROOT] | {"links": change(now[ROOT]["links"])}
+    rest = ids(walked(MemoryReader(now), 5, page.next))
+    assert set(in_order(tree)[5:]) - set(rest) == missed
+
+
+def test_reads_side_by_side_over_the_borders_of_catalogs_within_a_bound() -> None:
+    tree = [[1] for _ in range(400)]
+    reader = UnevenReader(documents(tree))
+    assert ids(walked(reader, 100)) == in_order(tree)
+    assert AT_ONCE / 2 < reader.most_under_way <= AT_ONCE
+
+
+def link(rel: str, href: str) -> dict[str, str]:
+    return {"rel": rel, "href": href}
+
+
+def catalog(*links: dict[str, str]) -> dict[str, Any]:
+    return {"type": "Catalog", "id": "c", "links": list(links)}
+
+
+A, B = "https://static.test/root/a.json", "https://static.test/root/b.json"
+
+
+@pytest.mark.parametrize(
+    ("pages", "expected"),
+    [
+        ({ROOT: catalog(link("child", "catalog.json"), link("item", "i.json"))}, ["i"]),
+        ({ROOT: catalog(link("child", "a.json")), A: catalog(link("child", "catalog.json"))}, []),
+        (
+            {
+                ROOT: catalog(link("child", "a.json"), link("child", "b.json")),
+                A: catalog(link("child", "b.json")),
+                B: catalog(link("item", "i.json"), link("child", "a.json")),
+            },
+            ["i"],
+        ),
+        ({ROOT: catalog(link("child", "./x/../catalog.json#here"))}, []),
+    ],
+    ids=["itself", "its parent", "two ways and a circle", "itself, written otherwise"],
+)
+def test_circles_are_cut_and_each_catalog_is_walked_once(pages: dict[str, Any], expected: list[str]) -> None:
+    told: list[Notice] = []
+    found = walked(
+        UnevenReader(pages | {"https://static.test/root/i.json": item_document("i")}), notices=told
+    )
+    assert ids(found) == expected
+    assert not [one for page in found for one in page.unread]
+    assert "walked already" in told[-1].text
+
+
+def test_many_ways_to_one_catalog_cost_no_more_than_its_reads() -> None:
+    depth = 20
+    pages: dict[str, Any] = {ROOT: catalog(link("child", "0.json"))}
+    for n in range(depth):
+        below = link("child", f"{n + 1}.json")
+        pages[f"https://static.test/root/{n}.json"] = catalog(below, below | {"href": f"./{n + 1}.json"})
+    pages[f"https://static.test/root/{depth}.json"] = catalog(link("item", "i.json"))
+    pages["https://static.test/root/i.json"] = item_document("i")
+    reader = MemoryReader(pages)
+    assert ids(walked(reader)) == ["i"]
+    assert len(reader.asked) < 200 * depth
+
+
+class Endless(MemoryReader):
+    """A server that makes up a child below each catalog."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda request: catalog(link("child", f"{len(request.url)}/c.json")))
+
+
+def test_a_tree_without_end_is_cut_and_told() -> None:
+    reader = Endless()
+    (page,) = walked(reader)
+    assert "more than 32 catalogs deep" in page.unread[0].failure.message
+    assert len(reader.asked) <= DEEPEST + 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (failed(FailureKind.GONE, 404), FailureKind.GONE),
+        (failed(FailureKind.REFUSED, 403), FailureKind.REFUSED),
+        (broken_json(), FailureKind.ITEM),
+        ({"hello": "world"}, FailureKind.ITEM),
+        (["a", "list"], FailureKind.ITEM),
+        ({"type": "Feature", "properties": {}}, FailureKind.ITEM),
+        (
+            {"type": "Collection", "id": "x", "links": [link("items", "https://x.test/items")]},
+            FailureKind.ITEM,
+        ),
+    ],
+)
+def test_a_document_that_cannot_be_read_is_told_and_the_walk_goes_on(
+    answer: object, kind: FailureKind
+) -> None:
+    pages = documents([1, 2, 3])
+    bad = in_order([1, 2, 3])[1]
+    page, *_ = walked(MemoryReader(pages | {bad: answer}))
+    assert ids([page]) == [url for url in in_order([1, 2, 3]) if url != bad]
+    assert [(one.name, one.failure.kind) for one in page.unread] == [(bad, kind)]
+
+
+def test_servers_that_are_down_end_the_walk_where_it_is() -> None:
+    tree = [1] * 60
+    down = failed(FailureKind.NETWORK)
+    down = type(down)(down.failure.__class__(FailureKind.NETWORK, "refused", retryable=True))
+    pages: dict[str, object] = documents(tree) | dict.fromkeys(in_order(tree)[20:], down)
+
+    async def main(reader: MemoryReader, found: list[Page]) -> None:
+        source = StaticSource(ROOT, await reader.read(PageRequest(ROOT)), reader)
+        size = PageSize(10, fixed=True)
+        async for page in source.pages(PageRequest(ROOT), page_size=size, on_notice=lambda _: None):
+            found.append(page)  # noqa: PERF401 -- what was read before the error counts
+
+    found: list[Page] = []
+    with pytest.raises(SourceError, match="10 documents in a row"):
+        asyncio.run(main(MemoryReader(pages), found))
+    assert ids(found) == in_order(tree)[:20]
+    rest = walked(MemoryReader(documents(tree)), 10, found[-1].next)
+    assert ids(rest) == in_order(tree)[20:]
+
+
+def test_an_error_that_stops_the_run_comes_out_as_it_is() -> None:
+    pages: Mapping[str, object] = documents([1, 2]) | {in_order([1, 2])[0]: SourceError("wait till Monday")}
+    with pytest.raises(SourceError, match="wait till Monday"):
+        walked(MemoryReader(pages))
+
+
+def test_items_are_of_the_nearest_collection_and_know_where_they_are() -> None:
+    pages = {
+        ROOT: {"type": "Catalog", "id": "cat", "links": [link("item", "i.json"), link("child", "a/c.json")]},
+        "https://static.test/root/i.json": item_document("loose"),
+        "https://static.test/root/a/c.json": {
+            "id": "col",
+            "license": "CC0-1.0",
+            "extent": {},
+            "links": [link("child", "b/catalog.json")],
+        },
+        "https://static.test/root/a/b/catalog.json": catalog(link("item", "i.json"), link("item", "j.json")),
+        "https://static.test/root/a/b/i.json": item_document("i")
+        | {"links": [link("self", "./i.json"), link("root", "../../x.json")]},
+        "https://static.test/root/a/b/j.json": item_document("j") | {"collection": "own"},
+    }
+    (page, *_) = walked(MemoryReader(pages))
+    assert [(item["id"], item["collection"]) for item in page.items] == [
+        ("loose", "cat"),
+        ("i", "col"),
+        ("j", "own"),
+    ]
+    assert page.items[1]["links"] == [
+        link("self", "https://static.test/root/a/b/i.json"),
+        link("root", "../../x.json"),
+    ]
+
+
+def test_a_collection_of_items_behind_a_link_is_items() -> None:
+    features = {"type": "FeatureCollection", "features": [item_document("a"), item_document("b"), None]}
+    pages = {ROOT: catalog(link("item", "all.json")), "https://static.test/root/all.json": features}
+    page, *_ = walked(MemoryReader(pages))
+    assert ids([page]) == ["a", "b"]
+    assert len(page.unread) == 1
+
+
+def test_links_to_files_and_odd_schemes_are_refused_by_name() -> None:
+    hrefs = ["file:///etc/passwd", "ftp://x.test/i.json", "javascript:alert(1)"]
+    pages = {ROOT: catalog(*(link("item", href) for href in hrefs))}
+    page, *_ = walked(reader := MemoryReader(pages))
+    assert [one.name for one in page.unread] == hrefs
+    assert all(one.failure.kind is FailureKind.SCHEME for one in page.unread)
+    assert set(reader.urls) == {ROOT}

@@ -1,0 +1,169 @@
+"""Files as a transport: what is given out, what never, and the answers a server of objects would give."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from stacpull.models import Failure, FailureKind, ResumePoint
+from stacpull.net.transport import Request, TransferError
+from stacpull.transfer.headers import validator_of
+from stacpull.transfer.local import LocalTransport
+from stacpull.transfer.resume import Verdict, range_headers, verdict
+
+BODY = bytes(range(256)) * 100
+
+
+class Got(NamedTuple):
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    url: str
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    root = tmp_path / "cat"
+    root.mkdir()
+    (root / "catalog.json").write_bytes(b"{}")
+    (root / "data.bin").write_bytes(BODY)
+    (tmp_path / "secret.txt").write_bytes(b"secret")
+    return root / "catalog.json"
+
+
+def get(source: Path, url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Got:
+    async def main() -> Got:
+        transport = LocalTransport(source.as_uri())
+        async with transport.open(Request(url, method, headers or {})) as response:
+            return Got(response.status, await response.read(1_000_000), response.headers, response.url)
+
+    return asyncio.run(main())
+
+
+def refusal(source: Path, url: str) -> Failure:
+    with pytest.raises(TransferError) as caught:
+        get(source, url)
+    return caught.value.failure
+
+
+def test_gives_a_file_with_its_length_and_version(catalog: Path) -> None:
+    got = get(catalog, (catalog.parent / "data.bin").as_uri())
+    assert (got.status, got.body, got.headers["content-length"]) == (200, BODY, str(len(BODY)))
+    assert validator_of(got.headers).strong_etag is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("a b.bin", "a b.bin"),
+        ("a b.bin", "a%20b.bin"),
+        ("100%.bin", "100%.bin"),
+        ("q?x#y.bin", "q?x#y.bin"),
+        ("Grüße.bin", "Gr%C3%BC%C3%9Fe.bin"),
+        ("plain.bin", "plain.bin?version=2#part"),
+    ],
+)
+def test_names_as_catalogs_write_them(catalog: Path, name: str, written: str) -> None:
+    (catalog.parent / name).write_bytes(b"x")
+    assert get(catalog, f"{catalog.parent.as_uri()}/{written}").body == b"x"
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("file:///etc/passwd", FailureKind.SCHEME),
+        ("{root}/../secret.txt", FailureKind.SCHEME),
+        ("{root}/%2e%2e/secret.txt", FailureKind.SCHEME),
+        ("{root}/x/../../secret.txt", FailureKind.SCHEME),
+        ("{root}/way-out/secret.txt", FailureKind.SCHEME),
+        ("{root}/out.txt", FailureKind.SCHEME),
+        ("{root}/nothing.bin", FailureKind.GONE),
+        ("{root}/data.bin/below", FailureKind.GONE),
+        ("{root}/x", FailureKind.HTTP),
+        ("{root}/pipe", FailureKind.HTTP),
+        ("{root}/nul%00l", FailureKind.HTTP),
+    ],
+)
+def test_what_is_never_given_out(catalog: Path, url: str, kind: FailureKind) -> None:
+    root = catalog.parent
+    (root / "x").mkdir()
+    (root / "way-out").symlink_to(root.parent)
+    (root / "out.txt").symlink_to(root.parent / "secret.txt")
+    os.mkfifo(root / "pipe")
+    failure = refusal(catalog, url.replace("{root}", root.as_uri()))
+    assert failure.kind is kind
+    assert not failure.retryable
+
+
+def test_symlinks_within_are_followed_and_source_may_be_one(catalog: Path, tmp_path: Path) -> None:
+    (catalog.parent / "link.bin").symlink_to("data.bin")
+    assert get(catalog, (catalog.parent / "link.bin").as_uri()).body == BODY
+    entry = tmp_path / "entry"
+    entry.symlink_to(catalog.parent)
+    assert get(entry / "catalog.json", (entry / "data.bin").as_uri()).body == BODY
+
+
+def test_a_directory_stands_for_its_catalog(catalog: Path) -> None:
+    got = get(catalog.parent, catalog.parent.as_uri())
+    assert (got.body, got.url) == (b"{}", catalog.as_uri())
+    catalog.unlink()
+    assert "holds no catalog.json" in refusal(catalog.parent, catalog.parent.as_uri()).message
+
+
+def test_resuming_goes_on_only_with_the_same_version(catalog: Path) -> None:
+    path = catalog.parent / "data.bin"
+    validator = validator_of(get(catalog, path.as_uri()).headers)
+    point = ResumePoint(1000, validator, len(BODY))
+    rest = get(catalog, path.as_uri(), range_headers(1000, validator))
+    assert verdict(point, rest.status, rest.headers) is Verdict.APPEND
+    assert rest.body == BODY[1000:]
+    end = get(catalog, path.as_uri(), range_headers(len(BODY), validator))
+    whole = ResumePoint(len(BODY), validator, len(BODY))
+    assert verdict(whole, end.status, end.headers) is Verdict.WHOLE
+    path.write_bytes(BODY[::-1])
+    os.utime(path, ns=(1, 1))
+    changed = get(catalog, path.as_uri(), range_headers(1000, validator))
+    assert (changed.status, changed.body) == (200, BODY[::-1])
+    assert get(catalog, path.as_uri(), {"If-Match": validator.etag or ""}).status == 412
+
+
+@pytest.mark.parametrize(
+    ("field", "status", "body"),
+    [
+        ("bytes=0-0", 206, BODY[:1]),
+        ("bytes=5-9", 206, BODY[5:10]),
+        ("bytes=-7", 206, BODY[-7:]),
+        (f"bytes=10-{len(BODY) + 5}", 206, BODY[10:]),
+        (f"bytes={len(BODY)}-", 416, b""),
+        ("bytes=-", 200, BODY),
+        ("bytes=9-5", 416, b""),
+        ("lines=1-2", 200, BODY),
+    ],
+)
+def test_ranges(catalog: Path, field: str, status: int, body: bytes) -> None:
+    got = get(catalog, (catalog.parent / "data.bin").as_uri(), {"Range": field})
+    assert (got.status, got.body) == (status, body)
+
+
+def test_head_has_no_body(catalog: Path) -> None:
+    got = get(catalog, (catalog.parent / "data.bin").as_uri(), method="HEAD")
+    assert (got.body, got.headers["Content-Length"]) == (b"", str(len(BODY)))
+
+
+def test_a_file_that_shrinks_meanwhile_is_no_whole_one(catalog: Path) -> None:
+    path = catalog.parent / "data.bin"
+
+    async def main() -> None:
+        async with LocalTransport(catalog.as_uri()).open(Request(path.as_uri())) as response:
+            await asyncio.to_thread(os.truncate, path, 100)
+            await response.read(1_000_000)
+
+    with pytest.raises(TransferError) as caught:
+        asyncio.run(main())
+    assert caught.value.failure.kind is FailureKind.TRUNCATED
+    assert caught.value.failure.retryable
