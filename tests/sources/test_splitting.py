@@ -99,13 +99,13 @@ class Uneven(MemoryReader):
 
     at_once = most_at_once = 0
 
-    async def read(self, request: PageRequest, *, one_of_many: bool = False) -> Document:
+    async def read(self, request: PageRequest, **options: Any) -> Document:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         for _ in range(hash(request.url) % 7):
             await asyncio.sleep(0)
         self.at_once -= 1
-        return await super().read(request, one_of_many=one_of_many)
+        return await super().read(request, **options)
 
 
 def walked(
