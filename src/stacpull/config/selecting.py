@@ -1,0 +1,217 @@
+"""The options that say what to mirror."""
+
+from __future__ import annotations
+
+from stacpull.config import values
+from stacpull.config.option import Option, Scope
+
+__all__ = ["SELECTING"]
+
+_SELECTION = Scope.SELECTION
+
+SELECTING: tuple[Option, ...] = (
+    Option(
+        _SELECTION,
+        "collection",
+        "collections",
+        "Mirror this collection. May be repeated.",
+        "ID",
+        many=True,
+        short="C",
+    ),
+    Option(
+        _SELECTION, "all-collections", "all_collections", "Mirror every collection of the API.", switch=True
+    ),
+    Option(
+        _SELECTION,
+        "label",
+        "labels",
+        "Keep items with this label class; case does not matter. May be repeated.",
+        "NAME",
+        many=True,
+    ),
+    Option(
+        _SELECTION,
+        "label-mode",
+        "label_mode",
+        "Keep items with any (the default) or with all of the labels.",
+        choices=("any", "all"),
+    ),
+    Option(
+        _SELECTION,
+        "exclude-label",
+        "exclude_labels",
+        "Drop items with this label class. May be repeated.",
+        "NAME",
+        many=True,
+    ),
+    Option(
+        _SELECTION,
+        "label-property",
+        "label_property",
+        "Take labels from this property of items.",
+        "NAME",
+    ),
+    Option(
+        _SELECTION,
+        "nomenclature",
+        "nomenclature",
+        "Understand labels as the 43 classes of CORINE or as the 19 of BigEarthNet.",
+        choices=("clc43", "ben19"),
+    ),
+    Option(
+        _SELECTION,
+        "cloud-and-shadow",
+        "cloud_and_shadow",
+        "Keep only items with (or only without) clouds and their shadow. Default: not asked.",
+        switch=True,
+        opposite=True,
+    ),
+    Option(
+        _SELECTION,
+        "seasonal-snow",
+        "seasonal_snow",
+        "Keep only items with (or only without) seasonal snow. Default: not asked.",
+        switch=True,
+        opposite=True,
+    ),
+    Option(
+        _SELECTION,
+        "bbox",
+        "bbox",
+        "Keep items whose geometry meets this box, in degrees.",
+        "W,S,E,N",
+        reader=values.spatial_extent,
+    ),
+    Option(
+        _SELECTION,
+        "intersects",
+        "intersects",
+        "Keep items whose geometry meets this one: GeoJSON, or a file of it.",
+        "GEOJSON|@FILE",
+        reader=values.area,
+    ),
+    Option(
+        _SELECTION,
+        "datetime",
+        "datetime",
+        "Keep items of this time or interval, as STAC writes it: 2018-01-01/2018-03-31, ../2018.",
+        "INTERVAL",
+    ),
+    Option(
+        _SELECTION,
+        "max-cloud-cover",
+        "max_cloud_cover",
+        "Keep items whose eo:cloud_cover is known and at most this.",
+        "PERCENT",
+        reader=values.percentage,
+    ),
+    Option(
+        _SELECTION,
+        "where",
+        "where",
+        "Keep items with this value of a property; of one property, any of them. May be repeated.",
+        "PROPERTY=VALUE",
+        many=True,
+    ),
+    Option(
+        _SELECTION,
+        "filter",
+        "filter",
+        "Keep items of which this is true: CQL2 as text or JSON, or a file of it (@FILE).",
+        "CQL2",
+        reader=values.expression,
+    ),
+    Option(
+        _SELECTION,
+        "ids",
+        "ids",
+        "Keep items with this id or ending, or with those of a file (@FILE). May be repeated.",
+        "ID|@FILE",
+        reader=values.item_ids,
+        many=True,
+    ),
+    Option(
+        _SELECTION,
+        "asset",
+        "assets",
+        "Fetch only assets whose key matches. May be repeated.",
+        "GLOB",
+        many=True,
+    ),
+    Option(
+        _SELECTION,
+        "exclude-asset",
+        "exclude_assets",
+        "Leave out assets whose key matches; '' leaves out none. May be repeated.",
+        "GLOB",
+        many=True,
+    ),
+    Option(
+        _SELECTION, "role", "roles", "Fetch only assets with this role. May be repeated.", "ROLE", many=True
+    ),
+    Option(
+        _SELECTION,
+        "media-type",
+        "media_types",
+        "Fetch only assets of this media type. May be repeated.",
+        "TYPE",
+        many=True,
+    ),
+    Option(
+        _SELECTION,
+        "source-links",
+        "source_links",
+        "Follow label items to their source imagery (the default).",
+        switch=True,
+        opposite=True,
+    ),
+    Option(
+        _SELECTION,
+        "push-down",
+        "push_down",
+        "Let the source filter what it can (the default); everything is checked here as well.",
+        switch=True,
+        opposite=True,
+    ),
+    Option(
+        _SELECTION,
+        "split-walk",
+        "split_walk",
+        "Walk a large collection by time, this many parts at once (1: in one piece).",
+        "N",
+        reader=values.whole(1),
+    ),
+    Option(
+        _SELECTION,
+        "max-items",
+        "max_items",
+        "Stop after this many matching items.",
+        "N",
+        reader=values.whole(1),
+    ),
+    Option(
+        _SELECTION,
+        "sample",
+        "sample",
+        "Draw this many of all matching items: the same ones, whatever their order.",
+        "N",
+        reader=values.whole(1),
+    ),
+    Option(
+        _SELECTION,
+        "seed",
+        "seed",
+        "Which sample is drawn (0).",
+        "S",
+        reader=values.whole(0),
+    ),
+    Option(
+        _SELECTION,
+        "shard",
+        "shard",
+        "Keep the I-th of N parts, by item id: a machine each.",
+        "I/N",
+        reader=values.shard,
+    ),
+)

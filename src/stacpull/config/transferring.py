@@ -1,0 +1,175 @@
+"""The options that say where things lie and how they are transferred."""
+
+from __future__ import annotations
+
+from stacpull.config import values
+from stacpull.config.option import Option, Scope
+
+__all__ = ["TRANSFERRING"]
+
+_TRANSFER = Scope.TRANSFER
+
+TRANSFERRING: tuple[Option, ...] = (
+    Option(
+        Scope.LAYOUT,
+        "layout",
+        "layout",
+        "Where assets lie in DEST, for example {collection}/{item}/{key}{ext}.",
+        "TEMPLATE",
+    ),
+    Option(
+        Scope.LAYOUT,
+        "metadata",
+        "metadata",
+        "Write item documents as files (the default), as NDJSON, or not at all.",
+        choices=("item", "ndjson", "none"),
+    ),
+    Option(
+        _TRANSFER,
+        "concurrency",
+        "concurrency",
+        "Transfers at once; auto (the default) finds out.",
+        "N|auto",
+        reader=values.auto_or_whole,
+    ),
+    Option(
+        _TRANSFER,
+        "per-host",
+        "per_host",
+        "At most this many transfers at once from one host (64).",
+        "N",
+        reader=values.whole(1),
+    ),
+    Option(
+        _TRANSFER,
+        "processes",
+        "processes",
+        "Transfer in this many processes (1): where one core is too slow for many small files.",
+        "N",
+        reader=values.whole(1),
+    ),
+    Option(
+        _TRANSFER,
+        "retries",
+        "retries",
+        "Try an asset this many times more before it counts as failed (5).",
+        "N",
+        reader=values.whole(0),
+    ),
+    Option(
+        _TRANSFER,
+        "stall-timeout",
+        "stall_timeout",
+        "Give up an attempt when nothing came for this long (30).",
+        "SECONDS",
+        reader=values.seconds,
+    ),
+    Option(
+        _TRANSFER,
+        "min-rate",
+        "min_rate",
+        "Give up an attempt that is slower than this for as long as --stall-timeout (100 bytes a second).",
+        "BYTES[K|M|G]",
+        reader=values.byte_rate,
+    ),
+    Option(
+        _TRANSFER,
+        "page-size",
+        "page_size",
+        "Items a page; auto (the default) asks for large ones and shrinks on errors.",
+        "N|auto",
+        reader=values.auto_or_whole,
+    ),
+    Option(
+        _TRANSFER,
+        "header",
+        "headers",
+        "Send this header field to the source's own host. '${NAME}' stands for a variable. May be repeated.",
+        "'K: V'|@FILE",
+        many=True,
+    ),
+    Option(_TRANSFER, "no-sign-request", "s3.no_sign_request", "Ask S3 without credentials.", switch=True),
+    Option(
+        _TRANSFER,
+        "request-payer",
+        "s3.request_payer",
+        "Agree to pay for requests to requester-pays buckets.",
+        switch=True,
+    ),
+    Option(
+        _TRANSFER,
+        "endpoint-url",
+        "s3.endpoint_url",
+        "The S3 endpoint to ask instead of Amazon's.",
+        "URL",
+        reader=values.web_address,
+        environment=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    ),
+    Option(
+        _TRANSFER,
+        "region",
+        "s3.region",
+        "The region of S3.",
+        "NAME",
+        environment=("AWS_REGION", "AWS_DEFAULT_REGION"),
+    ),
+    Option(
+        _TRANSFER,
+        "credentials",
+        "s3.profile",
+        "The AWS profile to take S3 credentials from.",
+        "NAME",
+        environment=("AWS_PROFILE",),
+    ),
+    Option(
+        _TRANSFER,
+        "transport",
+        "transport",
+        "Send plain requests for assets by the lean transport (auto, the default) or all by aiohttp.",
+        choices=("auto", "aiohttp"),
+    ),
+    Option(
+        _TRANSFER,
+        "sign-bucket",
+        "s3.buckets",
+        "Sign for this S3 bucket also where a redirect leads to it. May be repeated.",
+        "NAME",
+        many=True,
+    ),
+    Option(
+        _TRANSFER,
+        "ca-bundle",
+        "ca_bundle",
+        "Trust the certificate authorities of this PEM file.",
+        "FILE",
+        reader=values.existing_file,
+    ),
+    Option(
+        _TRANSFER,
+        "checksum",
+        "checksum",
+        "Record the SHA-256 of every asset (the default), or none.",
+        choices=("sha256", "none"),
+    ),
+    Option(
+        _TRANSFER,
+        "missing",
+        "missing",
+        "Whether an asset that is listed but gone upstream is a failure (the default).",
+        choices=("fail", "ok"),
+    ),
+    Option(
+        _TRANSFER,
+        "adopt",
+        "adopt",
+        "Take files that lie where assets go, if size and a checksum or date agree.",
+        switch=True,
+    ),
+    Option(
+        _TRANSFER,
+        "allow-private-hosts",
+        "allow_private_hosts",
+        "Follow links and redirects to private and loopback addresses.",
+        switch=True,
+    ),
+)
