@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from stacpull.models import Validator
 from stacpull.net.transport import is_framed
 from stacpull.transfer.headers import (
     ContentRange,
@@ -14,6 +15,7 @@ from stacpull.transfer.headers import (
     content_range,
     filename_of,
     is_page_instead,
+    validator_of,
 )
 
 NONE = ContentRange(None, None, None)
@@ -126,3 +128,12 @@ def test_a_page_in_place_of_an_asset(
     media_type: str | None, headers: dict[str, str], start: bytes, expected: bool
 ):
     assert is_page_instead(media_type, headers, start) is expected
+
+
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [('"v1"', '"v1"'), ('"é"', '"é"'), ('"\udcff"', None), ("", ""), (None, None)],
+)
+def test_a_validator_is_text(sent: str | None, taken: str | None):
+    headers = {} if sent is None else {"ETag": sent, "Last-Modified": sent}
+    assert validator_of(headers) == Validator(taken, taken)

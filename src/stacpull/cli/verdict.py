@@ -71,7 +71,9 @@ def _next_steps(report: VerifyReport) -> Iterator[str]:
     damaged = report.damaged - report.unknown
     if report.repair is None and (damaged or (report.rebuilt is not None and report.rebuilt.pending)):
         yield f"repair:     stacpull verify --repair {dest}"
-    if report.repair is not None and report.repair.assets_failed:
+    if report.assets_failed and report.repair is None:
+        yield f"{count(report.assets_failed, 'asset')} failed: stacpull failures {dest}"
+    elif report.repair is not None and report.repair.assets_failed:
         yield f"see why:    stacpull failures {dest}"
     if report.unknown and report.rebuilt is not None:
         yield "unknown files may be the mirror's own: the next mirror takes those that are what it fetches"

@@ -37,7 +37,9 @@ def open_fetcher(
         on_detail: hears sentences for those who want to know everything.
     """
     checksum = options.checksum == "sha256"
-    fetcher = Fetcher(network.client, parts, checksum=checksum, clock=clock, on_detail=on_detail)
+    fetcher = Fetcher(
+        network.client, parts, checksum=checksum, clock=clock, secrets=network.secrets, on_detail=on_detail
+    )
     if not options.adopt:
         return fetcher
     return AdoptingFetcher(fetcher, network.client, destination, checksum=checksum)

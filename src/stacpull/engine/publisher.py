@@ -120,7 +120,7 @@ def arrival_of(arrived: Arrived) -> Arrival:
 
 
 def _as_text(etag: str | None) -> str | None:
-    """Return an ETag that can be stored: a header may hold bytes that are no text."""
+    """Return an ETag that can be stored: the name of a part that lay there may hold what is no text."""
     return None if etag is None else etag.encode("utf-8", "backslashreplace").decode()
 
 

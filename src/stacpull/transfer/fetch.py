@@ -16,7 +16,7 @@ Retrying, reading an expired item again and publishing are the engine's. An atte
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 
 from stacpull.clock import Clock, SystemClock
@@ -24,6 +24,7 @@ from stacpull.models import Checksum, FailureKind, Job, Received, ResumePoint, V
 from stacpull.net.coding import coding_of, decoded
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, is_framed
+from stacpull.redact import Secrets
 from stacpull.transfer.haul import CHUNK, Freight, Haul
 from stacpull.transfer.headers import (
     content_length,
@@ -70,6 +71,7 @@ class Fetcher:
         checksum: bool = True,
         connections: int = _CONNECTIONS,
         clock: Clock | None = None,
+        secrets: Secrets | None = None,
         on_detail: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare.
@@ -81,6 +83,7 @@ class Fetcher:
             checksum: True to compute the SHA-256 of what goes into parts (that of bodies is the writer's).
             connections: that one file may have at most; 1: no ranges of it are fetched side by side.
             clock: where time comes from.
+            secrets: what must not be written down, whatever a server says.
             on_detail: hears sentences for those who want to know everything.
         """
         self._client = client
@@ -90,6 +93,7 @@ class Fetcher:
         self._connections = connections
         self._clock = clock or SystemClock()
         self._whole_only: set[str] = set()
+        self._secrets = secrets or Secrets()
         self._opaque_etags: set[str] = set()
         self._on_detail = on_detail
         self._without_validators: set[str] = set()
@@ -145,7 +149,7 @@ class Fetcher:
         """Take the body of a 200."""
         headers = response.headers
         length = content_length(headers)
-        coding, validator = coding_of(headers), validator_of(headers)
+        coding, validator = coding_of(headers), self._validator(headers)
         if coding is not None and (job.size is None or job.size != length):
             checks = self._checks(job, response, coded=True)
             answer = Answer(response.url, validator, checks, keep=False, total=None, framed=True)
@@ -173,6 +177,13 @@ class Fetcher:
         validator = answer.validator if answer.keep else Validator()
         writer = await self._parts.create(job.row, job.generation, validator, answer.total)
         return await self._fill(job, response, answer, writer, start, chunks)
+
+    def _validator(self, headers: Mapping[str, str]) -> Validator:
+        """Return the validator of a response: it is written down, so one that echoes a secret is none."""
+        validator = validator_of(headers)
+        if self._secrets and any(self._secrets.scrub(field) != field for field in validator if field):
+            return Validator()
+        return validator
 
     def _tell_of_validators(self, answer: Answer) -> None:
         """Say, once for each host, that its long files cannot go on where they break off."""
@@ -227,7 +238,7 @@ class Fetcher:
             if writer is not None:
                 raise await _put_away(writer, answer, error) from error.__cause__
             raise
-        name = filename_of(answer.url)
+        name = self._secrets.scrub(filename_of(answer.url))
         if writer is None:
             return Received(intake.size, None, name, answer.validator, body=intake.body, verified=verified)
         part = await writer.finish(name, answer.validator.etag, unproven=not verified)

@@ -63,8 +63,15 @@ def _number(text: str) -> int | None:
 
 
 def validator_of(headers: Mapping[str, str]) -> Validator:
-    """Return what identifies this version of the object (RFC 9110, 8.8)."""
-    return Validator(headers.get("ETag"), headers.get("Last-Modified"))
+    """Return what identifies this version of the object (RFC 9110, 8.8); bytes that are no text do not."""
+    return Validator(_as_text(headers.get("ETag")), _as_text(headers.get("Last-Modified")))
+
+
+def _as_text(value: str | None) -> str | None:
+    """Return `value` if it can be stored and sent again as it came, else None."""
+    if value is None or value.isascii():
+        return value
+    return None if any("\ud800" <= character <= "\udfff" for character in value) else value
 
 
 def filename_of(url: str) -> str:
