@@ -166,10 +166,12 @@ class AdoptingFetcher:
 
     def _part_of(self, path: str, job: Job) -> Path:
         """Make a whole part of the file, and return where it is."""
-        part = f"{job.row}.{job.generation}.part"
+        stem = f"{job.row}.{job.generation}"
+        part = f"{stem}.part"
         destination = self._destination
         try:
-            destination.drop_part(part)
+            for left in (f"{stem}.json", f"{stem}.have", part):  # of a download that a kill broke off
+                destination.drop_part(left)
             try:
                 fds = {"src_dir_fd": destination.fd, "dst_dir_fd": destination.parts_fd}
                 os.link(path, part, **fds, follow_symlinks=False)
