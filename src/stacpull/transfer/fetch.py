@@ -214,6 +214,7 @@ class Fetcher:
                 self._client, writer, self._clock, freight, on_unserved=lambda: self._whole_only.add(host)
             )
             await haul.run(response, start, chunks)
+            await writer.caught_up()
         except BaseException as error:  # noqa: BLE001 - raised again, or as the same with more said
             raise await _put_away(writer, answer, error) from error.__cause__
         return Intake(answer, writer=writer, hashers=hashers)
