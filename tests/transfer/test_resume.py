@@ -12,25 +12,35 @@ V = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 POINT = ResumePoint(40, V, 100)
 ALL = ResumePoint(40, V, 40)
 OPEN = ResumePoint(40, V, None)
+DATED = ResumePoint(40, Validator(None, V.last_modified), 100)
+WEAK = ResumePoint(40, Validator('W/"v1"', V.last_modified), 100)
 GOES_ON = {"Content-Range": "bytes 40-99/100"}
+SAME = {"ETag": '"v1"'}
 
 TABLE = [
     (POINT, 200, {}, Verdict.REPLACE),
-    (POINT, 206, GOES_ON, Verdict.APPEND),
+    (POINT, 206, GOES_ON, Verdict.AGAIN),
+    (POINT, 206, GOES_ON | {"Last-Modified": V.last_modified}, Verdict.APPEND),
+    (DATED, 206, GOES_ON, Verdict.AGAIN),
+    (DATED, 206, GOES_ON | {"ETag": '"v1"'}, Verdict.AGAIN),
+    (DATED, 206, GOES_ON | {"Last-Modified": V.last_modified}, Verdict.APPEND),
+    (WEAK, 206, GOES_ON | {"ETag": 'W/"v1"'}, Verdict.APPEND),
+    (WEAK, 206, GOES_ON | {"ETag": 'W/"v2"', "Last-Modified": V.last_modified}, Verdict.CHANGED),
+    (WEAK, 206, GOES_ON | {"ETag": 'W/"v1"', "Last-Modified": "later"}, Verdict.CHANGED),
     (POINT, 206, GOES_ON | {"ETag": '"v1"'}, Verdict.APPEND),
     (POINT, 206, GOES_ON | {"ETag": '"v2"'}, Verdict.CHANGED),
     (POINT, 206, GOES_ON | {"Last-Modified": "Tue, 02 Jan 2024 00:00:00 GMT"}, Verdict.CHANGED),
     (POINT, 206, GOES_ON | {"ETag": '"v1"', "Last-Modified": "later, by a mirror"}, Verdict.APPEND),
-    (POINT, 206, {"Content-Range": "bytes 40-59/100"}, Verdict.APPEND),
-    (POINT, 206, {"Content-Range": "bytes 40-99/*"}, Verdict.APPEND),
+    (POINT, 206, {"Content-Range": "bytes 40-59/100"} | SAME, Verdict.APPEND),
+    (POINT, 206, {"Content-Range": "bytes 40-99/*"} | SAME, Verdict.APPEND),
     (POINT, 206, {"Content-Range": "bytes 0-99/100"}, Verdict.CHANGED),
     (POINT, 206, {"Content-Range": "bytes 41-99/100"}, Verdict.CHANGED),
     (POINT, 206, {"Content-Range": "bytes 40-119/120"}, Verdict.CHANGED),
     (POINT, 206, {"Content-Type": "multipart/byteranges; boundary=x"}, Verdict.CHANGED),
     (POINT, 206, {}, Verdict.CHANGED),
-    (OPEN, 206, {"Content-Range": "bytes 40-119/120"}, Verdict.APPEND),
+    (OPEN, 206, {"Content-Range": "bytes 40-119/120"} | SAME, Verdict.APPEND),
     (POINT, 206, GOES_ON | {"Content-Encoding": "gzip"}, Verdict.AGAIN),
-    (POINT, 206, GOES_ON | {"Content-Encoding": "identity"}, Verdict.APPEND),
+    (POINT, 206, GOES_ON | {"Content-Encoding": "identity"} | SAME, Verdict.APPEND),
     (POINT, 412, {}, Verdict.AGAIN),
     (ALL, 416, {"Content-Range": "bytes */40"}, Verdict.WHOLE),
     (OPEN, 416, {"Content-Range": "bytes */40"}, Verdict.WHOLE),
@@ -47,7 +57,7 @@ def test_verdict(point: ResumePoint, status: int, headers: dict[str, str], expec
 
 
 def test_a_coded_part_goes_on_if_the_asset_is_stored_in_that_coding():
-    coded = CIMultiDict({"Content-Range": "bytes 40-99/100", "Content-Encoding": "gzip"})
+    coded = CIMultiDict({"Content-Range": "bytes 40-99/100", "Content-Encoding": "gzip"} | SAME)
     assert verdict(POINT, 206, coded, stated=100) is Verdict.APPEND
     assert verdict(POINT, 206, coded, stated=300) is Verdict.AGAIN
 
