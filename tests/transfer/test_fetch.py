@@ -261,6 +261,12 @@ def thing_without(**missing: None) -> Thing:
 NOT_KEPT = [
     pytest.param(thing_without(etag=None, modified=None), {}, id="no validator"),
     pytest.param(replace(thing_without(modified=None), etag='W/"v1"'), {}, id="weak ETag"),
+    pytest.param(
+        replace(thing_without(etag=None), headers={"Date": V1.last_modified}), {}, id="a date of this second"
+    ),
+    pytest.param(
+        Thing(LARGE * 400, 'W/"v1"', headers={"Date": V1.last_modified}), {}, id="the same, and a weak ETag"
+    ),
 ]
 
 

@@ -6,7 +6,7 @@ import pytest
 from multidict import CIMultiDict
 
 from stacpull.models import ResumePoint, Validator
-from stacpull.transfer.resume import Verdict, range_headers, verdict
+from stacpull.transfer.resume import Verdict, provable, range_headers, verdict
 
 V = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 POINT = ResumePoint(40, V, 100)
@@ -73,3 +73,32 @@ def test_a_coded_part_goes_on_if_the_asset_is_stored_in_that_coding():
 )
 def test_what_is_asked(validator: Validator, expected: dict[str, str]):
     assert range_headers(7, validator) == expected
+
+
+NEWEST = "Mon, 01 Jan 2024 00:00:10 GMT"
+NOW = 1704067210.0  # that very moment
+DATES = [
+    (NEWEST, {"Date": NEWEST}, NOW + 3600, False),
+    (NEWEST, {"Date": "Mon, 01 Jan 2024 00:00:11 GMT"}, NOW, True),
+    (NEWEST, {"Date": "Mon, 01 Jan 2024 00:00:09 GMT"}, NOW + 3600, False),
+    (NEWEST, {}, NOW + 59, False),
+    (NEWEST, {}, NOW + 60, True),
+    (NEWEST, {"Date": "today"}, NOW + 59, False),
+    (NEWEST, {"Date": "today"}, NOW + 60, True),
+    ("lately", {"Date": NEWEST}, NOW, False),
+    ("lately", {}, NOW, False),
+]
+
+
+@pytest.mark.parametrize("etag", [None, 'W/"v1"', '"v1"'])
+@pytest.mark.parametrize(("modified", "headers", "now", "strong"), DATES)
+def test_a_date_that_two_versions_may_share_proves_nothing(
+    etag: str | None, modified: str, headers: dict[str, str], now: float, strong: bool
+):
+    found = provable(Validator(etag, modified), CIMultiDict(headers), now)
+    assert found == Validator(etag, modified if strong else None)
+    assert found.resumable is (strong or etag == '"v1"')
+
+
+def test_what_has_no_date_needs_none():
+    assert provable(Validator('"v1"'), CIMultiDict(), NOW) == Validator('"v1"')

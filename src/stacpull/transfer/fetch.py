@@ -47,7 +47,7 @@ from stacpull.transfer.intake import (
 )
 from stacpull.transfer.opener import LaneOpener, Reply
 from stacpull.transfer.parts import Hasher, Parts, PartWriter
-from stacpull.transfer.resume import Verdict, range_headers, verdict
+from stacpull.transfer.resume import Verdict, provable, range_headers, verdict
 from stacpull.transfer.verify import Check, expected_checks
 
 T = TypeVar("T")
@@ -180,6 +180,8 @@ class Fetcher:
             return Intake(answer, start)
         if job.size is not None and answer.total is not None and job.size != answer.total:
             raise TransferError(wrong_size(answer.url, answer.total, job.size))
+        validator = provable(answer.validator, response.headers, self._clock.time())
+        answer = answer._replace(validator=validator, keep=answer.keep and validator.resumable)
         self._tell_of_validators(answer)
         validator = answer.validator if answer.keep else Validator()
         writer = await self._parts.create(job.row, job.generation, validator, answer.total)
@@ -192,7 +194,7 @@ class Fetcher:
         if not answer.validator.resumable and host not in self._without_validators:
             self._without_validators.add(host)
             self._on_detail(
-                f"{host} gives neither a strong ETag nor a date: transfers that break off start afresh."
+                f"{host} has neither a strong ETag nor a strong date: transfers that break off start afresh."
             )
 
     async def _append(

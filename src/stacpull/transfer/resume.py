@@ -1,7 +1,7 @@
 """Whether a part may go on: what to ask for, and what the answer means. Pure; the table is in the tests.
 
 A part is continued only if the server proves that it still has the same object. It is asked with `Range` and
-`If-Range`, under a strong ETag, or a date where there is no ETag (RFC 9110, 13.1.5). Servers that ignore
+`If-Range`, under a strong ETag, or a strong date where there is none (RFC 9110, 13.1.5). Servers that ignore
 `If-Range` exist (all of S3), so the answer's own validator and total are held against the part's as well: a
 206 of another version must not be appended, nor one that does not say of which version it is (a 206 repeats
 the ETag that a 200 would have: RFC 9110, 15.3.7).
@@ -23,11 +23,14 @@ from collections.abc import Mapping
 
 from stacpull.models import ResumePoint, Validator
 from stacpull.net.coding import coding_of
+from stacpull.net.status import moment_of
 from stacpull.transfer.headers import content_range, validator_of
 
-__all__ = ["Verdict", "is_another", "range_headers", "same_object", "same_version", "verdict"]
+__all__ = ["Verdict", "is_another", "provable", "range_headers", "same_object", "same_version", "verdict"]
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
+_BY_ITS_CLOCK, _BY_OURS = 1.0, 60.0
+"""Seconds that Last-Modified must lie back: by the server's own clock, and by ours, which may differ."""
 
 
 class Verdict(enum.Enum):
@@ -40,6 +43,24 @@ class Verdict(enum.Enum):
     AGAIN = "again"
     """This answer is of no use: ask for the object afresh."""
     CHANGED = "changed"
+
+
+def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
+    """Return `validator` without a date that two versions may share: one of the very second of the response.
+
+    A date is strong only if it is at least a second older than the response, as `Date` tells (RFC 9110,
+    8.8.2.2). A response without `Date` is of the time at which it was received (RFC 9110, 6.6.1); the older
+    rule of a minute (RFC 7232, 2.2.2) then allows for two clocks that differ.
+
+    Args:
+        validator: what the response names.
+        headers: of the response.
+        now: when it was received, in seconds since the epoch.
+    """
+    modified, sent = moment_of(validator.last_modified or ""), moment_of(headers.get("Date", ""))
+    latest = now - _BY_OURS if sent is None else sent - _BY_ITS_CLOCK
+    is_strong = modified is not None and modified <= latest
+    return validator if is_strong else validator._replace(last_modified=None)
 
 
 def range_headers(size: int, validator: Validator) -> dict[str, str]:
