@@ -91,3 +91,36 @@ def test_files_are_read_by_the_digests_that_are_stated(tmp_path: Path) -> None:
     assert [look.sha256 for look in found.looks] == [sha256, sha256, sha256, None, None]
     assert found.looks[4].obstacle == "a link at c/l"
     assert (found.sha256, line.sha256) == (hashlib.sha256(data).digest(),) * 2
+
+
+def test_a_stop_is_heard_while_a_stated_digest_is_computed(tmp_path: Path) -> None:
+    """The file is read once for its SHA-256, then for the digest stated."""
+    with (tmp_path / "a.tif").open("wb") as file:
+        file.truncate(3 << 20)
+    stated = "d50110" + hashlib.md5(bytes(3 << 20)).hexdigest()  # noqa: S324 - what an item states
+    document = {
+        "type": "Feature",
+        "id": "i",
+        "collection": "c",
+        "assets": {"md5": {"href": "./a.tif", "file:checksum": stated}},
+    }
+
+    def digest(stopped_at: int | None) -> tuple[bytes | None, int]:
+        asked = 0
+
+        def is_stopped() -> bool:
+            nonlocal asked
+            asked += 1
+            return asked == stopped_at
+
+        root = os.open(tmp_path, os.O_RDONLY)
+        try:
+            line = examine_line(root, orjson.dumps(document), "items.ndjson", is_stopped)
+        finally:
+            os.close(root)
+        assert line is not None
+        return line.digests[0], asked
+
+    whole, often = digest(None)
+    assert whole == bytes.fromhex(stated[6:])
+    assert digest(often - 1) == (None, often - 1)

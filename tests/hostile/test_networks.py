@@ -133,6 +133,11 @@ class CutsOnce:
             'ETag: W/"v1"\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n', True, id="weak, and a date"
         ),
         pytest.param('ETag: W/"v1"\r\n', False, id="a weak ETag"),
+        pytest.param(
+            "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n",
+            False,
+            id="a date of the second of the response",
+        ),
         pytest.param("", False, id="neither"),
     ],
 )

@@ -189,13 +189,14 @@ class TransportContract:
             with pytest.raises(TimeoutError):
                 async with (
                     asyncio.timeout(0.02),
-                    world.transport.open(Request(world.url("/object"))) as response,
+                    world.transport.open(Request(world.url("/silent"))) as response,
                 ):
                     await response.read(len(BODY))
             async with world.transport.open(Request(world.url("/object"))) as response:
                 return await response.read(len(BODY))
 
-        assert self.in_world({"/object": [Answer(fault=Fault.SILENT), Answer(body=BODY)]}, scenario) == BODY
+        script = {"/silent": [Answer(fault=Fault.SILENT)], "/object": [Answer(body=BODY)]}
+        assert self.in_world(script, scenario) == BODY
 
     def test_serves_many_at_once(self) -> None:
         async def scenario(world: World) -> list[bytes]:

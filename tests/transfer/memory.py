@@ -36,6 +36,9 @@ class MemoryPart:
         self.hashers, self.hashed = hashers, 0
         self._hash()
 
+    async def caught_up(self) -> None:
+        self._hash()
+
     async def write(self, chunk: bytes) -> None:
         await self.put([(self.size, chunk)])
 

@@ -7,16 +7,17 @@ import base64
 import gzip
 import hashlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 import pytest
-from tests.transfer.memory import MemoryParts
+from tests.transfer.memory import MemoryPart, MemoryParts
 from tests.transfer.origin import Answer, Asked, Origin, Reply, Thing, client, origin
 
 from stacpull.models import Checksum, FailureKind, Job, Received, Validator
 from stacpull.net.transport import TransferError
 from stacpull.transfer.fetch import Fetcher
+from stacpull.transfer.parts import Hasher
 
 LIMIT = 1000
 SMALL = random.Random(1).randbytes(LIMIT)
@@ -187,6 +188,58 @@ def test_what_broke_off_goes_on():
     run(Thing(LARGE), act)
 
 
+MD5_OF_LARGE = hashlib.md5(LARGE, usedforsecurity=False).hexdigest()
+FED = [
+    pytest.param({}, V1, {}, 1, id="the ledger's checksum"),
+    pytest.param({"checksum": Checksum("md5", bytes.fromhex(MD5_OF_LARGE))}, V1, {}, 1, id="file:checksum"),
+    pytest.param({"sha256": hashlib.sha256(LARGE).digest()}, V1, {}, 1, id="what was mirrored before"),
+    pytest.param({}, Validator(f'"{MD5_OF_LARGE}"'), {"Server": "AmazonS3"}, 1, id="an ETag of S3"),
+    pytest.param({}, Validator(f'"{MD5_OF_LARGE}"'), {}, 1, id="an ETag that may be an MD5"),
+    pytest.param({}, V1._replace(etag=None), {"ETag": f'"{MD5_OF_LARGE}"'}, 2, id="an ETag out of the blue"),
+]
+
+
+@pytest.mark.parametrize(("known", "validator", "headers", "times"), FED)
+def test_a_part_is_hashed_before_its_rest_is_asked_for(
+    known: dict[str, object],
+    validator: Validator,
+    headers: dict[str, str],
+    times: int,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Hashing gigabytes takes longer than servers leave a response unread."""
+    requests_before: list[int] = []
+    feed = MemoryPart.feed
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        async def noted(part: MemoryPart, hashers: Mapping[str, Hasher]) -> None:
+            requests_before.append(len(served.asked))
+            await feed(part, hashers)
+
+        monkeypatch.setattr(MemoryPart, "feed", noted)
+        parts.park(1, LARGE[:HALF], validator, len(LARGE))
+        received = await fetcher.fetch(job(served.url, **known))
+        assert content(received, parts) == LARGE
+        assert received.sha256 == hashlib.sha256(LARGE).digest()
+        assert requests_before == list(range(times))
+
+    run(Thing(LARGE, etag=validator.etag, headers=headers), act)
+
+
+@pytest.mark.parametrize("status", [403, 404, 500, 503])
+def test_a_part_whose_rest_is_refused_is_kept(status: int):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        parts.park(1, LARGE[:HALF], V1, len(LARGE))
+        served.once(lambda _: Reply(status))
+        with pytest.raises(TransferError):
+            await fetcher.fetch(job(served.url))
+        assert parts.parked[1, 1].size == HALF
+        assert content(await fetcher.fetch(job(served.url)), parts) == LARGE
+        assert served.asked[-1].start == HALF
+
+    run(Thing(LARGE), act)
+
+
 def test_a_cut_transfer_keeps_what_came():
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         big = LARGE * 400  # more than the pieces in which the transport hands on
@@ -208,6 +261,12 @@ def thing_without(**missing: None) -> Thing:
 NOT_KEPT = [
     pytest.param(thing_without(etag=None, modified=None), {}, id="no validator"),
     pytest.param(replace(thing_without(modified=None), etag='W/"v1"'), {}, id="weak ETag"),
+    pytest.param(
+        replace(thing_without(etag=None), headers={"Date": V1.last_modified}), {}, id="a date of this second"
+    ),
+    pytest.param(
+        Thing(LARGE * 400, 'W/"v1"', headers={"Date": V1.last_modified}), {}, id="the same, and a weak ETag"
+    ),
 ]
 
 
@@ -231,6 +290,12 @@ def ignores_if_range(asked: Asked) -> Reply:
     return NEW(replace(asked, headers={k: v for k, v in asked.headers.items() if k != "if-range"}))
 
 
+def silent(reply: Reply) -> Reply:
+    """A 206 without any validator, unlike the 200."""
+    told = {"Content-Range": reply.headers.get("Content-Range", "")}
+    return replace(reply, headers=told) if reply.status == 206 else reply
+
+
 AFRESH = [
     pytest.param(lambda _: Reply(200, {"ETag": '"v1"'}, LARGE), LARGE, 1, id="200 to a Range request"),
     pytest.param(NEW, NEW.body, 1, id="the object changed"),
@@ -239,6 +304,7 @@ AFRESH = [
         lambda a: Reply(416, {"Content-Range": "bytes */7"}) if a.start else NEW(a), NEW.body, 2, id="416"
     ),
     pytest.param(lambda _: Reply(200, {"ETag": '"v3"'}, SMALL), SMALL, 1, id="it became small"),
+    pytest.param(lambda a: silent(ignores_if_range(a)), NEW.body, 2, id="a 206 of who knows what"),
 ]
 
 

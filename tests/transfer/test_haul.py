@@ -194,6 +194,13 @@ def moved(reply: Reply, by: int) -> Reply:
     return said(reply, f"bytes {int(first) + by}-{int(last) + by}/{len(DATA)}")
 
 
+def without(reply: Reply, *fields: str) -> Reply:
+    """The same, but for some header fields."""
+    return replace(
+        reply, headers={name: value for name, value in reply.headers.items() if name not in fields}
+    )
+
+
 def short(reply: Reply) -> Reply:
     """The first half of the range, properly said."""
     first = int(reply.headers["Content-Range"].removeprefix("bytes ").partition("-")[0])
@@ -215,6 +222,9 @@ UNSERVED = [
         id="one that is too long",
     ),
     pytest.param(lambda a, r: replace(r, headers=r.headers | {"ETag": '"v2"'}), id="another object"),
+    pytest.param(lambda a, r: without(r, "ETag", "Last-Modified"), id="no word of which object"),
+    pytest.param(lambda a, r: without(r, "ETag"), id="a date alone"),
+    pytest.param(lambda a, r: replace(r, headers=r.headers | {"ETag": 'W/"v1"'}), id="a weak ETag"),
     pytest.param(lambda a, r: replace(r, headers=r.headers | {"Content-Encoding": "gzip"}), id="a coding"),
 ]
 
@@ -351,6 +361,25 @@ def test_an_object_that_is_replaced_meanwhile_is_never_pieced_together() -> None
         expected = {'"v1"': DATA, '"v2"': new}[received.validator.etag or ""]
         assert parts.finished[1, 1] == expected
         assert received.sha256 == hashlib.sha256(expected).digest()
+
+    run(answer, act)
+
+
+def test_a_server_that_is_silent_about_versions_is_not_asked_for_pieces_of_two() -> None:
+    """It knows no condition, its ranges no validator; from the second request on the object is another."""
+    new = bytes(len(DATA))
+    count = 0
+
+    def answer(asked: Asked) -> Reply:
+        nonlocal count
+        count += 1
+        body = DATA if count == 1 else new
+        reply = Thing(body, headers=RANGES)(replace(asked, headers=asked.headers | {"if-range": '"v1"'}))
+        return replace(reply if reply.status == 200 else without(reply, "ETag", "Last-Modified"), pace=PACE)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        assert is_whole(await fetcher.fetch(job(served)), parts)
+        assert len(ranges(served)) == 1
 
     run(answer, act)
 

@@ -307,6 +307,18 @@ def test_a_server_that_ignores_if_range_does_not_mix_two_versions() -> None:
     assert found.header == header_of(OTHER)
 
 
+@pytest.mark.parametrize(("etag", "modified"), [('"v1"', None), (None, NEW.modified), ('W/"v1"', None)])
+def test_a_piece_that_does_not_say_of_which_version_it_is_is_not_put_to_another(
+    etag: str | None, modified: str | None
+) -> None:
+    first = File(LATE, etag, modified)
+    silent = ignoring_if_range(File(bytes(len(LATE)), None, None))
+    told = failure(changing(first, silent, first, silent))
+    assert (told.kind, told.retryable) == (FailureKind.CHANGED, False)
+    found, _ = read(changing(first, silent, first))
+    assert found.header == header_of(LATE)
+
+
 def test_another_total_is_another_version() -> None:
     longer = File(OTHER, None, None)
     found, _ = read(changing(File(LATE, None, None), longer))

@@ -6,31 +6,41 @@ import pytest
 from multidict import CIMultiDict
 
 from stacpull.models import ResumePoint, Validator
-from stacpull.transfer.resume import Verdict, range_headers, verdict
+from stacpull.transfer.resume import Verdict, provable, range_headers, verdict
 
 V = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 POINT = ResumePoint(40, V, 100)
 ALL = ResumePoint(40, V, 40)
 OPEN = ResumePoint(40, V, None)
+DATED = ResumePoint(40, Validator(None, V.last_modified), 100)
+WEAK = ResumePoint(40, Validator('W/"v1"', V.last_modified), 100)
 GOES_ON = {"Content-Range": "bytes 40-99/100"}
+SAME = {"ETag": '"v1"'}
 
 TABLE = [
     (POINT, 200, {}, Verdict.REPLACE),
-    (POINT, 206, GOES_ON, Verdict.APPEND),
+    (POINT, 206, GOES_ON, Verdict.AGAIN),
+    (POINT, 206, GOES_ON | {"Last-Modified": V.last_modified}, Verdict.APPEND),
+    (DATED, 206, GOES_ON, Verdict.AGAIN),
+    (DATED, 206, GOES_ON | {"ETag": '"v1"'}, Verdict.AGAIN),
+    (DATED, 206, GOES_ON | {"Last-Modified": V.last_modified}, Verdict.APPEND),
+    (WEAK, 206, GOES_ON | {"ETag": 'W/"v1"'}, Verdict.APPEND),
+    (WEAK, 206, GOES_ON | {"ETag": 'W/"v2"', "Last-Modified": V.last_modified}, Verdict.CHANGED),
+    (WEAK, 206, GOES_ON | {"ETag": 'W/"v1"', "Last-Modified": "later"}, Verdict.CHANGED),
     (POINT, 206, GOES_ON | {"ETag": '"v1"'}, Verdict.APPEND),
     (POINT, 206, GOES_ON | {"ETag": '"v2"'}, Verdict.CHANGED),
     (POINT, 206, GOES_ON | {"Last-Modified": "Tue, 02 Jan 2024 00:00:00 GMT"}, Verdict.CHANGED),
     (POINT, 206, GOES_ON | {"ETag": '"v1"', "Last-Modified": "later, by a mirror"}, Verdict.APPEND),
-    (POINT, 206, {"Content-Range": "bytes 40-59/100"}, Verdict.APPEND),
-    (POINT, 206, {"Content-Range": "bytes 40-99/*"}, Verdict.APPEND),
+    (POINT, 206, {"Content-Range": "bytes 40-59/100"} | SAME, Verdict.APPEND),
+    (POINT, 206, {"Content-Range": "bytes 40-99/*"} | SAME, Verdict.APPEND),
     (POINT, 206, {"Content-Range": "bytes 0-99/100"}, Verdict.CHANGED),
     (POINT, 206, {"Content-Range": "bytes 41-99/100"}, Verdict.CHANGED),
     (POINT, 206, {"Content-Range": "bytes 40-119/120"}, Verdict.CHANGED),
     (POINT, 206, {"Content-Type": "multipart/byteranges; boundary=x"}, Verdict.CHANGED),
     (POINT, 206, {}, Verdict.CHANGED),
-    (OPEN, 206, {"Content-Range": "bytes 40-119/120"}, Verdict.APPEND),
+    (OPEN, 206, {"Content-Range": "bytes 40-119/120"} | SAME, Verdict.APPEND),
     (POINT, 206, GOES_ON | {"Content-Encoding": "gzip"}, Verdict.AGAIN),
-    (POINT, 206, GOES_ON | {"Content-Encoding": "identity"}, Verdict.APPEND),
+    (POINT, 206, GOES_ON | {"Content-Encoding": "identity"} | SAME, Verdict.APPEND),
     (POINT, 412, {}, Verdict.AGAIN),
     (ALL, 416, {"Content-Range": "bytes */40"}, Verdict.WHOLE),
     (OPEN, 416, {"Content-Range": "bytes */40"}, Verdict.WHOLE),
@@ -47,7 +57,7 @@ def test_verdict(point: ResumePoint, status: int, headers: dict[str, str], expec
 
 
 def test_a_coded_part_goes_on_if_the_asset_is_stored_in_that_coding():
-    coded = CIMultiDict({"Content-Range": "bytes 40-99/100", "Content-Encoding": "gzip"})
+    coded = CIMultiDict({"Content-Range": "bytes 40-99/100", "Content-Encoding": "gzip"} | SAME)
     assert verdict(POINT, 206, coded, stated=100) is Verdict.APPEND
     assert verdict(POINT, 206, coded, stated=300) is Verdict.AGAIN
 
@@ -63,3 +73,32 @@ def test_a_coded_part_goes_on_if_the_asset_is_stored_in_that_coding():
 )
 def test_what_is_asked(validator: Validator, expected: dict[str, str]):
     assert range_headers(7, validator) == expected
+
+
+NEWEST = "Mon, 01 Jan 2024 00:00:10 GMT"
+NOW = 1704067210.0  # that very moment
+DATES = [
+    (NEWEST, {"Date": NEWEST}, NOW + 3600, False),
+    (NEWEST, {"Date": "Mon, 01 Jan 2024 00:00:11 GMT"}, NOW, True),
+    (NEWEST, {"Date": "Mon, 01 Jan 2024 00:00:09 GMT"}, NOW + 3600, False),
+    (NEWEST, {}, NOW + 59, False),
+    (NEWEST, {}, NOW + 60, True),
+    (NEWEST, {"Date": "today"}, NOW + 59, False),
+    (NEWEST, {"Date": "today"}, NOW + 60, True),
+    ("lately", {"Date": NEWEST}, NOW, False),
+    ("lately", {}, NOW, False),
+]
+
+
+@pytest.mark.parametrize("etag", [None, 'W/"v1"', '"v1"'])
+@pytest.mark.parametrize(("modified", "headers", "now", "strong"), DATES)
+def test_a_date_that_two_versions_may_share_proves_nothing(
+    etag: str | None, modified: str, headers: dict[str, str], now: float, strong: bool
+):
+    found = provable(Validator(etag, modified), CIMultiDict(headers), now)
+    assert found == Validator(etag, modified if strong else None)
+    assert found.resumable is (strong or etag == '"v1"')
+
+
+def test_what_has_no_date_needs_none():
+    assert provable(Validator('"v1"'), CIMultiDict(), NOW) == Validator('"v1"')

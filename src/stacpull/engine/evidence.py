@@ -63,7 +63,7 @@ def examine(dest: Path, root: int, path: str, is_stopped: Callable[[], bool]) ->
         dest: the mirror.
         root: descriptor of it.
         path: relative to it.
-        is_stopped: asked while long files are read.
+        is_stopped: asked while long files are read; what is stopped has no digests.
 
     Raises:
         OSError: the disk fails.
@@ -91,7 +91,9 @@ def _examined(
     root: int, path: str, sha256: bytes, document: Json, item: StoredItem, is_stopped: Callable[[], bool]
 ) -> Examined:
     looks = tuple(_look(root, asset.path, is_stopped) for asset in item.assets)
-    digests = tuple(_digest(root, asset, look) for asset, look in zip(item.assets, looks, strict=True))
+    digests = tuple(
+        _digest(root, asset, look, is_stopped) for asset, look in zip(item.assets, looks, strict=True)
+    )
     return Examined(path, sha256, document, item, looks, digests)
 
 
@@ -103,7 +105,7 @@ def _look(root: int, path: str, is_stopped: Callable[[], bool]) -> Look:
     return look_at(root, path, hashed=True, is_stopped=is_stopped)
 
 
-def _digest(root: int, asset: StoredAsset, look: Look) -> bytes | None:
+def _digest(root: int, asset: StoredAsset, look: Look, is_stopped: Callable[[], bool]) -> bytes | None:
     if asset.checksum is None or look.sha256 is None:
         return None
     if asset.checksum.algorithm == "sha256":
@@ -113,6 +115,8 @@ def _digest(root: int, asset: StoredAsset, look: Look) -> bytes | None:
     with os.fdopen(fd, "rb") as file:
         while chunk := file.read(_READ):
             hasher.update(chunk)
+            if len(chunk) == _READ and is_stopped():
+                return None
     return hasher.digest()
 
 

@@ -28,7 +28,7 @@ import orjson
 from stacpull.models import Failure, FailureKind
 from stacpull.redact import cut_url
 
-__all__ = ["PREFIX_BYTES", "classify", "is_login_page", "parse_retry_after", "reason_in"]
+__all__ = ["PREFIX_BYTES", "classify", "is_login_page", "moment_of", "parse_retry_after", "reason_in"]
 
 PREFIX_BYTES = 16 * 1024
 """How much of an error's body is read to learn the reason."""
@@ -99,7 +99,7 @@ def parse_retry_after(value: str | None, now: float, unit: float = 1.0) -> float
     number = _seconds(value.strip())
     seconds = None if number is None else number * unit
     if seconds is None:
-        date = _date(value)
+        date = moment_of(value)
         seconds = None if date is None else max(0.0, date - now)
     if seconds is None or not 0.0 <= seconds <= _ABSURD_WAIT:
         return None
@@ -158,7 +158,7 @@ def _message(status: int, body_prefix: bytes, host: str) -> str:
 
 def _server_time(headers: Mapping[str, str], now: float) -> float:
     """Return the server's own time where it tells it: its dates are by its clock, not by ours."""
-    date = _date(headers.get("Date", ""))
+    date = moment_of(headers.get("Date", ""))
     return now if date is None else date
 
 
@@ -170,7 +170,8 @@ def _seconds(value: str) -> float | None:
     return seconds if math.isfinite(seconds) else -1.0
 
 
-def _date(value: str) -> float | None:
+def moment_of(value: str) -> float | None:
+    """Return the HTTP date `value` (RFC 9110, 5.6.7) in seconds since the epoch, None if it is none."""
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):

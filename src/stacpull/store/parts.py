@@ -19,6 +19,7 @@ here: that is the publisher's, in groups.
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import threading
@@ -48,7 +49,7 @@ _PASSING = frozenset({".whole", ".tmp", ".ndjson"})
 """How parts end that others write: the publisher, and the catalog."""
 _READ = 1 << 20
 _CAUGHT_UP = 8 << 20
-"""The most bytes that one hop reads again for the checksums: others wait for the thread, too."""
+"""The most bytes that one hop reads again for the checksums: others wait for its thread, as does a stop."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _ABOUT_LIMIT = 1 << 20  # a description is some hundred bytes; header fields bound it
 
@@ -164,10 +165,31 @@ class _Part:
         """Bytes that are there, wherever they are."""
         return length(self.have)
 
+    @property
+    def hashed(self) -> int:
+        """Bytes, from the first one on, that the hashers have taken in."""
+        return self._sink.hashed
+
     async def feed(self, hashers: Mapping[str, _Hasher]) -> None:
-        """Give `hashers` the bytes that are there, and from now on all that is written, in order."""
+        """Give `hashers` the bytes that are there, and from now on all that is written, in order.
+
+        Raises:
+            DestinationError: what is there cannot be read.
+        """
         self._hashers = hashers
         await _off_loop(self._sink.path.parent, self._sink.feed, tuple(hashers.values()))
+        await self.caught_up()
+
+    async def caught_up(self) -> None:
+        """Return when all that is there before the first gap is hashed.
+
+        It is done step by step, so that whoever closes the part waits for no more than one of them.
+
+        Raises:
+            DestinationError: it cannot be read.
+        """
+        while self._hashers and self._sink.hashed < beginning(self._sink.have):
+            await _off_loop(self._sink.path.parent, self._sink.catch_up)
 
     async def write(self, chunk: bytes) -> None:
         """Append `chunk` to a part without gaps.
@@ -199,6 +221,7 @@ class _Part:
         """
         if self.size != beginning(self.have):
             raise RuntimeError(f"a part with gaps is not whole: {self._sink.path.name}")
+        await self.caught_up()
         row, generation = self._pair
         whole = self._sink.path.with_name(
             whole_name(row, generation, self.size, etag, filename, unproven=unproven)
@@ -231,7 +254,7 @@ class _Sink(io.FileIO):
     def __init__(self, path: Path, mode: str, log: PartLog | None = None) -> None:
         self._lock = threading.Lock()
         self._hashers: tuple[_Hasher, ...] = ()
-        self._hashed = 0
+        self.hashed = 0
         self._log = log
         self.path = path
         super().__init__(path, mode, opener=opener)
@@ -239,17 +262,16 @@ class _Sink(io.FileIO):
         self.have: Spans = log.have if log else (Span(0, size),) if size else ()
 
     def feed(self, hashers: tuple[_Hasher, ...]) -> None:
-        """Hash what is there from the first byte on, and everything from now on."""
+        """Hash everything from the first byte on: what is there by `catch_up`, the rest when written."""
         with self._lock:
-            self._hashers, self._hashed = hashers, 0
-            self._catch_up(beginning(self.have))
+            self._hashers, self.hashed = hashers, 0
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
         """Write each piece at its place; what is noted as there lies in the file by then."""
         with self._lock:
             for offset, data in pieces:
                 self._write_at(offset, data)
-            self._catch_up(min(beginning(self.have), self._hashed + _CAUGHT_UP))
+            self._catch_up()
         return sum(len(data) for _, data in pieces)
 
     def _write_at(self, offset: int, data: bytes) -> None:
@@ -263,21 +285,34 @@ class _Sink(io.FileIO):
         if self._log is not None:
             self._log.note(span)
         self.have = added(self.have, span)
-        if offset == self._hashed:
+        if offset == self.hashed:
             for hasher in self._hashers:
                 hasher.update(data)
-            self._hashed = at
+            self.hashed = at
 
-    def _catch_up(self, until: int) -> None:
-        """Hash what lies behind the last byte that was hashed, read from the file, up to `until`."""
-        if not self._hashers or self._hashed >= until:
+    def catch_up(self) -> None:
+        """Hash some of what is there and was not hashed yet.
+
+        Raises:
+            OSError: it cannot be read, or is not there any more.
+        """
+        with self._lock:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Read on in the file behind the last byte that was hashed: to the first gap, or for one step."""
+        until = min(beginning(self.have), self.hashed + _CAUGHT_UP)
+        if not self._hashers or self.hashed >= until:
             return
         with os.fdopen(open_regular(self.path, os.O_RDONLY), "rb", buffering=0) as file:
-            file.seek(self._hashed)
-            while chunk := file.read(min(_READ, until - self._hashed)):
+            file.seek(self.hashed)
+            while self.hashed < until:
+                chunk = file.read(min(_READ, until - self.hashed))
+                if not chunk:
+                    raise OSError(errno.EIO, f"{self.path.name} became shorter")
                 for hasher in self._hashers:
                     hasher.update(chunk)
-                self._hashed += len(chunk)
+                self.hashed += len(chunk)
 
     def close(self) -> None:
         """Close the file after a write that is still going on."""
@@ -288,9 +323,6 @@ class _Sink(io.FileIO):
 
     def settle(self, whole: Path | None) -> None:
         """Close the file, give it its final name or remove it, and then what describes it."""
-        if whole is not None:
-            with self._lock:
-                self._catch_up(beginning(self.have))
         self.close()
         if whole is None:
             self.path.unlink(missing_ok=True)

@@ -16,8 +16,10 @@ Retrying, reading an expired item again and publishing are the engine's. An atte
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import TypeVar
 
 from stacpull.clock import Clock, SystemClock
 from stacpull.models import Checksum, FailureKind, Job, Received, ResumePoint, Validator
@@ -45,9 +47,11 @@ from stacpull.transfer.intake import (
     wrong_size,
 )
 from stacpull.transfer.opener import LaneOpener, Reply
-from stacpull.transfer.parts import Parts, PartWriter
-from stacpull.transfer.resume import Verdict, range_headers, verdict
+from stacpull.transfer.parts import Hasher, Parts, PartWriter
+from stacpull.transfer.resume import Verdict, provable, range_headers, verdict
 from stacpull.transfer.verify import Check, expected_checks
+
+T = TypeVar("T")
 
 __all__ = ["Fetcher"]
 
@@ -129,14 +133,21 @@ class Fetcher:
         return await self._conclude(job, intake)
 
     async def _go_on(self, job: Job, point: ResumePoint, count_refusal: bool) -> Received | None:
-        """Ask for the rest of a part; None if the object must be asked for afresh."""
+        """Ask for the rest of a part; None if the object must be asked for afresh.
+
+        The part is hashed before: it may take minutes, for which no server leaves a response unread.
+        """
+        writer = await self._parts.resume(job.row, job.generation)
+        hashers = await self._fed(writer, self._foreseen(job, point))
         request = Request(job.href, headers=range_headers(point.size, point.validator))
-        async with self._client.open(request, accept=_RESUMED, count_refusal=count_refusal) as response:
+        opening = self._client.open(request, accept=_RESUMED, count_refusal=count_refusal)
+        async with AsyncExitStack() as stack:
+            response = await _or_park(writer, stack.enter_async_context(opening))
             meaning = verdict(point, response.status, response.headers, stated=job.size)
             if meaning in {Verdict.APPEND, Verdict.WHOLE}:
-                intake = await self._append(job, response, point, meaning)
+                intake = await self._append(job, response, point, meaning, writer, hashers)
             else:
-                await (await self._parts.resume(job.row, job.generation)).discard()
+                await writer.discard()
                 if meaning is Verdict.AGAIN:
                     return None
                 if meaning is Verdict.CHANGED:
@@ -173,10 +184,13 @@ class Fetcher:
             return Intake(answer, start)
         if job.size is not None and answer.total is not None and job.size != answer.total:
             raise TransferError(wrong_size(answer.url, answer.total, job.size))
+        validator = provable(answer.validator, response.headers, self._clock.time())
+        answer = answer._replace(validator=validator, keep=answer.keep and validator.resumable)
         self._tell_of_validators(answer)
         validator = answer.validator if answer.keep else Validator()
         writer = await self._parts.create(job.row, job.generation, validator, answer.total)
-        return await self._fill(job, response, answer, writer, start, chunks)
+        hashers = await self._fed(writer, answer.checks)
+        return await self._fill(job, response, answer, writer, hashers, start, chunks)
 
     def _validator(self, headers: Mapping[str, str]) -> Validator:
         """Return the validator of a response: it is written down, so one that echoes a secret is none."""
@@ -191,18 +205,34 @@ class Fetcher:
         if not answer.validator.resumable and host not in self._without_validators:
             self._without_validators.add(host)
             self._on_detail(
-                f"{host} gives neither a strong ETag nor a date: transfers that break off start afresh."
+                f"{host} has neither a strong ETag nor a strong date: transfers that break off start afresh."
             )
 
-    async def _append(self, job: Job, response: Reply, point: ResumePoint, meaning: Verdict) -> Intake:
-        """Take the rest of a part, or nothing if it is whole."""
+    async def _append(
+        self,
+        job: Job,
+        response: Reply,
+        point: ResumePoint,
+        meaning: Verdict,
+        writer: PartWriter,
+        hashers: Mapping[str, Hasher],
+    ) -> Intake:
+        """Take the rest of a part, or nothing if it is whole; `hashers` have what is there."""
         whole = meaning is Verdict.WHOLE
         total = point.size if whole else _total_of(response, point)
         chunks = _nothing() if whole else response.chunks(CHUNK)
         checks, framed = self._checks(job, response), is_framed(response.headers)
         answer = Answer(response.url, point.validator, checks, keep=True, total=total, framed=framed)
-        writer = await self._parts.resume(job.row, job.generation)
-        return await self._fill(job, response, answer, writer, b"", chunks)
+        if any(check.checksum.algorithm not in hashers for check in checks):
+            # the part was begun under a date, and this response has an ETag that reads as an MD5
+            hashers = await self._fed(writer, checks)
+        return await self._fill(job, response, answer, writer, hashers, b"", chunks)
+
+    async def _fed(self, writer: PartWriter, checks: tuple[Check, ...]) -> Mapping[str, Hasher]:
+        """Return the hashers that `checks` need, with what is in the part; if that fails, it is put away."""
+        hashers = hashers_for(checks, sha256=self._checksum)
+        await _or_park(writer, writer.feed(hashers))
+        return hashers
 
     async def _fill(
         self,
@@ -210,6 +240,7 @@ class Fetcher:
         response: Reply,
         answer: Answer,
         writer: PartWriter,
+        hashers: Mapping[str, Hasher],
         start: bytes,
         chunks: AsyncIterator[bytes],
     ) -> Intake:
@@ -218,13 +249,12 @@ class Fetcher:
         split = host not in self._whole_only and _may_be_split(answer, response)
         most = self._connections if split else 1
         freight = Freight(job.href, answer.validator, answer.total, most)
-        hashers = hashers_for(answer.checks, sha256=self._checksum)
         try:
-            await writer.feed(hashers)
             haul = Haul(
                 self._client, writer, self._clock, freight, on_unserved=lambda: self._whole_only.add(host)
             )
             await haul.run(response, start, chunks)
+            await writer.caught_up()
         except BaseException as error:  # noqa: BLE001 - raised again, or as the same with more said
             raise await _put_away(writer, answer, error) from error.__cause__
         return Intake(answer, writer=writer, hashers=hashers)
@@ -272,6 +302,17 @@ class Fetcher:
             )
         return status == _UNSATISFIABLE and found.total in {None, size}
 
+    def _foreseen(self, job: Job, point: ResumePoint) -> tuple[Check, ...]:
+        """Return what a part may have to be checked against: it is hashed before its rest is asked for.
+
+        The ETag counts as on S3, where it says most: which server answers shows only then.
+        """
+        told = {} if point.validator.etag is None else {"ETag": point.validator.etag}
+        checks = expected_checks(job.checksum, _PARTIAL, told, is_s3=True)
+        return (
+            checks if job.sha256 is None else (Check(Checksum("sha256", job.sha256), "the ledger"), *checks)
+        )
+
     def _checks(
         self, job: Job, response: Response, *, coded: bool = False, doubted: Check | None = None
     ) -> tuple[Check, ...]:
@@ -286,6 +327,15 @@ class Fetcher:
         if checks and not checks[-1].sure and host_of(url) in self._opaque_etags:
             return checks[:-1]
         return checks
+
+
+async def _or_park(writer: PartWriter, step: Awaitable[T]) -> T:
+    """Take a step for which the part is open; if it fails, the part is kept."""
+    try:
+        return await step
+    except BaseException:
+        await writer.park()
+        raise
 
 
 def _may_be_split(answer: Answer, response: Response) -> bool:

@@ -5,9 +5,9 @@
     206 ──────▶ lane ─┘
 
 The first lane reads the response that is open already. What it lacks of the file, other lanes ask for piece
-by piece, each under If-Match and If-Range with the strong ETag of the first response, and held to the
-Content-Range that was asked for. `transfer.splitting` decides how many lanes there are, `transfer.shares` who
-brings what.
+by piece, each under If-Match and If-Range with the strong ETag of the first response, and held to that ETag
+and the Content-Range that was asked for. `transfer.splitting` decides how many lanes there are,
+`transfer.shares` who brings what.
 
 - Receiving goes on while the scribe writes; a lane waits when more than a mebibyte waits for the scribe.
 - A lane that fails ends, and what it did not bring is anybody's. Only when the last one has ended and bytes
@@ -34,7 +34,7 @@ from stacpull.transfer.headers import content_range
 from stacpull.transfer.intake import failed
 from stacpull.transfer.opener import LaneOpener, Reply
 from stacpull.transfer.parts import PartWriter, Piece
-from stacpull.transfer.resume import same_object
+from stacpull.transfer.resume import same_version
 from stacpull.transfer.shares import Shares
 from stacpull.transfer.splitting import LOOK_BYTES, LOOK_SECONDS, Growth, Look, decide, piece_size
 
@@ -286,5 +286,5 @@ def _serves(response: Response, span: Span, freight: Freight) -> bool:
         and end is not None
         and end < span.end
         and total in {None, freight.total}
-        and same_object(freight.validator, response.headers)
+        and same_version(freight.validator, response.headers)
     )

@@ -66,9 +66,15 @@ class Intake(NamedTuple):
         return self.digest(check.checksum) == check.checksum.digest
 
     def digest(self, checksum: Checksum) -> bytes:
-        """Return what the content has where `checksum` says what it should have."""
+        """Return what the content has where `checksum` says what it should have.
+
+        Raises:
+            RuntimeError: it would be of a prefix: the part is not all hashed (`PartWriter.caught_up`).
+        """
         if self.writer is None:
             return digest_of(checksum, self.body)
+        if self.writer.hashed != self.writer.size:
+            raise RuntimeError(f"{self.writer.hashed} of {self.writer.size} bytes are hashed")
         return self.hashers[checksum.algorithm].digest()
 
 

@@ -46,10 +46,27 @@ class PartWriter(Protocol):
         """Which bytes are in the part."""
         ...
 
+    @property
+    def hashed(self) -> int:
+        """Bytes, from the first one on, that the hashers have taken in."""
+        ...
+
     async def feed(self, hashers: Mapping[str, Hasher]) -> None:
         """Give `hashers` the bytes that are there, and from now on all that is written, in order.
 
-        The hashing is done off the loop, in the hop of the write. `finish` reports the one named `sha256`.
+        The hashing is done off the loop, in the hop of the write. What lay behind a gap is hashed some time
+        after the gap has closed: `caught_up` waits for that. `finish` reports the one named `sha256`.
+
+        Raises:
+            DestinationError: what is there cannot be read.
+        """
+        ...
+
+    async def caught_up(self) -> None:
+        """Return when all that is there before the first gap is hashed. A digest is of nothing else before.
+
+        Raises:
+            DestinationError: what is there cannot be read.
         """
         ...
 

@@ -90,7 +90,7 @@ class RangedReader:
                 what = f"sent a file whose header cannot be read: {str(error).rstrip('.')}"
                 raise TransferError(failed(FailureKind.FORMAT, href, what)) from error
             return HeaderRead(header, version.total, used.reads, used.bytes)
-        what = "sent a file that changed between two reads of its header, twice"
+        what = "sent a file that changed between two reads of its header, or did not prove it had not"
         raise TransferError(failed(FailureKind.CHANGED, href, what))
 
 

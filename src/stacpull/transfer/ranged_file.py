@@ -1,7 +1,8 @@
 """One version of a file of which only the header is read: what is asked for, and what is believed.
 
-Every answer is held against what the first one said of the object (validator, total); one that does not agree
-is a `ChangedError`, and what was read of the older version is dropped with this object.
+Every answer is held against what the first one said of the object (validator, total); one that does not
+agree, or a piece that does not say of which version it is, is a `ChangedError`, and what was read of the
+older version is dropped with this object.
 
 Source: RFC 9110, 13.1.5 (If-Range), 14.2 (Range), 15.3.7 (206), 15.5.17 (416).
 """
@@ -22,7 +23,7 @@ from stacpull.transfer.headers import (
 )
 from stacpull.transfer.intake import failed
 from stacpull.transfer.opener import Opener
-from stacpull.transfer.resume import same_object
+from stacpull.transfer.resume import is_another, same_object
 
 __all__ = ["ChangedError", "Used", "Version"]
 
@@ -136,14 +137,19 @@ class Version:
         return fields
 
     def _compare(self, response: Response) -> None:
-        """Hold the answer's validator against that of the first one.
+        """Hold the answer's validator against that of the first one; a 206 must repeat it (RFC 9110, 15.3.7).
+
+        Where the first one told none there is nothing to hold it against but the size of the whole.
 
         Raises:
             ChangedError: they do not agree.
         """
-        if self._validator is None:
-            self._validator = validator_of(response.headers)
-        elif not same_object(self._validator, response.headers):
+        known, headers = self._validator, response.headers
+        if known is None:
+            self._validator = validator_of(headers)
+            return
+        unproven = response.status == _PARTIAL and any(known) and not same_object(known, headers)
+        if unproven or is_another(known, headers):
             raise ChangedError
 
     async def _take_piece(self, response: Response, wanted: Needs) -> None:

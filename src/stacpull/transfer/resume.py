@@ -1,13 +1,15 @@
 """Whether a part may go on: what to ask for, and what the answer means. Pure; the table is in the tests.
 
 A part is continued only if the server proves that it still has the same object. It is asked with `Range` and
-`If-Range`, under a strong ETag, or a date where there is no ETag (RFC 9110, 13.1.5). Servers that ignore
+`If-Range`, under a strong ETag, or a strong date where there is none (RFC 9110, 13.1.5). Servers that ignore
 `If-Range` exist (all of S3), so the answer's own validator and total are held against the part's as well: a
-206 of another version must not be appended.
+206 of another version must not be appended, nor one that does not say of which version it is (a 206 repeats
+the ETag that a 200 would have: RFC 9110, 15.3.7).
 
     200  the object changed, or ranges are not served here   take this body, from the start
     206  from where we stand, same object                     append
     206  in a content coding that the part is not in          ask again, from the start
+    206  from where we stand, no validator in common          ask again, from the start
     206  anything else                                        CHANGED: never appended
     412  the object changed                                   ask again, from the start
     416  its length is what we have                           the part is whole
@@ -21,11 +23,14 @@ from collections.abc import Mapping
 
 from stacpull.models import ResumePoint, Validator
 from stacpull.net.coding import coding_of
+from stacpull.net.status import moment_of
 from stacpull.transfer.headers import content_range, validator_of
 
-__all__ = ["Verdict", "range_headers", "same_object", "verdict"]
+__all__ = ["Verdict", "is_another", "provable", "range_headers", "same_object", "same_version", "verdict"]
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
+_BY_ITS_CLOCK, _BY_OURS = 1.0, 60.0
+"""Seconds that Last-Modified must lie back: by the server's own clock, and by ours, which may differ."""
 
 
 class Verdict(enum.Enum):
@@ -38,6 +43,24 @@ class Verdict(enum.Enum):
     AGAIN = "again"
     """This answer is of no use: ask for the object afresh."""
     CHANGED = "changed"
+
+
+def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
+    """Return `validator` without a date that two versions may share: one of the very second of the response.
+
+    A date is strong only if it is at least a second older than the response, as `Date` tells (RFC 9110,
+    8.8.2.2). A response without `Date` is of the time at which it was received (RFC 9110, 6.6.1); the older
+    rule of a minute (RFC 7232, 2.2.2) then allows for two clocks that differ.
+
+    Args:
+        validator: what the response names.
+        headers: of the response.
+        now: when it was received, in seconds since the epoch.
+    """
+    modified, sent = moment_of(validator.last_modified or ""), moment_of(headers.get("Date", ""))
+    latest = now - _BY_OURS if sent is None else sent - _BY_ITS_CLOCK
+    is_strong = modified is not None and modified <= latest
+    return validator if is_strong else validator._replace(last_modified=None)
 
 
 def range_headers(size: int, validator: Validator) -> dict[str, str]:
@@ -61,34 +84,50 @@ def verdict(
     if status == _PARTIAL and coding_of(headers) is not None and stated != content_range(headers).total:
         return Verdict.AGAIN
     if status == _PARTIAL:
-        return Verdict.APPEND if _continues(point, headers) else Verdict.CHANGED
+        return _of_partial(point, headers)
     if status == _UNSATISFIABLE and _is_whole(point, headers):
         return Verdict.WHOLE
     return Verdict.AGAIN
 
 
-def _continues(point: ResumePoint, headers: Mapping[str, str]) -> bool:
-    """Tell if a 206 goes on exactly where the part ends, in the same object."""
+def _of_partial(point: ResumePoint, headers: Mapping[str, str]) -> Verdict:
+    """Return what a 206 means: it must go on where the part ends, and prove to be of the same object."""
     start, _, total = content_range(headers)
-    if start != point.size or not same_object(point.validator, headers):
-        return False
-    if total is None or point.total is None:
-        return True
-    return total == point.total
+    if start != point.size or is_another(point.validator, headers):
+        return Verdict.CHANGED
+    if total is not None and point.total not in {None, total}:
+        return Verdict.CHANGED
+    return Verdict.APPEND if same_object(point.validator, headers) else Verdict.AGAIN
 
 
 def _is_whole(point: ResumePoint, headers: Mapping[str, str]) -> bool:
     """Tell if a 416 says that the object ends where the part ends."""
     if point.total is not None and point.total != point.size:
         return False
-    return content_range(headers).total == point.size and same_object(point.validator, headers)
+    return content_range(headers).total == point.size and not is_another(point.validator, headers)
 
 
 def same_object(known: Validator, headers: Mapping[str, str]) -> bool:
-    """Tell if nothing in `headers` speaks against the object being the one that `known` names."""
+    """Tell if `headers` prove the object to be the one that `known` names: silence proves nothing."""
+    return _compared(known, headers) is True
+
+
+def is_another(known: Validator, headers: Mapping[str, str]) -> bool:
+    """Tell if `headers` are of another object than `known` names."""
+    return _compared(known, headers) is False
+
+
+def _compared(known: Validator, headers: Mapping[str, str]) -> bool | None:
+    """Compare the ETags and, where they are not strong on both sides, the dates; None if neither is there."""
     answer = validator_of(headers)
-    if answer.etag is not None and known.etag is not None:
-        return answer.etag == known.etag
+    tags = None if known.etag is None or answer.etag is None else known.etag == answer.etag
+    if tags is False or (tags and known.strong_etag is not None):
+        return tags
     if answer.last_modified is not None and known.last_modified is not None:
         return answer.last_modified == known.last_modified
-    return True
+    return tags
+
+
+def same_version(known: Validator, headers: Mapping[str, str]) -> bool:
+    """Tell if `headers` repeat the strong ETag of `known`: what ranges may be combined under (15.3.7.3)."""
+    return known.strong_etag is not None and validator_of(headers).etag == known.strong_etag

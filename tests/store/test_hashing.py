@@ -1,0 +1,139 @@
+"""Checksums of long parts: of all the bytes or of none, and done in steps, so that a stop is soon heard."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.transfer.origin import Asked, Reply, Thing, client, origin
+from tests.transfer.test_haul import DATA, MIB, RANGES, SHA256, FastClock, job, ranges
+
+from stacpull.errors import DestinationError
+from stacpull.models import Checksum, Validator
+from stacpull.store.parts import PartStore
+from stacpull.transfer.fetch import Fetcher
+from stacpull.transfer.intake import Answer, Intake
+
+V1 = Validator('"v1"')
+STEP = 1 << 16
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let one hop read no more than 64 KiB again: then 24 MiB are as many steps as 3 GiB are in life."""
+    monkeypatch.setattr("stacpull.store.parts._CAUGHT_UP", STEP)
+
+
+def slow_at_first(asked: Asked) -> Reply:
+    """The response that is open first crawls, so that nearly all the file comes in behind a gap."""
+    return replace(Thing(DATA, headers=RANGES)(asked), pace=0.05 if asked.end is None else 0.002)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"checksum": Checksum("sha256", SHA256)},
+        {"checksum": Checksum("md5", hashlib.md5(DATA, usedforsecurity=False).digest())},
+        {"sha256": SHA256},
+        {},
+    ],
+    ids=["file:checksum", "an MD5", "the ledger's, as a repair has it", "nothing stated"],
+)
+@pytest.mark.usefixtures("small_steps")
+def test_a_file_whose_beginning_came_last_is_held_against_the_checksum_of_all_of_it(
+    tmp_path: Path, stated: dict[str, object]
+) -> None:
+    async def live() -> None:
+        async with origin(slow_at_first) as served, client() as opened:
+            fetcher = Fetcher(opened, PartStore(tmp_path), connections=4, clock=FastClock())
+            received = await fetcher.fetch(job(served)._replace(**stated))
+            assert ranges(served), "it was not split"
+        assert received.sha256 == SHA256
+        assert received.part is not None
+        assert hashlib.sha256(await asyncio.to_thread(received.part.read_bytes)).digest() == SHA256
+
+    asyncio.run(live())
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_digest_of_a_prefix_is_no_digest(tmp_path: Path) -> None:
+    async def live() -> None:
+        part = await PartStore(tmp_path).create(1, 1, V1, len(DATA))
+        hashers = {"sha256": hashlib.sha256()}
+        await part.feed(hashers)
+        await part.put([(MIB, DATA[MIB:])])
+        await part.put([(0, DATA[:MIB])])
+        stated = Checksum("sha256", SHA256)
+        intake = Intake(Answer("http://h/k", V1, (), True, len(DATA), True), writer=part, hashers=hashers)
+        with pytest.raises(RuntimeError, match="hashed"):
+            intake.digest(stated)
+        await part.caught_up()
+        assert intake.digest(stated) == SHA256
+        await part.discard()
+
+    asyncio.run(live())
+
+
+class Watched:
+    """A hasher that tells when it has begun, and then is slow."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.taken = 0
+
+    def update(self, data: bytes, /) -> None:
+        self.taken += len(data)
+        self.begun.set()
+        threading.Event().wait(0.01)
+
+    def digest(self) -> bytes:
+        return b""
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("step", ["feed", "caught_up", "finish"])
+def test_a_stop_waits_for_one_step_of_hashing_and_not_for_the_part(tmp_path: Path, step: str) -> None:
+    async def live() -> int:
+        store, watched = PartStore(tmp_path), Watched()
+        part = await store.create(1, 1, V1, None)
+        if step == "feed":
+            await part.put([(0, DATA)])
+        else:
+            await part.feed({"slow": watched})
+            await part.put([(10, DATA[10:])])
+            await part.put([(0, DATA[:10])])
+        watched.begun.clear()
+        before = watched.taken
+        work = {
+            "feed": lambda: part.feed({"slow": watched}),
+            "caught_up": part.caught_up,
+            "finish": part.finish,
+        }
+        hashing = asyncio.create_task(work[step]())
+        await asyncio.to_thread(watched.begun.wait)
+        hashing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hashing
+        await part.park()
+        point = await store.point(1, 1)
+        assert point is not None
+        assert point.size == len(DATA)
+        return watched.taken - before
+
+    assert asyncio.run(live()) <= 3 * STEP
+
+
+def test_a_part_that_became_shorter_meanwhile_is_an_error_of_the_destination(tmp_path: Path) -> None:
+    async def live() -> None:
+        part = await PartStore(tmp_path).create(1, 1, V1, None)
+        await part.put([(0, DATA[:1000])])
+        await asyncio.to_thread((tmp_path / "1.1.part").write_bytes, b"short")
+        with pytest.raises(DestinationError):
+            await part.feed({"sha256": hashlib.sha256()})
+        await part.discard()
+
+    asyncio.run(live())
