@@ -162,7 +162,7 @@ class Client:
         url = self._credentials.strip(request.url)
         if url == request.url:
             return request
-        return Request(url, request.method, request.headers, request.body, request.decode, request.redirected)
+        return request._replace(url=url)
 
     def following(self, request: Request, response: Response, hops: list[str]) -> Request:
         """Return the request for the next hop of a redirect. For `Exchange`.

@@ -28,13 +28,13 @@ from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.static import static_item
 from stacpull.sources.walk import walk
 
-__all__ = ["PAGE_ITEMS", "CollectionLinks", "FeaturesSource", "wants"]
+__all__ = ["PAGE_ITEMS", "FeaturesSource", "ItemsFile"]
 
 PAGE_ITEMS = 100
 """Items of a page, unless told."""
 
 
-def wants(collections: Sequence[str]) -> Callable[[Json], bool]:
+def _wants(collections: Sequence[str]) -> Callable[[Json], bool]:
     """Return what tells if an item is of one of these collections; of none named, all are wanted."""
     names = frozenset(collections)
     return lambda item: not names or item.get("collection") in names
@@ -77,20 +77,19 @@ class CollectionLinks:
         return located(without_links(body, "item", "child"), document.url)
 
 
-class FeaturesSource:
-    """The items of one document.
+class ItemsFile:
+    """What all sources that are one file of items have in common.
 
     Args:
-        document: An item or a FeatureCollection.
-        reader: Reads their collections and source items.
+        url: Where the file is.
+        reader: Reads it, and the collections of its items.
     """
 
-    def __init__(self, document: Document, reader: JsonReader) -> None:
-        self.url = document.url
-        self._document = document
+    def __init__(self, url: str, reader: JsonReader) -> None:
+        self.url = url
         self._reader = reader
-        self._links = CollectionLinks(reader, document.url)
-        self._wanted: Callable[[Json], bool] = wants(())
+        self._links = CollectionLinks(reader, url)
+        self._wanted: Callable[[Json], bool] = _wants(())
 
     async def collections(self) -> list[Json]:
         """A file of items holds no collections.
@@ -111,8 +110,21 @@ class FeaturesSource:
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the one start; with `-C`, only items of those collections are given out."""
-        self._wanted = wants(selection.collections)
+        self._wanted = _wants(selection.collections)
         return [WalkStart(NO_COLLECTION, PageRequest(self.url))]
+
+
+class FeaturesSource(ItemsFile):
+    """The items of one document.
+
+    Args:
+        document: An item or a FeatureCollection.
+        reader: Reads their collections and source items.
+    """
+
+    def __init__(self, document: Document, reader: JsonReader) -> None:
+        super().__init__(document.url, reader)
+        self._document = document
 
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -21,13 +21,13 @@ import orjson
 
 from stacpull.errors import SourceError
 from stacpull.events import Notice
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection, Unread
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.sources.documents import Kind, kind_of, whole_item
-from stacpull.sources.features import PAGE_ITEMS, CollectionLinks, wants
+from stacpull.sources.features import PAGE_ITEMS, ItemsFile
 from stacpull.sources.page_size import PageSize
-from stacpull.sources.source import JsonReader, OnNotice, WalkStart
+from stacpull.sources.source import OnNotice
 from stacpull.sources.static import static_item
 
 __all__ = ["LinesSource", "is_lines"]
@@ -83,36 +83,8 @@ class _Stretch:
         return len(self.items) + len(self.unread) >= most or self.bytes >= _PAGE_BYTES
 
 
-class LinesSource:
+class LinesSource(ItemsFile):
     """The items of an NDJSON file."""
-
-    def __init__(self, url: str, reader: JsonReader) -> None:
-        self.url = url
-        self._reader = reader
-        self._links = CollectionLinks(reader, url)
-        self._wanted: Callable[[Json], bool] = wants(())
-
-    async def collections(self) -> list[Json]:
-        """A file of items holds no collections.
-
-        Raises:
-            SourceError: always.
-        """
-        raise SourceError(f"{self.url} holds items and no collections: name the catalog they are from.")
-
-    async def collection(self, collection_id: str) -> Json:
-        """Return the document of a collection that an item links to.
-
-        Raises:
-            UsageError: no item links to it.
-            SourceError: it could not be read.
-        """
-        return await self._links.collection(collection_id)
-
-    async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return the one start; with `-C`, only items of those collections are given out."""
-        self._wanted = wants(selection.collections)
-        return [WalkStart(NO_COLLECTION, PageRequest(self.url))]
 
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
