@@ -51,9 +51,9 @@ from stacpull.transfer.parts import Hasher, Parts, PartWriter
 from stacpull.transfer.resume import Verdict, provable, range_headers, verdict
 from stacpull.transfer.verify import Check, expected_checks
 
-T = TypeVar("T")
-
 __all__ = ["Fetcher"]
+
+T = TypeVar("T")
 
 _CONNECTIONS = 8
 """Connections that one file gets at most: half of what aria2c allows (`-x 16`)."""
@@ -308,10 +308,7 @@ class Fetcher:
         The ETag counts as on S3, where it says most: which server answers shows only then.
         """
         told = {} if point.validator.etag is None else {"ETag": point.validator.etag}
-        checks = expected_checks(job.checksum, _PARTIAL, told, is_s3=True)
-        return (
-            checks if job.sha256 is None else (Check(Checksum("sha256", job.sha256), "the ledger"), *checks)
-        )
+        return _with_wanted(job, expected_checks(job.checksum, _PARTIAL, told, is_s3=True))
 
     def _checks(
         self, job: Job, response: Response, *, coded: bool = False, doubted: Check | None = None
@@ -319,14 +316,18 @@ class Fetcher:
         """Return what the content must be held against; what a response says of coded bytes is left out."""
         url, headers = response.url, response.headers
         is_s3 = url.startswith("s3://") or headers.get("Server") == "AmazonS3"
-        checks = expected_checks(job.checksum, response.status, {} if coded else headers, is_s3=is_s3)
-        if job.sha256 is not None:
-            checks = (Check(Checksum("sha256", job.sha256), "the ledger"), *checks)
+        stated = expected_checks(job.checksum, response.status, {} if coded else headers, is_s3=is_s3)
+        checks = _with_wanted(job, stated)
         if doubted is not None:
             return (*checks, doubted)
         if checks and not checks[-1].sure and host_of(url) in self._opaque_etags:
             return checks[:-1]
         return checks
+
+
+def _with_wanted(job: Job, checks: tuple[Check, ...]) -> tuple[Check, ...]:
+    """Return `checks`, behind that for the bytes that were mirrored before, where those are wanted again."""
+    return checks if job.sha256 is None else (Check(Checksum("sha256", job.sha256), "the ledger"), *checks)
 
 
 async def _or_park(writer: PartWriter, step: Awaitable[T]) -> T:
