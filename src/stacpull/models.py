@@ -105,6 +105,7 @@ class PageRequest:
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] | None = None
     after: tuple[tuple[int, str], ...] = ()
+    within: PageRequest | None = None
 
 
 class Unread(NamedTuple):

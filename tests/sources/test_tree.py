@@ -168,10 +168,6 @@ def test_a_tree_without_end_is_cut_and_told() -> None:
         ({"hello": "world"}, FailureKind.ITEM),
         (["a", "list"], FailureKind.ITEM),
         ({"type": "Feature", "properties": {}}, FailureKind.ITEM),
-        (
-            {"type": "Collection", "id": "x", "links": [link("items", "https://x.test/items")]},
-            FailureKind.ITEM,
-        ),
     ],
 )
 def test_a_document_that_cannot_be_read_is_told_and_the_walk_goes_on(

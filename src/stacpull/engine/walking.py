@@ -22,6 +22,7 @@ from stacpull.planning.items import Problem
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.prefetch import prefetch
 from stacpull.sources.source import Source, WalkStart
+from stacpull.sources.walk import is_forgotten
 
 __all__ = ["Plans", "Reached", "Walk", "WalkSummary"]
 
@@ -171,7 +172,7 @@ class Walk:
                         break
                     first = False
         except SourceError as error:
-            if not (first and resumed is None) and _is_forgotten(error):
+            if not (first and resumed is None) and is_forgotten(error):
                 raise _ForgottenCursorError(str(error)) from error
             raise
         return matched
@@ -258,11 +259,3 @@ def _number_of(position: Position, starts: Sequence[WalkStart]) -> int:
         if start.collection == position.collection:
             return number
     raise _ForgottenCursorError(f"the collection {position.collection} is not listed any more")
-
-
-_FORGOTTEN = frozenset({400, 404, 410, 422})
-
-
-def _is_forgotten(error: SourceError) -> bool:
-    failure = getattr(error.__cause__, "failure", None)
-    return failure is not None and failure.status in _FORGOTTEN

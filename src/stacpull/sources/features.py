@@ -23,9 +23,8 @@ from stacpull.redact import cut_cursor
 from stacpull.sources.documents import Kind, absolute, kind_of, located, rels, whole_item, without_links
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.paging import next_request
-from stacpull.sources.reading import read_root
+from stacpull.sources.reading import read_root, static_item
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
-from stacpull.sources.static import static_item
 from stacpull.sources.walk import walk
 
 __all__ = ["PAGE_ITEMS", "FeaturesSource", "ItemsFile"]

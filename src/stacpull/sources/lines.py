@@ -27,8 +27,8 @@ from stacpull.planning.items import NO_COLLECTION
 from stacpull.sources.documents import Kind, kind_of, whole_item
 from stacpull.sources.features import PAGE_ITEMS, ItemsFile
 from stacpull.sources.page_size import PageSize
+from stacpull.sources.reading import static_item
 from stacpull.sources.source import OnNotice
-from stacpull.sources.static import static_item
 
 __all__ = ["LinesSource", "is_lines"]
 

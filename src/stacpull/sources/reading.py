@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from stacpull.errors import CredentialsError, SourceError
-from stacpull.models import Failure, FailureKind, PageRequest
+from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
+from stacpull.redact import cut_url
+from stacpull.sources.documents import Kind, kind_of, located, whole_item
 from stacpull.sources.source import JsonReader
 from stacpull.sources.urls import authority
 
-__all__ = ["DOCUMENT_LIMIT", "outcome_of", "read_root"]
+__all__ = ["DOCUMENT_LIMIT", "outcome_of", "read_root", "static_item"]
 
 DOCUMENT_LIMIT = 256 * 1024 * 1024
 """The most bytes of a document: a link to an item takes about 130, so some two million of them."""
@@ -50,3 +52,21 @@ async def read_root(reader: JsonReader, url: str) -> Document:
     if not isinstance(document.body, dict):
         raise SourceError(f"{url} is not STAC: what came is no JSON object.")
     return document
+
+
+async def static_item(reader: JsonReader, href: str) -> Json:
+    """Return the item at `href`, its `self` link where it was read.
+
+    Raises:
+        TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
+        SourceError: the host asks to be left alone for too long.
+        CredentialsError: the host refuses whatever it is asked for.
+    """
+    document = await outcome_of(reader, href)
+    if isinstance(document, Failure):
+        raise TransferError(document)
+    item = None if kind_of(document.body) is Kind.ITEMS else whole_item(document.body)
+    if item is None:
+        message = f"{cut_url(document.url)} is no item: it is no JSON object with an id."
+        raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))
+    return located(item, document.url)

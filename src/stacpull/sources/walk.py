@@ -33,13 +33,23 @@ from stacpull.sources.paging import (
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.sources.urls import authority
 
-__all__ = ["walk"]
+__all__ = ["is_forgotten", "walk"]
 
 _BROKEN_JSON_RETRIES = 2
 """How often a page that is no JSON is asked for again, smaller: a body cut off may be why."""
 
 _NOT_THERE = frozenset({FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.GONE, FailureKind.REFUSED})
 """Failures by which a host shows that it is not the one that serves these pages to the world."""
+
+
+_FORGOTTEN = frozenset({400, 404, 410, 422})
+"""With what services answer a cursor that they do not know any more."""
+
+
+def is_forgotten(error: SourceError) -> bool:
+    """Tell whether a page that a source itself named was refused as one that is not there."""
+    failure = getattr(error.__cause__, "failure", None)
+    return failure is not None and failure.status in _FORGOTTEN
 
 
 class _Read(NamedTuple):
