@@ -114,6 +114,8 @@ class Unread(NamedTuple):
     collection: str
     name: str
     failure: Failure
+    href: str | None = None
+    """Where it can be read again, if it can."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from tests.acceptance.small_api import SmallApi
 
-from stacpull import MirrorReport, Options, Selection, mirror, resume
+from stacpull import MirrorReport, Options, Selection, failures, mirror, resume, retry
 from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
@@ -99,3 +99,21 @@ def test_the_first_items_are_those_of_the_tree_in_its_order(tmp_path: Path) -> N
 
     assert asyncio.run(work()).items_done == 4
     assert there(tmp_path / "m") == {"tree/first", "a/a0", "a/a1", "a/a2"}
+
+
+@pytest.mark.parametrize("refused", ["a:1", "a:3"])
+def test_an_api_that_fails_amid_a_tree_is_told_and_read_by_retry(tmp_path: Path, refused: str) -> None:
+    async def work() -> tuple[MirrorReport, MirrorReport]:
+        async with LinkedApi() as api:
+            api.refused = {refused}
+            options = Options(page_size=2, retries=0)
+            first = await mirror(api.url("/tree/catalog.json"), tmp_path / "m", options=options)
+            failed = await asyncio.to_thread(lambda: list(failures(tmp_path / "m")))
+            assert [one.href for one in failed] == [api.url("/collections/a")]
+            api.refused = set()
+            return first, await retry(tmp_path / "m", options=options)
+
+    first, second = asyncio.run(work())
+    assert (first.state, first.exit_code, first.items_failed) == ("complete", 1, 1)
+    assert (second.exit_code, there(tmp_path / "m")) == (0, ALL)
+    assert not list(failures(tmp_path / "m"))

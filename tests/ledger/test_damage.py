@@ -221,6 +221,7 @@ def test_a_repair_that_an_older_version_began_goes_on(mirrored) -> None:
     db.execute("UPDATE assets SET sha256 = was WHERE was IS NOT NULL")
     for table, column in (("assets", "was"), ("assets", "wanted"), ("runs", "adopt")):
         db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    db.execute("DROP TABLE unread")
     db.execute("PRAGMA user_version = 3")
     missing = [one.row for one in Expectations(db).not_met() if one.kind is FileKind.ASSET]
     migrate(db)

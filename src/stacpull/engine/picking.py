@@ -18,7 +18,7 @@ from stacpull.filters.classes import check_labels, class_list
 from stacpull.filters.draw import Draw
 from stacpull.filters.items import ItemFilter, compile_items
 from stacpull.filters.verdict import Verdict
-from stacpull.models import Failure, ItemId, Json, Selection
+from stacpull.models import Failure, ItemId, Json, Selection, Unread
 from stacpull.planning.items import KeepsAssets, Planned, Problem, plan_item, source_links
 from stacpull.planning.layout import Layout
 from stacpull.sources.links import ItemReader
@@ -56,6 +56,8 @@ class Picked:
     items: list[Planned] = field(default_factory=list)
     failures: list[SourceFailure] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+    """Of the problems those that are links, which can be read again."""
     seen: list[ItemId] = field(default_factory=list)
     left_out: dict[Verdict, list[ItemId]] = field(default_factory=dict)
     """Those of `seen` that do not match, by the reason why."""

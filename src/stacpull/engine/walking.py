@@ -186,6 +186,7 @@ class Walk:
             picked = await self._picker.pick(stretch, collection, page.request.url)
             if ends_page:
                 picked.problems += [Problem(one.collection, one.name, one.failure) for one in page.unread]
+                picked.unread += [one for one in page.unread if one.href is not None]
             ended = picked.enough or (ends_walk and ends_page)
             new += await self._save(picked, Reached(after if ends_page else None, ended, page.matched))
             if picked.enough:

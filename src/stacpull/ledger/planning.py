@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stacpull.ledger import bulk, paths, samples
+from stacpull.ledger import bulk, paths, samples, unread
 from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch
 from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import put_failure
@@ -66,6 +66,9 @@ class Planner:
                 settled = settle(self._db, touched)
                 self._count(batch)
                 self._sample(batch)
+                unread.note(self._db, self._run, batch.unread, now)
+                if batch.walk_ended or batch.drawn:
+                    unread.end_of_walk(self._db, self._run)
                 count_items_done(self._db, settled)
         except BaseException:
             self._forget()

@@ -185,7 +185,18 @@ UPDATE assets SET was = sha256, wanted = 1, sha256 = NULL
     WHERE state IN (0, 3) AND sha256 IS NOT NULL AND id IN (SELECT asset FROM open_assets);
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+CREATE TABLE unread(                       -- links of a tree that gave no item
+    source TEXT NOT NULL, href TEXT NOT NULL,   -- credentials cut
+    run INTEGER NOT NULL,                  -- the run whose walk met it
+    collection TEXT NOT NULL,              -- what the items behind it belong to that name none
+    kind TEXT NOT NULL, message TEXT NOT NULL, status INTEGER,
+    attempts INTEGER NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (source, href)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 
 
 def migrate(

@@ -222,4 +222,4 @@ def _unread(url: str, collection: str, error: SourceError | UsageError) -> Page:
         if cause.failure.kind is FailureKind.THROTTLED:
             raise error
         failure = replace(cause.failure, message=str(error))
-    return Page(PageRequest(url), [], None, None, unread=(Unread(collection, cut_url(url), failure),))
+    return Page(PageRequest(url), [], None, None, unread=(Unread(collection, cut_url(url), failure, url),))

@@ -109,7 +109,7 @@ class StaticSource:
             UsageError: a collection that is named is not in the tree.
         """
         asked = list(dict.fromkeys(selection.collections))
-        self._selection = selection
+        self.narrow(selection)
         if not asked:
             return [WalkStart(self._id, PageRequest(self.url))]
         missing = set(asked) - self._urls.keys()
@@ -141,6 +141,36 @@ class StaticSource:
             self._reader, root, start, page_size, self._meet, on_notice, self._id, self._selection
         )
         del root
+        async with aclosing(pages):
+            async for page in pages:
+                yield page
+
+    def narrow(self, selection: Selection) -> None:
+        """Say what APIs that the tree leads to are to be asked for."""
+        self._selection = selection
+
+    async def behind(
+        self, href: str, collection: str, *, page_size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        """Yield the pages of what one link leads to, whatever it is, below a collection.
+
+        Raises:
+            SourceError: the servers answer no more.
+            CredentialsError: credentials are missing or refused.
+        """
+        link = Document(
+            {"type": "Catalog", "id": "", "links": [{"rel": "item", "href": href}]}, 0, self.url, {}
+        )
+        pages = tree_pages(
+            self._reader,
+            link,
+            PageRequest(self.url),
+            page_size,
+            self._meet,
+            on_notice,
+            collection,
+            self._selection,
+        )
         async with aclosing(pages):
             async for page in pages:
                 yield page

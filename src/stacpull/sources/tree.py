@@ -367,7 +367,8 @@ class _TreeWalk:
         """
         url = absolute(read.branch.url, read.step.href)
         name = cut_url(url if isinstance(url, str) else read.step.href)[:_SHOWN]
-        self._unread.append(Unread(read.branch.collection, name, failure))
+        href = url if isinstance(url, str) else None
+        self._unread.append(Unread(read.branch.collection, name, failure, href))
         self._count_unanswered(self._unread[-1:])
 
     def _count_unanswered(self, unread: Sequence[Unread]) -> None:
