@@ -19,7 +19,7 @@ from stacpull.net.transport import TransferError
 from stacpull.redact import cut_url
 from stacpull.sources.documents import whole_item
 from stacpull.sources.guard import WalkGuard
-from stacpull.sources.page_size import PageSize
+from stacpull.sources.page_size import LEAST_ITEMS, PageSize
 from stacpull.sources.paging import (
     announced_total,
     at_home,
@@ -127,7 +127,11 @@ async def _read_at_home(
 
 
 async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_notice: OnNotice) -> _Read:
-    """Read one page, at a smaller size where the service fails with this one."""
+    """Read one page, at a smaller size where the service fails with this one.
+
+    After the first failure the smallest page is asked for: where it fails as well, size is not the matter,
+    and none of those in between is tried (each with all its retries).
+    """
     first: TransferError | SourceError | None = None
     broken, asked = 0, request
     while True:
@@ -136,8 +140,10 @@ async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_not
         try:
             return _Read(asked, await reader.read(asked), size)
         except TransferError as error:
-            first = first or error
             smaller = size.after_failure(error.failure)
+            if first is None and smaller is not None and not await _comes_small(reader, asked, smaller):
+                smaller = None
+            first = first or error
         except SourceError as error:
             if not isinstance(error.__cause__, ValueError):
                 raise
@@ -148,6 +154,17 @@ async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_not
             raise _unreadable(request, first) from first
         on_notice(Notice("info", f"A page of {size.items} items failed; asking for {smaller.items} instead."))
         size = smaller
+
+
+async def _comes_small(reader: JsonReader, asked: PageRequest, smaller: PageSize) -> bool:
+    """Tell whether the service gives the smallest page; True if that is what would be asked for next."""
+    if smaller.smaller() is None:
+        return True
+    try:
+        await reader.read(with_limit(asked, LEAST_ITEMS))
+    except (TransferError, SourceError):
+        return False
+    return True
 
 
 def _unreadable(request: PageRequest, error: TransferError | SourceError) -> SourceError:
