@@ -89,6 +89,8 @@ TABLE = {
     "planetarycomputer/search_naip_page2.json": Jobs(10, 48, "https", "naip"),
     "terrascope/search_first1.json": Jobs(1, 44, "https", "sentinel-2-l2a"),
     "terrascope/search_page2_empty.json": Jobs(0, 0, "", ""),
+    # a list of items
+    "umbra/items.json": Jobs(2, 2, "https", "umbra-sar"),
 }
 
 NO_STAC = {
@@ -96,7 +98,6 @@ NO_STAC = {
     "earthsearch/v1_collection_404.json": "neither an API",
     "planetarycomputer/item_404.json": "neither an API",
     "planetarycomputer/sas_token.json": "neither an API",
-    "umbra/items.json": "no JSON object",
 }
 
 

@@ -261,7 +261,7 @@ def test_an_answer_is_believed_only_if_the_source_shows_that_it_can_filter(
 @pytest.mark.parametrize("fault", ["fails", "refuses"])
 @pytest.mark.parametrize("size", [1000, 50])
 def test_a_service_that_fails_when_asked_is_asked_twice_and_then_walked(fault: str, size: int) -> None:
-    """Each request is tried again for a while: sizes between the first page's and the smallest are not asked."""
+    """Each request is tried again for a while, so not for all sizes between the usual and the least."""
     api = ModelApi(fault=fault)
     found = Walked(api, NOWHERE, size=size)
     asked = [parameter(request.url, "limit") for request in api.searched]

@@ -181,15 +181,56 @@ def test_so_many_parts_are_read_at_once(at_once: int) -> None:
 
 def test_a_service_that_cannot_tell_times_apart_is_walked_in_one_piece() -> None:
     pages, _, told = walked(Dated(count=20, tells=False), Selection(split_walk=3))
-    assert told == ["The source cannot tell times apart: its walk is not split."]
+    assert told == ["The walk is not split by time: the source cannot tell times apart."]
     assert {datetime_of(page.request) for page in pages} == {None}
 
 
 @pytest.mark.parametrize("classes", [(), ("https://api.stacspec.org/v1.0.0/core",)])
 def test_an_api_that_takes_no_time_is_walked_in_one_piece(classes: tuple[str, ...]) -> None:
-    pages, _, _ = walked(Dated(count=20, classes=classes), Selection(split_walk=3))
+    pages, _, told = walked(Dated(count=20, classes=classes), Selection(split_walk=3))
+    assert told == ["The walk is not split by time: the API takes no times."]
     assert len(pages) == 4
     assert {page.request.url.partition("?")[0] for page in pages} == {f"{API}/collections/a/items"}
+
+
+class Timeless(Dated):
+    """Its items have no time, which STAC does not allow and services have."""
+
+    def _found(self, query: Any) -> list[dict[str, Any]]:
+        asked = {name: value for name, value in query.items() if name != "datetime"}
+        return [one | {"properties": {"datetime": None}} for one in super()._found(asked)]
+
+
+@pytest.mark.parametrize(
+    ("count", "warned"),
+    [
+        (
+            20,
+            ["The walk is not split by time: the first items of the source have no time to ask for."],
+        ),
+        (0, []),
+    ],
+)
+def test_items_without_a_time_are_walked_in_one_piece_with_a_warning(count: int, warned: list[str]) -> None:
+    pages, _, told = walked(Timeless(count=count), Selection(split_walk=3))
+    assert told == warned
+    assert sum(len(page.items) for page in pages) == count
+
+
+def test_a_url_that_asks_for_a_time_itself_is_walked_in_one_piece_with_a_warning() -> None:
+    async def work() -> list[str]:
+        source = await open_source(
+            f"{API}/collections/a/items?datetime=2020-01-03T00:00:00Z/..", MemoryReader(Dated().answer)
+        )
+        (start,) = await source.starts(Selection(split_walk=2))
+        told: list[str] = []
+        async for _ in source.pages(
+            start.request, page_size=PageSize(), on_notice=lambda one: told.append(one.text)
+        ):
+            pass
+        return told
+
+    assert asyncio.run(work()) == ["The walk is not split by time: the URL asks for a time itself."]
 
 
 def test_an_error_in_a_part_ahead_comes_when_its_turn_has_come() -> None:
@@ -210,11 +251,18 @@ def test_an_error_in_a_part_ahead_comes_when_its_turn_has_come() -> None:
     [
         (f"{API}/search", Selection(split_walk=2), "name the API's root and -C"),
         (f"{API}/collections/a", Selection(split_walk=2, push_down=False), "leave --no-push-down out"),
+        ("file:///data/catalog.json", Selection(split_walk=2), "which SOURCE is not: leave it out"),
+        ("file:///data/items.json", Selection(split_walk=2), "which SOURCE is not: leave it out"),
+        ("file:///data/items.ndjson", Selection(split_walk=2), "which SOURCE is not: leave it out"),
     ],
 )
 def test_what_cannot_be_split(url: str, selection: Selection, said: str) -> None:
     async def starts() -> None:
-        source = await open_source(url, MemoryReader(Dated().answer))
+        local = {
+            "file:///data/catalog.json": {"type": "Catalog", "id": "c", "links": []},
+            "file:///data/items.json": {"type": "FeatureCollection", "features": []},
+        }
+        source = await open_source(url, MemoryReader(lambda one: local.get(one.url) or Dated().answer(one)))
         await source.starts(selection)
 
     with pytest.raises(UsageError, match=said):

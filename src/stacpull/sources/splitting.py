@@ -35,7 +35,7 @@ from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.sources.urls import parameter
 from stacpull.sources.walk import walk
 
-__all__ = ["Split", "borders", "owns", "parts", "period_of_collection", "walk_split"]
+__all__ = ["Split", "borders", "owns", "parts", "period_of_collection", "unsplit", "walk_split"]
 
 _AHEAD_BYTES = 32_000_000
 """JSON, decoded, that is held of parts whose turn has not come; what is being read comes on top."""
@@ -165,6 +165,8 @@ async def _sight(reader: JsonReader, question: Question, on_notice: OnNotice) ->
         times = [period_of(item) for item in body["features"] if isinstance(item, dict)]
         known = next((time for time in times if time is not None), None)
         if known is None:
+            if body["features"]:
+                on_notice(unsplit("the first items of the source have no time to ask for"))
             return None
         there = await _body(reader, door.request({**asked, "datetime": known}))
         never = await _body(reader, door.request({**asked, "datetime": _LONG_AGO}))
@@ -172,8 +174,13 @@ async def _sight(reader: JsonReader, question: Question, on_notice: OnNotice) ->
         return None  # the walk in one piece will say what is wrong
     if there["features"] and not never["features"]:
         return _Sight(announced_total(body))
-    on_notice(Notice("warning", "The source cannot tell times apart: its walk is not split."))
+    on_notice(unsplit("the source cannot tell times apart"))
     return None
+
+
+def unsplit(why: str) -> Notice:
+    """Return what is told of a walk that was to be split and is not."""
+    return Notice("warning", f"The walk is not split by time: {why}.")
 
 
 async def _body(reader: JsonReader, request: PageRequest) -> Json:

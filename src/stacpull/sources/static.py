@@ -29,7 +29,7 @@ from stacpull.sources.documents import (
 )
 from stacpull.sources.live import is_live, live_source
 from stacpull.sources.page_size import PageSize
-from stacpull.sources.reading import outcome_of, read_root, static_item
+from stacpull.sources.reading import outcome_of, read_root, refuse_split, static_item
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.tree import AT_ONCE, DEEPEST, tree_pages
 
@@ -106,8 +106,9 @@ class StaticSource:
         """Return one start for the whole tree, or one for each collection that is named.
 
         Raises:
-            UsageError: a collection that is named is not in the tree.
+            UsageError: a collection that is named is not in the tree, or the walk is to be split.
         """
+        refuse_split(selection)
         asked = list(dict.fromkeys(selection.collections))
         self.narrow(selection)
         if not asked:
