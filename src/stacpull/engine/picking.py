@@ -146,9 +146,9 @@ class Picker:
         self._assets: KeepsAssets = assets or compile_assets(selection)
         self._draw = Draw(selection.sample, selection.seed, drawn) if selection.sample else None
 
-    def notes(self) -> list[str]:
-        """Return what the user must be told after the walk."""
-        return self._items.notes(self.tallies)
+    def notes(self, *, whole: bool) -> list[str]:
+        """Return what the user must be told after the walk; `whole` if it saw all items of the source."""
+        return self._items.notes(self.tallies, whole=whole)
 
     async def pick(self, items: Sequence[Json], collection: str, page_url: str) -> Picked:
         """Judge a stretch of a page's items and plan those that are kept, with their source items."""

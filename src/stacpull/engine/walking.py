@@ -112,7 +112,8 @@ class Walk:
                 reached = await self._begin_again(error, furthest)
                 furthest = reached if position == _START else 0
                 position = _START
-        for note in self._picker.notes():
+        whole = position == _START and not self._over and self.summary.cut_short is None
+        for note in self._picker.notes(whole=whole):
             self._on_event(Notice("info", note))
 
     async def _begin_again(self, error: _ForgottenCursorError, furthest: int | None) -> int:
