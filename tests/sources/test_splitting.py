@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -168,6 +169,48 @@ def test_the_same_items_come_in_the_same_order_also_over_a_stop(
         stored = Position.from_json(Position("a", cursor).to_json()).request
         rest, _, _ = walked(api, selection, size=size, cursor=stored)
         assert names_of(pages[: cut % len(pages) + 1] + rest, selection) == names
+
+
+class Spread(Dated):
+    """Items all over three years, not in the order of time; it may announce what total it likes."""
+
+    announced: int | None = None
+
+    @staticmethod
+    def _collection(name: str) -> dict[str, Any]:
+        extent = {"temporal": {"interval": [["2019-01-01T00:00:00Z", "2021-12-31T00:00:00Z"]]}}
+        return {"type": "Collection", "id": name, "license": "CC0", "extent": extent}
+
+    def _page(self, request: PageRequest, query: Any) -> object:
+        page = super()._page(request, query)
+        return (
+            {**page, "numberMatched": self.announced} if isinstance(page, dict) and self.announced else page
+        )
+
+    def _found(self, query: Any) -> list[dict[str, Any]]:
+        asked = {name: value for name, value in query.items() if name != "datetime"}
+        found = ModelApi._found(self, asked)
+        for one in found:
+            day = dt.datetime(2019, 1, 1, 12, tzinfo=dt.UTC) + dt.timedelta(
+                days=int(one["id"].rpartition("_")[2]) * 389 % 1090
+            )
+            one["properties"]["datetime"] = day.isoformat()
+        keep = compile_items(Selection(datetime=query.get("datetime")))
+        return [one for one in found if keep.judge(one) is Verdict.MATCH]
+
+
+@pytest.mark.parametrize("announced", [None, 80, 80_000])
+def test_the_parts_behind_a_stop_are_those_of_the_walk_that_was_stopped(announced: int | None) -> None:
+    """Whatever is left of the time: shorter parts would put the items behind the stop into another order."""
+    api = Spread(count=40)
+    api.announced = announced
+    split = Selection(split_walk=2)
+    pages, _, _ = walked(api, split)
+    names = names_of(pages, split)
+    assert len(names) == 40
+    for number in (0, len(pages) - 4, len(pages) - 8):
+        rest, _, _ = walked(api, split, cursor=pages[number].next)
+        assert names_of(pages[: number + 1] + rest, split) == names
 
 
 @pytest.mark.parametrize("at_once", [2, 5])

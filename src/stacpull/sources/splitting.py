@@ -5,7 +5,7 @@
         └────────────┴──────────────────┴──▶ pages, part by part, each in the service's own order
 
 The order is that of the parts, whatever arrives first, so a run that is stopped goes on at the same place: a
-cursor says by its `datetime` of which part it is, and the parts behind that are cut again from its end. Items
+cursor says by its `datetime` of which part it is, and the parts behind that are cut as they were. Items
 that lie in two parts come once if they have a range of time; an instant on a border may come twice, which the
 engine plans once. A service must show that it can tell times apart before it is trusted with this.
 """
@@ -112,7 +112,7 @@ async def walk_split(
     resumed = None if start == question.request else datetime_of(start)  # of a cursor: its part
     if start != question.request and resumed in {None, question.asked.get("datetime")}:
         whole = walk(reader, start, size, on_notice, home=home)  # it was not split then
-    elif (sight := await _sight(reader, question, on_notice) if resumed is None else _Sight()) is None:
+    elif (sight := await _sight(reader, question, on_notice, again=resumed is not None)) is None:
         whole = walk_doubting(reader, question, size, on_notice, home=home)
     else:
         requests = list(_requests(split, sight, start, resumed))
@@ -157,11 +157,18 @@ class _Sight(NamedTuple):
     total: int | None = None
 
 
-async def _sight(reader: JsonReader, question: Question, on_notice: OnNotice) -> _Sight | None:
-    """Look at the first items; None if the service cannot tell times apart, or has nothing."""
+async def _sight(
+    reader: JsonReader, question: Question, on_notice: OnNotice, *, again: bool
+) -> _Sight | None:
+    """Look at the first items; None if the service cannot tell times apart, or has nothing.
+
+    Of a walk that goes on (`again`) that is known; the total, by which it is cut, is not.
+    """
     door, asked = question.door, question.asked
     try:
         body = await _body(reader, door.request(asked))
+        if again:
+            return _Sight(announced_total(body))
         times = [period_of(item) for item in body["features"] if isinstance(item, dict)]
         known = next((time for time in times if time is not None), None)
         if known is None:
@@ -171,7 +178,7 @@ async def _sight(reader: JsonReader, question: Question, on_notice: OnNotice) ->
         there = await _body(reader, door.request({**asked, "datetime": known}))
         never = await _body(reader, door.request({**asked, "datetime": _LONG_AGO}))
     except (SourceError, TransferError, CredentialsError, KeyError, TypeError):
-        return None  # the walk in one piece will say what is wrong
+        return _Sight() if again else None  # the walk itself will say what is wrong
     if there["features"] and not never["features"]:
         return _Sight(announced_total(body))
     on_notice(unsplit("the source cannot tell times apart"))
@@ -194,15 +201,15 @@ def _requests(split: Split, sight: _Sight, start: PageRequest, resumed: str | No
     """Yield the first request of each part; where a run goes on, that of its part is `start` itself."""
     asked, door, period = split.question.asked, split.question.door, split.period
     whole = parse_interval(asked["datetime"]) if "datetime" in asked else Interval(None, None)
+    cuts = _cuts(period, split.at_once, sight.total)
     if resumed is not None:
         yield start
         _, _, end = resumed.partition("/")
-        if end in {"", ".."}:
+        reached = None if end in {"", ".."} else parse_interval(f"{end}/..").start
+        if reached is None:
             return
-        reached = parse_interval(f"{end}/..").start
         whole = Interval(reached, whole.end)
-        period = Interval(max(filter(None, (reached, period.start))), period.end)
-    cuts = _cuts(period, split.at_once, sight.total)
+        cuts = [cut for cut in cuts if cut > reached]
     if not cuts and whole == Interval(None, None):
         yield split.question.request
         return
