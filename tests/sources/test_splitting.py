@@ -213,6 +213,28 @@ def test_the_parts_behind_a_stop_are_those_of_the_walk_that_was_stopped(announce
         assert names_of(pages[: number + 1] + rest, split) == names
 
 
+@pytest.mark.parametrize(
+    ("announced", "at_once", "longest"),
+    [
+        (None, 2, "month"),
+        (None, 12, "day"),
+        (40, 2, "year"),
+        (40, 12, "month"),
+        (9_000, 12, "month"),
+        (80_000, 2, "day"),
+    ],
+)
+def test_parts_are_the_longest_that_are_enough(announced: int | None, at_once: int, longest: str) -> None:
+    api = Spread(count=6)
+    api.announced = announced
+    pages, _, _ = walked(api, Selection(split_walk=at_once))
+    start, _, end = (datetime_of(pages[1].request) or "").partition("/")
+    days = (dt.datetime.fromisoformat(end) - dt.datetime.fromisoformat(start)).days
+    assert (
+        {"year": 365, "month": 28, "day": 1}[longest] <= days <= {"year": 366, "month": 31, "day": 1}[longest]
+    )
+
+
 @pytest.mark.parametrize("at_once", [2, 5])
 def test_so_many_parts_are_read_at_once(at_once: int) -> None:
     pages, reader, told = walked(Dated(count=80), Selection(split_walk=at_once))

@@ -218,8 +218,13 @@ def _requests(split: Split, sight: _Sight, start: PageRequest, resumed: str | No
 
 
 def _cuts(period: Interval, at_once: int, total: int | None) -> list[datetime]:
-    """Return borders for parts of some pages each: the longest units that give enough of them."""
-    wanted = max(_PARTS_EACH * at_once, (total or 0) // (2 * AUTO_ITEMS))
+    """Return borders for parts of some pages each: the longest units that give enough of them.
+
+    Of a small total parts of less than a page would be questions in vain.
+    """
+    wanted = _PARTS_EACH * at_once
+    if total is not None:
+        wanted = max(min(wanted, max(at_once, total // AUTO_ITEMS)), total // (2 * AUTO_ITEMS))
     cuts: list[datetime] = []
     for unit in ("year", "month", "day"):
         finer = list(borders(period, unit))
