@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import base64
 import netrc
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +21,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from stacpull.config.options import Options
-from stacpull.config.profiles import LoginText, Profile, find_profile
+from stacpull.config.profiles import LoginText, Profile, find_profile, profiles
 from stacpull.config.provider import (
     Activation,
     Fixed,
     HostPattern,
     Login,
+    Means,
     Provider,
     SasTokens,
     TokenGrant,
@@ -34,10 +36,12 @@ from stacpull.config.provider import (
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
 
-__all__ = ["filled", "missing", "with_profile"]
+__all__ = ["filled", "listed", "missing", "profile_options", "with_profile"]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a field value
+_EVERY, _PATIENCE = "10", "1800"
+"""Seconds between two looks at an asset that is being activated, and until that is given up."""
 _OF_AWS = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 
 
@@ -63,6 +67,44 @@ def with_profile(options: Options, name: str, environ: Mapping[str, str]) -> Opt
     )
 
 
+def profile_options(options: Options, name: str, environ: Mapping[str, str] | None = None) -> Options:
+    """Return `options` with the credential profile `name`, as `--credentials NAME` would give them.
+
+    Args:
+        options: As the caller made them.
+        name: A profile's name, or the path of its file.
+        environ: The environment; that of the process if not given.
+
+    Raises:
+        UsageError: There is no such profile, or it cannot be read.
+        CredentialsError: None of its logins is complete; the message names the variables.
+    """
+    variables = os.environ if environ is None else environ
+    found = with_profile(options, name, variables)
+    if found is None:
+        known = [profile.name for profile in profiles(variables)]
+        raise UsageError(f"There is no credential profile {name}; there are: {', '.join(known)}.")
+    return found
+
+
+def listed(environ: Mapping[str, str] | None = None) -> list[tuple[Profile, bool]]:
+    """Return all profiles, each with whether what one of its logins needs is set.
+
+    Raises:
+        UsageError: One of them cannot be read.
+    """
+    variables = os.environ if environ is None else environ
+    return [(profile, _is_complete(profile, variables)) for profile in profiles(variables)]
+
+
+def _is_complete(profile: Profile, environ: Mapping[str, str]) -> bool:
+    try:
+        filled(profile, environ)
+    except CredentialsError:
+        return False
+    return True
+
+
 def filled(profile: Profile, environ: Mapping[str, str]) -> Provider:
     """Return the logins of `profile` that are complete.
 
@@ -79,7 +121,9 @@ def filled(profile: Profile, environ: Mapping[str, str]) -> Provider:
 
 def missing(profile: Profile) -> str:
     """Say what is to be set for the profile, one way after the other; no value is looked at."""
-    ways = [text.variables or (f"an entry of {_host_for_netrc(text)} in ~/.netrc",) for text in profile.logins]
+    ways = [
+        text.variables or (f"an entry of {_host_for_netrc(text)} in ~/.netrc",) for text in profile.logins
+    ]
     if profile.s3 is not None:
         ways.append(profile.s3.variables or ("AWS credentials, as the AWS tools find them",))
     return "set " + ", or ".join(dict.fromkeys(" and ".join(way) for way in ways))
@@ -124,43 +168,9 @@ def _logins(text: LoginText, environ: Mapping[str, str], files: _Netrc) -> Itera
         for host, basic in files.below(text.hosts):
             yield Login(text.name, (host,), Fixed({"Authorization": basic}), (str(files.path),))
         return
-    means = _means(text, _Values(text, environ), files)
+    means = _MEANS[text.kind](_Values(text, environ, files))
     if means is not None:
         yield Login(text.name, text.hosts, means, text.variables or (str(files.path),))
-
-
-def _means(
-    text: LoginText, given: _Values, files: _Netrc
-) -> Fixed | TokenGrant | SasTokens | Visit | Activation | None:
-    match text.kind:
-        case "header":
-            return Fixed({given.text("name"): given.secret("value")})
-        case "query":
-            return Fixed(query={given.text("name"): given.secret("value")})
-        case "bearer":
-            return Fixed({"Authorization": Secret(f"Bearer {given.secret('token').reveal()}")})
-        case "basic":
-            return Fixed({"Authorization": given.basic()})
-        case "token":
-            return TokenGrant(
-                given.web_address("token-url"),
-                given.text("client-id"),
-                *map(given.optional, ("client-secret", "user", "password")),
-            )
-        case "sas":
-            key = given.optional("key")
-            return SasTokens(given.web_address("token-url"), given.text("key-header", "") or None, key)
-        case "visit":
-            host = given.host("login-host")
-            basic = given.basic() if "user" in text.values else files.basic(host.host)
-            return None if basic is None else Visit(host, basic)
-        case _:
-            return Activation(
-                given.text("path"),
-                {"Authorization": given.basic()},
-                given.number("every", Activation.every),
-                given.number("patience", Activation.patience),
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +179,7 @@ class _Values:
 
     _login: LoginText
     _environ: Mapping[str, str]
+    _files: _Netrc
 
     def text(self, key: str, default: str = "") -> str:
         setting = self._login.values.get(key)
@@ -189,9 +200,13 @@ class _Values:
     def basic(self) -> Secret:
         return _basic(self.text("user"), self.text("password"))
 
-    def number(self, key: str, default: float) -> float:
+    def basic_of(self, host: str) -> Secret | None:
+        """Return user and password as written, else those that the netrc file has for `host`."""
+        return self.basic() if "user" in self._login.values else self._files.basic(host)
+
+    def number(self, key: str, default: str) -> float:
         try:
-            number = float(self.text(key, str(default)))
+            number = float(self.text(key, default))
         except ValueError:
             number = -1.0
         if not 0 < number < float("inf"):
@@ -239,7 +254,9 @@ class _Netrc:
             hosts = netrc.netrc(str(self.path)).hosts
         except FileNotFoundError:
             return {}
-        except netrc.NetrcParseError as problem:  # its message may quote what stands there, a password perhaps
+        except (
+            netrc.NetrcParseError
+        ) as problem:  # its message may quote what stands there, a password perhaps
             raise UsageError(f"{self.path}, line {problem.lineno}: this is no netrc file") from None
         except (OSError, UnicodeDecodeError) as problem:
             raise UsageError(f"{self.path} cannot be read as a netrc file") from problem
@@ -253,3 +270,37 @@ class _Netrc:
 def _basic(user: str, password: str) -> Secret:
     """Return the `Authorization` of user and password (RFC 7617)."""
     return Secret("Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
+
+
+def _token_grant(given: _Values) -> TokenGrant:
+    secrets = map(given.optional, ("client-secret", "user", "password"))
+    return TokenGrant(given.web_address("token-url"), given.text("client-id"), *secrets)
+
+
+def _sas_tokens(given: _Values) -> SasTokens:
+    url, key_header = given.web_address("token-url"), given.text("key-header") or None
+    return SasTokens(url, key_header, given.optional("key"))
+
+
+def _visit(given: _Values) -> Visit | None:
+    host = given.host("login-host")
+    basic = given.basic_of(host.host)
+    return None if basic is None else Visit(host, basic)
+
+
+def _activation(given: _Values) -> Activation:
+    every, patience = given.number("every", _EVERY), given.number("patience", _PATIENCE)
+    return Activation(given.text("path"), {"Authorization": given.basic()}, every, patience)
+
+
+_MEANS: Mapping[str, Callable[[_Values], Means | None]] = {
+    "header": lambda given: Fixed({given.text("name"): given.secret("value")}),
+    "query": lambda given: Fixed(query={given.text("name"): given.secret("value")}),
+    "bearer": lambda given: Fixed({"Authorization": Secret(f"Bearer {given.text('token')}")}),
+    "basic": lambda given: Fixed({"Authorization": given.basic()}),
+    "token": _token_grant,
+    "sas": _sas_tokens,
+    "visit": _visit,
+    "activation": _activation,
+}
+"""What the kinds of logins come to; None: the netrc file lacks what it takes."""

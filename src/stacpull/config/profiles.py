@@ -1,8 +1,8 @@
 """Credential profiles, `--credentials NAME`: TOML files that say for which hosts to log in, and how.
 
-NAME is a path that ends in `.toml`; else the file NAME.toml in `stacpull/providers` of the user's config folder
-(`XDG_CONFIG_HOME`, `~/.config`); else one that is shipped (`configs/providers`). A profile holds no secret: its
-values name variables, `${NAME}`, or leave it to a netrc file. docs/credentials.md has all keys.
+NAME is a path that ends in `.toml`; else the file NAME.toml in `stacpull/providers` of the user's config
+folder (`XDG_CONFIG_HOME`, `~/.config`); else one that is shipped (`configs/providers`). A profile holds no
+secret: its values name variables, `${NAME}`, or leave it to a netrc file. docs/credentials.md has all keys.
 
 A profile as read here is still without secrets, so that it can be listed; `config.filling` puts them in.
 """

@@ -17,6 +17,7 @@ __all__ = [
     "Fixed",
     "HostPattern",
     "Login",
+    "Means",
     "Provider",
     "SasTokens",
     "TokenGrant",
@@ -133,9 +134,9 @@ class Activation:
 
     path: str
     headers: Mapping[str, Secret]
-    every: float = 10.0
+    every: float
     """Seconds between two looks."""
-    patience: float = 1800.0
+    patience: float
     """Seconds after which it is given up."""
 
     @property
@@ -144,13 +145,17 @@ class Activation:
         return tuple(self.headers.values())
 
 
+Means = Fixed | TokenGrant | SasTokens | Visit | Activation
+"""Ways to log in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """A way to log in, and the hosts that it is for."""
 
     name: str
     hosts: tuple[HostPattern, ...]
-    means: Fixed | TokenGrant | SasTokens | Visit | Activation
+    means: Means
     sources: tuple[str, ...] = ()
     """Where its secrets came from, for messages: names of variables, a netrc file."""
 
@@ -169,9 +174,17 @@ class Provider:
         """What must never be written down."""
         return tuple(secret for login in self.logins for secret in login.means.secrets)
 
+    def login_for(self, scheme: str, host: str, port: int | None) -> Login | None:
+        """Return the login for an origin, None if it has none."""
+        return next(
+            (one for one in self.logins if any(p.covers(scheme, host, port) for p in one.hosts)), None
+        )
+
     @property
     def endpoints(self) -> tuple[str, ...]:
         """URLs of the single hosts that the user chose by choosing the profile."""
-        hosts = [pattern.url for login in self.logins for pattern in login.hosts]
-        tokens = [m.token_url for m in (login.means for login in self.logins) if isinstance(m, TokenGrant)]
-        return tuple(url for url in (*hosts, *tokens) if url is not None)
+        patterns = [pattern for login in self.logins for pattern in login.hosts]
+        means = [login.means for login in self.logins]
+        patterns += [one.login for one in means if isinstance(one, Visit)]
+        tokens = [one.token_url for one in means if isinstance(one, TokenGrant | SasTokens)]
+        return (*(pattern.url for pattern in patterns if pattern.url is not None), *tokens)
