@@ -170,7 +170,13 @@ def _logins(text: LoginText, environ: Mapping[str, str], files: _Netrc) -> Itera
         return
     means = _MEANS[text.kind](_Values(text, environ, files))
     if means is not None:
-        yield Login(text.name, text.hosts, means, text.variables or (str(files.path),))
+        yield Login(text.name, text.hosts, means, _variables(text) or (str(files.path),))
+
+
+def _variables(text: LoginText) -> tuple[str, ...]:
+    """Return every variable of a login, also those that it can do without."""
+    values = (str(setting.value) for setting in text.values.values())
+    return tuple(dict.fromkeys(name for value in values for name in _VARIABLE.findall(value)))
 
 
 @dataclass(frozen=True, slots=True)
