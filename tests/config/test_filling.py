@@ -136,7 +136,7 @@ def test_a_netrc_file_gives_the_hosts_of_the_profile_theirs_and_no_other(tmp_pat
 
 def test_a_broken_netrc_file_is_named_without_what_stands_in_it(tmp_path: Path) -> None:
     (netrc := tmp_path / "netrc").write_text("machine h.example\nlogin u planted-password\n")
-    with pytest.raises(UsageError, match="netrc, line [0-9]+: this is no netrc file") as caught:
+    with pytest.raises(UsageError, match=r"netrc, line [0-9]+: this is no netrc file") as caught:
         provider_of("earthdata", NETRC=str(netrc))
     assert "planted" not in f"{caught.value!r} {caught.value.__cause__!r}"
     assert caught.value.__suppress_context__

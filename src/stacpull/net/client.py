@@ -107,7 +107,7 @@ class Client:
         self._transports = dict(transports)
         self._clock = clock
         self._credentials = credentials or None
-        self._secrets = secrets or Secrets()
+        self._secrets = Secrets() if secrets is None else secrets
         self._allow_downgrade = allow_downgrade
         self._throttle_units = dict(throttle_units or {})
         self._logged_in = logged_in or (lambda _url: None)

@@ -98,7 +98,7 @@ class Fetcher:
         self._connections = connections
         self._clock = clock or SystemClock()
         self._whole_only: set[str] = set()
-        self._secrets = secrets or Secrets()
+        self._secrets = Secrets() if secrets is None else secrets
         self._opaque_etags: set[str] = set()
         self._on_detail = on_detail
         self._without_validators: set[str] = set()

@@ -21,6 +21,7 @@ from stacpull.clock import Clock
 from stacpull.config.provider import Activation
 from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
+from stacpull.net.client import Counters
 from stacpull.net.credentials import same_site
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, Transport
@@ -38,9 +39,11 @@ class ActivationTransport:
         http: What sends, logged in; closing it stays with its owner.
         activation: Which are assets, and how patient to be.
         clock: What waits.
+        counters: Counts what goes over the network beside the request itself, which the client counts.
     """
 
-    def __init__(self, http: Transport, activation: Activation, clock: Clock) -> None:
+    def __init__(self, http: Transport, activation: Activation, clock: Clock, counters: Counters) -> None:
+        self._counters = counters
         self._http = http
         self._activation = activation
         self._clock = clock
@@ -66,8 +69,8 @@ class ActivationTransport:
         """Return a redirect to the file, or the refusal as it came."""
         until = self._clock.monotonic() + self._activation.patience
         asked = False
+        answer = await self._sent(request.url)
         while True:
-            answer = await self._sent(request.url)
             if answer.status != _OK:
                 return answer
             asset = _document(answer)
@@ -85,6 +88,7 @@ class ActivationTransport:
             if self._clock.monotonic() + self._activation.every > until:
                 raise TransferError(self._late(answer))
             await self._clock.sleep(self._activation.every)
+            answer = await self._counted(request.url)
 
     async def _activate(self, asset: Mapping[str, Any], answer: KeptAnswer) -> KeptAnswer | None:
         """Ask for the activation; return the answer if that is refused."""
@@ -93,8 +97,14 @@ class ActivationTransport:
         url = urljoin(answer.url, link) if isinstance(link, str) else ""
         if not same_site(answer.url, url):
             raise TransferError(_unread(answer))
-        found = await self._sent(url)
+        found = await self._counted(url)
         return None if _OK <= found.status < 300 else found  # noqa: PLR2004 - RFC 9110, 15.3: success
+
+    async def _counted(self, url: str) -> KeptAnswer:
+        answer = await self._sent(url)
+        self._counters.requests += 1
+        self._counters.bytes_fetched += len(answer.body)
+        return answer
 
     async def _sent(self, url: str) -> KeptAnswer:
         """Ask for the document as a whole: what was wanted of the file (a range) is not for it."""

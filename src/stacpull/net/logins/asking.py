@@ -11,7 +11,7 @@ from stacpull.clock import Clock
 from stacpull.errors import SourceError
 from stacpull.models import Failure
 from stacpull.net.client import Client
-from stacpull.net.redirects import host_of
+from stacpull.net.redirects import REDIRECTS, host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import moment_of, reason_in
 from stacpull.net.transport import Request, TransferError
@@ -52,25 +52,29 @@ class Asker:
         self.secrets = secrets
 
     async def ask(self, request: Request, accept: frozenset[int]) -> Reply:
-        """Return the answer, if its status is one of `accept`.
+        """Return the answer, if its status is one of `accept`. What holds a password is not redirected.
 
         Raises:
             SourceError: It cannot be had, also after retries; throttling is waited out (`net.retry`).
         """
+        final = accept if request.body is None else accept | REDIRECTS
 
         async def attempt() -> Reply:
-            async with self._client.open(request, accept=accept, count_refusal=False) as response:
+            async with self._client.open(request, accept=final, count_refusal=False) as response:
                 body = await response.read(_LONGEST_REPLY)
                 reason = self.secrets.scrub(reason_in(body))
                 return Reply(
                     response.status, _members(body), reason, moment_of(response.headers.get("Date", ""))
                 )
 
+        host = host_of(request.url)
         try:
-            return await attempted(attempt, self._policy, self.clock, self._note_retry)
+            reply = await attempted(attempt, self._policy, self.clock, self._note_retry)
         except TransferError as error:
-            host = host_of(request.url)
             raise SourceError(f"{host} gave no token: {error.failure.message} Try again later.") from error
+        if reply.status not in accept:
+            raise SourceError(f"{host} gave no token but a redirect ({reply.status}): check token-url.")
+        return reply
 
     def _note_retry(self, _failure: Failure) -> None:
         self._client.counters.retries += 1

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
 from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
+from stacpull.net.client import Counters
 from stacpull.net.credentials import HostCredentials
 from stacpull.net.redirects import REDIRECTS
 from stacpull.net.transport import Request, Response, Transport
@@ -65,11 +66,13 @@ class LoginTransport:
     Args:
         http: What sends; closing it stays with its owner.
         login: How to log in.
+        counters: Counts what goes over the network beside the request itself, which the client counts.
     """
 
-    def __init__(self, http: Transport, login: Login) -> None:
+    def __init__(self, http: Transport, login: Login, counters: Counters) -> None:
         self._http = http
         self._login = login
+        self._counters = counters
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[Response]:
@@ -91,6 +94,8 @@ class LoginTransport:
             yield answer
             return
         attached = await login.attach(request)
+        self._counters.bytes_fetched += len(refusal.body)
+        self._counters.requests += 1
         async with self._http.open(attached.request) as response:
             if response.status in REDIRECTS and login.is_refusal(response):
                 yield refused(request.url, "it wants another login right after one")

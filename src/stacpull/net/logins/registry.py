@@ -71,11 +71,15 @@ class Logins:
         match login.means:
             case Activation() as activation:
                 fixed = FixedLogin(HostCredentials(url, activation.headers, {}))
-                return ActivationTransport(LoginTransport(self._http, fixed), activation, self._clock)
+                inner = self._transport(fixed)
+                return ActivationTransport(inner, activation, self._clock, self._counters)
             case Fixed(headers, query):
-                return LoginTransport(self._http, FixedLogin(HostCredentials(url, headers, query)))
+                return self._transport(FixedLogin(HostCredentials(url, headers, query)))
             case _:
-                return LoginTransport(self._http, self._shared_by_hosts(login))
+                return self._transport(self._shared_by_hosts(login))
+
+    def _transport(self, login: Login) -> LoginTransport:
+        return LoginTransport(self._http, login, self._counters)
 
     async def prove(self) -> list[str]:
         """Have a token from every service that gives one to who logs in; return their hosts.
