@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from tests.security.sources import Source, feature
 from stacpull import CredentialsError, MirrorReport, Options, mirror
 from stacpull.config.filling import profile_options
 from stacpull.net.memory import Answer
+from stacpull.replicas import MemoryStore, S3Access, S3Replica
 
 
 class Other(WireServer):
@@ -386,6 +387,49 @@ def test_a_plain_login_goes_to_its_host_and_not_across_a_redirect(within, kind: 
         for one in host.heard:
             assert (one.headers.get(field) if field else one.target.partition("?")[2]) == wanted
         assert "/x?b=2" in [one.target for one in world.other.heard]
+
+    within(scenario)
+
+
+S3 = """
+[s3]
+endpoint-url = "{endpoint}"
+region = "default"
+addressing-style = "path"
+request-payer = {pays}
+access-key = "${{ACCESS}}"
+secret-key = "${{SECRET}}"
+"""
+
+
+@pytest.mark.parametrize(("pays", "done"), [("true", 2), ("false", 0)])
+def test_s3_on_an_endpoint_of_its_own_is_signed_for_and_paid_as_the_profile_says(within, pays, done) -> None:
+    async def scenario(world: World) -> None:
+        key = "Sentinel-2/MSI/L2A/2026/T55WFR_AOT_10m.jp2"
+        store = MemoryStore({"eodata": {key: DATA, "b": DATA}})
+        access = S3Access("PLANTEDACCESSKEY", "planted+secret/key", requester_pays=True)
+        async with S3Replica(store=store, access=access, record=True) as replica:
+            profile = S3.format(endpoint=replica.s3_url, pays=pays)
+            hrefs = {"a": f"s3://eodata/{key}", "b": "s3://eodata/b"}
+            keys = {"ACCESS": "PLANTEDACCESSKEY", "SECRET": "planted+secret/key"}
+            report = await world.mirror(hrefs, profile, **keys)
+            assert (report.assets_done, report.assets_failed) == (done, 2 - done)
+            assert found_under(world.dest, keys.values()) == []
+            assert "planted+secret" not in str([one.headers for one in replica.requests])
+
+    within(scenario)
+
+
+def test_worker_processes_log_in_like_the_one_of_the_command(within) -> None:
+    async def scenario(world: World) -> None:
+        identity = Identity()
+        downloads = Downloads(identity)
+        await world.open(identity, downloads)
+        profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
+        options = replace(await world.options(profile, **ACCOUNT), processes=2, concurrency=4)
+        report = await world.mirror_with({f"b{n}": downloads.url(f"/{n}") for n in range(150)}, options)
+        assert (report.assets_done, report.assets_failed) == (150, 0)
+        assert len(identity.grants) <= 3  # one for each process that transferred
 
     within(scenario)
 

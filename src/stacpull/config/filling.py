@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from stacpull.config.options import Options
-from stacpull.config.profiles import LoginText, Profile, find_profile, profiles
+from stacpull.config.profiles import LoginText, Profile, find_profile, profile_names, profiles
 from stacpull.config.provider import (
     Activation,
     Fixed,
@@ -82,8 +82,8 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
     variables = os.environ if environ is None else environ
     found = with_profile(options, name, variables)
     if found is None:
-        known = [profile.name for profile in profiles(variables)]
-        raise UsageError(f"There is no credential profile {name}; there are: {', '.join(known)}.")
+        known = ", ".join(profile_names(variables))
+        raise UsageError(f"There is no credential profile {name}; there are: {known}.")
     return found
 
 

@@ -20,7 +20,7 @@ from stacpull.config.shipped import shipped_config
 from stacpull.config.toml import Entry, Setting, nearest, read_entries
 from stacpull.errors import UsageError
 
-__all__ = ["KINDS", "Kind", "LoginText", "Profile", "S3Text", "find_profile", "profiles"]
+__all__ = ["KINDS", "Kind", "LoginText", "Profile", "S3Text", "find_profile", "profile_names", "profiles"]
 
 _SUFFIX = ".toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -124,11 +124,21 @@ def profiles(environ: Mapping[str, str]) -> list[Profile]:
     Raises:
         UsageError: A file cannot be read, or says what no profile can say.
     """
-    paths: dict[str, Path] = {}
+    return [_read(path) for path in _paths(environ).values()]
+
+
+def profile_names(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of all profiles, whether they can be read or not."""
+    return list(_paths(environ))
+
+
+def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
+    """Return the files of all profiles by name, in the order of names."""
+    found: dict[str, Path] = {}
     for folder in _folders(environ):
         for path in folder.glob(f"*{_SUFFIX}"):
-            paths.setdefault(path.stem, path)
-    return [_read(paths[name]) for name in sorted(paths)]
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
 
 
 def _folders(environ: Mapping[str, str]) -> tuple[Path, ...]:
