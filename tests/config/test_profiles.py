@@ -164,3 +164,24 @@ def test_tables_may_be_written_in_any_order(tmp_path: Path) -> None:
     assert [login.name for login in found.logins] == ["t", "u"]
     assert found.s3 is not None
     assert found.s3.options == {"region": "x"}
+
+
+def test_the_documentation_names_every_kind_key_and_shipped_profile() -> None:
+    text = (ROOT / "docs" / "credentials.md").read_text()
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    for name, kind in KINDS.items():
+        assert all(f"`{key}`" in rows[name] for key in (*kind.required, *kind.optional)), name
+    for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}):
+        needed = [name for login in profile.logins for name in login.variables]
+        needed += profile.s3.variables if profile.s3 else ()
+        assert all(f"`{name}`" in rows[profile.name] for name in needed), profile.name
+
+
+def test_every_row_of_the_providers_names_a_test_that_exists() -> None:
+    text = (ROOT / "docs" / "sources.md").read_text().partition("## Providers")[2]
+    named = [line.rpartition("| `")[2].rstrip("` |") for line in text.splitlines() if "test_" in line][2:]
+    assert len(named) > 10
+    for one in named:
+        file, _, test = one.rpartition(": ")
+        path = ROOT / (file or "tests/acceptance/test_providers.py")
+        assert f"def {test}(" in path.read_text(), one
