@@ -151,9 +151,9 @@ def test_planetary_computer_is_signed_for_and_the_mirror_holds_no_signature(with
     within(scenario)
 
 
-def test_a_signature_that_is_refused_is_had_anew_while_the_run_goes_on(within) -> None:
+def test_a_later_run_has_a_signature_of_its_own_when_old_ones_are_worth_nothing(within) -> None:
     async def scenario(world: World) -> None:
-        signing = Signing(life=20.0)  # used for 10 seconds: renewed by its end, but not within this test
+        signing = Signing()
         blobs = Blobs(signing)
         await world.open(signing, blobs)
         profile = SAS.format(blobs=blobs.url(""), signing=signing.url(""))

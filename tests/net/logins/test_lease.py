@@ -27,7 +27,7 @@ class Service:
 
 @pytest.mark.parametrize(
     ("life", "used"),
-    [(600, 480), (2700, 2580), (240, 120), (100, 50), (15, 10), (0, 10), (-3600, 10), (math.inf, 1e6)],
+    [(600, 480), (2700, 2580), (240, 120), (100, 50), (15, 7.5), (0, 10), (-3600, 10), (math.inf, 1e6)],
 )
 def test_it_is_used_until_shortly_before_its_end(life: float, used: float) -> None:
     clock = VirtualClock()

@@ -2,8 +2,8 @@
 
 The services that give tokens are limited themselves, so whoever needs a new one while somebody else is
 asking waits for that one. It is renewed when 120 seconds are left to it; one that lives for less than 240 at
-half its life, or else it would be renewed with every request; and never sooner than after 10 seconds, also if
-the service gives out what has expired already.
+half its life, or else it would be renewed with every request. What has expired already when it is given (that
+happens) is used for 10 seconds all the same: the clocks may be wrong, and the service is not to be hammered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 EARLY = 120.0
 """Seconds before its end at which a value is renewed."""
-_SHORTEST = 10.0
+_OF_AN_EXPIRED_ONE = 10.0
 
 
 class Lent(NamedTuple, Generic[T]):
@@ -82,4 +82,4 @@ class Lease(Generic[T]):
 
 
 def _used_for(life: float) -> float:
-    return max(life - EARLY, life / 2, _SHORTEST)
+    return max(life - EARLY, life / 2) if life > 0 else _OF_AN_EXPIRED_ONE
