@@ -113,6 +113,19 @@ def test_there_is_no_such_profile() -> None:
         profile_options(Options(), "plannet", ALONE)
 
 
+def test_a_name_that_is_nearly_one_of_a_profile_is_refused_unless_aws_has_it(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[profile planett]\nregion = x\n[earthdatas]\n")
+    environ = {
+        **ALONE,
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+    }
+    with pytest.raises(UsageError, match="no credentials plannet; did you mean planet"):
+        resolve({"credentials": "plannet"}, environ=environ)
+    for name in ("planett", "earthdatas", "something-else"):
+        assert resolve({"credentials": name}, environ=environ).options.s3.profile == name
+
+
 NETRC = """
 default login d password planted-default
 machine a.example.org login ua password pa

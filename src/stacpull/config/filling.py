@@ -33,10 +33,11 @@ from stacpull.config.provider import (
     TokenGrant,
     Visit,
 )
+from stacpull.config.toml import nearest
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
 
-__all__ = ["filled", "listed", "missing", "profile_options", "with_profile"]
+__all__ = ["filled", "listed", "missing", "profile_options", "refuse_misspelt", "with_profile"]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a field value
@@ -65,6 +66,31 @@ def with_profile(options: Options, name: str, environ: Mapping[str, str]) -> Opt
         per_host=min(options.per_host, profile.per_host or options.per_host),
         credential_names=(f"--credentials {name}", *options.credential_names),
     )
+
+
+def refuse_misspelt(name: str, environ: Mapping[str, str]) -> None:
+    """Refuse a name that is nearly one of a profile, and none of the AWS tools' files.
+
+    Any other name is left to them: they know more places than these files.
+
+    Raises:
+        UsageError: It is.
+    """
+    close = nearest(name, profile_names(environ))
+    if close and not any(
+        f"[{head}{name}]" in text for text in _aws_files(environ) for head in ("", "profile ")
+    ):
+        raise UsageError(f"there are no credentials {name}{close} See: stacpull credentials list")
+
+
+def _aws_files(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the texts of the shared files of the AWS tools, those that can be read."""
+    usual = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
+    for variable, place in usual.items():
+        try:
+            yield Path(environ.get(variable) or place).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
 
 
 def profile_options(options: Options, name: str, environ: Mapping[str, str] | None = None) -> Options:

@@ -165,13 +165,21 @@ def _with_profile(options: Options, setting: Setting | None, variables: Mapping[
     """Return `options` with a credential profile, if `--credentials` names one: else it is one of AWS.
 
     AWS_PROFILE always means one of AWS.
+
+    Raises:
+        UsageError: The profile cannot be read, or the name is nearly that of one.
+        CredentialsError: None of its logins is complete.
     """
     if setting is None or setting.where == "AWS_PROFILE":
         return options
-    from stacpull.config.filling import with_profile  # noqa: PLC0415 - most runs have none
+    from stacpull.config.filling import refuse_misspelt, with_profile  # noqa: PLC0415 - most runs have none
 
+    name = str(setting.value)
     without = replace(options, s3=replace(options.s3, profile=variables.get("AWS_PROFILE") or None))
-    return with_profile(without, str(setting.value), variables) or options
+    found = with_profile(without, name, variables)
+    if found is None:
+        refuse_misspelt(name, variables)
+    return found or options
 
 
 def _split(source: str | None) -> SplitResult:

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from stacpull.clock import Clock
-from stacpull.config.credentials import wanted_variable
+from stacpull.config.credentials import wanted_profile, wanted_variable
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
 from stacpull.engine.processes.shares import Shares, share_out
@@ -35,7 +35,15 @@ from stacpull.transfer.aws import AwsCredentials
 from stacpull.transfer.local import LocalTransport, OneFileTransport
 from stacpull.transfer.s3 import S3Transport
 
-__all__ = ["Network", "SourceAddress", "http_transport", "is_private", "open_network", "source_address"]
+__all__ = [
+    "Network",
+    "SourceAddress",
+    "http_transport",
+    "is_private",
+    "login_advice",
+    "open_network",
+    "source_address",
+]
 
 
 _SLOTS = 64
@@ -95,6 +103,16 @@ def source_address(source: str, options: Options, kept: Path | None = None) -> S
     query = {**options.query, **split.query}
     names += [f"the {name!r} parameter of SOURCE" for name in split.query if name not in options.query]
     return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), kept)
+
+
+def login_advice(source: str, options: Options) -> str | None:
+    """Return what to say of a source whose assets want a login, if no credentials at all are given."""
+    profile = wanted_profile(urlsplit(source))
+    s3 = options.s3
+    given = options.provider or options.headers or s3.profile or s3.endpoint_url or s3.request_payer
+    if profile is None or given:
+        return None
+    return f"The assets of this source want a login: give --credentials {profile} (docs/credentials.md)."
 
 
 def _named(options: Options) -> list[str]:
