@@ -75,7 +75,7 @@ def test_what_names_no_profile_is_left_to_the_aws_tools(name: str, tmp_path: Pat
         ("*.example.org", HostPattern("https", "example.org", 443, any_below=True)),
         ("HTTPS://Data.Example.org:8443", HostPattern("https", "data.example.org", 8443)),
         ("http://127.0.0.1:8000", HostPattern("http", "127.0.0.1", 8000)),
-        ("http://[::1]:80", HostPattern("http", "::1", 80)),
+        ("http://[::1]:80", HostPattern("http", "[::1]", 80)),
     ],
 )
 def test_a_pattern_of_hosts(text: str, pattern: HostPattern) -> None:

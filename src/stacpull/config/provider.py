@@ -29,7 +29,10 @@ _LEAST_LABELS = 2
 
 
 class HostPattern(NamedTuple):
-    """Hosts that a login is for: one host, or with `any_below` every host below it; one scheme and port."""
+    """Hosts that a login is for: one host, or with `any_below` every host below it; one scheme and port.
+
+    `host` is as in `net.credentials.Origin`: lower case, an IPv6 address in brackets.
+    """
 
     scheme: str
     host: str
@@ -49,6 +52,7 @@ class HostPattern(NamedTuple):
         except ValueError:
             name, port = "", None
         any_below, host = name.startswith("*."), name.removeprefix("*.")
+        host = f"[{host}]" if ":" in host else host
         whole = name and not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
         narrow = not any_below or len(host.split(".")) >= _LEAST_LABELS
         if not whole or parts.scheme not in _DEFAULT_PORTS or "*" in host or not narrow:
@@ -64,8 +68,7 @@ class HostPattern(NamedTuple):
     @property
     def url(self) -> str | None:
         """An URL of the host, None if it is many."""
-        name = f"[{self.host}]" if ":" in self.host else self.host
-        return None if self.any_below else f"{self.scheme}://{name}:{self.port}"
+        return None if self.any_below else f"{self.scheme}://{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,19 +199,22 @@ class DataCentre(Service):
         self.sessions: set[str] = set()
 
     def respond(self, heard: Heard, path: str, query: Mapping[str, str]) -> Answer:
+        cookies = dict(
+            pair.strip().split("=", 1) for pair in heard.headers.get("cookie", "").split(";") if "=" in pair
+        )
         if path == "/login":
+            if cookies.get("state") != "sent-away":
+                return Answer(400, b"whose login is this?")
             session = f"planted-session-{query['code']}"
             self.sessions.add(session)
             self.secrets.append(session)
             cookie = f"accessToken={session}; Path=/; Expires=Wed, 21 Oct 2099 07:28:00 GMT; Secure"
             return Answer(301, headers={"Location": self.url(query["state"]), "Set-Cookie": cookie})
-        cookies = dict(
-            pair.strip().split("=", 1) for pair in heard.headers.get("cookie", "").split(";") if "=" in pair
-        )
         if cookies.get("accessToken") not in self.sessions:
             back = quote(self.url("/login"), safe="")
             where = f"/oauth/authorize?client_id=app&response_type=code&redirect_uri={back}&state={path}"
-            return Answer(302, headers={"Location": self.urs.url(where)})
+            fields = {"Location": self.urs.url(where), "Set-Cookie": "state=sent-away; Path=/"}
+            return Answer(302, headers=fields)
         if path.endswith("/moved"):
             return Answer(303, headers={"Location": self.elsewhere})
         return Answer(body=DATA)

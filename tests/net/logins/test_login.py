@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from tests.net.conformance import Routes, TransportContract, World
 from tests.net.logins.world import client_for, get
 from tests.net.test_http import closed_port
@@ -15,7 +16,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.config.provider import Activation, Fixed, HostPattern, Login, Provider
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Counters
-from stacpull.net.credentials import HostCredentials
+from stacpull.net.credentials import HostCredentials, origin_of
 from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.logins.activation import ActivationTransport
@@ -74,3 +75,34 @@ def test_a_host_without_a_login_is_asked_by_the_very_transport_of_the_run() -> N
             assert "authorization" not in other.heard[0].headers
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://data.example/x",
+        "HTTPS://Data.Example:443/x?y",
+        "https://data.example./x",
+        "https://u:p@data.example/",
+    ],
+)
+@pytest.mark.parametrize("pattern", ["data.example", "https://DATA.example:443"])
+def test_a_host_is_the_same_host_however_it_is_written(url: str, pattern: str) -> None:
+    assert HostPattern.read(pattern).covers(*origin_of(url))
+
+
+@pytest.mark.parametrize(
+    ("url", "pattern"),
+    [
+        ("https://data.example@evil.net/", "data.example"),
+        ("https://data.example.evil.net/", "data.example"),
+        ("https://evil.net/data.example", "data.example"),
+        ("http://data.example/", "data.example"),
+        ("https://data.example:444/", "data.example"),
+        ("s3://data.example/key", "data.example"),
+        ("http://[::2]:80/", "http://[::1]:80"),
+    ],
+)
+def test_another_host_is_none_however_it_is_written(url: str, pattern: str) -> None:
+    assert not HostPattern.read(pattern).covers(*origin_of(url))
+    assert HostPattern.read("http://[::1]:80").covers(*origin_of("http://[::1]/"))

@@ -7,6 +7,8 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.net.logins.services import DATA, Blobs, Signing
 from tests.net.logins.world import client_for, get
 from tests.virtual_clock import EPOCH, VirtualClock
@@ -33,6 +35,17 @@ def test_a_signature_takes_the_place_of_an_old_one_and_of_nothing_else(url: str,
     assert signed_url(url, TOKEN) == signed
     assert signed_url(signed, TOKEN) == signed
     assert signed_url("https://a/c/x?se=no-signature", TOKEN) == f"https://a/c/x?se=no-signature&{TOKEN}"
+
+
+NAMES = st.sampled_from(["a", "snapshot", "versionid", "comp", "x%20y", "sigma"])
+
+
+@given(st.lists(st.tuples(NAMES, st.text("ab%=+2", max_size=6)), max_size=6), st.booleans())
+def test_what_was_in_the_query_stays_as_it_was(pairs: list[tuple[str, str]], signed: bool) -> None:
+    query = "&".join(f"{name}={value}" for name, value in pairs)
+    plain = "https://a.example/c/x" + ("?" + query if query else "")
+    before = signed_url(plain, "sv=2019&se=old&sig=stale") if signed else plain
+    assert signed_url(before, TOKEN) == plain + ("&" if query else "?") + TOKEN
 
 
 def test_the_recorded_token_is_understood(shared_data: Path) -> None:

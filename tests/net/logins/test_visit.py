@@ -75,11 +75,12 @@ def test_a_range_that_was_asked_for_is_asked_for_again_after_the_login() -> None
             FailureKind.REFUSED,
             "approve the application",
         ),
-        (Answer(500), FailureKind.REFUSED, "answers with a page"),
+        (Answer(500), FailureKind.SERVER, "500"),
+        (Answer(429, headers={"Retry-After": "2"}), FailureKind.THROTTLED, "429"),
         (Answer(302), FailureKind.REDIRECT, "names no Location"),
         (Answer(302, headers={"Location": "ftp://h/x"}), FailureKind.SCHEME, "not followed"),
     ],
-    ids=["page", "broken", "no way", "odd way"],
+    ids=["page", "broken", "throttled", "no way", "odd way"],
 )
 def test_a_login_that_leads_nowhere_is_a_failure_and_no_asset(answer: Answer, kind, says: str) -> None:
     async def main() -> None:

@@ -108,6 +108,6 @@ class Logins:
             case SasTokens():
                 return SasLogin(means, self._asker, names)
             case Visit():
-                return VisitLogin(means, self._plain, self._secrets, self._counters, names)
+                return VisitLogin(means, self._plain, self._clock, self._secrets, self._counters, names)
             case _:
                 raise AssertionError(means)

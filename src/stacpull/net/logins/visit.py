@@ -13,9 +13,10 @@ over HTTP Basic); a login page with status 200 means that the account has not ap
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
+from stacpull.clock import Clock
 from stacpull.config.provider import Visit
 from stacpull.errors import CredentialsError
 from stacpull.models import Failure
@@ -25,6 +26,7 @@ from stacpull.net.credentials import origin_of
 from stacpull.net.logins.cookies import Cookies
 from stacpull.net.logins.login import Attached, refused
 from stacpull.net.redirects import REDIRECTS, host_of, next_hop
+from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets
 
@@ -48,14 +50,22 @@ class VisitLogin:
     Args:
         visit: Where the login is, and who logs in.
         http: Sends the requests of the login: one that gives all header fields.
+        clock: Where time comes from.
         secrets: Told of each cookie, so that none is ever written down.
         counters: Counts the requests.
         names: What the user is to check when the login is refused.
     """
 
     def __init__(
-        self, visit: Visit, http: Transport, secrets: Secrets, counters: Counters, names: tuple[str, ...]
+        self,
+        visit: Visit,
+        http: Transport,
+        clock: Clock,
+        secrets: Secrets,
+        counters: Counters,
+        names: tuple[str, ...],
     ) -> None:
+        self._clock = clock
         self._visit = visit
         self._http = http
         self._secrets = secrets
@@ -90,6 +100,7 @@ class VisitLogin:
             if door.visits != held:
                 return None
             self._cookies.forget(origin_of(url))
+            self._note(refusal)  # many keep there what they sent us away with, and want it back
             answer = await self._log_in(url, location)
             door.visits += answer is None
             return answer
@@ -116,6 +127,8 @@ class VisitLogin:
             answer = await self._hop(target)
             if self._is_login(target) and answer.status in _WRONG:
                 raise CredentialsError(self._refusal(target, answer.status))
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                raise TransferError(self._trouble(answer))
             if answer.status not in REDIRECTS:
                 reason = f"{host_of(target)} answers with a page: log in there and approve the application"
                 return refused(url, reason) if self._is_login(target) else None
@@ -136,8 +149,16 @@ class VisitLogin:
         async with self._http.open(request) as response:
             answer = await kept(url, response)
         self._counters.bytes_fetched += len(answer.body)
-        self._secrets.add(*self._cookies.note(origin_of(url), answer.headers))
+        self._note(answer)
         return answer
+
+    def _note(self, answer: KeptAnswer) -> None:
+        self._secrets.add(*self._cookies.note(origin_of(answer.url), answer.headers))
+
+    def _trouble(self, answer: KeptAnswer) -> Failure:
+        host, now = host_of(answer.url), self._clock.time()
+        failure = classify(answer.status, answer.headers, answer.body[:PREFIX_BYTES], host, now=now)
+        return replace(failure, message=self._secrets.scrub(failure.message))
 
     def _refusal(self, url: str, status: int) -> str:
         names = " and ".join(self._names)
