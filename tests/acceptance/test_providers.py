@@ -396,6 +396,17 @@ def test_a_plain_login_goes_to_its_host_and_not_across_a_redirect(within, kind: 
     within(scenario)
 
 
+def test_a_source_on_a_host_of_the_profile_is_logged_in_to_as_well(within) -> None:
+    async def scenario(world: World) -> None:
+        profile = f'[login.t]\nkind = "bearer"\nhosts = ["{world.source.url("")}"]\ntoken = "${{KEY}}"\n'
+        report = await world.mirror({"o": world.other.url("/o")}, profile, KEY="planted-token")
+        assert report.assets_done == 1
+        assert {one.headers.get("authorization") for one in world.source.heard} == {"Bearer planted-token"}
+        assert found_in(told(world.other.heard), ["planted-token"]) == []
+
+    within(scenario)
+
+
 S3 = """
 [s3]
 endpoint-url = "{endpoint}"
@@ -460,7 +471,10 @@ def test_a_run_that_was_started_with_a_profile_names_it_when_it_is_resumed_witho
             await world.mirror({"a": downloads.url("/a")}, profile, **{**ACCOUNT, "USER_WORD": "wrong-one"})
         with pytest.raises(CredentialsError, match=r"--credentials .*provider.toml"):
             await resume(world.dest, options=Options())
-        options = await world.options(profile, **ACCOUNT)
+        (world.tmp_path / "provider.toml").rename(world.tmp_path / "renamed.toml")
+        environ = {"HOME": str(world.tmp_path), **ACCOUNT}
+        renamed = str(world.tmp_path / "renamed.toml")
+        options = await asyncio.to_thread(profile_options, Options(), renamed, environ)
         assert (await resume(world.dest, options=options)).assets_done == 1
 
     within(scenario)

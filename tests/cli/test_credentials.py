@@ -66,6 +66,7 @@ def test_a_list_names_what_is_ready_and_what_the_others_need(
     assert ran.code == 0
     assert "mine\n" in ran.out
     assert "  not ready: set MINE\n" in ran.out
+    assert ran.out.count("  ready, if the AWS tools find credentials\n") == 2
     found = {
         one["name"]: one
         for one in json.loads(stacpull_command("credentials", "list", "--json").out)["profiles"]

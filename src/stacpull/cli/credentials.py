@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from stacpull.cli import parameters, printing
 from stacpull.cli.running import run
+
+if TYPE_CHECKING:
+    from stacpull.engine.credentials import ProfileState
 
 __all__ = ["command"]
 
@@ -32,11 +36,14 @@ def list_(context: click.Context, /, **raw: object) -> None:
     if told.output.json:
         printing.json_line({"profiles": [asdict(one) for one in found]})
         return
-    printing.lines(
-        line
-        for one in found
-        for line in (f"{one.name}", f"  {one.about}", "  ready" if one.ready else f"  not ready: {one.needs}")
-    )
+    printing.lines(line for one in found for line in (one.name, f"  {one.about}", f"  {_standing(one)}"))
+
+
+def _standing(one: ProfileState) -> str:
+    """Say whether a profile can be used; one without hosts signs for S3 with what the AWS tools find."""
+    if not one.ready:
+        return f"not ready: {one.needs}"
+    return "ready" if one.hosts else "ready, if the AWS tools find credentials"
 
 
 @command.command(
