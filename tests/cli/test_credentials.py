@@ -217,3 +217,16 @@ def test_what_cannot_be_checked_is_a_matter_of_usage(stacpull_command, home, arg
     ran = stacpull_command("credentials", *arguments)
     assert ran.code == code
     assert says in ran.err
+
+
+def test_not_even_a_traceback_tells_a_secret(stacpull_command, home, monkeypatch) -> None:
+    monkeypatch.setenv("WORD", "planted+wrong/word")
+    identity = Identity()
+    downloads = Downloads(identity)
+    with serving(identity, downloads):
+        write(home, "p", IDENTITY.format(identity=identity.url(""), downloads=downloads.url("")))
+        ran = stacpull_command("-vv", "credentials", "check", "p")
+    assert ran.code == 3
+    assert "Traceback" in ran.err
+    assert not {"planted+wrong/word", "planted%2Bwrong"} & set(ran.err.split())
+    assert "planted+" not in ran.out + ran.err

@@ -16,6 +16,7 @@ from tests.virtual_clock import EPOCH, VirtualClock
 from stacpull.config.provider import HostPattern, Login, Provider, SasTokens
 from stacpull.models import FailureKind
 from stacpull.net.logins.sas import signed_url
+from stacpull.net.memory import Answer
 from stacpull.net.transport import TransferError
 
 TOKEN = "se=2024&sp=rl&sv=2021&sr=c&sig=abc%3D"
@@ -105,5 +106,18 @@ def test_a_throttled_signer_is_waited_for_as_it_says_and_asked_by_one_task_alone
                 caught.value.failure.kind is FailureKind.GONE
             )  # asked without a signature, as it may be public
             assert clock.time() > EPOCH
+
+    asyncio.run(main())
+
+
+def test_a_host_that_repeats_the_signature_in_its_refusal_is_not_quoted_with_it() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        signing = Signing(clock)
+        async with signing, Blobs(signing) as blobs:
+            blobs.respond = lambda heard, path, query: Answer(409, f"no, {query['sig']} is odd".encode())
+            async with client_for(provider(signing, blobs), clock) as client:
+                with pytest.raises(TransferError, match=r"no, \*\*\* is odd"):
+                    await get(client, blobs.url("/data/x"))
 
     asyncio.run(main())
