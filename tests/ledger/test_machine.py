@@ -31,6 +31,7 @@ from tests.ledger.plans import (
 
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.batches import ItemRow, PlanBatch
+from stacpull.ledger.compact import NAME
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival, AssetFailure
 from stacpull.ledger.planning import Planner
@@ -288,8 +289,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def no_two_assets_own_one_name(self) -> None:
         rows = self.db.execute(
-            "SELECT d.path, a.name FROM assets a JOIN directories d ON d.id = a.directory "
-            "WHERE a.path_hash IS NOT NULL"
+            f"SELECT d.path, {NAME} FROM assets a JOIN directories d ON d.id = a.directory "  # noqa: S608 - constants
+            "WHERE a.placed IS NOT NULL"
         )
         paths = [fold(f"{directory}/{name}") for directory, name in rows]
         assert len(paths) == len(set(paths))
@@ -299,7 +300,7 @@ class LedgerMachine(RuleBasedStateMachine):
         odd = self.db.execute(
             "SELECT count(*) FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE "
             "(a.state = 2 AND (o.asset IS NOT NULL OR a.size IS NULL OR a.sha256 IS NULL "
-            "OR a.path_hash IS NULL)) OR (a.state <> 2 AND o.asset IS NULL) "
+            "OR a.placed IS NULL)) OR (a.state <> 2 AND o.asset IS NULL) "
             "OR (a.state = 1) <> (a.inode IS NOT NULL)"
         )
         assert odd.fetchone() == (0,)

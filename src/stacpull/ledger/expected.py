@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from stacpull.ledger.compact import NAME
 from stacpull.ledger.meta import file_digests
 from stacpull.ledger.schema import (
     DAMAGED,
@@ -158,7 +159,7 @@ class Expectations:
 
     def _missing_asset(self, row: int) -> Expected:
         directory, name, size, sha256 = self._db.execute(
-            f"SELECT d.path, a.name, a.size, coalesce(a.sha256, nullif({self._was}, x'')) FROM assets a "
+            f"SELECT d.path, {NAME}, a.size, coalesce(a.sha256, nullif({self._was}, x'')) FROM assets a "
             "JOIN directories d ON d.id = a.directory WHERE a.id = ?",
             (row,),
         ).fetchone()
@@ -212,8 +213,9 @@ _MUST_BE_THERE = (
     f"OR (a.state <> {STATE_RESERVED} AND {{was}} IS NOT NULL) ORDER BY a.id"
 )
 _ASSETS_AT = (
-    "SELECT a.id, d.path, a.name, a.state, a.generation, a.size, a.sha256, {was}, a.path_hash "
-    "FROM assets a JOIN directories d ON d.id = a.directory WHERE a.path_hash IN ({marks})"
+    f"SELECT a.id, d.path, {NAME}, a.state, a.generation, a.size, a.sha256, {{was}}, p.hash "
+    "FROM paths p JOIN assets a ON a.id = p.asset JOIN directories d ON d.id = a.directory "
+    "WHERE p.hash IN ({marks})"
 )
 _DOCUMENTS = (
     "SELECT i.id, c.name, i.name, d.path, i.written, {digest} FROM items i "

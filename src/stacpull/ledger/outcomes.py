@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stacpull.ledger import bulk, paths
+from stacpull.ledger.compact import NAME, stored_etag, stored_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import put_failure
 from stacpull.ledger.items import count_items_done, settle
@@ -128,7 +129,7 @@ def _reserved_as_planned(
         if directory != arrival.directory:
             return False
         values += (arrival.row, arrival.generation, directory_id, arrival.name)
-        values += (arrival.size, arrival.sha256, arrival.etag, arrival.inode, arrival.unproven)
+        values += (arrival.size, arrival.sha256, stored_etag(arrival.etag), arrival.inode, arrival.unproven)
     statement = _RESERVE_PLANNED.format(rows=bulk.rows(len(arrivals), 9))
     return db.execute(statement, values).rowcount == len(arrivals)
 
@@ -141,10 +142,12 @@ def _reserved(
     claim = paths.claim(db, arrival.row, directory, arrival.name)
     if claim.failure is not None:
         return claim.failure
-    proof = (arrival.size, arrival.sha256, arrival.etag, arrival.inode, arrival.unproven)
-    owned = (directory_id, claim.name, claim.hash)
+    proof = (arrival.size, arrival.sha256, stored_etag(arrival.etag), arrival.inode, arrival.unproven)
+    before = paths.path_of(db, arrival.row)
+    owned = (directory_id, stored_name(claim.name, directory))
     if not db.execute(_RESERVE, (*proof, *owned, arrival.row, arrival.generation)).rowcount:
         return None
+    paths.move(db, arrival.row, before, claim)
     same = directory == arrival.directory and claim.name == arrival.name
     return arrival if same else arrival._replace(directory=directory, name=claim.name)
 
@@ -274,12 +277,13 @@ _SET_RESERVED = (
     f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?, inode = ?, unproven = ?"
 )
 _IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
-_RESERVE = f"{_SET_RESERVED}, directory = ?, name = ?, path_hash = ? {_IF_OPEN}"
+_RESERVE = f"{_SET_RESERVED}, directory = ?, name = ?, placed = 1 {_IF_OPEN}"
 _RESERVE_PLANNED = (
-    f"UPDATE assets SET state = {STATE_RESERVED}, size = v.column5, sha256 = v.column6, etag = v.column7, "
-    "inode = v.column8, unproven = v.column9 FROM ({rows}) AS v "
-    f"WHERE id = v.column1 AND generation = v.column2 AND state < {STATE_DONE} "
-    "AND directory = v.column3 AND name = v.column4 AND path_hash IS NOT NULL"
+    f"UPDATE assets AS a SET state = {STATE_RESERVED}, size = v.column5, sha256 = v.column6, "
+    "etag = v.column7, inode = v.column8, unproven = v.column9 "
+    "FROM ({rows}) AS v CROSS JOIN directories AS d ON d.id = v.column3 "
+    f"WHERE a.id = v.column1 AND a.generation = v.column2 AND a.state < {STATE_DONE} "
+    f"AND a.directory = v.column3 AND a.placed IS NOT NULL AND {NAME} = v.column4"
 )
 """For names that were claimed when the assets were planned: nearly all."""
 _RESERVED_BY_RUN = (

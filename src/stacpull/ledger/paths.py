@@ -1,8 +1,9 @@
 """Who owns which name in DEST: two assets can never overwrite each other.
 
 Names that are equal but for case or Unicode form would meet on some file systems, so ownership is decided on
-the folded path, by an 8-byte hash with a unique index. Where a folded name is taken by another spelling, the
-newcomer gets a hash in its name; where the very same name is taken, it is a failure of the newcomer.
+the folded path, by an 8-byte hash that is the key of the table `paths`. Where a folded name is taken by
+another spelling, the newcomer gets a hash in its name; where the very same name is taken, it is a failure of
+the newcomer.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import sqlite3
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from stacpull.ledger.compact import NAME
 from stacpull.models import Failure, FailureKind
 from stacpull.planning.names import kept_apart, path_hash
 
-__all__ = ["Claim", "Directories", "claim", "path_hash"]
+__all__ = ["INSERT", "Claim", "Directories", "claim", "move", "path_hash", "path_of"]
 
+INSERT = "INSERT INTO paths(hash, asset) "
 _CACHE = 4096
 _SPELLINGS = 8
 
@@ -36,8 +39,8 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
         path = f"{directory}/{wanted}" if directory else wanted
         index = path_hash(path)
         owner = db.execute(
-            "SELECT a.id, d.path, a.name FROM assets a JOIN directories d ON d.id = a.directory "
-            "WHERE a.path_hash = ?",
+            f"SELECT a.id, d.path, {NAME} FROM paths p JOIN assets a ON a.id = p.asset "
+            "JOIN directories d ON d.id = a.directory WHERE p.hash = ?",
             (index,),
         ).fetchone()
         if owner is None or owner[0] == row:
@@ -47,6 +50,25 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
             return Claim(wanted, index, _taken(path))
         wanted = kept_apart(wanted, directory)
     return Claim(wanted, index, _taken(path))
+
+
+def path_of(db: sqlite3.Connection, row: int) -> str | None:
+    """Return the path that asset `row` owns, None if it owns none."""
+    found = db.execute(
+        f"SELECT d.path, {NAME} FROM assets a JOIN directories d ON d.id = a.directory "
+        "WHERE a.id = ? AND a.placed IS NOT NULL",
+        (row,),
+    ).fetchone()
+    if found is None:
+        return None
+    return f"{found[0]}/{found[1]}" if found[0] else str(found[1])
+
+
+def move(db: sqlite3.Connection, row: int, before: str | None, now: Claim) -> None:
+    """Let asset `row` own what it claimed, and no longer the path that it owned before."""
+    if before is not None and (hash_before := path_hash(before)) != now.hash:
+        db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (hash_before, row))
+    db.execute("INSERT OR IGNORE INTO paths VALUES (?, ?)", (now.hash, row))
 
 
 def _taken(path: str) -> Failure:

@@ -1,0 +1,127 @@
+r"""How long texts of rows lie in the ledger, short and exactly as they were: there may be eight million rows.
+
+- An item's own URL mostly is one text around the item's id, the same for all items of a collection. That text
+  is kept once (`href_forms`, the id's place marked), and the item keeps its number (`items.href_form`).
+- An asset's name mostly begins with its key, or with the last part of its directory, or with both. A control
+  character stands for that beginning; names have none (`planning.names`).
+- An ETag mostly is a number in quotes: an MD5 (S3), time and size (nginx, Apache), a time (Azure). It is kept
+  as a blob of that number.
+
+What does not fit is kept as it is, and whatever is kept is read back unchanged: each short form is taken only
+where it gives the text again. Rows that an older version wrote need no change, they are texts as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+__all__ = ["NAME", "HrefForms", "href_of", "stored_etag", "stored_name", "true_etag"]
+
+_ID = "\x01"
+"""Stands for the item's id in the form of an href."""
+_LAST, _KEY, _BOTH, _NOTHING = "\x01", "\x02", "\x03", "\x04"
+"""Stand at the beginning of a name: the last part of its directory; its key; both, joined by `_`."""
+
+_LAST_PART = "substr(d.path, length(rtrim(d.path, replace(d.path, '/', ''))) + 1)"
+NAME = (
+    "CASE WHEN a.name IS NULL OR a.name >= char(5) THEN a.name ELSE CASE substr(a.name, 1, 1) "
+    f"WHEN char(1) THEN {_LAST_PART} WHEN char(2) THEN a.key WHEN char(3) THEN {_LAST_PART} || '_' || a.key "
+    "ELSE '' END || substr(a.name, 2) END"
+)
+"""SQL: the name of asset `a`, which lies in directory `d`."""
+
+_MAX_FORMS = 200
+"""Forms kept, at most: where each item has one of its own they would save nothing."""
+_MD5_BYTES = 16
+_HEX_ETAG = re.compile(r'(?P<mark>W/"|"0x|")(?P<digits>[0-9a-f-]{1,64}|[0-9A-F]{1,64})"', re.ASCII)
+_MARKS = {"1": '"', "2": 'W/"', "3": '"0x'}
+_DIGITS = "0123456789abcdef-"
+_BASE = len(_DIGITS)
+
+
+def href_of(forms: str = "href_forms") -> str:
+    """Return the SQL of the URL of item `i`, whose forms lie in the table `forms`."""
+    form = f"(SELECT replace(f.form, char(1), i.name) FROM {forms} f WHERE f.id = i.href_form)"
+    return f"coalesce(i.href, {form})"
+
+
+class HrefForms:
+    """The forms of items' URLs. Belongs to the ledger's writer thread."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._ids: dict[str, int] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Read them anew (after a transaction was rolled back)."""
+        self._ids = dict(self._db.execute("SELECT form, id FROM href_forms").fetchall())
+
+    def stored(self, href: str | None, item: str) -> tuple[str | None, int | None]:
+        """Return what the columns `href` and `href_form` hold for the URL of the item with that id."""
+        form = None if href is None else _form(href, item)
+        if form is None:
+            return href, None
+        found = self._ids.get(form)
+        if found is None and len(self._ids) < _MAX_FORMS:
+            found = self._db.execute("INSERT INTO href_forms(form) VALUES (?)", (form,)).lastrowid or 0
+            self._ids[form] = found
+        return (href, None) if found is None else (None, found)
+
+
+def _form(href: str, item: str) -> str | None:
+    """Return an href with the item's id marked; None where it has none, or SQL would not read it so."""
+    if not item or item not in href or _ID in href or "\0" in href:
+        return None
+    return href.replace(item, _ID)
+
+
+def stored_name(name: str, directory: str, key: str = "") -> str:
+    """Return how the name of an asset in `directory` is kept; without its key, if that is not at hand."""
+    last = directory.rpartition("/")[2]
+    if name[:1] <= _NOTHING:
+        return _NOTHING + name
+    for mark, start in ((_BOTH, f"{last}_{key}" if last and key else ""), (_LAST, last), (_KEY, key)):
+        if len(start) > 1 and name.startswith(start) and "\0" not in start:
+            return mark + name[len(start) :]
+    return name
+
+
+def stored_etag(etag: str | None) -> str | bytes | None:
+    """Return how an ETag is kept: a blob for a number in quotes, 16 bytes of it for an MD5."""
+    if etag is None:
+        return None
+    found = _HEX_ETAG.fullmatch(etag)
+    if found is None:
+        return etag
+    digits = found["digits"]
+    if (
+        found["mark"] == '"'
+        and len(digits) == 2 * _MD5_BYTES
+        and "-" not in digits
+        and digits == digits.lower()
+    ):
+        return bytes.fromhex(digits)
+    mark = next(number for number, text in _MARKS.items() if text == found["mark"])
+    value = int(mark + digits.lower().replace("-", "g"), _BASE)
+    packed = value.to_bytes((value.bit_length() + 7) // 8)
+    packed = b"\0" + packed if len(packed) == _MD5_BYTES else packed
+    return packed if true_etag(packed) == etag else etag
+
+
+def true_etag(kept: str | bytes | None) -> str | None:
+    """Return the ETag that is kept so; None of a blob that keeps none (in a damaged ledger)."""
+    if not isinstance(kept, bytes):
+        return kept
+    if len(kept) == _MD5_BYTES:
+        return f'"{kept.hex()}"'
+    value, digits = int.from_bytes(kept), []
+    while value:
+        value, digit = divmod(value, _BASE)
+        digits.append(_DIGITS[digit])
+    mark = _MARKS.get(digits.pop()) if digits else None
+    if mark is None:
+        return None
+    text = "".join(reversed(digits))
+    return f'{mark}{text.upper() if mark.endswith("x") else text}"'
