@@ -31,7 +31,7 @@ from tests.ledger.plans import (
 
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.batches import ItemRow, PlanBatch
-from stacpull.ledger.compact import NAME
+from stacpull.ledger.compact import true_name
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival, AssetFailure
 from stacpull.ledger.planning import Planner
@@ -289,10 +289,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def no_two_assets_own_one_name(self) -> None:
         rows = self.db.execute(
-            f"SELECT d.path, {NAME} FROM assets a JOIN directories d ON d.id = a.directory "  # noqa: S608 - constants
+            "SELECT d.path, a.name, a.key FROM assets a JOIN directories d ON d.id = a.directory "
             "WHERE a.placed IS NOT NULL"
         )
-        paths = [fold(f"{directory}/{name}") for directory, name in rows]
+        paths = [fold(f"{path}/{true_name(kept, path, key)}") for path, kept, key in rows]
         assert len(paths) == len(set(paths))
 
     @invariant()

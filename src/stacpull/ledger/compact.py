@@ -2,8 +2,8 @@ r"""How long texts of rows lie in the ledger, short and exactly as they were: th
 
 - An item's own URL mostly is one text around the item's id, the same for all items of a collection. That text
   is kept once (`href_forms`, the id's place marked), and the item keeps its number (`items.href_form`).
-- An asset's name mostly begins with its key, or with the last part of its directory, or with both. A control
-  character stands for that beginning; names have none (`planning.names`).
+- An asset's name mostly begins with its key, or with the last part of its directory. A control character
+  stands for that beginning; names have none (`planning.names`).
 - An ETag mostly is a number in quotes: an MD5 (S3), time and size (nginx, Apache), a time (Azure). It is kept
   as a blob of that number.
 
@@ -16,26 +16,20 @@ from __future__ import annotations
 import re
 import sqlite3
 
-__all__ = ["NAME", "HrefForms", "href_of", "stored_etag", "stored_name", "true_etag"]
+__all__ = ["HrefForms", "href_of", "stored_etag", "stored_name", "true_etag", "true_name"]
 
 _ID = "\x01"
 """Stands for the item's id in the form of an href."""
-_LAST, _KEY, _BOTH, _NOTHING = "\x01", "\x02", "\x03", "\x04"
-"""Stand at the beginning of a name: the last part of its directory; its key; both, joined by `_`."""
-
-_LAST_PART = "substr(d.path, length(rtrim(d.path, replace(d.path, '/', ''))) + 1)"
-NAME = (
-    "CASE WHEN a.name IS NULL OR a.name >= char(5) THEN a.name ELSE CASE substr(a.name, 1, 1) "
-    f"WHEN char(1) THEN {_LAST_PART} WHEN char(2) THEN a.key WHEN char(3) THEN {_LAST_PART} || '_' || a.key "
-    "ELSE '' END || substr(a.name, 2) END"
-)
-"""SQL: the name of asset `a`, which lies in directory `d`."""
+_LAST, _KEY, _NOTHING = "\x01", "\x02", "\x04"
+"""Stand at the beginning of a name: the last part of its directory; its key; nothing."""
 
 _MAX_FORMS = 200
 """Forms kept, at most: where each item has one of its own they would save nothing."""
 _MD5_BYTES = 16
-_HEX_ETAG = re.compile(r'(?P<mark>W/"|"0x|")(?P<digits>[0-9a-f-]{1,64}|[0-9A-F]{1,64})"', re.ASCII)
-_MARKS = {"1": '"', "2": 'W/"', "3": '"0x'}
+_HEX_ETAG = re.compile(r'(?:(W/)?"([0-9a-f-]{1,64})|"0x([0-9A-F]{1,64}))"', re.ASCII)
+_STRONG, _WEAK, _UPPER = "1", "2", "3"
+"""The first digit of a number tells what stood before the others, and that none of those was 0."""
+_MARKS = {_STRONG: '"', _WEAK: 'W/"', _UPPER: '"0x'}
 _DIGITS = "0123456789abcdef-"
 _BASE = len(_DIGITS)
 
@@ -82,32 +76,40 @@ def stored_name(name: str, directory: str, key: str = "") -> str:
     last = directory.rpartition("/")[2]
     if name[:1] <= _NOTHING:
         return _NOTHING + name
-    for mark, start in ((_BOTH, f"{last}_{key}" if last and key else ""), (_LAST, last), (_KEY, key)):
-        if len(start) > 1 and name.startswith(start) and "\0" not in start:
-            return mark + name[len(start) :]
-    return name
+    if len(last) > 1 and name.startswith(last):
+        return _LAST + name[len(last) :]
+    return _KEY + name[len(key) :] if len(key) > 1 and name.startswith(key) else name
+
+
+def true_name(kept: str, directory: str, key: str) -> str:
+    """Return the name that is kept so, of an asset with that key in `directory`."""
+    if kept[:1] > _NOTHING:
+        return kept
+    return _beginning(kept[:1], directory, key) + kept[1:]
+
+
+def _beginning(mark: str, directory: str, key: str) -> str:
+    return directory.rpartition("/")[2] if mark == _LAST else key if mark == _KEY else ""
 
 
 def stored_etag(etag: str | None) -> str | bytes | None:
     """Return how an ETag is kept: a blob for a number in quotes, 16 bytes of it for an MD5."""
-    if etag is None:
-        return None
-    found = _HEX_ETAG.fullmatch(etag)
+    found = None if etag is None else _HEX_ETAG.fullmatch(etag)
     if found is None:
         return etag
-    digits = found["digits"]
-    if (
-        found["mark"] == '"'
-        and len(digits) == 2 * _MD5_BYTES
-        and "-" not in digits
-        and digits == digits.lower()
-    ):
-        return bytes.fromhex(digits)
-    mark = next(number for number, text in _MARKS.items() if text == found["mark"])
-    value = int(mark + digits.lower().replace("-", "g"), _BASE)
-    packed = value.to_bytes((value.bit_length() + 7) // 8)
-    packed = b"\0" + packed if len(packed) == _MD5_BYTES else packed
-    return packed if true_etag(packed) == etag else etag
+    weak, lower, upper = found.groups()
+    if upper is not None:
+        return _packed(_UPPER + upper.lower())
+    if weak is None and len(lower) == 2 * _MD5_BYTES and "-" not in lower:
+        return bytes.fromhex(lower)
+    return _packed((_STRONG if weak is None else _WEAK) + lower.replace("-", "g"))
+
+
+def _packed(digits: str) -> bytes:
+    """Return a number of base 17 as bytes, never as many as an MD5 has."""
+    value = int(digits, _BASE)
+    length = (value.bit_length() + 7) // 8
+    return value.to_bytes(length + (length == _MD5_BYTES))
 
 
 def true_etag(kept: str | bytes | None) -> str | None:
@@ -124,4 +126,4 @@ def true_etag(kept: str | bytes | None) -> str | None:
     if mark is None:
         return None
     text = "".join(reversed(digits))
-    return f'{mark}{text.upper() if mark.endswith("x") else text}"'
+    return f'{mark}{text.upper() if mark == _MARKS[_UPPER] else text}"'

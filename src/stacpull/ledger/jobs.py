@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stacpull.ledger.compact import NAME, href_of, true_etag
+from stacpull.ledger.compact import href_of, true_etag, true_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.items import count_items_done, settle
 from stacpull.ledger.outcomes import Arrival
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _COLUMNS = (
-    f"a.id, a.item, a.generation, a.key, o.href, {href_of()}, d.path, {NAME}, o.name_template, o.size, "
+    f"a.id, a.item, a.generation, a.key, o.href, {href_of()}, d.path, a.name, o.name_template, o.size, "
     "a.stated, o.media_type, o.stale, iif(a.wanted, nullif(a.was, x''), NULL)"
 )
 _FROM = (
@@ -90,14 +90,14 @@ def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
 def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     """Yield the reservations that a kill left open."""
     rows = db.execute(
-        f"SELECT a.id, a.item, a.generation, d.path, {NAME}, a.size, a.inode, a.sha256, a.etag, "
-        "a.unproven FROM open_assets o JOIN assets a ON a.id = o.asset "
+        "SELECT a.id, a.item, a.generation, d.path, a.name, a.size, a.inode, a.sha256, a.etag, "
+        "a.unproven, a.key FROM open_assets o JOIN assets a ON a.id = o.asset "
         "JOIN directories d ON d.id = a.directory "
         f"WHERE a.state = {STATE_RESERVED}"
     ).fetchall()
     for row in rows:
-        found = Arrival(*row)
-        yield found._replace(etag=true_etag(found.etag))
+        one, key = Arrival(*row[:-1]), row[-1]
+        yield one._replace(name=true_name(one.name, one.directory, key), etag=true_etag(one.etag))
 
 
 def reserved_checksums(db: sqlite3.Connection) -> list[tuple[int, bytes]]:
@@ -206,7 +206,7 @@ def _job(row: tuple[Any, ...]) -> Job:
         href=href,
         item_href=item_href,
         directory=directory or "",
-        name=name,
+        name=None if name is None else true_name(name, directory or "", key),
         name_template=template,
         size=size,
         checksum=_checksum(stated),

@@ -12,11 +12,11 @@ import sqlite3
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from stacpull.ledger.compact import NAME
+from stacpull.ledger.compact import true_name
 from stacpull.models import Failure, FailureKind
 from stacpull.planning.names import kept_apart, path_hash
 
-__all__ = ["INSERT", "Claim", "Directories", "claim", "move", "path_hash", "path_of"]
+__all__ = ["INSERT", "Claim", "Directories", "claim", "give_up", "own", "path_hash", "path_of"]
 
 INSERT = "INSERT INTO paths(hash, asset) "
 _CACHE = 4096
@@ -39,14 +39,13 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
         path = f"{directory}/{wanted}" if directory else wanted
         index = path_hash(path)
         owner = db.execute(
-            f"SELECT a.id, d.path, {NAME} FROM paths p JOIN assets a ON a.id = p.asset "
+            "SELECT a.id, d.path, a.name, a.key FROM paths p JOIN assets a ON a.id = p.asset "
             "JOIN directories d ON d.id = a.directory WHERE p.hash = ?",
             (index,),
         ).fetchone()
         if owner is None or owner[0] == row:
             return Claim(wanted, index)
-        owned = f"{owner[1]}/{owner[2]}" if owner[1] else owner[2]
-        if owned == path:
+        if _path(*owner[1:]) == path:
             return Claim(wanted, index, _taken(path))
         wanted = kept_apart(wanted, directory)
     return Claim(wanted, index, _taken(path))
@@ -55,20 +54,27 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
 def path_of(db: sqlite3.Connection, row: int) -> str | None:
     """Return the path that asset `row` owns, None if it owns none."""
     found = db.execute(
-        f"SELECT d.path, {NAME} FROM assets a JOIN directories d ON d.id = a.directory "
+        "SELECT d.path, a.name, a.key FROM assets a JOIN directories d ON d.id = a.directory "
         "WHERE a.id = ? AND a.placed IS NOT NULL",
         (row,),
     ).fetchone()
-    if found is None:
-        return None
-    return f"{found[0]}/{found[1]}" if found[0] else str(found[1])
+    return None if found is None else _path(*found)
 
 
-def move(db: sqlite3.Connection, row: int, before: str | None, now: Claim) -> None:
-    """Let asset `row` own what it claimed, and no longer the path that it owned before."""
+def _path(directory: str, kept: str, key: str) -> str:
+    name = true_name(kept, directory, key)
+    return f"{directory}/{name}" if directory else name
+
+
+def own(db: sqlite3.Connection, row: int, claim: Claim) -> None:
+    """Let asset `row` own what it claimed."""
+    db.execute(f"{INSERT} VALUES (?, ?) ON CONFLICT DO NOTHING", (claim.hash, row))
+
+
+def give_up(db: sqlite3.Connection, row: int, before: str | None, now: Claim) -> None:
+    """Let asset `row` own the path no longer that it owned before, unless that is what it claims now."""
     if before is not None and (hash_before := path_hash(before)) != now.hash:
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (hash_before, row))
-    db.execute("INSERT OR IGNORE INTO paths VALUES (?, ?)", (now.hash, row))
 
 
 def _taken(path: str) -> Failure:

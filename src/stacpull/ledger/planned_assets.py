@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed
-from stacpull.ledger.compact import NAME, stored_name
+from stacpull.ledger.compact import stored_name, true_name
 from stacpull.ledger.failures import put_failure, was_gone
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
 from stacpull.models import Asset, Checksum, Failure, ItemId, Job
@@ -64,6 +64,7 @@ class Existing(NamedTuple):
     sha256: bytes | None
     stated: bytes | None
     name: str | None
+    """As it is kept (`ledger.compact`)."""
     directory: str | None
     run: int
 
@@ -104,7 +105,7 @@ class AssetPlanner:
         """Return the asset rows of an item, by key."""
         rows = self._db.execute(
             "SELECT a.key, a.id, a.state, a.generation, a.size, a.sha256, a.stated, "
-            f"{NAME}, d.path, a.run FROM assets a LEFT JOIN directories d ON d.id = a.directory "
+            "a.name, d.path, a.run FROM assets a LEFT JOIN directories d ON d.id = a.directory "
             "WHERE a.item = ?",
             (item_row,),
         )
@@ -263,7 +264,7 @@ class AssetPlanner:
     def _place(self, asset: Asset, old: Existing) -> tuple[str, str | None]:
         """Return where a known asset goes: where it was; one that had no place gets the planned one."""
         if old.directory is not None:
-            return old.directory, old.name
+            return old.directory, None if old.name is None else true_name(old.name, old.directory, asset.key)
         directory_id, directory = self._directories.get(asset.directory)
         name = None if asset.name is None else stored_name(asset.name, directory, asset.key)
         self._db.execute(

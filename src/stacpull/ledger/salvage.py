@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stacpull.ledger import runs
-from stacpull.ledger.compact import NAME, href_of, true_etag
+from stacpull.ledger.compact import href_of, true_etag, true_name
 from stacpull.ledger.database import is_damage, ledger_path, refuse_odd, translated
 from stacpull.ledger.expected import integrity
 from stacpull.ledger.runs import RunSpec
@@ -147,7 +147,7 @@ class Salvage:
     def _hash_paths(self) -> None:
         """Note where assets lay, by the hash of their path, which not every version keeps beside them."""
         found = self._db.execute(
-            f"SELECT a.id, d.path, {NAME} FROM temp.old_assets a "
+            "SELECT a.id, d.path, a.name, a.key FROM temp.old_assets a "
             "JOIN temp.old_directories d ON d.id = a.directory WHERE a.name IS NOT NULL"
         )
         self._db.execute("BEGIN")
@@ -188,19 +188,21 @@ class Salvage:
         return [(row[0], _old_asset(row[1:])) for row in rows]
 
 
-def _hashed(row: tuple[int, str, str]) -> tuple[int, int]:
-    number, directory, name = row
+def _hashed(row: tuple[int, str, str, str]) -> tuple[int, int]:
+    number, directory, kept, key = row
+    name = true_name(str(kept), str(directory), str(key))
     return path_hash(f"{directory}/{name}" if directory else name), number
 
 
 def _old_asset(row: tuple[Any, ...]) -> OldAsset:
     found = OldAsset(*row)
-    return found._replace(etag=true_etag(found.etag))
+    name = true_name(str(found.name), str(found.directory), str(found.key))
+    return found._replace(name=name, etag=true_etag(found.etag))
 
 
 _DIGEST = "coalesce(a.sha256, nullif(a.was, x''))"
 _OLD_ASSET = (
-    f"SELECT a.item, a.key, d.path, {NAME}, a.size, {_DIGEST}, a.etag, a.stated, a.unproven "
+    f"SELECT a.item, a.key, d.path, a.name, a.size, {_DIGEST}, a.etag, a.stated, a.unproven "
     "FROM temp.old_assets a JOIN temp.old_directories d ON d.id = a.directory "
     f"AND (a.state = {STATE_DONE} OR {_DIGEST} IS NOT NULL)"
 )

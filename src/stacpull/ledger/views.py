@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from stacpull.ledger.compact import NAME, href_of
+from stacpull.ledger.compact import href_of, true_name
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN
 from stacpull.models import ItemId
 from stacpull.reports import FailureRecord
@@ -245,8 +245,9 @@ def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemReco
 
 def _paths(db: sqlite3.Connection, item: int) -> dict[str, str]:
     rows = db.execute(
-        f"SELECT a.key, d.path, {NAME} FROM assets a JOIN directories d ON d.id = a.directory "
+        "SELECT a.key, d.path, a.name FROM assets a JOIN directories d ON d.id = a.directory "
         f"WHERE a.item = ? AND a.state = {STATE_DONE}",
         (item,),
     )
-    return {key: f"{path}/{name}" if path else name for key, path, name in rows}
+    names = ((key, path, true_name(kept, path, key)) for key, path, kept in rows)
+    return {key: f"{path}/{name}" if path else name for key, path, name in names}
