@@ -120,14 +120,18 @@ class AssetPlanner:
     ) -> bool:
         """Plan the assets of one item; return True if any is open now that was final or not there before."""
         opened = False
-        fresh = []
+        fresh, unchanged = [], []
         for asset in assets:
             old = existing.get(asset.key)
             if old is None:
                 fresh.append(asset)
+                continue
+            self._uncount(item, asset.key, old)
+            if old.state == STATE_DONE and not is_changed(old, asset.size, asset.checksum):
+                unchanged.append((old, stated(asset.checksum)))
             else:
-                self._uncount(item, asset.key, old)
                 opened |= self._again(item, asset, old)
+        self._keep(unchanged)
         for stretch in bulk.in_stretches(fresh):
             opened |= self._all_fresh(item, stretch)
         for problem in problems:
@@ -215,17 +219,20 @@ class AssetPlanner:
         stated_now = stated(asset.checksum)
         return row, item.row, asset.key, state, 0, self._run, directory, name, placed, stated_now
 
+    def _keep(self, unchanged: Sequence[tuple[Existing, bytes | None]]) -> None:
+        """Count assets for this run that are done and as they were; each comes with what the source states."""
+        for some in bulk.in_stretches(unchanged):
+            rows = [old.row for old, _ in some]
+            taken_over = f"UPDATE assets SET run = ? WHERE id IN {bulk.places(len(rows))}"
+            self._db.execute(taken_over, (self._run, *rows))
+            newly = [(now, old.row) for old, now in some if now is not None and now != old.stated]
+            self._db.executemany("UPDATE assets SET stated = ? WHERE id = ?", newly)
+        self.tally.done += len(unchanged)
+        self.tally.bytes_done += sum(old.size or 0 for old, _ in unchanged)
+
     def _again(self, item: ItemPlace, asset: Asset, old: Existing) -> bool:
-        """Plan an asset that the ledger knows; return True if it was final and is open now."""
+        """Plan an asset that is open, changed or failed; return True if it was final and is open now."""
         tally = self.tally
-        if old.state == STATE_DONE and not is_changed(old, asset.size, asset.checksum):
-            self._db.execute(
-                "UPDATE assets SET run = ?, stated = coalesce(?, stated) WHERE id = ?",
-                (self._run, stated(asset.checksum), old.row),
-            )
-            tally.done += 1
-            tally.bytes_done += old.size or 0
-            return False
         directory, name = self._place(asset, old)
         self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), _open_row(old.row, asset))
         if old.state == STATE_FAILED:
