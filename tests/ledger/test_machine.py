@@ -36,7 +36,7 @@ from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival, AssetFailure
 from stacpull.ledger.planning import Planner
 from stacpull.models import Asset, Selection
-from stacpull.planning.names import fold
+from stacpull.planning.names import fold, path_hash
 
 PRIMARY = ("L0", "L1", "L2", "L3")
 SOURCES = ("S0", "S1", "S2")
@@ -294,6 +294,8 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         paths = [fold(f"{path}/{true_name(kept, path, key)}") for path, kept, key in rows]
         assert len(paths) == len(set(paths))
+        owned = {path_hash(path) for path in paths}
+        assert {row[0] for row in self.db.execute("SELECT hash FROM paths")} == owned
 
     @invariant()
     def rows_hold_what_their_state_needs(self) -> None:

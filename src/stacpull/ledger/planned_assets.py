@@ -220,7 +220,7 @@ class AssetPlanner:
         return row, item.row, asset.key, state, 0, self._run, directory, name, placed, stated_now
 
     def _keep(self, unchanged: Sequence[tuple[Existing, bytes | None]]) -> None:
-        """Count assets for this run that are done and as they were; each comes with what the source states."""
+        """Count assets for this run that are done and as they were; each comes with what is stated of it."""
         for some in bulk.in_stretches(unchanged):
             rows = [old.row for old, _ in some]
             taken_over = f"UPDATE assets SET run = ? WHERE id IN {bulk.places(len(rows))}"
