@@ -1,8 +1,9 @@
 """The catalog of a mirror: `catalog.json`, one `collection.json` each, sub-catalogs past 10,000 items.
 
 Promises: pystac opens it and walks it; it is core-valid STAC with relative links only; the same mirror gives
-the same bytes, and a file whose bytes would not change is not written; memory is bounded by one sub-catalog
-whatever the number of items (590,326 links in one collection would be 109 MB, and 0.9 GB in pystac).
+the same bytes, and a file whose bytes would not change is not written; memory is bounded by the bytes of one
+sub-catalog, some 2 MB, whatever the number of items (590,326 links in one collection would be 109 MB, and
+0.9 GB in pystac): links to items are encoded one by one.
 
 A sub-catalog lies beside the items that it lists: `<collection>/items-000001.json`, numbered from 1. Items
 come in a stable order, new ones last, so a growing mirror rewrites its last sub-catalog only. Files are
@@ -15,7 +16,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 import pystac
@@ -128,66 +129,100 @@ class _Update:
         self._write = write
         self._secrets = secrets
 
-    def __call__(self, path: str, document: Json) -> None:
-        data = encode_item(document, self._secrets) + b"\n"
+    def __call__(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
+        """Write a document, at the end of its links those that are encoded already."""
+        data = b"".join((*self._pieces(document, links), b"\n"))
         if read_regular(self.dest / path) != data:
             self._write(Path(path), data)
             self.written += 1
+
+    def encoded(self, value: Any) -> bytes:
+        """Return JSON in UTF-8, secrets scrubbed."""
+        return encode_item(value, self._secrets)
+
+    def _pieces(self, document: Json, links: bytes | bytearray) -> Iterator[bytes | bytearray]:
+        """Yield what the document consists of: `links` are never copied but into the whole."""
+        before = b"{"
+        for name, value in document.items():
+            data = self.encoded(value)
+            yield b"".join((before, self.encoded(name), b":"))
+            if name == "links" and links:
+                yield data[:-1] + (b"," if value else b"")
+                yield links
+                yield b"]"
+            else:
+                yield data
+            before = b","
+        yield b"}"
 
 
 def _write_collection(update: _Update, entry: CollectionEntry) -> str:
     """Write a collection from its leaves up; return its path relative to DEST."""
     refuse_symlinks(update.dest, entry.directory)
-    links, sub_catalogs = _write_leaves(update, entry)
+    children, links, sub_catalogs = _write_leaves(update, entry)
     document = collection_document(entry.id, entry.document, base=entry.base)
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
     path = f"{entry.directory}/collection.json"
-    update(path, {**document, "links": [*up, *document["links"], *links]})
+    update(path, {**document, "links": [*up, *document["links"], *children]}, links)
     _remove_stale(update, entry, sub_catalogs)
     return path
 
 
-def _write_leaves(update: _Update, entry: CollectionEntry) -> tuple[list[Json], int]:
-    """Return the links of a collection to its items, or to sub-catalogs of them and their number."""
-    chunks = _chunks(entry.items())
-    first, second = next(chunks, []), next(chunks, None)
-    if second is None:
-        return _item_links(first, entry.directory), 0
+def _write_leaves(update: _Update, entry: CollectionEntry) -> tuple[list[Json], bytes | bytearray, int]:
+    """Return the links of a collection to sub-catalogs, or encoded to its items; how many sub-catalogs."""
+    items = entry.items()
+    links = _links(update, items, entry.directory)
+    following = next(items, None)
+    if following is None:
+        return [], links.encoded, 0
+    items = itertools.chain([following], items)
     count = 0
-    for count, chunk in enumerate(itertools.chain((first, second), chunks), 1):
-        update(_sub_catalog(entry, count), _sub_catalog_document(entry, count, chunk))
+    while links.items:
+        count += 1
+        update(_sub_catalog(entry, count), _sub_catalog_document(entry, count, links.items), links.encoded)
+        links.encoded.clear()
+        links = _links(update, items, entry.directory)
     children = [
         _link("child", _sub_catalog(entry, number), entry.directory) for number in range(1, count + 1)
     ]
-    return children, count
+    return children, b"", count
 
 
-def _sub_catalog_document(entry: CollectionEntry, number: int, items: list[tuple[str, str]]) -> Json:
+def _sub_catalog_document(entry: CollectionEntry, number: int, items: int) -> Json:
     first = (number - 1) * ITEMS_PER_CATALOG + 1
     return {
         "type": "Catalog",
         "stac_version": pystac.get_stac_version(),
         "id": _sub_catalog_id(entry, number),
-        "title": f"Items {first} to {first + len(items) - 1}",
+        "title": f"Items {first} to {first + items - 1}",
         "description": f"A part of the items of {entry.id}.",
         "links": [
             _link("root", "catalog.json", entry.directory),
             _link("parent", f"{entry.directory}/collection.json", entry.directory),
-            *_item_links(items, entry.directory),
         ],
     }
 
 
-def _chunks(items: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    while chunk := list(itertools.islice(items, ITEMS_PER_CATALOG)):
-        yield chunk
+class _Links(NamedTuple):
+    """Links to items, as they stand in a document between commas."""
+
+    items: int
+    encoded: bytearray
 
 
-def _item_links(items: list[tuple[str, str]], directory: str) -> list[Json]:
-    return [
-        {"rel": "item", "href": reference(path, directory), "type": "application/geo+json", "title": name}
-        for name, path in items
-    ]
+def _links(update: _Update, items: Iterator[tuple[str, str]], directory: str) -> _Links:
+    """Return the links to the next items, as many as one catalog has."""
+    count, encoded = 0, bytearray()
+    for item in itertools.islice(items, ITEMS_PER_CATALOG):
+        encoded += (b"," if count else b"") + _item_link(update, item, directory)
+        count += 1
+    return _Links(count, encoded)
+
+
+def _item_link(update: _Update, item: tuple[str, str], directory: str) -> bytes:
+    name, path = item
+    href = reference(path, directory)
+    return update.encoded({"rel": "item", "href": href, "type": "application/geo+json", "title": name})
 
 
 def _link(rel: str, path: str, directory: str, *, title: str | None = None) -> Json:

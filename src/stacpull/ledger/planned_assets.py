@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed
+from stacpull.ledger.compact import stored_name, true_name
 from stacpull.ledger.failures import put_failure, was_gone
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
 from stacpull.models import Asset, Checksum, Failure, ItemId, Job
@@ -63,6 +64,7 @@ class Existing(NamedTuple):
     sha256: bytes | None
     stated: bytes | None
     name: str | None
+    """As it is kept (`ledger.compact`)."""
     directory: str | None
     run: int
 
@@ -102,8 +104,9 @@ class AssetPlanner:
     def existing(self, item_row: int) -> dict[str, Existing]:
         """Return the asset rows of an item, by key."""
         rows = self._db.execute(
-            "SELECT a.key, a.id, a.state, a.generation, a.size, a.sha256, a.stated, a.name, d.path, a.run "
-            "FROM assets a LEFT JOIN directories d ON d.id = a.directory WHERE a.item = ?",
+            "SELECT a.key, a.id, a.state, a.generation, a.size, a.sha256, a.stated, "
+            "a.name, d.path, a.run FROM assets a LEFT JOIN directories d ON d.id = a.directory "
+            "WHERE a.item = ?",
             (item_row,),
         )
         return {row[0]: Existing(*row[1:]) for row in rows}
@@ -117,14 +120,18 @@ class AssetPlanner:
     ) -> bool:
         """Plan the assets of one item; return True if any is open now that was final or not there before."""
         opened = False
-        fresh = []
+        fresh, unchanged = [], []
         for asset in assets:
             old = existing.get(asset.key)
             if old is None:
                 fresh.append(asset)
+                continue
+            self._uncount(item, asset.key, old)
+            if old.state == STATE_DONE and not is_changed(old, asset.size, asset.checksum):
+                unchanged.append((old, stated(asset.checksum)))
             else:
-                self._uncount(item, asset.key, old)
                 opened |= self._again(item, asset, old)
+        self._keep(unchanged)
         for stretch in bulk.in_stretches(fresh):
             opened |= self._all_fresh(item, stretch)
         for problem in problems:
@@ -140,15 +147,22 @@ class AssetPlanner:
             )  # each of them, whatever the first says
         values: list[object] = []
         opens: list[object] = []
+        claimed: list[int] = []
         for asset, name_hash in zip(assets, hashes, strict=True):
             row, self._next = self._next, self._next + 1
             directory_id, directory = self._directories.get(asset.directory)
-            values += self._asset_row(row, item, asset, STATE_PENDING, directory_id, asset.name, name_hash)
+            name = None if asset.name is None else stored_name(asset.name, directory, asset.key)
+            placed = None if name_hash is None else 1
+            values += self._asset_row(row, item, asset, STATE_PENDING, directory_id, name, placed)
+            if name_hash is not None:
+                claimed += (name_hash, row)
             opens += _open_row(row, asset)
             self.committed.jobs.append(_job(row, item, 0, asset, directory, asset.name))
         count = len(assets)
         self._db.execute(_INSERT_ASSETS + bulk.rows(count, _ASSET_COLUMNS), values)
         self._db.execute(_INSERT_OPEN + bulk.rows(count, _OPEN_COLUMNS), opens)
+        if claimed:
+            self._db.execute(paths.INSERT + bulk.rows(len(claimed) // 2, 2), claimed)
         self.tally.pending += count
         self.tally.total_pending += count
         return True
@@ -163,7 +177,7 @@ class AssetPlanner:
         known = [one for one in hashes if one is not None]
         if len(set(known)) != len(known):
             return None
-        taken = f"SELECT 1 FROM assets WHERE path_hash IN {bulk.places(len(known))} LIMIT 1"
+        taken = f"SELECT 1 FROM paths WHERE hash IN {bulk.places(len(known))} LIMIT 1"
         return None if known and self._db.execute(taken, known).fetchone() is not None else hashes
 
     def _fresh(self, item: ItemPlace, asset: Asset) -> bool:
@@ -177,9 +191,13 @@ class AssetPlanner:
                 name, name_hash = claim.name, claim.hash
             else:
                 failure, state = claim.failure, STATE_FAILED
-        values = self._asset_row(row, item, asset, state, directory_id, name, name_hash)
+        stored = None if name is None else stored_name(name, directory, asset.key)
+        placed = None if name_hash is None else 1
+        values = self._asset_row(row, item, asset, state, directory_id, stored, placed)
         self._db.execute(_INSERT_ASSETS + bulk.rows(1, _ASSET_COLUMNS), values)
         self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), _open_row(row, asset))
+        if name_hash is not None:
+            self._db.execute(paths.INSERT + bulk.rows(1, 2), (name_hash, row))
         if failure is not None:
             self._failed_now(item, asset.key, failure)
             return False
@@ -196,22 +214,25 @@ class AssetPlanner:
         state: int,
         directory: int,
         name: str | None,
-        name_hash: int | None,
+        placed: int | None,
     ) -> tuple[object, ...]:
         stated_now = stated(asset.checksum)
-        return row, item.row, asset.key, state, 0, self._run, directory, name, name_hash, stated_now
+        return row, item.row, asset.key, state, 0, self._run, directory, name, placed, stated_now
+
+    def _keep(self, unchanged: Sequence[tuple[Existing, bytes | None]]) -> None:
+        """Count assets for this run that are done and as they were; each comes with what is stated of it."""
+        for some in bulk.in_stretches(unchanged):
+            rows = [old.row for old, _ in some]
+            taken_over = f"UPDATE assets SET run = ? WHERE id IN {bulk.places(len(rows))}"
+            self._db.execute(taken_over, (self._run, *rows))
+            newly = [(now, old.row) for old, now in some if now is not None and now != old.stated]
+            self._db.executemany("UPDATE assets SET stated = ? WHERE id = ?", newly)
+        self.tally.done += len(unchanged)
+        self.tally.bytes_done += sum(old.size or 0 for old, _ in unchanged)
 
     def _again(self, item: ItemPlace, asset: Asset, old: Existing) -> bool:
-        """Plan an asset that the ledger knows; return True if it was final and is open now."""
+        """Plan an asset that is open, changed or failed; return True if it was final and is open now."""
         tally = self.tally
-        if old.state == STATE_DONE and not is_changed(old, asset.size, asset.checksum):
-            self._db.execute(
-                "UPDATE assets SET run = ?, stated = coalesce(?, stated) WHERE id = ?",
-                (self._run, stated(asset.checksum), old.row),
-            )
-            tally.done += 1
-            tally.bytes_done += old.size or 0
-            return False
         directory, name = self._place(asset, old)
         self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), _open_row(old.row, asset))
         if old.state == STATE_FAILED:
@@ -250,10 +271,11 @@ class AssetPlanner:
     def _place(self, asset: Asset, old: Existing) -> tuple[str, str | None]:
         """Return where a known asset goes: where it was; one that had no place gets the planned one."""
         if old.directory is not None:
-            return old.directory, old.name
+            return old.directory, None if old.name is None else true_name(old.name, old.directory, asset.key)
         directory_id, directory = self._directories.get(asset.directory)
+        name = None if asset.name is None else stored_name(asset.name, directory, asset.key)
         self._db.execute(
-            "UPDATE assets SET directory = ?, name = ? WHERE id = ?", (directory_id, asset.name, old.row)
+            "UPDATE assets SET directory = ?, name = ? WHERE id = ?", (directory_id, name, old.row)
         )
         return directory, asset.name
 
@@ -290,9 +312,7 @@ class AssetPlanner:
         self.tally.missing += was_gone(self._db, item.row, key)
 
 
-_INSERT_ASSETS = (
-    "INSERT INTO assets(id, item, key, state, generation, run, directory, name, path_hash, stated) "
-)
+_INSERT_ASSETS = "INSERT INTO assets(id, item, key, state, generation, run, directory, name, placed, stated) "
 _ASSET_COLUMNS = 10
 _INSERT_OPEN = "INSERT OR REPLACE INTO open_assets "
 _OPEN_COLUMNS = 6
