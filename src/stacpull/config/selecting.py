@@ -160,6 +160,28 @@ SELECTING: tuple[Option, ...] = (
     ),
     Option(
         _SELECTION,
+        "prefer",
+        "prefer",
+        "Fetch assets from their href of the first of these schemes that works, alternates included.",
+        "SCHEME[,SCHEME]",
+        reader=values.schemes,
+    ),
+    Option(
+        _SELECTION,
+        "include-pages",
+        "include_pages",
+        "Fetch assets that are web pages or endpoints, too.",
+        switch=True,
+    ),
+    Option(
+        _SELECTION,
+        "expand-prefix",
+        "expand_prefix",
+        "Fetch all that lies under assets that are S3 prefixes.",
+        switch=True,
+    ),
+    Option(
+        _SELECTION,
         "source-links",
         "source_links",
         "Follow label items to their source imagery (the default).",

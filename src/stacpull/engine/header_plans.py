@@ -232,4 +232,5 @@ def _job(planned: Planned, asset: Asset, place: int, stretch: Stretch) -> Header
         header_size=told if isinstance(told, int) and not isinstance(told, bool) else None,
         size=asset.size,
         media_type=asset.media_type,
+        alternates=asset.alternates,
     )

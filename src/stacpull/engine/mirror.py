@@ -23,6 +23,7 @@ from stacpull.engine.catalogs import keep_collection, unknown_collections, write
 from stacpull.engine.course import Tools
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.fetching import open_fetcher
+from stacpull.engine.inquiry import Inquiry
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
@@ -295,7 +296,8 @@ class MirrorRun:
             clock=self._clock,
             on_detail=lambda text: self._emit(Notice("debug", text)),
         )
-        tools = Tools(fetcher, reader, network.policy, self._clock, network.note_retry)
+        prefer = self._run.spec.selection.prefer
+        tools = Tools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
         pool = Pool(queue, self._intake, tools, workers=self._workers)
         if not network.shares.workers:
             return pool
@@ -308,6 +310,7 @@ class MirrorRun:
             self._clock,
             self._options,
             self._emit,
+            prefer,
         )
         return Crew(queue, pool, around)
 
@@ -321,8 +324,21 @@ class MirrorRun:
 
         matched = self._publisher.counters["items_matched"] or 0
         drawn = await self._publisher.call(lambda: samples.ranks(db))
+        inquiry = Inquiry(
+            self._source,
+            self._network,
+            spec.selection,
+            self._clock,
+            agreed_to_pay=self._options.s3.request_payer,
+        )
         picker = Picker(
-            spec.selection, Layout.parse(spec.layout), reader, known, matched=matched, drawn=drawn
+            spec.selection,
+            Layout.parse(spec.layout),
+            reader,
+            known,
+            matched=matched,
+            drawn=drawn,
+            inquiry=inquiry,
         )
         return Producer(
             self._source,

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -66,6 +66,8 @@ class Network:
     """True if private hosts may be asked: by option, or because SOURCE is one."""
     shares: Shares
     """What each process may do at once."""
+    regions: dict[str, str] = field(default_factory=dict)
+    """Regions of buckets, as items hint at them (`planning.storage`): the S3 transport begins there."""
 
     @property
     def counters(self) -> Counters:
@@ -131,7 +133,8 @@ async def open_network(
     shares = _shares(options, processes)
     http = http_transport(options, AddressPolicy(allow_private=allow_private))
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
-    s3 = S3Transport(http, aws, options.s3, clock=clock)
+    regions: dict[str, str] = {}
+    s3 = S3Transport(http, aws, options.s3, clock=clock, regions=regions)
     transports: dict[str, Transport] = {"http": http, "https": http, "s3": s3}
     if is_local(address.url):
         transports["file"] = LocalTransport(address.url)
@@ -150,7 +153,7 @@ async def open_network(
     names = address.credential_names or ((wanted,) if wanted else ())
     reader = ApiReader(client, policy, clock, source=address.url, credential_names=names)
     try:
-        yield Network(client, reader, secrets, policy, address, allow_private, shares)
+        yield Network(client, reader, secrets, policy, address, allow_private, shares, regions)
     finally:
         await client.close()
 

@@ -185,7 +185,12 @@ UPDATE assets SET was = sha256, wanted = 1, sha256 = NULL
     WHERE state IN (0, 3) AND sha256 IS NOT NULL AND id IN (SELECT asset FROM open_assets);
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+ALTER TABLE open_assets ADD COLUMN alternates TEXT;  -- JSON: other hrefs, in their order, signatures cut
+ALTER TABLE runs ADD COLUMN assets_pages INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 
 
 def migrate(

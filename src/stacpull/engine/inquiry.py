@@ -1,0 +1,167 @@
+"""What must be asked before items can be planned: what lies under prefixes, what collections say of all.
+
+Most selections ask nothing: prefixes are listed with --expand-prefix only, and `item_assets` are read where
+--role or --media-type must judge assets that do not say themselves what they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from stacpull.clock import Clock
+from stacpull.engine.network import Network
+from stacpull.errors import CredentialsError, SourceError, UsageError
+from stacpull.models import Failure, ItemId, Json, PlannedItem, Selection
+from stacpull.net.retry import attempted
+from stacpull.net.transport import TransferError
+from stacpull.planning.described import Described
+from stacpull.planning.hrefs import asset_hrefs, is_local, self_href
+from stacpull.planning.items import KeepsAssets
+from stacpull.planning.kinds import Kind, kind_of
+from stacpull.planning.prefixes import Listing, as_prefix
+from stacpull.planning.storage import storage_at
+from stacpull.sources.source import Source
+from stacpull.transfer.listing import list_prefix
+from stacpull.transfer.s3 import split_s3_url
+
+__all__ = ["NOTHING_ASKED", "Answers", "Inquiry", "Unplanned"]
+
+_AT_ONCE = 16
+"""Prefixes that are listed side by side."""
+
+
+class Unplanned(NamedTuple):
+    """An item that is to be planned: what it is, as read, and where it was read."""
+
+    id: ItemId
+    document: Json
+    url: str | None
+
+
+class Answers(NamedTuple):
+    """What was learnt about items."""
+
+    listings: Mapping[ItemId, Mapping[str, Listing | Failure]]
+    """By item, what lies under each asset that is a prefix."""
+    item_assets: Mapping[str, Json]
+    """By collection, what it says that assets of its items are (STAC 1.1, collection specification)."""
+
+    def judge(self, item: ItemId, wanted: KeepsAssets) -> KeepsAssets:
+        """Return `wanted` as it judges assets of `item`."""
+        described = self.item_assets.get(item.collection)
+        return Described(wanted, described) if described else wanted
+
+
+NOTHING_ASKED = Answers({}, {})
+
+
+class Inquiry:
+    """Asks for one selection, collections once each."""
+
+    def __init__(
+        self, source: Source, network: Network, selection: Selection, clock: Clock, *, agreed_to_pay: bool
+    ) -> None:
+        """Ask `source` and `network`; unless `agreed_to_pay` the user is told where requests cost."""
+        self._source = source
+        self._network = network
+        self._selection = selection
+        self._clock = clock
+        self._agreed = agreed_to_pay
+        self._item_assets: dict[str, Json] = {}
+        self._paid: set[str] = set()
+
+    async def ask(self, items: Iterable[Unplanned], wanted: KeepsAssets) -> Answers:
+        """Return what planning these items needs to know; `wanted` tells which of their assets are.
+
+        Raises:
+            SourceError, CredentialsError: what stops the run.
+        """
+        items = list(items)
+        if self._selection.roles or self._selection.media_types:
+            await self._read_collections({item.id.collection for item in items})
+        listings = await self._list(items, wanted) if self._selection.expand_prefix else {}
+        return Answers(listings, self._item_assets)
+
+    def heed(self, item: PlannedItem) -> None:
+        """Note what an item says of where its assets are stored."""
+        assets: Json = item.document.get("assets") or {}
+        for planned in item.assets:
+            asset = assets.get(planned.key) if planned.href.startswith("s3://") else None
+            if not isinstance(asset, dict):
+                continue
+            storage = storage_at(item.document, asset, planned.href)
+            bucket = planned.href[len("s3://") :].partition("/")[0]
+            if storage.region is not None:
+                self._network.regions.setdefault(bucket, storage.region)
+            if storage.requester_pays:
+                self._paid.add(bucket)
+
+    def notes(self) -> list[str]:
+        """Return what the user must be told after the walk."""
+        if not self._paid or self._agreed:
+            return []
+        buckets = ", ".join(f"s3://{bucket}" for bucket in sorted(self._paid))
+        return [f"Items say that whoever asks {buckets} pays for it: --request-payer agrees to that."]
+
+    async def _read_collections(self, names: set[str]) -> None:
+        for name in sorted(names - self._item_assets.keys()):
+            self._item_assets[name] = {}
+            # items that have no collection to be read say all themselves
+            with suppress(SourceError, CredentialsError, UsageError):
+                described = (await self._source.collection(name)).get("item_assets")
+                self._item_assets[name] = described if isinstance(described, dict) else {}
+
+    async def _list(
+        self, items: list[Unplanned], wanted: KeepsAssets
+    ) -> dict[ItemId, dict[str, Listing | Failure]]:
+        answered = Answers({}, self._item_assets)
+        asked = [
+            (item.id, key, href)
+            for item in items
+            for key, href in _prefixes(item, answered.judge(item.id, wanted), self._selection.prefer)
+        ]
+        if not asked:
+            return {}
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(href: str) -> Listing | Failure:
+            async with turns:
+                return await self._listing(href)
+
+        found: dict[ItemId, dict[str, Listing | Failure]] = {}
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(href)) for _, _, href in asked]
+        for (item, key, _), task in zip(asked, tasks, strict=True):
+            found.setdefault(item, {})[key] = task.result()
+        return found
+
+    async def _listing(self, href: str) -> Listing | Failure:
+        network = self._network
+        try:
+            bucket, prefix = split_s3_url(as_prefix(href), bare=True)
+            return await attempted(
+                lambda: list_prefix(network.client, bucket, prefix),
+                network.policy,
+                self._clock,
+                network.note_retry,
+            )
+        except TransferError as error:
+            return error.failure
+
+
+def _prefixes(item: Unplanned, wanted: KeepsAssets, prefer: tuple[str, ...]) -> Iterable[tuple[str, str]]:
+    """Yield key and href of the wanted assets of an item that are prefixes of S3."""
+    assets: Any = item.document.get("assets")
+    base = self_href(item.document, local=is_local(item.url)) or item.url
+    for key, asset in assets.items() if isinstance(assets, dict) else ():
+        if not isinstance(asset, dict) or not wanted.keeps(key, asset):
+            continue
+        hrefs = asset_hrefs(asset, base, prefer)
+        media_type = asset.get("type")
+        if isinstance(hrefs, Failure) or not hrefs[0].startswith("s3://"):
+            continue
+        if kind_of(hrefs[0], media_type if isinstance(media_type, str) else None) is Kind.PREFIX:
+            yield key, hrefs[0]
