@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 __all__ = [
+    "OF_COLLECTION",
     "Asset",
     "Checksum",
     "Failure",
@@ -36,6 +37,10 @@ __all__ = [
 
 Json = dict[str, Any]
 """A decoded JSON object (an item, a collection, a page)."""
+
+
+OF_COLLECTION = ""
+"""Stands for the item where assets are those of the collection itself: no item has an empty id."""
 
 
 class ItemId(NamedTuple):
@@ -185,6 +190,11 @@ class PlannedItem:
     """Assets left out since they are web pages or endpoints."""
     spread: tuple[str, ...] = ()
     """Keys of prefixes in whose place `assets` has the objects under them."""
+
+    @property
+    def of_collection(self) -> bool:
+        """True if these are the assets of a collection itself, and there is no item."""
+        return self.id.item == OF_COLLECTION
 
 
 class FailureKind(enum.StrEnum):

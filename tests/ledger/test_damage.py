@@ -219,7 +219,8 @@ def test_a_repair_that_an_older_version_began_goes_on(mirrored) -> None:
     run = repair(db)
     damage.claim_damaged(db, run, {planned[0].row: None})
     db.execute("UPDATE assets SET sha256 = was WHERE was IS NOT NULL")
-    for table, column in (("assets", "was"), ("assets", "wanted"), ("runs", "adopt")):
+    later = (("open_assets", "alternates"), ("runs", "assets_pages"))
+    for table, column in (*later, ("assets", "was"), ("assets", "wanted"), ("runs", "adopt")):
         db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     db.execute("PRAGMA user_version = 3")
     missing = [one.row for one in Expectations(db).not_met() if one.kind is FileKind.ASSET]

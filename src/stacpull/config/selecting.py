@@ -182,6 +182,13 @@ SELECTING: tuple[Option, ...] = (
     ),
     Option(
         _SELECTION,
+        "collection-assets",
+        "collection_assets",
+        "Mirror the collections' own assets (thumbnails, documents), too.",
+        switch=True,
+    ),
+    Option(
+        _SELECTION,
         "source-links",
         "source_links",
         "Follow label items to their source imagery (the default).",

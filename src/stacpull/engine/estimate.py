@@ -215,7 +215,7 @@ class Estimate:
             item = planned.item
             tally = self._primary if item.parent is None else self._linked
             self._planned.add(item.id)
-            tally.items += 1
+            tally.items += not item.of_collection
             tally.excluded.update(planned.excluded)
             tally.pages.update(planned.pages)
             tally.refused += len(planned.problems)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.engine.network import Network
-from stacpull.errors import CredentialsError, SourceError, UsageError
-from stacpull.models import Failure, ItemId, Json, PlannedItem, Selection
+from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
+from stacpull.models import Failure, ItemId, Json, Selection
 from stacpull.net.retry import attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.described import Described
 from stacpull.planning.hrefs import asset_hrefs, is_local, self_href
-from stacpull.planning.items import KeepsAssets
+from stacpull.planning.items import KeepsAssets, Planned
 from stacpull.planning.kinds import Kind, kind_of
 from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.planning.storage import storage_at
@@ -71,7 +70,9 @@ class Inquiry:
         self._clock = clock
         self._agreed = agreed_to_pay
         self._item_assets: dict[str, Json] = {}
+        self._collections: dict[str, Json | StacpullError] = {}
         self._paid: set[str] = set()
+        self._unverifiable = 0
 
     async def ask(self, items: Iterable[Unplanned], wanted: KeepsAssets) -> Answers:
         """Return what planning these items needs to know; `wanted` tells which of their assets are.
@@ -85,8 +86,10 @@ class Inquiry:
         listings = await self._list(items, wanted) if self._selection.expand_prefix else {}
         return Answers(listings, self._item_assets)
 
-    def heed(self, item: PlannedItem) -> None:
-        """Note what an item says of where its assets are stored."""
+    def heed(self, planned_item: Planned) -> None:
+        """Note what an item says of where its assets are stored, and of checksums."""
+        item = planned_item.item
+        self._unverifiable += planned_item.unverifiable
         assets: Json = item.document.get("assets") or {}
         for planned in item.assets:
             asset = assets.get(planned.key) if planned.href.startswith("s3://") else None
@@ -101,18 +104,34 @@ class Inquiry:
 
     def notes(self) -> list[str]:
         """Return what the user must be told after the walk."""
-        if not self._paid or self._agreed:
-            return []
-        buckets = ", ".join(f"s3://{bucket}" for bucket in sorted(self._paid))
-        return [f"Items say that whoever asks {buckets} pays for it: --request-payer agrees to that."]
+        notes = []
+        if self._unverifiable:
+            notes.append(
+                f"The stated checksums of {self._unverifiable:,} assets cannot be verified: they are of an "
+                "unknown kind, or of a length that is not that of their kind."
+            )
+        if self._paid and not self._agreed:
+            buckets = ", ".join(f"s3://{bucket}" for bucket in sorted(self._paid))
+            notes.append(
+                f"Items say that whoever asks {buckets} pays for it: --request-payer agrees to that."
+            )
+        return notes
 
     async def _read_collections(self, names: set[str]) -> None:
         for name in sorted(names - self._item_assets.keys()):
-            self._item_assets[name] = {}
             # items that have no collection to be read say all themselves
-            with suppress(SourceError, CredentialsError, UsageError):
-                described = (await self._source.collection(name)).get("item_assets")
-                self._item_assets[name] = described if isinstance(described, dict) else {}
+            document = await self.collection(name)
+            described = None if isinstance(document, StacpullError) else document.get("item_assets")
+            self._item_assets[name] = described if isinstance(described, dict) else {}
+
+    async def collection(self, name: str) -> Json | StacpullError:
+        """Return the document of a collection, asked for once, or why it cannot be had."""
+        if name not in self._collections:
+            try:
+                self._collections[name] = await self._source.collection(name)
+            except (SourceError, CredentialsError, UsageError) as error:
+                self._collections[name] = error
+        return self._collections[name]
 
     async def _list(
         self, items: list[Unplanned], wanted: KeepsAssets

@@ -13,14 +13,23 @@ from typing import NamedTuple
 
 from stacpull.engine.documents import item_of
 from stacpull.engine.inquiry import NOTHING_ASKED, Answers, Inquiry, Unplanned
-from stacpull.errors import UsageError
+from stacpull.errors import StacpullError, UsageError
 from stacpull.filters.assets import compile_assets
 from stacpull.filters.classes import check_labels, class_list
 from stacpull.filters.draw import Draw
 from stacpull.filters.items import ItemFilter, compile_items
 from stacpull.filters.verdict import Verdict
-from stacpull.models import Failure, ItemId, Json, Selection
-from stacpull.planning.items import KeepsAssets, Manner, Planned, Problem, plan_item, source_links
+from stacpull.models import OF_COLLECTION, Failure, FailureKind, ItemId, Json, Selection
+from stacpull.planning.hrefs import self_href
+from stacpull.planning.items import (
+    KeepsAssets,
+    Manner,
+    Planned,
+    Problem,
+    plan_collection,
+    plan_item,
+    source_links,
+)
 from stacpull.planning.layout import Layout
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
@@ -163,6 +172,7 @@ class Picker:
         self.tallies: Counter[Verdict] = Counter()
         self.excluded: Counter[str] = Counter()
         self._inquiry = inquiry
+        self._collections: set[ItemId] = set()
         self._manner = Manner(selection.prefer, selection.include_pages)
         self._selection = selection
         self._layout = layout
@@ -203,6 +213,7 @@ class Picker:
                 links += self._take(item, collection, page_url, picked, answers)
         picked.enough = self._is_enough()
         await self._follow(links, picked)
+        await self._take_collections(picked)
         return picked
 
     async def pick_drawn(self, candidates: Sequence[Candidate]) -> Picked:
@@ -215,6 +226,7 @@ class Picker:
         for one in fresh:
             links += self._take(one.item, one.id.collection, one.page_url, picked, answers)
         await self._follow(links, picked)
+        await self._take_collections(picked)
         return picked
 
     async def _ask(self, items: Sequence[Unplanned]) -> Answers:
@@ -233,6 +245,27 @@ class Picker:
         if not self._selection.source_links:
             return []
         return [(href, planned.item.id) for href in source_links(item, planned.item.href or page_url)]
+
+    async def _take_collections(self, picked: Picked) -> None:
+        """Plan the assets of collections that are met for the first time (`--collection-assets`)."""
+        if self._inquiry is None or not self._selection.collection_assets:
+            return
+        met = dict.fromkeys(ItemId(one.item.id.collection, OF_COLLECTION) for one in picked.items)
+        new = [one for one in met if one not in self._collections]
+        self._collections.update(new)
+        known = await self._known(new)
+        for one in new:
+            if one in known:
+                continue
+            document = await self._inquiry.collection(one.collection)
+            if isinstance(document, StacpullError):
+                failure = Failure(FailureKind.ITEM, f"Its assets cannot be had: {document}")
+                picked.problems.append(Problem(one.collection, one.item, failure))
+                continue
+            base = self_href(document, local=True)
+            planned = plan_collection(one.collection, document, base=base, manner=self._manner)
+            if planned.item.assets or planned.problems:
+                picked.items.append(planned)
 
     def _is_enough(self) -> bool:
         return self._selection.max_items is not None and self.matched >= self._selection.max_items
@@ -306,7 +339,7 @@ class Picker:
         if isinstance(planned, Planned):
             self.excluded.update(planned.excluded)
             if self._inquiry is not None:
-                self._inquiry.heed(planned.item)
+                self._inquiry.heed(planned)
         return planned
 
 

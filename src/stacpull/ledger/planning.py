@@ -130,7 +130,7 @@ class Planner:
             return []
         parent = self._find(item.parent) if item.parent is not None else None
         sequence = None
-        if item.parent is None:
+        if item.parent is None and not item.of_collection:
             sequence, self._next_sequence = self._next_sequence, self._next_sequence + 1
             self._tally.matched += 1
         self._tally.excluded += item.excluded_assets
@@ -147,6 +147,8 @@ class Planner:
             self._drop_stand_in(above, item.href, item_row)
         place = ItemPlace(item_row, item.id, item.href)
         opened = self._assets.plan(place, item.assets, row.problems, existing, item.spread)
+        if found is not None and item.of_collection:
+            return [item_row]
         if found is not None and (opened or item.updated != found.updated or found.written == DAMAGED):
             self._renew_document(item_row, row.document)
         return _with_parents(item_row, above, found)
@@ -165,7 +167,8 @@ class Planner:
             item.updated,
         )
         item_row = self._db.execute(_INSERT_ITEM, values).lastrowid or 0
-        self._db.execute(_PUT_DOCUMENT, (item_row, row.document))
+        if not item.of_collection:
+            self._db.execute(_PUT_DOCUMENT, (item_row, row.document))
         return item_row
 
     def _plan_again(self, row: ItemRow, item_row: int, parent: int | None, sequence: int | None) -> None:

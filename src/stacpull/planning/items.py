@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
-from stacpull.models import Asset, Failure, FailureKind, ItemId, Json, PlannedItem
+from stacpull.models import OF_COLLECTION, Asset, Failure, FailureKind, ItemId, Json, PlannedItem
 from stacpull.planning.clashes import keep_apart
 from stacpull.planning.hrefs import asset_href, asset_hrefs, is_local, own_href, self_href, source_links
 from stacpull.planning.kinds import Kind, kind_of
@@ -31,12 +31,16 @@ __all__ = [
     "Problem",
     "item_directory",
     "item_document_path",
+    "plan_collection",
     "plan_item",
     "source_links",
 ]
 
 NO_COLLECTION: Final = "no-collection"
 """The collection of items that name none and whose source names none."""
+
+
+_BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
 
 
 class KeepsAssets(Protocol):
@@ -79,12 +83,14 @@ class Planned:
         problems: Wanted assets that cannot be fetched, each named.
         excluded: Keys of the assets that the asset filter left out.
         pages: Keys of the assets that are web pages or endpoints, and left out as such.
+        unverifiable: How many assets state a checksum of an unknown kind, or whose length is not of its kind.
     """
 
     item: PlannedItem
     problems: tuple[AssetProblem, ...] = ()
     excluded: tuple[str, ...] = ()
     pages: tuple[str, ...] = ()
+    unverifiable: int = 0
 
 
 def plan_item(
@@ -132,7 +138,41 @@ def plan_item(
         pages=len(draft.pages),
         spread=tuple(draft.spread),
     )
-    return Planned(planned, tuple(draft.problems), tuple(draft.excluded), tuple(draft.pages))
+    return Planned(
+        planned, tuple(draft.problems), tuple(draft.excluded), tuple(draft.pages), draft.unverifiable
+    )
+
+
+def plan_collection(name: str, document: Json, *, base: str | None, manner: Manner) -> Planned:
+    """Plan the assets of a collection itself: they go beside its items, as `<collection>/<key><ext>`.
+
+    The filters on assets are about those of items: a collection's are taken as they are listed.
+
+    Args:
+        name: Id of the collection that it is stored under.
+        document: The collection as read.
+        base: Its own URL, if known.
+        manner: How what it lists as assets is taken.
+    """
+    item_id = ItemId(name, OF_COLLECTION)
+    draft = _Draft(
+        _BESIDE_ITEMS,
+        _BESIDE_ITEMS.for_item(item_id, document),
+        _Everything(),
+        base,
+        manner,
+        MappingProxyType({}),
+    )
+    draft.add_all(document.get("assets"))
+    planned = PlannedItem(item_id, document, base, tuple(draft.assets), pages=len(draft.pages))
+    return Planned(planned, tuple(draft.problems), pages=tuple(draft.pages))
+
+
+class _Everything:
+    """Keeps every asset."""
+
+    def keeps(self, _key: str, _asset: Json, /) -> bool:
+        return True
 
 
 def item_directory(item_id: ItemId) -> str:
@@ -151,7 +191,7 @@ class _Draft:
 
     __slots__ = (
         "_base", "_filter", "_layout", "_listings", "_manner", "_places", "assets", "excluded", "pages",
-        "problems", "spread",
+        "problems", "spread", "unverifiable",
     )  # fmt: skip
 
     def __init__(
@@ -173,6 +213,7 @@ class _Draft:
         self.excluded: list[str] = []
         self.pages: list[str] = []
         self.spread: list[str] = []
+        self.unverifiable = 0
         self.problems: list[AssetProblem] = []
 
     def add_all(self, assets: Any) -> None:
@@ -203,6 +244,7 @@ class _Draft:
         kind = kind_of(planned.href, planned.media_type)
         if kind is Kind.FILE or (kind is Kind.PAGE and self._manner.include_pages):
             self.assets.append(planned)
+            self.unverifiable += planned.checksum is None and "file:checksum" in asset
         elif kind is Kind.PAGE:
             self.pages.append(key)
         else:
