@@ -1,4 +1,4 @@
-"""What becomes of every recorded document: one line an item, to be reviewed by eye (`recorded_documents.tsv`).
+"""What becomes of every recorded document: a line an item, to be reviewed by eye (`recorded_documents.tsv`).
 
 python -m tests.sources.recorded_documents ../shared/data > tests/sources/recorded_documents.tsv
 """
