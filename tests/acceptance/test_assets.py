@@ -183,18 +183,19 @@ def test_the_first_scheme_preferred_that_exists_is_fetched(live, prefer, expecte
     live(scenario)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_what_cannot_be_had_is_had_from_the_next_place(live, processes):
+@pytest.mark.parametrize(("assets", "processes"), [(1, 1), (150, 2)])
+def test_what_cannot_be_had_is_had_from_the_next_place(live, assets, processes):
     async def scenario(world: World) -> None:
-        world.offer(alternate(world, s3="s3://data/gone.tif"))
+        one = alternate(world, s3="s3://data/gone.tif")["data"]
+        world.offer({f"a{number}": one for number in range(assets)})
         report = await mirror(
             world.source,
             world.dest,
             selection=Selection(prefer=("s3", "http")),
             options=replace(world.options(), processes=processes),
         )
-        assert (report.assets_done, report.assets_failed, report.exit_code) == (1, 0, 0)
-        assert world.files() == {f"{PLACE}/data.tif": b"from https"}
+        assert (report.assets_done, report.assets_failed, report.exit_code) == (assets, 0, 0)
+        assert set(world.files().values()) == {b"from https"}
 
     live(scenario)
 
