@@ -72,9 +72,7 @@ def item(
 def _placed(one: Asset, where: str) -> Asset:
     if one.directory != "\0":
         return one
-    return Asset(
-        one.key, one.href, where, one.name, one.name_template, one.size, one.checksum, one.media_type
-    )
+    return one._replace(directory=where)
 
 
 def unread(name: str, parent: str, *, href: str | None = None) -> ItemFailure:

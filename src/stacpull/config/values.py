@@ -75,9 +75,7 @@ def choice(*allowed: str) -> Reader:
 def schemes(raw: object) -> tuple[str, ...]:
     """Read schemes of URLs that are fetched, separated by commas."""
     parts = raw.split(",") if isinstance(raw, str) else raw
-    names = (
-        [part.strip().lower() for part in parts if isinstance(part, str)] if isinstance(parts, list) else []
-    )
+    names = [str(part).strip().lower() for part in parts] if isinstance(parts, list) else []
     if not names or not _SCHEMES.issuperset(names):
         raise ValueError(f"must be some of {', '.join(sorted(_SCHEMES))} with commas between, not {raw!r}")
     return tuple(dict.fromkeys(names))
