@@ -493,3 +493,22 @@ def test_that_requesters_pay_is_said_and_never_agreed_to_by_itself(live, agreed)
         assert ("--request-payer" in world.notices()) is not agreed
 
     live(scenario, requester_pays=True)
+
+
+def test_a_rebuilt_mirror_takes_up_objects_and_the_collections_assets(live):
+    async def scenario(world: World) -> None:
+        world.routes["/thumb.png"] = [Answer(body=b"png")]
+        world.offer({"data": PREFIX}, {"assets": {"thumbnail": {"href": "./thumb.png"}}})
+        selection = Selection(expand_prefix=True, collection_assets=True)
+        await world.mirror(selection)
+        before = world.files()
+        (world.dest / ".stacpull/ledger.sqlite").unlink()
+        rebuilt = (await verify(world.dest, rebuild=True)).rebuilt
+        assert rebuilt is not None
+        assert rebuilt.done == 4
+        report = await world.mirror(selection)
+        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 5, 0)
+        assert world.files() == before
+        assert await _is_whole(world.dest)
+
+    live(scenario)
