@@ -27,6 +27,7 @@ from stacpull import (
     failures,
     mirror,
     plan,
+    resume,
     retry,
     verify,
 )
@@ -131,14 +132,16 @@ def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
 
-    def run(scenario: Callable[[World], Any], **rules: Any) -> None:
+    def run(scenario: Callable[[World], Any], *, latency_ms: float = 0.0, **rules: Any) -> None:
         async def work() -> None:
             routes: dict[str, Any] = {"/b.tif": [Answer(body=b"from https")]}
             access = S3Access(KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], **rules)
             store = MemoryStore({"EODATA": OBJECTS, "data": OBJECTS})
             async with AsyncExitStack() as stack:
                 server = await stack.enter_async_context(WireServer(routes))
-                s3 = await stack.enter_async_context(S3Replica(store=store, access=access, record=True))
+                s3 = await stack.enter_async_context(
+                    S3Replica(store=store, access=access, record=True, latency_ms=latency_ms)
+                )
                 await scenario(World(server, s3, routes, tmp_path / "m", []))
 
         asyncio.run(work())
@@ -365,6 +368,33 @@ def test_a_damaged_object_of_a_prefix_is_repaired(live):
         assert (world.dest / PLACE / "data/B02.jp2").read_bytes() == b"blue"
 
     live(scenario)
+
+
+def test_a_prefix_goes_on_where_it_was_stopped(live):
+    """What was planned of it is done without listing again, each object once."""
+
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX})
+        stop = asyncio.Event()
+        selection, options = Selection(expand_prefix=True), replace(world.options(), concurrency=1)
+
+        async def pull_the_plug() -> None:
+            while len(world.s3.requests) < 3:  # noqa: ASYNC110 - the replica tells nobody
+                await asyncio.sleep(0.005)
+            stop.set()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pull_the_plug())
+            first = await mirror(world.source, world.dest, selection=selection, options=options, stop=stop)
+        assert first.state == "interrupted"
+        assert 0 < first.assets_pending < 4
+        report = await resume(world.dest, options=options)
+        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 4, 0)
+        listed = [record for record in world.s3.requests if record.operation == "list"]
+        assert len(listed) == 1
+        assert len(world.s3.requests) <= 6  # the one that was under way, at most, comes twice
+
+    live(scenario, latency_ms=60)
 
 
 def test_a_prefix_under_which_nothing_is_fails_by_name(live):

@@ -392,7 +392,8 @@ class MirrorRun:
         state = self._end_state(progress, error)
         reason = self._network.secrets.scrub(str(error)) if error is not None else self._summary.cut_short
         self._emit(progress)
-        if state == "complete" and (warning := _of_nothing(progress)) is not None:
+        pages = self._account.counters["assets_pages"] or 0
+        if state == "complete" and (warning := _of_nothing(progress, pages)) is not None:
             self._emit(Notice("warning", warning))
         self._emit(RunEnded(self._run.id, state))
         try:
@@ -435,12 +436,15 @@ class MirrorRun:
         return "interrupted"
 
 
-def _of_nothing(progress: Progress) -> str | None:
-    """Return what to say of a run that found nothing to fetch."""
+def _of_nothing(progress: Progress, pages: int) -> str | None:
+    """Return what to say of a run that found nothing to fetch; `pages` were left out as such."""
     if progress.items_matched == 0 and progress.items_seen:
         return f"Nothing matched: {progress.items_seen:,} items were seen, and the filters kept none of them."
     if progress.items_seen == 0 and progress.assets_planned == 0:
         return "Nothing matched: the source listed no items."
     if progress.assets_planned == 0:
-        return f"{progress.items_matched:,} items matched, but the asset filters dropped every asset."
+        matched = f"{progress.items_matched:,} items matched, but"
+        if pages:
+            return f"{matched} every asset was left out, as a web page (--include-pages) or by the asset filters."
+        return f"{matched} the asset filters dropped every asset."
     return None

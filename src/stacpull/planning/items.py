@@ -236,24 +236,31 @@ class _Draft:
         if not self._filter.keeps(key, asset):
             self.excluded.append(key)
             return
-        hrefs = asset_hrefs(asset, self._base, self._manner.prefer)
-        if isinstance(hrefs, Failure):
-            self.problems.append(AssetProblem(key, hrefs))
-            return
-        planned = _asset(key, hrefs, self._naming(asset, hrefs), asset, self._places)
-        kind = kind_of(planned.href, planned.media_type)
-        if kind is Kind.FILE or (kind is Kind.PAGE and self._manner.include_pages):
-            self.assets.append(planned)
-            self.unverifiable += planned.checksum is None and "file:checksum" in asset
-        elif kind is Kind.PAGE:
-            self.pages.append(key)
+        own = asset_href(asset, self._base)
+        if self._manner.prefer:
+            places = asset_hrefs(asset, self._base, self._manner.prefer)
+            if isinstance(places, tuple):
+                naming = own if isinstance(own, str) else places[0]  # --prefer changes no names
+                self._take(_asset(key, naming, asset, self._places), asset, places)
+                return
+        if isinstance(own, Failure):
+            self.problems.append(AssetProblem(key, own))
         else:
-            self._add_prefix(key, planned.href)
+            self._take(_asset(key, own, asset, self._places), asset)
 
-    def _naming(self, asset: Json, hrefs: tuple[str, ...]) -> str:
-        """Return the href that names the file: the asset's own, so that --prefer changes no names."""
-        own = asset_href(asset, self._base) if self._manner.prefer else hrefs[0]
-        return own if isinstance(own, str) else hrefs[0]
+    def _take(self, planned: Asset, asset: Json, places: tuple[str, ...] = ()) -> None:
+        """Take an asset that is at its href, or at `places`, as what it is."""
+        if places:
+            planned = planned._replace(href=places[0], alternates=places[1:])
+        kind = kind_of(planned.href, planned.media_type)
+        if kind is Kind.PREFIX:
+            self._add_prefix(planned.key, planned.href)
+        elif kind is Kind.PAGE and not self._manner.include_pages:
+            self.pages.append(planned.key)
+        else:
+            self.assets.append(planned)
+            if planned.checksum is None and "file:checksum" in asset:
+                self.unverifiable += 1
 
     def _add_prefix(self, key: str, href: str) -> None:
         listing = self._listings.get(key)
@@ -264,21 +271,20 @@ class _Draft:
             self.assets += objects(key, href, listing, self._places)
 
 
-def _asset(key: str, hrefs: tuple[str, ...], naming: str, asset: Json, places: ItemLayout) -> Asset:
+def _asset(key: str, href: str, asset: Json, places: ItemLayout) -> Asset:
     media_type, size, checksum = asset.get("type"), asset.get("file:size"), asset.get("file:checksum")
     if not isinstance(media_type, str):
         media_type = None
-    place = places.place(key, suffix_of(naming, media_type))
+    place = places.place(key, suffix_of(href, media_type))
     return Asset(
         key=key,
-        href=hrefs[0],
+        href=href,
         directory=place.directory,
         name=place.name,
         name_template=place.name_template,
         size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
         checksum=parse_multihash(checksum) if isinstance(checksum, str) else None,
         media_type=media_type,
-        alternates=hrefs[1:],
     )
 
 

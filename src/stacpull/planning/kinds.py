@@ -47,7 +47,7 @@ def kind_of(href: str, media_type: str | None) -> Kind:
     kind = _of_media_type(media_type) if media_type is not None else None
     if kind is not None:
         return kind
-    if href.startswith("s3://"):
+    if href.startswith("s3:"):
         return Kind.PREFIX if href.endswith("/") or "/" not in href[len("s3://") :] else Kind.FILE
     if ("?" in href and _computes(href)) or ("{" in href and _TILE.search(href) is not None):
         return Kind.PAGE
