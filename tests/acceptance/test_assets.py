@@ -390,7 +390,7 @@ def test_a_prefix_goes_on_where_it_was_stopped(live):
         assert 0 < first.assets_pending < 4
         report = await resume(world.dest, options=options)
         assert (report.state, report.assets_done, report.assets_failed) == ("complete", 4, 0)
-        listed = [record for record in world.s3.requests if record.operation == "list"]
+        listed = [record for record in world.s3.requests if record.kind == "list"]
         assert len(listed) == 1
         assert len(world.s3.requests) <= 6  # the one that was under way, at most, comes twice
 

@@ -87,9 +87,7 @@ def _remarks(report: MirrorReport) -> Iterator[str]:
 
 
 def _pages(report: MirrorReport | PlanReport) -> str:
-    return (
-        count(report.assets_pages, "asset that is a web page", "assets that are web pages") + " or endpoints"
-    )
+    return count(report.assets_pages, "web page or endpoint", "web pages or endpoints")
 
 
 def _left_out(reasons: Mapping[str, int]) -> str:

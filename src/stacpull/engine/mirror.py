@@ -445,6 +445,6 @@ def _of_nothing(progress: Progress, pages: int) -> str | None:
     if progress.assets_planned == 0:
         matched = f"{progress.items_matched:,} items matched, but"
         if pages:
-            return f"{matched} every asset was left out, as a web page (--include-pages) or by the asset filters."
+            return f"{matched} every asset was left out: as a web page (--include-pages) or by the filters."
         return f"{matched} the asset filters dropped every asset."
     return None
