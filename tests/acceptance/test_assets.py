@@ -31,6 +31,7 @@ from stacpull import (
     retry,
     verify,
 )
+from stacpull.errors import CredentialsError
 from stacpull.events import Event
 from stacpull.net.memory import Answer
 from stacpull.replicas import MemoryStore, S3Access, S3Replica
@@ -237,29 +238,37 @@ def test_refusals_at_the_preferred_place_stop_no_run_that_has_others(live):
 # --- sizes and checksums ----------------------------------------------------------------------------------
 
 SHA3 = "1620" + hashlib.sha3_256(b"from https").hexdigest()
-STATED = [
-    ({"file:size": 10}, 0, ""),
-    ({"file:size": 11}, 1, "file:size"),
-    ({"file:checksum": SHA3}, 0, ""),
-    ({"file:checksum": SHA3[:-2] + "00"}, 1, "sha3_256"),
-    ({"file:checksum": "1340" + hashlib.sha512(b"from https").hexdigest()}, 0, ""),
-    ({"file:checksum": "d50110" + hashlib.md5(b"from https", usedforsecurity=False).hexdigest()}, 0, ""),
-    ({"file:checksum": "d50110" + "00" * 16}, 1, "md5"),
-    ({"file:checksum": "90e40210" + hashlib.blake2b(b"from https", digest_size=16).hexdigest()}, 0, ""),
-    ({"file:checksum": "d50120" + "00" * 32}, 0, "cannot be verified"),
-    ({"file:checksum": "1e20" + "00" * 32}, 0, "cannot be verified"),
-    ({"file:checksum": "no hex"}, 0, "cannot be verified"),
-]
+MD5 = hashlib.md5(b"from https", usedforsecurity=False).hexdigest()
+STATED: dict[str, tuple[dict[str, Any], str]] = {
+    "size": ({"file:size": 10}, "fetched"),
+    "another-size": ({"file:size": 11}, "file:size"),
+    "sha3-256": ({"file:checksum": SHA3}, "fetched"),
+    "another-sha3": ({"file:checksum": SHA3[:-2] + "00"}, "sha3_256"),
+    "sha2-256": ({"file:checksum": "1220" + hashlib.sha256(b"from https").hexdigest()}, "fetched"),
+    "sha2-512": ({"file:checksum": "1340" + hashlib.sha512(b"from https").hexdigest()}, "fetched"),
+    "md5": ({"file:checksum": "d50110" + MD5}, "fetched"),
+    "another-md5": ({"file:checksum": "d50110" + "00" * 16}, "md5"),
+    "blake2b-128": (
+        {"file:checksum": "90e40210" + hashlib.blake2b(b"from https", digest_size=16).hexdigest()},
+        "fetched",
+    ),
+    "md5-of-32-bytes": ({"file:checksum": "d50120" + "00" * 32}, "unverifiable"),
+    "unknown": ({"file:checksum": "1e20" + "00" * 32}, "unverifiable"),
+    "no-hex": ({"file:checksum": "no hex"}, "unverifiable"),
+}
 
 
-@pytest.mark.parametrize(("stated", "failed", "words"), STATED)
-def test_what_the_item_states_is_held_against_what_comes(live, stated, failed, words):
+def test_what_the_item_states_is_held_against_what_comes(live):
     async def scenario(world: World) -> None:
-        world.offer({"data": {"href": world.server.url("/b.tif"), **stated}})
-        report = await world.mirror()
-        assert (report.assets_failed, report.assets_done) == (failed, 1 - failed)
-        failures = [one.message for one in await world.failures()]
-        assert words in "\n".join([*failures, world.notices()])
+        href = world.server.url("/b.tif")
+        world.offer({key: {"href": href, **stated} for key, (stated, _) in STATED.items()})
+        await world.mirror()
+        failed = {one.key: one.message for one in await world.failures()}
+        fetched = {Path(name).stem for name in world.files()}
+        expected = {key for key, (_, words) in STATED.items() if words not in {"fetched", "unverifiable"}}
+        assert (failed.keys(), fetched) == (expected, STATED.keys() - expected)
+        assert all(STATED[key][1] in message for key, message in failed.items())
+        assert "The stated checksums of 3 assets cannot be verified" in world.notices()
 
     live(scenario)
 
@@ -358,6 +367,29 @@ async def _is_whole(dest: Path) -> bool:
     return (await verify(dest)).damaged == 0
 
 
+def test_prefixes_are_listed_as_far_as_items_are_wanted(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX})
+        page = orjson.loads(world.routes["/items.json"](None).body)
+        (item,) = page["features"]
+        page["features"] = [{**item, "id": f"URN:{number}"} for number in range(5)]
+        world.routes["/items.json"] = _json(page)
+        report = await world.mirror(Selection(expand_prefix=True, max_items=2))
+        assert (report.items_matched, report.assets_done) == (2, 8)
+        assert sum(record.kind == "list" for record in world.s3.requests) == 2
+
+    live(scenario)
+
+
+def test_credentials_that_cannot_be_had_for_a_listing_stop_the_run(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX})
+        with pytest.raises(CredentialsError, match="nobody"):
+            await world.mirror(Selection(expand_prefix=True), profile="nobody")
+
+    live(scenario)
+
+
 def test_a_damaged_object_of_a_prefix_is_repaired(live):
     async def scenario(world: World) -> None:
         world.offer({"data": PREFIX})
@@ -439,6 +471,44 @@ def test_a_collections_own_assets_are_mirrored_once(live):
         assert (again.items_matched, again.assets_skipped) == (1, 2)
         assert world.asked().count("/thumb.png") == 1
         assert await _is_whole(world.dest)
+
+    live(scenario)
+
+
+def test_a_damaged_asset_of_a_collection_is_repaired(live):
+    async def scenario(world: World) -> None:
+        world.routes["/thumb.png"] = [Answer(body=b"png")]
+        world.offer(
+            {"data": {"href": world.server.url("/b.tif")}}, {"assets": {"t": {"href": "./thumb.png"}}}
+        )
+        await world.mirror(Selection(collection_assets=True))
+        (world.dest / "c/t.png").write_bytes(b"rot")
+        report = await verify(world.dest, repair=True, options=world.options())
+        assert (report.damaged, report.remaining) == (1, 0)
+        assert (world.dest / "c/t.png").read_bytes() == b"png"
+
+    live(scenario)
+
+
+def test_items_without_a_collection_have_no_assets_of_one(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": {"href": world.server.url("/b.tif")}}, links=[])
+        page = orjson.loads(world.routes["/items.json"](None).body)
+        del page["features"][0]["collection"]
+        world.routes["/items.json"] = _json(page)
+        report = await world.mirror(Selection(collection_assets=True))
+        assert (report.exit_code, report.items_failed, report.assets_done) == (0, 0, 1)
+
+    live(scenario)
+
+
+def test_a_collection_that_cannot_be_read_is_named(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": {"href": world.server.url("/b.tif")}})
+        world.routes["/c.json"] = [Answer(404, b"{}")]
+        report = await world.mirror(Selection(collection_assets=True))
+        assert (report.exit_code, report.items_failed, report.assets_done) == (1, 1, 1)
+        assert "The collection c is mirrored without its own assets" in world.notices()
 
     live(scenario)
 

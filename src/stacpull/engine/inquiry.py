@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.engine.network import Network
+from stacpull.engine.together import cause
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.models import Failure, ItemId, Json, Selection
 from stacpull.net.retry import attempted
@@ -151,8 +152,11 @@ class Inquiry:
                 return await self._listing(href)
 
         found: dict[ItemId, dict[str, Listing | Failure]] = {}
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(href)) for _, _, href in asked]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(href)) for _, _, href in asked]
+        except BaseExceptionGroup as errors:
+            raise cause(errors) from errors
         for (item, key, _), task in zip(asked, tasks, strict=True):
             found.setdefault(item, {})[key] = task.result()
         return found

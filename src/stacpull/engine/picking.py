@@ -22,6 +22,7 @@ from stacpull.filters.verdict import Verdict
 from stacpull.models import OF_COLLECTION, Failure, FailureKind, ItemId, Json, Selection
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.items import (
+    NO_COLLECTION,
     KeepsAssets,
     Manner,
     Planned,
@@ -195,9 +196,9 @@ class Picker:
         fresh = [
             Unplanned(item_id, item, page_url)
             for item_id, item, verdict in judged
-            if verdict is Verdict.MATCH and self._draw is None and item_id not in known
+            if verdict is Verdict.MATCH and self._draw is None and item_id not in known and _is_named(item)
         ]
-        answers = await self._ask(fresh)
+        answers = await self._ask(fresh[: self._wanting()])
         links: list[tuple[str, ItemId]] = []
         for item_id, item, verdict in judged:
             if self._is_enough():
@@ -251,7 +252,7 @@ class Picker:
         if self._inquiry is None or not self._selection.collection_assets:
             return
         met = dict.fromkeys(ItemId(one.item.id.collection, OF_COLLECTION) for one in picked.items)
-        new = [one for one in met if one not in self._collections]
+        new = [one for one in met if one not in self._collections and one.collection != NO_COLLECTION]
         self._collections.update(new)
         known = await self._known(new)
         for one in new:
@@ -266,6 +267,10 @@ class Picker:
             planned = plan_collection(one.collection, document, base=base, manner=self._manner)
             if planned.item.assets or planned.problems:
                 picked.items.append(planned)
+
+    def _wanting(self) -> int | None:
+        """Return how many more items are wanted at most, None if that is not said."""
+        return None if self._selection.max_items is None else self._selection.max_items - self.matched
 
     def _is_enough(self) -> bool:
         return self._selection.max_items is not None and self.matched >= self._selection.max_items
@@ -341,6 +346,11 @@ class Picker:
             if self._inquiry is not None:
                 self._inquiry.heed(planned)
         return planned
+
+
+def _is_named(item: Json) -> bool:
+    """Tell if an item has an id, without which it is not planned."""
+    return isinstance(item.get("id"), str) and item["id"] != ""
 
 
 def _id_of(item: Json, collection: str) -> ItemId:
