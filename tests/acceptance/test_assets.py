@@ -402,6 +402,30 @@ def test_a_damaged_object_of_a_prefix_is_repaired(live):
     live(scenario)
 
 
+@pytest.mark.parametrize(
+    ("selection", "names"),
+    [
+        ({"assets": ("data",)}, {"B02.jp2", "B03.jp2", "qi", "qi/a b+c%25.gml"}),
+        ({"assets": ("*B02*",)}, {"B02.jp2"}),
+        ({"assets": ("data/qi*",), "exclude_assets": ("*.gml",)}, {"qi"}),
+        ({"exclude_assets": ("data",)}, set()),
+        ({"roles": ("thumbnail",)}, set()),
+        ({"assets": ("other",)}, set()),
+    ],
+)
+def test_filters_judge_what_lies_under_a_prefix(live, selection, names):
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX})
+        report = await world.mirror(Selection(expand_prefix=True, **selection))
+        assert (report.assets_done, report.assets_failed) == (len(names), 0)
+        assert (report.assets_excluded > 0) is (len(names) < 4)
+        assets = world.stored()["assets"]
+        here = {key for key, asset in assets.items() if asset["href"].startswith("./")}
+        assert here == {f"data/{name}" for name in names}
+
+    live(scenario)
+
+
 def test_a_prefix_goes_on_where_it_was_stopped(live):
     """What was planned of it is done without listing again, each object once."""
 

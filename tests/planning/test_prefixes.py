@@ -21,7 +21,7 @@ ITEM: Json = {
     "collection": "c",
     "assets": {"data": DIRECTORY, "o": {"href": "https://h.test/o.tif"}},
 }
-LISTING = (Listed("B02.jp2", 4), Listed("qi/x.gml", 0))
+LISTING = Listing((Listed("B02.jp2", 4), Listed("qi/x.gml", 0)))
 
 
 def plan(
@@ -71,6 +71,12 @@ def test_the_document_has_the_objects_in_place_of_their_prefix() -> None:
     assert ITEM["assets"]["data"] is DIRECTORY  # what was read is left as it is
 
 
+def test_what_is_left_out_of_a_prefix_is_counted_and_the_prefix_still_told() -> None:
+    planned = plan(LISTING._replace(left_out=("qi/y.gml",)))
+    assert planned.excluded == ("data/qi/y.gml",)
+    assert list(planned.item.document["assets"]) == ["data", "data/B02.jp2", "data/qi/x.gml", "o"]
+
+
 def test_a_prefix_that_could_not_be_listed_is_named() -> None:
     failure = Failure(FailureKind.PREFIX, "Nothing is there.")
     planned = plan(failure)
@@ -96,7 +102,7 @@ NAMES = st.lists(st.text("aA./\\%:\u00e9e\u0301 ~", min_size=1, max_size=8), max
 
 @given(NAMES)
 def test_no_object_goes_out_of_its_place_or_meets_another(names: list[str]) -> None:
-    planned = plan(tuple(Listed(name, 1) for name in names))
+    planned = plan(Listing(tuple(Listed(name, 1) for name in names)))
     places = [f"{asset.directory}/{asset.name}" for asset in planned.item.assets[:-1]]
     assert len(places) + len(planned.problems) == len(names)
     assert all(PurePosixPath(place).parts[:3] == ("c", "i", "data") for place in places)

@@ -14,14 +14,15 @@ from stacpull.clock import Clock
 from stacpull.engine.network import Network
 from stacpull.engine.together import cause
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
+from stacpull.filters.assets import AssetFilter, compile_assets
 from stacpull.models import Failure, ItemId, Json, Selection
 from stacpull.net.retry import attempted
 from stacpull.net.transport import TransferError
-from stacpull.planning.described import Described
+from stacpull.planning.described import Described, described
 from stacpull.planning.hrefs import asset_hrefs, is_local, self_href
 from stacpull.planning.items import KeepsAssets, Planned
 from stacpull.planning.kinds import Kind, kind_of
-from stacpull.planning.prefixes import Listing, as_prefix
+from stacpull.planning.prefixes import Listed, Listing, as_prefix
 from stacpull.planning.storage import storage_at
 from stacpull.sources.source import Source
 from stacpull.transfer.listing import list_prefix
@@ -70,13 +71,14 @@ class Inquiry:
         self._selection = selection
         self._clock = clock
         self._agreed = agreed_to_pay
+        self._assets = compile_assets(selection)
         self._item_assets: dict[str, Json] = {}
         self._collections: dict[str, Json | StacpullError] = {}
         self._paid: set[str] = set()
         self._unverifiable = 0
 
-    async def ask(self, items: Iterable[Unplanned], wanted: KeepsAssets) -> Answers:
-        """Return what planning these items needs to know; `wanted` tells which of their assets are.
+    async def ask(self, items: Iterable[Unplanned]) -> Answers:
+        """Return what planning these items needs to know.
 
         Raises:
             SourceError, CredentialsError: what stops the run.
@@ -84,7 +86,7 @@ class Inquiry:
         items = list(items)
         if self._selection.roles or self._selection.media_types:
             await self._read_collections({item.id.collection for item in items})
-        listings = await self._list(items, wanted) if self._selection.expand_prefix else {}
+        listings = await self._list(items) if self._selection.expand_prefix else {}
         return Answers(listings, self._item_assets)
 
     def heed(self, planned_item: Planned) -> None:
@@ -134,20 +136,19 @@ class Inquiry:
                 self._collections[name] = error
         return self._collections[name]
 
-    async def _list(
-        self, items: list[Unplanned], wanted: KeepsAssets
-    ) -> dict[ItemId, dict[str, Listing | Failure]]:
-        answered = Answers({}, self._item_assets)
+    async def _list(self, items: list[Unplanned]) -> dict[ItemId, dict[str, Listing | Failure]]:
         asked = [
             (item.id, key, href)
             for item in items
-            for key, href in _prefixes(item, answered.judge(item.id, wanted), self._selection.prefer)
+            for key, href in _prefixes(
+                item, self._assets, self._item_assets.get(item.id.collection, {}), self._selection.prefer
+            )
         ]
         if not asked:
             return {}
         turns = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(href: str) -> Listing | Failure:
+        async def one(href: str) -> tuple[Listed, ...] | Failure:
             async with turns:
                 return await self._listing(href)
 
@@ -158,10 +159,17 @@ class Inquiry:
         except BaseExceptionGroup as errors:
             raise cause(errors) from errors
         for (item, key, _), task in zip(asked, tasks, strict=True):
-            found.setdefault(item, {})[key] = task.result()
+            found.setdefault(item, {})[key] = self._wanted(key, task.result())
         return found
 
-    async def _listing(self, href: str) -> Listing | Failure:
+    def _wanted(self, key: str, found: tuple[Listed, ...] | Failure) -> Listing | Failure:
+        if isinstance(found, Failure):
+            return found
+        kept = tuple(one for one in found if self._assets.keeps_object(key, f"{key}/{one.name}"))
+        names = {one.name for one in kept}
+        return Listing(kept, tuple(one.name for one in found if one.name not in names))
+
+    async def _listing(self, href: str) -> tuple[Listed, ...] | Failure:
         network = self._network
         try:
             bucket, prefix = split_s3_url(as_prefix(href), bare=True)
@@ -175,12 +183,16 @@ class Inquiry:
             return error.failure
 
 
-def _prefixes(item: Unplanned, wanted: KeepsAssets, prefer: tuple[str, ...]) -> Iterable[tuple[str, str]]:
-    """Yield key and href of the wanted assets of an item that are prefixes of S3."""
+def _prefixes(
+    item: Unplanned, assets_filter: AssetFilter, item_assets: Json, prefer: tuple[str, ...]
+) -> Iterable[tuple[str, str]]:
+    """Yield key and href of the assets of an item that are prefixes of S3 and may hold what is wanted."""
     assets: Any = item.document.get("assets")
     base = self_href(item.document, local=is_local(item.url)) or item.url
     for key, asset in assets.items() if isinstance(assets, dict) else ():
-        if not isinstance(asset, dict) or not wanted.keeps(key, asset):
+        if not isinstance(asset, dict):
+            continue
+        if not assets_filter.may_hold(key, described(asset, item_assets.get(key))):
             continue
         hrefs = asset_hrefs(asset, base, prefer)
         media_type = asset.get("type")

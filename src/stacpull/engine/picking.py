@@ -231,7 +231,7 @@ class Picker:
         return picked
 
     async def _ask(self, items: Sequence[Unplanned]) -> Answers:
-        return NOTHING_ASKED if self._inquiry is None else await self._inquiry.ask(items, self._assets)
+        return NOTHING_ASKED if self._inquiry is None else await self._inquiry.ask(items)
 
     def _take(
         self, item: Json, collection: str, page_url: str, picked: Picked, answers: Answers

@@ -12,7 +12,7 @@ from typing import Any, Final
 from stacpull.models import Json
 from stacpull.planning.items import KeepsAssets
 
-__all__ = ["Described"]
+__all__ = ["Described", "described"]
 
 _MEMBERS: Final = ("type", "roles")
 """What filters ask of an asset."""
@@ -28,8 +28,12 @@ class Described:
 
     def keeps(self, key: str, asset: Json) -> bool:
         """Return True if the asset is wanted."""
-        described = self._item_assets.get(key)
-        if not isinstance(described, dict) or not isinstance(asset, dict):
-            return self._keeps.keeps(key, asset)
-        silent = {name: described[name] for name in _MEMBERS if not asset.get(name) and described.get(name)}
-        return self._keeps.keeps(key, {**asset, **silent} if silent else asset)
+        return self._keeps.keeps(key, described(asset, self._item_assets.get(key)))
+
+
+def described(asset: Any, template: Any) -> Any:
+    """Return an asset with the type and the roles that `template` says, as far as it says none itself."""
+    if not isinstance(template, dict) or not isinstance(asset, dict):
+        return asset
+    silent = {name: template[name] for name in _MEMBERS if not asset.get(name) and template.get(name)}
+    return {**asset, **silent} if silent else asset

@@ -233,7 +233,7 @@ class _Draft:
         self.problems.extend(AssetProblem(key, failure) for key, failure in clashes.items())
 
     def _add(self, key: str, asset: Any) -> None:
-        if not self._filter.keeps(key, asset):
+        if not self._filter.keeps(key, asset) and key not in self._listings:
             self.excluded.append(key)
             return
         own = asset_href(asset, self._base)
@@ -268,6 +268,7 @@ class _Draft:
             self.problems.append(AssetProblem(key, listing or refused(href)))
         else:
             self.spread.append(key)
+            self.excluded += [f"{key}/{name}" for name in listing.left_out]
             self.assets += objects(key, href, listing, self._places)
 
 

@@ -17,9 +17,6 @@ from stacpull.planning.names import fold, kept_apart, safe_segment
 
 __all__ = ["Listed", "Listing", "as_prefix", "object_of", "objects", "refused", "with_objects"]
 
-Listing = tuple["Listed", ...]
-"""What lies under a prefix, in the order of its names."""
-
 _OWN_MEMBERS: Final = frozenset({"href", "type", "file:size", "file:checksum", "alternate"})
 """What an asset says of itself as a directory, which is not true of the objects in it."""
 
@@ -29,6 +26,13 @@ class Listed(NamedTuple):
 
     name: str
     size: int
+
+
+class Listing(NamedTuple):
+    """What lies under a prefix and is wanted, in the order of the listing, and the names of what is not."""
+
+    objects: tuple[Listed, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def as_prefix(href: str) -> str:
@@ -53,27 +57,29 @@ def objects(key: str, href: str, listing: Listing, places: ItemLayout) -> list[A
     if own is None:
         own = complete(place.name_template or "", prefix[:-1].rpartition("/")[2], place.directory)
     root = f"{place.directory}/{own}" if place.directory else own
-    above = {fold(name) for listed in listing for name in _parents(listed.name)}
+    above = {fold(name) for listed in listing.objects for name in _parents(listed.name)}
     return [
         _asset(
             f"{key}/{listed.name}", prefix + listed.name, listed, root, shadowed=fold(listed.name) in above
         )
-        for listed in listing
+        for listed in listing.objects
     ]
 
 
 def with_objects(item: Json, listings: Mapping[str, Listing | Failure]) -> Json:
-    """Return `item` with the objects that were listed in place of their prefixes."""
+    """Return `item` with the objects that are wanted in place of their prefixes.
+
+    A prefix of which something is left out stays beside its objects: else nothing would tell of the rest.
+    """
     assets = item.get("assets")
-    if not isinstance(assets, dict) or not any(isinstance(found, tuple) for found in listings.values()):
+    if not isinstance(assets, dict) or not any(isinstance(found, Listing) for found in listings.values()):
         return item
     spread: Json = {}
     for key, asset in assets.items():
         found = listings.get(key)
-        if not isinstance(found, tuple):
+        if not isinstance(found, Listing) or found.left_out:
             spread[key] = asset
-            continue
-        for listed in found:
+        for listed in found.objects if isinstance(found, Listing) else ():
             spread[f"{key}/{listed.name}"] = _described(asset, listed)
     return {**item, "assets": spread}
 

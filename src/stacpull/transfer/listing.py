@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_plus
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Request, TransferError
-from stacpull.planning.prefixes import Listed, Listing
+from stacpull.planning.prefixes import Listed
 from stacpull.transfer.opener import Opener
 
 __all__ = ["MOST_OBJECTS", "ListedPage", "list_prefix", "listed_page"]
@@ -32,7 +32,7 @@ class ListedPage(NamedTuple):
     token: str | None
 
 
-async def list_prefix(client: Opener, bucket: str, prefix: str) -> Listing:
+async def list_prefix(client: Opener, bucket: str, prefix: str) -> tuple[Listed, ...]:
     """Return the objects whose keys begin with `prefix`, by what their names have behind it.
 
     An object of the very name of the prefix, and empty ones whose names end with a slash, stand for
