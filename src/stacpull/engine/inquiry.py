@@ -77,6 +77,11 @@ class Inquiry:
         self._paid: set[str] = set()
         self._unverifiable = 0
 
+    @property
+    def is_needed(self) -> bool:
+        """False if nothing is to be asked, whatever the items."""
+        return bool(self._selection.roles or self._selection.media_types or self._selection.expand_prefix)
+
     async def ask(self, items: Iterable[Unplanned]) -> Answers:
         """Return what planning these items needs to know.
 

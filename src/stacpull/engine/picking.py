@@ -7,8 +7,9 @@ Shared by `mirror`, `plan` and `headers`. It knows no ledger: what has been plan
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import NamedTuple
 
 from stacpull.engine.documents import item_of
@@ -193,12 +194,12 @@ class Picker:
         picked = Picked()
         judged = [(_id_of(item, collection), item, self._items.judge(item)) for item in items]
         known = await self._known([item_id for item_id, _, verdict in judged if verdict is Verdict.MATCH])
-        fresh = [
+        fresh = (
             Unplanned(item_id, item, page_url)
             for item_id, item, verdict in judged
             if verdict is Verdict.MATCH and self._draw is None and item_id not in known and _is_named(item)
-        ]
-        answers = await self._ask(fresh[: self._wanting()])
+        )
+        answers = await self._ask(islice(fresh, self._wanting()))
         links: list[tuple[str, ItemId]] = []
         for item_id, item, verdict in judged:
             if self._is_enough():
@@ -222,7 +223,7 @@ class Picker:
         picked = Picked()
         known = await self._known([one.id for one in candidates])
         fresh = [one for one in candidates if one.id not in known]
-        answers = await self._ask([Unplanned(one.id, one.item, one.page_url) for one in fresh])
+        answers = await self._ask(Unplanned(one.id, one.item, one.page_url) for one in fresh)
         links: list[tuple[str, ItemId]] = []
         for one in fresh:
             links += self._take(one.item, one.id.collection, one.page_url, picked, answers)
@@ -230,8 +231,10 @@ class Picker:
         await self._take_collections(picked)
         return picked
 
-    async def _ask(self, items: Sequence[Unplanned]) -> Answers:
-        return NOTHING_ASKED if self._inquiry is None else await self._inquiry.ask(items)
+    async def _ask(self, items: Iterable[Unplanned]) -> Answers:
+        if self._inquiry is None or not self._inquiry.is_needed:
+            return NOTHING_ASKED
+        return await self._inquiry.ask(items)
 
     def _take(
         self, item: Json, collection: str, page_url: str, picked: Picked, answers: Answers
@@ -295,13 +298,10 @@ class Picker:
 
     async def plan_sources(self, read: Sequence[SourceRead], picked: Picked) -> None:
         """Plan source items that were (or could not be) read, into `picked`."""
-        there = [(one, one.document) for one in read if not isinstance(one.document, Failure)]
         answers = await self._ask(
-            [
-                Unplanned(_id_of(document, one.nameless.collection), document, one.href)
-                for one, document in there
-                if isinstance(document.get("id"), str)
-            ]
+            Unplanned(_id_of(one.document, one.nameless.collection), one.document, one.href)
+            for one in read
+            if not isinstance(one.document, Failure) and _is_named(one.document)
         )
         for one in read:
             planned = self._plan_source(one, answers)
