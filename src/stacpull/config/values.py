@@ -24,6 +24,7 @@ __all__ = [
     "item_ids",
     "metres",
     "percentage",
+    "schemes",
     "seconds",
     "shard",
     "spatial_extent",
@@ -36,6 +37,7 @@ __all__ = [
 Reader = Callable[[object], object]
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
+_SCHEMES = frozenset({"http", "https", "s3"})
 _MULTIPLES = {"K": 1e3, "M": 1e6, "G": 1e9}
 _FALSE = frozenset({"false", "no", "off", "0"})
 
@@ -68,6 +70,15 @@ def choice(*allowed: str) -> Reader:
         return str(raw)
 
     return read
+
+
+def schemes(raw: object) -> tuple[str, ...]:
+    """Read schemes of URLs that are fetched, separated by commas."""
+    parts = raw.split(",") if isinstance(raw, str) else raw
+    names = [str(part).strip().lower() for part in parts] if isinstance(parts, list) else []
+    if not names or not _SCHEMES.issuperset(names):
+        raise ValueError(f"must be some of {', '.join(sorted(_SCHEMES))} with commas between, not {raw!r}")
+    return tuple(dict.fromkeys(names))
 
 
 def whole(least: int) -> Reader:
