@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 __all__ = [
+    "OF_COLLECTION",
     "Asset",
     "Checksum",
     "Failure",
@@ -36,6 +37,10 @@ __all__ = [
 
 Json = dict[str, Any]
 """A decoded JSON object (an item, a collection, a page)."""
+
+
+OF_COLLECTION = ""
+"""Stands for the item where assets are those of the collection itself: no item has an empty id."""
 
 
 class ItemId(NamedTuple):
@@ -85,6 +90,14 @@ class Selection:
     sample: int | None = None
     """As many items, drawn by `seed` from all that match."""
     seed: int = 0
+    prefer: tuple[str, ...] = ()
+    """Schemes of `alternate` hrefs, the most wanted first; none: an asset is fetched from its own href."""
+    include_pages: bool = False
+    """True to fetch web pages and endpoints that are listed as assets, too."""
+    expand_prefix: bool = False
+    """True to fetch what lies under an asset that is an S3 prefix."""
+    collection_assets: bool = False
+    """True to mirror the assets of the collections themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +170,8 @@ class Asset(NamedTuple):
     size: int | None = None
     checksum: Checksum | None = None
     media_type: str | None = None
+    alternates: tuple[str, ...] = ()
+    """Other hrefs of the same content, to be tried in this order where `href` cannot be had (`--prefer`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +189,15 @@ class PlannedItem:
     parent: ItemId | None = None
     updated: str | None = None
     excluded_assets: int = 0
+    pages: int = 0
+    """Assets left out since they are web pages or endpoints."""
+    spread: tuple[str, ...] = ()
+    """Keys of prefixes in whose place `assets` has the objects under them."""
+
+    @property
+    def of_collection(self) -> bool:
+        """True if these are the assets of a collection itself, and there is no item."""
+        return self.id.item == OF_COLLECTION
 
 
 class FailureKind(enum.StrEnum):
@@ -193,6 +217,7 @@ class FailureKind(enum.StrEnum):
     REDIRECT = "redirect"  # a redirect that the rules refuse, a loop, or no Location
     ADDRESS = "address"  # a link-local, private or loopback address where the rules refuse it
     SCHEME = "scheme"  # an href that is neither http, https nor s3
+    PREFIX = "prefix"  # a directory that is listed as an asset
     NAME = "name"  # two assets would meet under one name, or the name cannot be written
     EXISTS = "exists"  # a file that the ledger does not know is in the way
     FORMAT = "format"  # no file of the kind it should be, or one whose header cannot be read
@@ -253,10 +278,12 @@ class Job(NamedTuple):
     """True if the stored href lost its signature: the item is read again before the first use."""
     sha256: bytes | None = None
     """What was mirrored before, where that is to be had again and nothing else (`verify --repair`)."""
+    alternates: tuple[str, ...] = ()
+    """Where to turn if `href` cannot be had, in this order."""
 
-    def renewed(self, href: str) -> Self:
-        """Return the job with the href that its item, read again, gave."""
-        return self._replace(href=href, stale=False)
+    def at(self, hrefs: tuple[str, ...]) -> Self:
+        """Return the job with these places, at least one; its item was read again, or one was left behind."""
+        return self._replace(href=hrefs[0], alternates=hrefs[1:], stale=False)
 
 
 class Received(NamedTuple):

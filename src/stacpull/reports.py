@@ -63,6 +63,8 @@ class MirrorReport(Counts):
     """How many items the filters left out, by the reason that was found first."""
     assets_excluded: int = 0
     """Assets of matched items that the asset filters left out."""
+    assets_pages: int = 0
+    """Those left out since they are web pages or endpoints, and --include-pages was not given."""
     run: int = 0
     source: str = ""
     dest: str = ""
@@ -179,6 +181,12 @@ class PlanReport:
     items_without_label: int = 0
     items_left_out: Mapping[str, int] = field(default_factory=dict)
     """How many items the filters left out, by the reason that was found first."""
+    assets_pages: int = 0
+    """Assets left out since they are web pages or endpoints (`--include-pages` takes them)."""
+    page_keys: Mapping[str, int] = field(default_factory=dict)
+    """How many of these each asset key would have had."""
+    assets_refused: int = 0
+    """Assets that would fail: an href that cannot be fetched, a prefix without `--expand-prefix`."""
     disk: Disk | None = None
     seconds: float = 0.0
     source: str = ""

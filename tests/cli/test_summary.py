@@ -28,6 +28,7 @@ def test_every_kind_of_failure_has_advice() -> None:
         ({"filter": "a = 1\n AND b = 2"}, "--filter 'a = 1 AND b = 2'"),
         ({"intersects": "x" * 70}, "--intersects " + shlex.quote("x" * 60 + "…")),
         ({"ids": tuple("abcdef")}, "--ids a --ids b --ids c --ids d (and 2 more)"),
+        ({"prefer": ("s3", "https"), "include_pages": True}, "--prefer s3,https --include-pages"),
         ({"sample": 5, "seed": 3, "shard": (1, 4)}, "--sample 5 --seed 3 --shard 1/4"),
     ],
 )
@@ -54,6 +55,8 @@ def test_a_mirror_that_went_well() -> None:
         ({"assets_failed": 2}, "see why:    stacpull failures 'out dir'"),
         ({"items_failed": 2}, "try again:  stacpull retry 'out dir'"),
         ({"assets_excluded": 5}, "left out  5 assets by the asset filters"),
+        ({"assets_pages": 1}, "left out  1 web page or endpoint; --include-pages fetches"),
+        ({"assets_pages": 2000}, "left out  2,000 web pages or endpoints; --inc"),
         ({"items_unseen": 1}, "never met 1 item that the source announced"),
         ({"items_left_out": {"label": 1200, "bbox": 34}}, "left out  1,234 items (label: 1,200, bbox: 34)"),
     ],
@@ -98,6 +101,14 @@ def test_status(changes: dict[str, Any], line: str) -> None:
         ({"bytes_basis": "sampled", "bytes_sampled": 16}, "829.0 kB, estimated from 16 assets"),
         ({"bytes_total": None, "bytes_basis": "unknown"}, "bytes    unknown: the source states no sizes"),
         ({"seconds_estimated": 90.0}, "requests 140; about 1 min 30 s"),
+        (
+            {"assets_pages": 3, "page_keys": {"tilejson": 2, "index": 1}},
+            "endpoints (index: 1, tilejson: 2); --inc",
+        ),
+        (
+            {"assets_refused": 2},
+            "refused  2 assets that cannot be fetched (unusable hrefs; S3 prefixes need --expand",
+        ),
         ({"hosts": (HostPlan("h", 65),)}, "  h: 65 assets"),
         ({"assets_done": 60, "assets_pending": 5}, "to do    5; 60 are in out already"),
         ({"disk": Disk(1000, None)}, "warning: only 1.0 kB are free at the destination"),

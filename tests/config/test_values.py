@@ -112,3 +112,22 @@ def test_no_text_makes_a_reader_raise_anything_but_its_one_error(raw: str) -> No
             assert str(problem).startswith(("must ", "has "))  # noqa: PT017 - either end is right
         else:
             assert value is None or isinstance(value, bool | int | float | tuple)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("s3,https", ("s3", "https")),
+        (" S3 ,http", ("s3", "http")),
+        (["https"], ("https",)),
+        ("s3,s3", ("s3",)),
+    ],
+)
+def test_schemes(raw: object, expected: tuple[str, ...]) -> None:
+    assert values.schemes(raw) == expected
+
+
+@pytest.mark.parametrize("raw", ["", "ftp", "s3,", "file", ["s3", 3], 7, []])
+def test_what_is_no_list_of_schemes(raw: object) -> None:
+    with pytest.raises(ValueError, match="http, https, s3"):
+        values.schemes(raw)

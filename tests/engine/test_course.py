@@ -100,3 +100,66 @@ def test_a_stale_href_whose_item_is_gone_says_nothing_of_the_asset() -> None:
     failure, _ = course.outcomes.failed[1]
     assert (failure.kind, failure.status) == (FailureKind.ITEM, 404)
     assert course.origin.asked == []
+
+
+# --- other places (`--prefer`) ------------------------------------------------------------------------------
+
+S3, HTTPS = "s3://bucket/a.tif", "https://h.example/a.tif"
+GONE = Failure(FailureKind.GONE, "Not there.", status=404)
+BROKEN = Failure(FailureKind.SERVER, "Broken.", status=500, retryable=True)
+
+
+def placed(**changes: object) -> Job:
+    return job(href=S3, item_href=None, alternates=(HTTPS,), **changes)
+
+
+def by_scheme(s3: Received | Failure, https: Received | Failure) -> Answer:
+    return lambda wanted, _before: s3 if wanted.href.startswith("s3:") else https
+
+
+@pytest.mark.parametrize("failure", [GONE, refused(403), Failure(FailureKind.CHECKSUM, "Another.")])
+def test_what_cannot_be_had_at_one_place_is_asked_for_at_the_next(failure: Failure) -> None:
+    course = run(placed(), answer=by_scheme(failure, BODY))
+    assert course.outcomes.received[1].href == HTTPS
+    assert course.origin.asked == [(S3, False), (HTTPS, True)]  # refusals count where nothing else is left
+
+
+def test_a_place_is_left_only_when_trying_again_did_not_help() -> None:
+    course = run(placed(), answer=by_scheme(BROKEN, BODY), retries=2)
+    assert [href for href, _ in course.origin.asked] == [S3, S3, S3, HTTPS]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kind"),
+    [
+        (GONE, GONE, FailureKind.GONE),
+        (GONE, refused(403), FailureKind.REFUSED),
+        (refused(403), GONE, FailureKind.REFUSED),
+        (Failure(FailureKind.CHECKSUM, "Another."), refused(403), FailureKind.CHECKSUM),
+    ],
+)
+def test_an_asset_is_gone_only_if_it_is_gone_everywhere(
+    first: Failure, second: Failure, kind: FailureKind
+) -> None:
+    failure, attempts = run(placed(), answer=by_scheme(first, second)).outcomes.failed[1]
+    assert (failure.kind, attempts) == (kind, 2)
+    assert failure.message == f"{first.message} Then: {second.message}"
+
+
+def test_an_item_read_again_tells_of_all_places_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second place had expired: its new href is found where the item names it, not the first one's."""
+
+    async def item(origin: Origin, _href: str) -> Json:
+        origin.reads += 1
+        await origin.clock.sleep(0.1)
+        asset = {"href": f"{HTTPS}?sig=new", "alternate": {"s3": {"href": S3}}}
+        return {"id": "i", "assets": {"a": asset}}
+
+    def answer(wanted: Job, _before: int) -> Received | Failure:
+        return BODY if wanted.href.endswith("sig=new") else refused(403)
+
+    monkeypatch.setattr(Origin, "item", item)
+    old = job(href=S3, alternates=(f"{HTTPS}?sig=old",))
+    course = run(old, answer=answer, prefer=("s3", "https"))
+    assert course.outcomes.received[1].href == f"{HTTPS}?sig=new"
+    assert (S3, True) not in course.origin.asked

@@ -179,7 +179,7 @@ def test_what_the_selection_leaves_out_is_counted(
 
 
 def test_an_asset_that_is_asked_for_and_no_tiff_is_a_failed_row() -> None:
-    report, rows, heard = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"))
+    report, rows, heard = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"), include_pages=True)
     assert [(row["asset"], row["failure"]) for row in rows] == [("b1", None), ("page", "format")]
     assert (report.exit_code, report.headers_done, report.headers_failed) == (1, 1, 1)
     (failed,) = [event for event in heard if isinstance(event, AssetFailed)]
@@ -518,3 +518,9 @@ def test_a_walk_that_met_fewer_items_than_announced_says_so() -> None:
     report, _, heard = read(api)
     assert report.items_unseen == 2
     assert any("never on a page" in event.text for event in heard if isinstance(event, Notice))
+
+
+def test_a_page_that_is_asked_for_by_name_is_no_tiff_still() -> None:
+    report, rows, _ = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"))
+    assert [row["asset"] for row in rows] == ["b1"]
+    assert report.assets_not_tiff == 1

@@ -120,6 +120,7 @@ def run(
     workers: int = 64,
     retries: int = 5,
     outcomes: Outcomes | None = None,
+    prefer: tuple[str, ...] = (),
     **origin: Any,
 ) -> Course:
     """Let a pool work on `jobs` on a virtual clock."""
@@ -134,6 +135,7 @@ def run(
             RetryPolicy(retries),
             clock,
             course.retried.append,
+            prefer,
         )
         queue: asyncio.Queue[Job | None] = asyncio.Queue(2 * workers)
         pool = Pool(queue, course.outcomes, tools, workers=workers)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import fnmatch
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -77,3 +78,28 @@ def test_a_recorded_item_without_b10(shared_data: Path):
     wanted = compile_assets(Selection(exclude_assets=("B10",), media_types=("image/tiff",)))
     kept = {key for key, asset in item["assets"].items() if wanted.keeps(key, asset)}
     assert kept == {"B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"}
+
+
+@pytest.mark.parametrize(
+    ("selection", "held", "kept"),
+    [
+        ({}, True, {"data/B02.jp2", "data/qi/x.gml"}),
+        ({"assets": ("data",)}, True, {"data/B02.jp2", "data/qi/x.gml"}),
+        ({"assets": ("*B02*",)}, True, {"data/B02.jp2"}),
+        ({"assets": ("data/q?/*",)}, True, {"data/qi/x.gml"}),
+        ({"assets": ("d*",), "exclude_assets": ("*.gml",)}, True, {"data/B02.jp2"}),
+        ({"assets": ("other",)}, False, set()),
+        ({"assets": ("dat",)}, False, set()),
+        ({"assets": ("data2/*",)}, False, set()),
+        ({"exclude_assets": ("data",)}, False, set()),
+        ({"roles": ("data",)}, True, {"data/B02.jp2", "data/qi/x.gml"}),
+        ({"roles": ("thumbnail",)}, False, set()),
+        ({"media_types": ("inode/*",)}, True, {"data/B02.jp2", "data/qi/x.gml"}),
+        ({"media_types": ("image/*",)}, False, set()),
+    ],
+)
+def test_what_lies_under_a_prefix(selection: dict[str, Any], held: bool, kept: set[str]) -> None:
+    assets = compile_assets(Selection(**selection))
+    assert assets.may_hold("data", {"type": "inode/directory", "roles": ["data"]}) is held
+    names = ("data/B02.jp2", "data/qi/x.gml") if held else ()
+    assert {name for name in names if assets.keeps_object("data", name)} == kept

@@ -74,9 +74,7 @@ def item(
 def _placed(one: Asset, where: str) -> Asset:
     if one.directory != "\0":
         return one
-    return Asset(
-        one.key, one.href, where, one.name, one.name_template, one.size, one.checksum, one.media_type
-    )
+    return one._replace(directory=where)
 
 
 def unread(name: str, parent: str, *, href: str | None = None) -> ItemFailure:
@@ -172,6 +170,8 @@ def as_version_4(db: sqlite3.Connection) -> None:
     db.execute(f"UPDATE items AS i SET href = {href_of()}")  # noqa: S608 - a constant
     db.executescript(
         """
+        ALTER TABLE open_assets DROP COLUMN alternates;
+        ALTER TABLE runs DROP COLUMN assets_pages;
         ALTER TABLE assets RENAME COLUMN placed TO path_hash;
         CREATE UNIQUE INDEX assets_path ON assets(path_hash) WHERE path_hash IS NOT NULL;
         ALTER TABLE items DROP COLUMN href_form;

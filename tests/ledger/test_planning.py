@@ -13,6 +13,7 @@ from tests.ledger.plans import (
     GONE,
     NOW,
     SPEC,
+    all_counts,
     arrival,
     asset,
     commit,
@@ -298,3 +299,61 @@ def test_what_an_earlier_run_left_is_counted_for_the_run_that_planned_it(tmp_pat
         assert runs.counters(db, other.id)["assets_done"] == 0
         assert runs.counters(db, first.id)["assets_done"] == 1
         assert runs.counters(db, first.id)["items_done"] == 1
+
+
+def test_other_places_of_an_asset_are_kept_without_their_signatures(tmp_path: Path) -> None:
+    signed = "https://blob.example/a?se=2026&sig=SECRETSECRET"
+    planned = [
+        asset("a", href="s3://b/a")._replace(alternates=(signed, "https://h.example/a")),
+        asset("b", href="s3://b/b")._replace(alternates=("https://h.example/b",)),
+    ]
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        live = commit(planner, item("i", planned)).jobs
+        assert [job.alternates for job in live] == [one.alternates for one in planned]
+        assert [(job.alternates, job.stale) for job in jobs.pending_jobs(db, run.id, 0, 9)] == [
+            (("https://blob.example/a", "https://h.example/a"), True),
+            (("https://h.example/b",), False),
+        ]
+    assert b"SECRETSECRET" not in b"".join(p.read_bytes() for p in (tmp_path / ".stacpull").iterdir())
+
+
+def test_a_prefix_that_was_refused_gives_way_to_what_lies_under_it(tmp_path: Path) -> None:
+    refused = AssetProblem("data", Failure(FailureKind.PREFIX, "It is a prefix."))
+    with ledger(tmp_path) as db:
+        _, planner = started(db)
+        commit(planner, item("i", [asset("a")], problems=[refused]))
+        run, planner = again(db)
+        spread = item("i", [asset("a"), asset("data/x")])
+        commit(planner, replace(spread, item=replace(spread.item, spread=("data",))))
+        assert list(views.failures(db)) == []
+        counters = runs.counters(db, run)
+        assert (counters["assets_failed"], counters["assets_pending"]) == (0, 2)
+        assert views.totals(db)["assets_failed"] == 0
+        assert all_counts(db) == {name: views.totals(db)[name] for name in all_counts(db)}
+
+
+def test_pages_that_were_left_out_are_counted(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        row = item("i", [asset("a")])
+        commit(planner, replace(row, item=replace(row.item, pages=2)))
+        assert runs.counters(db, run.id)["assets_pages"] == 2
+        assert runs.counters(db, run.id)["assets_excluded"] == 0
+
+
+def test_a_collections_own_assets_are_no_item(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        own = item("", [asset("thumbnail", directory="c")])
+        planned = commit(planner, item("i", [asset("a")]), own).jobs
+        publish(db, *planned)
+        counters = runs.counters(db, run.id)
+        assert (counters["items_matched"], counters["items_done"], counters["assets_done"]) == (1, 1, 2)
+        assert views.item_totals(db) == {"items_matched": 1, "items_done": 1, "items_failed": 0}
+        (row,) = views.collection_rows(db)
+        assert views.assets_of_collection(db, row.row) == {"thumbnail": "c/thumbnail.tif"}
+        assert jobs.unwritten_items(db, 0, 9) == [planned[0].item_row]
+        run_again, planner = again(db)
+        assert commit(planner, item("i", [asset("a")]), own).jobs == []
+        assert runs.counters(db, run_again)["assets_skipped"] == 2

@@ -8,7 +8,7 @@ import pytest
 from stacpull.filters.assets import compile_assets
 from stacpull.models import Failure, FailureKind, ItemId, Selection
 from stacpull.planning import source_links
-from stacpull.planning.hrefs import asset_href, own_href, self_href
+from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href
 from stacpull.planning.items import Planned, plan_item
 from stacpull.planning.layout import Layout
 
@@ -153,3 +153,35 @@ def test_a_self_link_to_a_file_counts_only_for_an_item_of_this_disk(page, href):
     assert isinstance(planned, Planned)
     (asset,) = planned.item.assets
     assert asset.href == ("file:///data/here/a.tif" if href else "https://h/stac/collections/c/a.tif")
+
+
+OWN, S3, OTHER = "https://h.test/a.tif", "s3://b/a.tif", "https://other.test/a.tif"
+ALTERNATES = [
+    ({"href": OWN}, (), (OWN,)),
+    ({"href": OWN, "alternate": {"s3": {"href": S3}}}, (), (OWN,)),
+    ({"href": OWN, "alternate": {"s3": {"href": S3}}}, ("s3",), (S3, OWN)),
+    ({"href": OWN, "alternate": {"s3": {"href": S3}}}, ("https", "s3"), (OWN, S3)),
+    ({"href": OWN, "alternate": {"s3": {"href": S3}}}, ("http",), (OWN, S3)),
+    ({"href": S3, "alternate": {"x": {"href": OTHER}, "y": {"href": OWN}}}, ("https",), (OTHER, OWN, S3)),
+    ({"href": OWN, "alternate": {"x": {"href": OTHER}, "same": {"href": OWN}}}, ("https",), (OWN, OTHER)),
+    ({"href": OWN, "alternate": {"local": {"href": "file:///data/a.tif"}}}, ("s3",), (OWN,)),
+    ({"href": OWN, "alternate": {"r": {"href": "../b.tif"}}}, ("https",), (OWN, "https://api.test/b.tif")),
+    ({"href": ["x"], "alternate": {"s3": {"href": S3}}}, ("https",), (S3,)),
+    ({"alternate": [{"href": S3}, None, "odd"]}, ("s3",), (S3,)),
+    ({"href": OWN, "alternate": {"href": S3, "storage:refs": ["minio"]}}, ("s3",), (S3, OWN)),
+    ({"href": OWN, "alternate": {"s3": {"title": "no href"}}}, ("s3",), (OWN,)),
+    ({"href": OWN, "alternate": "odd"}, ("s3",), (OWN,)),
+]
+
+
+@pytest.mark.parametrize(("asset", "prefer", "expected"), ALTERNATES)
+def test_where_an_asset_can_be_fetched(
+    asset: object, prefer: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    assert asset_hrefs(asset, "https://api.test/c/item.json", prefer) == expected
+
+
+@pytest.mark.parametrize("asset", [None, {"href": []}, {"alternate": {"l": {"href": "file:///x"}}}])
+def test_without_any_place_the_assets_own_href_is_named_as_unusable(asset: object) -> None:
+    assert isinstance(asset_hrefs(asset, None, ("s3",)), Failure)
+    assert isinstance(asset_hrefs(asset, None), Failure)

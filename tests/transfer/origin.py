@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Literal
 
 from stacpull.clock import SystemClock
@@ -152,7 +153,11 @@ async def origin(answer: Answer) -> AsyncIterator[Origin]:
 
 @asynccontextmanager
 async def client(
-    credentials: Credentialed | None = None, s3: S3Options | None = None, *, stall_timeout: float = 20.0
+    credentials: Credentialed | None = None,
+    s3: S3Options | None = None,
+    *,
+    stall_timeout: float = 20.0,
+    regions: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Client]:
     """Open a client that may speak to loopback, and to S3 if it is given credentials."""
     clock = SystemClock()
@@ -161,7 +166,7 @@ async def client(
     )
     transports = {"http": http, "https": http}
     if credentials is not None:
-        transports["s3"] = S3Transport(http, credentials, s3 or S3Options(), clock=clock)
+        transports["s3"] = S3Transport(http, credentials, s3 or S3Options(), clock=clock, regions=regions)
     opened = Client(transports, Gates(8, None, clock), clock)
     try:
         yield opened

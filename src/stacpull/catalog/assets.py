@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 
 from stacpull.catalog.references import reference
 from stacpull.models import Json
+from stacpull.planning.prefixes import object_of
 from stacpull.redact import cut_url
 
 __all__ = ["EXTENSION", "remote_href", "stored_assets", "stored_links", "with_extension"]
@@ -48,6 +49,11 @@ def stored_assets(assets: object, here: Mapping[str, str], directory: str, base:
             stored[key] = _local_asset(asset, reference(path, directory), remote, base)
         elif remote is not None:
             stored[key] = _remote_asset(asset, remote, base)
+    for key in here.keys() - assets.keys():  # the item was read again, and has prefixes where we have objects
+        found = object_of(assets, key)
+        if found is not None:
+            path = reference(here[key], directory)
+            stored[key] = _local_asset(found, path, remote_href(found["href"], base), base)
     return stored
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pystac
@@ -52,13 +54,22 @@ _NAVIGATION = frozenset(
 )
 
 
-def collection_document(identifier: str, document: Json | None, *, base: str | None) -> Json:
+def collection_document(
+    identifier: str,
+    document: Json | None,
+    *,
+    base: str | None,
+    here: Mapping[str, str] = MappingProxyType({}),
+    directory: str = "",
+) -> Json:
     """Return the collection's own JSON, without links into the mirror: the caller adds those.
 
     Args:
         identifier: The id it is stored under.
         document: The source's document, None if it could not be had; not changed.
         base: URL of the source's document, if known.
+        here: Asset key → path relative to DEST, of its own assets that are here.
+        directory: Where it is stored, relative to DEST.
 
     Returns:
         The document in the STAC version of the installed pystac. Links that lead to other places (licence,
@@ -66,7 +77,7 @@ def collection_document(identifier: str, document: Json | None, *, base: str | N
     """
     source = document if document is not None and not _too_deep(document) else {}
     known = core_members(identifier, source)
-    assets = stored_assets(source.get("assets"), {}, "", base)
+    assets = stored_assets(source.get("assets"), here, directory, base)
     extra = {key: value for key, value in source.items() if key not in CORE and value is not None}
     stored = _migrated({**extra, **known, "assets": assets}, _version(source))
     stored["stac_extensions"] = with_extension(stored.get("stac_extensions"), assets)

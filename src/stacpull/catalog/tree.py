@@ -13,8 +13,8 @@ written from the leaves up: at any kill point every link leads to a file that is
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -57,6 +57,8 @@ class CollectionEntry:
     items: Callable[[], Iterator[tuple[str, str]]]
     base: str | None = None
     """URL of the source's document, against which its relative hrefs are resolved."""
+    here: Mapping[str, str] = field(default_factory=dict)
+    """Its own assets that are here: key → path relative to DEST."""
 
 
 def write_catalogs(
@@ -160,7 +162,9 @@ def _write_collection(update: _Update, entry: CollectionEntry) -> str:
     """Write a collection from its leaves up; return its path relative to DEST."""
     refuse_symlinks(update.dest, entry.directory)
     children, links, sub_catalogs = _write_leaves(update, entry)
-    document = collection_document(entry.id, entry.document, base=entry.base)
+    document = collection_document(
+        entry.id, entry.document, base=entry.base, here=entry.here, directory=entry.directory
+    )
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
     path = f"{entry.directory}/collection.json"
     update(path, {**document, "links": [*up, *document["links"], *children]}, links)

@@ -38,6 +38,7 @@ ADVICE: Mapping[FailureKind, str] = {
     FailureKind.REDIRECT: "led to where it must not be followed",
     FailureKind.ADDRESS: "leads to a private address; --allow-private-hosts follows it",
     FailureKind.SCHEME: "neither http, https nor s3",
+    FailureKind.PREFIX: "a directory and no file: --expand-prefix mirrors what lies under S3 prefixes",
     FailureKind.NAME: "two assets under one name, or a name that cannot be written: choose another --layout",
     FailureKind.EXISTS: "a file that is none of the mirror's is in the way: move it, then retry",
     FailureKind.FORMAT: "not the kind of file it should be, or damaged",
@@ -75,12 +76,18 @@ def _rest(report: MirrorReport | StatusReport) -> str:
 def _remarks(report: MirrorReport) -> Iterator[str]:
     if report.assets_excluded:
         yield f"  left out  {count(report.assets_excluded, 'asset')} by the asset filters"
+    if report.assets_pages:
+        yield f"  left out  {_pages(report)}; --include-pages fetches them"
     if report.items_left_out:
         yield f"  left out  {_left_out(report.items_left_out)}"
     if report.items_unseen:
         yield f"  never met {count(report.items_unseen, 'item')} that the source announced"
     if report.items_failed:
         yield f"  unreadable  {count(report.items_failed, 'item')}"
+
+
+def _pages(report: MirrorReport | PlanReport) -> str:
+    return count(report.assets_pages, "web page or endpoint", "web pages or endpoints")
 
 
 def _left_out(reasons: Mapping[str, int]) -> str:
@@ -176,7 +183,8 @@ def _option_text(option: Option, value: Any) -> str:
 
 def _value_text(option: Option, value: Any) -> str:
     if isinstance(value, list | tuple):
-        text = ("/" if option.target == "shard" else ",").join(f"{number:g}" for number in value)
+        parts = (one if isinstance(one, str) else f"{one:g}" for one in value)
+        text = ("/" if option.target == "shard" else ",").join(parts)
     else:
         text = f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
     cut = text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
@@ -197,6 +205,12 @@ def plan_lines(report: PlanReport, dest: Path | None) -> Iterator[str]:
     if report.items_left_out:
         yield f"left out {_left_out(report.items_left_out)}"
     yield f"assets   {report.assets:,}{_excluded(report)}"
+    if report.assets_pages:
+        keys = ", ".join(f"{key}: {number:,}" for key, number in sorted(report.page_keys.items()))
+        yield f"left out {_pages(report)} ({keys}); --include-pages fetches them"
+    if report.assets_refused:
+        text = "that cannot be fetched (unusable hrefs; S3 prefixes need --expand-prefix)"
+        yield f"refused  {count(report.assets_refused, 'asset')} {text}"
     yield f"bytes    {_bytes(report)}"
     yield f"requests {report.requests:,}" + _time(report)
     for host in report.hosts:

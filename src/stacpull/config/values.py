@@ -25,6 +25,7 @@ __all__ = [
     "item_ids",
     "metres",
     "percentage",
+    "schemes",
     "seconds",
     "shard",
     "spatial_extent",
@@ -38,6 +39,7 @@ Reader = Callable[[object], object]
 
 _WKT = re.compile(r"(MULTI)?(POINT|LINESTRING|POLYGON)\s*Z?M?\s*\(|GEOMETRYCOLLECTION\s*\(", re.IGNORECASE)
 _TRUE = frozenset({"true", "yes", "on", "1"})
+_SCHEMES = frozenset({"http", "https", "s3"})
 _MULTIPLES = {"K": 1e3, "M": 1e6, "G": 1e9}
 _FALSE = frozenset({"false", "no", "off", "0"})
 
@@ -70,6 +72,15 @@ def choice(*allowed: str) -> Reader:
         return str(raw)
 
     return read
+
+
+def schemes(raw: object) -> tuple[str, ...]:
+    """Read schemes of URLs that are fetched, separated by commas."""
+    parts = raw.split(",") if isinstance(raw, str) else raw
+    names = [str(part).strip().lower() for part in parts] if isinstance(parts, list) else []
+    if not names or not _SCHEMES.issuperset(names):
+        raise ValueError(f"must be some of {', '.join(sorted(_SCHEMES))} with commas between, not {raw!r}")
+    return tuple(dict.fromkeys(names))
 
 
 def whole(least: int) -> Reader:

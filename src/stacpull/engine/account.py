@@ -97,6 +97,7 @@ class Account:
             items_without_label=self._count("items_without_label"),
             items_left_out=ending.items_left_out,
             assets_excluded=self._count("assets_excluded"),
+            assets_pages=self._count("assets_pages"),
             run=self._run.id,
             source=self._run.spec.source,
             dest=dest,

@@ -85,7 +85,8 @@ def _entry(db: Connection, row: CollectionRow, *, listed: bool) -> CollectionEnt
 
     document: Json | None = orjson.loads(row.document) if row.document is not None else None
     base = None if document is None else self_href(document, local=True)
-    return CollectionEntry(row.name, safe_segment(row.name), document, items, base=base)
+    here = views.assets_of_collection(db, row.row)
+    return CollectionEntry(row.name, safe_segment(row.name), document, items, base=base, here=here)
 
 
 def _write_lines(

@@ -17,7 +17,8 @@ from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import asset_href
+from stacpull.planning.hrefs import asset_hrefs
+from stacpull.planning.prefixes import object_of
 from stacpull.redact import is_signed
 from stacpull.sources.links import ReadItem
 
@@ -51,8 +52,13 @@ class Fetchable(Protocol):
         """True if `href` lost its signature: the item is read again before the first use."""
         ...
 
-    def renewed(self, href: str) -> Self:
-        """Return the job with the href that its item, read again, gave."""
+    @property
+    def alternates(self) -> tuple[str, ...]:
+        """Where to turn if `href` cannot be had, in this order (`--prefer`)."""
+        ...
+
+    def at(self, hrefs: tuple[str, ...]) -> Self:
+        """Return the job with these places, at least one; its item was read again, or one was left behind."""
         ...
 
 
@@ -89,6 +95,8 @@ class Tools(Generic[J, T]):
     policy: RetryPolicy
     clock: Clock
     on_retry: Callable[[Failure], None]
+    prefer: tuple[str, ...] = ()
+    """Schemes of alternate hrefs, as `Selection.prefer`."""
     stable: set[str] = field(default_factory=set)
     """Hosts whose hrefs came back the same when an item was read again: a refusal there is no expiry."""
 
@@ -100,7 +108,7 @@ class Course(Generic[J, T]):
     asked for within this attempt is as fresh as can be, and refused it is final.
     """
 
-    __slots__ = ("_read_at", "_since", "_tools", "_wrong", "attempts", "job")
+    __slots__ = ("_left", "_read_at", "_since", "_tools", "_wrong", "attempts", "job")
 
     def __init__(self, job: J, tools: Tools[J, T]) -> None:
         self.job = job
@@ -109,6 +117,8 @@ class Course(Generic[J, T]):
         self._since = 0.0
         self._read_at: float | None = None
         self._wrong = ""
+        self._left: list[Failure] = []
+        """Why the places that were asked before cannot give it."""
 
     async def run(self) -> T | Failure:
         """Return what was fetched, or why the asset failed for good. `job` then has the href used last.
@@ -117,10 +127,14 @@ class Course(Generic[J, T]):
             StacpullError: what stops the run: credentials, a host that wants to be left alone for long.
         """
         tools = self._tools
-        try:
-            return await attempted(self._attempt, tools.policy, tools.clock, tools.on_retry)
-        except TransferError as error:
-            return error.failure
+        while True:
+            try:
+                return await attempted(self._attempt, tools.policy, tools.clock, tools.on_retry)
+            except TransferError as error:
+                if not self.job.alternates:
+                    return _of_all([*self._left, error.failure])
+                self._left.append(error.failure)
+                self.job, self._wrong = self.job.at(self.job.alternates), ""
 
     async def _attempt(self) -> T:
         self._since = self._tools.clock.monotonic()
@@ -130,7 +144,9 @@ class Course(Generic[J, T]):
             self.attempts += 1
             may_be_stale = self._may_be_stale()
             try:
-                return await self._tools.fetcher.fetch(self.job, count_refusal=not may_be_stale)
+                # where another place is left, a refusal is no reason to stop the run
+                count = not may_be_stale and not self.job.alternates
+                return await self._tools.fetcher.fetch(self.job, count_refusal=count)
             except TransferError as error:
                 refused = error.failure.kind is FailureKind.REFUSED or error.failure.status in _EXPIRED
                 if not (refused and may_be_stale and await self._renewed(error.failure)):
@@ -190,18 +206,30 @@ class Course(Generic[J, T]):
             failure = replace(error.failure, kind=FailureKind.ITEM) if gone else error.failure
             raise _ItemUnreadError(failure) from error
         self._read_at = item.read_at
-        self.job = self.job.renewed(_href_of(self.job, item.document, href))
+        hrefs = _hrefs_of(self.job, item.document, href, self._tools.prefer)[len(self._left) :]
+        if not hrefs:
+            raise TransferError(_lost(self.job, FailureKind.GONE, "its item, read again, names fewer places"))
+        self.job = self.job.at(hrefs)
 
 
 class _ItemUnreadError(TransferError):
     """The item of an asset could not be read again."""
 
 
-def _href_of(job: Fetchable, document: Json, base: str) -> str:
+def _of_all(failures: list[Failure]) -> Failure:
+    """Return why an asset cannot be had anywhere: it is gone only if it is gone at every place."""
+    if len(failures) == 1:
+        return failures[0]
+    telling = next((one for one in failures if one.kind is not FailureKind.GONE), failures[0])
+    message = " Then: ".join(one.message for one in failures)
+    return replace(telling, message=message, retryable=False)
+
+
+def _hrefs_of(job: Fetchable, document: Json, base: str, prefer: tuple[str, ...]) -> tuple[str, ...]:
     assets = document.get("assets")
-    asset = assets.get(job.key) if isinstance(assets, dict) else None
-    found = asset_href(asset, base) if isinstance(asset, dict) else None
-    if not isinstance(found, str):
+    asset = object_of(assets, job.key) if isinstance(assets, dict) else None
+    found = asset_hrefs(asset, base, prefer) if asset is not None else None
+    if not isinstance(found, tuple):
         why = "its item, read again, does not list it any more"
         raise TransferError(_lost(job, FailureKind.GONE, why))
     return found

@@ -17,6 +17,7 @@ from typing import Literal
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
+from stacpull.engine.inquiry import Inquiry
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
 from stacpull.engine.sampling import MemorySample
@@ -52,6 +53,9 @@ class _Tally:
     items: int = 0
     assets: int = 0
     excluded: Counter[str] = field(default_factory=Counter)
+    pages: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+    """Assets that are listed, and cannot be fetched as they are."""
     keys: Counter[str] = field(default_factory=Counter)
     hosts: Counter[str] = field(default_factory=Counter)
     stated_bytes: Counter[str] = field(default_factory=Counter)
@@ -61,7 +65,8 @@ class _Tally:
     def scaled(self, factor: float) -> None:
         """Count as if `factor` times as much had been seen."""
         self.items, self.assets = round(self.items * factor), round(self.assets * factor)
-        for counter in (self.excluded, self.keys, self.hosts, self.stated, self.stated_bytes):
+        self.refused = round(self.refused * factor)
+        for counter in (self.excluded, self.pages, self.keys, self.hosts, self.stated, self.stated_bytes):
             for key, count in counter.items():
                 counter[key] = round(count * factor)
 
@@ -109,6 +114,7 @@ class Estimate:
         assets = self._primary.assets + self._linked.assets
         seconds = self._clock.monotonic() - started
         requests = walk_requests + self._unread_links + round(assets * hops)
+        pages = self._primary.pages + self._linked.pages
         return PlanReport(
             items_seen=self._seen,
             items_matched=self._primary.items,
@@ -123,6 +129,9 @@ class Estimate:
                 HostPlan(host, n) for host, n in (self._primary.hosts + self._linked.hosts).most_common()
             ),
             excluded_keys=dict(self._primary.excluded + self._linked.excluded),
+            assets_pages=sum(pages.values()),
+            page_keys=dict(pages),
+            assets_refused=self._primary.refused + self._linked.refused,
             seconds_estimated=_time_for(requests, walk_requests, seconds, self._options),
             assets_done=self._done,
             assets_pending=assets - self._done,
@@ -140,7 +149,14 @@ class Estimate:
             return self._planned.intersection(ids)
 
         reader = ItemReader(self._source.item, self._clock)
-        return Picker(selection, Layout.parse(self._options.layout), reader, known)
+        inquiry = Inquiry(
+            self._source,
+            self._network,
+            selection,
+            self._clock,
+            agreed_to_pay=self._options.s3.request_payer,
+        )
+        return Picker(selection, Layout.parse(self._options.layout), reader, known, inquiry=inquiry)
 
     async def _walk(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> None:
         whole = await self._pages(picker, there)
@@ -205,8 +221,10 @@ class Estimate:
             item = planned.item
             tally = self._primary if item.parent is None else self._linked
             self._planned.add(item.id)
-            tally.items += 1
+            tally.items += not item.of_collection
             tally.excluded.update(planned.excluded)
+            tally.pages.update(planned.pages)
+            tally.refused += len(planned.problems)
             for asset in item.assets:
                 self._count_asset(tally, asset)
             if there is not None:

@@ -202,13 +202,14 @@ class HeaderPlans:
         tally, others = self.tally, self._assets.others
         self._assets.others = 0
         excluded = sum(planned.item.excluded_assets for planned in picked.items)
+        pages = sum(planned.item.pages for planned in picked.items)
         self.tally = replace(
             tally,
             items_seen=tally.items_seen + len(picked.seen),
             items_matched=tally.items_matched + sum(p.item.parent is None for p in picked.items),
             items_without_label=tally.items_without_label + len(picked.without_label),
             assets_excluded=tally.assets_excluded + excluded - others,
-            assets_not_tiff=tally.assets_not_tiff + others,
+            assets_not_tiff=tally.assets_not_tiff + others + pages,
         )
 
 
@@ -236,4 +237,5 @@ def _job(planned: Planned, asset: Asset, place: int, stretch: Stretch) -> Header
         header_size=told if isinstance(told, int) and not isinstance(told, bool) else None,
         size=asset.size,
         media_type=asset.media_type,
+        alternates=asset.alternates,
     )

@@ -91,10 +91,11 @@ class HeaderJob(NamedTuple):
     size: int | None = None
     media_type: str | None = None
     stale: bool = False
+    alternates: tuple[str, ...] = ()
 
-    def renewed(self, href: str) -> Self:
-        """Return the job with the href that its item, read again, gave."""
-        return self._replace(href=href, stale=False)
+    def at(self, hrefs: tuple[str, ...]) -> Self:
+        """Return the job with these places, at least one; its item was read again, or one was left behind."""
+        return self._replace(href=hrefs[0], alternates=hrefs[1:], stale=False)
 
 
 def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:

@@ -9,6 +9,7 @@ is saved.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Literal
 
 from stacpull.clock import Clock
@@ -17,6 +18,7 @@ from stacpull.engine.course import Tools
 from stacpull.engine.header_book import HeaderBook
 from stacpull.engine.header_plans import HeaderPlans, TiffAssets
 from stacpull.engine.header_rows import HeaderJob, as_mapping
+from stacpull.engine.inquiry import Inquiry
 from stacpull.engine.network import Network
 from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
@@ -114,6 +116,11 @@ class HeadersRun:
             self._book, queue, assets, before, sample_size=self._selection.sample
         )
         reader = ItemReader(self._source.item, self._clock)
+        # prefixes are no TIFFs: they are left out, and not listed
+        asked = replace(self._selection, expand_prefix=False)
+        inquiry = Inquiry(
+            self._source, self._network, asked, self._clock, agreed_to_pay=self._options.s3.request_payer
+        )
         picker = Picker(
             self._selection,
             Layout.parse(DEFAULT_LAYOUT),
@@ -121,6 +128,7 @@ class HeadersRun:
             plans.known,
             matched=plans.tally.items_matched,
             assets=assets,
+            inquiry=inquiry,
         )
         walk = Walk(
             self._source,
@@ -133,7 +141,8 @@ class HeadersRun:
         self._summary = walk.summary
         position = Position.from_json(before["walk"] if before else None)
         fetcher = _HeaderFetcher(RangedReader(self._network.client))
-        tools = Tools(fetcher, reader, self._network.policy, self._clock, self._network.note_retry)
+        network, prefer = self._network, self._selection.prefer
+        tools = Tools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
         pool = Pool(queue, self._book, tools, workers=self._workers)
 
         async def produce() -> None:

@@ -23,6 +23,7 @@ from stacpull.engine.catalogs import keep_collection, unknown_collections, write
 from stacpull.engine.course import Tools
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.fetching import open_fetcher
+from stacpull.engine.inquiry import Inquiry
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
@@ -297,7 +298,8 @@ class MirrorRun:
             clock=self._clock,
             on_detail=lambda text: self._emit(Notice("debug", text)),
         )
-        tools = Tools(fetcher, reader, network.policy, self._clock, network.note_retry)
+        prefer = self._run.spec.selection.prefer
+        tools = Tools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
         pool = Pool(queue, self._intake, tools, workers=self._workers)
         if not network.shares.workers:
             return pool
@@ -310,6 +312,7 @@ class MirrorRun:
             self._clock,
             self._options,
             self._emit,
+            prefer,
         )
         return Crew(queue, pool, around)
 
@@ -323,8 +326,21 @@ class MirrorRun:
 
         matched = self._publisher.counters["items_matched"] or 0
         drawn = await self._publisher.call(lambda: samples.ranks(db))
+        inquiry = Inquiry(
+            self._source,
+            self._network,
+            spec.selection,
+            self._clock,
+            agreed_to_pay=self._options.s3.request_payer,
+        )
         picker = Picker(
-            spec.selection, Layout.parse(spec.layout), reader, known, matched=matched, drawn=drawn
+            spec.selection,
+            Layout.parse(spec.layout),
+            reader,
+            known,
+            matched=matched,
+            drawn=drawn,
+            inquiry=inquiry,
         )
         return Producer(
             self._source,
@@ -378,7 +394,8 @@ class MirrorRun:
         state = self._end_state(progress, error)
         reason = self._network.secrets.scrub(str(error)) if error is not None else self._summary.cut_short
         self._emit(progress)
-        if state == "complete" and (warning := _of_nothing(progress)) is not None:
+        pages = self._account.counters["assets_pages"] or 0
+        if state == "complete" and (warning := _of_nothing(progress, pages)) is not None:
             self._emit(Notice("warning", warning))
         self._emit(RunEnded(self._run.id, state))
         try:
@@ -421,12 +438,15 @@ class MirrorRun:
         return "interrupted"
 
 
-def _of_nothing(progress: Progress) -> str | None:
-    """Return what to say of a run that found nothing to fetch."""
+def _of_nothing(progress: Progress, pages: int) -> str | None:
+    """Return what to say of a run that found nothing to fetch; `pages` were left out as such."""
     if progress.items_matched == 0 and progress.items_seen:
         return f"Nothing matched: {progress.items_seen:,} items were seen, and the filters kept none of them."
     if progress.items_seen == 0 and progress.assets_planned == 0:
         return "Nothing matched: the source listed no items."
     if progress.assets_planned == 0:
-        return f"{progress.items_matched:,} items matched, but the asset filters dropped every asset."
+        matched = f"{progress.items_matched:,} items matched, but"
+        if pages:
+            return f"{matched} every asset was left out: as a web page (--include-pages) or by the filters."
+        return f"{matched} the asset filters dropped every asset."
     return None

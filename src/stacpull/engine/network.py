@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -77,6 +77,8 @@ class Network:
     """What each process may do at once."""
     logins: Logins | None = None
     """Those of a credential profile."""
+    regions: dict[str, str] = field(default_factory=dict)
+    """Regions of buckets, as items hint at them (`planning.storage`): the S3 transport begins there."""
 
     @property
     def counters(self) -> Counters:
@@ -156,7 +158,8 @@ async def open_network(
     http = http_transport(options, addresses)
     plain = _plain_transport(options, addresses)
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
-    s3 = S3Transport(http, aws, options.s3, clock=clock)
+    regions: dict[str, str] = {}
+    s3 = S3Transport(http, aws, options.s3, clock=clock, regions=regions)
     transports: dict[str, Transport] = {"http": http, "https": http, "s3": s3}
     if is_local(address.url):
         transports["file"] = LocalTransport(address.url)
@@ -181,7 +184,9 @@ async def open_network(
     names = address.credential_names or ((wanted,) if wanted else ())
     reader = ApiReader(client, policy, clock, source=address.url, credential_names=names)
     try:
-        yield Network(client, reader, secrets, policy, address, allow_private, shares, logins)
+        yield Network(
+            client, reader, secrets, policy, address, allow_private, shares, logins, regions=regions
+        )
     finally:
         await client.close()
         await plain.close()

@@ -7,24 +7,45 @@ Shared by `mirror`, `plan` and `headers`. It knows no ledger: what has been plan
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import NamedTuple
 
 from stacpull.engine.documents import item_of
-from stacpull.errors import UsageError
+from stacpull.engine.inquiry import NOTHING_ASKED, Answers, Inquiry, Unplanned
+from stacpull.errors import StacpullError, UsageError
 from stacpull.filters.assets import compile_assets
 from stacpull.filters.classes import check_labels, class_list
 from stacpull.filters.draw import Draw
 from stacpull.filters.items import ItemFilter, compile_items
 from stacpull.filters.verdict import Verdict
-from stacpull.models import Failure, ItemId, Json, Selection, Unread
-from stacpull.planning.items import KeepsAssets, Planned, Problem, plan_item, source_links
+from stacpull.models import OF_COLLECTION, Failure, FailureKind, ItemId, Json, Selection, Unread
+from stacpull.planning.hrefs import self_href
+from stacpull.planning.items import (
+    NO_COLLECTION,
+    KeepsAssets,
+    Manner,
+    Planned,
+    Problem,
+    plan_collection,
+    plan_item,
+    source_links,
+)
 from stacpull.planning.layout import Layout
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
 
-__all__ = ["STRETCH", "Candidate", "Known", "Picked", "Picker", "SourceFailure", "label_warnings"]
+__all__ = [
+    "STRETCH",
+    "Candidate",
+    "Known",
+    "Picked",
+    "Picker",
+    "SourceFailure",
+    "SourceRead",
+    "label_warnings",
+]
 
 Known = Callable[[Sequence[ItemId]], Awaitable[set[ItemId]]]
 """Which of these items the run has planned already."""
@@ -38,6 +59,20 @@ class SourceFailure:
     href: str
     parent: ItemId
     failure: Failure
+
+
+class SourceRead(NamedTuple):
+    """A source item as it was read from `href`, or why it could not be; `named` is its id by its URL."""
+
+    href: str
+    document: Json | Failure
+    parent: ItemId
+    named: ItemId | None
+
+    @property
+    def nameless(self) -> ItemId:
+        """What it is called as long as its own id is not known."""
+        return self.named or ItemId(self.parent.collection, self.href)
 
 
 class Candidate(NamedTuple):
@@ -118,6 +153,7 @@ class Picker:
         matched: int = 0,
         assets: KeepsAssets | None = None,
         drawn: Sequence[int] = (),
+        inquiry: Inquiry | None = None,
     ) -> None:
         """Make a picker.
 
@@ -129,6 +165,7 @@ class Picker:
             matched: How many items matched before (a run that goes on).
             assets: Which assets are wanted, if not those that `selection` says.
             drawn: The ranks in the sample so far (a run that goes on).
+            inquiry: Asks what planning needs to know beside the items; nothing is asked without.
 
         Raises:
             UsageError: The selection cannot be compiled.
@@ -138,6 +175,9 @@ class Picker:
         """False to count source links instead of reading the items behind them."""
         self.tallies: Counter[Verdict] = Counter()
         self.excluded: Counter[str] = Counter()
+        self._inquiry = inquiry
+        self._collections: set[ItemId] = set()
+        self._manner = Manner(selection.prefer, selection.include_pages)
         self._selection = selection
         self._layout = layout
         self._reader = reader
@@ -148,13 +188,20 @@ class Picker:
 
     def notes(self, *, whole: bool) -> list[str]:
         """Return what the user must be told after the walk; `whole` if it saw all items of the source."""
-        return self._items.notes(self.tallies, whole=whole)
+        asked = self._inquiry.notes() if self._inquiry is not None else []
+        return [*self._items.notes(self.tallies, whole=whole), *asked]
 
     async def pick(self, items: Sequence[Json], collection: str, page_url: str) -> Picked:
         """Judge a stretch of a page's items and plan those that are kept, with their source items."""
         picked = Picked()
         judged = [(_id_of(item, collection), item, self._items.judge(item)) for item in items]
         known = await self._known([item_id for item_id, _, verdict in judged if verdict is Verdict.MATCH])
+        fresh = (
+            Unplanned(item_id, item, page_url)
+            for item_id, item, verdict in judged
+            if verdict is Verdict.MATCH and self._draw is None and item_id not in known and _is_named(item)
+        )
+        answers = await self._ask(islice(fresh, self._wanting()))
         links: list[tuple[str, ItemId]] = []
         for item_id, item, verdict in judged:
             if self._is_enough():
@@ -167,25 +214,35 @@ class Picker:
                 if (rank := self._draw.offer(item_id.item)) is not None:
                     picked.candidates.append(Candidate(rank, item_id, item, page_url))
             elif item_id not in known:
-                links += self._take(item, collection, page_url, picked)
+                links += self._take(item, collection, page_url, picked, answers)
         picked.enough = self._is_enough()
         await self._follow(links, picked)
+        await self._take_collections(picked)
         return picked
 
     async def pick_drawn(self, candidates: Sequence[Candidate]) -> Picked:
         """Plan what was drawn, with the source items of it; what this run has planned already is left."""
         picked = Picked()
         known = await self._known([one.id for one in candidates])
+        fresh = [one for one in candidates if one.id not in known]
+        answers = await self._ask(Unplanned(one.id, one.item, one.page_url) for one in fresh)
         links: list[tuple[str, ItemId]] = []
-        for one in candidates:
-            if one.id not in known:
-                links += self._take(one.item, one.id.collection, one.page_url, picked)
+        for one in fresh:
+            links += self._take(one.item, one.id.collection, one.page_url, picked, answers)
         await self._follow(links, picked)
+        await self._take_collections(picked)
         return picked
 
-    def _take(self, item: Json, collection: str, page_url: str, picked: Picked) -> list[tuple[str, ItemId]]:
+    async def _ask(self, items: Iterable[Unplanned]) -> Answers:
+        if self._inquiry is None or not self._inquiry.is_needed:
+            return NOTHING_ASKED
+        return await self._inquiry.ask(items)
+
+    def _take(
+        self, item: Json, collection: str, page_url: str, picked: Picked, answers: Answers
+    ) -> list[tuple[str, ItemId]]:
         """Plan a primary item; return its source links, each with the item itself."""
-        planned = self._plan(item, collection, None, page_url, None)
+        planned = self._plan(item, collection, None, page_url, None, answers)
         if isinstance(planned, Problem):
             picked.problems.append(planned)
             return []
@@ -194,6 +251,31 @@ class Picker:
         if not self._selection.source_links:
             return []
         return [(href, planned.item.id) for href in source_links(item, planned.item.href or page_url)]
+
+    async def _take_collections(self, picked: Picked) -> None:
+        """Plan the assets of collections that are met for the first time (`--collection-assets`)."""
+        if self._inquiry is None or not self._selection.collection_assets:
+            return
+        met = dict.fromkeys(ItemId(one.item.id.collection, OF_COLLECTION) for one in picked.items)
+        new = [one for one in met if one not in self._collections and one.collection != NO_COLLECTION]
+        self._collections.update(new)
+        known = await self._known(new)
+        for one in new:
+            if one in known:
+                continue
+            document = await self._inquiry.collection(one.collection)
+            if isinstance(document, StacpullError):
+                failure = Failure(FailureKind.ITEM, f"Its assets cannot be had: {document}")
+                picked.problems.append(Problem(one.collection, one.item, failure))
+                continue
+            base = self_href(document, local=True)
+            planned = plan_collection(one.collection, document, base=base, manner=self._manner)
+            if planned.item.assets or planned.problems:
+                picked.items.append(planned)
+
+    def _wanting(self) -> int | None:
+        """Return how many more items are wanted at most, None if that is not said."""
+        return None if self._selection.max_items is None else self._selection.max_items - self.matched
 
     def _is_enough(self) -> bool:
         return self._selection.max_items is not None and self.matched >= self._selection.max_items
@@ -209,22 +291,33 @@ class Picker:
             picked.unread_links = sum(named.get(href) not in known for href in parents)
             return
         wanted = [href for href in parents if named.get(href) not in known]
-        for href, document in zip(wanted, await self._reader.read_many(wanted), strict=True):
-            planned = self.plan_source(href, document, parents[href], named.get(href))
+        documents = await self._reader.read_many(wanted)
+        read = [
+            SourceRead(href, document, parents[href], named.get(href))
+            for href, document in zip(wanted, documents, strict=True)
+        ]
+        await self.plan_sources(read, picked)
+
+    async def plan_sources(self, read: Sequence[SourceRead], picked: Picked) -> None:
+        """Plan source items that were (or could not be) read, into `picked`."""
+        answers = await self._ask(
+            Unplanned(_id_of(one.document, one.nameless.collection), one.document, one.href)
+            for one in read
+            if not isinstance(one.document, Failure) and _is_named(one.document)
+        )
+        for one in read:
+            planned = self._plan_source(one, answers)
             if isinstance(planned, Planned):
                 picked.items.append(planned)
             else:
                 picked.failures.append(planned)
 
-    def plan_source(
-        self, href: str, document: Json | Failure, parent: ItemId, named: ItemId | None
-    ) -> Planned | SourceFailure:
-        """Plan one source item that was (or could not be) read from `href`."""
-        nameless = named or ItemId(parent.collection, href)
+    def _plan_source(self, one: SourceRead, answers: Answers) -> Planned | SourceFailure:
+        href, document, parent, nameless = one.href, one.document, one.parent, one.nameless
         if isinstance(document, Failure):
             message = f"The source item {nameless.item} could not be read: {document.message}"
             return SourceFailure(nameless, href, parent, replace(document, message=message))
-        planned = self._plan(document, nameless.collection, href, None, parent)
+        planned = self._plan(document, nameless.collection, href, None, parent, answers)
         if isinstance(planned, Problem):
             return SourceFailure(nameless, href, parent, planned.failure)
         return planned
@@ -236,19 +329,30 @@ class Picker:
         item_href: str | None,
         page_url: str | None,
         parent: ItemId | None,
+        answers: Answers,
     ) -> Planned | Problem:
+        item_id = _id_of(item, collection) if isinstance(item.get("id"), str) else ItemId(collection, "")
         planned = plan_item(
             item,
             collection_hint=collection,
             item_href=item_href,
             page_url=page_url,
             layout=self._layout,
-            asset_filter=self._assets,
+            asset_filter=answers.judge(item_id, self._assets),
             parent=parent,
+            manner=self._manner,
+            listings=answers.listings.get(item_id, {}),
         )
         if isinstance(planned, Planned):
             self.excluded.update(planned.excluded)
+            if self._inquiry is not None:
+                self._inquiry.heed(planned)
         return planned
+
+
+def _is_named(item: Json) -> bool:
+    """Tell if an item has an id, without which it is not planned."""
+    return isinstance(item.get("id"), str) and item["id"] != ""
 
 
 def _id_of(item: Json, collection: str) -> ItemId:

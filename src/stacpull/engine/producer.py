@@ -12,7 +12,7 @@ import asyncio
 from dataclasses import replace
 
 from stacpull.engine.documents import clean_document
-from stacpull.engine.picking import STRETCH, Picked, Picker
+from stacpull.engine.picking import STRETCH, Picked, Picker, SourceRead
 from stacpull.engine.position import Position
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.rereading import read_damaged_items
@@ -23,7 +23,6 @@ from stacpull.ledger import jobs, runs, samples, unread
 from stacpull.ledger.batches import UnreadLink
 from stacpull.ledger.planning import Committed, ItemFailure, ItemRow, PlanBatch, Planner
 from stacpull.models import Job
-from stacpull.planning.items import Planned
 from stacpull.redact import Secrets, cut_url
 from stacpull.sources.again import LinksAgain
 from stacpull.sources.links import ItemReader
@@ -117,12 +116,11 @@ class Producer:
             stretch = failed[start : start + STRETCH]
             documents = await self._reader.read_many([one.href for one in stretch])
             picked = Picked()
-            for one, document in zip(stretch, documents, strict=True):
-                planned = self._picker.plan_source(one.href, document, one.parent, one.id)
-                if isinstance(planned, Planned):
-                    picked.items.append(planned)
-                else:
-                    picked.failures.append(planned)
+            read = [
+                SourceRead(one.href, document, one.parent, one.id)
+                for one, document in zip(stretch, documents, strict=True)
+            ]
+            await self._picker.plan_sources(read, picked)
             await self._commit(self._batch(picked))
 
     async def _retry_links(self) -> None:

@@ -17,7 +17,7 @@ from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
 from stacpull.engine.position import Position
 from stacpull.errors import SourceError
 from stacpull.events import Listener, Notice
-from stacpull.models import Json, Page, PageRequest, Selection
+from stacpull.models import OF_COLLECTION, Json, Page, PageRequest, Selection
 from stacpull.planning.items import Problem
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.prefetch import prefetch
@@ -198,9 +198,10 @@ class Walk:
     async def _save(self, picked: Picked, reached: Reached) -> int:
         new = await self._plans.save(picked, reached)
         for problem in picked.problems:
-            text = (
-                f"An item of {problem.collection} is left out ({problem.item!r}): {problem.failure.message}"
-            )
+            what = f"An item of {problem.collection} is left out ({problem.item!r})"
+            if problem.item == OF_COLLECTION:
+                what = f"The collection {problem.collection} is mirrored without its own assets"
+            text = f"{what}: {problem.failure.message}"
             self._on_event(Notice("warning", text))
         if picked.without_label:
             names = ", ".join(picked.without_label)

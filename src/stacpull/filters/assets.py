@@ -16,18 +16,20 @@ from stacpull.models import Json, Selection
 __all__ = ["AssetFilter", "compile_assets"]
 
 _MEMO_SIZE: Final = 4096
+_WILD: Final = re.compile(r"[*?\[]")
 
 
 class AssetFilter:
     """A compiled selection of assets. Items repeat keys, types and roles: decisions are remembered."""
 
-    __slots__ = ("_drop", "_everything", "_keep", "_media_types", "_memo", "_roles")
+    __slots__ = ("_drop", "_everything", "_globs", "_keep", "_media_types", "_memo", "_roles")
 
     def __init__(
         self, *, keep: Iterable[str], drop: Iterable[str], roles: Iterable[str], media_types: Iterable[str]
     ) -> None:
         """Compile the conditions; see `stacpull.models.Selection` for what they hold."""
-        self._keep = _any_glob(keep)
+        self._globs = tuple(glob for glob in keep if glob)
+        self._keep = _any_glob(self._globs)
         self._drop = _any_glob(drop)
         self._roles = frozenset(roles)
         self._media_types = _any_glob(_essence(media_type) for media_type in media_types)
@@ -47,11 +49,33 @@ class AssetFilter:
             self._memo[key, media_type, roles] = known
         return known
 
+    def may_hold(self, key: str, asset: Json) -> bool:
+        """Return True if what lies under a prefix may be wanted: the names there are yet to be judged."""
+        if self._drop and self._drop.fullmatch(key):
+            return False
+        under = f"{key}/"
+        named = any(_may_begin(glob, under) for glob in self._globs)
+        if self._keep and not (named or self._keep.fullmatch(key)):
+            return False
+        return self._is_of_kind(*_describing(asset))
+
+    def keeps_object(self, key: str, name: str) -> bool:
+        """Return True if the object `name` (`key/…`) is wanted of the prefix `key`, which may hold it.
+
+        A glob that matches the prefix takes all that lies under it, or leaves it out.
+        """
+        if self._drop and self._drop.fullmatch(name):
+            return False
+        return not self._keep or bool(self._keep.fullmatch(key) or self._keep.fullmatch(name))
+
     def _decide(self, key: str, media_type: str | None, roles: tuple[Any, ...]) -> bool:
         if self._keep and not self._keep.fullmatch(key):
             return False
         if self._drop and self._drop.fullmatch(key):
             return False
+        return self._is_of_kind(media_type, roles)
+
+    def _is_of_kind(self, media_type: str | None, roles: tuple[Any, ...]) -> bool:
         if self._roles and self._roles.isdisjoint(roles):
             return False
         return not self._media_types or bool(self._media_types.fullmatch(_essence(media_type or "")))
@@ -77,6 +101,12 @@ def _describing(asset: Any) -> tuple[str | None, tuple[Any, ...]]:
     media_type, roles = asset.get("type"), asset.get("roles")
     named = tuple(role for role in roles if isinstance(role, str)) if isinstance(roles, list) else ()
     return media_type if isinstance(media_type, str) else None, named
+
+
+def _may_begin(glob: str, beginning: str) -> bool:
+    """Tell if a name that begins so may match a glob."""
+    head = _WILD.split(glob, maxsplit=1)[0]
+    return head.startswith(beginning) or (head != glob and beginning.startswith(head))
 
 
 def _essence(media_type: str) -> str:

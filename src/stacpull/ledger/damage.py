@@ -93,7 +93,7 @@ def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None) -> _Cla
         (run, row),
     )
     db.execute(
-        "INSERT OR REPLACE INTO open_assets VALUES (?, ?, ?, NULL, ?, NULL)",
+        "INSERT OR REPLACE INTO open_assets VALUES (?, ?, ?, NULL, ?, NULL, NULL)",
         (row, href or "", int(href is None), size if by_size else None),
     )
     gone = state == STATE_FAILED and was_gone(db, item, key)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from stacpull.errors import DestinationError, NotAMirrorError
-from stacpull.ledger.schema import AS_VERSION_5, AS_VERSION_6, migrate, refuse_newer
+from stacpull.ledger.schema import AS_NEWEST, migrate, refuse_newer
 from stacpull.planning.names import CATALOG_ID
 
 __all__ = [
@@ -40,8 +40,6 @@ __all__ = [
 Connection = sqlite3.Connection
 """An open ledger: other rooms hand it on, only this room speaks SQL on it."""
 
-_COMPACT = 5  # the version since which rows are as `ledger.compact` has them
-_UNREAD = 6  # the version since which there is the table `unread`
 _READER_TIMEOUT = 10.0  # seconds a reader waits for the writer's checkpoint
 _PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
 
@@ -267,10 +265,9 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
     try:
         version = refuse_newer(db)
         _refuse_unfinished(path, version)
-        if version < _COMPACT:
-            db.executescript(AS_VERSION_5)
-        if version < _UNREAD:
-            db.executescript(AS_VERSION_6)
+        for newer, script in AS_NEWEST:
+            if version < newer:
+                db.executescript(script)
     except BaseException:
         db.close()
         raise

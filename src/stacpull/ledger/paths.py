@@ -16,7 +16,7 @@ from stacpull.ledger.compact import true_name
 from stacpull.models import Failure, FailureKind
 from stacpull.planning.names import kept_apart, path_hash
 
-__all__ = ["INSERT", "Claim", "Directories", "claim", "own", "path_hash", "path_of"]
+__all__ = ["INSERT", "Claim", "Directories", "claim", "disown", "own", "path_hash", "path_of"]
 
 INSERT = "INSERT INTO paths(hash, asset) "
 _CACHE = 4096
@@ -74,6 +74,13 @@ def own(db: sqlite3.Connection, row: int, claim: Claim, before: str | None = Non
             return
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (index, row))
     db.execute(f"{INSERT} VALUES (?, ?)", (claim.hash, row))
+
+
+def disown(db: sqlite3.Connection, row: int) -> None:
+    """Let asset `row` own no path."""
+    path = path_of(db, row)
+    if path is not None:
+        db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))
 
 
 def _taken(path: str) -> Failure:

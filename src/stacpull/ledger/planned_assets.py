@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import orjson
+
 from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed
 from stacpull.ledger.compact import stored_name, true_name
@@ -34,6 +36,7 @@ class Tally:
     matched: int = 0
     items_failed: int = 0
     excluded: int = 0
+    pages: int = 0
     pending: int = 0
     done: int = 0
     failed: int = 0
@@ -117,10 +120,16 @@ class AssetPlanner:
         assets: Sequence[Asset],
         problems: Sequence[AssetProblem],
         existing: dict[str, Existing],
+        spread: Sequence[str] = (),
     ) -> bool:
-        """Plan the assets of one item; return True if any is open now that was final or not there before."""
+        """Plan the assets of one item; return True if any is open now that was final or not there before.
+
+        `spread` are keys in whose place other assets stand now: a prefix that could not be fetched as it was.
+        """
         opened = False
         fresh, unchanged = [], []
+        for key in spread:
+            self._drop_failed(item, key, existing.get(key))
         for asset in assets:
             old = existing.get(asset.key)
             if old is None:
@@ -301,6 +310,18 @@ class AssetPlanner:
             self.tally.total_pending -= 1
             self._failed_now(item, problem.key, problem.failure)
 
+    def _drop_failed(self, item: ItemPlace, key: str, old: Existing | None) -> None:
+        """Forget an asset that failed and is none any more."""
+        if old is None or old.state != STATE_FAILED:
+            return
+        self._uncount(item, key, old)
+        self.tally.total_failed -= 1
+        self.tally.total_missing -= was_gone(self._db, item.row, key)
+        self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item.row, key))
+        self._db.execute("DELETE FROM open_assets WHERE asset = ?", (old.row,))
+        paths.disown(self._db, old.row)
+        self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
+
     def _failed_now(self, item: ItemPlace, key: str, failure: Failure) -> None:
         put_failure(self._db, item.row, key, failure, 1, self._now)
         self.tally.failed += 1
@@ -315,17 +336,18 @@ class AssetPlanner:
 _INSERT_ASSETS = "INSERT INTO assets(id, item, key, state, generation, run, directory, name, placed, stated) "
 _ASSET_COLUMNS = 10
 _INSERT_OPEN = "INSERT OR REPLACE INTO open_assets "
-_OPEN_COLUMNS = 6
+_OPEN_COLUMNS = 7
 
 
-def _open_row(row: int, asset: Asset) -> tuple[int, str, int, str | None, int | None, str | None]:
+def _open_row(row: int, asset: Asset) -> tuple[object, ...]:
     return (
         row,
         cut_url(asset.href),
-        int(is_signed(asset.href)),
+        int(is_signed(asset.href) or any(map(is_signed, asset.alternates))),
         asset.name_template,
         asset.size,
         asset.media_type,
+        orjson.dumps([cut_url(href) for href in asset.alternates]).decode() if asset.alternates else None,
     )
 
 
@@ -343,4 +365,5 @@ def _job(row: int, item: ItemPlace, generation: int, asset: Asset, directory: st
         size=asset.size,
         checksum=asset.checksum,
         media_type=asset.media_type,
+        alternates=asset.alternates,
     )

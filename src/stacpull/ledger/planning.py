@@ -136,10 +136,11 @@ class Planner:
             return []
         parent = self._find(item.parent) if item.parent is not None else None
         sequence = None
-        if item.parent is None:
+        if item.parent is None and not item.of_collection:
             sequence, self._next_sequence = self._next_sequence, self._next_sequence + 1
             self._tally.matched += 1
         self._tally.excluded += item.excluded_assets
+        self._tally.pages += item.pages
         above = parent.row if parent is not None else None
         existing: dict[str, Existing] = {}
         if found is None:
@@ -151,7 +152,9 @@ class Planner:
         if above is not None:
             self._drop_stand_in(above, item.href, item_row)
         place = ItemPlace(item_row, item.id, item.href)
-        opened = self._assets.plan(place, item.assets, row.problems, existing)
+        opened = self._assets.plan(place, item.assets, row.problems, existing, item.spread)
+        if found is not None and item.of_collection:
+            return [item_row]
         if found is not None and (opened or item.updated != found.updated or found.written == DAMAGED):
             self._renew_document(item_row, row.document)
         return _with_parents(item_row, above, found)
@@ -170,7 +173,8 @@ class Planner:
             item.updated,
         )
         item_row = self._db.execute(_INSERT_ITEM, values).lastrowid or 0
-        self._db.execute(_PUT_DOCUMENT, (item_row, row.document))
+        if not item.of_collection:
+            self._db.execute(_PUT_DOCUMENT, (item_row, row.document))
         return item_row
 
     def _href(self, href: str | None, item: ItemId) -> tuple[str | None, int | None]:
@@ -243,6 +247,7 @@ class Planner:
                 "items_failed": tally.items_failed + batch.unplannable,
                 "without_label": batch.without_label,
                 "excluded": tally.excluded,
+                "pages": tally.pages,
                 "pending": tally.pending,
                 "done": tally.done,
                 "failed": tally.failed,
@@ -279,7 +284,8 @@ _COUNT_RUN = (
     "UPDATE runs SET items_seen = items_seen + :seen, items_matched = items_matched + :matched, "
     "items_failed = items_failed + :items_failed, "
     "items_without_label = items_without_label + :without_label, "
-    "assets_excluded = assets_excluded + :excluded, assets_pending = assets_pending + :pending, "
+    "assets_excluded = assets_excluded + :excluded, assets_pages = assets_pages + :pages, "
+    "assets_pending = assets_pending + :pending, "
     "assets_done = assets_done + :done, assets_skipped = assets_skipped + :done, "
     "assets_failed = assets_failed + :failed, assets_missing = assets_missing + :missing, "
     "bytes_done = bytes_done + :bytes_done, position = coalesce(:position, position), "

@@ -191,7 +191,7 @@ class RebuiltLedger:
         self.db.execute(paths.INSERT + "VALUES (?, ?)", (claim.hash, row))
         if not asset.done:
             self.db.execute(
-                "INSERT INTO open_assets VALUES (?, ?, ?, NULL, ?, ?)",
+                "INSERT INTO open_assets VALUES (?, ?, ?, NULL, ?, ?, NULL)",
                 (row, asset.origin or "", int(asset.origin is None), asset.stated_size, asset.media_type),
             )
         return True

@@ -46,6 +46,7 @@ _COUNTERS = (
     "items_without_label",
     "items_announced",
     "assets_excluded",
+    "assets_pages",
     "assets_pending",
     "assets_done",
     "assets_skipped",

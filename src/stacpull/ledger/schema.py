@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from stacpull.errors import DestinationError
 
 __all__ = [
-    "AS_VERSION_5",
-    "AS_VERSION_6",
+    "AS_NEWEST",
     "DAMAGED",
     "MIGRATIONS",
     "STATE_DONE",
@@ -201,6 +200,11 @@ ALTER TABLE assets RENAME COLUMN path_hash TO placed;   -- not NULL: its path is
 """
 
 _VERSION_6 = """
+ALTER TABLE open_assets ADD COLUMN alternates TEXT;  -- JSON: other hrefs, in their order, signatures cut
+ALTER TABLE runs ADD COLUMN assets_pages INTEGER NOT NULL DEFAULT 0;
+"""
+
+_VERSION_7 = """
 CREATE TABLE unread(                       -- links of a tree that gave no item
     source TEXT NOT NULL, href TEXT NOT NULL,   -- credentials cut
     run INTEGER NOT NULL,                  -- the run whose walk met it
@@ -211,19 +215,36 @@ CREATE TABLE unread(                       -- links of a tree that gave no item
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
+MIGRATIONS: tuple[str, ...] = (
+    _VERSION_1,
+    _VERSION_2,
+    _VERSION_3,
+    _VERSION_4,
+    _VERSION_5,
+    _VERSION_6,
+    _VERSION_7,
+)
 
-AS_VERSION_5 = """
-CREATE TEMP TABLE href_forms(id INTEGER PRIMARY KEY, form TEXT);
-CREATE TEMP VIEW items AS SELECT *, NULL AS href_form FROM main.items;
-CREATE TEMP VIEW paths AS SELECT path_hash AS hash, id AS asset FROM main.assets WHERE path_hash IS NOT NULL;
-"""
-"""What lets an older ledger be read, by who may not write it, as if it had the tables of version 5."""
-
-AS_VERSION_6 = """
-CREATE TEMP TABLE unread(source, href, run, collection, kind, message, status, attempts, at);
-"""
-"""The same of version 6."""
+AS_NEWEST: tuple[tuple[int, str], ...] = (
+    (
+        5,
+        """
+        CREATE TEMP TABLE href_forms(id INTEGER PRIMARY KEY, form TEXT);
+        CREATE TEMP VIEW items AS SELECT *, NULL AS href_form FROM main.items;
+        CREATE TEMP VIEW paths AS
+            SELECT path_hash AS hash, id AS asset FROM main.assets WHERE path_hash IS NOT NULL;
+        """,
+    ),
+    (
+        6,
+        """
+        CREATE TEMP VIEW open_assets AS SELECT *, NULL AS alternates FROM main.open_assets;
+        CREATE TEMP VIEW runs AS SELECT *, 0 AS assets_pages FROM main.runs;
+        """,
+    ),
+    (7, "CREATE TEMP TABLE unread(source, href, run, collection, kind, message, status, attempts, at);"),
+)
+"""What lets a ledger older than a version be read, by who may not write it, as if it were of that version."""
 
 
 def migrate(

@@ -12,13 +12,14 @@ import orjson
 from stacpull.ledger import unread
 from stacpull.ledger.compact import href_of, true_name
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN
-from stacpull.models import ItemId
+from stacpull.models import OF_COLLECTION, ItemId
 from stacpull.reports import FailureRecord
 
 __all__ = [
     "CollectionRow",
     "ItemRecord",
     "Unwritten",
+    "assets_of_collection",
     "collection_rows",
     "current_run",
     "done_assets",
@@ -93,7 +94,8 @@ def unproven(db: sqlite3.Connection) -> int:
 def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     """Return how many primary items DEST holds, how many are whole, how many items could not be read."""
     matched, done = db.execute(
-        "SELECT count(*), coalesce(sum(remaining = 0 AND failed = 0), 0) FROM items WHERE parent IS NULL"
+        "SELECT count(*), coalesce(sum(remaining = 0 AND failed = 0), 0) FROM items "
+        f"WHERE parent IS NULL AND name <> '{OF_COLLECTION}'"
     ).fetchone()
     failed = db.execute("SELECT count(*) FROM failures WHERE key = ''").fetchone()[0]
     return {"items_matched": matched, "items_done": done, "items_failed": failed + unread.count(db)}
@@ -220,6 +222,14 @@ def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
         "ORDER BY c.id"
     )
     return [CollectionRow(*row) for row in rows]
+
+
+def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, str]:
+    """Return the collection's own assets that are here: key → path relative to DEST."""
+    row = db.execute(
+        "SELECT id FROM items WHERE collection = ? AND name = ?", (collection, OF_COLLECTION)
+    ).fetchone()
+    return {} if row is None else _paths(db, row[0])
 
 
 def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str]]:

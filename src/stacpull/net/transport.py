@@ -36,6 +36,8 @@ class Request(NamedTuple):
     """True to ask for and undo a content coding (API pages); assets are taken as they are."""
     redirected: bool = False
     """True if a redirect led here: the S3 transport then signs only for buckets configured for it."""
+    query: str = ""
+    """What an `s3://` URL is asked with, already percent-encoded: a `?` in one is a character of the key."""
 
 
 class Response(Protocol):

@@ -16,7 +16,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from stacpull.models import Failure, FailureKind, ItemId, Json
 
-__all__ = ["asset_href", "is_local", "join", "own_href", "self_href", "source_links"]
+__all__ = ["asset_href", "asset_hrefs", "is_local", "join", "own_href", "self_href", "source_links"]
 
 _REMOTE: Final = ("https://", "http://", "s3://")
 _LOCAL: Final = "file:///"
@@ -31,6 +31,31 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
     if href.startswith(_REMOTE):
         return href
     return _joined(base, href)
+
+
+def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> tuple[str, ...] | Failure:
+    """Return where an asset can be fetched, the most wanted place first, or why it cannot be.
+
+    Without `prefer` that is its own href alone. With it the `alternate` ones count as well (alternate-assets
+    extension): those of the first scheme named, then of the second, then all others; of one scheme the own
+    href comes first. What cannot be fetched (a path on the provider's disk) is passed over.
+    """
+    own = asset_href(asset, base)
+    if not prefer:
+        return own if isinstance(own, Failure) else (own,)
+    entries = _alternates(asset.get("alternate")) if isinstance(asset, dict) else []
+    found = [own, *(asset_href(entry, base) for entry in entries)]
+    usable = dict.fromkeys(href for href in found if isinstance(href, str))
+    rank = {scheme: place for place, scheme in enumerate(prefer)}
+    wanted = sorted(usable, key=lambda href: rank.get(href.partition(":")[0], len(rank)))
+    return own if isinstance(own, Failure) and not wanted else tuple(wanted)
+
+
+def _alternates(alternates: Any) -> list[Any]:
+    """Return the entries of `alternate`: of an object by name, of a list, or of one entry without a name."""
+    if isinstance(alternates, dict):
+        return [alternates] if isinstance(alternates.get("href"), str) else list(alternates.values())
+    return alternates if isinstance(alternates, list) else []
 
 
 def is_local(url: str | None) -> bool:

@@ -7,25 +7,31 @@ is only where it is today.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
-from stacpull.models import Asset, Failure, FailureKind, ItemId, Json, PlannedItem
+from stacpull.models import OF_COLLECTION, Asset, Failure, FailureKind, ItemId, Json, PlannedItem
 from stacpull.planning.clashes import keep_apart
-from stacpull.planning.hrefs import asset_href, is_local, own_href, self_href, source_links
+from stacpull.planning.hrefs import asset_href, asset_hrefs, is_local, own_href, self_href, source_links
+from stacpull.planning.kinds import Kind, kind_of
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.multihash import parse as parse_multihash
 from stacpull.planning.names import document_name, safe_segment
+from stacpull.planning.prefixes import Listing, objects, refused, with_objects
 from stacpull.planning.suffixes import suffix_of
 
 __all__ = [
     "NO_COLLECTION",
     "AssetProblem",
     "KeepsAssets",
+    "Manner",
     "Planned",
     "Problem",
     "item_directory",
     "item_document_path",
+    "plan_collection",
     "plan_item",
     "source_links",
 ]
@@ -34,12 +40,22 @@ NO_COLLECTION: Final = "no-collection"
 """The collection of items that name none and whose source names none."""
 
 
+_BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
+
+
 class KeepsAssets(Protocol):
     """What decides which assets are wanted (`stacpull.filters.AssetFilter` is one)."""
 
     def keeps(self, key: str, asset: Json, /) -> bool:
         """Return True if the asset is wanted."""
         ...
+
+
+class Manner(NamedTuple):
+    """How what an item lists as assets is taken: see `stacpull.models.Selection`."""
+
+    prefer: tuple[str, ...] = ()
+    include_pages: bool = False
 
 
 class AssetProblem(NamedTuple):
@@ -66,11 +82,15 @@ class Planned:
         item: The item with the assets to fetch.
         problems: Wanted assets that cannot be fetched, each named.
         excluded: Keys of the assets that the asset filter left out.
+        pages: Keys of the assets that are web pages or endpoints, and left out as such.
+        unverifiable: How many assets state a checksum of an unknown kind, or whose length is not of its kind.
     """
 
     item: PlannedItem
     problems: tuple[AssetProblem, ...] = ()
     excluded: tuple[str, ...] = ()
+    pages: tuple[str, ...] = ()
+    unverifiable: int = 0
 
 
 def plan_item(
@@ -82,6 +102,8 @@ def plan_item(
     layout: Layout,
     asset_filter: KeepsAssets,
     parent: ItemId | None = None,
+    manner: Manner = Manner(),  # noqa: B008 - a value
+    listings: Mapping[str, Listing | Failure] = MappingProxyType({}),
 ) -> Planned | Problem:
     """Plan one item.
 
@@ -93,25 +115,64 @@ def plan_item(
         layout: Where assets go.
         asset_filter: Which assets are wanted.
         parent: The label item through which a source item was reached.
+        manner: How what it lists as assets is taken.
+        listings: What lies under those of its assets that are prefixes, by key, as far as it was asked.
     """
     item_id = _identity(item, collection_hint)
     if isinstance(item_id, Problem):
         return item_id
     href = self_href(item, local=is_local(item_href or page_url)) or item_href
-    draft = _Draft(layout, layout.for_item(item_id, item, parent), asset_filter, href or page_url)
+    places = layout.for_item(item_id, item, parent)
+    draft = _Draft(layout, places, asset_filter, href or page_url, manner, listings)
     draft.add_all(item.get("assets"))
     properties = item.get("properties")
     updated = properties.get("updated") if isinstance(properties, dict) else None
     planned = PlannedItem(
         id=item_id,
-        document=item,
+        document=with_objects(item, listings) if draft.spread else item,
         href=href or own_href(item_id, page_url),
         assets=tuple(draft.assets),
         parent=parent,
         updated=updated if isinstance(updated, str) else None,
         excluded_assets=len(draft.excluded),
+        pages=len(draft.pages),
+        spread=tuple(draft.spread),
     )
-    return Planned(planned, tuple(draft.problems), tuple(draft.excluded))
+    return Planned(
+        planned, tuple(draft.problems), tuple(draft.excluded), tuple(draft.pages), draft.unverifiable
+    )
+
+
+def plan_collection(name: str, document: Json, *, base: str | None, manner: Manner) -> Planned:
+    """Plan the assets of a collection itself: they go beside its items, as `<collection>/<key><ext>`.
+
+    The filters on assets are about those of items: a collection's are taken as they are listed.
+
+    Args:
+        name: Id of the collection that it is stored under.
+        document: The collection as read.
+        base: Its own URL, if known.
+        manner: How what it lists as assets is taken.
+    """
+    item_id = ItemId(name, OF_COLLECTION)
+    draft = _Draft(
+        _BESIDE_ITEMS,
+        _BESIDE_ITEMS.for_item(item_id, document),
+        _Everything(),
+        base,
+        manner,
+        MappingProxyType({}),
+    )
+    draft.add_all(document.get("assets"))
+    planned = PlannedItem(item_id, document, base, tuple(draft.assets), pages=len(draft.pages))
+    return Planned(planned, tuple(draft.problems), pages=tuple(draft.pages))
+
+
+class _Everything:
+    """Keeps every asset."""
+
+    def keeps(self, _key: str, _asset: Json, /) -> bool:
+        return True
 
 
 def item_directory(item_id: ItemId) -> str:
@@ -128,15 +189,31 @@ def item_document_path(item_id: ItemId) -> str:
 class _Draft:
     """The assets of one item while they are planned."""
 
-    __slots__ = ("_base", "_filter", "_layout", "_places", "assets", "excluded", "problems")
+    __slots__ = (
+        "_base", "_filter", "_layout", "_listings", "_manner", "_places", "assets", "excluded", "pages",
+        "problems", "spread", "unverifiable",
+    )  # fmt: skip
 
-    def __init__(self, layout: Layout, places: ItemLayout, keeps: KeepsAssets, base: str | None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        places: ItemLayout,
+        keeps: KeepsAssets,
+        base: str | None,
+        manner: Manner,
+        listings: Mapping[str, Listing | Failure],
+    ) -> None:
         self._layout = layout
         self._places = places
         self._filter = keeps
         self._base = base
+        self._manner = manner
+        self._listings = listings
         self.assets: list[Asset] = []
         self.excluded: list[str] = []
+        self.pages: list[str] = []
+        self.spread: list[str] = []
+        self.unverifiable = 0
         self.problems: list[AssetProblem] = []
 
     def add_all(self, assets: Any) -> None:
@@ -151,20 +228,48 @@ class _Draft:
             return
         for key, asset in assets.items():
             self._add(key, asset)
-        self.assets, clashes = keep_apart(
-            self.assets, assets.keys(), distinguishes=self._layout.distinguishes_assets
-        )
+        keys = assets.keys() if not self.spread else {**assets, **{one.key: None for one in self.assets}}
+        self.assets, clashes = keep_apart(self.assets, keys, distinguishes=self._layout.distinguishes_assets)
         self.problems.extend(AssetProblem(key, failure) for key, failure in clashes.items())
 
     def _add(self, key: str, asset: Any) -> None:
-        if not self._filter.keeps(key, asset):
+        if not self._filter.keeps(key, asset) and key not in self._listings:
             self.excluded.append(key)
             return
-        href = asset_href(asset, self._base)
-        if isinstance(href, Failure):
-            self.problems.append(AssetProblem(key, href))
-            return
-        self.assets.append(_asset(key, href, asset, self._places))
+        own = asset_href(asset, self._base)
+        if self._manner.prefer:
+            places = asset_hrefs(asset, self._base, self._manner.prefer)
+            if isinstance(places, tuple):
+                naming = own if isinstance(own, str) else places[0]  # --prefer changes no names
+                self._take(_asset(key, naming, asset, self._places), asset, places)
+                return
+        if isinstance(own, Failure):
+            self.problems.append(AssetProblem(key, own))
+        else:
+            self._take(_asset(key, own, asset, self._places), asset)
+
+    def _take(self, planned: Asset, asset: Json, places: tuple[str, ...] = ()) -> None:
+        """Take an asset that is at its href, or at `places`, as what it is."""
+        if places:
+            planned = planned._replace(href=places[0], alternates=places[1:])
+        kind = kind_of(planned.href, planned.media_type)
+        if kind is Kind.PREFIX:
+            self._add_prefix(planned.key, planned.href)
+        elif kind is Kind.PAGE and not self._manner.include_pages:
+            self.pages.append(planned.key)
+        else:
+            self.assets.append(planned)
+            if planned.checksum is None and "file:checksum" in asset:
+                self.unverifiable += 1
+
+    def _add_prefix(self, key: str, href: str) -> None:
+        listing = self._listings.get(key)
+        if listing is None or isinstance(listing, Failure):
+            self.problems.append(AssetProblem(key, listing or refused(href)))
+        else:
+            self.spread.append(key)
+            self.excluded += [f"{key}/{name}" for name in listing.left_out]
+            self.assets += objects(key, href, listing, self._places)
 
 
 def _asset(key: str, href: str, asset: Json, places: ItemLayout) -> Asset:

@@ -24,6 +24,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -87,14 +88,14 @@ class Lesson(NamedTuple):
     expired: bool = False
 
 
-def split_s3_url(url: str) -> tuple[str, str]:
+def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
     """Split `s3://bucket/key`. A key is taken as it stands: `%`, `?` and `#` in it are characters of its own.
 
     Raises:
-        TransferError: SCHEME, if no bucket or no key is named.
+        TransferError: SCHEME, if no bucket or no key is named (with `bare` the bucket is enough).
     """
     bucket, _, key = url[len("s3://") :].partition("/")
-    if not bucket or not key:
+    if not bucket or not (key or bare):
         failure = Failure(
             FailureKind.SCHEME, f"The href {url} names no S3 object; it needs a bucket and a key."
         )
@@ -160,7 +161,13 @@ class S3Transport:
     """Sends requests for `s3://` URLs over another transport, signed or anonymous."""
 
     def __init__(
-        self, http: Transport, credentials: Credentialed, options: S3Options, *, clock: Clock
+        self,
+        http: Transport,
+        credentials: Credentialed,
+        options: S3Options,
+        *,
+        clock: Clock,
+        regions: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Prepare; nothing is asked of AWS before the first request.
 
@@ -169,11 +176,13 @@ class S3Transport:
             credentials: who signs, and the settings in force.
             options: what the user said about S3.
             clock: tells the time that signatures carry.
+            regions: of buckets, as items hint at them; looked into when a bucket is asked for the first time.
         """
         self._http = http
         self._credentials = credentials
         self._options = options
         self._clock = clock
+        self._regions = regions
         self._signer = Signer()
         self._places: dict[str, Place] = {}
         self._date = (0, "")
@@ -186,9 +195,9 @@ class S3Transport:
             TransferError: as `Transport.open`; SCHEME if the URL names no object.
             CredentialsError: credentials are configured but cannot be had.
         """
-        bucket, key = split_s3_url(request.url)
+        bucket, key = split_s3_url(request.url, bare=bool(request.query))
         settings = await self._credentials.settings()
-        place = self._places.get(bucket) or self._settle(bucket, settings, settings.region or _DEFAULT_REGION)
+        place = self._places.get(bucket) or self._settle(bucket, settings, self._first(bucket, settings))
         signing = may_sign(bucket, settings, self._options, redirected=request.redirected)
         identity = await self._credentials.frozen() if signing else None
         for attempt in (1, 2, 3):
@@ -223,6 +232,11 @@ class S3Transport:
     async def close(self) -> None:
         """Nothing is held here; the transport underneath is closed by its owner."""
 
+    def _first(self, bucket: str, settings: AwsSettings) -> str:
+        """Return the region in which `bucket` is looked for first: as told, else as items hint."""
+        hint = self._regions.get(bucket, "")
+        return settings.region or (hint if _REGION.fullmatch(hint) else _DEFAULT_REGION)
+
     def _settle(self, bucket: str, settings: AwsSettings, region: str) -> Place:
         """Remember where `bucket` is."""
         place = place_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
@@ -232,14 +246,17 @@ class S3Transport:
     def _send(
         self, request: Request, place: Place, key: str, identity: Credentials | None
     ) -> AbstractAsyncContextManager[Response]:
-        path = place.path + encode_key(key)
+        path, query = place.path + encode_key(key), request.query
         rest, signed = _headers_for_s3(request.headers)
         signed["host"] = place.host
         if identity is not None:
             if self._options.request_payer:
                 signed["x-amz-request-payer"] = "requester"
-            signed = self._signer.sign(request.method, path, signed, identity, place.region, date=self._now())
-        return self._http.open(request._replace(url=place.origin + path, headers={**rest, **signed}))
+            signed = self._signer.sign(
+                request.method, path, signed, identity, place.region, date=self._now(), query=query
+            )
+        url = f"{place.origin}{path}?{query}" if query else place.origin + path
+        return self._http.open(request._replace(url=url, headers={**rest, **signed}))
 
     def _now(self) -> str:
         """Return the time as signatures have it; made once a second."""

@@ -62,6 +62,7 @@ class Surroundings:
     clock: Clock
     options: Options
     emit: Listener
+    prefer: tuple[str, ...] = ()
 
 
 class Crew:
@@ -184,6 +185,7 @@ class Crew:
             allow_private=network.allow_private,
             slots=share.slots,
             dest=str(self._around.destination.path),
+            prefer=self._around.prefer,
         )
 
     def _note_lost(self, code: int) -> None:

@@ -71,6 +71,8 @@ class Context(NamedTuple):
     """Whether private hosts may be asked, as the coordinator found out."""
     slots: int
     dest: str
+    prefer: tuple[str, ...] = ()
+    """Schemes of alternate hrefs, as `Selection.prefer`."""
 
 
 class Jobs(NamedTuple):

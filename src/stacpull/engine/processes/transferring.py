@@ -115,7 +115,7 @@ class _Worker:
         fetcher = open_fetcher(
             network, self._parts, destination, context.options, clock=clock, on_detail=self._say
         )
-        tools = Tools(fetcher, self, network.policy, clock, network.note_retry)
+        tools = Tools(fetcher, self, network.policy, clock, network.note_retry, context.prefer)
         # refusals are held back where those of all workers come together
         self._pool = Pool(self._queue, self.intake, tools, workers=context.slots, held=0)
         network.client.gates.on_closed = lambda host, seconds: channel.send(messages.Throttled(host, seconds))

@@ -1,0 +1,638 @@
+"""Assets as they are in the wild, from servers of all kinds to files, ledger, reports and item JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pystac
+import pytest
+from tests.net.wire_server import WireServer
+
+from stacpull import (
+    FailureRecord,
+    MirrorReport,
+    Notice,
+    Options,
+    PlanReport,
+    S3Options,
+    Selection,
+    failures,
+    mirror,
+    plan,
+    resume,
+    retry,
+    verify,
+)
+from stacpull.errors import CredentialsError
+from stacpull.events import Event
+from stacpull.net.memory import Answer
+from stacpull.replicas import MemoryStore, S3Access, S3Replica
+
+ITEM = "URN:odd:item"
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIDTEST", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
+OBJECTS = {
+    "tiles/39/B02.jp2": b"blue",
+    "tiles/39/B03.jp2": b"green",
+    "tiles/39/qi/a b+c%25.gml": b"<gml/>",
+    "tiles/39/qi": b"a file named like a directory",
+    "tiles/39/": b"",
+    "tiles/39/empty/": b"",
+    "tiles/399/B02.jp2": b"another tile",
+    "one.tif": b"from s3",
+}
+
+
+@dataclass
+class World:
+    """A page of one item, the servers that have its assets, and DEST."""
+
+    server: WireServer
+    s3: S3Replica
+    routes: dict[str, Any]
+    dest: Path
+    heard: list[Event]
+
+    def offer(
+        self, assets: Mapping[str, Any], collection: Mapping[str, Any] | None = None, **more: Any
+    ) -> None:
+        """Let the page hold one item with these assets, and its collection this."""
+        own = {"rel": "collection", "href": self.server.url("/c.json")}
+        item = {
+            "type": "Feature", "stac_version": "1.0.0", "id": ITEM, "collection": "c", "geometry": None,
+            "properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": [own], "assets": assets, **more,
+        }  # fmt: skip
+        self.routes["/items.json"] = _json({"type": "FeatureCollection", "features": [item]})
+        described = {
+            "type": "Collection", "stac_version": "1.0.0", "id": "c", "description": "c",
+            "license": "CC0-1.0", "links": [{"rel": "self", "href": self.server.url("/c.json")}],
+            "extent": {"spatial": {"bbox": [[0, 0, 1, 1]]}, "temporal": {"interval": [[None, None]]}},
+            **(collection or {}),
+        }  # fmt: skip
+        self.routes["/c.json"] = _json(described)
+
+    @property
+    def source(self) -> str:
+        return self.server.url("/items.json")
+
+    def options(self, **more: Any) -> Options:
+        return Options(s3=S3Options(endpoint_url=self.s3.s3_url, **more), retries=0)
+
+    async def mirror(self, selection: Selection | None = None, **s3: Any) -> MirrorReport:
+        return await mirror(
+            self.source,
+            self.dest,
+            selection=selection or Selection(),
+            options=self.options(**s3),
+            on_event=self.heard.append,
+        )
+
+    async def plan(self, selection: Selection | None = None) -> PlanReport:
+        return await plan(
+            self.source,
+            selection=selection or Selection(),
+            options=self.options(),
+            on_event=self.heard.append,
+        )
+
+    def files(self) -> dict[str, bytes]:
+        """The files of the mirror but its own JSON, by path."""
+        found = (path for path in self.dest.rglob("*") if path.is_file() and ".stacpull" not in path.parts)
+        return {
+            path.relative_to(self.dest).as_posix(): path.read_bytes()
+            for path in found
+            if path.name not in {"catalog.json", "collection.json"} and not path.name.startswith("URN")
+        }
+
+    def stored(self) -> dict[str, Any]:
+        """The item's JSON as it lies in DEST."""
+        (path,) = self.dest.rglob("URN*.json")
+        return json.loads(path.read_bytes())
+
+    def asked(self) -> list[str]:
+        """The paths that the server was asked for, those of the source left out."""
+        return [one.target for one in self.server.heard if not one.target.endswith(".json")]
+
+    async def failures(self) -> list[FailureRecord]:
+        return await asyncio.to_thread(lambda: list(failures(self.dest)))
+
+    def notices(self) -> str:
+        return "\n".join(event.text for event in self.heard if isinstance(event, Notice))
+
+
+@pytest.fixture
+def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run a scenario in a world of its own; `rules` are those of the S3 endpoint."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+    def run(scenario: Callable[[World], Any], *, latency_ms: float = 0.0, **rules: Any) -> None:
+        async def work() -> None:
+            routes: dict[str, Any] = {"/b.tif": [Answer(body=b"from https")]}
+            access = S3Access(KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], **rules)
+            store = MemoryStore({"EODATA": OBJECTS, "data": OBJECTS})
+            async with AsyncExitStack() as stack:
+                server = await stack.enter_async_context(WireServer(routes))
+                s3 = await stack.enter_async_context(
+                    S3Replica(store=store, access=access, record=True, latency_ms=latency_ms)
+                )
+                await scenario(World(server, s3, routes, tmp_path / "m", []))
+
+        asyncio.run(work())
+
+    return run
+
+
+def _json(document: object) -> Any:
+    body = orjson.dumps(document)
+    return lambda _: Answer(body=body, headers={"Content-Type": "application/json"})
+
+
+PREFIX = {"type": "inode/directory", "href": "s3://EODATA/tiles/39", "title": "tile"}
+PLACE = "c/URN%3Aodd%3Aitem"
+
+
+# --- alternates -------------------------------------------------------------------------------------------
+
+
+def alternate(world: World, s3: str = "s3://data/one.tif", https: str = "/b.tif") -> dict[str, Any]:
+    places = {"s3": {"href": s3}, "local": {"href": "file:///etc/passwd"}}
+    return {"data": {"href": world.server.url(https), "alternate": places}}
+
+
+@pytest.mark.parametrize(
+    ("prefer", "expected"),
+    [
+        ((), b"from https"),
+        (("s3", "http"), b"from s3"),
+        (("http",), b"from https"),
+        (("https", "s3"), b"from s3"),
+    ],
+)
+def test_the_first_scheme_preferred_that_exists_is_fetched(live, prefer, expected):
+    async def scenario(world: World) -> None:
+        world.offer(alternate(world))
+        report = await world.mirror(Selection(prefer=prefer))
+        assert report.state == "complete"
+        assert report.assets_failed == 0
+        assert world.files() == {f"{PLACE}/data.tif": expected}
+
+    live(scenario)
+
+
+@pytest.mark.parametrize(("assets", "processes"), [(1, 1), (150, 2)])
+def test_what_cannot_be_had_is_had_from_the_next_place(live, assets, processes):
+    async def scenario(world: World) -> None:
+        one = alternate(world, s3="s3://data/gone.tif")["data"]
+        world.offer({f"a{number}": one for number in range(assets)})
+        report = await mirror(
+            world.source,
+            world.dest,
+            selection=Selection(prefer=("s3", "http")),
+            options=replace(world.options(), processes=processes),
+        )
+        assert (report.assets_done, report.assets_failed, report.exit_code) == (assets, 0, 0)
+        assert set(world.files().values()) == {b"from https"}
+
+    live(scenario)
+
+
+def test_of_what_cannot_be_had_anywhere_every_reason_is_told_and_retry_begins_with_the_first(live):
+    async def scenario(world: World) -> None:
+        world.offer(alternate(world, s3="s3://data/gone.tif", https="/missing.tif"))
+        report = await world.mirror(Selection(prefer=("s3", "http")))
+        assert (report.assets_failed, report.assets_missing) == (1, 1)  # gone at both
+        (failure,) = await world.failures()
+        assert failure.kind == "gone"
+        assert failure.message.count("404") == 2
+        world.routes["/missing.tif"] = [Answer(body=b"there again")]
+        again = await retry(world.dest, options=world.options())
+        assert (again.assets_done, again.assets_failed) == (1, 0)
+        assert world.files() == {f"{PLACE}/data.tif": b"there again"}
+
+    live(scenario)
+
+
+def test_refusals_at_the_preferred_place_stop_no_run_that_has_others(live):
+    """Sixty refusals in a row from one host would stop the run, were they all there is."""
+
+    async def scenario(world: World) -> None:
+        assets = {
+            f"a{n}": {"href": world.server.url("/b.tif"), "alternate": {"s3": {"href": f"s3://data/{n}"}}}
+            for n in range(60)
+        }
+        world.offer(assets)
+        report = await world.mirror(Selection(prefer=("s3",)), no_sign_request=True)
+        assert (report.assets_done, report.assets_failed) == (60, 0)
+
+    live(scenario)
+
+
+# --- sizes and checksums ----------------------------------------------------------------------------------
+
+SHA3 = "1620" + hashlib.sha3_256(b"from https").hexdigest()
+MD5 = hashlib.md5(b"from https", usedforsecurity=False).hexdigest()
+STATED: dict[str, tuple[dict[str, Any], str]] = {
+    "size": ({"file:size": 10}, "fetched"),
+    "another-size": ({"file:size": 11}, "file:size"),
+    "sha3-256": ({"file:checksum": SHA3}, "fetched"),
+    "another-sha3": ({"file:checksum": SHA3[:-2] + "00"}, "sha3_256"),
+    "sha2-256": ({"file:checksum": "1220" + hashlib.sha256(b"from https").hexdigest()}, "fetched"),
+    "sha2-512": ({"file:checksum": "1340" + hashlib.sha512(b"from https").hexdigest()}, "fetched"),
+    "md5": ({"file:checksum": "d50110" + MD5}, "fetched"),
+    "another-md5": ({"file:checksum": "d50110" + "00" * 16}, "md5"),
+    "blake2b-128": (
+        {"file:checksum": "90e40210" + hashlib.blake2b(b"from https", digest_size=16).hexdigest()},
+        "fetched",
+    ),
+    "md5-of-32-bytes": ({"file:checksum": "d50120" + "00" * 32}, "unverifiable"),
+    "unknown": ({"file:checksum": "1e20" + "00" * 32}, "unverifiable"),
+    "no-hex": ({"file:checksum": "no hex"}, "unverifiable"),
+}
+
+
+def test_what_the_item_states_is_held_against_what_comes(live):
+    async def scenario(world: World) -> None:
+        href = world.server.url("/b.tif")
+        world.offer({key: {"href": href, **stated} for key, (stated, _) in STATED.items()})
+        await world.mirror()
+        failed = {one.key: one.message for one in await world.failures()}
+        fetched = {Path(name).stem for name in world.files()}
+        expected = {key for key, (_, words) in STATED.items() if words not in {"fetched", "unverifiable"}}
+        assert (failed.keys(), fetched) == (expected, STATED.keys() - expected)
+        assert all(STATED[key][1] in message for key, message in failed.items())
+        assert "The stated checksums of 3 assets cannot be verified" in world.notices()
+
+    live(scenario)
+
+
+# --- pages and endpoints ----------------------------------------------------------------------------------
+
+
+def pages(world: World) -> dict[str, Any]:
+    preview = world.server.url("/item/preview.png?collection=c&item=i")
+    return {
+        "data": {"href": world.server.url("/b.tif")},
+        "index": {"href": world.server.url("/index"), "type": "text/html"},
+        "rendered_preview": {"href": preview, "type": "image/png"},
+    }
+
+
+def test_pages_are_left_out_and_counted(live):
+    async def scenario(world: World) -> None:
+        world.offer(pages(world))
+        planned = await world.plan()
+        assert (planned.assets, planned.assets_pages) == (1, 2)
+        assert planned.page_keys == {"index": 1, "rendered_preview": 1}
+        report = await world.mirror()
+        assert (report.assets_planned, report.assets_pages, report.assets_excluded) == (1, 2, 0)
+        assert world.stored()["assets"]["index"]["href"] == world.server.url("/index")
+
+    live(scenario)
+
+
+def test_pages_are_fetched_if_asked_for(live):
+    async def scenario(world: World) -> None:
+        world.offer(pages(world))
+        page = Answer(body=b"<!doctype html><html></html>", headers={"Content-Type": "text/html"})
+        world.routes |= {"/index": [page], "/item/preview.png": [Answer(body=b"png")]}
+        report = await world.mirror(Selection(include_pages=True))
+        assert (report.assets_done, report.assets_failed, report.assets_pages) == (3, 0, 0)
+        assert world.files() == {
+            f"{PLACE}/data.tif": b"from https",
+            f"{PLACE}/index.html": b"<!doctype html><html></html>",
+            f"{PLACE}/rendered_preview.png": b"png",
+        }
+
+    live(scenario)
+
+
+# --- prefixes ---------------------------------------------------------------------------------------------
+
+UNDER_39 = {
+    "data/B02.jp2": b"blue",
+    "data/B03.jp2": b"green",
+    "data/qi/a b+c%2525.gml": b"<gml/>",
+}
+
+
+def test_a_prefix_is_refused_by_name_and_the_run_goes_on(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX, "other": {"href": world.server.url("/b.tif")}})
+        assert (await world.plan()).assets_refused == 1
+        report = await world.mirror()
+        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 1, 1)
+        (failure,) = await world.failures()
+        assert (failure.key, failure.kind) == ("data", "prefix")
+        assert "--expand-prefix" in failure.message
+
+    live(scenario)
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["at once", "after it was refused"])
+def test_what_lies_under_a_prefix_is_mirrored(live, before):
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX})
+        if before:
+            await world.mirror()
+        planned = await world.plan(Selection(expand_prefix=True))
+        assert (planned.assets, planned.bytes_basis) == (4, "known")
+        report = await world.mirror(Selection(expand_prefix=True))
+        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 4, 0)
+        assert await world.failures() == []
+        found = world.files()
+        (shadowed,) = [name for name in found if name.startswith(f"{PLACE}/data/qi~")]
+        assert found.pop(shadowed) == OBJECTS["tiles/39/qi"]
+        assert found == {f"{PLACE}/{name}": content for name, content in UNDER_39.items()}
+        assets = world.stored()["assets"]
+        assert set(assets) == {"data/B02.jp2", "data/B03.jp2", "data/qi", "data/qi/a b+c%25.gml"}
+        assert assets["data/B02.jp2"]["href"] == "./data/B02.jp2"
+        assert assets["data/B02.jp2"]["alternate"]["origin"]["href"] == "s3://EODATA/tiles/39/B02.jp2"
+        assert assets["data/B02.jp2"]["title"] == "tile"
+        again = await world.mirror(Selection(expand_prefix=True))
+        assert (again.assets_skipped, again.assets_done) == (4, 4)
+        assert await _is_whole(world.dest)
+
+    live(scenario)
+
+
+async def _is_whole(dest: Path) -> bool:
+    return (await verify(dest)).damaged == 0
+
+
+def test_prefixes_are_listed_as_far_as_items_are_wanted(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX})
+        page = orjson.loads(world.routes["/items.json"](None).body)
+        (item,) = page["features"]
+        page["features"] = [{**item, "id": f"URN:{number}"} for number in range(5)]
+        world.routes["/items.json"] = _json(page)
+        report = await world.mirror(Selection(expand_prefix=True, max_items=2))
+        assert (report.items_matched, report.assets_done) == (2, 8)
+        assert sum(record.kind == "list" for record in world.s3.requests) == 2
+
+    live(scenario)
+
+
+def test_credentials_that_cannot_be_had_for_a_listing_stop_the_run(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX})
+        with pytest.raises(CredentialsError, match="nobody"):
+            await world.mirror(Selection(expand_prefix=True), profile="nobody")
+
+    live(scenario)
+
+
+def test_a_damaged_object_of_a_prefix_is_repaired(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX})
+        await world.mirror(Selection(expand_prefix=True))
+        (world.dest / PLACE / "data/B02.jp2").write_bytes(b"rot!")
+        report = await verify(world.dest, repair=True, options=world.options())
+        assert (report.damaged, report.remaining) == (1, 0)
+        assert (world.dest / PLACE / "data/B02.jp2").read_bytes() == b"blue"
+
+    live(scenario)
+
+
+@pytest.mark.parametrize(
+    ("selection", "names"),
+    [
+        ({"assets": ("data",)}, {"B02.jp2", "B03.jp2", "qi", "qi/a b+c%25.gml"}),
+        ({"assets": ("*B02*",)}, {"B02.jp2"}),
+        ({"assets": ("data/qi*",), "exclude_assets": ("*.gml",)}, {"qi"}),
+        ({"exclude_assets": ("data",)}, set()),
+        ({"roles": ("thumbnail",)}, set()),
+        ({"assets": ("other",)}, set()),
+    ],
+)
+def test_filters_judge_what_lies_under_a_prefix(live, selection, names):
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX})
+        report = await world.mirror(Selection(expand_prefix=True, **selection))
+        assert (report.assets_done, report.assets_failed) == (len(names), 0)
+        assert (report.assets_excluded > 0) is (len(names) < 4)
+        assets = world.stored()["assets"]
+        here = {key for key, asset in assets.items() if asset["href"].startswith("./")}
+        assert here == {f"data/{name}" for name in names}
+
+    live(scenario)
+
+
+def test_a_prefix_goes_on_where_it_was_stopped(live):
+    """What was planned of it is done without listing again, each object once."""
+
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX})
+        stop = asyncio.Event()
+        selection, options = Selection(expand_prefix=True), replace(world.options(), concurrency=1)
+
+        async def pull_the_plug() -> None:
+            while len(world.s3.requests) < 3:  # noqa: ASYNC110 - the replica tells nobody
+                await asyncio.sleep(0.005)
+            stop.set()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pull_the_plug())
+            first = await mirror(world.source, world.dest, selection=selection, options=options, stop=stop)
+        assert first.state == "interrupted"
+        assert 0 < first.assets_pending < 4
+        report = await resume(world.dest, options=options)
+        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 4, 0)
+        listed = [record for record in world.s3.requests if record.kind == "list"]
+        assert len(listed) == 1
+        assert len(world.s3.requests) <= 6  # the one that was under way, at most, comes twice
+
+    live(scenario, latency_ms=60)
+
+
+def test_a_prefix_under_which_nothing_is_fails_by_name(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": {**PREFIX, "href": "s3://EODATA/none/"}})
+        report = await world.mirror(Selection(expand_prefix=True))
+        assert (report.state, report.assets_failed) == ("complete", 1)
+        (failure,) = await world.failures()
+        assert "s3://EODATA/none/" in failure.message
+        assert "nothing is there" in failure.message
+
+    live(scenario)
+
+
+# --- collections ------------------------------------------------------------------------------------------
+
+
+def test_a_collections_own_assets_are_mirrored_once(live):
+    async def scenario(world: World) -> None:
+        world.routes["/thumb.png"] = [Answer(body=b"png")]
+        own = {
+            "thumbnail": {"href": "./thumb.png", "roles": ["thumbnail"]},
+            "docs": {"href": "https://h.test/x", "type": "text/html"},
+        }
+        world.offer({"data": {"href": world.server.url("/b.tif")}}, {"assets": own})
+        selection = Selection(collection_assets=True)
+        planned = await world.plan(selection)
+        assert (planned.items_matched, planned.assets) == (1, 2)
+        world.server.heard.clear()
+        report = await world.mirror(selection)
+        assert (report.items_matched, report.items_done, report.assets_done, report.assets_pages) == (
+            1,
+            1,
+            2,
+            1,
+        )
+        assert world.files() == {"c/thumbnail.png": b"png", f"{PLACE}/data.tif": b"from https"}
+        collection = pystac.Collection.from_file(str(world.dest / "c/collection.json"))
+        assert collection.assets["thumbnail"].href == "./thumbnail.png"
+        assert [item.id for item in collection.get_items()] == [ITEM]
+        again = await world.mirror(selection)
+        assert (again.items_matched, again.assets_skipped) == (1, 2)
+        assert world.asked().count("/thumb.png") == 1
+        assert await _is_whole(world.dest)
+
+    live(scenario)
+
+
+def test_a_damaged_asset_of_a_collection_is_repaired(live):
+    async def scenario(world: World) -> None:
+        world.routes["/thumb.png"] = [Answer(body=b"png")]
+        world.offer(
+            {"data": {"href": world.server.url("/b.tif")}}, {"assets": {"t": {"href": "./thumb.png"}}}
+        )
+        await world.mirror(Selection(collection_assets=True))
+        (world.dest / "c/t.png").write_bytes(b"rot")
+        report = await verify(world.dest, repair=True, options=world.options())
+        assert (report.damaged, report.remaining) == (1, 0)
+        assert (world.dest / "c/t.png").read_bytes() == b"png"
+
+    live(scenario)
+
+
+def test_items_without_a_collection_have_no_assets_of_one(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": {"href": world.server.url("/b.tif")}}, links=[])
+        page = orjson.loads(world.routes["/items.json"](None).body)
+        del page["features"][0]["collection"]
+        world.routes["/items.json"] = _json(page)
+        report = await world.mirror(Selection(collection_assets=True))
+        assert (report.exit_code, report.items_failed, report.assets_done) == (0, 0, 1)
+
+    live(scenario)
+
+
+def test_a_collection_that_cannot_be_read_is_named(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": {"href": world.server.url("/b.tif")}})
+        world.routes["/c.json"] = [Answer(404, b"{}")]
+        report = await world.mirror(Selection(collection_assets=True))
+        assert (report.exit_code, report.items_failed, report.assets_done) == (1, 1, 1)
+        assert "The collection c is mirrored without its own assets" in world.notices()
+
+    live(scenario)
+
+
+def test_an_asset_of_a_collection_that_fails_is_named(live):
+    async def scenario(world: World) -> None:
+        world.offer(
+            {"data": {"href": world.server.url("/b.tif")}},
+            {"assets": {"thumbnail": {"href": world.server.url("/none.png")}}},
+        )
+        report = await world.mirror(Selection(collection_assets=True))
+        assert (report.items_done, report.assets_done, report.assets_missing) == (1, 1, 1)
+        (failure,) = await world.failures()
+        assert (failure.collection, failure.item, failure.key) == ("c", "", "thumbnail")
+
+    live(scenario)
+
+
+def test_what_the_collection_says_of_its_items_assets_counts_where_they_are_silent(live):
+    async def scenario(world: World) -> None:
+        href = world.server.url("/b.tif")
+        described = {
+            "silent": {"roles": ["data"], "type": "image/tiff"},
+            "said": {"roles": ["data"]},
+            "other": {"roles": ["metadata"]},
+        }
+        assets = {
+            "silent": {"href": href},
+            "said": {"href": href, "roles": ["thumbnail"]},
+            "other": {"href": href},
+        }
+        world.offer(assets, {"item_assets": described})
+        report = await world.mirror(Selection(roles=("data",)))
+        assert (report.assets_done, report.assets_excluded) == (1, 2)
+        assert world.files() == {f"{PLACE}/silent.tif": b"from https"}
+
+    live(scenario)
+
+
+# --- odd hrefs, keys and ids ------------------------------------------------------------------------------
+
+
+def test_odd_hrefs_keys_and_ids_come_out_right_or_are_named(live):
+    printed = "/odata/v1/Products(('f6b6584e', 'n/a', -1, 'Sinergise Solutions'))/Nodes(B02.tif)/$value"
+
+    async def scenario(world: World) -> None:
+        quoted = (
+            "/odata/v1/Products(('f6b6584e',%20'n/a',%20-1,%20'Sinergise%20Solutions'))/Nodes(B02.tif)/$value"
+        )
+        world.routes |= {quoted: [Answer(body=b"value")], "/50%25.tif": [Answer(body=b"percent")]}
+        world.offer(
+            {
+                "2025/04/02/S2A/x.jpg": {"href": world.server.url("/b.tif")},
+                "value": {"href": world.server.url(printed), "type": "image/tiff"},
+                "relative": {"href": "./50%25.tif"},
+                "array": {"href": ["https://h.test/a.tif"]},
+                "missing": {"title": "no href"},
+                "none": None,
+            }
+        )
+        report = await world.mirror()
+        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 3, 3)
+        assert world.files() == {
+            f"{PLACE}/2025%2F04%2F02%2FS2A%2Fx.jpg.tif": b"from https",
+            f"{PLACE}/value.tif": b"value",
+            f"{PLACE}/relative.tif": b"percent",
+        }
+        assert {one.key for one in await world.failures()} == {"array", "missing", "none"}
+
+    live(scenario)
+
+
+# --- storage ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agreed", [False, True])
+def test_that_requesters_pay_is_said_and_never_agreed_to_by_itself(live, agreed):
+    async def scenario(world: World) -> None:
+        world.offer({"data": {"href": "s3://data/one.tif", "storage:requester_pays": True}})
+        report = await world.mirror(request_payer=agreed)
+        assert report.assets_done == int(agreed)
+        assert ("--request-payer" in world.notices()) is not agreed
+
+    live(scenario, requester_pays=True)
+
+
+def test_a_rebuilt_mirror_takes_up_objects_and_the_collections_assets(live):
+    async def scenario(world: World) -> None:
+        world.routes["/thumb.png"] = [Answer(body=b"png")]
+        world.offer({"data": PREFIX}, {"assets": {"thumbnail": {"href": "./thumb.png"}}})
+        selection = Selection(expand_prefix=True, collection_assets=True)
+        await world.mirror(selection)
+        before = world.files()
+        (world.dest / ".stacpull/ledger.sqlite").unlink()
+        rebuilt = (await verify(world.dest, rebuild=True)).rebuilt
+        assert rebuilt is not None
+        assert rebuilt.done == 4
+        report = await world.mirror(selection)
+        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 5, 0)
+        assert world.files() == before
+        assert await _is_whole(world.dest)
+
+    live(scenario)

@@ -1,0 +1,40 @@
+"""Filters on assets that are silent, and whose collection is not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stacpull.filters.assets import compile_assets
+from stacpull.models import Selection
+from stacpull.planning.described import Described
+
+ITEM_ASSETS = {"B02": {"type": "image/tiff; application=geotiff", "roles": ["data"]}, "odd": ["no object"]}
+TABLE = [
+    (Selection(roles=("data",)), "B02", {}, True),
+    (Selection(roles=("data",)), "B02", {"roles": []}, True),
+    (Selection(roles=("data",)), "B02", {"roles": ["overview"]}, False),
+    (Selection(media_types=("image/tiff",)), "B02", {"roles": ["overview"]}, True),
+    (Selection(media_types=("image/tiff",)), "B02", {"type": "image/jp2"}, False),
+    (Selection(roles=("data",)), "B03", {}, False),
+    (Selection(roles=("data",)), "odd", {}, False),
+    (Selection(roles=("data",)), "B02", None, False),
+    (Selection(assets=("B*",)), "B02", None, True),
+]
+
+
+@pytest.mark.parametrize(("selection", "key", "asset", "kept"), TABLE)
+def test_what_an_asset_says_itself_comes_first(
+    selection: Selection, key: str, asset: Any, kept: bool
+) -> None:
+    assert Described(compile_assets(selection), ITEM_ASSETS).keeps(key, asset) is kept
+
+
+def test_item_assets_as_they_were_recorded(shared_data: Path) -> None:
+    document = json.loads((shared_data / "stac/copernicus_cdse/collection_global_mosaics.json").read_text())
+    judge = Described(compile_assets(Selection(roles=("reflectance",))), document["item_assets"])
+    kept = {key for key in document["item_assets"] if judge.keeps(key, {"href": "s3://eodata/x"})}
+    assert kept == {"B02", "B03", "B04", "B08"}

@@ -1,0 +1,143 @@
+"""Listings of S3 prefixes: from the replica, which verifies signatures, and from servers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+import pytest
+from tests.transfer.origin import Asked, Reply, client, origin
+from tests.transfer.test_s3 import KEYS, Given, access
+
+from stacpull.config.options import S3Options
+from stacpull.models import FailureKind
+from stacpull.net.client import Client
+from stacpull.net.transport import TransferError
+from stacpull.planning.prefixes import Listed
+from stacpull.replicas import MemoryStore, S3Access, S3Replica
+from stacpull.transfer import listing
+from stacpull.transfer.listing import ListedPage, list_prefix, listed_page
+
+ODD = [
+    "a b.tif",
+    "a+b.tif",
+    "100%25.tif",
+    "it's (1)/$value",
+    "日本/día.tif",
+    "q?a=b#c;d&e<f>.tif",
+    "line\nbreak",
+]
+STORE = {
+    "odd": {f"p/{name}": name.encode() for name in ODD},
+    "many": {f"n/{number:04d}": b"x" * (number % 3) for number in range(2100)},
+    "marked": {"d/": b"", "d/e/": b"", "d/e/f": b"1", "d/g/": b"a file all the same", "dd/h": b""},
+}
+
+
+def on_replica(
+    act: Callable[[Client, S3Replica], Awaitable[None]],
+    rules: S3Access | None = None,
+    options: S3Options | None = None,
+) -> None:
+    async def live() -> None:
+        async with S3Replica(store=MemoryStore(STORE), access=rules or access(), record=True) as replica:
+            given = Given(replace(KEYS, token=None))
+            given.endpoint_url = replica.s3_url
+            async with client(given, options) as opened:
+                await act(opened, replica)
+
+    asyncio.run(live())
+
+
+@pytest.mark.parametrize("anonymous", [False, True])
+def test_names_of_every_kind_come_as_they_are(anonymous: bool) -> None:
+    async def act(opened: Client, _replica: S3Replica) -> None:
+        found = await list_prefix(opened, "odd", "p/")
+        assert set(found) == {Listed(name, len(name.encode())) for name in ODD}
+
+    on_replica(act, access(anonymous=anonymous), S3Options(no_sign_request=anonymous))
+
+
+def test_a_long_listing_is_read_page_by_page() -> None:
+    async def act(opened: Client, replica: S3Replica) -> None:
+        found = await list_prefix(opened, "many", "n/")
+        assert [one.name for one in found] == [f"{number:04d}" for number in range(2100)]
+        assert sum(one.size for one in found) == 2100
+        assert [record.status for record in replica.requests] == [200, 200, 200]
+
+    on_replica(act)
+
+
+def test_what_stands_for_a_directory_is_left_out() -> None:
+    async def act(opened: Client, _replica: S3Replica) -> None:
+        assert set(await list_prefix(opened, "marked", "d/")) == {Listed("e/f", 1), Listed("g/", 19)}
+
+    on_replica(act)
+
+
+def test_a_listing_goes_to_the_region_of_its_bucket() -> None:
+    async def act(opened: Client, replica: S3Replica) -> None:
+        assert await list_prefix(opened, "marked", "dd/") == (Listed("h", 0),)
+        assert [record.status for record in replica.requests] == [301, 200]
+
+    on_replica(act, access(region="eu-central-1", region_redirect=True))
+
+
+def test_too_many_objects_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MOST_OBJECTS", 1500)
+
+    async def act(opened: Client, _replica: S3Replica) -> None:
+        with pytest.raises(TransferError, match="more than 1,500 objects"):
+            await list_prefix(opened, "many", "n/")
+
+    on_replica(act)
+
+
+def document(*keys: str, token: str = "", sized: str = "<Size>1</Size>") -> bytes:
+    contents = "".join(f"<Contents><Key>{key}</Key>{sized}</Contents>" for key in keys)
+    more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>"
+    return f"<ListBucketResult>{contents}{more if token else ''}</ListBucketResult>".encode()
+
+
+MISBEHAVING = [
+    ([document("p/a", token="1"), document("p/b", token="1")], "in a circle"),
+    ([document("p/a", "q/b")], "not under it"),
+    ([document("p/a", sized="")], "no listing"),
+    ([document("p/a", sized="<Size>-1</Size>")], "no listing"),
+    ([b"<html>hello</html>"], "no listing"),
+    ([document()], "nothing is there"),
+]
+
+
+@pytest.mark.parametrize(("bodies", "words"), MISBEHAVING)
+def test_listings_that_cannot_be_right_are_named(bodies: Sequence[bytes], words: str) -> None:
+    replies = iter([*bodies, bodies[-1]])
+
+    def answer(_asked: Asked) -> Reply:
+        return Reply(body=next(replies))
+
+    async def live() -> None:
+        async with origin(answer) as server:
+            given = Given(KEYS)
+            given.endpoint_url = server.url.removesuffix("/")
+            async with client(given, None) as opened:
+                with pytest.raises(TransferError, match=words) as caught:
+                    await list_prefix(opened, "data", "p/")
+                assert caught.value.failure.kind is FailureKind.PREFIX
+
+    asyncio.run(live())
+
+
+PAGES = [
+    (document("p/a&amp;b"), ListedPage((Listed("p/a&b", 1),), None)),
+    (document("p/a+b%20c"), ListedPage((Listed("p/a+b%20c", 1),), None)),  # not said to be encoded
+    (document("p/a", token="x&amp;y"), ListedPage((Listed("p/a", 1),), "x&y")),
+    (b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", None),
+    (b"", None),
+]
+
+
+@pytest.mark.parametrize(("body", "page"), PAGES)
+def test_a_page_is_read(body: bytes, page: ListedPage | None) -> None:
+    assert listed_page(body.decode()) == page
