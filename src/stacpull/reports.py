@@ -63,6 +63,20 @@ class MirrorReport(Counts):
     """How many items the filters left out, by the reason that was found first."""
     assets_excluded: int = 0
     """Assets of matched items that the asset filters left out."""
+    items_new: int = 0
+    """Items, source items included, that were not here before the run."""
+    items_changed: int = 0
+    """Items that were here, and that are listed otherwise: `updated`, a size, a checksum, an asset more."""
+    assets_changed: int = 0
+    """Assets that came in with another content than the one that was here."""
+    assets_revalidated: int = 0
+    """Assets that the source was asked about and that are the same: by 304, or by their bytes."""
+    items_gone: int = 0
+    """With `prune`: items that the walk did not meet, and whose own URL said 404 or 410."""
+    items_pruned: int = 0
+    """Of those, removed."""
+    assets_pruned: int = 0
+    """Files of assets removed with them."""
     run: int = 0
     source: str = ""
     dest: str = ""

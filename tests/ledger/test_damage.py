@@ -214,13 +214,17 @@ def test_a_damaged_file_stays_so_until_it_is_had_again(mirrored) -> None:
     assert expected() == (bytes(32), True)
 
 
+_SINCE_VERSION_3 = (("runs", "revalidate"), ("runs", "adopt"), ("assets", "wanted"), ("assets", "was"))
+
+
 def test_a_repair_that_an_older_version_began_goes_on(mirrored) -> None:
     db, planned = mirrored
     run = repair(db)
     damage.claim_damaged(db, run, {planned[0].row: None})
     db.execute("UPDATE assets SET sha256 = was WHERE was IS NOT NULL")
-    for table, column in (("assets", "was"), ("assets", "wanted"), ("runs", "adopt")):
+    for table, column in _SINCE_VERSION_3:
         db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    db.executescript("DROP TABLE changes; DROP TABLE removals")
     db.execute("PRAGMA user_version = 3")
     missing = [one.row for one in Expectations(db).not_met() if one.kind is FileKind.ASSET]
     migrate(db)

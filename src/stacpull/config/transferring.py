@@ -160,6 +160,13 @@ TRANSFERRING: tuple[Option, ...] = (
     ),
     Option(
         _TRANSFER,
+        "revalidate",
+        "revalidate",
+        "Ask about every asset that is here if it has changed; else only where its item says so.",
+        switch=True,
+    ),
+    Option(
+        _TRANSFER,
         "adopt",
         "adopt",
         "Take files that lie where assets go, if size and a checksum or date agree.",

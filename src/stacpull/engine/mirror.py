@@ -44,7 +44,7 @@ from stacpull.errors import (
     UsageError,
 )
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
-from stacpull.ledger import jobs, meta, runs, samples, views
+from stacpull.ledger import changes, jobs, meta, runs, samples, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import EndState, Run
@@ -184,6 +184,7 @@ class MirrorRun:
         """Put in order what an earlier run left (on the publisher's thread)."""
         db = self._workspace.db
         runs.set_adopt(db, self._run.id, adopt=self._options.adopt)
+        runs.set_revalidate(db, self._run.id, revalidate=self._options.revalidate)
         left = recover(db, self._workspace.destination, checksum=checksum, is_stopped=self._stop.is_set)
         accept(db, self._workspace.destination)
         self._publisher.adopting = self._options.adopt or meta.is_adopting(db)
@@ -314,7 +315,10 @@ class MirrorRun:
     async def _producer(self, queue: JobQueue, reader: ItemReader) -> Producer:
         db, spec = self._workspace.db, self._run.spec
         size = spec.selection.sample or 0
-        planner = await self._publisher.call(lambda: Planner(db, self._run.id, sample_size=size))
+        again = self._options.revalidate
+        planner = await self._publisher.call(
+            lambda: Planner(db, self._run.id, sample_size=size, revalidate=again)
+        )
 
         async def known(ids: Sequence[ItemId]) -> set[ItemId]:
             return await self._publisher.call(lambda: planner.known(ids)) if ids else set()
@@ -386,13 +390,14 @@ class MirrorRun:
                 raise
         finally:
             await asyncio.to_thread(self._journal.flush)
-        left_out = await asyncio.to_thread(self._left_out)
+        left_out, found = await asyncio.to_thread(self._counted_by_kind)
         ending = Ending(
             state,
             reason,
             self._summary.items_unseen,
             missing_ok=self._options.missing == "ok",
             items_left_out=left_out,
+            changes=found,
             items_unwritten=len(self._items.unwritable),
         )
         return self._account.report(ending, str(self._workspace.destination.path))
@@ -405,10 +410,12 @@ class MirrorRun:
             if state == "complete" and self._run.spec.kind == "mirror":
                 meta.set_adopting(db, adopting=False)
 
-    def _left_out(self) -> dict[str, int]:
+    def _counted_by_kind(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return what was left out, by reason, and what was found otherwise than before."""
+        db, run = self._workspace.db, self._run.id
         with suppress(DestinationError), translated(ledger_path(self._workspace.destination.path)):
-            return views.left_out(self._workspace.db, self._run.id)
-        return {}
+            return views.left_out(db, run), changes.counted(db, run)
+        return {}, {}
 
     def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
         if error is not None and not isinstance(error, asyncio.CancelledError):

@@ -18,7 +18,7 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Checksum, ItemId, Job
+from stacpull.models import Checksum, ItemId, Job, Present
 
 __all__ = [
     "FailedItem",
@@ -35,7 +35,8 @@ __all__ = [
 
 _COLUMNS = (
     "a.id, a.item, a.generation, a.key, o.href, i.href, d.path, a.name, o.name_template, o.size, a.stated, "
-    "o.media_type, o.stale, iif(a.wanted, nullif(a.was, x''), NULL)"
+    "o.media_type, o.stale, iif(a.wanted, nullif(a.was, x''), NULL), "
+    f"iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size"
 )
 _FROM = (
     "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
@@ -195,7 +196,7 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
 def _job(row: tuple[Any, ...]) -> Job:
     """Make a job of a row of `_COLUMNS`."""
     number, item, generation, key, href, item_href, directory, name, template, size, *rest = row
-    stated, kind, stale, sha256 = rest
+    stated, kind, stale, sha256, validator, was_size = rest
     return Job(
         row=number,
         item_row=item,
@@ -211,6 +212,7 @@ def _job(row: tuple[Any, ...]) -> Job:
         media_type=kind,
         stale=bool(stale),
         sha256=sha256,
+        present=None if validator is None or was_size is None else Present(validator, was_size),
     )
 
 

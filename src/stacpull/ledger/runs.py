@@ -31,6 +31,7 @@ __all__ = [
     "selection_json",
     "selection_of",
     "set_adopt",
+    "set_revalidate",
 ]
 
 RunKind = Literal["mirror", "retry", "repair", "rebuild"]
@@ -81,6 +82,8 @@ class Run:
     """As they were when the run was begun or taken up."""
     adopt: bool = False
     """True if it was begun with `--adopt`: `resume` goes on so."""
+    revalidate: bool = False
+    """Likewise `--revalidate`."""
 
 
 def selection_of(text: str | bytes) -> Selection:
@@ -122,12 +125,17 @@ def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
     run = _run(db, row[0])
     if row[0] == row[1]:
         return _go_on(db, run, run.spec)
-    return replace(_insert(db, run.spec, now), adopt=run.adopt)
+    return replace(_insert(db, run.spec, now), adopt=run.adopt, revalidate=run.revalidate)
 
 
 def set_adopt(db: sqlite3.Connection, run: int, *, adopt: bool) -> None:
     """Remember if the run takes files that lie where assets go."""
     db.execute("UPDATE runs SET adopt = ? WHERE id = ?", (int(adopt), run))
+
+
+def set_revalidate(db: sqlite3.Connection, run: int, *, revalidate: bool) -> None:
+    """Remember if the run asks the source about every asset that is done."""
+    db.execute("UPDATE runs SET revalidate = ? WHERE id = ?", (int(revalidate), run))
 
 
 def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
@@ -209,8 +217,8 @@ def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec) -> Run:
 
 
 def _run(db: sqlite3.Connection, run: int) -> Run:
-    position, walk_ended, drawn, adopt = db.execute(
-        "SELECT position, walk_ended, drawn, adopt FROM runs WHERE id = ?", (run,)
+    position, walk_ended, drawn, adopt, revalidate = db.execute(
+        "SELECT position, walk_ended, drawn, adopt, revalidate FROM runs WHERE id = ?", (run,)
     ).fetchone()
     return Run(
         id=run,
@@ -221,6 +229,7 @@ def _run(db: sqlite3.Connection, run: int) -> Run:
         drawn=bool(drawn),
         counters=counters(db, run),
         adopt=bool(adopt),
+        revalidate=bool(revalidate),
     )
 
 

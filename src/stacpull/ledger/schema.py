@@ -127,7 +127,7 @@ CREATE TABLE assets(
     path_hash INTEGER,                     -- of the folded path: two assets never meet under one name
     size INTEGER,
     sha256 BLOB,
-    etag TEXT,
+    etag TEXT,                             -- or the date of modification, where there was no ETag
     stated BLOB,                           -- checksum the source states: algorithm, NUL, digest
     inode INTEGER,                         -- while reserved, unless a file was adopted
     unproven INTEGER                       -- 1: nothing proved its length, or that it is whole
@@ -185,7 +185,19 @@ UPDATE assets SET was = sha256, wanted = 1, sha256 = NULL
     WHERE state IN (0, 3) AND sha256 IS NOT NULL AND id IN (SELECT asset FROM open_assets);
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+CREATE TABLE changes(                      -- what a run found new or otherwise than before, by kind
+    run INTEGER NOT NULL, what TEXT NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (run, what)
+) WITHOUT ROWID;
+CREATE TABLE removals(path TEXT PRIMARY KEY) WITHOUT ROWID;   -- files of ours that go
+ALTER TABLE runs ADD COLUMN revalidate INTEGER NOT NULL DEFAULT 0;
+-- from here on a pending asset has an ETag only while the source is asked if the file in place is still true
+UPDATE assets SET etag = NULL
+    WHERE state IN (0, 3) AND etag IS NOT NULL AND id IN (SELECT asset FROM open_assets);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 
 
 def migrate(

@@ -27,6 +27,7 @@ from stacpull.store.writer import Arrived
 __all__ = [
     "Broke",
     "Came",
+    "Confirmed",
     "Context",
     "End",
     "Ended",
@@ -122,6 +123,12 @@ class Came(NamedTuple):
     spent: Spent
 
 
+class Confirmed(NamedTuple):
+    """An asset of which the source said that it has not changed."""
+
+    row: int
+
+
 class Failed(NamedTuple):
     """An asset that failed for good."""
 
@@ -159,7 +166,7 @@ class Ended(NamedTuple):
 
 Order = Context | Jobs | Stop | End | ItemRead | Throttled
 """What a worker is told."""
-Word = Ready | Came | Failed | ReadItem | Throttled | Spent | Said | Broke | Ended
+Word = Ready | Came | Confirmed | Failed | ReadItem | Throttled | Spent | Said | Broke | Ended
 """What a worker tells."""
 
 
@@ -203,7 +210,7 @@ def job_of(row: JobRow) -> Job:
 def arrival_row(one: Arrived) -> ArrivalRow:
     """Return what came in as plain values."""
     job, received, whole = one
-    etag = received.validator.etag
+    etag = received.validator.kept
     return (
         job.row,
         whole.size,
