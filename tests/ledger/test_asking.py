@@ -10,6 +10,7 @@ import pytest
 from tests.ledger.plans import (
     BROKEN,
     NOW,
+    SPEC,
     all_counts,
     arrival,
     asset,
@@ -157,7 +158,7 @@ def stated_otherwise(db: sqlite3.Connection, _: Job) -> None:
 
 def damaged_meanwhile(db: sqlite3.Connection, job: Job) -> None:
     outcomes.record(db, [], [], [], NOW, [Confirmed(job.row, job.item_row, job.generation)])
-    run = runs.begin(db, runs.last_spec(db) or pytest.fail(), NOW)
+    run = runs.begin(db, SPEC, NOW)
     damage.claim_damaged(db, run.id, {job.row: None})
 
 

@@ -16,6 +16,7 @@ Retrying, reading an expired item again and publishing are the engine's. An atte
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -90,7 +91,8 @@ class Fetcher:
             connections: that one file may have at most; 1: no ranges of it are fetched side by side.
             clock: where time comes from.
             secrets: what must not be written down, whatever a server says.
-            is_there: tells if the file of `Job.present` really lies there; else the whole is asked for.
+            is_there: tells if the file of `Job.present` really lies there (called in a thread of its own);
+                else the whole is asked for.
             on_detail: hears sentences for those who want to know everything.
         """
         self._client = client
@@ -133,7 +135,7 @@ class Fetcher:
         """Ask for the whole; content that was `doubted` must come the same again, or agree with its ETag."""
         request, accept = Request(job.href), _WHOLE
         present = job.present if doubted is None else None
-        if present is not None and self._is_there(job):
+        if present is not None and await asyncio.to_thread(self._is_there, job):
             request, accept = Request(job.href, headers=change_headers(present.validator)), _IF_CHANGED
         async with self._client.open(request, accept=accept, count_refusal=count_refusal) as response:
             if present is not None and response.status == _NOT_MODIFIED:
