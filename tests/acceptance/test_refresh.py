@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pystac
 import pytest
 from tests.acceptance.trees import files_in
 
-from stacpull import MirrorReport, Options, mirror, verify
-from stacpull.replicas import EvolvingReplica, run_in_thread
+import stacpull
+from stacpull import MirrorReport, Options, Selection, mirror, verify
+from stacpull.events import ItemGone
+from stacpull.replicas import EvolvingReplica, Status, run_in_thread
 
 FILES = ("file", "unchanged", "gone")
 
@@ -89,3 +92,93 @@ def test_a_file_that_is_lost_is_fetched_and_not_asked_about(tmp_path, replica):
     told = mirrored(replica, tmp_path, revalidate=True)
     assert (told.assets_revalidated, told.exit_code) == (80, 0)  # the same bytes came again
     assert assets_of(tmp_path) == replica.files()
+
+
+# --- what is gone -------------------------------------------------------------------------------------------
+
+
+def documents_of(dest: Path) -> set[str]:
+    return {name for name in files_in(dest) if name.endswith(".json")}
+
+
+def test_prune_lists_first_and_removes_with_yes_only(tmp_path, replica):
+    mirrored(replica, tmp_path)
+    step = replica.evolve()
+    listed = mirrored(replica, tmp_path, prune=True)
+    assert (listed.items_gone, listed.items_pruned, listed.exit_code) == (len(step.gone), 0, 0)
+    assert all((tmp_path / f"evolving/{name}/data.bin").exists() for name in step.gone)
+    (tmp_path / f"evolving/{step.gone[0]}/notes.txt").write_text("mine")
+    heard: list[object] = []
+    options = Options(prune=True, yes=True)
+    told = asyncio.run(mirror(replica.base_url, tmp_path, options=options, on_event=heard.append))
+    assert [one.item.item for one in heard if isinstance(one, ItemGone) and one.removed] == step.gone
+    assert (told.items_pruned, told.assets_pruned) == (len(step.gone), 2 * len(step.gone))
+    there = assets_of(tmp_path)
+    dropped = [name for name in there if name not in replica.files()]
+    assert len(dropped) == len(step.asset_removed)  # its item is there still
+    assert {name: there[name] for name in replica.files()} == replica.files()
+    gone = [name for name in step.gone if (tmp_path / f"evolving/{name}").exists()]
+    assert gone == step.gone[:1]
+    assert [path.name for path in (tmp_path / f"evolving/{gone[0]}").iterdir()] == ["notes.txt"]
+    catalog = pystac.Catalog.from_file(str(tmp_path / "catalog.json"))
+    assert sorted(item.id for item in catalog.get_items(recursive=True)) == sorted(replica.items)
+    (tmp_path / f"evolving/{gone[0]}/notes.txt").unlink()
+    assert is_sound(tmp_path)
+    counted = stacpull.status(tmp_path)
+    assert counted.assets_done == len(there)
+    assert mirrored(replica, tmp_path, prune=True, yes=True).items_gone == 0
+
+
+def test_a_collection_that_is_gone_leaves_nothing_behind(tmp_path, replica):
+    mirrored(replica, tmp_path, metadata="ndjson")
+    replica.items.clear()
+    told = mirrored(replica, tmp_path, metadata="ndjson", prune=True, yes=True)
+    assert told.items_pruned == 40
+    assert files_in(tmp_path).keys() == {"catalog.json"}
+    assert is_sound(tmp_path)
+
+
+def still_answers(replica: EvolvingReplica, name: str) -> None:
+    """The page leaves it out; it is there all the same."""
+    replica.hidden.add(name)
+
+
+def withheld(replica: EvolvingReplica, name: str) -> None:
+    replica.hidden.add(name)
+    replica.inject(lambda request: request.path.endswith(f"/items/{name}"), Status(451), times=9)
+
+
+def broken(replica: EvolvingReplica, name: str) -> None:
+    replica.hidden.add(name)
+    replica.inject(lambda request: request.path.endswith(f"/items/{name}"), Status(500), times=99)
+
+
+def denies_everything(replica: EvolvingReplica, name: str) -> None:
+    replica.hidden.add(name)
+    replica.inject(lambda request: "/items/" in request.path, Status(404), times=99)
+
+
+def announces_more(replica: EvolvingReplica, name: str) -> None:
+    del replica.items[name]
+    replica.announced = 41
+
+
+@pytest.mark.parametrize("upstream", [still_answers, withheld, broken, denies_everything, announces_more])
+def test_what_is_not_surely_gone_stays(tmp_path, replica, upstream):
+    mirrored(replica, tmp_path)
+    name = "item-0007"
+    upstream(replica, name)
+    told = mirrored(replica, tmp_path, prune=True, yes=True, retries=0)
+    assert (told.items_gone, told.items_pruned) == (0, 0)
+    assert len(assets_of(tmp_path)) == 80
+
+
+@pytest.mark.parametrize("narrower", [{"max_items": 5}, {"ids": ("item-0001",)}, {"sample": 3}])
+def test_a_narrower_selection_prunes_nothing(tmp_path, replica, narrower):
+    mirrored(replica, tmp_path)
+    del replica.items["item-0040"]
+    options = Options(prune=True, yes=True)
+    selection = Selection(**narrower)
+    told = asyncio.run(mirror(replica.base_url, tmp_path, selection=selection, options=options))
+    assert (told.items_gone, len(assets_of(tmp_path))) == (0, 80)
+    assert mirrored(replica, tmp_path, prune=True, yes=True).items_pruned == 1

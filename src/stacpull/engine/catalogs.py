@@ -62,7 +62,7 @@ def write_mirror_catalogs(
     if metadata == "ndjson":
         for row in rows:
             _write_lines(db, destination, row, secrets, is_stopped)
-    if not rows:
+    if not rows and not meta.owns_file(db, "catalog.json"):
         return 0
     entries = [_entry(db, row, listed=metadata == "item") for row in rows]
     return write_catalogs(

@@ -31,6 +31,7 @@ from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
 from stacpull.engine.processes.crew import Crew, Surroundings
 from stacpull.engine.producer import Producer
+from stacpull.engine.pruning import Pruning
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import accept, recover
 from stacpull.engine.together import Patience, Works, cause, together, unless_stopped
@@ -128,6 +129,7 @@ class MirrorRun:
         try:
             async with self._machinery():
                 await self._transfer()
+                await self._prune()
         except InterruptedRunError:
             self._cut_short = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
@@ -183,6 +185,7 @@ class MirrorRun:
     def _take_up(self, *, checksum: bool) -> None:
         """Put in order what an earlier run left (on the publisher's thread)."""
         db = self._workspace.db
+        self._publisher.remove_listed()
         runs.set_adopt(db, self._run.id, adopt=self._options.adopt)
         runs.set_revalidate(db, self._run.id, revalidate=self._options.revalidate)
         left = recover(db, self._workspace.destination, checksum=checksum, is_stopped=self._stop.is_set)
@@ -284,6 +287,17 @@ class MirrorRun:
         self._summary = producer.summary
         works = self._works(queue, reader)
         await together(producer.run, works, self._tick, stop=self._stop, broken=self._broken)
+
+    async def _prune(self) -> None:
+        """Look for what is gone at the source, if that was asked for and everything else is done."""
+        await self._publisher.call(self._publisher.settle)
+        counters = self._publisher.counters
+        is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
+        if not self._options.prune or self._run.spec.kind != "mirror" or not is_done:
+            return
+        reader = ItemReader(self._source.item, self._clock)
+        gone = Pruning(self._publisher, self._run.id, reader, self._emit, self._stop)
+        await gone.run(self._run.spec.selection, self._summary, remove=self._options.yes)
 
     def _works(self, queue: JobQueue, reader: ItemReader) -> Works:
         """Return what takes jobs from the queue: the pool, with worker processes if there are to be some."""

@@ -19,7 +19,7 @@ from stacpull.engine.rereading import read_damaged_items
 from stacpull.engine.sampling import candidates_again, sampled_item
 from stacpull.engine.walking import Reached, Walk
 from stacpull.events import AssetFailed, Listener
-from stacpull.ledger import jobs, runs, samples
+from stacpull.ledger import jobs, meta, runs, samples
 from stacpull.ledger.planning import Committed, ItemFailure, ItemRow, PlanBatch, Planner
 from stacpull.models import Job
 from stacpull.planning.items import Planned
@@ -80,6 +80,10 @@ class Producer:
         elif not self._run.walk_ended:
             if not self._run.drawn:
                 await self._walk.run(Position.from_json(self._run.position))
+                if self.summary.whole:
+                    await self._publisher.call(
+                        lambda: meta.set_walked_whole(self._publisher.db, self._run.id)
+                    )
             if self._run.spec.selection.sample:
                 await self._plan_sample()
 

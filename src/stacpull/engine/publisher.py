@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 
 from stacpull.clock import Clock
 from stacpull.engine.documents import ItemWriter
+from stacpull.engine.removal import remove_listed
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, runs, views
@@ -304,6 +305,14 @@ class Publisher:
             self._destination.drop_part(part)
             raise DestinationError(failure.message)
         meta.claim_file(self._ledger.db, path.as_posix(), hashlib.sha256(data).digest())
+
+    def remove_listed(self) -> None:
+        """Remove the files of what was forgotten (`ledger.pruning`).
+
+        Raises:
+            DestinationError: they cannot be removed.
+        """
+        remove_listed(self._ledger.db, self._destination, lambda: self._sync_all(()))
 
     def settle(self) -> None:
         """Publish until nothing waits any more."""

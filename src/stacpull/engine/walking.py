@@ -64,6 +64,8 @@ class WalkSummary:
 
     items_unseen: int = 0
     cut_short: str | None = None
+    whole: bool = False
+    """True if the walk came to the source's end, and all that was announced was met."""
 
 
 class Walk:
@@ -211,6 +213,8 @@ class Walk:
             unseen = self.summary.items_unseen
             text = f"The source announced {sum(totals)} items; {unseen} of them were never on a page."
             self._on_event(Notice("warning", text))
+        told_by_all = not totals or len(totals) == len(starts)
+        self.summary.whole = told_by_all and not (self.summary.items_unseen or self.summary.cut_short)
         if not starts:
             await self._end()
 

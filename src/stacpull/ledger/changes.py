@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-__all__ = ["count", "counted"]
+__all__ = ["count", "counted", "put"]
 
 
 def count(db: sqlite3.Connection, run: int, numbers: Mapping[str, int]) -> None:
@@ -16,6 +16,11 @@ def count(db: sqlite3.Connection, run: int, numbers: Mapping[str, int]) -> None:
     found = [(run, what, number) for what, number in numbers.items() if number]
     if found:
         db.executemany(_ADD, found)
+
+
+def put(db: sqlite3.Connection, run: int, what: str, number: int) -> None:
+    """Say how many there are, where a run that goes on counts them all anew."""
+    db.execute("INSERT OR REPLACE INTO changes VALUES (?, ?, ?)", (run, what, number))
 
 
 def counted(db: sqlite3.Connection, run: int) -> dict[str, int]:

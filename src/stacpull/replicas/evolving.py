@@ -91,6 +91,10 @@ class EvolvingReplica(Hosted):
     ) -> None:
         super().__init__(port=port, host=host, latency_ms=latency_ms, record=record, faults=faults)
         self.items: dict[str, EvolvingItem] = {}
+        self.hidden: set[str] = set()
+        """Items that are there and on no page."""
+        self.announced: int | None = None
+        """What a page says that there are, if it is not the truth."""
         self._seed = seed
         self._step = 0
         self._made = 0
@@ -180,13 +184,13 @@ class EvolvingReplica(Hosted):
 
     def _page(self, request: Request) -> Reply:
         first = int(request.parameter("offset") or 0)
-        names = sorted(self.items)
+        names = sorted(self.items.keys() - self.hidden)
         links = []
         if first + _PER_PAGE < len(names):
             links = [{"rel": "next", "href": f"{self.base_url}/items?offset={first + _PER_PAGE}"}]
         features = [self._item(name) for name in names[first : first + _PER_PAGE]]
         page = {"type": "FeatureCollection", "features": features, "links": links}
-        return _json({**page, "numberMatched": len(names)}, "items")
+        return _json({**page, "numberMatched": self.announced or len(names)}, "items")
 
     def _item(self, name: str) -> dict[str, Any]:
         item = self.items[name]
