@@ -99,6 +99,7 @@ class EvolvingReplica(Hosted):
         self._step = 0
         self._made = 0
         self._validators = validators
+        self._next = self.items
         for _ in range(items):
             self._add()
 
@@ -119,13 +120,15 @@ class EvolvingReplica(Hosted):
         """Publish the next version; each kind of change strikes one or two items of its own."""
         self._step += 1
         told = Evolution()
-        names = sorted(self.items, key=lambda name: mix(self._seed, self._step, *name.encode()))
+        before, self._next = self.items, dict(self.items)
+        names = sorted(before, key=lambda name: mix(self._seed, self._step, *name.encode()))
         for kind in _KINDS:
             for _ in range(1 + mix(self._seed, self._step, len(kind)) % 2):
                 name = self._add() if kind == "added" else names.pop()
                 getattr(told, kind).append(name)
                 if kind != "added":
                     self._change(kind, name)
+        self.items = self._next  # at once: another thread answers
         return told
 
     @property
@@ -136,7 +139,7 @@ class EvolvingReplica(Hosted):
         self._made += 1
         name = f"item-{self._made:04d}"
         files = {key: self._blob(name, key) for key in ("data", "mask")}
-        self.items[name] = EvolvingItem(self._now, files)
+        self._next[name] = EvolvingItem(self._now, files)
         return name
 
     def _blob(self, name: str, key: str, size: int = _LENGTH) -> Blob:
@@ -144,7 +147,7 @@ class EvolvingReplica(Hosted):
         return Blob((text * (size // len(text) + 1))[:size], self._now)
 
     def _change(self, kind: str, name: str) -> None:
-        item = replace(self.items.pop(name), updated=self._now)
+        item = replace(self._next.pop(name), updated=self._now)
         files = dict(item.files)
         match kind:
             case "removed":
@@ -157,9 +160,9 @@ class EvolvingReplica(Hosted):
                 files["data"] = self._blob(name, "data", files["data"].size + 7)
             case "asset_added":
                 files[f"extra{self._step}"] = self._blob(name, f"extra{self._step}")
-            case "asset_removed":
-                del files[max(files)]
-        self.items[name] = replace(item, files=files)
+            case "asset_removed" if len(files) > 1:
+                del files[max(files.keys() - {"data"})]
+        self._next[name] = replace(item, files=files)
 
     # --- what it answers ---------------------------------------------------------------------------------
 
