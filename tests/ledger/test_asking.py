@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.ledger.plans import (
     BROKEN,
+    GONE,
     NOW,
     SPEC,
     all_counts,
@@ -194,3 +195,16 @@ def test_what_is_asked_about_stays_so_in_a_later_run(tmp_path: Path) -> None:
         mirrored(db)
         once_more(db, updated="2")
         assert [(job.generation, job.present) for job in once_more(db, updated="2")[1]] == [(1, HERE)]
+
+
+@pytest.mark.parametrize(("updated", "opened"), [("1", 0), ("2", 1)])
+def test_what_failed_waits_for_retry_or_for_a_newer_item(tmp_path: Path, updated: str, opened: int) -> None:
+    with ledger(tmp_path) as db:
+        (job,) = commit(started(db)[1], item("i", [asset("a")], updated="1")).jobs
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE)], [], NOW)
+        run, jobs_now = once_more(db, updated=updated)
+        assert len(jobs_now) == opened
+        assert_counts(db, run)
+        publish(db, *jobs_now)
+        assert runs.counters(db, run)["items_done"] == opened
+        assert_counts(db, run)

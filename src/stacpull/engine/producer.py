@@ -79,7 +79,8 @@ class Producer:
             await self._commit(PlanBatch(walk_ended=True))
         elif not self._run.walk_ended:
             if not self._run.drawn:
-                await self._walk.run(Position.from_json(self._run.position))
+                walked = await self._publisher.call(lambda: runs.walked(self._publisher.db))
+                await self._walk.run(Position.from_json(self._run.position), walked)
                 if self.summary.whole:
                     await self._publisher.call(
                         lambda: meta.set_walked_whole(self._publisher.db, self._run.id)
@@ -143,6 +144,7 @@ class Producer:
         batch = replace(
             self._batch(picked),
             position=position,
+            walked=reached.walked,
             walk_ended=reached.walk_ended and not sampling,
             drawn=reached.walk_ended and sampling,
             announced=reached.announced,

@@ -8,7 +8,7 @@ What the ledger knows of an asset decides what planning it again means:
   it came with, under which the source is asked if it has changed. The file in place counts as the old one
   until the source has said that it is the new one, too;
 - pending, from a run that ended early: taken over by this run;
-- failed: stays failed until `retry`, which finds the newest href.
+- failed: stays failed until `retry`, which finds the newest href, or until the item is a newer one.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ class AssetPlanner:
             return Opened()
         directory, name = self._place(asset, old)
         self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), _open_row(old.row, asset))
-        if old.state == STATE_FAILED:
+        if old.state == STATE_FAILED and not newer:
             self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
             self._failed_still(item, asset.key)
             return Opened()
@@ -264,7 +264,7 @@ class AssetPlanner:
     def _open_again(
         self, item: ItemPlace, asset: Asset, old: Existing, place: tuple[str, str | None], *, changed: bool
     ) -> Opened:
-        """Make an asset pending that is done or was pending; what lies in place may be asked about."""
+        """Make an asset pending, whatever it was; of one that is done the source may only be asked."""
         tally = self.tally
         was_done = old.state == STATE_DONE
         etag = old.etag if (was_done or old.is_asked) and not changed else None
@@ -275,6 +275,10 @@ class AssetPlanner:
             tally.total_done -= 1
             tally.total_pending += 1
             tally.total_bytes -= old.size or 0
+        elif old.state == STATE_FAILED:
+            tally.total_failed -= 1
+            tally.total_pending += 1
+            tally.total_missing -= was_gone(self._db, item.row, asset.key)
         self._db.execute(
             "UPDATE assets SET run = ?, state = ?, generation = ?, stated = ?, inode = NULL, "
             "was = iif(?, coalesce(sha256, x''), was), sha256 = NULL, etag = ?, wanted = NULL WHERE id = ?",
@@ -284,7 +288,7 @@ class AssetPlanner:
         if etag is not None and old.size is not None:
             job = job._replace(present=Present(etag, old.size))
         self.committed.jobs.append(job)
-        return Opened(was_done, was_done and changed)
+        return Opened(was_done or old.state == STATE_FAILED, was_done and changed)
 
     def _uncount(self, item: ItemPlace, key: str, old: Existing) -> None:
         """Take back what this run has counted already: a retry claims assets of items it then reads again."""

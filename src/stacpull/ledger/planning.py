@@ -257,6 +257,8 @@ class Planner:
                 "run": self._run,
             },
         )
+        if batch.walked is not None:
+            self._db.execute("INSERT OR IGNORE INTO walked VALUES (?)", (batch.walked,))
         changes.count(
             self._db, self._run, {"items_new": tally.items_new, "items_changed": tally.items_changed}
         )

@@ -32,6 +32,7 @@ __all__ = [
     "selection_of",
     "set_adopt",
     "set_revalidate",
+    "walked",
 ]
 
 RunKind = Literal["mirror", "retry", "repair", "rebuild"]
@@ -156,8 +157,14 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
     """Forget how far the walk is: it begins anew and skips what is planned."""
     with transaction(db):
         db.execute("DELETE FROM seen")
+        db.execute("DELETE FROM walked")
         db.execute("DELETE FROM left_out WHERE run = ?", (run,))
         db.execute("UPDATE runs SET position = NULL, items_seen = 0 WHERE id = ?", (run,))
+
+
+def walked(db: sqlite3.Connection) -> frozenset[str]:
+    """Return the collections that the walk under way is through with."""
+    return frozenset(row[0] for row in db.execute("SELECT collection FROM walked"))
 
 
 def last_spec(db: sqlite3.Connection, kind: RunKind | None = None) -> RunSpec | None:
@@ -175,6 +182,7 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
 def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
     with transaction(db):
         db.execute("DELETE FROM seen")
+        db.execute("DELETE FROM walked")
         db.execute("DELETE FROM sample")
         _supersede(db, spec)
         cursor = db.execute(

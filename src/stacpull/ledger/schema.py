@@ -190,6 +190,7 @@ CREATE TABLE changes(                      -- what a run found new or otherwise 
     run INTEGER NOT NULL, what TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (run, what)
 ) WITHOUT ROWID;
+CREATE TABLE walked(collection TEXT PRIMARY KEY) WITHOUT ROWID;  -- to their end, in the walk under way
 CREATE TABLE removals(path TEXT PRIMARY KEY) WITHOUT ROWID;   -- files of ours that go
 ALTER TABLE runs ADD COLUMN revalidate INTEGER NOT NULL DEFAULT 0;
 -- from here on a pending asset has an ETag only while the source is asked if the file in place is still true
