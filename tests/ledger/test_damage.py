@@ -224,7 +224,7 @@ def test_a_repair_that_an_older_version_began_goes_on(mirrored) -> None:
     db.execute("UPDATE assets SET sha256 = was WHERE was IS NOT NULL")
     for table, column in _SINCE_VERSION_3:
         db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-    db.executescript("DROP TABLE changes; DROP TABLE removals")
+    db.executescript("DROP TABLE changes; DROP TABLE removals; DROP TABLE walked")
     db.execute("PRAGMA user_version = 3")
     missing = [one.row for one in Expectations(db).not_met() if one.kind is FileKind.ASSET]
     migrate(db)

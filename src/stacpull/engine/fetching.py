@@ -12,6 +12,7 @@ from stacpull.config.options import Options
 from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.engine.course import Fetches
 from stacpull.engine.network import Network
+from stacpull.engine.sharing import SharingFetcher
 from stacpull.models import Job, Received
 from stacpull.store.destination import Destination
 from stacpull.store.parts import PartStore
@@ -49,9 +50,9 @@ def open_fetcher(
         is_there=partial(_is_there, destination),
         on_detail=on_detail,
     )
-    if not options.adopt:
-        return fetcher
-    return AdoptingFetcher(fetcher, network.client, destination, checksum=checksum)
+    if options.adopt:
+        return AdoptingFetcher(fetcher, network.client, destination, checksum=checksum)
+    return SharingFetcher(fetcher, destination, checksum=checksum)
 
 
 def _is_there(destination: Destination, job: Job) -> bool:
