@@ -19,7 +19,7 @@ from functools import partial
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.account import Account, Ending
-from stacpull.engine.catalogs import keep_collection, unknown_collections, write_mirror_catalogs
+from stacpull.engine.catalogs import collections_to_read, keep_collection, write_mirror_catalogs
 from stacpull.engine.course import Tools
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.fetching import open_fetcher
@@ -253,8 +253,8 @@ class MirrorRun:
         )
 
     async def _read_collections(self) -> None:
-        """Read the documents of collections that have items here and are not known yet."""
-        for name in await self._publisher.call(lambda: unknown_collections(self._workspace.db)):
+        """Read the documents of collections that this run met items of: they change, too."""
+        for name in await self._publisher.call(lambda: collections_to_read(self._workspace.db, self._run.id)):
             with suppress(SourceError, CredentialsError, UsageError):
                 document = await unless_stopped(partial(self._source.collection, name), self._stop)
                 await self._publisher.call(

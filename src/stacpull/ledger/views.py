@@ -21,6 +21,7 @@ __all__ = [
     "current_run",
     "done_assets",
     "failures",
+    "has_items_of",
     "item_and_key",
     "item_documents",
     "item_record",
@@ -215,6 +216,14 @@ def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
         "ORDER BY c.id"
     )
     return [CollectionRow(*row) for row in rows]
+
+
+def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
+    """Return True if `run` planned items of this collection."""
+    found = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM items WHERE collection = ? AND run = ?)", (collection, run)
+    ).fetchone()
+    return bool(found[0])
 
 
 def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str]]:
