@@ -19,6 +19,7 @@ from tests.acceptance.test_verify import an_asset, document_of
 
 from stacpull import DestinationError, Notice, RebuildReport, failures, plan, resume, retry, status
 from stacpull.ledger import rebuilding
+from stacpull.ledger.compact import true_name
 from stacpull.ledger.database import ledger_path
 from stacpull.replicas import MlhubReplica, run_in_thread
 
@@ -381,9 +382,11 @@ def test_nothing_outside_and_no_stranger_gets_into_it(mirrored: Mirrored) -> Non
     ledger_path(mirrored.dest).unlink()
     mirrored.verify(rebuild=True)
     with closing(sqlite3.connect(ledger_path(mirrored.dest))) as db:
-        found = set(db.execute("SELECT d.path || '/' || a.name FROM assets a JOIN directories d "
-                               "ON d.id = a.directory"))  # fmt: skip
-    assert {row[0] for row in found} == {*mirrored.assets, "evil/i/nothing.tif"}
+        rows = db.execute(
+            "SELECT d.path, a.name, a.key FROM assets a JOIN directories d ON d.id = a.directory"
+        )
+        found = {f"{path}/{true_name(kept, path, key)}" for path, kept, key in rows}
+    assert found == {*mirrored.assets, "evil/i/nothing.tif"}
 
 
 def test_a_stop_leaves_the_old_ledger(mirrored: Mirrored) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.acceptance.command import Running, environment, run, wait_until
 from tests.acceptance.trees import files_in
 
+from stacpull.ledger.compact import true_name
 from stacpull.replicas import EvolvingReplica, run_in_thread
 
 KILLS = int(os.environ.get("STACPULL_REFRESH_KILLS", "3"))
@@ -32,11 +33,11 @@ def recorded(dest: Path) -> dict[str, str | None]:
     """SHA-256 by path of what the ledger says is done."""
     with closing(sqlite3.connect(dest / ".stacpull" / "ledger.sqlite")) as db:
         rows = db.execute(
-            "SELECT d.path || '/' || a.name, hex(a.sha256) FROM assets a "
+            "SELECT d.path, a.name, a.key, hex(a.sha256) FROM assets a "
             "JOIN directories d ON d.id = a.directory WHERE a.state = ?",
             (DONE,),
         ).fetchall()
-    return {path: sha256.lower() for path, sha256 in rows}
+    return {f"{path}/{true_name(name, path, key)}": sha256.lower() for path, name, key, sha256 in rows}
 
 
 def content(dest: Path) -> dict[str, bytes]:

@@ -8,12 +8,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch
+from stacpull.ledger.compact import href_of, true_etag, true_name
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import Asset, Checksum, Failure, FailureKind, ItemId, Job, PlannedItem, Selection
 from stacpull.planning.items import AssetProblem, item_directory
+from stacpull.planning.names import path_hash
 
 SPEC = RunSpec("https://api.example/v1", Selection(collections=("c",)), "{collection}/{item}/{key}{ext}")
 NOW = 1_700_000_000.0
@@ -155,3 +157,30 @@ def standing(db: sqlite3.Connection, name: str) -> tuple[int, int]:
         "SELECT remaining, failed FROM items WHERE name = ?", (name,)
     ).fetchone()
     return found
+
+
+def as_version_4(db: sqlite3.Connection) -> None:
+    """Make a ledger what version 4 of it was: hashes of paths and all texts in the rows themselves."""
+    for row, directory, kept, key, etag, placed in db.execute(
+        "SELECT a.id, d.path, a.name, a.key, a.etag, a.placed FROM assets a "
+        "LEFT JOIN directories d ON d.id = a.directory"
+    ).fetchall():
+        name = None if kept is None else true_name(kept, directory, key)
+        index = None if placed is None else path_hash(f"{directory}/{name}")
+        values = (name, true_etag(etag), index, row)
+        db.execute("UPDATE assets SET name = ?, etag = ?, placed = ? WHERE id = ?", values)
+    db.execute(f"UPDATE items AS i SET href = {href_of()}")  # noqa: S608 - a constant
+    db.executescript(
+        """
+        DROP TABLE changes;
+        DROP TABLE walked;
+        DROP TABLE removals;
+        ALTER TABLE runs DROP COLUMN revalidate;
+        ALTER TABLE assets RENAME COLUMN placed TO path_hash;
+        CREATE UNIQUE INDEX assets_path ON assets(path_hash) WHERE path_hash IS NOT NULL;
+        ALTER TABLE items DROP COLUMN href_form;
+        DROP TABLE href_forms;
+        DROP TABLE paths;
+        PRAGMA user_version = 4;
+        """
+    )

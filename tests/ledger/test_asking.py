@@ -23,6 +23,7 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import changes, damage, jobs, outcomes, runs, views
+from stacpull.ledger.compact import true_etag
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.planning import Planner
 from stacpull.models import Checksum, Job, Present
@@ -53,8 +54,8 @@ def once_more(
 
 def row(db: sqlite3.Connection) -> tuple[Any, ...]:
     """State, size, sha256, ETag of the one asset."""
-    found: tuple[Any, ...] = db.execute("SELECT state, size, sha256, etag FROM assets").fetchone()
-    return found
+    *found, etag = db.execute("SELECT state, size, sha256, etag FROM assets").fetchone()
+    return (*found, true_etag(etag))
 
 
 def assert_counts(db: sqlite3.Connection, run: int) -> None:

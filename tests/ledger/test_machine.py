@@ -31,11 +31,12 @@ from tests.ledger.plans import (
 
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.batches import ItemRow, PlanBatch
+from stacpull.ledger.compact import true_name
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival, AssetFailure
 from stacpull.ledger.planning import Planner
 from stacpull.models import Asset, Selection
-from stacpull.planning.names import fold
+from stacpull.planning.names import fold, path_hash
 
 PRIMARY = ("L0", "L1", "L2", "L3")
 SOURCES = ("S0", "S1", "S2")
@@ -288,18 +289,20 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def no_two_assets_own_one_name(self) -> None:
         rows = self.db.execute(
-            "SELECT d.path, a.name FROM assets a JOIN directories d ON d.id = a.directory "
-            "WHERE a.path_hash IS NOT NULL"
+            "SELECT d.path, a.name, a.key FROM assets a JOIN directories d ON d.id = a.directory "
+            "WHERE a.placed IS NOT NULL"
         )
-        paths = [fold(f"{directory}/{name}") for directory, name in rows]
+        paths = [fold(f"{path}/{true_name(kept, path, key)}") for path, kept, key in rows]
         assert len(paths) == len(set(paths))
+        owned = {path_hash(path) for path in paths}
+        assert {row[0] for row in self.db.execute("SELECT hash FROM paths")} == owned
 
     @invariant()
     def rows_hold_what_their_state_needs(self) -> None:
         odd = self.db.execute(
             "SELECT count(*) FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE "
             "(a.state = 2 AND (o.asset IS NOT NULL OR a.size IS NULL OR a.sha256 IS NULL "
-            "OR a.path_hash IS NULL)) OR (a.state <> 2 AND o.asset IS NULL) "
+            "OR a.placed IS NULL)) OR (a.state <> 2 AND o.asset IS NULL) "
             "OR (a.state = 1) <> (a.inode IS NOT NULL)"
         )
         assert odd.fetchone() == (0,)

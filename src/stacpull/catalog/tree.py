@@ -1,8 +1,9 @@
 """The catalog of a mirror: `catalog.json`, one `collection.json` each, sub-catalogs past 10,000 items.
 
 Promises: pystac opens it and walks it; it is core-valid STAC with relative links only; the same mirror gives
-the same bytes, and a file whose bytes would not change is not written; memory is bounded by one sub-catalog
-whatever the number of items (590,326 links in one collection would be 109 MB, and 0.9 GB in pystac).
+the same bytes, and a file whose bytes would not change is not written; memory is bounded by the bytes of one
+sub-catalog, some 2 MB, whatever the number of items (590,326 links in one collection would be 109 MB, and
+0.9 GB in pystac): links to items are encoded one by one.
 
 A sub-catalog lies beside the items that it lists: `<collection>/items-000001.json`, numbered from 1. Items
 come in a stable order, new ones last, so a growing mirror rewrites its last sub-catalog only. Files are
@@ -15,7 +16,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 import pystac
@@ -128,66 +129,95 @@ class _Update:
         self._write = write
         self._secrets = secrets
 
-    def __call__(self, path: str, document: Json) -> None:
-        data = encode_item(document, self._secrets) + b"\n"
+    def __call__(self, path: str, document: Json, links: bytes = b"") -> None:
+        """Write a document, at the end of its links those that are encoded already."""
+        data = b"{" + b",".join(self._member(*member, links) for member in document.items()) + b"}\n"
         if read_regular(self.dest / path) != data:
             self._write(Path(path), data)
             self.written += 1
+
+    def encoded(self, value: Any) -> bytes:
+        """Return JSON in UTF-8, secrets scrubbed."""
+        return encode_item(value, self._secrets)
+
+    def _member(self, name: str, value: Any, links: bytes) -> bytes:
+        data = self.encoded(value)
+        if name == "links" and links:
+            data = data[:-1] + (b"," if value else b"") + links + b"]"
+        return self.encoded(name) + b":" + data
 
 
 def _write_collection(update: _Update, entry: CollectionEntry) -> str:
     """Write a collection from its leaves up; return its path relative to DEST."""
     refuse_symlinks(update.dest, entry.directory)
-    links, sub_catalogs = _write_leaves(update, entry)
+    children, links, sub_catalogs = _write_leaves(update, entry)
     document = collection_document(entry.id, entry.document, base=entry.base)
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
     path = f"{entry.directory}/collection.json"
-    update(path, {**document, "links": [*up, *document["links"], *links]})
+    update(path, {**document, "links": [*up, *document["links"], *children]}, links)
     _remove_stale(update, entry, sub_catalogs)
     return path
 
 
-def _write_leaves(update: _Update, entry: CollectionEntry) -> tuple[list[Json], int]:
-    """Return the links of a collection to its items, or to sub-catalogs of them and their number."""
-    chunks = _chunks(entry.items())
-    first, second = next(chunks, []), next(chunks, None)
-    if second is None:
-        return _item_links(first, entry.directory), 0
+def _write_leaves(update: _Update, entry: CollectionEntry) -> tuple[list[Json], bytes, int]:
+    """Return the links of a collection to sub-catalogs, or encoded to its items; how many sub-catalogs."""
+    chunks = _chunks(update, entry)
+    begun = [*itertools.islice(chunks, 2)]
+    if not begun[1:]:
+        return [], b"".join(links.encoded for links in begun), 0
     count = 0
-    for count, chunk in enumerate(itertools.chain((first, second), chunks), 1):
-        update(_sub_catalog(entry, count), _sub_catalog_document(entry, count, chunk))
+    for count, links in enumerate(_each_once(begun, chunks), 1):
+        update(_sub_catalog(entry, count), _sub_catalog_document(entry, count, links.items), links.encoded)
     children = [
         _link("child", _sub_catalog(entry, number), entry.directory) for number in range(1, count + 1)
     ]
-    return children, count
+    return children, b"", count
 
 
-def _sub_catalog_document(entry: CollectionEntry, number: int, items: list[tuple[str, str]]) -> Json:
+def _sub_catalog_document(entry: CollectionEntry, number: int, items: int) -> Json:
     first = (number - 1) * ITEMS_PER_CATALOG + 1
     return {
         "type": "Catalog",
         "stac_version": pystac.get_stac_version(),
         "id": _sub_catalog_id(entry, number),
-        "title": f"Items {first} to {first + len(items) - 1}",
+        "title": f"Items {first} to {first + items - 1}",
         "description": f"A part of the items of {entry.id}.",
         "links": [
             _link("root", "catalog.json", entry.directory),
             _link("parent", f"{entry.directory}/collection.json", entry.directory),
-            *_item_links(items, entry.directory),
         ],
     }
 
 
-def _chunks(items: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    while chunk := list(itertools.islice(items, ITEMS_PER_CATALOG)):
-        yield chunk
+class _Links(NamedTuple):
+    """Links to items, as they stand in a document between commas."""
+
+    items: int
+    encoded: bytes
 
 
-def _item_links(items: list[tuple[str, str]], directory: str) -> list[Json]:
-    return [
-        {"rel": "item", "href": reference(path, directory), "type": "application/geo+json", "title": name}
-        for name, path in items
-    ]
+def _chunks(update: _Update, entry: CollectionEntry) -> Iterator[_Links]:
+    """Yield the links of each sub-catalog."""
+    items = entry.items()
+    while first := next(items, None):
+        count, encoded = 1, bytearray(_item_link(update, first, entry.directory))
+        for item in itertools.islice(items, ITEMS_PER_CATALOG - 1):
+            count += 1
+            encoded += b"," + _item_link(update, item, entry.directory)
+        yield _Links(count, bytes(encoded))
+
+
+def _each_once(begun: list[_Links], others: Iterator[_Links]) -> Iterator[_Links]:
+    """Yield those of both in order, held by nobody once they are taken."""
+    while begun:
+        yield begun.pop(0)
+    yield from others
+
+
+def _item_link(update: _Update, item: tuple[str, str], directory: str) -> bytes:
+    name, path = item
+    href = reference(path, directory)
+    return update.encoded({"rel": "item", "href": href, "type": "application/geo+json", "title": name})
 
 
 def _link(rel: str, path: str, directory: str, *, title: str | None = None) -> Json:

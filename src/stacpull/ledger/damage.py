@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from stacpull.ledger.compact import href_of
 from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import was_gone
 from stacpull.ledger.items import count_items_done, settle
@@ -149,7 +150,7 @@ def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
 def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[DamagedItem]:
     """Return items past row `after` whose JSON is damaged and not read again yet, in row order."""
     rows = db.execute(
-        "SELECT i.id, c.name, i.name, i.href FROM items i JOIN collections c ON c.id = i.collection "
+        f"SELECT i.id, c.name, i.name, {href_of()} FROM items i JOIN collections c ON c.id = i.collection "
         f"WHERE i.written = {DAMAGED} AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) "
         "ORDER BY i.id LIMIT ?",
         (after, limit),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from stacpull.errors import DestinationError, NotAMirrorError
-from stacpull.ledger.schema import migrate, refuse_newer
+from stacpull.ledger.schema import AS_VERSION_5, migrate, refuse_newer
 from stacpull.planning.names import CATALOG_ID
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
 Connection = sqlite3.Connection
 """An open ledger: other rooms hand it on, only this room speaks SQL on it."""
 
+_COMPACT = 5  # the version since which rows are as `ledger.compact` has them
 _READER_TIMEOUT = 10.0  # seconds a reader waits for the writer's checkpoint
 _PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
 
@@ -263,7 +264,10 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
         f"{path.absolute().as_uri()}?{query}", uri=True, isolation_level=None, timeout=_READER_TIMEOUT
     )
     try:
-        _refuse_unfinished(path, refuse_newer(db))
+        version = refuse_newer(db)
+        _refuse_unfinished(path, version)
+        if version < _COMPACT:
+            db.executescript(AS_VERSION_5)
     except BaseException:
         db.close()
         raise

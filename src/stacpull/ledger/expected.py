@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from stacpull.ledger.compact import true_name
 from stacpull.ledger.meta import file_digests
 from stacpull.ledger.schema import (
     DAMAGED,
@@ -28,7 +29,7 @@ from stacpull.planning.names import path_hash
 __all__ = ["Expectations", "Expected", "FileKind", "integrity"]
 
 
-_AssetRow = tuple[int, str, str, int, int, int | None, bytes | None, bytes | None, int]
+_AssetRow = tuple[int, str, str, str, int, int, int | None, bytes | None, bytes | None, int]
 """A row of `_ASSETS_AT`."""
 _AT_ONCE = 512
 """Paths looked up by one query."""
@@ -115,7 +116,7 @@ class Expectations:
         return found
 
     def _one(self, path: str, index: int, row: _AssetRow | None) -> Expected | None:
-        if row is not None and _joined(row[1], row[2]) == path:
+        if row is not None and _joined(row[1], true_name(row[2], row[1], row[3])) == path:
             return self._asset(row, path)
         found = self._db.execute(
             "SELECT item FROM temp.documents_by_path WHERE hash = ?", (index,)
@@ -126,7 +127,7 @@ class Expectations:
         return self._file(path)
 
     def _asset(self, row: _AssetRow, path: str) -> Expected | None:
-        number, _, _, state, generation, size, sha256, was, _ = row
+        number, _, _, _, state, generation, size, sha256, was, _ = row
         if state in (STATE_PENDING, STATE_FAILED) and generation == 0:
             return None  # it was never put there: a stranger is in the way
         self._met_assets.add(number)
@@ -157,12 +158,19 @@ class Expectations:
             yield Expected(FileKind.CATALOG, 0, path, None, self._files[path], checked=True)
 
     def _missing_asset(self, row: int) -> Expected:
-        directory, name, size, sha256 = self._db.execute(
-            f"SELECT d.path, a.name, a.size, coalesce(a.sha256, nullif({self._was}, x'')) FROM assets a "
-            "JOIN directories d ON d.id = a.directory WHERE a.id = ?",
+        directory, kept, key, size, sha256 = self._db.execute(
+            f"SELECT d.path, a.name, a.key, a.size, coalesce(a.sha256, nullif({self._was}, x'')) "
+            "FROM assets a JOIN directories d ON d.id = a.directory WHERE a.id = ?",
             (row,),
         ).fetchone()
-        return Expected(FileKind.ASSET, row, _joined(directory, name), size, sha256, checked=True)
+        return Expected(
+            FileKind.ASSET,
+            row,
+            _joined(directory, true_name(kept, directory, key)),
+            size,
+            sha256,
+            checked=True,
+        )
 
     def whose(self, expected: Expected) -> tuple[ItemId, str] | None:
         """Return the item of a file and its asset key ("" for the item's JSON); None for a catalog."""
@@ -212,8 +220,9 @@ _MUST_BE_THERE = (
     f"OR (a.state <> {STATE_RESERVED} AND {{was}} IS NOT NULL) ORDER BY a.id"
 )
 _ASSETS_AT = (
-    "SELECT a.id, d.path, a.name, a.state, a.generation, a.size, a.sha256, {was}, a.path_hash "
-    "FROM assets a JOIN directories d ON d.id = a.directory WHERE a.path_hash IN ({marks})"
+    "SELECT a.id, d.path, a.name, a.key, a.state, a.generation, a.size, a.sha256, {was}, p.hash "
+    "FROM paths p JOIN assets a ON a.id = p.asset JOIN directories d ON d.id = a.directory "
+    "WHERE p.hash IN ({marks})"
 )
 _DOCUMENTS = (
     "SELECT i.id, c.name, i.name, d.path, i.written, {digest} FROM items i "

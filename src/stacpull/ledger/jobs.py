@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from stacpull.ledger.compact import href_of, present, true_etag, true_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.items import count_items_done, settle
 from stacpull.ledger.outcomes import Arrival
@@ -18,7 +19,7 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Checksum, ItemId, Job, Present
+from stacpull.models import Checksum, ItemId, Job
 
 __all__ = [
     "FailedItem",
@@ -34,8 +35,8 @@ __all__ = [
 ]
 
 _COLUMNS = (
-    "a.id, a.item, a.generation, a.key, o.href, i.href, d.path, a.name, o.name_template, o.size, a.stated, "
-    "o.media_type, o.stale, iif(a.wanted, nullif(a.was, x''), NULL), "
+    f"a.id, a.item, a.generation, a.key, o.href, {href_of()}, d.path, a.name, o.name_template, o.size, "
+    "a.stated, o.media_type, o.stale, iif(a.wanted, nullif(a.was, x''), NULL), "
     f"iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size"
 )
 _FROM = (
@@ -91,12 +92,13 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     """Yield the reservations that a kill left open."""
     rows = db.execute(
         "SELECT a.id, a.item, a.generation, d.path, a.name, a.size, a.inode, a.sha256, a.etag, "
-        "a.unproven FROM open_assets o JOIN assets a ON a.id = o.asset "
+        "a.unproven, a.key FROM open_assets o JOIN assets a ON a.id = o.asset "
         "JOIN directories d ON d.id = a.directory "
         f"WHERE a.state = {STATE_RESERVED}"
     ).fetchall()
     for row in rows:
-        yield Arrival(*row)
+        one, key = Arrival(*row[:-1]), row[-1]
+        yield one._replace(name=true_name(one.name, one.directory, key), etag=true_etag(one.etag))
 
 
 def reserved_checksums(db: sqlite3.Connection) -> list[tuple[int, bytes]]:
@@ -176,7 +178,7 @@ def _take_over_items(db: sqlite3.Connection, run: int) -> None:
 def failed_items(db: sqlite3.Connection) -> list[FailedItem]:
     """Return the source items that could not be read."""
     rows = db.execute(
-        "SELECT c.name, i.name, i.href, pc.name, p.name FROM failures f "
+        f"SELECT c.name, i.name, {href_of()}, pc.name, p.name FROM failures f "
         "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection WHERE f.key = ''"
     )
@@ -205,14 +207,14 @@ def _job(row: tuple[Any, ...]) -> Job:
         href=href,
         item_href=item_href,
         directory=directory or "",
-        name=name,
+        name=None if name is None else true_name(name, directory or "", key),
         name_template=template,
         size=size,
         checksum=_checksum(stated),
         media_type=kind,
         stale=bool(stale),
         sha256=sha256,
-        present=None if validator is None or was_size is None else Present(validator, was_size),
+        present=present(validator, was_size),
     )
 
 

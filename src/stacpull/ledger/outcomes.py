@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stacpull.ledger import bulk, changes, paths
+from stacpull.ledger.compact import stored_etag, stored_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import put_failure
 from stacpull.ledger.items import count_items_done, settle
@@ -136,8 +137,9 @@ def _reserved_as_planned(
         directory_id, directory = directories.get(arrival.directory)
         if directory != arrival.directory:
             return False
-        values += (arrival.row, arrival.generation, directory_id, arrival.name)
-        values += (arrival.size, arrival.sha256, arrival.etag, arrival.inode, arrival.unproven)
+        name = stored_name(arrival.name, directory)
+        values += (arrival.row, arrival.generation, directory_id, name)
+        values += (arrival.size, arrival.sha256, stored_etag(arrival.etag), arrival.inode, arrival.unproven)
     statement = _RESERVE_PLANNED.format(rows=bulk.rows(len(arrivals), 9))
     return db.execute(statement, values).rowcount == len(arrivals)
 
@@ -150,10 +152,14 @@ def _reserved(
     claim = paths.claim(db, arrival.row, directory, arrival.name)
     if claim.failure is not None:
         return claim.failure
-    proof = (arrival.size, arrival.sha256, arrival.etag, arrival.inode, arrival.unproven)
-    owned = (directory_id, claim.name, claim.hash)
-    if not db.execute(_RESERVE, (*proof, *owned, arrival.row, arrival.generation)).rowcount:
-        return None
+    proof = (arrival.size, arrival.sha256, stored_etag(arrival.etag), arrival.inode, arrival.unproven)
+    values = (*proof, directory_id, stored_name(claim.name, directory), arrival.row, arrival.generation)
+    if not db.execute(f"{_RESERVE} AND placed IS NULL", values).rowcount:
+        before = paths.path_of(db, arrival.row)
+        if not db.execute(_RESERVE, values).rowcount:
+            return None
+        paths.give_up(db, arrival.row, before, claim)
+    paths.own(db, arrival.row, claim)
     same = directory == arrival.directory and claim.name == arrival.name
     return arrival if same else arrival._replace(directory=directory, name=claim.name)
 
@@ -313,12 +319,14 @@ _SET_RESERVED = (
     f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?, inode = ?, unproven = ?"
 )
 _IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
-_RESERVE = f"{_SET_RESERVED}, directory = ?, name = ?, path_hash = ? {_IF_OPEN}"
+_RESERVE = f"{_SET_RESERVED}, directory = ?, name = ?, placed = 1 {_IF_OPEN}"
 _RESERVE_PLANNED = (
-    f"UPDATE assets SET state = {STATE_RESERVED}, size = v.column5, sha256 = v.column6, etag = v.column7, "
-    "inode = v.column8, unproven = v.column9 FROM ({rows}) AS v "
-    f"WHERE id = v.column1 AND generation = v.column2 AND state < {STATE_DONE} "
-    "AND directory = v.column3 AND name = v.column4 AND path_hash IS NOT NULL"
+    f"UPDATE assets AS a SET state = {STATE_RESERVED}, size = v.column5, sha256 = v.column6, "
+    "etag = v.column7, inode = v.column8, unproven = v.column9 "
+    "FROM ({rows}) AS v "
+    f"WHERE a.id = v.column1 AND a.generation = v.column2 AND a.state < {STATE_DONE} "
+    "AND a.directory = v.column3 AND a.placed IS NOT NULL "
+    "AND iif(substr(a.name, 1, 1) = char(2), a.key || substr(a.name, 2), a.name) = v.column4"
 )
 """For names that were claimed when the assets were planned: nearly all."""
 _CHANGED = "wanted IS NULL AND was IS NOT NULL AND (sha256 IS NULL OR was <> sha256)"

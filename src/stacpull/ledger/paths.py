@@ -1,8 +1,9 @@
 """Who owns which name in DEST: two assets can never overwrite each other.
 
 Names that are equal but for case or Unicode form would meet on some file systems, so ownership is decided on
-the folded path, by an 8-byte hash with a unique index. Where a folded name is taken by another spelling, the
-newcomer gets a hash in its name; where the very same name is taken, it is a failure of the newcomer.
+the folded path, by an 8-byte hash that is the key of the table `paths`. Where a folded name is taken by
+another spelling, the newcomer gets a hash in its name; where the very same name is taken, it is a failure of
+the newcomer.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import sqlite3
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from stacpull.ledger.compact import true_name
 from stacpull.models import Failure, FailureKind
 from stacpull.planning.names import kept_apart, path_hash
 
-__all__ = ["Claim", "Directories", "claim", "path_hash"]
+__all__ = ["INSERT", "Claim", "Directories", "claim", "disown", "give_up", "own", "path_hash", "path_of"]
 
+INSERT = "INSERT INTO paths(hash, asset) "
 _CACHE = 4096
 _SPELLINGS = 8
 
@@ -36,17 +39,49 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
         path = f"{directory}/{wanted}" if directory else wanted
         index = path_hash(path)
         owner = db.execute(
-            "SELECT a.id, d.path, a.name FROM assets a JOIN directories d ON d.id = a.directory "
-            "WHERE a.path_hash = ?",
+            "SELECT a.id, d.path, a.name, a.key FROM paths p JOIN assets a ON a.id = p.asset "
+            "JOIN directories d ON d.id = a.directory WHERE p.hash = ?",
             (index,),
         ).fetchone()
         if owner is None or owner[0] == row:
             return Claim(wanted, index)
-        owned = f"{owner[1]}/{owner[2]}" if owner[1] else owner[2]
-        if owned == path:
+        if _path(*owner[1:]) == path:
             return Claim(wanted, index, _taken(path))
         wanted = kept_apart(wanted, directory)
     return Claim(wanted, index, _taken(path))
+
+
+def path_of(db: sqlite3.Connection, row: int) -> str | None:
+    """Return the path that asset `row` owns, None if it owns none."""
+    found = db.execute(
+        "SELECT d.path, a.name, a.key FROM assets a JOIN directories d ON d.id = a.directory "
+        "WHERE a.id = ? AND a.placed IS NOT NULL",
+        (row,),
+    ).fetchone()
+    return None if found is None else _path(*found)
+
+
+def _path(directory: str, kept: str, key: str) -> str:
+    name = true_name(kept, directory, key)
+    return f"{directory}/{name}" if directory else name
+
+
+def own(db: sqlite3.Connection, row: int, claim: Claim) -> None:
+    """Let asset `row` own what it claimed."""
+    db.execute(f"{INSERT} VALUES (?, ?) ON CONFLICT DO NOTHING", (claim.hash, row))
+
+
+def give_up(db: sqlite3.Connection, row: int, before: str | None, now: Claim) -> None:
+    """Let asset `row` own the path no longer that it owned before, unless that is what it claims now."""
+    if before is not None and (hash_before := path_hash(before)) != now.hash:
+        db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (hash_before, row))
+
+
+def disown(db: sqlite3.Connection, row: int) -> None:
+    """Let asset `row`, which is forgotten, own no path any more."""
+    path = path_of(db, row)
+    if path is not None:
+        db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))
 
 
 def _taken(path: str) -> Failure:

@@ -20,9 +20,10 @@ from typing import NamedTuple
 
 from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed
+from stacpull.ledger.compact import present, stored_name, true_name
 from stacpull.ledger.failures import put_failure, was_gone
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
-from stacpull.models import Asset, Checksum, Failure, ItemId, Job, Present
+from stacpull.models import Asset, Checksum, Failure, ItemId, Job
 from stacpull.planning.items import AssetProblem
 from stacpull.redact import cut_url, is_signed
 
@@ -68,9 +69,11 @@ class Existing(NamedTuple):
     sha256: bytes | None
     stated: bytes | None
     name: str | None
+    """As it is kept (`ledger.compact`)."""
     directory: str | None
     run: int
-    etag: str | None
+    etag: str | bytes | None
+    """Likewise."""
 
     @property
     def is_asked(self) -> bool:
@@ -156,14 +159,18 @@ class AssetPlanner:
     ) -> Opened:
         """Plan the assets of one item; with `newer`, the source is asked about what no checksum proves."""
         opened = Opened()
-        fresh = []
+        fresh, unchanged = [], []
         for asset in assets:
             old = existing.get(asset.key)
             if old is None:
                 fresh.append(asset)
+                continue
+            self._uncount(item, asset.key, old)
+            if self._is_unchanged(asset, old, newer=newer):
+                unchanged.append((old, stated(asset.checksum)))
             else:
-                self._uncount(item, asset.key, old)
                 opened |= self._again(item, asset, old, newer=newer)
+        self._keep(unchanged)
         for stretch in bulk.in_stretches(fresh):
             opened |= (self._all_fresh(item, stretch), True)
         for problem in problems:
@@ -179,15 +186,22 @@ class AssetPlanner:
             )  # each of them, whatever the first says
         values: list[object] = []
         opens: list[object] = []
+        claimed: list[int] = []
         for asset, name_hash in zip(assets, hashes, strict=True):
             row, self._next = self._next, self._next + 1
             directory_id, directory = self._directories.get(asset.directory)
-            values += self._asset_row(row, item, asset, STATE_PENDING, directory_id, asset.name, name_hash)
+            name = None if asset.name is None else stored_name(asset.name, directory, asset.key)
+            placed = None if name_hash is None else 1
+            values += self._asset_row(row, item, asset, STATE_PENDING, directory_id, name, placed)
+            if name_hash is not None:
+                claimed += (name_hash, row)
             opens += _open_row(row, asset)
             self.committed.jobs.append(_job(row, item, 0, asset, directory, asset.name))
         count = len(assets)
         self._db.execute(_INSERT_ASSETS + bulk.rows(count, _ASSET_COLUMNS), values)
         self._db.execute(_INSERT_OPEN + bulk.rows(count, _OPEN_COLUMNS), opens)
+        if claimed:
+            self._db.execute(paths.INSERT + bulk.rows(len(claimed) // 2, 2), claimed)
         self.tally.pending += count
         self.tally.total_pending += count
         return True
@@ -202,7 +216,7 @@ class AssetPlanner:
         known = [one for one in hashes if one is not None]
         if len(set(known)) != len(known):
             return None
-        taken = f"SELECT 1 FROM assets WHERE path_hash IN {bulk.places(len(known))} LIMIT 1"
+        taken = f"SELECT 1 FROM paths WHERE hash IN {bulk.places(len(known))} LIMIT 1"
         return None if known and self._db.execute(taken, known).fetchone() is not None else hashes
 
     def _fresh(self, item: ItemPlace, asset: Asset) -> bool:
@@ -216,9 +230,13 @@ class AssetPlanner:
                 name, name_hash = claim.name, claim.hash
             else:
                 failure, state = claim.failure, STATE_FAILED
-        values = self._asset_row(row, item, asset, state, directory_id, name, name_hash)
+        stored = None if name is None else stored_name(name, directory, asset.key)
+        placed = None if name_hash is None else 1
+        values = self._asset_row(row, item, asset, state, directory_id, stored, placed)
         self._db.execute(_INSERT_ASSETS + bulk.rows(1, _ASSET_COLUMNS), values)
         self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), _open_row(row, asset))
+        if name_hash is not None:
+            self._db.execute(paths.INSERT + bulk.rows(1, 2), (name_hash, row))
         if failure is not None:
             self._failed_now(item, asset.key, failure)
             return False
@@ -235,30 +253,37 @@ class AssetPlanner:
         state: int,
         directory: int,
         name: str | None,
-        name_hash: int | None,
+        placed: int | None,
     ) -> tuple[object, ...]:
         stated_now = stated(asset.checksum)
-        return row, item.row, asset.key, state, 0, self._run, directory, name, name_hash, stated_now
+        return row, item.row, asset.key, state, 0, self._run, directory, name, placed, stated_now
+
+    def _keep(self, unchanged: Sequence[tuple[Existing, bytes | None]]) -> None:
+        """Count assets for this run that are done and as they were; each comes with what is stated of it."""
+        for some in bulk.in_stretches(unchanged):
+            rows = [old.row for old, _ in some]
+            taken_over = f"UPDATE assets SET run = ? WHERE id IN {bulk.places(len(rows))}"
+            self._db.execute(taken_over, (self._run, *rows))
+            newly = [(now, old.row) for old, now in some if now is not None and now != old.stated]
+            self._db.executemany("UPDATE assets SET stated = ? WHERE id = ?", newly)
+        self.tally.done += len(unchanged)
+        self.tally.bytes_done += sum(old.size or 0 for old, _ in unchanged)
+
+    def _is_unchanged(self, asset: Asset, old: Existing, *, newer: bool) -> bool:
+        """Return True if an asset is done, and there is nothing to ask the source about it."""
+        if old.state != STATE_DONE or is_changed(old, asset.size, asset.checksum) or self._revalidate:
+            return False
+        return not newer or is_same(old, asset.checksum)
 
     def _again(self, item: ItemPlace, asset: Asset, old: Existing, *, newer: bool) -> Opened:
-        """Plan an asset that the ledger knows."""
-        tally = self.tally
-        changed = is_changed(old, asset.size, asset.checksum)
-        asks = self._revalidate or (newer and not is_same(old, asset.checksum))
-        if old.state == STATE_DONE and not changed and not asks:
-            self._db.execute(
-                "UPDATE assets SET run = ?, stated = coalesce(?, stated) WHERE id = ?",
-                (self._run, stated(asset.checksum), old.row),
-            )
-            tally.done += 1
-            tally.bytes_done += old.size or 0
-            return Opened()
+        """Plan an asset that is open, changed, failed or to be asked about."""
         directory, name = self._place(asset, old)
         self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), _open_row(old.row, asset))
         if old.state == STATE_FAILED and not newer:
             self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
             self._failed_still(item, asset.key)
             return Opened()
+        changed = is_changed(old, asset.size, asset.checksum)
         return self._open_again(item, asset, old, (directory, name), changed=changed)
 
     def _open_again(
@@ -286,7 +311,7 @@ class AssetPlanner:
         )
         job = _job(old.row, item, generation, asset, *place)
         if etag is not None and old.size is not None:
-            job = job._replace(present=Present(etag, old.size))
+            job = job._replace(present=present(etag, old.size))
         self.committed.jobs.append(job)
         return Opened(was_done or old.state == STATE_FAILED, was_done and changed)
 
@@ -307,10 +332,11 @@ class AssetPlanner:
     def _place(self, asset: Asset, old: Existing) -> tuple[str, str | None]:
         """Return where a known asset goes: where it was; one that had no place gets the planned one."""
         if old.directory is not None:
-            return old.directory, old.name
+            return old.directory, None if old.name is None else true_name(old.name, old.directory, asset.key)
         directory_id, directory = self._directories.get(asset.directory)
+        name = None if asset.name is None else stored_name(asset.name, directory, asset.key)
         self._db.execute(
-            "UPDATE assets SET directory = ?, name = ? WHERE id = ?", (directory_id, asset.name, old.row)
+            "UPDATE assets SET directory = ?, name = ? WHERE id = ?", (directory_id, name, old.row)
         )
         return directory, asset.name
 
@@ -347,9 +373,7 @@ class AssetPlanner:
         self.tally.missing += was_gone(self._db, item.row, key)
 
 
-_INSERT_ASSETS = (
-    "INSERT INTO assets(id, item, key, state, generation, run, directory, name, path_hash, stated) "
-)
+_INSERT_ASSETS = "INSERT INTO assets(id, item, key, state, generation, run, directory, name, placed, stated) "
 _ASSET_COLUMNS = 10
 _INSERT_OPEN = "INSERT OR REPLACE INTO open_assets "
 _OPEN_COLUMNS = 6

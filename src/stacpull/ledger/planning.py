@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from stacpull.ledger import bulk, changes, paths, samples
 from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch
+from stacpull.ledger.compact import HrefForms, href_of
 from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import put_failure
 from stacpull.ledger.items import count_items_done, settle
@@ -54,6 +55,7 @@ class Planner:
         self._sample_size = sample_size
         self._run = run
         self._directories = paths.Directories(db)
+        self._forms = HrefForms(db)
         self._collections: dict[str, int] = dict(db.execute("SELECT name, id FROM collections").fetchall())
         self._assets = AssetPlanner(db, run, self._directories, revalidate=revalidate)
         self._next_sequence = (
@@ -90,6 +92,7 @@ class Planner:
     def _forget(self) -> None:
         """Drop what is remembered of rows that were rolled back."""
         self._directories.forget()
+        self._forms.forget()
         self._collections = dict(self._db.execute("SELECT name, id FROM collections").fetchall())
 
     def _see(self, ids: Sequence[ItemId]) -> int:
@@ -173,20 +176,24 @@ class Planner:
             self._run,
             sequence,
             self._directories.id_of(item_directory(item.id)),
-            _cut(item.href),
+            *self._href(item.href, item.id),
             item.updated,
         )
         item_row = self._db.execute(_INSERT_ITEM, values).lastrowid or 0
         self._db.execute(_PUT_DOCUMENT, (item_row, row.document))
         return item_row
 
+    def _href(self, href: str | None, item: ItemId) -> tuple[str | None, int | None]:
+        """Return what `href` and `href_form` hold."""
+        return self._forms.stored(_cut(href), item.item)
+
     def _plan_again(self, row: ItemRow, item_row: int, parent: int | None, sequence: int | None) -> None:
         """Take an item over into this run: open until it is settled, and what it is in this run's walk."""
         item = row.item
         self._db.execute(
-            "UPDATE items SET run = ?, sequence = ?, parent = ?, updated = ?, href = ?, remaining = 1 "
-            "WHERE id = ?",
-            (self._run, sequence, parent, item.updated, _cut(item.href), item_row),
+            "UPDATE items SET run = ?, sequence = ?, parent = ?, updated = ?, href = ?, href_form = ?, "
+            "remaining = 1 WHERE id = ?",
+            (self._run, sequence, parent, item.updated, *self._href(item.href, item.id), item_row),
         )
         self._db.execute("DELETE FROM failures WHERE item = ? AND key = ''", (item_row,))
 
@@ -201,7 +208,7 @@ class Planner:
         """Remove what stood for a source item while it could not be read and its id was not known."""
         rows = self._db.execute(
             "SELECT i.id FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
-            "WHERE i.parent = ? AND i.href = ? AND i.id <> ?",
+            f"WHERE i.parent = ? AND {href_of()} = ? AND i.id <> ?",
             (parent, _cut(href), item_row),
         ).fetchall()
         for row in rows:
@@ -222,7 +229,7 @@ class Planner:
                 self._run,
                 None,
                 self._directories.id_of(item_directory(failed.id)),
-                _cut(failed.href),
+                *self._href(failed.href, failed.id),
                 None,
             )
             row = self._db.execute(_INSERT_ITEM, values).lastrowid or 0
@@ -279,8 +286,8 @@ class Planner:
 _SEE = "INSERT OR IGNORE INTO seen "
 _LEAVE_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET items = items + excluded.items"
 _INSERT_ITEM = (
-    "INSERT INTO items(collection, name, parent, run, sequence, directory, href, updated, remaining) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)"
+    "INSERT INTO items(collection, name, parent, run, sequence, directory, href, href_form, updated, "
+    "remaining) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
 )
 _PUT_DOCUMENT = "INSERT OR REPLACE INTO documents VALUES (?, ?)"
 _COUNT_RUN = (

@@ -11,7 +11,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from stacpull.ledger import changes
+from stacpull.ledger import changes, paths
+from stacpull.ledger.compact import href_of, true_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.items import count_items_done, settle
 from stacpull.ledger.meta import disown_file, file_digests
@@ -38,7 +39,7 @@ def unmet(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Unme
     """Return items past row `after` that an earlier run of what `run` asks planned, and `run` did not."""
     runs = _alike(db, run)
     rows = db.execute(
-        "SELECT i.id, c.name, i.name, i.href, count(a.id), coalesce(sum(a.size), 0) FROM items i "
+        f"SELECT i.id, c.name, i.name, {href_of()}, count(a.id), coalesce(sum(a.size), 0) FROM items i "
         "JOIN collections c ON c.id = i.collection "
         f"LEFT JOIN assets a ON a.item = i.id AND a.state = {STATE_DONE} "
         f"WHERE i.id > ? AND i.run IN ({', '.join('?' * len(runs))}) GROUP BY i.id ORDER BY i.id LIMIT ?",
@@ -50,7 +51,8 @@ def unmet(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Unme
 def met_example(db: sqlite3.Connection, run: int) -> str | None:
     """Return the own URL of an item that `run` met, None if none has one: what is there must answer."""
     row = db.execute(
-        "SELECT href FROM items WHERE run = ? AND href IS NOT NULL AND sequence IS NOT NULL LIMIT 1",
+        f"SELECT {href_of()} FROM items i WHERE i.run = ? AND i.sequence IS NOT NULL "
+        "AND coalesce(i.href, i.href_form) IS NOT NULL LIMIT 1",
         (run,),
     ).fetchone()
     return None if row is None else row[0]
@@ -105,11 +107,13 @@ def _paths_of(db: sqlite3.Connection, item: int) -> list[str]:
 def _assets_of(db: sqlite3.Connection, item: int) -> list[str]:
     """Return where its assets lie; one that never was done lies nowhere, and what is there is not ours."""
     rows = db.execute(
-        "SELECT d.path, a.name FROM assets a JOIN directories d ON d.id = a.directory WHERE a.item = ? "
-        f"AND a.name IS NOT NULL AND (a.state IN ({STATE_DONE}, {STATE_RESERVED}) OR a.generation > 0)",
+        "SELECT d.path, a.name, a.key FROM assets a JOIN directories d ON d.id = a.directory "
+        "WHERE a.item = ? AND a.name IS NOT NULL "
+        f"AND (a.state IN ({STATE_DONE}, {STATE_RESERVED}) OR a.generation > 0)",
         (item,),
     )
-    return [f"{directory}/{name}" if directory else name for directory, name in rows]
+    names = ((directory, true_name(kept, directory, key)) for directory, kept, key in rows)
+    return [f"{directory}/{name}" if directory else name for directory, name in names]
 
 
 def _parent_of(db: sqlite3.Connection, item: int) -> list[int]:
@@ -135,6 +139,8 @@ def _uncount(db: sqlite3.Connection, item: int) -> None:
 
 def _delete(db: sqlite3.Connection, item: int) -> None:
     """Delete an item with all that belongs to it; source items that are still there stand by themselves."""
+    for (row,) in db.execute("SELECT id FROM assets WHERE item = ?", (item,)).fetchall():
+        paths.disown(db, row)
     db.execute("DELETE FROM open_assets WHERE asset IN (SELECT id FROM assets WHERE item = ?)", (item,))
     for table in ("assets", "failures", "documents"):
         db.execute(f"DELETE FROM {table} WHERE item = ?", (item,))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.ledger import meta, paths, runs
+from stacpull.ledger.compact import HrefForms, stored_etag, stored_name
 from stacpull.ledger.database import ledger_path, refuse_odd, translated
 from stacpull.ledger.planned_assets import stated
 from stacpull.ledger.runs import RunSpec
@@ -96,6 +97,7 @@ class RebuiltLedger:
             self.db.execute("PRAGMA synchronous = OFF")
             migrate(self.db)
             self._directories = paths.Directories(self.db)
+            self._forms = HrefForms(self.db)
             self._collections: dict[str, int] = {}
             self.db.execute("CREATE TEMP TABLE sources(parent INTEGER, path TEXT)")
             self.db.execute("CREATE INDEX temp.sources_path ON sources(path, parent)")
@@ -146,7 +148,7 @@ class RebuiltLedger:
             item.id.item,
             self._run,
             self._directories.id_of(directory),
-            item.href,
+            *self._forms.stored(item.href, item.id.item),
             item.updated,
             written,
             item.sha256,
@@ -178,15 +180,15 @@ class RebuiltLedger:
                 0 if asset.done else 1,  # of a later generation: what lies in its place is ours
                 self._run,
                 directory,
-                name,
-                claim.hash,
+                stored_name(name, directory_path, asset.key),
                 asset.size if asset.done else None,
                 asset.sha256 if asset.done else None,
-                asset.etag if asset.done else None,
+                stored_etag(asset.etag) if asset.done else None,
                 stated(asset.checksum),
                 asset.unproven if asset.done else None,
             ),
         ).lastrowid
+        self.db.execute(paths.INSERT + "VALUES (?, ?)", (claim.hash, row))
         if not asset.done:
             self.db.execute(
                 "INSERT INTO open_assets VALUES (?, ?, ?, NULL, ?, ?)",
@@ -274,12 +276,12 @@ def _sync(path: Path) -> None:
 
 
 _INSERT_ITEM = (
-    "INSERT INTO items(collection, name, run, directory, href, updated, written, sha256) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO items(collection, name, run, directory, href, href_form, updated, written, sha256) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_ASSET = (
-    "INSERT INTO assets(item, key, state, generation, run, directory, name, path_hash, size, sha256, etag, "
-    "stated, unproven) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO assets(item, key, state, generation, run, directory, name, placed, size, sha256, etag, "
+    "stated, unproven) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)"
 )
 _LINK = """
 UPDATE items SET parent = (SELECT min(s.parent) FROM temp.places p JOIN temp.sources s ON s.path = p.path

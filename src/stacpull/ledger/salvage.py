@@ -11,22 +11,26 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stacpull.ledger import runs
+from stacpull.ledger.compact import href_of, true_etag, true_name
 from stacpull.ledger.database import is_damage, ledger_path, refuse_odd, translated
 from stacpull.ledger.expected import integrity
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.schema import MIGRATIONS, STATE_DONE, refuse_newer
+from stacpull.planning.names import path_hash
 
 __all__ = ["OldAsset", "OldItem", "Salvage", "whats_wrong"]
 
+_AT_ONCE = 512
 _COPIED: dict[str, Sequence[str]] = {
     "collections": ("id", "name", "document"),
     "directories": ("id", "path"),
-    "items": ("id", "collection", "name", "parent", "href", "updated", "written", "sha256"),
+    "href_forms": ("id", "form"),
+    "items": ("id", "collection", "name", "parent", "href", "href_form", "updated", "written", "sha256"),
     "assets": (
-        *("id", "item", "key", "state", "directory", "name", "path_hash"),
+        *("id", "item", "key", "state", "directory", "name"),
         *("size", "sha256", "etag", "stated", "unproven", "was"),
     ),
 }
@@ -111,6 +115,7 @@ class Salvage:
         for table, columns in _COPIED.items():
             names = ", ".join(columns[1:])
             db.execute(f"CREATE TEMP TABLE old_{table}(id INTEGER PRIMARY KEY, {names})")
+        db.execute("ALTER TABLE temp.old_assets ADD COLUMN path_hash INTEGER")
         db.execute("CREATE INDEX temp.old_assets_path ON old_assets(path_hash)")
         db.execute("CREATE INDEX temp.old_items_name ON old_items(name)")
 
@@ -123,6 +128,7 @@ class Salvage:
             for table, columns in _COPIED.items():
                 with suppress(sqlite3.Error):
                     self._copy(old, table, columns)
+            self._hash_paths()
             with suppress(sqlite3.Error, ValueError, TypeError, AttributeError, KeyError):
                 self.spec = runs.last_spec(old, kind="mirror")
 
@@ -138,10 +144,21 @@ class Salvage:
                 break
         self._db.execute("COMMIT")
 
-    def asset_at(self, path_hash: int) -> OldAsset | None:
-        """Return the asset that lay at a path."""
-        row = self._db.execute(f"{_OLD_ASSET} WHERE a.path_hash = ?", (path_hash,)).fetchone()
-        return None if row is None else OldAsset(*row)
+    def _hash_paths(self) -> None:
+        """Note where assets lay, by the hash of their path, which not every version keeps beside them."""
+        found = self._db.execute(
+            "SELECT a.id, d.path, a.name, a.key FROM temp.old_assets a "
+            "JOIN temp.old_directories d ON d.id = a.directory WHERE a.name IS NOT NULL"
+        )
+        self._db.execute("BEGIN")
+        while rows := found.fetchmany(_AT_ONCE):
+            self._db.executemany("UPDATE temp.old_assets SET path_hash = ? WHERE id = ?", map(_hashed, rows))
+        self._db.execute("COMMIT")
+
+    def asset_at(self, index: int) -> OldAsset | None:
+        """Return the asset that lay at a path, by its hash."""
+        row = self._db.execute(f"{_OLD_ASSET} WHERE a.path_hash = ?", (index,)).fetchone()
+        return None if row is None else _old_asset(row)
 
     def item(self, collection: str, name: str) -> OldItem | None:
         """Return an item by its id."""
@@ -164,11 +181,23 @@ class Salvage:
         """Return assets (with the rows they had, past `after`) at paths that the new ledger does not have."""
         rows = self._db.execute(
             f"{_OLD_ASSET.replace('SELECT', 'SELECT a.id,', 1)} WHERE a.id > ? AND a.path_hash IS NOT NULL "
-            "AND a.path_hash NOT IN (SELECT path_hash FROM main.assets WHERE path_hash IS NOT NULL) "
+            "AND a.path_hash NOT IN (SELECT hash FROM main.paths) "
             "ORDER BY a.id LIMIT ?",
             (after, limit),
         )
-        return [(row[0], OldAsset(*row[1:])) for row in rows]
+        return [(row[0], _old_asset(row[1:])) for row in rows]
+
+
+def _hashed(row: tuple[int, str, str, str]) -> tuple[int, int]:
+    number, directory, kept, key = row
+    name = true_name(str(kept), str(directory), str(key))
+    return path_hash(f"{directory}/{name}" if directory else name), number
+
+
+def _old_asset(row: tuple[Any, ...]) -> OldAsset:
+    found = OldAsset(*row)
+    name = true_name(str(found.name), str(found.directory), str(found.key))
+    return found._replace(name=name, etag=true_etag(found.etag))
 
 
 _DIGEST = "coalesce(a.sha256, nullif(a.was, x''))"
@@ -178,6 +207,7 @@ _OLD_ASSET = (
     f"AND (a.state = {STATE_DONE} OR {_DIGEST} IS NOT NULL)"
 )
 _OLD_ITEM = (
-    "SELECT i.id, c.name, i.name, i.parent, i.href, i.updated, i.sha256 FROM temp.old_items i "
+    "SELECT i.id, c.name, i.name, i.parent, "
+    f"{href_of('temp.old_href_forms')}, i.updated, i.sha256 FROM temp.old_items i "
     "JOIN temp.old_collections c ON c.id = i.collection"
 )

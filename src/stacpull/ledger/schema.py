@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from stacpull.errors import DestinationError
 
 __all__ = [
+    "AS_VERSION_5",
     "DAMAGED",
     "MIGRATIONS",
     "STATE_DONE",
@@ -186,6 +187,19 @@ UPDATE assets SET was = sha256, wanted = 1, sha256 = NULL
 """
 
 _VERSION_5 = """
+CREATE TABLE href_forms(id INTEGER PRIMARY KEY, form TEXT NOT NULL UNIQUE);   -- see `ledger.compact`
+ALTER TABLE items ADD COLUMN href_form INTEGER;   -- in place of href: its form
+
+CREATE TABLE paths(                        -- of the folded path: two assets never meet under one name
+    hash INTEGER PRIMARY KEY,
+    asset INTEGER NOT NULL
+);
+INSERT INTO paths SELECT path_hash, id FROM assets WHERE path_hash IS NOT NULL ORDER BY path_hash;
+DROP INDEX assets_path;
+ALTER TABLE assets RENAME COLUMN path_hash TO placed;   -- not NULL: its path is in `paths`
+"""
+
+_VERSION_6 = """
 CREATE TABLE changes(                      -- what a run found new or otherwise than before, by kind
     run INTEGER NOT NULL, what TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (run, what)
@@ -198,7 +212,14 @@ UPDATE assets SET etag = NULL
     WHERE state IN (0, 3) AND etag IS NOT NULL AND id IN (SELECT asset FROM open_assets);
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
+
+AS_VERSION_5 = """
+CREATE TEMP TABLE href_forms(id INTEGER PRIMARY KEY, form TEXT);
+CREATE TEMP VIEW items AS SELECT *, NULL AS href_form FROM main.items;
+CREATE TEMP VIEW paths AS SELECT path_hash AS hash, id AS asset FROM main.assets WHERE path_hash IS NOT NULL;
+"""
+"""What lets an older ledger be read, by who may not write it, as if it had the tables of version 5."""
 
 
 def migrate(

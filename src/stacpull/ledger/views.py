@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from stacpull.ledger.compact import href_of, true_name
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN
 from stacpull.models import ItemId
 from stacpull.reports import FailureRecord
@@ -134,7 +135,7 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
     order = "ORDER BY f.at DESC LIMIT ?" if newest is not None else "ORDER BY f.item, f.key"
     rows = db.execute(
         "SELECT c.name, i.name, f.key, f.kind, f.message, f.status, f.attempts, f.at, "
-        "CASE WHEN f.key = '' THEN i.href ELSE o.href END "
+        f"CASE WHEN f.key = '' THEN {href_of()} ELSE o.href END "
         "FROM failures f JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON a.item = f.item AND a.key = f.key LEFT JOIN open_assets o ON o.asset = a.id "
         f"WHERE f.key = '' OR a.state = {STATE_FAILED} {order}",
@@ -147,7 +148,8 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
 def unwritten_documents(db: sqlite3.Connection) -> Iterator[Unwritten]:
     """Yield the items whose JSON is due; none where the last run was to write none (`--metadata`)."""
     rows = db.execute(
-        "SELECT c.name, i.name, d.path, i.href, r.updated FROM documents o JOIN items i ON i.id = o.item "
+        f"SELECT c.name, i.name, d.path, {href_of()}, r.updated "
+        "FROM documents o JOIN items i ON i.id = o.item "
         "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory "
         "JOIN (SELECT metadata, coalesce(ended, started) AS updated FROM runs ORDER BY id DESC LIMIT 1) r "
         f"WHERE r.metadata = 'item' AND i.written = {UNWRITTEN} AND i.remaining = 0 ORDER BY i.id"
@@ -169,7 +171,7 @@ def done_assets(db: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
 def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:
     """Return what the JSON of item `row` is written from."""
     collection, name, directory, href, document, written, sha256 = db.execute(
-        "SELECT c.name, i.name, d.path, i.href, o.document, i.written, i.sha256 FROM items i "
+        f"SELECT c.name, i.name, d.path, {href_of()}, o.document, i.written, i.sha256 FROM items i "
         "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory "
         "LEFT JOIN documents o ON o.item = i.id WHERE i.id = ?",
         (row,),
@@ -240,7 +242,7 @@ def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str
 def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
     """Yield the items of a collection that have a document in the ledger (`--metadata ndjson`)."""
     rows = db.execute(
-        "SELECT i.id, c.name, i.name, d.path, i.href, o.document FROM items i "
+        f"SELECT i.id, c.name, i.name, d.path, {href_of()}, o.document FROM items i "
         "JOIN documents o ON o.item = i.id JOIN collections c ON c.id = i.collection "
         "JOIN directories d ON d.id = i.directory "
         "WHERE i.collection = ? ORDER BY i.id",
@@ -256,4 +258,5 @@ def _paths(db: sqlite3.Connection, item: int) -> dict[str, str]:
         f"WHERE a.item = ? AND a.state = {STATE_DONE}",
         (item,),
     )
-    return {key: f"{path}/{name}" if path else name for key, path, name in rows}
+    names = ((key, path, true_name(kept, path, key)) for key, path, kept in rows)
+    return {key: f"{path}/{name}" if path else name for key, path, name in names}

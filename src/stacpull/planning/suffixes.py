@@ -12,6 +12,9 @@ __all__ = ["suffix_of"]
 _SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z", re.IGNORECASE)
 """At least one letter: the end of `…/v1.5` is no suffix."""
 
+_LONGEST: Final = len(".tar") + len(".") + 10
+"""Characters that a suffix has at most: more of a name, which may be long, need not be searched."""
+
 _OF_MEDIA_TYPE: Final = {
     "image/tiff": ".tif",
     "image/vnd.stac.geotiff": ".tif",
@@ -55,11 +58,12 @@ def suffix_of(href: str, media_type: str | None) -> str:
 def _of_path(href: str) -> str:
     """Return the suffix of the last segment of the href's path (RFC 3986, 3.3); an opaque href has none."""
     path = href.partition("#")[0].partition("?")[0]
-    start = path.find("//") + 2 if "://" in path else 0
-    name = path[start:].rpartition("/")[2] if "/" in path[start:] else ""
-    if "." not in name and "%" not in name:
+    _, scheme, rest = path.partition("://")
+    _, slash, name = (rest if scheme else path).rpartition("/")
+    if not slash or ("." not in name and "%" not in name):
         return ""
-    found = _SUFFIX.search(unquote(name) if "%" in name else name)
+    name = unquote(name) if "%" in name else name
+    found = _SUFFIX.search(name[-_LONGEST - 1 :])
     return found.group() if found and found.start() else ""
 
 

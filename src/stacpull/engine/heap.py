@@ -1,0 +1,28 @@
+"""Memory that is given back: the C heap of a process of ours.
+
+glibc raises its threshold for blocks of their own (mmap) to the largest block that was ever freed, up to
+32 MB (mallopt(3), "M_MMAP_THRESHOLD"). A page of items that a thread of asyncio's pool decodes so
+moves into the heap of that thread, and each thread keeps what its largest page took: 5 MB times six, in steps
+over the first hundred thousand assets. With a fixed threshold a large block goes back to the system when
+it is freed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+__all__ = ["give_back_large_blocks"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+_LARGE = 2 * 1024 * 1024
+"""Bytes. Bodies kept in memory (1 MiB) and pieces of long files are less, and stay in the heap."""
+_SLACK = 8 * 1024 * 1024
+"""Bytes that may be free at the end of a heap before it shrinks: with the default, 128 KiB, it breathes."""
+
+
+def give_back_large_blocks() -> bool:
+    """Have malloc keep no large block; False where it is not glibc's, and stays as it is."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGE) and mallopt(_M_TRIM_THRESHOLD, _SLACK))

@@ -1,0 +1,217 @@
+"""Short forms: what is read out of the ledger is what was put in, whatever it was."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.ledger.plans import NOW, arrival, as_version_4, asset, commit, item, ledger, started
+
+from stacpull.ledger import compact, jobs, outcomes, paths, views
+from stacpull.ledger.compact import HrefForms, href_of, stored_etag, stored_name, true_etag, true_name
+from stacpull.ledger.database import open_reader, open_writer
+from stacpull.ledger.expected import Expectations
+from stacpull.ledger.outcomes import Arrival, AssetFailure
+from stacpull.models import Failure, FailureKind
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+NAMES = st.lists(st.sampled_from(["S2A", "B01", "_", ".tif", "\x01", "\x02", "\x04", "\x05", "é"])).map(
+    "".join
+)
+HEX = st.text("0123456789abcdef-ABCDEF", max_size=80)
+ETAGS = st.one_of(TEXTS, st.builds('{}{}"'.format, st.sampled_from(['"', 'W/"', '"0x', 'w/"']), HEX))
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with ledger(tmp_path) as found:
+        yield found
+
+
+@given(TEXTS | NAMES, TEXTS | NAMES, TEXTS | NAMES)
+def test_any_name_is_read_as_it_was(name, directory, key):
+    assert true_name(stored_name(name, directory, key), directory, key) == name
+    assert true_name(stored_name(name, directory), directory, key) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "directory", "key", "characters"),
+    [
+        pytest.param("B01.tif", "c/S2A_MSIL2A_1", "B01", 5, id="the default layout"),
+        pytest.param("S2A_MSIL2A_1_B01.tif", "bigearthnet/S2A_MSIL2A_1", "B01", 9, id="BigEarthNet's names"),
+        pytest.param("thumbnail.png", "c/i", "preview", 13, id="a name of its own"),
+    ],
+)
+def test_names_that_follow_are_short(name, directory, key, characters):
+    assert len(stored_name(name, directory, key)) == characters
+
+
+@given(ETAGS)
+def test_any_etag_is_read_as_it_was(etag):
+    assert true_etag(stored_etag(etag)) == etag
+
+
+def test_no_etag_stays_none():
+    assert true_etag(stored_etag(None)) is None
+
+
+@pytest.mark.parametrize(
+    ("etag", "size"),
+    [
+        pytest.param('"9b2cf535f27731c974343645a3985328"', 16, id="MD5, as S3 has it"),
+        pytest.param('"9b2cf535f27731c974343645a3985328-12"', 18, id="of an upload in parts"),
+        pytest.param('"6b008e22-1f4"', 7, id="nginx"),
+        pytest.param('W/"6b008e22-1f4"', 7, id="nginx, compressed"),
+        pytest.param('"1f4-5e8a1b2c3d4e5"', 9, id="Apache"),
+        pytest.param('"0x8D4BCC2E4835CD0"', 8, id="Azure"),
+        pytest.param('"CKih16GjycICEAE="', 18, id="another"),
+    ],
+)
+def test_etags_that_are_numbers_are_short(etag, size):
+    assert len(stored_etag(etag) or "") == size
+
+
+@given(st.binary(max_size=40))
+def test_an_etag_of_a_damaged_ledger_is_some_text_or_none(blob):
+    assert isinstance(true_etag(blob), str | None)
+
+
+@given(st.lists(st.tuples(TEXTS | NAMES | st.none(), TEXTS | NAMES), max_size=8))
+def test_any_href_is_read_as_it_was(pairs):
+    with closing(_items_only()) as db:
+        forms = HrefForms(db)
+        for row, (href, name) in enumerate(pairs):
+            db.execute("INSERT INTO items VALUES (?, ?, ?, ?)", (row, name, *forms.stored(href, name)))
+        found = db.execute(f"SELECT {href_of()} FROM items i ORDER BY id").fetchall()  # noqa: S608 - a constant
+    assert [row[0] for row in found] == [href for href, _ in pairs]
+
+
+def _items_only() -> sqlite3.Connection:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.execute("CREATE TABLE items(id INTEGER PRIMARY KEY, name TEXT, href TEXT, href_form INTEGER)")
+    db.execute("CREATE TABLE href_forms(id INTEGER PRIMARY KEY, form TEXT NOT NULL UNIQUE)")
+    return db
+
+
+def test_forms_are_few_even_where_each_item_has_its_own(monkeypatch):
+    monkeypatch.setattr(compact, "_MAX_FORMS", 3)
+    with closing(_items_only()) as db:
+        kept = [HrefForms(db).stored(f"https://h/{n}/item", "item") for n in range(5)]
+        assert db.execute("SELECT count(*) FROM href_forms").fetchone() == (3,)
+    assert [href for href, _ in kept] == [None, None, None, "https://h/3/item", "https://h/4/item"]
+
+
+def test_a_form_of_a_batch_that_failed_is_not_used(db):
+    _, planner = started(db)
+    db.execute("CREATE TEMP TRIGGER broken BEFORE INSERT ON assets BEGIN SELECT raise(ABORT, 'no'); END")
+    with pytest.raises(sqlite3.IntegrityError):
+        commit(planner, item("i", [asset("a")], href="https://h/first/i"))
+    db.execute("DROP TRIGGER broken")
+    commit(planner, item("i", [asset("a")], href="https://h/first/i"))
+    commit(planner, item("k", [asset("a")], href="https://h/second/k"))
+    found = db.execute(f"SELECT {href_of()} FROM items i ORDER BY id").fetchall()  # noqa: S608 - a constant
+    assert found == [("https://h/first/i",), ("https://h/second/k",)]
+
+
+@pytest.mark.parametrize(
+    ("directory", "key", "name"),
+    [
+        ("c/i", "B01", "B01.tif"),
+        ("bigearthnet/S2A", "B01", "S2A_B01.tif"),
+        ("B01", "B01", "B01"),
+        ("", "B01", "B01.tif"),
+        ("c/\x01", "\x02", "\x02\x02"),
+        ("c/i", "B01", "\x04x"),
+        ("c/i", "B01", "other.tif"),
+    ],
+)
+def test_a_planned_name_is_the_one_that_arrives(db, directory, key, name):
+    planned = commit(started(db)[1], item("i", [asset(key, directory=directory, name=name)])).jobs
+    assert (planned[0].directory, planned[0].name) == (directory, name)
+    statements: list[str] = []
+    db.set_trace_callback(statements.append)
+    reserved, failed = outcomes.reserve(db, [arrival(planned[0])])
+    db.set_trace_callback(None)
+    assert (reserved, failed) == ([arrival(planned[0])], [])
+    assert not any("FROM paths" in statement for statement in statements), "it was looked for by itself"
+
+
+def test_an_asset_that_moves_gives_its_name_up(db):
+    planned = commit(
+        started(db)[1], item("i", [asset("a"), asset("b", name=None, template="{filename}")])
+    ).jobs
+    moved = arrival(planned[0], name="elsewhere.tif")
+    assert outcomes.reserve(db, [moved]) == ([moved], [])
+    assert paths.path_of(db, planned[0].row) == "c/i/elsewhere.tif"
+    freed = arrival(planned[1], name="a.tif")
+    assert outcomes.reserve(db, [freed]) == ([freed], [])
+    taken = paths.claim(db, 0, "c/i", "elsewhere.tif")
+    assert taken.failure is not None
+
+
+def _told(db: sqlite3.Connection) -> dict[str, object]:
+    """What those who only read are told of a ledger."""
+    expectations = Expectations(db)
+    places = [f"c/i/{key}.tif" for key in "abcd"] + ["c/i/i.json", "c/i/nobody.tif"]
+    return {
+        "items": [views.item_record(db, row) for (row,) in db.execute("SELECT id FROM items ORDER BY id")],
+        "failures": list(views.failures(db)),
+        "unread": jobs.failed_items(db),
+        "pending": jobs.pending_jobs(db, 1, 0, 9),
+        "reserved": list(jobs.reservations(db)),
+        "expected": expectations.of(places),
+        "not met": list(expectations.not_met()),
+    }
+
+
+def _mirrored(db: sqlite3.Connection) -> None:
+    """One asset done, one reserved, one failed, one pending, and a source item that could not be read."""
+    planned = commit(started(db)[1], item("i", [asset(key) for key in "abcd"], href="https://h/items/i")).jobs
+    tags = ('"9b2cf535f27731c974343645a3985328"', '"6b008e22-1f4"')
+    done, reserved = (arrival(job)._replace(etag=tag) for job, tag in zip(planned, tags, strict=False))
+    outcomes.reserve(db, [done, reserved])
+    broken = Failure(FailureKind.NETWORK, "The connection was reset.")
+    outcomes.record(db, [done], [AssetFailure(planned[2].row, planned[2].item_row, broken)], [], NOW)
+
+
+def test_an_older_ledger_tells_the_same_unchanged_and_brought_up(tmp_path):
+    with ledger(tmp_path) as db:
+        _mirrored(db)
+        told = _told(db)
+        as_version_4(db)
+    with closing(open_reader(tmp_path)) as db:
+        assert _told(db) == told
+    with closing(open_writer(tmp_path)) as db:
+        assert _told(db) == told
+        assert paths.claim(db, 0, "c/i", "A.TIF").name != "A.TIF"
+        (reserved,) = jobs.reservations(db)
+        assert isinstance(reserved, Arrival)
+        assert reserved.etag == '"6b008e22-1f4"'
+
+
+def test_an_asset_takes_so_many_bytes(tmp_path):
+    """13 assets an item, MD5 ETags: 148 bytes each were measured with 260,000 of them."""
+    with ledger(tmp_path) as db:
+        _, planner = started(db)
+        keys = [f"B{number:02}" for number in range(13)]
+        for number in range(0, 600, 100):
+            names = [f"S2A_MSIL2A_20170613T101031_{n}_{n}" for n in range(number, number + 100)]
+            planned = commit(planner, *(item(name, [asset(key) for key in keys]) for name in names)).jobs
+            for start in range(0, len(planned), 500):
+                some = planned[start : start + 500]
+                there = [
+                    arrival(job, size=29_192)._replace(etag=f'"{job.row:032x}"', inode=None, sha256=bytes(32))
+                    for job in some
+                ]
+                outcomes.record(db, outcomes.reserve(db, there)[0], [], [], NOW)
+        db.execute("DELETE FROM documents")
+        told = ("page_count", "freelist_count", "page_size")
+        pages, free, size = (db.execute(f"PRAGMA {what}").fetchone()[0] for what in told)
+    taken = (pages - free) * size / (600 * 13)
+    print(f"{taken:.1f} bytes an asset")  # noqa: T201 - the figure, with pytest -s
+    assert taken < 155
