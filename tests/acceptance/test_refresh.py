@@ -17,7 +17,7 @@ from tests.acceptance.static_tree import write_tree
 from tests.acceptance.trees import files_in
 
 import stacpull
-from stacpull import MirrorReport, Options, Selection, mirror, verify
+from stacpull import MirrorReport, Notice, Options, Selection, mirror, resume, retry, verify
 from stacpull.events import ItemGone
 from stacpull.replicas import EvolvingReplica, Status, run_in_thread
 
@@ -96,6 +96,33 @@ def test_a_file_that_is_lost_is_fetched_and_not_asked_about(tmp_path, replica):
     told = refreshed(replica, tmp_path, revalidate=True)
     assert (told.assets_revalidated, told.exit_code) == (80, 0)  # the same bytes came again
     assert assets_of(tmp_path) == replica.files()
+
+
+def test_a_run_that_asks_for_all_goes_on_so(tmp_path):
+    with run_in_thread(EvolvingReplica(latency_ms=5)) as replica:
+        refreshed(replica, tmp_path)
+
+        async def stopped_then_resumed() -> tuple[MirrorReport, MirrorReport]:
+            stop = asyncio.Event()
+
+            def listen(event: object) -> None:
+                if replica.counters["api", "unchanged"] > 5:
+                    stop.set()
+
+            options = Options(revalidate=True, concurrency=2)
+            first = await mirror(replica.base_url, tmp_path, options=options, on_event=listen, stop=stop)
+            return first, await resume(tmp_path)
+
+        first, then = asyncio.run(stopped_then_resumed())
+        assert (first.state, then.state) == ("interrupted", "complete")
+        assert 0 < first.assets_revalidated < then.assets_revalidated == 80
+
+
+def test_prune_is_for_a_mirror_that_ends(tmp_path, replica):
+    refreshed(replica, tmp_path)
+    heard: list[object] = []
+    asyncio.run(retry(tmp_path, options=Options(prune=True, yes=True), on_event=heard.append))
+    assert [one.text for one in heard if isinstance(one, Notice) and "pruned" in one.text]
 
 
 # --- what is gone -------------------------------------------------------------------------------------------

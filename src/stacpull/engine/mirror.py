@@ -290,10 +290,13 @@ class MirrorRun:
 
     async def _prune(self) -> None:
         """Look for what is gone at the source, if that was asked for and everything else is done."""
+        if not self._options.prune:
+            return
         await self._publisher.call(self._publisher.settle)
         counters = self._publisher.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
-        if not self._options.prune or self._run.spec.kind != "mirror" or not is_done:
+        if self._run.spec.kind != "mirror" or not is_done:
+            self._emit(Notice("warning", "Nothing was pruned: that is for a `mirror` that comes to its end."))
             return
         reader = ItemReader(self._source.item, self._clock)
         gone = Pruning(self._publisher, self._run.id, reader, self._emit, self._stop)
