@@ -1,0 +1,45 @@
+"""Runs `stacpull` in this process and says what processor time each of its threads took.
+
+    python -m tests.bench.by_thread RESULT ARGUMENT...
+
+Writes a JSON object to RESULT: seconds by name of the thread (`loop` is the main one, from the end of the
+imports of the command on; `start` what came before; threads of pools are one), `code` the exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+_OURS = "stacpull-"
+
+
+def main(result: str, *arguments: str) -> None:
+    """Run the command with `arguments`; its own output goes where it always does."""
+    taken: Counter[str] = Counter()
+    run = threading.Thread.run
+
+    def counted(thread: threading.Thread) -> None:
+        run(thread)
+        name = thread.name.removeprefix(_OURS) if thread.name.startswith(_OURS) else "others"
+        taken[name] += time.thread_time()  # type: ignore[assignment] # a Counter of seconds
+
+    threading.Thread.run = counted  # type: ignore[method-assign] # each thread tells when it ends
+    code: object = 0
+    sys.argv = ["stacpull", *arguments]
+    from stacpull.cli.entry import main as command  # noqa: PLC0415 - its imports are part of what is measured
+
+    try:
+        command()
+    except SystemExit as end:
+        code = end.code
+    taken["loop"] = time.thread_time()  # type: ignore[assignment]
+    Path(result).write_text(json.dumps({"code": code, "seconds": taken}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,125 @@
+"""The stages of a small file that need no network: its item, its part on disk, its rows in the ledger."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import orjson
+from tests.bench.mixes import COLLECTION, File
+from tests.engine.bench import Bench
+
+from stacpull.engine.documents import clean_document
+from stacpull.engine.publisher import GROUP
+from stacpull.filters.assets import compile_assets
+from stacpull.filters.items import compile_items
+from stacpull.filters.verdict import Verdict
+from stacpull.ledger.batches import ItemRow
+from stacpull.ledger.schema import STATE_DONE
+from stacpull.models import Job, Json, Received, Selection, Validator
+from stacpull.planning.items import Planned, plan_item
+from stacpull.planning.layout import Layout
+from stacpull.redact import Secrets
+from stacpull.store.destination import Destination
+from stacpull.store.wholes import Whole, whole_name
+from stacpull.store.writer import Arrived
+
+T = TypeVar("T")
+
+_STRETCH = 100
+"""Items a batch, as the producer commits them."""
+_LAYOUT = "{collection}/{item}/{key}{ext}"
+_NAME = "items, disk and ledger"
+
+
+class NoParts:
+    """Stands for the parts of a mirror: there are none."""
+
+    async def point(self, _row: int, _generation: int) -> None:
+        """Return None: nothing is there to go on from."""
+
+
+class _Timer:
+    """Keeps the processor time of steps by their names."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, name: str, work: Callable[[], T]) -> T:
+        gc.collect()
+        began = time.process_time()
+        result = work()
+        self.seconds[name] = time.process_time() - began
+        return result
+
+
+def measured(documents: Path, files: Sequence[File], work: Path, rounds: int) -> list[tuple[str, str, float]]:
+    """Return table, name and microseconds of CPU a file of each stage, the least of some rounds."""
+    text = documents.read_bytes()
+    of_size = {size: bytes(size) for size in {file.size for file in files}}
+    bodies = [of_size[file.size] for file in files]
+    found = [_round(text, bodies, work / f"local-{number}") for number in range(rounds)]
+    return [(_NAME, name, min(one[name] for one in found) / len(files) * 1e6) for name in found[0]]
+
+
+def _round(text: bytes, bodies: Sequence[bytes], dest: Path) -> dict[str, float]:
+    timer, bench = _Timer(), Bench(dest)
+    try:
+        page: list[Json] = timer("decode the page", lambda: orjson.loads(text)["features"])
+        rows = timer("judge, plan and clean the item", lambda: [_planned(item) for item in page])
+        jobs = timer("ledger: plan", lambda: [*_jobs(bench, rows)])
+        digests = timer("sha256", lambda: [hashlib.sha256(body).digest() for body in bodies])
+        parts = timer("write the part", lambda: [*_parts(bench.destination, jobs, bodies, digests)])
+        timer("publish: reserve, rename, record, item JSON", lambda: _publish(bench, parts))
+        if set(bench.states().values()) != {STATE_DONE} or bench.failed or bench.errors:
+            raise RuntimeError("not all was published")
+    finally:
+        bench.close()
+    return timer.seconds
+
+
+def _cut(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def _planned(item: Json) -> ItemRow:
+    verdict = _ITEMS.judge(item)
+    found = plan_item(
+        item, collection_hint=COLLECTION, item_href=None, page_url=None, layout=_PLACES, asset_filter=_ASSETS
+    )
+    if verdict is not Verdict.MATCH or not isinstance(found, Planned):
+        raise RuntimeError(f"{item['id']} was not planned")
+    return ItemRow(found.item, clean_document(item, _SECRETS), found.problems)
+
+
+_ITEMS, _ASSETS, _PLACES, _SECRETS = (
+    compile_items(Selection()), compile_assets(Selection()), Layout.parse(_LAYOUT), Secrets(())
+)  # fmt: skip
+
+
+def _jobs(bench: Bench, rows: Sequence[ItemRow]) -> Iterator[Job]:
+    for some in _cut(rows, _STRETCH):
+        yield from bench.plan(*some).jobs
+
+
+def _parts(
+    destination: Destination, jobs: Sequence[Job], bodies: Sequence[bytes], digests: Sequence[bytes]
+) -> Iterator[Arrived]:
+    validator = Validator('"6560a1b2-1d88"')
+    for job, body, digest in zip(jobs, bodies, digests, strict=True):
+        name = whole_name(job.row, job.generation, len(body), validator.etag, "f.tif")
+        inode = destination.write_part(name, body)
+        received = Received(len(body), digest, "f.tif", validator)
+        yield job, received, Whole(name, inode, len(body), digest)
+
+
+def _publish(bench: Bench, parts: Sequence[Arrived]) -> None:
+    for group in _cut(parts, GROUP):
+        bench.publisher.take(group)
+        bench.publisher.publish()
+    bench.publisher.settle()

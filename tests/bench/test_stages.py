@@ -1,0 +1,35 @@
+"""scripts/stages: all stages of a few files, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.servers.process import ROOT
+
+STAGES = {
+    "transfer": {"lean transport: redirect and file", "pool: queue, course, retries"},
+    "items, disk and ledger": {"decode the page", "ledger: plan", "sha256", "write the part"},
+    "threads of a mirror": {"loop", "writer", "publisher"},
+}
+
+
+def test_each_stage_takes_some_time() -> None:
+    command = [sys.executable, "-m", "tests.bench.stages", "--items", "3", "--rounds", "1", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    told = json.loads(done.stdout)
+    found: dict[str, set[str]] = {}
+    for stage in told["stages"]:
+        assert stage["microseconds"] > 0, stage
+        found.setdefault(stage["table"], set()).add(stage["name"])
+    assert found.keys() == STAGES.keys()
+    assert all(found[table] >= STAGES[table] for table in STAGES), found
+    assert told["origin"].startswith(("nginx", "stacpull's own replica"))
+
+
+def test_a_count_that_is_none_is_refused() -> None:
+    command = [sys.executable, "-m", "tests.bench.stages", "--rounds", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "--rounds" in done.stderr
