@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from tests.acceptance.command import SOURCE, Running, environment, run, wait_until
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, rewritten
 from tests.acceptance.trees import files_in
+from tests.ledger.plans import as_version_4
 
 from stacpull import (
     DestinationError,
@@ -218,6 +219,7 @@ def test_without_an_item_json_each(
 
 def test_a_ledger_of_an_older_version_is_read_as_it_is(mirrored: Mirrored) -> None:
     with closing(open_writer(mirrored.dest)) as db:
+        as_version_4(db)
         newer = (("items", "sha256"), ("assets", "was"), ("assets", "wanted"), ("runs", "adopt"))
         for table, column in newer:
             db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")

@@ -129,9 +129,9 @@ class _Update:
         self._write = write
         self._secrets = secrets
 
-    def __call__(self, path: str, document: Json, links: bytes = b"") -> None:
+    def __call__(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
         """Write a document, at the end of its links those that are encoded already."""
-        data = b"{" + b",".join(self._member(*member, links) for member in document.items()) + b"}\n"
+        data = b"".join((*self._pieces(document, links), b"\n"))
         if read_regular(self.dest / path) != data:
             self._write(Path(path), data)
             self.written += 1
@@ -140,11 +140,20 @@ class _Update:
         """Return JSON in UTF-8, secrets scrubbed."""
         return encode_item(value, self._secrets)
 
-    def _member(self, name: str, value: Any, links: bytes) -> bytes:
-        data = self.encoded(value)
-        if name == "links" and links:
-            data = data[:-1] + (b"," if value else b"") + links + b"]"
-        return self.encoded(name) + b":" + data
+    def _pieces(self, document: Json, links: bytes | bytearray) -> Iterator[bytes | bytearray]:
+        """Yield what the document consists of: `links` are never copied but into the whole."""
+        before = b"{"
+        for name, value in document.items():
+            data = self.encoded(value)
+            yield b"".join((before, self.encoded(name), b":"))
+            if name == "links" and links:
+                yield data[:-1] + (b"," if value else b"")
+                yield links
+                yield b"]"
+            else:
+                yield data
+            before = b","
+        yield b"}"
 
 
 def _write_collection(update: _Update, entry: CollectionEntry) -> str:
@@ -159,15 +168,20 @@ def _write_collection(update: _Update, entry: CollectionEntry) -> str:
     return path
 
 
-def _write_leaves(update: _Update, entry: CollectionEntry) -> tuple[list[Json], bytes, int]:
+def _write_leaves(update: _Update, entry: CollectionEntry) -> tuple[list[Json], bytes | bytearray, int]:
     """Return the links of a collection to sub-catalogs, or encoded to its items; how many sub-catalogs."""
-    chunks = _chunks(update, entry)
-    begun = [*itertools.islice(chunks, 2)]
-    if not begun[1:]:
-        return [], b"".join(links.encoded for links in begun), 0
+    items = entry.items()
+    links = _links(update, items, entry.directory)
+    following = next(items, None)
+    if following is None:
+        return [], links.encoded, 0
+    items = itertools.chain([following], items)
     count = 0
-    for count, links in enumerate(_each_once(begun, chunks), 1):
+    while links.items:
+        count += 1
         update(_sub_catalog(entry, count), _sub_catalog_document(entry, count, links.items), links.encoded)
+        links.encoded.clear()
+        links = _links(update, items, entry.directory)
     children = [
         _link("child", _sub_catalog(entry, number), entry.directory) for number in range(1, count + 1)
     ]
@@ -193,25 +207,16 @@ class _Links(NamedTuple):
     """Links to items, as they stand in a document between commas."""
 
     items: int
-    encoded: bytes
+    encoded: bytearray
 
 
-def _chunks(update: _Update, entry: CollectionEntry) -> Iterator[_Links]:
-    """Yield the links of each sub-catalog."""
-    items = entry.items()
-    while first := next(items, None):
-        count, encoded = 1, bytearray(_item_link(update, first, entry.directory))
-        for item in itertools.islice(items, ITEMS_PER_CATALOG - 1):
-            count += 1
-            encoded += b"," + _item_link(update, item, entry.directory)
-        yield _Links(count, bytes(encoded))
-
-
-def _each_once(begun: list[_Links], others: Iterator[_Links]) -> Iterator[_Links]:
-    """Yield those of both in order, held by nobody once they are taken."""
-    while begun:
-        yield begun.pop(0)
-    yield from others
+def _links(update: _Update, items: Iterator[tuple[str, str]], directory: str) -> _Links:
+    """Return the links to the next items, as many as one catalog has."""
+    count, encoded = 0, bytearray()
+    for item in itertools.islice(items, ITEMS_PER_CATALOG):
+        encoded += (b"," if count else b"") + _item_link(update, item, directory)
+        count += 1
+    return _Links(count, encoded)
 
 
 def _item_link(update: _Update, item: tuple[str, str], directory: str) -> bytes:
