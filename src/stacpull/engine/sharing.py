@@ -6,7 +6,7 @@ later get a hard link to its file, or its bytes where it is not in place yet (or
 the way of every part from there. Hrefs with a query are left alone: most are signed, and differ.
 
 A link is made only to what is proven to be the file of the first: by its inode, or by its SHA-256; an older
-version may lie in that place, or a file of the user's. Only recent hrefs are remembered, some MiB of bodies;
+version may lie in that place, or a file of the user's. Only recent hrefs are remembered, 2 MiB of bodies;
 of a run in several processes each remembers its own.
 """
 
@@ -26,9 +26,9 @@ from stacpull.store.destination import Destination
 
 __all__ = ["SharingFetcher"]
 
-_REMEMBERED = 4096
+_REMEMBERED = 512
 """Hrefs."""
-_HELD = 8 << 20
+_HELD = 2 << 20
 """Bytes of bodies."""
 
 
