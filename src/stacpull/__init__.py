@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stacpull.config.filling import profile_options
     from stacpull.config.options import Options, S3Options
     from stacpull.engine.api import (
         ClassInfo,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "stacpull.config.filling": ("profile_options",),
     "stacpull.config.options": ("Options", "S3Options"),
     "stacpull.engine.api": (
         "ClassInfo",
@@ -161,6 +163,7 @@ __all__ = [
     "mirror",
     "mirror_events",
     "plan",
+    "profile_options",
     "resume",
     "retry",
     "status",

@@ -5,7 +5,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stacpull.config.credentials import builtin_query, header_fields, query_parameters
+from stacpull.config.credentials import _WANTED_PROFILES, builtin_query, header_fields, query_parameters
+from stacpull.config.profiles import profile_names
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
@@ -115,3 +116,7 @@ def test_a_query_parameter_must_be_text() -> None:
 )
 def test_the_built_in_key(source: str, environment: dict[str, str], names: list[str]) -> None:
     assert [parameter.name for parameter in builtin_query(urlsplit(source), environment)] == names
+
+
+def test_a_profile_that_is_advised_is_shipped() -> None:
+    assert set(_WANTED_PROFILES.values()) <= set(profile_names({"XDG_CONFIG_HOME": "/nowhere"}))

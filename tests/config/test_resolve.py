@@ -137,6 +137,8 @@ def test_the_table_sets_every_field_there_is() -> None:
         "s3",  # a part by itself
         "query",  # [credentials] and SOURCE
         "credential_names",  # derived
+        "provider",  # what --credentials names, if it is no profile of AWS
+        "s3.keys",  # likewise
         "s3.addressing_style",
         "s3.allow_instance_metadata",  # AWS_EC2_METADATA_DISABLED only
     }

@@ -15,6 +15,7 @@ from stacpull.transfer.headers import (
     content_range,
     filename_of,
     is_page_instead,
+    promised,
     validator_of,
 )
 
@@ -128,6 +129,26 @@ def test_a_page_in_place_of_an_asset(
     media_type: str | None, headers: dict[str, str], start: bytes, expected: bool
 ):
     assert is_page_instead(media_type, headers, start) is expected
+
+
+@pytest.mark.parametrize(
+    ("media_type", "href", "expected"),
+    [
+        ("image/tiff", "https://h/x.html", "image/tiff"),
+        ("text/html", "https://h/x.tif", "text/html"),
+        (None, "https://h/HLS.L30.T01GEL.v1.5.B09.tif", "a .tif file"),
+        (None, "https://h/a.NC?sig=x.html", "a .nc file"),
+        (None, "s3://bucket/a.zip", "a .zip file"),
+        (None, "https://h/index.html", None),
+        (None, "https://h/viewer.aspx?id=1.tif", None),
+        (None, "https://h/HLS.v1.5", None),  # a version, no suffix
+        (None, "https://h/Products(1)/$value", None),
+        (None, "https://h/.tif", None),
+        (None, "https://h/", None),
+    ],
+)
+def test_what_an_item_promises(media_type: str | None, href: str, expected: str | None):
+    assert promised(media_type, href) == expected
 
 
 @pytest.mark.parametrize(

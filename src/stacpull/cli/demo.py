@@ -16,8 +16,8 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.ending import finish
 from stacpull.cli.progress import Display, display
 from stacpull.cli.running import run_until_stopped
-from stacpull.cli.shipped import shipped_config
 from stacpull.config.resolve import Resolved
+from stacpull.config.shipped import shipped_config
 from stacpull.reports import MirrorReport
 
 __all__ = ["command"]

@@ -43,6 +43,7 @@ COMMANDS: dict[str, _Entry] = {
         "verify": "Prove what DEST holds against its ledger; repair it.",
         "failures": "List every asset of DEST that failed, and why.",
         "trace": "Trace the scenes behind the pixels of an area, day by day.",
+        "credentials": "List the credential profiles, or check one.",
         "serve": "Serve a replica of a service on this machine, to try things out.",
         "demo": "Run the main job on replicas and say what to try next.",
         "completion": "Print the completion script of a shell.",

@@ -17,7 +17,15 @@ from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
 
-__all__ = ["Credential", "builtin_query", "fill", "header_fields", "query_parameters", "wanted_variable"]
+__all__ = [
+    "Credential",
+    "builtin_query",
+    "fill",
+    "header_fields",
+    "query_parameters",
+    "wanted_profile",
+    "wanted_variable",
+]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
@@ -26,6 +34,17 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a 
 _MLHUB_KEY = "MLHUB_API_KEY"
 _MLHUB_HOST = "api.radiant.earth"
 _MLHUB_PATH = "/mlhub/v1"
+
+
+_WANTED_PROFILES = {
+    "planetarycomputer.microsoft.com": "planetary-computer",
+    "cmr.earthdata.nasa.gov": "earthdata",
+    "stac.dataspace.copernicus.eu": "cdse",
+    "catalogue.dataspace.copernicus.eu": "cdse",
+    "landsatlook.usgs.gov": "usgs",
+    "api.planet.com": "planet",
+}
+"""Services whose assets are given to nobody without a login, and the shipped profile that has it."""
 
 
 class Credential(NamedTuple):
@@ -115,6 +134,11 @@ def wanted_variable(source: SplitResult) -> str | None:
     host = source.hostname or ""
     is_hub = host == _MLHUB_HOST or (_MLHUB_PATH in source.path and _is_near(host))
     return _MLHUB_KEY if is_hub else None
+
+
+def wanted_profile(source: SplitResult) -> str | None:
+    """Return the shipped credential profile without which the assets of `source` are refused, if one is."""
+    return _WANTED_PROFILES.get(source.hostname or "")
 
 
 def _is_near(host: str) -> bool:

@@ -40,7 +40,10 @@ def completed(options: Options, source: str, environ: Mapping[str, str] | None =
     return replace(
         options,
         query={credential.name: credential.value for credential in found},
-        credential_names=tuple(name for credential in found for name in credential.sources),
+        credential_names=(
+            *options.credential_names,
+            *(name for credential in found for name in credential.sources),
+        ),
     )
 
 

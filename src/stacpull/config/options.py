@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from stacpull.config.provider import Provider
 from stacpull.redact import Secret
 
 __all__ = ["DEFAULT_LAYOUT", "Options", "S3Options", "TraceOptions"]
@@ -26,6 +27,8 @@ class S3Options:
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     buckets: tuple[str, ...] = ()
     """Buckets that may be signed for even when reached by a redirect."""
+    keys: tuple[Secret, Secret] | None = None
+    """Access key and secret key of a credential profile; None: what the AWS tools find."""
     allow_instance_metadata: bool = False
     """True to ask the machine's own metadata service (link-local) for credentials, as on EC2."""
 
@@ -62,6 +65,8 @@ class Options:
     """Query parameters (a key) sent to the source's own host only."""
     credential_names: tuple[str, ...] = ()
     """Where the credentials came from (for example `MLHUB_API_KEY`), to name what is missing on resume."""
+    provider: Provider | None = None
+    """Logins for other hosts than the source's own, of a credential profile (`config.profiles`)."""
     s3: S3Options = field(default_factory=S3Options)
     transport: Literal["auto", "aiohttp"] = "auto"
     """What sends plain GETs: `auto` the lean transport (half the processor time), or aiohttp for all."""

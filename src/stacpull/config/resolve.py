@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -70,9 +70,13 @@ def resolve(
     values = {scope: _values(settings, scope) for scope in Scope}
     return Resolved(
         _consistent(Selection(**values[Scope.SELECTION])),
-        _options(
-            values[Scope.LAYOUT] | values[Scope.TRANSFER],
-            _credentials(settings.get("header"), config, source, variables),
+        _with_profile(
+            _options(
+                values[Scope.LAYOUT] | values[Scope.TRANSFER],
+                _credentials(settings.get("header"), config, source, variables),
+                variables,
+            ),
+            settings.get("credentials"),
             variables,
         ),
         Output(**values[Scope.OUTPUT]),
@@ -155,6 +159,27 @@ def _credentials(
         "query": {credential.name: credential.value for credential in query},
         "credential_names": tuple(dict.fromkeys(n for c in (*headers, *query) for n in c.sources)),
     }
+
+
+def _with_profile(options: Options, setting: Setting | None, variables: Mapping[str, str]) -> Options:
+    """Return `options` with a credential profile, if `--credentials` names one: else it is one of AWS.
+
+    AWS_PROFILE always means one of AWS.
+
+    Raises:
+        UsageError: The profile cannot be read, or the name is nearly that of one.
+        CredentialsError: None of its logins is complete.
+    """
+    if setting is None or setting.where == "AWS_PROFILE":
+        return options
+    from stacpull.config.filling import refuse_misspelt, with_profile  # noqa: PLC0415 - most runs have none
+
+    name = str(setting.value)
+    without = replace(options, s3=replace(options.s3, profile=variables.get("AWS_PROFILE") or None))
+    found = with_profile(without, name, variables)
+    if found is None:
+        refuse_misspelt(name, variables)
+    return found or options
 
 
 def _split(source: str | None) -> SplitResult:

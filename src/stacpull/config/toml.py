@@ -19,7 +19,7 @@ from stacpull.errors import UsageError
 if TYPE_CHECKING:
     from tomlkit.container import Container
 
-__all__ = ["Config", "Setting", "load"]
+__all__ = ["Config", "Entry", "Setting", "load", "nearest", "read_entries"]
 
 
 class Setting(NamedTuple):
@@ -37,7 +37,7 @@ class Config:
     query: Mapping[str, Setting] = field(default_factory=dict)
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     """A key with its item as tomlkit has it, and where it stands."""
 
     path: Path
@@ -47,13 +47,24 @@ class _Entry(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The key in kebab case."""
         return self.key.replace("_", "-")
 
     @property
     def setting(self) -> Setting:
+        """Its value and place."""
         return Setting(self.item.unwrap(), f"{self.path}, line {self.line}, {self.key}")
 
+    @property
+    def children(self) -> list[Entry]:
+        """The entries of a table: below its header if it has one, else on its own line."""
+        from tomlkit.items import Table  # noqa: PLC0415
+
+        headed = isinstance(self.item, Table) and not self.item.is_super_table()
+        return list(_entries(self.item.value, self.path, self.line + headed))
+
     def wrong(self, problem: str) -> UsageError:
+        """Return an error that names the place."""
         return UsageError(f"{self.path}, line {self.line}, {self.key}: {problem}")
 
 
@@ -62,6 +73,15 @@ def load(path: Path) -> Config:
 
     Raises:
         UsageError: It cannot be read, is no TOML, or holds an unknown or repeated key.
+    """
+    return _interpret(read_entries(path))
+
+
+def read_entries(path: Path) -> Iterator[Entry]:
+    """Return the keys at the top of the TOML file at `path`.
+
+    Raises:
+        UsageError: It cannot be read, or is no TOML.
     """
     import tomlkit  # noqa: PLC0415 - a run without a config file need not pay for it
     from tomlkit.exceptions import ParseError, TOMLKitError  # noqa: PLC0415
@@ -76,10 +96,10 @@ def load(path: Path) -> Config:
         raise UsageError(f"{path}, line {problem.line}: this is not TOML: {problem}") from problem
     except TOMLKitError as problem:
         raise UsageError(f"{path} is not TOML: {problem}") from problem
-    return _interpret(_entries(document, path, 1))
+    return _entries(document, path, 1)
 
 
-def _entries(container: Container, path: Path, line: int) -> Iterator[_Entry]:
+def _entries(container: Container, path: Path, line: int) -> Iterator[Entry]:
     """Yield the keys of a table whose text begins on `line`, each with the line that it stands on.
 
     tomlkit keeps no positions, but it renders any beginning of a document as it was written.
@@ -90,26 +110,18 @@ def _entries(container: Container, path: Path, line: int) -> Iterator[_Entry]:
     for key, item in container.body:
         if key is not None:
             above = before.as_string().count("\n") + item.trivia.indent.count("\n")
-            yield _Entry(path, line + above, key.key, item)
+            yield Entry(path, line + above, key.key, item)
         before.body.append((key, item))
 
 
-def _children(table: _Entry) -> list[_Entry]:
-    """Return the entries of a table: below its header if it has one, else on its own line."""
-    from tomlkit.items import Table  # noqa: PLC0415
-
-    headed = isinstance(table.item, Table) and not table.item.is_super_table()
-    return list(_entries(table.item.value, table.path, table.line + headed))
-
-
-def _interpret(entries: Iterator[_Entry]) -> Config:
+def _interpret(entries: Iterator[Entry]) -> Config:
     options: dict[str, Setting] = {}
     query: dict[str, Setting] = {}
     for entry in entries:
         if entry.name in options:
             raise entry.wrong("this option is set twice")
         if entry.name not in BY_NAME:
-            raise entry.wrong(f"there is no such option{_nearest(entry.name, BY_NAME)}")
+            raise entry.wrong(f"there is no such option{nearest(entry.name, BY_NAME)}")
         if entry.name == "credentials" and isinstance(entry.item.unwrap(), dict):
             profile, query = _credentials(entry)
             options |= profile
@@ -118,22 +130,23 @@ def _interpret(entries: Iterator[_Entry]) -> Config:
     return Config(options, query)
 
 
-def _credentials(table: _Entry) -> tuple[dict[str, Setting], dict[str, Setting]]:
+def _credentials(table: Entry) -> tuple[dict[str, Setting], dict[str, Setting]]:
     """Return what `[credentials]` says of the option `credentials`, and its query parameters."""
     profile: dict[str, Setting] = {}
     query: dict[str, Setting] = {}
-    for entry in _children(table):
+    for entry in table.children:
         if entry.key == "profile":
             profile["credentials"] = entry.setting
         elif entry.key != "query":
-            raise entry.wrong(f"there is no such key{_nearest(entry.key, ('profile', 'query'))}")
+            raise entry.wrong(f"there is no such key{nearest(entry.key, ('profile', 'query'))}")
         elif not isinstance(entry.item.unwrap(), dict):
             raise entry.wrong('must be a table: query = { key = "${NAME}" }')
         else:
-            query = {child.key: child.setting for child in _children(entry)}
+            query = {child.key: child.setting for child in entry.children}
     return profile, query
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return half a sentence that names the nearest of the known keys, empty if none is near."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""

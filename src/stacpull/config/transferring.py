@@ -117,7 +117,7 @@ TRANSFERRING: tuple[Option, ...] = (
         _TRANSFER,
         "credentials",
         "s3.profile",
-        "The AWS profile to take S3 credentials from.",
+        "Log in by this credential profile (stacpull credentials list), or one of the AWS tools for S3.",
         "NAME",
         environment=("AWS_PROFILE",),
     ),

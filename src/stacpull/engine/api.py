@@ -97,7 +97,7 @@ async def mirror(
     if source == STANDARD_INPUT:
         async with opened_workspace(dest) as workspace:
             kept = await kept_in(workspace.destination.path, stop)
-            spec = _spec(kept, selection, options, ())
+            spec = _spec(kept, selection, options, options.credential_names if options.provider else ())
             run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, SystemClock().time()))
             return await go_on(workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stop)
     options = completed(options, source)

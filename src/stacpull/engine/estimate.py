@@ -17,7 +17,7 @@ from typing import Literal
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
-from stacpull.engine.network import Network
+from stacpull.engine.network import Network, login_advice
 from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
 from stacpull.engine.sampling import MemorySample
 from stacpull.engine.workspace import disk_of
@@ -97,6 +97,8 @@ class Estimate:
     async def report(self, dest: Path | None) -> PlanReport:
         """Walk, count, and estimate."""
         started = self._clock.monotonic()
+        if advice := login_advice(self._network.address.url, self._options):
+            self._emit(Notice("warning", advice))
         there = await asyncio.to_thread(_done_assets, dest) if dest is not None else None
         picker = self._picker(self._selection)
         await self._walk(picker, there)

@@ -26,7 +26,7 @@ from stacpull.engine.fetching import open_fetcher
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
-from stacpull.engine.network import Network
+from stacpull.engine.network import Network, login_advice
 from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
 from stacpull.engine.processes.crew import Crew, Surroundings
@@ -125,6 +125,8 @@ class MirrorRun:
             StacpullError: what stopped the run; what was done is recorded.
         """
         self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
+        if advice := login_advice(self._run.spec.source, self._options):
+            self._emit(Notice("warning", advice))
         error: BaseException | None = None
         try:
             async with self._machinery():

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from stacpull.clock import Clock
-from stacpull.config.credentials import wanted_variable
+from stacpull.config.credentials import wanted_profile, wanted_variable
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
 from stacpull.engine.processes.shares import Shares, share_out
@@ -24,6 +24,7 @@ from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
+from stacpull.net.logins.registry import Logins
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Transport
 from stacpull.planning.hrefs import is_local
@@ -34,7 +35,15 @@ from stacpull.transfer.aws import AwsCredentials
 from stacpull.transfer.local import LocalTransport, OneFileTransport
 from stacpull.transfer.s3 import S3Transport
 
-__all__ = ["Network", "SourceAddress", "http_transport", "is_private", "open_network", "source_address"]
+__all__ = [
+    "Network",
+    "SourceAddress",
+    "http_transport",
+    "is_private",
+    "login_advice",
+    "open_network",
+    "source_address",
+]
 
 
 _SLOTS = 64
@@ -66,6 +75,8 @@ class Network:
     """True if private hosts may be asked: by option, or because SOURCE is one."""
     shares: Shares
     """What each process may do at once."""
+    logins: Logins | None = None
+    """Those of a credential profile."""
 
     @property
     def counters(self) -> Counters:
@@ -92,6 +103,16 @@ def source_address(source: str, options: Options, kept: Path | None = None) -> S
     query = {**options.query, **split.query}
     names += [f"the {name!r} parameter of SOURCE" for name in split.query if name not in options.query]
     return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), kept)
+
+
+def login_advice(source: str, options: Options) -> str | None:
+    """Return what to say of a source whose assets want a login, if no credentials at all are given."""
+    profile = wanted_profile(urlsplit(source))
+    s3 = options.s3
+    given = options.provider or options.headers or s3.profile or s3.endpoint_url or s3.request_payer
+    if profile is None or given:
+        return None
+    return f"The assets of this source want a login: give --credentials {profile} (docs/credentials.md)."
 
 
 def _named(options: Options) -> list[str]:
@@ -123,13 +144,17 @@ async def open_network(
     Raises:
         InterruptedRunError: `stop` was set while names were looked up.
     """
-    secrets = Secrets((*credentials_in(address.headers), *address.query.values()))
+    keys = options.s3.keys or ()
+    secrets = Secrets((*credentials_in(address.headers), *address.query.values(), *keys))
+    chosen = () if options.provider is None else options.provider.endpoints
     if allow_private is None:
         allow_private = options.allow_private_hosts or await unless_stopped(
-            lambda: is_private(address.url, options.s3.endpoint_url), stop or asyncio.Event()
+            lambda: is_private(address.url, options.s3.endpoint_url, *chosen), stop or asyncio.Event()
         )
     shares = _shares(options, processes)
-    http = http_transport(options, AddressPolicy(allow_private=allow_private))
+    addresses = AddressPolicy(allow_private=allow_private)
+    http = http_transport(options, addresses)
+    plain = _plain_transport(options, addresses)
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     s3 = S3Transport(http, aws, options.s3, clock=clock)
     transports: dict[str, Transport] = {"http": http, "https": http, "s3": s3}
@@ -137,22 +162,29 @@ async def open_network(
         transports["file"] = LocalTransport(address.url)
     if address.kept is not None:
         transports["stdin"] = OneFileTransport(address.kept)
+    policy = RetryPolicy(retries=options.retries)
+    counters = Counters()
+    logins = None
+    if options.provider is not None:
+        logins = Logins(options.provider, http, plain, policy, clock, secrets, counters)
     client = Client(
         transports,
         Gates(shares.own.per_host, options.concurrency and shares.own.slots, clock),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
+        counters=counters,
         allow_downgrade=address.url.lower().startswith("http:"),
+        logged_in=None if logins is None else logins.transport_for,
     )
-    policy = RetryPolicy(retries=options.retries)
     wanted = wanted_variable(urlsplit(address.url))
     names = address.credential_names or ((wanted,) if wanted else ())
     reader = ApiReader(client, policy, clock, source=address.url, credential_names=names)
     try:
-        yield Network(client, reader, secrets, policy, address, allow_private, shares)
+        yield Network(client, reader, secrets, policy, address, allow_private, shares, logins)
     finally:
         await client.close()
+        await plain.close()
 
 
 def _shares(options: Options, processes: int) -> Shares:
@@ -165,17 +197,21 @@ def _shares(options: Options, processes: int) -> Shares:
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
     """Return what sends over http and https: the lean transport, with aiohttp for all that is odd."""
-    plain = HttpTransport(
-        policy=policy,
-        stall_timeout=options.stall_timeout,
-        min_rate=options.min_rate,
-        ca_bundle=options.ca_bundle,
-    )
+    plain = _plain_transport(options, policy)
     if options.transport == "aiohttp":
         return plain
     return LeanTransport(
         policy=policy,
         fallback=plain,
+        stall_timeout=options.stall_timeout,
+        min_rate=options.min_rate,
+        ca_bundle=options.ca_bundle,
+    )
+
+
+def _plain_transport(options: Options, policy: AddressPolicy) -> HttpTransport:
+    return HttpTransport(
+        policy=policy,
         stall_timeout=options.stall_timeout,
         min_rate=options.min_rate,
         ca_bundle=options.ca_bundle,

@@ -49,7 +49,7 @@ async def go_on(
     kept = path_of_input(workspace.destination.path, run.spec.source)
     address = source_address(run.spec.source, options, kept)
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
-    if missing and not (address.headers or address.query):
+    if missing and not (address.headers or address.query or options.provider):
         raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
     options = replace(
         options,

@@ -10,7 +10,7 @@ which may be a login, never does. Nothing is retried here: a failure is raised, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -86,6 +86,7 @@ class Client:
         allow_downgrade: True if SOURCE is http: https may then redirect to http.
         throttle_units: Seconds that a number in the Retry-After of a host's 429 stands for, by host as URLs
             name it; 1 where a host is not named.
+        logged_in: Gives the transport of a host that has a login (`net.logins`); asked once a host.
     """
 
     def __init__(
@@ -99,15 +100,17 @@ class Client:
         counters: Counters | None = None,
         allow_downgrade: bool = False,
         throttle_units: Mapping[str, float] | None = None,
+        logged_in: Callable[[str], Transport | None] | None = None,
     ) -> None:
         self.counters = counters or Counters()
         self.gates = gates
         self._transports = dict(transports)
         self._clock = clock
         self._credentials = credentials or None
-        self._secrets = secrets or Secrets()
+        self._secrets = Secrets() if secrets is None else secrets
         self._allow_downgrade = allow_downgrade
         self._throttle_units = dict(throttle_units or {})
+        self._logged_in = logged_in or (lambda _url: None)
         self._routes: dict[str, _Route] = {}
 
     def open(
@@ -216,7 +219,7 @@ class Client:
 
     def _new_route(self, url: str) -> _Route:
         scheme = scheme_of(url)
-        transport = self._transports.get(scheme)
+        transport = self._logged_in(url) or self._transports.get(scheme)
         named = isinstance(transport, NamesHosts)  # files have no host
         if transport is None or not (host_of(url) or named):
             message = f"{self._secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."

@@ -52,6 +52,8 @@ class AwsCredentials:
         """
         self._options = options
         self._allow_instance_metadata = allow_instance_metadata
+        keys = None if options.no_sign_request else options.keys
+        self._keys = None if keys is None else Credentials(keys[0].reveal(), keys[1].reveal(), None)
         self._lock = asyncio.Lock()
         self._settings: AwsSettings | None = None
         self._session: Any = None
@@ -75,6 +77,8 @@ class AwsCredentials:
         Raises:
             CredentialsError: they are configured but cannot be had (an ended SSO session, a refused role).
         """
+        if self._keys is not None:
+            return self._keys
         await self.settings()
         source = self._source
         if source is _UNREAD:
@@ -113,7 +117,7 @@ class AwsCredentials:
     async def _resolve(self) -> AwsSettings:
         """Read everything anew. Only under the lock."""
         options = self._options
-        if options.no_sign_request and options.profile is None:
+        if (options.no_sign_request or self._keys is not None) and options.profile is None:
             settings = AwsSettings(options.region, options.endpoint_url)
         else:
             self._session, settings = await _in_thread(self._read)

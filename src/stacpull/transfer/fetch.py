@@ -34,6 +34,7 @@ from stacpull.transfer.headers import (
     content_range,
     filename_of,
     is_page_instead,
+    promised,
     validator_of,
 )
 from stacpull.transfer.intake import (
@@ -102,7 +103,7 @@ class Fetcher:
         self._connections = connections
         self._clock = clock or SystemClock()
         self._whole_only: set[str] = set()
-        self._secrets = secrets or Secrets()
+        self._secrets = Secrets() if secrets is None else secrets
         self._opaque_etags: set[str] = set()
         self._is_there = is_there
         self._on_detail = on_detail
@@ -366,10 +367,11 @@ def _total_of(response: Response, point: ResumePoint) -> int | None:
 
 def _refuse_page(job: Job, response: Response, start: bytes) -> None:
     """Stop if a web page came in place of the asset."""
-    if is_page_instead(job.media_type, response.headers, start):
-        what = (
-            f"answered with a web page instead of {job.media_type}; sign in there, or check the credentials"
-        )
+    if b"<" not in start[:1024]:
+        return  # nearly all: no markup
+    wanted = promised(job.media_type, job.href)
+    if is_page_instead(wanted, response.headers, start):
+        what = f"answered with a web page instead of {wanted}; sign in there, or check the credentials"
         raise TransferError(failed(FailureKind.REFUSED, response.url, what, status=_OK))
 
 

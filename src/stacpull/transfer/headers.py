@@ -19,6 +19,7 @@ __all__ = [
     "content_range",
     "filename_of",
     "is_page_instead",
+    "promised",
     "validator_of",
 ]
 
@@ -33,6 +34,9 @@ class ContentRange(NamedTuple):
 
 _NO_RANGE = ContentRange(None, None, None)
 _MAY_BE_A_PAGE = ("text/", "application/xhtml")
+_SUFFIXES_OF_PAGES = frozenset(
+    {"html", "htm", "xhtml", "shtml", "php", "asp", "aspx", "jsp", "cgi", "do", "txt", "md", "xml"}
+)
 _BOM = b"\xef\xbb\xbf"
 _SNIFFED = 1024
 _MOST_DIGITS = 18
@@ -87,13 +91,28 @@ def filename_of(url: str) -> str:
     return unquote(name) if "%" in name else name
 
 
+def promised(media_type: str | None, href: str) -> str | None:
+    """Return what the item promises: the asset's media type, else by its name ("a .tif file"); None: nothing.
+
+    Many items state no type at all (CMR-STAC), and then a page to log in at would pass for the asset. Names
+    without a suffix, or with one that pages have, promise nothing.
+    """
+    if media_type is not None:
+        return media_type
+    name = filename_of(href).lower()
+    stem, dot, suffix = name.rpartition(".")
+    known = stem and dot and suffix.isalnum() and not suffix.isdigit() and suffix not in _SUFFIXES_OF_PAGES
+    return f"a .{suffix} file" if known else None
+
+
 def is_page_instead(media_type: str | None, headers: Mapping[str, str], start: bytes) -> bool:
     """Tell if a web page came where the item promises something else: a login form with status 200.
 
     The markup must show, since clumsy servers send images as `text/html`.
 
     Args:
-        media_type: `type` of the asset, None if the item does not say: then nothing is suspected.
+        media_type: `type` of the asset or what its name promises (`promised`), None for nothing: then nothing
+            is suspected.
         headers: of the response.
         start: the first bytes of the body.
     """

@@ -19,6 +19,7 @@ from stacpull.transfer.headers import (
     content_length,
     content_range,
     is_page_instead,
+    promised,
     validator_of,
 )
 from stacpull.transfer.intake import failed
@@ -60,7 +61,7 @@ class Version:
     """
 
     __slots__ = (
-        "_client", "_count_refusal", "_href", "_media_type", "_most_bytes", "_segments", "_used", "_validator"
+        "_client", "_count_refusal", "_href", "_most_bytes", "_promised", "_segments", "_used", "_validator"
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +77,7 @@ class Version:
         self._href = href
         self._used = used
         self._most_bytes = most_bytes
-        self._media_type = media_type
+        self._promised = promised(media_type, href)
         self._count_refusal = count_refusal
         self._segments = Segments()
         self._validator: Validator | None = None
@@ -243,9 +244,9 @@ class Version:
         self._segments.total = total
 
     def _add(self, start: int, data: bytes, response: Response) -> None:
-        if start == 0 and is_page_instead(self._media_type, response.headers, data):
+        if start == 0 and is_page_instead(self._promised, response.headers, data):
             what = (
-                f"answered with a web page instead of {self._media_type}; "
+                f"answered with a web page instead of {self._promised}; "
                 "sign in there, or check the credentials"
             )
             raise TransferError(failed(FailureKind.REFUSED, response.url, what, status=response.status))

@@ -23,14 +23,14 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind
-from stacpull.net.redirects import host_of
+from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.transfer.aws import AwsSettings
 from stacpull.transfer.sigv4 import Credentials, Signer, encode_key
@@ -53,7 +53,6 @@ _REGION = re.compile(r"[a-z0-9-]{1,64}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _TEACHING = frozenset({301, 307, 400})
 _FORBIDDEN = 403
-_ERROR_LIMIT = 1 << 16
 
 
 class Credentialed(Protocol):
@@ -195,9 +194,9 @@ class S3Transport:
         for attempt in (1, 2, 3):
             async with self._send(request, place, key, identity) as response:
                 if response.status not in _TEACHING and response.status != _FORBIDDEN:
-                    yield _Answer(request.url, response)
+                    yield RenamedAnswer(request.url, response)
                     return
-                refusal = await _read_refusal(request.url, response)
+                refusal = await kept(request.url, response)
             lesson = lesson_of(refusal.status, refusal.headers, refusal.body, place.region)
             if lesson is None or attempt == 3:  # noqa: PLR2004 - one lesson of each kind, then the answer stands
                 break
@@ -205,7 +204,7 @@ class S3Transport:
                 place = self._settle(bucket, settings, lesson.region)
             elif identity is not None:
                 identity = await self._credentials.renew(identity)
-        if refusal.status == _FORBIDDEN and refusal.is_denial:
+        if refusal.status == _FORBIDDEN and _is_denial(refusal):
             advice = _advice(self._options, may_sign=signing, signed=identity is not None)
             refusal = replace(refusal, body=advice.encode() or refusal.body)
         yield refusal
@@ -284,53 +283,6 @@ def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
     )
 
 
-class _Answer:
-    """A response under the `s3://` URL that was asked for."""
-
-    __slots__ = ("_inner", "headers", "status", "url")
-
-    def __init__(self, url: str, inner: Response) -> None:
-        self.url = url
-        self._inner = inner
-        self.status = inner.status
-        self.headers = inner.headers
-
-    async def read(self, limit: int) -> bytes:
-        return await self._inner.read(limit)
-
-    def chunks(self, size: int) -> AsyncIterator[bytes]:
-        return self._inner.chunks(size)
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """A refusal, read whole, so that it can be looked into here and classified above."""
-
-    url: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def is_denial(self) -> bool:
-        """True if it gives no other reason than that access is denied."""
-        return not self.body or _element(self.body, b"Code") == "AccessDenied"
-
-    async def read(self, limit: int) -> bytes:
-        if len(self.body) > limit:
-            message = f"{host_of(self.url)} sent a refusal of more than {limit} bytes."
-            raise TransferError(Failure(FailureKind.OVERLONG, message, self.status, host_of(self.url)))
-        return self.body
-
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        for start in range(0, len(self.body), size):
-            yield self.body[start : start + size]
-
-
-async def _read_refusal(url: str, response: Response) -> _Refusal:
-    """Read the error document; one that is broken or endless counts as none."""
-    try:
-        body = await response.read(_ERROR_LIMIT)
-    except TransferError:
-        body = b""
-    return _Refusal(url, response.status, response.headers, body)
+def _is_denial(refusal: KeptAnswer) -> bool:
+    """Return True if it gives no other reason than that access is denied."""
+    return not refusal.body or _element(refusal.body, b"Code") == "AccessDenied"

@@ -1,17 +1,13 @@
 """The one token that all tasks share: had once, renewed early, renewed again when it is refused.
 
-The token service is limited itself, so whoever needs a new token while somebody else is asking for one waits
-for that one. A token is renewed when 120 seconds are left to it; one that lives for less than 240 at half its
-life, or else it would be renewed with every request. Client id and secret go into the body of a POST to the
-token URL and nowhere else (RFC 6749, 4.4.2); a redirect to another host is not followed with them.
+When it is renewed, and who asks, is for `net.logins.lease`. Client id and secret go into the body of a POST
+to the token URL and nowhere else (RFC 6749, 4.4.2); a redirect to another host is not followed with them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 from http import HTTPStatus
-from typing import NamedTuple
 from urllib.parse import urlencode
 
 import orjson
@@ -21,26 +17,18 @@ from stacpull.config.sentinelhub import OLD_TOKEN_PATH, TOKEN_PATH, HubSettings
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Failure
 from stacpull.net.client import Client
+from stacpull.net.logins.lease import Lease, Lent
 from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import reason_in
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets
 
-__all__ = ["EARLY", "Tokens"]
-
-EARLY = 120.0
-"""Seconds before its end at which a token is renewed."""
+__all__ = ["Tokens"]
 
 _LONGEST_REPLY = 64 * 1024
 _REFUSED = frozenset({400, 401, 403})
 _ACCEPTED = _REFUSED | {200, 404}
-
-
-class _Token(NamedTuple):
-    value: Secret
-    renew_at: float
-    """On the monotonic clock."""
 
 
 class Tokens:
@@ -63,11 +51,10 @@ class Tokens:
         self._clock = clock
         self._secrets = secrets
         self._url = settings.token_url
-        self._token: _Token | None = None
-        self._asking = asyncio.Lock()
+        self._lease = Lease(self._renew, clock)
 
     def __repr__(self) -> str:
-        return f"<Tokens of {self._url}: {'one' if self._token else 'none'} held>"
+        return f"<Tokens of {self._url}: {'one' if self._lease.held else 'none'} held>"
 
     async def current(self) -> Secret:
         """Return a token that lives for a while yet.
@@ -76,13 +63,7 @@ class Tokens:
             CredentialsError: The client id or secret is refused.
             SourceError: The token service cannot be reached, or answers no token.
         """
-        token = self._fresh()
-        if token is None:
-            async with self._asking:
-                token = self._fresh()
-                if token is None:
-                    token = self._token = await self._renew()
-        return token.value
+        return await self._lease.current()
 
     async def instead_of(self, refused: Secret) -> Secret:
         """Return a token other than `refused`: a new one, unless another task has had one meanwhile.
@@ -91,17 +72,9 @@ class Tokens:
             CredentialsError: The client id or secret is refused.
             SourceError: The token service cannot be reached, or answers no token.
         """
-        async with self._asking:
-            if self._token is None or self._token.value == refused:
-                self._token = await self._renew()
-            return self._token.value
+        return await self._lease.instead_of(refused)
 
-    def _fresh(self) -> _Token | None:
-        token = self._token
-        return token if token is not None and self._clock.monotonic() < token.renew_at else None
-
-    async def _renew(self) -> _Token:
-        asked_at = self._clock.monotonic()
+    async def _renew(self) -> Lent[Secret]:
         try:
             status, body = await self._patiently()
         except TransferError as error:
@@ -110,7 +83,7 @@ class Tokens:
             raise CredentialsError(self._refusal(status, body))
         if status == HTTPStatus.NOT_FOUND:
             raise SourceError(f"{self._url} is no token service: check --base-url and sh_token_url.")
-        return self._token_in(body, asked_at)
+        return self._token_in(body)
 
     async def _patiently(self) -> tuple[int, bytes]:
         """Ask, with retries; and where there is nothing, once at the path of old deployments."""
@@ -136,7 +109,7 @@ class Tokens:
         async with self._client.open(request, accept=_ACCEPTED, count_refusal=False) as response:
             return response.status, await response.read(_LONGEST_REPLY)
 
-    def _token_in(self, body: bytes, asked_at: float) -> _Token:
+    def _token_in(self, body: bytes) -> Lent[Secret]:
         try:
             reply = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -146,7 +119,7 @@ class Tokens:
             raise SourceError(f"{self._url} answered without a token: check --base-url and sh_token_url.")
         secret = Secret(value)
         self._secrets.add(secret)
-        return _Token(secret, asked_at + _life(reply.get("expires_in")))
+        return Lent(secret, _life(reply.get("expires_in")))
 
     def _refusal(self, status: int, body: bytes) -> str:
         reason = self._secrets.scrub(reason_in(body))
@@ -161,7 +134,7 @@ class Tokens:
 
 
 def _life(expires_in: object) -> float:
-    """Return for how many seconds a token is used; without end if the service does not say, until refused."""
+    """Return for how many seconds a token lives; without end if the service does not say, until refused."""
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
         return math.inf
-    return max(expires_in - EARLY, expires_in / 2)
+    return float(expires_in)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import stacpull
-
 __all__ = ["shipped_config"]
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 def shipped_config(name: str) -> Path:
-    """Return the path of `configs/NAME`."""
-    package = Path(stacpull.__file__).parent
-    checkout = package.parents[1] / "configs" / name
-    return checkout if checkout.is_file() else package / "configs" / name
+    """Return the path of `configs/NAME`, a file or a folder."""
+    checkout = _PACKAGE.parents[1] / "configs" / name
+    return checkout if checkout.exists() else _PACKAGE / "configs" / name

@@ -1,0 +1,133 @@
+"""Assets that are made available on demand: asked for, activated, waited for, then redirected to the file.
+
+An asset of Planet's Data API is a small document: its `status` (inactive, activating, active), a link to
+activate it, and when it is active the `location` of the file, signed, for a while. Above this transport an
+active asset is a redirect to its location: the signature lives in that one hop and is never kept.
+
+Source: Planet Developers, Data API, "Activate and download assets": the activation answers 202, or 204 when
+the asset is active; `_links.activate`, `_links._self`, `location`, `status`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import orjson
+
+from stacpull.clock import Clock
+from stacpull.config.provider import Activation
+from stacpull.models import Failure, FailureKind
+from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
+from stacpull.net.client import Counters
+from stacpull.net.credentials import same_site
+from stacpull.net.redirects import host_of
+from stacpull.net.transport import Request, Response, TransferError, Transport
+
+__all__ = ["ActivationTransport"]
+
+_OK, _FOUND = 200, 302
+_WAITING = frozenset({"inactive", "activating"})
+
+
+class ActivationTransport:
+    """Sends requests for one host; those for its assets end as a redirect to the file.
+
+    Args:
+        http: What sends, logged in; closing it stays with its owner.
+        activation: Which are assets, and how patient to be.
+        clock: What waits.
+        counters: Counts what goes over the network beside the request itself, which the client counts.
+    """
+
+    def __init__(self, http: Transport, activation: Activation, clock: Clock, counters: Counters) -> None:
+        self._counters = counters
+        self._http = http
+        self._activation = activation
+        self._clock = clock
+
+    @asynccontextmanager
+    async def open(self, request: Request) -> AsyncIterator[Response]:
+        """Send `request`; of an asset that is not active wait for it.
+
+        Raises:
+            TransferError: As `Transport.open`; SERVER, retryable, if it does not become active in time; HTTP
+                if the document is none.
+        """
+        if not urlsplit(request.url).path.startswith(self._activation.path):
+            async with self._http.open(request) as response:
+                yield RenamedAnswer(request.url, response)
+            return
+        yield await self._located(request)
+
+    async def close(self) -> None:
+        """Nothing is held here; the transport underneath is closed by its owner."""
+
+    async def _located(self, request: Request) -> KeptAnswer:
+        """Return a redirect to the file, or the refusal as it came."""
+        until = self._clock.monotonic() + self._activation.patience
+        asked = False
+        answer = await self._sent(request.url)
+        while True:
+            if answer.status != _OK:
+                return answer
+            asset = _document(answer)
+            status = asset.get("status")
+            location = asset.get("location")
+            if status == "active" and isinstance(location, str):
+                return KeptAnswer(request.url, _FOUND, {"Location": location}, b"")
+            if status not in _WAITING:
+                raise TransferError(_unread(answer))
+            if status == "inactive" and not asked:
+                refusal = await self._activate(asset, answer)
+                if refusal is not None:
+                    return refusal
+                asked = True
+            if self._clock.monotonic() + self._activation.every > until:
+                raise TransferError(self._late(answer))
+            await self._clock.sleep(self._activation.every)
+            answer = await self._counted(request.url)
+
+    async def _activate(self, asset: Mapping[str, Any], answer: KeptAnswer) -> KeptAnswer | None:
+        """Ask for the activation; return the answer if that is refused."""
+        links = asset.get("_links")
+        link = links.get("activate") if isinstance(links, dict) else None
+        url = urljoin(answer.url, link) if isinstance(link, str) else ""
+        if not same_site(answer.url, url):
+            raise TransferError(_unread(answer))
+        found = await self._counted(url)
+        return None if _OK <= found.status < 300 else found  # noqa: PLR2004 - RFC 9110, 15.3: success
+
+    async def _counted(self, url: str) -> KeptAnswer:
+        answer = await self._sent(url)
+        self._counters.requests += 1
+        self._counters.bytes_fetched += len(answer.body)
+        return answer
+
+    async def _sent(self, url: str) -> KeptAnswer:
+        """Ask for the document as a whole: what was wanted of the file (a range) is not for it."""
+        async with self._http.open(Request(url, headers={"Accept": "application/json"})) as response:
+            return await kept(url, response)
+
+    def _late(self, answer: KeptAnswer) -> Failure:
+        minutes = round(self._activation.patience / 60)
+        host = host_of(answer.url)
+        message = f"{host} did not make the asset available within {minutes} minutes."
+        return Failure(FailureKind.SERVER, message, host=host, retryable=True)
+
+
+def _document(answer: KeptAnswer) -> Mapping[str, Any]:
+    try:
+        document = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        raise TransferError(_unread(answer)) from None
+    if not isinstance(document, dict):
+        raise TransferError(_unread(answer))
+    return document
+
+
+def _unread(answer: KeptAnswer) -> Failure:
+    host = host_of(answer.url)
+    return Failure(FailureKind.HTTP, f"{host} describes the asset in a way that is not known.", host=host)

@@ -1,0 +1,80 @@
+"""Cookies of hosts that one logs in to: each goes back to the host that set it, and to no other.
+
+Much less than RFC 6265: `Path` and `Expires` are not read, `Max-Age` only where it deletes. `Domain` widens a
+cookie to the hosts below it (5.1.3) if the host that set it is one of them, of the same scheme and port; who
+has no login of the profile is never asked with a cookie at all. One that has ended is noticed by being
+refused, and a new login follows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from stacpull.net.credentials import Origin
+from stacpull.redact import Secret
+
+__all__ = ["Cookies"]
+
+_SEPARATE = re.compile(r",\s*(?=[^;,=\s]+=)")
+"""Between cookies that were joined to one field; the comma of a date is followed by no `name=`."""
+_DOMAIN = re.compile(r";\s*domain=\s*([^;\s]+)", re.IGNORECASE)
+_DELETED = re.compile(r";\s*max-age=(0|-\d+)\s*(;|$)", re.IGNORECASE)
+
+
+class _Cookie(NamedTuple):
+    """What is kept of a cookie beside its value."""
+
+    name: str
+    origin: Origin
+    """Who gets it; with `below` every host below, too."""
+    below: bool
+
+    def is_for(self, origin: Origin) -> bool:
+        if origin == self.origin:
+            return True
+        same = (origin.scheme, origin.port) == (self.origin.scheme, self.origin.port)
+        return self.below and same and origin.host.endswith("." + self.origin.host)
+
+
+class Cookies:
+    """The cookies of a login."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._jar: dict[_Cookie, str] = {}
+
+    def field(self, origin: Origin) -> str:
+        """Return the `Cookie` field for an origin, empty if it has none."""
+        return "; ".join(f"{one.name}={value}" for one, value in self._jar.items() if one.is_for(origin))
+
+    def note(self, origin: Origin, headers: Mapping[str, str]) -> list[Secret]:
+        """Keep what a response sets; return the values that are new."""
+        told = [value for name, value in headers.items() if name.lower() == "set-cookie"]
+        new = []
+        for text in (one for value in told for one in _SEPARATE.split(value)):
+            pair, _, attributes = text.partition(";")
+            name, equals, value = (part.strip() for part in pair.partition("="))
+            if not equals or not name or not (name + value).isprintable() or not (name + value).isascii():
+                continue
+            cookie = _placed(name, origin, attributes)
+            if not value or _DELETED.search(";" + attributes):
+                self._jar.pop(cookie, None)
+            elif self._jar.get(cookie) != value:
+                self._jar[cookie] = value
+                new.append(Secret(value))
+        return new
+
+    def forget(self, origin: Origin) -> None:
+        """Drop all cookies that an origin gets: they are refused."""
+        self._jar = {one: value for one, value in self._jar.items() if not one.is_for(origin)}
+
+
+def _placed(name: str, origin: Origin, attributes: str) -> _Cookie:
+    """Return where a cookie goes: to its own host alone, or to those below its `Domain`."""
+    found = _DOMAIN.search(";" + attributes)
+    domain = found[1].lower().lstrip(".") if found else ""
+    if domain.count(".") >= 1 and (origin.host == domain or origin.host.endswith("." + domain)):
+        return _Cookie(name, origin._replace(host=domain), below=True)
+    return _Cookie(name, origin, below=False)

@@ -1,0 +1,158 @@
+"""The seam of a login, and the transport that goes around another one for the hosts of one.
+
+    Client ─▶ LoginTransport ─▶ attach ─▶ transport ─▶ refused? ─▶ renewed, and once more
+
+The client asks for plain URLs; what is secret is added here, below it. So hrefs stay unsigned wherever they
+are kept, a redirect to another host starts without any of it, and a host without a login costs nothing: which
+transport a host has is found out once (`Client`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import NamedTuple, Protocol
+
+from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
+from stacpull.net.client import Counters
+from stacpull.net.credentials import HostCredentials
+from stacpull.net.redirects import REDIRECTS
+from stacpull.net.transport import Request, Response, Transport
+
+__all__ = ["Attached", "FixedLogin", "Login", "LoginTransport", "refused"]
+
+
+class Attached(NamedTuple):
+    """A request as it is sent, and what was attached: `Login.renewed` is told it if that is refused."""
+
+    request: Request
+    held: object = None
+
+
+class Login(Protocol):
+    """How to log in to one host."""
+
+    async def attach(self, request: Request) -> Attached:
+        """Return `request` with what the host wants to see.
+
+        Raises:
+            CredentialsError: The login is refused.
+            TransferError, SourceError: What it takes cannot be had now.
+        """
+        ...
+
+    def is_refusal(self, response: Response) -> bool:
+        """Return True if another login might change the answer."""
+        ...
+
+    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer | None:
+        """Log in anew. Return None if the request is to be sent once more, else the answer that stands.
+
+        Raises:
+            CredentialsError: The login is refused.
+            TransferError, SourceError: What it takes cannot be had now.
+        """
+        ...
+
+    def strip(self, url: str) -> str:
+        """Return `url`, where a redirect leads, without what `attach` puts into URLs."""
+        ...
+
+
+class LoginTransport:
+    """Sends requests for one host, logged in. Follows and retries nothing, but once after a new login.
+
+    Args:
+        http: What sends; closing it stays with its owner.
+        login: How to log in.
+        counters: Counts what goes over the network beside the request itself, which the client counts.
+    """
+
+    def __init__(self, http: Transport, login: Login, counters: Counters) -> None:
+        self._http = http
+        self._login = login
+        self._counters = counters
+
+    @asynccontextmanager
+    async def open(self, request: Request) -> AsyncIterator[Response]:
+        """Send `request`.
+
+        Raises:
+            TransferError: As `Transport.open`, and what the login raises.
+            CredentialsError: The login is refused.
+        """
+        login = self._login
+        attached = await login.attach(request)
+        async with self._http.open(attached.request) as response:
+            if not login.is_refusal(response):
+                yield _shown(request.url, response, login)
+                return
+            refusal = await kept(request.url, response)
+        answer = await login.renewed(request.url, attached.held, refusal)
+        if answer is not None:
+            yield answer
+            return
+        attached = await login.attach(request)
+        self._counters.bytes_fetched += len(refusal.body)
+        self._counters.requests += 1
+        async with self._http.open(attached.request) as response:
+            if response.status in REDIRECTS and login.is_refusal(response):
+                yield refused(request.url, "it wants another login right after one")
+            else:
+                yield _shown(request.url, response, login)
+
+    async def close(self) -> None:
+        """Nothing is held here; the transport underneath is closed by its owner."""
+
+
+def refused(url: str, reason: str) -> KeptAnswer:
+    """Return a refusal that says why: 403, as its host would have answered without ado."""
+    return KeptAnswer(url, int(HTTPStatus.FORBIDDEN), {"Content-Type": "text/plain"}, reason.encode())
+
+
+def _shown(url: str, response: Response, login: Login) -> Response:
+    """Return the response under the plain URL; a redirect does not carry on what was attached."""
+    location = response.headers.get("Location") if response.status in REDIRECTS else None
+    if location is None or (clean := login.strip(location)) == location:
+        return RenamedAnswer(url, response)
+    return RenamedAnswer(url, response, _Relocated(response.headers, clean))
+
+
+class _Relocated(dict[str, str]):
+    """The fields of a redirect that leads to a clean URL; looked up in any case."""
+
+    def __init__(self, headers: Mapping[str, str], location: str) -> None:
+        super().__init__({name.lower(): value for name, value in headers.items()} | {"location": location})
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        return super().get(name.lower(), default)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name.lower())
+
+
+class FixedLogin:
+    """The same fields and parameters in every request: there is nothing to renew."""
+
+    def __init__(self, credentials: HostCredentials) -> None:
+        self._credentials = credentials
+
+    async def attach(self, request: Request) -> Attached:
+        """Return `request` with them."""
+        return Attached(self._credentials.attach(request))
+
+    def is_refusal(self, response: Response) -> bool:  # noqa: ARG002 - none can be set right
+        """Return False."""
+        return False
+
+    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer:  # noqa: ARG002
+        """Return the refusal."""
+        return refusal
+
+    def strip(self, url: str) -> str:
+        """Return `url` without a key that the host echoes into it."""
+        return self._credentials.strip(url)

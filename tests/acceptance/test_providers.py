@@ -1,0 +1,480 @@
+"""Mirrors of sources whose assets lie on hosts that want a login, by profiles as users write them.
+
+Each provider is played over real sockets as it was recorded (protocols/providers.md, data/stac). After each
+run every secret that a service gave out or wanted is looked for in DEST and in what the other hosts heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.net.logins.services import (
+    DATA,
+    Blobs,
+    DataCentre,
+    Downloads,
+    Identity,
+    PlanetApi,
+    Signing,
+    Urs,
+    basic,
+)
+from tests.net.wire_server import Heard, WireServer
+from tests.security.secrets import found_in, found_under
+from tests.security.sources import Source, feature
+
+from stacpull import CredentialsError, MirrorReport, Options, mirror
+from stacpull.config.filling import profile_options
+from stacpull.engine.processes.crew import Crew
+from stacpull.net.memory import Answer
+from stacpull.replicas import MemoryStore, S3Access, S3Replica
+
+
+class Other(WireServer):
+    """A host that has no login: it answers everything, and what it heard is looked into."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def _turn(self, heard: Heard) -> Answer:
+        return Answer(body=DATA)
+
+
+@dataclass
+class World:
+    """A source with assets on hosts of a provider."""
+
+    tmp_path: Path
+    transport: str
+    stack: AsyncExitStack
+    services: list[Any]
+    other: Other
+    source: Source
+
+    async def open(self, *services: Any) -> None:
+        for service in services:
+            await self.stack.enter_async_context(service)
+            self.services.append(service)
+
+    async def mirror(self, hrefs: Mapping[str, str], profile: str, **environ: str) -> MirrorReport:
+        """Mirror one item of these assets with a profile of this text."""
+        return await self.mirror_with(hrefs, await self.options(profile, **environ))
+
+    async def mirror_with(self, hrefs: Mapping[str, str], options: Options) -> MirrorReport:
+        self.source.features = [feature("item", hrefs)]
+        try:
+            return await mirror(self.source.api, self.dest, options=options)
+        finally:
+            self.assert_clean()
+
+    async def options(self, profile: str, **environ: str) -> Options:
+        return await asyncio.to_thread(self._options, profile, environ)
+
+    def _options(self, profile: str, environ: Mapping[str, str]) -> Options:
+        path = self.tmp_path / "provider.toml"
+        path.write_text(profile)
+        options = Options(retries=0, transport=self.transport)
+        return profile_options(options, str(path), {"HOME": str(self.tmp_path), **environ})
+
+    @property
+    def dest(self) -> Path:
+        return self.tmp_path / "mirror"
+
+    def assert_clean(self) -> None:
+        """No secret in DEST, none told to the source or the other host."""
+        secrets = [secret for service in self.services for secret in getattr(service, "secrets", [])]
+        assert found_under(self.dest, secrets) == []
+        assert found_in(told([*self.source.heard, *self.other.heard]), secrets) == []
+
+    def files(self) -> dict[str, bytes]:
+        """The assets there are, by key."""
+        found = self.dest.glob("c/item/*")
+        return {path.name: path.read_bytes() for path in found if path.name != "item.json"}
+
+
+def told(heard: list[Heard]) -> bytes:
+    return "\n".join(f"{one.method} {one.target} {one.headers} {one.body!r}" for one in heard).encode()
+
+
+@pytest.fixture(params=["auto", "aiohttp"])
+def within(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
+    """Run a scenario in a world, once by the lean transport and once by aiohttp."""
+
+    def run(scenario: Callable[[World], Any]) -> None:
+        run_in_world(tmp_path, request.param, scenario)
+
+    return run
+
+
+def run_in_world(tmp_path: Path, transport: str, scenario: Callable[[World], Any]) -> None:
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            other, source = Other(), Source()
+            await stack.enter_async_context(other)
+            await stack.enter_async_context(source)
+            await scenario(World(tmp_path, transport, stack, [], other, source))
+
+    asyncio.run(main())
+
+
+SAS = """
+[login.signature]
+kind = "sas"
+hosts = ["{blobs}"]
+token-url = "{signing}/api/sas/v1/token/{{account}}/{{container}}"
+key-header = "Ocp-Apim-Subscription-Key"
+key = "${{SUBSCRIPTION}}"
+"""
+
+
+def test_planetary_computer_is_signed_for_and_the_mirror_holds_no_signature(within) -> None:
+    async def scenario(world: World) -> None:
+        signing = Signing()
+        blobs = Blobs(signing, world.other.url("/elsewhere"))
+        await world.open(signing, blobs)
+        signing.throttled = 2
+        hrefs = {f"b{n}": blobs.url(f"/data/{n}.tif") for n in range(12)}
+        hrefs |= {"p": blobs.url("/public/x.tif"), "m": blobs.url("/data/moved")}
+        report = await world.mirror(hrefs, SAS.format(blobs=blobs.url(""), signing=signing.url("")))
+        assert (report.assets_done, report.assets_failed) == (14, 0)
+        assert signing.given == 1  # one for the container, after two 429s; none for what it does not know
+        assert [one.target for one in world.other.heard] == ["/elsewhere"]
+        assert all(content == DATA for content in world.files().values())
+        assert blobs.url("/data/1.tif") in (world.dest / "c/item/item.json").read_text()
+
+    within(scenario)
+
+
+def test_a_later_run_has_a_signature_of_its_own_when_old_ones_are_worth_nothing(within) -> None:
+    async def scenario(world: World) -> None:
+        signing = Signing()
+        blobs = Blobs(signing)
+        await world.open(signing, blobs)
+        profile = SAS.format(blobs=blobs.url(""), signing=signing.url(""))
+        hrefs = {"a": blobs.url("/data/a.tif")}
+        assert (await world.mirror(hrefs, profile)).assets_done == 1
+        signing.valid.clear()  # the account's keys are rolled over: old signatures are worth nothing
+        hrefs["b"] = blobs.url("/data/b.tif")
+        assert (await world.mirror(hrefs, profile)).assets_done == 2
+        assert signing.given == 2
+
+    within(scenario)
+
+
+def test_a_wrong_subscription_key_ends_the_run_with_3_and_names_the_variable(within) -> None:
+    async def scenario(world: World) -> None:
+        signing = Signing(key="the-right-key-of-planted")
+        blobs = Blobs(signing)
+        await world.open(signing, blobs)
+        signing.secrets.append("planted-wrong-key")
+        profile = SAS.format(blobs=blobs.url(""), signing=signing.url(""))
+        with pytest.raises(CredentialsError, match="SUBSCRIPTION") as caught:
+            await world.mirror({"a": blobs.url("/data/a")}, profile, SUBSCRIPTION="planted-wrong-key")
+        assert "planted-wrong-key" not in str(caught.value)
+
+    within(scenario)
+
+
+GRANT = """
+[login.token]
+kind = "token"
+hosts = ["{downloads}"]
+token-url = "{identity}/token"
+client-id = "cdse-public"
+user = "${{USER_NAME}}"
+password = "${{USER_WORD}}"
+"""
+ACCOUNT = {"USER_NAME": "planted-user", "USER_WORD": "planted+pass/word"}
+
+
+def test_a_user_of_copernicus_gets_one_token_for_all_assets(within) -> None:
+    async def scenario(world: World) -> None:
+        identity = Identity()
+        downloads = Downloads(identity, world.other.url("/zipper"))
+        await world.open(identity, downloads)
+        hrefs = {f"b{n}": downloads.url(f"/odata/v1/Products({n})/$value") for n in range(12)}
+        hrefs["m"] = downloads.url("/moved")
+        profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
+        report = await world.mirror(hrefs, profile, **ACCOUNT)
+        assert (report.assets_done, identity.grants) == (13, ["password"])
+
+    within(scenario)
+
+
+def test_a_wrong_password_ends_the_run_with_3_before_anything_is_downloaded(within) -> None:
+    async def scenario(world: World) -> None:
+        identity = Identity()
+        downloads = Downloads(identity)
+        await world.open(identity, downloads)
+        profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
+        identity.secrets.append("planted-wrong-word")
+        environ = {**ACCOUNT, "USER_WORD": "planted-wrong-word"}
+        with pytest.raises(CredentialsError, match=r"Invalid user credentials.*USER_NAME and USER_WORD"):
+            await world.mirror({"a": downloads.url("/a")}, profile, **environ)
+        assert not downloads.heard
+
+    within(scenario)
+
+
+VISIT = """
+[login.password]
+kind = "visit"
+hosts = ["{first}", "{second}"]
+login-host = "{urs}"
+"""
+
+
+async def earthdata(world: World) -> tuple[Urs, DataCentre, DataCentre, str]:
+    urs = Urs()
+    first = DataCentre(urs, world.other.url("/signed-bucket?X=1"))
+    second = DataCentre(urs)
+    await world.open(urs, first, second)
+    profile = VISIT.format(first=first.url(""), second=second.url(""), urs=urs.url(""))
+    return urs, first, second, profile
+
+
+ENTRIES = """
+default login nobody password planted-default-word
+machine 127.0.0.1 login planted-user password planted+pass/word
+"""
+
+
+def test_earthdata_is_logged_in_to_once_for_each_data_centre(within) -> None:
+    async def scenario(world: World) -> None:
+        urs, first, second, profile = await earthdata(world)
+        (world.tmp_path / "netrc").write_text(ENTRIES)
+        hrefs = {f"b{n}": first.url(f"/granules/{n}.nc") for n in range(12)}
+        hrefs |= {"m": first.url("/granules/moved"), "s": second.url("/granules/s.nc")}
+        report = await world.mirror(hrefs, profile, NETRC=str(world.tmp_path / "netrc"))
+        assert (report.assets_done, report.assets_failed) == (14, 0)
+        assert len([one for one in urs.heard if "authorization" in one.headers]) == 2
+        assert all(content == DATA for content in world.files().values())
+        for centre in (first, second):
+            assert found_in(told(centre.heard), [urs.wanted.partition(" ")[2]]) == []
+
+    within(scenario)
+
+
+def test_user_and_password_of_earthdata_come_from_variables_too(within) -> None:
+    async def scenario(world: World) -> None:
+        _, first, _, profile = await earthdata(world)
+        profile += 'user = "${USER_NAME}"\npassword = "${USER_WORD}"\n'
+        report = await world.mirror({"a": first.url("/a.nc")}, profile, **ACCOUNT)
+        assert report.assets_done == 1
+
+    within(scenario)
+
+
+def test_a_wrong_password_of_earthdata_ends_the_run_with_3(within) -> None:
+    async def scenario(world: World) -> None:
+        urs, first, _, profile = await earthdata(world)
+        urs.wanted = basic("planted-user", "another")
+        profile += 'user = "${USER_NAME}"\npassword = "${USER_WORD}"\n'
+        with pytest.raises(CredentialsError, match="USER_NAME and USER_WORD"):
+            await world.mirror({"a": first.url("/a.nc")}, profile, **ACCOUNT)
+        assert len([one for one in urs.heard if "authorization" in one.headers]) == 1  # accounts get locked
+
+    within(scenario)
+
+
+def test_an_application_that_is_not_approved_is_a_refusal_and_no_asset(within) -> None:
+    async def scenario(world: World) -> None:
+        urs, first, _, profile = await earthdata(world)
+        urs.approved = False
+        (world.tmp_path / "netrc").write_text(ENTRIES)
+        report = await world.mirror({"a": first.url("/a.nc")}, profile, NETRC=str(world.tmp_path / "netrc"))
+        assert (report.assets_done, report.assets_failed, world.files()) == (0, 1, {})
+
+    within(scenario)
+
+
+def test_without_a_login_the_page_of_earthdata_is_not_stored_as_an_asset(within) -> None:
+    async def scenario(world: World) -> None:
+        _, first, _, _ = await earthdata(world)
+        options = Options(retries=0, transport=world.transport)
+        report = await world.mirror_with({"a": first.url("/HLS.L30.B09.tif")}, options)
+        assert (report.assets_done, report.assets_failed, world.files()) == (0, 1, {})
+
+    within(scenario)
+
+
+PLANET = """
+[login.assets]
+kind = "activation"
+hosts = ["{api}"]
+path = "/data/v1/assets/"
+user = "${{PLANET_KEY}}"
+password = ""
+every = 0.01
+patience = {patience}
+"""
+
+
+async def planet(world: World, **how: Any) -> PlanetApi:
+    api = PlanetApi(world.other.url("/data/v1/download"), **how)
+    await world.open(api)
+    return api
+
+
+def planet_profile(api: PlanetApi, patience: float = 20) -> str:
+    return PLANET.format(api=api.url(""), patience=patience)
+
+
+def test_an_asset_of_planet_is_activated_waited_for_and_fetched(within) -> None:
+    async def scenario(world: World) -> None:
+        api = await planet(world)
+        api.secrets.remove("planted-location-token")  # which is for the other host, and for nothing else
+        hrefs = {f"a{n}": api.url(f"/data/v1/assets/QS{n}") for n in range(3)}
+        report = await world.mirror(hrefs, planet_profile(api), PLANET_KEY="planted-planet-key")
+        assert (report.assets_done, report.assets_failed) == (3, 0)
+        assert len([one for one in api.heard if one.target.endswith("/activate")]) == 3
+        assert set(world.files().values()) == {DATA}
+        assert found_under(world.dest, ["planted-location-token"]) == []
+
+    within(scenario)
+
+
+@pytest.mark.parametrize(
+    ("how", "patience", "says"),
+    [
+        ({"looks": 10_000}, 0.1, "did not make the asset available"),
+        ({"refuse": True}, 20, "No access to this asset"),
+        ({"key": "another-key-of-planted"}, 20, "Please enter your API key"),
+    ],
+    ids=["never active", "activation refused", "wrong key"],
+)
+def test_an_asset_of_planet_that_cannot_be_had_is_a_named_failure(within, how, patience, says) -> None:
+    async def scenario(world: World) -> None:
+        api = await planet(world, **{name: value for name, value in how.items() if name != "refuse"})
+        api.refuse_activation = bool(how.get("refuse"))
+        hrefs = {"a": api.url("/data/v1/assets/QS")}
+        report = await world.mirror(hrefs, planet_profile(api, patience), PLANET_KEY="planted-planet-key")
+        assert (report.assets_done, report.assets_failed) == (0, 1)
+        assert says in (world.dest / ".stacpull/log.ndjson").read_text()
+
+    within(scenario)
+
+
+PLAIN = {
+    "header": ('name = "X-API-Key"\nvalue = "${KEY}"', "x-api-key", "planted+key/word"),
+    "bearer": ('token = "${KEY}"', "authorization", "Bearer planted+key/word"),
+    "basic": ('user = "me"\npassword = "${KEY}"', "authorization", basic("me", "planted+key/word")),
+    "query": ('name = "key"\nvalue = "${KEY}"', "", "key=planted%2Bkey%2Fword"),
+    "netrc": ("", "authorization", basic("planted-user", "planted+pass/word")),
+}
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_plain_login_goes_to_its_host_and_not_across_a_redirect(within, kind: str) -> None:
+    keys, field, wanted = PLAIN[kind]
+
+    async def scenario(world: World) -> None:
+        host = Other()
+        host.secrets = ["planted+key/word", "planted+pass/word"]
+        moved = Answer(302, headers={"Location": world.other.url("/x?key=planted%2Bkey%2Fword&b=2")})
+        host._turn = lambda heard: moved if "/moved" in heard.target else Answer(body=DATA)
+        await world.open(host)
+        (world.tmp_path / "netrc").write_text(ENTRIES)
+        profile = f'[login.own]\nkind = "{kind}"\nhosts = ["{host.url("")}"]\n{keys}\n'
+        hrefs = {"a": host.url("/a"), "m": host.url("/moved"), "o": world.other.url("/o")}
+        environ = {"KEY": "planted+key/word", "NETRC": str(world.tmp_path / "netrc")}
+        if kind != "query":  # elsewhere the server says something that it was never told
+            moved.headers["Location"] = world.other.url("/x?b=2")
+        report = await world.mirror(hrefs, profile, **environ)
+        assert (report.assets_done, report.assets_failed) == (3, 0)
+        assert len(host.heard) == 2
+        for one in host.heard:
+            assert (one.headers.get(field) if field else one.target.partition("?")[2]) == wanted
+        assert "/x?b=2" in [one.target for one in world.other.heard]
+
+    within(scenario)
+
+
+def test_a_source_on_a_host_of_the_profile_is_logged_in_to_as_well(within) -> None:
+    async def scenario(world: World) -> None:
+        profile = f'[login.t]\nkind = "bearer"\nhosts = ["{world.source.url("")}"]\ntoken = "${{KEY}}"\n'
+        report = await world.mirror({"o": world.other.url("/o")}, profile, KEY="planted-token")
+        assert report.assets_done == 1
+        assert {one.headers.get("authorization") for one in world.source.heard} == {"Bearer planted-token"}
+        assert found_in(told(world.other.heard), ["planted-token"]) == []
+
+    within(scenario)
+
+
+S3 = """
+[s3]
+endpoint-url = "{endpoint}"
+region = "default"
+addressing-style = "path"
+request-payer = {pays}
+access-key = "${{ACCESS}}"
+secret-key = "${{SECRET}}"
+"""
+
+
+@pytest.mark.parametrize(("pays", "done"), [("true", 2), ("false", 0)])
+def test_s3_on_an_endpoint_of_its_own_is_signed_for_and_paid_as_the_profile_says(within, pays, done) -> None:
+    async def scenario(world: World) -> None:
+        key = "Sentinel-2/MSI/L2A/2026/T55WFR_AOT_10m.jp2"
+        store = MemoryStore({"eodata": {key: DATA, "b": DATA}})
+        access = S3Access("PLANTEDACCESSKEY", "planted+secret/key", requester_pays=True)
+        async with S3Replica(store=store, access=access, record=True) as replica:
+            profile = S3.format(endpoint=replica.s3_url, pays=pays)
+            hrefs = {"a": f"s3://eodata/{key}", "b": "s3://eodata/b"}
+            keys = {"ACCESS": "PLANTEDACCESSKEY", "SECRET": "planted+secret/key"}
+            report = await world.mirror(hrefs, profile, **keys)
+            assert (report.assets_done, report.assets_failed) == (done, 2 - done)
+            assert found_under(world.dest, keys.values()) == []
+            assert "planted+secret" not in str([one.headers for one in replica.requests])
+
+    within(scenario)
+
+
+def test_worker_processes_log_in_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = Crew._is_worth_it
+
+    async def at_once(crew: Crew) -> bool:
+        crew._pool.retire()  # the workers do all the jobs
+        return await waits(crew)
+
+    monkeypatch.setattr("stacpull.engine.processes.crew._WORTH_IT", 1)
+    monkeypatch.setattr(Crew, "_is_worth_it", at_once)
+
+    async def scenario(world: World) -> None:
+        identity = Identity()
+        downloads = Downloads(identity)
+        await world.open(identity, downloads)
+        profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
+        options = replace(await world.options(profile, **ACCOUNT), processes=2, concurrency=4)
+        report = await world.mirror_with({f"b{n}": downloads.url(f"/{n}") for n in range(40)}, options)
+        assert (report.assets_done, report.assets_failed) == (40, 0)
+        assert identity.grants == ["password", "password"]
+
+    run_in_world(tmp_path, "auto", scenario)
+
+
+def test_a_run_that_was_started_with_a_profile_names_it_when_it_is_resumed_without(within) -> None:
+    from stacpull import resume  # noqa: PLC0415
+
+    async def scenario(world: World) -> None:
+        identity = Identity()
+        downloads = Downloads(identity)
+        await world.open(identity, downloads)
+        profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
+        with pytest.raises(CredentialsError):
+            await world.mirror({"a": downloads.url("/a")}, profile, **{**ACCOUNT, "USER_WORD": "wrong-one"})
+        with pytest.raises(CredentialsError, match=r"--credentials .*provider.toml"):
+            await resume(world.dest, options=Options())
+        (world.tmp_path / "provider.toml").rename(world.tmp_path / "renamed.toml")
+        environ = {"HOME": str(world.tmp_path), **ACCOUNT}
+        renamed = str(world.tmp_path / "renamed.toml")
+        options = await asyncio.to_thread(profile_options, Options(), renamed, environ)
+        assert (await resume(world.dest, options=options)).assets_done == 1
+
+    within(scenario)

@@ -1,0 +1,232 @@
+"""`stacpull credentials`, against services on other threads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Ran
+from tests.net.logins.services import Blobs, DataCentre, Downloads, Identity, PlanetApi, Signing, Urs
+from tests.net.wire_server import WireServer
+
+from stacpull.replicas import MemoryStore, S3Access, S3Replica, run_in_thread
+
+Command = Callable[..., Ran]
+SECRETS = ("planted+pass/word", "planted-planet-key", "planted-secret-key")
+
+
+@contextmanager
+def serving(*services: WireServer) -> Iterator[None]:
+    """Serve on the loop of another thread: the command has a loop of its own."""
+    started, ended = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            for service in services:
+                await stack.enter_async_context(service)
+            started.set()
+            await asyncio.to_thread(ended.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    started.wait(10)
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(10)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's config folder, without anything in the environment."""
+    for name in ("EARTHDATA_TOKEN", "PL_API_KEY", "CDSE_USERNAME", "AWS_PROFILE", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "stacpull/providers").mkdir(parents=True)
+    return tmp_path
+
+
+def write(home: Path, name: str, text: str) -> None:
+    (home / "stacpull/providers" / f"{name}.toml").write_text(text)
+
+
+def test_a_list_names_what_is_ready_and_what_the_others_need(
+    stacpull_command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PL_API_KEY", "planted-planet-key")
+    write(home, "mine", '[login.t]\nkind = "bearer"\nhosts = ["*.h.example"]\ntoken = "${MINE}"\n')
+    ran = stacpull_command("credentials", "list")
+    assert ran.code == 0
+    assert "mine\n" in ran.out
+    assert "  not ready: set MINE\n" in ran.out
+    assert ran.out.count("  ready, if the AWS tools find credentials\n") == 2
+    found = {
+        one["name"]: one
+        for one in json.loads(stacpull_command("credentials", "list", "--json").out)["profiles"]
+    }
+    assert list(found) == [
+        "cdse",
+        "earth-search",
+        "earthdata",
+        "mine",
+        "planet",
+        "planetary-computer",
+        "usgs",
+    ]
+    assert (found["planet"]["ready"], found["mine"]["ready"]) == (True, False)
+    assert found["mine"]["hosts"] == ["*.h.example"]
+    assert "planted" not in ran.out + json.dumps(found)
+
+
+IDENTITY = """
+[login.token]
+kind = "token"
+hosts = ["{downloads}"]
+token-url = "{identity}/token"
+client-id = "cdse-public"
+user = "planted-user"
+password = "${{WORD}}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "more", "code", "says"),
+    [
+        ("planted+pass/word", [], 0, "p: accepted (a token of 127.0.0.1:"),
+        ("planted+pass/word", ["--url", "/a"], 0, "/a)"),
+        ("planted+wrong/word", [], 3, "refuses the login (401: Invalid user credentials): check WORD."),
+        ("", [], 3, "The credentials p are not complete: set WORD."),
+        ("planted+pass/word", ["--url", "/token-less"], 4, "Whether they are accepted cannot be told"),
+    ],
+)
+def test_a_login_is_checked_by_a_real_request(
+    stacpull_command, home, monkeypatch, word: str, more: list[str], code: int, says: str
+) -> None:
+    monkeypatch.setenv("WORD", word)
+    identity = Identity()
+    downloads = Downloads(identity)
+    with serving(identity, downloads):
+        write(home, "p", IDENTITY.format(identity=identity.url(""), downloads=downloads.url("")))
+        host = identity if "/token-less" in more else downloads
+        more = [host.url(one) if one.startswith("/") else one for one in more]
+        ran = stacpull_command("credentials", "check", "p", *more)
+    assert ran.code == code
+    assert says in ran.out + ran.err
+    assert len(ran.out.splitlines() + ran.err.splitlines()) == 1
+    assert "planted+" not in ran.out + ran.err
+
+
+def test_a_check_says_what_was_accepted_as_json(stacpull_command, home) -> None:
+    signing = Signing()
+    blobs = Blobs(signing)
+    with serving(signing, blobs):
+        url = blobs.url("/data/x.tif")
+        keys = f'hosts = ["{blobs.url("")}"]\ntoken-url = "{signing.url("/api/sas/v1/token")}'
+        text = f'check = ["{url}"]\n[login.s]\nkind = "sas"\n{keys}/{{account}}/{{container}}"\n'
+        write(home, "pc", text)
+        ran = stacpull_command("credentials", "check", "pc", "--json")
+        refused = stacpull_command("credentials", "check", "pc", "--url", blobs.url("/unknown/x.tif"))
+    assert (ran.code, json.loads(ran.out)) == (0, {"name": "pc", "accepted": [url]})
+    assert refused.code == 4  # a 404 says nothing of credentials
+    assert "sig=" not in ran.out
+
+
+def test_earthdata_and_planet_are_checked_at_their_own_addresses(stacpull_command, home, monkeypatch) -> None:
+    monkeypatch.setenv("WORD", "planted+pass/word")
+    monkeypatch.setenv("KEY", "planted-planet-key")
+    urs, planet = Urs(), PlanetApi()
+    centre = DataCentre(urs)
+    with serving(urs, centre, planet):
+        visit = f'hosts = ["{centre.url("")}"]\nlogin-host = "{urs.url("")}"\nuser = "planted-user"\n'
+        head = f'check = ["{centre.url("/s3credentials")}"]\n[login.v]\nkind = "visit"\n'
+        write(home, "e", f'{head}{visit}password = "${{WORD}}"\n')
+        basic = f'hosts = ["{planet.url("")}"]\nuser = "${{KEY}}"\npassword = ""\npath = "/data/v1/assets/"\n'
+        write(
+            home,
+            "p",
+            f'check = ["{planet.url("/data/v1/item-types")}"]\n[login.a]\nkind = "activation"\n{basic}',
+        )
+        assert stacpull_command("credentials", "check", "e").code == 0
+        assert stacpull_command("credentials", "check", "p").code == 0
+        monkeypatch.setenv("KEY", "another")
+        wrong = stacpull_command("credentials", "check", "p")
+        urs.approved = False
+        centre.sessions.clear()
+        unapproved = stacpull_command("credentials", "check", "e")
+    assert (wrong.code, unapproved.code) == (3, 3)
+    assert "Please enter your API key" in wrong.err
+    assert "approve the application" in unapproved.err
+    assert not any(secret in wrong.err + unapproved.err for secret in SECRETS)
+
+
+S3 = """
+check = ["s3://eodata/there"]
+[s3]
+endpoint-url = "{endpoint}"
+region = "default"
+addressing-style = "path"
+access-key = "${{ACCESS}}"
+secret-key = "${{SECRET}}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("secret", "url", "code"),
+    [
+        ("planted-secret-key", None, 0),
+        ("planted-secret-key", "s3://eodata/not-there", 0),  # it is looked for, so the keys are accepted
+        ("planted-wrong-key", None, 3),
+        ("planted-wrong-key", "s3://eodata/not-there", 3),
+    ],
+)
+def test_keys_of_s3_on_an_endpoint_of_its_own_are_checked(
+    stacpull_command, home, monkeypatch, secret: str, url: str | None, code: int
+) -> None:
+    monkeypatch.setenv("ACCESS", "CDSEPLANTED")
+    monkeypatch.setenv("SECRET", secret)
+    access = S3Access("CDSEPLANTED", "planted-secret-key")
+    with run_in_thread(
+        S3Replica(store=MemoryStore({"eodata": {"there": b"x" * 10}}), access=access)
+    ) as replica:
+        write(home, "cdse", S3.format(endpoint=replica.s3_url))
+        ran = stacpull_command("credentials", "check", "cdse", *(["--url", url] if url else []))
+    assert ran.code == code, ran.err
+    assert secret not in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["check", "nobody"], 2, "There is no credential profile nobody; there are: cdse"),
+        (["check"], 2, "Missing argument 'NAME'"),
+        (["check", "p"], 2, "line 1, login: must be a table"),
+        (["check", "q"], 2, "The profile q names nothing to ask for: give --url URL."),
+        (["list"], 2, "line 1, login: must be a table"),
+    ],
+)
+def test_what_cannot_be_checked_is_a_matter_of_usage(stacpull_command, home, arguments, code, says) -> None:
+    write(home, "p", "login = 1\n")
+    write(home, "q", '[login.n]\nkind = "header"\nhosts = ["h.example"]\nname = "X"\nvalue = "${HOME}"\n')
+    ran = stacpull_command("credentials", *arguments)
+    assert ran.code == code
+    assert says in ran.err
+
+
+def test_not_even_a_traceback_tells_a_secret(stacpull_command, home, monkeypatch) -> None:
+    monkeypatch.setenv("WORD", "planted+wrong/word")
+    identity = Identity()
+    downloads = Downloads(identity)
+    with serving(identity, downloads):
+        write(home, "p", IDENTITY.format(identity=identity.url(""), downloads=downloads.url("")))
+        ran = stacpull_command("-vv", "credentials", "check", "p")
+    assert ran.code == 3
+    assert "Traceback" in ran.err
+    assert not {"planted+wrong/word", "planted%2Bwrong"} & set(ran.err.split())
+    assert "planted+" not in ran.out + ran.err

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import base64
+import pickle
+from pathlib import Path
+
+import pytest
+
+from stacpull.config.filling import listed, profile_options
+from stacpull.config.options import Options, S3Options
+from stacpull.config.provider import Activation, Fixed, Provider, SasTokens, TokenGrant, Visit
+from stacpull.config.resolve import resolve
+from stacpull.errors import CredentialsError, UsageError
+from stacpull.redact import Secret
+
+ALONE = {"XDG_CONFIG_HOME": "/nowhere", "NETRC": "/nowhere"}
+"""An environment without files of the user."""
+
+
+def provider_of(name: str, **environ: str) -> Provider:
+    found = profile_options(Options(), name, {**ALONE, **environ}).provider
+    assert found is not None
+    return found
+
+
+def basic(user: str, password: str) -> Secret:
+    return Secret("Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
+
+
+def test_the_shipped_profiles_come_to_these_logins(tmp_path: Path) -> None:
+    (netrc := tmp_path / "netrc").write_text("machine urs.earthdata.nasa.gov login u password p\n")
+    pc = provider_of("planetary-computer").logins
+    assert [type(one.means) for one in pc] == [SasTokens]
+    keyed = provider_of("planetary-computer", PC_SDK_SUBSCRIPTION_KEY="abc").logins[0].means
+    assert isinstance(keyed, SasTokens)
+    assert keyed.key == Secret("abc")
+    (cdse,) = provider_of("cdse", CDSE_USERNAME="u", CDSE_PASSWORD="p").logins
+    assert isinstance(cdse.means, TokenGrant)
+    assert (cdse.means.user, cdse.means.password) == (Secret("u"), Secret("p"))
+    token = provider_of("earthdata", EARTHDATA_TOKEN="t").logins
+    assert [one.means for one in token] == [Fixed({"Authorization": Secret("Bearer t")})]
+    word = provider_of("earthdata", EARTHDATA_USERNAME="u", EARTHDATA_PASSWORD="q").logins
+    assert [one.means.basic for one in word if isinstance(one.means, Visit)] == [basic("u", "q")]
+    file = provider_of("earthdata", NETRC=str(netrc)).logins
+    assert [one.means.basic for one in file if isinstance(one.means, Visit)] == [basic("u", "p")]
+    assert file[0].sources == (str(netrc),)
+    (planet,) = provider_of("planet", PL_API_KEY="k").logins
+    assert planet.means == Activation("/data/v1/assets/", {"Authorization": basic("k", "")}, 10, 1800)
+
+
+def test_a_way_that_is_complete_goes_before_one_that_is_not_and_the_first_before_the_next() -> None:
+    found = provider_of("earthdata", EARTHDATA_TOKEN="t", EARTHDATA_USERNAME="u", EARTHDATA_PASSWORD="p")
+    login = found.login_for("https", "data.lpdaac.earthdatacloud.nasa.gov", 443)
+    other = found.login_for("https", "e4ftl01.cr.usgs.gov", 443)
+    assert login is not None
+    assert other is not None
+    assert (login.name, other.name) == ("token", "password")
+    assert found.login_for("https", "example.org", 443) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "environ", "says"),
+    [
+        ("cdse", {}, "set CDSE_USERNAME and CDSE_PASSWORD, or CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY"),
+        ("cdse", {"CDSE_USERNAME": "planted"}, "set CDSE_USERNAME and CDSE_PASSWORD"),
+        ("earthdata", {}, "EARTHDATA_TOKEN, or .* entry of urs.earthdata.nasa.gov in ~/.netrc"),
+        ("planet", {"PL_API_KEY": ""}, "set PL_API_KEY"),
+    ],
+)
+def test_what_lacks_is_named_and_no_value(name: str, environ: dict[str, str], says: str) -> None:
+    with pytest.raises(CredentialsError, match=says) as caught:
+        provider_of(name, **environ)
+    assert "planted" not in str(caught.value)
+
+
+def test_the_keys_and_the_endpoint_of_s3_come_from_the_profile_unless_told() -> None:
+    environ = {**ALONE, "CDSE_S3_ACCESS_KEY": "a", "CDSE_S3_SECRET_KEY": "s"}
+    found = profile_options(Options(), "cdse", environ)
+    assert found.s3.endpoint_url == "https://eodata.dataspace.copernicus.eu"
+    assert (found.s3.addressing_style, found.s3.keys) == ("path", (Secret("a"), Secret("s")))
+    assert found.credential_names == ("--credentials cdse",)
+    told = profile_options(Options(s3=S3Options(endpoint_url="https://own")), "cdse", environ)
+    assert told.s3.endpoint_url == "https://own"
+    usgs = profile_options(Options(), "usgs", ALONE).s3
+    assert (usgs.request_payer, usgs.region, usgs.buckets) == (True, "us-west-2", ("usgs-landsat",))
+
+
+@pytest.mark.parametrize(("told", "limit"), [(64, 4), (2, 2), (8, 4)])
+def test_a_profile_bounds_what_a_host_is_asked_at_once(told: int, limit: int) -> None:
+    environ = {**ALONE, "CDSE_USERNAME": "u", "CDSE_PASSWORD": "p"}
+    assert profile_options(Options(per_host=told), "cdse", environ).per_host == limit
+
+
+def test_the_option_takes_a_profile_or_one_of_aws(tmp_path: Path) -> None:
+    environ = {**ALONE, "PL_API_KEY": "k"}
+    mine = resolve({"credentials": "planet"}, environ=environ).options
+    assert (mine.provider and mine.provider.name, mine.s3.profile) == ("planet", None)
+    both = resolve({"credentials": "planet"}, environ={**environ, "AWS_PROFILE": "work"}).options
+    assert (both.provider and both.provider.name, both.s3.profile) == ("planet", "work")
+    aws = resolve({"credentials": "work"}, environ=environ).options
+    assert (aws.provider, aws.s3.profile) == (None, "work")
+    of_aws = resolve({}, environ={**environ, "AWS_PROFILE": "planet"}).options
+    assert (of_aws.provider, of_aws.s3.profile) == (None, "planet")
+    (config := tmp_path / "c.toml").write_text('credentials = "planet"\n')
+    filed = resolve({"config": str(config)}, environ=environ).options
+    assert filed.provider == mine.provider
+    named = resolve({}, environ={**environ, "STACPULL_CREDENTIALS": "planet"}).options
+    assert named.provider == mine.provider
+
+
+def test_there_is_no_such_profile() -> None:
+    with pytest.raises(UsageError, match="no credential profile plannet; there are: cdse, "):
+        profile_options(Options(), "plannet", ALONE)
+
+
+def test_a_name_that_is_nearly_one_of_a_profile_is_refused_unless_aws_has_it(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[profile planett]\nregion = x\n[earthdatas]\n")
+    environ = {
+        **ALONE,
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+    }
+    with pytest.raises(UsageError, match="no credentials plannet; did you mean planet"):
+        resolve({"credentials": "plannet"}, environ=environ)
+    for name in ("planett", "earthdatas", "something-else"):
+        assert resolve({"credentials": name}, environ=environ).options.s3.profile == name
+
+
+NETRC = """
+default login d password planted-default
+machine a.example.org login ua password pa
+machine Z.Assets.Example.org login uz password pz
+machine other.net login uo password planted-other
+machine data.example.org login ud
+"""
+
+
+def test_a_netrc_file_gives_the_hosts_of_the_profile_theirs_and_no_other(tmp_path: Path) -> None:
+    (netrc := tmp_path / "netrc").write_text(NETRC)
+    path = tmp_path / "p.toml"
+    path.write_text('[login.n]\nkind = "netrc"\nhosts = ["data.example.org", "a.example.org", '
+                    '"*.assets.example.org"]\n')  # fmt: skip
+    found = provider_of(str(path), NETRC=str(netrc)).logins
+    assert {one.hosts[0].host: one.means for one in found} == {
+        "a.example.org": Fixed({"Authorization": basic("ua", "pa")}),
+        "z.assets.example.org": Fixed({"Authorization": basic("uz", "pz")}),
+    }
+
+
+def test_a_broken_netrc_file_is_named_without_what_stands_in_it(tmp_path: Path) -> None:
+    (netrc := tmp_path / "netrc").write_text("machine h.example\nlogin u planted-password\n")
+    with pytest.raises(UsageError, match=r"netrc, line [0-9]+: this is no netrc file") as caught:
+        provider_of("earthdata", NETRC=str(netrc))
+    assert "planted" not in f"{caught.value!r} {caught.value.__cause__!r}"
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('kind = "bearer"\ntoken = "${T}"\n', "token: what it comes to holds a line break"),
+        ('kind = "token"\ntoken-url = "ftp://x"\nclient-id = "${OK}"\n', "token-url: must be like https"),
+        ('kind = "visit"\nlogin-host = "*"\n', "login-host: must be like"),
+        (
+            'kind = "activation"\npath = "/"\nuser = "${OK}"\npassword = ""\nevery = -1\n',
+            "every: must be a n",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text('[login.x]\nhosts = ["h.example"]\n' + text)
+    with pytest.raises(UsageError, match=says) as caught:
+        provider_of(str(path), T="planted\r\nX: 1", OK="ok")
+    assert "planted" not in str(caught.value)
+
+
+def test_what_holds_secrets_shows_none_and_can_be_sent_to_a_worker() -> None:
+    environ = {**ALONE, "CDSE_USERNAME": "u", "CDSE_PASSWORD": "planted-word",
+               "CDSE_S3_ACCESS_KEY": "planted-a", "CDSE_S3_SECRET_KEY": "planted-s"}  # fmt: skip
+    found = profile_options(Options(), "cdse", environ)
+    assert "planted" not in repr(found)
+    assert pickle.loads(pickle.dumps(found)) == found  # noqa: S301 - our own
+
+
+def test_a_list_says_which_are_ready() -> None:
+    ready = {profile.name for profile, complete in listed({**ALONE, "PL_API_KEY": "k"}) if complete}
+    assert ready == {"planet", "planetary-computer", "earth-search", "usgs"}

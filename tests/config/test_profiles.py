@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stacpull.config.profiles import KINDS, Profile, find_profile, profiles
+from stacpull.config.provider import HostPattern
+from stacpull.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "configs" / "providers"
+EXAMPLES = sorted((SHIPPED / "examples").glob("*.toml"))
+
+TOKEN = '[login.t]\nkind = "bearer"\nhosts = ["h.example"]\ntoken = "${T}"\n'
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "p.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def read(folder: Path, text: str) -> Profile:
+    found = find_profile(written(folder, text), {})
+    assert found is not None
+    return found
+
+
+def test_the_shipped_profiles_are_those_of_the_documentation() -> None:
+    names = [profile.name for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"})]
+    assert names == ["cdse", "earth-search", "earthdata", "planet", "planetary-computer", "usgs"]
+
+
+def test_the_examples_show_every_plain_kind() -> None:
+    found = [find_profile(str(path), {}) for path in EXAMPLES]
+    kinds = {login.kind for profile in found if profile for login in profile.logins}
+    assert kinds == {"header", "query", "bearer", "basic", "netrc", "token"}
+    assert any(profile and profile.s3 for profile in found)
+
+
+def test_every_kind_is_used_by_a_file_that_is_shipped() -> None:
+    paths = [*EXAMPLES, *SHIPPED.glob("*.toml")]
+    used = {login.kind for path in paths if (p := find_profile(str(path), {})) for login in p.logins}
+    assert used == set(KINDS)
+
+
+def test_no_shipped_profile_holds_a_secret_or_a_wide_host() -> None:
+    for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}):
+        for login in profile.logins:
+            assert all(pattern.scheme == "https" and pattern.port == 443 for pattern in login.hosts)
+
+
+def test_a_profile_of_the_user_hides_a_shipped_one(tmp_path: Path) -> None:
+    own = tmp_path / "stacpull" / "providers"
+    own.mkdir(parents=True)
+    (own / "cdse.toml").write_text(TOKEN)
+    (own / "mine.toml").write_text('about = "Mine"\n' + TOKEN)
+    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+    found = {profile.name: profile for profile in profiles(environ)}
+    assert found["cdse"].path == own / "cdse.toml"
+    assert (found["mine"].about, len(found)) == ("Mine", 7)
+    assert find_profile("mine", environ) == found["mine"]
+
+
+@pytest.mark.parametrize("name", ["nobody", "default", "a/b", "../cdse", "", ".hidden", "examples/bearer"])
+def test_what_names_no_profile_is_left_to_the_aws_tools(name: str, tmp_path: Path) -> None:
+    assert find_profile(name, {"XDG_CONFIG_HOME": str(tmp_path)}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("data.example.org", HostPattern("https", "data.example.org", 443)),
+        ("*.example.org", HostPattern("https", "example.org", 443, any_below=True)),
+        ("HTTPS://Data.Example.org:8443", HostPattern("https", "data.example.org", 8443)),
+        ("http://127.0.0.1:8000", HostPattern("http", "127.0.0.1", 8000)),
+        ("http://[::1]:80", HostPattern("http", "[::1]", 80)),
+    ],
+)
+def test_a_pattern_of_hosts(text: str, pattern: HostPattern) -> None:
+    assert HostPattern.read(text) == pattern
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "*",
+        "*.org",
+        "a.*.org",
+        "https://h/path",
+        "h?x",
+        "ftp://h",
+        "user@h",
+        "h:port",
+        "https://",
+        "*h.org",
+    ],
+)
+def test_what_is_no_pattern_of_hosts(text: str) -> None:
+    with pytest.raises(ValueError, match="must be like"):
+        HostPattern.read(text)
+
+
+@pytest.mark.parametrize(
+    ("origin", "covered"),
+    [
+        (("https", "a.example.org", 443), True),
+        (("https", "b.a.example.org", 443), True),
+        (("https", "example.org", 443), False),
+        (("https", "evilexample.org", 443), False),
+        (("https", "a.example.org.evil.net", 443), False),
+        (("http", "a.example.org", 80), False),
+        (("https", "a.example.org", 8443), False),
+        (("s3", "a.example.org", None), False),
+    ],
+)
+def test_a_wildcard_covers_hosts_below_and_nothing_else(origin, covered: bool) -> None:
+    assert HostPattern.read("*.example.org").covers(*origin) is covered
+
+
+LOGIN = '[login.x]\nhosts = ["h.example"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", r"a profile has \[login.NAME\] or \[s3\]"),
+        ("abuot = 'x'\n" + TOKEN, "line 1, abuot: there is no such key; did you mean about"),
+        ("per-host = 0\n" + TOKEN, "line 1, per-host: must be a whole number from 1"),
+        ("check = 'https://x'\n" + TOKEN, "line 1, check: must be a list of texts"),
+        ("login = 3\n", "line 1, login: must be a table"),
+        (TOKEN.replace("bearer", "baerer"), "line 2, kind: must be one of"),
+        ('[login.x]\nkind = "bearer"\ntoken = "${T}"\n', "x: a login says its kind and its hosts"),
+        (LOGIN + 'kind = "basic"\nuser = "${U}"\n', "x: a login of the kind basic needs the key password"),
+        (TOKEN + "tokne = 'x'\n", "line 5, tokne: a login of the kind bearer has no such key"),
+        (TOKEN.replace('"h.example"', '"*.org"'), r"line 3, hosts: must be like .* not '\*.org'"),
+        (TOKEN.replace('["h.example"]', "[]"), "hosts: must be a list of texts, like"),
+        (TOKEN.replace("${T}", "planted-secret"), "line 4, token: a secret does not stand in a file"),
+        (LOGIN + 'kind = "basic"\nuser = "me"\npassword = "planted-secret"\n', "line 5, password: a secret"),
+        (
+            LOGIN + 'kind = "query"\nname = "${N}"\nvalue = "${V}"\n',
+            "line 4, name: is no place for a variable",
+        ),
+        (LOGIN + 'kind = "visit"\nlogin-host = true\n', "login-host: must be text in quotes"),
+        ("[s3]\nacces-key = '${A}'\n", "line 2, acces-key: there is no such key; did you mean access-key"),
+        ("[s3]\naccess-key = '${A}'\n", "s3: has access-key and secret-key, or neither"),
+        ("[s3]\naccess-key = '${A}'\nsecret-key = 'planted-secret'\n", "line 3, secret-key: must name a var"),
+        ("[s3]\nendpoint-url = 'nowhere'\n", "line 2, endpoint-url: "),
+        (TOKEN + "\n[s3\n", "line 6: this is not TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line_and_without_what_is_secret(tmp_path, text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        read(tmp_path, text)
+    assert "planted-secret" not in str(caught.value)
+    assert "p.toml" in str(caught.value)
+
+
+def test_tables_may_be_written_in_any_order(tmp_path: Path) -> None:
+    other = TOKEN.replace("login.t", "login.u")
+    found = read(tmp_path, TOKEN + '[s3]\nregion = "x"\n' + other)
+    assert [login.name for login in found.logins] == ["t", "u"]
+    assert found.s3 is not None
+    assert found.s3.options == {"region": "x"}
+
+
+def test_the_documentation_names_every_kind_key_and_shipped_profile() -> None:
+    text = (ROOT / "docs" / "credentials.md").read_text()
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    for name, kind in KINDS.items():
+        assert all(f"`{key}`" in rows[name] for key in (*kind.required, *kind.optional)), name
+    for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}):
+        needed = [name for login in profile.logins for name in login.variables]
+        needed += profile.s3.variables if profile.s3 else ()
+        assert all(f"`{name}`" in rows[profile.name] for name in needed), profile.name
+
+
+def test_every_row_of_the_providers_names_a_test_that_exists() -> None:
+    text = (ROOT / "docs" / "sources.md").read_text().partition("## Providers")[2]
+    named = [line.rpartition("| `")[2].rstrip("` |") for line in text.splitlines() if "test_" in line][2:]
+    assert len(named) > 10
+    for one in named:
+        file, _, test = one.rpartition(": ")
+        path = ROOT / (file or "tests/acceptance/test_providers.py")
+        assert f"def {test}(" in path.read_text(), one

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from tests.net.logins.services import DATA, PlanetApi, basic, json_reply
+from tests.net.logins.world import client_for, get
+from tests.net.wire_server import WireServer
+from tests.virtual_clock import VirtualClock
+
+from stacpull.config.provider import Activation, HostPattern, Login, Provider
+from stacpull.models import FailureKind
+from stacpull.net.client import Client
+from stacpull.net.memory import Answer
+from stacpull.net.transport import TransferError
+from stacpull.redact import Secret
+
+
+@dataclass
+class World:
+    clock: VirtualClock
+    api: PlanetApi
+    files: WireServer
+    client: Client
+
+    @property
+    def url(self) -> str:
+        return self.api.url("/data/v1/assets/QS1")
+
+
+@asynccontextmanager
+async def world(looks: int = 3) -> AsyncIterator[World]:
+    clock = VirtualClock()
+    async with WireServer({"/file": [Answer(body=DATA)]}) as files, PlanetApi(looks=looks) as api:
+        api.files = files.url("/file")
+        key = {"Authorization": Secret(basic(api.key, ""))}
+        means = Activation("/data/v1/assets/", key, every=10, patience=1800)
+        provider = Provider("planet", (Login("a", (HostPattern.read(api.url("")),), means),))
+        async with client_for(provider, clock) as client:
+            yield World(clock, api, files, client)
+
+
+def test_it_is_looked_at_every_ten_seconds_until_it_is_there() -> None:
+    async def main() -> None:
+        async with world(looks=6) as w:
+            assert await get(w.client, w.url, Range="bytes=0-99") == DATA
+            assert w.clock.sleeps == [10] * 7
+            targets = [one.target for one in w.api.heard]
+            assert targets.count("/data/v1/assets/QS1/activate") == 1
+            assert w.client.counters.requests == len(w.api.heard) + len(w.files.heard)
+            assert all("range" not in one.headers for one in w.api.heard)
+            (fetched,) = w.files.heard  # the range is for the file, the key is not
+            assert fetched.headers["range"] == "bytes=0-99"
+            assert "authorization" not in fetched.headers
+
+    asyncio.run(main())
+
+
+def test_it_is_given_up_when_patience_ends_and_may_be_tried_again() -> None:
+    async def main() -> None:
+        async with world(looks=10_000) as w:
+            with pytest.raises(TransferError, match="within 30 minutes") as caught:
+                await get(w.client, w.url)
+            assert (caught.value.failure.kind, caught.value.failure.retryable) == (FailureKind.SERVER, True)
+            assert sum(w.clock.sleeps) == 1800
+
+    asyncio.run(main())
+
+
+INACTIVE = {"status": "inactive", "_links": {"activate": "https://evil.example/activate"}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (json_reply(INACTIVE), FailureKind.HTTP),
+        (json_reply({"status": "inactive"}), FailureKind.HTTP),
+        (json_reply({"status": "inactive", "_links": []}), FailureKind.HTTP),
+        (json_reply({"status": "active"}), FailureKind.HTTP),
+        (json_reply({"status": "melted"}), FailureKind.HTTP),
+        (json_reply([]), FailureKind.HTTP),
+        (Answer(200, b"<html>"), FailureKind.HTTP),
+        (Answer(404), FailureKind.GONE),
+        (Answer(429, headers={"Retry-After": "1"}), FailureKind.THROTTLED),
+        (json_reply({"status": "active", "location": "ftp://h/x"}), FailureKind.SCHEME),
+    ],
+)
+def test_what_is_no_asset_is_a_failure_and_leads_nowhere(answer: Answer, kind: FailureKind) -> None:
+    async def main() -> None:
+        async with world() as w:
+            w.api.respond = lambda *_: answer
+            with pytest.raises(TransferError) as caught:
+                await get(w.client, w.url)
+            assert caught.value.failure.kind is kind
+            assert w.clock.sleeps == []
+            assert len(w.api.heard) == 1
+
+    asyncio.run(main())

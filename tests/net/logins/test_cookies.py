@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from stacpull.net.credentials import origin_of
+from stacpull.net.logins.cookies import Cookies
+
+HOST = origin_of("https://a.example")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent"),
+    [
+        (["a=1"], "a=1"),
+        (["a=1; Path=/; Secure; HttpOnly"], "a=1"),
+        (["a=1", "b=2; Path=/"], "a=1; b=2"),
+        (["a=1; Expires=Wed, 21 Oct 2099 07:28:00 GMT, b=x=y=="], "a=1; b=x=y=="),  # joined by a transport
+        (["a=1", "a=2"], "a=2"),
+        (["a=1", "a=; Path=/"], ""),
+        (["a=1", "a=1; Max-Age=0"], ""),
+        (["a=1", "a=1; max-age=-1; Path=/"], ""),
+        (["a=1; Max-Age=3600"], "a=1"),
+        (["=1"], ""),
+        (["nonsense"], ""),
+        ([""], ""),
+        (["a=\udcff"], ""),
+        (["a=b\tc"], ""),
+    ],
+)
+def test_what_a_host_sets_goes_back_to_it(fields: list[str], sent: str) -> None:
+    cookies = Cookies()
+    cookies.note(HOST, CIMultiDict([("set-cookie", field) for field in fields]))
+    assert cookies.field(HOST) == sent
+
+
+ASF = "https://auth.asf.example.edu"
+
+
+@pytest.mark.parametrize(
+    ("domain", "url", "sent"),
+    [
+        (".asf.example.edu", "https://sentinel1.asf.example.edu/x", True),
+        ("ASF.example.edu", "https://a.b.asf.example.edu/x", True),
+        (".asf.example.edu", "https://asf.example.edu/", True),
+        (".asf.example.edu", ASF, True),
+        (".asf.example.edu", "https://other.example.edu/", False),
+        (".asf.example.edu", "https://evilasf.example.edu/", False),
+        (".asf.example.edu", "http://sentinel1.asf.example.edu/", False),
+        (".asf.example.edu", "https://sentinel1.asf.example.edu:444/", False),
+        ("edu", "https://other.edu/", False),  # too wide: it stays with its host
+        ("other.edu", "https://other.edu/", False),  # not the host's own
+    ],
+)
+def test_a_domain_widens_a_cookie_to_the_hosts_below_it(domain: str, url: str, sent: bool) -> None:
+    cookies = Cookies()
+    cookies.note(origin_of(ASF), {"Set-Cookie": f"urs=planted; Path=/; Domain={domain}; Secure"})
+    assert (cookies.field(origin_of(url)) == "urs=planted") is sent
+    assert cookies.field(origin_of(ASF)) == "urs=planted"
+    cookies.forget(origin_of(url))
+    assert cookies.field(origin_of(url)) == ""
+
+
+@pytest.mark.parametrize(
+    "other", ["https://b.example", "http://a.example", "https://a.example:8443", "https://sub.a.example"]
+)
+def test_no_other_host_gets_a_cookie_whatever_its_domain_says(other: str) -> None:
+    cookies = Cookies()
+    new = cookies.note(HOST, {"Set-Cookie": "session=planted; Domain=example"})
+    assert [secret.reveal() for secret in new] == ["planted"]
+    assert cookies.field(origin_of(other)) == ""
+    cookies.forget(HOST)
+    assert cookies.field(HOST) == ""
+
+
+@given(st.lists(st.text(max_size=40), max_size=4))
+def test_whatever_is_set_one_printable_line_is_sent(fields: list[str]) -> None:
+    cookies = Cookies()
+    cookies.note(HOST, CIMultiDict([("Set-Cookie", field) for field in fields]))
+    sent = cookies.field(HOST)
+    assert sent.isascii()
+    assert sent.isprintable()

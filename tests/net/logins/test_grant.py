@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from tests.net.logins.services import DATA, Downloads, Identity
+from tests.net.logins.world import client_for, get
+from tests.virtual_clock import VirtualClock
+
+from stacpull.config.provider import HostPattern, Login, Provider, TokenGrant
+from stacpull.errors import CredentialsError, SourceError
+from stacpull.models import FailureKind
+from stacpull.net.client import Client
+from stacpull.net.memory import Answer
+from stacpull.net.transport import TransferError
+from stacpull.redact import Secret, Secrets
+
+
+@dataclass
+class World:
+    clock: VirtualClock
+    identity: Identity
+    downloads: Downloads
+    client: Client
+    secrets: Secrets
+
+    @property
+    def url(self) -> str:
+        return self.downloads.url("/odata/v1/Products(1)/$value")
+
+
+@asynccontextmanager
+async def world(*, client_secret: bool = False) -> AsyncIterator[World]:
+    clock, identity, secrets = VirtualClock(), Identity(), Secrets()
+    async with identity, Downloads(identity) as downloads:
+        who = {"user": Secret(identity.user), "password": Secret(identity.password)}
+        who = {"client_secret": Secret(identity.password)} if client_secret else who
+        grant = TokenGrant(identity.url("/token"), "cdse-public", **who)
+        hosts = (HostPattern.read(downloads.url("")),)
+        provider = Provider("cdse", (Login("t", hosts, grant, ("CDSE_PASSWORD",)),))
+        async with client_for(provider, clock, secrets) as client:
+            yield World(clock, identity, downloads, client, secrets)
+
+
+def test_a_token_is_refreshed_before_it_ends_and_had_anew_when_it_cannot_be() -> None:
+    async def main() -> None:
+        async with world() as w:
+            assert await get(w.client, w.url) == DATA
+            w.clock.now = 479  # of 600 seconds
+            await get(w.client, w.url)
+            assert w.identity.grants == ["password"]
+            w.clock.now = 481
+            await get(w.client, w.url)
+            assert w.identity.grants == ["password", "refresh_token"]
+            w.identity.refreshes.clear()  # the session has ended
+            w.clock.now = 1000
+            await get(w.client, w.url)
+            assert w.identity.grants[2:] == ["refresh_token", "password"]
+
+    asyncio.run(main())
+
+
+def test_a_token_that_is_refused_is_had_anew_once() -> None:
+    async def main() -> None:
+        async with world() as w:
+            await asyncio.gather(*(get(w.client, w.url) for _ in range(8)))
+            w.clock.now = 60
+            w.identity.valid.clear()
+            assert await asyncio.gather(*(get(w.client, w.url) for _ in range(8))) == [DATA] * 8
+            assert w.identity.grants == ["password", "refresh_token"]
+            w.downloads.identity = Identity()  # which takes no token of the other
+            w.clock.now = 120
+            with pytest.raises(TransferError) as caught:
+                await get(w.client, w.url)
+            assert (caught.value.failure.kind, len(w.identity.grants)) == (FailureKind.REFUSED, 3)
+
+    asyncio.run(main())
+
+
+def test_a_client_gets_one_for_its_secret() -> None:
+    async def main() -> None:
+        async with world(client_secret=True) as w:
+            assert await get(w.client, w.url, Range="bytes=0-9") == DATA  # this server knows no ranges
+            assert w.identity.grants == ["client_credentials"]
+            assert w.downloads.heard[0].headers["range"] == "bytes=0-9"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "says"),
+    [
+        (Answer(400, b'{"error": "invalid_grant"}'), CredentialsError, "refuses the login .* CDSE_PASSWORD"),
+        (Answer(401, b""), CredentialsError, r"refuses the login \(401\)"),
+        (Answer(200, b"<html>"), SourceError, "answered without a token"),
+        (Answer(200, b'{"access_token": 7}'), SourceError, "answered without a token"),
+        (Answer(200, b'{"access_token": "a\\r\\nX: 1"}'), SourceError, "answered without a token"),
+        (Answer(404, b""), SourceError, "gave no token"),
+        (
+            Answer(302, headers={"Location": "https://evil.example/"}),
+            SourceError,
+            "no token but a redirect",
+        ),
+        (Answer(503, headers={"Retry-After": "3600"}), SourceError, "not to be called for 60 minutes"),
+    ],
+)
+def test_a_token_service_that_gives_none_stops_the_run(answer: Answer, error: type, says: str) -> None:
+    async def main() -> None:
+        async with world() as w:
+            w.identity.respond = lambda *_: answer
+            with pytest.raises(error, match=says) as caught:
+                await get(w.client, w.url)
+            assert w.identity.password not in str(caught.value)
+            assert not w.downloads.heard
+
+    asyncio.run(main())
+
+
+def test_what_was_given_is_known_as_a_secret() -> None:
+    async def main() -> None:
+        async with world() as w:
+            await get(w.client, w.url)
+            said = " ".join(w.identity.secrets)
+            assert w.secrets.scrub(said) == "*** *** ***"
+
+    asyncio.run(main())

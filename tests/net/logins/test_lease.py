@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+from tests.virtual_clock import VirtualClock
+
+from stacpull.net.logins.lease import Lease, Lent
+
+
+class Service:
+    """Lends numbers, one after the other, and takes a second for each."""
+
+    def __init__(self, clock: VirtualClock, seconds: float = math.inf) -> None:
+        self.clock, self.seconds, self.asked = clock, seconds, 0
+        self.broken = False
+
+    async def ask(self) -> Lent[int]:
+        self.asked += 1
+        number = self.asked
+        await self.clock.sleep(1)
+        if self.broken:
+            raise RuntimeError
+        return Lent(number, self.seconds)
+
+
+@pytest.mark.parametrize(
+    ("life", "used"),
+    [(600, 480), (2700, 2580), (240, 120), (100, 50), (15, 7.5), (0, 10), (-3600, 10), (math.inf, 1e6)],
+)
+def test_it_is_used_until_shortly_before_its_end(life: float, used: float) -> None:
+    clock = VirtualClock()
+    service = Service(clock, life)
+
+    async def main() -> None:
+        lease = Lease(service.ask, clock)
+        assert await lease.current() == 1
+        clock.now = used - 0.5
+        assert await lease.current() == 1
+        if math.isfinite(life):
+            clock.now = used + 0.5
+            assert await lease.current() == 2
+
+    clock.run(main())
+
+
+def test_all_who_want_it_at_once_share_one_request() -> None:
+    clock = VirtualClock()
+    service = Service(clock)
+
+    async def main() -> None:
+        lease = Lease(service.ask, clock)
+        assert await asyncio.gather(*(lease.current() for _ in range(50))) == [1] * 50
+        assert await asyncio.gather(*(lease.instead_of(1) for _ in range(50))) == [2] * 50
+        assert await lease.instead_of(1) == 2  # which another task refused before
+        assert (service.asked, lease.held) == (2, 2)
+
+    clock.run(main())
+
+
+def test_a_service_that_breaks_leaves_what_there_is_and_is_asked_again() -> None:
+    clock = VirtualClock()
+    service = Service(clock, 600)
+
+    async def main() -> None:
+        lease = Lease(service.ask, clock)
+        await lease.current()
+        service.broken = True
+        with pytest.raises(RuntimeError):
+            await lease.instead_of(1)
+        assert await lease.current() == 1
+        service.broken = False
+        assert await lease.instead_of(1) == 3
+
+    clock.run(main())

@@ -1,0 +1,108 @@
+"""A host with a login is asked like any other: what holds of the transports holds with one around them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.net.conformance import Routes, TransportContract, World
+from tests.net.logins.world import client_for, get
+from tests.net.test_http import closed_port
+from tests.net.wire_server import WireServer
+from tests.virtual_clock import VirtualClock
+
+from stacpull.config.provider import Activation, Fixed, HostPattern, Login, Provider
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.client import Counters
+from stacpull.net.credentials import HostCredentials, origin_of
+from stacpull.net.http import HttpTransport
+from stacpull.net.lean import LeanTransport
+from stacpull.net.logins.activation import ActivationTransport
+from stacpull.net.logins.login import FixedLogin, LoginTransport
+from stacpull.net.memory import Answer, Fault
+from stacpull.net.transport import Request, Transport
+from stacpull.redact import Secret
+
+FIELDS = {"Authorization": Secret("Bearer planted")}
+
+
+class TestLoginTransport(TransportContract):
+    def around(self, http: Transport, url: str) -> Transport:
+        return LoginTransport(http, FixedLogin(HostCredentials(url, FIELDS, {})), Counters())
+
+    @asynccontextmanager
+    async def world(self, routes: Routes) -> AsyncIterator[World]:
+        policy = AddressPolicy(allow_private=True)
+        plain = HttpTransport(policy=policy, stall_timeout=0.3, trust_env=False)
+        http = LeanTransport(policy=policy, fallback=plain, stall_timeout=0.3)
+        async with WireServer(routes) as server:
+
+            def asked() -> list[Request]:
+                return [Request(server.url(one.target), one.method, one.headers) for one in server.heard]
+
+            refusing = any(answer.fault is Fault.REFUSED for script in routes.values() for answer in script)
+            port = closed_port() if refusing else server.port
+            base = f"http://127.0.0.1:{port}"
+            yield World(self.around(http, base), lambda path: base + path, asked)
+            assert all(one.headers["authorization"] == "Bearer planted" for one in server.heard)
+            await http.close()
+
+
+class TestActivationTransport(TestLoginTransport):
+    """Of what is no asset."""
+
+    def around(self, http: Transport, url: str) -> Transport:
+        return ActivationTransport(
+            super().around(http, url), Activation("/assets/", FIELDS, 1, 1), VirtualClock(), Counters()
+        )
+
+
+def test_a_host_without_a_login_is_asked_by_the_very_transport_of_the_run() -> None:
+    async def main() -> None:
+        async with (
+            WireServer({"/x": [Answer(body=b"x")]}) as own,
+            WireServer({"/x": [Answer(body=b"x")]}) as other,
+        ):
+            login = Login("own", (HostPattern.read(own.url("")),), Fixed(FIELDS))
+            async with client_for(Provider("p", (login,)), VirtualClock()) as client:
+                assert await get(client, own.url("/x")) == await get(client, other.url("/x")) == b"x"
+                assert type(client.route(own.url("/x")).transport) is LoginTransport
+                assert type(client.route(other.url("/x")).transport) is LeanTransport
+                assert client.route(other.url("/y")) is client.route(other.url("/x"))  # found once
+            assert "authorization" in own.heard[0].headers
+            assert "authorization" not in other.heard[0].headers
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://data.example/x",
+        "HTTPS://Data.Example:443/x?y",
+        "https://data.example./x",
+        "https://u:p@data.example/",
+    ],
+)
+@pytest.mark.parametrize("pattern", ["data.example", "https://DATA.example:443"])
+def test_a_host_is_the_same_host_however_it_is_written(url: str, pattern: str) -> None:
+    assert HostPattern.read(pattern).covers(*origin_of(url))
+
+
+@pytest.mark.parametrize(
+    ("url", "pattern"),
+    [
+        ("https://data.example@evil.net/", "data.example"),
+        ("https://data.example.evil.net/", "data.example"),
+        ("https://evil.net/data.example", "data.example"),
+        ("http://data.example/", "data.example"),
+        ("https://data.example:444/", "data.example"),
+        ("s3://data.example/key", "data.example"),
+        ("http://[::2]:80/", "http://[::1]:80"),
+    ],
+)
+def test_another_host_is_none_however_it_is_written(url: str, pattern: str) -> None:
+    assert not HostPattern.read(pattern).covers(*origin_of(url))
+    assert HostPattern.read("http://[::1]:80").covers(*origin_of("http://[::1]/"))

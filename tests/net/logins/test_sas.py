@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.net.logins.services import DATA, Blobs, Signing
+from tests.net.logins.world import client_for, get
+from tests.virtual_clock import EPOCH, VirtualClock
+
+from stacpull.config.provider import HostPattern, Login, Provider, SasTokens
+from stacpull.models import FailureKind
+from stacpull.net.logins.sas import signed_url
+from stacpull.net.memory import Answer
+from stacpull.net.transport import TransferError
+
+TOKEN = "se=2024&sp=rl&sv=2021&sr=c&sig=abc%3D"
+
+
+@pytest.mark.parametrize(
+    ("url", "signed"),
+    [
+        ("https://a/c/x.tif", f"https://a/c/x.tif?{TOKEN}"),
+        ("https://a/c/x.tif?", f"https://a/c/x.tif?{TOKEN}"),
+        ("https://a/c/x.tif?snapshot=1#part", f"https://a/c/x.tif?snapshot=1&{TOKEN}"),
+        ("https://a/c/x.tif?sig=old&se=2020&snapshot=1", f"https://a/c/x.tif?snapshot=1&{TOKEN}"),
+        ("https://a/c/%C3%A4%20b.tif", f"https://a/c/%C3%A4%20b.tif?{TOKEN}"),
+    ],
+)
+def test_a_signature_takes_the_place_of_an_old_one_and_of_nothing_else(url: str, signed: str) -> None:
+    assert signed_url(url, TOKEN) == signed
+    assert signed_url(signed, TOKEN) == signed
+    assert signed_url("https://a/c/x?se=no-signature", TOKEN) == f"https://a/c/x?se=no-signature&{TOKEN}"
+
+
+NAMES = st.sampled_from(["a", "snapshot", "versionid", "comp", "x%20y", "sigma"])
+
+
+@given(st.lists(st.tuples(NAMES, st.text("ab%=+2", max_size=6)), max_size=6), st.booleans())
+def test_what_was_in_the_query_stays_as_it_was(pairs: list[tuple[str, str]], signed: bool) -> None:
+    query = "&".join(f"{name}={value}" for name, value in pairs)
+    plain = "https://a.example/c/x" + ("?" + query if query else "")
+    before = signed_url(plain, "sv=2019&se=old&sig=stale") if signed else plain
+    assert signed_url(before, TOKEN) == plain + ("&" if query else "?") + TOKEN
+
+
+def test_the_recorded_token_is_understood(shared_data: Path) -> None:
+    recorded = json.loads((shared_data / "stac/planetarycomputer/sas_token.json").read_text())
+    query = parse_qs(signed_url("https://a/c/x", recorded["token"]).partition("?")[2])
+    assert (query["sig"], query["sr"], query["sp"]) == (["REDACTED"], ["c"], ["rl"])
+
+
+def provider(signing: Signing, blobs: Blobs) -> Provider:
+    tokens = SasTokens(signing.url("/api/sas/v1/token/{account}/{container}"))
+    return Provider("pc", (Login("s", (HostPattern.read(blobs.url("")),), tokens),))
+
+
+def test_the_signature_is_renewed_before_it_ends_and_when_it_is_refused() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        signing = Signing(clock)
+        blobs = Blobs(signing)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(signing)
+            await stack.enter_async_context(blobs)
+            client = await stack.enter_async_context(client_for(provider(signing, blobs), clock))
+            url = blobs.url("/data/x")
+            assert await get(client, url) == DATA
+            clock.now = 2579  # of 2700 seconds
+            assert (await get(client, url), signing.given) == (DATA, 1)
+            clock.now = 2581
+            assert (await get(client, url), signing.given) == (DATA, 2)
+            signing.valid.clear()
+            with pytest.raises(TransferError) as caught:  # a signature that is new is not what is wrong
+                await get(client, url)
+            assert (caught.value.failure.kind, signing.given) == (FailureKind.REFUSED, 2)
+            clock.now += 61
+            assert (await get(client, url), signing.given) == (DATA, 3)
+
+    asyncio.run(main())
+
+
+def test_a_throttled_signer_is_waited_for_as_it_says_and_asked_by_one_task_alone() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        signing = Signing(clock)
+        blobs = Blobs(signing)
+        signing.throttled = 3
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(signing)
+            await stack.enter_async_context(blobs)
+            client = await stack.enter_async_context(client_for(provider(signing, blobs), clock))
+            urls = [blobs.url(f"/data/{n}") for n in range(20)]
+            assert await asyncio.gather(*(get(client, url) for url in urls)) == [DATA] * 20
+            assert len(signing.heard) == 4
+            assert clock.now >= 3  # "try again in 1 seconds", three times
+            unknown = blobs.url("/elsewhere/x")
+            with pytest.raises(TransferError) as caught:
+                await get(client, unknown)
+            assert (
+                caught.value.failure.kind is FailureKind.GONE
+            )  # asked without a signature, as it may be public
+            assert clock.time() > EPOCH
+
+    asyncio.run(main())
+
+
+def test_a_host_that_repeats_the_signature_in_its_refusal_is_not_quoted_with_it() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        signing = Signing(clock)
+        async with signing, Blobs(signing) as blobs:
+            blobs.respond = lambda heard, path, query: Answer(409, f"no, {query['sig']} is odd".encode())
+            async with client_for(provider(signing, blobs), clock) as client:
+                with pytest.raises(TransferError, match=r"no, \*\*\* is odd"):
+                    await get(client, blobs.url("/data/x"))
+
+    asyncio.run(main())

@@ -1,0 +1,52 @@
+"""A client with the logins of a provider, over real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from stacpull.clock import Clock
+from stacpull.config.provider import Provider
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.client import Client, Counters
+from stacpull.net.gate import Gates
+from stacpull.net.http import HttpTransport
+from stacpull.net.lean import LeanTransport
+from stacpull.net.logins.registry import Logins
+from stacpull.net.retry import RetryPolicy
+from stacpull.net.transport import Request
+from stacpull.redact import Secrets
+
+__all__ = ["client_for", "get"]
+
+
+@asynccontextmanager
+async def client_for(
+    provider: Provider, clock: Clock, secrets: Secrets | None = None
+) -> AsyncIterator[Client]:
+    """A client whose assets come by the lean transport, and whose logins go by aiohttp."""
+    policy = AddressPolicy(allow_private=True)
+    plain = HttpTransport(policy=policy, trust_env=False)
+    http = LeanTransport(policy=policy, fallback=plain)
+    counters, secrets = Counters(), Secrets() if secrets is None else secrets
+    logins = Logins(provider, http, plain, RetryPolicy(), clock, secrets, counters)
+    client = Client(
+        {"http": http, "https": http},
+        Gates(8, 8, clock),
+        clock,
+        secrets=secrets,
+        counters=counters,
+        allow_downgrade=True,
+        logged_in=logins.transport_for,
+    )
+    try:
+        yield client
+    finally:
+        await client.close()
+        await plain.close()
+
+
+async def get(client: Client, url: str, **headers: str) -> bytes:
+    """Return the body at `url`."""
+    async with client.open(Request(url, headers=headers)) as response:
+        return await response.read(1_000_000)
