@@ -154,12 +154,12 @@ def _reserved(
         return claim.failure
     proof = (arrival.size, arrival.sha256, stored_etag(arrival.etag), arrival.inode, arrival.unproven)
     values = (*proof, directory_id, stored_name(claim.name, directory), arrival.row, arrival.generation)
+    before = None
     if not db.execute(f"{_RESERVE} AND placed IS NULL", values).rowcount:
         before = paths.path_of(db, arrival.row)
         if not db.execute(_RESERVE, values).rowcount:
             return None
-        paths.give_up(db, arrival.row, before, claim)
-    paths.own(db, arrival.row, claim)
+    paths.own(db, arrival.row, claim, before)
     same = directory == arrival.directory and claim.name == arrival.name
     return arrival if same else arrival._replace(directory=directory, name=claim.name)
 

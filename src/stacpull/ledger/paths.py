@@ -16,7 +16,7 @@ from stacpull.ledger.compact import true_name
 from stacpull.models import Failure, FailureKind
 from stacpull.planning.names import kept_apart, path_hash
 
-__all__ = ["INSERT", "Claim", "Directories", "claim", "disown", "give_up", "own", "path_hash", "path_of"]
+__all__ = ["INSERT", "Claim", "Directories", "claim", "disown", "own", "path_hash", "path_of"]
 
 INSERT = "INSERT INTO paths(hash, asset) "
 _CACHE = 4096
@@ -66,15 +66,14 @@ def _path(directory: str, kept: str, key: str) -> str:
     return f"{directory}/{name}" if directory else name
 
 
-def own(db: sqlite3.Connection, row: int, claim: Claim) -> None:
-    """Let asset `row` own what it claimed."""
-    db.execute(f"{INSERT} VALUES (?, ?) ON CONFLICT DO NOTHING", (claim.hash, row))
-
-
-def give_up(db: sqlite3.Connection, row: int, before: str | None, now: Claim) -> None:
-    """Let asset `row` own the path no longer that it owned before, unless that is what it claims now."""
-    if before is not None and (hash_before := path_hash(before)) != now.hash:
-        db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (hash_before, row))
+def own(db: sqlite3.Connection, row: int, claim: Claim, before: str | None = None) -> None:
+    """Let asset `row` own what it claimed, and no longer the path that it owned `before`."""
+    if before is not None:
+        index = path_hash(before)
+        if index == claim.hash:
+            return
+        db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (index, row))
+    db.execute(f"{INSERT} VALUES (?, ?)", (claim.hash, row))
 
 
 def disown(db: sqlite3.Connection, row: int) -> None:
