@@ -46,6 +46,8 @@ class PlanBatch:
     without_label: int = 0
     unplannable: int = 0
     position: str | None = None
+    walked: str | None = None
+    """The collection whose last page ends with this batch."""
     walk_ended: bool = False
     announced: int | None = None
     sampled: Sequence[SampledItem] = ()

@@ -31,6 +31,8 @@ __all__ = [
     "selection_json",
     "selection_of",
     "set_adopt",
+    "set_revalidate",
+    "walked",
 ]
 
 RunKind = Literal["mirror", "retry", "repair", "rebuild"]
@@ -82,6 +84,8 @@ class Run:
     """As they were when the run was begun or taken up."""
     adopt: bool = False
     """True if it was begun with `--adopt`: `resume` goes on so."""
+    revalidate: bool = False
+    """Likewise `--revalidate`."""
 
 
 def selection_of(text: str | bytes) -> Selection:
@@ -123,12 +127,17 @@ def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
     run = _run(db, row[0])
     if row[0] == row[1]:
         return _go_on(db, run, run.spec)
-    return replace(_insert(db, run.spec, now), adopt=run.adopt)
+    return replace(_insert(db, run.spec, now), adopt=run.adopt, revalidate=run.revalidate)
 
 
 def set_adopt(db: sqlite3.Connection, run: int, *, adopt: bool) -> None:
     """Remember if the run takes files that lie where assets go."""
     db.execute("UPDATE runs SET adopt = ? WHERE id = ?", (int(adopt), run))
+
+
+def set_revalidate(db: sqlite3.Connection, run: int, *, revalidate: bool) -> None:
+    """Remember if the run asks the source about every asset that is done."""
+    db.execute("UPDATE runs SET revalidate = ? WHERE id = ?", (int(revalidate), run))
 
 
 def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
@@ -149,8 +158,14 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
     """Forget how far the walk is: it begins anew and skips what is planned."""
     with transaction(db):
         db.execute("DELETE FROM seen")
+        db.execute("DELETE FROM walked")
         db.execute("DELETE FROM left_out WHERE run = ?", (run,))
         db.execute("UPDATE runs SET position = NULL, items_seen = 0 WHERE id = ?", (run,))
+
+
+def walked(db: sqlite3.Connection) -> frozenset[str]:
+    """Return the collections that the walk under way is through with."""
+    return frozenset(row[0] for row in db.execute("SELECT collection FROM walked"))
 
 
 def last_spec(db: sqlite3.Connection, kind: RunKind | None = None) -> RunSpec | None:
@@ -168,6 +183,7 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
 def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
     with transaction(db):
         db.execute("DELETE FROM seen")
+        db.execute("DELETE FROM walked")
         db.execute("DELETE FROM sample")
         _supersede(db, spec)
         cursor = db.execute(
@@ -210,8 +226,8 @@ def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec) -> Run:
 
 
 def _run(db: sqlite3.Connection, run: int) -> Run:
-    position, walk_ended, drawn, adopt = db.execute(
-        "SELECT position, walk_ended, drawn, adopt FROM runs WHERE id = ?", (run,)
+    position, walk_ended, drawn, adopt, revalidate = db.execute(
+        "SELECT position, walk_ended, drawn, adopt, revalidate FROM runs WHERE id = ?", (run,)
     ).fetchone()
     return Run(
         id=run,
@@ -222,6 +238,7 @@ def _run(db: sqlite3.Connection, run: int) -> Run:
         drawn=bool(drawn),
         counters=counters(db, run),
         adopt=bool(adopt),
+        revalidate=bool(revalidate),
     )
 
 
