@@ -17,6 +17,7 @@ __all__ = [
     "Damage",
     "DamageKind",
     "Event",
+    "ItemGone",
     "Listener",
     "Notice",
     "Progress",
@@ -82,6 +83,17 @@ class AssetFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemGone:
+    """An item of the mirror is gone at the source (`--prune`): so many files of assets, so many bytes."""
+
+    item: ItemId
+    assets: int
+    bytes: int
+    removed: bool
+    """True if it is removed from the mirror now."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """The run is over; `state` is what the ledger now says."""
 
@@ -131,6 +143,6 @@ class Stage:
     total: int | None
 
 
-Event = RunStarted | Progress | Notice | AssetFailed | RunEnded | Checked | Damage | Stage
+Event = RunStarted | Progress | Notice | AssetFailed | ItemGone | RunEnded | Checked | Damage | Stage
 Listener = Callable[[Event], None]
 """Called on the event loop's thread; it must return quickly and never raise."""

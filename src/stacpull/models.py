@@ -28,6 +28,7 @@ __all__ = [
     "Page",
     "PageRequest",
     "PlannedItem",
+    "Present",
     "Received",
     "ResumePoint",
     "Selection",
@@ -258,6 +259,19 @@ class Validator(NamedTuple):
         """True if a part file may be continued under it."""
         return self.strong_etag is not None or self.last_modified is not None
 
+    @property
+    def kept(self) -> str | None:
+        """What is kept of it when the asset is done, to ask later if that has changed: ETag, else date."""
+        return self.etag if self.etag is not None else self.last_modified
+
+
+class Present(NamedTuple):
+    """The version of an asset that lies in its place while the source is asked if there is a newer one."""
+
+    validator: str
+    """Of the response it came with: `Validator.kept`."""
+    size: int
+
 
 class Job(NamedTuple):
     """One asset to transfer: a row of the ledger and what a worker needs for it. Plain values only."""
@@ -280,6 +294,8 @@ class Job(NamedTuple):
     """What was mirrored before, where that is to be had again and nothing else (`verify --repair`)."""
     alternates: tuple[str, ...] = ()
     """Where to turn if `href` cannot be had, in this order."""
+    present: Present | None = None
+    """What lies there already and may still be true: the source is asked only if it has changed."""
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with these places, at least one; its item was read again, or one was left behind."""
@@ -298,6 +314,8 @@ class Received(NamedTuple):
     part: Path | None = None
     verified: bool = True
     """False if the length could not be proven (no Content-Length, no known size, no checksum)."""
+    unchanged: bool = False
+    """True if the server said that `Job.present` is what it has: there is neither `body` nor `part`."""
 
 
 class ResumePoint(NamedTuple):

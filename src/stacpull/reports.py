@@ -65,6 +65,20 @@ class MirrorReport(Counts):
     """Assets of matched items that the asset filters left out."""
     assets_pages: int = 0
     """Those left out since they are web pages or endpoints, and --include-pages was not given."""
+    items_new: int = 0
+    """Items, source items included, that were not here before the run."""
+    items_changed: int = 0
+    """Items that were here, and that are listed otherwise: `updated`, a size, a checksum, an asset more."""
+    assets_changed: int = 0
+    """Assets that came in with another content than the one that was here."""
+    assets_revalidated: int = 0
+    """Assets that the source was asked about and that are the same: by 304, or by their bytes."""
+    items_gone: int = 0
+    """With `prune`: items that the walk did not meet, and whose own URL said 404 or 410."""
+    items_pruned: int = 0
+    """Of those, removed."""
+    assets_pruned: int = 0
+    """Files of assets removed with them."""
     run: int = 0
     source: str = ""
     dest: str = ""

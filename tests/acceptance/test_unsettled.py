@@ -94,10 +94,10 @@ def test_a_retry_does_not_make_a_walk_complete_that_was_stopped(tmp_path, busy_h
     assert status(dest).state == "complete"
 
 
-def test_a_walk_goes_on_in_its_collection_where_the_list_has_changed(tmp_path: Path) -> None:
+def test_a_walk_goes_on_in_its_collection_and_walks_one_that_is_listed_since(tmp_path: Path) -> None:
     walked = _broken_off_then_resumed(tmp_path / "m", ["new", "a", "b"])
     assert walked.notices == []
-    assert walked.asked == ["b:2"]
+    assert walked.asked == ["b:2", "new:1"]
 
 
 def test_a_walk_begins_anew_where_its_collection_is_listed_no_more(tmp_path: Path) -> None:

@@ -66,7 +66,6 @@ def test_what_a_run_keeps_is_not_offered_to_go_on_with(stacpull_command: Command
         ["mirror"],
         ["mirror", "s", "d", "--no-such-option"],
         ["mirror", "s", "d", "--label-mode", "some"],
-        ["mirror", "s", "d", "--prune"],
         ["no-such-command"],
         ["mirror", "s", "d", "--max-items", "none"],
         ["mirror", "s", "d", "--config", "/nonexistent.toml"],

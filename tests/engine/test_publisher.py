@@ -152,8 +152,8 @@ def test_our_own_json_is_renewed(bench: Bench, tmp_path: Path) -> None:
     row = planned("i", "a")
     document = row.document.replace(b"{}", b'{"n":1}', 1)
     newer = replace(row, item=replace(row.item, updated="2024"), document=document)
-    planner.commit(PlanBatch(items=[newer]), 0)
-    bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
+    for asked in planner.commit(PlanBatch(items=[newer]), 0).jobs:
+        bench.publisher.take([bench.arrive(asked, b"x")])
     bench.publisher.settle()
     after = (tmp_path / "c/i/i.json").read_bytes()
     assert after != before

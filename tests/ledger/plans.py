@@ -172,6 +172,10 @@ def as_version_4(db: sqlite3.Connection) -> None:
         """
         ALTER TABLE open_assets DROP COLUMN alternates;
         ALTER TABLE runs DROP COLUMN assets_pages;
+        DROP TABLE changes;
+        DROP TABLE walked;
+        DROP TABLE removals;
+        ALTER TABLE runs DROP COLUMN revalidate;
         ALTER TABLE assets RENAME COLUMN placed TO path_hash;
         CREATE UNIQUE INDEX assets_path ON assets(path_hash) WHERE path_hash IS NOT NULL;
         ALTER TABLE items DROP COLUMN href_form;

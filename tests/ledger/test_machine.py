@@ -29,11 +29,11 @@ from tests.ledger.plans import (
     unread,
 )
 
-from stacpull.ledger import jobs, outcomes, runs, views
+from stacpull.ledger import jobs, outcomes, pruning, runs, views
 from stacpull.ledger.batches import ItemRow, PlanBatch
 from stacpull.ledger.compact import true_name
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.outcomes import Arrival, AssetFailure
+from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed
 from stacpull.ledger.planning import Planner
 from stacpull.models import Asset, Selection
 from stacpull.planning.names import fold, path_hash
@@ -63,19 +63,23 @@ def assets(draw: st.DrawFn) -> list[Asset]:
 def batches(draw: st.DrawFn) -> PlanBatch:
     """Primary items, then source items of some of them, read or not."""
     primaries = draw(st.lists(st.sampled_from(PRIMARY), unique=True, max_size=3))
-    rows = [item(name, draw(assets())) for name in primaries]
+    updated = st.sampled_from(["1", "2"])
+    rows = [item(name, draw(assets()), updated=draw(updated)) for name in primaries]
     failed = []
     for name in draw(st.lists(st.sampled_from(SOURCES), unique=True, max_size=2)) if primaries else ():
         parent = draw(st.sampled_from(primaries))
         if draw(st.booleans()):
-            rows.append(item(name, draw(assets()), parent=parent))
+            rows.append(item(name, draw(assets()), parent=parent, updated=draw(updated)))
         else:
             failed.append(unread(name, parent))
     return PlanBatch(items=rows, failed_items=failed)
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Beside the ledger, a naive model: the state and generation that each asset ought to have."""
+    """Beside the ledger, a naive model: the state and generation that each asset ought to have.
+
+    `etags` has what each done asset came with, `asked` what may be done again by the source's word alone.
+    """
 
     @initialize()
     def open(self) -> None:
@@ -84,6 +88,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.db = open_writer(self.dest)
         self.spec = SPEC
         self.known: Known = {}
+        self.updated: dict[str, str | None] = {}
+        self.etags: dict[tuple[str, str], str | None] = {}
+        self.asked: set[tuple[str, str]] = set()
+        self.revalidate = False
         self.walked: set[str] = set()
         self._begin()
 
@@ -94,7 +102,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _begin(self) -> None:
         self.run = runs.begin(self.db, self.spec, NOW).id
-        self.planner = Planner(self.db, self.run)
+        self.planner = Planner(self.db, self.run, revalidate=self.revalidate)
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(
@@ -107,6 +115,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(batch=batches())
     def plan(self, batch: PlanBatch) -> None:
+        owned = "SELECT 1 FROM paths WHERE hash = ?"
+        self.shared = self.db.execute(owned, (path_hash("shared/same.tif"),)).fetchone() is not None
         self.planner.commit(batch, NOW)
         for row in batch.items:
             if row.item.id.item not in self.walked:
@@ -116,22 +126,32 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _model_item(self, row: ItemRow) -> None:
         name = row.item.id.item
+        newer = name in self.updated and self.updated[name] != row.item.updated
+        self.updated[name] = row.item.updated
         for one in row.item.assets:
-            old = self.known.get((name, one.key))
+            which = (name, one.key)
+            old = self.known.get(which)
             if old is None:
-                taken = one.key == "shared" and any(key == "shared" for _, key in self.known)
-                self.known[name, one.key] = (FAILED if taken else PENDING, 0)
-            elif old[0] == DONE and one.size not in (None, self._size_of(name, one.key)):
-                self.known[name, one.key] = (PENDING, old[1] + 1)
-            elif old[0] == RESERVED:
-                self.known[name, one.key] = (PENDING, old[1])
+                taken = one.key == "shared" and self.shared
+                self.known[which] = (FAILED if taken else PENDING, 0)
+                self.shared |= one.key == "shared"
+                continue
+            changed = one.size is not None and self._size_of(*which) not in (None, one.size)
+            if old[0] == DONE and (changed or newer or self.revalidate):
+                self.known[which] = (PENDING, old[1] + 1)
+                if self.etags[which] is not None and not changed:
+                    self.asked.add(which)
+            elif old[0] == RESERVED or (old[0] == FAILED and newer):
+                self.known[which] = (PENDING, old[1])
+            if changed:
+                self.asked.discard(which)
 
-    def _size_of(self, name: str, key: str) -> int:
+    def _size_of(self, name: str, key: str) -> int | None:
         found = self.db.execute(
             "SELECT a.size FROM assets a JOIN items i ON i.id = a.item WHERE i.name = ? AND a.key = ?",
             (name, key),
         )
-        size: int = found.fetchone()[0]
+        size: int | None = found.fetchone()[0]
         return size
 
     @rule(batch=batches())
@@ -140,12 +160,12 @@ class LedgerMachine(RuleBasedStateMachine):
         with pytest.raises(sqlite3.Error):
             self.planner.commit(replace(batch, items=[*batch.items, poison]), NOW)
 
-    @rule(data=st.data(), size=st.sampled_from([10, 20]))
-    def reserve(self, data: st.DataObject, size: int) -> None:
+    @rule(data=st.data(), size=st.sampled_from([10, 20]), etag=st.sampled_from([None, '"e"']))
+    def reserve(self, data: st.DataObject, size: int, etag: str | None) -> None:
         open_rows = self._rows(PENDING)
         chosen = data.draw(st.lists(st.sampled_from(open_rows), unique=True)) if open_rows else []
         arrivals = [
-            Arrival(row, of, generation, path or "", name or "late.tif", size, 100 + row, bytes(32))
+            Arrival(row, of, generation, path or "", name or "late.tif", size, 100 + row, bytes(32), etag)
             for row, of, generation, path, name, _, _ in chosen
         ]
         reserved, failures = outcomes.reserve(self.db, arrivals)
@@ -153,6 +173,8 @@ class LedgerMachine(RuleBasedStateMachine):
         by_row = {row[0]: (row[5], row[6]) for row in chosen}
         for one in reserved:
             self.known[by_row[one.row]] = (RESERVED, one.generation)
+            self.etags[by_row[one.row]] = etag
+            self.asked.discard(by_row[one.row])
         assert all(by_row[one.row][1] == "shared" for one in failures)
         self._record([], failures, by_row)
 
@@ -177,6 +199,30 @@ class LedgerMachine(RuleBasedStateMachine):
         self._record(done, [], by_row)
         self._record(done, [], by_row)  # told twice is told once
 
+    @rule(data=st.data(), older=st.booleans())
+    def confirm(self, data: st.DataObject, older: bool) -> None:
+        """The source says of some that they have not changed; only of those that it was asked about."""
+        rows = self._rows(PENDING, RESERVED, DONE, FAILED)
+        chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
+        said = [Confirmed(row[0], row[1], row[2] - older) for row in chosen]
+        outcomes.record(self.db, [], [], [], NOW, said)
+        for row in chosen:
+            which = (row[5], row[6])
+            if which in self.asked and not older:
+                self.known[which] = (DONE, row[2])
+                self.asked.discard(which)
+
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        """Prune items that the run has not planned."""
+        rows = self.db.execute("SELECT id, name FROM items WHERE run <> ?", (self.run,)).fetchall()
+        chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
+        pruning.forget(self.db, self.run, [row for row, _ in chosen])
+        names = {name for _, name in chosen}
+        self.known = {which: held for which, held in self.known.items() if which[0] not in names}
+        self.asked = {which for which in self.asked if which[0] not in names}
+        self.updated = {name: one for name, one in self.updated.items() if name not in names}
+
     def _size(self, row: int) -> int:
         size: int = self.db.execute("SELECT size FROM assets WHERE id = ?", (row,)).fetchone()[0]
         return size
@@ -197,6 +243,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for other in failures:
             name = names[other.row]
             self.known[name] = (FAILED, self.known[name][1])
+            self.asked.discard(name)
 
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
@@ -221,8 +268,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.run != before:
             self.walked = set()
 
-    @rule()
-    def finish_and_mirror_again(self) -> None:
+    @rule(revalidate=st.booleans())
+    def finish_and_mirror_again(self, revalidate: bool) -> None:
+        self.revalidate = revalidate
         runs.end(self.db, self.run, "complete", None, NOW)
         self.spec = replace(SPEC, kind="mirror")
         self._begin()
@@ -251,6 +299,17 @@ class LedgerMachine(RuleBasedStateMachine):
             "SELECT i.name, a.key, a.state, a.generation FROM assets a JOIN items i ON i.id = a.item"
         )
         assert {(name, key): (state, generation) for name, key, state, generation in rows} == self.known
+
+    @invariant()
+    def what_is_asked_is_what_may_be_confirmed(self) -> None:
+        told = {
+            (name, key)
+            for name, key, row, generation in self.db.execute(
+                "SELECT i.name, a.key, a.id, a.generation FROM assets a JOIN items i ON i.id = a.item"
+            ).fetchall()
+            if (job := jobs.job_of(self.db, row, generation)) is not None and job.present is not None
+        }
+        assert told == self.asked
 
     @invariant()
     def counters_are_what_counting_gives(self) -> None:

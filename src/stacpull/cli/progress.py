@@ -12,10 +12,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Never, TextIO
 
 from stacpull.cli import printing
-from stacpull.cli.numbers import duration, rate, size
+from stacpull.cli.numbers import count, duration, rate, size
 from stacpull.cli.printing import plain
 from stacpull.config.resolve import Output
-from stacpull.events import AssetFailed, Checked, Event, Notice, Progress, RunEnded, RunStarted, Stage
+from stacpull.events import (
+    AssetFailed,
+    Checked,
+    Event,
+    ItemGone,
+    Notice,
+    Progress,
+    RunEnded,
+    RunStarted,
+    Stage,
+)
 from stacpull.models import FailureKind
 
 if TYPE_CHECKING:
@@ -54,6 +64,11 @@ class Display:
                 self.failed[kind] += 1
                 if self._output.verbose >= _DEBUG_FROM:
                     self.say(f"failed: {item.collection}/{item.item} {key}: {message}")
+            case ItemGone(item=item, assets=assets, bytes=held, removed=removed):
+                self.say(
+                    f"{'removed' if removed else 'gone'}: {item.collection}/{item.item} "
+                    f"({count(assets, 'file')}, {size(held)})"
+                )
             case RunStarted(resumed=True):
                 self.say("going on with the unfinished run")
             case RunEnded():

@@ -49,7 +49,7 @@ ADVICE: Mapping[FailureKind, str] = {
 
 def mirror_lines(report: MirrorReport, failed: Mapping[FailureKind, int]) -> Iterator[str]:
     """Tell how a run ended: kept, done, failed by kind, and the command that comes next."""
-    done = report.assets_done - report.assets_skipped
+    done = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
     yield f"{report.dest}: {report.state}{f' ({report.reason})' if report.reason else ''}"
     yield f"  items  {report.items_seen:,} seen, {report.items_matched:,} matched, {report.items_done:,} done"
     yield f"  files  {done:,} fetched, {report.assets_skipped:,} already here" + _rest(report)
@@ -58,10 +58,29 @@ def mirror_lines(report: MirrorReport, failed: Mapping[FailureKind, int]) -> Ite
         f"({rate(report.bytes_fetched, report.seconds)}), {count(report.requests, 'request')}, "
         f"{count(report.retries, 'retry', 'retries')}"
     )
+    yield from _news(report)
     yield from _remarks(report)
     for kind, number in sorted(failed.items(), key=lambda entry: -entry[1]):
         yield f"  failed {number:,} ({kind}): {ADVICE[kind]}"
     yield from _next_steps(report)
+
+
+def _news(report: MirrorReport) -> Iterator[str]:
+    """Tell what a mirror that was run again found otherwise than before."""
+    counts = [
+        (report.items_new, "item", "new"),
+        (report.items_changed, "item", "changed"),
+        (report.assets_changed, "file", "changed"),
+        (report.assets_revalidated, "file", "the same still"),
+    ]
+    told = ", ".join(f"{count(number, noun)} {word}" for number, noun, word in counts if number)
+    if told and (report.assets_skipped or report.assets_changed or report.assets_revalidated):
+        yield f"  found  {told}"
+    if report.items_gone and not report.items_pruned:
+        yield f"  gone   {count(report.items_gone, 'item')} at the source; --prune --yes removes them here"
+    elif report.items_pruned:
+        files = count(report.assets_pruned, "file")
+        yield f"  pruned {count(report.items_pruned, 'item')} with {files}: gone at the source"
 
 
 def _rest(report: MirrorReport | StatusReport) -> str:

@@ -52,6 +52,11 @@ class Options:
     missing: Literal["fail", "ok"] = "fail"
     adopt: bool = False
     """True to take files that the ledger does not know where size and a checksum or validator agree."""
+    revalidate: bool = False
+    """True to ask about every asset that is done if it has changed."""
+    prune: bool = False
+    """True to tell, after the walk, which items are gone upstream; with `yes` they are removed."""
+    yes: bool = False
     page_size: int | None = None
     """Items a page; None: decided while walking."""
     headers: Mapping[str, Secret] = field(default_factory=dict)

@@ -160,6 +160,21 @@ TRANSFERRING: tuple[Option, ...] = (
     ),
     Option(
         _TRANSFER,
+        "revalidate",
+        "revalidate",
+        "Ask about every asset that is here if it has changed; else only where its item says so.",
+        switch=True,
+    ),
+    Option(
+        _TRANSFER,
+        "prune",
+        "prune",
+        "List the items of DEST that are gone at the source, each asked for; with --yes remove them.",
+        switch=True,
+    ),
+    Option(_TRANSFER, "yes", "yes", "With --prune: remove what is listed.", switch=True),
+    Option(
+        _TRANSFER,
         "adopt",
         "adopt",
         "Take files that lie where assets go, if size and a checksum or date agree.",

@@ -26,6 +26,8 @@ class Ending:
     items_unseen: int
     missing_ok: bool
     items_left_out: Mapping[str, int]
+    changes: Mapping[str, int]
+    """What the run found otherwise than before, by the names of `MirrorReport`."""
     items_unwritten: int = 0
     """Items whose JSON could not be written."""
 
@@ -103,6 +105,7 @@ class Account:
             dest=dest,
             reason=ending.reason,
             missing_ok=ending.missing_ok,
+            **ending.changes,
         )
 
     def _count(self, name: str) -> int:

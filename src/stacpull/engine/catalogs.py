@@ -28,12 +28,13 @@ LINES_FILE = "items.ndjson"
 MIRRORED_FROM = "What stacpull has mirrored from "
 """How the description of a mirror's catalog begins; the source follows."""
 
-__all__ = ["LINES_FILE", "MIRRORED_FROM", "keep_collection", "unknown_collections", "write_mirror_catalogs"]
+__all__ = ["LINES_FILE", "MIRRORED_FROM", "collections_to_read", "keep_collection", "write_mirror_catalogs"]
 
 
-def unknown_collections(db: Connection) -> list[str]:
-    """Return the collections that have items here and whose document is not known."""
-    return [row.name for row in views.collection_rows(db) if row.document is None]
+def collections_to_read(db: Connection, run: int) -> list[str]:
+    """Return the collections whose document `run` reads: those it met items of, and those not known yet."""
+    rows = views.collection_rows(db)
+    return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
 
 
 def keep_collection(db: Connection, name: str, document: Json, secrets: Secrets) -> None:
@@ -62,7 +63,7 @@ def write_mirror_catalogs(
     if metadata == "ndjson":
         for row in rows:
             _write_lines(db, destination, row, secrets, is_stopped)
-    if not rows:
+    if not rows and not meta.owns_file(db, "catalog.json"):
         return 0
     entries = [_entry(db, row, listed=metadata == "item") for row in rows]
     return write_catalogs(

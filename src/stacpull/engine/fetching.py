@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
+from functools import partial
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.engine.course import Fetches
 from stacpull.engine.network import Network
+from stacpull.engine.sharing import SharingFetcher
 from stacpull.models import Job, Received
 from stacpull.store.destination import Destination
 from stacpull.store.parts import PartStore
@@ -31,15 +35,33 @@ def open_fetcher(
     Args:
         network: of the run.
         parts: where long bodies go.
-        destination: where `--adopt` looks for what is there.
+        destination: where `--adopt`, and who asks if something has changed, look for what is there.
         options: of the run.
         clock: where time comes from.
         on_detail: hears sentences for those who want to know everything.
     """
     checksum = options.checksum == "sha256"
     fetcher = Fetcher(
-        network.client, parts, checksum=checksum, clock=clock, secrets=network.secrets, on_detail=on_detail
+        network.client,
+        parts,
+        checksum=checksum,
+        clock=clock,
+        secrets=network.secrets,
+        is_there=partial(_is_there, destination),
+        on_detail=on_detail,
     )
-    if not options.adopt:
-        return fetcher
-    return AdoptingFetcher(fetcher, network.client, destination, checksum=checksum)
+    if options.adopt:
+        return AdoptingFetcher(fetcher, network.client, destination, checksum=checksum)
+    return SharingFetcher(fetcher, destination, checksum=checksum)
+
+
+def _is_there(destination: Destination, job: Job) -> bool:
+    """Tell if a file of the size of `job.present` lies in place: one that is lost is fetched as a whole."""
+    if job.present is None or job.name is None:
+        return False
+    path = f"{job.directory}/{job.name}" if job.directory else job.name
+    try:
+        found = os.stat(path, dir_fd=destination.fd, follow_symlinks=False)
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == job.present.size

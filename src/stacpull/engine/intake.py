@@ -28,6 +28,10 @@ class Publishes(Protocol):
         """Take whole parts."""
         ...
 
+    def confirm(self, job: Job) -> None:
+        """Take an asset of which the source said that it has not changed."""
+        ...
+
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Take an asset that failed for good."""
         ...
@@ -91,6 +95,10 @@ class Intake:
 
     def put(self, job: Job, received: Received) -> None:
         """Hand in an asset that came in whole; its slot is free when it is written."""
+        if received.unchanged:
+            self._publisher.confirm(job)
+            self._slots.release()
+            return
         if self.writer is None:
             raise RuntimeError("the intake has no writer")
         self.writer.put(job, received)

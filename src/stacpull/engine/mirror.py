@@ -19,7 +19,7 @@ from functools import partial
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.account import Account, Ending
-from stacpull.engine.catalogs import keep_collection, unknown_collections, write_mirror_catalogs
+from stacpull.engine.catalogs import collections_to_read, keep_collection, write_mirror_catalogs
 from stacpull.engine.course import Tools
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.fetching import open_fetcher
@@ -32,6 +32,7 @@ from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
 from stacpull.engine.processes.crew import Crew, Surroundings
 from stacpull.engine.producer import Producer
+from stacpull.engine.pruning import Pruning
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import accept, recover
 from stacpull.engine.together import Patience, Works, cause, together, unless_stopped
@@ -45,7 +46,7 @@ from stacpull.errors import (
     UsageError,
 )
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
-from stacpull.ledger import jobs, meta, runs, samples, views
+from stacpull.ledger import changes, jobs, meta, runs, samples, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import EndState, Run
@@ -131,6 +132,7 @@ class MirrorRun:
         try:
             async with self._machinery():
                 await self._transfer()
+                await self._prune()
         except InterruptedRunError:
             self._cut_short = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
@@ -186,7 +188,9 @@ class MirrorRun:
     def _take_up(self, *, checksum: bool) -> None:
         """Put in order what an earlier run left (on the publisher's thread)."""
         db = self._workspace.db
+        self._publisher.remove_listed()
         runs.set_adopt(db, self._run.id, adopt=self._options.adopt)
+        runs.set_revalidate(db, self._run.id, revalidate=self._options.revalidate)
         left = recover(db, self._workspace.destination, checksum=checksum, is_stopped=self._stop.is_set)
         accept(db, self._workspace.destination)
         self._publisher.adopting = self._options.adopt or meta.is_adopting(db)
@@ -252,8 +256,8 @@ class MirrorRun:
         )
 
     async def _read_collections(self) -> None:
-        """Read the documents of collections that have items here and are not known yet."""
-        for name in await self._publisher.call(lambda: unknown_collections(self._workspace.db)):
+        """Read the documents of collections that this run met items of: they change, too."""
+        for name in await self._publisher.call(lambda: collections_to_read(self._workspace.db, self._run.id)):
             with suppress(SourceError, CredentialsError, UsageError):
                 document = await unless_stopped(partial(self._source.collection, name), self._stop)
                 await self._publisher.call(
@@ -287,6 +291,20 @@ class MirrorRun:
         works = self._works(queue, reader)
         await together(producer.run, works, self._tick, stop=self._stop, broken=self._broken)
 
+    async def _prune(self) -> None:
+        """Look for what is gone at the source, if that was asked for and everything else is done."""
+        if not self._options.prune:
+            return
+        await self._publisher.call(self._publisher.settle)
+        counters = self._publisher.counters
+        is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
+        if self._run.spec.kind != "mirror" or not is_done:
+            self._emit(Notice("warning", "Nothing was pruned: that is for a `mirror` that comes to its end."))
+            return
+        reader = ItemReader(self._source.item, self._clock)
+        gone = Pruning(self._publisher, self._run.id, reader, self._emit, self._stop)
+        await gone.run(self._run.spec.selection, self._summary, remove=self._options.yes)
+
     def _works(self, queue: JobQueue, reader: ItemReader) -> Works:
         """Return what takes jobs from the queue: the pool, with worker processes if there are to be some."""
         network, destination = self._network, self._workspace.destination
@@ -319,7 +337,10 @@ class MirrorRun:
     async def _producer(self, queue: JobQueue, reader: ItemReader) -> Producer:
         db, spec = self._workspace.db, self._run.spec
         size = spec.selection.sample or 0
-        planner = await self._publisher.call(lambda: Planner(db, self._run.id, sample_size=size))
+        again = self._options.revalidate
+        planner = await self._publisher.call(
+            lambda: Planner(db, self._run.id, sample_size=size, revalidate=again)
+        )
 
         async def known(ids: Sequence[ItemId]) -> set[ItemId]:
             return await self._publisher.call(lambda: planner.known(ids)) if ids else set()
@@ -405,13 +426,14 @@ class MirrorRun:
                 raise
         finally:
             await asyncio.to_thread(self._journal.flush)
-        left_out = await asyncio.to_thread(self._left_out)
+        left_out, found = await asyncio.to_thread(self._counted_by_kind)
         ending = Ending(
             state,
             reason,
             self._summary.items_unseen,
             missing_ok=self._options.missing == "ok",
             items_left_out=left_out,
+            changes=found,
             items_unwritten=len(self._items.unwritable),
         )
         return self._account.report(ending, str(self._workspace.destination.path))
@@ -424,10 +446,12 @@ class MirrorRun:
             if state == "complete" and self._run.spec.kind == "mirror":
                 meta.set_adopting(db, adopting=False)
 
-    def _left_out(self) -> dict[str, int]:
+    def _counted_by_kind(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return what was left out, by reason, and what was found otherwise than before."""
+        db, run = self._workspace.db, self._run.id
         with suppress(DestinationError), translated(ledger_path(self._workspace.destination.path)):
-            return views.left_out(self._workspace.db, self._run.id)
-        return {}
+            return views.left_out(db, run), changes.counted(db, run)
+        return {}, {}
 
     def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
         if error is not None and not isinstance(error, asyncio.CancelledError):

@@ -19,7 +19,7 @@ from stacpull.engine.rereading import read_damaged_items
 from stacpull.engine.sampling import candidates_again, sampled_item
 from stacpull.engine.walking import Reached, Walk
 from stacpull.events import AssetFailed, Listener
-from stacpull.ledger import jobs, runs, samples, unread
+from stacpull.ledger import jobs, meta, runs, samples, unread
 from stacpull.ledger.batches import UnreadLink
 from stacpull.ledger.planning import Committed, ItemFailure, ItemRow, PlanBatch, Planner
 from stacpull.models import Job
@@ -91,7 +91,12 @@ class Producer:
             await self._commit(PlanBatch(walk_ended=True))
         elif not self._run.walk_ended:
             if not self._run.drawn:
-                await self._walk.run(Position.from_json(self._run.position))
+                walked = await self._publisher.call(lambda: runs.walked(self._publisher.db))
+                await self._walk.run(Position.from_json(self._run.position), walked)
+                if self.summary.whole:
+                    await self._publisher.call(
+                        lambda: meta.set_walked_whole(self._publisher.db, self._run.id)
+                    )
             if self._run.spec.selection.sample:
                 await self._plan_sample()
 
@@ -169,6 +174,7 @@ class Producer:
         batch = replace(
             self._batch(picked),
             position=position,
+            walked=reached.walked,
             walk_ended=reached.walk_ended and not sampling,
             drawn=reached.walk_ended and sampling,
             announced=reached.announced,

@@ -30,11 +30,12 @@ from typing import Any, TypeVar
 
 from stacpull.clock import Clock
 from stacpull.engine.documents import ItemWriter
+from stacpull.engine.removal import remove_listed
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
-from stacpull.ledger.outcomes import Arrival, AssetFailure, Written
+from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed, Written
 from stacpull.models import Failure, Job
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination
@@ -79,11 +80,12 @@ class _Group:
 
     parts: list[tuple[Arrival, str]] = field(default_factory=list)
     failures: list[AssetFailure] = field(default_factory=list)
+    confirmed: list[Confirmed] = field(default_factory=list)
     delivered: int = 0
     """How many of the parts came in by `Publisher.deliver`."""
 
     def __len__(self) -> int:
-        return len(self.parts) + len(self.failures)
+        return len(self.parts) + len(self.failures) + len(self.confirmed)
 
 
 @dataclass(slots=True)
@@ -114,7 +116,7 @@ def arrival_of(arrived: Arrived) -> Arrival:
         size=whole.size,
         inode=whole.inode,
         sha256=whole.sha256,
-        etag=_as_text(received.validator.etag),
+        etag=_as_text(received.validator.kept),
         unproven=None if received.verified else 1,
     )
 
@@ -127,8 +129,8 @@ def _as_text(etag: str | None) -> str | None:
 class Publisher:
     """Owns the ledger's connection while it runs.
 
-    `start`, `call`, `deliver`, `fail` and `close` belong to others; every other method runs on its thread,
-    the public ones through `call`.
+    `start`, `call`, `deliver`, `confirm`, `fail` and `close` belong to others; every other method runs on its
+    thread, the public ones through `call`.
     """
 
     def __init__(
@@ -151,7 +153,7 @@ class Publisher:
         self._on_error = on_error
         self._on_published = on_published
         self._on_failed = on_failed
-        self._queue: SimpleQueue[list[Arrived] | AssetFailure | _Call | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[Arrived] | AssetFailure | Confirmed | _Call | None] = SimpleQueue()
         self._group = _Group()
         self._renamed = _Renamed()
         self._final_items: list[int] = []
@@ -181,6 +183,10 @@ class Publisher:
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Take an asset that failed for good (from any thread)."""
         self._queue.put(AssetFailure(job.row, job.item_row, failure, attempts))
+
+    def confirm(self, job: Job) -> None:
+        """Take an asset of which the source said that it has not changed (from any thread)."""
+        self._queue.put(Confirmed(job.row, job.item_row, job.generation))
 
     async def call(self, function: Callable[[], T]) -> T:
         """Run `function` on the publisher's thread, between groups, and return what it returns.
@@ -239,6 +245,8 @@ class Publisher:
             self._answer(message)
         elif isinstance(message, AssetFailure):
             self._group.failures.append(message)
+        elif isinstance(message, Confirmed):
+            self._group.confirmed.append(message)
         else:
             self.take(message)
             self._group.delivered += len(message)
@@ -298,6 +306,14 @@ class Publisher:
             raise DestinationError(failure.message)
         meta.claim_file(self._ledger.db, path.as_posix(), hashlib.sha256(data).digest())
 
+    def remove_listed(self) -> None:
+        """Remove the files of what was forgotten (`ledger.pruning`).
+
+        Raises:
+            DestinationError: they cannot be removed.
+        """
+        remove_listed(self._ledger.db, self._destination, lambda: self._sync_all(()))
+
     def settle(self) -> None:
         """Publish until nothing waits any more."""
         while len(self._group) or self._renamed or self._final_items:
@@ -312,7 +328,7 @@ class Publisher:
         self._final_items = []
         ready = self._reserve(group, [item.row for item in written])
         self._sync_all([part for _, part in ready] + [item.part for item in written])
-        self._record(before, group.failures)
+        self._record(before, group.failures, group.confirmed)
         failures = self._rename(ready)
         self._renamed.items.extend(self._items.place(written))
         if failures:
@@ -393,8 +409,10 @@ class Publisher:
             self._sync = FileSync(self._destination.parts_fd)
             sync_each_commit(self._ledger.db)
 
-    def _record(self, renamed: _Renamed, failures: Sequence[AssetFailure]) -> None:
-        if not renamed and not failures:
+    def _record(
+        self, renamed: _Renamed, failures: Sequence[AssetFailure], confirmed: Sequence[Confirmed]
+    ) -> None:
+        if not renamed and not failures and not confirmed:
             return
         recorded = outcomes.record(
             self._ledger.db,
@@ -402,6 +420,7 @@ class Publisher:
             failed=failures,
             written_items=renamed.items,
             now=self._clock.time(),
+            confirmed=confirmed,
         )
         self._final_items.extend(recorded.final_items)
         self._refresh_counters()

@@ -56,6 +56,7 @@ async def go_on(
         layout=run.spec.layout,
         metadata=run.spec.metadata,
         adopt=options.adopt or run.adopt,
+        revalidate=options.revalidate or run.revalidate,
     )
     async with opened_source(address, options, clock, stop, processes=options.processes) as (network, found):
         return await MirrorRun(

@@ -37,6 +37,8 @@ class Reached(NamedTuple):
     position: Position | None = None
     walk_ended: bool = False
     announced: int | None = None
+    walked: str | None = None
+    """The collection whose last page the stretch ends."""
 
 
 class Plans(Protocol):
@@ -66,6 +68,8 @@ class WalkSummary:
 
     items_unseen: int = 0
     cut_short: str | None = None
+    whole: bool = False
+    """True if the walk came to the source's end, and all that was announced was met."""
 
 
 class Walk:
@@ -93,8 +97,12 @@ class Walk:
         self._over = False
         """True if the walk ends before the source does."""
 
-    async def run(self, position: Position) -> None:
+    async def run(self, position: Position, walked: frozenset[str] | None = None) -> None:
         """Walk on from `position` to the end, or to --max-items.
+
+        Args:
+            position: the page to go on with.
+            walked: collections that are done with; None: those listed before the one of `position`.
 
         A source that has forgotten its cursor, be it the saved one or one of this walk, is walked again.
 
@@ -106,12 +114,12 @@ class Walk:
         furthest = None
         while True:
             try:
-                await self._walk_from(starts, position)
+                await self._walk_from(starts, position, walked)
                 break
             except _ForgottenCursorError as error:
                 reached = await self._begin_again(error, furthest)
                 furthest = reached if position == _START else 0
-                position = _START
+                position, walked = _START, None
         whole = position == _START and not self._over and self.summary.cut_short is None
         for note in self._picker.notes(whole=whole):
             self._on_event(Notice("info", note))
@@ -138,13 +146,14 @@ class Walk:
         self._barren = 0
         return reached
 
-    async def _walk_from(self, starts: Sequence[WalkStart], position: Position) -> None:
+    async def _walk_from(
+        self, starts: Sequence[WalkStart], position: Position, walked: frozenset[str] | None
+    ) -> None:
         announced: list[int | None] = []
-        first = _number_of(position, starts)
-        for number in range(first, len(starts)):
-            start = starts[number]
-            resumed = position.request if number == first else None
-            following = starts[number + 1].collection if number + 1 < len(starts) else None
+        ahead = _ahead(position, starts, walked)
+        for number, start in enumerate(ahead):
+            resumed = position.request if number == 0 else None
+            following = ahead[number + 1].collection if number + 1 < len(ahead) else None
             matched = await self._walk_one(start, resumed, following)
             announced.append(matched)
             if self._over:
@@ -189,7 +198,10 @@ class Walk:
                 picked.problems += [Problem(one.collection, one.name, one.failure) for one in page.unread]
                 picked.unread += [one for one in page.unread if one.href is not None]
             ended = picked.enough or (ends_walk and ends_page)
-            new += await self._save(picked, Reached(after if ends_page else None, ended, page.matched))
+            walked = collection if ends_page and page.next is None else None
+            new += await self._save(
+                picked, Reached(after if ends_page else None, ended, page.matched, walked)
+            )
             if picked.enough:
                 self._over = True
                 return
@@ -242,12 +254,31 @@ class Walk:
             unseen = self.summary.items_unseen
             text = f"The source announced {sum(totals)} items; {unseen} of them were never on a page."
             self._on_event(Notice("warning", text))
+        told_by_all = not totals or len(totals) == len(starts)
+        self.summary.whole = told_by_all and not (self.summary.items_unseen or self.summary.cut_short)
         if not starts:
             await self._end()
 
 
 class _ForgottenCursorError(Exception):
     """The source refuses a page that it named: the one where the run stopped, or one amid the walk."""
+
+
+def _ahead(
+    position: Position, starts: Sequence[WalkStart], walked: frozenset[str] | None
+) -> Sequence[WalkStart]:
+    """Return what is still to be walked: where the walk stands first, then the others in their order.
+
+    A collection that is listed since the walk went by is among them, wherever it stands in the list.
+
+    Raises:
+        _ForgottenCursorError: the source does not list the collection any more in which the run stopped.
+    """
+    first = _number_of(position, starts)
+    if walked is None or position.collection is None:
+        return starts[first:]
+    rest = [one for number, one in enumerate(starts) if number != first and one.collection not in walked]
+    return [starts[first], *rest]
 
 
 def _number_of(position: Position, starts: Sequence[WalkStart]) -> int:

@@ -57,6 +57,8 @@ class PlanBatch:
     unread: Sequence[UnreadLink] = ()
     """Those that can be read again; each is counted in `unplannable`, too."""
     position: str | None = None
+    walked: str | None = None
+    """The collection whose last page ends with this batch."""
     walk_ended: bool = False
     announced: int | None = None
     sampled: Sequence[SampledItem] = ()

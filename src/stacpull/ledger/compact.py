@@ -16,7 +16,9 @@ from __future__ import annotations
 import re
 import sqlite3
 
-__all__ = ["HrefForms", "href_of", "stored_etag", "stored_name", "true_etag", "true_name"]
+from stacpull.models import Present
+
+__all__ = ["HrefForms", "href_of", "present", "stored_etag", "stored_name", "true_etag", "true_name"]
 
 _ID = "\x01"
 """Stands for the item's id in the form of an href."""
@@ -127,3 +129,9 @@ def true_etag(kept: str | bytes | None) -> str | None:
         return None
     text = "".join(reversed(digits))
     return f'{mark}{text.upper() if mark == _MARKS[_UPPER] else text}"'
+
+
+def present(kept: str | bytes | None, size: int | None) -> Present | None:
+    """Return the version of an asset that lies in its place, by the ETag that is kept of it."""
+    etag = true_etag(kept)
+    return None if etag is None or size is None else Present(etag, size)

@@ -89,7 +89,7 @@ def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None) -> _Cla
     item, key, state, size, counted_for, by_size = found
     db.execute(
         f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, inode = NULL, "
-        "was = coalesce(sha256, was, x''), wanted = 1, sha256 = NULL WHERE id = ?",
+        "was = coalesce(sha256, was, x''), wanted = 1, sha256 = NULL, etag = NULL WHERE id = ?",
         (run, row),
     )
     db.execute(

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from stacpull.ledger.compact import href_of, true_etag, true_name
+from stacpull.ledger.compact import href_of, present, true_etag, true_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.items import count_items_done, settle
 from stacpull.ledger.outcomes import Arrival
@@ -38,7 +38,8 @@ __all__ = [
 
 _COLUMNS = (
     f"a.id, a.item, a.generation, a.key, o.href, {href_of()}, d.path, a.name, o.name_template, o.size, "
-    "a.stated, o.media_type, o.stale, iif(a.wanted, nullif(a.was, x''), NULL), o.alternates"
+    "a.stated, o.media_type, o.stale, iif(a.wanted, nullif(a.was, x''), NULL), o.alternates, "
+    f"iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size"
 )
 _FROM = (
     "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
@@ -199,7 +200,7 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
 def _job(row: tuple[Any, ...]) -> Job:
     """Make a job of a row of `_COLUMNS`."""
     number, item, generation, key, href, item_href, directory, name, template, size, *rest = row
-    stated, kind, stale, sha256, alternates = rest
+    stated, kind, stale, sha256, alternates, validator, was_size = rest
     return Job(
         row=number,
         item_row=item,
@@ -216,6 +217,7 @@ def _job(row: tuple[Any, ...]) -> Job:
         stale=bool(stale),
         sha256=sha256,
         alternates=tuple(orjson.loads(alternates)) if alternates is not None else (),
+        present=present(validator, was_size),
     )
 
 

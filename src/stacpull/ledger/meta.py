@@ -15,6 +15,8 @@ __all__ = [
     "set_adopting",
     "set_boot",
     "set_tainted",
+    "set_walked_whole",
+    "walked_whole",
 ]
 
 _FILE = "file:"
@@ -51,6 +53,17 @@ def is_adopting(db: sqlite3.Connection) -> bool:
 def set_adopting(db: sqlite3.Connection, *, adopting: bool) -> None:
     """Remember that such files may be there, or that a whole mirror has met them all."""
     _set(db, "adopting", "1" if adopting else "")
+
+
+def walked_whole(db: sqlite3.Connection) -> int | None:
+    """Return the last run whose walk is known to have met all that the source has."""
+    found = _get(db, "walked_whole")
+    return None if found is None else int(found)
+
+
+def set_walked_whole(db: sqlite3.Connection, run: int) -> None:
+    """Remember that the walk of `run` has met all that the source has."""
+    _set(db, "walked_whole", str(run))
 
 
 def owns_file(db: sqlite3.Connection, path: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from stacpull.ledger import bulk, paths
+from stacpull.ledger import bulk, changes, paths
 from stacpull.ledger.compact import stored_etag, stored_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import put_failure
@@ -32,6 +32,7 @@ from stacpull.models import Failure, FailureKind
 __all__ = [
     "Arrival",
     "AssetFailure",
+    "Confirmed",
     "Recorded",
     "Written",
     "record",
@@ -71,6 +72,14 @@ class AssetFailure:
     item_row: int
     failure: Failure
     attempts: int = 1
+
+
+class Confirmed(NamedTuple):
+    """An asset of which the source said that what lies in its place is what it has."""
+
+    row: int
+    item_row: int
+    generation: int
 
 
 class Written(NamedTuple):
@@ -159,7 +168,8 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
     """Take reservations back: nothing of these assets is on disk any more, they are pending again."""
     with transaction(db):
         db.executemany(
-            f"UPDATE assets SET state = {STATE_PENDING}, inode = NULL, sha256 = NULL, etag = NULL "
+            f"UPDATE assets SET state = {STATE_PENDING}, inode = NULL, sha256 = NULL, etag = NULL, "
+            "was = iif(wanted, was, NULL) "  # the version before may be gone, too
             f"WHERE id = ? AND state = {STATE_RESERVED}",
             ((row,) for row in rows),
         )
@@ -179,6 +189,7 @@ def record(
     failed: Sequence[AssetFailure],
     written_items: Sequence[Written],
     now: float,
+    confirmed: Sequence[Confirmed] = (),
 ) -> Recorded:
     """Record what is durable now, in one transaction. Each asset counts for the run that planned it last.
 
@@ -188,15 +199,18 @@ def record(
         failed: failed for good.
         written_items: items whose JSON is durable on disk.
         now: seconds since 1970.
+        confirmed: lie in place, and are what the source has.
     """
     sums: defaultdict[int, _Sums] = defaultdict(_Sums)
     with transaction(db):
         _record_done(db, done, sums)
+        _record_confirmed(db, confirmed, sums)
         _record_failed(db, failed, sums, now)
-        settled = settle(db, {*(one.item_row for one in done), *(one.item_row for one in failed)})
+        settled = settle(db, {one.item_row for some in (done, failed, confirmed) for one in some})
         _record_written(db, written_items)
         for run, one in sums.items():
             _count(db, run, one)
+            changes.count(db, run, {"assets_changed": one.changed, "assets_revalidated": one.same})
         count_items_done(db, settled)
     return Recorded(settled.final)
 
@@ -216,6 +230,10 @@ class _Sums:
     failed: int = 0
     missing: int = 0
     size: int = 0
+    changed: int = 0
+    """Of those done, in place of another content."""
+    same: int = 0
+    """Of those done, the content that was here before."""
 
 
 def _record_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict[int, _Sums]) -> None:
@@ -228,11 +246,14 @@ def _all_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict
     """Record arrivals at once; False, and nothing is done, unless each is reserved in its generation."""
     values = [value for arrival in done for value in (arrival.row, arrival.generation)]
     found = db.execute(_RESERVED_BY_RUN.format(rows=bulk.rows(len(done), 2)), values).fetchall()
-    if sum(count for _, count, _ in found) != len(done):
+    if sum(row[1] for row in found) != len(done):
         return False
-    for run, count, size in found:
-        sums[run].done += count
-        sums[run].size += size
+    for run, count, size, changed, same in found:
+        one = sums[run]
+        one.done += count
+        one.size += size
+        one.changed += changed
+        one.same += same
     asked = [arrival.row for arrival in done]
     places = bulk.places(len(done))
     for statement in (_ALL_DONE, _ALL_HEALED, _ALL_CLOSED):
@@ -243,14 +264,32 @@ def _all_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict
 def _each_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict[int, _Sums]) -> None:
     healed = []
     for arrival in done:
+        changed, same = db.execute(_OF_ONE, (arrival.row,)).fetchone() or (0, 0)
         found = db.execute(_DONE, (arrival.row, arrival.generation)).fetchone()
         if found is not None:
             one = sums[found[0]]
             one.done += 1
             one.size += arrival.size
+            one.changed += changed
+            one.same += same
             healed.append((arrival.item_row, found[1]))
             db.execute("DELETE FROM open_assets WHERE asset = ?", (arrival.row,))
     db.executemany("DELETE FROM failures WHERE item = ? AND key = ?", healed)
+
+
+def _record_confirmed(
+    db: sqlite3.Connection, confirmed: Sequence[Confirmed], sums: defaultdict[int, _Sums]
+) -> None:
+    """Take what lies in place for done; not what was planned otherwise meanwhile."""
+    for one in confirmed:
+        found = db.execute(_CONFIRMED, (one.row, one.generation)).fetchone()
+        if found is not None:
+            run, key, size = found
+            sums[run].done += 1
+            sums[run].same += 1
+            sums[run].size += size
+            db.execute("DELETE FROM open_assets WHERE asset = ?", (one.row,))
+            db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (one.item_row, key))
 
 
 def _record_failed(
@@ -290,8 +329,13 @@ _RESERVE_PLANNED = (
     "AND iif(substr(a.name, 1, 1) = char(2), a.key || substr(a.name, 2), a.name) = v.column4"
 )
 """For names that were claimed when the assets were planned: nearly all."""
+_CHANGED = "wanted IS NULL AND was IS NOT NULL AND (sha256 IS NULL OR was <> sha256)"
+_SAME = "wanted IS NULL AND was IS NOT NULL AND sha256 IS NOT NULL AND was = sha256"
+"""`wanted`: it was damaged, and is here again; else `was` is of the version before."""
+_OF_ONE = f"SELECT {_CHANGED}, {_SAME} FROM assets WHERE id = ?"
 _RESERVED_BY_RUN = (
-    "SELECT run, count(*), sum(size) FROM ({rows}) AS v CROSS JOIN assets ON id = v.column1 "
+    f"SELECT run, count(*), sum(size), sum({_CHANGED}), sum({_SAME}) "
+    "FROM ({rows}) AS v CROSS JOIN assets ON id = v.column1 "
     f"WHERE generation = v.column2 AND state = {STATE_RESERVED} GROUP BY run"
 )
 _SET_DONE = f"UPDATE assets SET state = {STATE_DONE}, inode = NULL, was = NULL, wanted = NULL"
@@ -299,6 +343,11 @@ _ALL_DONE = f"{_SET_DONE} WHERE id IN {{places}}"
 _ALL_HEALED = "DELETE FROM failures WHERE (item, key) IN (SELECT item, key FROM assets WHERE id IN {places})"
 _ALL_CLOSED = "DELETE FROM open_assets WHERE asset IN {places}"
 _DONE = f"{_SET_DONE} WHERE id = ? AND generation = ? AND state = {STATE_RESERVED} RETURNING run, key"
+_CONFIRMED = (
+    f"UPDATE assets SET state = {STATE_DONE}, sha256 = nullif(was, x''), was = NULL "
+    f"WHERE id = ? AND generation = ? AND state = {STATE_PENDING} AND etag IS NOT NULL AND wanted IS NULL "
+    "RETURNING run, key, size"
+)
 _WRITTEN = f"UPDATE items SET written = {WRITTEN}, sha256 = ? WHERE id = ? AND remaining = 0"
 _FAILED = (
     f"UPDATE assets SET state = {STATE_FAILED}, inode = NULL, etag = NULL, sha256 = NULL "

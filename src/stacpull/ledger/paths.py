@@ -77,7 +77,7 @@ def own(db: sqlite3.Connection, row: int, claim: Claim, before: str | None = Non
 
 
 def disown(db: sqlite3.Connection, row: int) -> None:
-    """Let asset `row` own no path."""
+    """Let asset `row`, which is forgotten, own no path any more."""
     path = path_of(db, row)
     if path is not None:
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))

@@ -4,8 +4,11 @@ What the ledger knows of an asset decides what planning it again means:
 
 - done, and the source states the same size and checksum: found done already;
 - done, and it states others: pending again, in a new generation, under the name it has;
+- done, and only the item is newer, or every asset is to be asked for: likewise, but with the ETag (or date)
+  it came with, under which the source is asked if it has changed. The file in place counts as the old one
+  until the source has said that it is the new one, too;
 - pending, from a run that ended early: taken over by this run;
-- failed: stays failed until `retry`, which finds the newest href.
+- failed: stays failed until `retry`, which finds the newest href, or until the item is a newer one.
 """
 
 from __future__ import annotations
@@ -19,14 +22,14 @@ import orjson
 
 from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed
-from stacpull.ledger.compact import stored_name, true_name
+from stacpull.ledger.compact import present, stored_name, true_name
 from stacpull.ledger.failures import put_failure, was_gone
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
 from stacpull.models import Asset, Checksum, Failure, ItemId, Job
 from stacpull.planning.items import AssetProblem
 from stacpull.redact import cut_url, is_signed
 
-__all__ = ["AssetPlanner", "ItemPlace", "Tally", "is_changed", "stated"]
+__all__ = ["AssetPlanner", "ItemPlace", "Tally", "is_changed", "is_same", "stated"]
 
 
 @dataclass(slots=True)
@@ -42,6 +45,8 @@ class Tally:
     failed: int = 0
     missing: int = 0
     bytes_done: int = 0
+    items_new: int = 0
+    items_changed: int = 0
     total_pending: int = 0
     total_done: int = 0
     total_failed: int = 0
@@ -70,6 +75,26 @@ class Existing(NamedTuple):
     """As it is kept (`ledger.compact`)."""
     directory: str | None
     run: int
+    etag: str | bytes | None
+    """Likewise."""
+
+    @property
+    def is_asked(self) -> bool:
+        """True if it is pending because the source is asked whether it has changed."""
+        return self.state == STATE_PENDING and self.etag is not None
+
+
+class Opened(NamedTuple):
+    """What planning the assets of an item that was known before has changed."""
+
+    any: bool = False
+    """One is open now that was final, or not there."""
+    changed: bool = False
+    """One is new, or of another size or checksum."""
+
+    def __or__(self, other: tuple[bool, ...]) -> Opened:
+        """Return what either has."""
+        return Opened(*(one or another for one, another in zip(self, other, strict=True)))
 
 
 def is_changed(existing: Existing, size: int | None, checksum: Checksum | None) -> bool:
@@ -83,6 +108,15 @@ def is_changed(existing: Existing, size: int | None, checksum: Checksum | None) 
     return existing.stated is not None and existing.stated != stated(checksum)
 
 
+def is_same(existing: Existing, checksum: Checksum | None) -> bool:
+    """Return True if a checksum that is stated proves a done asset to be what the source has."""
+    if checksum is None:
+        return False
+    if checksum.algorithm == "sha256" and existing.sha256 is not None:
+        return checksum.digest == existing.sha256
+    return existing.stated is not None and existing.stated == stated(checksum)
+
+
 def stated(checksum: Checksum | None) -> bytes | None:
     """Return a checksum as it is stored: algorithm, NUL, digest."""
     return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
@@ -91,7 +125,10 @@ def stated(checksum: Checksum | None) -> bytes | None:
 class AssetPlanner:
     """Plans the assets of items for one run, within the transaction of a batch."""
 
-    def __init__(self, db: sqlite3.Connection, run: int, directories: paths.Directories) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, run: int, directories: paths.Directories, *, revalidate: bool = False
+    ) -> None:
+        self._revalidate = revalidate
         self._db = db
         self._run = run
         self._directories = directories
@@ -107,9 +144,9 @@ class AssetPlanner:
     def existing(self, item_row: int) -> dict[str, Existing]:
         """Return the asset rows of an item, by key."""
         rows = self._db.execute(
-            "SELECT a.key, a.id, a.state, a.generation, a.size, a.sha256, a.stated, "
-            "a.name, d.path, a.run FROM assets a LEFT JOIN directories d ON d.id = a.directory "
-            "WHERE a.item = ?",
+            "SELECT a.key, a.id, a.state, a.generation, a.size, coalesce(a.sha256, nullif(a.was, x'')), "
+            "a.stated, a.name, d.path, a.run, a.etag FROM assets a "
+            "LEFT JOIN directories d ON d.id = a.directory WHERE a.item = ?",
             (item_row,),
         )
         return {row[0]: Existing(*row[1:]) for row in rows}
@@ -120,13 +157,15 @@ class AssetPlanner:
         assets: Sequence[Asset],
         problems: Sequence[AssetProblem],
         existing: dict[str, Existing],
+        *,
         spread: Sequence[str] = (),
-    ) -> bool:
-        """Plan the assets of one item; return True if any is open now that was final or not there before.
+        newer: bool = False,
+    ) -> Opened:
+        """Plan the assets of one item; with `newer`, the source is asked about what no checksum proves.
 
         `spread` are keys in whose place other assets stand now: a prefix that could not be fetched as it was.
         """
-        opened = False
+        opened = Opened()
         fresh, unchanged = [], []
         for key in spread:
             self._drop_failed(item, key, existing.get(key))
@@ -136,13 +175,13 @@ class AssetPlanner:
                 fresh.append(asset)
                 continue
             self._uncount(item, asset.key, old)
-            if old.state == STATE_DONE and not is_changed(old, asset.size, asset.checksum):
+            if self._is_unchanged(asset, old, newer=newer):
                 unchanged.append((old, stated(asset.checksum)))
             else:
-                opened |= self._again(item, asset, old)
+                opened |= self._again(item, asset, old, newer=newer)
         self._keep(unchanged)
         for stretch in bulk.in_stretches(fresh):
-            opened |= self._all_fresh(item, stretch)
+            opened |= (self._all_fresh(item, stretch), True)
         for problem in problems:
             self._problem(item, problem, existing.get(problem.key))
         return opened
@@ -239,29 +278,51 @@ class AssetPlanner:
         self.tally.done += len(unchanged)
         self.tally.bytes_done += sum(old.size or 0 for old, _ in unchanged)
 
-    def _again(self, item: ItemPlace, asset: Asset, old: Existing) -> bool:
-        """Plan an asset that is open, changed or failed; return True if it was final and is open now."""
-        tally = self.tally
+    def _is_unchanged(self, asset: Asset, old: Existing, *, newer: bool) -> bool:
+        """Return True if an asset is done, and there is nothing to ask the source about it."""
+        if old.state != STATE_DONE or is_changed(old, asset.size, asset.checksum) or self._revalidate:
+            return False
+        return not newer or is_same(old, asset.checksum)
+
+    def _again(self, item: ItemPlace, asset: Asset, old: Existing, *, newer: bool) -> Opened:
+        """Plan an asset that is open, changed, failed or to be asked about."""
         directory, name = self._place(asset, old)
         self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), _open_row(old.row, asset))
-        if old.state == STATE_FAILED:
+        if old.state == STATE_FAILED and not newer:
             self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
             self._failed_still(item, asset.key)
-            return False
+            return Opened()
+        changed = is_changed(old, asset.size, asset.checksum)
+        return self._open_again(item, asset, old, (directory, name), changed=changed)
+
+    def _open_again(
+        self, item: ItemPlace, asset: Asset, old: Existing, place: tuple[str, str | None], *, changed: bool
+    ) -> Opened:
+        """Make an asset pending, whatever it was; of one that is done the source may only be asked."""
+        tally = self.tally
+        was_done = old.state == STATE_DONE
+        etag = old.etag if (was_done or old.is_asked) and not changed else None
         generation = old.generation
         tally.pending += 1
-        if old.state == STATE_DONE:
+        if was_done:
             generation += 1
             tally.total_done -= 1
             tally.total_pending += 1
             tally.total_bytes -= old.size or 0
+        elif old.state == STATE_FAILED:
+            tally.total_failed -= 1
+            tally.total_pending += 1
+            tally.total_missing -= was_gone(self._db, item.row, asset.key)
         self._db.execute(
-            "UPDATE assets SET run = ?, state = ?, generation = ?, stated = ?, inode = NULL, sha256 = NULL, "
-            "wanted = NULL WHERE id = ?",
-            (self._run, STATE_PENDING, generation, stated(asset.checksum), old.row),
+            "UPDATE assets SET run = ?, state = ?, generation = ?, stated = ?, inode = NULL, "
+            "was = iif(?, coalesce(sha256, x''), was), sha256 = NULL, etag = ?, wanted = NULL WHERE id = ?",
+            (self._run, STATE_PENDING, generation, stated(asset.checksum), was_done, etag, old.row),
         )
-        self.committed.jobs.append(_job(old.row, item, generation, asset, directory, name))
-        return old.state == STATE_DONE
+        job = _job(old.row, item, generation, asset, *place)
+        if etag is not None and old.size is not None:
+            job = job._replace(present=present(etag, old.size))
+        self.committed.jobs.append(job)
+        return Opened(was_done or old.state == STATE_FAILED, was_done and changed)
 
     def _uncount(self, item: ItemPlace, key: str, old: Existing) -> None:
         """Take back what this run has counted already: a retry claims assets of items it then reads again."""

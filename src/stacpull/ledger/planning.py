@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stacpull.ledger import bulk, paths, samples, unread
+from stacpull.ledger import bulk, changes, paths, samples, unread
 from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch
 from stacpull.ledger.compact import HrefForms, href_of
 from stacpull.ledger.database import transaction
@@ -40,15 +40,24 @@ class _Known(NamedTuple):
 class Planner:
     """Plans for one run, on the ledger's writer thread."""
 
-    def __init__(self, db: sqlite3.Connection, run: int, *, sample_size: int = 0) -> None:
-        """Make a planner; `sample_size` is how many items the run's sample has, if it draws one."""
+    def __init__(
+        self, db: sqlite3.Connection, run: int, *, sample_size: int = 0, revalidate: bool = False
+    ) -> None:
+        """Make a planner.
+
+        Args:
+            db: the ledger.
+            run: the run.
+            sample_size: how many items the run's sample has, if it draws one.
+            revalidate: True to ask the source about every asset that is done.
+        """
         self._db = db
         self._sample_size = sample_size
         self._run = run
         self._directories = paths.Directories(db)
         self._forms = HrefForms(db)
         self._collections: dict[str, int] = dict(db.execute("SELECT name, id FROM collections").fetchall())
-        self._assets = AssetPlanner(db, run, self._directories)
+        self._assets = AssetPlanner(db, run, self._directories, revalidate=revalidate)
         self._next_sequence = (
             db.execute("SELECT max(sequence) FROM items WHERE run = ?", (run,)).fetchone()[0] or 0
         ) + 1
@@ -145,6 +154,7 @@ class Planner:
         existing: dict[str, Existing] = {}
         if found is None:
             item_row = self._insert_item(row, above, sequence)
+            self._tally.items_new += not item.of_collection
         else:
             item_row = found.row
             existing = self._assets.existing(item_row)
@@ -152,11 +162,16 @@ class Planner:
         if above is not None:
             self._drop_stand_in(above, item.href, item_row)
         place = ItemPlace(item_row, item.id, item.href)
-        opened = self._assets.plan(place, item.assets, row.problems, existing, item.spread)
+        newer = found is not None and item.updated != found.updated
+        opened = self._assets.plan(
+            place, item.assets, row.problems, existing, spread=item.spread, newer=newer
+        )
         if found is not None and item.of_collection:
             return [item_row]
-        if found is not None and (opened or item.updated != found.updated or found.written == DAMAGED):
-            self._renew_document(item_row, row.document)
+        if found is not None:
+            self._tally.items_changed += newer or opened.changed
+            if opened.any or newer or found.written == DAMAGED:
+                self._renew_document(item_row, row.document)
         return _with_parents(item_row, above, found)
 
     def _insert_item(self, row: ItemRow, parent: int | None, sequence: int | None) -> int:
@@ -258,6 +273,11 @@ class Planner:
                 "announced": batch.announced,
                 "run": self._run,
             },
+        )
+        if batch.walked is not None:
+            self._db.execute("INSERT OR IGNORE INTO walked VALUES (?)", (batch.walked,))
+        changes.count(
+            self._db, self._run, {"items_new": tally.items_new, "items_changed": tally.items_changed}
         )
         self._db.execute(
             "UPDATE totals SET assets_pending = assets_pending + ?, assets_done = assets_done + ?, "

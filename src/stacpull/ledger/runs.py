@@ -33,6 +33,8 @@ __all__ = [
     "selection_json",
     "selection_of",
     "set_adopt",
+    "set_revalidate",
+    "walked",
 ]
 
 RunKind = Literal["mirror", "retry", "repair", "rebuild"]
@@ -84,6 +86,8 @@ class Run:
     """As they were when the run was begun or taken up."""
     adopt: bool = False
     """True if it was begun with `--adopt`: `resume` goes on so."""
+    revalidate: bool = False
+    """Likewise `--revalidate`."""
 
 
 def selection_of(text: str | bytes) -> Selection:
@@ -125,12 +129,17 @@ def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
     run = _run(db, row[0])
     if row[0] == row[1]:
         return _go_on(db, run, run.spec)
-    return replace(_insert(db, run.spec, now), adopt=run.adopt)
+    return replace(_insert(db, run.spec, now), adopt=run.adopt, revalidate=run.revalidate)
 
 
 def set_adopt(db: sqlite3.Connection, run: int, *, adopt: bool) -> None:
     """Remember if the run takes files that lie where assets go."""
     db.execute("UPDATE runs SET adopt = ? WHERE id = ?", (int(adopt), run))
+
+
+def set_revalidate(db: sqlite3.Connection, run: int, *, revalidate: bool) -> None:
+    """Remember if the run asks the source about every asset that is done."""
+    db.execute("UPDATE runs SET revalidate = ? WHERE id = ?", (int(revalidate), run))
 
 
 def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
@@ -151,6 +160,7 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
     """Forget how far the walk is: it begins anew and skips what is planned."""
     with transaction(db):
         db.execute("DELETE FROM seen")
+        db.execute("DELETE FROM walked")
         db.execute("DELETE FROM left_out WHERE run = ?", (run,))
         unread.forget_run(db, run)
         db.execute("UPDATE runs SET position = NULL, items_seen = 0 WHERE id = ?", (run,))
@@ -164,6 +174,11 @@ def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
         (run,),
     ).fetchone()[0]
     return found
+
+
+def walked(db: sqlite3.Connection) -> frozenset[str]:
+    """Return the collections that the walk under way is through with."""
+    return frozenset(row[0] for row in db.execute("SELECT collection FROM walked"))
 
 
 def last_spec(db: sqlite3.Connection, kind: RunKind | None = None) -> RunSpec | None:
@@ -181,6 +196,7 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
 def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
     with transaction(db):
         db.execute("DELETE FROM seen")
+        db.execute("DELETE FROM walked")
         db.execute("DELETE FROM sample")
         _supersede(db, spec)
         cursor = db.execute(
@@ -223,8 +239,8 @@ def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec) -> Run:
 
 
 def _run(db: sqlite3.Connection, run: int) -> Run:
-    position, walk_ended, drawn, adopt = db.execute(
-        "SELECT position, walk_ended, drawn, adopt FROM runs WHERE id = ?", (run,)
+    position, walk_ended, drawn, adopt, revalidate = db.execute(
+        "SELECT position, walk_ended, drawn, adopt, revalidate FROM runs WHERE id = ?", (run,)
     ).fetchone()
     return Run(
         id=run,
@@ -235,6 +251,7 @@ def _run(db: sqlite3.Connection, run: int) -> Run:
         drawn=bool(drawn),
         counters=counters(db, run),
         adopt=bool(adopt),
+        revalidate=bool(revalidate),
     )
 
 

@@ -128,7 +128,7 @@ CREATE TABLE assets(
     path_hash INTEGER,                     -- of the folded path: two assets never meet under one name
     size INTEGER,
     sha256 BLOB,
-    etag TEXT,
+    etag TEXT,                             -- or the date of modification, where there was no ETag
     stated BLOB,                           -- checksum the source states: algorithm, NUL, digest
     inode INTEGER,                         -- while reserved, unless a file was adopted
     unproven INTEGER                       -- 1: nothing proved its length, or that it is whole
@@ -205,6 +205,19 @@ ALTER TABLE runs ADD COLUMN assets_pages INTEGER NOT NULL DEFAULT 0;
 """
 
 _VERSION_7 = """
+CREATE TABLE changes(                      -- what a run found new or otherwise than before, by kind
+    run INTEGER NOT NULL, what TEXT NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (run, what)
+) WITHOUT ROWID;
+CREATE TABLE walked(collection TEXT PRIMARY KEY) WITHOUT ROWID;  -- to their end, in the walk under way
+CREATE TABLE removals(path TEXT PRIMARY KEY) WITHOUT ROWID;   -- files of ours that go
+ALTER TABLE runs ADD COLUMN revalidate INTEGER NOT NULL DEFAULT 0;
+-- from here on a pending asset has an ETag only while the source is asked if the file in place is still true
+UPDATE assets SET etag = NULL
+    WHERE state IN (0, 3) AND etag IS NOT NULL AND id IN (SELECT asset FROM open_assets);
+"""
+
+_VERSION_8 = """
 CREATE TABLE unread(                       -- links of a tree that gave no item
     source TEXT NOT NULL, href TEXT NOT NULL,   -- credentials cut
     run INTEGER NOT NULL,                  -- the run whose walk met it
@@ -216,14 +229,8 @@ CREATE TABLE unread(                       -- links of a tree that gave no item
 """
 
 MIGRATIONS: tuple[str, ...] = (
-    _VERSION_1,
-    _VERSION_2,
-    _VERSION_3,
-    _VERSION_4,
-    _VERSION_5,
-    _VERSION_6,
-    _VERSION_7,
-)
+    _VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, _VERSION_7, _VERSION_8,
+)  # fmt: skip
 
 AS_NEWEST: tuple[tuple[int, str], ...] = (
     (
@@ -242,7 +249,8 @@ AS_NEWEST: tuple[tuple[int, str], ...] = (
         CREATE TEMP VIEW runs AS SELECT *, 0 AS assets_pages FROM main.runs;
         """,
     ),
-    (7, "CREATE TEMP TABLE unread(source, href, run, collection, kind, message, status, attempts, at);"),
+    (7, "CREATE TEMP TABLE changes(run INTEGER, what TEXT, number INTEGER);"),
+    (8, "CREATE TEMP TABLE unread(source, href, run, collection, kind, message, status, attempts, at);"),
 )
 """What lets a ledger older than a version be read, by who may not write it, as if it were of that version."""
 

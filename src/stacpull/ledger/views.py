@@ -24,6 +24,7 @@ __all__ = [
     "current_run",
     "done_assets",
     "failures",
+    "has_items_of",
     "item_and_key",
     "item_documents",
     "item_record",
@@ -230,6 +231,14 @@ def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, s
         "SELECT id FROM items WHERE collection = ? AND name = ?", (collection, OF_COLLECTION)
     ).fetchone()
     return {} if row is None else _paths(db, row[0])
+
+
+def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
+    """Return True if `run` planned items of this collection."""
+    found = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM items WHERE collection = ? AND run = ?)", (collection, run)
+    ).fetchone()
+    return bool(found[0])
 
 
 def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str]]:

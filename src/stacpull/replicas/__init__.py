@@ -6,6 +6,7 @@ clients that block. Nothing here is stored: data sets of any size are made while
 """
 
 from stacpull.replicas.dataset import Dataset, Patch
+from stacpull.replicas.evolving import Evolution, EvolvingReplica
 from stacpull.replicas.fault_file import FaultFileError, parse_faults, read_faults
 from stacpull.replicas.fault_plan import FaultPlan, PlannedFaults, Rule
 from stacpull.replicas.faults import Close, Delay, Fault, Faults, Stall, Status, Truncate
@@ -27,6 +28,8 @@ __all__ = [
     "Dataset",
     "Delay",
     "DirectoryStore",
+    "Evolution",
+    "EvolvingReplica",
     "ExpectedFile",
     "Fault",
     "FaultFileError",

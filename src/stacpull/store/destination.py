@@ -262,6 +262,26 @@ class Destination:
             if is_destination_failure(error) and error.errno != errno.ENOENT:
                 raise destination_error(error, self.path) from error
 
+    def tidy(self, directory: str) -> None:
+        """Remove a directory of ours that nothing is left in, and those above it likewise; DEST stays."""
+        while directory:
+            above, _, name = directory.rpartition("/")
+            held = self._held.pop(directory, None)
+            if held is not None:
+                os.close(held)
+            try:
+                os.rmdir(name, dir_fd=self.directory(above, make=False))
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                self._touched.add(directory)
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and is_destination_failure(error):
+                    raise destination_error(error, self.path) from error
+                return
+            self._touched.discard(directory)
+            directory = above
+        self._touched.add("")
+
     def read(self, directory: str, name: str) -> bytes | None:
         """Return the contents of a regular file of the mirror, None if it cannot be read."""
         try:

@@ -87,7 +87,7 @@ class BodyWriter:
             job.row,
             job.generation,
             received.size,
-            received.validator.etag,
+            received.validator.kept,
             received.filename,
             unproven=not received.verified,
         )

@@ -16,6 +16,7 @@ Retrying, reading an expired item again and publishing are the engine's. An atte
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -49,7 +50,7 @@ from stacpull.transfer.intake import (
 )
 from stacpull.transfer.opener import LaneOpener, Reply
 from stacpull.transfer.parts import Hasher, Parts, PartWriter
-from stacpull.transfer.resume import Verdict, provable, range_headers, verdict
+from stacpull.transfer.resume import Verdict, change_headers, provable, range_headers, verdict
 from stacpull.transfer.verify import Check, expected_checks
 
 __all__ = ["Fetcher"]
@@ -61,7 +62,8 @@ _CONNECTIONS = 8
 _WHOLE = frozenset({200})
 _RESUMED = frozenset({200, 206, 412, 416})
 _PROBED = frozenset({200, 206, 416})
-_OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
+_IF_CHANGED = frozenset({200, 304})
+_OK, _PARTIAL, _NOT_MODIFIED, _UNSATISFIABLE = 200, 206, 304, 416
 
 
 class Fetcher:
@@ -77,6 +79,7 @@ class Fetcher:
         connections: int = _CONNECTIONS,
         clock: Clock | None = None,
         secrets: Secrets | None = None,
+        is_there: Callable[[Job], bool] = lambda _: False,
         on_detail: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare.
@@ -89,6 +92,8 @@ class Fetcher:
             connections: that one file may have at most; 1: no ranges of it are fetched side by side.
             clock: where time comes from.
             secrets: what must not be written down, whatever a server says.
+            is_there: tells if the file of `Job.present` really lies there (called in a thread of its own);
+                else the whole is asked for.
             on_detail: hears sentences for those who want to know everything.
         """
         self._client = client
@@ -100,6 +105,7 @@ class Fetcher:
         self._whole_only: set[str] = set()
         self._secrets = Secrets() if secrets is None else secrets
         self._opaque_etags: set[str] = set()
+        self._is_there = is_there
         self._on_detail = on_detail
         self._without_validators: set[str] = set()
 
@@ -128,8 +134,13 @@ class Fetcher:
         self, job: Job, count_refusal: bool, *, keep: bool, doubted: Check | None = None
     ) -> Received:
         """Ask for the whole; content that was `doubted` must come the same again, or agree with its ETag."""
-        request = Request(job.href)
-        async with self._client.open(request, accept=_WHOLE, count_refusal=count_refusal) as response:
+        request, accept = Request(job.href), _WHOLE
+        present = job.present if doubted is None else None
+        if present is not None and await asyncio.to_thread(self._is_there, job):
+            request, accept = Request(job.href, headers=change_headers(present.validator)), _IF_CHANGED
+        async with self._client.open(request, accept=accept, count_refusal=count_refusal) as response:
+            if present is not None and response.status == _NOT_MODIFIED:
+                return Received(present.size, None, "", unchanged=True)
             intake = await self._take(job, response, keep=keep, doubted=doubted)
         return await self._conclude(job, intake)
 
@@ -198,6 +209,8 @@ class Fetcher:
         validator = validator_of(headers)
         if self._secrets and any(self._secrets.scrub(field) != field for field in validator if field):
             return Validator()
+        if validator.etag is None and validator.last_modified is not None:
+            return provable(validator, headers, self._clock.time())
         return validator
 
     def _tell_of_validators(self, answer: Answer) -> None:
@@ -272,7 +285,7 @@ class Fetcher:
         name = self._secrets.scrub(filename_of(answer.url))
         if writer is None:
             return Received(intake.size, None, name, answer.validator, body=intake.body, verified=verified)
-        part = await writer.finish(name, answer.validator.etag, unproven=not verified)
+        part = await writer.finish(name, answer.validator.kept, unproven=not verified)
         return Received(part.size, part.sha256, name, answer.validator, part=part.path, verified=verified)
 
     def _is_proven(self, job: Job, intake: Intake) -> bool:

@@ -26,7 +26,16 @@ from stacpull.net.coding import coding_of
 from stacpull.net.status import moment_of
 from stacpull.transfer.headers import content_range, validator_of
 
-__all__ = ["Verdict", "is_another", "provable", "range_headers", "same_object", "same_version", "verdict"]
+__all__ = [
+    "Verdict",
+    "change_headers",
+    "is_another",
+    "provable",
+    "range_headers",
+    "same_object",
+    "same_version",
+    "verdict",
+]
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 _BY_ITS_CLOCK, _BY_OURS = 1.0, 60.0
@@ -70,6 +79,16 @@ def range_headers(size: int, validator: Validator) -> dict[str, str]:
     if condition:
         headers["If-Range"] = condition
     return headers
+
+
+def change_headers(kept: str) -> dict[str, str]:
+    """Return the header fields that ask for an object only if it is another than `Validator.kept` names.
+
+    By the ETag, compared weakly (RFC 9110, 13.1.2); where there was none by the date (13.1.3), which is one
+    that `provable` has let pass.
+    """
+    is_date = not kept.endswith('"') and moment_of(kept) is not None
+    return {"If-Modified-Since" if is_date else "If-None-Match": kept}
 
 
 def verdict(

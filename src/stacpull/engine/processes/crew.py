@@ -280,9 +280,9 @@ class Crew:
                 self._in_vain = 0
                 self._deliver([messages.arrived(peer.closed(row[0]), row) for row in rows])
                 peer.add_up(spent, self._around.network.counters)
-            case messages.Failed(row, failure, attempts):
+            case messages.Confirmed() | messages.Failed():
                 self._in_vain = 0
-                self._refusals.fail(peer.closed(row), failure, attempts)
+                self._close(peer.closed(word.row), word)
             case messages.Spent():
                 peer.add_up(word, self._around.network.counters)
             case messages.ReadItem():
@@ -299,6 +299,13 @@ class Crew:
             case messages.Ended():
                 peer.ended = True
         self._news.set()
+
+    def _close(self, job: Job, word: messages.Confirmed | messages.Failed) -> None:
+        """Hear what became of an asset of which nothing came in."""
+        if isinstance(word, messages.Failed):
+            self._refusals.fail(job, word.failure, word.attempts)
+        else:
+            self._around.publisher.confirm(job)
 
     def _deliver(self, batch: list[Arrived]) -> None:
         self._around.backlog.wrote(len(batch))

@@ -27,6 +27,7 @@ from stacpull.store.writer import Arrived
 __all__ = [
     "Broke",
     "Came",
+    "Confirmed",
     "Context",
     "End",
     "Ended",
@@ -124,6 +125,12 @@ class Came(NamedTuple):
     spent: Spent
 
 
+class Confirmed(NamedTuple):
+    """An asset of which the source said that it has not changed."""
+
+    row: int
+
+
 class Failed(NamedTuple):
     """An asset that failed for good."""
 
@@ -161,7 +168,7 @@ class Ended(NamedTuple):
 
 Order = Context | Jobs | Stop | End | ItemRead | Throttled
 """What a worker is told."""
-Word = Ready | Came | Failed | ReadItem | Throttled | Spent | Said | Broke | Ended
+Word = Ready | Came | Confirmed | Failed | ReadItem | Throttled | Spent | Said | Broke | Ended
 """What a worker tells."""
 
 
@@ -205,7 +212,7 @@ def job_of(row: JobRow) -> Job:
 def arrival_row(one: Arrived) -> ArrivalRow:
     """Return what came in as plain values."""
     job, received, whole = one
-    etag = received.validator.etag
+    etag = received.validator.kept
     return (
         job.row,
         whole.size,

@@ -182,6 +182,10 @@ class _Worker:
         frame = messages.framed(Came([messages.arrival_row(one) for one in batch], self.spent()))
         self._loop.call_soon_threadsafe(self._channel.send_frame, frame)
 
+    def confirm(self, job: Job) -> None:
+        """Tell of an asset that has not changed."""
+        self._channel.send(messages.Confirmed(job.row))
+
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Tell of an asset that failed for good."""
         self._channel.send(Failed(job.row, failure, attempts))

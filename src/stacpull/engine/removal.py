@@ -1,0 +1,36 @@
+"""The removal of files that the mirror has forgotten: after their rows, and before the list of them.
+
+Only regular files are removed, under names that were the mirror's own; a kill in between leaves the list, and
+the next start goes on with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stacpull.ledger import pruning
+from stacpull.ledger.database import Connection
+from stacpull.store.destination import Destination
+
+__all__ = ["remove_listed"]
+
+
+def remove_listed(db: Connection, destination: Destination, sync: Callable[[], None]) -> None:
+    """Remove the files of the list (`ledger.pruning`), and directories that are empty then.
+
+    Args:
+        db: the ledger.
+        destination: the mirror.
+        sync: makes durable what was committed and removed so far.
+    """
+    paths = pruning.listed(db)
+    if not paths:
+        return
+    sync()  # the rows are gone for good before a file is
+    for path in paths:
+        directory, _, name = path.rpartition("/")
+        if destination.identity(directory, name) is not None:
+            destination.remove(directory, name)
+        destination.tidy(directory)
+    sync()
+    pruning.clear(db, paths)

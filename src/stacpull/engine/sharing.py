@@ -1,0 +1,165 @@
+"""One href behind many items (a PDF for 706 of them): fetched once, then put in its further places.
+
+Identity of an asset is its item and key, so each has a row and a place of its own; what they share is the
+transfer. The first job for an href fetches. Those that come meanwhile wait for it; they and those that come
+later get a hard link to its file, or its bytes where it is not in place yet (or links cannot be made), and go
+the way of every part from there. Hrefs with a query are left alone: most are signed, and differ.
+
+A link is made only to what is proven to be the file of the first: by its inode, or by its SHA-256; an older
+version may lie in that place, or a file of the user's. Only recent hrefs are remembered, 2 MiB of bodies;
+of a run in several processes each remembers its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+from collections import OrderedDict
+from pathlib import Path
+
+from stacpull.engine.course import Fetches
+from stacpull.models import Job, Received
+from stacpull.planning.layout import complete
+from stacpull.store.destination import Destination
+
+__all__ = ["SharingFetcher"]
+
+_REMEMBERED = 512
+"""Hrefs."""
+_HELD = 2 << 20
+"""Bytes of bodies."""
+
+
+class _First:
+    """The first job for an href, and what came of it: None until then, and if it failed."""
+
+    __slots__ = ("inode", "job", "landed", "received")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.landed = asyncio.Event()
+        self.received: Received | None = None
+        self.inode: int | None = None
+        """Of its file, once that is known."""
+
+
+class SharingFetcher:
+    """Makes one attempt at an asset as the fetcher within does, unless another asset has the same href."""
+
+    def __init__(self, within: Fetches[Job, Received], destination: Destination, *, checksum: bool) -> None:
+        self._within = within
+        self._destination = destination
+        self._checksum = checksum
+        self._recent: OrderedDict[str, _First] = OrderedDict()
+        self._held = 0
+
+    async def fetch(self, job: Job, *, count_refusal: bool) -> Received:
+        """Take what the same href gave before, or fetch.
+
+        Raises:
+            TransferError, DestinationError, CredentialsError: as the fetcher within.
+        """
+        if "?" in job.href or job.present is not None or job.sha256 is not None:
+            return await self._within.fetch(job, count_refusal=count_refusal)
+        first = self._recent.get(job.href)
+        if first is not None and first.job.row != job.row:
+            self._recent.move_to_end(job.href)
+            await first.landed.wait()
+            if (received := await self._shared(job, first)) is not None:
+                return received
+        self._forget(job.href)
+        first = self._recent[job.href] = _First(job)
+        try:
+            received = await self._within.fetch(job, count_refusal=count_refusal)
+            await self._keep(first, received)
+        except BaseException:
+            if self._recent.get(job.href) is first:
+                self._forget(job.href)
+            raise
+        finally:
+            first.landed.set()
+        return received
+
+    async def _keep(self, first: _First, received: Received) -> None:
+        """Remember what came, and forget what is past the limits."""
+        if received.part is not None:
+            first.inode = (await asyncio.to_thread(os.stat, received.part)).st_ino
+        first.received = received
+        if self._recent.get(first.job.href) is first:
+            self._held += _weight(first)
+        while self._held > _HELD or len(self._recent) > _REMEMBERED:
+            self._forget(next(iter(self._recent)))
+
+    def _forget(self, href: str) -> None:
+        first = self._recent.pop(href, None)
+        if first is not None:
+            self._held -= _weight(first)
+
+    async def _shared(self, job: Job, first: _First) -> Received | None:
+        """Return the asset, made of what came for another; None if that cannot be."""
+        told = first.received
+        if told is None or not _may_be(job, first.job, told):
+            return None
+        received = await asyncio.to_thread(self._linked, job, first, told)
+        return received or (told if told.body is not None else None)
+
+    def _linked(self, job: Job, first: _First, told: Received) -> Received | None:
+        """Make a part that is a link of the first one's file; None if that is not in place, or cannot be."""
+        part = f"{job.row}.{job.generation}.part"
+        for left in (f"{job.row}.{job.generation}.json", f"{job.row}.{job.generation}.have", part):
+            self._destination.drop_part(left)
+        for directory, path in self._places(first, told):  # the whole part first: it moves on to the other
+            try:
+                os.link(
+                    path,
+                    part,
+                    src_dir_fd=directory,
+                    dst_dir_fd=self._destination.parts_fd,
+                    follow_symlinks=False,
+                )
+            except OSError:
+                continue
+            sha256 = self._proven(part, first, told)
+            if sha256 is not None:
+                where = self._destination.parts / part
+                return told._replace(body=None, part=where, sha256=sha256 if self._checksum else None)
+            self._destination.drop_part(part)
+        return None
+
+    def _places(self, first: _First, told: Received) -> list[tuple[int, str | Path]]:
+        """Return where the first one's file may be: a directory's descriptor, and a path below it."""
+        final = (self._destination.fd, _place(first.job, told))
+        return [final] if told.part is None else [(self._destination.parts_fd, told.part.name), final]
+
+    def _proven(self, part: str, first: _First, told: Received) -> bytes | None:
+        """Return the SHA-256 of a part if it is the first one's file (b"" if it was not computed)."""
+        found = os.stat(part, dir_fd=self._destination.parts_fd, follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != told.size:
+            return None
+        if told.body is None:
+            return (told.sha256 or b"") if found.st_ino == first.inode else None
+        sha256 = hashlib.sha256(told.body).digest()
+        if found.st_ino != first.inode:
+            if hashlib.sha256((self._destination.parts / part).read_bytes()).digest() != sha256:
+                return None
+            first.inode = found.st_ino
+        return sha256
+
+
+def _weight(first: _First) -> int:
+    return 0 if first.received is None or first.received.body is None else first.received.size
+
+
+def _may_be(job: Job, first: Job, told: Received) -> bool:
+    """Return True if nothing that the item states speaks against what came for another."""
+    return job.size in {None, told.size} and (job.checksum is None or job.checksum == first.checksum)
+
+
+def _place(job: Job, received: Received) -> Path:
+    """Return where the file of `job` lies, relative to DEST, unless that name was taken."""
+    name = job.name
+    if name is None:
+        name = complete(job.name_template or "{filename}", received.filename, job.directory)
+    return Path(job.directory, name)

@@ -1,0 +1,262 @@
+"""A mirror that is run again on a collection that has changed: what it asks, fetches, tells and removes."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pystac
+import pytest
+from tests.acceptance.mirrored import is_same
+from tests.acceptance.static_tree import write_tree
+from tests.acceptance.trees import files_in
+
+import stacpull
+from stacpull import MirrorReport, Notice, Options, Selection, mirror, resume, retry, verify
+from stacpull.events import ItemGone
+from stacpull.replicas import EvolvingReplica, Status, run_in_thread
+
+FILES = ("file", "unchanged", "gone")
+
+
+@pytest.fixture
+def replica() -> Iterator[EvolvingReplica]:
+    with run_in_thread(EvolvingReplica()) as found:
+        yield found
+
+
+def refreshed(replica: EvolvingReplica, dest: Path, **options: Any) -> MirrorReport:
+    return asyncio.run(mirror(replica.base_url, dest, options=Options(**options)))
+
+
+def assets_of(dest: Path) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in files_in(dest).items() if name.endswith(".bin")}
+
+
+def asked(replica: EvolvingReplica, *kinds: str) -> Callable[[], int]:
+    """Return a function that tells how many requests of these kinds came since."""
+    before = sum(replica.counters["api", kind] for kind in kinds)
+    return lambda: sum(replica.counters["api", kind] for kind in kinds) - before
+
+
+def is_sound(dest: Path) -> bool:
+    return asyncio.run(verify(dest)).damaged == 0
+
+
+def test_what_changed_is_fetched_what_may_have_is_asked_about(tmp_path, replica):
+    first = refreshed(replica, tmp_path)
+    assert (first.items_new, first.items_changed, first.assets_changed) == (40, 0, 0)
+    before = assets_of(tmp_path)
+    assert before == replica.files()
+    step = replica.evolve()
+    fetched, same = asked(replica, "file"), asked(replica, "unchanged")
+    again = refreshed(replica, tmp_path)
+    assert again.exit_code == 0
+    assert (again.items_new, again.items_changed) == (step.new, len(step.changed))
+    assert again.assets_changed == len(step.rewritten) + len(step.resized)
+    assert fetched() == again.assets_changed + 2 * step.new + len(step.asset_added)
+    assert same() == again.assets_revalidated > len(step.touched)
+    assert assets_of(tmp_path) == before | replica.files()
+    assert is_sound(tmp_path)
+    nothing = asked(replica, *FILES)
+    calm = refreshed(replica, tmp_path)
+    assert (nothing(), calm.items_new, calm.items_changed, calm.assets_changed) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("validators", ["etag", "date", "none"])
+def test_revalidate_asks_for_every_asset(tmp_path, validators):
+    with run_in_thread(EvolvingReplica(items=8, validators=validators)) as replica:
+        refreshed(replica, tmp_path)
+        name = next(iter(replica.items))
+        item = replica.items[name]
+        mask = replace(item.files["mask"], data=b"x" * 400)  # with the date that it had
+        replica.items[name] = replace(item, files={**item.files, "mask": mask})
+        fetched, same = asked(replica, "file"), asked(replica, "unchanged")
+        told = refreshed(replica, tmp_path, revalidate=True)
+        seen = {"etag": (1, 15), "date": (0, 16), "none": (16, 0)}[validators]
+        assert (fetched(), same()) == seen
+        assert (told.assets_changed, told.assets_revalidated) == (
+            (0, 16) if validators == "date" else (1, 15)
+        )
+        assert told.items_changed == 0
+        if validators != "date":
+            assert assets_of(tmp_path) == replica.files()
+        assert is_sound(tmp_path)
+
+
+def test_a_file_that_is_lost_is_fetched_and_not_asked_about(tmp_path, replica):
+    refreshed(replica, tmp_path)
+    name = next(iter(replica.files()))
+    (tmp_path / name).unlink()
+    told = refreshed(replica, tmp_path, revalidate=True)
+    assert (told.assets_revalidated, told.exit_code) == (80, 0)  # the same bytes came again
+    assert assets_of(tmp_path) == replica.files()
+
+
+def test_a_run_that_asks_for_all_goes_on_so(tmp_path):
+    with run_in_thread(EvolvingReplica(latency_ms=5)) as replica:
+        refreshed(replica, tmp_path)
+
+        async def stopped_then_resumed() -> tuple[MirrorReport, MirrorReport]:
+            stop = asyncio.Event()
+
+            def listen(event: object) -> None:
+                if replica.counters["api", "unchanged"] > 5:
+                    stop.set()
+
+            options = Options(revalidate=True, concurrency=2)
+            first = await mirror(replica.base_url, tmp_path, options=options, on_event=listen, stop=stop)
+            return first, await resume(tmp_path)
+
+        first, then = asyncio.run(stopped_then_resumed())
+        assert (first.state, then.state) == ("interrupted", "complete")
+        assert 0 < first.assets_revalidated < then.assets_revalidated == 80
+
+
+def test_prune_is_for_a_mirror_that_ends(tmp_path, replica):
+    refreshed(replica, tmp_path)
+    heard: list[object] = []
+    asyncio.run(retry(tmp_path, options=Options(prune=True, yes=True), on_event=heard.append))
+    assert [one.text for one in heard if isinstance(one, Notice) and "pruned" in one.text]
+
+
+# --- what is gone -------------------------------------------------------------------------------------------
+
+
+def documents_of(dest: Path) -> set[str]:
+    return {name for name in files_in(dest) if name.endswith(".json")}
+
+
+def test_prune_lists_first_and_removes_with_yes_only(tmp_path, replica):
+    refreshed(replica, tmp_path)
+    step = replica.evolve()
+    listed = refreshed(replica, tmp_path, prune=True)
+    assert (listed.items_gone, listed.items_pruned, listed.exit_code) == (len(step.gone), 0, 0)
+    assert all((tmp_path / f"evolving/{name}/data.bin").exists() for name in step.gone)
+    (tmp_path / f"evolving/{step.gone[0]}/notes.txt").write_text("mine")
+    heard: list[object] = []
+    options = Options(prune=True, yes=True)
+    told = asyncio.run(mirror(replica.base_url, tmp_path, options=options, on_event=heard.append))
+    assert [one.item.item for one in heard if isinstance(one, ItemGone) and one.removed] == step.gone
+    assert (told.items_pruned, told.assets_pruned) == (len(step.gone), 2 * len(step.gone))
+    there = assets_of(tmp_path)
+    dropped = [name for name in there if name not in replica.files()]
+    assert len(dropped) == len(step.asset_removed)  # its item is there still
+    assert {name: there[name] for name in replica.files()} == replica.files()
+    gone = [name for name in step.gone if (tmp_path / f"evolving/{name}").exists()]
+    assert gone == step.gone[:1]
+    assert [path.name for path in (tmp_path / f"evolving/{gone[0]}").iterdir()] == ["notes.txt"]
+    catalog = pystac.Catalog.from_file(str(tmp_path / "catalog.json"))
+    assert sorted(item.id for item in catalog.get_items(recursive=True)) == sorted(replica.items)
+    (tmp_path / f"evolving/{gone[0]}/notes.txt").unlink()
+    assert is_sound(tmp_path)
+    counted = stacpull.status(tmp_path)
+    assert counted.assets_done == len(there)
+    assert refreshed(replica, tmp_path, prune=True, yes=True).items_gone == 0
+
+
+def test_a_collection_that_is_gone_leaves_nothing_behind(tmp_path, replica):
+    refreshed(replica, tmp_path, metadata="ndjson")
+    replica.items.clear()
+    told = refreshed(replica, tmp_path, metadata="ndjson", prune=True, yes=True)
+    assert told.items_pruned == 40
+    assert files_in(tmp_path).keys() == {"catalog.json"}
+    assert is_sound(tmp_path)
+
+
+def still_answers(replica: EvolvingReplica, name: str) -> None:
+    """The page leaves it out; it is there all the same."""
+    replica.hidden.add(name)
+
+
+def withheld(replica: EvolvingReplica, name: str) -> None:
+    replica.hidden.add(name)
+    replica.inject(lambda request: request.path.endswith(f"/items/{name}"), Status(451), times=9)
+
+
+def broken(replica: EvolvingReplica, name: str) -> None:
+    replica.hidden.add(name)
+    replica.inject(lambda request: request.path.endswith(f"/items/{name}"), Status(500), times=99)
+
+
+def denies_everything(replica: EvolvingReplica, name: str) -> None:
+    replica.hidden.add(name)
+    replica.inject(lambda request: "/items/" in request.path, Status(404), times=99)
+
+
+def announces_more(replica: EvolvingReplica, name: str) -> None:
+    del replica.items[name]
+    replica.announced = 41
+
+
+@pytest.mark.parametrize("upstream", [still_answers, withheld, broken, denies_everything, announces_more])
+def test_what_is_not_surely_gone_stays(tmp_path, replica, upstream):
+    refreshed(replica, tmp_path)
+    name = "item-0007"
+    upstream(replica, name)
+    told = refreshed(replica, tmp_path, prune=True, yes=True, retries=0)
+    assert (told.items_gone, told.items_pruned) == (0, 0)
+    assert len(assets_of(tmp_path)) == 80
+
+
+@pytest.mark.parametrize("narrower", [{"max_items": 5}, {"ids": ("item-0001",)}, {"sample": 3}])
+def test_a_narrower_selection_prunes_nothing(tmp_path, replica, narrower):
+    refreshed(replica, tmp_path)
+    del replica.items["item-0040"]
+    options = Options(prune=True, yes=True)
+    selection = Selection(**narrower)
+    told = asyncio.run(mirror(replica.base_url, tmp_path, selection=selection, options=options))
+    assert (told.items_gone, len(assets_of(tmp_path))) == (0, 80)
+    assert refreshed(replica, tmp_path, prune=True, yes=True).items_pruned == 1
+
+
+# --- other places that assets come from ---------------------------------------------------------------------
+
+
+def test_s3_and_azure_say_that_nothing_changed(mirrored):
+    """Signed, redirected, with unquoted ETags: the conditions arrive, and no body comes."""
+    before, sent = mirrored.files, mirrored.replica.bytes_sent
+    options = replace(mirrored.options, revalidate=True)
+    told = mirrored.mirror(options=options)
+    assert (told.exit_code, told.assets_revalidated, told.assets_changed) == (0, told.assets_done, 0)
+    assert mirrored.replica.bytes_sent - sent < told.bytes_done / 4  # items, redirects
+    assert is_same(before, mirrored.files) == []
+
+
+def test_worker_processes_ask_as_well(tmp_path):
+    with run_in_thread(EvolvingReplica(items=150, latency_ms=2)) as replica:
+        refreshed(replica, tmp_path)
+        step = replica.evolve()
+        told = refreshed(replica, tmp_path, revalidate=True, processes=2)
+        assert told.assets_changed == len(step.rewritten) + len(step.resized)
+        assert told.assets_revalidated > 250
+        assert {name: data for name, data in assets_of(tmp_path).items() if name in replica.files()} == (
+            replica.files()
+        )
+        assert is_sound(tmp_path)
+
+
+def test_a_tree_on_disk_is_pruned_by_its_files(tmp_path):
+    catalog = write_tree(tmp_path / "tree", 2, 3)
+    dest = tmp_path / "m"
+
+    def again(**options: Any) -> MirrorReport:
+        selection = Selection(all_collections=True)
+        return asyncio.run(mirror(str(catalog), dest, selection=selection, options=Options(**options)))
+
+    assert again().items_new == 6
+    shutil.rmtree(tmp_path / "tree/col1/col1-2")
+    path = tmp_path / "tree/col1/collection.json"
+    document = orjson.loads(path.read_bytes())
+    document["links"] = [link for link in document["links"] if "col1-2" not in link["href"]]
+    path.write_bytes(orjson.dumps({**document, "title": "renewed"}))
+    told = again(prune=True, yes=True)
+    assert (told.items_gone, told.items_pruned, told.assets_pruned) == (1, 1, 1)
+    assert not (dest / "col1/col1-2").exists()
+    assert orjson.loads((dest / "col1/collection.json").read_bytes())["title"] == "renewed"
+    assert is_sound(dest)

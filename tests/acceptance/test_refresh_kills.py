@@ -1,0 +1,104 @@
+"""A refresh that is killed, while its source goes on changing: no old version is ever taken for a new one.
+
+`STACPULL_REFRESH_KILLS=200 pytest tests/acceptance/test_refresh_kills.py` kills more often than the suite.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections import defaultdict
+from contextlib import closing
+from pathlib import Path
+
+from tests.acceptance.command import Running, environment, run, wait_until
+from tests.acceptance.trees import files_in
+
+from stacpull.ledger.compact import true_name
+from stacpull.replicas import EvolvingReplica, run_in_thread
+
+KILLS = int(os.environ.get("STACPULL_REFRESH_KILLS", "3"))
+DONE = 2
+
+
+def answered(replica: EvolvingReplica) -> int:
+    return sum(replica.counters.values())
+
+
+def recorded(dest: Path) -> dict[str, str | None]:
+    """SHA-256 by path of what the ledger says is done."""
+    with closing(sqlite3.connect(dest / ".stacpull" / "ledger.sqlite")) as db:
+        rows = db.execute(
+            "SELECT d.path, a.name, a.key, hex(a.sha256) FROM assets a "
+            "JOIN directories d ON d.id = a.directory WHERE a.state = ?",
+            (DONE,),
+        ).fetchall()
+    return {f"{path}/{true_name(name, path, key)}": sha256.lower() for path, name, key, sha256 in rows}
+
+
+def content(dest: Path) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in files_in(dest).items() if name.endswith(".bin")}
+
+
+def test_killed_at_any_moment_it_ends_with_what_is_there_now(tmp_path):
+    """At each kill: a file is one version of it, whole; what is done lies there as recorded."""
+    choices = random.Random(KILLS)
+    history: defaultdict[str, set[bytes]] = defaultdict(set)
+    with run_in_thread(EvolvingReplica(items=30, latency_ms=4)) as replica:
+        env = environment()
+        arguments = ["mirror", replica.base_url, str(tmp_path), "--prune", "--yes", "--json"]
+
+        def remember() -> None:
+            for path, data in replica.files().items():
+                history[path].add(data)
+
+        remember()
+        assert run(arguments, env).code == 0
+        unlisted: set[str] = set()
+        for number in range(KILLS):
+            unlisted |= step_on(replica)
+            remember()
+            more = ["--revalidate"] if number % 2 else []
+            with Running([*arguments, *more], env) as process:
+                kill(process, replica, choices)
+            there, done = content(tmp_path), recorded(tmp_path)
+            assert [name for name, data in there.items() if data not in history[name]] == []
+            assert [
+                name
+                for name, sha256 in done.items()
+                if name not in there or hashlib.sha256(there[name]).hexdigest() != sha256
+            ] == []
+            if choices.random() < 0.5:
+                unlisted |= step_on(replica)
+                remember()
+        went_on = run(arguments, env)
+        assert went_on.code in {0, 1}, went_on.err  # what was planned before the kill may be gone since
+        ended = run(arguments, env)
+        assert ended.code == 0, ended.err
+        assert ended.report["state"] == "complete"
+        wanted = replica.files()
+        there = content(tmp_path)
+        assert {name: there.get(name) for name in wanted} == wanted
+        assert {name for name in there if name not in wanted} <= unlisted
+        assert run(["verify", str(tmp_path)], env).code == 0
+
+
+def kill(process: Running, replica: EvolvingReplica, choices: random.Random) -> None:
+    """Kill it behind some number of requests, or let it come to its end."""
+    until = answered(replica) + choices.randrange(4, 90)
+    wait_until(lambda: answered(replica) >= until or not process.is_alive())
+    time.sleep(choices.uniform(0, 0.03))
+    process.signal(signal.SIGKILL)
+    process.ended()
+
+
+def step_on(replica: EvolvingReplica) -> set[str]:
+    """Evolve; return the files that items do not list any more while they are there."""
+    before = replica.files()
+    replica.evolve()
+    after = replica.files()
+    return {name for name in before.keys() - after.keys() if name.split("/")[1] in replica.items}

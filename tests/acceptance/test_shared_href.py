@@ -1,0 +1,82 @@
+"""One href behind many items is fetched once, and lies in every place."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance.small_api import SmallApi
+
+from stacpull import Options, mirror, status, verify
+from stacpull.net.memory import Answer
+
+ITEMS = [str(number) for number in range(12)]
+
+
+class Sharing(SmallApi):
+    """Every item has the same asset, `/assets/c/0`; `stated` is what items say of it."""
+
+    stated: dict[str, Any] = {}  # noqa: RUF012 -- set by each test
+
+    def _item(self, collection: str, name: str) -> dict[str, object]:
+        asset = {"href": self.url(f"/assets/{collection}/0"), **self.stated.get(name, {})}
+        return {**super()._item(collection, name), "assets": {"data": asset}}
+
+
+def mirrored(dest: Path, body: bytes, *, stated: dict[str, Any] | None = None, **options: Any) -> list[str]:
+    """Mirror; return what was asked for of assets."""
+
+    async def work() -> list[str]:
+        headers = {"ETag": '"1"', "Content-Type": "application/pdf"}
+        async with Sharing({"c": ITEMS}, asset=Answer(body=body, headers=headers)) as api:
+            api.stated = stated or {}
+            report = await mirror(api.url("/collections/c"), dest, options=Options(**options))
+            assert (report.assets_done, report.items_done) == (12, 12)
+            return [one.target for one in api.heard if "/assets/" in one.target]
+
+    asked = asyncio.run(work())
+    files = sorted((dest / "c").glob("*/data*"))
+    assert [path.read_bytes() for path in files if path.suffix != ".json"] == [body] * 12
+    assert asyncio.run(verify(dest)).damaged == 0
+    assert status(dest).assets_unproven == 0
+    return asked
+
+
+def inodes(dest: Path) -> set[int]:
+    return {path.stat().st_ino for path in (dest / "c").glob("*/data*")}
+
+
+@pytest.mark.parametrize("size", [700, 3_000_000], ids=["in memory", "in a part"])
+@pytest.mark.parametrize("checksum", ["sha256", "none"])
+@pytest.mark.parametrize("concurrency", [1, 12])
+def test_it_is_fetched_once(tmp_path: Path, size: int, checksum: str, concurrency: int) -> None:
+    assert len(mirrored(tmp_path, b"p" * size, checksum=checksum, concurrency=concurrency)) == 1
+    if size > 1 << 20:
+        assert len(inodes(tmp_path)) == 1
+
+
+def test_what_is_stated_otherwise_is_fetched_by_itself(tmp_path: Path) -> None:
+    sizes = {name: {"file:size": 700} for name in ITEMS}
+    checksum = {"3": {"file:checksum": "1220" + hashlib.sha256(b"p" * 700).hexdigest()}}
+    assert len(mirrored(tmp_path, b"p" * 700, stated={**sizes, **checksum}, concurrency=1)) == 2
+
+
+@pytest.mark.parametrize("there", [b"q" * 700, b"p" * 3])
+def test_a_strangers_file_in_the_first_place_is_never_shared(tmp_path: Path, there: bytes) -> None:
+    (tmp_path / "c/0").mkdir(parents=True)
+    (tmp_path / "c/0/data.pdf").write_bytes(there)
+
+    async def work() -> None:
+        headers = {"ETag": '"1"', "Content-Type": "application/pdf"}
+        async with Sharing({"c": ITEMS}, asset=Answer(body=b"p" * 700, headers=headers)) as api:
+            api.stated = {name: {"type": "application/pdf"} for name in ITEMS}
+            report = await mirror(api.url("/collections/c"), tmp_path, options=Options(concurrency=1))
+            assert (report.assets_done, report.assets_failed) == (11, 1)
+
+    asyncio.run(work())
+    assert (tmp_path / "c/0/data.pdf").read_bytes() == there
+    others = [path for path in (tmp_path / "c").glob("*/data.pdf") if path.parent.name != "0"]
+    assert [path.read_bytes() for path in others] == [b"p" * 700] * 11

@@ -1,0 +1,53 @@
+"""Files that were forgotten go at the next start, whatever a kill left of them; nothing else does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.engine.bench import Bench, planned
+
+from stacpull.ledger import pruning
+
+
+@pytest.fixture
+def forgotten(tmp_path: Path) -> Bench:
+    """A mirror of `i` and `j` that has forgotten `i`; its files lie there still: it was killed."""
+    bench = Bench(tmp_path)
+    for name in ("i", "j"):
+        bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned(name, "ab")).jobs])
+    bench.publisher.settle()
+    pruning.forget(bench.db, bench.run.id, [1])
+    assert pruning.listed(bench.db) == ["c/i/a.tif", "c/i/b.tif", "c/i/i.json"]
+    return bench
+
+
+def files(dest: Path) -> list[str]:
+    found = (path.relative_to(dest).as_posix() for path in (dest / "c").rglob("*"))
+    return sorted(found)
+
+
+def test_what_is_listed_goes_with_its_directory(forgotten: Bench, tmp_path: Path) -> None:
+    (tmp_path / "c/i/a.tif").unlink()  # it had got so far
+    forgotten.publisher.remove_listed()
+    assert files(tmp_path) == ["c/j", "c/j/a.tif", "c/j/b.tif", "c/j/j.json"]
+    assert pruning.listed(forgotten.db) == []
+
+
+def test_what_others_put_there_stays(forgotten: Bench, tmp_path: Path) -> None:
+    (tmp_path / "c/i/notes.txt").write_text("mine")
+    (tmp_path / "c/i/a.tif").unlink()
+    (tmp_path / "c/i/a.tif").symlink_to(tmp_path / "c/j/a.tif")
+    (tmp_path / "c/i/b.tif").unlink()
+    (tmp_path / "c/i/b.tif").mkdir()
+    forgotten.publisher.remove_listed()
+    assert files(tmp_path)[:4] == ["c/i", "c/i/a.tif", "c/i/b.tif", "c/i/notes.txt"]
+    assert (tmp_path / "c/j/a.tif").read_bytes() == b"x"
+
+
+def test_a_directory_that_went_is_made_again(forgotten: Bench, tmp_path: Path) -> None:
+    forgotten.publisher.remove_listed()
+    jobs = forgotten.plan(planned("i", "a")).jobs
+    forgotten.publisher.take([forgotten.arrive(job, b"y") for job in jobs])
+    forgotten.publisher.settle()
+    assert (tmp_path / "c/i/a.tif").read_bytes() == b"y"

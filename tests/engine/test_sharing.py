@@ -1,0 +1,126 @@
+"""What a second asset with the same href gets: a link to the first one's file, its bytes, or a fetch."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from stacpull.engine.sharing import SharingFetcher
+from stacpull.models import Checksum, Failure, FailureKind, Job, Received
+from stacpull.net.transport import TransferError
+from stacpull.store.destination import Destination
+
+BODY = b"body"
+SHA = hashlib.sha256(BODY).digest()
+
+
+class Fetching:
+    """Gives the same body each time; the first `failing` times nothing."""
+
+    def __init__(self, failing: int = 0) -> None:
+        self.asked: list[int] = []
+        self._failing = failing
+
+    async def fetch(self, job: Job, *, count_refusal: bool) -> Received:
+        del count_refusal
+        self.asked.append(job.row)
+        await asyncio.sleep(0)
+        if len(self.asked) <= self._failing:
+            raise TransferError(Failure(FailureKind.NETWORK, "No.", retryable=True))
+        return Received(len(BODY), None, "a.pdf", body=BODY)
+
+
+def job(row: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:
+    return Job(row, row, 0, "a", href, None, f"c/{row}", "a.pdf")._replace(**more)
+
+
+@pytest.fixture
+def destination(tmp_path: Path) -> Iterator[Destination]:
+    with closing(Destination(tmp_path)) as found:
+        yield found
+
+
+def placed(destination: Destination, content: bytes = BODY) -> int:
+    """Put a file in the place of job 1; return its inode."""
+    inode = destination.write_part("one", content)
+    assert destination.place("one", "c/1", "a.pdf", replace=True) is None
+    return inode
+
+
+def in_turn(destination: Destination, within: Fetching, *jobs: Job) -> list[Received]:
+    async def work() -> list[Received]:
+        sharing = SharingFetcher(within, destination, checksum=True)
+        return [await sharing.fetch(one, count_refusal=True) for one in jobs]
+
+    return asyncio.run(work())
+
+
+def test_it_is_a_link_where_the_first_is_in_place(destination: Destination) -> None:
+    within = Fetching()
+    inode = placed(destination)
+    _, second, third = in_turn(destination, within, job(1), job(2), job(3))
+    assert within.asked == [1]
+    for one in (second, third):
+        assert one.part is not None
+        assert (one.part.stat().st_ino, one.sha256, one.body) == (inode, SHA, None)
+
+
+@pytest.mark.parametrize("there", [None, b"olde", b"longer than it"])
+def test_it_is_the_bytes_where_something_else_lies_there(
+    destination: Destination, there: bytes | None
+) -> None:
+    within = Fetching()
+    if there is not None:
+        placed(destination, there)
+    assert in_turn(destination, within, job(1), job(2))[1].body == BODY
+    assert within.asked == [1]
+    assert list(destination.parts.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        job(2, "https://h.example/b.pdf"),
+        job(2, size=5),
+        job(2, checksum=Checksum("sha256", SHA)),
+        job(2, sha256=SHA),
+    ],
+    ids=["another href", "another size", "a checksum of its own", "what was damaged"],
+)
+def test_it_is_fetched_where_it_may_be_another(destination: Destination, other: Job) -> None:
+    within = Fetching()
+    in_turn(destination, within, job(1), other)
+    assert within.asked == [1, 2]
+
+
+def test_hrefs_with_a_query_are_not_remembered(destination: Destination) -> None:
+    within = Fetching()
+    href = "https://h.example/a.pdf?sig=1"
+    in_turn(destination, within, job(1, href), job(2, href))
+    assert within.asked == [1, 2]
+
+
+def test_who_waits_for_one_that_fails_fetches_by_itself(destination: Destination) -> None:
+    within = Fetching(failing=1)
+
+    async def work() -> list[Received | BaseException]:
+        sharing = SharingFetcher(within, destination, checksum=True)
+        fetching = (sharing.fetch(job(row), count_refusal=True) for row in (1, 2))
+        return await asyncio.gather(*fetching, return_exceptions=True)
+
+    failed, second = asyncio.run(work())
+    assert isinstance(failed, TransferError)
+    assert isinstance(second, Received)
+    assert within.asked == [1, 2]
+
+
+def test_an_attempt_is_never_its_own_first(destination: Destination) -> None:
+    """The same job comes again after a failure of what is done with it."""
+    within = Fetching()
+    in_turn(destination, within, job(1), job(1))
+    assert within.asked == [1, 1]

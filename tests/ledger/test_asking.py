@@ -1,0 +1,211 @@
+"""Assets that are here and may have changed: which are asked about, and what becomes of the answer."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.ledger.plans import (
+    BROKEN,
+    GONE,
+    NOW,
+    SPEC,
+    all_counts,
+    arrival,
+    asset,
+    commit,
+    counts,
+    item,
+    ledger,
+    started,
+)
+
+from stacpull.ledger import changes, damage, jobs, outcomes, runs, views
+from stacpull.ledger.compact import true_etag
+from stacpull.ledger.outcomes import AssetFailure, Confirmed
+from stacpull.ledger.planning import Planner
+from stacpull.models import Checksum, Job, Present
+
+SHA = Checksum("sha256", bytes(32))
+MD5 = Checksum("md5", b"1" * 16)
+HERE = Present('"e"', 10)
+
+
+def publish(db: sqlite3.Connection, *planned: Job, size: int = 10) -> None:
+    done, failed = outcomes.reserve(db, [arrival(job, size=size) for job in planned])
+    outcomes.record(db, done, failed, [], NOW)
+
+
+def mirrored(db: sqlite3.Connection, **stated: Any) -> None:
+    publish(db, *commit(started(db)[1], item("i", [asset("a", **stated)], updated="1")).jobs)
+
+
+def once_more(
+    db: sqlite3.Connection, *, updated: str = "1", revalidate: bool = False, **stated: Any
+) -> tuple[int, list[Job]]:
+    """End the last run as complete, and plan the item in the next one."""
+    runs.end(db, db.execute("SELECT max(id) FROM runs").fetchone()[0], "complete", None, NOW)
+    run, _ = started(db)
+    planner = Planner(db, run.id, revalidate=revalidate)
+    return run.id, commit(planner, item("i", [asset("a", **stated)], updated=updated)).jobs
+
+
+def row(db: sqlite3.Connection) -> tuple[Any, ...]:
+    """State, size, sha256, ETag of the one asset."""
+    *found, etag = db.execute("SELECT state, size, sha256, etag FROM assets").fetchone()
+    return (*found, true_etag(etag))
+
+
+def assert_counts(db: sqlite3.Connection, run: int) -> None:
+    told = runs.counters(db, run)
+    assert {name: told[name] for name in counts(db, run)} == counts(db, run)
+    assert views.totals(db) == all_counts(db)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fetched", "asked"),
+    [
+        pytest.param({}, {}, False, False, id="nothing changed"),
+        pytest.param({}, {"updated": "2"}, True, True, id="the item is newer"),
+        pytest.param({}, {"revalidate": True}, True, True, id="all are to be asked for"),
+        pytest.param({}, {"updated": "2", "size": 11}, True, False, id="newer, of another size"),
+        pytest.param({}, {"revalidate": True, "size": 11}, True, False, id="of another size, all asked for"),
+        pytest.param({}, {"updated": "2", "size": 10}, True, True, id="newer, of the same size"),
+        pytest.param({}, {"updated": "2", "checksum": SHA}, False, False, id="newer, the same sha256"),
+        pytest.param(
+            {}, {"updated": "2", "checksum": MD5}, True, True, id="newer, an md5 for the first time"
+        ),
+        pytest.param(
+            {"checksum": MD5}, {"updated": "2", "checksum": MD5}, False, False, id="newer, the same md5"
+        ),
+        pytest.param(
+            {"checksum": MD5}, {"revalidate": True, "checksum": MD5}, True, True, id="asked all the same"
+        ),
+    ],
+)
+def test_who_is_asked(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], fetched: bool, asked: bool
+) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db, **first)
+        run, opened = once_more(db, **second)
+        assert [(job.generation, job.present) for job in opened] == (
+            [(1, HERE if asked else None)] if fetched else []
+        )
+        assert_counts(db, run)
+
+
+def test_without_a_validator_the_whole_is_fetched(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db)
+        db.execute("UPDATE assets SET etag = NULL")
+        assert [job.present for job in once_more(db, updated="2")[1]] == [None]
+
+
+def test_what_has_not_changed_is_done_again_as_it_was(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db)
+        before = row(db)
+        run, (job,) = once_more(db, updated="2")
+        assert row(db)[0] == 0
+        assert jobs.pending_jobs(db, run, 0, 9) == [job]  # what a kill leaves is asked the same way
+        outcomes.record(db, [], [], [], NOW, [Confirmed(job.row, job.item_row, job.generation)])
+        assert row(db) == before
+        assert not jobs.is_open(db, job.row, job.generation)
+        assert changes.counted(db, run) == {"items_changed": 1, "assets_revalidated": 1}
+        assert runs.counters(db, run)["items_done"] == 1
+        assert_counts(db, run)
+
+
+@pytest.mark.parametrize(
+    ("came", "told"),
+    [(bytes(32), {"assets_revalidated": 1}), (b"2" * 32, {"assets_changed": 1})],
+    ids=["the same bytes", "other bytes"],
+)
+def test_a_body_that_came_is_told_by_its_bytes(tmp_path: Path, came: bytes, told: dict[str, int]) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db)
+        run, (job,) = once_more(db, revalidate=True)
+        done, _ = outcomes.reserve(db, [arrival(job)._replace(sha256=came)])
+        outcomes.record(db, done, [], [], NOW)
+        assert changes.counted(db, run) == told
+        assert row(db) == (2, 10, came, '"e"')
+        assert_counts(db, run)
+
+
+def test_an_answer_for_an_older_generation_says_nothing(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db)
+        _, (job,) = once_more(db, updated="2")
+        outcomes.record(db, [], [], [], NOW, [Confirmed(job.row, job.item_row, 0)])
+        assert row(db)[0] == 0
+
+
+def reserved_and_lost(db: sqlite3.Connection, job: Job) -> None:
+    """The new version was about to be renamed; nobody knows which one lies there."""
+    outcomes.reserve(db, [arrival(job)._replace(etag='"new"')])
+    outcomes.release(db, [job.row])
+
+
+def failed_and_claimed(db: sqlite3.Connection, job: Job) -> None:
+    outcomes.record(db, [], [AssetFailure(job.row, job.item_row, BROKEN)], [], NOW)
+    jobs.claim_failures(db, db.execute("SELECT max(id) FROM runs").fetchone()[0])
+
+
+def stated_otherwise(db: sqlite3.Connection, _: Job) -> None:
+    once_more(db, updated="3", size=11)
+
+
+def damaged_meanwhile(db: sqlite3.Connection, job: Job) -> None:
+    outcomes.record(db, [], [], [], NOW, [Confirmed(job.row, job.item_row, job.generation)])
+    run = runs.begin(db, SPEC, NOW)
+    damage.claim_damaged(db, run.id, {job.row: None})
+
+
+@pytest.mark.parametrize(
+    "meanwhile", [reserved_and_lost, failed_and_claimed, stated_otherwise, damaged_meanwhile]
+)
+def test_what_may_not_be_the_old_version_any_more_is_fetched_whole(tmp_path: Path, meanwhile: Any) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db)
+        _, (job,) = once_more(db, updated="2")
+        meanwhile(db, job)
+        run = db.execute("SELECT max(id) FROM runs").fetchone()[0]
+        assert [one.present for one in jobs.pending_jobs(db, run, 0, 9)] == [None]
+        outcomes.record(db, [], [], [], NOW, [Confirmed(job.row, job.item_row, job.generation)])
+        assert row(db)[0] == 0
+        assert_counts(db, run)
+
+
+def test_a_reservation_is_never_asked_about(tmp_path: Path) -> None:
+    """Its ETag is that of the new version, while the old one may still lie in its place."""
+    with ledger(tmp_path) as db:
+        mirrored(db)
+        _, (job,) = once_more(db, updated="2")
+        outcomes.reserve(db, [arrival(job)._replace(etag='"new"')])
+        held = jobs.job_of(db, job.row, job.generation)
+        assert held is not None
+        assert held.present is None
+        assert [one.present for one in once_more(db, updated="3")[1]] == [None]
+
+
+def test_what_is_asked_about_stays_so_in_a_later_run(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db)
+        once_more(db, updated="2")
+        assert [(job.generation, job.present) for job in once_more(db, updated="2")[1]] == [(1, HERE)]
+
+
+@pytest.mark.parametrize(("updated", "opened"), [("1", 0), ("2", 1)])
+def test_what_failed_waits_for_retry_or_for_a_newer_item(tmp_path: Path, updated: str, opened: int) -> None:
+    with ledger(tmp_path) as db:
+        (job,) = commit(started(db)[1], item("i", [asset("a")], updated="1")).jobs
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE)], [], NOW)
+        run, jobs_now = once_more(db, updated=updated)
+        assert len(jobs_now) == opened
+        assert_counts(db, run)
+        publish(db, *jobs_now)
+        assert runs.counters(db, run)["items_done"] == opened
+        assert_counts(db, run)

@@ -1,0 +1,111 @@
+"""What a run did not meet, and what is left in the ledger when it is forgotten."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.ledger.plans import (
+    BROKEN,
+    GONE,
+    NOW,
+    SPEC,
+    all_counts,
+    arrival,
+    asset,
+    commit,
+    item,
+    ledger,
+    started,
+)
+
+from stacpull.ledger import changes, meta, outcomes, pruning, runs, views
+from stacpull.ledger.outcomes import AssetFailure, Written
+from stacpull.ledger.runs import RunSpec
+from stacpull.models import Selection
+
+OTHER = replace(SPEC, selection=Selection(collections=("c",), labels=("x",)))
+
+
+def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
+    """Mirror items named by a letter each, with two assets, as a complete run."""
+    run, planner = started(db, spec)
+    for name in names:
+        jobs = commit(planner, item(name, [asset("a"), asset("b")])).jobs
+        done, failed = outcomes.reserve(db, [arrival(job) for job in jobs])
+        rows = {job.item_row for job in jobs}
+        outcomes.record(db, done, failed, [Written(row) for row in rows], NOW)
+    runs.end(db, run.id, "complete", None, NOW)
+    return run.id
+
+
+def unmet(db: sqlite3.Connection, run: int) -> list[tuple[str, int, int]]:
+    return [(one.id.item, one.assets, one.size) for one in pruning.unmet(db, run, 0, 99)]
+
+
+def test_only_what_the_same_selection_brought_is_judged(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db, "abc", OTHER)
+        mirrored(db, "bcd")
+        last = mirrored(db, "d")
+        assert unmet(db, last) == [("b", 2, 20), ("c", 2, 20)]
+        assert [one.id.item for one in pruning.unmet(db, last, 2, 99)] == ["c"]
+        assert unmet(db, mirrored(db, "", replace(SPEC, source="https://other.example"))) == []
+
+
+def test_what_is_forgotten_is_listed_and_counted_off(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db, "ab")
+        last = mirrored(db, "b")
+        pruning.forget(db, last, [one.row for one in pruning.unmet(db, last, 0, 99)])
+        assert pruning.listed(db) == ["c/a/a.json", "c/a/a.tif", "c/a/b.tif"]
+        assert views.totals(db) == all_counts(db)
+        assert views.totals(db)["assets_done"] == 2
+        assert changes.counted(db, last) == {"items_pruned": 1, "assets_pruned": 2}
+        assert unmet(db, last) == []
+        pruning.clear(db, ["c/a/a.json"])
+        assert pruning.listed(db) == ["c/a/a.tif", "c/a/b.tif"]
+        mirrored(db, "a")  # it came back
+        assert views.totals(db) == all_counts(db)
+
+
+@pytest.mark.parametrize(("failure", "missing"), [(BROKEN, 0), (GONE, 1)])
+def test_what_never_was_there_is_not_listed(tmp_path: Path, failure: object, missing: int) -> None:
+    with ledger(tmp_path) as db:
+        jobs = commit(started(db)[1], item("a", [asset(key) for key in "abc"])).jobs
+        outcomes.record(db, [], [AssetFailure(jobs[0].row, jobs[0].item_row, failure)], [], NOW)  # type: ignore[arg-type]
+        assert views.totals(db)["assets_missing"] == missing
+        runs.end(db, 1, "complete", None, NOW)
+        last = mirrored(db, "")
+        pruning.forget(db, last, [jobs[0].item_row])
+        assert pruning.listed(db) == []
+        assert set(views.totals(db).values()) == {0}
+        assert db.execute("SELECT count(*) FROM open_assets").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
+
+
+def test_a_source_item_that_is_there_stands_by_itself(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        commit(started(db)[1], item("L"), item("S", [asset("a")], parent="L"))
+        pruning.forget(db, 1, [1])
+        assert db.execute("SELECT name, parent FROM items").fetchall() == [("S", None)]
+
+
+def test_a_label_item_is_settled_when_its_source_goes(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        commit(started(db)[1], item("L"), item("S", [asset("a")], parent="L"))
+        assert views.item_totals(db)["items_done"] == 0
+        pruning.forget(db, 1, [2])
+        assert views.item_totals(db)["items_done"] == 1
+
+
+def test_the_catalogs_of_a_collection_go_with_its_last_item(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db, "a")
+        for path in ("catalog.json", "c/collection.json", "c/items.ndjson", "cc/collection.json"):
+            meta.claim_file(db, path)
+        pruning.forget(db, 1, [1])
+        assert pruning.listed(db)[-2:] == ["c/collection.json", "c/items.ndjson"]
+        assert sorted(meta.file_digests(db)) == ["catalog.json", "cc/collection.json"]
