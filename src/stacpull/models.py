@@ -119,6 +119,7 @@ class PageRequest:
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] | None = None
     after: tuple[tuple[int, str], ...] = ()
+    within: PageRequest | None = None
 
 
 class Unread(NamedTuple):
@@ -127,6 +128,8 @@ class Unread(NamedTuple):
     collection: str
     name: str
     failure: Failure
+    href: str | None = None
+    """Where it can be read again, if it can."""
 
 
 @dataclass(frozen=True, slots=True)

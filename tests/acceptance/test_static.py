@@ -240,7 +240,9 @@ def items_of(root: Path, base: str = ".") -> list[dict[str, Any]]:
     return items
 
 
-@pytest.mark.parametrize("form", ["features.json", "items.ndjson", "items.ndjson.gz", "one.json"])
+@pytest.mark.parametrize(
+    "form", ["features.json", "list.json", "items.ndjson", "items.ndjson.gz", "one.json"]
+)
 @pytest.mark.parametrize("place", ["disk", "http"])
 def test_items_in_a_file_with_assets_beside_it(form: str, place: str, web: Nginx, tmp_path: Path) -> None:
     root = web.root / f"{form}-{place}"
@@ -262,6 +264,8 @@ def written(form: str, items: list[dict[str, Any]]) -> bytes:
         return json.dumps(items[0]).encode()
     if form == "features.json":
         return json.dumps({"type": "FeatureCollection", "features": items}).encode()
+    if form == "list.json":
+        return json.dumps(items).encode()
     lines = "".join(json.dumps(item) + "\n" for item in items).encode()
     return gzip.compress(lines) if form.endswith(".gz") else lines
 

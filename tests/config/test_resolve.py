@@ -236,6 +236,8 @@ def test_a_selection_cannot_come_from_the_environment() -> None:
         ({"bbox": "1,2,9,3,1,9"}, {}, "--bbox must have its latitudes in order"),
         ({"intersects": "{"}, {}, "--intersects is no GeoJSON: "),
         ({"intersects": "nowhere.geojson"}, {}, "--intersects cannot read nowhere.geojson: No such file"),
+        ({"intersects": "POLYGON ((0 0, 1 1, 1 0, 0 0))"}, {}, "--intersects must be GeoJSON"),
+        ({"intersects": "multipoint z((0 0 1))"}, {}, "--intersects must be GeoJSON"),
         ({"filter": "@/none"}, {}, "--filter cannot read /none: No such file or directory"),
         ({"max-cloud-cover": "101"}, {}, "--max-cloud-cover must be a number from 0 to 100, not '101'"),
         ({"shard": "0/3"}, {}, "--shard must be I/N with I from 1 to N, not '0/3'"),

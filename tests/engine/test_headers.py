@@ -407,6 +407,31 @@ def test_a_position_that_the_source_forgot_is_walked_again_and_nothing_read_twic
     assert len(out.read_text().splitlines()) == kept
 
 
+def test_a_position_that_is_forgotten_amid_the_walk_is_walked_again_and_nothing_read_twice(
+    tmp_path: Path,
+) -> None:
+    heard: list[object] = []
+
+    async def work() -> HeadersReport:
+        async with many(12) as api:
+            usual = api._routes["/collections/c/items"]
+            gone = iter([Answer(410, b"{}")])
+
+            def forgetful(asked: Request) -> Any:
+                old = "page=4" in asked.url and next(gone, None)
+                return old or usual(asked)
+
+            api._routes["/collections/c/items"] = forgetful
+            source, options = api.url("/collections/c"), Options(retries=0)
+            report = await headers(source, tmp_path / "t.ndjson", options=options, on_event=heard.append)
+            assert len(api.asked("/a")) == 12
+            return report
+
+    report = asyncio.run(work())
+    assert (report.headers_done, report.items_seen, report.items_matched) == (12, 12, 12)
+    assert any("forgotten the saved position" in one.text for one in heard if isinstance(one, Notice))
+
+
 def test_a_stop_that_is_set_ends_the_job_and_the_next_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "t.ndjson"
 

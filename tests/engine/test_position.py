@@ -17,6 +17,10 @@ SEARCH = PageRequest(
     {"Prefer": "return=minimal"},
 )
 TREE = Position("b", PageRequest("file:///data/catalog.json", after=((3, "./é/c.json"), (7, "i.json"))))
+LIVE = Position(
+    "b",
+    PageRequest("https://a.example/c.json", after=((3, "api"), (1, "b")), within=SEARCH),
+)
 
 
 def starts(*names: str) -> list[WalkStart]:
@@ -27,8 +31,15 @@ def starts(*names: str) -> list[WalkStart]:
 
 @pytest.mark.parametrize(
     "position",
-    [Position(None, None), Position("b", None), Position("b/é ☃", NEXT), Position("b", SEARCH), TREE],
-    ids=["the beginning", "a first page", "a page by GET", "a page by POST", "a place in a tree"],
+    [Position(None, None), Position("b", None), Position("b/é ☃", NEXT), Position("b", SEARCH), TREE, LIVE],
+    ids=[
+        "the beginning",
+        "a first page",
+        "a page by GET",
+        "a page by POST",
+        "a place in a tree",
+        "an API in a tree",
+    ],
 )
 def test_a_position_comes_back_as_it_was_stored(position: Position) -> None:
     assert Position.from_json(position.to_json()) == position
@@ -48,6 +59,10 @@ def test_no_credentials_are_stored_but_the_paging_token_is() -> None:
 def test_no_signature_of_a_link_is_stored() -> None:
     place = PageRequest("https://a.example/c.json", after=((0, "c.json?sig=secret&se=1"),))
     assert "secret" not in Position("b", place).to_json()
+    inside = PageRequest(
+        "https://a.example/c.json", within=PageRequest("https://b.example/items?sig=secret&se=1")
+    )
+    assert "secret" not in Position("b", inside).to_json()
 
 
 @pytest.mark.parametrize(

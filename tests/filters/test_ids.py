@@ -54,3 +54,26 @@ def test_endings_agree_with_a_naive_reading(item_id, asked):
     )
     verdict = compile_items(Selection(ids=tuple(asked))).judge({"id": item_id})
     assert (verdict is Verdict.MATCH) == naive
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen", "note"),
+    [
+        (("a", "b"), ("a", "x_b"), None),
+        (("a", "b"), ("a",), "No item has 1 of the 2 ids asked for: b."),
+        (("a",), ("b",), "No item has the id asked for: a."),
+        (tuple("abcde"), (), "No item has 5 of the 5 ids asked for: a, b, c, …."),
+        (
+            ("ids.txt",),
+            ("a",),
+            "No item has the id asked for: ids.txt. A file of ids is given as --ids @ids.txt.",
+        ),
+        (("b", "a_b"), ("a_b",), None),
+    ],
+)
+def test_ids_of_no_item_are_named_after_a_whole_walk(asked, seen, note):
+    selected = compile_items(Selection(ids=asked, cloud_and_shadow=True))
+    for name in seen:
+        selected.judge({"id": name})
+    assert selected.notes({}, whole=True) == ([] if note is None else [note])
+    assert selected.notes({}) == []

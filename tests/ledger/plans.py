@@ -181,6 +181,7 @@ def as_version_4(db: sqlite3.Connection) -> None:
         ALTER TABLE items DROP COLUMN href_form;
         DROP TABLE href_forms;
         DROP TABLE paths;
+        DROP TABLE unread;
         PRAGMA user_version = 4;
         """
     )

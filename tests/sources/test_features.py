@@ -14,6 +14,7 @@ from stacpull.models import FailureKind, Page, PageRequest, Selection
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.sources.features import FeaturesSource
 from stacpull.sources.page_size import PageSize
+from stacpull.sources.reading import read_root
 
 URL = "https://static.test/data/items.json"
 
@@ -74,6 +75,14 @@ def test_what_is_no_item_is_told_by_its_number() -> None:
     (page,) = pages_of(source_of(features(item("a"), None, {"properties": {}}, item(7), item(""))))
     assert ids([page]) == ["a", "7"]
     assert [one.name for one in page.unread] == [f"feature {n} of {URL}" for n in (2, 3, 5)]
+
+
+def test_a_list_of_items_is_read_as_the_collection_that_it_stands_for() -> None:
+    reader = MemoryReader({URL: [item("a"), {"hello": "world"}, item("b")]})
+    source = FeaturesSource(asyncio.run(read_root(reader, URL)), reader)
+    (page,) = pages_of(source)
+    assert ids([page]) == ["a", "b"]
+    assert [one.name for one in page.unread] == [f"feature 2 of {URL}"]
 
 
 def test_only_the_collections_asked_for() -> None:

@@ -148,6 +148,21 @@ def test_lines_that_are_no_items_are_told_by_their_number() -> None:
     assert [one.name.split(" of ")[0] for one in page.unread] == [f"line {n}" for n in (3, 4, 7, 8)]
 
 
+@pytest.mark.parametrize("form", [{"type": "FeatureCollection"}, None], ids=["ItemCollection", "list"])
+def test_several_items_on_one_line_are_taken_as_they_are_piped(form: dict[str, Any] | None) -> None:
+    items = [{"id": "a"}, {"id": "b"}, {"no": "item"}]
+    line = orjson.dumps(items if form is None else {**form, "features": items}) + b"\n"
+    (page,) = pages_of(LinesReader(line + lines("c")), 100)
+    assert ids([page]) == ["a", "b", "c"]
+    assert [one.name for one in page.unread] == [f"line 1 of {URL}"]
+
+
+@pytest.mark.parametrize("opening", [b"{\n", b"[\n", b"\xef\xbb\xbf{\r\n"])
+def test_a_document_over_several_lines_is_one_sentence(opening: bytes) -> None:
+    with pytest.raises(SourceError, match="is no NDJSON, which has an item a line"):
+        pages_of(LinesReader(opening + b'  "id": "a"\n}\n'))
+
+
 def test_a_number_of_a_line_is_true_after_going_on() -> None:
     data = lines("a", "b") + b"{broken\n"
     first = pages_of(LinesReader(data), 2)[0]

@@ -9,17 +9,18 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sources.memory import MemoryReader
+from tests.sources.memory import MemoryReader, failed
 from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi, item
 
 from stacpull.engine.position import Position
 from stacpull.errors import SourceError, UsageError
 from stacpull.filters.items import compile_items
 from stacpull.filters.verdict import Verdict
-from stacpull.models import PageRequest, Selection
+from stacpull.models import FailureKind, PageRequest, Selection
 from stacpull.sources.opening import open_source
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.source import WalkStart
+from stacpull.sources.urls import parameter
 
 TRIANGLE = {"type": "Polygon", "coordinates": [[[2, 0], [8, 0], [8, 1], [2, 0]]]}
 AREA = orjson.dumps(TRIANGLE).decode()
@@ -55,6 +56,7 @@ def kept(selection: Selection, count: int = 25) -> list[str]:
 
 
 ONE = ("a",)
+ITEMS = f"{API}/collections/a/items"
 
 
 @pytest.mark.parametrize(
@@ -254,6 +256,34 @@ def test_an_answer_is_believed_only_if_the_source_shows_that_it_can_filter(
     told = [text for text in found.warnings if "walking everything" in text]
     assert len(told) == (warned is not None)
     assert warned is None or warned in told[0]
+
+
+@pytest.mark.parametrize("fault", ["fails", "refuses"])
+@pytest.mark.parametrize("size", [1000, 50])
+def test_a_service_that_fails_when_asked_is_asked_twice_and_then_walked(fault: str, size: int) -> None:
+    """Each request is tried again for a while, so not for all sizes between the usual and the least."""
+    api = ModelApi(fault=fault)
+    found = Walked(api, NOWHERE, size=size)
+    asked = [parameter(request.url, "limit") for request in api.searched]
+    assert asked == [str(size), "10"]
+    assert [parameter(request.url, "limit") for request in api.asked[-1:]] == [str(size)]
+    assert ["it fails when asked to filter" in text for text in found.warnings] == [True]
+
+
+def test_a_service_that_is_down_is_not_asked_for_every_size() -> None:
+    api = ModelApi(classes=())
+    reader = MemoryReader(lambda request: down if request.url.startswith(ITEMS) else api.answer(request))
+    down = failed(FailureKind.SERVER, 500)
+
+    async def walk() -> None:
+        source = await open_source(API, reader)
+        (start,) = await source.starts(NOWHERE)
+        async for _ in source.pages(start.request, page_size=PageSize(), on_notice=lambda _: None):
+            pass
+
+    with pytest.raises(SourceError, match="500"):
+        asyncio.run(walk())
+    assert sum(url.startswith(ITEMS) for url in reader.urls) == 2
 
 
 def test_an_empty_collection_is_believed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -170,6 +171,70 @@ def test_the_same_items_come_in_the_same_order_also_over_a_stop(
         assert names_of(pages[: cut % len(pages) + 1] + rest, selection) == names
 
 
+class Spread(Dated):
+    """Items all over three years, not in the order of time; it may announce what total it likes."""
+
+    announced: int | None = None
+
+    @staticmethod
+    def _collection(name: str) -> dict[str, Any]:
+        extent = {"temporal": {"interval": [["2019-01-01T00:00:00Z", "2021-12-31T00:00:00Z"]]}}
+        return {"type": "Collection", "id": name, "license": "CC0", "extent": extent}
+
+    def _page(self, request: PageRequest, query: Any) -> object:
+        page = super()._page(request, query)
+        return (
+            {**page, "numberMatched": self.announced} if isinstance(page, dict) and self.announced else page
+        )
+
+    def _found(self, query: Any) -> list[dict[str, Any]]:
+        asked = {name: value for name, value in query.items() if name != "datetime"}
+        found = ModelApi._found(self, asked)
+        for one in found:
+            day = dt.datetime(2019, 1, 1, 12, tzinfo=dt.UTC) + dt.timedelta(
+                days=int(one["id"].rpartition("_")[2]) * 389 % 1090
+            )
+            one["properties"]["datetime"] = day.isoformat()
+        keep = compile_items(Selection(datetime=query.get("datetime")))
+        return [one for one in found if keep.judge(one) is Verdict.MATCH]
+
+
+@pytest.mark.parametrize("announced", [None, 80, 80_000])
+def test_the_parts_behind_a_stop_are_those_of_the_walk_that_was_stopped(announced: int | None) -> None:
+    """Whatever is left of the time: shorter parts would put the items behind the stop into another order."""
+    api = Spread(count=40)
+    api.announced = announced
+    split = Selection(split_walk=2)
+    pages, _, _ = walked(api, split)
+    names = names_of(pages, split)
+    assert len(names) == 40
+    for number in (len(pages) - 4, len(pages) - 8):
+        rest, _, _ = walked(api, split, cursor=pages[number].next)
+        assert names_of(pages[: number + 1] + rest, split) == names
+
+
+@pytest.mark.parametrize(
+    ("announced", "at_once", "longest"),
+    [
+        (None, 2, "month"),
+        (None, 12, "day"),
+        (40, 2, "year"),
+        (40, 12, "month"),
+        (9_000, 12, "month"),
+        (80_000, 2, "day"),
+    ],
+)
+def test_parts_are_the_longest_that_are_enough(announced: int | None, at_once: int, longest: str) -> None:
+    api = Spread(count=6)
+    api.announced = announced
+    pages, _, _ = walked(api, Selection(split_walk=at_once), after=2)
+    start, _, end = (datetime_of(pages[1].request) or "").partition("/")
+    days = (dt.datetime.fromisoformat(end) - dt.datetime.fromisoformat(start)).days
+    assert (
+        {"year": 365, "month": 28, "day": 1}[longest] <= days <= {"year": 366, "month": 31, "day": 1}[longest]
+    )
+
+
 @pytest.mark.parametrize("at_once", [2, 5])
 def test_so_many_parts_are_read_at_once(at_once: int) -> None:
     pages, reader, told = walked(Dated(count=80), Selection(split_walk=at_once))
@@ -181,15 +246,56 @@ def test_so_many_parts_are_read_at_once(at_once: int) -> None:
 
 def test_a_service_that_cannot_tell_times_apart_is_walked_in_one_piece() -> None:
     pages, _, told = walked(Dated(count=20, tells=False), Selection(split_walk=3))
-    assert told == ["The source cannot tell times apart: its walk is not split."]
+    assert told == ["The walk is not split by time: the source cannot tell times apart."]
     assert {datetime_of(page.request) for page in pages} == {None}
 
 
 @pytest.mark.parametrize("classes", [(), ("https://api.stacspec.org/v1.0.0/core",)])
 def test_an_api_that_takes_no_time_is_walked_in_one_piece(classes: tuple[str, ...]) -> None:
-    pages, _, _ = walked(Dated(count=20, classes=classes), Selection(split_walk=3))
+    pages, _, told = walked(Dated(count=20, classes=classes), Selection(split_walk=3))
+    assert told == ["The walk is not split by time: the API takes no times."]
     assert len(pages) == 4
     assert {page.request.url.partition("?")[0] for page in pages} == {f"{API}/collections/a/items"}
+
+
+class Timeless(Dated):
+    """Its items have no time, which STAC does not allow and services have."""
+
+    def _found(self, query: Any) -> list[dict[str, Any]]:
+        asked = {name: value for name, value in query.items() if name != "datetime"}
+        return [one | {"properties": {"datetime": None}} for one in super()._found(asked)]
+
+
+@pytest.mark.parametrize(
+    ("count", "warned"),
+    [
+        (
+            20,
+            ["The walk is not split by time: the first items of the source have no time to ask for."],
+        ),
+        (0, []),
+    ],
+)
+def test_items_without_a_time_are_walked_in_one_piece_with_a_warning(count: int, warned: list[str]) -> None:
+    pages, _, told = walked(Timeless(count=count), Selection(split_walk=3))
+    assert told == warned
+    assert sum(len(page.items) for page in pages) == count
+
+
+def test_a_url_that_asks_for_a_time_itself_is_walked_in_one_piece_with_a_warning() -> None:
+    async def work() -> list[str]:
+        source = await open_source(
+            f"{API}/collections/a/items?datetime=2020-01-03T00:00:00Z/..", MemoryReader(Dated().answer)
+        )
+        (start,) = await source.starts(Selection(split_walk=2))
+        told: list[str] = []
+        async for _ in source.pages(
+            start.request, page_size=PageSize(), on_notice=lambda one: told.append(one.text)
+        ):
+            pass
+        return told
+
+    assert asyncio.run(work()) == ["The walk is not split by time: the URL asks for a time itself."]
 
 
 def test_an_error_in_a_part_ahead_comes_when_its_turn_has_come() -> None:
@@ -210,11 +316,18 @@ def test_an_error_in_a_part_ahead_comes_when_its_turn_has_come() -> None:
     [
         (f"{API}/search", Selection(split_walk=2), "name the API's root and -C"),
         (f"{API}/collections/a", Selection(split_walk=2, push_down=False), "leave --no-push-down out"),
+        ("file:///data/catalog.json", Selection(split_walk=2), "which SOURCE is not: leave it out"),
+        ("file:///data/items.json", Selection(split_walk=2), "which SOURCE is not: leave it out"),
+        ("file:///data/items.ndjson", Selection(split_walk=2), "which SOURCE is not: leave it out"),
     ],
 )
 def test_what_cannot_be_split(url: str, selection: Selection, said: str) -> None:
     async def starts() -> None:
-        source = await open_source(url, MemoryReader(Dated().answer))
+        local = {
+            "file:///data/catalog.json": {"type": "Catalog", "id": "c", "links": []},
+            "file:///data/items.json": {"type": "FeatureCollection", "features": []},
+        }
+        source = await open_source(url, MemoryReader(lambda one: local.get(one.url) or Dated().answer(one)))
         await source.starts(selection)
 
     with pytest.raises(UsageError, match=said):

@@ -253,11 +253,11 @@ def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], obje
 @pytest.mark.parametrize(
     ("size", "limit", "error", "asked"),
     [
-        (PageSize(100), 30, failed(FailureKind.SERVER, 500), [100, 50, 25, 25, 25, 25]),
-        (PageSize(100), 50, failed(FailureKind.STALLED), [100, 50, 50]),
+        (PageSize(100), 30, failed(FailureKind.SERVER, 500), [100, 10, 50, 25, 25, 25, 25]),
+        (PageSize(100), 50, failed(FailureKind.STALLED), [100, 10, 50, 50]),
         (PageSize(100), 50, broken_json(), [100, 50, 50]),
-        (PageSize(100), 50, failed(FailureKind.REFUSED, 400), [100, 50, 50]),
-        (PageSize(40, fixed=True), 20, failed(FailureKind.HTTP, 413), [40, 20, 20, 20, 20, 20]),
+        (PageSize(100), 50, failed(FailureKind.REFUSED, 400), [100, 10, 50, 50]),
+        (PageSize(40, fixed=True), 20, failed(FailureKind.HTTP, 413), [40, 10, 20, 20, 20, 20, 20]),
     ],
 )
 def test_a_page_that_fails_is_asked_for_again_smaller(
@@ -273,8 +273,8 @@ def test_a_page_that_fails_is_asked_for_again_smaller(
 @pytest.mark.parametrize(
     ("error", "requests"),
     [
-        (failed(FailureKind.SERVER, 500), 4),
-        (failed(FailureKind.REFUSED, 400), 4),
+        (failed(FailureKind.SERVER, 500), 2),
+        (failed(FailureKind.REFUSED, 400), 2),
         (failed(FailureKind.GONE, 404), 1),
         (failed(FailureKind.NETWORK), 1),
     ],
@@ -313,7 +313,7 @@ def test_a_silently_capped_service_that_counts_in_pages_loses_nothing() -> None:
 
     found, reader = walked(answer, size=PageSize(100))
     assert found.names == [str(n) for n in range(90)]
-    assert [limit_of(request) for request in reader.asked] == [100, 30, 15, 15, 15, 15]
+    assert [limit_of(request) for request in reader.asked] == [100, 30, 10, 15, 15, 15, 15]
 
 
 def test_broken_json_is_asked_for_twice_more_smaller() -> None:

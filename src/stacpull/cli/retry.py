@@ -1,4 +1,4 @@
-"""`stacpull retry DEST`: tries the failed assets again."""
+"""`stacpull retry DEST`: tries the failed assets again, and reads the links that gave no item."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ __all__ = ["command"]
 @click.pass_context
 def command(context: click.Context, /, dest: Path, **raw: object) -> int:
     """Try the failed assets of DEST again.
+
+    Items and catalogs that could not be read are read again, too.
 
     Transfer options and credentials may be given anew; of a config file only these are taken.
     """

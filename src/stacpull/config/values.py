@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,7 @@ __all__ = [
 
 Reader = Callable[[object], object]
 
+_WKT = re.compile(r"(MULTI)?(POINT|LINESTRING|POLYGON)\s*Z?M?\s*\(|GEOMETRYCOLLECTION\s*\(", re.IGNORECASE)
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _SCHEMES = frozenset({"http", "https", "s3"})
 _MULTIPLES = {"K": 1e3, "M": 1e6, "G": 1e9}
@@ -182,6 +184,8 @@ def area(raw: object) -> str:
     if isinstance(raw, dict):
         return json.dumps(raw, separators=(",", ":"))
     told = text(raw).strip()
+    if _WKT.match(told):
+        raise ValueError("must be GeoJSON (text, or a file of it), not WKT: WKT goes into --filter")
     if not told.startswith(("{", "[")):
         told = _contents(told.removeprefix("@"))
     try:

@@ -159,14 +159,16 @@ class Estimate:
         return Picker(selection, Layout.parse(self._options.layout), reader, known, inquiry=inquiry)
 
     async def _walk(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> None:
-        await self._pages(picker, there)
+        whole = await self._pages(picker, there)
         for drawn in self._sample.stretches():
             picker.follows = self._primary.items < _FULLY_READ
             self._count(await picker.pick_drawn(drawn), there)
-        for note in picker.notes():
+        for note in picker.notes(whole=whole):
             self._emit(Notice("info", note))
 
-    async def _pages(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> None:
+    async def _pages(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> bool:
+        """Walk all pages; return False if --max-items ended the walk, or a circle."""
+        whole = True
         checked = False
         for start in await self._source.starts(self._selection):
             pages = self._source.pages(
@@ -183,8 +185,10 @@ class Estimate:
                     self._announced = page.matched
                 for one in page.unread:
                     self._emit(Notice("warning", f"{one.name} is left out: {one.failure.message}"))
+                whole = whole and page.cut_short is None
                 if await self._page(picker, start.collection, page, there):
-                    return
+                    return False
+        return whole
 
     async def _page(
         self, picker: Picker, collection: str, page: Page, there: dict[ItemId, set[str]] | None

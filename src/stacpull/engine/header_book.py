@@ -84,8 +84,9 @@ class HeaderBook:
         self._stretches: deque[Stretch] = deque()
         self._rows: list[Result] = []
         self._closed: list[Stretch] = []
-        self._held = 0
+        self._held = self._unsaved = 0
         self._news = asyncio.Event()
+        self._saved = asyncio.Event()
         self._over = False
 
     # What the pool asks for.
@@ -127,7 +128,14 @@ class HeaderBook:
     def begin(self, stretch: Stretch) -> None:
         """Take note of the next stretch of the walk; all of its rows are counted in `open` already."""
         self._stretches.append(stretch)
+        self._unsaved += stretch.open
         self._news.set()
+
+    async def all_saved(self) -> None:
+        """Wait until every row that was planned is saved."""
+        while self._unsaved:
+            self._saved.clear()
+            await self._saved.wait()
 
     def is_open(self, item: ItemId) -> bool:
         """Tell whether an item was planned, and rows before or of it are not saved yet."""
@@ -173,6 +181,8 @@ class HeaderBook:
         position = self._reached()
         if rows or position is not None:
             await asyncio.to_thread(self.results.put, rows, position=position)
+        self._unsaved -= len(closed)
+        self._saved.set()
         for _ in range(held):
             self._slots.release()
 

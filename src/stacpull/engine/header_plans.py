@@ -168,7 +168,11 @@ class HeaderPlans:
         return {keys[key] for key in await asyncio.to_thread(self._book.results.known, list(keys))}
 
     async def begin_again(self) -> int:
-        """Count everything again from the start, so that nothing stays counted; rows that are there stay."""
+        """Count everything again from the start, so that nothing stays counted; rows that are there stay.
+
+        What is open is waited for: an item that has its rows is told from one that has none.
+        """
+        await self._book.all_saved()
         self.tally = Tally()
         self._saved_place = 0
         self._assets.others = 0

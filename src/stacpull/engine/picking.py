@@ -20,7 +20,7 @@ from stacpull.filters.classes import check_labels, class_list
 from stacpull.filters.draw import Draw
 from stacpull.filters.items import ItemFilter, compile_items
 from stacpull.filters.verdict import Verdict
-from stacpull.models import OF_COLLECTION, Failure, FailureKind, ItemId, Json, Selection
+from stacpull.models import OF_COLLECTION, Failure, FailureKind, ItemId, Json, Selection, Unread
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.items import (
     NO_COLLECTION,
@@ -91,6 +91,8 @@ class Picked:
     items: list[Planned] = field(default_factory=list)
     failures: list[SourceFailure] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+    """Of the problems those that are links, which can be read again."""
     seen: list[ItemId] = field(default_factory=list)
     left_out: dict[Verdict, list[ItemId]] = field(default_factory=dict)
     """Those of `seen` that do not match, by the reason why."""
@@ -184,10 +186,10 @@ class Picker:
         self._assets: KeepsAssets = assets or compile_assets(selection)
         self._draw = Draw(selection.sample, selection.seed, drawn) if selection.sample else None
 
-    def notes(self) -> list[str]:
-        """Return what the user must be told after the walk."""
+    def notes(self, *, whole: bool) -> list[str]:
+        """Return what the user must be told after the walk; `whole` if it saw all items of the source."""
         asked = self._inquiry.notes() if self._inquiry is not None else []
-        return [*self._items.notes(self.tallies), *asked]
+        return [*self._items.notes(self.tallies, whole=whole), *asked]
 
     async def pick(self, items: Sequence[Json], collection: str, page_url: str) -> Picked:
         """Judge a stretch of a page's items and plan those that are kept, with their source items."""

@@ -1,6 +1,7 @@
 """How far a walk is: in which collection, and the page to read next. Kept in the ledger as JSON.
 
-In a tree or a file the page is one URL and a place in what it leads to (`PageRequest.after`).
+In a tree or a file the page is one URL and a place in what it leads to (`PageRequest.after`); if an API lies
+there, with a page of it (`PageRequest.within`).
 """
 
 from __future__ import annotations
@@ -23,16 +24,7 @@ class Position(NamedTuple):
 
     def to_json(self) -> str:
         """Return it as stored: the URL without credentials, its paging token kept."""
-        request: dict[str, Any] | None = None
-        if self.request is not None:
-            request = {
-                "url": cut_cursor(self.request.url),
-                "method": self.request.method,
-                "body": self.request.body,
-                "headers": self.request.headers,
-            }
-            if self.request.after:
-                request["after"] = [(number, cut_cursor(name)) for number, name in self.request.after]
+        request = None if self.request is None else _stored(self.request)
         return orjson.dumps({"collection": self.collection, "request": request}).decode()
 
     @classmethod
@@ -44,6 +36,21 @@ class Position(NamedTuple):
         return cls(raw["collection"], _request(raw["request"]) if raw["request"] else None)
 
 
+def _stored(request: PageRequest) -> dict[str, Any]:
+    stored: dict[str, Any] = {
+        "url": cut_cursor(request.url),
+        "method": request.method,
+        "body": request.body,
+        "headers": request.headers,
+    }
+    if request.after:
+        stored["after"] = [(number, cut_cursor(name)) for number, name in request.after]
+    if request.within is not None:
+        stored["within"] = _stored(request.within)
+    return stored
+
+
 def _request(raw: dict[str, Any]) -> PageRequest:
     after = tuple((number, name) for number, name in raw.pop("after", ()))
-    return PageRequest(**raw, after=after)
+    within = raw.pop("within", None)
+    return PageRequest(**raw, after=after, within=_request(within) if within else None)

@@ -19,12 +19,15 @@ from stacpull.engine.rereading import read_damaged_items
 from stacpull.engine.sampling import candidates_again, sampled_item
 from stacpull.engine.walking import Reached, Walk
 from stacpull.events import AssetFailed, Listener
-from stacpull.ledger import jobs, meta, runs, samples
+from stacpull.ledger import jobs, meta, runs, samples, unread
+from stacpull.ledger.batches import UnreadLink
 from stacpull.ledger.planning import Committed, ItemFailure, ItemRow, PlanBatch, Planner
 from stacpull.models import Job
-from stacpull.redact import Secrets
+from stacpull.redact import Secrets, cut_url
+from stacpull.sources.again import LinksAgain
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
+from stacpull.sources.static import StaticSource
 
 __all__ = ["Producer"]
 
@@ -50,8 +53,8 @@ class Producer:
         now: float,
         on_event: Listener,
     ) -> None:
-        self._walk = Walk(source, picker, self, run.spec.selection, page_size=page_size, on_event=on_event)
-        self.summary = self._walk.summary
+        self._source = source
+        self._page_size = page_size
         self._reader = reader
         self._picker = picker
         self._planner = planner
@@ -61,6 +64,14 @@ class Producer:
         self._secrets = secrets
         self._now = now
         self._on_event = on_event
+        self._walk = self._walk_of(source)
+        self.summary = self._walk.summary
+        self._unread: set[str] = set()
+        """Hrefs of links that this process could not read."""
+
+    def _walk_of(self, source: Source) -> Walk:
+        selection = self._run.spec.selection
+        return Walk(source, self._picker, self, selection, page_size=self._page_size, on_event=self._on_event)
 
     async def run(self) -> None:
         """Feed what is pending, then walk on from where the run is.
@@ -73,6 +84,8 @@ class Producer:
         await self._feed_pending()
         if self._run.spec.kind == "retry":
             await self._retry_items()
+            await self._retry_links()
+            await self._commit(PlanBatch(walk_ended=True))
         elif self._run.spec.kind == "repair":
             await read_damaged_items(self._publisher, self._reader, self._secrets, self._on_event)
             await self._commit(PlanBatch(walk_ended=True))
@@ -114,7 +127,25 @@ class Producer:
             ]
             await self._picker.plan_sources(read, picked)
             await self._commit(self._batch(picked))
-        await self._commit(PlanBatch(walk_ended=True))
+
+    async def _retry_links(self) -> None:
+        """Read the links of a tree again that gave no item, and walk what is below them.
+
+        Of a sample they are not: it was drawn without them. With --max-items they bring no more than are
+        missing from it.
+        """
+        db, run, selection = self._publisher.db, self._run.id, self._run.spec.selection
+        links = await self._publisher.call(lambda: unread.links(db, run))
+        if not links or selection.sample is not None or not isinstance(self._source, StaticSource):
+            return
+        self._picker.matched = await self._publisher.call(lambda: runs.matched_by_walk(db, run))
+        if selection.max_items is not None and self._picker.matched >= selection.max_items:
+            return
+        again = LinksAgain(self._source, [(one.collection, one.href) for one in links])
+        self._unread = set()
+        await self._walk_of(again).run(Position(None, None))
+        read = again.finished - self._unread
+        await self._publisher.call(lambda: unread.forget(db, run, read))
 
     async def _plan_sample(self) -> None:
         """Plan what was drawn, in order of rank; a kill in between finds what is planned, and goes on."""
@@ -138,6 +169,7 @@ class Producer:
     async def save(self, picked: Picked, reached: Reached) -> int:
         """Plan a stretch; return how many of its items are new. Waits while the queue is full."""
         position = None if reached.position is None else reached.position.to_json()
+        self._unread.update(cut_url(one.href) for one in picked.unread if one.href is not None)
         sampling = self._run.spec.selection.sample is not None
         batch = replace(
             self._batch(picked),
@@ -167,6 +199,11 @@ class Producer:
             sampled=[sampled_item(one, self._secrets) for one in picked.candidates],
             without_label=len(picked.without_label),
             unplannable=len(picked.problems),
+            unread=[
+                UnreadLink(one.collection, cut_url(one.href), one.failure)
+                for one in picked.unread
+                if one.href is not None
+            ],
         )
 
     async def _commit(self, batch: PlanBatch) -> Committed:

@@ -22,9 +22,11 @@ from stacpull.planning.items import Problem
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.prefetch import prefetch
 from stacpull.sources.source import Source, WalkStart
+from stacpull.sources.walk import is_forgotten
 
 __all__ = ["Plans", "Reached", "Walk", "WalkSummary"]
 
+_START = Position(None, None)
 _BARREN = 3
 """Pages in a row that bring nothing new, after which a walk is taken to go in circles."""
 
@@ -102,20 +104,47 @@ class Walk:
             position: the page to go on with.
             walked: collections that are done with; None: those listed before the one of `position`.
 
+        A source that has forgotten its cursor, be it the saved one or one of this walk, is walked again.
+
         Raises:
             UsageError: a label does not exist, a collection does not exist.
-            SourceError, CredentialsError: the source cannot be read.
+            SourceError, CredentialsError: the source cannot be read, or forgets its cursors again and again.
         """
         starts = await self._source.starts(self._selection)
-        try:
-            await self._walk_from(starts, position, walked)
-        except _ForgottenCursorError as error:
-            text = f"The source has forgotten the saved position ({error}): walking again from the start."
-            self._on_event(Notice("warning", text))
-            self._picker.matched = await self._plans.begin_again()
-            await self._walk_from(starts, Position(None, None), None)
-        for note in self._picker.notes():
+        furthest = None
+        while True:
+            try:
+                await self._walk_from(starts, position, walked)
+                break
+            except _ForgottenCursorError as error:
+                reached = await self._begin_again(error, furthest)
+                furthest = reached if position == _START else 0
+                position, walked = _START, None
+        whole = position == _START and not self._over and self.summary.cut_short is None
+        for note in self._picker.notes(whole=whole):
             self._on_event(Notice("info", note))
+
+    async def _begin_again(self, error: _ForgottenCursorError, furthest: int | None) -> int:
+        """Have the walk begin again; return how many items it had met.
+
+        What is known is passed over quickly, so a walk whose cursors expire while its files are fetched gets
+        further each time. `furthest` is how far the one before came that was whole, None for the first time.
+
+        Raises:
+            SourceError: the walk got no further than the one before it.
+        """
+        reached = self._plans.items_seen
+        if furthest is not None and reached <= furthest:
+            text = (
+                f"The source refuses each time what it names behind {reached} items ({error}): narrow the "
+                "selection, or split the walk with --split-walk."
+            )
+            raise SourceError(text) from error.__cause__
+        text = f"The source has forgotten the saved position ({error}): walking again from the start."
+        self._on_event(Notice("warning" if furthest is None else "info", text))
+        self._picker.matched = await self._plans.begin_again()
+        self._barren = 0
+        return reached
 
     async def _walk_from(
         self, starts: Sequence[WalkStart], position: Position, walked: frozenset[str] | None
@@ -153,7 +182,7 @@ class Walk:
                         break
                     first = False
         except SourceError as error:
-            if resumed is not None and first and _is_forgotten(error):
+            if not (first and resumed is None) and is_forgotten(error):
                 raise _ForgottenCursorError(str(error)) from error
             raise
         return matched
@@ -167,6 +196,7 @@ class Walk:
             picked = await self._picker.pick(stretch, collection, page.request.url)
             if ends_page:
                 picked.problems += [Problem(one.collection, one.name, one.failure) for one in page.unread]
+                picked.unread += [one for one in page.unread if one.href is not None]
             ended = picked.enough or (ends_walk and ends_page)
             walked = collection if ends_page and page.next is None else None
             new += await self._save(
@@ -231,7 +261,7 @@ class Walk:
 
 
 class _ForgottenCursorError(Exception):
-    """The source refuses the page where the run stopped."""
+    """The source refuses a page that it named: the one where the run stopped, or one amid the walk."""
 
 
 def _ahead(
@@ -263,11 +293,3 @@ def _number_of(position: Position, starts: Sequence[WalkStart]) -> int:
         if start.collection == position.collection:
             return number
     raise _ForgottenCursorError(f"the collection {position.collection} is not listed any more")
-
-
-_FORGOTTEN = frozenset({400, 404, 410, 422})
-
-
-def _is_forgotten(error: SourceError) -> bool:
-    failure = getattr(error.__cause__, "failure", None)
-    return failure is not None and failure.status in _FORGOTTEN

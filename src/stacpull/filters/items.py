@@ -16,7 +16,7 @@ from stacpull.filters.cloud_cover import compile_cloud_cover
 from stacpull.filters.draw import compile_shard
 from stacpull.filters.expression import ExpressionCheck, compile_filter
 from stacpull.filters.flags import compile_flags
-from stacpull.filters.ids import compile_ids
+from stacpull.filters.ids import IdsCheck, compile_ids
 from stacpull.filters.interval import compile_datetime
 from stacpull.filters.labels import compile_labels
 from stacpull.filters.properties import Reference
@@ -46,11 +46,12 @@ class ItemFilter:
                 return verdict
         return Verdict.MATCH
 
-    def notes(self, tallies: Mapping[Verdict, int]) -> list[str]:
+    def notes(self, tallies: Mapping[Verdict, int], *, whole: bool = False) -> list[str]:
         """Return what the user must be told after a walk, as plain sentences.
 
         Args:
             tallies: How many items got which verdict.
+            whole: True if all items of the walk were judged here, from its start to its end.
         """
         found = [
             f"{_items(count)} left out: {why.format(nomenclature=self.nomenclature)}"
@@ -59,7 +60,9 @@ class ItemFilter:
         ]
         for check in self.checks:
             if isinstance(check, BboxCheck):
-                found += ["bbox was compared with the geometry.", *check.places.notes()]
+                found += ["--bbox was compared with the geometry of items.", *check.places.notes()]
+            elif isinstance(check, IdsCheck) and whole:
+                found += check.notes()
             elif isinstance(check, AreaCheck):
                 found += _area_notes(check)
             elif isinstance(check, WhereCheck) and tallies.get(Verdict.WHERE):
@@ -78,9 +81,9 @@ def compile_items(selection: Selection) -> ItemFilter:
     if selection.sample is not None and selection.max_items is not None:
         raise UsageError("A selection has either a sample or max_items: leave one of them out.")
     checks = (
+        compile_ids(selection),  # first: it remembers which ones were met, whatever else is asked
         compile_shard(selection.shard),
         compile_flags(selection),
-        compile_ids(selection),
         compile_cloud_cover(selection.max_cloud_cover),
         compile_where(selection.where),
         compile_labels(selection),

@@ -9,7 +9,7 @@ from stacpull.ledger.samples import SampledItem
 from stacpull.models import Failure, ItemId, Job, PlannedItem
 from stacpull.planning.items import AssetProblem
 
-__all__ = ["Committed", "ItemFailure", "ItemRow", "PlanBatch"]
+__all__ = ["Committed", "ItemFailure", "ItemRow", "PlanBatch", "UnreadLink"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,15 @@ class ItemFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadLink:
+    """A link of a tree that gave no item; `href` is absolute, credentials cut."""
+
+    collection: str
+    href: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class PlanBatch:
     """One batch: parents before the source items reached through them.
 
@@ -45,6 +54,8 @@ class PlanBatch:
     left_out: Mapping[str, Sequence[ItemId]] = field(default_factory=dict)
     without_label: int = 0
     unplannable: int = 0
+    unread: Sequence[UnreadLink] = ()
+    """Those that can be read again; each is counted in `unplannable`, too."""
     position: str | None = None
     walked: str | None = None
     """The collection whose last page ends with this batch."""

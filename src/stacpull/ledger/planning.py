@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stacpull.ledger import bulk, changes, paths, samples
+from stacpull.ledger import bulk, changes, paths, samples, unread
 from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch
 from stacpull.ledger.compact import HrefForms, href_of
 from stacpull.ledger.database import transaction
@@ -77,6 +77,9 @@ class Planner:
                 settled = settle(self._db, touched)
                 self._count(batch)
                 self._sample(batch)
+                unread.note(self._db, self._run, batch.unread, now)
+                if batch.walk_ended or batch.drawn:
+                    unread.end_of_walk(self._db, self._run)
                 count_items_done(self._db, settled)
         except BaseException:
             self._forget()

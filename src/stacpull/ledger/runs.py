@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import orjson
 
+from stacpull.ledger import unread
 from stacpull.ledger.database import transaction
 from stacpull.models import Selection
 
@@ -27,6 +28,7 @@ __all__ = [
     "end",
     "last_spec",
     "last_unfinished",
+    "matched_by_walk",
     "restart_walk",
     "selection_json",
     "selection_of",
@@ -160,7 +162,18 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
         db.execute("DELETE FROM seen")
         db.execute("DELETE FROM walked")
         db.execute("DELETE FROM left_out WHERE run = ?", (run,))
+        unread.forget_run(db, run)
         db.execute("UPDATE runs SET position = NULL, items_seen = 0 WHERE id = ?", (run,))
+
+
+def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
+    """Return how many items matched in the last walk before `run`, and in what tried again since."""
+    found: int = db.execute(
+        "SELECT coalesce(sum(items_matched), 0) FROM runs "
+        "WHERE id >= (SELECT coalesce(max(id), 0) FROM runs WHERE kind = 'mirror' AND id <= ?)",
+        (run,),
+    ).fetchone()[0]
+    return found
 
 
 def walked(db: sqlite3.Connection) -> frozenset[str]:

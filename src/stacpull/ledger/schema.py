@@ -217,8 +217,19 @@ UPDATE assets SET etag = NULL
     WHERE state IN (0, 3) AND etag IS NOT NULL AND id IN (SELECT asset FROM open_assets);
 """
 
+_VERSION_8 = """
+CREATE TABLE unread(                       -- links of a tree that gave no item
+    source TEXT NOT NULL, href TEXT NOT NULL,   -- credentials cut
+    run INTEGER NOT NULL,                  -- the run whose walk met it
+    collection TEXT NOT NULL,              -- what the items behind it belong to that name none
+    kind TEXT NOT NULL, message TEXT NOT NULL, status INTEGER,
+    attempts INTEGER NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (source, href)
+) WITHOUT ROWID;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
-    _VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, _VERSION_7,
+    _VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, _VERSION_7, _VERSION_8,
 )  # fmt: skip
 
 AS_NEWEST: tuple[tuple[int, str], ...] = (
@@ -239,6 +250,7 @@ AS_NEWEST: tuple[tuple[int, str], ...] = (
         """,
     ),
     (7, "CREATE TEMP TABLE changes(run INTEGER, what TEXT, number INTEGER);"),
+    (8, "CREATE TEMP TABLE unread(source, href, run, collection, kind, message, status, attempts, at);"),
 )
 """What lets a ledger older than a version be read, by who may not write it, as if it were of that version."""
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from stacpull.ledger import unread
 from stacpull.ledger.compact import href_of, true_name
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN
 from stacpull.models import OF_COLLECTION, ItemId
@@ -98,7 +99,7 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
         f"WHERE parent IS NULL AND name <> '{OF_COLLECTION}'"
     ).fetchone()
     failed = db.execute("SELECT count(*) FROM failures WHERE key = ''").fetchone()[0]
-    return {"items_matched": matched, "items_done": done, "items_failed": failed}
+    return {"items_matched": matched, "items_done": done, "items_failed": failed + unread.count(db)}
 
 
 def left_out(db: sqlite3.Connection, run: int) -> dict[str, int]:
@@ -133,18 +134,20 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
 
 
 def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
-    """Yield failures by item and key, or the `newest` ones by time."""
-    order = "ORDER BY f.at DESC LIMIT ?" if newest is not None else "ORDER BY f.item, f.key"
+    """Yield failures by item and key, then links that could not be read; or the `newest` ones by time."""
+    order = "ORDER BY 8 DESC LIMIT ?" if newest is not None else "ORDER BY 10, 11"
     rows = db.execute(
         "SELECT c.name, i.name, f.key, f.kind, f.message, f.status, f.attempts, f.at, "
-        f"CASE WHEN f.key = '' THEN {href_of()} ELSE o.href END "
+        f"CASE WHEN f.key = '' THEN {href_of()} ELSE o.href END, f.item, f.key "
         "FROM failures f JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON a.item = f.item AND a.key = f.key LEFT JOIN open_assets o ON o.asset = a.id "
-        f"WHERE f.key = '' OR a.state = {STATE_FAILED} {order}",
+        f"WHERE f.key = '' OR a.state = {STATE_FAILED} UNION ALL "
+        "SELECT collection, href, '', kind, message, status, attempts, at, href, 9223372036854775807, href "
+        f"FROM unread {order}",
         () if newest is None else (newest,),
     )
     for row in rows:
-        yield FailureRecord(*row)
+        yield FailureRecord(*row[:-2])
 
 
 def unwritten_documents(db: sqlite3.Connection) -> Iterator[Unwritten]:

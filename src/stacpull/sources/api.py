@@ -192,7 +192,8 @@ class ApiSource:
         by_search = able.search and not self._place.items
         door = self._search((name,), able) if by_search else items_door(plain.url)
         if not (by_search or able.items) or "datetime" not in door.takes:
-            return self._first(name, narrow, able)
+            why = "the URL asks for a time itself" if able.items or by_search else "the API takes no times"
+            return self._asking.in_one_piece(self._first(name, narrow, able), why)
         period = period_of_collection(await self.collection(name), narrow.datetime)
         return self._asking.first_of_split(narrow, door, plain, at_once, period)
 

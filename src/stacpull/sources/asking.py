@@ -18,7 +18,7 @@ from stacpull.sources.doubting import Question, walk_doubting
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.pushing import Door, ids_members, members
 from stacpull.sources.source import JsonReader, OnNotice
-from stacpull.sources.splitting import Split, owns, walk_split
+from stacpull.sources.splitting import Split, owns, unsplit, walk_split
 from stacpull.sources.walk import walk
 
 __all__ = ["Asking"]
@@ -42,6 +42,7 @@ class Asking:
         self._ability: Ability | None = None
         self._questions: list[Question] = []
         self._splits: list[Split] = []
+        self._unsplit: list[tuple[PageRequest, str]] = []
 
     async def ability(self, narrowing: Narrowing) -> Ability:
         """Return what the API can do; NOTHING, without a request, if `narrowing` asks nothing of it."""
@@ -68,6 +69,11 @@ class Asking:
         split = Split(Question(door, members(narrowing, door), narrowing, plain), at_once, period)
         self._splits.append(split)
         return split.question.request
+
+    def in_one_piece(self, first: PageRequest, why: str) -> PageRequest:
+        """Return `first`, the first request of a walk that was to be split; why it is not is told with it."""
+        self._unsplit.append((first, why))
+        return first
 
     def first_by_ids(self, narrowing: Narrowing, door: Door, plain: PageRequest) -> PageRequest:
         """Return the first request of a walk over nothing but the ids asked for (`with_ids`)."""
@@ -102,6 +108,9 @@ class Asking:
         Raises:
             SourceError, CredentialsError: as `walk`.
         """
+        for first, why in self._unsplit:
+            if first == start:
+                on_notice(unsplit(why))
         for split in self._splits:
             if owns(split, start):
                 return walk_split(self._reader, split, start, size, on_notice, home=self._home)

@@ -23,9 +23,8 @@ from stacpull.redact import cut_cursor
 from stacpull.sources.documents import Kind, absolute, kind_of, located, rels, whole_item, without_links
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.paging import next_request
-from stacpull.sources.reading import read_root
+from stacpull.sources.reading import read_root, refuse_split, static_item
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
-from stacpull.sources.static import static_item
 from stacpull.sources.walk import walk
 
 __all__ = ["PAGE_ITEMS", "FeaturesSource", "ItemsFile"]
@@ -109,7 +108,12 @@ class ItemsFile:
         return await self._links.collection(collection_id)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return the one start; with `-C`, only items of those collections are given out."""
+        """Return the one start; with `-C`, only items of those collections are given out.
+
+        Raises:
+            UsageError: the walk is to be split.
+        """
+        refuse_split(selection)
         self._wanted = _wants(selection.collections)
         return [WalkStart(NO_COLLECTION, PageRequest(self.url))]
 

@@ -4,7 +4,7 @@ The place to go on is the offset of the next line, with the ETag of the file: a 
 file (RFC 9110, 13.1.5) is asked for the rest, another one's body is read again up to there. A file that
 changed is read from its start; what is known of it is planned already. Gzip is undone, by what the file
 begins with (RFC 1952, 2.3.1); its offsets are not those of the file, so it is read again from its start. A
-record separator before a line (RFC 8142) is passed over.
+record separator before a line (RFC 8142) is passed over. A line may be an ItemCollection, or a list of items.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from stacpull.planning.items import NO_COLLECTION
 from stacpull.sources.documents import Kind, kind_of, whole_item
 from stacpull.sources.features import PAGE_ITEMS, ItemsFile
 from stacpull.sources.page_size import PageSize
+from stacpull.sources.reading import static_item
 from stacpull.sources.source import OnNotice
-from stacpull.sources.static import static_item
 
 __all__ = ["LinesSource", "is_lines"]
 
@@ -43,6 +43,8 @@ _GZIP_MEMBER = 31
 """zlib's window bits for one gzip member."""
 _PIECE = 1 << 20
 _PAGE_BYTES = 8_000_000
+_OPENINGS = frozenset({b"{", b"["})
+"""The first line of a document that is written over several."""
 _BREAKS = 5
 """How often in a row a file may break off without a line having come."""
 _PARTIAL, _UNSATISFIABLE = 206, 416
@@ -116,20 +118,25 @@ class LinesSource(ItemsFile):
 
     def _add(self, stretch: _Stretch, line: bytes, number: int) -> None:
         stretch.bytes += len(line)
-        line = line.lstrip(b"\x1e").strip()
+        line = line.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x1e").strip()
         if not line:
             return
         try:
-            document = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            item = None if kind_of(document) in {Kind.ITEMS, Kind.CATALOG} else whole_item(document)
+            found = _items_of(orjson.loads(line))
             why = "it is no item with an id"
         except orjson.JSONDecodeError:
-            item, why = None, "it is no JSON"
-        if item is None:
-            failure = Failure(FailureKind.ITEM, f"The line cannot be used: {why}.")
-            stretch.unread.append(Unread(NO_COLLECTION, f"line {number} of {self.url}", failure))
-        elif self._wanted(item):
-            stretch.items.append(item)
+            if number == 1 and line in _OPENINGS:
+                raise SourceError(
+                    f"{self.url} is no NDJSON, which has an item a line: a document over several lines is "
+                    "read from a file whose name ends with .json."
+                ) from None
+            found, why = [None], "it is no JSON"
+        for item in found:
+            if item is None:
+                failure = Failure(FailureKind.ITEM, f"The line cannot be used: {why}.")
+                stretch.unread.append(Unread(NO_COLLECTION, f"line {number} of {self.url}", failure))
+            elif self._wanted(item):
+                stretch.items.append(item)
 
     def _page(self, request: PageRequest, stretch: _Stretch, following: PageRequest | None) -> Page:
         self._links.note(stretch.items)
@@ -256,3 +263,11 @@ async def _split(chunks: AsyncIterator[bytes], skipped: int) -> AsyncGenerator[b
             raise SourceError(f"A line has more than {_LONGEST} bytes: this is no NDJSON.")
     if rest:
         yield rest
+
+
+def _items_of(document: object) -> list[Json | None]:
+    """Return the item of a line, or those of the list or ItemCollection that it is; None for no item."""
+    several = document.get("features") if isinstance(document, dict) else document
+    if isinstance(several, list) and several:
+        return [whole_item(one) for one in several]
+    return [None if kind_of(document) in {Kind.ITEMS, Kind.CATALOG} else whole_item(document)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from stacpull.errors import CredentialsError, SourceError
-from stacpull.models import Failure, FailureKind, PageRequest
+from stacpull.errors import CredentialsError, SourceError, UsageError
+from stacpull.models import Failure, FailureKind, Json, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
+from stacpull.redact import cut_url
+from stacpull.sources.documents import Kind, kind_of, located, whole_item
 from stacpull.sources.source import JsonReader
 from stacpull.sources.urls import authority
 
-__all__ = ["DOCUMENT_LIMIT", "outcome_of", "read_root"]
+__all__ = ["DOCUMENT_LIMIT", "outcome_of", "read_root", "refuse_split", "static_item"]
 
 DOCUMENT_LIMIT = 256 * 1024 * 1024
 """The most bytes of a document: a link to an item takes about 130, so some two million of them."""
@@ -23,7 +25,7 @@ async def outcome_of(reader: JsonReader, url: str) -> Document | Failure:
         CredentialsError: the host refuses whatever it is asked for.
     """
     try:
-        return await reader.read(PageRequest(url), one_of_many=True, limit=DOCUMENT_LIMIT)
+        return _items(await reader.read(PageRequest(url), one_of_many=True, limit=DOCUMENT_LIMIT))
     except TransferError as error:
         return error.failure
     except SourceError as error:
@@ -41,12 +43,52 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         CredentialsError: credentials are missing or refused.
     """
     try:
-        document = await reader.read(PageRequest(url), limit=DOCUMENT_LIMIT)
+        document = _items(await reader.read(PageRequest(url), limit=DOCUMENT_LIMIT))
     except TransferError as error:
         if url.startswith("s3://") and error.failure.kind is FailureKind.REFUSED:
             text = f"{error} Give AWS credentials, or --no-sign-request for a public bucket."
             raise CredentialsError(text) from error
         raise SourceError(f"The source {url} could not be read: {error}") from error
+    if isinstance(document.body, list):
+        raise SourceError(f"{url} is not STAC: it is a JSON list, and nothing in it is an item.")
     if not isinstance(document.body, dict):
         raise SourceError(f"{url} is not STAC: what came is no JSON object.")
     return document
+
+
+async def static_item(reader: JsonReader, href: str) -> Json:
+    """Return the item at `href`, its `self` link where it was read.
+
+    Raises:
+        TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
+        SourceError: the host asks to be left alone for too long.
+        CredentialsError: the host refuses whatever it is asked for.
+    """
+    document = await outcome_of(reader, href)
+    if isinstance(document, Failure):
+        raise TransferError(document)
+    item = None if kind_of(document.body) is Kind.ITEMS else whole_item(document.body)
+    if item is None:
+        message = f"{cut_url(document.url)} is no item: it is no JSON object with an id."
+        raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))
+    return located(item, document.url)
+
+
+def refuse_split(selection: Selection) -> None:
+    """Refuse to split the walk of what is no API.
+
+    Raises:
+        UsageError: the selection asks for it.
+    """
+    if selection.split_walk > 1:
+        raise UsageError(
+            "--split-walk splits the walk of an API's collection, which SOURCE is not: leave it out."
+        )
+
+
+def _items(document: Document) -> Document:
+    """Return a JSON list of items, as tools write them, as the ItemCollection that it stands for."""
+    body = document.body
+    if not (isinstance(body, list) and any(kind_of(one) is Kind.ITEM for one in body)):
+        return document
+    return document._replace(body={"type": "FeatureCollection", "features": body})

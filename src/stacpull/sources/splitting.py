@@ -5,7 +5,7 @@
         └────────────┴──────────────────┴──▶ pages, part by part, each in the service's own order
 
 The order is that of the parts, whatever arrives first, so a run that is stopped goes on at the same place: a
-cursor says by its `datetime` of which part it is, and the parts behind that are cut again from its end. Items
+cursor says by its `datetime` of which part it is, and the parts behind that are cut as they were. Items
 that lie in two parts come once if they have a range of time; an instant on a border may come twice, which the
 engine plans once. A service must show that it can tell times apart before it is trusted with this.
 """
@@ -35,7 +35,7 @@ from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.sources.urls import parameter
 from stacpull.sources.walk import walk
 
-__all__ = ["Split", "borders", "owns", "parts", "period_of_collection", "walk_split"]
+__all__ = ["Split", "borders", "owns", "parts", "period_of_collection", "unsplit", "walk_split"]
 
 _AHEAD_BYTES = 32_000_000
 """JSON, decoded, that is held of parts whose turn has not come; what is being read comes on top."""
@@ -112,7 +112,7 @@ async def walk_split(
     resumed = None if start == question.request else datetime_of(start)  # of a cursor: its part
     if start != question.request and resumed in {None, question.asked.get("datetime")}:
         whole = walk(reader, start, size, on_notice, home=home)  # it was not split then
-    elif (sight := await _sight(reader, question, on_notice) if resumed is None else _Sight()) is None:
+    elif (sight := await _sight(reader, question, on_notice, again=resumed is not None)) is None:
         whole = walk_doubting(reader, question, size, on_notice, home=home)
     else:
         requests = list(_requests(split, sight, start, resumed))
@@ -157,23 +157,37 @@ class _Sight(NamedTuple):
     total: int | None = None
 
 
-async def _sight(reader: JsonReader, question: Question, on_notice: OnNotice) -> _Sight | None:
-    """Look at the first items; None if the service cannot tell times apart, or has nothing."""
+async def _sight(
+    reader: JsonReader, question: Question, on_notice: OnNotice, *, again: bool
+) -> _Sight | None:
+    """Look at the first items; None if the service cannot tell times apart, or has nothing.
+
+    Of a walk that goes on (`again`) that is known; the total, by which it is cut, is not.
+    """
     door, asked = question.door, question.asked
     try:
         body = await _body(reader, door.request(asked))
+        if again:
+            return _Sight(announced_total(body))
         times = [period_of(item) for item in body["features"] if isinstance(item, dict)]
         known = next((time for time in times if time is not None), None)
         if known is None:
+            if body["features"]:
+                on_notice(unsplit("the first items of the source have no time to ask for"))
             return None
         there = await _body(reader, door.request({**asked, "datetime": known}))
         never = await _body(reader, door.request({**asked, "datetime": _LONG_AGO}))
     except (SourceError, TransferError, CredentialsError, KeyError, TypeError):
-        return None  # the walk in one piece will say what is wrong
+        return _Sight() if again else None  # the walk itself will say what is wrong
     if there["features"] and not never["features"]:
         return _Sight(announced_total(body))
-    on_notice(Notice("warning", "The source cannot tell times apart: its walk is not split."))
+    on_notice(unsplit("the source cannot tell times apart"))
     return None
+
+
+def unsplit(why: str) -> Notice:
+    """Return what is told of a walk that was to be split and is not."""
+    return Notice("warning", f"The walk is not split by time: {why}.")
 
 
 async def _body(reader: JsonReader, request: PageRequest) -> Json:
@@ -187,15 +201,15 @@ def _requests(split: Split, sight: _Sight, start: PageRequest, resumed: str | No
     """Yield the first request of each part; where a run goes on, that of its part is `start` itself."""
     asked, door, period = split.question.asked, split.question.door, split.period
     whole = parse_interval(asked["datetime"]) if "datetime" in asked else Interval(None, None)
+    cuts = _cuts(period, split.at_once, sight.total)
     if resumed is not None:
         yield start
         _, _, end = resumed.partition("/")
-        if end in {"", ".."}:
+        reached = None if end in {"", ".."} else parse_interval(f"{end}/..").start
+        if reached is None:
             return
-        reached = parse_interval(f"{end}/..").start
         whole = Interval(reached, whole.end)
-        period = Interval(max(filter(None, (reached, period.start))), period.end)
-    cuts = _cuts(period, split.at_once, sight.total)
+        cuts = [cut for cut in cuts if cut > reached]
     if not cuts and whole == Interval(None, None):
         yield split.question.request
         return
@@ -204,8 +218,13 @@ def _requests(split: Split, sight: _Sight, start: PageRequest, resumed: str | No
 
 
 def _cuts(period: Interval, at_once: int, total: int | None) -> list[datetime]:
-    """Return borders for parts of some pages each: the longest units that give enough of them."""
-    wanted = max(_PARTS_EACH * at_once, (total or 0) // (2 * AUTO_ITEMS))
+    """Return borders for parts of some pages each: the longest units that give enough of them.
+
+    Of a small total parts of less than a page would be questions in vain.
+    """
+    wanted = _PARTS_EACH * at_once
+    if total is not None:
+        wanted = max(min(wanted, max(at_once, total // AUTO_ITEMS)), total // (2 * AUTO_ITEMS))
     cuts: list[datetime] = []
     for unit in ("year", "month", "day"):
         finer = list(borders(period, unit))

@@ -12,29 +12,28 @@ import difflib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import NamedTuple
+from urllib.parse import quote
 
-from stacpull.errors import UsageError
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection
+from stacpull.errors import SourceError, UsageError
+from stacpull.models import Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
-from stacpull.net.transport import TransferError
 from stacpull.planning.items import NO_COLLECTION
-from stacpull.redact import cut_url
+from stacpull.sources.api import api_place
 from stacpull.sources.documents import (
     Kind,
     absolute,
     kind_of,
     located,
     tree_hrefs,
-    whole_item,
     without_links,
 )
+from stacpull.sources.live import is_live, live_source
 from stacpull.sources.page_size import PageSize
-from stacpull.sources.reading import outcome_of, read_root
+from stacpull.sources.reading import outcome_of, read_root, refuse_split, static_item
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.tree import AT_ONCE, DEEPEST, tree_pages
-from stacpull.sources.urls import authority
 
-__all__ = ["StaticSource", "static_item"]
+__all__ = ["StaticSource"]
 
 _MOST_NAMED = 40
 """Collections that an error sentence lists."""
@@ -69,6 +68,8 @@ class StaticSource:
         """Where the collections are that were met."""
         self._looked = False
         """True if all of them were looked for."""
+        self._selection = Selection()
+        """What APIs that the tree leads to are asked to filter."""
 
     async def collections(self) -> list[Json]:
         """Return the documents of all collections of the tree, without their links down the tree.
@@ -105,9 +106,11 @@ class StaticSource:
         """Return one start for the whole tree, or one for each collection that is named.
 
         Raises:
-            UsageError: a collection that is named is not in the tree.
+            UsageError: a collection that is named is not in the tree, or the walk is to be split.
         """
+        refuse_split(selection)
         asked = list(dict.fromkeys(selection.collections))
+        self.narrow(selection)
         if not asked:
             return [WalkStart(self._id, PageRequest(self.url))]
         missing = set(asked) - self._urls.keys()
@@ -135,8 +138,40 @@ class StaticSource:
         root, self._root = self._root, None
         if root is None or start.url != self.url:
             root = await read_root(self._reader, start.url)
-        pages = tree_pages(self._reader, root, start, page_size, self._meet, on_notice, self._id)
+        pages = tree_pages(
+            self._reader, root, start, page_size, self._meet, on_notice, self._id, self._selection
+        )
         del root
+        async with aclosing(pages):
+            async for page in pages:
+                yield page
+
+    def narrow(self, selection: Selection) -> None:
+        """Say what APIs that the tree leads to are to be asked for."""
+        self._selection = selection
+
+    async def behind(
+        self, href: str, collection: str, *, page_size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        """Yield the pages of what one link leads to, whatever it is, below a collection.
+
+        Raises:
+            SourceError: the servers answer no more.
+            CredentialsError: credentials are missing or refused.
+        """
+        link = Document(
+            {"type": "Catalog", "id": "", "links": [{"rel": "item", "href": href}]}, 0, self.url, {}
+        )
+        pages = tree_pages(
+            self._reader,
+            link,
+            PageRequest(self.url),
+            page_size,
+            self._meet,
+            on_notice,
+            collection,
+            self._selection,
+        )
         async with aclosing(pages):
             async for page in pages:
                 yield page
@@ -158,6 +193,8 @@ class StaticSource:
         level, walked, known = [root], {root.url}, set[str]()
         for _ in range(DEEPEST):
             for document in level:
+                async for place in self._met_in_api(document, known):
+                    yield place
                 body = document.body
                 name = body.get("id") if isinstance(body, dict) else None
                 is_new = isinstance(name, str) and name not in known
@@ -165,9 +202,26 @@ class StaticSource:
                     known.add(str(name))
                     self._meet(str(name), document.url)
                     yield _Place(document.url, located(without_links(body, "item", "child"), document.url))
+            level = [document for document in level if not is_live(document)]
             urls = [url for url in _children(level) if url not in walked]
             walked.update(urls)
             level = await _read_catalogs(self._reader, list(dict.fromkeys(urls)))
+
+    async def _met_in_api(self, document: Document, known: set[str]) -> AsyncGenerator[_Place]:
+        """Yield the collections of an API that a link leads to, each once; its own is one like any other."""
+        if not is_live(document) or kind_of(document.body) is Kind.COLLECTION:
+            return
+        try:
+            source = await live_source(document, self._reader)
+            listed = await source.collections()
+        except (SourceError, UsageError):
+            return  # the walk tells why
+        for one in listed:
+            url = f"{api_place(source.url).root}/collections/{quote(str(one.get('id')), safe='')}"
+            if isinstance(name := one.get("id"), str) and name not in known:
+                known.add(name)
+                self._meet(name, url)
+                yield _Place(url, located(without_links(one, "item", "child"), url))
 
     def _unknown(self, name: str, names: list[str]) -> str:
         if self._is_collection and names == [self._id]:
@@ -178,24 +232,6 @@ class StaticSource:
         shown = near or sorted(names)[:_MOST_NAMED]
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(shown) or 'none'}."
         return f"{self.url} has no collection {name}: {hint}"
-
-
-async def static_item(reader: JsonReader, href: str) -> Json:
-    """Return the item at `href`, its `self` link where it was read.
-
-    Raises:
-        TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
-        SourceError: the host asks to be left alone for too long.
-        CredentialsError: the host refuses whatever it is asked for.
-    """
-    document = await outcome_of(reader, href)
-    if isinstance(document, Failure):
-        raise TransferError(document)
-    item = None if kind_of(document.body) is Kind.ITEMS else whole_item(document.body)
-    if item is None:
-        message = f"{cut_url(document.url)} is no item: it is no JSON object with an id."
-        raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))
-    return located(item, document.url)
 
 
 def _children(level: list[Document]) -> list[str]:

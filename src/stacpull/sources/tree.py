@@ -14,6 +14,9 @@ The place is a path: at each level the number of a link and its href, down to th
 document has changed meanwhile, the link is looked up by its href; one that is gone begins its document again,
 and the ledger knows what was there.
 
+A link may lead to an API (`live`): its pages come when it is at the head of the list, and nothing is read
+ahead meanwhile. The place is then the link, the collection, and the page of the API (`PageRequest.within`).
+
 The walk ends: a catalog that leads to one of those above it is cut at once, one that was walked already is
 passed over when it is met again in document order, and no tree is deeper than 32. A document that cannot be
 read is told and passed over; ten in a row that the servers could not give are a server that is down, and end
@@ -23,19 +26,22 @@ the walk.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from stacpull.errors import SourceError
 from stacpull.events import Notice
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection, Unread
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_cursor, cut_url
-from stacpull.sources.documents import Kind, absolute, kind_of, located, rels, tree_hrefs, whole_item
+from stacpull.sources.documents import Kind, absolute, kind_of, located, tree_hrefs, whole_item
+from stacpull.sources.live import LivePlace, LiveWalk, is_live
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.reading import outcome_of
+from stacpull.sources.recognition import has_next
 from stacpull.sources.source import JsonReader, OnNotice
 
 __all__ = ["AT_ONCE", "DEEPEST", "PAGE_ITEMS", "OnCollection", "tree_pages"]
@@ -120,7 +126,22 @@ class _Edge:
     ends: bool
 
 
-_Entry = _Branch | _Read | _Edge
+@dataclass(slots=True, eq=False)
+class _Api:
+    """An API that a link leads to; `step` is None if it is what the walk begins with."""
+
+    document: Document
+    collection: str
+    """The nearest collection above it, or else the root's id."""
+    step: _Step | None
+    resume: tuple[tuple[int, str], ...]
+
+    def path(self) -> tuple[tuple[int, str], ...]:
+        """Return the steps from the root down to it."""
+        return () if self.step is None else self.step.path()
+
+
+_Entry = _Branch | _Read | _Edge | _Api
 
 
 async def tree_pages(
@@ -131,6 +152,7 @@ async def tree_pages(
     on_collection: OnCollection,
     on_notice: OnNotice,
     fallback: str,
+    selection: Selection,
 ) -> AsyncGenerator[Page]:
     """Yield the pages of the tree below `root`, from the place on that `start` names.
 
@@ -142,20 +164,28 @@ async def tree_pages(
         on_collection: Told of each collection.
         on_notice: Told what the user should know.
         fallback: What items belong to that name no collection and have none above them.
+        selection: What APIs that the tree leads to are asked to filter.
 
     Raises:
         SourceError: Ten documents in a row could not be had; its `__cause__` is the last TransferError.
         CredentialsError: Credentials are missing or refused.
     """
-    walk = _TreeWalk(reader, on_collection)
-    walk.begin(root, start.after, fallback)
+    walk = _TreeWalk(reader, on_collection, on_notice, selection, size)
+    walk.begin(root, start, fallback)
     del root  # its decoded links are several times as large as what is kept of them
     items = size.items if size.fixed else min(PAGE_ITEMS, size.items)
     request: PageRequest | None = start
     while request is not None:
-        page = await walk.page(request, items)
-        yield page
-        request = page.next
+        if (api := walk.api_at_head()) is not None:
+            async with aclosing(walk.api_pages(request, api)) as pages:
+                async for page in pages:
+                    yield page
+                    request = page.next
+        else:
+            page = await walk.page(request, items)
+            if page.items or page.unread or walk.api_at_head() is None:
+                yield page
+            request = page.next
     if walk.passed_over:
         text = f"{walk.passed_over} links lead to catalogs that were walked already; each is walked once."
         on_notice(Notice("info", text))
@@ -164,9 +194,21 @@ async def tree_pages(
 class _TreeWalk:
     """One walk. Between two pages nothing is under way."""
 
-    def __init__(self, reader: JsonReader, on_collection: OnCollection) -> None:
+    def __init__(
+        self,
+        reader: JsonReader,
+        on_collection: OnCollection,
+        on_notice: OnNotice,
+        selection: Selection,
+        size: PageSize,
+    ) -> None:
         self._reader = reader
         self._on_collection = on_collection
+        self._on_notice = on_notice
+        self._selection = selection
+        self._size = size
+        self._within: PageRequest | None = None
+        """The page to go on with of the API where the walk was."""
         self._entries: list[_Entry] = []
         self._walked: set[int] = set()
         """Hashes of the URLs of catalogs that were walked, 30 bytes each."""
@@ -181,10 +223,13 @@ class _TreeWalk:
         self._catalogs = 0
         self._bytes = 0
 
-    def begin(self, root: Document, after: tuple[tuple[int, str], ...], fallback: str) -> None:
+    def begin(self, root: Document, start: PageRequest, fallback: str) -> None:
         """Put the root's branch into the list."""
-        self._place = after
-        self._entries = self._branched(root, fallback, None, None, after)
+        self._place, self._within = start.after, start.within
+        if is_live(root):
+            self._entries = [_Api(root, fallback, None, start.after)]
+        else:
+            self._entries = self._branched(root, fallback, None, None, start.after)
 
     async def page(self, request: PageRequest, most: int) -> Page:
         """Read on until there are `most` items, or the tree has ended."""
@@ -202,7 +247,7 @@ class _TreeWalk:
     async def _fill(self, group: asyncio.TaskGroup, most: int) -> None:
         while True:
             self._give_out(most)
-            if not self._entries or self._is_full(most):
+            if self._is_full(most) or not self._entries or isinstance(self._entries[0], _Api):
                 return
             self._read_on(group)
             head = self._entries[0]
@@ -213,12 +258,52 @@ class _TreeWalk:
     def _is_full(self, most: int) -> bool:
         return len(self._items) + len(self._unread) >= most or self._catalogs >= _PAGE_CATALOGS
 
+    # --- an API at the head of the list -----------------------------------------------------------------
+
+    def api_at_head(self) -> _Api | None:
+        """Return the API whose turn it is, if it is that of one."""
+        head = self._entries[0] if self._entries else None
+        return head if isinstance(head, _Api) else None
+
+    async def api_pages(self, request: PageRequest, api: _Api) -> AsyncGenerator[Page]:
+        """Yield the pages of an API, and pass it by; the last one may be empty."""
+        live = LiveWalk(
+            api.document,
+            self._reader,
+            self._selection,
+            self._size,
+            walked=self._walked,
+            on_collection=self._on_collection,
+            on_notice=self._on_notice,
+        )
+        place: LivePlace | None = None
+        if api.resume:
+            place, self._within = LivePlace(*api.resume[0], self._within), None
+        del self._entries[0]
+        self._place, ended = api.path(), False
+        end = PageRequest(request.url, after=self._place) if self._entries else None
+        async with aclosing(live.pages(place)) as pages:
+            async for page, name, following in pages:
+                behind, ended = end, following is None
+                if following is not None:
+                    after = (*self._place, (following.number, following.collection))
+                    behind = PageRequest(request.url, after=after, within=following.page)
+                self._count_unanswered(page.unread)
+                own = name or api.collection
+                items = [{**one, "collection": one.get("collection") or own} for one in page.items]
+                yield replace(page, items=items, next=behind, matched=None)
+        self.passed_over += live.passed_over
+        if not ended:
+            yield Page(request, [], end, None)
+
     # --- the head of the list: given out in document order ------------------------------------------------
 
     def _give_out(self, most: int) -> None:
         """Take what has come from the head of the list."""
         while self._entries and not self._is_full(most):
             head = self._entries[0]
+            if isinstance(head, _Api):
+                return
             if isinstance(head, _Branch):
                 if head.next < len(head.hrefs):
                     return
@@ -260,8 +345,10 @@ class _TreeWalk:
             return
         for feature in _features(body):
             self._add(read, feature, outcome.url, is_alone=False)
-        if any(rel == "next" for rel, _ in rels(body)):
-            message = f"{cut_url(outcome.url)} is a page of an API, and there are more: name it as SOURCE."
+        if has_next(body):  # of a file that was saved: what a server gives is walked (`live`)
+            message = (
+                f"{cut_url(outcome.url)} is a saved page of an API and names a next one: that is not read."
+            )
             self._note(read, Failure(FailureKind.ITEM, message))
 
     def _add(self, read: _Read, feature: object, url: str, *, is_alone: bool) -> None:
@@ -280,10 +367,22 @@ class _TreeWalk:
         """
         url = absolute(read.branch.url, read.step.href)
         name = cut_url(url if isinstance(url, str) else read.step.href)[:_SHOWN]
-        self._unread.append(Unread(read.branch.collection, name, failure))
-        self._unanswered = self._unanswered + 1 if failure.retryable else 0
-        if self._unanswered >= _UNANSWERED:
-            text = f"{self._unanswered} documents in a row could not be read, the last one {name}: "
+        href = url if isinstance(url, str) else None
+        self._unread.append(Unread(read.branch.collection, name, failure, href))
+        self._count_unanswered(self._unread[-1:])
+
+    def _count_unanswered(self, unread: Sequence[Unread]) -> None:
+        """Count what the servers could not give in a row; what came, or was refused, ends the row.
+
+        Raises:
+            SourceError: It is one too many.
+        """
+        failure = unread[-1].failure if unread else None
+        self._unanswered = self._unanswered + 1 if failure is not None and failure.retryable else 0
+        if failure is not None and self._unanswered >= _UNANSWERED:
+            text = (
+                f"{self._unanswered} documents in a row could not be read, the last one {unread[-1].name}: "
+            )
             raise SourceError(text + failure.message) from TransferError(failure)
 
     # --- the rest of the list: read ahead -----------------------------------------------------------------
@@ -327,6 +426,8 @@ class _TreeWalk:
         document = await outcome_of(self._reader, url)
         if isinstance(document, Failure):
             return document
+        if is_live(document):
+            return [_Api(document, read.branch.collection, read.step, read.resume)]
         match kind_of(document.body):
             case Kind.ITEM | Kind.ITEMS:
                 return document
@@ -342,10 +443,6 @@ class _TreeWalk:
             return Failure(
                 FailureKind.ITEM, f"{cut_url(document.url)} lies more than {DEEPEST} catalogs deep."
             )
-        body = document.body
-        if isinstance(body, dict) and any(rel == "items" for rel, _ in rels(body)) and not tree_hrefs(body):
-            text = f"{cut_url(document.url)} is a collection of an API: name it as SOURCE by itself."
-            return Failure(FailureKind.ITEM, text)
         return self._branched(document, read.branch.collection, read.branch, read.step, read.resume)
 
     def _branched(

@@ -19,7 +19,7 @@ from stacpull.net.transport import TransferError
 from stacpull.redact import cut_url
 from stacpull.sources.documents import whole_item
 from stacpull.sources.guard import WalkGuard
-from stacpull.sources.page_size import PageSize
+from stacpull.sources.page_size import LEAST_ITEMS, PageSize
 from stacpull.sources.paging import (
     announced_total,
     at_home,
@@ -33,13 +33,23 @@ from stacpull.sources.paging import (
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.sources.urls import authority
 
-__all__ = ["walk"]
+__all__ = ["is_forgotten", "walk"]
 
 _BROKEN_JSON_RETRIES = 2
 """How often a page that is no JSON is asked for again, smaller: a body cut off may be why."""
 
 _NOT_THERE = frozenset({FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.GONE, FailureKind.REFUSED})
 """Failures by which a host shows that it is not the one that serves these pages to the world."""
+
+
+_FORGOTTEN = frozenset({400, 404, 410, 422})
+"""With what services answer a cursor that they do not know any more."""
+
+
+def is_forgotten(error: SourceError) -> bool:
+    """Tell whether a page that a source itself named was refused as one that is not there."""
+    failure = getattr(error.__cause__, "failure", None)
+    return failure is not None and failure.status in _FORGOTTEN
 
 
 class _Read(NamedTuple):
@@ -117,7 +127,11 @@ async def _read_at_home(
 
 
 async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_notice: OnNotice) -> _Read:
-    """Read one page, at a smaller size where the service fails with this one."""
+    """Read one page, at a smaller size where the service fails with this one.
+
+    After the first failure the smallest page is asked for: where it fails as well, size is not the matter,
+    and none of those in between is tried (each with all its retries).
+    """
     first: TransferError | SourceError | None = None
     broken, asked = 0, request
     while True:
@@ -126,8 +140,10 @@ async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_not
         try:
             return _Read(asked, await reader.read(asked), size)
         except TransferError as error:
-            first = first or error
             smaller = size.after_failure(error.failure)
+            if first is None and smaller is not None and not await _comes_small(reader, asked, smaller):
+                smaller = None
+            first = first or error
         except SourceError as error:
             if not isinstance(error.__cause__, ValueError):
                 raise
@@ -138,6 +154,17 @@ async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_not
             raise _unreadable(request, first) from first
         on_notice(Notice("info", f"A page of {size.items} items failed; asking for {smaller.items} instead."))
         size = smaller
+
+
+async def _comes_small(reader: JsonReader, asked: PageRequest, smaller: PageSize) -> bool:
+    """Tell whether the service gives the smallest page; True if that is what would be asked for next."""
+    if smaller.smaller() is None:
+        return True
+    try:
+        await reader.read(with_limit(asked, LEAST_ITEMS))
+    except (TransferError, SourceError):
+        return False
+    return True
 
 
 def _unreadable(request: PageRequest, error: TransferError | SourceError) -> SourceError:

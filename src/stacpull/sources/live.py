@@ -1,0 +1,225 @@
+"""An API that a static catalog links to, walked amid the tree as an API that is SOURCE itself would be.
+
+    landing page ─▶ collection, collection, …      each once, in the API's order
+    collection   ─▶ page, page, …                   pushed down, judged, always ending (`asking`, `walk`)
+    a page of items that names a next one ─▶ page, page, …
+
+Nothing leads out of an API again: its own `child` links are its collections. What it cannot give is told as a
+link that cannot be read is, and the tree goes on behind it. A cursor that it has forgotten begins the
+collection again, once; what is known is passed over by the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
+
+from stacpull.errors import SourceError, UsageError
+from stacpull.events import Notice
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection, Unread
+from stacpull.net.api import Document
+from stacpull.net.transport import TransferError
+from stacpull.planning.items import NO_COLLECTION
+from stacpull.redact import cut_url
+from stacpull.sources.api import ApiSource, api_place
+from stacpull.sources.documents import Kind, kind_of
+from stacpull.sources.features import FeaturesSource
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.reading import read_root
+from stacpull.sources.recognition import (
+    has_next,
+    is_collection_of_api,
+    is_landing_page,
+    items_elsewhere,
+    items_link,
+)
+from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
+from stacpull.sources.walk import is_forgotten
+
+__all__ = ["LivePage", "LivePlace", "LiveWalk", "is_live", "live_source"]
+
+
+class LivePlace(NamedTuple):
+    """Where the walk of an API goes on: in which of its collections, and at which page (None: the first)."""
+
+    number: int
+    collection: str
+    page: PageRequest | None = None
+
+
+class LivePage(NamedTuple):
+    """A page, the collection of its items that name none, and the place behind it (None: the API's end)."""
+
+    page: Page
+    collection: str | None
+    following: LivePlace | None
+
+
+def is_live(document: Document) -> bool:
+    """Tell whether a document of a tree is one of an API, whose items come in pages."""
+    if not isinstance(body := document.body, dict):
+        return False
+    url, remote = document.url, document.url.startswith(("https://", "http://"))
+    kind = kind_of(body)
+    if kind is Kind.ITEM:
+        return False
+    if kind is Kind.ITEMS:
+        return remote and has_next(body)
+    if remote and (is_landing_page(body) or is_collection_of_api(body, api_place(url).collection)):
+        return True
+    return items_link(body, url) is not None or (kind is not Kind.OTHER and bool(items_elsewhere(body, url)))
+
+
+async def live_source(document: Document, reader: JsonReader) -> Source:
+    """Return the source that a document is for which `is_live` holds.
+
+    Raises:
+        SourceError: a list of items of its own kind could not be read.
+        CredentialsError: credentials are missing or refused.
+    """
+    body: Json = document.body if isinstance(document.body, dict) else {}
+    url, kind = document.url, kind_of(body)
+    if kind is Kind.ITEMS:
+        return ApiSource(url, reader) if api_place(url).items else FeaturesSource(document, reader)
+    remote = url.startswith(("https://", "http://"))
+    if remote and (is_landing_page(body) or is_collection_of_api(body, api_place(url).collection)):
+        return ApiSource(url, reader, body if "conformsTo" in body else None)
+    if (items := items_elsewhere(body, url)) is not None:
+        return ApiSource(items, reader)
+    return FeaturesSource(await read_root(reader, items_link(body, url) or url), reader)
+
+
+class LiveWalk:
+    """The walk of one API amid a tree.
+
+    Args:
+        document: What `is_live` holds of.
+        reader: Reads its pages.
+        selection: What it is asked to filter.
+        size: The items of its pages.
+        walked: Hashes of what this walk of the tree has walked; this one adds its collections.
+        on_collection: Told the id and URL of each collection.
+        on_notice: Told what the user should know.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        reader: JsonReader,
+        selection: Selection,
+        size: PageSize,
+        *,
+        walked: set[int],
+        on_collection: Callable[[str, str], None],
+        on_notice: OnNotice,
+    ) -> None:
+        self._document = document
+        self._reader = reader
+        self._selection = selection
+        self._size = size
+        self._walked = walked
+        self._on_collection = on_collection
+        self._on_notice = on_notice
+        self.passed_over = 0
+        """Collections that were walked before, by another link to the same API."""
+
+    async def pages(self, place: LivePlace | None) -> AsyncGenerator[LivePage]:
+        """Yield the pages from `place` on; what cannot be read is a page with nothing but the reason.
+
+        Raises:
+            SourceError: the API's host asks to be left alone for long.
+            CredentialsError: credentials are missing or refused.
+        """
+        try:
+            source = await live_source(self._document, self._reader)
+            starts = await source.starts(self._asked(source))
+        except (SourceError, UsageError) as error:
+            yield LivePage(_unread(self._document.url, NO_COLLECTION, error), None, None)
+            return
+        first = _number_of(place, starts)
+        for number, start in enumerate(starts[first:], first):
+            if self._is_new(source, start):
+                following = (
+                    LivePlace(number + 1, starts[number + 1].collection) if starts[number + 1 :] else None
+                )
+                here = LivePlace(number, start.collection)
+                if place is not None and number == first and place.collection == start.collection:
+                    here = here._replace(page=place.page)
+                async with aclosing(self._collection(source, start, here, following)) as pages:
+                    async for page in pages:
+                        yield page
+
+    def _asked(self, source: Source) -> Selection:
+        """Return the selection as the API is asked it: all that lies behind the link, in one piece."""
+        whole = isinstance(source, ApiSource) and api_place(source.url).collection is None
+        return replace(self._selection, collections=(), all_collections=whole, split_walk=1)
+
+    def _is_new(self, source: Source, start: WalkStart) -> bool:
+        url = _url_of(source, start)
+        signature = hash(source.url if urlsplit(source.url).query else url)
+        if signature in self._walked:
+            self.passed_over += 1
+            return False
+        self._walked.add(signature)
+        if isinstance(source, ApiSource):
+            self._on_collection(start.collection, url)
+        return True
+
+    async def _collection(
+        self, source: Source, start: WalkStart, here: LivePlace, following: LivePlace | None
+    ) -> AsyncGenerator[LivePage]:
+        """Yield the pages of one collection, from the page of `here` on; begin again once if that is lost."""
+        request, again = here.page or start.request, False
+        name = None if start.collection == NO_COLLECTION else start.collection
+        while True:
+            is_cursor = here.page is not None and not again
+            try:
+                async with aclosing(
+                    source.pages(request, page_size=self._size, on_notice=self._on_notice)
+                ) as pages:
+                    async for page in pages:
+                        is_cursor = True
+                        behind = here._replace(page=page.next) if page.next is not None else following
+                        yield LivePage(page, name, behind)
+            except SourceError as error:
+                if again or not is_cursor or not is_forgotten(error):
+                    yield LivePage(_unread(_url_of(source, start), start.collection, error), name, following)
+                    return
+                text = f"{source.url} has forgotten the saved position ({error}): its walk begins again."
+                self._on_notice(Notice("warning", text))
+                request, again = start.request, True
+            else:
+                return
+
+
+def _number_of(place: LivePlace | None, starts: list[WalkStart]) -> int:
+    """Return which of `starts` to go on with: the first, if the one of `place` is not there any more."""
+    names = [start.collection for start in starts]
+    if place is None or place.collection not in names:
+        return 0
+    return names.index(place.collection)
+
+
+def _url_of(source: Source, start: WalkStart) -> str:
+    """Return where a collection is, by whichever link it was met."""
+    if not isinstance(source, ApiSource):
+        return source.url
+    return f"{api_place(source.url).root}/collections/{quote(start.collection, safe='')}"
+
+
+def _unread(url: str, collection: str, error: SourceError | UsageError) -> Page:
+    """Return a page that says why there is none.
+
+    Raises:
+        SourceError: it is `error`, by which a host asks to be left alone.
+    """
+    cause = error.__cause__
+    failure = Failure(FailureKind.ITEM, str(error))
+    if isinstance(cause, TransferError):
+        if cause.failure.kind is FailureKind.THROTTLED:
+            raise error
+        failure = replace(cause.failure, message=str(error))
+    return Page(PageRequest(url), [], None, None, unread=(Unread(collection, cut_url(url), failure, url),))

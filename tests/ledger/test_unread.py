@@ -1,0 +1,114 @@
+"""Links of a tree that could not be read: noted, listed, and forgotten when they are no concern any more."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.ledger.plans import NOW, SPEC, as_version_4, ledger
+
+from stacpull.ledger import runs, unread, views
+from stacpull.ledger.batches import PlanBatch, UnreadLink
+from stacpull.ledger.database import open_reader
+from stacpull.ledger.planning import Planner
+from stacpull.ledger.runs import RunSpec
+from stacpull.models import Failure, FailureKind, Selection
+
+
+def link(href: str, message: str = "not there", status: int | None = 404) -> UnreadLink:
+    return UnreadLink("col", href, Failure(FailureKind.GONE, message, status=status))
+
+
+def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ...] = ()) -> int:
+    """Begin a run whose walk meets these links unread, and ends."""
+    run = runs.begin(db, spec, NOW)
+    batch = PlanBatch(unread=[link(href) for href in found], unplannable=len(found), walk_ended=True)
+    Planner(db, run.id).commit(batch, NOW)
+    runs.end(db, run.id, "complete", None, NOW)
+    return run.id
+
+
+def hrefs(db: sqlite3.Connection, run: int) -> list[str]:
+    return [one.href for one in unread.links(db, run)]
+
+
+def test_links_are_listed_as_failures_and_counted(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run = run_of(db, found=("a", "b"))
+        assert unread.links(db, run) == [link("a"), link("b")]
+        assert [
+            (one.collection, one.item, one.key, one.kind, one.status, one.href) for one in views.failures(db)
+        ] == [
+            ("col", "a", "", "gone", 404, "a"),
+            ("col", "b", "", "gone", 404, "b"),
+        ]
+        assert len(list(views.failures(db, newest=1))) == 1
+        assert views.item_totals(db)["items_failed"] == 2
+        assert runs.counters(db, run)["items_failed"] == 2
+
+
+@pytest.mark.parametrize(
+    ("second", "found", "left"),
+    [
+        (SPEC, (), []),
+        (SPEC, ("b",), ["b"]),
+        (replace(SPEC, selection=Selection(max_items=3)), (), ["a", "b"]),
+        (replace(SPEC, source="https://other.test"), (), ["a", "b"]),
+        (replace(SPEC, kind="retry"), (), ["a", "b"]),
+    ],
+    ids=["the same, all readable", "the same, one not", "another selection", "another source", "a retry"],
+)
+def test_a_walk_that_asks_the_same_and_ends_has_met_all(
+    tmp_path: Path, second: RunSpec, found: tuple[str, ...], left: list[str]
+) -> None:
+    with ledger(tmp_path) as db:
+        first = run_of(db, found=("a", "b"))
+        run_of(db, second, found=found)
+        assert hrefs(db, first) == left
+
+
+def test_one_that_fails_again_counts_its_attempts_and_says_the_newest_reason(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        first = run_of(db, found=("a",))
+        retry = runs.begin(db, replace(SPEC, kind="retry"), NOW)
+        unread.note(db, retry.id, [link("a", "refused", 403)], NOW + 1)
+        (one,) = views.failures(db)
+        assert (one.message, one.status, one.attempts, one.when) == ("refused", 403, 2, NOW + 1)
+        unread.forget(db, retry.id, {"a"})
+        assert hrefs(db, first) == []
+
+
+def test_links_are_of_their_source(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        first = run_of(db, found=("a",))
+        other = run_of(db, replace(SPEC, source="https://other.test"), found=("a", "b"))
+        unread.forget(db, other, ["a"])
+        assert (hrefs(db, first), hrefs(db, other)) == (["a"], ["b"])
+
+
+def test_a_walk_that_begins_again_forgets_what_it_noted(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run = run_of(db, found=("a",))
+        runs.restart_walk(db, run)
+        assert hrefs(db, run) == []
+
+
+def test_what_a_retry_meets_goes_with_the_next_walk_of_the_same(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run_of(db, found=("a",))
+        retry = run_of(db, replace(SPEC, kind="retry"), found=("below",))
+        assert hrefs(db, retry) == ["a", "below"]
+        assert hrefs(db, run_of(db)) == []
+
+
+def test_a_ledger_of_before_is_read_as_one_without_such_links(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run_of(db)
+        as_version_4(db)
+        path = Path(db.execute("PRAGMA database_list").fetchone()[2]).parents[1]
+        with closing(open_reader(path)) as reader:
+            assert views.item_totals(reader)["items_failed"] == 0
+            assert list(views.failures(reader)) == []
