@@ -38,8 +38,6 @@ class Ran:
     code: int
     out: str
     err: str
-    peak_rss: int
-    """Largest resident set in bytes (0 where it was not measured)."""
 
     @property
     def report(self) -> dict[str, Any]:
@@ -141,11 +139,11 @@ class Running:
             if time.monotonic() > deadline:
                 raise AssertionError(f"still running after {timeout} s:\n{self._text(self._err)}")
             time.sleep(0.005)
-        _, status, usage = os.wait4(self.pid, 0)
+        _, status = os.waitpid(self.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
         out, err = self._text(self._out), self._text(self._err)
         CURRENT.printed += [out, err]
-        return Ran(self.process.returncode, out, err, usage.ru_maxrss * 1024)
+        return Ran(self.process.returncode, out, err)
 
     @staticmethod
     def _text(file: Any) -> str:

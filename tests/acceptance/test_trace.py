@@ -108,7 +108,7 @@ def command(account: Callable[..., None], capfd: pytest.CaptureFixture[str]) -> 
         account(replica, **(changes or {}))
         code = execute(arguments(replica, *more, **asked))
         out, err = capfd.readouterr()
-        return Ran(code, out, err, 0)
+        return Ran(code, out, err)
 
     return call
 
