@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +79,11 @@ class Network:
     """Those of a credential profile."""
     regions: dict[str, str] = field(default_factory=dict)
     """Regions of buckets, as items hint at them (`planning.storage`): the S3 transport begins there."""
+
+    def on_wait(self, hear: Callable[[str], None]) -> None:
+        """Have `hear` told of each wait for a login, in one sentence."""
+        if self.logins is not None:
+            self.logins.on_wait = hear
 
     @property
     def counters(self) -> Counters:

@@ -17,7 +17,7 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.net.answers import KeptAnswer
 from stacpull.net.logins.asking import Asker, Reply
 from stacpull.net.logins.lease import Lease, Lent
-from stacpull.net.logins.login import Attached
+from stacpull.net.logins.login import Attached, Login
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response
 from stacpull.redact import Secret
@@ -30,7 +30,7 @@ _SETTLED = 5.0
 _FIELDS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 
 
-class GrantLogin:
+class GrantLogin(Login):
     """A token for all hosts of one login.
 
     Args:

@@ -55,6 +55,14 @@ class Login(Protocol):
         """
         ...
 
+    def refused_again(self, url: str) -> KeptAnswer:
+        """Return what stands where the host sends us to log in again right after a login.
+
+        Raises:
+            CredentialsError: No other login will do.
+        """
+        return refused(url, "it wants another login right after one")
+
     def strip(self, url: str) -> str:
         """Return `url`, where a redirect leads, without what `attach` puts into URLs."""
         ...
@@ -98,7 +106,7 @@ class LoginTransport:
         self._counters.requests += 1
         async with self._http.open(attached.request) as response:
             if response.status in REDIRECTS and login.is_refusal(response):
-                yield refused(request.url, "it wants another login right after one")
+                yield login.refused_again(request.url)
             else:
                 yield _shown(request.url, response, login)
 
@@ -135,7 +143,7 @@ class _Relocated(dict[str, str]):
         return isinstance(name, str) and super().__contains__(name.lower())
 
 
-class FixedLogin:
+class FixedLogin(Login):
     """The same fields and parameters in every request: there is nothing to renew."""
 
     def __init__(self, credentials: HostCredentials) -> None:

@@ -20,7 +20,7 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.net.answers import KeptAnswer
 from stacpull.net.logins.asking import Asker, Reply
 from stacpull.net.logins.lease import Lease, Lent
-from stacpull.net.logins.login import Attached
+from stacpull.net.logins.login import Attached, Login
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response
 from stacpull.redact import Secret
@@ -37,7 +37,7 @@ _MEMBERS = frozenset(
 )
 
 
-class SasLogin:
+class SasLogin(Login):
     """The signatures of one signing service.
 
     Args:
