@@ -118,5 +118,11 @@ def _printable(value: Any) -> Secret | None:
 
 
 def _seconds(value: Any) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number else math.inf
+    """Return the `expires_in` of a reply, a number or (against RFC 6749, 5.1) a text of one; else `inf`."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.inf
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return math.inf
+    return math.inf if math.isnan(seconds) else seconds
