@@ -14,11 +14,12 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
+from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.client import Counters
 from stacpull.net.credentials import HostCredentials
-from stacpull.net.redirects import REDIRECTS
-from stacpull.net.transport import Request, Response, Transport
+from stacpull.net.redirects import REDIRECTS, head_of, host_of
+from stacpull.net.transport import Request, Response, TransferError, Transport
 
 __all__ = ["Attached", "FixedLogin", "Login", "LoginTransport", "refused"]
 
@@ -87,11 +88,14 @@ class LoginTransport:
         """Send `request`.
 
         Raises:
-            TransferError: As `Transport.open`, and what the login raises.
+            TransferError: As `Transport.open`, and what the login raises; HTTP for an URL with a password of
+                its own where the login sends an `Authorization`.
             CredentialsError: The login is refused.
         """
         login = self._login
         attached = await login.attach(request)
+        if _says_another(attached.request):
+            raise TransferError(_at_odds(request.url))
         async with self._http.open(attached.request) as response:
             if not login.is_refusal(response):
                 yield _shown(request.url, response, login)
@@ -117,6 +121,22 @@ class LoginTransport:
 def refused(url: str, reason: str) -> KeptAnswer:
     """Return a refusal that says why: 403, as its host would have answered without ado."""
     return KeptAnswer(url, int(HTTPStatus.FORBIDDEN), {"Content-Type": "text/plain"}, reason.encode())
+
+
+def _says_another(request: Request) -> bool:
+    """Return True if the URL holds user and password beside an `Authorization`: both cannot be sent."""
+    if "@" not in head_of(request.url):
+        return False
+    return any(name.lower() == "authorization" for name in request.headers)
+
+
+def _at_odds(url: str) -> Failure:
+    host = host_of(url)
+    message = (
+        f"The href at {host} holds user and password of its own beside the login of --credentials: "
+        f"take one of them for {host}."
+    )
+    return Failure(FailureKind.HTTP, message, host=host)
 
 
 def _shown(url: str, response: Response, login: Login) -> Response:
