@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from stacpull.config.options import Options
 from stacpull.config.profiles import LoginText, Profile, find_profile, profile_names, profiles
@@ -246,17 +245,7 @@ class _Values:
         return number
 
     def host(self, key: str) -> HostPattern:
-        try:
-            return HostPattern.read(self.text(key))
-        except ValueError as problem:
-            raise UsageError(f"{self._login.values[key].where}: {problem}") from problem
-
-    def web_address(self, key: str) -> str:
-        url = self.text(key)
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
-            raise UsageError(f"{self._login.values[key].where}: must be like https://host/path")
-        return url
+        return HostPattern.read(self.text(key))
 
 
 @dataclass(frozen=True)
@@ -306,11 +295,11 @@ def _basic(user: str, password: str) -> Secret:
 
 def _token_grant(given: _Values) -> TokenGrant:
     secrets = map(given.optional, ("client-secret", "user", "password"))
-    return TokenGrant(given.web_address("token-url"), given.text("client-id"), *secrets)
+    return TokenGrant(given.text("token-url"), given.text("client-id"), *secrets)
 
 
 def _sas_tokens(given: _Values) -> SasTokens:
-    url, key_header = given.web_address("token-url"), given.text("key-header") or None
+    url, key_header = given.text("token-url"), given.text("key-header") or None
     return SasTokens(url, key_header, given.optional("key"))
 
 
