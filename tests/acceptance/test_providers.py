@@ -283,13 +283,16 @@ def test_a_wrong_password_of_earthdata_ends_the_run_with_3(within) -> None:
     within(scenario)
 
 
-def test_an_application_that_is_not_approved_is_a_refusal_and_no_asset(within) -> None:
+def test_an_application_that_is_not_approved_stops_the_run_and_is_no_asset(within) -> None:
     async def scenario(world: World) -> None:
         urs, first, _, profile = await earthdata(world)
         urs.approved = False
         (world.tmp_path / "netrc").write_text(ENTRIES)
-        report = await world.mirror({"a": first.url("/a.nc")}, profile, NETRC=str(world.tmp_path / "netrc"))
-        assert (report.assets_done, report.assets_failed, world.files()) == (0, 1, {})
+        hrefs = {f"a{number}": first.url(f"/{number}.nc") for number in range(20)}
+        with pytest.raises(CredentialsError, match=r"approve the application. Check .*netrc"):
+            await world.mirror(hrefs, profile, NETRC=str(world.tmp_path / "netrc"))
+        assert len([one for one in urs.heard if "authorization" in one.headers]) == 1
+        assert world.files() == {}
 
     within(scenario)
 

@@ -85,6 +85,30 @@ def test_a_list_names_what_is_ready_and_what_the_others_need(
     assert "planted" not in ran.out + json.dumps(found)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda path: path.write_text("x = = 1"), "line 1: this is not TOML"),
+        (lambda path: path.write_text("login = 1\n"), "line 1, login: must be a table"),
+        (lambda path: path.write_bytes(b"\xff\xfe\x00"), "is not UTF-8 text"),
+        (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+    ],
+)
+def test_a_profile_that_cannot_be_read_is_listed_with_its_reason_beside_the_others(
+    stacpull_command, home, spoil, says: str
+) -> None:
+    path = home / "stacpull/providers/broken.toml"
+    spoil(path)
+    ran = stacpull_command("credentials", "list")
+    assert ran.code == 0
+    assert ran.out.splitlines()[:1] == ["broken"]
+    assert f"  not ready: {path}, {says}" in ran.out.replace(f"the config file {path} ", f"{path}, ")
+    assert "planetary-computer\n" in ran.out
+    found = json.loads(stacpull_command("credentials", "list", "--json").out)["profiles"]
+    assert [one["name"] for one in found if one["problem"]] == ["broken"]
+    assert [one["needs"] for one in found if one["name"] == "planetary-computer"] == ["nothing"]
+
+
 IDENTITY = """
 [login.token]
 kind = "token"
@@ -208,7 +232,6 @@ def test_keys_of_s3_on_an_endpoint_of_its_own_are_checked(
         (["check"], 2, "Missing argument 'NAME'"),
         (["check", "p"], 2, "line 1, login: must be a table"),
         (["check", "q"], 2, "The profile q names nothing to ask for: give --url URL."),
-        (["list"], 2, "line 1, login: must be a table"),
     ],
 )
 def test_what_cannot_be_checked_is_a_matter_of_usage(stacpull_command, home, arguments, code, says) -> None:

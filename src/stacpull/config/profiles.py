@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from stacpull.config import values
 from stacpull.config.provider import HostPattern, is_web_address
@@ -20,7 +21,17 @@ from stacpull.config.shipped import shipped_config
 from stacpull.config.toml import Entry, Setting, nearest, read_entries
 from stacpull.errors import UsageError
 
-__all__ = ["KINDS", "Kind", "LoginText", "Profile", "S3Text", "find_profile", "profile_names", "profiles"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "LoginText",
+    "Profile",
+    "S3Text",
+    "Unreadable",
+    "find_profile",
+    "profile_names",
+    "profiles",
+]
 
 _SUFFIX = ".toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -107,6 +118,15 @@ class Profile:
     s3: S3Text | None = None
 
 
+class Unreadable(NamedTuple):
+    """A profile whose file cannot be read, or says what no profile can say."""
+
+    name: str
+    path: Path
+    problem: str
+    """What is wrong, with the file and the line."""
+
+
 def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
     """Return the profile of this name, None if there is none: it may be one of the AWS tools.
 
@@ -122,13 +142,16 @@ def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
     return None if path is None else _read(path)
 
 
-def profiles(environ: Mapping[str, str]) -> list[Profile]:
-    """Return all profiles that have a name, by name; one of the user's hides a shipped one.
+def profiles(environ: Mapping[str, str]) -> list[Profile | Unreadable]:
+    """Return all profiles that have a name, by name; one of the user's hides a shipped one."""
+    return [_read_if_possible(path) for path in _paths(environ).values()]
 
-    Raises:
-        UsageError: A file cannot be read, or says what no profile can say.
-    """
-    return [_read(path) for path in _paths(environ).values()]
+
+def _read_if_possible(path: Path) -> Profile | Unreadable:
+    try:
+        return _read(path)
+    except UsageError as problem:
+        return Unreadable(path.stem, path, str(problem))
 
 
 def profile_names(environ: Mapping[str, str]) -> list[str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from stacpull.clock import Clock, SystemClock
-from stacpull.config.filling import missing
+from stacpull.config.filling import Listed, missing
 from stacpull.config.options import Options
-from stacpull.config.profiles import Profile
+from stacpull.config.profiles import Unreadable
 from stacpull.config.provider import Provider
 from stacpull.engine.network import Network, SourceAddress, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
@@ -41,6 +41,8 @@ class ProfileState:
     needs: str
     """What is to be set, one way after the other."""
     path: str
+    problem: str = ""
+    """What else keeps it from being used: a file that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,11 @@ class CredentialsCheck:
     """What was given or answered: "a token of HOST", URLs."""
 
 
-def state_of(profile: Profile, *, ready: bool) -> ProfileState:
+def state_of(one: Listed) -> ProfileState:
     """Return what is to be told of a profile."""
+    profile = one.profile
+    if isinstance(profile, Unreadable):
+        return ProfileState(profile.name, "", (), False, "", str(profile.path), one.problem)
     hosts = [(f"*.{p.host}" if p.any_below else p.host) for login in profile.logins for p in login.hosts]
     endpoint = "" if profile.s3 is None else str(profile.s3.options.get("endpoint_url") or "")
     named = [*hosts, *([host_of(endpoint)] if endpoint else [])]
@@ -61,9 +66,10 @@ def state_of(profile: Profile, *, ready: bool) -> ProfileState:
         profile.name,
         profile.about,
         tuple(dict.fromkeys(named)),
-        ready,
+        one.ready,
         missing(profile),
         str(profile.path),
+        one.problem,
     )
 
 
