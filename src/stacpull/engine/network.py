@@ -137,6 +137,7 @@ async def open_network(
     *,
     processes: int = 1,
     allow_private: bool | None = None,
+    policy: RetryPolicy | None = None,
 ) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block.
 
@@ -147,6 +148,7 @@ async def open_network(
         stop: set it to end the opening.
         processes: how many share what may be done at once.
         allow_private: what the coordinator of a worker found out about SOURCE; None to find out.
+        policy: how patient to be; as the options say, if not given.
 
     Raises:
         InterruptedRunError: `stop` was set while names were looked up.
@@ -170,7 +172,7 @@ async def open_network(
         transports["file"] = LocalTransport(address.url)
     if address.kept is not None:
         transports["stdin"] = OneFileTransport(address.kept)
-    policy = RetryPolicy(retries=options.retries)
+    policy = policy or RetryPolicy(retries=options.retries)
     counters = Counters()
     logins = None
     if options.provider is not None:
