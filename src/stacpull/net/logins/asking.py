@@ -20,6 +20,7 @@ from stacpull.redact import Secrets
 __all__ = ["Asker", "Patience", "Reply"]
 
 T = TypeVar("T")
+_SAID_FOR = 60.0
 _LONGEST_REPLY = 64 * 1024
 
 
@@ -42,7 +43,7 @@ class Patience:
         policy: How patient to be.
         clock: What waits.
         counters: Counts what is asked again.
-        say: Told once of each wait, in one sentence.
+        say: Told that a host is waited for, in one sentence.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Patience:
         self._policy = policy
         self._counters = counters
         self._say = say
+        self._silent_until: dict[str, float] = {}
         self.clock = clock
 
     async def attempted(self, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -60,16 +62,15 @@ class Patience:
             TransferError: As `net.retry.attempted`.
             SourceError: As `net.retry.attempted`.
         """
-        said = False
+        return await attempted(attempt, self._policy, self.clock, self._note)
 
-        def note(failure: Failure) -> None:
-            nonlocal said
-            self._counters.retries += 1
-            if not said:
-                said = True
-                self._say(_waiting(failure))
-
-        return await attempted(attempt, self._policy, self.clock, note)
+    def _note(self, failure: Failure) -> None:
+        """Count what is asked again; tell of it once a minute a host, however many tokens it is asked for."""
+        self._counters.retries += 1
+        now = self.clock.monotonic()
+        if now >= self._silent_until.get(failure.host, now):
+            self._silent_until[failure.host] = now + _SAID_FOR + (failure.retry_after or 0.0)
+            self._say(_waiting(failure))
 
 
 def _waiting(failure: Failure) -> str:
