@@ -180,6 +180,30 @@ def test_a_later_login_that_the_host_does_not_take_is_a_refusal_and_costs_one_a_
     asyncio.run(main())
 
 
+def test_a_session_that_ends_amid_the_first_requests_is_no_refused_login() -> None:
+    async def main() -> None:
+        async with world() as w:
+            respond, answered = w.centre.respond, 0
+
+            def ending(heard, path, query) -> Answer:
+                nonlocal answered
+                answer = respond(heard, path, query)
+                answered += answer.body == DATA
+                if answered == 3:
+                    w.centre.sessions.clear()
+                return answer
+
+            w.centre.respond = ending
+            asked = [get(w.client, w.centre.url(f"/{number}")) for number in range(8)]
+            found = await asyncio.gather(*asked, return_exceptions=True)
+            assert found.count(DATA) >= 3
+            assert not any(isinstance(one, CredentialsError) for one in found)
+            answered = 4
+            assert await get(w.client, w.centre.url("/later")) == DATA
+
+    asyncio.run(main())
+
+
 def test_a_login_host_that_leads_from_page_to_page_hears_the_password_once() -> None:
     async def main() -> None:
         async with world() as w:

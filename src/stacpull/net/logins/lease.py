@@ -2,8 +2,9 @@
 
 The services that give tokens are limited themselves, so whoever needs a new one while somebody else is
 asking waits for that one. It is renewed when 120 seconds are left to it; one that lives for less than 240 at
-half its life, or else it would be renewed with every request. Any is used for 10 seconds, also one that has
-expired when it is given (that happens): the clocks may be wrong, and the service is not to be hammered.
+half its life, or else it would be renewed with every request. What has expired already when it is given, or
+will within a second (that happens), is used for 10 seconds all the same: the clocks may be wrong, and the
+service is not to be hammered.
 
 What stops the run is remembered for all who wait: the next of them is woken before the run has ended. A
 refusal is remembered for ever, for accounts get locked; what may pass, for a minute.
@@ -27,7 +28,8 @@ EARLY = 120.0
 """Seconds before its end at which a value is renewed."""
 PASSING = 60.0
 """Seconds for which a service that could not be asked is not asked again."""
-_LEAST = 10.0
+_OF_AN_EXPIRED_ONE = 10.0
+_LEAST = 1.0
 
 
 class Lent(NamedTuple, Generic[T]):
@@ -112,4 +114,4 @@ class Lease(Generic[T]):
 
 
 def _used_for(life: float) -> float:
-    return max(life - EARLY, life / 2, _LEAST)
+    return max(life - EARLY, life / 2) if life >= _LEAST else _OF_AN_EXPIRED_ONE

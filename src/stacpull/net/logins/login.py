@@ -56,6 +56,10 @@ class Login(Protocol):
         """
         ...
 
+    def heeded(self, url: str, held: object) -> None:  # noqa: ARG002 - most need not know
+        """Take note that the host of `url` did not refuse what was attached."""
+        return
+
     def refused_again(self, url: str) -> KeptAnswer:
         """Return what stands where the host sends us to log in again right after a login.
 
@@ -98,6 +102,7 @@ class LoginTransport:
             raise TransferError(_at_odds(request.url))
         async with self._http.open(attached.request) as response:
             if not login.is_refusal(response):
+                login.heeded(request.url, attached.held)
                 yield _shown(request.url, response, login)
                 return
             refusal = await kept(request.url, response)
@@ -112,6 +117,7 @@ class LoginTransport:
             if response.status in REDIRECTS and login.is_refusal(response):
                 yield login.refused_again(request.url)
             else:
+                login.heeded(request.url, attached.held)
                 yield _shown(request.url, response, login)
 
     async def close(self) -> None:

@@ -49,6 +49,8 @@ class _Door:
 
     visits: int = 0
     """Logins so far."""
+    heeded: bool = False
+    """True if a request was answered after the last login."""
     trouble: TransferError | None = None
     """Why the last way did not lead back, until `shut_until`."""
     shut_until: float = -math.inf
@@ -125,15 +127,23 @@ class VisitLogin(Login):
                 return self._shut(door, url)
             await self._log_in(door, url, refusal)
             door.visits += 1
+            door.heeded = False
             return None
 
+    def heeded(self, url: str, held: object) -> None:
+        """Take note that the session is good."""
+        door = self._door(url)
+        door.heeded = door.heeded or (held == door.visits and door.visits > 0)
+
     def refused_again(self, url: str) -> KeptAnswer:
-        """Return a refusal, and let nobody log in here for a minute; a first login that is not taken is none.
+        """Return a refusal. Where nobody was let in after the login, nobody logs in here for a minute.
 
         Raises:
-            CredentialsError: It was the first login at this host.
+            CredentialsError: It was the first login at this host, and let nobody in: it is none.
         """
         door = self._door(url)
+        if door.heeded:  # the session has ended since, or this one asset is not ours
+            return refused(url, _unheeded(url))
         if door.visits > 1:
             door.trouble, door.shut_until = None, self._clock.monotonic() + PASSING
             return self._shut(door, url)
