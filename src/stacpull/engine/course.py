@@ -227,7 +227,7 @@ def _of_all(failures: list[Failure]) -> Failure:
 
 def _hrefs_of(job: Fetchable, document: Json, base: str, prefer: tuple[str, ...]) -> tuple[str, ...]:
     assets = document.get("assets")
-    asset = object_of(assets, job.key) if isinstance(assets, dict) else None
+    asset = object_of(assets, job.key, job.href) if isinstance(assets, dict) else None
     found = asset_hrefs(asset, base, prefer) if asset is not None else None
     if not isinstance(found, tuple):
         why = "its item, read again, does not list it any more"

@@ -19,7 +19,7 @@ from stacpull.planning.kinds import Kind, kind_of
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.multihash import parse as parse_multihash
 from stacpull.planning.names import document_name, safe_segment
-from stacpull.planning.prefixes import Listing, objects, refused, with_objects
+from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
 from stacpull.planning.suffixes import suffix_of
 
 __all__ = [
@@ -129,7 +129,7 @@ def plan_item(
     updated = properties.get("updated") if isinstance(properties, dict) else None
     planned = PlannedItem(
         id=item_id,
-        document=with_objects(item, listings) if draft.spread else item,
+        document=with_objects(item, listings, draft.keys) if draft.spread else item,
         href=href or own_href(item_id, page_url),
         assets=tuple(draft.assets),
         parent=parent,
@@ -190,8 +190,8 @@ class _Draft:
     """The assets of one item while they are planned."""
 
     __slots__ = (
-        "_base", "_filter", "_layout", "_listings", "_manner", "_places", "assets", "excluded", "pages",
-        "problems", "spread", "unverifiable",
+        "_base", "_filter", "_layout", "_listings", "_manner", "_places", "assets", "excluded", "keys",
+        "pages", "problems", "spread", "unverifiable",
     )  # fmt: skip
 
     def __init__(
@@ -213,6 +213,8 @@ class _Draft:
         self.excluded: list[str] = []
         self.pages: list[str] = []
         self.spread: list[str] = []
+        self.keys: dict[str, list[str]] = {}
+        """Of objects, by the key of their prefix."""
         self.unverifiable = 0
         self.problems: list[AssetProblem] = []
 
@@ -226,6 +228,8 @@ class _Draft:
             )
             self.problems.append(AssetProblem("", failure))
             return
+        if self._listings:
+            self.keys = keys_of(assets.keys(), self._listings)
         for key, asset in assets.items():
             self._add(key, asset)
         keys = assets.keys() if not self.spread else {**assets, **{one.key: None for one in self.assets}}
@@ -269,7 +273,7 @@ class _Draft:
         else:
             self.spread.append(key)
             self.excluded += [f"{key}/{name}" for name in listing.left_out]
-            self.assets += objects(key, href, listing, self._places)
+            self.assets += objects(key, href, listing, self._places, self.keys[key])
 
 
 def _asset(key: str, href: str, asset: Json, places: ItemLayout) -> Asset:
