@@ -363,6 +363,25 @@ def test_what_lies_under_a_prefix_is_mirrored(live, before):
     live(scenario)
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["own first", "prefix first"])
+def test_an_object_does_not_take_the_file_of_an_asset_with_its_key(live, first):
+    async def scenario(world: World) -> None:
+        own = {"href": world.server.url("/b.tif")}
+        assets = {"data": PREFIX, "data/B02.jp2": own}
+        world.offer(dict([*assets.items()][:: -1 if first else 1]))
+        for again in range(3):
+            options = replace(world.options(), revalidate=again == 2)
+            report = await mirror(
+                world.source, world.dest, selection=Selection(expand_prefix=True), options=options
+            )
+            assert (report.state, report.assets_done, report.assets_changed) == ("complete", 5, 0)
+            assert world.files()[f"{PLACE}/data/B02.jp2"] == b"blue"
+            assert world.files()[f"{PLACE}/data%2FB02.jp2.tif"] == b"from https"
+        assert await _is_whole(world.dest)
+
+    live(scenario)
+
+
 async def _is_whole(dest: Path) -> bool:
     return (await verify(dest)).damaged == 0
 

@@ -25,6 +25,7 @@ from tests.ledger.plans import (
     unread,
 )
 
+from stacpull.errors import StacpullError
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.batches import PlanBatch
 from stacpull.ledger.outcomes import AssetFailure, Written
@@ -77,6 +78,15 @@ def test_a_done_asset_is_fetched_anew_only_if_the_source_says_so(
         assert counters["assets_skipped"] == counters["assets_done"] == (0 if fetched else 1)
         assert counters["items_done"] == (0 if fetched else 1)
         assert views.totals(db)["bytes_done"] == (0 if fetched else 10)
+
+
+def test_two_assets_of_one_key_are_refused_and_nothing_of_them_is_planned(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        _, planner = started(db)
+        with pytest.raises(StacpullError, match="Asset 'a' of item i of c was planned twice"):
+            commit(planner, item("i", [asset("a"), asset("b"), asset("a", name="other.tif")]))
+        assert db.execute("SELECT count(*) FROM items").fetchone() == (0,)
+        assert len(commit(planner, item("i", [asset("a"), asset("b")])).jobs) == 2
 
 
 def test_a_checksum_stated_later_is_kept_for_the_next_time(tmp_path: Path) -> None:

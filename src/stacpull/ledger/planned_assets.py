@@ -14,12 +14,14 @@ What the ledger knows of an asset decides what planning it again means:
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
 
+from stacpull.errors import StacpullError
 from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed
 from stacpull.ledger.compact import present, stored_name, true_name
@@ -164,7 +166,11 @@ class AssetPlanner:
         """Plan the assets of one item; with `newer`, the source is asked about what no checksum proves.
 
         `spread` are keys in whose place other assets stand now: a prefix that could not be fetched as it was.
+
+        Raises:
+            StacpullError: two assets have one key. It says which row is whose, so nothing is planned then.
         """
+        _refuse_twice(item, assets)
         opened = Opened()
         fresh, unchanged = [], []
         for key in spread:
@@ -392,6 +398,15 @@ class AssetPlanner:
     def _failed_still(self, item: ItemPlace, key: str) -> None:
         self.tally.failed += 1
         self.tally.missing += was_gone(self._db, item.row, key)
+
+
+def _refuse_twice(item: ItemPlace, assets: Sequence[Asset]) -> None:
+    if len({asset.key for asset in assets}) != len(assets):
+        twice = next(key for key, count in Counter(asset.key for asset in assets).items() if count > 1)
+        raise StacpullError(
+            f"Asset {twice!r} of item {item.id.item} of {item.id.collection} was planned twice: this is a "
+            "mistake of stacpull's, please report it. --exclude-asset leaves such assets out."
+        )
 
 
 _INSERT_ASSETS = "INSERT INTO assets(id, item, key, state, generation, run, directory, name, placed, stated) "

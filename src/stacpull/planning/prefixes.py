@@ -81,7 +81,7 @@ def _free(key: str, taken: set[str]) -> str:
 
 
 def objects(key: str, href: str, listing: Listing, places: ItemLayout, keys: Sequence[str]) -> list[Asset]:
-    """Return the objects of the prefix `href`, which is the asset `key`, as assets to fetch with these keys."""
+    """Return the objects of the prefix `href`, which is the asset `key`, as assets with these keys."""
     prefix = as_prefix(href)
     place = places.place(key, "")
     own = place.name
@@ -117,7 +117,7 @@ def with_objects(
 
 
 def object_of(assets: Mapping[str, Any], key: str, href: str = "") -> Json | None:
-    """Return the asset `key`, last at `href`, as an item read again has it: its own, or an object of a prefix.
+    """Return the asset `key`, last at `href`, as an item read again has it: its own, or a prefix's object.
 
     An object is still that of the prefix under which its `href` is; if there is none, or it is not known, of
     the longest that its key begins with.
