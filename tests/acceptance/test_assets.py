@@ -382,6 +382,25 @@ def test_an_object_does_not_take_the_file_of_an_asset_with_its_key(live, first):
     live(scenario)
 
 
+def test_an_object_is_beside_others_that_later_have_its_name_as_their_directory(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX})
+        report = await world.mirror(Selection(expand_prefix=True, exclude_assets=("*.gml",)))
+        assert (report.state, report.assets_done) == ("complete", 3)
+        assert world.files()[f"{PLACE}/data/qi"] == OBJECTS["tiles/39/qi"]
+        for _ in range(2):
+            report = await world.mirror(Selection(expand_prefix=True))
+            assert (report.state, report.assets_done, report.assets_failed) == ("complete", 4, 0)
+            found = world.files()
+            assert found[f"{PLACE}/data/qi"] == OBJECTS["tiles/39/qi"]
+            (apart,) = [name for name in found if name.startswith(f"{PLACE}/data/qi~")]
+            assert apart.endswith("/a b+c%2525.gml")
+            assert found[apart] == b"<gml/>"
+        assert await _is_whole(world.dest)
+
+    live(scenario)
+
+
 async def _is_whole(dest: Path) -> bool:
     return (await verify(dest)).damaged == 0
 

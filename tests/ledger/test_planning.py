@@ -242,6 +242,28 @@ def test_a_name_that_is_taken_fails_the_second_and_its_retry_asks_for_the_same_n
         assert runs.counters(db, run.id)["assets_failed"] == 1
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["told when planned", "told when it had come"])
+def test_what_never_had_its_name_goes_where_another_layout_puts_it(tmp_path: Path, late: bool) -> None:
+    here = asset(
+        "a", directory="flat", name=None if late else "a.tif", template="{filename}" if late else None
+    )
+    with ledger(tmp_path) as db:
+        publish(db, *commit(started(db)[1], item("i", [here]), item("j", [here])).jobs)
+        assert [one.kind for one in views.failures(db)] == [FailureKind.NAME]
+        _, planner = again(db)
+        there = [asset("a", directory=f"c/{name}", name="a.tif") for name in "ij"]
+        assert commit(planner, item("i", there[:1]), item("j", there[1:])).jobs == []
+        retried, _ = started(db, replace(SPEC, kind="retry"))
+        assert jobs.claim_failures(db, retried.id) == 1
+        (job,) = jobs.pending_jobs(db, retried.id, 0, 9)
+        assert (job.directory, job.name) == ("c/j", "a.tif")
+        publish(db, job)
+        assert list(views.failures(db)) == []
+        assert views.totals(db)["assets_done"] == 2
+        first = db.execute("SELECT min(item) FROM assets").fetchone()[0]
+        assert list(views.item_record(db, first).here.values()) == ["flat/late.tif" if late else "flat/a.tif"]
+
+
 def test_what_cannot_be_planned_is_a_failure_in_every_run_until_it_can(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)

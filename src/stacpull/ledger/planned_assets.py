@@ -8,7 +8,8 @@ What the ledger knows of an asset decides what planning it again means:
   it came with, under which the source is asked if it has changed. The file in place counts as the old one
   until the source has said that it is the new one, too;
 - pending, from a run that ended early: taken over by this run;
-- failed: stays failed until `retry`, which finds the newest href, or until the item is a newer one.
+- failed: stays failed until `retry`, which finds the newest href, or until the item is a newer one. One
+  whose name was taken goes then where the layout of now puts it.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class Existing(NamedTuple):
     run: int
     etag: str | bytes | None
     """Likewise."""
+    placed: int | None
+    """Not None if it owns its name: what never did may go elsewhere."""
 
     @property
     def is_asked(self) -> bool:
@@ -147,7 +150,7 @@ class AssetPlanner:
         """Return the asset rows of an item, by key."""
         rows = self._db.execute(
             "SELECT a.key, a.id, a.state, a.generation, a.size, coalesce(a.sha256, nullif(a.was, x'')), "
-            "a.stated, a.name, d.path, a.run, a.etag FROM assets a "
+            "a.stated, a.name, d.path, a.run, a.etag, a.placed FROM assets a "
             "LEFT JOIN directories d ON d.id = a.directory WHERE a.item = ?",
             (item_row,),
         )
@@ -345,8 +348,8 @@ class AssetPlanner:
             tally.pending -= 1
 
     def _place(self, asset: Asset, old: Existing) -> tuple[str, str | None]:
-        """Return where a known asset goes: where it was; one that had no place gets the planned one."""
-        if old.directory is not None:
+        """Return where a known asset goes: where it was; one that never owned a name gets the planned one."""
+        if old.directory is not None and old.placed is not None:
             return old.directory, None if old.name is None else true_name(old.name, old.directory, asset.key)
         directory_id, directory = self._directories.get(asset.directory)
         name = None if asset.name is None else stored_name(asset.name, directory, asset.key)
