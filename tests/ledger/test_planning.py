@@ -367,6 +367,40 @@ def test_a_prefix_that_was_refused_gives_way_to_what_lies_under_it(tmp_path: Pat
         assert all_counts(db) == {name: views.totals(db)[name] for name in all_counts(db)}
 
 
+@pytest.mark.parametrize(
+    ("second", "here"),
+    [
+        pytest.param(None, {}, id="never fetched"),
+        pytest.param({"size": 11}, {"data": "c/i/data.tif"}, id="to be fetched anew"),
+        pytest.param({"updated": "2"}, {"data": "c/i/data.tif"}, id="to be asked about"),
+    ],
+)
+@pytest.mark.parametrize("failed", [False, True], ids=["pending", "failed"])
+def test_a_file_that_becomes_a_prefix_is_waited_for_no_more(
+    tmp_path: Path, second: dict[str, Any] | None, here: dict[str, str], failed: bool
+) -> None:
+    with ledger(tmp_path) as db:
+        opened = commit(started(db)[1], item("i", [asset("data")])).jobs
+        if second is not None:
+            publish(db, *opened)
+            row = item("i", [asset("data", size=second.get("size"))], updated=second.get("updated"))
+            opened = commit(again(db)[1], row).jobs
+        if failed:
+            outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE) for job in opened], [], NOW)
+        run, planner = again(db)
+        spread = item("i", [asset("data/x", directory="c/i/data")])
+        (job,) = commit(planner, replace(spread, item=replace(spread.item, spread=("data",)))).jobs
+        publish(db, job)
+        assert list(views.failures(db)) == []
+        counters = runs.counters(db, run)
+        assert (counters["assets_failed"], counters["assets_pending"]) == (0, 0)
+        assert counters["assets_done"] == 1 + len(here)
+        assert all_counts(db) == {name: views.totals(db)[name] for name in all_counts(db)}
+        found = views.item_record(db, job.item_row).here
+        assert found.pop("data/x") == "c/i/data/data/x.tif"
+        assert found == here
+
+
 def test_pages_that_were_left_out_are_counted(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)

@@ -177,7 +177,7 @@ class AssetPlanner:
         opened = Opened()
         fresh, unchanged = [], []
         for key in spread:
-            self._drop_failed(item, key, existing.get(key))
+            self._drop_unfetched(item, key, existing.get(key))
         for asset in assets:
             old = existing.get(asset.key)
             if old is None:
@@ -380,17 +380,38 @@ class AssetPlanner:
             self.tally.total_pending -= 1
             self._failed_now(item, problem.key, problem.failure)
 
-    def _drop_failed(self, item: ItemPlace, key: str, old: Existing | None) -> None:
-        """Forget an asset that failed and is none any more."""
-        if old is None or old.state != STATE_FAILED:
+    def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> None:
+        """Forget an asset that failed, or was still to be fetched, and is none any more.
+
+        If an earlier version of it is here, that stays, as any asset does that its item lists no more.
+        """
+        if old is None or old.state not in (STATE_FAILED, STATE_PENDING):
             return
         self._uncount(item, key, old)
-        self.tally.total_failed -= 1
-        self.tally.total_missing -= was_gone(self._db, item.row, key)
+        if old.state == STATE_FAILED:
+            self.tally.total_failed -= 1
+            self.tally.total_missing -= was_gone(self._db, item.row, key)
+        else:
+            self.tally.total_pending -= 1
         self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item.row, key))
         self._db.execute("DELETE FROM open_assets WHERE asset = ?", (old.row,))
-        paths.disown(self._db, old.row)
-        self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
+        if old.generation == 0:
+            paths.disown(self._db, old.row)
+            self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
+        else:
+            self._stay(old)
+
+    def _stay(self, old: Existing) -> None:
+        """Take the version of an asset that is here for done."""
+        self._db.execute(
+            "UPDATE assets SET state = ?, run = ?, sha256 = nullif(was, x''), was = NULL, wanted = NULL "
+            "WHERE id = ?",
+            (STATE_DONE, self._run, old.row),
+        )
+        self.tally.done += 1
+        self.tally.bytes_done += old.size or 0
+        self.tally.total_done += 1
+        self.tally.total_bytes += old.size or 0
 
     def _failed_now(self, item: ItemPlace, key: str, failure: Failure) -> None:
         put_failure(self._db, item.row, key, failure, 1, self._now)
