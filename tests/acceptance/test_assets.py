@@ -33,7 +33,9 @@ from stacpull import (
 )
 from stacpull.errors import CredentialsError
 from stacpull.events import Event
+from stacpull.models import Json
 from stacpull.net.memory import Answer
+from stacpull.net.transport import Request
 from stacpull.replicas import MemoryStore, S3Access, S3Replica
 
 ITEM = "URN:odd:item"
@@ -529,9 +531,62 @@ def test_a_collections_own_assets_are_mirrored_once(live):
         collection = pystac.Collection.from_file(str(world.dest / "c/collection.json"))
         assert collection.assets["thumbnail"].href == "./thumbnail.png"
         assert [item.id for item in collection.get_items()] == [ITEM]
-        again = await world.mirror(selection)
-        assert (again.items_matched, again.assets_skipped) == (1, 2)
         assert world.asked().count("/thumb.png") == 1
+        assert await _is_whole(world.dest)
+
+    live(scenario)
+
+
+def _versioned(versions: Mapping[str, bytes]) -> Callable[[Request], Answer]:
+    """Answer with the last version; its key is its ETag."""
+
+    def answer(request: Request) -> Answer:
+        etag, body = list(versions.items())[-1]
+        told = {"ETag": f'"{etag}"'}
+        if request.headers.get("If-None-Match") == told["ETag"]:
+            return Answer(304, headers=told)
+        return Answer(body=body, headers=told)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "asked"),
+    [
+        pytest.param({}, {}, True, id="nothing says when"),
+        pytest.param({"updated": "1"}, {"updated": "1"}, False, id="as before"),
+        pytest.param({"updated": "1"}, {"updated": "2"}, True, id="updated"),
+        pytest.param(
+            {"properties": {"updated": "1"}}, {"properties": {"updated": "1"}}, False, id="as before 2"
+        ),
+        pytest.param(
+            {"properties": {"updated": "1"}}, {"properties": {"updated": "2"}}, True, id="updated 2"
+        ),
+    ],
+)
+def test_a_collections_own_assets_are_refreshed(live, first, second, asked):
+    async def scenario(world: World) -> None:
+        versions = {"v1": b"png"}
+        world.routes["/thumb.png"] = _versioned(versions)
+        assets = {"data": {"href": world.server.url("/b.tif")}}
+        own = {"thumbnail": {"href": "./thumb.png"}, "gone": {"href": "./gone.png"}}
+
+        async def refreshed(said: Json) -> tuple[int, int, int]:
+            world.offer(assets, {"assets": own, **said})
+            world.server.heard.clear()
+            report = await world.mirror(Selection(collection_assets=True))
+            assert (report.state, report.assets_done, report.assets_failed) == ("complete", 2, 1)
+            return world.asked().count("/thumb.png"), report.assets_changed, report.assets_revalidated
+
+        assert await refreshed(first) == (1, 0, 0)
+        assert await refreshed(second) == (int(asked), 0, int(asked))
+        versions["v2"] = b"new"
+        if asked:
+            other = {
+                name: "3" if isinstance(said, str) else {"updated": "3"} for name, said in second.items()
+            }
+            assert await refreshed(other) == (1, 1, 0)
+            assert world.files()["c/thumbnail.png"] == b"new"
         assert await _is_whole(world.dest)
 
     live(scenario)

@@ -165,9 +165,11 @@ class AssetPlanner:
         *,
         spread: Sequence[str] = (),
         newer: bool = False,
+        ask: bool = False,
     ) -> Opened:
         """Plan the assets of one item; with `newer`, the source is asked about what no checksum proves.
 
+        With `ask` it is asked too: nothing tells if the item is a newer one, and failures wait for `retry`.
         `spread` are keys in whose place other assets stand now: a prefix that could not be fetched as it was.
 
         Raises:
@@ -184,7 +186,7 @@ class AssetPlanner:
                 fresh.append(asset)
                 continue
             self._uncount(item, asset.key, old)
-            if self._is_unchanged(asset, old, newer=newer):
+            if self._is_unchanged(asset, old, newer=newer or ask):
                 unchanged.append((old, stated(asset.checksum)))
             else:
                 opened |= self._again(item, asset, old, newer=newer)

@@ -125,15 +125,13 @@ def plan_item(
     places = layout.for_item(item_id, item, parent)
     draft = _Draft(layout, places, asset_filter, href or page_url, manner, listings)
     draft.add_all(item.get("assets"))
-    properties = item.get("properties")
-    updated = properties.get("updated") if isinstance(properties, dict) else None
     planned = PlannedItem(
         id=item_id,
         document=with_objects(item, listings, draft.keys) if draft.spread else item,
         href=href or own_href(item_id, page_url),
         assets=tuple(draft.assets),
         parent=parent,
-        updated=updated if isinstance(updated, str) else None,
+        updated=_updated(item.get("properties")),
         excluded_assets=len(draft.excluded),
         pages=len(draft.pages),
         spread=tuple(draft.spread),
@@ -146,7 +144,8 @@ def plan_item(
 def plan_collection(name: str, document: Json, *, base: str | None, manner: Manner) -> Planned:
     """Plan the assets of a collection itself: they go beside its items, as `<collection>/<key><ext>`.
 
-    The filters on assets are about those of items: a collection's are taken as they are listed.
+    The filters on assets are about those of items: a collection's are taken as they are listed. When it was
+    updated it says at its top (STAC 1.1, common metadata), older ones in `properties`.
 
     Args:
         name: Id of the collection that it is stored under.
@@ -164,7 +163,10 @@ def plan_collection(name: str, document: Json, *, base: str | None, manner: Mann
         MappingProxyType({}),
     )
     draft.add_all(document.get("assets"))
-    planned = PlannedItem(item_id, document, base, tuple(draft.assets), pages=len(draft.pages))
+    updated = _updated(document) or _updated(document.get("properties"))
+    planned = PlannedItem(
+        item_id, document, base, tuple(draft.assets), updated=updated, pages=len(draft.pages)
+    )
     return Planned(planned, tuple(draft.problems), pages=tuple(draft.pages))
 
 
@@ -291,6 +293,12 @@ def _asset(key: str, href: str, asset: Json, places: ItemLayout) -> Asset:
         checksum=parse_multihash(checksum) if isinstance(checksum, str) else None,
         media_type=media_type,
     )
+
+
+def _updated(said: Any) -> str | None:
+    """Return the `updated` among an object's members, a text as it stands."""
+    updated = said.get("updated") if isinstance(said, dict) else None
+    return updated if isinstance(updated, str) else None
 
 
 def _identity(item: Any, hint: str | None) -> ItemId | Problem:
