@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from stacpull.models import Asset, Failure, FailureKind, Json
+from stacpull.planning.kinds import can_be_listed
 from stacpull.planning.layout import ItemLayout, complete
 from stacpull.planning.names import fold, kept_apart, safe_segment
 
@@ -43,7 +44,7 @@ def as_prefix(href: str) -> str:
 
 def refused(href: str) -> Failure:
     """Return why a prefix is not fetched as it is."""
-    if href.startswith("s3://"):
+    if can_be_listed(href):
         why = "it is an S3 prefix and no file; --expand-prefix mirrors what lies under it"
     else:
         why = "it is a directory and no file, and only those of S3 can be listed"
