@@ -537,6 +537,24 @@ def test_a_collections_own_assets_are_mirrored_once(live):
     live(scenario)
 
 
+@pytest.mark.parametrize(("now", "done"), [(10, 1), (9, 0), (8, 0)])
+def test_the_size_that_its_item_states_now_counts(live, now, done):
+    async def scenario(world: World) -> None:
+        asset = {"href": world.server.url("/b.tif"), "file:size": 9}
+        own = [{"rel": "self", "href": world.server.url("/i.json")}]
+        world.offer({"data": asset}, links=own)
+        world.routes["/i.json"] = _json({"id": ITEM, "assets": {"data": {**asset, "file:size": now}}})
+        options = replace(world.options(), retries=1)
+        report = await mirror(world.source, world.dest, options=options)
+        assert (report.state, report.assets_done, report.assets_failed) == ("complete", done, 1 - done)
+        assert sum(one.target == "/i.json" for one in world.server.heard) == 1
+        if not done:
+            (failure,) = await world.failures()
+            assert f"sent 10 bytes, but the item states {now}" in failure.message
+
+    live(scenario)
+
+
 def _versioned(versions: Mapping[str, bytes]) -> Callable[[Request], Answer]:
     """Answer with the last version; its key is its ETag."""
 

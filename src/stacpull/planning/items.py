@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
-from stacpull.models import OF_COLLECTION, Asset, Failure, FailureKind, ItemId, Json, PlannedItem
+from stacpull.models import OF_COLLECTION, Asset, Checksum, Failure, FailureKind, ItemId, Json, PlannedItem
 from stacpull.planning.clashes import keep_apart
 from stacpull.planning.hrefs import asset_href, asset_hrefs, is_local, own_href, self_href, source_links
 from stacpull.planning.kinds import Kind, kind_of
@@ -34,6 +34,7 @@ __all__ = [
     "plan_collection",
     "plan_item",
     "source_links",
+    "stated_of",
 ]
 
 NO_COLLECTION: Final = "no-collection"
@@ -279,7 +280,7 @@ class _Draft:
 
 
 def _asset(key: str, href: str, asset: Json, places: ItemLayout) -> Asset:
-    media_type, size, checksum = asset.get("type"), asset.get("file:size"), asset.get("file:checksum")
+    media_type, (size, checksum) = asset.get("type"), stated_of(asset)
     if not isinstance(media_type, str):
         media_type = None
     place = places.place(key, suffix_of(href, media_type))
@@ -289,9 +290,18 @@ def _asset(key: str, href: str, asset: Json, places: ItemLayout) -> Asset:
         directory=place.directory,
         name=place.name,
         name_template=place.name_template,
-        size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
-        checksum=parse_multihash(checksum) if isinstance(checksum, str) else None,
+        size=size,
+        checksum=checksum,
         media_type=media_type,
+    )
+
+
+def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
+    """Return the size in bytes and the checksum that an asset states (file extension), as far as it does."""
+    size, checksum = asset.get("file:size"), asset.get("file:checksum")
+    return (
+        size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+        parse_multihash(checksum) if isinstance(checksum, str) else None,
     )
 
 
