@@ -413,7 +413,7 @@ def test_pages_that_were_left_out_are_counted(tmp_path: Path) -> None:
 def test_a_collections_own_assets_are_no_item(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
-        own = item("", [asset("thumbnail", directory="c")])
+        own = item("", [asset("thumbnail", directory="c")], updated="1")
         planned = commit(planner, item("i", [asset("a")]), own).jobs
         publish(db, *planned)
         counters = runs.counters(db, run.id)
