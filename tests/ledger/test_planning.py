@@ -395,6 +395,7 @@ def test_a_file_that_becomes_a_prefix_is_waited_for_no_more(
         counters = runs.counters(db, run)
         assert (counters["assets_failed"], counters["assets_pending"]) == (0, 0)
         assert counters["assets_done"] == 1 + len(here)
+        assert views.totals(db)["assets_pending"] == 0
         assert all_counts(db) == {name: views.totals(db)[name] for name in all_counts(db)}
         found = views.item_record(db, job.item_row).here
         assert found.pop("data/x") == "c/i/data/data/x.tif"
