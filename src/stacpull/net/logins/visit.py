@@ -175,7 +175,7 @@ class VisitLogin(Login):
     async def _log_in(self, door: _Door, url: str, refusal: KeptAnswer) -> None:
         """Go the way to the login host and back, patiently; remember how it failed."""
         try:
-            await self._patience.attempted(lambda: self._go(url, refusal))
+            await self._patience.attempted(lambda: self._go(door, url, refusal))
         except _LoginHostError as error:
             host = self._visit.login.host
             stop = SourceError(f"{host} cannot be asked to log in: {error.failure.message} Try again later.")
@@ -188,7 +188,7 @@ class VisitLogin(Login):
             self._failed = Failed.of(error, self._clock.monotonic())
             raise
 
-    async def _go(self, url: str, refusal: KeptAnswer) -> None:
+    async def _go(self, door: _Door, url: str, refusal: KeptAnswer) -> None:
         """Go the way from where `refusal` leads, back to `url` or to a page of its host."""
         self._cookies.forget(origin_of(url))
         self._note(refusal)  # many keep there what they sent us away with, and want it back
@@ -202,7 +202,7 @@ class VisitLogin(Login):
                 target, answer.headers.get("Location"), hops, allow_downgrade=url.startswith("http:")
             )
             if isinstance(following, Failure):
-                if self._is_login(target):
+                if not door.visits or all(map(self._is_login, (*hops, target))):
                     raise CredentialsError(f"The login does not lead back: {following.message} {self._check}")
                 raise TransferError(following)
             if following == url:
