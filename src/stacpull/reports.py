@@ -262,7 +262,7 @@ class VerifyReport:
     unproven: int
     """Files whose digest is not known: looked at by their size, or (JSON) by being there."""
     leftovers: int
-    """Unfinished downloads, which the next run takes up or removes: no damage."""
+    """Unfinished downloads, files that a pruning did not get to: the next run takes up or removes them."""
     assets_pending: int
     assets_failed: int
     quick: bool

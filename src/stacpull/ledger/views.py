@@ -216,11 +216,12 @@ def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
 
 
 def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
-    """Return the collections that have items, in the order they were met."""
+    """Return the collections that have items, or assets of their own here, in the order they were met."""
     rows = db.execute(
         "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
-        f"WHERE i.collection = c.id AND (i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents))) "
-        "ORDER BY c.id"
+        f"WHERE i.collection = c.id AND (i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents) "
+        f"OR i.name = '{OF_COLLECTION}' AND EXISTS "
+        f"(SELECT 1 FROM assets a WHERE a.item = i.id AND a.state = {STATE_DONE}))) ORDER BY c.id"
     )
     return [CollectionRow(*row) for row in rows]
 
