@@ -13,7 +13,7 @@ from stacpull.ledger import unread
 from stacpull.ledger.compact import href_of, true_name
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN
 from stacpull.models import OF_COLLECTION, ItemId
-from stacpull.reports import FailureRecord
+from stacpull.reports import FailureRecord, RunState
 
 __all__ = [
     "CollectionRow",
@@ -33,6 +33,7 @@ __all__ = [
     "left_out",
     "name_of_asset",
     "path_of_item",
+    "state_now",
     "totals",
     "unproven",
     "unwritten_documents",
@@ -131,6 +132,15 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
     found = dict(zip((column[0] for column in cursor.description), row, strict=True))
     found["selection"] = orjson.loads(found["selection"])
     return found
+
+
+def state_now(state: str, *, live: bool) -> RunState:
+    """Return the state of the current run; one that says it runs while nobody holds the mirror was killed."""
+    if live:
+        return "running"
+    if state == "complete":
+        return "complete"
+    return "failed" if state == "failed" else "interrupted"
 
 
 def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
