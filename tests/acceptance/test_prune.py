@@ -134,7 +134,7 @@ class Labels(WireServer):
     """Collections `labels` and `images` of an API, the second reached by source links.
 
     `links` are the images that label L links to; `lists` what each collection has on its page, `has` what is
-    found by itself, `refused` what is not shown; `self_of` gives the `self` link of an item.
+    found by itself, `refused` what is not shown, `clouds` the cloud cover; `self_of` gives the `self` links.
     """
 
     def __init__(self) -> None:
@@ -143,6 +143,7 @@ class Labels(WireServer):
         self.shows = ["labels", "images"]
         self.links = ["S", "T"]
         self.refused: set[str] = set()
+        self.clouds: dict[str, int] = {}
         self.self_of: Callable[[str, str], str] = self.item_url
         super().__init__(dict.fromkeys(self._paths(), self._answer))
 
@@ -189,8 +190,10 @@ class Labels(WireServer):
         links = [{"rel": "self", "href": self.self_of(collection, name)}]
         if name == "L":
             links += [{"rel": "source", "href": self.item_url("images", one)} for one in self.links]
+        properties = {"datetime": "2020-01-01T00:00:00Z", "eo:cloud_cover": self.clouds.get(name, 0)}
         return {"type": "Feature", "stac_version": "1.0.0", "id": name, "collection": collection,
-                "geometry": None, "properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": links,
+                "geometry": None, "properties": properties,
+                "links": links,
                 "assets": {"data": {"href": self.url("/data")}}}  # fmt: skip
 
 
@@ -265,6 +268,14 @@ def test_a_wrong_self_link_does_not_make_an_item_gone(tmp_path: Path) -> None:
 
     assert asyncio.run(run()).items_gone == 0
     assert (tmp_path / "images/T/T.json").exists()
+
+
+def test_an_item_on_a_page_is_not_gone_whatever_its_url_says(tmp_path: Path) -> None:
+    def cloudy(api: Labels) -> None:
+        api.clouds["T"], api.has["images"] = 90, ["S"]
+
+    told, _ = pruned(tmp_path, cloudy, "/collections/images", max_cloud_cover=50)
+    assert (told.items_matched, told.items_gone) == (1, 0)
 
 
 # --- source items -------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ class Pruning:
             return
         gone = 0
         async for stretch in self._unmet():
-            self._kept.nameless += sum(one.href is None for one in stretch)
+            self._kept.nameless += sum(one.href is None and not one.listed for one in stretch)
             found = await self._gone(stretch)
             gone += len(found)
             going, renewed = await self._unlinked(found)
@@ -135,7 +135,8 @@ class Pruning:
 
     async def _gone(self, stretch: Sequence[Unmet]) -> list[Unmet]:
         """Return those of which the source says itself that they are gone, where it is to be believed."""
-        denied = await self._denied(stretch, lambda one: one.href)
+        unlisted = [one for one in stretch if not one.listed]
+        denied = await self._denied(unlisted, lambda one: one.href)
         denied = await self._denied(denied, lambda one: self._elsewhere(one.id) or one.href)
         gone = []
         for one in denied:
@@ -192,12 +193,14 @@ class Pruning:
 
     async def _tell_of_kept(self) -> None:
         unlisted = await self._call(lambda db: pruning.unlisted_assets(db, self._run))
+        hidden = await self._call(lambda db: pruning.of_more_credentials(db, self._run))
         several = await self._call(lambda db: pruning.of_several(db, self._run))
         for why, number in self._kept.doubted.items():
             self._warn(number, f"not met and have no answer under their own URLs, but are kept: {why}")
         self._warn(self._kept.nameless, "not met, and have no URL to ask if they are gone: they are kept")
         self._warn(self._kept.linked, "gone, but an item links to them still: they are kept")
         self._warn(several, "not met, but other sources have had them under other URLs: they are kept")
+        self._warn(hidden, "not met, but were with credentials that this command has not: they are kept")
         if unlisted:
             text = f"{unlisted:,} files are kept that their items do not list any more."
             self._on_event(Notice("info", text))

@@ -24,7 +24,7 @@ from stacpull.models import ItemId
 from stacpull.planning.items import item_directory
 from stacpull.redact import cut_url
 
-__all__ = ["Committed", "ItemFailure", "ItemRow", "PlanBatch", "Planner"]
+__all__ = ["Committed", "ItemFailure", "ItemRow", "PlanBatch", "Planner", "seen_hash"]
 
 
 class _Known(NamedTuple):
@@ -103,7 +103,7 @@ class Planner:
 
     def _see(self, ids: Sequence[ItemId]) -> int:
         return sum(
-            self._db.execute(_SEE + bulk.rows(len(some), 1), [_seen_hash(item) for item in some]).rowcount
+            self._db.execute(_SEE + bulk.rows(len(some), 1), [seen_hash(item) for item in some]).rowcount
             for some in bulk.in_stretches(ids)
         )
 
@@ -355,7 +355,8 @@ def _cut(href: str | None) -> str | None:
     return None if href is None else cut_url(href)
 
 
-def _seen_hash(item: ItemId) -> int:
+def seen_hash(item: ItemId) -> int:
+    """Return what stands for an item in the table of those that the walk under way met, matched or not."""
     digest = hashlib.blake2b(
         f"{item.collection}\0{item.item}".encode("utf-8", "surrogatepass"), digest_size=8
     )

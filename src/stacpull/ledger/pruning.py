@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+import orjson
+
 from stacpull.ledger import changes, paths
 from stacpull.ledger.compact import href_of, true_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.items import count_items_done, settle
 from stacpull.ledger.meta import disown_file, file_digests
+from stacpull.ledger.planning import seen_hash
 from stacpull.ledger.runs import selection_of
 from stacpull.ledger.schema import (
     OF_SEVERAL,
@@ -39,6 +42,7 @@ __all__ = [
     "label_items",
     "listed",
     "met_examples",
+    "of_more_credentials",
     "of_several",
     "unlisted_assets",
     "unmet",
@@ -56,6 +60,8 @@ class Unmet(NamedTuple):
     href: str | None
     linked: bool
     """True if the walk met a link to it, behind which there was nothing."""
+    listed: bool
+    """True if it was on a page of the walk all the same, and a filter left it out."""
     assets: int
     size: int
 
@@ -77,14 +83,21 @@ def unmet(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Unme
         "EXISTS (SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = '' AND i.run = ?), "
         "count(a.id), coalesce(sum(a.size), 0) FROM items i JOIN collections c ON c.id = i.collection "
         f"LEFT JOIN assets a ON a.item = i.id AND a.state = {STATE_DONE} "
-        f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk IN ({', '.join('?' * len(runs))}) "
+        f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk IN ({_marks(runs)}) "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (run, after, *runs, limit),
     )
     return [
-        Unmet(row, ItemId(collection, name), href, bool(linked), *rest)
-        for row, collection, name, href, linked, *rest in rows
+        Unmet(row, item, href, bool(linked), _is_listed(db, item), *rest)
+        for row, item, href, linked, *rest in (
+            (row, ItemId(collection, name), *others) for row, collection, name, *others in rows.fetchall()
+        )
     ]
+
+
+def _is_listed(db: sqlite3.Connection, item: ItemId) -> bool:
+    found = db.execute("SELECT EXISTS (SELECT 1 FROM seen WHERE hash = ?)", (seen_hash(item),)).fetchone()
+    return bool(found[0])
 
 
 def met_examples(
@@ -122,6 +135,15 @@ def of_several(db: sqlite3.Connection, run: int) -> int:
     return found
 
 
+def of_more_credentials(db: sqlite3.Connection, run: int) -> int:
+    """Return how many items earlier walks of the same met with credentials that `run` has not."""
+    others = sorted({*_same(db, run)} - {*_alike(db, run)})
+    found: int = db.execute(
+        f"SELECT count(*) FROM items WHERE name <> '{OF_COLLECTION}' AND walk IN ({_marks(others)})", others
+    ).fetchone()[0]
+    return found
+
+
 def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[LabelItem]:
     """Return the label items, as far as they are known, through which these source items were reached."""
     return [
@@ -140,13 +162,22 @@ def unlisted_assets(db: sqlite3.Connection, run: int) -> int:
     runs = _alike(db, run)
     found: int = db.execute(
         "SELECT count(*) FROM items i JOIN assets a ON a.item = i.id "
-        f"WHERE i.walk = ? AND a.state = {STATE_DONE} AND a.run IN ({', '.join('?' * len(runs))})",
+        f"WHERE i.walk = ? AND a.state = {STATE_DONE} AND a.run IN ({_marks(runs)})",
         (run, *runs),
     ).fetchone()[0]
     return found
 
 
 def _alike(db: sqlite3.Connection, run: int) -> list[int]:
+    """Return the other walks of the same that had no credentials which `run` has not.
+
+    Many services deny by 404 what is not for those who ask.
+    """
+    names = {row[0]: set(orjson.loads(row[1])) for row in db.execute("SELECT id, credential_names FROM runs")}
+    return [other for other in _same(db, run) if names[other] <= names[run]]
+
+
+def _same(db: sqlite3.Connection, run: int) -> list[int]:
     """Return the other walks of the same source and selection: what a wider one met is not judged."""
     rows = db.execute(
         "SELECT id, source, selection FROM runs WHERE kind = 'mirror' OR id = ?", (run,)
@@ -155,6 +186,10 @@ def _alike(db: sqlite3.Connection, run: int) -> list[int]:
     return [
         row[0] for row in rows if row[0] != run and row[1] == source and selection_of(row[2]) == selection
     ]
+
+
+def _marks(values: Sequence[int]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def forget(
