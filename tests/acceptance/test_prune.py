@@ -255,6 +255,8 @@ def test_each_collection_and_host_answers_for_itself(tmp_path: Path, change: Cha
 
 
 def test_a_wrong_self_link_does_not_make_an_item_gone(tmp_path: Path) -> None:
+    heard: list[Event] = []
+
     async def run() -> MirrorReport:
         async with Labels() as api:
             api.self_of = lambda collection, name: (
@@ -264,10 +266,11 @@ def test_a_wrong_self_link_does_not_make_an_item_gone(tmp_path: Path) -> None:
             source, asked = api.url("/").rstrip("/"), Selection(all_collections=True)
             await mirror(source, tmp_path, selection=asked)
             has_wrong_self_links(api)
-            return await mirror(source, tmp_path, selection=asked, options=PRUNE)
+            return await mirror(source, tmp_path, selection=asked, options=PRUNE, on_event=heard.append)
 
     assert asyncio.run(run()).items_gone == 0
     assert (tmp_path / "images/T/T.json").exists()
+    assert "the API does not deny them" in warnings(heard)
 
 
 def test_an_item_on_a_page_is_not_gone_whatever_its_url_says(tmp_path: Path) -> None:

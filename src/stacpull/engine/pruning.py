@@ -66,6 +66,7 @@ class _Kept:
     """What is not removed, and why, counted for the user."""
 
     nameless: int = 0
+    unanswered: int = 0
     linked: int = 0
     doubted: Counter[str] = field(default_factory=Counter)
     """By the reason why a service is not believed."""
@@ -136,21 +137,29 @@ class Pruning:
     async def _gone(self, stretch: Sequence[Unmet]) -> list[Unmet]:
         """Return those of which the source says itself that they are gone, where it is to be believed."""
         unlisted = [one for one in stretch if not one.listed]
-        denied = await self._denied(unlisted, lambda one: one.href)
-        denied = await self._denied(denied, lambda one: self._elsewhere(one.id) or one.href)
+        denied, unanswered = await self._denied(unlisted, lambda one: one.href)
+        self._kept.unanswered += unanswered
+        twice, _ = await self._denied(denied, lambda one: self._elsewhere(one.id) or one.href)
         gone = []
         for one in denied:
-            doubt = await self._trust.doubt(one.id.collection, one.href or "")
+            doubt: str | None = "the API does not deny them under /collections/…/items/…"
+            if one in twice:
+                doubt = await self._trust.doubt(one.id.collection, one.href or "")
             if doubt is None:
                 gone.append(one)
             else:
                 self._kept.doubted[doubt] += 1
         return gone
 
-    async def _denied(self, stretch: Sequence[Unmet], href: Callable[[Unmet], str | None]) -> list[Unmet]:
+    async def _denied(
+        self, stretch: Sequence[Unmet], href: Callable[[Unmet], str | None]
+    ) -> tuple[list[Unmet], int]:
+        """Return those that are denied where `href` says, and of how many that is not known."""
         named = [(one, url) for one in stretch if (url := href(one)) is not None]
         answers = await self._asked([url for _, url in named])
-        return [one for (one, _), answer in zip(named, answers, strict=True) if is_gone(answer)]
+        unanswered = sum(isinstance(answer, Failure) and not is_gone(answer) for answer in answers)
+        denied = [one for (one, _), answer in zip(named, answers, strict=True) if is_gone(answer)]
+        return denied, unanswered
 
     def _elsewhere(self, item: ItemId) -> str | None:
         """Return where the source's API has an item, whatever its `self` link said."""
@@ -196,8 +205,9 @@ class Pruning:
         hidden = await self._call(lambda db: pruning.of_more_credentials(db, self._run))
         several = await self._call(lambda db: pruning.of_several(db, self._run))
         for why, number in self._kept.doubted.items():
-            self._warn(number, f"not met and have no answer under their own URLs, but are kept: {why}")
+            self._warn(number, f"not met and denied under their own URLs, but are kept: {why}")
         self._warn(self._kept.nameless, "not met, and have no URL to ask if they are gone: they are kept")
+        self._warn(self._kept.unanswered, "not met, and nothing says if they are gone: they are kept")
         self._warn(self._kept.linked, "gone, but an item links to them still: they are kept")
         self._warn(several, "not met, but other sources have had them under other URLs: they are kept")
         self._warn(hidden, "not met, but were with credentials that this command has not: they are kept")
