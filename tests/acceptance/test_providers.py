@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from tests.security.sources import Source, feature
 from stacpull import CredentialsError, MirrorReport, Options, mirror
 from stacpull.config.filling import profile_options
 from stacpull.engine.processes.crew import Crew
+from stacpull.events import Notice
 from stacpull.net.memory import Answer
 from stacpull.replicas import MemoryStore, S3Access, S3Replica
 
@@ -56,6 +57,7 @@ class World:
     services: list[Any]
     other: Other
     source: Source
+    events: list[object] = field(default_factory=list)
 
     async def open(self, *services: Any) -> None:
         for service in services:
@@ -69,7 +71,7 @@ class World:
     async def mirror_with(self, hrefs: Mapping[str, str], options: Options) -> MirrorReport:
         self.source.features = [feature("item", hrefs)]
         try:
-            return await mirror(self.source.api, self.dest, options=options)
+            return await mirror(self.source.api, self.dest, options=options, on_event=self.events.append)
         finally:
             self.assert_clean()
 
@@ -143,6 +145,9 @@ def test_planetary_computer_is_signed_for_and_the_mirror_holds_no_signature(with
         hrefs |= {"p": blobs.url("/public/x.tif"), "m": blobs.url("/data/moved")}
         report = await world.mirror(hrefs, SAS.format(blobs=blobs.url(""), signing=signing.url("")))
         assert (report.assets_done, report.assets_failed) == (14, 0)
+        waits = [one.text for one in world.events if isinstance(one, Notice) and "Waiting" in one.text]
+        assert len(waits) == 1
+        assert "for the login, again in 1 s: 127.0.0.1:" in waits[0]
         assert signing.given == 1  # one for the container, after two 429s; none for what it does not know
         assert [one.target for one in world.other.heard] == ["/elsewhere"]
         assert all(content == DATA for content in world.files().values())
@@ -283,13 +288,16 @@ def test_a_wrong_password_of_earthdata_ends_the_run_with_3(within) -> None:
     within(scenario)
 
 
-def test_an_application_that_is_not_approved_is_a_refusal_and_no_asset(within) -> None:
+def test_an_application_that_is_not_approved_stops_the_run_and_is_no_asset(within) -> None:
     async def scenario(world: World) -> None:
         urs, first, _, profile = await earthdata(world)
         urs.approved = False
         (world.tmp_path / "netrc").write_text(ENTRIES)
-        report = await world.mirror({"a": first.url("/a.nc")}, profile, NETRC=str(world.tmp_path / "netrc"))
-        assert (report.assets_done, report.assets_failed, world.files()) == (0, 1, {})
+        hrefs = {f"a{number}": first.url(f"/{number}.nc") for number in range(20)}
+        with pytest.raises(CredentialsError, match=r"approve the application. Check .*netrc"):
+            await world.mirror(hrefs, profile, NETRC=str(world.tmp_path / "netrc"))
+        assert len([one for one in urs.heard if "authorization" in one.headers]) == 1
+        assert world.files() == {}
 
     within(scenario)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -14,6 +15,7 @@ from tests.cli.conftest import Ran
 from tests.net.logins.services import Blobs, DataCentre, Downloads, Identity, PlanetApi, Signing, Urs
 from tests.net.wire_server import WireServer
 
+from stacpull.net.memory import Answer
 from stacpull.replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
 Command = Callable[..., Ran]
@@ -85,6 +87,30 @@ def test_a_list_names_what_is_ready_and_what_the_others_need(
     assert "planted" not in ran.out + json.dumps(found)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda path: path.write_text("x = = 1"), "line 1: this is not TOML"),
+        (lambda path: path.write_text("login = 1\n"), "line 1, login: must be a table"),
+        (lambda path: path.write_bytes(b"\xff\xfe\x00"), "is not UTF-8 text"),
+        (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+    ],
+)
+def test_a_profile_that_cannot_be_read_is_listed_with_its_reason_beside_the_others(
+    stacpull_command, home, spoil, says: str
+) -> None:
+    path = home / "stacpull/providers/broken.toml"
+    spoil(path)
+    ran = stacpull_command("credentials", "list")
+    assert ran.code == 0
+    assert ran.out.splitlines()[:1] == ["broken"]
+    assert f"  not ready: {path}, {says}" in ran.out.replace(f"the config file {path} ", f"{path}, ")
+    assert "planetary-computer\n" in ran.out
+    found = json.loads(stacpull_command("credentials", "list", "--json").out)["profiles"]
+    assert [one["name"] for one in found if one["problem"]] == ["broken"]
+    assert [one["needs"] for one in found if one["name"] == "planetary-computer"] == ["nothing"]
+
+
 IDENTITY = """
 [login.token]
 kind = "token"
@@ -103,7 +129,9 @@ password = "${{WORD}}"
         ("planted+pass/word", ["--url", "/a"], 0, "/a)"),
         ("planted+wrong/word", [], 3, "refuses the login (401: Invalid user credentials): check WORD."),
         ("", [], 3, "The credentials p are not complete: set WORD."),
-        ("planted+pass/word", ["--url", "/token-less"], 4, "Whether they are accepted cannot be told"),
+        ("planted+pass/word", ["--url", "/elsewhere"], 2, "The profile p has no login for 127.0.0.1:"),
+        ("planted+pass/word", ["--url", "/moved"], 4, "for which the profile has no login: give another"),
+        ("planted+pass/word", ["--url", "/refused"], 4, "for which the profile has no login: give another"),
     ],
 )
 def test_a_login_is_checked_by_a_real_request(
@@ -112,15 +140,83 @@ def test_a_login_is_checked_by_a_real_request(
     monkeypatch.setenv("WORD", word)
     identity = Identity()
     downloads = Downloads(identity)
-    with serving(identity, downloads):
+    other = WireServer({"/x": [Answer(body=b"public")], "/refused": [Answer(403)]})
+    with serving(identity, downloads, other):
         write(home, "p", IDENTITY.format(identity=identity.url(""), downloads=downloads.url("")))
-        host = identity if "/token-less" in more else downloads
+        downloads.elsewhere = other.url("/x")
+        respond = downloads.respond
+        downloads.respond = lambda heard, path, query: (
+            Answer(302, headers={"Location": other.url(path)})
+            if path == "/refused"
+            else respond(heard, path, query)
+        )
+        host = identity if "/elsewhere" in more else downloads
         more = [host.url(one) if one.startswith("/") else one for one in more]
         ran = stacpull_command("credentials", "check", "p", *more)
     assert ran.code == code
     assert says in ran.out + ran.err
     assert len(ran.out.splitlines() + ran.err.splitlines()) == 1
     assert "planted+" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_what_is_secret_in_an_url_is_not_printed_and_its_own_login_not_sent(
+    stacpull_command, home, monkeypatch, json_too: list[str]
+) -> None:
+    monkeypatch.setenv("WORD", "planted+pass/word")
+    identity = Identity()
+    downloads = Downloads(identity)
+    with serving(identity, downloads):
+        write(home, "p", IDENTITY.format(identity=identity.url(""), downloads=downloads.url("")))
+        url = downloads.url("/a?v=1&sig=planted-sig&api_key=planted-key").replace("//", "//me:planted-word@")
+        ran = stacpull_command("credentials", "check", "p", "--url", url, *json_too)
+    assert ran.code == 0, ran.err
+    assert "/a?v=1" in ran.out
+    assert "planted" not in ran.out + ran.err
+    assert downloads.heard[-1].headers["authorization"].startswith("Bearer ")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "ftp://h/x",
+        "http://[::1/x",
+        "https://h.example:99999/",
+        "https://evil\uff0fh.example/x",
+        "",
+        "//h",
+    ],
+)
+def test_what_is_no_url_is_a_matter_of_usage(stacpull_command, home, url: str) -> None:
+    write(home, "p", '[login.t]\nkind = "bearer"\nhosts = ["h.example"]\ntoken = "${HOME}"\n')
+    ran = stacpull_command("credentials", "check", "p", "--url", url)
+    assert (ran.code, ran.err) == (2, "stacpull: --url must be like https://host/path or s3://bucket/key.\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (
+            Answer(429, headers={"Retry-After": "600"}),
+            "asks not to be called for 10 minutes: resume after 20",
+        ),
+        (Answer(503, headers={"Retry-After": "30"}), "asks not to be called for 30 seconds: resume after 20"),
+        (Answer(503, headers={"Retry-After": "0"}), "gave no token: .* 503 Service Unavailable"),
+    ],
+)
+def test_a_service_that_wants_to_be_left_alone_is_not_waited_for(
+    stacpull_command, home, monkeypatch, answer: Answer, says: str
+) -> None:
+    monkeypatch.setenv("WORD", "planted+pass/word")
+    identity = Identity()
+    identity.respond = lambda *_: answer
+    with serving(identity):
+        write(home, "p", IDENTITY.format(identity=identity.url(""), downloads="https://h.example"))
+        ran = stacpull_command("credentials", "check", "p")
+    assert ran.code == 4
+    assert re.search(says, ran.err)
+    assert len(identity.heard) <= 2
 
 
 def test_a_check_says_what_was_accepted_as_json(stacpull_command, home) -> None:
@@ -208,7 +304,6 @@ def test_keys_of_s3_on_an_endpoint_of_its_own_are_checked(
         (["check"], 2, "Missing argument 'NAME'"),
         (["check", "p"], 2, "line 1, login: must be a table"),
         (["check", "q"], 2, "The profile q names nothing to ask for: give --url URL."),
-        (["list"], 2, "line 1, login: must be a table"),
     ],
 )
 def test_what_cannot_be_checked_is_a_matter_of_usage(stacpull_command, home, arguments, code, says) -> None:

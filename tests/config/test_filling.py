@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.config.filling import listed, profile_options
+from stacpull.config.filling import listed, missing, profile_options
 from stacpull.config.options import Options, S3Options
+from stacpull.config.profiles import Profile
 from stacpull.config.provider import Activation, Fixed, Provider, SasTokens, TokenGrant, Visit
 from stacpull.config.resolve import resolve
 from stacpull.errors import CredentialsError, UsageError
@@ -152,7 +153,26 @@ def test_a_broken_netrc_file_is_named_without_what_stands_in_it(tmp_path: Path) 
     with pytest.raises(UsageError, match=r"netrc, line [0-9]+: this is no netrc file") as caught:
         provider_of("earthdata", NETRC=str(netrc))
     assert "planted" not in f"{caught.value!r} {caught.value.__cause__!r}"
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "broken", ["machine h.example\nlogin u planted-password\n", "directory", b"\xff\xfe"]
+)
+def test_a_broken_netrc_file_is_no_hindrance_to_who_needs_none(tmp_path: Path, broken: str | bytes) -> None:
+    netrc = tmp_path / "netrc"
+    if broken == "directory":
+        netrc.mkdir()
+    else:
+        netrc.write_bytes(broken if isinstance(broken, bytes) else broken.encode())
+    environ = {"NETRC": str(netrc)}
+    logins = provider_of("earthdata", EARTHDATA_TOKEN="t", **environ).logins
+    assert [login.name for login in logins] == ["token"]
+    states = {one.profile.name: one for one in listed({**ALONE, **environ, "PL_API_KEY": "k"})}
+    assert states["planet"].ready
+    assert (states["earthdata"].ready, states["cdse"].problem) == (False, "")
+    assert str(netrc) in states["earthdata"].problem
+    assert "planted" not in states["earthdata"].problem
 
 
 @pytest.mark.parametrize(
@@ -184,5 +204,26 @@ def test_what_holds_secrets_shows_none_and_can_be_sent_to_a_worker() -> None:
 
 
 def test_a_list_says_which_are_ready() -> None:
-    ready = {profile.name for profile, complete in listed({**ALONE, "PL_API_KEY": "k"}) if complete}
+    ready = {one.profile.name for one in listed({**ALONE, "PL_API_KEY": "k"}) if one.ready}
     assert ready == {"planet", "planetary-computer", "earth-search", "usgs"}
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("planetary-computer", "nothing"),
+        ("usgs", "set AWS credentials, as the AWS tools find them"),
+        ("planet", "set PL_API_KEY"),
+        ("cdse", "set CDSE_USERNAME and CDSE_PASSWORD, or CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY"),
+    ],
+)
+def test_what_a_profile_needs_is_said_of_each_way(name: str, needs: str) -> None:
+    (found,) = [one.profile for one in listed(ALONE) if one.profile.name == name]
+    assert isinstance(found, Profile)
+    assert missing(found) == needs
+
+
+def test_only_who_logs_in_by_the_netrc_file_is_told_to_check_it(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text('[login.s]\nkind = "sas"\nhosts = ["h.example"]\ntoken-url = "https://h/{container}"\n')
+    assert [login.sources for login in provider_of(str(path)).logins] == [()]

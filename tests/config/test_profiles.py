@@ -7,6 +7,7 @@ import pytest
 from stacpull.config.profiles import KINDS, Profile, find_profile, profiles
 from stacpull.config.provider import HostPattern
 from stacpull.errors import UsageError
+from stacpull.net.credentials import origin_of
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "configs" / "providers"
@@ -156,6 +157,73 @@ def test_a_mistake_is_named_with_its_line_and_without_what_is_secret(tmp_path, t
         read(tmp_path, text)
     assert "planted-secret" not in str(caught.value)
     assert "p.toml" in str(caught.value)
+
+
+HEADER = LOGIN + 'kind = "header"\nname = "{}"\nvalue = "${{V}}"\n'
+SAS = LOGIN + 'kind = "sas"\ntoken-url = "{}"\n'
+GRANT = LOGIN + 'kind = "token"\nclient-id = "c"\ntoken-url = "{}"\nclient-secret = "${{S}}"\n'
+VISIT = LOGIN + 'kind = "visit"\nlogin-host = "{}"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        *((HEADER.format(name), "name: must be the name of a") for name in ("X Y", "X:Y", "Schlüssel")),
+        (HEADER.format(""), "line 4, name: must not be empty"),
+        *((HEADER.format(name), "steers the connection") for name in ("Host", "content-length", "Range")),
+        (LOGIN + 'kind = "query"\nname = ""\nvalue = "${V}"\n', "line 4, name: must not be empty"),
+        (TOKEN.replace("${T}", "planted-secret${T}"), "line 4, token: a secret does not stand in a file"),
+        (TOKEN.replace("${T}", "${T} planted-secret"), "line 4, token: a secret"),
+        (HEADER.format("X").replace("${V}", "planted-secret9${V}"), "line 5, value: a secret"),
+        (LOGIN + 'kind = "basic"\nuser = "planted-secret"\npassword = ""\n', "line 4, user: a secret"),
+        (LOGIN + 'kind = "basic"\nuser = "planted-secret${U}"\npassword = ""\n', "line 4, user: a secret"),
+        *((TOKEN.replace("h.example", host), "line 3, hosts: must be like")
+          for host in ("a b.c", "a..b", ".a.b", "*.*.a.b", "h.example:0", "h.example:x", "http://[::1",
+                       "evil.com\uff0f.h.example", "a,b.c", "me:planted-secret@h.example", "https://h.example/p")),
+        (SAS.format("https://h/{accont}/{container}"), "token-url: has {account} and {container} to fill in"),
+        (SAS.format("https://h/{account}/{container"), "token-url: has {account} and {container} to fill in"),
+        (SAS.format("http://[::1/{account}"), "token-url: must be like https://host/path"),
+        (SAS.format("ftp://h/{account}"), "token-url: must be like https://host/path"),
+        (SAS.format("https://h/x") + 'key-header = "a b"\nkey = "${K}"\n', "key-header: must be the name"),
+        (GRANT.format("https://me:planted-secret@h/t"), "token-url: must be like https://host/path"),
+        (GRANT.format("https://h/{account}"), "token-url: has no place to fill in"),
+        (GRANT.format("https://h/t").replace('client-secret = "${S}"\n', ""), "or client-secret"),
+        (GRANT.format("https://h/t") + 'password = "${P}"\n', "has user and password, or neither"),
+        (VISIT.format("https://l.example") + 'user = "${U}"\n', "x: has user and password, or neither"),
+        (VISIT.format("https://l.example/path"), "login-host: must be like"),
+        (TOKEN.replace("[login.t]", 'check = ["file:///etc/passwd"]\n[login.t]'), "line 1, check: must be"),
+        (TOKEN.replace("[login.t]", 'check = ["https://u:planted-secret@h/"]\n[login.t]'), "line 1, check"),
+    ],
+)  # fmt: skip
+def test_what_no_login_can_be_made_of_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, text)
+    assert says in str(caught.value)
+    assert "planted-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(HEADER.format("X-Key").replace("${V}", value) for value in ("Token ${V}", "Token token=${V}")),
+        TOKEN.replace("${T}", "${ID}.${WORD}"),
+        LOGIN + 'kind = "basic"\nuser = "${U}@example.org"\npassword = "${P}"\n',
+        LOGIN + 'kind = "basic"\nuser = "me"\npassword = "${P}"\n',
+        SAS.format("https://h/t/{account}/{container}"),
+        VISIT.format("https://l.example"),
+    ],
+)
+def test_what_is_no_secret_may_stand_beside_a_variable(tmp_path: Path, text: str) -> None:
+    assert len(read(tmp_path, text).logins) == 1
+
+
+@pytest.mark.parametrize(
+    "host", ["h.example.", "H.example", "münchen.example", "under_score.example", "[::1]"]
+)
+def test_a_host_is_read_as_urls_have_it(tmp_path: Path, host: str) -> None:
+    (pattern,) = read(tmp_path, TOKEN.replace("h.example", host)).logins[0].hosts
+    assert pattern.covers(*origin_of(f"https://{host}/x"))
+    assert pattern.covers(*origin_of(f"https://{host.lower().rstrip('.')}/x"))
 
 
 def test_tables_may_be_written_in_any_order(tmp_path: Path) -> None:

@@ -32,15 +32,21 @@ def list_(context: click.Context, /, **raw: object) -> None:
     from stacpull.engine.credentials import state_of
 
     told = parameters.told(context, raw)
-    found = [state_of(profile, ready=ready) for profile, ready in listed()]
+    found = [state_of(one) for one in listed()]
     if told.output.json:
         printing.json_line({"profiles": [asdict(one) for one in found]})
         return
-    printing.lines(line for one in found for line in (one.name, f"  {one.about}", f"  {_standing(one)}"))
+    printing.lines(line for one in found for line in _lines(one))
+
+
+def _lines(one: ProfileState) -> list[str]:
+    return [one.name, *([f"  {one.about}"] if one.about else []), f"  {_standing(one)}"]
 
 
 def _standing(one: ProfileState) -> str:
     """Say whether a profile can be used; one without hosts signs for S3 with what the AWS tools find."""
+    if one.problem:
+        return f"not ready: {one.problem}"
     if not one.ready:
         return f"not ready: {one.needs}"
     return "ready" if one.hosts else "ready, if the AWS tools find credentials"

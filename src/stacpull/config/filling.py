@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 from stacpull.config.options import Options
-from stacpull.config.profiles import LoginText, Profile, find_profile, profile_names, profiles
+from stacpull.config.profiles import LoginText, Profile, Unreadable, find_profile, profile_names, profiles
 from stacpull.config.provider import (
     Activation,
     Fixed,
@@ -37,7 +36,7 @@ from stacpull.config.toml import nearest
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
 
-__all__ = ["filled", "listed", "missing", "profile_options", "refuse_misspelt", "with_profile"]
+__all__ = ["Listed", "filled", "listed", "missing", "profile_options", "refuse_misspelt", "with_profile"]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a field value
@@ -113,46 +112,68 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
     return found
 
 
-def listed(environ: Mapping[str, str] | None = None) -> list[tuple[Profile, bool]]:
-    """Return all profiles, each with whether what one of its logins needs is set.
+class Listed(NamedTuple):
+    """A profile in the list of all."""
 
-    Raises:
-        UsageError: One of them cannot be read.
-    """
+    profile: Profile | Unreadable
+    ready: bool
+    """True if what one of its logins needs is set."""
+    problem: str = ""
+    """What else than a variable that is not set keeps it from being used."""
+
+
+def listed(environ: Mapping[str, str] | None = None) -> list[Listed]:
+    """Return all profiles, also those that cannot be read."""
     variables = os.environ if environ is None else environ
-    return [(profile, _is_complete(profile, variables)) for profile in profiles(variables)]
+    return [_listed(profile, variables) for profile in profiles(variables)]
 
 
-def _is_complete(profile: Profile, environ: Mapping[str, str]) -> bool:
+def _listed(profile: Profile | Unreadable, environ: Mapping[str, str]) -> Listed:
+    if isinstance(profile, Unreadable):
+        return Listed(profile, ready=False, problem=profile.problem)
     try:
         filled(profile, environ)
     except CredentialsError:
-        return False
-    return True
+        return Listed(profile, ready=False)
+    except UsageError as problem:
+        return Listed(profile, ready=False, problem=str(problem))
+    return Listed(profile, ready=True)
 
 
 def filled(profile: Profile, environ: Mapping[str, str]) -> Provider:
     """Return the logins of `profile` that are complete.
 
     Raises:
-        UsageError: A value cannot be read.
+        UsageError: A value cannot be read, or none of its logins is complete and the netrc file is broken.
         CredentialsError: None of its logins is complete.
     """
     files = _Netrc(environ)
     logins = tuple(login for text in profile.logins for login in _logins(text, environ, files))
     if not logins and not _has_s3(profile, environ):
+        if any(map(_is_of_netrc, profile.logins)) and files.problem:
+            raise UsageError(files.problem)
         raise CredentialsError(f"The credentials {profile.name} are not complete: {missing(profile)}.")
     return Provider(profile.name, logins, profile.check)
 
 
 def missing(profile: Profile) -> str:
     """Say what is to be set for the profile, one way after the other; no value is looked at."""
-    ways = [
-        text.variables or (f"an entry of {_host_for_netrc(text)} in ~/.netrc",) for text in profile.logins
-    ]
+    ways = [_needs_of(text) for text in profile.logins]
     if profile.s3 is not None:
         ways.append(profile.s3.variables or ("AWS credentials, as the AWS tools find them",))
+    if () in ways:
+        return "nothing"
     return "set " + ", or ".join(dict.fromkeys(" and ".join(way) for way in ways))
+
+
+def _needs_of(text: LoginText) -> tuple[str, ...]:
+    """Return what is to be set for one login; nothing for one that can do without."""
+    entry = (f"an entry of {_host_for_netrc(text)} in ~/.netrc",) if _is_of_netrc(text) else ()
+    return text.variables or entry
+
+
+def _is_of_netrc(text: LoginText) -> bool:
+    return text.kind == "netrc" or (text.kind == "visit" and "user" not in text.values)
 
 
 def _host_for_netrc(text: LoginText) -> str:
@@ -196,7 +217,8 @@ def _logins(text: LoginText, environ: Mapping[str, str], files: _Netrc) -> Itera
         return
     means = _MEANS[text.kind](_Values(text, environ, files))
     if means is not None:
-        yield Login(text.name, text.hosts, means, _variables(text) or (str(files.path),))
+        of_netrc = (str(files.path),) if _is_of_netrc(text) else ()
+        yield Login(text.name, text.hosts, means, _variables(text) or of_netrc)
 
 
 def _variables(text: LoginText) -> tuple[str, ...]:
@@ -246,17 +268,7 @@ class _Values:
         return number
 
     def host(self, key: str) -> HostPattern:
-        try:
-            return HostPattern.read(self.text(key))
-        except ValueError as problem:
-            raise UsageError(f"{self._login.values[key].where}: {problem}") from problem
-
-    def web_address(self, key: str) -> str:
-        url = self.text(key)
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
-            raise UsageError(f"{self._login.values[key].where}: must be like https://host/path")
-        return url
+        return HostPattern.read(self.text(key))
 
 
 @dataclass(frozen=True)
@@ -280,23 +292,33 @@ class _Netrc:
                 if pattern.covers(pattern.scheme, name, pattern.port):
                     yield HostPattern(pattern.scheme, name, pattern.port), _basic(user, password)
 
-    @cached_property
+    @property
+    def problem(self) -> str:
+        """What is wrong with the file, empty if nothing is."""
+        return self._read[1]
+
+    @property
     def _entries(self) -> Mapping[str, tuple[str, str]]:
+        return self._read[0]
+
+    @cached_property
+    def _read(self) -> tuple[Mapping[str, tuple[str, str]], str]:
+        """The entries by host, none of a file that is broken: another login may be complete without it."""
         try:
             hosts = netrc.netrc(str(self.path)).hosts
         except FileNotFoundError:
-            return {}
+            return {}, ""
         except (
             netrc.NetrcParseError
         ) as problem:  # its message may quote what stands there, a password perhaps
-            raise UsageError(f"{self.path}, line {problem.lineno}: this is no netrc file") from None
-        except (OSError, UnicodeDecodeError) as problem:
-            raise UsageError(f"{self.path} cannot be read as a netrc file") from problem
+            return {}, f"{self.path}, line {problem.lineno}: this is no netrc file"
+        except (OSError, UnicodeDecodeError):
+            return {}, f"{self.path} cannot be read as a netrc file"
         return {
             host.lower(): (user, password)
             for host, (user, _, password) in hosts.items()
             if host != "default" and password
-        }
+        }, ""
 
 
 def _basic(user: str, password: str) -> Secret:
@@ -306,11 +328,11 @@ def _basic(user: str, password: str) -> Secret:
 
 def _token_grant(given: _Values) -> TokenGrant:
     secrets = map(given.optional, ("client-secret", "user", "password"))
-    return TokenGrant(given.web_address("token-url"), given.text("client-id"), *secrets)
+    return TokenGrant(given.text("token-url"), given.text("client-id"), *secrets)
 
 
 def _sas_tokens(given: _Values) -> SasTokens:
-    url, key_header = given.web_address("token-url"), given.text("key-header") or None
+    url, key_header = given.text("token-url"), given.text("key-header") or None
     return SasTokens(url, key_header, given.optional("key"))
 
 

@@ -13,18 +13,33 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from stacpull.config import values
-from stacpull.config.provider import HostPattern
+from stacpull.config.provider import HostPattern, is_web_address
 from stacpull.config.shipped import shipped_config
 from stacpull.config.toml import Entry, Setting, nearest, read_entries
 from stacpull.errors import UsageError
 
-__all__ = ["KINDS", "Kind", "LoginText", "Profile", "S3Text", "find_profile", "profile_names", "profiles"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "LoginText",
+    "Profile",
+    "S3Text",
+    "Unreadable",
+    "find_profile",
+    "profile_names",
+    "profiles",
+]
 
 _SUFFIX = ".toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VARIABLES = re.compile(rf"{_VARIABLE.pattern}(?:[^\w$]{{0,2}}{_VARIABLE.pattern})*")
+_SCHEMED = re.compile(rf"(?:[A-Za-z-]{{1,20}}[ =] ?){{0,2}}{_VARIABLES.pattern}")
+"""Of a field's value: `Token ${T}`, `Token token=${T}` say how it is meant, which is no secret."""
+_SECRETS = frozenset({"token", "password", "client-secret", "key"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +118,15 @@ class Profile:
     s3: S3Text | None = None
 
 
+class Unreadable(NamedTuple):
+    """A profile whose file cannot be read, or says what no profile can say."""
+
+    name: str
+    path: Path
+    problem: str
+    """What is wrong, with the file and the line."""
+
+
 def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
     """Return the profile of this name, None if there is none: it may be one of the AWS tools.
 
@@ -118,13 +142,16 @@ def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
     return None if path is None else _read(path)
 
 
-def profiles(environ: Mapping[str, str]) -> list[Profile]:
-    """Return all profiles that have a name, by name; one of the user's hides a shipped one.
+def profiles(environ: Mapping[str, str]) -> list[Profile | Unreadable]:
+    """Return all profiles that have a name, by name; one of the user's hides a shipped one."""
+    return [_read_if_possible(path) for path in _paths(environ).values()]
 
-    Raises:
-        UsageError: A file cannot be read, or says what no profile can say.
-    """
-    return [_read(path) for path in _paths(environ).values()]
+
+def _read_if_possible(path: Path) -> Profile | Unreadable:
+    try:
+        return _read(path)
+    except UsageError as problem:
+        return Unreadable(path.stem, path, str(problem))
 
 
 def profile_names(environ: Mapping[str, str]) -> list[str]:
@@ -178,6 +205,7 @@ def _login(table: Entry) -> LoginText:
     for key in known.required:
         if key not in entries:
             raise table.wrong(f"a login of the kind {name} needs the key {key}")
+    _refuse_halves(table, str(name), entries)
     patterns = tuple(_pattern(hosts, text) for text in _list(hosts))
     settings = {key: Setting(_text(entry), entry.setting.where) for key, entry in entries.items()}
     return LoginText(table.key, str(name), patterns, settings)
@@ -190,10 +218,26 @@ def _known_key(entry: Entry, kind: str, known: Kind) -> None:
         raise entry.wrong(f"a login of the kind {kind} has no such key{close}")
     if entry.name in known.literal and _VARIABLE.search(str(entry.item.unwrap())):
         raise entry.wrong("is no place for a variable")
-    secret = {"value", "token", "password", "client-secret", "key"} & {entry.name}
     written = str(entry.item.unwrap())
-    if secret and written and not _VARIABLE.search(written):
-        raise entry.wrong("a secret does not stand in a file: name a variable, '${NAME}'")
+    form = _SCHEMED if entry.name == "value" else _VARIABLES if entry.name in _SECRETS else None
+    if form is not None and written and not form.fullmatch(written):
+        raise entry.wrong("a secret does not stand in a file: name a variable, '${NAME}', and nothing beside")
+    reader = _LITERALS.get((kind, entry.name))
+    if reader is not None:
+        _value(entry, reader)
+
+
+def _refuse_halves(table: Entry, kind: str, entries: Mapping[str, Entry]) -> None:
+    """Refuse a user without a password or the other way round, and a key that stands where a user would."""
+    user, password = entries.get("user"), entries.get("password")
+    if (user is None) != (password is None):
+        raise table.wrong("has user and password, or neither")
+    if kind == "token" and user is None and "client-secret" not in entries:
+        raise table.wrong("a login of the kind token needs user and password, or client-secret")
+    if user is None or password is None or str(password.item.unwrap()):
+        return
+    if not _VARIABLES.fullmatch(str(user.item.unwrap())):  # without a password the user is the secret
+        raise user.wrong("a secret does not stand in a file: name a variable, '${NAME}', and nothing beside")
 
 
 def _pattern(entry: Entry, text: str) -> HostPattern:
@@ -263,7 +307,59 @@ def _texts(raw: object) -> tuple[str, ...]:
     return tuple(raw)
 
 
-_PLAIN: Mapping[str, values.Reader] = {"about": values.text, "per-host": values.whole(1), "check": _texts}
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
+_STEERING = frozenset(
+    {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
+    | {"proxy-connection", "range", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+"""Fields that say where a request goes and how it is framed, or what is wanted of an asset."""
+_PLACES = ("{account}", "{container}")
+
+
+def _field_name(raw: object) -> str:
+    """Read the name of a header field that may carry a credential."""
+    name = values.text(raw)
+    if not _FIELD_NAME.fullmatch(name):
+        raise ValueError(f"must be the name of a header field, not {name!r}")
+    if name.lower() in _STEERING:
+        raise ValueError(f"must be a field that carries a credential: {name} steers the connection")
+    return name
+
+
+def _service(*places: str) -> values.Reader:
+    """Return a reader of the http address of a service, in which these places may be left open."""
+
+    def read(raw: object) -> str:
+        plain = url = values.text(raw)
+        for place in places:
+            plain = plain.replace(place, "x")
+        if not is_web_address(plain):
+            raise ValueError("must be like https://host/path")
+        if "{" in plain or "}" in plain:
+            known = " and ".join(places) or "no place"
+            raise ValueError(f"has {known} to fill in, and nothing else in braces")
+        return url
+
+    return read
+
+
+def _checks(raw: object) -> tuple[str, ...]:
+    urls = _texts(raw)
+    if not all(is_web_address(url, "http", "https", "s3") for url in urls):
+        raise ValueError("must be a list of addresses, like https://host/path or s3://bucket/key")
+    return urls
+
+
+_LITERALS: Mapping[tuple[str, str], values.Reader] = {
+    ("header", "name"): _field_name,
+    ("query", "name"): values.text,
+    ("sas", "key-header"): _field_name,
+    ("visit", "login-host"): lambda raw: HostPattern.read(values.text(raw)),
+    ("sas", "token-url"): _service(*_PLACES),
+    ("token", "token-url"): _service(),
+}
+"""How a key that holds no secret is read, by kind and name."""
+_PLAIN: Mapping[str, values.Reader] = {"about": values.text, "per-host": values.whole(1), "check": _checks}
 _S3_OPTIONS: Mapping[str, values.Reader] = {
     "endpoint-url": values.web_address,
     "region": values.text,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -22,16 +23,19 @@ __all__ = [
     "SasTokens",
     "TokenGrant",
     "Visit",
+    "is_web_address",
 ]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LEAST_LABELS = 2
+_NAME = re.compile(r"(?:[\w-]+\.)*[\w-]+|\[[0-9a-f:.]+\]")
+"""A host's name, as URLs may have it, or an IPv6 address in brackets."""
 
 
 class HostPattern(NamedTuple):
     """Hosts that a login is for: one host, or with `any_below` every host below it; one scheme and port.
 
-    `host` is as in `net.credentials.Origin`: lower case, an IPv6 address in brackets.
+    `host` is as in `net.credentials.Origin`: lower case, no dot at its end, an IPv6 address in brackets.
     """
 
     scheme: str
@@ -48,15 +52,16 @@ class HostPattern(NamedTuple):
         """
         try:
             parts = urlsplit(text if "://" in text else f"https://{text}")
-            name, port = parts.hostname or "", parts.port
+            name, port = (parts.hostname or "").removesuffix("."), parts.port
         except ValueError:
-            name, port = "", None
+            raise ValueError(_no_host(text)) from None
         any_below, host = name.startswith("*."), name.removeprefix("*.")
         host = f"[{host}]" if ":" in host else host
-        whole = name and not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
+        alone = not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
         narrow = not any_below or len(host.split(".")) >= _LEAST_LABELS
-        if not whole or parts.scheme not in _DEFAULT_PORTS or "*" in host or not narrow:
-            raise ValueError(f"must be like data.example.org or *.example.org, not {text!r}")
+        named = _NAME.fullmatch(host) and parts.scheme in _DEFAULT_PORTS and port != 0
+        if not (named and alone and narrow):
+            raise ValueError(_no_host(text))
         return cls(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], any_below)
 
     def covers(self, scheme: str, host: str, port: int | None) -> bool:
@@ -69,6 +74,22 @@ class HostPattern(NamedTuple):
     def url(self) -> str | None:
         """An URL of the host, None if it is many."""
         return None if self.any_below else f"{self.scheme}://{self.host}:{self.port}"
+
+
+def is_web_address(url: str, *schemes: str) -> bool:
+    """Return True if `url` is whole, without user and password: of http or https, or of these schemes."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.hostname and parts.port != 0
+    except ValueError:  # a bracket without its other half, characters that come to other ones, a port
+        return False
+    right = parts.scheme in (schemes or _DEFAULT_PORTS) and "@" not in parts.netloc
+    return bool(usable and right) and url.isprintable() and " " not in url
+
+
+def _no_host(text: str) -> str:
+    told = text.rpartition("@")[2]  # what is before may be a password
+    return f"must be like data.example.org or *.example.org, not {told!r}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,30 @@
 """`credentials list` and `check`: which credential profiles there are, and whether a service takes one.
 
 A check is a real request, of one byte, for an URL of the profile or of the user. For a profile without one it
-is the request for a token. No secret is in what is returned, nor in what is raised.
+is the request for a token. It says "accepted" only of a host that a login of the profile is for: any other
+answers without having seen one. Whoever asks sits before a terminal, so a service that wants to be left alone
+is not waited for. No secret is in what is returned, nor in what is raised.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from stacpull.clock import Clock, SystemClock
-from stacpull.config.filling import missing
+from stacpull.config.filling import Listed, missing
 from stacpull.config.options import Options
-from stacpull.config.profiles import Profile
-from stacpull.config.provider import Provider
+from stacpull.config.profiles import Unreadable
+from stacpull.config.provider import Provider, is_web_address
 from stacpull.engine.network import Network, SourceAddress, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import FailureKind
 from stacpull.net.credentials import origin_of
-from stacpull.net.redirects import host_of
+from stacpull.net.redirects import host_of, scheme_of
+from stacpull.net.retry import RetryPolicy
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError
+from stacpull.redact import cut_url
 
 __all__ = ["CredentialsCheck", "ProfileState", "check_credentials", "state_of"]
 
@@ -27,6 +32,7 @@ _ANSWERS = frozenset({200, 206, 204, 416})
 _SNIFFED = 1024
 _REFUSED = frozenset({401, 403})
 _NOT_FOUND = 404
+_POLICY = RetryPolicy(retries=1, free_throttles=0, longest_wait=5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,8 @@ class ProfileState:
     needs: str
     """What is to be set, one way after the other."""
     path: str
+    problem: str = ""
+    """What else keeps it from being used: a file that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +57,14 @@ class CredentialsCheck:
 
     name: str
     accepted: tuple[str, ...]
-    """What was given or answered: "a token of HOST", URLs."""
+    """What was given or answered: "a token of HOST", URLs without what is secret in them."""
 
 
-def state_of(profile: Profile, *, ready: bool) -> ProfileState:
+def state_of(one: Listed) -> ProfileState:
     """Return what is to be told of a profile."""
+    profile = one.profile
+    if isinstance(profile, Unreadable):
+        return ProfileState(profile.name, "", (), False, "", str(profile.path), one.problem)
     hosts = [(f"*.{p.host}" if p.any_below else p.host) for login in profile.logins for p in login.hosts]
     endpoint = "" if profile.s3 is None else str(profile.s3.options.get("endpoint_url") or "")
     named = [*hosts, *([host_of(endpoint)] if endpoint else [])]
@@ -61,9 +72,10 @@ def state_of(profile: Profile, *, ready: bool) -> ProfileState:
         profile.name,
         profile.about,
         tuple(dict.fromkeys(named)),
-        ready,
+        one.ready,
         missing(profile),
         str(profile.path),
+        one.problem,
     )
 
 
@@ -78,34 +90,53 @@ async def check_credentials(
         clock: Where time comes from.
 
     Raises:
-        UsageError: There is no profile, or nothing that it could be checked with.
+        UsageError: There is no profile, or nothing that it could be checked with: no login covers `url`.
         CredentialsError: They are refused.
         SourceError: The service cannot be asked, or its answer says nothing of credentials.
     """
     provider = options.provider
     if provider is None:
         raise UsageError("There are no credentials to check: name a profile.")
-    urls = (url,) if url else _applicable(provider, options)
-    options = replace(options, retries=min(options.retries, 1))
+    if url is None:
+        urls = tuple(one for one in provider.check if _is_covered(one, provider, options))
+    else:
+        urls = (_chosen(url, provider, options),)
     place = SourceAddress(next(iter(urls), ""), {}, {}, ())
-    async with open_network(place, options, clock or SystemClock()) as network:
+    async with open_network(place, options, clock or SystemClock(), policy=_POLICY) as network:
         tokens = [] if network.logins is None else await network.logins.prove()
         for one in urls:
-            await _ask(network, one)
+            await _ask(network, one, lambda answered: _is_covered(answered, provider, options))
+        shown = [network.secrets.scrub(cut_url(one)) for one in urls]
     if not urls and not tokens:
         raise UsageError(f"The profile {provider.name} names nothing to ask for: give --url URL.")
-    return CredentialsCheck(provider.name, (*(f"a token of {host}" for host in tokens), *urls))
+    return CredentialsCheck(provider.name, (*(f"a token of {host}" for host in tokens), *shown))
 
 
-def _applicable(provider: Provider, options: Options) -> tuple[str, ...]:
-    """Return the URLs of the profile that a login which is complete covers; S3 needs no login."""
-    s3 = options.s3.keys is not None or not provider.logins
-    return tuple(
-        one for one in provider.check if provider.login_for(*origin_of(one)) or (s3 and one.startswith("s3:"))
-    )
+def _chosen(url: str, provider: Provider, options: Options) -> str:
+    """Return the user's URL without a login of its own, which would be asked in place of the profile's.
+
+    Raises:
+        UsageError: It is no URL, or no login of the profile covers it.
+    """
+    head, mark, query = url.partition("?")
+    plain = cut_url(head) + mark + query
+    if not is_web_address(plain, "http", "https", "s3"):
+        raise UsageError("--url must be like https://host/path or s3://bucket/key.")
+    if not _is_covered(plain, provider, options):
+        where = f"for {host_of(plain)}" if scheme_of(plain) != "s3" else "for S3"
+        raise UsageError(f"The profile {provider.name} has no login {where}: it would be asked without one.")
+    return plain
 
 
-async def _ask(network: Network, url: str) -> None:
+def _is_covered(url: str, provider: Provider, options: Options) -> bool:
+    """Return True if a login that is complete covers the URL; S3 needs none."""
+    if scheme_of(url) == "s3":
+        s3 = options.s3
+        return bool(s3.keys or s3.endpoint_url or s3.request_payer or s3.buckets or not provider.logins)
+    return provider.login_for(*origin_of(url)) is not None
+
+
+async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) -> None:
     request = Request(url, headers={"Range": "bytes=0-0"})
     try:
         async with network.client.open(request, accept=_ANSWERS) as response:
@@ -113,6 +144,11 @@ async def _ask(network: Network, url: str) -> None:
             page = is_login_page(response.headers, start)
     except TransferError as error:
         failure = error.failure
+        away = failure.host not in {"", host_of(url)} and not is_covered(
+            f"{scheme_of(url)}://{failure.host}/"
+        )
+        if away and failure.status in _REFUSED:
+            raise SourceError(_sent_away(url, failure.host)) from error
         if failure.status in _REFUSED or failure.kind is FailureKind.REFUSED:
             raise CredentialsError(f"The credentials are not accepted: {failure.message}") from error
         if failure.status == _NOT_FOUND and url.startswith("s3:"):
@@ -121,6 +157,15 @@ async def _ask(network: Network, url: str) -> None:
     if page:
         host = host_of(response.url)
         raise CredentialsError(f"The credentials are not accepted: {host} answered with a page to log in at.")
+    if not is_covered(response.url):
+        raise SourceError(_sent_away(url, host_of(response.url)))
+
+
+def _sent_away(url: str, host: str) -> str:
+    return (
+        f"Whether they are accepted cannot be told: {host_of(url)} redirects to {host}, "
+        "for which the profile has no login: give another --url."
+    )
 
 
 async def _beginning(response: Response) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +80,11 @@ class Network:
     regions: dict[str, str] = field(default_factory=dict)
     """Regions of buckets, as items hint at them (`planning.storage`): the S3 transport begins there."""
 
+    def on_wait(self, hear: Callable[[str], None]) -> None:
+        """Have `hear` told of each wait for a login, in one sentence."""
+        if self.logins is not None:
+            self.logins.on_wait = hear
+
     @property
     def counters(self) -> Counters:
         """What went over the network so far."""
@@ -132,6 +137,7 @@ async def open_network(
     *,
     processes: int = 1,
     allow_private: bool | None = None,
+    policy: RetryPolicy | None = None,
 ) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block.
 
@@ -142,6 +148,7 @@ async def open_network(
         stop: set it to end the opening.
         processes: how many share what may be done at once.
         allow_private: what the coordinator of a worker found out about SOURCE; None to find out.
+        policy: how patient to be; as the options say, if not given.
 
     Raises:
         InterruptedRunError: `stop` was set while names were looked up.
@@ -165,7 +172,7 @@ async def open_network(
         transports["file"] = LocalTransport(address.url)
     if address.kept is not None:
         transports["stdin"] = OneFileTransport(address.kept)
-    policy = RetryPolicy(retries=options.retries)
+    policy = policy or RetryPolicy(retries=options.retries)
     counters = Counters()
     logins = None
     if options.provider is not None:

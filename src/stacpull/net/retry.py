@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_MINUTES_FROM = 120.0
 _PROGRESS = 1 << 20
 """Bytes that count as having got further: no server can keep us for ever by a byte at a time."""
 
@@ -98,9 +99,10 @@ class StopRun:
     def message(self, now: float) -> str:
         """Return the sentence for the user; `now` in seconds since the epoch."""
         when = datetime.fromtimestamp(now + self.seconds, UTC)
-        minutes = round(self.seconds / 60)
+        long = self.seconds >= _MINUTES_FROM
+        span = f"{self.seconds / 60:.0f} minutes" if long else f"{self.seconds:.0f} seconds"
         return (
-            f"{self.host or 'The host'} asks not to be called for {minutes} minutes: "
+            f"{self.host or 'The host'} asks not to be called for {span}: "
             f"resume after {when:%Y-%m-%d %H:%M} UTC."
         )
 

@@ -127,3 +127,18 @@ def test_what_was_given_is_known_as_a_secret() -> None:
             assert w.secrets.scrub(said) == "*** *** ***"
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("life", "grants"), [(600, 2), ("600", 2), ("600.5", 2), (None, 1), ("soon", 1), (True, 1), ("nan", 1)]
+)
+def test_the_life_of_a_token_is_read_as_a_number_or_as_text(life: object, grants: int) -> None:
+    async def main() -> None:
+        async with world() as w:
+            w.identity.life = life  # type: ignore[assignment]
+            await get(w.client, w.url)
+            w.clock.now = 490
+            await get(w.client, w.url)
+            assert len(w.identity.grants) == grants
+
+    asyncio.run(main())

@@ -6,7 +6,8 @@ import math
 import pytest
 from tests.virtual_clock import VirtualClock
 
-from stacpull.net.logins.lease import Lease, Lent
+from stacpull.errors import CredentialsError, SourceError, StacpullError
+from stacpull.net.logins.lease import PASSING, Lease, Lent
 
 
 class Service:
@@ -15,6 +16,7 @@ class Service:
     def __init__(self, clock: VirtualClock, seconds: float = math.inf) -> None:
         self.clock, self.seconds, self.asked = clock, seconds, 0
         self.broken = False
+        self.error: StacpullError | None = None
 
     async def ask(self) -> Lent[int]:
         self.asked += 1
@@ -22,12 +24,24 @@ class Service:
         await self.clock.sleep(1)
         if self.broken:
             raise RuntimeError
+        if self.error is not None:
+            raise self.error
         return Lent(number, self.seconds)
 
 
 @pytest.mark.parametrize(
     ("life", "used"),
-    [(600, 480), (2700, 2580), (240, 120), (100, 50), (15, 7.5), (0, 10), (-3600, 10), (math.inf, 1e6)],
+    [
+        (600, 480),
+        (2700, 2580),
+        (240, 120),
+        (100, 50),
+        (15, 7.5),
+        (1e-6, 10),
+        (0, 10),
+        (-3600, 10),
+        (math.inf, 1e6),
+    ],
 )
 def test_it_is_used_until_shortly_before_its_end(life: float, used: float) -> None:
     clock = VirtualClock()
@@ -72,5 +86,33 @@ def test_a_service_that_breaks_leaves_what_there_is_and_is_asked_again() -> None
         assert await lease.current() == 1
         service.broken = False
         assert await lease.instead_of(1) == 3
+
+    clock.run(main())
+
+
+@pytest.mark.parametrize(
+    ("error", "after", "asked"),
+    [
+        (CredentialsError("wrong"), 0, 1),
+        (CredentialsError("wrong"), 1e6, 1),
+        (SourceError("down"), 0, 1),
+        (SourceError("down"), PASSING + 1, 2),
+    ],
+)
+def test_a_failure_is_told_to_all_who_wait_and_stands_for_its_time(
+    error: StacpullError, after: float, asked: int
+) -> None:
+    clock = VirtualClock()
+    service = Service(clock)
+    service.error = error
+
+    async def main() -> None:
+        lease = Lease(service.ask, clock)
+        found = await asyncio.gather(*(lease.current() for _ in range(20)), return_exceptions=True)
+        assert [(type(one), str(one)) for one in found] == [(type(error), str(error))] * 20
+        clock.now += after
+        with pytest.raises(type(error), match=str(error)):
+            await lease.instead_of(7)
+        assert service.asked == asked
 
     clock.run(main())

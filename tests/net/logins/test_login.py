@@ -22,7 +22,7 @@ from stacpull.net.lean import LeanTransport
 from stacpull.net.logins.activation import ActivationTransport
 from stacpull.net.logins.login import FixedLogin, LoginTransport
 from stacpull.net.memory import Answer, Fault
-from stacpull.net.transport import Request, Transport
+from stacpull.net.transport import Request, TransferError, Transport
 from stacpull.redact import Secret
 
 FIELDS = {"Authorization": Secret("Bearer planted")}
@@ -106,3 +106,25 @@ def test_a_host_is_the_same_host_however_it_is_written(url: str, pattern: str) -
 def test_another_host_is_none_however_it_is_written(url: str, pattern: str) -> None:
     assert not HostPattern.read(pattern).covers(*origin_of(url))
     assert HostPattern.read("http://[::1]:80").covers(*origin_of("http://[::1]/"))
+
+
+@pytest.mark.parametrize(
+    ("means", "taken"), [(Fixed(FIELDS), False), (Fixed(query={"key": Secret("planted")}), True)]
+)
+def test_an_href_with_a_password_of_its_own_is_refused_where_two_would_be_sent(
+    means: Fixed, taken: bool
+) -> None:
+    async def main() -> None:
+        async with WireServer({"/x?key=planted": [Answer(body=b"x")]}) as own:
+            login = Login("own", (HostPattern.read(own.url("")),), means)
+            async with client_for(Provider("p", (login,)), VirtualClock()) as client:
+                url = own.url("/x").replace("//", "//me:planted-word@")
+                if taken:
+                    assert await get(client, url) == b"x"
+                else:
+                    with pytest.raises(TransferError, match="of its own beside the login") as caught:
+                        await get(client, url)
+                    assert "planted" not in str(caught.value)
+            assert len(own.heard) == taken
+
+    asyncio.run(main())

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -9,11 +11,12 @@ from urllib.parse import parse_qs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.net.logins.services import DATA, Blobs, Signing
+from tests.net.logins.services import DATA, Blobs, Signing, json_reply
 from tests.net.logins.world import client_for, get
 from tests.virtual_clock import EPOCH, VirtualClock
 
 from stacpull.config.provider import HostPattern, Login, Provider, SasTokens
+from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
 from stacpull.net.logins.sas import signed_url
 from stacpull.net.memory import Answer
@@ -57,7 +60,7 @@ def test_the_recorded_token_is_understood(shared_data: Path) -> None:
 
 def provider(signing: Signing, blobs: Blobs) -> Provider:
     tokens = SasTokens(signing.url("/api/sas/v1/token/{account}/{container}"))
-    return Provider("pc", (Login("s", (HostPattern.read(blobs.url("")),), tokens),))
+    return Provider("pc", (Login("s", (HostPattern.read(blobs.url("")),), tokens, ("PC_KEY",)),))
 
 
 def test_the_signature_is_renewed_before_it_ends_and_when_it_is_refused() -> None:
@@ -121,3 +124,75 @@ def test_a_host_that_repeats_the_signature_in_its_refusal_is_not_quoted_with_it(
                     await get(client, blobs.url("/data/x"))
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "says"),
+    [
+        (Answer(400, b'{"message": "odd"}'), SourceError, "400 Bad Request: odd"),
+        (Answer(401, b""), CredentialsError, "refuses to sign .401.: check PC_KEY"),
+        (Answer(403, b'{"message": "Out of call volume quota."}'), SourceError, "Out of call volume quota"),
+        (Answer(403, headers={"Retry-After": "3600"}), SourceError, "not to be called for 60 minutes"),
+        (Answer(410), SourceError, "410"),
+        (Answer(500), SourceError, "500"),
+        (Answer(200, b"null"), SourceError, "answered without a signature"),
+    ],
+)
+def test_a_signer_in_trouble_stops_the_run_and_says_nothing_of_the_blobs(
+    answer: Answer, error: type[StacpullError], says: str
+) -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        signing = Signing(clock)
+        async with signing, Blobs(signing) as blobs:
+            signing.respond = lambda *_: answer
+            async with client_for(provider(signing, blobs), clock) as client:
+                asked = [get(client, blobs.url(f"/data/{number}")) for number in range(5)]
+                for one in await asyncio.gather(*asked, return_exceptions=True):
+                    assert isinstance(one, error)
+                    assert re.search(says, str(one))
+            assert not blobs.heard
+            assert len(signing.heard) == (6 if answer.status == 500 else 1)
+
+    asyncio.run(main())
+
+
+def test_a_container_that_was_unknown_is_asked_for_again_in_time() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        signing = Signing(clock)
+        signing.known.clear()
+        async with signing, Blobs(signing) as blobs, client_for(provider(signing, blobs), clock) as client:
+            for _ in range(3):
+                with pytest.raises(TransferError):
+                    await get(client, blobs.url("/data/x"))
+            assert len(signing.heard) == 1
+            signing.known.add("data")
+            clock.now += 600
+            assert await get(client, blobs.url("/data/x")) == DATA
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("end", ["2026-11-20T01:00:00Z", "2026-11-20T01:00:00", "2026-11-20T02:00:00+01:00"])
+def test_an_end_without_a_zone_is_in_utc_wherever_we_are(monkeypatch, end: str) -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        signing = Signing(clock)
+        reply = json_reply(
+            {"token": "sv=1&sig=abc", "msft:expiry": end}, Date="Fri, 20 Nov 2026 00:00:00 GMT"
+        )
+        signing.respond = lambda *_: reply
+        signing.valid.add("abc")
+        async with signing, Blobs(signing) as blobs, client_for(provider(signing, blobs), clock) as client:
+            for clock.now in (0, 3479, 3481):
+                assert await get(client, blobs.url("/data/x")) == DATA
+            assert len(signing.heard) == 2
+
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        asyncio.run(main())
+    finally:
+        monkeypatch.undo()
+        time.tzset()

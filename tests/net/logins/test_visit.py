@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from tests.net.logins.world import client_for, get
 from tests.virtual_clock import VirtualClock
 
 from stacpull.config.provider import HostPattern, Login, Provider, Visit
-from stacpull.errors import CredentialsError
+from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
-from stacpull.net.memory import Answer
+from stacpull.net.logins.lease import PASSING
+from stacpull.net.memory import Answer, Fault
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
 
@@ -25,6 +27,9 @@ class World:
     centre: DataCentre
     client: Client
     secrets: Secrets
+    clock: VirtualClock
+    second: DataCentre
+    waits: list[str]
 
     def logins(self) -> int:
         return len([one for one in self.urs.heard if "authorization" in one.headers])
@@ -33,12 +38,13 @@ class World:
 @asynccontextmanager
 async def world() -> AsyncIterator[World]:
     secrets = Secrets()
-    async with Urs() as urs, DataCentre(urs) as centre:
+    clock, waits = VirtualClock(), list[str]()
+    async with Urs() as urs, DataCentre(urs) as centre, DataCentre(urs) as second:
         visit = Visit(HostPattern.read(urs.url("")), Secret(urs.wanted))
-        hosts = (HostPattern.read(centre.url("")),)
+        hosts = (HostPattern.read(centre.url("")), HostPattern.read(second.url("")))
         provider = Provider("earthdata", (Login("v", hosts, visit, ("EARTHDATA_PASSWORD",)),))
-        async with client_for(provider, VirtualClock(), secrets) as client:
-            yield World(urs, centre, client, secrets)
+        async with client_for(provider, clock, secrets, waits.append) as client:
+            yield World(urs, centre, client, secrets, clock, second, waits)
 
 
 def test_many_who_come_at_once_log_in_once_and_again_when_the_session_has_ended() -> None:
@@ -67,46 +73,144 @@ def test_a_range_that_was_asked_for_is_asked_for_again_after_the_login() -> None
     asyncio.run(main())
 
 
+PAGE = Answer(200, b"<html>", {"Content-Type": "text/html"})
+
+
 @pytest.mark.parametrize(
-    ("answer", "kind", "says"),
+    ("answer", "error", "says", "told"),
     [
-        (
-            Answer(200, b"<html>", {"Content-Type": "text/html"}),
-            FailureKind.REFUSED,
-            "approve the application",
-        ),
-        (Answer(500), FailureKind.SERVER, "500"),
-        (Answer(429, headers={"Retry-After": "2"}), FailureKind.THROTTLED, "429"),
-        (Answer(302), FailureKind.REDIRECT, "names no Location"),
-        (Answer(302, headers={"Location": "ftp://h/x"}), FailureKind.SCHEME, "not followed"),
+        (PAGE, CredentialsError, "approve the application. Check EARTHDATA_PASSWORD", 1),
+        (Answer(302), CredentialsError, "names no Location. Check EARTHDATA_PASSWORD", 1),
+        (Answer(302, headers={"Location": "ftp://h/x"}), CredentialsError, "not followed. Check EARTH", 1),
+        (Answer(500), SourceError, "cannot be asked to log in: .* 500", 6),
+        (Answer(404), SourceError, "cannot be asked to log in: .* 404", 1),
+        (Answer(403, headers={"Retry-After": "1000"}), SourceError, "not to be called for 17 minutes", 1),
+        (Answer(fault=Fault.CLOSED), SourceError, "cannot be asked to log in", 6),
     ],
-    ids=["page", "broken", "throttled", "no way", "odd way"],
+    ids=["page", "no way", "odd way", "broken", "nothing there", "closed", "reset"],
 )
-def test_a_login_that_leads_nowhere_is_a_failure_and_no_asset(answer: Answer, kind, says: str) -> None:
+def test_a_login_that_fails_is_told_once_to_all_who_wait(
+    answer: Answer, error: type[StacpullError], says: str, told: int
+) -> None:
     async def main() -> None:
         async with world() as w:
             w.urs.respond = lambda *_: answer
-            with pytest.raises(TransferError, match=says) as caught:
-                await get(w.client, w.centre.url("/a.nc"))
-            assert caught.value.failure.kind is kind
+            asked = [get(w.client, w.centre.url(f"/{number}")) for number in range(6)]
+            for one in [*await asyncio.gather(*asked, return_exceptions=True)]:
+                assert isinstance(one, error)
+                assert re.search(says, str(one))
+            assert w.logins() == told  # tried again by the policy, once for all
+            with pytest.raises(error, match=says):
+                await get(w.client, w.centre.url("/late"))
+            assert w.logins() == told
 
     asyncio.run(main())
 
 
-def test_a_host_that_wants_a_login_after_each_login_is_refused_and_not_asked_for_ever() -> None:
+def test_a_wait_for_the_login_host_is_told_once_and_a_host_that_recovers_lets_all_in() -> None:
+    async def main() -> None:
+        async with world() as w:
+            respond, turns = w.urs.respond, iter([429, 429, 503])
+
+            def slow(heard, path, query) -> Answer:
+                status = next(turns, None)
+                return respond(heard, path, query) if status is None else Answer(status)
+
+            w.urs.respond = slow
+            urls = [w.centre.url(f"/{number}") for number in range(6)]
+            assert await asyncio.gather(*(get(w.client, url) for url in urls)) == [DATA] * 6
+            assert (w.logins(), len(w.waits)) == (4, 1)
+            assert "429" in w.waits[0]
+
+    asyncio.run(main())
+
+
+def test_a_data_host_that_breaks_on_the_way_costs_one_login_a_minute() -> None:
     async def main() -> None:
         async with world() as w:
             respond = w.centre.respond
-
-            def forgetful(heard, path, query) -> Answer:
-                w.centre.sessions.clear()
-                return respond(heard, path, query)
-
-            w.centre.respond = forgetful
-            with pytest.raises(TransferError, match="another login right after one") as caught:
-                await get(w.client, w.centre.url("/a.nc"))
-            assert caught.value.failure.kind is FailureKind.REFUSED
+            w.centre.respond = lambda heard, path, query: (
+                Answer(400, b"odd") if path == "/login" else respond(heard, path, query)
+            )
+            for number in range(3):
+                with pytest.raises(TransferError, match="odd"):
+                    await get(w.client, w.centre.url(f"/{number}"))
             assert w.logins() == 1
+            w.centre.respond = respond
+            w.clock.now += PASSING + 1
+            assert await get(w.client, w.centre.url("/0")) == DATA
+
+    asyncio.run(main())
+
+
+def forgetful(w: World) -> None:
+    """Have the data host forget each session at once."""
+    respond = w.centre.respond
+
+    def answer(heard, path, query) -> Answer:
+        w.centre.sessions.clear()
+        return respond(heard, path, query)
+
+    w.centre.respond = answer
+
+
+def test_a_first_login_that_the_host_does_not_take_stops_the_run() -> None:
+    async def main() -> None:
+        async with world() as w:
+            forgetful(w)
+            for _ in range(2):
+                with pytest.raises(CredentialsError, match=r"another login right after one .*_PASSWORD"):
+                    await get(w.client, w.centre.url("/a.nc"))
+            assert w.logins() == 1
+
+    asyncio.run(main())
+
+
+def test_a_later_login_that_the_host_does_not_take_is_a_refusal_and_costs_one_a_minute() -> None:
+    async def main() -> None:
+        async with world() as w:
+            await get(w.client, w.centre.url("/a.nc"))
+            forgetful(w)
+            for _ in range(3):
+                with pytest.raises(TransferError, match="another login right after one") as caught:
+                    await get(w.client, w.centre.url("/b.nc"))
+                assert caught.value.failure.kind is FailureKind.REFUSED
+            assert w.logins() == 2
+
+    asyncio.run(main())
+
+
+def test_a_session_that_ends_amid_the_first_requests_is_no_refused_login() -> None:
+    async def main() -> None:
+        async with world() as w:
+            respond, answered = w.centre.respond, 0
+
+            def ending(heard, path, query) -> Answer:
+                nonlocal answered
+                answer = respond(heard, path, query)
+                answered += answer.body == DATA
+                if answered == 3:
+                    w.centre.sessions.clear()
+                return answer
+
+            w.centre.respond = ending
+            asked = [get(w.client, w.centre.url(f"/{number}")) for number in range(8)]
+            found = await asyncio.gather(*asked, return_exceptions=True)
+            assert found.count(DATA) >= 3
+            assert not any(isinstance(one, CredentialsError) for one in found)
+            answered = 4
+            assert await get(w.client, w.centre.url("/later")) == DATA
+
+    asyncio.run(main())
+
+
+def test_a_login_host_that_leads_from_page_to_page_hears_the_password_once() -> None:
+    async def main() -> None:
+        async with world() as w:
+            w.urs.respond = lambda heard, *_: Answer(302, headers={"Location": w.urs.url(heard.target + "x")})
+            with pytest.raises(CredentialsError, match="more than 10 redirects"):
+                await get(w.client, w.centre.url("/a.nc"))
+            assert (len(w.urs.heard), w.logins()) == (11, 1)
 
     asyncio.run(main())
 
@@ -116,9 +220,9 @@ def test_a_redirect_loop_in_the_login_ends() -> None:
         async with world() as w:
             here = w.urs.url("/oauth/authorize?again")
             w.urs.respond = lambda *_: Answer(302, headers={"Location": here})
-            with pytest.raises(TransferError, match="loop"):
+            with pytest.raises(CredentialsError, match="loop"):
                 await get(w.client, w.centre.url("/a.nc"))
-            assert w.logins() <= 2
+            assert w.logins() == 1
 
     asyncio.run(main())
 
@@ -128,10 +232,12 @@ def test_a_wrong_password_stops_the_run_and_is_not_tried_again(status: int) -> N
     async def main() -> None:
         async with world() as w:
             w.urs.respond = lambda *_: Answer(status, b"no")
-            with pytest.raises(CredentialsError, match="EARTHDATA_PASSWORD") as caught:
-                await get(w.client, w.centre.url("/a.nc"))
+            asked = [get(w.client, host.url("/a.nc")) for host in (w.centre, w.second) * 4]
+            for one in await asyncio.gather(*asked, return_exceptions=True):
+                assert isinstance(one, CredentialsError)
+                assert "EARTHDATA_PASSWORD" in str(one)
+                assert w.urs.secrets[0] not in str(one)
             assert w.logins() == 1
-            assert w.urs.secrets[0] not in str(caught.value)
 
     asyncio.run(main())
 
@@ -141,7 +247,7 @@ def test_the_password_is_told_to_the_login_host_alone() -> None:
         async with world() as w, Urs() as stranger:
             target = stranger.url("/oauth/authorize")
             w.urs.respond = lambda *_: Answer(302, headers={"Location": target, "Set-Cookie": "urs=planted"})
-            with pytest.raises(TransferError):
+            with pytest.raises(CredentialsError, match="another login"):
                 await get(w.client, w.centre.url("/a.nc"))
             assert len(stranger.heard) == 1
             assert not {"authorization", "cookie"} & set(stranger.heard[0].headers)

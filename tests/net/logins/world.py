@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from stacpull.clock import Clock
@@ -22,7 +22,10 @@ __all__ = ["client_for", "get"]
 
 @asynccontextmanager
 async def client_for(
-    provider: Provider, clock: Clock, secrets: Secrets | None = None
+    provider: Provider,
+    clock: Clock,
+    secrets: Secrets | None = None,
+    on_wait: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Client]:
     """A client whose assets come by the lean transport, and whose logins go by aiohttp."""
     policy = AddressPolicy(allow_private=True)
@@ -30,6 +33,7 @@ async def client_for(
     http = LeanTransport(policy=policy, fallback=plain)
     counters, secrets = Counters(), Secrets() if secrets is None else secrets
     logins = Logins(provider, http, plain, RetryPolicy(), clock, secrets, counters)
+    logins.on_wait = on_wait
     client = Client(
         {"http": http, "https": http},
         Gates(8, 8, clock),

@@ -17,7 +17,7 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.net.answers import KeptAnswer
 from stacpull.net.logins.asking import Asker, Reply
 from stacpull.net.logins.lease import Lease, Lent
-from stacpull.net.logins.login import Attached
+from stacpull.net.logins.login import Attached, Login
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response
 from stacpull.redact import Secret
@@ -30,7 +30,7 @@ _SETTLED = 5.0
 _FIELDS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 
 
-class GrantLogin:
+class GrantLogin(Login):
     """A token for all hosts of one login.
 
     Args:
@@ -118,5 +118,11 @@ def _printable(value: Any) -> Secret | None:
 
 
 def _seconds(value: Any) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number else math.inf
+    """Return the `expires_in` of a reply, a number or (against RFC 6749, 5.1) a text of one; else `inf`."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.inf
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return math.inf
+    return math.inf if math.isnan(seconds) else seconds

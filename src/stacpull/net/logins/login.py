@@ -14,11 +14,12 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
+from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.client import Counters
 from stacpull.net.credentials import HostCredentials
-from stacpull.net.redirects import REDIRECTS
-from stacpull.net.transport import Request, Response, Transport
+from stacpull.net.redirects import REDIRECTS, head_of, host_of
+from stacpull.net.transport import Request, Response, TransferError, Transport
 
 __all__ = ["Attached", "FixedLogin", "Login", "LoginTransport", "refused"]
 
@@ -55,6 +56,18 @@ class Login(Protocol):
         """
         ...
 
+    def heeded(self, url: str, held: object) -> None:  # noqa: ARG002 - most need not know
+        """Take note that the host of `url` did not refuse what was attached."""
+        return
+
+    def refused_again(self, url: str) -> KeptAnswer:
+        """Return what stands where the host sends us to log in again right after a login.
+
+        Raises:
+            CredentialsError: No other login will do.
+        """
+        return refused(url, "it wants another login right after one")
+
     def strip(self, url: str) -> str:
         """Return `url`, where a redirect leads, without what `attach` puts into URLs."""
         ...
@@ -79,13 +92,17 @@ class LoginTransport:
         """Send `request`.
 
         Raises:
-            TransferError: As `Transport.open`, and what the login raises.
+            TransferError: As `Transport.open`, and what the login raises; HTTP for an URL with a password of
+                its own where the login sends an `Authorization`.
             CredentialsError: The login is refused.
         """
         login = self._login
         attached = await login.attach(request)
+        if _says_another(attached.request):
+            raise TransferError(_at_odds(request.url))
         async with self._http.open(attached.request) as response:
             if not login.is_refusal(response):
+                login.heeded(request.url, attached.held)
                 yield _shown(request.url, response, login)
                 return
             refusal = await kept(request.url, response)
@@ -98,8 +115,9 @@ class LoginTransport:
         self._counters.requests += 1
         async with self._http.open(attached.request) as response:
             if response.status in REDIRECTS and login.is_refusal(response):
-                yield refused(request.url, "it wants another login right after one")
+                yield login.refused_again(request.url)
             else:
+                login.heeded(request.url, attached.held)
                 yield _shown(request.url, response, login)
 
     async def close(self) -> None:
@@ -109,6 +127,22 @@ class LoginTransport:
 def refused(url: str, reason: str) -> KeptAnswer:
     """Return a refusal that says why: 403, as its host would have answered without ado."""
     return KeptAnswer(url, int(HTTPStatus.FORBIDDEN), {"Content-Type": "text/plain"}, reason.encode())
+
+
+def _says_another(request: Request) -> bool:
+    """Return True if the URL holds user and password beside an `Authorization`: both cannot be sent."""
+    if "@" not in head_of(request.url):
+        return False
+    return any(name.lower() == "authorization" for name in request.headers)
+
+
+def _at_odds(url: str) -> Failure:
+    host = host_of(url)
+    message = (
+        f"The href at {host} holds user and password of its own beside the login of --credentials: "
+        f"take one of them for {host}."
+    )
+    return Failure(FailureKind.HTTP, message, host=host)
 
 
 def _shown(url: str, response: Response, login: Login) -> Response:
@@ -135,7 +169,7 @@ class _Relocated(dict[str, str]):
         return isinstance(name, str) and super().__contains__(name.lower())
 
 
-class FixedLogin:
+class FixedLogin(Login):
     """The same fields and parameters in every request: there is nothing to renew."""
 
     def __init__(self, credentials: HostCredentials) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stacpull.clock import Clock
 from stacpull.config.provider import Activation, Fixed, Means, Provider, SasTokens, TokenGrant, Visit
 from stacpull.config.provider import Login as LoginOf
@@ -9,7 +11,7 @@ from stacpull.net.client import Client, Counters
 from stacpull.net.credentials import HostCredentials, origin_of
 from stacpull.net.gate import Gates
 from stacpull.net.logins.activation import ActivationTransport
-from stacpull.net.logins.asking import Asker
+from stacpull.net.logins.asking import Asker, Patience
 from stacpull.net.logins.grant import GrantLogin
 from stacpull.net.logins.login import FixedLogin, Login, LoginTransport
 from stacpull.net.logins.sas import SasLogin
@@ -56,12 +58,18 @@ class Logins:
         self._counters = counters
         gates = Gates(_ASKERS, _ASKERS, clock)
         client = Client({"http": plain, "https": plain}, gates, clock, secrets=secrets, counters=counters)
-        self._asker = Asker(client, policy, clock, secrets)
+        self.on_wait: Callable[[str], None] = lambda _: None
+        """Hears, in one sentence, that a login is waited for."""
+        self._patience = Patience(policy, clock, counters, self._say)
+        self._asker = Asker(client, self._patience, secrets)
         self._shared: dict[str, Login] = {}
         secrets.add(*provider.secrets)
 
     def __repr__(self) -> str:
         return f"<Logins of {self._provider.name}>"
+
+    def _say(self, sentence: str) -> None:
+        self.on_wait(sentence)
 
     def transport_for(self, url: str) -> Transport | None:
         """Return the transport that logs in to the host of `url`, None if it has no login."""
@@ -108,6 +116,6 @@ class Logins:
             case SasTokens():
                 return SasLogin(means, self._asker, names)
             case Visit():
-                return VisitLogin(means, self._plain, self._clock, self._secrets, self._counters, names)
+                return VisitLogin(means, self._plain, self._patience, self._secrets, self._counters, names)
             case _:
                 raise AssertionError(means)

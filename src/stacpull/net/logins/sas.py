@@ -2,7 +2,8 @@
 
 Planetary Computer signs any container of its own, for some 45 minutes, to anybody; it answers 429 with "try
 again in N seconds" to whoever asks often, and a subscription key raises that limit. A container that it does
-not know is asked without a signature: it may be public. Unsigned private blobs answer 404, not 403; a
+not know (404, and nothing else) is asked without a signature: it may be public. Any other answer is the
+signer's own trouble, and says nothing of the blobs. Unsigned private blobs answer 404, not 403; a
 signature that has expired, 403. Source: the service's OpenAPI document (`/api/sas/v1/token/{account}/
 {container}`), Azure Storage REST, "Delegate access with a shared access signature".
 """
@@ -10,7 +11,7 @@ signature that has expired, 403. Source: the service's OpenAPI document (`/api/s
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, unquote_plus, urlsplit
@@ -20,15 +21,16 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.net.answers import KeptAnswer
 from stacpull.net.logins.asking import Asker, Reply
 from stacpull.net.logins.lease import Lease, Lent
-from stacpull.net.logins.login import Attached
+from stacpull.net.logins.login import Attached, Login
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response
 from stacpull.redact import Secret
 
 __all__ = ["SasLogin", "signed_url"]
 
-_ACCEPTED = frozenset({200, 400, 401, 403, 404})
-_UNKNOWN = frozenset({400, 403, 404})
+_ACCEPTED = frozenset({200, 401, 404})
+_UNKNOWN_FOR = 600.0
+"""Seconds for which a container that the signer does not know counts as unknown."""
 _SETTLED = 60.0
 """Seconds after which a signature that is refused is asked for anew: a younger one is not what is wrong."""
 _MEMBERS = frozenset(
@@ -37,7 +39,7 @@ _MEMBERS = frozenset(
 )
 
 
-class SasLogin:
+class SasLogin(Login):
     """The signatures of one signing service.
 
     Args:
@@ -101,8 +103,8 @@ class SasLogin:
         if reply.status == HTTPStatus.UNAUTHORIZED:
             keys = " and ".join(self._names) or "the key"
             raise CredentialsError(f"{host_of(url)} refuses to sign ({reply.reason or 401}): check {keys}.")
-        if reply.status in _UNKNOWN:
-            return Lent(None)
+        if reply.status == HTTPStatus.NOT_FOUND:
+            return Lent(None, _UNKNOWN_FOR)
         return self._token_in(reply, url)
 
     def _token_in(self, reply: Reply, url: str) -> Lent[Secret | None]:
@@ -141,8 +143,9 @@ def _signatures(token: str) -> list[Secret]:
 
 
 def _moment(value: Any) -> float:
-    """Return an ISO date of the service in seconds since the epoch, `inf` if it said none."""
+    """Return an ISO date, in UTC unless it says, in seconds since the epoch; `inf` if there is none."""
     try:
-        return datetime.fromisoformat(value).timestamp()
-    except (TypeError, ValueError):
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError):
         return math.inf
