@@ -46,7 +46,7 @@ async def go_on(
         InterruptedRunError, SourceError, DestinationError: as `mirror`.
     """
     options = completed(options, run.spec.source)
-    kept = path_of_input(workspace.destination.path, run.spec.source)
+    kept = await asyncio.to_thread(path_of_input, workspace.destination.path, run.spec.source)
     address = source_address(run.spec.source, options, kept)
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.provider):
