@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.acceptance.command import environment, run
 
-from stacpull import sync
+from stacpull import Selection, sync
 
 Given = Callable[[str], int]
 
@@ -24,7 +25,12 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Given]:
     path.touch()
     with path.open() as file:
         monkeypatch.setattr("sys.stdin", file)
-        yield path.write_text
+
+        def give(text: str) -> int:
+            os.lseek(file.fileno(), 0, os.SEEK_SET)
+            return path.write_text(text)
+
+        yield give
 
 
 @pytest.mark.parametrize("dest", ["out", "../be side/out"])
@@ -47,3 +53,49 @@ def test_dest_may_be_relative(
     for command in ("resume", "retry", "verify", "status"):
         assert run([command, dest], environment(), here).code == (2 if command == "resume" else 0)
     assert (here / dest / "c" / "b" / "x.bin").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"type":"FeatureCollection","features":[]}', '{"features":[]}', "\n"]
+)
+@pytest.mark.parametrize("name", ["-", "l.ndjson", "l.json"])
+def test_a_search_that_found_nothing_is_no_failure(
+    given: Given, tmp_path: Path, name: str, text: str
+) -> None:
+    """One answer however it is handed over: exit code 0, with the warning that nothing matched."""
+    given(text)
+    source = name if name == "-" else str(tmp_path / name)
+    if name == "l.json" and not text.strip():
+        pytest.skip("an empty file is no JSON")
+    (tmp_path / name.replace("-", "given")).write_text(text)
+    warnings: list[str] = []
+    report = sync.mirror(
+        source, str(tmp_path / "m"), on_event=lambda one: warnings.append(getattr(one, "text", ""))
+    )
+    assert (report.exit_code, report.items_seen, report.items_failed) == (0, 0, 0)
+    assert any(one.startswith("Nothing matched") for one in warnings)
+    given(text)
+    assert sync.plan(source).items_seen == 0
+
+
+@pytest.mark.parametrize(
+    ("assets", "selection", "said"),
+    [
+        ({}, Selection(), "1 items matched, but they have no assets."),
+        ({"a": {"href": "./a.bin"}}, Selection(assets=("b",)), "the asset filters dropped every asset."),
+        ({"a": {"href": "./a.html"}}, Selection(), "left out: as a web page (--include-pages)."),
+    ],
+)
+def test_what_is_told_where_there_is_nothing_to_fetch(
+    tmp_path: Path, assets: dict[str, object], selection: Selection, said: str
+) -> None:
+    source = tmp_path / "items.ndjson"
+    source.write_text(json.dumps(ITEM | {"assets": assets}))
+    warnings: list[str] = []
+    sync.mirror(
+        str(source),
+        str(tmp_path / "m"),
+        selection=selection,
+        on_event=lambda one: warnings.append(getattr(one, "text", "")),
+    )
+    assert [one for one in warnings if one.endswith(said)]

@@ -60,7 +60,6 @@ def test_an_items_url_is_known_without_asking() -> None:
     [
         (API, {"hello": "world", "links": [None, {"rel": 3}]}, SourceError, "is not STAC"),
         (API, ["hello"], SourceError, "is a JSON list, and nothing in it is an item"),
-        (API, [], SourceError, "is a JSON list, and nothing in it is an item"),
         (API, [COLLECTION], SourceError, "is a JSON list, and nothing in it is an item"),
         (API, "hello", SourceError, "no JSON object"),
         (API, failed(FailureKind.GONE, 404), SourceError, "could not be read: api.test answered 404"),
@@ -82,6 +81,7 @@ def test_what_is_not_read(url: str, body: object, error: type[Exception], said: 
         (f"{API}/collections/x", COLLECTION | {"links": [{"rel": "item", "href": "./i.json"}]}, StaticSource),
         ("file:///data/collections/x", COLLECTION, StaticSource),
         ("file:///data/collections/x/items", page(["a"]), FeaturesSource),
+        (f"{API}/found.json", [], FeaturesSource),
         (f"{API}/item.json", {"type": "Feature", "id": "x"}, FeaturesSource),
         (f"{API}/collections/x/items/one", {"type": "Feature", "id": "one"}, FeaturesSource),
         (f"{API}/items.json", page(["a"]), FeaturesSource),

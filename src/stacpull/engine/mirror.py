@@ -416,7 +416,8 @@ class MirrorRun:
         reason = self._network.secrets.scrub(str(error)) if error is not None else self._summary.cut_short
         self._emit(progress)
         pages = self._account.counters["assets_pages"] or 0
-        if state == "complete" and (warning := _of_nothing(progress, pages)) is not None:
+        excluded = self._account.counters["assets_excluded"] or 0
+        if state == "complete" and (warning := _of_nothing(progress, pages, excluded)) is not None:
             self._emit(Notice("warning", warning))
         self._emit(RunEnded(self._run.id, state))
         try:
@@ -462,8 +463,14 @@ class MirrorRun:
         return "interrupted"
 
 
-def _of_nothing(progress: Progress, pages: int) -> str | None:
-    """Return what to say of a run that found nothing to fetch; `pages` were left out as such."""
+def _of_nothing(progress: Progress, pages: int, excluded: int) -> str | None:
+    """Return what to say of a run that found nothing to fetch.
+
+    Args:
+        progress: Where the run is at its end.
+        pages: Assets left out as web pages or endpoints.
+        excluded: Assets left out by the filters.
+    """
     if progress.items_matched == 0 and progress.items_seen:
         return f"Nothing matched: {progress.items_seen:,} items were seen, and the filters kept none of them."
     if progress.items_seen == 0 and progress.assets_planned == 0:
@@ -471,6 +478,9 @@ def _of_nothing(progress: Progress, pages: int) -> str | None:
     if progress.assets_planned == 0:
         matched = f"{progress.items_matched:,} items matched, but"
         if pages:
-            return f"{matched} every asset was left out: as a web page (--include-pages) or by the filters."
-        return f"{matched} the asset filters dropped every asset."
+            filters = " or by the filters" if excluded else ""
+            return f"{matched} every asset was left out: as a web page (--include-pages){filters}."
+        if excluded:
+            return f"{matched} the asset filters dropped every asset."
+        return f"{matched} they have no assets."
     return None
