@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -33,40 +34,34 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Given]:
         yield give
 
 
-@pytest.mark.parametrize("dest", ["out", "../be side/out"])
-def test_dest_may_be_relative(
-    given: Given, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dest: str
-) -> None:
-    here = tmp_path / "here"
+def test_dest_may_be_relative(given: Given, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here, dest = tmp_path / "here", "../be side/out"
     here.mkdir()
     monkeypatch.chdir(here)
     given(json.dumps(ITEM | {"assets": {}}))
     assert sync.mirror("-", dest).state == "complete"
     assert sync.retry(dest).state == "complete"
     assert sync.verify(dest).remaining == 0
-    local = {"mirror": "items.ndjson", "plan": "./items.ndjson"}
     (here / "items.ndjson").write_text(json.dumps(ITEM | {"id": "b", "assets": {"x": {"href": "./b.bin"}}}))
     (here / "b.bin").write_bytes(b"content")
-    for command, source in local.items():
-        ran = run([command, source, dest, "--json"], environment(), here)
-        assert (ran.code, ran.report["assets_done"]) == (0, 1), ran.err
-    for command in ("resume", "retry", "verify", "status"):
-        assert run([command, dest], environment(), here).code == (2 if command == "resume" else 0)
+    ran = run(["mirror", "items.ndjson", dest, "--json"], environment(), here)
+    assert (ran.code, ran.report["assets_done"]) == (0, 1), ran.err
+    assert run(["retry", dest], environment(), here).code == 0
     assert (here / dest / "c" / "b" / "x.bin").read_bytes() == b"content"
 
 
+EMPTY = ("[]", '{"type":"FeatureCollection","features":[]}')
+
+
 @pytest.mark.parametrize(
-    "text", ["[]", '{"type":"FeatureCollection","features":[]}', '{"features":[]}', "\n"]
+    ("name", "text"), [*itertools.product(("-", "l.ndjson", "l.json"), EMPTY), ("-", "\n"), ("l.ndjson", "")]
 )
-@pytest.mark.parametrize("name", ["-", "l.ndjson", "l.json"])
 def test_a_search_that_found_nothing_is_no_failure(
     given: Given, tmp_path: Path, name: str, text: str
 ) -> None:
     """One answer however it is handed over: exit code 0, with the warning that nothing matched."""
     given(text)
     source = name if name == "-" else str(tmp_path / name)
-    if name == "l.json" and not text.strip():
-        pytest.skip("an empty file is no JSON")
     (tmp_path / name.replace("-", "given")).write_text(text)
     warnings: list[str] = []
     report = sync.mirror(
@@ -83,7 +78,11 @@ def test_a_search_that_found_nothing_is_no_failure(
     [
         ({}, Selection(), "1 items matched, but they have no assets."),
         ({"a": {"href": "./a.bin"}}, Selection(assets=("b",)), "the asset filters dropped every asset."),
-        ({"a": {"href": "./a.html"}}, Selection(), "left out: as a web page (--include-pages)."),
+        (
+            {"a": {"href": "./a", "type": "text/html"}},
+            Selection(),
+            "left out: as a web page (--include-pages).",
+        ),
     ],
 )
 def test_what_is_told_where_there_is_nothing_to_fetch(
