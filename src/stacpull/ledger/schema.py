@@ -228,8 +228,13 @@ CREATE TABLE unread(                       -- links of a tree that gave no item
 ) WITHOUT ROWID;
 """
 
+_VERSION_9 = """
+ALTER TABLE unread ADD COLUMN path TEXT;   -- JSON: hrefs of the links from SOURCE down, where they are signed
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, _VERSION_7, _VERSION_8,
+    _VERSION_9,
 )  # fmt: skip
 
 AS_NEWEST: tuple[tuple[int, str], ...] = (
