@@ -120,11 +120,12 @@ LANDING = {"type": "Catalog", "id": "api", "conformsTo": [], "links": [{"rel": "
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (LANDING, "saved, and leads to no items: name the API by its URL"),
+        (LANDING, "saved, and holds no items: name the API by its URL"),
         (
             LANDING | {"links": [{"rel": "self", "href": "https://api.test/v1?key=abc"}]},
             "name the API itself: https://api.test/v1\\.$",
         ),
+        (LANDING | {"links": [{"rel": "child", "href": f"{API}/collections/x"}]}, "name the API by its URL"),
         ({"collections": []}, "name the API by its URL"),
     ],
 )
@@ -135,5 +136,5 @@ def test_a_landing_page_that_was_saved_names_its_api(url: str, body: dict[str, A
 
 def test_a_landing_page_that_was_saved_with_links_down_is_a_tree() -> None:
     url = "file:///data/landing.json"
-    body = LANDING | {"links": [{"rel": "child", "href": f"{API}/collections/x"}]}
+    body = LANDING | {"links": [{"rel": "child", "href": "./x/collection.json"}]}
     assert isinstance(asyncio.run(open_source(url, MemoryReader({url: body}))), StaticSource)

@@ -50,17 +50,19 @@ async def open_source(url: str, reader: JsonReader) -> Source:
 
 
 def _saved_api(url: str, document: Document, reader: JsonReader) -> Source:
-    """Return the source that an API's document is which lies in a file: the tree that its links make.
+    """Return the source that an API's document is which lies in a file: the tree that its links make, if any.
+
+    Links to the collections of an API make none: it is the API that is meant, and then -C is to be given.
 
     Raises:
-        UsageError: it has no links down a tree.
+        UsageError: it leads to no files.
     """
     body: Json = document.body if isinstance(document.body, dict) else {}
-    if tree_hrefs(body):
+    if any(api_place(href).collection is None for href in tree_hrefs(body)):
         return StaticSource(url, document, reader)
     own = next((href for rel, href in rels(body) if rel in {"self", "root"} and "://" in href), None)
     hint = "name the API by its URL" if own is None else f"name the API itself: {cut_url(own)}"
-    raise UsageError(f"{url} is a document of an API that was saved, and leads to no items: {hint}.")
+    raise UsageError(f"{url} is a document of an API that was saved, and holds no items: {hint}.")
 
 
 def _static(url: str, document: Document, reader: JsonReader) -> Source:
