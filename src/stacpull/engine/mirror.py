@@ -43,6 +43,7 @@ from stacpull.errors import (
     DestinationError,
     InterruptedRunError,
     SourceError,
+    StacpullError,
     UsageError,
 )
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
@@ -138,6 +139,8 @@ class MirrorRun:
             self._cut_short = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
             error = self._told(cause(caught))
+        if error is None and not (self._cut_short or self._stop.is_set()):
+            error = await asyncio.to_thread(self._left_over)
         report = await self._conclude(error)
         if error is not None:
             raise error
@@ -416,9 +419,7 @@ class MirrorRun:
         state = self._end_state(progress, error)
         reason = self._network.secrets.scrub(str(error)) if error is not None else self._summary.cut_short
         self._emit(progress)
-        pages = self._account.counters["assets_pages"] or 0
-        excluded = self._account.counters["assets_excluded"] or 0
-        if state == "complete" and (warning := _of_nothing(progress, pages, excluded)) is not None:
+        if state == "complete" and (warning := self._account.of_nothing()) is not None:
             self._emit(Notice("warning", warning))
         self._emit(RunEnded(self._run.id, state))
         try:
@@ -439,6 +440,18 @@ class MirrorRun:
             items_unwritten=len(self._items.unwritable),
         )
         return self._account.report(ending, str(self._workspace.destination.path))
+
+    def _left_over(self) -> StacpullError | None:
+        """Return what to say if nothing stopped the run and it has work left that nobody would do."""
+        counters, db = self._publisher.counters, self._workspace.db
+        if counters["walk_ended"] and not counters["assets_pending"]:
+            return None
+        with translated(ledger_path(self._workspace.destination.path)):
+            runs.count_pending(db, self._run.id)
+        return StacpullError(
+            "The run ended with work left, though nothing stopped it: this is a mistake of stacpull's, "
+            "please report it. What is done is safe; the same command again counts what is left, and goes on."
+        )
 
     def _record_end(self, state: EndState, reason: str | None) -> None:
         db = self._workspace.db
@@ -462,26 +475,3 @@ class MirrorRun:
         if is_done and error is None:
             return "complete"
         return "interrupted"
-
-
-def _of_nothing(progress: Progress, pages: int, excluded: int) -> str | None:
-    """Return what to say of a run that found nothing to fetch.
-
-    Args:
-        progress: Where the run is at its end.
-        pages: Assets left out as web pages or endpoints.
-        excluded: Assets left out by the filters.
-    """
-    if progress.items_matched == 0 and progress.items_seen:
-        return f"Nothing matched: {progress.items_seen:,} items were seen, and the filters kept none of them."
-    if progress.items_seen == 0 and progress.assets_planned == 0:
-        return "Nothing matched: the source listed no items."
-    if progress.assets_planned == 0:
-        matched = f"{progress.items_matched:,} items matched, but"
-        if pages:
-            filters = " or by the filters" if excluded else ""
-            return f"{matched} every asset was left out: as a web page (--include-pages){filters}."
-        if excluded:
-            return f"{matched} the asset filters dropped every asset."
-        return f"{matched} they have no assets."
-    return None

@@ -8,18 +8,21 @@ What the ledger knows of an asset decides what planning it again means:
   it came with, under which the source is asked if it has changed. The file in place counts as the old one
   until the source has said that it is the new one, too;
 - pending, from a run that ended early: taken over by this run;
-- failed: stays failed until `retry`, which finds the newest href, or until the item is a newer one.
+- failed: stays failed until `retry`, which finds the newest href, or until the item is a newer one. One
+  whose name was taken goes then where the layout of now puts it.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
 
+from stacpull.errors import StacpullError
 from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed
 from stacpull.ledger.compact import present, stored_name, true_name
@@ -77,6 +80,8 @@ class Existing(NamedTuple):
     run: int
     etag: str | bytes | None
     """Likewise."""
+    placed: int | None
+    """Not None if it owns its name: what never did may go elsewhere."""
 
     @property
     def is_asked(self) -> bool:
@@ -145,7 +150,7 @@ class AssetPlanner:
         """Return the asset rows of an item, by key."""
         rows = self._db.execute(
             "SELECT a.key, a.id, a.state, a.generation, a.size, coalesce(a.sha256, nullif(a.was, x'')), "
-            "a.stated, a.name, d.path, a.run, a.etag FROM assets a "
+            "a.stated, a.name, d.path, a.run, a.etag, a.placed FROM assets a "
             "LEFT JOIN directories d ON d.id = a.directory WHERE a.item = ?",
             (item_row,),
         )
@@ -160,22 +165,28 @@ class AssetPlanner:
         *,
         spread: Sequence[str] = (),
         newer: bool = False,
+        ask: bool = False,
     ) -> Opened:
         """Plan the assets of one item; with `newer`, the source is asked about what no checksum proves.
 
+        With `ask` it is asked too: nothing tells if the item is a newer one, and failures wait for `retry`.
         `spread` are keys in whose place other assets stand now: a prefix that could not be fetched as it was.
+
+        Raises:
+            StacpullError: two assets have one key. It says which row is whose, so nothing is planned then.
         """
+        _refuse_twice(item, assets)
         opened = Opened()
         fresh, unchanged = [], []
         for key in spread:
-            self._drop_failed(item, key, existing.get(key))
+            self._drop_unfetched(item, key, existing.get(key))
         for asset in assets:
             old = existing.get(asset.key)
             if old is None:
                 fresh.append(asset)
                 continue
             self._uncount(item, asset.key, old)
-            if self._is_unchanged(asset, old, newer=newer):
+            if self._is_unchanged(asset, old, newer=newer or ask):
                 unchanged.append((old, stated(asset.checksum)))
             else:
                 opened |= self._again(item, asset, old, newer=newer)
@@ -339,8 +350,8 @@ class AssetPlanner:
             tally.pending -= 1
 
     def _place(self, asset: Asset, old: Existing) -> tuple[str, str | None]:
-        """Return where a known asset goes: where it was; one that had no place gets the planned one."""
-        if old.directory is not None:
+        """Return where a known asset goes: where it was; one that never owned a name gets the planned one."""
+        if old.directory is not None and old.placed is not None:
             return old.directory, None if old.name is None else true_name(old.name, old.directory, asset.key)
         directory_id, directory = self._directories.get(asset.directory)
         name = None if asset.name is None else stored_name(asset.name, directory, asset.key)
@@ -371,17 +382,38 @@ class AssetPlanner:
             self.tally.total_pending -= 1
             self._failed_now(item, problem.key, problem.failure)
 
-    def _drop_failed(self, item: ItemPlace, key: str, old: Existing | None) -> None:
-        """Forget an asset that failed and is none any more."""
-        if old is None or old.state != STATE_FAILED:
+    def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> None:
+        """Forget an asset that failed, or was still to be fetched, and is none any more.
+
+        If an earlier version of it is here, that stays, as any asset does that its item lists no more.
+        """
+        if old is None or old.state not in (STATE_FAILED, STATE_PENDING):
             return
         self._uncount(item, key, old)
-        self.tally.total_failed -= 1
-        self.tally.total_missing -= was_gone(self._db, item.row, key)
+        if old.state == STATE_FAILED:
+            self.tally.total_failed -= 1
+            self.tally.total_missing -= was_gone(self._db, item.row, key)
+        else:
+            self.tally.total_pending -= 1
         self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item.row, key))
         self._db.execute("DELETE FROM open_assets WHERE asset = ?", (old.row,))
-        paths.disown(self._db, old.row)
-        self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
+        if old.generation == 0:
+            paths.disown(self._db, old.row)
+            self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
+        else:
+            self._stay(old)
+
+    def _stay(self, old: Existing) -> None:
+        """Take the version of an asset that is here for done."""
+        self._db.execute(
+            "UPDATE assets SET state = ?, run = ?, sha256 = nullif(was, x''), was = NULL, wanted = NULL "
+            "WHERE id = ?",
+            (STATE_DONE, self._run, old.row),
+        )
+        self.tally.done += 1
+        self.tally.bytes_done += old.size or 0
+        self.tally.total_done += 1
+        self.tally.total_bytes += old.size or 0
 
     def _failed_now(self, item: ItemPlace, key: str, failure: Failure) -> None:
         put_failure(self._db, item.row, key, failure, 1, self._now)
@@ -392,6 +424,15 @@ class AssetPlanner:
     def _failed_still(self, item: ItemPlace, key: str) -> None:
         self.tally.failed += 1
         self.tally.missing += was_gone(self._db, item.row, key)
+
+
+def _refuse_twice(item: ItemPlace, assets: Sequence[Asset]) -> None:
+    if len({asset.key for asset in assets}) != len(assets):
+        twice = next(key for key, count in Counter(asset.key for asset in assets).items() if count > 1)
+        raise StacpullError(
+            f"Asset {twice!r} of item {item.id.item} of {item.id.collection} was planned twice: this is a "
+            "mistake of stacpull's, please report it. --exclude-asset leaves such assets out."
+        )
 
 
 _INSERT_ASSETS = "INSERT INTO assets(id, item, key, state, generation, run, directory, name, placed, stated) "

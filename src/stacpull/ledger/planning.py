@@ -164,7 +164,13 @@ class Planner:
         place = ItemPlace(item_row, item.id, item.href)
         newer = found is not None and item.updated != found.updated
         opened = self._assets.plan(
-            place, item.assets, row.problems, existing, spread=item.spread, newer=newer
+            place,
+            item.assets,
+            row.problems,
+            existing,
+            spread=item.spread,
+            newer=newer,
+            ask=item.of_collection and item.updated is None,
         )
         if found is not None and item.of_collection:
             return [item_row]
