@@ -112,7 +112,8 @@ class Account:
         """Return what to say of a run that has ended and found nothing to fetch."""
         progress = self.progress()
         if progress.items_matched == 0 and progress.items_seen:
-            return f"Nothing matched: {progress.items_seen:,} items were seen, and the filters kept none of them."
+            seen = f"{progress.items_seen:,} items were seen"
+            return f"Nothing matched: {seen}, and the filters kept none of them."
         if progress.items_seen == 0 and progress.assets_planned == 0:
             return "Nothing matched: the source listed no items."
         if progress.assets_planned:
