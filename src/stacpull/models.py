@@ -130,6 +130,8 @@ class Unread(NamedTuple):
     failure: Failure
     href: str | None = None
     """Where it can be read again, if it can."""
+    path: tuple[str, ...] = ()
+    """Where one of them is signed, the hrefs of the links that led to it from SOURCE down, signatures cut."""
 
 
 @dataclass(frozen=True, slots=True)

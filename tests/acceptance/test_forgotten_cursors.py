@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
+import orjson
 import pytest
 from tests.acceptance.small_api import SmallApi
 
@@ -15,6 +17,7 @@ from stacpull import (
     Selection,
     SourceError,
     mirror,
+    plan,
     resume,
     status,
 )
@@ -30,14 +33,37 @@ class Forgetful(SmallApi):
 
     def __init__(self, lives: list[int], code: int = 404) -> None:
         super().__init__({"a": IDS})
+        links = [{"rel": "child", "href": "/found?limit=2"}, {"rel": "item", "href": "/last"}]
+        tree = {"type": "Catalog", "id": "tree", "description": "", "links": links}
+        self._routes = {
+            **self._routes,
+            "/found": partial(self._page, "a"),
+            "/tree.json": lambda _: Answer(body=orjson.dumps(tree)),
+            "/last": lambda _: Answer(body=orjson.dumps(self._item("a", "last") | {"assets": {}})),
+        }
         self._lives, self._code = lives, code
         self._left = 0
         self.walks = 0
+        self.expired = 0
+        """How many cursors are refused before any is good again."""
+
+    def stop_at(self, number: int, stop: asyncio.Event) -> None:
+        """Have `stop` set when the asset of that number is asked for."""
+
+        def asset(_asked: Request) -> Answer:
+            if asked_for(self) >= number:
+                stop.set()
+            return Answer(body=b"data")
+
+        self._routes = {**self._routes, **{f"/assets/a/{one}": asset for one in IDS}}
 
     def _page(self, name: str, asked: Request) -> Answer:
         if "page=" not in asked.url:
             self._left = self._lives[min(self.walks, len(self._lives) - 1)]
             self.walks += 1
+        elif self.expired:
+            self.expired -= 1
+            return Answer(self._code, b"{}")
         self._left -= 1
         return super()._page(name, asked) if self._left >= 0 else Answer(self._code, b"{}")
 
@@ -123,3 +149,88 @@ def test_a_sample_is_the_same_over_a_walk_that_begins_again(tmp_path: Path) -> N
         return {path.name for path in (dest / "a").iterdir() if path.is_dir()}
 
     assert drawn([3, 99], tmp_path / "again") == drawn([99], tmp_path / "once")
+
+
+PLACES = [("/found?limit=2", 10), ("/tree.json", 11)]
+"""An ItemCollection that names a next page, as SOURCE and in a tree, and how many items there are."""
+
+
+@pytest.mark.parametrize(("place", "count"), PLACES)
+@pytest.mark.parametrize("lives", [[2, 99], [1, 2, 3, 4, 99]])
+def test_a_document_whose_pages_expire_is_asked_for_anew(
+    tmp_path: Path, place: str, count: int, lives: list[int]
+) -> None:
+    heard: list[object] = []
+
+    async def work() -> MirrorReport:
+        async with Forgetful(lives) as api:
+            report = await mirror(api.url(place), tmp_path / "m", options=HASTY, on_event=heard.append)
+            looks = "tree" in place  # for collections, when their documents are written
+            assert (api.walks, asked_for(api)) == (len(lives) + looks, 10)
+            return report
+
+    report = asyncio.run(work())
+    assert (report.state, report.exit_code, report.items_seen) == ("complete", 0, count)
+    told = [
+        one for one in heard if isinstance(one, Notice) and "has forgotten the saved position" in one.text
+    ]
+    assert [one.level for one in told] == ["warning", *["info"] * (len(lives) - 2)]
+
+
+@pytest.mark.parametrize(("place", "count"), PLACES)
+def test_a_mirror_that_was_stopped_goes_on_where_the_cursor_has_expired(
+    tmp_path: Path, place: str, count: int
+) -> None:
+    async def work() -> MirrorReport:
+        async with Forgetful([99]) as api:
+            options = Options(retries=0, concurrency=1, page_size=2)
+            stop = asyncio.Event()
+            api.stop_at(3, stop)
+            first = await mirror(api.url(place), tmp_path / "m", options=options, stop=stop)
+            assert first.state == "interrupted"
+            api.expired = 1
+            return await resume(tmp_path / "m", options=options)
+
+    report = asyncio.run(work())
+    assert (report.state, report.exit_code, status(tmp_path / "m").items_done) == ("complete", 0, count)
+
+
+@pytest.mark.parametrize("lives", [[2, 2], [1, 2, 2]])
+def test_a_document_that_gets_no_further_ends_with_advice_that_can_be_followed(
+    tmp_path: Path, lives: list[int]
+) -> None:
+    async def work() -> None:
+        async with Forgetful(lives) as api:
+            with pytest.raises(SourceError, match="name one that lists less at a time") as raised:
+                await mirror(api.url("/found?limit=2"), tmp_path / "found", options=HASTY)
+            assert "--split-walk" not in str(raised.value)
+        async with Forgetful(lives) as api:
+            report = await mirror(api.url("/tree.json"), tmp_path / "tree", options=HASTY)
+            assert (api.walks, report.exit_code, report.items_failed) == (len(lives) + 1, 1, 1)
+            assert report.items_done == 2 * max(lives) + 1
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(("place", "count"), [("/collections/a", 10), *PLACES])
+def test_a_plan_begins_again_as_a_mirror_does(place: str, count: int) -> None:
+    async def work() -> None:
+        async with Forgetful([1, 2, 99]) as api:
+            report = await plan(api.url(place), options=HASTY)
+            assert (report.items_matched, report.assets) == (count, 10)
+            assert report.items_seen == count or "tree" in place  # there those met again are counted, too
+            chosen = Selection(sample=4, seed=3)
+        async with Forgetful([1, 2, 99]) as api:
+            assert (await plan(api.url(place), selection=chosen, options=HASTY)).items_matched == 4
+
+    asyncio.run(work())
+
+
+def test_a_plan_that_gets_no_further_ends() -> None:
+    async def work() -> None:
+        async with Forgetful([2, 2]) as api:
+            with pytest.raises(SourceError, match="could not be read"):
+                await plan(api.url("/collections/a"), options=HASTY)
+            assert api.walks == 2
+
+    asyncio.run(work())

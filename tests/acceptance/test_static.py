@@ -199,7 +199,9 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
     [
         ("nowhere.json", 4, "There is no file"),
         (".", 4, "holds no catalog.json"),
-        ("broken.json", 4, "is no JSON"),
+        ("broken.json", 4, "broken.json is no JSON"),
+        ("empty.json", 4, "empty.json is empty, which is no JSON"),
+        ("landing.json", 2, "name the API itself: https://api.test/v1."),
         ("list.json", 4, "is not STAC"),
         ("gs://bucket/catalog.json", 2, "http, https, s3 and file are read"),
         ("", 2, "SOURCE is empty"),
@@ -210,8 +212,12 @@ def test_a_source_that_cannot_be_read_is_one_sentence(
 ) -> None:
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "empty.json").touch()
+    links = [{"rel": "self", "href": "https://api.test/v1"}]
+    (tmp_path / "landing.json").write_text(json.dumps({"id": "api", "conformsTo": [], "links": links}))
     ran = run(["mirror", source, str(tmp_path / "m")], environment(), cwd=tmp_path)
     assert (ran.code, said in ran.err, "Traceback" in ran.err) == (code, True, False), ran.err
+    assert "What  sent" not in ran.err
 
 
 def test_from_a_bucket(tmp_path: Path) -> None:

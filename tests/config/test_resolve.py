@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -177,7 +178,52 @@ def test_an_empty_text_is_an_empty_list(nothing: tuple[str, ...]) -> None:
 
 
 def test_an_empty_text_in_a_file_is_an_empty_list(tmp_path: Path) -> None:
-    assert told({"config": config(tmp_path, "asset = ''\nrole = []\n")}).selection == Selection()
+    assert told({"config": config(tmp_path, "exclude-asset = ''\nrole = []\n")}).selection == Selection()
+
+
+NARROWING = ("collection", "label", "where", "ids", "asset", "role", "media-type")
+
+
+@pytest.mark.parametrize("name", NARROWING)
+@pytest.mark.parametrize("value", [("",), ("a=b", ""), ("", "")])
+def test_an_empty_text_that_would_keep_everything_is_refused(
+    tmp_path: Path, name: str, value: tuple[str, ...]
+) -> None:
+    """A variable of a script that is not set: `--ids "$ID"`."""
+    with pytest.raises(UsageError, match=f"^--{name} must not be empty"):
+        told({name: value})
+    with pytest.raises(UsageError, match=rf"{name} .*must not be empty|{name} must not be empty"):
+        told({"config": config(tmp_path, f"{name} = {json.dumps(list(value))}\n")})
+
+
+@pytest.mark.parametrize("name", NARROWING)
+def test_an_empty_text_undoes_what_a_file_narrows(tmp_path: Path, name: str) -> None:
+    file = config(tmp_path, f"{name} = 'a=b'\n")
+    assert told({"config": file}).selection != Selection()
+    assert told({"config": file, name: ("",)}).selection == Selection()
+    with pytest.raises(UsageError, match="must not be empty"):
+        told({"config": file, name: ("c=d", "")})
+
+
+def test_a_selection_with_nothing_in_its_file_is_refused(tmp_path: Path) -> None:
+    long = tmp_path / "long"
+    long.write_text("i" * 131_073)
+    with pytest.raises(UsageError, match=f"^--ids finds no list of ids in {long}: field larger than"):
+        told({"ids": (f"@{long}",)})
+    empty = tmp_path / "empty"
+    empty.write_text(" \n")
+    for flags in ({"ids": (f"@{empty}",)}, {"filter": f"@{empty}"}, {"intersects": f"@{empty}"}):
+        with pytest.raises(UsageError, match=r"finds (no id|nothing) in|is no GeoJSON"):
+            told(flags)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["label-property", "datetime", "bbox", "intersects", "filter", "max-items", "prefer", "shard", "layout"],
+)
+def test_an_empty_value_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^--{name} must"):
+        told({name: ""})
 
 
 @pytest.mark.parametrize("sign", ["@", ""])

@@ -325,3 +325,32 @@ def test_who_closes_a_gate_is_heard_of_but_hearsay_goes_no_further() -> None:
     assert heard == [("a:443", 2.0), ("a:443", 5.0), ("b:443", 1.0)]
     assert gates["c:443"].closed_for() == 3.0
     assert gates["c:443"].limit == 8  # halved, as by the host itself
+
+
+@pytest.mark.parametrize(
+    ("asked", "told_after"),
+    [((2.0, 2.0, 2.0, 2.0, 2.0), 5), ((None,) * 6, 5), ((2.0, 31.0), 2), ((2.0, None, "served") * 4, None)],
+)
+def test_who_waits_long_for_a_host_is_told_once(
+    asked: tuple[float | str | None, ...], told_after: int | None
+) -> None:
+    clock = VirtualClock()
+    gates = Gates(64, None, clock)
+    heard: list[tuple[int, str]] = []
+    gates.on_waiting = lambda text: heard.append((number, text))
+    number = 0
+
+    async def course() -> None:
+        nonlocal number
+        for number, answer in enumerate((*asked, *asked), 1):  # noqa: B007 - it is heard of
+            if isinstance(answer, str):
+                gates["h"].succeeded(clock.monotonic())
+            else:
+                gates["h"].throttled(answer)
+                await clock.sleep(gates["h"].closed_for())
+
+    clock.run(course())
+    assert [when for when, _ in heard] == ([] if told_after is None else [told_after])
+    assert all(
+        text.startswith("h is overloaded, or wants fewer requests: the run waits") for _, text in heard
+    )

@@ -25,6 +25,7 @@ from stacpull.planning.layout import Layout
 from stacpull.sources.api import ApiSource
 from stacpull.sources.opening import open_source
 from stacpull.sources.page_size import PageSize
+from stacpull.sources.recognition import is_api_root
 from stacpull.sources.walk import walk
 
 COLUMNS = (
@@ -91,6 +92,9 @@ def items_of(url: str, documents: dict[str, Any]) -> tuple[list[tuple[Json, str,
     reader = MemoryReader(documents)
 
     async def main() -> list[tuple[Json, str, str]] | NoItems:
+        # as a file it leads to an API, or nowhere
+        if isinstance(documents[url], dict) and is_api_root(documents[url]):
+            return NoItems("an API's")
         try:
             source = await open_source(url, reader)
         except SourceError as error:

@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.sources.memory import API, MemoryReader, failed, page
 
-from stacpull.errors import SourceError
+from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind
 from stacpull.sources.api import ApiSource
 from stacpull.sources.features import FeaturesSource
@@ -60,7 +61,6 @@ def test_an_items_url_is_known_without_asking() -> None:
     [
         (API, {"hello": "world", "links": [None, {"rel": 3}]}, SourceError, "is not STAC"),
         (API, ["hello"], SourceError, "is a JSON list, and nothing in it is an item"),
-        (API, [], SourceError, "is a JSON list, and nothing in it is an item"),
         (API, [COLLECTION], SourceError, "is a JSON list, and nothing in it is an item"),
         (API, "hello", SourceError, "no JSON object"),
         (API, failed(FailureKind.GONE, 404), SourceError, "could not be read: api.test answered 404"),
@@ -82,6 +82,7 @@ def test_what_is_not_read(url: str, body: object, error: type[Exception], said: 
         (f"{API}/collections/x", COLLECTION | {"links": [{"rel": "item", "href": "./i.json"}]}, StaticSource),
         ("file:///data/collections/x", COLLECTION, StaticSource),
         ("file:///data/collections/x/items", page(["a"]), FeaturesSource),
+        (f"{API}/found.json", [], FeaturesSource),
         (f"{API}/item.json", {"type": "Feature", "id": "x"}, FeaturesSource),
         (f"{API}/collections/x/items/one", {"type": "Feature", "id": "one"}, FeaturesSource),
         (f"{API}/items.json", page(["a"]), FeaturesSource),
@@ -110,3 +111,30 @@ def test_a_collection_whose_items_an_api_serves_leads_there() -> None:
     source = asyncio.run(open_source(f"{API}/x.json", MemoryReader({f"{API}/x.json": body})))
     assert isinstance(source, ApiSource)
     assert source.url == items
+
+
+LANDING = {"type": "Catalog", "id": "api", "conformsTo": [], "links": [{"rel": "search", "href": "./search"}]}
+
+
+@pytest.mark.parametrize("url", ["file:///data/landing.json", "s3://bucket/landing.json"])
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (LANDING, "saved, and holds no items: name the API by its URL"),
+        (
+            LANDING | {"links": [{"rel": "self", "href": "https://api.test/v1?key=abc"}]},
+            "name the API itself: https://api.test/v1\\.$",
+        ),
+        (LANDING | {"links": [{"rel": "child", "href": f"{API}/collections/x"}]}, "name the API by its URL"),
+        ({"collections": []}, "name the API by its URL"),
+    ],
+)
+def test_a_landing_page_that_was_saved_names_its_api(url: str, body: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        asyncio.run(open_source(url, MemoryReader({url: body})))
+
+
+def test_a_landing_page_that_was_saved_with_links_down_is_a_tree() -> None:
+    url = "file:///data/landing.json"
+    body = LANDING | {"links": [{"rel": "child", "href": "./x/collection.json"}]}
+    assert isinstance(asyncio.run(open_source(url, MemoryReader({url: body}))), StaticSource)

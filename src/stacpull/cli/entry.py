@@ -1,7 +1,7 @@
 """The process `stacpull`: signals have their meaning before anything is imported, and until it has ended.
 
-Imports take most of the first quarter of a second. A signal in that time ends the process quietly with the
-exit code of an interruption: nothing has begun. (Before this module Python itself starts up, and answers
+Imports take most of the first quarter of a second. A signal in that time ends the process with the exit code
+of an interruption, and says that nothing has begun. (Before this module Python itself starts up, and answers
 SIGINT with a traceback and exit code 1.)
 """
 
@@ -13,10 +13,12 @@ import signal
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["main"]
+__all__ = ["begun", "main"]
 
+_has_begun = False
 _INTERRUPTED = 130
 """`errors.InterruptedRunError.exit_code`, which would have to be imported."""
+_NOTHING_BEGUN = b"stacpull: interrupted before anything was begun\n"
 _GARBAGE_AFTER = 100_000
 """Objects made before the cycle collector looks: imports make many, and none is garbage (50 ms of 350)."""
 
@@ -38,5 +40,13 @@ def main() -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def begun() -> None:
+    """Have a signal that comes now, or when the command has done its work, end the process quietly."""
+    global _has_begun  # noqa: PLW0603 - handlers of signals belong to the process
+    _has_begun = True
+
+
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    if not _has_begun:
+        os.write(2, _NOTHING_BEGUN)
     os._exit(_INTERRUPTED)

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
+from stacpull.cli.entry import begun
 from stacpull.engine.loop import run_on_loop
 from stacpull.errors import InterruptedRunError
 
@@ -74,6 +75,7 @@ def _signals(first: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only, whose program decides about them
         return
+    begun()
     loop = asyncio.get_running_loop()
     seen = 0
 

@@ -36,6 +36,9 @@ def ids_in(text: str) -> tuple[str, ...]:
 
     Without a header that names a column of ids, they are in the first column. Blank lines and lines that
     begin with `#` are skipped.
+
+    Raises:
+        csv.Error: It is no such list: a cell has more than 131,072 characters (Python's csv).
     """
     lines = [
         line

@@ -38,6 +38,9 @@ class Option:
     reader: Reader = values.text
     many: bool = False
     """True if it may be given several times; the field is a tuple, and '' alone means none."""
+    narrows: bool = False
+    """True if none means everything: '' is then refused (a variable of a script that is not set), unless it
+    undoes what a config file says."""
     switch: bool = False
     """True if it takes no value on the command line."""
     opposite: bool = False

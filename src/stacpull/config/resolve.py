@@ -1,7 +1,8 @@
 """From flags, environment and config file to the values a run is made of.
 
 The first that says something wins: flag, environment, config, default. Lists replace, they never add, and ''
-alone stands for the empty list: `--exclude-asset ''` undoes what a config file excludes.
+alone stands for the empty list: `--exclude-asset ''` undoes what a config file excludes. Where an empty list
+keeps everything (`--ids`), '' is refused, unless there is something to undo.
 """
 
 from __future__ import annotations
@@ -97,8 +98,22 @@ def _settings(
         )
         heard = next((s for s in candidates if s is not None and s.value not in (None, ())), None)
         if heard is not None and option.scope in scopes:
+            in_file = config.options.get(option.name)
+            _refuse_nothing(option, heard, undoes=in_file not in (None, heard))
             said[option.name] = heard
     return said
+
+
+def _refuse_nothing(option: Option, setting: Setting, *, undoes: bool) -> None:
+    """Refuse '' where it would keep everything.
+
+    Raises:
+        UsageError: It stands among others, or for a list that nobody gave.
+    """
+    value = setting.value
+    given = list(value) if isinstance(value, list | tuple) else [value]
+    if option.narrows and "" in given and not (undoes and not any(given)):
+        raise UsageError(f"{setting.where} must not be empty: leave it out to keep everything")
 
 
 def _values(settings: Mapping[str, Setting], scope: Scope) -> dict[str, Any]:

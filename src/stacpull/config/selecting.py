@@ -17,6 +17,7 @@ SELECTING: tuple[Option, ...] = (
         "Mirror this collection. May be repeated.",
         "ID",
         many=True,
+        narrows=True,
         short="C",
     ),
     Option(
@@ -29,6 +30,7 @@ SELECTING: tuple[Option, ...] = (
         "Keep items with this label class; case does not matter. May be repeated.",
         "NAME",
         many=True,
+        narrows=True,
     ),
     Option(
         _SELECTION,
@@ -113,6 +115,7 @@ SELECTING: tuple[Option, ...] = (
         "Keep items with this value of a property; of one property, any of them. May be repeated.",
         "PROPERTY=VALUE",
         many=True,
+        narrows=True,
     ),
     Option(
         _SELECTION,
@@ -130,6 +133,7 @@ SELECTING: tuple[Option, ...] = (
         "ID|@FILE",
         reader=values.item_ids,
         many=True,
+        narrows=True,
     ),
     Option(
         _SELECTION,
@@ -138,6 +142,7 @@ SELECTING: tuple[Option, ...] = (
         "Fetch only assets whose key matches. May be repeated.",
         "GLOB",
         many=True,
+        narrows=True,
     ),
     Option(
         _SELECTION,
@@ -148,7 +153,13 @@ SELECTING: tuple[Option, ...] = (
         many=True,
     ),
     Option(
-        _SELECTION, "role", "roles", "Fetch only assets with this role. May be repeated.", "ROLE", many=True
+        _SELECTION,
+        "role",
+        "roles",
+        "Fetch only assets with this role. May be repeated.",
+        "ROLE",
+        many=True,
+        narrows=True,
     ),
     Option(
         _SELECTION,
@@ -157,6 +168,7 @@ SELECTING: tuple[Option, ...] = (
         "Fetch only assets of this media type. May be repeated.",
         "TYPE",
         many=True,
+        narrows=True,
     ),
     Option(
         _SELECTION,

@@ -6,6 +6,7 @@ with half a sentence ("must be …"); who calls knows where the value stood and 
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
@@ -173,7 +174,10 @@ def item_ids(raw: object) -> tuple[str, ...]:
     name = text(raw)
     if not name.startswith("@"):
         return (name,)
-    ids = ids_in(_contents(name[1:]))
+    try:
+        ids = ids_in(_contents(name[1:]))
+    except csv.Error as problem:
+        raise ValueError(f"finds no list of ids in {name[1:]}: {problem}") from problem
     if not ids:
         raise ValueError(f"finds no id in {name[1:]}")
     return ids
@@ -200,7 +204,12 @@ def expression(raw: object) -> str:
     if isinstance(raw, dict):
         return json.dumps(raw)
     told = text(raw).strip()
-    return _contents(told[1:]).strip() if told.startswith("@") else told
+    if not told.startswith("@"):
+        return told
+    found = _contents(told[1:]).strip()
+    if not found:
+        raise ValueError(f"finds nothing in {told[1:]}")
+    return found
 
 
 def percentage(raw: object) -> float:

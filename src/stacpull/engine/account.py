@@ -108,6 +108,23 @@ class Account:
             **ending.changes,
         )
 
+    def of_nothing(self) -> str | None:
+        """Return what to say of a run that has ended and found nothing to fetch."""
+        progress = self.progress()
+        if progress.items_matched == 0 and progress.items_seen:
+            seen = f"{progress.items_seen:,} items were seen"
+            return f"Nothing matched: {seen}, and the filters kept none of them."
+        if progress.items_seen == 0 and progress.assets_planned == 0:
+            return "Nothing matched: the source listed no items."
+        if progress.assets_planned:
+            return None
+        matched = f"{progress.items_matched:,} items matched, but"
+        excluded = self._count("assets_excluded")
+        if self._count("assets_pages"):
+            filters = " or by the filters" if excluded else ""
+            return f"{matched} every asset was left out: as a web page (--include-pages){filters}."
+        return f"{matched} {'the asset filters dropped every asset' if excluded else 'they have no assets'}."
+
     def _count(self, name: str) -> int:
         return self.counters[name] or 0
 

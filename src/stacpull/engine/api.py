@@ -19,7 +19,7 @@ from stacpull.engine.position import Position
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
 from stacpull.engine.standard_input import kept_for_now, kept_in
 from stacpull.engine.unwritten import unwritten
-from stacpull.errors import NotAMirrorError, UsageError
+from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener
 from stacpull.filters.classes import class_list
 from stacpull.filters.items import compile_items
@@ -104,14 +104,23 @@ async def mirror(
     address = source_address(source, options)
     spec = _spec(address.url, selection, options, address.credential_names)
     clock = SystemClock()
-    async with (
-        opened_source(address, options, clock, stop, processes=options.processes) as (network, found),
-        opened_workspace(dest) as workspace,
-    ):
-        run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time()))
-        return await MirrorRun(
-            workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
-        ).execute()
+    try:
+        async with (
+            opened_source(address, options, clock, stop, processes=options.processes, on_event=on_event) as (
+                network,
+                found,
+            ),
+            opened_workspace(dest) as workspace,
+        ):
+            run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time()))
+            return await MirrorRun(
+                workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
+            ).execute()
+    except InterruptedRunError as error:
+        if await asyncio.to_thread(ledger_path(Path(dest)).exists):
+            raise
+        text = "interrupted before anything was begun: there is nothing to resume, give the command again."
+        raise InterruptedRunError(text) from error
 
 
 def _spec(source: str, selection: Selection, options: Options, credential_names: tuple[str, ...]) -> RunSpec:
@@ -194,7 +203,7 @@ async def plan(
     async with kept_for_now(source) as kept:
         options = completed(options, kept.source)
         address = source_address(kept.source, options, kept.path)
-        async with opened_source(address, options, clock) as (network, found):
+        async with opened_source(address, options, clock, on_event=on_event) as (network, found):
             estimate = Estimate(found, network, selection, options, clock=clock, on_event=on_event)
             return await estimate.report(None if dest is None else Path(dest))
 

@@ -22,7 +22,7 @@ from stacpull.engine.network import Network, login_advice
 from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
 from stacpull.engine.sampling import MemorySample
 from stacpull.engine.workspace import disk_of
-from stacpull.errors import NotAMirrorError
+from stacpull.errors import NotAMirrorError, SourceError
 from stacpull.events import Listener, Notice, Progress
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
@@ -34,6 +34,7 @@ from stacpull.reports import HostPlan, PlanReport
 from stacpull.sources.links import ItemReader
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.source import Source
+from stacpull.sources.walk import is_forgotten
 from stacpull.transfer.headers import content_length, content_range
 
 __all__ = ["Estimate"]
@@ -94,6 +95,8 @@ class Estimate:
         self._linked = _Tally()
         self._done = self._pending = 0
         self._seen = self._without_label = self._unread_links = 0
+        self._walked_pages = 0
+        """Pages of the walk under way."""
         self._announced: int | None = None
         self._planned: set[ItemId] = set()
         self._left_out: Counter[str] = Counter()
@@ -167,7 +170,28 @@ class Estimate:
             self._emit(Notice("info", note))
 
     async def _pages(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> bool:
-        """Walk all pages; return False if --max-items ended the walk, or a circle."""
+        """Walk all pages; return False if --max-items ended the walk, or a circle.
+
+        A source that has forgotten a cursor amid the walk is walked again, as long as that gets further.
+
+        Raises:
+            SourceError: it cannot be read, or forgets its cursors again and again.
+        """
+        furthest = 0
+        while True:
+            self._seen = self._without_label = self._walked_pages = 0
+            self._left_out.clear()
+            try:
+                return await self._all_pages(picker, there)
+            except SourceError as error:
+                if not (self._walked_pages and is_forgotten(error) and self._seen > furthest):
+                    raise
+                text = f"The source has forgotten what it named ({error}): walking again from the start."
+                self._emit(Notice("info" if furthest else "warning", text))
+                furthest = self._seen
+
+    async def _all_pages(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> bool:
+        """Walk all pages once."""
         whole = True
         checked = False
         for start in await self._source.starts(self._selection):
@@ -175,6 +199,7 @@ class Estimate:
                 start.request, page_size=PageSize.asked(self._options.page_size), on_notice=self._emit
             )
             async for page in pages:
+                self._walked_pages += 1
                 if not checked:
                     checked = True
                     for warning in await label_warnings(

@@ -118,7 +118,7 @@ async def _headers(
         if before is not None and before["ended"]:
             report = await asyncio.to_thread(_report_of_before, results, before, address.url)
         else:
-            async with opened_source(address, options, clock, stop) as (network, opened):
+            async with opened_source(address, options, clock, stop, on_event=on_event) as (network, opened):
                 run = HeadersRun(
                     results, opened, network, selection, options, clock=clock, on_event=on_event, stop=stop
                 )

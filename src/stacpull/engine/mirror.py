@@ -117,6 +117,7 @@ class MirrorRun:
         self._intake = Intake(self._publisher, self._backlog, slots=self._workers)
         network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
         network.on_wait(lambda text: self._emit(Notice("warning", text)))
+        network.client.gates.on_waiting = lambda text: self._emit(Notice("warning", text))
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop kept something from being done that no counter tells of: `resume` does it."""
@@ -420,8 +421,7 @@ class MirrorRun:
         state = self._end_state(progress, error)
         reason = self._network.secrets.scrub(str(error)) if error is not None else self._summary.cut_short
         self._emit(progress)
-        pages = self._account.counters["assets_pages"] or 0
-        if state == "complete" and (warning := _of_nothing(progress, pages)) is not None:
+        if state == "complete" and (warning := self._account.of_nothing()) is not None:
             self._emit(Notice("warning", warning))
         self._emit(RunEnded(self._run.id, state))
         try:
@@ -477,17 +477,3 @@ class MirrorRun:
         if is_done and error is None:
             return "complete"
         return "interrupted"
-
-
-def _of_nothing(progress: Progress, pages: int) -> str | None:
-    """Return what to say of a run that found nothing to fetch; `pages` were left out as such."""
-    if progress.items_matched == 0 and progress.items_seen:
-        return f"Nothing matched: {progress.items_seen:,} items were seen, and the filters kept none of them."
-    if progress.items_seen == 0 and progress.assets_planned == 0:
-        return "Nothing matched: the source listed no items."
-    if progress.assets_planned == 0:
-        matched = f"{progress.items_matched:,} items matched, but"
-        if pages:
-            return f"{matched} every asset was left out: as a web page (--include-pages) or by the filters."
-        return f"{matched} the asset filters dropped every asset."
-    return None

@@ -24,7 +24,7 @@ from stacpull.ledger.batches import UnreadLink
 from stacpull.ledger.planning import Committed, ItemFailure, ItemRow, PlanBatch, Planner
 from stacpull.models import Job
 from stacpull.redact import Secrets, cut_url
-from stacpull.sources.again import LinksAgain
+from stacpull.sources.again import LinkAgain, LinksAgain
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
 from stacpull.sources.static import StaticSource
@@ -141,7 +141,7 @@ class Producer:
         self._picker.matched = await self._publisher.call(lambda: runs.matched_by_walk(db, run))
         if selection.max_items is not None and self._picker.matched >= selection.max_items:
             return
-        again = LinksAgain(self._source, [(one.collection, one.href) for one in links])
+        again = LinksAgain(self._source, [LinkAgain(one.collection, one.href, one.path) for one in links])
         self._unread = set()
         await self._walk_of(again).run(Position(None, None))
         read = again.finished - self._unread
@@ -201,7 +201,7 @@ class Producer:
             without_label=len(picked.without_label),
             unplannable=len(picked.problems),
             unread=[
-                UnreadLink(one.collection, cut_url(one.href), one.failure)
+                UnreadLink(one.collection, cut_url(one.href), one.failure, one.path)
                 for one in picked.unread
                 if one.href is not None
             ],

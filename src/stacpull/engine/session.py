@@ -18,7 +18,7 @@ from stacpull.engine.standard_input import path_of_input
 from stacpull.engine.together import unless_stopped
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, NotAMirrorError
-from stacpull.events import Listener
+from stacpull.events import Listener, Notice
 from stacpull.ledger.database import ledger_path, refuse_lost, translated
 from stacpull.ledger.runs import Run
 from stacpull.reports import MirrorReport
@@ -46,7 +46,7 @@ async def go_on(
         InterruptedRunError, SourceError, DestinationError: as `mirror`.
     """
     options = completed(options, run.spec.source)
-    kept = path_of_input(workspace.destination.path, run.spec.source)
+    kept = await asyncio.to_thread(path_of_input, workspace.destination.path, run.spec.source)
     address = source_address(run.spec.source, options, kept)
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.provider):
@@ -58,7 +58,9 @@ async def go_on(
         adopt=options.adopt or run.adopt,
         revalidate=options.revalidate or run.revalidate,
     )
-    async with opened_source(address, options, clock, stop, processes=options.processes) as (network, found):
+    async with opened_source(
+        address, options, clock, stop, processes=options.processes, on_event=on_event
+    ) as (network, found):
         return await MirrorRun(
             workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
         ).execute()
@@ -86,8 +88,9 @@ async def opened_source(
     stop: asyncio.Event | None = None,
     *,
     processes: int = 1,
+    on_event: Listener | None = None,
 ) -> AsyncIterator[tuple[Network, Source]]:
-    """Open the network (of one process of `processes`) and the source.
+    """Open the network (of one process of `processes`) and the source; `on_event` hears if that takes long.
 
     Raises:
         CredentialsError, SourceError: the source cannot be read.
@@ -95,6 +98,8 @@ async def opened_source(
     """
     stop = stop or asyncio.Event()
     async with open_network(address, options, clock, stop, processes=processes) as network:
+        if on_event is not None:
+            network.client.gates.on_waiting = lambda text: on_event(Notice("warning", text))
         yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
 
 

@@ -32,10 +32,13 @@ _PATIENCE = 0.25
 
 
 def path_of_input(dest: Path, source: str) -> Path | None:
-    """Return where in the mirror at `dest` the lines lie that `source` names; None for any other source."""
+    """Return where in the mirror at `dest` the lines lie that `source` names; None for any other source.
+
+    The path is absolute: a URL is made of it. Looks at the working directory, so not for the event loop.
+    """
     if not source.startswith(INPUT_SCHEME):
         return None
-    return dest / ".stacpull" / "input" / _file_name(source)
+    return dest.absolute() / ".stacpull" / "input" / _file_name(source)
 
 
 async def kept_in(dest: Path, stop: asyncio.Event | None) -> str:

@@ -19,8 +19,10 @@ from stacpull.errors import SourceError
 from stacpull.events import Listener, Notice
 from stacpull.models import OF_COLLECTION, Json, Page, PageRequest, Selection
 from stacpull.planning.items import Problem
+from stacpull.sources.api import ApiSource
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.prefetch import prefetch
+from stacpull.sources.search import SearchSource
 from stacpull.sources.source import Source, WalkStart
 from stacpull.sources.walk import is_forgotten
 
@@ -135,10 +137,12 @@ class Walk:
         """
         reached = self._plans.items_seen
         if furthest is not None and reached <= furthest:
-            text = (
-                f"The source refuses each time what it names behind {reached} items ({error}): narrow the "
-                "selection, or split the walk with --split-walk."
-            )
+            advice = "name one that lists less at a time."
+            if isinstance(self._source, ApiSource):
+                advice = "narrow the selection, or split the walk with --split-walk."
+            elif isinstance(self._source, SearchSource):
+                advice = "narrow the selection."
+            text = f"The source refuses each time what it names behind {reached} items ({error}): {advice}"
             raise SourceError(text) from error.__cause__
         text = f"The source has forgotten the saved position ({error}): walking again from the start."
         self._on_event(Notice("warning" if furthest is None else "info", text))

@@ -33,11 +33,12 @@ class ItemFailure:
 
 @dataclass(frozen=True, slots=True)
 class UnreadLink:
-    """A link of a tree that gave no item; `href` is absolute, credentials cut."""
+    """A link of a tree that gave no item; `href` is absolute, credentials cut; `path` as in `Unread`."""
 
     collection: str
     href: str
     failure: Failure
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,9 +239,13 @@ UPDATE items SET walk = run WHERE run IN (SELECT id FROM runs WHERE kind = 'mirr
     AND id NOT IN (SELECT item FROM failures WHERE key = '');
 """
 
+_VERSION_10 = """
+ALTER TABLE unread ADD COLUMN path TEXT;   -- JSON: hrefs of the links from SOURCE down, where they are signed
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, _VERSION_7, _VERSION_8,
-    _VERSION_9,
+    _VERSION_9, _VERSION_10,
 )  # fmt: skip
 
 AS_NEWEST: tuple[tuple[int, str], ...] = (

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Sequence
 
+import orjson
+
 from stacpull.ledger.batches import UnreadLink
 from stacpull.models import Failure, FailureKind
 
@@ -16,10 +18,12 @@ __all__ = ["count", "end_of_walk", "forget", "forget_run", "links", "note"]
 
 _NOTE = """
 INSERT INTO unread VALUES
-    ((SELECT source FROM runs WHERE id = :run), :href, :run, :collection, :kind, :message, :status, 1, :at)
+    ((SELECT source FROM runs WHERE id = :run), :href, :run, :collection, :kind, :message, :status, 1, :at,
+     :path)
 ON CONFLICT (source, href) DO UPDATE SET
     run = iif((SELECT kind FROM runs WHERE id = :run) = 'mirror', :run, run), kind = excluded.kind,
-    message = excluded.message, status = excluded.status, attempts = attempts + 1, at = excluded.at
+    message = excluded.message, status = excluded.status, attempts = attempts + 1, at = excluded.at,
+    path = coalesce(excluded.path, path)
 """
 _END_OF_WALK = """
 DELETE FROM unread WHERE run < :run AND run IN
@@ -41,6 +45,7 @@ def note(db: sqlite3.Connection, run: int, found: Sequence[UnreadLink], now: flo
                 "message": one.failure.message.encode("utf-8", "replace").decode(),
                 "status": one.failure.status,
                 "at": now,
+                "path": orjson.dumps(one.path).decode() if one.path else None,
             }
             for one in found
         ],
@@ -50,11 +55,19 @@ def note(db: sqlite3.Connection, run: int, found: Sequence[UnreadLink], now: flo
 def links(db: sqlite3.Connection, run: int) -> list[UnreadLink]:
     """Return the links that are not read of the source of `run`, in the order in which they were met."""
     rows = db.execute(
-        "SELECT collection, href, kind, message, status FROM unread "
+        "SELECT collection, href, kind, message, status, path FROM unread "
         "WHERE source = (SELECT source FROM runs WHERE id = ?) ORDER BY at, href",
         (run,),
     )
-    return [UnreadLink(row[0], row[1], Failure(FailureKind(row[2]), row[3], status=row[4])) for row in rows]
+    return [
+        UnreadLink(
+            row[0],
+            row[1],
+            Failure(FailureKind(row[2]), row[3], status=row[4]),
+            tuple(orjson.loads(row[5] or "[]")),
+        )
+        for row in rows
+    ]
 
 
 def forget(db: sqlite3.Connection, run: int, hrefs: Collection[str]) -> None:

@@ -180,7 +180,9 @@ class ApiReader:
                 raise TransferError(
                     Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
                 ) from error
-            message = f"What {host} sent at {cut_cursor(response.url)} is no JSON."
+            what = "is no JSON" if body.strip() else "is empty, which is no JSON"
+            sent = f"What {host} sent at {cut_cursor(response.url)}" if host else cut_cursor(response.url)
+            message = f"{sent} {what}."
             raise _BrokenJsonError(
                 Failure(FailureKind.SERVER, message, response.status, host, retryable=True)
             ) from error

@@ -32,6 +32,9 @@ _FIRST_LIMIT = 16
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 _TOLD_FROM = 0.6
+_LONG_PAUSE = 30.0
+_MANY_PAUSES = 5
+"""A pause in seconds, and pauses in a row (31 s in sum), from which the user is told that a run waits."""
 
 
 class Gate:
@@ -87,6 +90,11 @@ class Gate:
     def in_use(self) -> int:
         """How many permits are held now."""
         return self._in_use
+
+    @property
+    def pauses(self) -> int:
+        """How often in a row it was closed without an answer in between."""
+        return self._pauses
 
     @property
     def waiting(self) -> int:
@@ -264,6 +272,9 @@ class Gates:
         """Called with one sentence when a host's limit is no more what it was."""
         self.on_closed: Callable[[str, float], None] = lambda _host, _seconds: None
         """Hears of each host that wants to be left alone, and for how many seconds."""
+        self.on_waiting: Callable[[str], None] = lambda _: None
+        """Called with one sentence, once a host, when the run waits long for it."""
+        self._waited_for: set[str] = set()
 
     def __getitem__(self, host: str) -> Gate:
         """Return the gate of `host` (`host:port`, or `s3://bucket`)."""
@@ -289,6 +300,13 @@ class Gates:
 
     def _closed(self, host: str, seconds: float) -> None:
         self.on_closed(host, seconds)
+        is_long = seconds >= _LONG_PAUSE or self._gates[host].pauses >= _MANY_PAUSES
+        if is_long and host not in self._waited_for:
+            self._waited_for.add(host)
+            self.on_waiting(
+                f"{host} is overloaded, or wants fewer requests: the run waits, asks it again in "
+                f"{seconds:.0f} s, and gives it up if it answers nothing else for a long time."
+            )
 
 
 def _pause(times: int) -> float:

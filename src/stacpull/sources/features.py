@@ -5,7 +5,8 @@ to where it lies only if they have none. (A tree was moved as a whole: there it 
 
 The whole document is in memory; its items are given out in stretches, so that the first transfers need not
 wait for the last item. A page of an API that was saved names a next page, which is not followed: what is
-asked for is the file. One that a server gives is followed as pages of an API are.
+asked for is the file. One that a server gives is followed as pages of an API are, and read anew where it is
+walked again: what it named behind itself may have expired.
 """
 
 from __future__ import annotations
@@ -124,11 +125,15 @@ class FeaturesSource(ItemsFile):
     Args:
         document: An item or a FeatureCollection.
         reader: Reads their collections and source items.
+        asked: The URL that was asked for it, if redirects led from there to the document's own.
     """
 
-    def __init__(self, document: Document, reader: JsonReader) -> None:
+    def __init__(self, document: Document, reader: JsonReader, asked: str | None = None) -> None:
         super().__init__(document.url, reader)
         self._document = document
+        self._asked = asked or document.url
+        self._is_fresh = True
+        """True until a walk has begun."""
 
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
@@ -136,10 +141,13 @@ class FeaturesSource(ItemsFile):
         """Yield the items from `start` on: a stretch of the document, or a page behind it.
 
         Raises:
-            SourceError: a page behind it could not be read.
+            SourceError: a page behind it could not be read, or the document when it was to be read anew.
         """
         behind: PageRequest | None = start
+        is_fresh, self._is_fresh = self._is_fresh, False
         if start.url == self.url and start.body is None:
+            if not (is_fresh or start.after or is_local(self.url)):
+                await self._read_anew()
             behind = self._page_behind(on_notice)
             size = page_size.items if page_size.fixed else PAGE_ITEMS
             for page in self._stretches(start, size, behind):
@@ -159,6 +167,17 @@ class FeaturesSource(ItemsFile):
             TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
         """
         return await static_item(self._reader, href)
+
+    async def _read_anew(self) -> None:
+        """Ask for the document once more.
+
+        Raises:
+            SourceError: it could not be read, or is something else now.
+        """
+        document = await read_root(self._reader, self._asked)
+        if kind_of(document.body) is not kind_of(self._document.body):
+            raise SourceError(f"{self.url} has changed: it does not hold items any more.")
+        self._document = document
 
     def _features(self) -> list[object]:
         body = self._document.body

@@ -268,6 +268,6 @@ async def _split(chunks: AsyncIterator[bytes], skipped: int) -> AsyncGenerator[b
 def _items_of(document: object) -> list[Json | None]:
     """Return the item of a line, or those of the list or ItemCollection that it is; None for no item."""
     several = document.get("features") if isinstance(document, dict) else document
-    if isinstance(several, list) and several:
+    if isinstance(several, list) and (several or kind_of(document) is not Kind.ITEM):
         return [whole_item(one) for one in several]
     return [None if kind_of(document) in {Kind.ITEMS, Kind.CATALOG} else whole_item(document)]

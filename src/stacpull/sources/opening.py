@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from stacpull.errors import SourceError
+from stacpull.errors import SourceError, UsageError
 from stacpull.models import Json
 from stacpull.net.api import Document
+from stacpull.redact import cut_url
 from stacpull.sources.api import ApiPlace, ApiSource, api_place
-from stacpull.sources.documents import Kind, kind_of
+from stacpull.sources.documents import Kind, kind_of, rels, tree_hrefs
 from stacpull.sources.features import FeaturesSource
 from stacpull.sources.lines import LinesSource, is_lines
 from stacpull.sources.reading import read_root
@@ -41,9 +42,27 @@ async def open_source(url: str, reader: JsonReader) -> Source:
         return SearchSource(url, reader)
     document = await read_root(reader, url)
     body: Json = document.body if isinstance(document.body, dict) else {}
+    if is_api_root(body) and not url.startswith(("https://", "http://")):
+        return _saved_api(url, document, reader)
     if is_api_root(body) or is_collection_of_api(body, place.collection):
         return ApiSource(url, reader, body if "conformsTo" in body else None)
     return _static(url, document, reader)
+
+
+def _saved_api(url: str, document: Document, reader: JsonReader) -> Source:
+    """Return the source that an API's document is which lies in a file: the tree that its links make, if any.
+
+    Links to the collections of an API make none: it is the API that is meant, and then -C is to be given.
+
+    Raises:
+        UsageError: it leads to no files.
+    """
+    body: Json = document.body if isinstance(document.body, dict) else {}
+    if any(api_place(href).collection is None for href in tree_hrefs(body)):
+        return StaticSource(url, document, reader)
+    own = next((href for rel, href in rels(body) if rel in {"self", "root"} and "://" in href), None)
+    hint = "name the API by its URL" if own is None else f"name the API itself: {cut_url(own)}"
+    raise UsageError(f"{url} is a document of an API that was saved, and holds no items: {hint}.")
 
 
 def _static(url: str, document: Document, reader: JsonReader) -> Source:
@@ -59,5 +78,5 @@ def _static(url: str, document: Document, reader: JsonReader) -> Source:
         case Kind.CATALOG | Kind.COLLECTION:
             return StaticSource(url, document, reader)
         case Kind.ITEM | Kind.ITEMS:
-            return FeaturesSource(document, reader)
+            return FeaturesSource(document, reader, url)
     raise SourceError(f"{url} is not STAC: it is neither an API, a catalog, a collection nor items.")

@@ -87,8 +87,11 @@ def refuse_split(selection: Selection) -> None:
 
 
 def _items(document: Document) -> Document:
-    """Return a JSON list of items, as tools write them, as the ItemCollection that it stands for."""
+    """Return a JSON list of items, as tools write them, as the ItemCollection that it stands for.
+
+    A list of nothing is what a search found that found nothing.
+    """
     body = document.body
-    if not (isinstance(body, list) and any(kind_of(one) is Kind.ITEM for one in body)):
+    if not isinstance(body, list) or (body and all(kind_of(one) is not Kind.ITEM for one in body)):
         return document
     return document._replace(body={"type": "FeatureCollection", "features": body})

@@ -71,6 +71,11 @@ class StaticSource:
         self._selection = Selection()
         """What APIs that the tree leads to are asked to filter."""
 
+    @property
+    def reader(self) -> JsonReader:
+        """What reads the documents of the tree."""
+        return self._reader
+
     async def collections(self) -> list[Json]:
         """Return the documents of all collections of the tree, without their links down the tree.
 

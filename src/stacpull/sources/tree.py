@@ -81,6 +81,17 @@ class _Step(NamedTuple):
                 return tuple(reversed(steps))
             step = step.above
 
+    def signed_path(self) -> tuple[str, ...]:
+        """Return the hrefs from the root down to this one, signatures cut; nothing if none is signed."""
+        hrefs, step = list[str](), self
+        while True:
+            hrefs.append(step.href)
+            if step.above is None:
+                break
+            step = step.above
+        names = tuple(cut_url(href) for href in reversed(hrefs))
+        return names if names != tuple(reversed(hrefs)) else ()
+
 
 @dataclass(slots=True, eq=False)
 class _Branch:
@@ -368,7 +379,7 @@ class _TreeWalk:
         url = absolute(read.branch.url, read.step.href)
         name = cut_url(url if isinstance(url, str) else read.step.href)[:_SHOWN]
         href = url if isinstance(url, str) else None
-        self._unread.append(Unread(read.branch.collection, name, failure, href))
+        self._unread.append(Unread(read.branch.collection, name, failure, href, read.step.signed_path()))
         self._count_unanswered(self._unread[-1:])
 
     def _count_unanswered(self, unread: Sequence[Unread]) -> None:

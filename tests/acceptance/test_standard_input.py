@@ -1,0 +1,100 @@
+"""Standard input as SOURCE, and SOURCE and DEST as paths relative to where the command is started."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import environment, run
+
+from stacpull import Selection, sync
+
+Given = Callable[[str], int]
+
+ITEM = {"type": "Feature", "stac_version": "1.0.0", "id": "a", "collection": "c", "geometry": None}
+ITEM |= {"properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": []}
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Given]:
+    """Put a text on standard input."""
+    path = tmp_path / "given"
+    path.touch()
+    with path.open() as file:
+        monkeypatch.setattr("sys.stdin", file)
+
+        def give(text: str) -> int:
+            os.lseek(file.fileno(), 0, os.SEEK_SET)
+            return path.write_text(text)
+
+        yield give
+
+
+def test_dest_may_be_relative(given: Given, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here, dest = tmp_path / "here", "../be side/out"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    given(json.dumps(ITEM | {"assets": {}}))
+    assert sync.mirror("-", dest).state == "complete"
+    assert sync.retry(dest).state == "complete"
+    assert sync.verify(dest).remaining == 0
+    (here / "items.ndjson").write_text(json.dumps(ITEM | {"id": "b", "assets": {"x": {"href": "./b.bin"}}}))
+    (here / "b.bin").write_bytes(b"content")
+    ran = run(["mirror", "items.ndjson", dest, "--json"], environment(), here)
+    assert (ran.code, ran.report["assets_done"]) == (0, 1), ran.err
+    assert run(["retry", dest], environment(), here).code == 0
+    assert (here / dest / "c" / "b" / "x.bin").read_bytes() == b"content"
+
+
+EMPTY = ("[]", '{"type":"FeatureCollection","features":[]}')
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [*itertools.product(("-", "l.ndjson", "l.json"), EMPTY), ("-", "\n"), ("l.ndjson", "")]
+)
+def test_a_search_that_found_nothing_is_no_failure(
+    given: Given, tmp_path: Path, name: str, text: str
+) -> None:
+    """One answer however it is handed over: exit code 0, with the warning that nothing matched."""
+    given(text)
+    source = name if name == "-" else str(tmp_path / name)
+    (tmp_path / name.replace("-", "given")).write_text(text)
+    warnings: list[str] = []
+    report = sync.mirror(
+        source, str(tmp_path / "m"), on_event=lambda one: warnings.append(getattr(one, "text", ""))
+    )
+    assert (report.exit_code, report.items_seen, report.items_failed) == (0, 0, 0)
+    assert any(one.startswith("Nothing matched") for one in warnings)
+    given(text)
+    assert sync.plan(source).items_seen == 0
+
+
+@pytest.mark.parametrize(
+    ("assets", "selection", "said"),
+    [
+        ({}, Selection(), "1 items matched, but they have no assets."),
+        ({"a": {"href": "./a.bin"}}, Selection(assets=("b",)), "the asset filters dropped every asset."),
+        (
+            {"a": {"href": "./a", "type": "text/html"}},
+            Selection(),
+            "left out: as a web page (--include-pages).",
+        ),
+    ],
+)
+def test_what_is_told_where_there_is_nothing_to_fetch(
+    tmp_path: Path, assets: dict[str, object], selection: Selection, said: str
+) -> None:
+    source = tmp_path / "items.ndjson"
+    source.write_text(json.dumps(ITEM | {"assets": assets}))
+    warnings: list[str] = []
+    sync.mirror(
+        str(source),
+        str(tmp_path / "m"),
+        selection=selection,
+        on_event=lambda one: warnings.append(getattr(one, "text", "")),
+    )
+    assert [one for one in warnings if one.endswith(said)]
