@@ -182,6 +182,8 @@ def as_version_4(db: sqlite3.Connection) -> None:
         DROP TABLE href_forms;
         DROP TABLE paths;
         DROP TABLE unread;
+        DROP TRIGGER forget_unasked;
+        DROP TABLE unasked;
         PRAGMA user_version = 4;
         """
     )

@@ -4,17 +4,18 @@ What the ledger knows of an asset decides what planning it again means:
 
 - done, and the source states the same size and checksum: found done already;
 - done, and it states others: pending again, in a new generation, under the name it has;
-- done, and only the item is newer, or every asset is to be asked for: likewise, but with the ETag (or date)
-  it came with, under which the source is asked if it has changed. The file in place counts as the old one
-  until the source has said that it is the new one, too;
+- done, and only the item's `updated` is another (now, or when a run left the asset out), or it states its
+  first checksum, or every asset is to be asked for: likewise, but with the ETag (or date) it came with, under
+  which the source is asked if it has changed; only where its href is the one it came from (`ledger.places`).
+  The file in place counts as the old one until the source has said that it is the new one, too;
 - pending, from a run that ended early: taken over by this run;
-- failed: stays failed until `retry`, which finds the newest href, or until the item is a newer one.
+- failed: stays failed until `retry`, which finds the newest href, or until `updated` is another.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed
 from stacpull.ledger.compact import present, stored_name, true_name
 from stacpull.ledger.failures import put_failure, was_gone
+from stacpull.ledger.places import Places
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
 from stacpull.models import Asset, Checksum, Failure, ItemId, Job
 from stacpull.planning.items import AssetProblem
@@ -77,18 +79,25 @@ class Existing(NamedTuple):
     run: int
     etag: str | bytes | None
     """Likewise."""
+    unasked: int | None = None
+    """`unasked.is_open`; None if it is not in that table."""
 
     @property
     def is_asked(self) -> bool:
         """True if it is pending because the source is asked whether it has changed."""
         return self.state == STATE_PENDING and self.etag is not None
 
+    @property
+    def is_due(self) -> bool:
+        """True if the source is to be asked about it, since a run that found its item changed left it out."""
+        return self.unasked is not None
+
 
 class Opened(NamedTuple):
     """What planning the assets of an item that was known before has changed."""
 
     any: bool = False
-    """One is open now that was final, or not there."""
+    """One is open now that was final, or not there; or the item's JSON may lack what it has."""
     changed: bool = False
     """One is new, or of another size or checksum."""
 
@@ -145,8 +154,9 @@ class AssetPlanner:
         """Return the asset rows of an item, by key."""
         rows = self._db.execute(
             "SELECT a.key, a.id, a.state, a.generation, a.size, coalesce(a.sha256, nullif(a.was, x'')), "
-            "a.stated, a.name, d.path, a.run, a.etag FROM assets a "
-            "LEFT JOIN directories d ON d.id = a.directory WHERE a.item = ?",
+            "a.stated, a.name, d.path, a.run, a.etag, u.is_open FROM assets a "
+            "LEFT JOIN directories d ON d.id = a.directory LEFT JOIN unasked u ON u.asset = a.id "
+            "WHERE a.item = ?",
             (item_row,),
         )
         return {row[0]: Existing(*row[1:]) for row in rows}
@@ -157,28 +167,37 @@ class AssetPlanner:
         assets: Sequence[Asset],
         problems: Sequence[AssetProblem],
         existing: dict[str, Existing],
+        places: Places,
         *,
         spread: Sequence[str] = (),
-        newer: bool = False,
+        touched: bool = False,
     ) -> Opened:
-        """Plan the assets of one item; with `newer`, the source is asked about what no checksum proves.
+        """Plan the assets of one item.
 
-        `spread` are keys in whose place other assets stand now: a prefix that could not be fetched as it was.
+        Args:
+            item: the item.
+            assets: those to fetch.
+            problems: those that cannot be.
+            existing: what the ledger has of it.
+            places: tells if an asset is where it came from.
+            spread: keys in whose place other assets stand now: a prefix that could not be fetched as it was.
+            touched: True if its `updated` is another: the source is asked about what no checksum proves.
         """
         opened = Opened()
         fresh, unchanged = [], []
         for key in spread:
-            self._drop_failed(item, key, existing.get(key))
+            opened |= (self._drop_failed(item, key, existing.get(key)), False)
         for asset in assets:
             old = existing.get(asset.key)
             if old is None:
                 fresh.append(asset)
                 continue
             self._uncount(item, asset.key, old)
-            if self._is_unchanged(asset, old, newer=newer):
+            opened |= (old.is_due, False)
+            if self._is_unchanged(asset, old, touched=touched or old.is_due):
                 unchanged.append((old, stated(asset.checksum)))
             else:
-                opened |= self._again(item, asset, old, newer=newer)
+                opened |= self._again(item, asset, old, places, touched=touched or old.is_due)
         self._keep(unchanged)
         for stretch in bulk.in_stretches(fresh):
             opened |= (self._all_fresh(item, stretch), True)
@@ -275,24 +294,32 @@ class AssetPlanner:
             self._db.execute(taken_over, (self._run, *rows))
             newly = [(now, old.row) for old, now in some if now is not None and now != old.stated]
             self._db.executemany("UPDATE assets SET stated = ? WHERE id = ?", newly)
+            self._db.executemany(_ASKED, [(old.row,) for old, _ in some if old.is_due])
         self.tally.done += len(unchanged)
         self.tally.bytes_done += sum(old.size or 0 for old, _ in unchanged)
 
-    def _is_unchanged(self, asset: Asset, old: Existing, *, newer: bool) -> bool:
-        """Return True if an asset is done, and there is nothing to ask the source about it."""
+    def _is_unchanged(self, asset: Asset, old: Existing, *, touched: bool) -> bool:
+        """Return True if an asset is done, and there is nothing to ask the source about it.
+
+        There is if its bytes were never held against the checksum that is stated now.
+        """
         if old.state != STATE_DONE or is_changed(old, asset.size, asset.checksum) or self._revalidate:
             return False
-        return not newer or is_same(old, asset.checksum)
+        return is_same(old, asset.checksum) or (asset.checksum is None and not touched)
 
-    def _again(self, item: ItemPlace, asset: Asset, old: Existing, *, newer: bool) -> Opened:
+    def _again(
+        self, item: ItemPlace, asset: Asset, old: Existing, places: Places, *, touched: bool
+    ) -> Opened:
         """Plan an asset that is open, changed, failed or to be asked about."""
         directory, name = self._place(asset, old)
         self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), _open_row(old.row, asset))
-        if old.state == STATE_FAILED and not newer:
+        if old.state == STATE_FAILED and not touched:
             self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
             self._failed_still(item, asset.key)
             return Opened()
         changed = is_changed(old, asset.size, asset.checksum)
+        if changed or not (old.etag is not None and places.is_same(asset.key, old)):
+            old = old._replace(etag=None)
         return self._open_again(item, asset, old, (directory, name), changed=changed)
 
     def _open_again(
@@ -301,7 +328,7 @@ class AssetPlanner:
         """Make an asset pending, whatever it was; of one that is done the source may only be asked."""
         tally = self.tally
         was_done = old.state == STATE_DONE
-        etag = old.etag if (was_done or old.is_asked) and not changed else None
+        etag = old.etag if was_done or old.is_asked else None
         generation = old.generation
         tally.pending += 1
         if was_done:
@@ -320,7 +347,11 @@ class AssetPlanner:
         )
         job = _job(old.row, item, generation, asset, *place)
         if etag is not None and old.size is not None:
-            job = job._replace(present=present(etag, old.size))
+            held = old._replace(stated=None) if old.is_asked else old  # it was not heard what it is now
+            unheld = asset.checksum is not None and not is_same(held, asset.checksum)
+            job = job._replace(present=present(etag, old.size, unheld=unheld))
+        if old.is_due:
+            self._db.execute(_ASKED, (old.row,))
         self.committed.jobs.append(job)
         return Opened(was_done or old.state == STATE_FAILED, was_done and changed)
 
@@ -371,10 +402,10 @@ class AssetPlanner:
             self.tally.total_pending -= 1
             self._failed_now(item, problem.key, problem.failure)
 
-    def _drop_failed(self, item: ItemPlace, key: str, old: Existing | None) -> None:
-        """Forget an asset that failed and is none any more."""
+    def _drop_failed(self, item: ItemPlace, key: str, old: Existing | None) -> bool:
+        """Forget an asset that failed and is none any more; True if there was one."""
         if old is None or old.state != STATE_FAILED:
-            return
+            return False
         self._uncount(item, key, old)
         self.tally.total_failed -= 1
         self.tally.total_missing -= was_gone(self._db, item.row, key)
@@ -382,6 +413,23 @@ class AssetPlanner:
         self._db.execute("DELETE FROM open_assets WHERE asset = ?", (old.row,))
         paths.disown(self._db, old.row)
         self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
+        return True
+
+    def leave_out(self, rows: Mapping[str, Existing]) -> None:
+        """Note that the source is to be asked about assets which this run does not plan, by key."""
+        marks = [(old.row, int(old.state != STATE_DONE)) for old in rows.values()]
+        self._db.executemany(
+            "INSERT INTO unasked VALUES (?, ?) ON CONFLICT DO UPDATE SET is_open = is_open "
+            "OR excluded.is_open",
+            marks,
+        )
+
+    def forget_validators(self, rows: Sequence[Existing]) -> None:
+        """Ask for the whole of these when it comes to that; what was opened again stays as it is."""
+        self._db.executemany(
+            f"UPDATE assets SET etag = NULL WHERE id = ? AND state = {STATE_DONE}",
+            [(old.row,) for old in rows],
+        )
 
     def _failed_now(self, item: ItemPlace, key: str, failure: Failure) -> None:
         put_failure(self._db, item.row, key, failure, 1, self._now)
@@ -396,6 +444,7 @@ class AssetPlanner:
 
 _INSERT_ASSETS = "INSERT INTO assets(id, item, key, state, generation, run, directory, name, placed, stated) "
 _ASSET_COLUMNS = 10
+_ASKED = "DELETE FROM unasked WHERE asset = ?"
 _INSERT_OPEN = "INSERT OR REPLACE INTO open_assets "
 _OPEN_COLUMNS = 7
 

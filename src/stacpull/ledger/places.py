@@ -1,0 +1,97 @@
+"""Where the assets of an item came from, and where the item says that they are now.
+
+An ETag is of one URL (RFC 9110, 8.8): two URLs may both call their first version "1", and a date says nothing
+of a file beside. So the source is asked under the ETag that is kept only where the asset's href, its
+signature cut, is the one that the bytes here came from. Rows of assets do not keep that; it is told by the
+document of the item, as it is written or waits to be. So that this stays true, who plans forgets the ETag
+of an asset when the document is renewed, or `--prefer` is another, and it is somewhere else by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from stacpull.models import Json, PlannedItem
+from stacpull.planning.hrefs import asset_hrefs, is_local
+from stacpull.planning.prefixes import object_of
+from stacpull.redact import place_of
+
+__all__ = ["Places", "TellsPlaces", "first_place", "nothing_told"]
+
+TellsPlaces = Callable[[int, tuple[str, ...]], Mapping[str, str]]
+"""Returns, of an item's row, what `first_place` was under a `--prefer` for each key."""
+
+
+class _Planned(Protocol):
+    """What is known of an asset: the last run that planned it."""
+
+    @property
+    def run(self) -> int: ...
+
+
+def nothing_told(_item: int, _prefer: tuple[str, ...]) -> Mapping[str, str]:
+    """Tell of no asset where it came from."""
+    return {}
+
+
+def first_place(asset: object, base: str | None, prefer: tuple[str, ...]) -> str | None:
+    """Return where an asset is fetched from first, credentials and signature cut; None if nowhere."""
+    href = asset.get("href") if isinstance(asset, dict) else None
+    local = href if isinstance(href, str) and is_local(href) else None
+    hrefs = asset_hrefs(asset, local or base, prefer)
+    return place_of(hrefs[0]) if isinstance(hrefs, tuple) and hrefs else None
+
+
+class Places:
+    """Those of one item that is planned again. Asks only when it is asked, before the document is renewed."""
+
+    def __init__(
+        self,
+        item: PlannedItem,
+        taken: Sequence[str],
+        before: Callable[[tuple[str, ...]], Mapping[str, str]],
+        prefer_of: Callable[[int], tuple[str, ...]],
+        prefer: tuple[str, ...],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            item: as it is planned now.
+            taken: the keys that are of this run now.
+            before: tells where each was, under a `--prefer`.
+            prefer_of: the `--prefer` of a run.
+            prefer: that of this one.
+        """
+        self._item = item
+        self._hrefs = {asset.key: asset.href for asset in item.assets}
+        self._taken = frozenset(taken)
+        self._before = before
+        self._known: dict[tuple[str, ...], Mapping[str, str]] = {}
+        self._prefer_of = prefer_of
+        self._prefer = prefer
+
+    def is_same(self, key: str, old: _Planned) -> bool:
+        """Return True if the bytes of an asset came from where it is now."""
+        prefer = self._prefer_of(old.run)
+        if prefer not in self._known:
+            self._known[prefer] = self._before(prefer)
+        before = self._known[prefer].get(key)
+        return before is not None and before == self._now(key, prefer)
+
+    def is_preferred_otherwise(self, old: _Planned) -> bool:
+        """Return True if the run that planned an asset last had another `--prefer`."""
+        return self._prefer_of(old.run) != self._prefer
+
+    def is_listed(self, key: str) -> bool:
+        """Return True if the document has an asset under that key."""
+        assets = self._item.document.get("assets")
+        return isinstance(assets, dict) and key in assets
+
+    def _now(self, key: str, prefer_before: tuple[str, ...]) -> str | None:
+        href = self._hrefs.get(key)
+        if href is not None:
+            return place_of(href)
+        assets = self._item.document.get("assets")
+        asset: Json | None = object_of(assets, key) if isinstance(assets, dict) else None
+        return first_place(asset, self._item.href, self._prefer if key in self._taken else prefer_before)
