@@ -19,6 +19,7 @@ from tests.ledger.plans import (
     counts,
     item,
     ledger,
+    places_told,
     started,
 )
 
@@ -48,7 +49,7 @@ def once_more(
     """End the last run as complete, and plan the item in the next one."""
     runs.end(db, db.execute("SELECT max(id) FROM runs").fetchone()[0], "complete", None, NOW)
     run, _ = started(db)
-    planner = Planner(db, run.id, revalidate=revalidate)
+    planner = Planner(db, run.id, revalidate=revalidate, places=places_told)
     return run.id, commit(planner, item("i", [asset("a", **stated)], updated=updated)).jobs
 
 
@@ -68,17 +69,25 @@ def assert_counts(db: sqlite3.Connection, run: int) -> None:
     ("first", "second", "fetched", "asked"),
     [
         pytest.param({}, {}, False, False, id="nothing changed"),
-        pytest.param({}, {"updated": "2"}, True, True, id="the item is newer"),
+        pytest.param({}, {"updated": "2"}, True, True, id="updated is another"),
         pytest.param({}, {"revalidate": True}, True, True, id="all are to be asked for"),
-        pytest.param({}, {"updated": "2", "size": 11}, True, False, id="newer, of another size"),
+        pytest.param({}, {"checksum": SHA}, False, False, id="the sha256 that came, for the first time"),
+        pytest.param({}, {"checksum": MD5}, True, True, id="an md5 for the first time"),
+        pytest.param({}, {"updated": "2", "size": 11}, True, False, id="another updated, another size"),
         pytest.param({}, {"revalidate": True, "size": 11}, True, False, id="of another size, all asked for"),
-        pytest.param({}, {"updated": "2", "size": 10}, True, True, id="newer, of the same size"),
-        pytest.param({}, {"updated": "2", "checksum": SHA}, False, False, id="newer, the same sha256"),
+        pytest.param({}, {"updated": "2", "size": 10}, True, True, id="another updated, the same size"),
         pytest.param(
-            {}, {"updated": "2", "checksum": MD5}, True, True, id="newer, an md5 for the first time"
+            {}, {"updated": "2", "checksum": SHA}, False, False, id="another updated, the same sha256"
         ),
         pytest.param(
-            {"checksum": MD5}, {"updated": "2", "checksum": MD5}, False, False, id="newer, the same md5"
+            {}, {"updated": "2", "checksum": MD5}, True, True, id="another updated, an md5 for the first time"
+        ),
+        pytest.param(
+            {"checksum": MD5},
+            {"updated": "2", "checksum": MD5},
+            False,
+            False,
+            id="another updated, the same md5",
         ),
         pytest.param(
             {"checksum": MD5}, {"revalidate": True, "checksum": MD5}, True, True, id="asked all the same"
@@ -91,9 +100,8 @@ def test_who_is_asked(
     with ledger(tmp_path) as db:
         mirrored(db, **first)
         run, opened = once_more(db, **second)
-        assert [(job.generation, job.present) for job in opened] == (
-            [(1, HERE if asked else None)] if fetched else []
-        )
+        present = HERE._replace(unheld=second.get("checksum") != first.get("checksum")) if asked else None
+        assert [(job.generation, job.present) for job in opened] == ([(1, present)] if fetched else [])
         assert_counts(db, run)
 
 

@@ -318,7 +318,7 @@ class AssetPlanner:
             self._failed_still(item, asset.key)
             return Opened()
         changed = is_changed(old, asset.size, asset.checksum)
-        if changed or not (old.etag is not None and places.is_same(asset.key, old)):
+        if changed or old.unasked or old.etag is None or not places.is_same(asset.key, old):
             old = old._replace(etag=None)
         return self._open_again(item, asset, old, (directory, name), changed=changed)
 

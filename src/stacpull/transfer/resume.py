@@ -96,8 +96,8 @@ def denies(kept: str, headers: Mapping[str, str]) -> bool:
     """Tell if a 304 to `change_headers` names another version than `Validator.kept` does.
 
     A 304 repeats the ETag that a 200 would have (RFC 9110, 15.4.5). Of tags only what they enclose is
-    compared (8.8.3.2): a server may call weak in one answer what it calls strong in another. Nor may a date be
-    another: `If-Modified-Since` is answered with 304 also where an older file took a newer one's place.
+    compared (8.8.3.2): a server may call weak in one answer what it calls strong in another. Nor may a date
+    be another: `If-Modified-Since` is answered with 304 also where an older file took a newer one's place.
     """
     answer = validator_of(headers)
     if "If-Modified-Since" in change_headers(kept):
