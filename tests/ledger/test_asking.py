@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.ledger.plans import (
     started,
 )
 
-from stacpull.ledger import changes, damage, jobs, outcomes, runs, views
+from stacpull.ledger import changes, damage, jobs, outcomes, pruning, runs, views
 from stacpull.ledger.compact import true_etag
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.planning import Planner
@@ -217,3 +218,32 @@ def test_what_failed_waits_for_retry_or_for_a_newer_item(tmp_path: Path, updated
         publish(db, *jobs_now)
         assert runs.counters(db, run)["items_done"] == opened
         assert_counts(db, run)
+
+
+def test_what_was_left_out_while_it_was_open_is_fetched_whole(tmp_path: Path) -> None:
+    """`retry` brings it from the href it was planned with, which the item, renewed since, does not tell."""
+    with ledger(tmp_path) as db:
+        (job,) = commit(started(db)[1], item("i", [asset("a")], updated="1")).jobs
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE)], [], NOW)
+        runs.end(db, 1, "complete", None, NOW)
+        commit(started(db)[1], item("i", updated="2"))
+        retry = runs.begin(db, replace(SPEC, kind="retry"), NOW)
+        jobs.claim_failures(db, retry.id)
+        publish(db, *jobs.pending_jobs(db, retry.id, 0, 9))
+        assert row(db)[0] == 2
+        run, opened = once_more(db, updated="2")
+        assert [job.present for job in opened] == [None]
+        publish(db, *opened)
+        assert_counts(db, run)
+        assert once_more(db, updated="2")[1] == []
+
+
+def test_nothing_is_left_of_what_is_forgotten(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db)
+        runs.end(db, 1, "complete", None, NOW)
+        run, planner = started(db)
+        commit(planner, item("i", updated="2"))
+        assert db.execute("SELECT count(*) FROM unasked").fetchone() == (1,)
+        pruning.forget(db, run.id, [1])
+        assert db.execute("SELECT count(*) FROM unasked").fetchone() == (0,)
