@@ -7,6 +7,7 @@ import pytest
 from stacpull.engine.position import Position
 from stacpull.engine.walking import _ForgottenCursorError, _number_of
 from stacpull.models import PageRequest
+from stacpull.redact import Secret, Secrets
 from stacpull.sources.source import WalkStart
 
 NEXT = PageRequest("https://api.example/v1/collections/b/items?token=next:7&limit=10")
@@ -63,6 +64,29 @@ def test_no_signature_of_a_link_is_stored() -> None:
         "https://a.example/c.json", within=PageRequest("https://b.example/items?sig=secret&se=1")
     )
     assert "secret" not in Position("b", inside).to_json()
+
+
+@pytest.mark.parametrize(
+    "request_of_next",
+    [
+        PageRequest("https://a.example/search?page=3&my_own=KEY-of-mine"),
+        PageRequest("https://a.example/search", "POST", {"page": 3, "filter": {"api": "KEY-of-mine"}}),
+        PageRequest("https://a.example/search", headers={"X-Foo": "t=KEY-of-mine"}),
+        PageRequest(
+            "https://a.example/c.json", within=PageRequest("https://a.example/i?my_own=KEY%2Dof-mine")
+        ),
+    ],
+    ids=["in the URL", "in the body", "in a field", "in an API of a tree"],
+)
+def test_a_page_into_which_a_service_echoes_a_key_is_not_kept(request_of_next: PageRequest) -> None:
+    position = Position("b", request_of_next)
+    assert not position.may_be_kept(Secrets([Secret("KEY-of-mine"), Secret("KEY%2Dof-mine")]))
+    assert position.may_be_kept(Secrets([Secret("another-key")]))
+
+
+def test_a_key_that_is_cut_by_its_name_does_not_hinder() -> None:
+    position = Position("b", PageRequest("https://a.example/items?key=KEY-of-mine&token=next:7"))
+    assert position.may_be_kept(Secrets([Secret("KEY-of-mine")]))
 
 
 @pytest.mark.parametrize(

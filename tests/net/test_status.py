@@ -9,6 +9,7 @@ from multidict import CIMultiDict
 
 from stacpull.models import FailureKind
 from stacpull.net.status import classify, is_login_page, parse_retry_after, reason_in
+from stacpull.redact import Secret, Secrets
 
 NOW = 1_700_000_000.0
 GONE, REFUSED, THROTTLED = FailureKind.GONE, FailureKind.REFUSED, FailureKind.THROTTLED
@@ -137,6 +138,17 @@ def test_any_answer_is_classified(status: int, body: bytes) -> None:
 )  # fmt: skip
 def test_reasons(body: bytes, reason: str) -> None:
     assert reason_in(body) == reason
+
+
+@given(
+    before=st.text("word ", min_size=100, max_size=900),
+    key=st.text("XYZ0123456789", min_size=8, max_size=300),
+    form=st.sampled_from(['{"message": "%s"}', "<Error><Message>%s</Message></Error>", "%s"]),
+)
+def test_no_piece_of_a_secret_is_left_where_a_reason_is_made_short(before: str, key: str, form: str) -> None:
+    body = (form % f"{before}{key} said").encode()
+    failure = classify(403, CIMultiDict(), body, "a.example", now=0.0, secrets=Secrets([Secret(key)]))
+    assert not set(failure.message.removeprefix("a.example answered 403 Forbidden")) & set("XYZ0123456789")
 
 
 @pytest.mark.parametrize(

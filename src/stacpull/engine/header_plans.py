@@ -20,6 +20,7 @@ from stacpull.filters.assets import AssetFilter, compile_assets
 from stacpull.models import Asset, Failure, ItemId, Json, Selection
 from stacpull.planning.items import Planned
 from stacpull.planning.suffixes import suffix_of
+from stacpull.redact import Secrets
 
 __all__ = ["HeaderPlans", "Tally", "TiffAssets"]
 
@@ -92,6 +93,7 @@ class HeaderPlans:
         queue: asyncio.Queue[HeaderJob | None],
         assets: TiffAssets,
         saved: Json | None,
+        secrets: Secrets,
         *,
         sample_size: int | None = None,
     ) -> None:
@@ -102,6 +104,7 @@ class HeaderPlans:
         self._book = book
         self._queue = queue
         self._assets = assets
+        self._secrets = secrets
         self._saved_place = self.tally.place
         self.announced: int | None = None
 
@@ -149,8 +152,9 @@ class HeaderPlans:
         jobs = [job for job in jobs if job.place not in known]
         failures = [(job, why) for job, why in failures if job.place not in known]
         self._count(picked)
-        if reached.position is not None or reached.walk_ended:
-            walk = reached.position or Position(None, None)
+        walk = reached.position or Position(None, None)
+        ends_page = reached.position is not None or reached.walk_ended
+        if ends_page and walk.may_be_kept(self._secrets):
             stretch.position = self.tally.to_json(walk, ended=reached.walk_ended)
             self._saved_place = self.tally.place
         self.ended = self.ended or reached.walk_ended

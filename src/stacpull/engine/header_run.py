@@ -113,7 +113,7 @@ class HeadersRun:
         queue: asyncio.Queue[HeaderJob | None] = asyncio.Queue(2 * self._workers)
         assets = TiffAssets(self._selection)
         self._plans = plans = HeaderPlans(
-            self._book, queue, assets, before, sample_size=self._selection.sample
+            self._book, queue, assets, before, self._network.secrets, sample_size=self._selection.sample
         )
         reader = ItemReader(self._source.item, self._clock)
         # prefixes are no TIFFs: they are left out, and not listed

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from stacpull.models import PageRequest
-from stacpull.redact import cut_cursor
+from stacpull.redact import Secrets, cut_cursor
 
 __all__ = ["Position"]
 
@@ -26,6 +26,15 @@ class Position(NamedTuple):
         """Return it as stored: the URL without credentials, its paging token kept."""
         request = None if self.request is None else _stored(self.request)
         return orjson.dumps({"collection": self.collection, "request": request}).decode()
+
+    def may_be_kept(self, secrets: Secrets) -> bool:
+        """Return False if a service has put one of `secrets` into what it says of its next page.
+
+        A key that is echoed under a name of its own, or into a body or a field, is not cut by name. The walk
+        then goes on from the last place that could be kept, and passes over what is known.
+        """
+        text = self.to_json()
+        return secrets.scrub(text) == text
 
     @classmethod
     def from_json(cls, text: str | None) -> Position:

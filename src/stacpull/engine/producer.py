@@ -168,7 +168,8 @@ class Producer:
 
     async def save(self, picked: Picked, reached: Reached) -> int:
         """Plan a stretch; return how many of its items are new. Waits while the queue is full."""
-        position = None if reached.position is None else reached.position.to_json()
+        at = reached.position
+        position = None if at is None or not at.may_be_kept(self._secrets) else at.to_json()
         self._unread.update(cut_url(one.href) for one in picked.unread if one.href is not None)
         sampling = self._run.spec.selection.sample is not None
         batch = replace(

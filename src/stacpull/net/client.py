@@ -195,7 +195,10 @@ class Client:
         prefix = await self.beginning(response)
         host = host_of(response.url)
         unit, now = self._throttle_units.get(host, 1.0), self._clock.time()
-        failure = classify(response.status, response.headers, prefix, host, now=now, throttle_unit=unit)
+        failure = classify(
+            response.status, response.headers, prefix, host,
+            now=now, throttle_unit=unit, secrets=self._secrets,
+        )  # fmt: skip
         if failure.kind is FailureKind.THROTTLED:
             gate.throttled(failure.retry_after)
         elif response.status in _COUNTED_REFUSALS and count_refusal:

@@ -26,7 +26,7 @@ from typing import Any
 import orjson
 
 from stacpull.models import Failure, FailureKind
-from stacpull.redact import cut_url
+from stacpull.redact import Secrets, cut_url
 
 __all__ = ["PREFIX_BYTES", "classify", "is_login_page", "moment_of", "parse_retry_after", "reason_in"]
 
@@ -58,6 +58,7 @@ def classify(
     *,
     now: float,
     throttle_unit: float = 1.0,
+    secrets: Secrets | None = None,
 ) -> Failure:
     """Return what a response of this status means for the asset or page that was asked for.
 
@@ -69,6 +70,7 @@ def classify(
         now: Seconds since the epoch, for a Retry-After that is a date and a response that has none.
         throttle_unit: Seconds that a number in the Retry-After of a 429 stands for: 0.001 for a service that
             counts milliseconds there, against RFC 9110.
+        secrets: What the message must not repeat, whoever said it.
     """
     unit = throttle_unit if status == HTTPStatus.TOO_MANY_REQUESTS else 1.0
     wait = parse_retry_after(headers.get("Retry-After"), _server_time(headers, now), unit)
@@ -79,7 +81,7 @@ def classify(
     throttled = kind is FailureKind.THROTTLED
     return Failure(
         kind,
-        _message(status, body_prefix, host),
+        _message(status, reason_in(body_prefix, secrets), host),
         status=status,
         host=host,
         retry_after=wait if throttled else None,
@@ -106,15 +108,18 @@ def parse_retry_after(value: str | None, now: float, unit: float = 1.0) -> float
     return seconds
 
 
-def reason_in(body_prefix: bytes) -> str:
+def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
     """Return the reason that an error's body gives (JSON or S3's and Azure's XML), short, or an empty text.
 
-    Credentials and signatures of URLs in it are cut.
+    Credentials and signatures of URLs in it are cut, and `secrets`: before it is made short, for what is left
+    of one would not be known again.
     """
     text = body_prefix.decode("utf-8-sig", "replace")
     found = _json_reason(body_prefix) or _xml_reason(text)
     if not found and not _HTML_START.match(body_prefix) and not text.lstrip().startswith(("<", "{")):
         found = text
+    if secrets is not None:
+        found = secrets.scrub(found)
     printable = "".join(c if c.isprintable() else " " for c in found[: 4 * _REASON_LENGTH])
     words = " ".join(cut_url(word) for word in printable.split())
     return words[:_REASON_LENGTH].rstrip(".")
@@ -147,12 +152,11 @@ def _kind_of(status: int, body_prefix: bytes, *, told_to_wait: bool) -> FailureK
     return FailureKind.CHANGED if status == HTTPStatus.PRECONDITION_FAILED else FailureKind.HTTP
 
 
-def _message(status: int, body_prefix: bytes, host: str) -> str:
+def _message(status: int, reason: str, host: str) -> str:
     try:
         phrase = f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         phrase = str(status)
-    reason = reason_in(body_prefix)
     return f"{host} answered {phrase}: {reason}." if reason else f"{host} answered {phrase}."
 
 

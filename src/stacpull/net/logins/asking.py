@@ -62,7 +62,7 @@ class Asker:
         async def attempt() -> Reply:
             async with self._client.open(request, accept=final, count_refusal=False) as response:
                 body = await response.read(_LONGEST_REPLY)
-                reason = self.secrets.scrub(reason_in(body))
+                reason = reason_in(body, self.secrets)
                 return Reply(
                     response.status, _members(body), reason, moment_of(response.headers.get("Date", ""))
                 )

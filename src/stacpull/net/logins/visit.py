@@ -157,7 +157,9 @@ class VisitLogin:
 
     def _trouble(self, answer: KeptAnswer) -> Failure:
         host, now = host_of(answer.url), self._clock.time()
-        failure = classify(answer.status, answer.headers, answer.body[:PREFIX_BYTES], host, now=now)
+        failure = classify(
+            answer.status, answer.headers, answer.body[:PREFIX_BYTES], host, now=now, secrets=self._secrets
+        )
         return replace(failure, message=self._secrets.scrub(failure.message))
 
     def _refusal(self, url: str, status: int) -> str:

@@ -285,7 +285,8 @@ class Hub:
         answer = next((one for one in answers if _is_of_the_service(one)), answers[0])
         if answer.status == HTTPStatus.OK:
             return answer
-        said = parse_error(answer.status, answer.body if isinstance(answer.body, bytes) else b"")
+        said_of_it = answer.body if isinstance(answer.body, bytes) else b""
+        said = parse_error(answer.status, self._secrets.scrub_bytes(said_of_it))  # before it is made short
         raise refusal(said._replace(message=self._secrets.scrub(said.message)), self._host, asked)
 
     async def _located(self, service: Service, rest: str, ask: Callable[[str], Awaitable[T]]) -> list[T]:

@@ -122,7 +122,7 @@ class Tokens:
         return Lent(secret, _life(reply.get("expires_in")))
 
     def _refusal(self, status: int, body: bytes) -> str:
-        reason = self._secrets.scrub(reason_in(body))
+        reason = reason_in(body, self._secrets)
         said = f"{status}: {reason}" if reason else str(status)
         return (
             f"{host_of(self._url)} refuses the client id and secret ({said}): "
