@@ -9,7 +9,7 @@ of an asset when the document is renewed, or `--prefer` is another, and it is so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from stacpull.models import Json, PlannedItem
@@ -49,7 +49,7 @@ class Places:
     def __init__(
         self,
         item: PlannedItem,
-        taken: Sequence[str],
+        failed: Collection[str],
         before: Callable[[tuple[str, ...]], Mapping[str, str]],
         prefer_of: Callable[[int], tuple[str, ...]],
         prefer: tuple[str, ...],
@@ -58,14 +58,13 @@ class Places:
 
         Args:
             item: as it is planned now.
-            taken: the keys that are of this run now.
+            failed: keys of those that are of this run now, and cannot be fetched.
             before: tells where each was, under a `--prefer`.
             prefer_of: the `--prefer` of a run.
             prefer: that of this one.
         """
         self._item = item
-        self._hrefs = {asset.key: asset.href for asset in item.assets}
-        self._taken = frozenset(taken)
+        self._failed = failed
         self._before = before
         self._known: dict[tuple[str, ...], Mapping[str, str]] = {}
         self._prefer_of = prefer_of
@@ -79,9 +78,9 @@ class Places:
         before = self._known[prefer].get(key)
         return before is not None and before == self._now(key, prefer)
 
-    def is_preferred_otherwise(self, old: _Planned) -> bool:
-        """Return True if the run that planned an asset last had another `--prefer`."""
-        return self._prefer_of(old.run) != self._prefer
+    def are_preferred_otherwise(self, planned: Iterable[_Planned]) -> bool:
+        """Return True if a run that planned one of these last had another `--prefer`."""
+        return any(self._prefer_of(run) != self._prefer for run in {old.run for old in planned})
 
     def is_listed(self, key: str) -> bool:
         """Return True if the document has an asset under that key."""
@@ -89,9 +88,9 @@ class Places:
         return isinstance(assets, dict) and key in assets
 
     def _now(self, key: str, prefer_before: tuple[str, ...]) -> str | None:
-        href = self._hrefs.get(key)
-        if href is not None:
-            return place_of(href)
+        planned = next((asset.href for asset in self._item.assets if asset.key == key), None)
+        if planned is not None:
+            return place_of(planned)
         assets = self._item.document.get("assets")
         asset: Json | None = object_of(assets, key) if isinstance(assets, dict) else None
-        return first_place(asset, self._item.href, self._prefer if key in self._taken else prefer_before)
+        return first_place(asset, self._item.href, self._prefer if key in self._failed else prefer_before)

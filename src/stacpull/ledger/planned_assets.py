@@ -80,17 +80,12 @@ class Existing(NamedTuple):
     etag: str | bytes | None
     """Likewise."""
     unasked: int | None = None
-    """`unasked.is_open`; None if it is not in that table."""
+    """`unasked.is_open`; None if it is not in that table. Else the source is to be asked about it."""
 
     @property
     def is_asked(self) -> bool:
         """True if it is pending because the source is asked whether it has changed."""
         return self.state == STATE_PENDING and self.etag is not None
-
-    @property
-    def is_due(self) -> bool:
-        """True if the source is to be asked about it, since a run that found its item changed left it out."""
-        return self.unasked is not None
 
 
 class Opened(NamedTuple):
@@ -193,11 +188,13 @@ class AssetPlanner:
                 fresh.append(asset)
                 continue
             self._uncount(item, asset.key, old)
-            opened |= (old.is_due, False)
-            if self._is_unchanged(asset, old, touched=touched or old.is_due):
+            due = old.unasked is not None
+            if due:
+                opened |= (True, False)
+            if self._is_unchanged(asset, old, touched=touched or due):
                 unchanged.append((old, stated(asset.checksum)))
             else:
-                opened |= self._again(item, asset, old, places, touched=touched or old.is_due)
+                opened |= self._again(item, asset, old, places, touched=touched or due)
         self._keep(unchanged)
         for stretch in bulk.in_stretches(fresh):
             opened |= (self._all_fresh(item, stretch), True)
@@ -294,7 +291,7 @@ class AssetPlanner:
             self._db.execute(taken_over, (self._run, *rows))
             newly = [(now, old.row) for old, now in some if now is not None and now != old.stated]
             self._db.executemany("UPDATE assets SET stated = ? WHERE id = ?", newly)
-            self._db.executemany(_ASKED, [(old.row,) for old, _ in some if old.is_due])
+            self._db.executemany(_ASKED, [(old.row,) for old, _ in some if old.unasked is not None])
         self.tally.done += len(unchanged)
         self.tally.bytes_done += sum(old.size or 0 for old, _ in unchanged)
 
@@ -350,7 +347,7 @@ class AssetPlanner:
             held = old._replace(stated=None) if old.is_asked else old  # it was not heard what it is now
             unheld = asset.checksum is not None and not is_same(held, asset.checksum)
             job = job._replace(present=present(etag, old.size, unheld=unheld))
-        if old.is_due:
+        if old.unasked is not None:
             self._db.execute(_ASKED, (old.row,))
         self.committed.jobs.append(job)
         return Opened(was_done or old.state == STATE_FAILED, was_done and changed)

@@ -191,9 +191,9 @@ class Planner:
         return _with_parents(item_row, above, found)
 
     def _places_of(self, row: ItemRow, item_row: int) -> Places:
-        taken = [one.key for one in row.item.assets] + [problem.key for problem in row.problems]
+        failed = frozenset(problem.key for problem in row.problems)
         before = partial(self._places, item_row)
-        return Places(row.item, taken, before, self._prefer_of, self._prefer_of(self._run))
+        return Places(row.item, failed, before, self._prefer_of, self._prefer_of(self._run))
 
     def _prefer_of(self, run: int) -> tuple[str, ...]:
         """Return the `--prefer` of a run."""
@@ -218,7 +218,7 @@ class Planner:
         only this run can tell. Likewise one that the document, renewed, does not list (a prefix that was not
         looked into: so the document gets it back), and one that is open, whose href is older than that.
         """
-        if not (renewed or any(places.is_preferred_otherwise(old) for old in existing.values())):
+        if not (renewed or places.are_preferred_otherwise(existing.values())):
             return
         planned = {one.key for one in row.item.assets}.union(row.item.spread)
         beside = {key: old for key, old in existing.items() if key not in planned}
