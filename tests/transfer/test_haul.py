@@ -23,7 +23,7 @@ from stacpull.net.client import Client
 from stacpull.net.transport import Request, TransferError
 from stacpull.spans import Span
 from stacpull.transfer.fetch import Fetcher
-from stacpull.transfer.haul import CHUNK, Freight, Haul
+from stacpull.transfer.haul import CHUNK, Freight, Haul, Room
 
 MIB = 1 << 20
 DATA = random.Random(3).randbytes(24 * MIB)
@@ -332,7 +332,7 @@ def test_what_a_response_says_at_its_end_counts_if_it_says_that_it_is_too_long(
 
     async def act(_fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
         writer = await parts.create(1, 1, V1, len(DATA))
-        haul = Haul(opened, writer, SystemClock(), Freight(job(served).href, V1, len(DATA)))
+        haul = Haul(opened, writer, SystemClock(), Freight(job(served).href, V1, len(DATA)), Room())
         async with opened.open(Request(job(served).href)) as reply:
             if fails:
                 with pytest.raises(TransferError, match="as said"):

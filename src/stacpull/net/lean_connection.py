@@ -3,7 +3,8 @@
     idle ─begin─▶ exchange ─end_exchange─▶ idle, or closed
 
 - The reader of a body that is announced as short is woken once, when it is whole; of others with each
-  `_WORTHWHILE` bytes. Above `_MOST_HELD` bytes that nobody takes, reading from the socket pauses.
+  `_WORTHWHILE` bytes. Above `_MOST_HELD` bytes of them that nobody takes, reading from the socket
+  pauses: each of 64 long files may hold as much.
 - Time is counted in turns of the pool's timer, and only while somebody waits: a slow writer is no stall, and
   lets no server look slow (`net.pace`).
 - Whatever goes wrong closes the connection, and so does what comes while nothing is asked for.
@@ -21,8 +22,8 @@ from stacpull.net.pace import Pace
 
 __all__ = ["LeanConnection", "Owner"]
 
-_MOST_HELD = 1 << 20
-_WORTHWHILE = 1 << 19
+_MOST_HELD = 1 << 18
+_WORTHWHILE = 1 << 18
 
 
 class Owner(Protocol):
@@ -160,7 +161,7 @@ class LeanConnection(asyncio.Protocol):
             self.abort()
         if message.is_worth(self._worth):
             self._wake()
-        if message.held > _MOST_HELD and not self._is_paused:
+        if message.held > _MOST_HELD and not message.is_short and not self._is_paused:
             self._pause()
 
     def connection_lost(self, exc: Exception | None) -> None:

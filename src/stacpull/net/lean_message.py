@@ -48,8 +48,8 @@ class LeanMessage:
     """
 
     __slots__ = (
-        "_framed", "_head_only", "_is_short", "_keep", "_overhead", "_parser", "_pieces", "_raw", "_rest",
-        "_state", "failure", "fields", "held", "name", "status",
+        "_framed", "_head_only", "_keep", "_overhead", "_parser", "_pieces", "_raw", "_rest",
+        "_state", "failure", "fields", "held", "is_short", "name", "status",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -74,7 +74,9 @@ class LeanMessage:
         self._state = _AWAITING
         self._pieces: list[bytes] = []
         self._head_only = head_only
-        self._framed = self._is_short = self._keep = False
+        self.is_short = False
+        """True if a body is announced that is given to its reader only when it is whole."""
+        self._framed = self._keep = False
         self._rest = self._overhead = 0
         self._raw: list[bytes] = []  # names and values in turn
 
@@ -98,7 +100,7 @@ class LeanMessage:
         state = self._state
         if state is _WHOLE or self.failure is not None:
             return True
-        return state is _RECEIVING and not self._is_short and self.held >= size
+        return state is _RECEIVING and not self.is_short and self.held >= size
 
     def take(self) -> list[bytes]:
         """Return what came of the body and is not taken yet."""
@@ -188,8 +190,8 @@ class LeanMessage:
         elif b"content-length" in self.fields:
             self._framed = True
             length = int(self.fields[b"content-length"])
-            self._is_short = length <= _SHORT
-            self._rest = 0 if self._is_short else length
+            self.is_short = length <= _SHORT
+            self._rest = 0 if self.is_short else length
         else:
             self._framed = self.fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
 

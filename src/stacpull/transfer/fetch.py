@@ -28,7 +28,7 @@ from stacpull.net.coding import coding_of, decoded
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import Secrets
-from stacpull.transfer.haul import CHUNK, Freight, Haul
+from stacpull.transfer.haul import CHUNK, Freight, Haul, Room
 from stacpull.transfer.headers import (
     content_length,
     content_range,
@@ -107,6 +107,7 @@ class Fetcher:
         self._whole_only: set[str] = set()
         self._secrets = Secrets() if secrets is None else secrets
         self._opaque_etags: set[str] = set()
+        self._room = Room()
         self._is_there = is_there
         self._is_as_stated = is_as_stated
         self._on_detail = on_detail
@@ -285,7 +286,12 @@ class Fetcher:
         freight = Freight(job.href, answer.validator, answer.total, most)
         try:
             haul = Haul(
-                self._client, writer, self._clock, freight, on_unserved=lambda: self._whole_only.add(host)
+                self._client,
+                writer,
+                self._clock,
+                freight,
+                self._room,
+                on_unserved=lambda: self._whole_only.add(host),
             )
             await haul.run(response, start, chunks)
             await writer.caught_up()

@@ -9,7 +9,8 @@ by piece, each under If-Match and If-Range with the strong ETag of the first res
 and the Content-Range that was asked for. `transfer.splitting` decides how many lanes there are,
 `transfer.shares` who brings what.
 
-- Receiving goes on while the scribe writes; a lane waits when more than a mebibyte waits for the scribe.
+- Receiving goes on while the scribe writes; a lane waits when more than its share of
+  some mebibytes waits for the scribe (`Room`).
 - A lane that fails ends, and what it did not bring is anybody's. Only when the last one has ended and bytes
   are missing has the attempt failed; what came stays in the part.
 - Only the last lane ever waits for a permit of the host's gate; the others go where none is free, and give
@@ -38,11 +39,12 @@ from stacpull.transfer.resume import same_version
 from stacpull.transfer.shares import Shares
 from stacpull.transfer.splitting import LOOK_BYTES, LOOK_SECONDS, Growth, Look, decide, piece_size
 
-__all__ = ["CHUNK", "Freight", "Haul"]
+__all__ = ["CHUNK", "Freight", "Haul", "Room"]
 
 CHUNK = 1 << 18
 """Bytes that are passed on at once."""
 _AHEAD = 1 << 20
+_AHEAD_OF_ALL = 8 << 20
 _READ_OVER = 8 << 20
 """Bytes that are there already and come once more, sooner than that another response is asked for."""
 _ANSWERS = frozenset({200, 206, 412, 416})
@@ -60,6 +62,25 @@ class Freight:
     """Connections it may have at most."""
 
 
+class Room:
+    """The memory for what waits to be written, shared by all hauls of a process: few get more each."""
+
+    def __init__(self) -> None:
+        self._hauls = 0
+
+    def enter(self) -> None:
+        """Share with one more."""
+        self._hauls += 1
+
+    def leave(self) -> None:
+        """Share with one less."""
+        self._hauls -= 1
+
+    def share(self) -> int:
+        """Return how many bytes of one haul may wait."""
+        return min(_AHEAD, _AHEAD_OF_ALL // max(1, self._hauls))
+
+
 class Haul:
     """The way of one body into `writer`. For one use.
 
@@ -68,6 +89,7 @@ class Haul:
         writer: The part; what is in it already is not asked for again.
         clock: Where time comes from.
         freight: What comes.
+        room: Shared with the other hauls.
         on_unserved: Called if the host turns out not to serve ranges of it.
     """
 
@@ -77,12 +99,14 @@ class Haul:
         writer: PartWriter,
         clock: Clock,
         freight: Freight,
+        room: Room,
         on_unserved: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._writer = writer
         self._clock = clock
         self._freight = freight
+        self._shared_room = room
         self._on_unserved = on_unserved
         self._shares = Shares(freight.total, writer.have)
         self._growth = Growth(freight.most)
@@ -103,6 +127,7 @@ class Haul:
             DestinationError: The part cannot be written.
             CredentialsError: What a response means for the whole run.
         """
+        self._shared_room.enter()
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -110,6 +135,8 @@ class Haul:
                 await self._lane(self._new_lane(), (reply, start, chunks))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors.exceptions[0].__cause__
+        finally:
+            self._shared_room.leave()
         if self._failure is not None and (self._shares.rest or self._failure.kind is FailureKind.OVERLONG):
             raise TransferError(self._failure)
 
@@ -222,7 +249,7 @@ class Haul:
         self._came += len(chunk)
         self._filled.set()
         self._look()
-        while self._held > _AHEAD:
+        while self._held > self._shared_room.share():
             self._room.clear()
             await self._room.wait()
         return end
