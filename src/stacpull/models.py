@@ -313,6 +313,10 @@ class Job(NamedTuple):
         present = None if moved else self.present
         return self._replace(href=hrefs[0], alternates=hrefs[1:], stale=False, present=present, moved=moved)
 
+    def stating(self, size: int | None, checksum: Checksum | None) -> Self:
+        """Return the job with what its item, read again, states of the asset now."""
+        return self._replace(size=size, checksum=checksum)
+
 
 class Received(NamedTuple):
     """An asset that came in whole: either its `body` in memory (small) or a finished part file (`part`)."""

@@ -33,7 +33,9 @@ from stacpull import (
 )
 from stacpull.errors import CredentialsError
 from stacpull.events import Event
+from stacpull.models import Json
 from stacpull.net.memory import Answer
+from stacpull.net.transport import Request
 from stacpull.replicas import MemoryStore, S3Access, S3Replica
 
 ITEM = "URN:odd:item"
@@ -363,6 +365,44 @@ def test_what_lies_under_a_prefix_is_mirrored(live, before):
     live(scenario)
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["own first", "prefix first"])
+def test_an_object_does_not_take_the_file_of_an_asset_with_its_key(live, first):
+    async def scenario(world: World) -> None:
+        own = {"href": world.server.url("/b.tif")}
+        assets = {"data": PREFIX, "data/B02.jp2": own}
+        world.offer(dict([*assets.items()][:: -1 if first else 1]))
+        for again in range(3):
+            options = replace(world.options(), revalidate=again == 2)
+            report = await mirror(
+                world.source, world.dest, selection=Selection(expand_prefix=True), options=options
+            )
+            assert (report.state, report.assets_done, report.assets_changed) == ("complete", 5, 0)
+            assert world.files()[f"{PLACE}/data/B02.jp2"] == b"blue"
+            assert world.files()[f"{PLACE}/data%2FB02.jp2.tif"] == b"from https"
+        assert await _is_whole(world.dest)
+
+    live(scenario)
+
+
+def test_an_object_is_beside_others_that_later_have_its_name_as_their_directory(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX})
+        report = await world.mirror(Selection(expand_prefix=True, exclude_assets=("*.gml",)))
+        assert (report.state, report.assets_done) == ("complete", 3)
+        assert world.files()[f"{PLACE}/data/qi"] == OBJECTS["tiles/39/qi"]
+        for _ in range(2):
+            report = await world.mirror(Selection(expand_prefix=True))
+            assert (report.state, report.assets_done, report.assets_failed) == ("complete", 4, 0)
+            found = world.files()
+            assert found[f"{PLACE}/data/qi"] == OBJECTS["tiles/39/qi"]
+            (apart,) = [name for name in found if name.startswith(f"{PLACE}/data/qi~")]
+            assert apart.endswith("/a b+c%2525.gml")
+            assert found[apart] == b"<gml/>"
+        assert await _is_whole(world.dest)
+
+    live(scenario)
+
+
 async def _is_whole(dest: Path) -> bool:
     return (await verify(dest)).damaged == 0
 
@@ -491,9 +531,80 @@ def test_a_collections_own_assets_are_mirrored_once(live):
         collection = pystac.Collection.from_file(str(world.dest / "c/collection.json"))
         assert collection.assets["thumbnail"].href == "./thumbnail.png"
         assert [item.id for item in collection.get_items()] == [ITEM]
-        again = await world.mirror(selection)
-        assert (again.items_matched, again.assets_skipped) == (1, 2)
         assert world.asked().count("/thumb.png") == 1
+        assert await _is_whole(world.dest)
+
+    live(scenario)
+
+
+@pytest.mark.parametrize(("now", "done"), [(10, 1), (9, 0), (8, 0)])
+def test_the_size_that_its_item_states_now_counts(live, now, done):
+    async def scenario(world: World) -> None:
+        asset = {"href": world.server.url("/b.tif"), "file:size": 9}
+        own = [{"rel": "self", "href": world.server.url("/i.json")}]
+        world.offer({"data": asset}, links=own)
+        world.routes["/i.json"] = _json({"id": ITEM, "assets": {"data": {**asset, "file:size": now}}})
+        options = replace(world.options(), retries=1)
+        report = await mirror(world.source, world.dest, options=options)
+        assert (report.state, report.assets_done, report.assets_failed) == ("complete", done, 1 - done)
+        assert sum(one.target == "/i.json" for one in world.server.heard) == 1
+        if not done:
+            (failure,) = await world.failures()
+            assert f"sent 10 bytes, but the item states {now}" in failure.message
+
+    live(scenario)
+
+
+def _versioned(versions: Mapping[str, bytes]) -> Callable[[Request], Answer]:
+    """Answer with the last version; its key is its ETag."""
+
+    def answer(request: Request) -> Answer:
+        etag, body = list(versions.items())[-1]
+        told = {"ETag": f'"{etag}"'}
+        if request.headers.get("If-None-Match") == told["ETag"]:
+            return Answer(304, headers=told)
+        return Answer(body=body, headers=told)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "asked"),
+    [
+        pytest.param({}, {}, True, id="nothing says when"),
+        pytest.param({"updated": "1"}, {"updated": "1"}, False, id="as before"),
+        pytest.param({"updated": "1"}, {"updated": "2"}, True, id="updated"),
+        pytest.param(
+            {"properties": {"updated": "1"}}, {"properties": {"updated": "1"}}, False, id="as before 2"
+        ),
+        pytest.param(
+            {"properties": {"updated": "1"}}, {"properties": {"updated": "2"}}, True, id="updated 2"
+        ),
+    ],
+)
+def test_a_collections_own_assets_are_refreshed(live, first, second, asked):
+    async def scenario(world: World) -> None:
+        versions = {"v1": b"png"}
+        world.routes["/thumb.png"] = _versioned(versions)
+        assets = {"data": {"href": world.server.url("/b.tif")}}
+        own = {"thumbnail": {"href": "./thumb.png"}, "gone": {"href": "./gone.png"}}
+
+        async def refreshed(said: Json) -> tuple[int, int, int]:
+            world.offer(assets, {"assets": own, **said})
+            world.server.heard.clear()
+            report = await world.mirror(Selection(collection_assets=True))
+            assert (report.state, report.assets_done, report.assets_failed) == ("complete", 2, 1)
+            return world.asked().count("/thumb.png"), report.assets_changed, report.assets_revalidated
+
+        assert await refreshed(first) == (1, 0, 0)
+        assert await refreshed(second) == (int(asked), 0, int(asked))
+        versions["v2"] = b"new"
+        if asked:
+            other = {
+                name: "3" if isinstance(said, str) else {"updated": "3"} for name, said in second.items()
+            }
+            assert await refreshed(other) == (1, 1, 0)
+            assert world.files()["c/thumbnail.png"] == b"new"
         assert await _is_whole(world.dest)
 
     live(scenario)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
 
-from stacpull.ledger import jobs, outcomes, paths
+from stacpull.ledger import jobs, outcomes, paths, runs
 from stacpull.models import FailureKind
 from stacpull.planning.names import fold
 
@@ -62,6 +62,24 @@ def test_the_very_same_name_is_the_failure_of_the_second(db: sqlite3.Connection)
     committed = commit(started(db)[1], item("i", [same]), item("j", [same]))
     assert len(committed.jobs) == 1
     assert [(of.item, failure.kind) for of, _, failure in committed.failures] == [("j", FailureKind.NAME)]
+
+
+@pytest.mark.parametrize("below", ["d/y", "d/y/deep/er", "d/Y"])
+def test_a_directory_is_kept_apart_from_a_file_that_has_its_name(db: sqlite3.Connection, below: str) -> None:
+    file, other = asset("y", directory="d", name="y"), asset("y/z", directory=below, name="z")
+    run, planner = started(db)
+    first = commit(planner, item("i", [file])).jobs
+    runs.end(db, run.id, "complete", None, NOW)
+    (job,) = commit(started(db)[1], item("i", [file, other])).jobs[1:]
+    top, name, *rest = job.directory.split("/")
+    assert (first[0].directory, first[0].name) == ("d", "y")
+    assert (top, rest) == ("d", below.split("/")[2:])
+    assert name.startswith(f"{below.split('/')[1]}~")
+    reserved, failures = outcomes.reserve(db, [arrival(first[0]), arrival(job)])
+    assert [one.path for one in reserved] == ["d/y", f"{job.directory}/z"]
+    assert failures == []
+    again = paths.Directories(db)
+    assert again.get(below)[1] == again.get(job.directory)[1] == job.directory
 
 
 def test_late_names_are_held_to_the_same(db: sqlite3.Connection) -> None:

@@ -25,6 +25,7 @@ from tests.ledger.plans import (
     unread,
 )
 
+from stacpull.errors import StacpullError
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.batches import PlanBatch
 from stacpull.ledger.outcomes import AssetFailure, Written
@@ -77,6 +78,15 @@ def test_a_done_asset_is_fetched_anew_only_if_the_source_says_so(
         assert counters["assets_skipped"] == counters["assets_done"] == (0 if fetched else 1)
         assert counters["items_done"] == (0 if fetched else 1)
         assert views.totals(db)["bytes_done"] == (0 if fetched else 10)
+
+
+def test_two_assets_of_one_key_are_refused_and_nothing_of_them_is_planned(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        _, planner = started(db)
+        with pytest.raises(StacpullError, match="Asset 'a' of item i of c was planned twice"):
+            commit(planner, item("i", [asset("a"), asset("b"), asset("a", name="other.tif")]))
+        assert db.execute("SELECT count(*) FROM items").fetchone() == (0,)
+        assert len(commit(planner, item("i", [asset("a"), asset("b")])).jobs) == 2
 
 
 def test_a_checksum_stated_later_is_kept_for_the_next_time(tmp_path: Path) -> None:
@@ -233,6 +243,28 @@ def test_a_name_that_is_taken_fails_the_second_and_its_retry_asks_for_the_same_n
         assert runs.counters(db, run.id)["assets_failed"] == 1
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["told when planned", "told when it had come"])
+def test_what_never_had_its_name_goes_where_another_layout_puts_it(tmp_path: Path, late: bool) -> None:
+    here = asset(
+        "a", directory="flat", name=None if late else "a.tif", template="{filename}" if late else None
+    )
+    with ledger(tmp_path) as db:
+        publish(db, *commit(started(db)[1], item("i", [here]), item("j", [here])).jobs)
+        assert [one.kind for one in views.failures(db)] == [FailureKind.NAME]
+        _, planner = again(db)
+        there = [asset("a", directory=f"c/{name}", name="a.tif") for name in "ij"]
+        assert commit(planner, item("i", there[:1]), item("j", there[1:])).jobs == []
+        retried, _ = started(db, replace(SPEC, kind="retry"))
+        assert jobs.claim_failures(db, retried.id) == 1
+        (job,) = jobs.pending_jobs(db, retried.id, 0, 9)
+        assert (job.directory, job.name) == ("c/j", "a.tif")
+        publish(db, job)
+        assert list(views.failures(db)) == []
+        assert views.totals(db)["assets_done"] == 2
+        first = db.execute("SELECT min(item) FROM assets").fetchone()[0]
+        assert list(views.item_record(db, first).here.values()) == ["flat/late.tif" if late else "flat/a.tif"]
+
+
 def test_what_cannot_be_planned_is_a_failure_in_every_run_until_it_can(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
@@ -336,6 +368,41 @@ def test_a_prefix_that_was_refused_gives_way_to_what_lies_under_it(tmp_path: Pat
         assert all_counts(db) == {name: views.totals(db)[name] for name in all_counts(db)}
 
 
+@pytest.mark.parametrize(
+    ("second", "here"),
+    [
+        pytest.param(None, {}, id="never fetched"),
+        pytest.param({"size": 11}, {"data": "c/i/data.tif"}, id="to be fetched anew"),
+        pytest.param({"updated": "2"}, {"data": "c/i/data.tif"}, id="to be asked about"),
+    ],
+)
+@pytest.mark.parametrize("failed", [False, True], ids=["pending", "failed"])
+def test_a_file_that_becomes_a_prefix_is_waited_for_no_more(
+    tmp_path: Path, second: dict[str, Any] | None, here: dict[str, str], failed: bool
+) -> None:
+    with ledger(tmp_path) as db:
+        opened = commit(started(db)[1], item("i", [asset("data")])).jobs
+        if second is not None:
+            publish(db, *opened)
+            row = item("i", [asset("data", size=second.get("size"))], updated=second.get("updated"))
+            opened = commit(again(db)[1], row).jobs
+        if failed:
+            outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE) for job in opened], [], NOW)
+        run, planner = again(db)
+        spread = item("i", [asset("data/x", directory="c/i/data")])
+        (job,) = commit(planner, replace(spread, item=replace(spread.item, spread=("data",)))).jobs
+        publish(db, job)
+        assert list(views.failures(db)) == []
+        counters = runs.counters(db, run)
+        assert (counters["assets_failed"], counters["assets_pending"]) == (0, 0)
+        assert counters["assets_done"] == 1 + len(here)
+        assert views.totals(db)["assets_pending"] == 0
+        assert all_counts(db) == {name: views.totals(db)[name] for name in all_counts(db)}
+        found = views.item_record(db, job.item_row).here
+        assert found.pop("data/x") == "c/i/data/data/x.tif"
+        assert found == here
+
+
 def test_pages_that_were_left_out_are_counted(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
@@ -348,7 +415,7 @@ def test_pages_that_were_left_out_are_counted(tmp_path: Path) -> None:
 def test_a_collections_own_assets_are_no_item(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
-        own = item("", [asset("thumbnail", directory="c")])
+        own = item("", [asset("thumbnail", directory="c")], updated="1")
         planned = commit(planner, item("i", [asset("a")]), own).jobs
         publish(db, *planned)
         counters = runs.counters(db, run.id)

@@ -13,7 +13,7 @@ from stacpull.models import Failure, FailureKind, Json, Selection
 from stacpull.planning.items import Planned, plan_item
 from stacpull.planning.layout import Layout
 from stacpull.planning.names import fold
-from stacpull.planning.prefixes import Listed, Listing, as_prefix, object_of
+from stacpull.planning.prefixes import Listed, Listing, as_prefix, keys_of, object_of
 
 DIRECTORY = {"href": "s3://b/tiles/39", "type": "inode/directory", "title": "tile", "roles": ["data"]}
 ITEM: Json = {
@@ -90,6 +90,60 @@ def test_an_object_read_again_is_found_by_the_prefix_that_it_is_of() -> None:
     assert object_of(assets, "o") == {"href": "https://h.test/o.tif"}
     assert object_of(assets, "gone/x") is None
     assert object_of({"data": None}, "data") is None
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("href", "found"),
+    [
+        pytest.param("", "s3://b/q/x", id="nothing is known"),
+        pytest.param("s3://old/q/x", "s3://b/q/x", id="it moved"),
+        pytest.param("s3://b/q/x", "s3://b/q/x", id="of the longer prefix"),
+        pytest.param("s3://b/p/qi/x", "s3://b/p/qi/x", id="of the shorter prefix"),
+    ],
+)
+def test_of_prefixes_within_each_other_the_longest_says_where_an_object_is(
+    href: str, found: str, order: int
+) -> None:
+    assets = {"data": {"href": "s3://b/p/"}, "data/qi": {"href": "s3://b/q"}}
+    assert object_of(dict([*assets.items()][::order]), "data/qi/x", href) == {"href": found}
+
+
+def test_an_object_whose_key_was_kept_apart_stays_where_it_is() -> None:
+    own = {**ITEM["assets"], "data/B02.jp2": {"href": "https://h.test/own.tif"}}
+    planned = plan(LISTING, item={**ITEM, "assets": own}).item.assets[0]
+    assert object_of(own, planned.key, planned.href) == {"href": "s3://b/tiles/39/B02.jp2"}
+    assert object_of(own, "data/B02.jp2", planned.href) == {"href": "https://h.test/own.tif"}
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    "own",
+    [
+        pytest.param({"href": "https://h.test/own.jp2"}, id="a file"),
+        pytest.param({"href": "https://h.test/", "type": "text/html"}, id="a page"),
+        pytest.param({}, id="nothing to fetch"),
+    ],
+)
+def test_an_object_never_has_the_key_of_an_asset_of_the_items_own(own: Json, first: bool) -> None:
+    assets = {"data/B02.jp2": own, **ITEM["assets"]} if first else {**ITEM["assets"], "data/B02.jp2": own}
+    planned = plan(LISTING, item={**ITEM, "assets": assets}).item
+    by_href = {asset.href: asset for asset in planned.assets}
+    apart = by_href["s3://b/tiles/39/B02.jp2"]
+    assert apart.key.startswith("data/B02~")
+    assert apart.key.endswith(".jp2")
+    assert (apart.directory, apart.name) == ("c/i/data", "B02.jp2")  # the place was free
+    assert len({asset.key for asset in planned.assets}) == len(planned.assets)
+    assert planned.document["assets"][apart.key]["href"] == apart.href
+    assert planned.document["assets"]["data/B02.jp2"] is own
+
+
+def test_objects_of_prefixes_within_each_other_have_keys_of_their_own() -> None:
+    listings = {"data": Listing((Listed("qi/x", 1),)), "data/qi": Listing((Listed("x", 2), Listed("y", 3)))}
+    keys = keys_of(listings, listings)
+    assert keys["data/qi"] == ["data/qi/x", "data/qi/y"]
+    assert keys["data"][0].startswith("data/qi/x~")
+    assert keys == keys_of(listings, dict([*listings.items()][::-1]))
 
 
 @pytest.mark.parametrize(("href", "prefix"), [("s3://b/a", "s3://b/a/"), ("s3://b/a/", "s3://b/a/")])

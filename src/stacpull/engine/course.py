@@ -1,9 +1,10 @@
 """The course of one asset: attempts, its item read again where its href was refused, then an outcome.
 
 The first attempt is plain; only a failure enters the slower ground: an item whose href was refused is read
-again once (identity is the asset, never its href), everything else goes by the retry policy. What fails for
-good is an outcome like any other; exceptions stop the run. What an attempt is, and what it brings, is for the
-fetcher to say: the whole asset for `mirror`, its header for `headers`.
+again once (identity is the asset, never its href), everything else goes by the retry policy. It is also read
+again, once, before content fails that is not what it stated: it may state something else by now. What fails
+for good is an outcome like any other; exceptions stop the run. What an attempt is, and what it brings, is for
+the fetcher to say: the whole asset for `mirror`, its header for `headers`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, Self, TypeVar
 
 from stacpull.clock import Clock
-from stacpull.models import Failure, FailureKind, Json
+from stacpull.models import Checksum, Failure, FailureKind, Json
 from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
+from stacpull.planning.items import stated_of
 from stacpull.planning.prefixes import object_of
 from stacpull.redact import is_signed
 from stacpull.sources.links import ReadItem
@@ -59,6 +61,10 @@ class Fetchable(Protocol):
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with these places, at least one; its item was read again, or one was left behind."""
+        ...
+
+    def stating(self, size: int | None, checksum: Checksum | None) -> Self:
+        """Return the job with what its item, read again, states of the asset now."""
         ...
 
 
@@ -108,7 +114,7 @@ class Course(Generic[J, T]):
     asked for within this attempt is as fresh as can be, and refused it is final.
     """
 
-    __slots__ = ("_left", "_read_at", "_since", "_tools", "_wrong", "attempts", "job")
+    __slots__ = ("_asked", "_left", "_read_at", "_since", "_tools", "_wrong", "attempts", "job")
 
     def __init__(self, job: J, tools: Tools[J, T]) -> None:
         self.job = job
@@ -117,6 +123,8 @@ class Course(Generic[J, T]):
         self._since = 0.0
         self._read_at: float | None = None
         self._wrong = ""
+        self._asked = False
+        """True if the item was asked once more what it states."""
         self._left: list[Failure] = []
         """Why the places that were asked before cannot give it."""
 
@@ -149,8 +157,12 @@ class Course(Generic[J, T]):
                 return await self._tools.fetcher.fetch(self.job, count_refusal=count)
             except TransferError as error:
                 refused = error.failure.kind is FailureKind.REFUSED or error.failure.status in _EXPIRED
-                if not (refused and may_be_stale and await self._renewed(error.failure)):
-                    raise TransferError(self._settled(error.failure)) from error
+                if refused and may_be_stale and await self._renewed(error.failure):
+                    continue
+                settled = self._settled(error.failure)
+                if settled.kind is FailureKind.CHECKSUM and not settled.retryable and await self._restated():
+                    continue
+                raise TransferError(settled) from error
 
     def _settled(self, failure: Failure) -> Failure:
         """Return `failure`, final if the same wrong content came twice: it is what the server has."""
@@ -158,6 +170,24 @@ class Course(Generic[J, T]):
             return failure
         before, self._wrong = self._wrong, failure.message  # which tells the digest, or the size
         return replace(failure, retryable=False) if before == failure.message else failure
+
+    async def _restated(self) -> bool:
+        """Ask the item once more; return True if it states another size or checksum than it did.
+
+        Where it cannot be read, or does not have the asset any more, what came is wrong all the same.
+        """
+        if self._asked or self.job.item_href is None:
+            return False
+        self._asked = True
+        try:
+            document = await self._renew(self._since)
+        except TransferError:
+            return False
+        before = self.job
+        asset = document["assets"].get(before.key)  # of what lies under a prefix the item says nothing
+        if asset is not None:
+            self.job, self._wrong = before.stating(*stated_of(asset)), ""
+        return self.job != before
 
     def _may_be_stale(self) -> bool:
         if self.job.item_href is None or self._is_fresh():
@@ -189,8 +219,8 @@ class Course(Generic[J, T]):
             self._tools.stable.add(host_of(before))
         return self.job.href != before
 
-    async def _renew(self, newer_than: float | None = None) -> None:
-        """Take the asset's href from its item, read again.
+    async def _renew(self, newer_than: float | None = None) -> Json:
+        """Take the asset's href from its item, read again; return the item.
 
         Raises:
             TransferError: the item cannot be read, or does not have the asset any more.
@@ -210,6 +240,7 @@ class Course(Generic[J, T]):
         if not hrefs:
             raise TransferError(_lost(self.job, FailureKind.GONE, "its item, read again, names fewer places"))
         self.job = self.job.at(hrefs)
+        return item.document
 
 
 class _ItemUnreadError(TransferError):
@@ -227,7 +258,7 @@ def _of_all(failures: list[Failure]) -> Failure:
 
 def _hrefs_of(job: Fetchable, document: Json, base: str, prefer: tuple[str, ...]) -> tuple[str, ...]:
     assets = document.get("assets")
-    asset = object_of(assets, job.key) if isinstance(assets, dict) else None
+    asset = object_of(assets, job.key, job.href) if isinstance(assets, dict) else None
     found = asset_hrefs(asset, base, prefer) if asset is not None else None
     if not isinstance(found, tuple):
         why = "its item, read again, does not list it any more"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import orjson
 
 from stacpull.catalog.tables import Column
-from stacpull.models import Failure, ItemId
+from stacpull.models import Checksum, Failure, ItemId
 from stacpull.redact import Secrets, cut_url
 from stacpull.tiff import Header
 from stacpull.transfer.ranged import HeaderRead
@@ -96,6 +96,10 @@ class HeaderJob(NamedTuple):
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with these places, at least one; its item was read again, or one was left behind."""
         return self._replace(href=hrefs[0], alternates=hrefs[1:], stale=False)
+
+    def stating(self, size: int | None, _checksum: Checksum | None) -> Self:
+        """Return the job with the size that its item, read again, states; a header proves no checksum."""
+        return self._replace(size=size)
 
 
 def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:

@@ -21,7 +21,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.described import Described, described
 from stacpull.planning.hrefs import asset_hrefs, is_local, self_href
 from stacpull.planning.items import KeepsAssets, Planned
-from stacpull.planning.kinds import Kind, kind_of
+from stacpull.planning.kinds import Kind, can_be_listed, kind_of
 from stacpull.planning.prefixes import Listed, Listing, as_prefix
 from stacpull.planning.storage import storage_at
 from stacpull.sources.source import Source
@@ -201,7 +201,7 @@ def _prefixes(
             continue
         hrefs = asset_hrefs(asset, base, prefer)
         media_type = asset.get("type")
-        if isinstance(hrefs, Failure) or not hrefs[0].startswith("s3://"):
+        if isinstance(hrefs, Failure) or not can_be_listed(hrefs[0]):
             continue
         if kind_of(hrefs[0], media_type if isinstance(media_type, str) else None) is Kind.PREFIX:
             yield key, hrefs[0]

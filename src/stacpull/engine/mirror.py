@@ -44,6 +44,7 @@ from stacpull.errors import (
     DestinationError,
     InterruptedRunError,
     SourceError,
+    StacpullError,
     UsageError,
 )
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
@@ -138,6 +139,8 @@ class MirrorRun:
             self._cut_short = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
             error = self._told(cause(caught))
+        if error is None and not (self._cut_short or self._stop.is_set()):
+            error = await asyncio.to_thread(self._left_over)
         report = await self._conclude(error)
         if error is not None:
             raise error
@@ -444,6 +447,18 @@ class MirrorRun:
             items_unwritten=len(self._items.unwritable),
         )
         return self._account.report(ending, str(self._workspace.destination.path))
+
+    def _left_over(self) -> StacpullError | None:
+        """Return what to say if nothing stopped the run and it has work left that nobody would do."""
+        counters, db = self._publisher.counters, self._workspace.db
+        if counters["walk_ended"] and not counters["assets_pending"]:
+            return None
+        with translated(ledger_path(self._workspace.destination.path)):
+            runs.count_pending(db, self._run.id)
+        return StacpullError(
+            "The run ended with work left, though nothing stopped it: this is a mistake of stacpull's, "
+            "please report it. What is done is safe; the same command again counts what is left, and goes on."
+        )
 
     def _record_end(self, state: EndState, reason: str | None) -> None:
         db = self._workspace.db

@@ -11,7 +11,9 @@ from __future__ import annotations
 import sqlite3
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import accumulate
 
+from stacpull.ledger import bulk
 from stacpull.ledger.compact import true_name
 from stacpull.models import Failure, FailureKind
 from stacpull.planning.names import kept_apart, path_hash
@@ -86,12 +88,19 @@ def disown(db: sqlite3.Connection, row: int) -> None:
 def _taken(path: str) -> Failure:
     return Failure(
         kind=FailureKind.NAME,
-        message=f"Another asset is stored as {path}: choose a --layout that keeps them apart.",
+        message=(
+            f"Another asset is stored as {path}: choose a --layout that keeps them apart for `mirror`, then "
+            "`retry`."
+        ),
     )
 
 
 class Directories:
-    """Directories by id; equal ones but for case or Unicode form are kept apart as names are."""
+    """Directories by id; equal ones but for case or Unicode form are kept apart as names are.
+
+    So is a new one from a file of its name that an asset has or will have: a prefix of an object store may
+    have both, one after the other.
+    """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -120,11 +129,27 @@ class Directories:
             index = path_hash(wanted)
             row = self._db.execute("SELECT id, path FROM directories WHERE hash = ?", (index,)).fetchone()
             if row is None:
+                file = self._file_above(wanted)
+                if file is not None:
+                    wanted = _apart(file) + wanted[len(file) :]
+                    continue
                 cursor = self._db.execute(
                     "INSERT INTO directories(hash, path) VALUES (?, ?)", (index, wanted)
                 )
                 return cursor.lastrowid or 0, wanted
             if row[1] == wanted:
                 return row[0], wanted
-            above, slash, last = wanted.rpartition("/")
-            wanted = above + slash + kept_apart(last, above)
+            wanted = _apart(wanted)
+
+    def _file_above(self, path: str) -> str | None:
+        """Return the beginning of a new directory's path, or all of it, that is the path of an asset."""
+        steps = path.split("/")
+        upward = {path_hash(found): found for found in map("/".join, accumulate([step] for step in steps))}
+        taken = f"SELECT hash FROM paths WHERE hash IN {bulk.places(len(upward))} LIMIT 1"
+        row = self._db.execute(taken, list(upward)).fetchone()
+        return None if row is None else upward[row[0]]
+
+
+def _apart(directory: str) -> str:
+    above, slash, last = directory.rpartition("/")
+    return above + slash + kept_apart(last, above)

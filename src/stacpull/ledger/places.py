@@ -9,15 +9,17 @@ of an asset when the document is renewed, or `--prefer` is another, and it is so
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
+from stacpull.ledger.schema import STATE_DONE
 from stacpull.models import Json, PlannedItem
 from stacpull.planning.hrefs import asset_hrefs, is_local
 from stacpull.planning.prefixes import object_of
 from stacpull.redact import place_of
 
-__all__ = ["Places", "TellsPlaces", "first_place", "nothing_told"]
+__all__ = ["Places", "TellsPlaces", "first_place", "forget_validators", "leave_out", "nothing_told"]
 
 TellsPlaces = Callable[[int, tuple[str, ...]], Mapping[str, str]]
 """Returns, of an item's row, what `first_place` was under a `--prefer` for each key."""
@@ -71,7 +73,12 @@ class Places:
         self._prefer = prefer
 
     def is_same(self, key: str, old: _Planned) -> bool:
-        """Return True if the bytes of an asset came from where it is now."""
+        """Return True if the bytes of an asset came from where it is now.
+
+        Of a collection's own assets nothing tells, and each run asks about them: they are taken to be there.
+        """
+        if self._item.of_collection:
+            return True
         prefer = self._prefer_of(old.run)
         if prefer not in self._known:
             self._known[prefer] = self._before(prefer)
@@ -94,3 +101,17 @@ class Places:
         assets = self._item.document.get("assets")
         asset: Json | None = object_of(assets, key) if isinstance(assets, dict) else None
         return first_place(asset, self._item.href, self._prefer if key in self._failed else prefer_before)
+
+
+def leave_out(db: sqlite3.Connection, assets: Iterable[tuple[int, bool]]) -> None:
+    """Note that the source is to be asked about assets: rows, and whether they are open."""
+    db.executemany(
+        "INSERT INTO unasked VALUES (?, ?) ON CONFLICT DO UPDATE SET is_open = is_open OR excluded.is_open",
+        assets,
+    )
+
+
+def forget_validators(db: sqlite3.Connection, rows: Iterable[int]) -> None:
+    """Ask for the whole of these when it comes to that; what was opened again stays as it is."""
+    forget = f"UPDATE assets SET etag = NULL WHERE id = ? AND state = {STATE_DONE}"
+    db.executemany(forget, ((row,) for row in rows))

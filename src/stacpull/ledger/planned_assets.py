@@ -9,18 +9,21 @@ What the ledger knows of an asset decides what planning it again means:
   which the source is asked if it has changed; only where its href is the one it came from (`ledger.places`).
   The file in place counts as the old one until the source has said that it is the new one, too;
 - pending, from a run that ended early: taken over by this run;
-- failed: stays failed until `retry`, which finds the newest href, or until `updated` is another.
+- failed: stays failed until `retry`, which finds the newest href, or until `updated` is another. One whose
+  name was taken goes then where the layout of now puts it.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
 
+from stacpull.errors import StacpullError
 from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed
 from stacpull.ledger.compact import present, stored_name, true_name
@@ -79,6 +82,8 @@ class Existing(NamedTuple):
     run: int
     etag: str | bytes | None
     """Likewise."""
+    placed: int | None
+    """Not None if it owns its name: what never did may go elsewhere."""
     unasked: int | None = None
     """`unasked.is_open`; None if it is not in that table. Else the source is to be asked about it."""
 
@@ -149,7 +154,7 @@ class AssetPlanner:
         """Return the asset rows of an item, by key."""
         rows = self._db.execute(
             "SELECT a.key, a.id, a.state, a.generation, a.size, coalesce(a.sha256, nullif(a.was, x'')), "
-            "a.stated, a.name, d.path, a.run, a.etag, u.is_open FROM assets a "
+            "a.stated, a.name, d.path, a.run, a.etag, a.placed, u.is_open FROM assets a "
             "LEFT JOIN directories d ON d.id = a.directory LEFT JOIN unasked u ON u.asset = a.id "
             "WHERE a.item = ?",
             (item_row,),
@@ -166,6 +171,7 @@ class AssetPlanner:
         *,
         spread: Sequence[str] = (),
         touched: bool = False,
+        ask: bool = False,
     ) -> Opened:
         """Plan the assets of one item.
 
@@ -177,11 +183,16 @@ class AssetPlanner:
             places: tells if an asset is where it came from.
             spread: keys in whose place other assets stand now: a prefix that could not be fetched as it was.
             touched: True if its `updated` is another: the source is asked about what no checksum proves.
+            ask: True to ask it too: nothing tells if the item has changed, and failures wait for `retry`.
+
+        Raises:
+            StacpullError: two assets have one key. It says which row is whose, so nothing is planned then.
         """
+        _refuse_twice(item, assets)
         opened = Opened()
         fresh, unchanged = [], []
         for key in spread:
-            opened |= (self._drop_failed(item, key, existing.get(key)), False)
+            opened |= (self._drop_unfetched(item, key, existing.get(key)), False)
         for asset in assets:
             old = existing.get(asset.key)
             if old is None:
@@ -191,7 +202,7 @@ class AssetPlanner:
             due = old.unasked is not None
             if due:
                 opened |= (True, False)
-            if self._is_unchanged(asset, old, touched=touched or due):
+            if self._is_unchanged(asset, old, touched=touched or due or ask):
                 unchanged.append((old, stated(asset.checksum)))
             else:
                 opened |= self._again(item, asset, old, places, touched=touched or due)
@@ -296,10 +307,7 @@ class AssetPlanner:
         self.tally.bytes_done += sum(old.size or 0 for old, _ in unchanged)
 
     def _is_unchanged(self, asset: Asset, old: Existing, *, touched: bool) -> bool:
-        """Return True if an asset is done, and there is nothing to ask the source about it.
-
-        There is if its bytes were never held against the checksum that is stated now.
-        """
+        """Return True if it is done, and not to be asked about: nor is its checksum stated for the first time."""
         if old.state != STATE_DONE or is_changed(old, asset.size, asset.checksum) or self._revalidate:
             return False
         return is_same(old, asset.checksum) or (asset.checksum is None and not touched)
@@ -367,8 +375,8 @@ class AssetPlanner:
             tally.pending -= 1
 
     def _place(self, asset: Asset, old: Existing) -> tuple[str, str | None]:
-        """Return where a known asset goes: where it was; one that had no place gets the planned one."""
-        if old.directory is not None:
+        """Return where a known asset goes: where it was; one that never owned a name gets the planned one."""
+        if old.directory is not None and old.placed is not None:
             return old.directory, None if old.name is None else true_name(old.name, old.directory, asset.key)
         directory_id, directory = self._directories.get(asset.directory)
         name = None if asset.name is None else stored_name(asset.name, directory, asset.key)
@@ -399,34 +407,39 @@ class AssetPlanner:
             self.tally.total_pending -= 1
             self._failed_now(item, problem.key, problem.failure)
 
-    def _drop_failed(self, item: ItemPlace, key: str, old: Existing | None) -> bool:
-        """Forget an asset that failed and is none any more; True if there was one."""
-        if old is None or old.state != STATE_FAILED:
+    def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> bool:
+        """Forget an asset that failed, or was still to be fetched, and is none any more; True if one was.
+
+        If an earlier version of it is here, that stays, as any asset does that its item lists no more.
+        """
+        if old is None or old.state not in (STATE_FAILED, STATE_PENDING):
             return False
         self._uncount(item, key, old)
-        self.tally.total_failed -= 1
-        self.tally.total_missing -= was_gone(self._db, item.row, key)
+        if old.state == STATE_FAILED:
+            self.tally.total_failed -= 1
+            self.tally.total_missing -= was_gone(self._db, item.row, key)
+        else:
+            self.tally.total_pending -= 1
         self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item.row, key))
         self._db.execute("DELETE FROM open_assets WHERE asset = ?", (old.row,))
-        paths.disown(self._db, old.row)
-        self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
+        if old.generation == 0:
+            paths.disown(self._db, old.row)
+            self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
+        else:
+            self._stay(old)
         return True
 
-    def leave_out(self, rows: Mapping[str, Existing]) -> None:
-        """Note that the source is to be asked about assets which this run does not plan, by key."""
-        marks = [(old.row, int(old.state != STATE_DONE)) for old in rows.values()]
-        self._db.executemany(
-            "INSERT INTO unasked VALUES (?, ?) ON CONFLICT DO UPDATE SET is_open = is_open "
-            "OR excluded.is_open",
-            marks,
+    def _stay(self, old: Existing) -> None:
+        """Take the version of an asset that is here for done."""
+        self._db.execute(
+            "UPDATE assets SET state = ?, run = ?, sha256 = nullif(was, x''), was = NULL, wanted = NULL, "
+            "stated = NULL, etag = NULL WHERE id = ?",
+            (STATE_DONE, self._run, old.row),
         )
-
-    def forget_validators(self, rows: Sequence[Existing]) -> None:
-        """Ask for the whole of these when it comes to that; what was opened again stays as it is."""
-        self._db.executemany(
-            f"UPDATE assets SET etag = NULL WHERE id = ? AND state = {STATE_DONE}",
-            [(old.row,) for old in rows],
-        )
+        self.tally.done += 1
+        self.tally.bytes_done += old.size or 0
+        self.tally.total_done += 1
+        self.tally.total_bytes += old.size or 0
 
     def _failed_now(self, item: ItemPlace, key: str, failure: Failure) -> None:
         put_failure(self._db, item.row, key, failure, 1, self._now)
@@ -437,6 +450,15 @@ class AssetPlanner:
     def _failed_still(self, item: ItemPlace, key: str) -> None:
         self.tally.failed += 1
         self.tally.missing += was_gone(self._db, item.row, key)
+
+
+def _refuse_twice(item: ItemPlace, assets: Sequence[Asset]) -> None:
+    if len({asset.key for asset in assets}) != len(assets):
+        twice = next(key for key, count in Counter(asset.key for asset in assets).items() if count > 1)
+        raise StacpullError(
+            f"Asset {twice!r} of item {item.id.item} of {item.id.collection} was planned twice: this is a "
+            "mistake of stacpull's, please report it. --exclude-asset leaves such assets out."
+        )
 
 
 _INSERT_ASSETS = "INSERT INTO assets(id, item, key, state, generation, run, directory, name, placed, stated) "

@@ -19,7 +19,7 @@ from stacpull.ledger.compact import HrefForms, href_of
 from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import put_failure
 from stacpull.ledger.items import count_items_done, settle
-from stacpull.ledger.places import Places, TellsPlaces, nothing_told
+from stacpull.ledger.places import Places, TellsPlaces, forget_validators, leave_out, nothing_told
 from stacpull.ledger.planned_assets import AssetPlanner, Existing, ItemPlace, Tally
 from stacpull.ledger.runs import selection_of
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, WRITTEN, WRITTEN_ONCE
@@ -177,7 +177,14 @@ class Planner:
         touched = found is not None and item.updated != found.updated
         places = self._places_of(row, item_row)
         opened = self._assets.plan(
-            place, item.assets, row.problems, existing, places, spread=item.spread, touched=touched
+            place,
+            item.assets,
+            row.problems,
+            existing,
+            places,
+            spread=item.spread,
+            touched=touched,
+            ask=item.of_collection and item.updated is None,
         )
         if found is not None:
             renewed = opened.any or touched or found.written == DAMAGED
@@ -223,17 +230,16 @@ class Planner:
         planned = {one.key for one in row.item.assets}.union(row.item.spread)
         beside = {key: old for key, old in existing.items() if key not in planned}
         if renewed:
-            self._assets.leave_out(
-                {
-                    key: old
-                    for key, old in beside.items()
-                    if touched or old.state != STATE_DONE or not places.is_listed(key)
-                }
-            )
+            left = [
+                (old.row, old.state != STATE_DONE)
+                for key, old in beside.items()
+                if touched or old.state != STATE_DONE or not places.is_listed(key)
+            ]
+            leave_out(self._db, left)
         told = [
             (key, old) for key, old in existing.items() if old.state == STATE_DONE and old.etag is not None
         ]
-        self._assets.forget_validators([old for key, old in told if not places.is_same(key, old)])
+        forget_validators(self._db, [old.row for key, old in told if not places.is_same(key, old)])
 
     def _insert_item(self, row: ItemRow, parent: int | None, sequence: int | None) -> int:
         """Insert an item, open until it is settled."""

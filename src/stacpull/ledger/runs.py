@@ -16,6 +16,7 @@ import orjson
 
 from stacpull.ledger import unread
 from stacpull.ledger.database import transaction
+from stacpull.ledger.schema import STATE_PENDING, STATE_RESERVED
 from stacpull.models import Selection
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "RunSpec",
     "add_effort",
     "begin",
+    "count_pending",
     "counters",
     "end",
     "last_spec",
@@ -145,6 +147,19 @@ def set_revalidate(db: sqlite3.Connection, run: int, *, revalidate: bool) -> Non
 def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
     """Record how the run ended."""
     db.execute("UPDATE runs SET state = ?, reason = ?, ended = ? WHERE id = ?", (state, reason, now, run))
+
+
+def count_pending(db: sqlite3.Connection, run: int) -> None:
+    """Count anew what is still to do, of `run` and of all, where the counters cannot be true."""
+    with transaction(db):
+        db.execute(f"UPDATE runs SET assets_pending = ({_PENDING} AND a.run = runs.id) WHERE id = ?", (run,))
+        db.execute(f"UPDATE totals SET assets_pending = ({_PENDING})")
+
+
+_PENDING = (
+    "SELECT count(*) FROM open_assets o JOIN assets a ON a.id = o.asset "
+    f"WHERE a.state IN ({STATE_PENDING}, {STATE_RESERVED})"
+)
 
 
 def add_effort(db: sqlite3.Connection, run: int, effort: Mapping[str, float]) -> None:

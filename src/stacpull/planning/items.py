@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
-from stacpull.models import OF_COLLECTION, Asset, Failure, FailureKind, ItemId, Json, PlannedItem
+from stacpull.models import OF_COLLECTION, Asset, Checksum, Failure, FailureKind, ItemId, Json, PlannedItem
 from stacpull.planning.clashes import keep_apart
 from stacpull.planning.hrefs import asset_href, asset_hrefs, is_local, own_href, self_href, source_links
 from stacpull.planning.kinds import Kind, kind_of
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.multihash import parse as parse_multihash
 from stacpull.planning.names import document_name, safe_segment
-from stacpull.planning.prefixes import Listing, objects, refused, with_objects
+from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
 from stacpull.planning.suffixes import suffix_of
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "plan_collection",
     "plan_item",
     "source_links",
+    "stated_of",
 ]
 
 NO_COLLECTION: Final = "no-collection"
@@ -125,15 +126,13 @@ def plan_item(
     places = layout.for_item(item_id, item, parent)
     draft = _Draft(layout, places, asset_filter, href or page_url, manner, listings)
     draft.add_all(item.get("assets"))
-    properties = item.get("properties")
-    updated = properties.get("updated") if isinstance(properties, dict) else None
     planned = PlannedItem(
         id=item_id,
-        document=with_objects(item, listings) if draft.spread else item,
+        document=with_objects(item, listings, draft.keys) if draft.spread else item,
         href=href or own_href(item_id, page_url),
         assets=tuple(draft.assets),
         parent=parent,
-        updated=updated if isinstance(updated, str) else None,
+        updated=_updated(item.get("properties")),
         excluded_assets=len(draft.excluded),
         pages=len(draft.pages),
         spread=tuple(draft.spread),
@@ -146,7 +145,8 @@ def plan_item(
 def plan_collection(name: str, document: Json, *, base: str | None, manner: Manner) -> Planned:
     """Plan the assets of a collection itself: they go beside its items, as `<collection>/<key><ext>`.
 
-    The filters on assets are about those of items: a collection's are taken as they are listed.
+    The filters on assets are about those of items: a collection's are taken as they are listed. When it was
+    updated it says at its top (STAC 1.1, common metadata), older ones in `properties`.
 
     Args:
         name: Id of the collection that it is stored under.
@@ -164,7 +164,10 @@ def plan_collection(name: str, document: Json, *, base: str | None, manner: Mann
         MappingProxyType({}),
     )
     draft.add_all(document.get("assets"))
-    planned = PlannedItem(item_id, document, base, tuple(draft.assets), pages=len(draft.pages))
+    updated = _updated(document) or _updated(document.get("properties"))
+    planned = PlannedItem(
+        item_id, document, base, tuple(draft.assets), updated=updated, pages=len(draft.pages)
+    )
     return Planned(planned, tuple(draft.problems), pages=tuple(draft.pages))
 
 
@@ -190,8 +193,8 @@ class _Draft:
     """The assets of one item while they are planned."""
 
     __slots__ = (
-        "_base", "_filter", "_layout", "_listings", "_manner", "_places", "assets", "excluded", "pages",
-        "problems", "spread", "unverifiable",
+        "_base", "_filter", "_layout", "_listings", "_manner", "_places", "assets", "excluded", "keys",
+        "pages", "problems", "spread", "unverifiable",
     )  # fmt: skip
 
     def __init__(
@@ -213,6 +216,8 @@ class _Draft:
         self.excluded: list[str] = []
         self.pages: list[str] = []
         self.spread: list[str] = []
+        self.keys: dict[str, list[str]] = {}
+        """Of objects, by the key of their prefix."""
         self.unverifiable = 0
         self.problems: list[AssetProblem] = []
 
@@ -226,6 +231,8 @@ class _Draft:
             )
             self.problems.append(AssetProblem("", failure))
             return
+        if self._listings:
+            self.keys = keys_of(assets.keys(), self._listings)
         for key, asset in assets.items():
             self._add(key, asset)
         keys = assets.keys() if not self.spread else {**assets, **{one.key: None for one in self.assets}}
@@ -269,11 +276,11 @@ class _Draft:
         else:
             self.spread.append(key)
             self.excluded += [f"{key}/{name}" for name in listing.left_out]
-            self.assets += objects(key, href, listing, self._places)
+            self.assets += objects(key, href, listing, self._places, self.keys[key])
 
 
 def _asset(key: str, href: str, asset: Json, places: ItemLayout) -> Asset:
-    media_type, size, checksum = asset.get("type"), asset.get("file:size"), asset.get("file:checksum")
+    media_type, (size, checksum) = asset.get("type"), stated_of(asset)
     if not isinstance(media_type, str):
         media_type = None
     place = places.place(key, suffix_of(href, media_type))
@@ -283,10 +290,25 @@ def _asset(key: str, href: str, asset: Json, places: ItemLayout) -> Asset:
         directory=place.directory,
         name=place.name,
         name_template=place.name_template,
-        size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
-        checksum=parse_multihash(checksum) if isinstance(checksum, str) else None,
+        size=size,
+        checksum=checksum,
         media_type=media_type,
     )
+
+
+def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
+    """Return the size in bytes and the checksum that an asset states (file extension), as far as it does."""
+    size, checksum = asset.get("file:size"), asset.get("file:checksum")
+    return (
+        size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+        parse_multihash(checksum) if isinstance(checksum, str) else None,
+    )
+
+
+def _updated(said: Any) -> str | None:
+    """Return the `updated` among an object's members, a text as it stands."""
+    updated = said.get("updated") if isinstance(said, dict) else None
+    return updated if isinstance(updated, str) else None
 
 
 def _identity(item: Any, hint: str | None) -> ItemId | Problem:

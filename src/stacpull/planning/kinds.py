@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
-__all__ = ["Kind", "kind_of"]
+__all__ = ["Kind", "can_be_listed", "kind_of"]
 
 
 class Kind(enum.Enum):
@@ -32,6 +32,8 @@ _OF_TYPE: Final = {
     "inode/directory": Kind.PREFIX,
     "application/x-directory": Kind.PREFIX,
 }
+_OBJECT_STORES: Final = ("s3://",)
+"""Begin the hrefs of storage in which what lies under a prefix can be listed (`transfer.listing`)."""
 _RENDERERS: Final = re.compile(r"/(tilejson\.json|preview|map|viewer|wmts|WMTSCapabilities\.xml)(\.\w+)?\Z")
 _TILE: Final = re.compile(r"\{-?[xyz]\}", re.IGNORECASE)
 """Where a number goes into the URL of a map tile."""
@@ -47,11 +49,16 @@ def kind_of(href: str, media_type: str | None) -> Kind:
     kind = _of_media_type(media_type) if media_type is not None else None
     if kind is not None:
         return kind
-    if href.startswith("s3:"):
-        return Kind.PREFIX if href.endswith("/") or "/" not in href[len("s3://") :] else Kind.FILE
+    if can_be_listed(href):
+        return Kind.PREFIX if href.endswith("/") or "/" not in href.partition("://")[2] else Kind.FILE
     if ("?" in href and _computes(href)) or ("{" in href and _TILE.search(href) is not None):
         return Kind.PAGE
     return Kind.FILE
+
+
+def can_be_listed(href: str) -> bool:
+    """Return True if an absolute href is one of storage that lists what lies under a prefix."""
+    return href.startswith(_OBJECT_STORES)
 
 
 @lru_cache(maxsize=1024)

@@ -3,19 +3,21 @@
     data: s3://bucket/tiles/39/        →   data/B02.jp2, data/qi/MSK.gml, …
 
 Each goes under the asset's own place (`--layout`), in directories as its key has them. The item's document
-has the objects in place of the prefix, so all that reads a mirror finds them as it finds any asset.
+has the objects in place of the prefix, so all that reads a mirror finds them as it finds any asset. An object
+whose key the item lists for an asset of its own gets a hash in its key: one key is one asset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from stacpull.models import Asset, Failure, FailureKind, Json
+from stacpull.planning.kinds import can_be_listed
 from stacpull.planning.layout import ItemLayout, complete
 from stacpull.planning.names import fold, kept_apart, safe_segment
 
-__all__ = ["Listed", "Listing", "as_prefix", "object_of", "objects", "refused", "with_objects"]
+__all__ = ["Listed", "Listing", "as_prefix", "keys_of", "object_of", "objects", "refused", "with_objects"]
 
 _OWN_MEMBERS: Final = frozenset({"href", "type", "file:size", "file:checksum", "alternate"})
 """What an asset says of itself as a directory, which is not true of the objects in it."""
@@ -42,15 +44,45 @@ def as_prefix(href: str) -> str:
 
 def refused(href: str) -> Failure:
     """Return why a prefix is not fetched as it is."""
-    if href.startswith("s3://"):
+    if can_be_listed(href):
         why = "it is an S3 prefix and no file; --expand-prefix mirrors what lies under it"
     else:
         why = "it is a directory and no file, and only those of S3 can be listed"
     return Failure(FailureKind.PREFIX, f"The asset cannot be fetched: {why}.")
 
 
-def objects(key: str, href: str, listing: Listing, places: ItemLayout) -> list[Asset]:
-    """Return the objects of the prefix `href`, which is the asset `key`, as assets to fetch."""
+def keys_of(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> dict[str, list[str]]:
+    """Return by prefix the keys of its objects, in their order: `<key>/<name>`, and each once in the item.
+
+    What the item lists itself keeps its key, and of two prefixes the longer one's objects do.
+
+    Args:
+        own: All keys of the item's assets, wanted or not.
+        listings: What lies under those that are prefixes.
+    """
+    taken = set(own)
+    found = [(key, listing) for key, listing in listings.items() if isinstance(listing, Listing)]
+    return {
+        key: [_free(f"{key}/{listed.name}", taken) for listed in listing.objects]
+        for key, listing in sorted(found, key=_longest_first)
+    }
+
+
+def _longest_first(entry: tuple[str, Listing]) -> int:
+    return -len(entry[0])
+
+
+def _free(key: str, taken: set[str]) -> str:
+    """Return a key that is not taken yet, and take it."""
+    while key in taken:
+        above, slash, last = key.rpartition("/")
+        key = above + slash + kept_apart(last, above)
+    taken.add(key)
+    return key
+
+
+def objects(key: str, href: str, listing: Listing, places: ItemLayout, keys: Sequence[str]) -> list[Asset]:
+    """Return the objects of the prefix `href`, which is the asset `key`, as assets with these keys."""
     prefix = as_prefix(href)
     place = places.place(key, "")
     own = place.name
@@ -59,15 +91,15 @@ def objects(key: str, href: str, listing: Listing, places: ItemLayout) -> list[A
     root = f"{place.directory}/{own}" if place.directory else own
     above = {fold(name) for listed in listing.objects for name in _parents(listed.name)}
     return [
-        _asset(
-            f"{key}/{listed.name}", prefix + listed.name, listed, root, shadowed=fold(listed.name) in above
-        )
-        for listed in listing.objects
+        _asset(key, own_key, prefix, listed, root, shadowed=fold(listed.name) in above)
+        for own_key, listed in zip(keys, listing.objects, strict=True)
     ]
 
 
-def with_objects(item: Json, listings: Mapping[str, Listing | Failure]) -> Json:
-    """Return `item` with the objects that are wanted in place of their prefixes.
+def with_objects(
+    item: Json, listings: Mapping[str, Listing | Failure], keys: Mapping[str, Sequence[str]]
+) -> Json:
+    """Return `item` with the objects that are wanted in place of their prefixes, under their `keys`.
 
     A prefix of which something is left out stays beside its objects: else nothing would tell of the rest.
     """
@@ -79,28 +111,38 @@ def with_objects(item: Json, listings: Mapping[str, Listing | Failure]) -> Json:
         found = listings.get(key)
         if not isinstance(found, Listing) or found.left_out:
             spread[key] = asset
-        for listed in found.objects if isinstance(found, Listing) else ():
-            spread[f"{key}/{listed.name}"] = _described(asset, listed)
+        if isinstance(found, Listing):
+            described = (_described(asset, listed) for listed in found.objects)
+            spread |= zip(keys[key], described, strict=True)
     return {**item, "assets": spread}
 
 
-def object_of(assets: Mapping[str, Any], key: str) -> Json | None:
-    """Return the asset `key` as an item read again has it: its own, or the object of a prefix."""
+def object_of(assets: Mapping[str, Any], key: str, href: str = "") -> Json | None:
+    """Return the asset `key`, last at `href`, as an item read again has it: its own, or a prefix's object.
+
+    An object is still that of the prefix under which its `href` is; if there is none, or it is not known, of
+    the longest that its key begins with.
+    """
     found = assets.get(key)
     if found is not None:
         return found if isinstance(found, dict) else None
-    for parent, asset in assets.items():
-        href = asset.get("href") if isinstance(asset, dict) else None
-        if isinstance(href, str) and key.startswith(f"{parent}/"):
-            return {"href": as_prefix(href) + key[len(parent) + 1 :]}
-    return None
+    parents = {
+        parent: as_prefix(asset["href"])
+        for parent, asset in assets.items()
+        if key.startswith(f"{parent}/") and isinstance(asset, dict) and isinstance(asset.get("href"), str)
+    }
+    if any(map(href.startswith, parents.values())):
+        return {"href": href}
+    parent = max(parents, key=len, default=None)
+    return None if parent is None else {"href": parents[parent] + key[len(parent) + 1 :]}
 
 
-def _asset(key: str, href: str, listed: Listed, root: str, *, shadowed: bool) -> Asset:
+def _asset(prefix_key: str, key: str, prefix: str, listed: Listed, root: str, *, shadowed: bool) -> Asset:
     *directories, name = [safe_segment(step) for step in listed.name.split("/")]
     directory = "/".join([root, *directories])
-    # an object may have the name of a directory of others, a file cannot
-    return Asset(key, href, directory, kept_apart(name, key) if shadowed else name, size=listed.size)
+    if shadowed:  # an object may have the name of a directory of others, a file cannot
+        name = kept_apart(name, f"{prefix_key}/{listed.name}")
+    return Asset(key, prefix + listed.name, directory, name, size=listed.size)
 
 
 def _described(asset: Json, listed: Listed) -> Json:
