@@ -99,7 +99,7 @@ def test_a_file_that_is_lost_is_fetched_and_not_asked_about(tmp_path, replica):
 
 
 def test_a_run_that_asks_for_all_goes_on_so(tmp_path):
-    with run_in_thread(EvolvingReplica(latency_ms=5)) as replica:
+    with run_in_thread(EvolvingReplica(latency_ms=15)) as replica:
         refreshed(replica, tmp_path)
 
         async def stopped_then_resumed() -> tuple[MirrorReport, MirrorReport]:

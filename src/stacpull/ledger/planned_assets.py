@@ -307,7 +307,7 @@ class AssetPlanner:
         self.tally.bytes_done += sum(old.size or 0 for old, _ in unchanged)
 
     def _is_unchanged(self, asset: Asset, old: Existing, *, touched: bool) -> bool:
-        """Return True if it is done, and not to be asked about: nor is its checksum stated for the first time."""
+        """Return True if it is done, with nothing to ask: nor is its checksum stated for the first time."""
         if old.state != STATE_DONE or is_changed(old, asset.size, asset.checksum) or self._revalidate:
             return False
         return is_same(old, asset.checksum) or (asset.checksum is None and not touched)
