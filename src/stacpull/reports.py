@@ -245,7 +245,7 @@ class RebuildReport:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What `verify` found. Sizes in bytes, times in seconds."""
+    """What `verify` found. Sizes in bytes, times in seconds. `state` is that of the check itself."""
 
     dest: str
     state: Literal["complete", "interrupted"]
@@ -262,7 +262,7 @@ class VerifyReport:
     unproven: int
     """Files whose digest is not known: looked at by their size, or (JSON) by being there."""
     leftovers: int
-    """Unfinished downloads, which the next run takes up or removes: no damage."""
+    """Unfinished downloads, files that a pruning did not get to: the next run takes up or removes them."""
     assets_pending: int
     assets_failed: int
     quick: bool
@@ -272,6 +272,8 @@ class VerifyReport:
     repair: MirrorReport | None = None
     """How the run ended that fetched again what was damaged, if one was needed."""
     rebuilt: RebuildReport | None = None
+    mirror_state: RunState | None = None
+    """Of what was checked, as `status` says; None if nothing was ever planned, or the check did not begin."""
 
     @property
     def damaged(self) -> int:

@@ -183,6 +183,7 @@ def as_version_4(db: sqlite3.Connection) -> None:
         ALTER TABLE runs DROP COLUMN revalidate;
         ALTER TABLE assets RENAME COLUMN placed TO path_hash;
         CREATE UNIQUE INDEX assets_path ON assets(path_hash) WHERE path_hash IS NOT NULL;
+        ALTER TABLE items DROP COLUMN walk;
         ALTER TABLE items DROP COLUMN href_form;
         DROP TABLE href_forms;
         DROP TABLE paths;

@@ -24,6 +24,7 @@ from tests.ledger.plans import (
 from stacpull.ledger import changes, meta, outcomes, pruning, runs, views
 from stacpull.ledger.outcomes import AssetFailure, Written
 from stacpull.ledger.runs import RunSpec
+from stacpull.ledger.schema import migrate
 from stacpull.models import Selection
 
 OTHER = replace(SPEC, selection=Selection(collections=("c",), labels=("x",)))
@@ -53,6 +54,28 @@ def test_only_what_the_same_selection_brought_is_judged(tmp_path: Path) -> None:
         assert unmet(db, last) == [("b", 2, 20), ("c", 2, 20)]
         assert [one.id.item for one in pruning.unmet(db, last, 2, 99)] == ["c"]
         assert unmet(db, mirrored(db, "", replace(SPEC, source="https://other.example"))) == []
+
+
+def test_only_walks_are_compared_and_only_with_as_many_credentials(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db, "ab")
+        mirrored(db, "b", replace(SPEC, kind="retry"))  # takes the item over, and is no walk
+        secret = mirrored(db, "c", replace(SPEC, credential_names=("the header Key",)))
+        assert [name for name, *_ in unmet(db, secret)] == ["a", "b"]
+        assert pruning.of_more_credentials(db, secret) == 0
+        last = mirrored(db, "")
+        assert [name for name, *_ in unmet(db, last)] == ["a", "b"]
+        assert pruning.of_more_credentials(db, last) == 1
+
+
+def test_what_the_last_version_did_not_know_is_taken_from_walks_alone(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db, "a")
+        mirrored(db, "b", replace(SPEC, kind="retry"))
+        newer = "DROP TRIGGER forget_unasked; DROP TABLE unasked"
+        db.executescript(f"{newer}; ALTER TABLE items DROP COLUMN walk; PRAGMA user_version = 8")
+        migrate(db)
+        assert db.execute("SELECT name, walk FROM items").fetchall() == [("a", 1), ("b", None)]
 
 
 def test_what_is_forgotten_is_listed_and_counted_off(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def _news(report: MirrorReport) -> Iterator[str]:
     if told and (report.assets_skipped or report.assets_changed or report.assets_revalidated):
         yield f"  found  {told}"
     if report.items_gone and not report.items_pruned:
-        yield f"  gone   {count(report.items_gone, 'item')} at the source; --prune --yes removes them here"
+        gone = count(report.items_gone, "item")
+        yield f"  gone   {gone} at the source, kept here: --prune --yes removes what no item links to"
     elif report.items_pruned:
         files = count(report.assets_pruned, "file")
         yield f"  pruned {count(report.items_pruned, 'item')} with {files}: gone at the source"

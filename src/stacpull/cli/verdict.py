@@ -36,7 +36,8 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
         if number := getattr(report, kind):
             yield f"  {kind:<10} {number:,}"
     if report.leftovers:
-        yield f"  {count(report.leftovers, 'unfinished download')}, which the next run takes up or removes"
+        left = count(report.leftovers, "unfinished download or removal", "unfinished downloads or removals")
+        yield f"  {left}, which the next run takes up or removes"
     if report.repair is not None:
         yield f"  repaired  {report.repair.assets_done:,} fetched again, {report.remaining:,} damaged still"
     yield from _next_steps(report)

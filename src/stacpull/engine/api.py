@@ -29,7 +29,7 @@ from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json, Selection
 from stacpull.planning.layout import Layout
-from stacpull.reports import FailureRecord, MirrorReport, PlanReport, RunState, StatusReport
+from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport
 from stacpull.sources.classes import class_documents
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.places import STANDARD_INPUT
@@ -292,7 +292,7 @@ def _status(
 ) -> StatusReport:
     seconds = run["seconds"]
     return StatusReport(
-        state=_state_now(run["state"], live=live),
+        state=views.state_now(run["state"], live=live),
         items_seen=run["walk_seen"] or 0,
         items_matched=sums["items_matched"],
         items_done=sums["items_done"],
@@ -329,15 +329,6 @@ def _next_page(position: str | None) -> str | None:
     if request is None or not request.after:
         return None if request is None else request.url
     return f"{request.url} behind {' > '.join(name or str(number) for number, name in request.after)}"
-
-
-def _state_now(state: str, *, live: bool) -> RunState:
-    """Return the state of the last run; one that says it runs while nobody holds the mirror was killed."""
-    if live:
-        return "running"
-    if state == "complete":
-        return "complete"
-    return "failed" if state == "failed" else "interrupted"
 
 
 def failures(dest: str | Path) -> Iterator[FailureRecord]:

@@ -162,7 +162,9 @@ class Inspection:
         for stretch in entries:
             known = self._expectations.of([entry.path for entry in stretch])
             for entry, expected in zip(stretch, known, strict=True):
-                if expected is None:
+                if expected is None and entry.is_file and self._expectations.is_leaving(entry.path):
+                    self.findings.leftovers += 1
+                elif expected is None:
                     found = "a file" if entry.is_file else obstacle(self._root, entry.path) or _NOTHING
                     self._damage(entry.path, Fault("unknown", _NOTHING, found), None)
                 else:

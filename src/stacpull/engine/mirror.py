@@ -306,7 +306,8 @@ class MirrorRun:
             self._emit(Notice("warning", "Nothing was pruned: that is for a `mirror` that comes to its end."))
             return
         reader = ItemReader(self._source.item, self._clock)
-        gone = Pruning(self._publisher, self._run.id, reader, self._emit, self._stop)
+        secrets = self._network.secrets
+        gone = Pruning(self._publisher, self._run.id, self._source, reader, secrets, self._emit, self._stop)
         await gone.run(self._run.spec.selection, self._summary, remove=self._options.yes)
 
     def _works(self, queue: JobQueue, reader: ItemReader) -> Works:

@@ -3,47 +3,49 @@
     walk, whole ─▶ items it did not meet ─▶ each asked for by its own URL ─▶ 404 or 410: gone ─▶ told, removed
 
 Nothing goes because a page left it out: a walk may be wrong, so each item must be denied by itself; and a
-service that denies an item which it has just listed is not believed at all. Only items that an earlier run of
-the same source and selection brought are judged.
+service is believed only where items that it has just listed are found (`engine.trust`). Only items that an
+earlier walk of the same source and selection met last are judged. What is in doubt stays, and is told.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
+from stacpull.engine.documents import clean_document, item_of
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.together import unless_stopped
+from stacpull.engine.trust import Trust, is_found, is_gone, service_of
 from stacpull.engine.walking import WalkSummary
 from stacpull.events import ItemGone, Listener, Notice
 from stacpull.ledger import changes, meta, pruning
 from stacpull.ledger.database import Connection
-from stacpull.ledger.pruning import Unmet
-from stacpull.models import Failure, FailureKind, Json, Selection
+from stacpull.ledger.pruning import LabelItem, Unmet
+from stacpull.models import Failure, ItemId, Json, Selection
+from stacpull.planning.hrefs import own_href
+from stacpull.planning.items import source_links
+from stacpull.redact import Secrets, cut_url
 from stacpull.sources.links import ItemReader
+from stacpull.sources.source import Source
 
-__all__ = ["Pruning", "is_gone", "why_not"]
+__all__ = ["Pruning", "why_not"]
 
 T = TypeVar("T")
 _STRETCH = 500
 """Items asked for, and removed, at a time."""
-_DENIED = frozenset({404, 410, None})
-"""None: a file that is not there. A 451 (GONE as well) is withheld, not gone."""
 
 
-def is_gone(answer: Json | Failure) -> bool:
-    """Return True if what answered under an item's own URL says that it is not there any more."""
-    return isinstance(answer, Failure) and answer.kind is FailureKind.GONE and answer.status in _DENIED
-
-
-def why_not(selection: Selection, summary: WalkSummary, *, whole: bool) -> str | None:
+def why_not(selection: Selection, summary: WalkSummary, *, whole: bool, unread: int) -> str | None:
     """Return why nothing can be said to be gone after this walk, None if that can be asked.
 
     Args:
         selection: of the run.
         summary: of the walk, as far as this process has gone.
         whole: True if the walk came to the end and met all that was announced.
+        unread: how many links and items it met that could not be read.
     """
     if selection.max_items is not None or selection.sample is not None:
         return "with --max-items or --sample the walk does not tell what is gone"
@@ -51,9 +53,23 @@ def why_not(selection: Selection, summary: WalkSummary, *, whole: bool) -> str |
         return "the walk was cut short"
     if summary.items_unseen:
         return "the source announced more items than it had on its pages"
+    if unread:
+        what = "1 link or item" if unread == 1 else f"{unread:,} links or items"
+        return f"{what} of this walk could not be read, and it does not tell what is behind them"
     if not whole:
         return "parts of the walk were done by an earlier command; mirror once more with --prune"
     return None
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is not removed, and why, counted for the user."""
+
+    nameless: int = 0
+    unanswered: int = 0
+    linked: int = 0
+    doubted: Counter[str] = field(default_factory=Counter)
+    """By the reason why a service is not believed."""
 
 
 class Pruning:
@@ -63,15 +79,21 @@ class Pruning:
         self,
         publisher: Publisher,
         run: int,
+        source: Source,
         reader: ItemReader,
+        secrets: Secrets,
         on_event: Listener,
         stop: asyncio.Event,
     ) -> None:
         self._publisher = publisher
         self._run = run
+        self._service = service_of(source)
         self._reader = reader
+        self._secrets = secrets
         self._on_event = on_event
         self._stop = stop
+        self._trust = Trust(source, self._asked, self._examples)
+        self._kept = _Kept()
 
     async def run(self, selection: Selection, summary: WalkSummary, *, remove: bool) -> None:
         """Tell what is gone; with `remove`, remove it.
@@ -81,32 +103,26 @@ class Pruning:
             CredentialsError, SourceError: the source cannot be asked.
             DestinationError: the mirror cannot be written.
         """
-        why = await self._why_not(selection, summary)
+        whole = summary.whole or await self._call(meta.walked_whole) == self._run
+        unread = await self._call(lambda db: pruning.unread(db, self._run))
+        why = why_not(selection, summary, whole=whole, unread=unread)
         if why is not None:
             self._on_event(Notice("warning", f"Nothing was pruned: {why}."))
             return
-        gone, nameless = 0, 0
+        gone = 0
         async for stretch in self._unmet():
-            nameless += sum(one.href is None for one in stretch)
-            found = await self._denied(stretch)
+            self._kept.nameless += sum(one.href is None and not one.listed for one in stretch)
+            found = await self._gone(stretch)
             gone += len(found)
+            going, renewed = await self._unlinked(found)
+            self._kept.linked += len(found) - len(going)
             for one in found:
-                self._on_event(ItemGone(one.id, one.assets, one.size, removed=remove))
-            if found and remove:
-                await self._remove([one.row for one in found])
+                removed = remove and one in going
+                self._on_event(ItemGone(one.id, one.assets, one.size, removed=removed))
+            if going and remove:
+                await self._remove([one.row for one in going], renewed)
         await self._call(lambda db: changes.put(db, self._run, "items_gone", gone))
-        await self._tell_of_kept(nameless)
-
-    async def _why_not(self, selection: Selection, summary: WalkSummary) -> str | None:
-        """Return why nothing is gone, or can be said to be."""
-        whole = summary.whole or await self._call(meta.walked_whole) == self._run
-        why = why_not(selection, summary, whole=whole)
-        if why is not None:
-            return why
-        example = await self._call(lambda db: pruning.met_example(db, self._run))
-        if example is not None and is_gone((await self._asked([example]))[0]):
-            return f"the source denies {example}, which it has just listed"
-        return None
+        await self._tell_of_kept()
 
     async def _unmet(self) -> AsyncIterator[Sequence[Unmet]]:
         after = 0
@@ -118,30 +134,99 @@ class Pruning:
             yield stretch
             after = stretch[-1].row
 
-    async def _denied(self, stretch: Sequence[Unmet]) -> list[Unmet]:
-        """Return those of which the source says itself that they are gone."""
-        named = [one for one in stretch if one.href is not None]
-        answers = await self._asked([one.href or "" for one in named])
-        return [one for one, answer in zip(named, answers, strict=True) if is_gone(answer)]
+    async def _gone(self, stretch: Sequence[Unmet]) -> list[Unmet]:
+        """Return those of which the source says itself that they are gone, where it is to be believed."""
+        unlisted = [one for one in stretch if not one.listed]
+        denied, unanswered = await self._denied(unlisted, lambda one: one.href)
+        self._kept.unanswered += unanswered
+        twice, _ = await self._denied(denied, lambda one: self._elsewhere(one.id) or one.href)
+        gone = []
+        for one in denied:
+            doubt: str | None = "the API does not deny them under /collections/…/items/…"
+            if one in twice:
+                doubt = await self._trust.doubt(one.id.collection, one.href or "")
+            if doubt is None:
+                gone.append(one)
+            else:
+                self._kept.doubted[doubt] += 1
+        return gone
+
+    async def _denied(
+        self, stretch: Sequence[Unmet], href: Callable[[Unmet], str | None]
+    ) -> tuple[list[Unmet], int]:
+        """Return those that are denied where `href` says, and of how many that is not known."""
+        named = [(one, url) for one in stretch if (url := href(one)) is not None]
+        answers = await self._asked([url for _, url in named])
+        unanswered = sum(isinstance(answer, Failure) and not is_gone(answer) for answer in answers)
+        denied = [one for (one, _), answer in zip(named, answers, strict=True) if is_gone(answer)]
+        return denied, unanswered
+
+    def _elsewhere(self, item: ItemId) -> str | None:
+        """Return where the source's API has an item, whatever its `self` link said."""
+        return None if self._service is None else own_href(item, f"{self._service}/search")
+
+    async def _unlinked(self, found: Sequence[Unmet]) -> tuple[list[Unmet], dict[int, bytes]]:
+        """Return those that no item links to any more, as far as that is known; renewed JSON of label items.
+
+        What an item that is there links to may be back tomorrow: it is told as gone, and kept.
+        """
+        rows = {one.row: one for one in found if not one.linked}
+        labels = [
+            label
+            for label in await self._call(lambda db: pruning.label_items(db, list(rows)))
+            if label.row not in rows
+        ]
+        hrefs = list(dict.fromkeys(label.href for label in labels if label.href is not None))
+        told = dict(zip(hrefs, await self._asked(hrefs), strict=True))
+        renewed: dict[int, bytes] = {}
+        for label in labels:
+            document = told.get(label.href or "")
+            if isinstance(document, dict) and _is_without(document, label, rows[label.source]):
+                renewed[label.row] = clean_document(document, self._secrets)
+            else:
+                del rows[label.source]
+        return list(rows.values()), renewed
 
     async def _asked(self, hrefs: Sequence[str]) -> list[Json | Failure]:
         return await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)
 
-    async def _remove(self, rows: Sequence[int]) -> None:
+    async def _examples(self, collection: str, is_wanted: Callable[[str], bool]) -> list[tuple[str, str]]:
+        return await self._call(lambda db: pruning.met_examples(db, self._run, collection, is_wanted, 3))
+
+    async def _remove(self, rows: Sequence[int], renewed: Mapping[int, bytes]) -> None:
         def remove(db: Connection) -> None:
-            pruning.forget(db, self._run, rows)
+            pruning.forget(db, self._run, rows, renewed)
             self._publisher.remove_listed()
 
         await self._call(remove)
 
-    async def _tell_of_kept(self, nameless: int) -> None:
+    async def _tell_of_kept(self) -> None:
         unlisted = await self._call(lambda db: pruning.unlisted_assets(db, self._run))
-        if nameless:
-            text = f"{nameless:,} items were not met, and have no URL to ask if they are gone: they are kept."
-            self._on_event(Notice("warning", text))
+        hidden = await self._call(lambda db: pruning.of_more_credentials(db, self._run))
+        several = await self._call(lambda db: pruning.of_several(db, self._run))
+        for why, number in self._kept.doubted.items():
+            self._warn(number, f"not met and denied under their own URLs, but are kept: {why}")
+        self._warn(self._kept.nameless, "not met, and have no URL to ask if they are gone: they are kept")
+        self._warn(self._kept.unanswered, "not met, and nothing says if they are gone: they are kept")
+        self._warn(self._kept.linked, "gone, but an item links to them still: they are kept")
+        self._warn(several, "not met, but other sources have had them under other URLs: they are kept")
+        self._warn(hidden, "not met, but were with credentials that this command has not: they are kept")
         if unlisted:
             text = f"{unlisted:,} files are kept that their items do not list any more."
             self._on_event(Notice("info", text))
 
+    def _warn(self, number: int, what: str) -> None:
+        if number:
+            self._on_event(Notice("warning", f"Items that are {what} ({number:,})."))
+
     async def _call(self, function: Callable[[Connection], T]) -> T:
         return await self._publisher.call(lambda: function(self._publisher.db))
+
+
+def _is_without(document: Json, label: LabelItem, source: Unmet) -> bool:
+    """Return True if a document is that of a label item, and links to the source item no more."""
+    links = source_links(document, label.href)
+    named = {cut_url(href) for href in links}
+    return is_found(document, label.id.item) and not (
+        source.href in named or source.id in {item_of(href) for href in links}
+    )

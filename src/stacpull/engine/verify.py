@@ -28,7 +28,7 @@ from stacpull.ledger import damage, runs, views
 from stacpull.ledger.database import Connection, damaged_sentence, ledger_path, open_reader, translated
 from stacpull.ledger.expected import Expectations, Expected, FileKind, integrity
 from stacpull.ledger.runs import Run
-from stacpull.reports import MirrorReport, RebuildReport, VerifyReport
+from stacpull.reports import MirrorReport, RebuildReport, RunState, VerifyReport
 from stacpull.store.lock import kept_still
 
 __all__ = ["verify"]
@@ -83,7 +83,7 @@ async def verify(
         if await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
             run = await on_ledger(workspace, lambda: check.claim(workspace))
             fixed = await go_on(workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stop)
-        totals = await on_ledger(workspace, lambda: views.totals(workspace.db))
+        totals = await on_ledger(workspace, lambda: check.look_at_mirror(workspace.db))
         remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
         return check.report(totals, rebuilt, fixed, remaining)
 
@@ -99,6 +99,7 @@ class _Check:
         self._assets = array("q")  # rows of damaged assets: 8 bytes each, however many
         self._items = array("q")  # rows of items whose JSON is damaged
         self._catalogs = 0
+        self._mirror_state: RunState | None = None
 
     def alone(self) -> Mapping[str, int]:
         """Check beside other readers, changing nothing; return the ledger's totals (on a thread).
@@ -108,7 +109,7 @@ class _Check:
         """
         with closing(open_reader(self._dest)) as db, kept_still(self._dest):
             self.inspect(db)
-            return views.totals(db)
+            return self.look_at_mirror(db)
 
     def inspect(self, db: Connection) -> None:
         """Check all files (on a thread).
@@ -134,6 +135,12 @@ class _Check:
             except OSError as error:
                 raise DestinationError(f"{self._dest} cannot be read: {error.strerror}.") from error
         self._reporter.flush()
+
+    def look_at_mirror(self, db: Connection) -> Mapping[str, int]:
+        """Note the state that the mirror is in, which nobody is at work on; return the ledger's totals."""
+        run = views.current_run(db)
+        self._mirror_state = None if run is None else views.state_now(run["state"], live=False)
+        return views.totals(db)
 
     def _note(self, found: Damage, expected: Expected | None) -> None:
         self._reporter.tell(found)
@@ -189,6 +196,7 @@ class _Check:
         """Return what was found."""
         seconds = self._reporter.seconds()
         report = _report(self._dest, self._findings, totals, quick=self._quick, seconds=seconds)
+        report = replace(report, mirror_state=self._mirror_state)
         if fixed is not None and fixed.state != "complete":
             report = replace(report, state="interrupted")
         if remaining is not None:

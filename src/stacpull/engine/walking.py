@@ -209,8 +209,10 @@ class Walk:
 
     async def _save(self, picked: Picked, reached: Reached) -> int:
         new = await self._plans.save(picked, reached)
+        links = {(one.collection, one.name) for one in picked.unread}
         for problem in picked.problems:
-            what = f"An item of {problem.collection} is left out ({problem.item!r})"
+            kind = "A link" if (problem.collection, problem.item) in links else "An item"
+            what = f"{kind} of {problem.collection} is left out ({problem.item!r})"
             if problem.item == OF_COLLECTION:
                 what = f"The collection {problem.collection} is mirrored without its own assets"
             text = f"{what}: {problem.failure.message}"

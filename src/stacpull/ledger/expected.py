@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from stacpull.ledger.compact import true_name
 from stacpull.ledger.meta import file_digests
+from stacpull.ledger.pruning import listed
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
@@ -71,6 +72,7 @@ class Expectations:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._files = file_digests(db)
+        self._leaving = frozenset(listed(db))
         self._met_files: set[str] = set()
         self._met_assets = _Bits(_highest(db, "assets"))
         self._met_items = _Bits(_highest(db, "items"))
@@ -114,6 +116,10 @@ class Expectations:
                 self._one(path, index, rows.get(index)) for path, index in zip(some, hashes, strict=True)
             ]
         return found
+
+    def is_leaving(self, path: str) -> bool:
+        """Return True if a file that nothing knows is one of those that a pruning was about to remove."""
+        return path in self._leaving
 
     def _one(self, path: str, index: int, row: _AssetRow | None) -> Expected | None:
         if row is not None and _joined(row[1], true_name(row[2], row[1], row[3])) == path:

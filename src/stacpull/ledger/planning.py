@@ -22,12 +22,12 @@ from stacpull.ledger.items import count_items_done, settle
 from stacpull.ledger.places import Places, TellsPlaces, forget_validators, leave_out, nothing_told
 from stacpull.ledger.planned_assets import AssetPlanner, Existing, ItemPlace, Tally
 from stacpull.ledger.runs import selection_of
-from stacpull.ledger.schema import DAMAGED, STATE_DONE, WRITTEN, WRITTEN_ONCE
+from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, STATE_DONE, WRITTEN, WRITTEN_ONCE
 from stacpull.models import ItemId
 from stacpull.planning.items import item_directory
 from stacpull.redact import cut_url
 
-__all__ = ["Committed", "ItemFailure", "ItemRow", "PlanBatch", "Planner"]
+__all__ = ["Committed", "ItemFailure", "ItemRow", "PlanBatch", "Planner", "seen_hash"]
 
 
 class _Known(NamedTuple):
@@ -38,6 +38,8 @@ class _Known(NamedTuple):
     updated: str | None
     parent: int | None
     written: int
+    walk: int | None
+    """The last walk that met it (`ledger.schema`)."""
 
 
 class Planner:
@@ -70,6 +72,7 @@ class Planner:
         self._forms = HrefForms(db)
         self._collections: dict[str, int] = dict(db.execute("SELECT name, id FROM collections").fetchall())
         self._assets = AssetPlanner(db, run, self._directories, revalidate=revalidate)
+        self._is_walk, self._others = _walks(db, run)
         self._next_sequence = (
             db.execute("SELECT max(sequence) FROM items WHERE run = ?", (run,)).fetchone()[0] or 0
         ) + 1
@@ -112,7 +115,7 @@ class Planner:
 
     def _see(self, ids: Sequence[ItemId]) -> int:
         return sum(
-            self._db.execute(_SEE + bulk.rows(len(some), 1), [_seen_hash(item) for item in some]).rowcount
+            self._db.execute(_SEE + bulk.rows(len(some), 1), [seen_hash(item) for item in some]).rowcount
             for some in bulk.in_stretches(ids)
         )
 
@@ -141,7 +144,7 @@ class Planner:
         if collection is None:
             return None
         row = self._db.execute(
-            "SELECT id, run, updated, parent, written FROM items WHERE collection = ? AND name = ?",
+            "SELECT id, run, updated, parent, written, walk FROM items WHERE collection = ? AND name = ?",
             (collection, item.item),
         ).fetchone()
         return None if row is None else _Known(*row)
@@ -189,7 +192,7 @@ class Planner:
         if found is not None:
             renewed = opened.any or touched or found.written == DAMAGED
             self._look_beside(row, existing, places, touched=touched, renewed=renewed)
-            self._plan_again(row, item_row, above, sequence)
+            self._plan_again(row, found, above, sequence)
             if item.of_collection:
                 return [item_row]
             self._tally.items_changed += touched or opened.changed
@@ -253,6 +256,7 @@ class Planner:
             self._directories.id_of(item_directory(item.id)),
             *self._href(item.href, item.id),
             item.updated,
+            self._run if self._is_walk else None,
         )
         item_row = self._db.execute(_INSERT_ITEM, values).lastrowid or 0
         if not item.of_collection:
@@ -263,14 +267,31 @@ class Planner:
         """Return what `href` and `href_form` hold."""
         return self._forms.stored(_cut(href), item.item)
 
-    def _plan_again(self, row: ItemRow, item_row: int, parent: int | None, sequence: int | None) -> None:
+    def _plan_again(self, row: ItemRow, found: _Known, parent: int | None, sequence: int | None) -> None:
         """Take an item over into this run: open until it is settled, and what it is in this run's walk."""
-        item = row.item
+        item, walk = row.item, self._walk_of(found, row.item.href)
         self._db.execute(
             "UPDATE items SET run = ?, sequence = ?, parent = ?, updated = ?, href = ?, href_form = ?, "
-            "remaining = 1 WHERE id = ?",
-            (self._run, sequence, parent, item.updated, *self._href(item.href, item.id), item_row),
+            "walk = ?, remaining = 1 WHERE id = ?",
+            (self._run, sequence, parent, item.updated, *self._href(item.href, item.id), walk, found.row),
         )
+
+    def _walk_of(self, found: _Known, href: str | None) -> int | None:
+        """Return by which walk an item is known from now on: a retry is none.
+
+        What another source has under another URL is no single source's to call gone.
+        """
+        if not self._is_walk or found.walk == OF_SEVERAL:
+            return found.walk
+        if found.walk in self._others and self._href_of(found.row) != _cut(href):
+            return OF_SEVERAL
+        return self._run
+
+    def _href_of(self, item_row: int) -> str | None:
+        kept: str | None = self._db.execute(
+            f"SELECT {href_of()} FROM items i WHERE i.id = ?", (item_row,)
+        ).fetchone()[0]
+        return kept
 
     def _renew_document(self, item_row: int, document: bytes) -> None:
         """Have the item's JSON written again; a file that is there is ours if it ever was written."""
@@ -305,6 +326,7 @@ class Planner:
                 None,
                 self._directories.id_of(item_directory(failed.id)),
                 *self._href(failed.href, failed.id),
+                None,
                 None,
             )
             row = self._db.execute(_INSERT_ITEM, values).lastrowid or 0
@@ -362,8 +384,8 @@ class Planner:
 _SEE = "INSERT OR IGNORE INTO seen "
 _LEAVE_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET items = items + excluded.items"
 _INSERT_ITEM = (
-    "INSERT INTO items(collection, name, parent, run, sequence, directory, href, href_form, updated, "
-    "remaining) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
+    "INSERT INTO items(collection, name, parent, run, sequence, directory, href, href_form, updated, walk, "
+    "remaining) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
 )
 _PUT_DOCUMENT = "INSERT OR REPLACE INTO documents VALUES (?, ?)"
 _COUNT_RUN = (
@@ -386,11 +408,21 @@ def _with_parents(row: int, parent: int | None, before: _Known | None) -> list[i
     return [row, *(one for one in parents if one is not None)]
 
 
+def _walks(db: sqlite3.Connection, run: int) -> tuple[bool, frozenset[int]]:
+    """Return whether `run` walks its source, and the walks of other sources."""
+    rows = db.execute(
+        "SELECT id, kind, source = (SELECT source FROM runs WHERE id = ?) FROM runs", (run,)
+    ).fetchall()
+    is_walk = any(row == run and kind == "mirror" for row, kind, _ in rows)
+    return is_walk, frozenset(row for row, _, is_own in rows if not is_own)
+
+
 def _cut(href: str | None) -> str | None:
     return None if href is None else cut_url(href)
 
 
-def _seen_hash(item: ItemId) -> int:
+def seen_hash(item: ItemId) -> int:
+    """Return what stands for an item in the table of those that the walk under way met, matched or not."""
     digest = hashlib.blake2b(
         f"{item.collection}\0{item.item}".encode("utf-8", "surrogatepass"), digest_size=8
     )

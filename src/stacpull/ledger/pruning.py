@@ -8,21 +8,48 @@ and when that is durable the list is cleared. What is still listed at the next s
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
+
+import orjson
 
 from stacpull.ledger import changes, paths
 from stacpull.ledger.compact import href_of, true_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.items import count_items_done, settle
 from stacpull.ledger.meta import disown_file, file_digests
+from stacpull.ledger.planning import seen_hash
 from stacpull.ledger.runs import selection_of
-from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_RESERVED, UNWRITTEN
+from stacpull.ledger.schema import (
+    OF_SEVERAL,
+    STATE_DONE,
+    STATE_FAILED,
+    STATE_RESERVED,
+    UNWRITTEN,
+    WRITTEN,
+    WRITTEN_ONCE,
+)
 from stacpull.models import OF_COLLECTION, FailureKind, ItemId
 from stacpull.planning.items import item_document_path
 from stacpull.planning.names import safe_segment
 
-__all__ = ["Unmet", "clear", "forget", "listed", "met_example", "unlisted_assets", "unmet"]
+__all__ = [
+    "LabelItem",
+    "Unmet",
+    "clear",
+    "forget",
+    "label_items",
+    "listed",
+    "met_examples",
+    "of_more_credentials",
+    "of_several",
+    "unlisted_assets",
+    "unmet",
+    "unread",
+]
+
+_DENIED = "f.kind = 'gone' AND (f.status IS NULL OR f.status IN (404, 410))"
 
 
 class Unmet(NamedTuple):
@@ -31,32 +58,103 @@ class Unmet(NamedTuple):
     row: int
     id: ItemId
     href: str | None
+    linked: bool
+    """True if the walk met a link to it, behind which there was nothing."""
+    listed: bool
+    """True if it was on a page of the walk all the same, and a filter left it out."""
     assets: int
     size: int
 
 
+class LabelItem(NamedTuple):
+    """A label item of a source item: `source` is the latter's row."""
+
+    source: int
+    row: int
+    id: ItemId
+    href: str | None
+
+
 def unmet(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Unmet]:
-    """Return items past row `after` that an earlier run of what `run` asks planned, and `run` did not."""
+    """Return items past row `after` that an earlier walk of the same was the last to meet."""
     runs = _alike(db, run)
     rows = db.execute(
-        f"SELECT i.id, c.name, i.name, {href_of()}, count(a.id), coalesce(sum(a.size), 0) FROM items i "
-        "JOIN collections c ON c.id = i.collection "
+        f"SELECT i.id, c.name, i.name, {href_of()}, "
+        "EXISTS (SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = '' AND i.run = ?), "
+        "count(a.id), coalesce(sum(a.size), 0) FROM items i JOIN collections c ON c.id = i.collection "
         f"LEFT JOIN assets a ON a.item = i.id AND a.state = {STATE_DONE} "
-        f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.run IN ({', '.join('?' * len(runs))}) "
+        f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk IN ({_marks(runs)}) "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
-        (after, *runs, limit),
+        (run, after, *runs, limit),
     )
-    return [Unmet(row, ItemId(collection, name), *rest) for row, collection, name, *rest in rows]
+    return [
+        Unmet(row, item, href, bool(linked), _is_listed(db, item), *rest)
+        for row, item, href, linked, *rest in (
+            (row, ItemId(collection, name), *others) for row, collection, name, *others in rows.fetchall()
+        )
+    ]
 
 
-def met_example(db: sqlite3.Connection, run: int) -> str | None:
-    """Return the own URL of an item that `run` met, None if none has one: what is there must answer."""
-    row = db.execute(
-        f"SELECT {href_of()} FROM items i WHERE i.run = ? AND i.sequence IS NOT NULL "
-        "AND coalesce(i.href, i.href_form) IS NOT NULL LIMIT 1",
+def _is_listed(db: sqlite3.Connection, item: ItemId) -> bool:
+    found = db.execute("SELECT EXISTS (SELECT 1 FROM seen WHERE hash = ?)", (seen_hash(item),)).fetchone()
+    return bool(found[0])
+
+
+def met_examples(
+    db: sqlite3.Connection, run: int, collection: str, wanted: Callable[[str], bool], limit: int
+) -> list[tuple[str, str]]:
+    """Return (id, own URL) of items of a collection that `run` met, of URLs that are `wanted`."""
+    rows = db.execute(
+        f"SELECT i.name, {href_of()} FROM items i JOIN collections c ON c.id = i.collection "
+        f"WHERE c.name = ? AND i.walk = ? AND i.name <> '{OF_COLLECTION}'",
+        (collection, run),
+    )
+    found = ((name, href) for name, href in rows if href is not None and wanted(href))
+    return list(islice(found, limit))
+
+
+def unread(db: sqlite3.Connection, run: int) -> int:
+    """Return how many links and items the walk of `run` met and could not read or use.
+
+    A known source item whose URL says 404 or 410 is none of them: that is an answer, about it alone.
+    """
+    found: int = db.execute(
+        "SELECT items_failed - (SELECT count(*) FROM failures f JOIN items i ON i.id = f.item "
+        f"WHERE i.run = r.id AND f.key = '' AND {_DENIED} AND i.name <> {href_of()}) "
+        "FROM runs r WHERE id = ?",
         (run,),
-    ).fetchone()
-    return None if row is None else row[0]
+    ).fetchone()[0]
+    return found
+
+
+def of_several(db: sqlite3.Connection, run: int) -> int:
+    """Return how many items `run` did not meet that several sources have had, each under its own URL."""
+    found: int = db.execute(
+        f"SELECT count(*) FROM items WHERE walk = {OF_SEVERAL} AND run <> ?", (run,)
+    ).fetchone()[0]
+    return found
+
+
+def of_more_credentials(db: sqlite3.Connection, run: int) -> int:
+    """Return how many items earlier walks of the same met with credentials that `run` has not."""
+    others = sorted({*_same(db, run)} - {*_alike(db, run)})
+    found: int = db.execute(
+        f"SELECT count(*) FROM items WHERE name <> '{OF_COLLECTION}' AND walk IN ({_marks(others)})", others
+    ).fetchone()[0]
+    return found
+
+
+def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[LabelItem]:
+    """Return the label items, as far as they are known, through which these source items were reached."""
+    return [
+        LabelItem(source, row, ItemId(collection, name), href)
+        for source in sources
+        for row, collection, name, href in db.execute(
+            f"SELECT i.id, c.name, i.name, {href_of()} FROM items i "
+            "JOIN collections c ON c.id = i.collection WHERE i.id = (SELECT parent FROM items WHERE id = ?)",
+            (source,),
+        )
+    ]
 
 
 def unlisted_assets(db: sqlite3.Connection, run: int) -> int:
@@ -64,24 +162,53 @@ def unlisted_assets(db: sqlite3.Connection, run: int) -> int:
     runs = _alike(db, run)
     found: int = db.execute(
         "SELECT count(*) FROM items i JOIN assets a ON a.item = i.id "
-        f"WHERE i.run = ? AND a.state = {STATE_DONE} AND a.run IN ({', '.join('?' * len(runs))})",
+        f"WHERE i.walk = ? AND a.state = {STATE_DONE} AND a.run IN ({_marks(runs)})",
         (run, *runs),
     ).fetchone()[0]
     return found
 
 
 def _alike(db: sqlite3.Connection, run: int) -> list[int]:
-    """Return the other runs of the same source and selection: what only a wider one brought is not judged."""
-    rows = db.execute("SELECT id, source, selection FROM runs").fetchall()
+    """Return the other walks of the same that had no credentials which `run` has not.
+
+    Many services deny by 404 what is not for those who ask.
+    """
+    names = {row[0]: set(orjson.loads(row[1])) for row in db.execute("SELECT id, credential_names FROM runs")}
+    return [other for other in _same(db, run) if names[other] <= names[run]]
+
+
+def _same(db: sqlite3.Connection, run: int) -> list[int]:
+    """Return the other walks of the same source and selection: what a wider one met is not judged."""
+    rows = db.execute(
+        "SELECT id, source, selection FROM runs WHERE kind = 'mirror' OR id = ?", (run,)
+    ).fetchall()
     source, selection = next((row[1], selection_of(row[2])) for row in rows if row[0] == run)
     return [
         row[0] for row in rows if row[0] != run and row[1] == source and selection_of(row[2]) == selection
     ]
 
 
-def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
-    """Forget these items and list their files for removal, counted for `run`. One transaction."""
+def _marks(values: Sequence[int]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def forget(
+    db: sqlite3.Connection, run: int, items: Sequence[int], renewed: Mapping[int, bytes] | None = None
+) -> None:
+    """Forget these items and list their files for removal, counted for `run`. One transaction.
+
+    Args:
+        db: the ledger.
+        run: the run.
+        items: rows of the items.
+        renewed: documents, by row, of label items whose JSON still links to one of them: it is written again.
+    """
     with transaction(db):
+        for item, document in (renewed or {}).items():
+            db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
+            db.execute(
+                f"UPDATE items SET written = {WRITTEN_ONCE} WHERE id = ? AND written = {WRITTEN}", (item,)
+            )
         paths = [path for item in items for path in _paths_of(db, item)]
         files = sum(len(_assets_of(db, item)) for item in items)
         parents = {row for item in items for row in _parent_of(db, item)} - set(items)

@@ -18,6 +18,7 @@ __all__ = [
     "AS_NEWEST",
     "DAMAGED",
     "MIGRATIONS",
+    "OF_SEVERAL",
     "STATE_DONE",
     "STATE_FAILED",
     "STATE_PENDING",
@@ -46,6 +47,9 @@ WRITTEN_ONCE = 2
 """An item's JSON may be on disk, and is to be written (again): a file in its place is ours."""
 DAMAGED = 3
 """An item's JSON is lost or altered: it is ours, and made anew once the item has been read again."""
+
+OF_SEVERAL = 0
+"""In place of the walk that met an item: walks of several sources did, each under a URL of its own."""
 
 _VERSION_1 = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
@@ -236,6 +240,13 @@ CREATE TABLE unread(                       -- links of a tree that gave no item
 """
 
 _VERSION_9 = """
+ALTER TABLE items ADD COLUMN walk INTEGER;     -- the last `mirror` whose walk met it; NULL: none is known;
+                                               -- 0: walks of several sources did, each under a URL of its own
+UPDATE items SET walk = run WHERE run IN (SELECT id FROM runs WHERE kind = 'mirror')
+    AND id NOT IN (SELECT item FROM failures WHERE key = '');
+"""
+
+_VERSION_10 = """
 CREATE TABLE unasked(                      -- assets that a run left out, whose item it found another:
     asset INTEGER PRIMARY KEY,             -- the next run that plans one asks for it
     is_open INTEGER NOT NULL               -- 1: it was not done then: nothing will tell what it came from
@@ -245,7 +256,7 @@ CREATE TRIGGER forget_unasked AFTER DELETE ON assets BEGIN DELETE FROM unasked W
 
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, _VERSION_7, _VERSION_8,
-    _VERSION_9,
+    _VERSION_9, _VERSION_10,
 )  # fmt: skip
 
 AS_NEWEST: tuple[tuple[int, str], ...] = (
@@ -265,9 +276,15 @@ AS_NEWEST: tuple[tuple[int, str], ...] = (
         CREATE TEMP VIEW runs AS SELECT *, 0 AS assets_pages FROM main.runs;
         """,
     ),
-    (7, "CREATE TEMP TABLE changes(run INTEGER, what TEXT, number INTEGER);"),
+    (
+        7,
+        """
+        CREATE TEMP TABLE changes(run INTEGER, what TEXT, number INTEGER);
+        CREATE TEMP TABLE removals(path TEXT);
+        """,
+    ),
     (8, "CREATE TEMP TABLE unread(source, href, run, collection, kind, message, status, attempts, at);"),
-    (9, "CREATE TEMP TABLE unasked(asset INTEGER PRIMARY KEY, is_open INTEGER);"),
+    (10, "CREATE TEMP TABLE unasked(asset INTEGER PRIMARY KEY, is_open INTEGER);"),
 )
 """What lets a ledger older than a version be read, by who may not write it, as if it were of that version."""
 

@@ -13,7 +13,7 @@ from stacpull.ledger import unread
 from stacpull.ledger.compact import href_of, true_name
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN
 from stacpull.models import OF_COLLECTION, ItemId
-from stacpull.reports import FailureRecord
+from stacpull.reports import FailureRecord, RunState
 
 __all__ = [
     "CollectionRow",
@@ -33,6 +33,7 @@ __all__ = [
     "left_out",
     "name_of_asset",
     "path_of_item",
+    "state_now",
     "totals",
     "unproven",
     "unwritten_documents",
@@ -133,6 +134,15 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
     return found
 
 
+def state_now(state: str, *, live: bool) -> RunState:
+    """Return the state of the current run; one that says it runs while nobody holds the mirror was killed."""
+    if live:
+        return "running"
+    if state == "complete":
+        return "complete"
+    return "failed" if state == "failed" else "interrupted"
+
+
 def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
     """Yield failures by item and key, then links that could not be read; or the `newest` ones by time."""
     order = "ORDER BY 8 DESC LIMIT ?" if newest is not None else "ORDER BY 10, 11"
@@ -216,11 +226,12 @@ def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
 
 
 def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
-    """Return the collections that have items, in the order they were met."""
+    """Return the collections that have items, or assets of their own here, in the order they were met."""
     rows = db.execute(
         "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
-        f"WHERE i.collection = c.id AND (i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents))) "
-        "ORDER BY c.id"
+        f"WHERE i.collection = c.id AND (i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents) "
+        f"OR i.name = '{OF_COLLECTION}' AND EXISTS "
+        f"(SELECT 1 FROM assets a WHERE a.item = i.id AND a.state = {STATE_DONE}))) ORDER BY c.id"
     )
     return [CollectionRow(*row) for row in rows]
 

@@ -1,0 +1,348 @@
+"""What `--prune` must not remove: whatever a retry, a broken link or a wrong 404 makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+import pytest
+from tests.acceptance.static_tree import write_tree
+from tests.acceptance.trees import files_in
+from tests.net.wire_server import WireServer
+
+import stacpull
+from stacpull import MirrorReport, Notice, Options, Selection, failures, mirror, retry, verify
+from stacpull.events import Event, ItemGone
+from stacpull.ledger import pruning
+from stacpull.net.memory import Answer
+from stacpull.net.transport import Request
+from stacpull.replicas import EvolvingReplica, Status, run_in_thread
+
+PRUNE = Options(prune=True, yes=True, retries=0)
+
+
+@contextmanager
+def two_sources() -> Iterator[tuple[EvolvingReplica, EvolvingReplica]]:
+    """Two services, the items of the second under other names."""
+    with run_in_thread(EvolvingReplica(items=3)) as one, run_in_thread(EvolvingReplica(items=3)) as other:
+        other.items = {f"other-{name}": item for name, item in other.items.items()}
+        yield one, other
+
+
+def mirrored(source: str, dest: Path, options: Options = PRUNE, **selection: Any) -> MirrorReport:
+    return asyncio.run(mirror(source, dest, selection=Selection(**selection), options=options))
+
+
+def heard_of(source: str, dest: Path, **selection: Any) -> tuple[MirrorReport, list[Event]]:
+    heard: list[Event] = []
+    found = Selection(**selection)
+    return asyncio.run(mirror(source, dest, selection=found, options=PRUNE, on_event=heard.append)), heard
+
+
+def warnings(heard: list[Event]) -> str:
+    return "\n".join(one.text for one in heard if isinstance(one, Notice) and one.level == "warning")
+
+
+def retried(dest: Path) -> None:
+    asyncio.run(retry(dest, options=Options(retries=0)))
+
+
+def repaired(dest: Path) -> None:
+    for path in dest.glob("evolving/item-*/data.bin"):
+        path.unlink()
+    asyncio.run(verify(dest, repair=True, options=Options(retries=0)))
+
+
+# --- whose items they are -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", [retried, repaired])
+def test_what_another_source_brought_stays_after_a_retry_and_a_repair(
+    tmp_path: Path, again: Callable[[Path], None]
+) -> None:
+    with two_sources() as (one, other):
+        one.inject(lambda request: "/files/" in request.path and "mask" in request.path, Status(404), times=9)
+        mirrored(one.base_url, tmp_path)
+        mirrored(other.base_url, tmp_path)
+        one.items.clear()
+        again(tmp_path)
+        before = files_in(tmp_path).keys()
+        told = mirrored(other.base_url, tmp_path)
+        assert (told.items_gone, told.items_pruned) == (0, 0)
+        assert files_in(tmp_path).keys() == before
+
+
+def test_what_another_selection_brought_stays_after_a_retry(tmp_path: Path) -> None:
+    with run_in_thread(EvolvingReplica(items=3)) as replica:
+        replica.inject(lambda request: request.path.endswith("item-0002/mask.bin"), Status(404), times=1)
+        mirrored(replica.base_url, tmp_path)
+        mirrored(replica.base_url, tmp_path, ids=("item-0001",))
+        asyncio.run(retry(tmp_path))
+        del replica.items["item-0002"]
+        assert mirrored(replica.base_url, tmp_path, ids=("item-0001",)).items_gone == 0
+        assert mirrored(replica.base_url, tmp_path).items_pruned == 1  # who listed it may say that it is gone
+
+
+def test_what_two_sources_have_under_urls_of_their_own_is_no_ones_to_deny(tmp_path: Path) -> None:
+    with run_in_thread(EvolvingReplica(items=3)) as one, run_in_thread(EvolvingReplica(items=3)) as other:
+        mirrored(one.base_url, tmp_path)
+        mirrored(other.base_url, tmp_path)
+        del other.items["item-0002"]
+        told, heard = heard_of(other.base_url, tmp_path)
+        assert (told.items_gone, told.items_pruned) == (0, 0)
+        assert "other sources have had them" in warnings(heard)
+
+
+# --- walks that are not whole -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["col1/collection.json", "col1/col1-2/col1-2.json"])
+def test_behind_a_link_that_cannot_be_read_nothing_is_gone(tmp_path: Path, lost: str) -> None:
+    catalog, dest = write_tree(tmp_path / "tree", 2, 3), tmp_path / "m"
+    mirrored(str(catalog), dest, all_collections=True)
+    before = files_in(dest).keys()
+    (tmp_path / "tree" / lost).parent.rename(tmp_path / "away")
+    told, heard = heard_of(str(catalog), dest, all_collections=True)
+    assert (told.exit_code, told.items_gone, told.items_pruned) == (1, 0, 0)
+    assert files_in(dest).keys() == before
+    assert "Nothing was pruned: 1 link or item of this walk could not be read" in warnings(heard)
+    assert "A link of " in warnings(heard)
+    assert "An item of" not in warnings(heard)
+
+
+# --- whom to believe ----------------------------------------------------------------------------------------
+
+
+def test_a_source_is_believed_only_if_it_finds_what_it_lists(tmp_path: Path) -> None:
+    with run_in_thread(EvolvingReplica(items=3)) as replica:
+        mirrored(replica.base_url, tmp_path)
+        del replica.items["item-0002"]
+        listed = {f"/items/{name}" for name in replica.items}
+        replica.inject(lambda request: request.path.endswith(tuple(listed)), Status(403), times=9)
+        told, heard = heard_of(replica.base_url, tmp_path)
+        assert (told.items_gone, len(list(tmp_path.glob("evolving/*/data.bin")))) == (0, 3)
+        assert "which the source has just listed, is not found either (1)." in warnings(heard)
+
+
+class Labels(WireServer):
+    """Collections `labels` and `images` of an API, the second reached by source links.
+
+    `links` are the images that label L links to; `lists` what each collection has on its page, `has` what is
+    found by itself, `refused` what is not shown, `clouds` the cloud cover; `self_of` gives the `self` links.
+    """
+
+    def __init__(self) -> None:
+        self.has = {"labels": ["L", "M"], "images": ["S", "T"]}
+        self.lists = {"labels": ["L", "M"], "images": ["S", "T"]}
+        self.shows = ["labels", "images"]
+        self.links = ["S", "T"]
+        self.refused: set[str] = set()
+        self.clouds: dict[str, int] = {}
+        self.self_of: Callable[[str, str], str] = self.item_url
+        super().__init__(dict.fromkeys(self._paths(), self._answer))
+
+    @staticmethod
+    def _paths() -> Iterator[str]:
+        yield from ("/", "/collections", "/wrong/S", "/wrong/T", "/wrong/L", "/wrong/M", "/data")
+        for name, ids in (("labels", "LM"), ("images", "ST")):
+            yield from (f"/collections/{name}", f"/collections/{name}/items")
+            yield from (f"/collections/{name}/items/{one}" for one in ids)
+
+    def item_url(self, collection: str, name: str) -> str:
+        return self.url(f"/collections/{collection}/items/{name}")
+
+    def _answer(self, asked: Request) -> Answer:
+        path = urlsplit(asked.url).path.strip("/").split("/")
+        if path == ["data"]:
+            return Answer(body=b"data")
+        if path[-1] in self.refused:
+            return Answer(403, b"{}")
+        found = self._document(path)
+        return Answer(404, b"{}") if found is None else Answer(body=orjson.dumps(found), headers=_JSON)
+
+    def _document(self, path: list[str]) -> dict[str, Any] | None:
+        match path:
+            case [""]:
+                return {"type": "Catalog", "id": "api", "description": "", "conformsTo": [], "links": []}
+            case ["collections"]:
+                return {"collections": [self._collection(name) for name in self.shows], "links": []}
+            case ["collections", name] if name in self.shows:
+                return self._collection(name)
+            case ["collections", name, "items"] if name in self.shows:
+                features = [self._item(name, one) for one in self.lists[name]]
+                return {"type": "FeatureCollection", "links": [], "features": features}
+            case ["collections", name, "items", one] if one in self.has[name]:
+                return self._item(name, one)
+        return None
+
+    def _collection(self, name: str) -> dict[str, Any]:
+        return {"type": "Collection", "stac_version": "1.0.0", "id": name, "description": name,
+                "license": "CC0", "extent": {}, "links": [],
+                "assets": {"thumb": {"href": self.url("/data")}} if name == "images" else {}}  # fmt: skip
+
+    def _item(self, collection: str, name: str) -> dict[str, Any]:
+        links = [{"rel": "self", "href": self.self_of(collection, name)}]
+        if name == "L":
+            links += [{"rel": "source", "href": self.item_url("images", one)} for one in self.links]
+        properties = {"datetime": "2020-01-01T00:00:00Z", "eo:cloud_cover": self.clouds.get(name, 0)}
+        return {"type": "Feature", "stac_version": "1.0.0", "id": name, "collection": collection,
+                "geometry": None, "properties": properties,
+                "links": links,
+                "assets": {"data": {"href": self.url("/data")}}}  # fmt: skip
+
+
+_JSON = {"Content-Type": "application/json"}
+Change = Callable[[Labels], None]
+
+
+def pruned(
+    tmp_path: Path, change: Change, where: str = "/", **selection: Any
+) -> tuple[MirrorReport, list[Event]]:
+    """Mirror the API, change it, mirror again with --prune --yes."""
+    heard: list[Event] = []
+    asked = Selection(**(selection or {"all_collections": True}))
+
+    async def twice() -> MirrorReport:
+        async with Labels() as api:
+            source = api.url(where).rstrip("/")
+            assert (await mirror(source, tmp_path, selection=asked)).exit_code == 0
+            change(api)
+            return await mirror(source, tmp_path, selection=asked, options=PRUNE, on_event=heard.append)
+
+    return asyncio.run(twice()), heard
+
+
+def drop(api: Labels, *names: str) -> None:
+    for kept in (api.has, api.lists):
+        for name, ids in kept.items():
+            kept[name] = [one for one in ids if one not in names]
+    api.links = [one for one in api.links if one not in names]
+
+
+def denies_a_collection(api: Labels) -> None:
+    """One image is on no page any more, none is found; labels are as ever."""
+    api.lists["images"], api.has["images"], api.links = ["S"], [], []
+
+
+def hides_a_collection(api: Labels) -> None:
+    drop(api, "S", "T")
+    api.shows = ["labels"]
+
+
+def has_wrong_self_links(api: Labels) -> None:
+    """What was mirrored under URLs that are no longer true is still there under those of the API."""
+    api.lists["images"], api.links = ["S"], []
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (denies_a_collection, "which it has just listed"),
+        (hides_a_collection, "does not show that collection"),
+    ],
+)
+def test_each_collection_and_host_answers_for_itself(tmp_path: Path, change: Change, why: str) -> None:
+    told, heard = pruned(tmp_path, change)
+    assert (told.items_gone, told.items_pruned) == (0, 0)
+    assert why in warnings(heard)
+    assert (tmp_path / "images/T/T.json").exists()
+
+
+def test_a_wrong_self_link_does_not_make_an_item_gone(tmp_path: Path) -> None:
+    heard: list[Event] = []
+
+    async def run() -> MirrorReport:
+        async with Labels() as api:
+            api.self_of = lambda collection, name: (
+                api.url("/wrong/T") if name == "T" else api.item_url(collection, name)
+            )
+            api.links = []
+            source, asked = api.url("/").rstrip("/"), Selection(all_collections=True)
+            await mirror(source, tmp_path, selection=asked)
+            has_wrong_self_links(api)
+            return await mirror(source, tmp_path, selection=asked, options=PRUNE, on_event=heard.append)
+
+    assert asyncio.run(run()).items_gone == 0
+    assert (tmp_path / "images/T/T.json").exists()
+    assert "the API does not deny them" in warnings(heard)
+
+
+def test_an_item_on_a_page_is_not_gone_whatever_its_url_says(tmp_path: Path) -> None:
+    def cloudy(api: Labels) -> None:
+        api.clouds["T"], api.has["images"] = 90, ["S"]
+
+    told, _ = pruned(tmp_path, cloudy, "/collections/images", max_cloud_cover=50)
+    assert (told.items_matched, told.items_gone) == (1, 0)
+
+
+# --- source items -------------------------------------------------------------------------------------------
+
+
+def no_more_linked(api: Labels) -> None:
+    drop(api, "T")
+
+
+def still_linked(api: Labels) -> None:
+    drop(api, "T")
+    api.links = ["S", "T"]
+
+
+def test_a_source_item_goes_and_the_link_to_it(tmp_path: Path) -> None:
+    told, _ = pruned(tmp_path, no_more_linked, "/collections/labels", source_links=True)
+    assert (told.items_gone, told.items_pruned) == (1, 1)
+    assert not (tmp_path / "images/T").exists()
+    links = orjson.loads((tmp_path / "labels/L/L.json").read_bytes())["links"]
+    assert [one["href"] for one in links if one["rel"] == "source"] == ["../../images/S/S.json"]
+    assert asyncio.run(verify(tmp_path)).damaged == 0
+
+
+def test_a_source_item_that_is_linked_still_is_told_as_gone_and_kept(tmp_path: Path) -> None:
+    told, heard = pruned(tmp_path, still_linked, "/collections/labels", source_links=True)
+    assert (told.items_gone, told.items_pruned, told.exit_code) == (1, 0, 1)
+    assert [(one.item.item, one.removed) for one in heard if isinstance(one, ItemGone)] == [("T", False)]
+    assert "an item links to them still" in warnings(heard)
+    assert [one.item for one in failures(tmp_path)] == ["T"]
+    assert asyncio.run(verify(tmp_path)).damaged == 0
+
+
+def test_a_source_item_that_cannot_be_read_makes_the_walk_no_judge(tmp_path: Path) -> None:
+    def refuse(api: Labels) -> None:
+        drop(api, "M")
+        api.refused.add("T")
+
+    told, heard = pruned(tmp_path, refuse, "/collections/labels", source_links=True)
+    assert (told.items_gone, told.items_pruned) == (0, 0)
+    assert "Nothing was pruned: 1 link or item" in warnings(heard)
+
+
+# --- what is left -------------------------------------------------------------------------------------------
+
+
+def test_a_collection_with_assets_of_its_own_stays_listed(tmp_path: Path) -> None:
+    told, _ = pruned(tmp_path, lambda api: drop(api, "S", "T"), "/collections/images", collection_assets=True)
+    assert told.items_pruned == 2
+    assert files_in(tmp_path).keys() == {"catalog.json", "images/collection.json", "images/thumb"}
+    links = orjson.loads((tmp_path / "catalog.json").read_bytes())["links"]
+    assert [one["href"] for one in links if one["rel"] == "child"] == ["./images/collection.json"]
+    assert asyncio.run(verify(tmp_path)).damaged == 0
+
+
+def test_verify_knows_what_a_killed_pruning_did_not_get_to(tmp_path: Path) -> None:
+    with run_in_thread(EvolvingReplica(items=3)) as replica:
+        mirrored(replica.base_url, tmp_path)
+        with closing(sqlite3.connect(tmp_path / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
+            pruning.forget(db, 1, [2])
+            db.execute("UPDATE runs SET state = 'running'")
+        del replica.items["item-0002"]
+        report = asyncio.run(verify(tmp_path))
+        assert (report.damaged, report.leftovers) == (0, 3)
+        assert (report.state, report.mirror_state) == ("complete", stacpull.status(tmp_path).state)
+        assert report.mirror_state == "interrupted"
+        mirrored(replica.base_url, tmp_path)
+        assert (asyncio.run(verify(tmp_path)).leftovers, len(list(tmp_path.glob("evolving/*")))) == (0, 3)
