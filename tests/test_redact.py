@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.redact import Secret, Secrets, credentials_in, cut_cursor, cut_url, is_signed
+from stacpull.redact import Secret, Secrets, credentials_in, cut_cursor, cut_url, is_signed, place_of
 
 KEEP = [
     "https://h/path/file.tif",
@@ -67,6 +67,25 @@ def test_cut(url: str, cut: str, signed: bool) -> None:
     assert cut_url(url) == cut
     assert is_signed(url) is signed
     assert cut_url(cut) == cut
+
+
+FERNET = "gAAAAABrAKZT" + "x-Y_" * 30
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://h/a.tif?sig=1&se=2", "https://h/a.tif?sig=3&se=4", True),
+        (f"https://h/download/{FERNET}", f"https://h/download/{FERNET[:-4]}zzzz", True),
+        (f"https://h/download/{FERNET}==", f"https://h/download/{FERNET}", True),
+        (f"https://h/download/{FERNET}", f"https://h/other/{FERNET}", False),
+        (f"https://h/{FERNET}/a.tif", f"https://h/{FERNET}/b.tif", False),
+        ("https://h/gAAAAA-short", "https://h/gAAAAA-other", False),
+        ("https://h/a.tif?v=1", "https://h/a.tif?v=2", False),
+    ],
+)
+def test_the_place_of_a_url_is_what_no_signature_changes(one: str, other: str, same: bool) -> None:
+    assert (place_of(one) == place_of(other)) is same
 
 
 def test_a_cursor_keeps_its_token() -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
+from stacpull.redact import place_of
+
 __all__ = [
     "OF_COLLECTION",
     "Asset",
@@ -273,6 +275,8 @@ class Present(NamedTuple):
     validator: str
     """Of the response it came with: `Validator.kept`."""
     size: int
+    unheld: bool = False
+    """True if the item states a checksum that these bytes were not held against."""
 
 
 class Job(NamedTuple):
@@ -298,10 +302,18 @@ class Job(NamedTuple):
     """Where to turn if `href` cannot be had, in this order."""
     present: Present | None = None
     """What lies there already and may still be true: the source is asked only if it has changed."""
+    moved: bool = False
+    """True if `href` is another than was planned: what it answers with says nothing of the planned one."""
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
-        """Return the job with these places, at least one; its item was read again, or one was left behind."""
-        return self._replace(href=hrefs[0], alternates=hrefs[1:], stale=False)
+        """Return the job with these places, at least one; its item was read again, or one was left behind.
+
+        A validator is of one URL (RFC 9110, 8.8): at another one than was planned, but for its signature,
+        the whole is asked for.
+        """
+        moved = self.moved or place_of(hrefs[0]) != place_of(self.href)
+        present = None if moved else self.present
+        return self._replace(href=hrefs[0], alternates=hrefs[1:], stale=False, present=present, moved=moved)
 
     def stating(self, size: int | None, checksum: Checksum | None) -> Self:
         """Return the job with what its item, read again, states of the asset now."""

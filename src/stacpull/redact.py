@@ -12,10 +12,20 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, quote_plus, unquote_plus
 
-__all__ = ["Secret", "Secrets", "credentials_in", "cut_cursor", "cut_url", "is_credential_name", "is_signed"]
+__all__ = [
+    "Secret",
+    "Secrets",
+    "credentials_in",
+    "cut_cursor",
+    "cut_url",
+    "is_credential_name",
+    "is_signed",
+    "place_of",
+]
 
 _KEYS = frozenset(
     {"key", "api_key", "apikey", "api-key", "password", "client_secret", "subscription-key"}
@@ -28,6 +38,7 @@ _SAS_FIELDS = frozenset(
     {"se", "sp", "sv", "sr", "st", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks", "skv"}
 )
 _SIGNED_BY = frozenset({"signature", "awsaccesskeyid", "googleaccessid"})
+_FERNET = re.compile(r"(?<=/)gAAAAA[A-Za-z0-9_-]{90,}(?:=|%3[Dd]){0,2}(?=[/?#]|$)")
 _PAGING_TOKENS = ("next:", "prev:", "previous:")
 _MIN_SECRET = 4
 _MIN_IN_DOCUMENT = 6
@@ -162,6 +173,15 @@ def cut_url(url: str) -> str:
     if "?" not in url and "@" not in url:
         return url
     return _cut(url, keep_tokens=False)[0]
+
+
+def place_of(url: str) -> str:
+    """Return what of a URL says where something is: no credential, no signature, no Fernet token in its path.
+
+    MLHub's assets are `/download/<token>`, with another token each time an item is read. A token is 0x80 and
+    64 bits of seconds, in base64url, and at least 73 bytes long (the Fernet specification, "Token Format").
+    """
+    return _FERNET.sub("", cut_url(url))
 
 
 def cut_cursor(url: str) -> str:

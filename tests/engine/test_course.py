@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.engine.test_pool import BODY, Answer, Course, Origin, expired, job, refused, run
 
-from stacpull.models import Failure, FailureKind, Job, Json, Received
+from stacpull.models import Failure, FailureKind, Job, Json, Present, Received
 from stacpull.net.transport import TransferError
 
 PLAIN = {f"a{n}": f"https://plain.example/a{n}.tif" for n in range(1, 6)}
@@ -144,6 +144,7 @@ def test_a_stale_href_whose_item_is_gone_says_nothing_of_the_asset() -> None:
 
 # --- other places (`--prefer`) ------------------------------------------------------------------------------
 
+HERE = Present('"e"', 10)
 S3, HTTPS = "s3://bucket/a.tif", "https://h.example/a.tif"
 GONE = Failure(FailureKind.GONE, "Not there.", status=404)
 BROKEN = Failure(FailureKind.SERVER, "Broken.", status=500, retryable=True)
@@ -162,6 +163,18 @@ def test_what_cannot_be_had_at_one_place_is_asked_for_at_the_next(failure: Failu
     course = run(placed(), answer=by_scheme(failure, BODY))
     assert course.outcomes.received[1].href == HTTPS
     assert course.origin.asked == [(S3, False), (HTTPS, True)]  # refusals count where nothing else is left
+
+
+@pytest.mark.parametrize(
+    ("hrefs", "present", "moved"),
+    [((f"{S3}?sig=2",), HERE, False), ((HTTPS,), None, True), ((S3, HTTPS), HERE, False)],
+    ids=["its signature renewed", "the next place", "the same"],
+)
+def test_a_validator_goes_to_no_other_place(
+    hrefs: tuple[str, ...], present: Present | None, moved: bool
+) -> None:
+    found = placed(present=HERE).at(hrefs)
+    assert (found.present, found.moved, found.at((S3,)).moved) == (present, moved, moved)
 
 
 def test_a_place_is_left_only_when_trying_again_did_not_help() -> None:

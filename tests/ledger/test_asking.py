@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from tests.ledger.plans import (
     counts,
     item,
     ledger,
+    places_told,
     started,
 )
 
-from stacpull.ledger import changes, damage, jobs, outcomes, runs, views
+from stacpull.ledger import changes, damage, jobs, outcomes, pruning, runs, views
 from stacpull.ledger.compact import true_etag
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
 from stacpull.ledger.planning import Planner
@@ -48,7 +50,7 @@ def once_more(
     """End the last run as complete, and plan the item in the next one."""
     runs.end(db, db.execute("SELECT max(id) FROM runs").fetchone()[0], "complete", None, NOW)
     run, _ = started(db)
-    planner = Planner(db, run.id, revalidate=revalidate)
+    planner = Planner(db, run.id, revalidate=revalidate, places=places_told)
     return run.id, commit(planner, item("i", [asset("a", **stated)], updated=updated)).jobs
 
 
@@ -68,17 +70,25 @@ def assert_counts(db: sqlite3.Connection, run: int) -> None:
     ("first", "second", "fetched", "asked"),
     [
         pytest.param({}, {}, False, False, id="nothing changed"),
-        pytest.param({}, {"updated": "2"}, True, True, id="the item is newer"),
+        pytest.param({}, {"updated": "2"}, True, True, id="updated is another"),
         pytest.param({}, {"revalidate": True}, True, True, id="all are to be asked for"),
-        pytest.param({}, {"updated": "2", "size": 11}, True, False, id="newer, of another size"),
+        pytest.param({}, {"checksum": SHA}, False, False, id="the sha256 that came, for the first time"),
+        pytest.param({}, {"checksum": MD5}, True, True, id="an md5 for the first time"),
+        pytest.param({}, {"updated": "2", "size": 11}, True, False, id="another updated, another size"),
         pytest.param({}, {"revalidate": True, "size": 11}, True, False, id="of another size, all asked for"),
-        pytest.param({}, {"updated": "2", "size": 10}, True, True, id="newer, of the same size"),
-        pytest.param({}, {"updated": "2", "checksum": SHA}, False, False, id="newer, the same sha256"),
+        pytest.param({}, {"updated": "2", "size": 10}, True, True, id="another updated, the same size"),
         pytest.param(
-            {}, {"updated": "2", "checksum": MD5}, True, True, id="newer, an md5 for the first time"
+            {}, {"updated": "2", "checksum": SHA}, False, False, id="another updated, the same sha256"
         ),
         pytest.param(
-            {"checksum": MD5}, {"updated": "2", "checksum": MD5}, False, False, id="newer, the same md5"
+            {}, {"updated": "2", "checksum": MD5}, True, True, id="another updated, an md5 for the first time"
+        ),
+        pytest.param(
+            {"checksum": MD5},
+            {"updated": "2", "checksum": MD5},
+            False,
+            False,
+            id="another updated, the same md5",
         ),
         pytest.param(
             {"checksum": MD5}, {"revalidate": True, "checksum": MD5}, True, True, id="asked all the same"
@@ -91,9 +101,8 @@ def test_who_is_asked(
     with ledger(tmp_path) as db:
         mirrored(db, **first)
         run, opened = once_more(db, **second)
-        assert [(job.generation, job.present) for job in opened] == (
-            [(1, HERE if asked else None)] if fetched else []
-        )
+        present = HERE._replace(unheld=second.get("checksum") != first.get("checksum")) if asked else None
+        assert [(job.generation, job.present) for job in opened] == ([(1, present)] if fetched else [])
         assert_counts(db, run)
 
 
@@ -209,3 +218,32 @@ def test_what_failed_waits_for_retry_or_for_a_newer_item(tmp_path: Path, updated
         publish(db, *jobs_now)
         assert runs.counters(db, run)["items_done"] == opened
         assert_counts(db, run)
+
+
+def test_what_was_left_out_while_it_was_open_is_fetched_whole(tmp_path: Path) -> None:
+    """`retry` brings it from the href it was planned with, which the item, renewed since, does not tell."""
+    with ledger(tmp_path) as db:
+        (job,) = commit(started(db)[1], item("i", [asset("a")], updated="1")).jobs
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE)], [], NOW)
+        runs.end(db, 1, "complete", None, NOW)
+        commit(started(db)[1], item("i", updated="2"))
+        retry = runs.begin(db, replace(SPEC, kind="retry"), NOW)
+        jobs.claim_failures(db, retry.id)
+        publish(db, *jobs.pending_jobs(db, retry.id, 0, 9))
+        assert row(db)[0] == 2
+        run, opened = once_more(db, updated="2")
+        assert [job.present for job in opened] == [None]
+        publish(db, *opened)
+        assert_counts(db, run)
+        assert once_more(db, updated="2")[1] == []
+
+
+def test_nothing_is_left_of_what_is_forgotten(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        mirrored(db)
+        runs.end(db, 1, "complete", None, NOW)
+        run, planner = started(db)
+        commit(planner, item("i", updated="2"))
+        assert db.execute("SELECT count(*) FROM unasked").fetchone() == (1,)
+        pruning.forget(db, run.id, [1])
+        assert db.execute("SELECT count(*) FROM unasked").fetchone() == (0,)

@@ -26,6 +26,7 @@ from tests.ledger.plans import (
     commit,
     counts,
     item,
+    places_told,
     unread,
 )
 
@@ -78,7 +79,8 @@ def batches(draw: st.DrawFn) -> PlanBatch:
 class LedgerMachine(RuleBasedStateMachine):
     """Beside the ledger, a naive model: the state and generation that each asset ought to have.
 
-    `etags` has what each done asset came with, `asked` what may be done again by the source's word alone.
+    `etags` has what each done asset came with, `asked` what may be done again by the source's word alone,
+    `unasked` what a run left out of an item it found another, and whether it was open then.
     """
 
     @initialize()
@@ -91,6 +93,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.updated: dict[str, str | None] = {}
         self.etags: dict[tuple[str, str], str | None] = {}
         self.asked: set[tuple[str, str]] = set()
+        self.unasked: dict[tuple[str, str], bool] = {}
         self.revalidate = False
         self.walked: set[str] = set()
         self._begin()
@@ -102,7 +105,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _begin(self) -> None:
         self.run = runs.begin(self.db, self.spec, NOW).id
-        self.planner = Planner(self.db, self.run, revalidate=self.revalidate)
+        self.planner = Planner(self.db, self.run, revalidate=self.revalidate, places=places_told)
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(
@@ -126,25 +129,39 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _model_item(self, row: ItemRow) -> None:
         name = row.item.id.item
-        newer = name in self.updated and self.updated[name] != row.item.updated
+        touched = name in self.updated and self.updated[name] != row.item.updated
         self.updated[name] = row.item.updated
+        beside = {which for which in self.known if which[0] == name}
+        renewed = touched
         for one in row.item.assets:
             which = (name, one.key)
             old = self.known.get(which)
+            beside.discard(which)
+            due, was_open = which in self.unasked, self.unasked.pop(which, False)
+            renewed |= due
             if old is None:
                 taken = one.key == "shared" and self.shared
                 self.known[which] = (FAILED if taken else PENDING, 0)
                 self.shared |= one.key == "shared"
+                renewed |= not taken
                 continue
             changed = one.size is not None and self._size_of(*which) not in (None, one.size)
-            if old[0] == DONE and (changed or newer or self.revalidate):
+            if old[0] == DONE and (changed or touched or due or self.revalidate):
                 self.known[which] = (PENDING, old[1] + 1)
+                renewed = True
                 if self.etags[which] is not None and not changed:
                     self.asked.add(which)
-            elif old[0] == RESERVED or (old[0] == FAILED and newer):
+            elif old[0] == RESERVED or (old[0] == FAILED and (touched or due)):
                 self.known[which] = (PENDING, old[1])
-            if changed:
+                renewed |= old[0] == FAILED
+            if changed or was_open:
                 self.asked.discard(which)
+        for which in (
+            beside if renewed else ()
+        ):  # its document lists nothing: where they came from is forgotten
+            self.unasked[which] = self.unasked.get(which, False) or self.known[which][0] != DONE
+            if self.known[which][0] == DONE:
+                self.etags[which] = None
 
     def _size_of(self, name: str, key: str) -> int | None:
         found = self.db.execute(
@@ -222,6 +239,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.known = {which: held for which, held in self.known.items() if which[0] not in names}
         self.asked = {which for which in self.asked if which[0] not in names}
         self.updated = {name: one for name, one in self.updated.items() if name not in names}
+        self.unasked = {which: one for which, one in self.unasked.items() if which[0] not in names}
 
     def _size(self, row: int) -> int:
         size: int = self.db.execute("SELECT size FROM assets WHERE id = ?", (row,)).fetchone()[0]
@@ -299,6 +317,14 @@ class LedgerMachine(RuleBasedStateMachine):
             "SELECT i.name, a.key, a.state, a.generation FROM assets a JOIN items i ON i.id = a.item"
         )
         assert {(name, key): (state, generation) for name, key, state, generation in rows} == self.known
+
+    @invariant()
+    def what_was_left_out_is_known(self) -> None:
+        rows = self.db.execute(
+            "SELECT i.name, a.key, u.is_open FROM unasked u LEFT JOIN assets a ON a.id = u.asset "
+            "LEFT JOIN items i ON i.id = a.item"
+        )
+        assert {(name, key): bool(was_open) for name, key, was_open in rows} == self.unasked
 
     @invariant()
     def what_is_asked_is_what_may_be_confirmed(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 from multidict import CIMultiDict
 
 from stacpull.models import ResumePoint, Validator
-from stacpull.transfer.resume import Verdict, provable, range_headers, verdict
+from stacpull.transfer.resume import Verdict, denies, provable, range_headers, verdict
 
 V = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 POINT = ResumePoint(40, V, 100)
@@ -102,3 +102,23 @@ def test_a_date_that_two_versions_may_share_proves_nothing(
 
 def test_what_has_no_date_needs_none():
     assert provable(Validator('"v1"'), CIMultiDict(), NOW) == Validator('"v1"')
+
+
+@pytest.mark.parametrize(
+    ("kept", "headers", "denied"),
+    [
+        ('"v1"', {}, False),
+        ('"v1"', {"ETag": '"v1"'}, False),
+        ('"v1"', {"ETag": 'W/"v1"'}, False),
+        ('W/"v1"', {"ETag": '"v1"'}, False),
+        ('"v1"', {"ETag": '"v2"'}, True),
+        ('"v1"', {"ETag": '"v1"', "Last-Modified": "later, by a mirror"}, False),
+        ("0x8D968C5F3B94E1C", {"ETag": "0x8D968C5F3B94E1C"}, False),
+        (V.last_modified, {}, False),
+        (V.last_modified, {"Last-Modified": V.last_modified}, False),
+        (V.last_modified, {"Last-Modified": V.last_modified, "ETag": '"new here"'}, False),
+        (V.last_modified, {"Last-Modified": "Sun, 31 Dec 2023 00:00:00 GMT"}, True),
+    ],
+)
+def test_a_304_of_another_version_denies(kept: str, headers: dict[str, str], denied: bool):
+    assert denies(kept, CIMultiDict(headers)) is denied

@@ -15,10 +15,14 @@ from stacpull.engine.network import Network
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.models import Job, Received
 from stacpull.store.destination import Destination
+from stacpull.store.inspection import obstacle
 from stacpull.store.parts import PartStore
+from stacpull.transfer.digests import new_hasher
 from stacpull.transfer.fetch import Fetcher
 
 __all__ = ["open_fetcher"]
+
+_READ = 1 << 20
 
 
 def open_fetcher(
@@ -48,6 +52,7 @@ def open_fetcher(
         clock=clock,
         secrets=network.secrets,
         is_there=partial(_is_there, destination),
+        is_as_stated=partial(_is_as_stated, destination),
         on_detail=on_detail,
     )
     if options.adopt:
@@ -59,9 +64,28 @@ def _is_there(destination: Destination, job: Job) -> bool:
     """Tell if a file of the size of `job.present` lies in place: one that is lost is fetched as a whole."""
     if job.present is None or job.name is None:
         return False
-    path = f"{job.directory}/{job.name}" if job.directory else job.name
     try:
-        found = os.stat(path, dir_fd=destination.fd, follow_symlinks=False)
+        found = os.stat(_path(job), dir_fd=destination.fd, follow_symlinks=False)
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_size == job.present.size
+
+
+def _is_as_stated(destination: Destination, job: Job) -> bool:
+    """Tell if the file in place has the checksum that the item states for it."""
+    if job.checksum is None or obstacle(destination.fd, _path(job)) is not None:
+        return False
+    hasher = new_hasher(job.checksum)
+    try:
+        fd = os.open(_path(job), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.fd)
+        with os.fdopen(fd, "rb") as file:
+            while chunk := file.read(_READ):
+                hasher.update(chunk)
+    except OSError:
+        return False
+    return hasher.digest() == job.checksum.digest
+
+
+def _path(job: Job) -> str:
+    name = job.name or ""
+    return f"{job.directory}/{name}" if job.directory else name

@@ -28,6 +28,7 @@ from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network, login_advice
+from stacpull.engine.origins import first_places
 from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
 from stacpull.engine.processes.crew import Crew, Surroundings
@@ -117,7 +118,6 @@ class MirrorRun:
         self._intake = Intake(self._publisher, self._backlog, slots=self._workers)
         network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
         network.on_wait(lambda text: self._emit(Notice("warning", text)))
-        network.client.gates.on_waiting = lambda text: self._emit(Notice("warning", text))
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop kept something from being done that no counter tells of: `resume` does it."""
@@ -345,7 +345,13 @@ class MirrorRun:
         size = spec.selection.sample or 0
         again = self._options.revalidate
         planner = await self._publisher.call(
-            lambda: Planner(db, self._run.id, sample_size=size, revalidate=again)
+            lambda: Planner(
+                db,
+                self._run.id,
+                sample_size=size,
+                revalidate=again,
+                places=partial(first_places, db, self._workspace.destination),
+            )
         )
 
         async def known(ids: Sequence[ItemId]) -> set[ItemId]:

@@ -81,7 +81,8 @@ class Network:
     """Regions of buckets, as items hint at them (`planning.storage`): the S3 transport begins there."""
 
     def on_wait(self, hear: Callable[[str], None]) -> None:
-        """Have `hear` told of each wait for a login, in one sentence."""
+        """Have `hear` told, in one sentence, of each long wait: for a host, or for a login."""
+        self.client.gates.on_waiting = hear
         if self.logins is not None:
             self.logins.on_wait = hear
 

@@ -1,4 +1,4 @@
-"""Where the assets of a mirror came from, as its own item JSON says: for what is to be fetched again."""
+"""Where the assets of a mirror came from, as its own item JSON says: for what is to be had again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import orjson
 
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
+from stacpull.ledger.places import first_place
 from stacpull.models import Json
 from stacpull.planning.hrefs import asset_href, is_local
 from stacpull.planning.items import item_document_path
 from stacpull.store.destination import Destination
 
-__all__ = ["origin_of", "origins"]
+__all__ = ["first_places", "origin_of", "origins"]
 
 
 def origins(db: Connection, destination: Destination, assets: Iterable[int]) -> dict[int, str | None]:
@@ -33,6 +34,28 @@ def origins(db: Connection, destination: Destination, assets: Iterable[int]) -> 
         member = members.get(key) if isinstance(members, dict) else None
         found[asset] = origin_of(member, base)
     return found
+
+
+def first_places(
+    db: Connection, destination: Destination, item: int, prefer: tuple[str, ...]
+) -> dict[str, str]:
+    """Return where each asset of an item was fetched from first, by key (`ledger.places.first_place`)."""
+    document, base = _document(db, destination, item)
+    members = document.get("assets")
+    found = {
+        key: first_place(asset if base is not None else _as_sent(asset), base, prefer)
+        for key, asset in (members.items() if isinstance(members, dict) else ())
+    }
+    return {key: place for key, place in found.items() if place is not None}
+
+
+def _as_sent(asset: object) -> object:
+    """Return an asset as its source had it, from item JSON in DEST."""
+    alternates = asset.get("alternate") if isinstance(asset, dict) else None
+    origin = alternates.get("origin") if isinstance(alternates, dict) else None
+    if not (isinstance(asset, dict) and isinstance(origin, dict)):
+        return asset
+    return {**asset, "href": origin.get("href")}
 
 
 def origin_of(asset: object, base: str | None) -> str | None:

@@ -131,7 +131,7 @@ def true_etag(kept: str | bytes | None) -> str | None:
     return f'{mark}{text.upper() if mark == _MARKS[_UPPER] else text}"'
 
 
-def present(kept: str | bytes | None, size: int | None) -> Present | None:
+def present(kept: str | bytes | None, size: int | None, *, unheld: bool) -> Present | None:
     """Return the version of an asset that lies in its place, by the ETag that is kept of it."""
     etag = true_etag(kept)
-    return None if etag is None or size is None else Present(etag, size)
+    return None if etag is None or size is None else Present(etag, size, unheld)

@@ -39,7 +39,7 @@ __all__ = [
 _COLUMNS = (
     f"a.id, a.item, a.generation, a.key, o.href, {href_of()}, d.path, a.name, o.name_template, o.size, "
     "a.stated, o.media_type, o.stale, iif(a.wanted, nullif(a.was, x''), NULL), o.alternates, "
-    f"iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size"
+    f"iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size, a.was"
 )
 _FROM = (
     "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
@@ -200,7 +200,9 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
 def _job(row: tuple[Any, ...]) -> Job:
     """Make a job of a row of `_COLUMNS`."""
     number, item, generation, key, href, item_href, directory, name, template, size, *rest = row
-    stated, kind, stale, sha256, alternates, validator, was_size = rest
+    stated, kind, stale, sha256, alternates, validator, size_before, sha256_before = rest
+    checksum = _checksum(stated)
+    held = checksum is None or checksum == ("sha256", sha256_before)
     return Job(
         row=number,
         item_row=item,
@@ -212,12 +214,12 @@ def _job(row: tuple[Any, ...]) -> Job:
         name=None if name is None else true_name(name, directory or "", key),
         name_template=template,
         size=size,
-        checksum=_checksum(stated),
+        checksum=checksum,
         media_type=kind,
         stale=bool(stale),
         sha256=sha256,
         alternates=tuple(orjson.loads(alternates)) if alternates is not None else (),
-        present=present(validator, was_size),
+        present=present(validator, size_before, unheld=not held),
     )
 
 

@@ -4,12 +4,13 @@ What the ledger knows of an asset decides what planning it again means:
 
 - done, and the source states the same size and checksum: found done already;
 - done, and it states others: pending again, in a new generation, under the name it has;
-- done, and only the item is newer, or every asset is to be asked for: likewise, but with the ETag (or date)
-  it came with, under which the source is asked if it has changed. The file in place counts as the old one
-  until the source has said that it is the new one, too;
+- done, and only the item's `updated` is another (now, or when a run left the asset out), or it states its
+  first checksum, or every asset is to be asked for: likewise, but with the ETag (or date) it came with, under
+  which the source is asked if it has changed; only where its href is the one it came from (`ledger.places`).
+  The file in place counts as the old one until the source has said that it is the new one, too;
 - pending, from a run that ended early: taken over by this run;
-- failed: stays failed until `retry`, which finds the newest href, or until the item is a newer one. One
-  whose name was taken goes then where the layout of now puts it.
+- failed: stays failed until `retry`, which finds the newest href, or until `updated` is another. One whose
+  name was taken goes then where the layout of now puts it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed
 from stacpull.ledger.compact import present, stored_name, true_name
 from stacpull.ledger.failures import put_failure, was_gone
+from stacpull.ledger.places import Places
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
 from stacpull.models import Asset, Checksum, Failure, ItemId, Job
 from stacpull.planning.items import AssetProblem
@@ -82,6 +84,8 @@ class Existing(NamedTuple):
     """Likewise."""
     placed: int | None
     """Not None if it owns its name: what never did may go elsewhere."""
+    unasked: int | None = None
+    """`unasked.is_open`; None if it is not in that table. Else the source is to be asked about it."""
 
     @property
     def is_asked(self) -> bool:
@@ -93,7 +97,7 @@ class Opened(NamedTuple):
     """What planning the assets of an item that was known before has changed."""
 
     any: bool = False
-    """One is open now that was final, or not there."""
+    """One is open now that was final, or not there; or the item's JSON may lack what it has."""
     changed: bool = False
     """One is new, or of another size or checksum."""
 
@@ -150,8 +154,9 @@ class AssetPlanner:
         """Return the asset rows of an item, by key."""
         rows = self._db.execute(
             "SELECT a.key, a.id, a.state, a.generation, a.size, coalesce(a.sha256, nullif(a.was, x'')), "
-            "a.stated, a.name, d.path, a.run, a.etag, a.placed FROM assets a "
-            "LEFT JOIN directories d ON d.id = a.directory WHERE a.item = ?",
+            "a.stated, a.name, d.path, a.run, a.etag, a.placed, u.is_open FROM assets a "
+            "LEFT JOIN directories d ON d.id = a.directory LEFT JOIN unasked u ON u.asset = a.id "
+            "WHERE a.item = ?",
             (item_row,),
         )
         return {row[0]: Existing(*row[1:]) for row in rows}
@@ -162,15 +167,23 @@ class AssetPlanner:
         assets: Sequence[Asset],
         problems: Sequence[AssetProblem],
         existing: dict[str, Existing],
+        places: Places,
         *,
         spread: Sequence[str] = (),
-        newer: bool = False,
+        touched: bool = False,
         ask: bool = False,
     ) -> Opened:
-        """Plan the assets of one item; with `newer`, the source is asked about what no checksum proves.
+        """Plan the assets of one item.
 
-        With `ask` it is asked too: nothing tells if the item is a newer one, and failures wait for `retry`.
-        `spread` are keys in whose place other assets stand now: a prefix that could not be fetched as it was.
+        Args:
+            item: the item.
+            assets: those to fetch.
+            problems: those that cannot be.
+            existing: what the ledger has of it.
+            places: tells if an asset is where it came from.
+            spread: keys in whose place other assets stand now: a prefix that could not be fetched as it was.
+            touched: True if its `updated` is another: the source is asked about what no checksum proves.
+            ask: True to ask it too: nothing tells if the item has changed, and failures wait for `retry`.
 
         Raises:
             StacpullError: two assets have one key. It says which row is whose, so nothing is planned then.
@@ -179,17 +192,20 @@ class AssetPlanner:
         opened = Opened()
         fresh, unchanged = [], []
         for key in spread:
-            self._drop_unfetched(item, key, existing.get(key))
+            opened |= (self._drop_unfetched(item, key, existing.get(key)), False)
         for asset in assets:
             old = existing.get(asset.key)
             if old is None:
                 fresh.append(asset)
                 continue
             self._uncount(item, asset.key, old)
-            if self._is_unchanged(asset, old, newer=newer or ask):
+            due = old.unasked is not None
+            if due:
+                opened |= (True, False)
+            if self._is_unchanged(asset, old, touched=touched or due or ask):
                 unchanged.append((old, stated(asset.checksum)))
             else:
-                opened |= self._again(item, asset, old, newer=newer)
+                opened |= self._again(item, asset, old, places, touched=touched or due)
         self._keep(unchanged)
         for stretch in bulk.in_stretches(fresh):
             opened |= (self._all_fresh(item, stretch), True)
@@ -286,24 +302,29 @@ class AssetPlanner:
             self._db.execute(taken_over, (self._run, *rows))
             newly = [(now, old.row) for old, now in some if now is not None and now != old.stated]
             self._db.executemany("UPDATE assets SET stated = ? WHERE id = ?", newly)
+            self._db.executemany(_ASKED, [(old.row,) for old, _ in some if old.unasked is not None])
         self.tally.done += len(unchanged)
         self.tally.bytes_done += sum(old.size or 0 for old, _ in unchanged)
 
-    def _is_unchanged(self, asset: Asset, old: Existing, *, newer: bool) -> bool:
-        """Return True if an asset is done, and there is nothing to ask the source about it."""
+    def _is_unchanged(self, asset: Asset, old: Existing, *, touched: bool) -> bool:
+        """Return True if it is done, with nothing to ask: nor is its checksum stated for the first time."""
         if old.state != STATE_DONE or is_changed(old, asset.size, asset.checksum) or self._revalidate:
             return False
-        return not newer or is_same(old, asset.checksum)
+        return is_same(old, asset.checksum) or (asset.checksum is None and not touched)
 
-    def _again(self, item: ItemPlace, asset: Asset, old: Existing, *, newer: bool) -> Opened:
+    def _again(
+        self, item: ItemPlace, asset: Asset, old: Existing, places: Places, *, touched: bool
+    ) -> Opened:
         """Plan an asset that is open, changed, failed or to be asked about."""
         directory, name = self._place(asset, old)
         self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), _open_row(old.row, asset))
-        if old.state == STATE_FAILED and not newer:
+        if old.state == STATE_FAILED and not touched:
             self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
             self._failed_still(item, asset.key)
             return Opened()
         changed = is_changed(old, asset.size, asset.checksum)
+        if changed or old.unasked or old.etag is None or not places.is_same(asset.key, old):
+            old = old._replace(etag=None)
         return self._open_again(item, asset, old, (directory, name), changed=changed)
 
     def _open_again(
@@ -312,7 +333,7 @@ class AssetPlanner:
         """Make an asset pending, whatever it was; of one that is done the source may only be asked."""
         tally = self.tally
         was_done = old.state == STATE_DONE
-        etag = old.etag if (was_done or old.is_asked) and not changed else None
+        etag = old.etag if was_done or old.is_asked else None
         generation = old.generation
         tally.pending += 1
         if was_done:
@@ -331,7 +352,11 @@ class AssetPlanner:
         )
         job = _job(old.row, item, generation, asset, *place)
         if etag is not None and old.size is not None:
-            job = job._replace(present=present(etag, old.size))
+            held = old._replace(stated=None) if old.is_asked else old  # it was not heard what it is now
+            unheld = asset.checksum is not None and not is_same(held, asset.checksum)
+            job = job._replace(present=present(etag, old.size, unheld=unheld))
+        if old.unasked is not None:
+            self._db.execute(_ASKED, (old.row,))
         self.committed.jobs.append(job)
         return Opened(was_done or old.state == STATE_FAILED, was_done and changed)
 
@@ -382,13 +407,13 @@ class AssetPlanner:
             self.tally.total_pending -= 1
             self._failed_now(item, problem.key, problem.failure)
 
-    def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> None:
-        """Forget an asset that failed, or was still to be fetched, and is none any more.
+    def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> bool:
+        """Forget an asset that failed, or was still to be fetched, and is none any more; True if one was.
 
         If an earlier version of it is here, that stays, as any asset does that its item lists no more.
         """
         if old is None or old.state not in (STATE_FAILED, STATE_PENDING):
-            return
+            return False
         self._uncount(item, key, old)
         if old.state == STATE_FAILED:
             self.tally.total_failed -= 1
@@ -402,12 +427,13 @@ class AssetPlanner:
             self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
         else:
             self._stay(old)
+        return True
 
     def _stay(self, old: Existing) -> None:
         """Take the version of an asset that is here for done."""
         self._db.execute(
-            "UPDATE assets SET state = ?, run = ?, sha256 = nullif(was, x''), was = NULL, wanted = NULL "
-            "WHERE id = ?",
+            "UPDATE assets SET state = ?, run = ?, sha256 = nullif(was, x''), was = NULL, wanted = NULL, "
+            "stated = NULL, etag = NULL WHERE id = ?",
             (STATE_DONE, self._run, old.row),
         )
         self.tally.done += 1
@@ -437,6 +463,7 @@ def _refuse_twice(item: ItemPlace, assets: Sequence[Asset]) -> None:
 
 _INSERT_ASSETS = "INSERT INTO assets(id, item, key, state, generation, run, directory, name, placed, stated) "
 _ASSET_COLUMNS = 10
+_ASKED = "DELETE FROM unasked WHERE asset = ?"
 _INSERT_OPEN = "INSERT OR REPLACE INTO open_assets "
 _OPEN_COLUMNS = 7
 

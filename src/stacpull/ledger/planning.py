@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from stacpull.ledger import bulk, changes, paths, samples, unread
@@ -18,8 +19,10 @@ from stacpull.ledger.compact import HrefForms, href_of
 from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import put_failure
 from stacpull.ledger.items import count_items_done, settle
+from stacpull.ledger.places import Places, TellsPlaces, forget_validators, leave_out, nothing_told
 from stacpull.ledger.planned_assets import AssetPlanner, Existing, ItemPlace, Tally
-from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, WRITTEN, WRITTEN_ONCE
+from stacpull.ledger.runs import selection_of
+from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, STATE_DONE, WRITTEN, WRITTEN_ONCE
 from stacpull.models import ItemId
 from stacpull.planning.items import item_directory
 from stacpull.redact import cut_url
@@ -43,7 +46,13 @@ class Planner:
     """Plans for one run, on the ledger's writer thread."""
 
     def __init__(
-        self, db: sqlite3.Connection, run: int, *, sample_size: int = 0, revalidate: bool = False
+        self,
+        db: sqlite3.Connection,
+        run: int,
+        *,
+        sample_size: int = 0,
+        revalidate: bool = False,
+        places: TellsPlaces = nothing_told,
     ) -> None:
         """Make a planner.
 
@@ -52,7 +61,10 @@ class Planner:
             run: the run.
             sample_size: how many items the run's sample has, if it draws one.
             revalidate: True to ask the source about every asset that is done.
+            places: tells where the assets of an item came from.
         """
+        self._places = places
+        self._preferred: dict[int, tuple[str, ...]] = {}
         self._db = db
         self._sample_size = sample_size
         self._run = run
@@ -161,27 +173,76 @@ class Planner:
         else:
             item_row = found.row
             existing = self._assets.existing(item_row)
-            self._plan_again(row, found, above, sequence)
+            self._db.execute("DELETE FROM failures WHERE item = ? AND key = ''", (item_row,))
         if above is not None:
             self._drop_stand_in(above, item.href, item_row)
         place = ItemPlace(item_row, item.id, item.href)
-        newer = found is not None and item.updated != found.updated
+        touched = found is not None and item.updated != found.updated
+        places = self._places_of(row, item_row)
         opened = self._assets.plan(
             place,
             item.assets,
             row.problems,
             existing,
+            places,
             spread=item.spread,
-            newer=newer,
+            touched=touched,
             ask=item.of_collection and item.updated is None,
         )
-        if found is not None and item.of_collection:
-            return [item_row]
         if found is not None:
-            self._tally.items_changed += newer or opened.changed
-            if opened.any or newer or found.written == DAMAGED:
+            renewed = opened.any or touched or found.written == DAMAGED
+            self._look_beside(row, existing, places, touched=touched, renewed=renewed)
+            self._plan_again(row, found, above, sequence)
+            if item.of_collection:
+                return [item_row]
+            self._tally.items_changed += touched or opened.changed
+            if renewed:
                 self._renew_document(item_row, row.document)
         return _with_parents(item_row, above, found)
+
+    def _places_of(self, row: ItemRow, item_row: int) -> Places:
+        failed = frozenset(problem.key for problem in row.problems)
+        before = partial(self._places, item_row)
+        return Places(row.item, failed, before, self._prefer_of, self._prefer_of(self._run))
+
+    def _prefer_of(self, run: int) -> tuple[str, ...]:
+        """Return the `--prefer` of a run."""
+        found = self._preferred.get(run)
+        if found is None:
+            row = self._db.execute("SELECT selection FROM runs WHERE id = ?", (run,)).fetchone()
+            found = self._preferred[run] = () if row is None else selection_of(row[0]).prefer
+        return found
+
+    def _look_beside(
+        self,
+        row: ItemRow,
+        existing: Mapping[str, Existing],
+        places: Places,
+        *,
+        touched: bool,
+        renewed: bool,
+    ) -> None:
+        """See to the assets of an item that were not opened: this run must not hide a change of them.
+
+        One that is left out is asked for by the next run that plans it, if the item's `updated` is another:
+        only this run can tell. Likewise one that the document, renewed, does not list (a prefix that was not
+        looked into: so the document gets it back), and one that is open, whose href is older than that.
+        """
+        if not (renewed or places.are_preferred_otherwise(existing.values())):
+            return
+        planned = {one.key for one in row.item.assets}.union(row.item.spread)
+        beside = {key: old for key, old in existing.items() if key not in planned}
+        if renewed:
+            left = [
+                (old.row, old.state != STATE_DONE)
+                for key, old in beside.items()
+                if touched or old.state != STATE_DONE or not places.is_listed(key)
+            ]
+            leave_out(self._db, left)
+        told = [
+            (key, old) for key, old in existing.items() if old.state == STATE_DONE and old.etag is not None
+        ]
+        forget_validators(self._db, [old.row for key, old in told if not places.is_same(key, old)])
 
     def _insert_item(self, row: ItemRow, parent: int | None, sequence: int | None) -> int:
         """Insert an item, open until it is settled."""
@@ -214,7 +275,6 @@ class Planner:
             "walk = ?, remaining = 1 WHERE id = ?",
             (self._run, sequence, parent, item.updated, *self._href(item.href, item.id), walk, found.row),
         )
-        self._db.execute("DELETE FROM failures WHERE item = ? AND key = ''", (found.row,))
 
     def _walk_of(self, found: _Known, href: str | None) -> int | None:
         """Return by which walk an item is known from now on: a retry is none.

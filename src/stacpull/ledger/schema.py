@@ -132,8 +132,8 @@ CREATE TABLE assets(
     path_hash INTEGER,                     -- of the folded path: two assets never meet under one name
     size INTEGER,
     sha256 BLOB,
-    etag TEXT,                             -- or the date of modification, where there was no ETag
-    stated BLOB,                           -- checksum the source states: algorithm, NUL, digest
+    etag TEXT,                             -- see below
+    stated BLOB,                           -- checksum the source states: algorithm, NUL, digest; see below
     inode INTEGER,                         -- while reserved, unless a file was adopted
     unproven INTEGER                       -- 1: nothing proved its length, or that it is whole
 );
@@ -161,6 +161,13 @@ CREATE TABLE failures(
 CREATE TABLE seen(hash INTEGER PRIMARY KEY);   -- items met in the walk under way
 """
 
+# assets.etag is what the source is asked under (`Validator.kept`): an ETag, else a date. By state:
+#     done      of the bytes in place, which came from where the item's JSON says; NULL where that is not so
+#     pending   of the version before, which lies in place: the source is asked if it is still true. NULL: the
+#               whole is fetched
+#     reserved  of the version that is about to be renamed
+# assets.stated of a done asset was held against its bytes; of an open one they will be held against it.
+
 _VERSION_2 = """
 ALTER TABLE items ADD COLUMN sha256 BLOB;      -- of its JSON as it was written; NULL: not known
 """
@@ -183,8 +190,8 @@ CREATE TABLE left_out(                     -- items of a run that a filter left 
 """
 
 _VERSION_4 = """
-ALTER TABLE assets ADD COLUMN was BLOB;        -- of a damaged file: the SHA-256 it had, '' if not known
-ALTER TABLE assets ADD COLUMN wanted INTEGER;  -- 1: nothing but what has that SHA-256 is taken
+ALTER TABLE assets ADD COLUMN was BLOB;        -- while open: SHA-256 of the version before, '' if not known
+ALTER TABLE assets ADD COLUMN wanted INTEGER;  -- 1: that is damaged, only what has that SHA-256 is taken
 ALTER TABLE runs ADD COLUMN adopt INTEGER NOT NULL DEFAULT 0;
 UPDATE assets SET was = sha256, wanted = 1, sha256 = NULL
     WHERE state IN (0, 3) AND sha256 IS NOT NULL AND id IN (SELECT asset FROM open_assets);
@@ -243,9 +250,17 @@ _VERSION_10 = """
 ALTER TABLE unread ADD COLUMN path TEXT;   -- JSON: hrefs of the links from SOURCE down, where they are signed
 """
 
+_VERSION_11 = """
+CREATE TABLE unasked(                      -- assets that a run left out, whose item it found another:
+    asset INTEGER PRIMARY KEY,             -- the next run that plans one asks for it
+    is_open INTEGER NOT NULL               -- 1: it was not done then: nothing will tell what it came from
+);
+CREATE TRIGGER forget_unasked AFTER DELETE ON assets BEGIN DELETE FROM unasked WHERE asset = old.id; END;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, _VERSION_7, _VERSION_8,
-    _VERSION_9, _VERSION_10,
+    _VERSION_9, _VERSION_10, _VERSION_11,
 )  # fmt: skip
 
 AS_NEWEST: tuple[tuple[int, str], ...] = (
@@ -273,6 +288,7 @@ AS_NEWEST: tuple[tuple[int, str], ...] = (
         """,
     ),
     (8, "CREATE TEMP TABLE unread(source, href, run, collection, kind, message, status, attempts, at);"),
+    (11, "CREATE TEMP TABLE unasked(asset INTEGER PRIMARY KEY, is_open INTEGER);"),
 )
 """What lets a ledger older than a version be read, by who may not write it, as if it were of that version."""
 

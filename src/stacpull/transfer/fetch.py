@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from stacpull.clock import Clock, SystemClock
-from stacpull.models import Checksum, FailureKind, Job, Received, ResumePoint, Validator
+from stacpull.models import Checksum, FailureKind, Job, Present, Received, ResumePoint, Validator
 from stacpull.net.coding import coding_of, decoded
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, is_framed
@@ -50,7 +50,7 @@ from stacpull.transfer.intake import (
 )
 from stacpull.transfer.opener import LaneOpener, Reply
 from stacpull.transfer.parts import Hasher, Parts, PartWriter
-from stacpull.transfer.resume import Verdict, change_headers, provable, range_headers, verdict
+from stacpull.transfer.resume import Verdict, change_headers, denies, provable, range_headers, verdict
 from stacpull.transfer.verify import Check, expected_checks
 
 __all__ = ["Fetcher"]
@@ -80,6 +80,7 @@ class Fetcher:
         clock: Clock | None = None,
         secrets: Secrets | None = None,
         is_there: Callable[[Job], bool] = lambda _: False,
+        is_as_stated: Callable[[Job], bool] = lambda _: False,
         on_detail: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare.
@@ -94,6 +95,7 @@ class Fetcher:
             secrets: what must not be written down, whatever a server says.
             is_there: tells if the file of `Job.present` really lies there (called in a thread of its own);
                 else the whole is asked for.
+            is_as_stated: tells if that file has `Job.checksum` (likewise).
             on_detail: hears sentences for those who want to know everything.
         """
         self._client = client
@@ -107,6 +109,7 @@ class Fetcher:
         self._opaque_etags: set[str] = set()
         self._room = Room()
         self._is_there = is_there
+        self._is_as_stated = is_as_stated
         self._on_detail = on_detail
         self._without_validators: set[str] = set()
 
@@ -135,15 +138,32 @@ class Fetcher:
         self, job: Job, count_refusal: bool, *, keep: bool, doubted: Check | None = None
     ) -> Received:
         """Ask for the whole; content that was `doubted` must come the same again, or agree with its ETag."""
-        request, accept = Request(job.href), _WHOLE
         present = job.present if doubted is None else None
         if present is not None and await asyncio.to_thread(self._is_there, job):
-            request, accept = Request(job.href, headers=change_headers(present.validator)), _IF_CHANGED
-        async with self._client.open(request, accept=accept, count_refusal=count_refusal) as response:
-            if present is not None and response.status == _NOT_MODIFIED:
-                return Received(present.size, None, "", unchanged=True)
+            received = await self._if_changed(job, present, count_refusal, keep=keep)
+            if received is not None:
+                return received
+        request = Request(job.href)
+        async with self._client.open(request, accept=_WHOLE, count_refusal=count_refusal) as response:
             intake = await self._take(job, response, keep=keep, doubted=doubted)
         return await self._conclude(job, intake)
+
+    async def _if_changed(
+        self, job: Job, present: Present, count_refusal: bool, *, keep: bool
+    ) -> Received | None:
+        """Ask for what is another than lies in place; None if it is said to be the same and may not be."""
+        request = Request(job.href, headers=change_headers(present.validator))
+        opening = self._client.open(request, accept=_IF_CHANGED, count_refusal=count_refusal)
+        async with opening as response:
+            same = response.status == _NOT_MODIFIED
+            if same and denies(present.validator, response.headers):
+                return None
+            intake = None if same else await self._take(job, response, keep=keep)
+        if intake is not None:
+            return await self._conclude(job, intake)
+        if present.unheld and not await asyncio.to_thread(self._is_as_stated, job):
+            return None
+        return Received(present.size, None, "", unchanged=True)
 
     async def _go_on(self, job: Job, point: ResumePoint, count_refusal: bool) -> Received | None:
         """Ask for the rest of a part; None if the object must be asked for afresh.
@@ -282,6 +302,9 @@ class Fetcher:
     async def _conclude(self, job: Job, intake: Intake) -> Received:
         """Prove length and content; only then is a part finished."""
         answer, writer = intake.answer, intake.writer
+        validator = (
+            Validator() if job.moved else answer.validator
+        )  # kept, it would be sent to the planned URL
         try:
             verified = self._is_proven(job, intake) or await self._ends_here(job, intake)
         except BaseException as error:
@@ -290,9 +313,9 @@ class Fetcher:
             raise
         name = self._secrets.scrub(filename_of(answer.url))
         if writer is None:
-            return Received(intake.size, None, name, answer.validator, body=intake.body, verified=verified)
-        part = await writer.finish(name, answer.validator.kept, unproven=not verified)
-        return Received(part.size, part.sha256, name, answer.validator, part=part.path, verified=verified)
+            return Received(intake.size, None, name, validator, body=intake.body, verified=verified)
+        part = await writer.finish(name, validator.kept, unproven=not verified)
+        return Received(part.size, part.sha256, name, validator, part=part.path, verified=verified)
 
     def _is_proven(self, job: Job, intake: Intake) -> bool:
         """Hold what came against all that is known; False if nothing is known about the length."""

@@ -29,6 +29,7 @@ from stacpull.transfer.headers import content_range, validator_of
 __all__ = [
     "Verdict",
     "change_headers",
+    "denies",
     "is_another",
     "provable",
     "range_headers",
@@ -89,6 +90,19 @@ def change_headers(kept: str) -> dict[str, str]:
     """
     is_date = not kept.endswith('"') and moment_of(kept) is not None
     return {"If-Modified-Since" if is_date else "If-None-Match": kept}
+
+
+def denies(kept: str, headers: Mapping[str, str]) -> bool:
+    """Tell if a 304 to `change_headers` names another version than `Validator.kept` does.
+
+    A 304 repeats the ETag that a 200 would have (RFC 9110, 15.4.5). Of tags only what they enclose is
+    compared (8.8.3.2): a server may call weak in one answer what it calls strong in another. Nor may a date
+    be another: `If-Modified-Since` is answered with 304 also where an older file took a newer one's place.
+    """
+    answer = validator_of(headers)
+    if "If-Modified-Since" in change_headers(kept):
+        return answer.last_modified is not None and answer.last_modified != kept
+    return answer.etag is not None and answer.etag.removeprefix("W/") != kept.removeprefix("W/")
 
 
 def verdict(

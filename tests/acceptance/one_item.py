@@ -1,0 +1,147 @@
+"""A STAC API with one item, and a store with its files, all of which a scenario changes as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate, parsedate_to_datetime
+from typing import Any
+
+import orjson
+from tests.net.wire_server import Heard, Scripted, WireServer
+
+from stacpull.net.memory import Answer
+
+COLLECTION = "/collections/c"
+BUCKET = "bkt"
+
+
+@dataclass
+class Kept:
+    """A file; `modified` in seconds since 1970."""
+
+    body: bytes
+    etag: str | None = None
+    modified: float | None = None
+    names: dict[str, str] | None = None
+    """A 304 with these fields is the answer to any condition."""
+
+    def answer(self, asked: Mapping[str, str]) -> Answer:
+        own = {
+            "ETag": self.etag,
+            "Last-Modified": formatdate(self.modified, usegmt=True) if self.modified else None,
+        }
+        fields = {name: value for name, value in own.items() if value is not None}
+        tag, date = asked.get("if-none-match"), asked.get("if-modified-since")
+        if self.names is not None and (tag or date):
+            return Answer(304, headers=self.names)
+        if tag is not None:
+            same = tag == self.etag
+        else:
+            before = None if date is None else parsedate_to_datetime(date).timestamp()
+            same = None not in (before, self.modified) and int(self.modified or 0) <= (before or 0)
+        kind = {"Content-Type": "application/octet-stream"}
+        return Answer(304, headers=fields) if same else Answer(200, self.body, fields | kind)
+
+
+@dataclass
+class Item:
+    """The item: `assets` by key, their hrefs absolute or a path on this server."""
+
+    updated: str | None = "2021-01-01T00:00:00Z"
+    assets: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class OneItem(WireServer):
+    """`async with OneItem() as api`: `api.item`, `api.files` by path; a bucket by its name in the path.
+
+    `listed` is False while the bucket's listing is refused.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.item = Item()
+        self.files: dict[str, Kept] = {}
+        self.listed = True
+
+    @property
+    def source(self) -> str:
+        return self.url(COLLECTION)
+
+    def add(self, key: str, kept: Kept, *, path: str | None = None, **stated: Any) -> None:
+        """Have an asset at `path` (`/<key>.bin`) with these members."""
+        path = path or f"/{key}.bin"
+        self.files[path] = kept
+        self.item.assets[key] = {"href": path, **stated}
+
+    def conditional(self, path: str) -> list[bool]:
+        """Of each request for a file: was it asked under a condition?"""
+        return [
+            "if-none-match" in one.headers or "if-modified-since" in one.headers
+            for one in self.heard
+            if one.target.partition("?")[0] == path
+        ]
+
+    def _turn(self, heard: Heard) -> Scripted:
+        path, _, query = heard.target.partition("?")
+        if path.rstrip("/") == f"/{BUCKET}" and "list-type" in query:
+            return (
+                self._listing() if self.listed else Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+            )
+        if path in self.files:
+            return self.files[path].answer(heard.headers)
+        features = {"type": "FeatureCollection", "features": [self._feature()], "links": []}
+        documents = {"": _ROOT, COLLECTION: _COLLECTION, f"{COLLECTION}/items": features}
+        document = documents.get(path.rstrip("/"))
+        return Answer(404, b"{}") if document is None else _json(document)
+
+    def _feature(self) -> dict[str, Any]:
+        assets = {
+            key: {**one, "href": self.url(one["href"]) if one["href"].startswith("/") else one["href"]}
+            for key, one in self.item.assets.items()
+        }
+        times = {"datetime": "2021-01-01T00:00:00Z", "updated": self.item.updated}
+        return {
+            "type": "Feature",
+            "stac_version": "1.0.0",
+            "id": "i",
+            "collection": "c",
+            "geometry": None,
+            "properties": {name: time for name, time in times.items() if time is not None},
+            "links": [],
+            "assets": assets,
+        }
+
+    def _listing(self) -> Answer:
+        keys = [
+            path.removeprefix(f"/{BUCKET}/") for path in sorted(self.files) if path.startswith(f"/{BUCKET}/")
+        ]
+        sizes = {key: len(self.files[f"/{BUCKET}/{key}"].body) for key in keys}
+        entries = "".join(
+            f"<Contents><Key>{key}</Key><Size>{size}</Size></Contents>" for key, size in sizes.items()
+        )
+        text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
+        return Answer(200, text.encode(), {"Content-Type": "application/xml"})
+
+
+_ROOT = {
+    "type": "Catalog",
+    "stac_version": "1.0.0",
+    "id": "r",
+    "description": "",
+    "conformsTo": [],
+    "links": [],
+}
+_COLLECTION = {
+    "type": "Collection",
+    "stac_version": "1.0.0",
+    "id": "c",
+    "description": "",
+    "license": "CC0-1.0",
+    "extent": {},
+    "links": [],
+}
+
+
+def _json(document: object) -> Answer:
+    return Answer(200, orjson.dumps(document), {"Content-Type": "application/json"})
