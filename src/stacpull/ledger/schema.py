@@ -251,7 +251,7 @@ ALTER TABLE unread ADD COLUMN path TEXT;   -- JSON: hrefs of the links from SOUR
 """
 
 _VERSION_11 = """
-CREATE TABLE unasked(                      -- assets that a run left out, whose item it found another:
+CREATE TABLE unasked(                      -- assets that a run left out, whose item had changed:
     asset INTEGER PRIMARY KEY,             -- the next run that plans one asks for it
     is_open INTEGER NOT NULL               -- 1: it was not done then: nothing will tell what it came from
 );

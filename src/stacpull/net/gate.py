@@ -35,6 +35,8 @@ _TOLD_FROM = 0.6
 _LONG_PAUSE = 30.0
 _MANY_PAUSES = 5
 """A pause in seconds, and pauses in a row (31 s in sum), from which the user is told that a run waits."""
+_PATIENCE = 900.0
+"""Seconds that a host may ask for: more end the run, with a sentence of their own (`net.retry`)."""
 
 
 class Gate:
@@ -300,7 +302,7 @@ class Gates:
 
     def _closed(self, host: str, seconds: float) -> None:
         self.on_closed(host, seconds)
-        is_long = seconds >= _LONG_PAUSE or self._gates[host].pauses >= _MANY_PAUSES
+        is_long = _LONG_PAUSE <= seconds <= _PATIENCE or self._gates[host].pauses >= _MANY_PAUSES
         if is_long and host not in self._waited_for:
             self._waited_for.add(host)
             self.on_waiting(

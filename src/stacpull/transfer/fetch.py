@@ -302,9 +302,8 @@ class Fetcher:
     async def _conclude(self, job: Job, intake: Intake) -> Received:
         """Prove length and content; only then is a part finished."""
         answer, writer = intake.answer, intake.writer
-        validator = (
-            Validator() if job.moved else answer.validator
-        )  # kept, it would be sent to the planned URL
+        # that of another place than the planned one is not kept: it would be sent to that one
+        validator = Validator() if job.moved else answer.validator
         try:
             verified = self._is_proven(job, intake) or await self._ends_here(job, intake)
         except BaseException as error:
