@@ -164,7 +164,6 @@ async def open_network(
     shares = _shares(options, processes)
     addresses = AddressPolicy(allow_private=allow_private)
     http = http_transport(options, addresses)
-    plain = _plain_transport(options, addresses)
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     regions: dict[str, str] = {}
     s3 = S3Transport(http, aws, options.s3, clock=clock, regions=regions)
@@ -175,8 +174,9 @@ async def open_network(
         transports["stdin"] = OneFileTransport(address.kept)
     policy = policy or RetryPolicy(retries=options.retries)
     counters = Counters()
-    logins = None
+    logins = plain = None
     if options.provider is not None:
+        plain = _plain_transport(options, addresses)
         logins = Logins(options.provider, http, plain, policy, clock, secrets, counters)
     client = Client(
         transports,
@@ -197,7 +197,8 @@ async def open_network(
         )
     finally:
         await client.close()
-        await plain.close()
+        if plain is not None:
+            await plain.close()
 
 
 def _shares(options: Options, processes: int) -> Shares:
