@@ -14,6 +14,7 @@ from stacpull.engine.course import Fetches
 from stacpull.engine.network import Network
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.models import Job, Received
+from stacpull.planning.names import joined
 from stacpull.store.destination import Destination
 from stacpull.store.inspection import obstacle
 from stacpull.store.parts import PartStore
@@ -87,5 +88,4 @@ def _is_as_stated(destination: Destination, job: Job) -> bool:
 
 
 def _path(job: Job) -> str:
-    name = job.name or ""
-    return f"{job.directory}/{name}" if job.directory else name
+    return joined(job.directory, job.name or "")

@@ -40,7 +40,7 @@ from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.salvage import OldAsset, Salvage, whats_wrong
 from stacpull.models import ItemId, Selection
 from stacpull.planning.hrefs import own_href
-from stacpull.planning.names import path_hash, safe_segment
+from stacpull.planning.names import joined, path_hash, safe_segment
 from stacpull.planning.recognition import Sample, recognised
 from stacpull.reports import RebuildReport
 from stacpull.store.destination import Destination, destination_error
@@ -278,7 +278,7 @@ class _Rebuild:
             self._tell()
 
     def _recover_one(self, old: OldAsset) -> None:
-        path = f"{old.directory}/{old.name}" if old.directory else old.name
+        path = joined(old.directory, old.name)
         item = self._salvage.item_at(old.item)
         if item is None or old.sha256 is None:
             return

@@ -25,7 +25,7 @@ from stacpull.ledger.schema import (
 )
 from stacpull.models import ItemId
 from stacpull.planning.items import item_document_path
-from stacpull.planning.names import path_hash
+from stacpull.planning.names import joined, path_hash
 
 __all__ = ["Expectations", "Expected", "FileKind", "integrity"]
 
@@ -122,7 +122,7 @@ class Expectations:
         return path in self._leaving
 
     def _one(self, path: str, index: int, row: _AssetRow | None) -> Expected | None:
-        if row is not None and _joined(row[1], true_name(row[2], row[1], row[3])) == path:
+        if row is not None and joined(row[1], true_name(row[2], row[1], row[3])) == path:
             return self._asset(row, path)
         found = self._db.execute(
             "SELECT item FROM temp.documents_by_path WHERE hash = ?", (index,)
@@ -172,7 +172,7 @@ class Expectations:
         return Expected(
             FileKind.ASSET,
             row,
-            _joined(directory, true_name(kept, directory, key)),
+            joined(directory, true_name(kept, directory, key)),
             size,
             sha256,
             checked=True,
@@ -208,10 +208,6 @@ def _highest(db: sqlite3.Connection, table: str) -> int:
 
 def _columns(db: sqlite3.Connection, table: str) -> set[str]:
     return {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
-
-
-def _joined(directory: str, name: str) -> str:
-    return f"{directory}/{name}" if directory else name
 
 
 def _document_path(row: tuple[int, str, str, str]) -> str:

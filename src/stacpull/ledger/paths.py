@@ -16,7 +16,7 @@ from itertools import accumulate
 from stacpull.ledger import bulk
 from stacpull.ledger.compact import true_name
 from stacpull.models import Failure, FailureKind
-from stacpull.planning.names import kept_apart, path_hash
+from stacpull.planning.names import joined, kept_apart, path_hash
 
 __all__ = ["INSERT", "Claim", "Directories", "claim", "disown", "own", "path_hash", "path_of"]
 
@@ -64,8 +64,7 @@ def path_of(db: sqlite3.Connection, row: int) -> str | None:
 
 
 def _path(directory: str, kept: str, key: str) -> str:
-    name = true_name(kept, directory, key)
-    return f"{directory}/{name}" if directory else name
+    return joined(directory, true_name(kept, directory, key))
 
 
 def own(db: sqlite3.Connection, row: int, claim: Claim, before: str | None = None) -> None:

@@ -32,7 +32,7 @@ from stacpull.ledger.schema import (
 )
 from stacpull.models import OF_COLLECTION, FailureKind, ItemId
 from stacpull.planning.items import item_document_path
-from stacpull.planning.names import safe_segment
+from stacpull.planning.names import joined, safe_segment
 
 __all__ = [
     "LabelItem",
@@ -241,7 +241,7 @@ def _assets_of(db: sqlite3.Connection, item: int) -> list[str]:
         (item,),
     )
     names = ((directory, true_name(kept, directory, key)) for directory, kept, key in rows)
-    return [f"{directory}/{name}" if directory else name for directory, name in names]
+    return [joined(directory, name) for directory, name in names]
 
 
 def _parent_of(db: sqlite3.Connection, item: int) -> list[int]:

@@ -19,7 +19,7 @@ from stacpull.ledger.database import is_damage, ledger_path, refuse_odd, transla
 from stacpull.ledger.expected import integrity
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.schema import MIGRATIONS, STATE_DONE, refuse_newer
-from stacpull.planning.names import path_hash
+from stacpull.planning.names import joined, path_hash
 
 __all__ = ["OldAsset", "OldItem", "Salvage", "whats_wrong"]
 
@@ -191,7 +191,7 @@ class Salvage:
 def _hashed(row: tuple[int, str, str, str]) -> tuple[int, int]:
     number, directory, kept, key = row
     name = true_name(str(kept), str(directory), str(key))
-    return path_hash(f"{directory}/{name}" if directory else name), number
+    return path_hash(joined(directory, name)), number
 
 
 def _old_asset(row: tuple[Any, ...]) -> OldAsset:

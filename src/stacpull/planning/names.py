@@ -23,7 +23,7 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["CATALOG_ID", "document_name", "fold", "kept_apart", "path_hash", "safe_segment"]
+__all__ = ["CATALOG_ID", "document_name", "fold", "joined", "kept_apart", "path_hash", "safe_segment"]
 
 CATALOG_ID: Final = "stacpull-mirror"
 """Id of the STAC catalog that every mirror has at its top."""
@@ -66,6 +66,11 @@ def fold(path: str) -> str:
         return path.lower()
     # decomposed before and composed after: case folding of one form may leave the other
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+
+
+def joined(directory: str, name: str) -> str:
+    """Return the path of a file, relative to DEST; the directory of DEST itself is empty."""
+    return f"{directory}/{name}" if directory else name
 
 
 def path_hash(path: str) -> int:
