@@ -117,7 +117,7 @@ class MirrorRun:
         self._backlog = Backlog()
         self._intake = Intake(self._publisher, self._backlog, slots=self._workers)
         network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
-        network.on_wait(lambda text: self._emit(Notice("warning", text)))
+        network.on_warning(lambda text: self._emit(Notice("warning", text)))
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop kept something from being done that no counter tells of: `resume` does it."""

@@ -99,7 +99,7 @@ async def opened_source(
     stop = stop or asyncio.Event()
     async with open_network(address, options, clock, stop, processes=processes) as network:
         if on_event is not None:
-            network.on_wait(lambda text: on_event(Notice("warning", text)))
+            network.on_warning(lambda text: on_event(Notice("warning", text)))
         yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
 
 
