@@ -15,7 +15,7 @@ from stacpull.config.options import Options
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
 from stacpull.engine.standard_input import path_of_input
-from stacpull.engine.together import unless_stopped
+from stacpull.engine.together import off_loop, unless_stopped
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, NotAMirrorError
 from stacpull.events import Listener, Notice
@@ -105,13 +105,13 @@ async def opened_source(
 
 @asynccontextmanager
 async def opened_workspace(dest: str | Path) -> AsyncIterator[Workspace]:
-    """Open the workspace and close it, both off the loop."""
-    context = open_workspace(Path(dest))
-    workspace = await asyncio.to_thread(context.__enter__)
-    try:
+    """Open the workspace of DEST and close it at the end of the block, both in a thread.
+
+    Raises:
+        DestinationError: as `open_workspace`. An error of the block itself takes precedence.
+    """
+    async with off_loop(open_workspace(Path(dest))) as workspace:
         yield workspace
-    finally:
-        await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 async def on_ledger(workspace: Workspace, function: Callable[[], T]) -> T:
