@@ -69,7 +69,7 @@ class HeadersRun:
         self._stop = stop or asyncio.Event()
         self._started = clock.monotonic()
         network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
-        network.on_wait(lambda text: self._emit(Notice("warning", text)))
+        network.on_warning(lambda text: self._emit(Notice("warning", text)))
         self._workers = options.concurrency or _WORKERS
         self._summary = WalkSummary()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
