@@ -62,7 +62,7 @@ class Selection:
 
     Two runs with equal selections and an equal source are the same job: the second resumes the first.
 
-    Args:
+    Attributes:
         collections: IDs of the collections to walk, one text or several.
         all_collections: True to walk every collection of the API.
         labels: Label classes; case does not matter.
