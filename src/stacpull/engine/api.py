@@ -13,7 +13,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.estimate import Estimate
-from stacpull.engine.mirror import MirrorRun
+from stacpull.engine.mirror import MirrorRun, requests_of
 from stacpull.engine.network import source_address
 from stacpull.engine.position import Position
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
@@ -98,7 +98,10 @@ async def mirror(
         async with opened_workspace(dest) as workspace:
             kept = await kept_in(workspace.destination.path, stop)
             spec = _spec(kept, selection, options, options.credential_names if options.provider else ())
-            run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, SystemClock().time()))
+            run = await on_ledger(
+                workspace,
+                lambda: runs.begin(workspace.db, spec, SystemClock().time(), requests_of(options)),
+            )
             return await go_on(workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stop)
     options = completed(options, source)
     address = source_address(source, options)
@@ -112,7 +115,9 @@ async def mirror(
             ),
             opened_workspace(dest) as workspace,
         ):
-            run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time()))
+            run = await on_ledger(
+                workspace, lambda: runs.begin(workspace.db, spec, clock.time(), requests_of(options))
+            )
             return await MirrorRun(
                 workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
             ).execute()
