@@ -9,8 +9,9 @@ is saved.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Literal
+
+import attrs
 
 from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
@@ -68,7 +69,7 @@ class HeadersRun:
         self._stop = stop or asyncio.Event()
         self._started = clock.monotonic()
         network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
-        network.on_wait(lambda text: self._emit(Notice("warning", text)))
+        network.on_warning(lambda text: self._emit(Notice("warning", text)))
         self._workers = options.concurrency or _WORKERS
         self._summary = WalkSummary()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -118,7 +119,7 @@ class HeadersRun:
         )
         reader = ItemReader(self._source.item, self._clock)
         # prefixes are no TIFFs: they are left out, and not listed
-        asked = replace(self._selection, expand_prefix=False)
+        asked = attrs.evolve(self._selection, expand_prefix=False)
         inquiry = Inquiry(
             self._source, self._network, asked, self._clock, agreed_to_pay=self._options.s3.request_payer
         )

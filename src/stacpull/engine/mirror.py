@@ -59,6 +59,7 @@ from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.destination import destination_error, is_destination_failure
 from stacpull.store.parts import PartStore
+from stacpull.store.sync import FileSync
 from stacpull.store.writer import BodyWriter
 
 __all__ = ["MirrorRun"]
@@ -113,12 +114,13 @@ class MirrorRun:
             on_published=self._published,
             on_failed=self._failed,
             secrets=network.secrets,
+            on_notice=self._noticed,
         )
         self._workers = network.shares.own.slots
         self._backlog = Backlog()
         self._intake = Intake(self._publisher, self._backlog, slots=self._workers)
         network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
-        network.on_wait(lambda text: self._emit(Notice("warning", text)))
+        network.on_warning(lambda text: self._emit(Notice("warning", text)))
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop kept something from being done that no counter tells of: `resume` does it."""
@@ -175,6 +177,8 @@ class MirrorRun:
         try:
             await self._publisher.call(lambda: self._take_up(checksum=checksum))
             is_in_order = True
+            if isinstance(self._workspace.sync, FileSync) and (why := self._workspace.sync.reason):
+                self._emit(Notice("warning", why))
             await self._warn_of_little_room()
             yield
         finally:
@@ -277,6 +281,10 @@ class MirrorRun:
         """Hear from the publisher's thread what failed for good."""
         for event in failed:
             self._loop.call_soon_threadsafe(self._emit, event)
+
+    def _noticed(self, text: str) -> None:
+        """Pass on what the publisher's thread wants the user to know."""
+        self._loop.call_soon_threadsafe(self._emit, Notice("warning", text))
 
     def _break(self, error: BaseException) -> None:
         """Hear from a thread that it has ended."""
@@ -387,7 +395,7 @@ class MirrorRun:
             run=self._run,
             page_size=self._options.page_size,
             secrets=self._network.secrets,
-            now=self._clock.time(),
+            now=self._clock.time,
             on_event=self._emit,
         )
 

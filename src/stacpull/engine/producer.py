@@ -9,6 +9,7 @@ The queue is bounded: a full queue stops the producer, and with it the walk (`en
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 from stacpull.engine.documents import clean_document
@@ -50,7 +51,7 @@ class Producer:
         run: runs.Run,
         page_size: int | None,
         secrets: Secrets,
-        now: float,
+        now: Callable[[], float],
         on_event: Listener,
     ) -> None:
         self._source = source
@@ -220,7 +221,7 @@ class Producer:
         return ItemFailure(item, failed.href, failed.parent, failed.failure)
 
     async def _commit(self, batch: PlanBatch) -> Committed:
-        committed = await self._publisher.call(lambda: self._planner.commit(batch, self._now))
+        committed = await self._publisher.call(lambda: self._planner.commit(batch, self._now()))
         for item, key, failure in committed.failures:
             self._on_event(AssetFailed(item, key, failure.kind, failure.message))
         for job in committed.jobs:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +54,6 @@ _SLOW_SYNC = 2.0
 _SLOW_IN_A_ROW = 3
 
 T = TypeVar("T")
-_log = logging.getLogger("stacpull")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +144,7 @@ class Publisher:
         on_published: Callable[[int], None] = lambda _count: None,
         on_failed: Callable[[list[AssetFailed]], None] = lambda _failed: None,
         secrets: Secrets | None = None,
+        on_notice: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._secrets = Secrets() if secrets is None else secrets
         self._ledger = ledger
@@ -156,6 +155,7 @@ class Publisher:
         self._on_error = on_error
         self._on_published = on_published
         self._on_failed = on_failed
+        self._on_notice = on_notice
         self._queue: SimpleQueue[list[Arrived] | AssetFailure | Confirmed | _Call | None] = SimpleQueue()
         self._group = _Group()
         self._renamed = _Renamed()
@@ -405,10 +405,13 @@ class Publisher:
                 self._sync.sync((), directories)
 
     def _judge_pace(self, seconds: float) -> None:
-        """Give up group syncs that were slow several times in a row: they wait for what others write."""
+        """Sync file by file after several slow group syncs in a row: they wait for what others write."""
         self._slow_syncs = self._slow_syncs + 1 if seconds > _SLOW_SYNC else 0
         if isinstance(self._sync, GroupSync) and self._slow_syncs >= _SLOW_IN_A_ROW:
-            _log.info("the group sync is slow, others write to this disk: syncing file by file from here on")
+            self._on_notice(
+                "Syncing the whole file system is slow because other programs write to it: from here on "
+                "stacpull syncs each file by itself."
+            )
             self._sync = FileSync(self._destination.parts_fd)
             sync_each_commit(self._ledger.db)
 

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import orjson
-
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.net.json import RepairWarnings, decode
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.sources.documents import Kind, kind_of, whole_item
@@ -98,13 +97,14 @@ class LinesSource(ItemsFile):
         """
         most = page_size.items if page_size.fixed else PAGE_ITEMS
         request, stretch, done = start, _Stretch(), _Place.of(start)
+        repaired = RepairWarnings(lambda text: on_notice(Notice("warning", text)))
         async with aclosing(self._lines(done, on_notice)) as lines:
             async for place, line in lines:
                 if stretch.is_full(most):
                     following = PageRequest(self.url, after=done.after())
                     yield self._page(request, stretch, following)
                     request, stretch = following, _Stretch()
-                self._add(stretch, line, place.lines)
+                self._add(stretch, line, place.lines, repaired)
                 done = place
         yield self._page(request, stretch, None)
 
@@ -116,21 +116,22 @@ class LinesSource(ItemsFile):
         """
         return await static_item(self._reader, href)
 
-    def _add(self, stretch: _Stretch, line: bytes, number: int) -> None:
+    def _add(self, stretch: _Stretch, line: bytes, number: int, repaired: RepairWarnings) -> None:
         stretch.bytes += len(line)
         line = line.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x1e").strip()
         if not line:
             return
         try:
-            found = _items_of(orjson.loads(line))
-            why = "it is no item with an id"
-        except orjson.JSONDecodeError:
+            decoded = decode(line)
+            repaired.note(decoded, f"line {number} of {self.url}")
+            found, why = _items_of(decoded.value), "it is no item with an id"
+        except ValueError:
             if number == 1 and line in _OPENINGS:
                 raise SourceError(
                     f"{self.url} is no NDJSON, which has an item a line: a document over several lines is "
                     "read from a file whose name ends with .json."
                 ) from None
-            found, why = [None], "it is no JSON"
+            found, why = [None], "it is not JSON"
         for item in found:
             if item is None:
                 failure = Failure(FailureKind.ITEM, f"The line cannot be used: {why}.")
