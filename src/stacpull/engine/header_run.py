@@ -9,8 +9,9 @@ is saved.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Literal
+
+import attrs
 
 from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
@@ -118,7 +119,7 @@ class HeadersRun:
         )
         reader = ItemReader(self._source.item, self._clock)
         # prefixes are no TIFFs: they are left out, and not listed
-        asked = replace(self._selection, expand_prefix=False)
+        asked = attrs.evolve(self._selection, expand_prefix=False)
         inquiry = Inquiry(
             self._source, self._network, asked, self._clock, agreed_to_pay=self._options.s3.request_payer
         )
