@@ -1,6 +1,6 @@
 """Reading JSON: pages, collections, items. With retries, since a page that fails ends the walk.
 
-    PageRequest ─▶ Client ─▶ body (bounded) ─▶ orjson ─▶ Document
+    PageRequest ─▶ Client ─▶ body (bounded) ─▶ net.json ─▶ Document
 
 What goes wrong comes out as one of three: `TransferError` when the document could not be had (its failure
 says why; the caller decides what a 404 means, or a 400 for a page that is too large), `CredentialsError` when
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Failure, FailureKind, PageRequest
 from stacpull.net.client import Client
 from stacpull.net.credentials import same_site
+from stacpull.net.json import Decoded, RepairWarnings, decode
 from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import is_login_page
@@ -36,7 +37,6 @@ PAGE_LIMIT = 64 * 1024 * 1024
 
 _ACCEPT = "application/geo+json, application/json"
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _REFUSALS = frozenset({401, 403})
 _STREAMED = frozenset({200, 206, 416})
 
@@ -84,6 +84,9 @@ class ApiReader:
         self._credential_names = credential_names
         self._limit = limit
         self._jitter = jitter
+        self.on_warning: Callable[[str], None] = lambda _: None
+        """Called with each warning, one sentence: it names items that are not strict JSON (`net.json`)."""
+        self._repaired = RepairWarnings(self._tell)
 
     async def read(
         self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
@@ -162,13 +165,14 @@ class ApiReader:
         async with self._client.open(outgoing) as response:
             body = await response.read(limit)
             url, headers = response.url, response.headers
-            document = await self._decoded(body, response)
-        return Document(document, len(body), cut_cursor(url), headers)
+            decoded = await self._decoded(body, response)
+        self._repaired.note(decoded, cut_cursor(url))
+        return Document(decoded.value, len(body), cut_cursor(url), headers)
 
-    async def _decoded(self, body: bytes, response: Response) -> object:
+    async def _decoded(self, body: bytes, response: Response) -> Decoded:
         try:
-            return await asyncio.to_thread(_loads, body) if len(body) > _IN_THREAD else _loads(body)
-        except orjson.JSONDecodeError as error:
+            return await asyncio.to_thread(decode, body) if len(body) > _IN_THREAD else decode(body)
+        except ValueError as error:
             host = host_of(response.url)
             if is_login_page(response.headers, body[:1024]):
                 message = f"{host} answered with a web page instead of JSON: it may want a login."
@@ -186,6 +190,9 @@ class ApiReader:
             raise _BrokenJsonError(
                 Failure(FailureKind.SERVER, message, response.status, host, retryable=True)
             ) from error
+
+    def _tell(self, warning: str) -> None:
+        self.on_warning(warning)
 
     def _note_retry(self, _failure: Failure) -> None:
         self._client.counters.retries += 1
@@ -214,7 +221,3 @@ def _outgoing(request: PageRequest) -> Request:
         headers["Content-Type"] = "application/json"
         body = orjson.dumps(request.body or {})
     return Request(request.url, request.method, headers, body, decode=True)
-
-
-def _loads(body: bytes) -> object:
-    return orjson.loads(body.removeprefix(_BYTE_ORDER_MARK))
