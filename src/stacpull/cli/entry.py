@@ -15,7 +15,10 @@ import signal
 import sys
 from contextlib import suppress
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 __all__ = ["begun", "main"]
 
@@ -74,7 +77,7 @@ class _Output(io.FileIO):
 
     problem: OSError | None = None
 
-    def write(self, data: bytes | bytearray | memoryview) -> int | None:  # type: ignore[override]
+    def write(self, data: ReadableBuffer, /) -> int:
         """Write `data`, or drop it after an error."""
         try:
             return super().write(data)
@@ -83,7 +86,7 @@ class _Output(io.FileIO):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
-            return len(data)
+            return memoryview(data).nbytes
 
 
 def _open_streams() -> _Output:
