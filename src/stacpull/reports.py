@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any, Literal
 
 __all__ = [
@@ -23,8 +24,26 @@ RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending, failures allowed."""
 
 
+class _Table:
+    """Shows a report as a table where Jupyter displays it."""
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        rows = (
+            f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
+            for name, value in self.to_json().items()
+            if value not in (None, {}, [], ())
+        )
+        return f"<table>{''.join(rows)}</table>"
+
+
 @dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(_Table):
     """What `mirror` and `status` both tell (docs/json.md). Sizes in bytes, times in seconds.
 
     `assets_planned` = done + failed + pending; `assets_skipped` are those of done that were found done
@@ -170,7 +189,7 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanReport:
+class PlanReport(_Table):
     """What a mirror would do. `bytes_basis` says whether bytes are known, sampled, or unknown."""
 
     items_seen: int
@@ -245,7 +264,7 @@ class RebuildReport:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyReport:
+class VerifyReport(_Table):
     """What `verify` found. Sizes in bytes, times in seconds. `state` is that of the check itself."""
 
     dest: str
@@ -294,7 +313,7 @@ class VerifyReport:
 
 
 @dataclass(frozen=True, slots=True)
-class HeadersReport:
+class HeadersReport(_Table):
     """How a job of headers ended: requests, bytes, seconds are of this command, all else of the whole job."""
 
     state: Literal["complete", "interrupted"]

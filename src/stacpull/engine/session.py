@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
+
+import attrs
 
 from stacpull.clock import Clock
 from stacpull.config.environment import completed
@@ -51,7 +52,7 @@ async def go_on(
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.provider):
         raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
-    options = replace(
+    options = attrs.evolve(
         options,
         layout=run.spec.layout,
         metadata=run.spec.metadata,
