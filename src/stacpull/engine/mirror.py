@@ -47,7 +47,7 @@ from stacpull.errors import (
     StacpullError,
     UsageError,
 )
-from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
+from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger import changes, jobs, meta, runs, samples, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
@@ -118,13 +118,14 @@ class MirrorRun:
             on_error=self._break,
             on_published=self._published,
             on_failed=self._failed,
+            secrets=network.secrets,
             on_notice=self._noticed,
         )
         self._workers = network.shares.own.slots
         self._backlog = Backlog()
         self._intake = Intake(self._publisher, self._backlog, slots=self._workers)
         network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
-        network.on_wait(lambda text: self._emit(Notice("warning", text)))
+        network.on_warning(lambda text: self._emit(Notice("warning", text)))
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop kept something from being done that no counter tells of: `resume` does it."""
@@ -364,6 +365,7 @@ class MirrorRun:
                 sample_size=size,
                 revalidate=again,
                 places=partial(first_places, db, self._workspace.destination),
+                secrets=self._network.secrets,
             )
         )
 
@@ -407,7 +409,7 @@ class MirrorRun:
     def _emit(self, event: Event) -> None:
         self._journal(event)
         if self._listener is not None:
-            self._listener(event)
+            self._listener(scrubbed(event, self._network.secrets))
 
     async def _tick(self) -> None:
         ticks = 0
@@ -438,7 +440,8 @@ class MirrorRun:
         self._account.counters = self._publisher.counters
         progress = self._account.progress()
         state = self._end_state(progress, error)
-        reason = self._network.secrets.scrub(str(error)) if error is not None else self._summary.cut_short
+        reason = str(error) if error is not None else self._summary.cut_short
+        reason = None if reason is None else self._network.secrets.scrub(reason)
         self._emit(progress)
         if state == "complete" and (warning := self._account.of_nothing()) is not None:
             self._emit(Notice("warning", warning))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
+
+import attrs
 
 from stacpull.clock import Clock
 from stacpull.config.environment import completed
@@ -54,7 +55,7 @@ async def go_on(
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.provider):
         raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
-    options = replace(
+    options = attrs.evolve(
         options,
         layout=run.spec.layout,
         metadata=run.spec.metadata,
@@ -102,7 +103,7 @@ async def opened_source(
     stop = stop or asyncio.Event()
     async with open_network(address, options, clock, stop, processes=processes) as network:
         if on_event is not None:
-            network.on_wait(lambda text: on_event(Notice("warning", text)))
+            network.on_warning(lambda text: on_event(Notice("warning", text)))
         yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
 
 

@@ -15,7 +15,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import attrs
 
 from stacpull.clock import Clock
 from stacpull.config.environment import handed_down
@@ -172,7 +174,7 @@ class Crew:
         """Return what a worker works with; the limits in it are its share of them."""
         network, options = self._around.network, self._around.options
         share = network.shares.workers[number]
-        limited = replace(
+        limited = attrs.evolve(
             options,
             per_host=share.per_host,
             concurrency=options.concurrency and share.slots,
