@@ -147,7 +147,7 @@ def test_json_however_deep_is_mirrored_or_refused_by_name(tmp_path: Path, levels
     text = f'{{"type":"FeatureCollection","features":[{_item_text(where, levels)}],"links":[]}}'
     dest = tmp_path / "m"
     if levels > 1000:
-        with pytest.raises(SourceError, match="is no JSON"):
+        with pytest.raises(SourceError, match="is not JSON"):
             mirrored(dest, json_bytes(text))
         return
     report = mirrored(dest, json_bytes(text), bbox=None if where != "geometry" else (-1.0, -1.0, 1.0, 1.0))

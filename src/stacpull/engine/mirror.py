@@ -47,7 +47,7 @@ from stacpull.errors import (
     StacpullError,
     UsageError,
 )
-from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
+from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger import changes, jobs, meta, runs, samples, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
@@ -113,6 +113,7 @@ class MirrorRun:
             on_error=self._break,
             on_published=self._published,
             on_failed=self._failed,
+            secrets=network.secrets,
             on_notice=self._noticed,
         )
         self._workers = network.shares.own.slots
@@ -359,6 +360,7 @@ class MirrorRun:
                 sample_size=size,
                 revalidate=again,
                 places=partial(first_places, db, self._workspace.destination),
+                secrets=self._network.secrets,
             )
         )
 
@@ -402,7 +404,7 @@ class MirrorRun:
     def _emit(self, event: Event) -> None:
         self._journal(event)
         if self._listener is not None:
-            self._listener(event)
+            self._listener(scrubbed(event, self._network.secrets))
 
     async def _tick(self) -> None:
         ticks = 0
@@ -433,7 +435,8 @@ class MirrorRun:
         self._account.counters = self._publisher.counters
         progress = self._account.progress()
         state = self._end_state(progress, error)
-        reason = self._network.secrets.scrub(str(error)) if error is not None else self._summary.cut_short
+        reason = str(error) if error is not None else self._summary.cut_short
+        reason = None if reason is None else self._network.secrets.scrub(reason)
         self._emit(progress)
         if state == "complete" and (warning := self._account.of_nothing()) is not None:
             self._emit(Notice("warning", warning))

@@ -37,6 +37,7 @@ from stacpull.ledger.database import Connection, is_disk_error, ledger_path, syn
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed, Written
 from stacpull.models import Failure, Job
 from stacpull.planning.layout import complete
+from stacpull.redact import Secrets
 from stacpull.store.destination import Destination
 from stacpull.store.sync import FileSync, GroupSync, Sync
 from stacpull.store.trust import withdraw_trust
@@ -142,8 +143,10 @@ class Publisher:
         on_error: Callable[[BaseException], None],
         on_published: Callable[[int], None] = lambda _count: None,
         on_failed: Callable[[list[AssetFailed]], None] = lambda _failed: None,
+        secrets: Secrets | None = None,
         on_notice: Callable[[str], None] = lambda _text: None,
     ) -> None:
+        self._secrets = Secrets() if secrets is None else secrets
         self._ledger = ledger
         self._destination = destination
         self._sync = sync
@@ -182,7 +185,7 @@ class Publisher:
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Take an asset that failed for good (from any thread)."""
-        self._queue.put(AssetFailure(job.row, job.item_row, failure, attempts))
+        self._queue.put(AssetFailure(job.row, job.item_row, failure.scrubbed(self._secrets), attempts))
 
     def confirm(self, job: Job) -> None:
         """Take an asset of which the source said that it has not changed (from any thread)."""
