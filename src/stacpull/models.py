@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import attrs
 
 from stacpull import arguments
-from stacpull.redact import place_of
+from stacpull.redact import Secrets, place_of
 
 __all__ = [
     "OF_COLLECTION",
@@ -276,6 +276,11 @@ class Failure:
     """True if trying again costs the asset no attempt (throttling, a kept-alive connection found closed)."""
     reached: int = 0
     """Bytes of a part that are there, and that a next attempt goes on from."""
+
+    def scrubbed(self, secrets: Secrets) -> Failure:
+        """Return this failure without any of `secrets` in its message."""
+        message = secrets.scrub(self.message)
+        return self if message == self.message else replace(self, message=message)
 
 
 class Validator(NamedTuple):

@@ -27,7 +27,7 @@ from stacpull.engine.position import Position
 from stacpull.engine.together import cause, together
 from stacpull.engine.walking import Walk, WalkSummary
 from stacpull.errors import DestinationError
-from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted
+from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger.results import Results
 from stacpull.models import FailureKind, Json, Selection
 from stacpull.planning.layout import Layout
@@ -201,7 +201,7 @@ class HeadersRun:
             requests=progress.requests,
             retries=progress.retries,
             source=self._source.url,
-            reason=self._summary.cut_short,
+            reason=self._network.secrets.scrub(self._summary.cut_short or "") or None,
             missing_ok=self._options.missing == "ok",
         )
         if whole and (warning := _of_nothing(report)) is not None:
@@ -211,7 +211,7 @@ class HeadersRun:
 
     def _emit(self, event: Event) -> None:
         if self._listener is not None:
-            self._listener(event)
+            self._listener(scrubbed(event, self._network.secrets))
 
 
 class _HeaderFetcher:

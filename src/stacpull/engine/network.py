@@ -196,6 +196,9 @@ async def open_network(
         yield Network(
             client, reader, secrets, policy, address, allow_private, shares, logins, regions=regions
         )
+    except BaseException as error:
+        secrets.scrub_error(error)  # whatever it quotes, it may be printed now
+        raise
     finally:
         await client.close()
         if plain is not None:
