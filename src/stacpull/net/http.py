@@ -42,6 +42,7 @@ from stacpull.net.addresses import AddressPolicy, literal_address, socket_factor
 from stacpull.net.coding import CodingError, can_decode, coding_of, decoded
 from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
 from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, too_slow
+from stacpull.net.lean_headers import LeanHeaders, joined_fields
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import host_of, wire_url
 from stacpull.net.transport import Request, TransferError
@@ -165,8 +166,10 @@ class HttpTransport:
 class HttpExchange:
     """One request and its response: a context manager that is the response once it is entered."""
 
-    __slots__ = ("_host", "_request", "_response", "_transport")
+    __slots__ = ("_request", "_response", "_transport", "headers")
     _response: aiohttp.ClientResponse
+    headers: Mapping[str, str]
+    """Header fields, looked up in any case; what came several times is joined."""
 
     def __init__(self, transport: HttpTransport, request: Request) -> None:
         self._transport = transport
@@ -177,6 +180,8 @@ class HttpExchange:
 
     async def __aenter__(self) -> Self:
         self._response = await self._transport.send(self._request)
+        raw = [part for field in self._response.raw_headers for part in field]
+        self.headers = LeanHeaders(joined_fields(raw))
         return self
 
     async def __aexit__(
@@ -194,11 +199,6 @@ class HttpExchange:
     def status(self) -> int:
         """HTTP status code."""
         return self._response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Header fields, looked up in any case."""
-        return self._response.headers
 
     async def read(self, limit: int) -> bytes:
         """Return the whole body, decoded if the request asked for that.
