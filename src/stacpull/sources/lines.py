@@ -22,6 +22,8 @@ import orjson
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.net.api import PAGE_LIMIT
+from stacpull.net.decoding import TooManyValuesError, loads
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.sources.documents import Kind, kind_of, whole_item
@@ -34,7 +36,7 @@ __all__ = ["LinesSource", "is_lines"]
 
 _NAMES = re.compile(r"\.(ndjson|jsonl|ldjson|ndgeojson|geojsonl|geojsons)(\.gz)?$", re.IGNORECASE)
 _CHUNK = 1 << 18
-_LONGEST = 64 << 20
+_LONGEST = PAGE_LIMIT
 """The most bytes of one line."""
 _GZIPPED = "gzip "
 """Before the ETag of a version whose offsets are not those of the file."""
@@ -122,8 +124,10 @@ class LinesSource(ItemsFile):
         if not line:
             return
         try:
-            found = _items_of(orjson.loads(line))
+            found = _items_of(loads(line, PAGE_LIMIT))
             why = "it is no item with an id"
+        except TooManyValuesError as error:
+            found, why = [None], f"it has {error}"
         except orjson.JSONDecodeError:
             if number == 1 and line in _OPENINGS:
                 raise SourceError(

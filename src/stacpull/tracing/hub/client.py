@@ -25,6 +25,7 @@ from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.api import PAGE_LIMIT
 from stacpull.net.client import Client
+from stacpull.net.decoding import TooManyValuesError, loads
 from stacpull.net.gate import Gates
 from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
@@ -332,7 +333,11 @@ def _request(url: str, body: Json | None) -> Request:
 
 async def _decoded(body: bytes, response: Response) -> object:
     try:
-        return await asyncio.to_thread(orjson.loads, body) if len(body) > _IN_THREAD else orjson.loads(body)
+        if len(body) > _IN_THREAD:
+            return await asyncio.to_thread(loads, body, PAGE_LIMIT)
+        return loads(body, PAGE_LIMIT)
+    except TooManyValuesError as error:
+        raise SourceError(f"{host_of(response.url)} sent a document of {error}.") from error
     except orjson.JSONDecodeError as error:
         host = host_of(response.url)
         if is_framed(response.headers):
