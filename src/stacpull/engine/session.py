@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
+
+import attrs
 
 from stacpull.clock import Clock
 from stacpull.config.environment import completed
@@ -15,7 +16,7 @@ from stacpull.config.options import Options
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
 from stacpull.engine.standard_input import path_of_input
-from stacpull.engine.together import unless_stopped
+from stacpull.engine.together import off_loop, unless_stopped
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, NotAMirrorError
 from stacpull.events import Listener, Notice
@@ -51,7 +52,7 @@ async def go_on(
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.provider):
         raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
-    options = replace(
+    options = attrs.evolve(
         options,
         layout=run.spec.layout,
         metadata=run.spec.metadata,
@@ -99,19 +100,19 @@ async def opened_source(
     stop = stop or asyncio.Event()
     async with open_network(address, options, clock, stop, processes=processes) as network:
         if on_event is not None:
-            network.on_wait(lambda text: on_event(Notice("warning", text)))
+            network.on_warning(lambda text: on_event(Notice("warning", text)))
         yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
 
 
 @asynccontextmanager
 async def opened_workspace(dest: str | Path) -> AsyncIterator[Workspace]:
-    """Open the workspace and close it, both off the loop."""
-    context = open_workspace(Path(dest))
-    workspace = await asyncio.to_thread(context.__enter__)
-    try:
+    """Open the workspace of DEST and close it at the end of the block, both in a thread.
+
+    Raises:
+        DestinationError: as `open_workspace`. An error of the block itself takes precedence.
+    """
+    async with off_loop(open_workspace(Path(dest))) as workspace:
         yield workspace
-    finally:
-        await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 async def on_ledger(workspace: Workspace, function: Callable[[], T]) -> T:

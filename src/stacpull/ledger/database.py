@@ -8,11 +8,12 @@ is used.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sqlite3
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,7 @@ __all__ = [
     "is_damage",
     "is_disk_error",
     "ledger_path",
+    "make_private",
     "open_reader",
     "open_writer",
     "refuse_lost",
@@ -121,6 +123,7 @@ def open_writer(
     refuse_odd(path)
     refuse_lost(dest)
     with translated(path):
+        make_private(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60.0)
         try:
             db.execute("PRAGMA cache_size = -4096")
@@ -137,6 +140,15 @@ def open_writer(
             db.close()
             raise
     return db
+
+
+def make_private(path: Path) -> None:
+    """Make an empty database that only its owner can read, if there is none; SQLite's logs inherit that.
+
+    A file that exists is not opened: closing it would end the locks that this process has on it.
+    """
+    with suppress(OSError):  # it is there, or SQLite says why it cannot be
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def sync_each_commit(db: sqlite3.Connection) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import attrs
 import orjson
 
 from stacpull.ledger import unread
@@ -94,7 +95,7 @@ class Run:
 
 def selection_of(text: str | bytes) -> Selection:
     """Return the selection stored as JSON `text`; fields that this version does not know are dropped."""
-    known = {field.name for field in fields(Selection)}
+    known = {field.name for field in attrs.fields(Selection)}
     raw: dict[str, Any] = orjson.loads(text)
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in known}
     return Selection(**values)
@@ -102,7 +103,7 @@ def selection_of(text: str | bytes) -> Selection:
 
 def selection_json(selection: Selection) -> str:
     """Return a selection as JSON: equal selections give equal text."""
-    return orjson.dumps(asdict(selection), option=orjson.OPT_SORT_KEYS).decode()
+    return orjson.dumps(attrs.asdict(selection), option=orjson.OPT_SORT_KEYS).decode()
 
 
 def begin(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:

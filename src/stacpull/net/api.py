@@ -1,14 +1,15 @@
 """Reading JSON: pages, collections, items. With retries, since a page that fails ends the walk.
 
-    PageRequest ─▶ Client ─▶ body (bounded) ─▶ orjson ─▶ Document
+    PageRequest ─▶ Client ─▶ body (bounded) ─▶ net.json ─▶ Document
 
 Many documents are read at a time. Those up to 256 KiB are read freely; of those up to 16 MiB four at a time
 are in memory while they are received and decoded, and of larger ones one.
 
 What goes wrong comes out as one of three: `TransferError` when the document could not be had (its failure
 says why; the caller decides what a 404 means, or a 400 for a page that is too large), `CredentialsError` when
-SOURCE's own host refuses us or a login page comes, `SourceError` when what came is no JSON, nor is when asked
-for once more: proxies cut and garble now and then.
+SOURCE's own host refuses us or a login page comes, `SourceError` when the document is not JSON. A document
+that is not JSON, or is a web page, is requested once more first: proxies cut and garble now and then, and
+load balancers answer with a page of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 import orjson
@@ -26,7 +28,15 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Failure, FailureKind, PageRequest
 from stacpull.net.client import Client
 from stacpull.net.credentials import same_site
-from stacpull.net.decoding import TooManyValuesError, count_values, loads, weight_of
+from stacpull.net.json import (
+    PAGE_LIMIT,
+    Decoded,
+    RepairWarnings,
+    TooManyValuesError,
+    count_values,
+    decode,
+    weight_of,
+)
 from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import is_login_page
@@ -35,8 +45,6 @@ from stacpull.redact import cut_cursor
 
 __all__ = ["PAGE_LIMIT", "SMALL", "SOURCE_LIMIT", "ApiReader", "Document"]
 
-PAGE_LIMIT = 64 * 1024 * 1024
-"""The most bytes of JSON, decoded, that are read as one document."""
 SOURCE_LIMIT = 256 * 1024 * 1024
 """The most bytes of the document that SOURCE names: enough for 1.6 million links to items."""
 SMALL = 256 * 1024
@@ -48,6 +56,8 @@ _MIDDLING_AT_ONCE = 4
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
 _REFUSALS = frozenset({401, 403})
 _STREAMED = frozenset({200, 206, 416})
+_PASSWORD = b"password"
+_LOOKED_AT = 64 * 1024  # bytes of a web page
 
 
 class Document(NamedTuple):
@@ -102,6 +112,11 @@ class ApiReader:
         self._limit = limit
         self._jitter = jitter
         self._room = _Room()
+        self.on_warning: Callable[[str], None] = lambda _: None
+        """Called with each warning, one sentence: it names items that are not strict JSON (`net.json`)."""
+        self._repaired = RepairWarnings(self._tell)
+        self._answered: str | None = None
+        """The URL, without its query, that gave the last page: its credentials are good."""
 
     async def read(
         self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
@@ -117,23 +132,33 @@ class ApiReader:
         Raises:
             TransferError: It could not be had, after retries: GONE for 404, OVERLONG past the limit, …;
                 REFUSED, if it is one of many or another host than SOURCE's answers 401 or 403.
-            CredentialsError: SOURCE's host answers 401 or 403, or anybody a login page; or a host refused
-                fifty requests in a row.
-            SourceError: What came is no JSON; or the host asks to be left alone for too long.
+            CredentialsError: SOURCE's host answers 401 or 403, or any host a web page that asks for a
+                password (or another web page, where no document was read before); or a host refused fifty
+                requests in a row.
+            SourceError: The document is not JSON (`__cause__` is then the decoder's ValueError); or the host
+                asks to be left alone for too long.
         """
         outgoing = _outgoing(request)
         own = SOURCE_LIMIT if request.url == self._source else self._limit
         try:
-            return await self._read(outgoing, limit or own)
-        except _LoginPageError as error:
-            if one_of_many:
+            document = await self._read(outgoing, limit or own)
+        except _NotJsonError as error:
+            if one_of_many and error.is_web_page:
                 raise
-            raise CredentialsError(self._refusal(error.failure)) from error
+            if error.asks_for_password or (
+                error.is_web_page and _without_query(request.url) != self._answered
+            ):
+                text = f"{error.failure.message} It may want a login. {self._how_to_give()}"
+                raise CredentialsError(text) from error
+            raise SourceError(error.failure.message) from error.__cause__
         except TransferError as error:
             refused = error.failure.status in _REFUSALS and not one_of_many
             if refused and same_site(self._source, request.url):
                 raise CredentialsError(self._refusal(error.failure)) from error
             raise
+        if not one_of_many:
+            self._answered = _without_query(request.url)
+        return document
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:
@@ -162,17 +187,24 @@ class ApiReader:
             yield response
 
     async def _read(self, outgoing: Request, limit: int) -> Document:
-        broken_before = False
+        """Read a document; one that is not JSON a second time, whatever the policy says.
+
+        Raises:
+            _NotJsonError: It was not JSON twice.
+            TransferError, SourceError: As `read`.
+        """
+        garbled = 0
 
         async def attempt() -> Document:
-            nonlocal broken_before
+            nonlocal garbled
             try:
                 return await self._attempt(outgoing, limit)
-            except _BrokenJsonError as error:
-                if broken_before:
-                    raise SourceError(error.failure.message) from error.__cause__
-                broken_before = True
-                raise
+            except _NotJsonError as error:
+                garbled += 1
+                if garbled == 1:
+                    raise
+                final = _NotJsonError(replace(error.failure, retryable=False), error.page)
+                raise final from error.__cause__
 
         return await attempted(attempt, self._policy, self._clock, self._note_retry, jitter=self._jitter)
 
@@ -181,36 +213,40 @@ class ApiReader:
             body = await response.read(limit, growing)
             values = count_values(body)
             await growing(weight_of(len(body), values))
-            document = await self._decoded(body, limit, response)
-            return Document(document, len(body), cut_cursor(response.url), response.headers, values)
+            url, headers = response.url, response.headers
+            decoded = await self._decoded(body, limit, response)
+            self._repaired.note(decoded, cut_cursor(url))
+            return Document(decoded.value, len(body), cut_cursor(url), headers, values)
 
-    async def _decoded(self, body: bytes, limit: int, response: Response) -> object:
+    async def _decoded(self, body: bytes, limit: int, response: Response) -> Decoded:
         try:
             if len(body) > _IN_THREAD:
-                return await asyncio.to_thread(loads, body, limit)
-            return loads(body, limit)
+                return await asyncio.to_thread(decode, body, limit)
+            return decode(body, limit)
         except TooManyValuesError as error:
             host = host_of(response.url)
             message = f"{host or cut_cursor(response.url)} sent a document of {error}."
             raise TransferError(Failure(FailureKind.OVERLONG, message, response.status, host)) from error
-        except orjson.JSONDecodeError as error:
+        except ValueError as error:
             host = host_of(response.url)
             if is_login_page(response.headers, body[:1024]):
-                message = f"{host} answered with a web page instead of JSON: it may want a login."
+                message = f"{host} answered with a web page instead of JSON."
                 # elsewhere it may as well be a link that leads astray, and no matter of credentials
                 kind = FailureKind.REFUSED if same_site(self._source, response.url) else FailureKind.ITEM
-                raise _LoginPageError(Failure(kind, message, response.status, host)) from error
+                failure = Failure(kind, message, response.status, host, retryable=True)
+                raise _NotJsonError(failure, body) from error
             if not is_framed(response.headers):
                 message = f"The JSON of {host} breaks off, and it did not say how long it is."
                 raise TransferError(
                     Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
                 ) from error
-            what = "is no JSON" if body.strip() else "is empty, which is no JSON"
+            what = "is not JSON" if body.strip() else "is empty, which is not JSON"
             sent = f"What {host} sent at {cut_cursor(response.url)}" if host else cut_cursor(response.url)
-            message = f"{sent} {what}."
-            raise _BrokenJsonError(
-                Failure(FailureKind.SERVER, message, response.status, host, retryable=True)
-            ) from error
+            failure = Failure(FailureKind.SERVER, f"{sent} {what}.", response.status, host, retryable=True)
+            raise _NotJsonError(failure) from error
+
+    def _tell(self, warning: str) -> None:
+        self.on_warning(warning)
 
     def _note_retry(self, _failure: Failure) -> None:
         self._client.counters.retries += 1
@@ -224,12 +260,31 @@ class ApiReader:
         return "Give credentials with --credentials, --header or in the environment."
 
 
-class _LoginPageError(TransferError):
-    """A web page came that wants a password."""
+class _NotJsonError(TransferError):
+    """A document that came whole is not JSON.
+
+    Args:
+        failure: What happened.
+        page: The body, if it is a web page.
+    """
+
+    def __init__(self, failure: Failure, page: bytes | None = None) -> None:
+        super().__init__(failure)
+        self.page = page
+
+    @property
+    def is_web_page(self) -> bool:
+        """True for a web page."""
+        return self.page is not None
+
+    @property
+    def asks_for_password(self) -> bool:
+        """True for a web page with a field for a password."""
+        return self.page is not None and _PASSWORD in self.page[:_LOOKED_AT].lower()
 
 
-class _BrokenJsonError(TransferError):
-    """A document that came whole is no JSON."""
+def _without_query(url: str) -> str:
+    return url.partition("?")[0]
 
 
 def _outgoing(request: PageRequest) -> Request:

@@ -109,6 +109,8 @@ class Client:
         self._clock = clock
         self._credentials = credentials or None
         self._secrets = Secrets() if secrets is None else secrets
+        if credentials is not None:
+            self._secrets.add(*credentials.values)
         self._allow_downgrade = allow_downgrade
         self._throttle_units = dict(throttle_units or {})
         self._logged_in = logged_in or (lambda _url: None)
@@ -217,9 +219,13 @@ class Client:
         self.counters.bytes_fetched += len(body)
         return body[:PREFIX_BYTES]
 
+    def shown(self, url: str) -> str:
+        """Return `url` without the secrets that this run knows. For `Exchange`."""
+        return self._secrets.strip_url(url) if self._secrets else url
+
     def clean(self, failure: Failure) -> Failure:
         """Return `failure` without secrets in its message."""
-        return replace(failure, message=self._secrets.scrub(failure.message)) if self._secrets else failure
+        return failure.scrubbed(self._secrets)
 
     def _new_route(self, url: str) -> _Route:
         scheme = scheme_of(url)
@@ -240,7 +246,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_wait",
+        "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_url", "_wait",
         "redirected",
     )  # fmt: skip
     _response: Response
@@ -256,6 +262,7 @@ class Exchange:
         self._count_refusal = count_refusal
         self._wait = wait
         self._gate = None
+        self._url = request.url
         self.redirected = False
 
     def __repr__(self) -> str:
@@ -287,8 +294,11 @@ class Exchange:
 
     @property
     def url(self) -> str:
-        """The URL that answered at last; its credentials and signatures are still in it."""
-        return self._response.url
+        """The URL that answered last, as it was before credentials were added.
+
+        Credentials that a server wrote into it are removed; signatures are kept.
+        """
+        return self._client.shown(self._url)
 
     @property
     def status(self) -> int:
@@ -346,6 +356,7 @@ class Exchange:
     async def _ask(self, request: Request, hops: list[str]) -> Request | None:
         """Send one hop. Return the next, or None if the response is the final one, which stays open."""
         client = self._client
+        self._url = request.url
         route = client.route(request.url)
         gate = route.gate
         if not gate.try_acquire():
@@ -360,9 +371,13 @@ class Exchange:
             response = self._response = await self._context.__aenter__()
         except BaseException as error:
             if isinstance(error, TransferError):
+                error.failure = client.clean(error.failure)
+                error.args = (error.failure.message,)
                 _tell(gate, error.failure)
             gate.release()
             raise
+        if response.url != outgoing.url:  # a file that stands for a directory
+            self._url = response.url
         self._gate = gate
         if response.status in self._accept:
             gate.succeeded(asked)
@@ -372,7 +387,7 @@ class Exchange:
                 gate.succeeded(asked)
                 gate.satisfied()
                 await client.beginning(response)
-                return client.following(outgoing, response, hops)
+                return client.following(request, response, hops)
             raise TransferError(await client.failure(response, gate, count_refusal=self._count_refusal))
         finally:
             await self._leave(None, None, None)

@@ -37,7 +37,7 @@ from yarl import URL
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, literal_address, socket_factory
-from stacpull.net.coding import coding_of, decoded
+from stacpull.net.coding import CodingError, can_decode, coding_of, decoded
 from stacpull.net.http_errors import EXPECTED, failure_of, too_slow
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import host_of, wire_url
@@ -50,8 +50,6 @@ _HEADER_COUNT_LIMIT = 128
 _KEEPALIVE = 30.0
 _CONNECT_TIMEOUT = 30.0
 _READ_BUFFER = 256 * 1024
-_OF_THE_CODING = frozenset({FailureKind.HTTP, FailureKind.CHECKSUM})
-"""How `coding.decoded` fails: a coding that it does not know, a stream that is damaged."""
 _PROXY = re.compile("https?://", re.IGNORECASE)
 
 
@@ -245,17 +243,20 @@ class HttpExchange:
             raise failed
 
     def _content(self) -> AsyncGenerator[bytes]:
-        """Return the body in pieces, its coding undone if the request asked for that."""
+        """Return the body in pieces, with its coding undone if the request asks for that.
+
+        A coding that is not known is left as it is: its name is often wrong (`utf-8`). The reader finds out.
+        """
         coding = coding_of(self.headers) if self._request.decode else None
-        return self._sent() if coding is None else self._decoded(coding)
+        return self._sent() if coding is None or not can_decode(coding) else self._decoded(coding)
 
     async def _decoded(self, coding: str) -> AsyncGenerator[bytes]:
         async with aclosing(self._sent()) as sent:
             try:
                 async for piece in decoded(sent, coding):
                     yield piece
-            except TransferError as error:
-                if error.failure.kind not in _OF_THE_CODING:
+            except CodingError as error:
+                if error.failure.kind is FailureKind.TRUNCATED:
                     raise
                 host = host_of(self.url)
                 message = f"{host} sent a body whose coding ({coding}) cannot be undone."

@@ -46,7 +46,9 @@ _XML_REASONS = (re.compile(r"<Message>([^<]{1,1000})"), re.compile(r"<Code>([^<]
 _JSON_REASONS = ("detail", "message", "description", "error_description", "error", "title", "code")
 _REASON_LENGTH = 200
 _HTML_START = re.compile(
-    rb"^(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype html|html)\b", re.IGNORECASE | re.DOTALL
+    # possessive and atomic: a comment that is passed over is never tried again, so that the time is linear
+    rb"(?:\xef\xbb\xbf)?\s*+(?:(?><!--.*?-->)\s*+)*+<(?:!doctype html|html)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 
 

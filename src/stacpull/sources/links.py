@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.net.decoding import weight_of_document
+from stacpull.net.json import weight_of_document
 from stacpull.net.transport import TransferError
 
 __all__ = ["ItemReader", "ReadItem"]

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
-from stacpull.net.decoding import weight_of_document
+from stacpull.net.json import weight_of_document
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.sources.api import api_place
 from stacpull.sources.documents import (

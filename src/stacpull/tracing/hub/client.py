@@ -25,8 +25,8 @@ from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.api import PAGE_LIMIT
 from stacpull.net.client import Client
-from stacpull.net.decoding import TooManyValuesError, loads
 from stacpull.net.gate import Gates
+from stacpull.net.json import TooManyValuesError, decode
 from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import Request, Response, TransferError, Transport, is_framed
@@ -93,6 +93,9 @@ async def open_hub(
     tokens = Tokens(settings, client, policy, clock, secrets)
     try:
         yield Hub(settings, Session(client, tokens, settings.base_url), policy, clock, secrets)
+    except BaseException as error:
+        secrets.scrub_error(error)
+        raise
     finally:
         await client.close()
 
@@ -334,11 +337,11 @@ def _request(url: str, body: Json | None) -> Request:
 async def _decoded(body: bytes, response: Response) -> object:
     try:
         if len(body) > _IN_THREAD:
-            return await asyncio.to_thread(loads, body, PAGE_LIMIT)
-        return loads(body, PAGE_LIMIT)
+            return (await asyncio.to_thread(decode, body)).value
+        return decode(body).value
     except TooManyValuesError as error:
         raise SourceError(f"{host_of(response.url)} sent a document of {error}.") from error
-    except orjson.JSONDecodeError as error:
+    except ValueError as error:
         host = host_of(response.url)
         if is_framed(response.headers):
             raise SourceError(f"What {host} sent is no JSON: check --base-url.") from error
