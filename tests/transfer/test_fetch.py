@@ -612,6 +612,40 @@ def test_aws_chunked_does_not_describe_what_is_stored(headers: dict[str, str]):
     run(lambda _: Reply(200, {"Content-Encoding": "aws-chunked"} | headers, LARGE), act)
 
 
+# Statuses that stand for 200.
+
+WHOLE_RANGE = {"Content-Range": f"bytes 0-{len(LARGE) - 1}/{len(LARGE)}"}
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize(("status", "headers"), [(203, {}), (206, WHOLE_RANGE)])
+def test_the_whole_under_another_status(status: int, headers: dict[str, str], framing: str):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        received = await fetcher.fetch(job(served.url))
+        assert (content(received, parts), received.verified) == (LARGE, True)
+
+    run(lambda _: Reply(status, headers | {"Content-MD5": b64_md5(LARGE)}, LARGE, framing), act)
+
+
+@pytest.mark.parametrize("status", [203, 206])
+def test_checksums_are_held_against_those_too(status: int):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        await refused(fetcher, job(served.url), FailureKind.CHECKSUM, retryable=True)
+
+    run(lambda _: Reply(status, WHOLE_RANGE | {"Content-MD5": b64_md5(b"")}, LARGE), act)
+
+
+@pytest.mark.parametrize(
+    "stated", ["bytes 0-99/9000", "bytes 1-8999/9000", "bytes 0-8999/*", "bytes */9000", ""]
+)
+def test_a_206_that_was_not_requested_and_is_not_the_whole(stated: str):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        message = await refused(fetcher, job(served.url), FailureKind.HTTP, retryable=False)
+        assert message.endswith("answered 206 Partial Content.")
+
+    run(lambda _: Reply(206, {"Content-Range": stated}, LARGE), act)
+
+
 # Refusals.
 
 

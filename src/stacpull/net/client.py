@@ -20,6 +20,7 @@ from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind
 from stacpull.net.credentials import HostCredentials, same_site
 from stacpull.net.gate import Gate, Gates
+from stacpull.net.ranges import is_whole
 from stacpull.net.redirects import REDIRECTS, host_of, is_beside, next_hop, scheme_of
 from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
@@ -35,7 +36,7 @@ _TRAVELLING = frozenset(
 )
 _DRAINED = 64 * 1024  # a redirect's body this small is read, so that its connection can be used again
 _PIECE = 128 * 1024  # bytes that a document grows by
-_OK, _SEE_OTHER = 200, 303
+_OK, _TRANSFORMED, _PARTIAL, _SEE_OTHER = 200, 203, 206, 303
 _REWRITTEN_POST = frozenset({301, 302})
 _COUNTED_REFUSALS = frozenset({401, 403})
 _TROUBLES = frozenset({FailureKind.NETWORK, FailureKind.STALLED, FailureKind.TRUNCATED})
@@ -247,9 +248,11 @@ class Exchange:
 
     __slots__ = (
         "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_url", "_wait",
-        "redirected",
+        "redirected", "status",
     )  # fmt: skip
     _response: Response
+    status: int
+    """HTTP status code, one of those accepted. 203 and an unrequested 206 with the whole count as 200."""
     _gate: Gate | None
     _context: AbstractAsyncContextManager[Response]
 
@@ -299,11 +302,6 @@ class Exchange:
         Credentials that a server wrote into it are removed; signatures are kept.
         """
         return self._client.shown(self._url)
-
-    @property
-    def status(self) -> int:
-        """HTTP status code, one of those accepted."""
-        return self._response.status
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -379,7 +377,8 @@ class Exchange:
         if response.url != outgoing.url:  # a file that stands for a directory
             self._url = response.url
         self._gate = gate
-        if response.status in self._accept:
+        self.status = _meant(outgoing, response)
+        if self.status in self._accept:
             gate.succeeded(asked)
             return None
         try:
@@ -414,6 +413,20 @@ class Exchange:
             gate.refused(failure.status or _OK)
         else:
             _tell(gate, failure)
+
+
+def _meant(request: Request, response: Response) -> int:
+    """Return the status of a response, or 200 for two others that bring the whole object.
+
+    They are 203, which a proxy makes of 200 (RFC 9110, 15.3.4), and 206 where no range was requested and the
+    response holds all of it.
+    """
+    status = response.status
+    if status == _TRANSFORMED:
+        return _OK
+    if status == _PARTIAL and is_whole(response.headers) and "range" not in map(str.lower, request.headers):
+        return _OK
+    return status
 
 
 def _no_permit(gate: Gate) -> Failure:
