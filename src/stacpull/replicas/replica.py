@@ -46,7 +46,9 @@ def demo_access(seed: int, *, anonymous: bool = False, requester_pays: bool = Fa
     """The S3 keys that belong to a seed: the same in every run, good for nothing else."""
     access_key = "AKIADEMO" + _derived(seed, "access key")[:12].upper()
     secret_key = "demo-" + _derived(seed, "secret key")[:35]
-    return S3Access(access_key, secret_key, anonymous=anonymous, requester_pays=requester_pays)
+    return S3Access(
+        access_key, secret_key, region=_REGION, anonymous=anonymous, requester_pays=requester_pays
+    )
 
 
 def s3_exports(url: str, access: S3Access) -> dict[str, str]:
