@@ -128,7 +128,8 @@ class MlhubReplica(Hosted):
 
     def exports(self) -> dict[str, str]:
         """The environment that points clients at the replica."""
-        return {"MLHUB_API_KEY": self.key, **s3_exports(self.s3_url, self.access)}
+        own = {"MLHUB_API_KEY": self.key, "MLHUB_ROOT_URL": f"{self.base_url}/"}
+        return own | s3_exports(self.s3_url, self.access)
 
     def manifest(self, index: int) -> tuple[ExpectedFile, ...]:
         """The files behind patch `index`."""
