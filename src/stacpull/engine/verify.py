@@ -33,7 +33,6 @@ from stacpull.store.lock import kept_still
 
 __all__ = ["verify"]
 
-_DEFAULTS = Options()
 _CLAIMED_AT_ONCE = 256
 
 
@@ -43,7 +42,7 @@ async def verify(
     quick: bool = False,
     repair: bool = False,
     rebuild: bool = False,
-    options: Options = _DEFAULTS,
+    options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> VerifyReport:
@@ -82,7 +81,9 @@ async def verify(
         fixed = None
         if await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
             run = await on_ledger(workspace, lambda: check.claim(workspace))
-            fixed = await go_on(workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stop)
+            fixed = await go_on(
+                workspace, run, options or Options(), clock=SystemClock(), on_event=on_event, stop=stop
+            )
         totals = await on_ledger(workspace, lambda: check.look_at_mirror(workspace.db))
         remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
         return check.report(totals, rebuilt, fixed, remaining)

@@ -20,6 +20,7 @@ from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind
 from stacpull.net.credentials import HostCredentials, same_site
 from stacpull.net.gate import Gate, Gates
+from stacpull.net.ranges import is_whole
 from stacpull.net.redirects import REDIRECTS, host_of, is_beside, next_hop, scheme_of
 from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
@@ -34,7 +35,7 @@ _TRAVELLING = frozenset(
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
 _DRAINED = 64 * 1024  # a redirect's body this small is read, so that its connection can be used again
-_OK, _SEE_OTHER = 200, 303
+_OK, _TRANSFORMED, _PARTIAL, _SEE_OTHER = 200, 203, 206, 303
 _REWRITTEN_POST = frozenset({301, 302})
 _COUNTED_REFUSALS = frozenset({401, 403})
 _TROUBLES = frozenset({FailureKind.NETWORK, FailureKind.STALLED, FailureKind.TRUNCATED})
@@ -108,6 +109,8 @@ class Client:
         self._clock = clock
         self._credentials = credentials or None
         self._secrets = Secrets() if secrets is None else secrets
+        if credentials is not None:
+            self._secrets.add(*credentials.values)
         self._allow_downgrade = allow_downgrade
         self._throttle_units = dict(throttle_units or {})
         self._logged_in = logged_in or (lambda _url: None)
@@ -216,9 +219,13 @@ class Client:
         self.counters.bytes_fetched += len(body)
         return body[:PREFIX_BYTES]
 
+    def shown(self, url: str) -> str:
+        """Return `url` without the secrets that this run knows. For `Exchange`."""
+        return self._secrets.strip_url(url) if self._secrets else url
+
     def clean(self, failure: Failure) -> Failure:
         """Return `failure` without secrets in its message."""
-        return replace(failure, message=self._secrets.scrub(failure.message)) if self._secrets else failure
+        return failure.scrubbed(self._secrets)
 
     def _new_route(self, url: str) -> _Route:
         scheme = scheme_of(url)
@@ -239,10 +246,12 @@ class Exchange:
     """
 
     __slots__ = (
-        "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_wait",
-        "redirected",
+        "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_url", "_wait",
+        "redirected", "status",
     )  # fmt: skip
     _response: Response
+    status: int
+    """HTTP status code, one of those accepted. 203 and an unrequested 206 with the whole count as 200."""
     _gate: Gate | None
     _context: AbstractAsyncContextManager[Response]
 
@@ -255,6 +264,7 @@ class Exchange:
         self._count_refusal = count_refusal
         self._wait = wait
         self._gate = None
+        self._url = request.url
         self.redirected = False
 
     def __repr__(self) -> str:
@@ -286,13 +296,11 @@ class Exchange:
 
     @property
     def url(self) -> str:
-        """The URL that answered at last; its credentials and signatures are still in it."""
-        return self._response.url
+        """The URL that answered last, as it was before credentials were added.
 
-    @property
-    def status(self) -> int:
-        """HTTP status code, one of those accepted."""
-        return self._response.status
+        Credentials that a server wrote into it are removed; signatures are kept.
+        """
+        return self._client.shown(self._url)
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -328,6 +336,7 @@ class Exchange:
     async def _ask(self, request: Request, hops: list[str]) -> Request | None:
         """Send one hop. Return the next, or None if the response is the final one, which stays open."""
         client = self._client
+        self._url = request.url
         route = client.route(request.url)
         gate = route.gate
         if not gate.try_acquire():
@@ -342,11 +351,16 @@ class Exchange:
             response = self._response = await self._context.__aenter__()
         except BaseException as error:
             if isinstance(error, TransferError):
+                error.failure = client.clean(error.failure)
+                error.args = (error.failure.message,)
                 _tell(gate, error.failure)
             gate.release()
             raise
+        if response.url != outgoing.url:  # a file that stands for a directory
+            self._url = response.url
         self._gate = gate
-        if response.status in self._accept:
+        self.status = _meant(outgoing, response)
+        if self.status in self._accept:
             gate.succeeded(asked)
             return None
         try:
@@ -354,7 +368,7 @@ class Exchange:
                 gate.succeeded(asked)
                 gate.satisfied()
                 await client.beginning(response)
-                return client.following(outgoing, response, hops)
+                return client.following(request, response, hops)
             raise TransferError(await client.failure(response, gate, count_refusal=self._count_refusal))
         finally:
             await self._leave(None, None, None)
@@ -381,6 +395,20 @@ class Exchange:
             gate.refused(failure.status or _OK)
         else:
             _tell(gate, failure)
+
+
+def _meant(request: Request, response: Response) -> int:
+    """Return the status of a response, or 200 for two others that bring the whole object.
+
+    They are 203, which a proxy makes of 200 (RFC 9110, 15.3.4), and 206 where no range was requested and the
+    response holds all of it.
+    """
+    status = response.status
+    if status == _TRANSFORMED:
+        return _OK
+    if status == _PARTIAL and is_whole(response.headers) and "range" not in map(str.lower, request.headers):
+        return _OK
+    return status
 
 
 def _no_permit(gate: Gate) -> Failure:

@@ -25,33 +25,32 @@ import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, literal_address, socket_factory
-from stacpull.net.coding import coding_of, decoded
-from stacpull.net.http_errors import EXPECTED, failure_of, too_slow
+from stacpull.net.coding import CodingError, can_decode, coding_of, decoded
+from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
+from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, too_slow
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import host_of, wire_url
 from stacpull.net.transport import Request, TransferError
 
 __all__ = ["HttpExchange", "HttpTransport", "user_agent"]
 
-_HEADER_FIELD_LIMIT = 32 * 1024  # signed Locations run to a few kilobytes
-_HEADER_COUNT_LIMIT = 128
 _KEEPALIVE = 30.0
 _CONNECT_TIMEOUT = 30.0
 _READ_BUFFER = 256 * 1024
-_OF_THE_CODING = frozenset({FailureKind.HTTP, FailureKind.CHECKSUM})
-"""How `coding.decoded` fails: a coding that it does not know, a stream that is damaged."""
 _PROXY = re.compile("https?://", re.IGNORECASE)
 
 
@@ -245,17 +244,20 @@ class HttpExchange:
             raise failed
 
     def _content(self) -> AsyncGenerator[bytes]:
-        """Return the body in pieces, its coding undone if the request asked for that."""
+        """Return the body in pieces, with its coding undone if the request asks for that.
+
+        A coding that is not known is left as it is: its name is often wrong (`utf-8`). The reader finds out.
+        """
         coding = coding_of(self.headers) if self._request.decode else None
-        return self._sent() if coding is None else self._decoded(coding)
+        return self._sent() if coding is None or not can_decode(coding) else self._decoded(coding)
 
     async def _decoded(self, coding: str) -> AsyncGenerator[bytes]:
         async with aclosing(self._sent()) as sent:
             try:
                 async for piece in decoded(sent, coding):
                     yield piece
-            except TransferError as error:
-                if error.failure.kind not in _OF_THE_CODING:
+            except CodingError as error:
+                if error.failure.kind is FailureKind.TRUNCATED:
                     raise
                 host = host_of(self.url)
                 message = f"{host} sent a body whose coding ({coding}) cannot be undone."
@@ -297,6 +299,30 @@ class _SentOnceError(Exception):
         self.reused = reused
 
 
+class _Protocol(ResponseHandler):
+    """aiohttp's side of a connection, with heads that repeat their length, and a limit for whole heads."""
+
+    _lengths: LengthFilter | None = None
+
+    def set_response_params(self, **given: Any) -> None:
+        """Expect the response to another request."""
+        self._lengths = LengthFilter()
+        super().set_response_params(**given)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a response."""
+        lengths = self._lengths
+        if lengths is not None and data:
+            data = lengths.feed(data)
+            if lengths.seen > OVERHEAD_LIMIT:
+                self.set_exception(HttpProcessingError(message=TOO_MANY_FIELDS))
+                self.close()
+                return
+            if lengths.is_done:
+                self._lengths = None
+        super().data_received(data)
+
+
 class _Connector(aiohttp.TCPConnector):
     """A connector that knows which requests went out on a connection that had carried one before."""
 
@@ -304,6 +330,7 @@ class _Connector(aiohttp.TCPConnector):
         super().__init__(
             limit=0, ssl=context, keepalive_timeout=_KEEPALIVE, socket_factory=socket_factory(policy)
         )
+        self._factory = cast("partial[ResponseHandler]", partial(_Protocol, loop=self._loop))
         self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
         self._on_used: weakref.WeakSet[aiohttp.ClientRequest] = weakref.WeakSet()
 
@@ -338,8 +365,8 @@ class _Line:
             middlewares=(connector.send_once,),
             requote_redirect_url=False,
             auto_decompress=False,
-            max_field_size=_HEADER_FIELD_LIMIT,
-            max_headers=_HEADER_COUNT_LIMIT,
+            max_field_size=FIELD_LIMIT,
+            max_headers=FIELD_COUNT_LIMIT,
             read_bufsize=_READ_BUFFER,
         )
 

@@ -119,7 +119,7 @@ class _Worker:
         # refusals are held back where those of all workers come together
         self._pool = Pool(self._queue, self.intake, tools, workers=context.slots, held=0)
         network.client.gates.on_closed = lambda host, seconds: channel.send(messages.Throttled(host, seconds))
-        network.on_wait(self._say)
+        network.on_warning(self._say)
 
     async def run(self, told: asyncio.Queue[Any]) -> None:
         """Do jobs until told to end.
