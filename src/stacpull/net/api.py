@@ -2,6 +2,9 @@
 
     PageRequest ─▶ Client ─▶ body (bounded) ─▶ net.json ─▶ Document
 
+Many documents are read at a time. Those up to 256 KiB are read freely; of those up to 16 MiB four at a time
+are in memory while they are received and decoded, and of larger ones one.
+
 What goes wrong comes out as one of three: `TransferError` when the document could not be had (its failure
 says why; the caller decides what a 404 means, or a 400 for a page that is too large), `CredentialsError` when
 SOURCE's own host refuses us or a login page comes, `SourceError` when the document is not JSON. A document
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -26,17 +29,27 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Failure, FailureKind, PageRequest
 from stacpull.net.client import Client, Exchange
 from stacpull.net.credentials import same_site
-from stacpull.net.json import Decoded, RepairWarnings, decode
+from stacpull.net.json import (
+    PAGE_LIMIT,
+    Decoded,
+    RepairWarnings,
+    TooManyValuesError,
+    count_values,
+    decode,
+    weight_of,
+)
 from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import cut_cursor
 
-__all__ = ["PAGE_LIMIT", "SILENT_AFTER", "ApiReader", "Document"]
+__all__ = ["PAGE_LIMIT", "SILENT_AFTER", "SMALL", "SOURCE_LIMIT", "ApiReader", "Document"]
 
-PAGE_LIMIT = 64 * 1024 * 1024
-"""The most bytes of JSON, decoded, that are read as one document."""
+SOURCE_LIMIT = 256 * 1024 * 1024
+"""The most bytes of the document that SOURCE names: enough for 1.6 million links to items."""
+SMALL = 256 * 1024
+"""Documents up to this many bytes are read side by side, however many; of larger ones only a few."""
 
 SILENT_AFTER = 5.0
 """Seconds without an answer after which a host that is waited for is named."""
@@ -44,6 +57,8 @@ _LOOKS = 5
 _MOST_STALLS = 3
 """Requests for one document that may stall, each for the stall timeout."""
 _ACCEPT = "application/geo+json, application/json"
+_MIDDLING = 16 * 1024 * 1024
+_MIDDLING_AT_ONCE = 4
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
 _REFUSALS = frozenset({401, 403})
 _STREAMED = frozenset({200, 206, 416})
@@ -61,6 +76,13 @@ class Document(NamedTuple):
     url: str
     """The URL that gave it, after redirects, credentials cut (a paging token stays)."""
     headers: Mapping[str, str]
+    values: int = 0
+    """How many JSON values it has at most."""
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes of memory it takes."""
+        return weight_of(self.bytes, self.values)
 
 
 class ApiReader:
@@ -71,6 +93,7 @@ class ApiReader:
         policy: How patient to be.
         clock: What waits.
         source: SOURCE's URL: a refusal by its host is a matter of credentials, elsewhere it is one failure.
+            The document at this very URL may have `SOURCE_LIMIT` bytes.
         credential_names: The credentials in use or wanted (`MLHUB_API_KEY`), to be named when refused.
         limit: The most bytes, decoded, of a document.
         jitter: The random numbers of the retries' waits, if they are to be seeded.
@@ -94,6 +117,7 @@ class ApiReader:
         self._credential_names = credential_names
         self._limit = limit
         self._jitter = jitter
+        self._room = _Room()
         self.on_warning: Callable[[str], None] = lambda _: None
         """Called with each warning, one sentence: it names items that are not strict JSON (`net.json`)."""
         self._repaired = RepairWarnings(self._tell)
@@ -111,8 +135,7 @@ class ApiReader:
             request: What to ask for.
             one_of_many: True for an item: that it is refused may be a matter of its own. Fifty refusals in a
                 row are not.
-            limit: The most bytes, decoded, if not what the reader was made with: a page that is too large can
-                be asked for smaller, a collection that links to 600,000 items cannot.
+            limit: The most bytes, decoded, if they are to be fewer than what the reader was made with.
 
         Raises:
             TransferError: It could not be had, after retries: GONE for 404, OVERLONG past the limit, …;
@@ -124,8 +147,9 @@ class ApiReader:
                 asks to be left alone for too long.
         """
         outgoing = _outgoing(request)
+        own = max(SOURCE_LIMIT, self._limit) if request.url == self._source else self._limit
         try:
-            document = await self._read(outgoing, limit or self._limit, one_of_many=one_of_many)
+            document = await self._read(outgoing, limit or own, one_of_many=one_of_many)
         except _NotJsonError as error:
             if one_of_many and error.is_web_page:
                 raise
@@ -210,19 +234,27 @@ class ApiReader:
         exchange = self._client.open(outgoing)
         watch = _Watch(exchange, partial(self._tell_silent, host_of(outgoing.url)))
         try:
-            async with exchange as response:
+            async with exchange as response, self._room.share() as growing:
                 watch.end()
-                body = await response.read(limit)
+                body = await response.read(limit, growing)
+                values = count_values(body)
+                await growing(weight_of(len(body), values))
                 url, headers = response.url, response.headers
-                decoded = await self._decoded(body, response)
+                decoded = await self._decoded(body, limit, response)
+                self._repaired.note(decoded, cut_cursor(url))
+                return Document(decoded.value, len(body), cut_cursor(url), headers, values)
         finally:
             watch.end()
-        self._repaired.note(decoded, cut_cursor(url))
-        return Document(decoded.value, len(body), cut_cursor(url), headers)
 
-    async def _decoded(self, body: bytes, response: Response) -> Decoded:
+    async def _decoded(self, body: bytes, limit: int, response: Response) -> Decoded:
         try:
-            return await asyncio.to_thread(decode, body) if len(body) > _IN_THREAD else decode(body)
+            if len(body) > _IN_THREAD:
+                return await asyncio.to_thread(decode, body, limit)
+            return decode(body, limit)
+        except TooManyValuesError as error:
+            host = host_of(response.url)
+            message = f"{host or cut_cursor(response.url)} sent a document of {error}."
+            raise TransferError(Failure(FailureKind.OVERLONG, message, response.status, host)) from error
         except ValueError as error:
             host = host_of(response.url)
             if is_login_page(response.headers, body[:1024]):
@@ -322,3 +354,29 @@ def _outgoing(request: PageRequest) -> Request:
         headers["Content-Type"] = "application/json"
         body = orjson.dumps(request.body or {})
     return Request(request.url, request.method, headers, body, decode=True)
+
+
+class _Room:
+    """Bounds the memory of the documents that are being received and decoded.
+
+    Who grows past a bound waits for its turn, with what it has. Nobody who has a turn waits for anything but
+    its own host and the next turn, so there is no deadlock.
+    """
+
+    def __init__(self) -> None:
+        self._turns = (
+            (SMALL, asyncio.Semaphore(_MIDDLING_AT_ONCE)),
+            (_MIDDLING, asyncio.Semaphore(1)),
+        )
+
+    @asynccontextmanager
+    async def share(self) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+        """Give what is to be called, and awaited, with the bytes that a document takes so far."""
+        waiting = list(self._turns)
+        async with AsyncExitStack() as held:
+
+            async def growing(size: int) -> None:
+                while waiting and size > waiting[0][0]:
+                    await held.enter_async_context(waiting.pop(0)[1])
+
+            yield growing
