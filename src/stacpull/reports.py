@@ -108,11 +108,12 @@ class MirrorReport(Counts):
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 finished but something failed, 130 interrupted."""
+        """0 all done, 1 finished but something failed or was not reached, 130 interrupted."""
         if self.state == "interrupted":
             return 130
         failed = self.assets_failed - (self.assets_missing if self.missing_ok else 0)
-        return 1 if failed or self.items_failed or self.state == "failed" else 0
+        unreached = self.items_unseen and self.reason is not None
+        return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
@@ -342,10 +343,11 @@ class HeadersReport(_Table):
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 finished but some rows failed, 130 interrupted."""
+        """0 all done, 1 finished but some rows failed or some items were not reached, 130 interrupted."""
         if self.state == "interrupted":
             return 130
-        return 1 if self.headers_failed - (self.headers_missing if self.missing_ok else 0) else 0
+        failed = self.headers_failed - (self.headers_missing if self.missing_ok else 0)
+        return 1 if failed or (self.items_unseen and self.reason is not None) else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""

@@ -35,7 +35,7 @@ def free_ports(count: int) -> int:
 @contextmanager
 def serving(*arguments: str) -> Iterator[dict[str, str]]:
     """Run `stacpull serve …`; give what it exports, once it says so."""
-    command = [sys.executable, "-c", "from stacpull.cli.main import main; main()", "serve", *arguments]
+    command = [sys.executable, "-c", "from stacpull.cli.entry import main; main()", "serve", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         exports: dict[str, str] = {}
@@ -83,7 +83,7 @@ def test_serve_sentinelhub_gives_a_token_to_those_who_use_what_it_exports() -> N
             "client_secret": exports["SH_CLIENT_SECRET"],
         }
         token = requests.post(exports["SH_TOKEN_URL"], data=form, timeout=20).json()["access_token"]
-        url = f"{exports['SH_BASE_URL']}/catalog/v1/collections"
+        url = f"{exports['SH_BASE_URL']}/byoc/v1/collections/{exports['SH_COLLECTION_ID']}"
         headers = {"Authorization": f"Bearer {token}"}
         statuses = [requests.get(url, headers=headers, timeout=20).status_code for _ in range(3)]
         assert statuses == [200, 200, 403]

@@ -3,8 +3,8 @@
     walk ─▶ queue ─▶ pool      a stop ends the walk, the pool takes nothing more,
                                and what is under way has a few seconds to come in
 
-A source that breaks ends the walk, not the transfers of what is planned: its error is raised when those are
-done. A broken thread ends everything at once.
+A source that cannot be read, or refuses the credentials, ends the walk and not the transfers that are
+planned: the error is raised when those are done. A broken thread ends everything at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
-from stacpull.errors import InterruptedRunError, SourceError, StacpullError
+from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError
 
 __all__ = ["Patience", "Works", "cause", "off_loop", "together", "unless_stopped", "within_grace"]
 
@@ -103,11 +103,14 @@ async def _work(walk: Callable[[], Awaitable[None]], pool: Works, stop: asyncio.
         raise unreadable
 
 
-async def _walked(walk: Callable[[], Awaitable[None]]) -> SourceError | None:
-    """Let the walk run; return why the source could not be read to its end, if that is so."""
+async def _walked(walk: Callable[[], Awaitable[None]]) -> SourceError | CredentialsError | None:
+    """Run the walk; return why the source could not be read to its end, or None.
+
+    The error is returned and not raised, so that it does not cancel the transfers.
+    """
     try:
         await walk()
-    except SourceError as error:
+    except (SourceError, CredentialsError) as error:
         return error
     return None
 
