@@ -119,6 +119,8 @@ class HttpTransport:
         """Send `request` and return aiohttp's response, its body unread. For `HttpExchange`."""
         try:
             url = URL(wire_url(request.url), encoded=True)
+            if url.raw_user is not None and any(name.lower() == "authorization" for name in request.headers):
+                url = url.with_user(None)  # one of the two can be sent: what the client was told to send
             proxy = self._proxies.of(url) if self._proxies else None
             if proxy is not None:
                 self._refuse_literal(url)
