@@ -73,9 +73,11 @@ def _news(report: MirrorReport) -> Iterator[str]:
         (report.items_changed, "item", "changed"),
         (report.assets_changed, "file", "changed"),
         (report.assets_revalidated, "file", "the same still"),
+        (report.files_lost, "file", "gone from DEST"),
     ]
     told = ", ".join(f"{count(number, noun)} {word}" for number, noun, word in counts if number)
-    if told and (report.assets_skipped or report.assets_changed or report.assets_revalidated):
+    is_again = report.assets_skipped or report.assets_changed or report.assets_revalidated
+    if told and (is_again or report.files_lost):
         yield f"  found  {told}"
     if report.items_gone and not report.items_pruned:
         gone = count(report.items_gone, "item")

@@ -365,6 +365,7 @@ class MirrorRun:
                 sample_size=size,
                 revalidate=again,
                 places=partial(first_places, db, self._workspace.destination),
+                is_there=self._workspace.destination.has,
                 secrets=self._network.secrets,
             )
         )
@@ -445,6 +446,11 @@ class MirrorRun:
         self._emit(progress)
         if state == "complete" and (warning := self._account.of_nothing()) is not None:
             self._emit(Notice("warning", warning))
+        left_out, found = await asyncio.to_thread(self._counted_by_kind)
+        if lost := found.get("files_lost"):
+            dest = self._workspace.destination.path
+            what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
+            self._emit(Notice("warning", f"{what} gone from {dest}: fetched or written again."))
         self._emit(RunEnded(self._run.id, state))
         try:
             await asyncio.to_thread(self._record_end, state, reason)
@@ -453,7 +459,6 @@ class MirrorRun:
                 raise
         finally:
             await asyncio.to_thread(self._journal.flush)
-        left_out, found = await asyncio.to_thread(self._counted_by_kind)
         ending = Ending(
             state,
             reason,
