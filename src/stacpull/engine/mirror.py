@@ -12,6 +12,7 @@ that stops the run takes the same way out, as far as the disk still allows it.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -156,9 +157,14 @@ class MirrorRun:
         return report
 
     def _told(self, error: BaseException) -> BaseException:
-        """Return the error with its sentence, if it is one of a full disk or of too many open files."""
+        """Return an error that concerns DEST as a whole with a sentence that helps, others as they are."""
         if isinstance(error, OSError) and is_destination_failure(error):
             return destination_error(error, self._workspace.destination.path)
+        if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
+            return DestinationError(
+                f"Python cannot encode the file name {error.object!a} in {error.encoding}: set PYTHONUTF8=1 "
+                "for this process, then run `stacpull resume`."
+            )
         return error
 
     # --- the machinery -----------------------------------------------------------------------------------
