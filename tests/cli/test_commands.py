@@ -60,7 +60,7 @@ def test_the_json_is_one_object_on_the_last_line_of_stdout(
     ran = stacpull_command("mirror", "s", "d", "--json")
     (line,) = ran.out.splitlines()
     assert json.loads(line) == report.to_json()
-    assert "out dir: complete" in ran.err
+    assert "1 failed" in ran.err
 
 
 def test_quiet_says_nothing_but_errors(stacpull_command: Command, library: Library) -> None:
@@ -109,7 +109,7 @@ def test_a_signal_asks_a_mirror_to_stop(
     ran = stacpull_command("mirror", "s", "d")
     assert ran.code == 130
     assert "stacpull: stopping; once more to stop at once" in ran.err
-    assert "go on with: stacpull resume 'out dir'" in ran.out
+    assert "to resume:   stacpull resume 'out dir'" in ran.out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -200,8 +200,8 @@ def test_status(stacpull_command: Command, library: Library) -> None:
     told = json.loads(stacpull_command("status", "out", "--json").out)
     assert told == {**report.to_json(), "last_errors": []}
     text = stacpull_command("status", "out").out
-    assert text.startswith("out: running, a process is at it now\n")
-    assert "goes on at http://s?token=x" in text
+    assert text.startswith("out: running (a process is working on it)\n")
+    assert "continues at http://s?token=x" in text
 
 
 def test_failures(stacpull_command: Command, library: Library) -> None:

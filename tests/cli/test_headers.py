@@ -167,14 +167,14 @@ def test_quiet_prints_nothing(stacpull_command: Command, asked: Asked) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"headers_skipped": 20}, "24 read, 20 of them read before"),
+        ({"headers_skipped": 20}, "20 were read before"),
         ({"headers_failed": 1}, "1 failed"),
-        ({"headers_failed": 1}, "try again what failed with: the same command"),
-        ({"state": "interrupted"}, "go on with: the same command"),
-        ({"assets_not_tiff": 3, "assets_excluded": 1000}, "3 assets that are no TIFFs, 1,000 by the asset"),
-        ({"items_unseen": 2}, "never met 2 items that the source announced"),
+        ({"headers_failed": 1}, "to retry failed headers: run the same command again"),
+        ({"state": "interrupted"}, "to resume: run the same command again"),
+        ({"assets_not_tiff": 3, "assets_excluded": 1000}, "skipped  3 non-TIFF assets"),
+        ({"items_unseen": 2}, "unseen   2 items that the source announced"),
         ({"items_without_label": 1}, "1 item without a label"),
-        ({"reason": "It went in circles."}, "complete (It went in circles.)"),
+        ({"reason": "It went in circles."}, "complete (It went in circles)"),
     ],
 )
 def test_the_summary_says_what_matters(
