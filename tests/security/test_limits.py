@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -203,3 +204,40 @@ def test_names_of_a_megabyte_are_names(tmp_path: Path) -> None:
     report = mirrored(tmp_path / "m", features=[feature(long, {}, title=long)])
     assert (report.state, report.assets_done) == ("complete", 1)
     assert all(len(path.name) <= 255 for path in (tmp_path / "m").rglob("*"))
+
+
+LENGTH = b"Content-Length: %d\r\n"
+HEADS = [
+    pytest.param(b"HTTP/1.1 200 OK\r\n" + LENGTH + LENGTH, id="the length twice"),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: a\r\n" % number for number in range(500)) + LENGTH,
+        id="500 fields",
+    ),
+    pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 60_000 + b"\r\n" + LENGTH, id="a field of 60 kB"),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\n"
+        + b"".join(b"Set-Cookie: c%d=v; Path=/\r\n" % number for number in range(200))
+        + LENGTH,
+        id="200 cookies",
+    ),
+    pytest.param(b"HTTP/1.1 203 Non-Authoritative Information\r\n" + LENGTH, id="203"),
+]
+
+
+@pytest.mark.parametrize("transport", ["auto", "aiohttp"])
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_that_curl_accepts_are_accepted(tmp_path: Path, head: bytes, transport: str) -> None:
+    def sent(body: bytes) -> bytes:
+        return head.replace(b"%d", b"%d" % len(body)) + b"Connection: close\r\n\r\n" + body
+
+    async def course() -> MirrorReport:
+        async with Source(others=lambda _: sent(b"data")) as source:
+            page = {"type": "FeatureCollection", "features": [feature("one", {"a": source.url("/a")})]}
+            source._routes = {
+                **source._routes,
+                f"/collections/{COLLECTION}/items": [sent(json.dumps(page).encode())],
+            }
+            return await mirror(source.api, tmp_path / "m", options=Options(retries=0, transport=transport))
+
+    report = asyncio.run(course())
+    assert (report.state, report.assets_done, report.assets_failed) == ("complete", 1, 0)

@@ -28,7 +28,7 @@ _TRANSFER = ("stall-timeout", "transport", "ca-bundle", "allow-private-hosts")
             ["out", "-o", "--output"],
             metavar="OUT",
             type=click.Path(path_type=Path),
-            help="Write here: a folder, or a file .csv, .parquet, .ndjson or .png.",
+            help="Write to a folder, or to a .csv, .parquet or .ndjson file, or a .png, .svg or .pdf chart.",
         ),
         parameters.worded("bbox", "Trace this box, in degrees."),
         parameters.worded("datetime", "Trace these UTC days, both ends included: 2024-06-01/2024-06-30."),

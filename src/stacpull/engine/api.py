@@ -14,7 +14,7 @@ from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.estimate import Estimate
 from stacpull.engine.given_items import SourceLike, source_text
-from stacpull.engine.mirror import MirrorRun
+from stacpull.engine.mirror import MirrorRun, requests_of
 from stacpull.engine.network import source_address
 from stacpull.engine.position import Position
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
@@ -96,6 +96,7 @@ async def mirror(
         InterruptedRunError: `stop` was set before the source was opened.
     """
     selection, options = selection or Selection(), options or Options()
+    requests = requests_of(options)
     Layout.parse(options.layout)
     compile_items(selection)
     text = source_text(source)
@@ -103,7 +104,10 @@ async def mirror(
         async with opened_workspace(dest) as workspace:
             kept = await kept_in(workspace.destination.path, stop, source)
             spec = _spec(kept, selection, options, options.credential_names if options.provider else ())
-            run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, SystemClock().time()))
+            run = await on_ledger(
+                workspace,
+                lambda: runs.begin(workspace.db, spec, SystemClock().time(), requests),
+            )
             return await go_on(workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stop)
     options = completed(options, text)
     address = source_address(text, options)
@@ -117,7 +121,7 @@ async def mirror(
             ),
             opened_workspace(dest) as workspace,
         ):
-            run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time()))
+            run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time(), requests))
             return await MirrorRun(
                 workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
             ).execute()

@@ -51,7 +51,7 @@ from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunE
 from stacpull.ledger import changes, jobs, meta, runs, samples, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
-from stacpull.ledger.runs import EndState, Run
+from stacpull.ledger.runs import EndState, Requests, Run
 from stacpull.models import ItemId
 from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
@@ -62,7 +62,7 @@ from stacpull.store.parts import PartStore
 from stacpull.store.sync import FileSync
 from stacpull.store.writer import BodyWriter
 
-__all__ = ["MirrorRun"]
+__all__ = ["MirrorRun", "requests_of"]
 
 _TICK = 0.25
 """Seconds between two looks at the counters."""
@@ -72,6 +72,11 @@ _SAVED_EVERY = 20
 """Ticks between two savings of what was spent."""
 _LOW_BYTES = 1 << 30
 _LOW_INODES = 10_000
+
+
+def requests_of(options: Options) -> Requests:
+    """Return those of the options that `resume` takes over."""
+    return Requests(options.adopt, options.revalidate, options.prune, options.yes)
 
 
 class MirrorRun:
@@ -199,8 +204,7 @@ class MirrorRun:
         """Put in order what an earlier run left (on the publisher's thread)."""
         db = self._workspace.db
         self._publisher.remove_listed()
-        runs.set_adopt(db, self._run.id, adopt=self._options.adopt)
-        runs.set_revalidate(db, self._run.id, revalidate=self._options.revalidate)
+        runs.set_requests(db, self._run.id, requests_of(self._options))
         left = recover(db, self._workspace.destination, checksum=checksum, is_stopped=self._stop.is_set)
         accept(db, self._workspace.destination)
         self._publisher.adopting = self._options.adopt or meta.is_adopting(db)
@@ -262,6 +266,7 @@ class MirrorRun:
             secrets=self._network.secrets,
             source=self._run.spec.source,
             write=self._publisher.write_file,
+            adopting=self._publisher.adopting,
             is_stopped=Patience(self._stop, _CATALOG_PATIENCE).is_over,
         )
 

@@ -191,7 +191,14 @@ async def open_network(
     )
     wanted = wanted_variable(urlsplit(address.url))
     names = address.credential_names or ((wanted,) if wanted else ())
-    reader = ApiReader(client, policy, clock, source=address.url, credential_names=names)
+    reader = ApiReader(
+        client,
+        policy,
+        clock,
+        source=address.url,
+        credential_names=names,
+        limit=options.max_page_size,
+    )
     try:
         yield Network(
             client, reader, secrets, policy, address, allow_private, shares, logins, regions=regions

@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 from stacpull.clock import Clock
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.removal import remove_listed
+from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, runs, views
@@ -294,11 +295,13 @@ class Publisher:
             DestinationError: it cannot be written, or a file of that name is not of this mirror.
         """
         directory, _, name = path.as_posix().rpartition("/")
-        known = meta.owns_file(self._ledger.db, path.as_posix())
-        if not known and not self._destination.is_free(directory, name):
-            raise DestinationError(
-                f"{path} is in the way and not of this mirror: move it away, then mirror again."
-            )
+        if not meta.owns_file(self._ledger.db, path.as_posix()) and not may_be_replaced(
+            self._destination.path,
+            path.as_posix(),
+            lambda: self._destination.read(directory, name) == data,
+            adopting=self.adopting,
+        ):
+            raise DestinationError(in_the_way(path.as_posix()))
         part = f"{name}.tmp"
         self._destination.write_part(part, data)
         meta.claim_file(self._ledger.db, path.as_posix())
@@ -327,7 +330,7 @@ class Publisher:
         self._deadline = None
         group, self._group = self._group, _Group()
         before, self._renamed = self._renamed, _Renamed()
-        written = self._items.write_parts(self._final_items)
+        written = self._items.write_parts(self._final_items, adopting=self.adopting)
         self._final_items = []
         ready = self._reserve(group, [item.row for item in written])
         self._sync_all([part for _, part in ready] + [item.part for item in written])

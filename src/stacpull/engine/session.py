@@ -18,9 +18,9 @@ from stacpull.engine.network import Network, SourceAddress, open_network, source
 from stacpull.engine.standard_input import path_of_input
 from stacpull.engine.together import off_loop, unless_stopped
 from stacpull.engine.workspace import Workspace, open_workspace
-from stacpull.errors import CredentialsError, NotAMirrorError
+from stacpull.errors import CredentialsError
 from stacpull.events import Listener, Notice
-from stacpull.ledger.database import ledger_path, refuse_lost, translated
+from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.runs import Run
 from stacpull.reports import MirrorReport
 from stacpull.sources.opening import open_source
@@ -40,7 +40,10 @@ async def go_on(
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> MirrorReport:
-    """Go on with `run`, whatever its kind, with its own layout and metadata, and `--adopt` if it began so.
+    """Continue `run`, whatever its kind, as it was started.
+
+    Its layout, metadata, `--adopt`, `--revalidate`, `--prune` and `--yes` are kept; `options` may add the
+    last four.
 
     Raises:
         CredentialsError: What the run was started with must be given again; the message names it.
@@ -56,8 +59,10 @@ async def go_on(
         options,
         layout=run.spec.layout,
         metadata=run.spec.metadata,
-        adopt=options.adopt or run.adopt,
-        revalidate=options.revalidate or run.revalidate,
+        adopt=options.adopt or run.requests.adopt,
+        revalidate=options.revalidate or run.requests.revalidate,
+        prune=options.prune or run.requests.prune,
+        yes=options.yes or run.requests.yes,
     )
     async with opened_source(
         address, options, clock, stop, processes=options.processes, on_event=on_event
@@ -72,12 +77,10 @@ def mirror_at(dest: str | Path) -> Path:
 
     Raises:
         NotAMirrorError: there is none.
-        DestinationError: there was one, and its ledger is lost.
+        DestinationError: there was one, and its ledger is lost or cannot be read.
     """
     path = Path(dest)
-    refuse_lost(path)
-    if not ledger_path(path).is_file():
-        raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
+    open_reader(path).close()
     return path
 
 

@@ -231,7 +231,7 @@ def open_reader(dest: Path) -> sqlite3.Connection:
     """Open the ledger of `dest` read-only, also while a mirror runs or right after one was killed.
 
     Raises:
-        NotAMirrorError: there is no ledger, or a run was killed before it was made.
+        NotAMirrorError: there is no ledger, or a run was killed before it had tables.
         DestinationError: it cannot be read, or a newer stacpull made it.
     """
     path = ledger_path(dest)
@@ -245,9 +245,7 @@ def open_reader(dest: Path) -> sqlite3.Connection:
     if size is None:
         raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
     if size == 0:
-        raise DestinationError(
-            f"The ledger {path} is empty, a run was killed at its start: run `stacpull mirror` again."
-        )
+        _refuse_unfinished(path, 0)
     with translated(path):
         try:
             return _connect_read_only(path, "mode=ro")
@@ -287,8 +285,16 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
 
 
 def _refuse_unfinished(path: Path, version: int) -> None:
+    """Refuse a ledger that has no tables yet.
+
+    Raises:
+        NotAMirrorError: its version is 0.
+    """
     if version == 0:
-        raise NotAMirrorError(f"{path.parent.parent} holds no mirror yet: nothing was ever planned.")
+        dest = path.parent.parent
+        raise NotAMirrorError(
+            f"{dest} holds no mirror yet: a run was killed at its very start. Run `stacpull mirror` again."
+        )
 
 
 @contextmanager

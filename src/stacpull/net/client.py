@@ -10,16 +10,17 @@ which may be a login, never does. Nothing is retried here: a failure is raised, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import NamedTuple, Protocol, Self, cast, runtime_checkable
 
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind
 from stacpull.net.credentials import HostCredentials, same_site
 from stacpull.net.gate import Gate, Gates
+from stacpull.net.ranges import is_whole
 from stacpull.net.redirects import REDIRECTS, host_of, is_beside, next_hop, scheme_of
 from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
@@ -34,7 +35,8 @@ _TRAVELLING = frozenset(
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
 _DRAINED = 64 * 1024  # a redirect's body this small is read, so that its connection can be used again
-_OK, _SEE_OTHER = 200, 303
+_PIECE = 128 * 1024  # bytes that a document grows by
+_OK, _TRANSFORMED, _PARTIAL, _SEE_OTHER = 200, 203, 206, 303
 _REWRITTEN_POST = frozenset({301, 302})
 _COUNTED_REFUSALS = frozenset({401, 403})
 _TROUBLES = frozenset({FailureKind.NETWORK, FailureKind.STALLED, FailureKind.TRUNCATED})
@@ -122,7 +124,7 @@ class Client:
         accept: frozenset[int] = OK,
         count_refusal: bool = True,
         wait: bool = True,
-    ) -> AbstractAsyncContextManager[Exchange]:
+    ) -> Exchange:
         """Ask for `request`, following redirects, when the context is entered.
 
         Args:
@@ -246,9 +248,11 @@ class Exchange:
 
     __slots__ = (
         "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_url", "_wait",
-        "redirected",
+        "is_sent", "redirected", "status",
     )  # fmt: skip
     _response: Response
+    status: int
+    """HTTP status code, one of those accepted. 203 and an unrequested 206 with the whole count as 200."""
     _gate: Gate | None
     _context: AbstractAsyncContextManager[Response]
 
@@ -262,6 +266,8 @@ class Exchange:
         self._wait = wait
         self._gate = None
         self._url = request.url
+        self.is_sent = False
+        """True once the host had a permit for it: from then on it is the host that is waited for."""
         self.redirected = False
 
     def __repr__(self) -> str:
@@ -300,27 +306,39 @@ class Exchange:
         return self._client.shown(self._url)
 
     @property
-    def status(self) -> int:
-        """HTTP status code, one of those accepted."""
-        return self._response.status
-
-    @property
     def headers(self) -> Mapping[str, str]:
         """Header fields, looked up in any case."""
         return self._response.headers
 
-    async def read(self, limit: int) -> bytes:
+    async def read(self, limit: int, growing: Callable[[int], Awaitable[None]] | None = None) -> bytes:
         """Return the whole body.
+
+        Args:
+            limit: The most bytes that it may have.
+            growing: Awaited with the bytes so far before more is received.
 
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
         """
-        body = await self._response.read(limit)
+        body = await (self._response.read(limit) if growing is None else self._grown(limit, growing))
         size = _wire_size(self._request, self._response, len(body))
         self._client.counters.bytes_fetched += size
         if self._gate is not None:
             self._gate.received(size)
         return body
+
+    async def _grown(self, limit: int, growing: Callable[[int], Awaitable[None]]) -> bytes:
+        pieces, size = list[bytes](), 0
+        async with aclosing(cast("AsyncGenerator[bytes]", self._response.chunks(_PIECE))) as chunks:
+            async for piece in chunks:
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    host = host_of(self._response.url) or cut_url(self._response.url)
+                    message = f"{host} sent a body of more than {limit} bytes."
+                    raise TransferError(Failure(FailureKind.OVERLONG, message, self._response.status, host))
+                await growing(size)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of about `size` bytes.
@@ -347,6 +365,7 @@ class Exchange:
             await gate.acquire()
         outgoing = client.prepare(request, route)
         client.counters.requests += 1
+        self.is_sent = True
         self._context = route.transport.open(outgoing)
         asked = gate.now()
         try:
@@ -361,7 +380,8 @@ class Exchange:
         if response.url != outgoing.url:  # a file that stands for a directory
             self._url = response.url
         self._gate = gate
-        if response.status in self._accept:
+        self.status = _meant(outgoing, response)
+        if self.status in self._accept:
             gate.succeeded(asked)
             return None
         try:
@@ -396,6 +416,20 @@ class Exchange:
             gate.refused(failure.status or _OK)
         else:
             _tell(gate, failure)
+
+
+def _meant(request: Request, response: Response) -> int:
+    """Return the status of a response, or 200 for two others that bring the whole object.
+
+    They are 203, which a proxy makes of 200 (RFC 9110, 15.3.4), and 206 where no range was requested and the
+    response holds all of it.
+    """
+    status = response.status
+    if status == _TRANSFORMED:
+        return _OK
+    if status == _PARTIAL and is_whole(response.headers) and "range" not in map(str.lower, request.headers):
+        return _OK
+    return status
 
 
 def _no_permit(gate: Gate) -> Failure:

@@ -25,28 +25,30 @@ import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, literal_address, socket_factory
 from stacpull.net.coding import CodingError, can_decode, coding_of, decoded
-from stacpull.net.http_errors import EXPECTED, failure_of, too_slow
+from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
+from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, too_slow
+from stacpull.net.lean_headers import LeanHeaders, joined_fields
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import host_of, wire_url
 from stacpull.net.transport import Request, TransferError
 
 __all__ = ["HttpExchange", "HttpTransport", "user_agent"]
 
-_HEADER_FIELD_LIMIT = 32 * 1024  # signed Locations run to a few kilobytes
-_HEADER_COUNT_LIMIT = 128
 _KEEPALIVE = 30.0
 _CONNECT_TIMEOUT = 30.0
 _READ_BUFFER = 256 * 1024
@@ -164,8 +166,10 @@ class HttpTransport:
 class HttpExchange:
     """One request and its response: a context manager that is the response once it is entered."""
 
-    __slots__ = ("_host", "_request", "_response", "_transport")
+    __slots__ = ("_request", "_response", "_transport", "headers")
     _response: aiohttp.ClientResponse
+    headers: Mapping[str, str]
+    """Header fields, looked up in any case; what came several times is joined."""
 
     def __init__(self, transport: HttpTransport, request: Request) -> None:
         self._transport = transport
@@ -176,6 +180,8 @@ class HttpExchange:
 
     async def __aenter__(self) -> Self:
         self._response = await self._transport.send(self._request)
+        raw = [part for field in self._response.raw_headers for part in field]
+        self.headers = LeanHeaders(joined_fields(raw))
         return self
 
     async def __aexit__(
@@ -193,11 +199,6 @@ class HttpExchange:
     def status(self) -> int:
         """HTTP status code."""
         return self._response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Header fields, looked up in any case."""
-        return self._response.headers
 
     async def read(self, limit: int) -> bytes:
         """Return the whole body, decoded if the request asked for that.
@@ -298,6 +299,30 @@ class _SentOnceError(Exception):
         self.reused = reused
 
 
+class _Protocol(ResponseHandler):
+    """aiohttp's side of a connection, with heads that repeat their length, and a limit for whole heads."""
+
+    _lengths: LengthFilter | None = None
+
+    def set_response_params(self, **given: Any) -> None:
+        """Expect the response to another request."""
+        self._lengths = LengthFilter()
+        super().set_response_params(**given)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a response."""
+        lengths = self._lengths
+        if lengths is not None and data:
+            data = lengths.feed(data)
+            if lengths.seen > OVERHEAD_LIMIT:
+                self.set_exception(HttpProcessingError(message=TOO_MANY_FIELDS))
+                self.close()
+                return
+            if lengths.is_done:
+                self._lengths = None
+        super().data_received(data)
+
+
 class _Connector(aiohttp.TCPConnector):
     """A connector that knows which requests went out on a connection that had carried one before."""
 
@@ -305,6 +330,7 @@ class _Connector(aiohttp.TCPConnector):
         super().__init__(
             limit=0, ssl=context, keepalive_timeout=_KEEPALIVE, socket_factory=socket_factory(policy)
         )
+        self._factory = cast("partial[ResponseHandler]", partial(_Protocol, loop=self._loop))
         self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
         self._on_used: weakref.WeakSet[aiohttp.ClientRequest] = weakref.WeakSet()
 
@@ -339,8 +365,8 @@ class _Line:
             middlewares=(connector.send_once,),
             requote_redirect_url=False,
             auto_decompress=False,
-            max_field_size=_HEADER_FIELD_LIMIT,
-            max_headers=_HEADER_COUNT_LIMIT,
+            max_field_size=FIELD_LIMIT,
+            max_headers=FIELD_COUNT_LIMIT,
             read_bufsize=_READ_BUFFER,
         )
 

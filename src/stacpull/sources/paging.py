@@ -16,15 +16,16 @@ what services make of them:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from stacpull.errors import SourceError
 from stacpull.models import Json, PageRequest
 from stacpull.redact import cut_cursor
-from stacpull.sources.query import parameters_of
+from stacpull.sources.query import members_of, parameters_of
 from stacpull.sources.urls import (
     Parameter,
     add_parameters,
@@ -62,6 +63,8 @@ _HEADERS_NOT_FOR_LINKS = frozenset(
 _OFFSETS = ("offset", "startIndex", "startindex", "skip")
 """Names of a position counted in items: OGC drafts, OpenSearch, rustac."""
 
+_ITEMS_OF = re.compile(r"/collections/([^/]+)/items/?$")
+
 _SPOILT = "[object "
 """What a script makes of an object that it joins to a text."""
 
@@ -86,7 +89,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     method = _method(link)
     headers = _headers(link, current)
     if method == "POST":
-        body = {**(current.body or {}), **_object(link.get("body"))}
+        body = {**_body_of(current, merge=link.get("merge") is True), **_object(link.get("body"))}
         return PageRequest(url, method, body, headers)
     return PageRequest(_carry_parameters(current, url), headers=headers)
 
@@ -229,6 +232,20 @@ def _carry_parameters(current: PageRequest, url: str) -> str:
 def _asked(request: PageRequest) -> list[Parameter]:
     """Return what a request asks for, as parameters of a URL."""
     return parameters_of(request.body or {}) if request.method == "POST" else parameters(request.url)
+
+
+def _body_of(current: PageRequest, *, merge: bool) -> Mapping[str, Any]:
+    """Return what the body of a POST that follows `current` starts from.
+
+    After a GET these are its parameters: all of them where the link says `merge`, else those that select.
+    The items of one collection are searched by its name.
+    """
+    if current.method == "POST":
+        return current.body or {}
+    asked = [one for one in parameters(current.url) if merge or one.name in _CARRIED]
+    collection = _ITEMS_OF.search(urlsplit(current.url).path)
+    within = {} if collection is None else {"collections": [unquote(collection[1])]}
+    return {**within, **members_of(asked)}
 
 
 def _with(request: PageRequest, name: str, value: int | str) -> PageRequest:
