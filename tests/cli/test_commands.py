@@ -87,13 +87,16 @@ def test_notices_progress_and_failures_are_told(stacpull_command: Command, libra
     ran = stacpull_command("mirror", "s", "d")
     assert "stacpull: warning: something odd\N{REPLACEMENT CHARACTER}[31m\n" in ran.err
     assert "for developers" not in ran.err
-    assert "400 items seen, 5 matched; 64 of 65+ files" in ran.err
-    assert "failed 1 (gone): listed by the source, but gone there" in ran.out
-    assert "stacpull retry 'out dir'" in ran.out
+    assert "5 items matched (400 read); 64 of 65+ files" in ran.err
+    assert ran.out.startswith("65 of 65 files in out dir; 1 failed: gone at the source (B10)\n")
+    assert "stacpull failures 'out dir'" in ran.out
     verbose = stacpull_command("mirror", "s", "d", "-v", "--no-progress")
     assert "for developers" in verbose.err
     assert "failed: c/i B10: not there" in verbose.err
-    assert "items seen" not in verbose.err
+    assert "items matched" not in verbose.err
+
+
+STOPPING = "stacpull: Stopping after current transfers... (Ctrl-C again to quit now)\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -108,7 +111,7 @@ def test_a_signal_asks_a_mirror_to_stop(
     library.answers["mirror"] = lambda stop, **_: stopped(stop)
     ran = stacpull_command("mirror", "s", "d")
     assert ran.code == 130
-    assert "stacpull: stopping; once more to stop at once" in ran.err
+    assert STOPPING in ran.err
     assert "to resume:   stacpull resume 'out dir'" in ran.out
 
 
@@ -127,7 +130,7 @@ def test_a_signal_cancels_what_cannot_be_resumed(
 
     library.answers["plan"] = lambda **_: endless()
     ran = stacpull_command("plan", "s")
-    assert (ran.code, ran.err, cleaned) == (130, "stacpull: interrupted\n", [True])
+    assert (ran.code, ran.err, cleaned) == (130, f"{STOPPING}stacpull: Interrupted.\n", [True])
 
 
 def test_plan(stacpull_command: Command, library: Library) -> None:

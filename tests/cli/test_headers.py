@@ -191,15 +191,15 @@ def test_progress_speaks_of_headers_and_failures_are_counted(stacpull_command: C
     ]
     ran = stacpull_command("headers", "http://s", "-o", "t.csv")
     assert "7 of 9+ headers" in ran.err
-    assert "failed 1 (gone)" in ran.out
+    assert "failed   1 gone at the source (B10)" in ran.out
 
 
 def test_the_summary_stays_out_of_the_way_of_a_table_and_of_json(
     stacpull_command: Command, asked: Asked
 ) -> None:
     asked.rows = [ROW]
-    assert "24 read" in stacpull_command("headers", "http://s").err
-    assert "24 read" in stacpull_command("headers", "http://s", "-o", "t.csv", "--json").err
+    assert "24 of 24 headers" in stacpull_command("headers", "http://s").err
+    assert "24 of 24 headers" in stacpull_command("headers", "http://s", "-o", "t.csv", "--json").err
 
 
 DOCS = Path(__file__).parents[2] / "docs"

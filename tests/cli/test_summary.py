@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import asdict
 from tests.cli.conftest import mirror_report, plan_report, status_report
 
 from stacpull.cli.summary import ADVICE, Failed, mirror_lines, plan_lines, selection_text, status_lines

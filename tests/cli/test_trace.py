@@ -251,6 +251,8 @@ def test_stages_are_told_as_lines_and_as_bars() -> None:
         display = show(Output(), stream)
         for done in range(3):
             display(Stage("tiles", done, 2))
+            if isinstance(display, Live):
+                display.tick()
         display(Stage("headers", 0, None))
         display.close()
         assert "tiles" in stream.getvalue()
