@@ -192,7 +192,7 @@ def test_a_secret_that_a_server_tells_is_not_written_down(tmp_path: Path, transp
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_user_and_password_in_an_href_of_the_source(tmp_path: Path, transport: str, form: str) -> None:
-    """They are the source's words: the user's own credentials are sent, and the href is asked without them."""
+    """They are the source's words: the user's credentials are sent, and the href is asked without them."""
 
     def others(asked: Request) -> Answer:
         if asked.url.startswith("/hop"):

@@ -37,6 +37,7 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
 from stacpull.net.coding import CodingError, can_decode, coding_of, decoded
@@ -414,6 +415,7 @@ class _Proxies:
         """
         key = (url.scheme, url.raw_host or "")
         if key not in self._known:
+            forget_hosts(self._known)
             bypass = bool(urllib.request.proxy_bypass(key[1]))
             self._known[key] = None if bypass else self._named(key[0], key[1])
         return self._known[key]
