@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote_plus, urljoin, urlsplit, urlunsplit
 
 from stacpull.errors import SourceError
+from stacpull.planning.hrefs import parts_of
 
 __all__ = [
     "Parameter",
@@ -37,7 +38,7 @@ class Parameter(NamedTuple):
 def parameters(url: str) -> list[Parameter]:
     """Return the query parameters of `url` in their order, repeated ones included."""
     found = []
-    for raw in urlsplit(url).query.split("&"):
+    for raw in parts_of(url).query.split("&"):
         name, _, value = raw.partition("=")
         if raw:
             found.append(Parameter(unquote_plus(name), unquote_plus(value), raw))
@@ -73,7 +74,7 @@ def add_parameters(url: str, added: Iterable[Parameter]) -> str:
 
 def authority(url: str) -> str:
     """Return `host` or `host:port` of `url`, lower case, without user and without a default port."""
-    parts = urlsplit(url)
+    parts = parts_of(url)
     host, port = (parts.hostname or ""), parts.port
     return host if port in {None, _DEFAULT_PORTS.get(parts.scheme)} else f"{host}:{port}"
 
@@ -95,4 +96,4 @@ def join(base: str, href: str) -> str:
 
 
 def _with_query(url: str, raws: Iterable[str]) -> str:
-    return urlunsplit(urlsplit(url)._replace(query="&".join(raws)))
+    return urlunsplit(parts_of(url)._replace(query="&".join(raws)))
