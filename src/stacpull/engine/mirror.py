@@ -105,7 +105,7 @@ class MirrorRun:
         self._journal = Journal(
             workspace.destination.path / ".stacpull" / "log.ndjson", network.secrets, clock
         )
-        self._account = Account(run, network.counters, clock)
+        self._account = Account(run, network.counters, clock, network.client.gates.waiting)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._items = ItemWriter(workspace.db, workspace.destination, network.secrets, options.metadata)

@@ -127,7 +127,7 @@ class Client:
         accept: frozenset[int] = OK,
         count_refusal: bool = True,
         wait: bool = True,
-    ) -> AbstractAsyncContextManager[Exchange]:
+    ) -> Exchange:
         """Ask for `request`, following redirects, when the context is entered.
 
         Args:
@@ -254,7 +254,7 @@ class Exchange:
 
     __slots__ = (
         "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_url", "_wait",
-        "redirected", "status",
+        "is_sent", "redirected", "status",
     )  # fmt: skip
     _response: Response
     status: int
@@ -272,6 +272,8 @@ class Exchange:
         self._wait = wait
         self._gate = None
         self._url = request.url
+        self.is_sent = False
+        """True once the host had a permit for it: from then on it is the host that is waited for."""
         self.redirected = False
 
     def __repr__(self) -> str:
@@ -369,6 +371,7 @@ class Exchange:
             await gate.acquire()
         outgoing = client.prepare(request, route)
         client.counters.requests += 1
+        self.is_sent = True
         self._context = route.transport.open(outgoing)
         asked = gate.now()
         try:

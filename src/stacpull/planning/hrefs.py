@@ -26,16 +26,22 @@ __all__ = [
     "parts_of",
     "self_href",
     "source_links",
+    "without_blanks",
 ]
 
 _REMOTE: Final = ("https://", "http://", "s3://")
 _LOCAL: Final = "file:///"
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
+_AROUND: Final = "".join(map(chr, range(0x21)))
+_WITHIN: Final = str.maketrans("", "", "\t\n\r")
+
 
 def asset_href(asset: Any, base: str | None) -> str | Failure:
     """Return the absolute href of an asset, or why it has none that can be fetched."""
     href = asset.get("href") if isinstance(asset, dict) else None
+    if isinstance(href, str):
+        href = without_blanks(href)
     if not isinstance(href, str) or not href:
         return _unusable("the item gives no href for it" if href in (None, "") else "its href is not a text")
     if href.startswith(_REMOTE):
@@ -82,13 +88,13 @@ def self_href(item: Json, *, local: bool = False) -> str | None:
 def links_of(document: Json) -> Iterator[tuple[str, str]]:
     """Yield rel and href of every link of a document that has both, as texts.
 
-    An href is any text: `parts_of` and `join` take it as it is.
+    An href is any text that is not blank: `parts_of` and `join` take it as it is.
     """
     links = document.get("links")
     for link in links if isinstance(links, list) else ():
         if isinstance(link, dict):
             rel, href = link.get("rel"), link.get("href")
-            if isinstance(rel, str) and isinstance(href, str) and href:
+            if isinstance(rel, str) and isinstance(href, str) and (href := without_blanks(href)):
                 yield rel, href
 
 
@@ -127,8 +133,17 @@ def source_links(item: Json, base_url: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(href for href in absolute if href is not None))
 
 
+def without_blanks(href: str) -> str:
+    """Return a href without spaces and control characters around it, and without tabs and newlines in it.
+
+    So the URL standard parses every href (WHATWG URL, section 4.4, basic URL parser).
+    """
+    return href.strip(_AROUND).translate(_WITHIN)
+
+
 def join(base: str | None, href: str) -> str | None:
     """Return a href made absolute (RFC 3986, 5.2; s3 the same); None if it cannot be."""
+    href = without_blanks(href)
     if _SCHEME.match(href):
         return href
     if base is None:

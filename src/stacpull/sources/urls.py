@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote_plus, urljoin, urlsplit, urlunsplit
 
 from stacpull.errors import SourceError
+from stacpull.hosts import host_of, origin_of
 from stacpull.planning.hrefs import parts_of
 
 __all__ = [
@@ -74,9 +75,8 @@ def add_parameters(url: str, added: Iterable[Parameter]) -> str:
 
 def authority(url: str) -> str:
     """Return `host` or `host:port` of `url`, lower case, without user and without a default port."""
-    parts = parts_of(url)
-    host, port = (parts.hostname or ""), parts.port
-    return host if port in {None, _DEFAULT_PORTS.get(parts.scheme)} else f"{host}:{port}"
+    scheme, host, port = origin_of(url)
+    return host if port in {None, _DEFAULT_PORTS.get(scheme)} else f"{host}:{port}"
 
 
 def join(base: str, href: str) -> str:
@@ -87,10 +87,11 @@ def join(base: str, href: str) -> str:
     """
     try:
         parts = urlsplit(urljoin(base, href.strip()))
-        host, _ = parts.hostname, parts.port
+        if parts.netloc and not host_of(parts.geturl()):
+            raise ValueError  # noqa: TRY301 -- as for what `urlsplit` refuses
     except ValueError:
-        raise SourceError(f"The source names a link that is no URL: {href[:80]!r}.") from None
-    if parts.scheme not in _DEFAULT_PORTS or not host:
+        raise SourceError(f"The source names a link that is not a valid URL: {href[:80]!r}.") from None
+    if parts.scheme not in _DEFAULT_PORTS or not parts.netloc:
         raise SourceError(f"The source names a link that is not http or https: {parts.scheme}:.")
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
 
