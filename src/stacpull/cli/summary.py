@@ -20,6 +20,7 @@ __all__ = [
     "headers_lines",
     "mirror_lines",
     "plan_lines",
+    "resumed_nothing",
     "selection_text",
     "status_lines",
 ]
@@ -64,6 +65,15 @@ def mirror_lines(report: MirrorReport, failed: Mapping[FailureKind, int]) -> Ite
     for kind, number in sorted(failed.items(), key=lambda entry: -entry[1]):
         yield f"  failed {number:,} ({kind}): {ADVICE[kind]}"
     yield from _next_steps(report)
+
+
+def resumed_nothing(report: MirrorReport) -> Iterator[str]:
+    """Say that there was nothing to resume, and what can be done instead."""
+    dest = shlex.quote(report.dest)
+    yield f"{report.dest} is complete; nothing to resume."
+    if report.assets_failed or report.items_failed:
+        yield f"To try again what failed: stacpull retry {dest}"
+    yield f"To look for new items: stacpull mirror {shlex.quote(report.source)} {dest}"
 
 
 def _news(report: MirrorReport) -> Iterator[str]:

@@ -33,6 +33,8 @@ from stacpull.planning.items import (
     source_links,
 )
 from stacpull.planning.layout import Layout
+from stacpull.sources.api import ApiSource
+from stacpull.sources.classes import class_documents
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
 
@@ -113,10 +115,26 @@ STRETCH = 100
 """Items that are picked (and by a mirror planned, in one transaction) at a time."""
 
 
+async def validate(source: Source, selection: Selection) -> None:
+    """Check, before anything is created, that the collections and labels of `selection` exist at `source`.
+
+    Only an API says so without a walk; elsewhere labels are checked against the first items of the walk.
+
+    Raises:
+        UsageError: One of them does not exist.
+        SourceError, CredentialsError: The source cannot be read.
+    """
+    starts = await source.starts(selection)
+    if starts and isinstance(source, ApiSource):
+        await label_warnings(selection, (), source, starts[0].collection)
+
+
 async def label_warnings(
     selection: Selection, items: Sequence[Json], source: Source, collection: str
 ) -> list[str]:
     """Check the labels asked for against the classes that these items, or else the collection, state.
+
+    Without items the first ones of the collection are read: a selection that matches none says nothing of it.
 
     Returns:
         What to warn of, as plain sentences.
@@ -126,6 +144,8 @@ async def label_warnings(
     """
     if not (selection.labels or selection.exclude_labels):
         return []
+    if not items and isinstance(source, ApiSource):
+        items = (await class_documents(source, collection)).items
     if any(item.get("collection") not in (None, collection) for item in items):
         return _warnings_of_several(selection, items)
     classes = class_list(items, None) or class_list((), await source.collection(collection))
