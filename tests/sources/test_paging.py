@@ -254,10 +254,11 @@ def test_next_by_post(current: PageRequest, link: dict[str, Any], expected: dict
     ("held", "merge", "named", "expected"),
     [
         (None, False, {"Search-After": "LC08"}, {"Search-After": "LC08"}),
-        ({"A": "1"}, False, {"B": "2"}, {"B": "2"}),
-        ({"A": "1"}, True, {"B": "2"}, {"A": "1", "B": "2"}),
-        ({"A": "1"}, False, None, None),
-        (None, False, {"Authorization": "x", "HOST": "evil", "Cookie": "c", "n": 1, "B": "2"}, {"B": "2"}),
+        ({"Prefer": "1"}, False, {"search-after": "2"}, {"search-after": "2"}),
+        ({"Prefer": "1"}, True, {"search-after": "2"}, {"Prefer": "1", "search-after": "2"}),
+        ({"Prefer": "1"}, False, None, None),
+        (None, False, {"Authorization": "x", "HOST": "evil", "Cookie": "c", "Accept": 1}, None),
+        (None, True, {"X-Api-Key": "x", "Metadata-Flavor": "Google", "Prefer": "2"}, {"Prefer": "2"}),
     ],
 )
 def test_headers_of_a_next_link(
