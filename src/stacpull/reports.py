@@ -233,6 +233,9 @@ class PlanReport(_Table):
     source: str = ""
     assets_basis: Literal["known", "sampled"] = "known"
     """`sampled`: only the source items of the first matched items were read, the others counted alike."""
+    unknown_keys: Mapping[str, int] = field(default_factory=dict)
+    """How many assets of each key have no known size: none is stated, and the server gave none. They are not
+    part of `bytes_total`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -131,6 +132,8 @@ WRONG = [
     pytest.param(["-C", LABELS, "--datetime", "soon"], "'soon' is not a time", id="a time"),
     pytest.param(["-C", LABELS, "--filter", "gsd <"], "--filter", id="a filter"),
     pytest.param(["-C", LABELS, "--layout", "{itm}"], "{itm}", id="a layout"),
+    pytest.param(["-C", LABELS, "--layout", "{foo}"], "{foo} is not a field", id="no such property"),
+    pytest.param(["-C", LABELS, "--layout", "{platfrm}/{key}"], "did you mean {platform}?", id="a property"),
     pytest.param(["-C", LABELS, "--split-walk", "2", "--no-push-down"], "--split-walk", id="a contradiction"),
 ]
 
@@ -147,9 +150,49 @@ def api(hub: MlhubReplica, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_wrong_selection_creates_nothing(
     here: Path, api: str, capfd: pytest.CaptureFixture[str], options: list[str], said: str
 ) -> None:
-    assert execute(["mirror", api, "m", *options]) == 2
-    assert said in capfd.readouterr().err
+    for command in (["mirror", api, "m"], ["plan", api]):
+        assert execute([*command, *options]) == 2
+        assert said in capfd.readouterr().err
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["labels", "platform"])
+def test_a_layout_may_name_a_property_of_the_items_or_of_their_source_items(
+    here: Path, api: str, name: str
+) -> None:
+    """`platform` is a property of the source items alone."""
+    layout = f"{{{name}}}/{{item}}/{{key}}{{ext}}"
+    assert execute(["plan", api, "-C", LABELS, "--max-items", "1", "--layout", layout]) == 0
+    assert here.exists()
+
+
+def test_labels_are_the_classes_of_their_own_property(
+    here: Path, api: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`true` is a class of `seasonal_snow`, and no label."""
+    assert execute(["mirror", api, "m", "-C", LABELS, "--label", "true"]) == 2
+    assert "'true' is not a label class" in capfd.readouterr().err
+    assert execute(["mirror", api, "m", "-C", LABELS, "--label", "rice"]) == 2
+    assert "the nearest are 'Rice fields'." in capfd.readouterr().err
+    assert list(here.iterdir()) == []
+
+
+def test_plan_estimates_all_assets_but_those_of_unknown_size(
+    here: Path, api: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every item lists B10, and the servers answer 404 for it."""
+    selection = ["-C", LABELS, "--label", "Rice fields", "--no-seasonal-snow", "--max-items", "2", "--json"]
+    reports = []
+    for more in ([], ["--exclude-asset", "B10"]):
+        assert execute(["plan", api, *selection, *more]) == 0
+        reports.append(json.loads(capfd.readouterr().out.splitlines()[-1]))
+    assert reports[0]["bytes_total"] == reports[1]["bytes_total"] > 0
+    assert reports[0]["bytes_basis"] == "sampled"
+    assert reports[0]["unknown_keys"] == {"B10": 2}
+    assert reports[1]["unknown_keys"] == {}
+    assert execute(["plan", api, *selection[:-1]]) == 0
+    assert "; without 2 assets of unknown size (B10: 2)" in capfd.readouterr().out
+    assert here.exists()
 
 
 @pytest.mark.parametrize("command", [["mirror", "m"], ["plan"]])

@@ -312,7 +312,10 @@ def plan_lines(report: PlanReport, dest: Path | None) -> Iterator[str]:
         keys = ", ".join(f"{key}: {number:,}" for key, number in sorted(report.page_keys.items()))
         yield f"left out {_pages(report)} ({keys}); --include-pages fetches them"
     if report.assets_refused:
-        text = "that cannot be fetched (unusable hrefs; S3 prefixes need --expand-prefix)"
+        text = (
+            "that cannot be fetched (unusable hrefs, S3 prefixes without --expand-prefix, or a --layout that "
+            "gives several assets one name)"
+        )
         yield f"refused  {count(report.assets_refused, 'asset')} {text}"
     yield f"bytes    {_bytes(report)}"
     yield f"requests {report.requests:,}" + _time(report)
@@ -336,11 +339,14 @@ def _excluded(report: PlanReport) -> str:
 
 def _bytes(report: PlanReport) -> str:
     if report.bytes_total is None:
-        return "unknown: the source states no sizes"
+        return "unknown: the source states no sizes, and the servers gave none"
     sampled = f", estimated from {count(report.bytes_sampled, 'asset')}"
-    return size(report.bytes_total) + (
-        sampled if report.bytes_basis == "sampled" else ", as the source states"
-    )
+    known = sampled if report.bytes_basis == "sampled" else ", as the source states"
+    if not report.unknown_keys:
+        return size(report.bytes_total) + known
+    keys = ", ".join(f"{key}: {number:,}" for key, number in sorted(report.unknown_keys.items()))
+    missing = count(sum(report.unknown_keys.values()), "asset")
+    return f"{size(report.bytes_total)}{known}; without {missing} of unknown size ({keys})"
 
 
 def _time(report: PlanReport) -> str:

@@ -101,7 +101,7 @@ async def mirror(
     selection, options = selection or Selection(), options or Options()
     dest = dest_path(dest)
     requests = requests_of(options)
-    Layout.parse(options.layout)
+    layout = Layout.parse(options.layout)
     compile_items(selection)
     text = source_text(source)
     if text is None or text == STANDARD_INPUT:
@@ -121,7 +121,7 @@ async def mirror(
         async with opened_source(
             address, options, clock, stop, processes=options.processes, on_event=on_event
         ) as (network, found):
-            await unless_stopped(lambda: validate(found, selection), stop or asyncio.Event())
+            await unless_stopped(lambda: validate(found, selection, layout), stop or asyncio.Event())
             async with opened_workspace(dest) as workspace:
                 run = await on_ledger(
                     workspace, lambda: runs.begin(workspace.db, spec, clock.time(), requests)
@@ -233,12 +233,14 @@ async def plan(
     """
     selection, options = selection or Selection(), options or Options()
     path = None if dest is None else dest_path(dest)
+    layout = Layout.parse(options.layout)
     compile_items(selection)
     clock = SystemClock()
     async with kept_for_now(source) as kept:
         options = completed(options, kept.source)
         address = source_address(kept.source, options, kept.path)
         async with opened_source(address, options, clock, on_event=on_event) as (network, found):
+            await validate(found, selection, layout)
             estimate = Estimate(found, network, selection, options, clock=clock, on_event=on_event)
             return await estimate.report(path)
 
