@@ -19,6 +19,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import orjson
@@ -26,7 +27,7 @@ import orjson
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Failure, FailureKind, PageRequest
-from stacpull.net.client import Client
+from stacpull.net.client import Client, Exchange
 from stacpull.net.credentials import same_site
 from stacpull.net.json import (
     PAGE_LIMIT,
@@ -43,13 +44,18 @@ from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import cut_cursor
 
-__all__ = ["PAGE_LIMIT", "SMALL", "SOURCE_LIMIT", "ApiReader", "Document"]
+__all__ = ["PAGE_LIMIT", "SILENT_AFTER", "SMALL", "SOURCE_LIMIT", "ApiReader", "Document"]
 
 SOURCE_LIMIT = 256 * 1024 * 1024
 """The most bytes of the document that SOURCE names: enough for 1.6 million links to items."""
 SMALL = 256 * 1024
 """Documents up to this many bytes are read side by side, however many; of larger ones only a few."""
 
+SILENT_AFTER = 5.0
+"""Seconds without an answer after which a host that is waited for is named."""
+_LOOKS = 5
+_MOST_STALLS = 3
+"""Requests for one document that may stall, each for the stall timeout."""
 _ACCEPT = "application/geo+json, application/json"
 _MIDDLING = 16 * 1024 * 1024
 _MIDDLING_AT_ONCE = 4
@@ -115,6 +121,8 @@ class ApiReader:
         self.on_warning: Callable[[str], None] = lambda _: None
         """Called with each warning, one sentence: it names items that are not strict JSON (`net.json`)."""
         self._repaired = RepairWarnings(self._tell)
+        self._silent: set[str] = set()
+        """Hosts that were waited for, and named: each took `SILENT_AFTER` to get here."""
         self._answered: str | None = None
         """The URL, without its query, that gave the last page: its credentials are good."""
 
@@ -139,9 +147,9 @@ class ApiReader:
                 asks to be left alone for too long.
         """
         outgoing = _outgoing(request)
-        own = SOURCE_LIMIT if request.url == self._source else self._limit
+        own = max(SOURCE_LIMIT, self._limit) if request.url == self._source else self._limit
         try:
-            document = await self._read(outgoing, limit or own)
+            document = await self._read(outgoing, limit or own, one_of_many=one_of_many)
         except _NotJsonError as error:
             if one_of_many and error.is_web_page:
                 raise
@@ -155,6 +163,9 @@ class ApiReader:
             refused = error.failure.status in _REFUSALS and not one_of_many
             if refused and same_site(self._source, request.url):
                 raise CredentialsError(self._refusal(error.failure)) from error
+            if error.failure.kind is FailureKind.OVERLONG and not error.failure.retryable and limit is None:
+                text = f"{error.failure.message} --max-page-size raises the limit."
+                raise TransferError(replace(error.failure, message=text)) from error
             raise
         if not one_of_many:
             self._answered = _without_query(request.url)
@@ -186,17 +197,17 @@ class ApiReader:
                 raise
             yield response
 
-    async def _read(self, outgoing: Request, limit: int) -> Document:
-        """Read a document; one that is not JSON a second time, whatever the policy says.
+    async def _read(self, outgoing: Request, limit: int, *, one_of_many: bool) -> Document:
+        """Read a document; request it once more if it is not JSON, and twice more if it stalls.
 
         Raises:
             _NotJsonError: It was not JSON twice.
             TransferError, SourceError: As `read`.
         """
-        garbled = 0
+        garbled = stalled = 0
 
         async def attempt() -> Document:
-            nonlocal garbled
+            nonlocal garbled, stalled
             try:
                 return await self._attempt(outgoing, limit)
             except _NotJsonError as error:
@@ -205,18 +216,35 @@ class ApiReader:
                     raise
                 final = _NotJsonError(replace(error.failure, retryable=False), error.page)
                 raise final from error.__cause__
+            except TransferError as error:
+                if error.failure.kind is FailureKind.STALLED:
+                    stalled += 1
+                    if stalled == _MOST_STALLS:
+                        raise TransferError(replace(error.failure, retryable=False)) from error
+                raise
 
-        return await attempted(attempt, self._policy, self._clock, self._note_retry, jitter=self._jitter)
+        def note_retry(failure: Failure) -> None:
+            self._client.counters.retries += 1
+            if failure.kind is FailureKind.STALLED and not one_of_many:
+                self._tell(f"{failure.message} Requesting it again.")
+
+        return await attempted(attempt, self._policy, self._clock, note_retry, jitter=self._jitter)
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
-        async with self._client.open(outgoing) as response, self._room.share() as growing:
-            body = await response.read(limit, growing)
-            values = count_values(body)
-            await growing(weight_of(len(body), values))
-            url, headers = response.url, response.headers
-            decoded = await self._decoded(body, limit, response)
-            self._repaired.note(decoded, cut_cursor(url))
-            return Document(decoded.value, len(body), cut_cursor(url), headers, values)
+        exchange = self._client.open(outgoing)
+        watch = _Watch(exchange, partial(self._tell_silent, host_of(outgoing.url)))
+        try:
+            async with exchange as response, self._room.share() as growing:
+                watch.end()
+                body = await response.read(limit, growing)
+                values = count_values(body)
+                await growing(weight_of(len(body), values))
+                url, headers = response.url, response.headers
+                decoded = await self._decoded(body, limit, response)
+                self._repaired.note(decoded, cut_cursor(url))
+                return Document(decoded.value, len(body), cut_cursor(url), headers, values)
+        finally:
+            watch.end()
 
     async def _decoded(self, body: bytes, limit: int, response: Response) -> Decoded:
         try:
@@ -245,6 +273,11 @@ class ApiReader:
             failure = Failure(FailureKind.SERVER, f"{sent} {what}.", response.status, host, retryable=True)
             raise _NotJsonError(failure) from error
 
+    def _tell_silent(self, host: str) -> None:
+        if host not in self._silent:
+            self._silent.add(host)
+            self._tell(f"{host} has not answered for {SILENT_AFTER:.0f} s; still waiting.")
+
     def _tell(self, warning: str) -> None:
         self.on_warning(warning)
 
@@ -258,6 +291,33 @@ class ApiReader:
         if self._credential_names:
             return f"Check {' and '.join(self._credential_names)}."
         return "Give credentials with --credentials, --header or in the environment."
+
+
+class _Watch:
+    """Calls `tell` once if a request that was sent is not answered for `SILENT_AFTER` seconds.
+
+    How long a request waits for its turn at the host does not count.
+    """
+
+    def __init__(self, exchange: Exchange, tell: Callable[[], None]) -> None:
+        self._exchange = exchange
+        self._tell = tell
+        self._looks = 0
+        self._start()
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+
+    def _start(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(SILENT_AFTER / _LOOKS, self._look)
+
+    def _look(self) -> None:
+        self._looks += self._exchange.is_sent
+        if self._looks == _LOOKS:
+            self._tell()
+        else:
+            self._start()
 
 
 class _NotJsonError(TransferError):

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import NamedTuple, Protocol, Self, cast, runtime_checkable
 
 from stacpull.clock import Clock
+from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
 from stacpull.net.credentials import HostCredentials, same_site
 from stacpull.net.gate import Gate, Gates
@@ -35,6 +36,9 @@ _TRAVELLING = frozenset(
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
 _DRAINED = 64 * 1024  # a redirect's body this small is read, so that its connection can be used again
+_LONGEST_URL = 16 * 1024
+"""Characters of a URL that is fetched. Servers take request lines of some 8,000."""
+_SHOWN = 200
 _PIECE = 128 * 1024  # bytes that a document grows by
 _OK, _TRANSFORMED, _PARTIAL, _SEE_OTHER = 200, 203, 206, 303
 _REWRITTEN_POST = frozenset({301, 302})
@@ -124,7 +128,7 @@ class Client:
         accept: frozenset[int] = OK,
         count_refusal: bool = True,
         wait: bool = True,
-    ) -> AbstractAsyncContextManager[Exchange]:
+    ) -> Exchange:
         """Ask for `request`, following redirects, when the context is entered.
 
         Args:
@@ -150,6 +154,9 @@ class Client:
         Raises:
             TransferError: SCHEME.
         """
+        if len(url) > _LONGEST_URL:
+            text = f"{cut_url(url[:_SHOWN])}… has more than {_LONGEST_URL} characters, which is not fetched."
+            raise TransferError(self.clean(Failure(FailureKind.SCHEME, text)))
         start = url.find("://") + 3
         end = url.find("/", start) if start > 2 else -1  # noqa: PLR2004 - find() gave -1
         if end < 0:
@@ -157,6 +164,7 @@ class Client:
         prefix = url[:end]
         route = self._routes.get(prefix)
         if route is None:
+            forget_hosts(self._routes)
             route = self._routes[prefix] = self._new_route(url)
         return route
 
@@ -248,7 +256,7 @@ class Exchange:
 
     __slots__ = (
         "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_url", "_wait",
-        "redirected", "status",
+        "is_sent", "redirected", "status",
     )  # fmt: skip
     _response: Response
     status: int
@@ -266,6 +274,8 @@ class Exchange:
         self._wait = wait
         self._gate = None
         self._url = request.url
+        self.is_sent = False
+        """True once the host had a permit for it: from then on it is the host that is waited for."""
         self.redirected = False
 
     def __repr__(self) -> str:
@@ -363,6 +373,7 @@ class Exchange:
             await gate.acquire()
         outgoing = client.prepare(request, route)
         client.counters.requests += 1
+        self.is_sent = True
         self._context = route.transport.open(outgoing)
         asked = gate.now()
         try:

@@ -37,8 +37,9 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
-from stacpull.net.addresses import AddressPolicy, literal_address, socket_factory
+from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
 from stacpull.net.coding import CodingError, can_decode, coding_of, decoded
 from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
 from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, too_slow
@@ -96,7 +97,8 @@ class HttpTransport:
         )
         self._ca_bundle = ca_bundle
         self._proxies = _Proxies(urllib.request.getproxies() if trust_env else {})
-        self._lines: dict[AddressPolicy, _Line] = {}
+        self._lines: dict[bool, _Line] = {}
+        """The session for direct connections, and that for connections to a proxy (True)."""
         self._opening = asyncio.Lock()
 
     def open(self, request: Request) -> HttpExchange:
@@ -118,9 +120,12 @@ class HttpTransport:
         """Send `request` and return aiohttp's response, its body unread. For `HttpExchange`."""
         try:
             url = URL(wire_url(request.url), encoded=True)
+            if url.raw_user is not None and any(name.lower() == "authorization" for name in request.headers):
+                url = url.with_user(None)  # one of the two can be sent: what the client was told to send
             proxy = self._proxies.of(url) if self._proxies else None
-            policy = self._policy if proxy is None else self._proxied_policy(url)
-            line = self._lines.get(policy) or await self._line(policy)
+            if proxy is not None:
+                self._refuse_literal(url)
+            line = self._lines.get(proxy is not None) or await self._line(is_proxied=proxy is not None)
             async with asyncio.timeout(self._head_timeout):  # each byte of a head would put off a stall
                 return await line.session.request(
                     request.method,
@@ -140,27 +145,27 @@ class HttpTransport:
         """Return what judges the pace of a body. For `HttpExchange`."""
         return Pace(self._min_rate, self._stall_timeout)
 
-    def _proxied_policy(self, url: URL) -> AddressPolicy:
-        """Return the policy for the proxy itself, after judging the host if it is a literal address.
+    def _refuse_literal(self, url: URL) -> None:
+        """Judge a host that is a literal address; a name is looked up by the proxy.
 
         Raises:
             TransferError: ADDRESS.
         """
         host = url.raw_host or ""
         address = literal_address(host)
-        reason = None if address is None else self._policy.refusal(address)
+        reason = None if address is None else self._policy.judge(host, [address])[address]
         if reason is not None:
             message = f"{host} is {reason}; not connected."
             raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
-        return AddressPolicy(allow_private=True)
 
-    async def _line(self, policy: AddressPolicy) -> _Line:
-        """Make the session of `policy`; certificates and our own version are files, read in a thread."""
+    async def _line(self, *, is_proxied: bool) -> _Line:
+        """Make a session; certificates and our own version are files, read in a thread."""
         async with self._opening:
-            if policy not in self._lines:
+            if is_proxied not in self._lines:
                 agent, context = await asyncio.to_thread(_files, self._ca_bundle)
-                self._lines[policy] = _Line(self._timeout, _Connector(policy, context), agent)
-            return self._lines[policy]
+                policy = AddressPolicy(allow_private=True) if is_proxied else self._policy
+                self._lines[is_proxied] = _Line(self._timeout, _Connector(policy, context), agent)
+            return self._lines[is_proxied]
 
 
 class HttpExchange:
@@ -330,6 +335,7 @@ class _Connector(aiohttp.TCPConnector):
         super().__init__(
             limit=0, ssl=context, keepalive_timeout=_KEEPALIVE, socket_factory=socket_factory(policy)
         )
+        self._policy = policy
         self._factory = cast("partial[ResponseHandler]", partial(_Protocol, loop=self._loop))
         self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
         self._on_used: weakref.WeakSet[aiohttp.ClientRequest] = weakref.WeakSet()
@@ -341,7 +347,27 @@ class _Connector(aiohttp.TCPConnector):
             self._on_used.add(req)
         elif protocol is not None:
             self._used.add(protocol)
+            self._note_address(req, connection)
         return connection
+
+    async def _resolve_host(self, host: str, port: int, traces: Any = None) -> list[Any]:
+        """Look a host up, and leave out the addresses that the policy refuses.
+
+        Raises:
+            AddressRefusedError: It refuses all of them.
+        """
+        found = await super()._resolve_host(host, port, traces=traces)
+        reasons = self._policy.judge(host, [one["host"] for one in found])
+        allowed = [one for one in found if reasons[one["host"]] is None]
+        if found and not allowed:
+            raise AddressRefusedError(found[0]["host"], reasons[found[0]["host"]] or "")
+        return allowed
+
+    def _note_address(self, req: aiohttp.ClientRequest, connection: Connection) -> None:
+        transport = connection.transport
+        peer = transport.get_extra_info("peername") if transport is not None else None
+        if peer:
+            self._policy.connected(req.url.raw_host or "", str(peer[0]))
 
     async def send_once(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -389,6 +415,7 @@ class _Proxies:
         """
         key = (url.scheme, url.raw_host or "")
         if key not in self._known:
+            forget_hosts(self._known)
             bypass = bool(urllib.request.proxy_bypass(key[1]))
             self._known[key] = None if bypass else self._named(key[0], key[1])
         return self._known[key]
