@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+from stacpull.hosts import forget_hosts
 from stacpull.models import Failure
 from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressInfo, AddressPolicy, AddressRefusedError
@@ -85,10 +86,14 @@ class Connector:
         context = await self._tls() if place.is_tls else None
         lookup = await self._lookup(place)
         addresses = lookup.next()
+        reasons = self._policy.judge(place.host, [str(info[4][0]) for info in addresses])
         share = min(_PATIENCE, self._timeout / max(len(addresses), 1))
         problem: OSError | None = None
         for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
+            address = str(info[4][0])
             try:
+                if (reason := reasons[address]) is not None:
+                    raise AddressRefusedError(address, reason)
                 async with asyncio.timeout(share if left else None):
                     connection = await self._connect_to(info, place, context, make)
             except ssl.SSLError:
@@ -99,6 +104,7 @@ class Connector:
                     problem = error
             else:
                 lookup.failed.discard(info)
+                self._policy.connected(place.host, address)
                 return connection
         raise problem or OSError(f"{place.name} has no address")
 
@@ -115,9 +121,6 @@ class Connector:
         connection has been told of, and if that is closed by then, the same descriptor is closed twice.
         """
         address, port = str(info[4][0]), int(info[4][1])
-        reason = self._policy.refusal(address)
-        if reason is not None:
-            raise AddressRefusedError(address, reason)
         server_name = place.host if context else None
         made: list[LeanConnection] = []
 
@@ -145,8 +148,11 @@ class Connector:
 
     async def _lookup(self, place: Place) -> _Lookup:
         """Return the addresses of `place`, looked up again after some seconds."""
-        lookup = self._lookups.setdefault(place, _Lookup())
         loop = asyncio.get_running_loop()
+        lookup = self._lookups.get(place)
+        if lookup is None:
+            forget_hosts(self._lookups, lambda one: one.asking.locked())
+            lookup = self._lookups[place] = _Lookup()
         async with lookup.asking:
             if loop.time() >= lookup.until:
                 found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)

@@ -184,7 +184,7 @@ class Crew:
             environment=handed_down()[1],
             address=network.address,
             options=limited,
-            allow_private=network.allow_private,
+            addresses=network.addresses,
             slots=share.slots,
             dest=str(self._around.destination.path),
             prefer=self._around.prefer,
@@ -205,7 +205,7 @@ class Crew:
         if not peer.open:
             return
         jobs, around = dict(peer.open), self._around
-        checksum = around.options.checksum == "sha256"
+        checksum = around.options.recorded_checksum
         found = await asyncio.to_thread(wholes_of, around.destination, jobs, checksum=checksum)
         peer.open.clear()
         self._deliver(found)

@@ -68,13 +68,11 @@ async def _work(context: Context, channel: Channel, told: asyncio.Queue[Any]) ->
     clock, options = SystemClock(), context.options
     destination = await asyncio.to_thread(Destination, Path(context.dest))
     try:
-        async with open_network(
-            context.address, options, clock, allow_private=context.allow_private
-        ) as network:
+        async with open_network(context.address, options, clock, addresses=context.addresses) as network:
             worker = _Worker(context, channel, network, destination, clock)
             writer = BodyWriter(
                 destination,
-                checksum=options.checksum == "sha256",
+                checksum=options.recorded_checksum,
                 deliver=worker.intake.deliver,
                 on_error=worker.break_off,
             )

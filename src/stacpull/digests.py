@@ -1,0 +1,93 @@
+"""Running checksums by name: those of `hashlib`, and the CRCs that object stores state.
+
+The digest that the ledger records of a file is a SHA-256 or a CRC-64/NVME (`--checksum`). Its length says
+which; a mirror may hold files with either, and files without one.
+
+CRC-32C and CRC-64/NVME come from awscrt, the C library of the AWS SDKs. It is imported when one is first
+needed, because that takes a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import zlib
+from collections.abc import Callable
+from typing import Protocol
+
+from stacpull.models import Checksum
+
+__all__ = ["Hasher", "digest_of", "new_hasher", "recorded"]
+
+_Crc = Callable[[bytes, int], int]
+"""A function of bytes and the checksum of what is before them."""
+_CRC_BYTES = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
+
+
+class Hasher(Protocol):
+    """A running checksum, as `hashlib` makes them."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take `data` in."""
+        ...
+
+    def digest(self) -> bytes:
+        """Return the checksum of everything taken in."""
+        ...
+
+
+class _CrcHasher:
+    """A CRC as a running checksum; its digest is big-endian, as HTTP fields have it in base64."""
+
+    __slots__ = ("_crc", "_size", "_value")
+
+    def __init__(self, crc: _Crc, size: int) -> None:
+        self._crc = crc
+        self._size = size
+        self._value = 0
+
+    def update(self, data: bytes, /) -> None:
+        """Take in the next bytes."""
+        self._value = self._crc(data, self._value)
+
+    def digest(self) -> bytes:
+        """Return the checksum of everything taken in."""
+        return self._value.to_bytes(self._size, "big")
+
+
+@functools.cache
+def _crc(name: str) -> _Crc:
+    if name == "crc32":
+        return zlib.crc32
+    from awscrt import checksums  # noqa: PLC0415 - takes long, and few runs need it
+
+    crc: _Crc = getattr(checksums, name)
+    return crc
+
+
+def new_hasher(checksum: Checksum) -> Hasher:
+    """Return an empty hasher of the algorithm (and, for BLAKE2, the size) of `checksum`.
+
+    Raises:
+        ValueError: The algorithm is unknown here.
+    """
+    name = checksum.algorithm
+    if name in _CRC_BYTES:
+        return _CrcHasher(_crc(name), _CRC_BYTES[name])
+    if name == "blake2b":
+        return hashlib.blake2b(digest_size=len(checksum.digest))
+    if name == "blake2s":
+        return hashlib.blake2s(digest_size=len(checksum.digest))
+    return hashlib.new(name, usedforsecurity=False)
+
+
+def recorded(digest: bytes) -> Checksum:
+    """Return a digest of the ledger with its algorithm."""
+    return Checksum("crc64nvme" if len(digest) == _CRC_BYTES["crc64nvme"] else "sha256", digest)
+
+
+def digest_of(checksum: Checksum, body: bytes) -> bytes:
+    """Return what `checksum` would be for `body`."""
+    hasher = new_hasher(checksum)
+    hasher.update(body)
+    return hasher.digest()
