@@ -16,6 +16,13 @@ from tests.documents.pages import blocks_of, differs, is_run, run_page, steps_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ENVIRONMENT = {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "COLUMNS": "100",
+    "http_proxy": "http://127.0.0.1:9",  # a page that names another host fails here and does not leave
+    "https_proxy": "http://127.0.0.1:9",
+    "no_proxy": "127.0.0.1,localhost",
+}
 MAY_FAIL = {"--label 'Rice feilds'": 2}
 """Commands that a page shows for their error, by a part of them, with their exit code."""
 
@@ -63,7 +70,7 @@ def test_a_page_runs_as_it_is_written(page: Path, tmp_path: Path, earth_search: 
             "8811": str(port),
             "/tmp/stacpull-docs-copy": str(tmp_path / "moved"),  # noqa: S108 - what the page says
         },
-        {"AWS_EC2_METADATA_DISABLED": "true", "COLUMNS": "100"},
+        ENVIRONMENT,
     )
     for one in ran:
         where = f"{page.name}:{one.step.line}: {one.step.text}\n{one.out}\n{one.err}"
