@@ -170,8 +170,8 @@ TRANSFERRING: tuple[Option, ...] = (
         _TRANSFER,
         "checksum",
         "checksum",
-        "Record a checksum of every asset, or none. [default: sha256]",
-        choices=("sha256", "none"),
+        "Checksum to record of every asset; crc64nvme is faster for large files. [default: sha256]",
+        choices=("sha256", "crc64nvme", "none"),
         group="Destination",
     ),
     Option(

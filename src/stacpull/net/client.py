@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import NamedTuple, Protocol, Self, cast, runtime_checkable
 
 from stacpull.clock import Clock
+from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
 from stacpull.net.credentials import HostCredentials, same_site
 from stacpull.net.gate import Gate, Gates
@@ -35,6 +36,9 @@ _TRAVELLING = frozenset(
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
 _DRAINED = 64 * 1024  # a redirect's body this small is read, so that its connection can be used again
+_LONGEST_URL = 16 * 1024
+"""Characters of a URL that is fetched. Servers take request lines of some 8,000."""
+_SHOWN = 200
 _PIECE = 128 * 1024  # bytes that a document grows by
 _OK, _TRANSFORMED, _PARTIAL, _SEE_OTHER = 200, 203, 206, 303
 _REWRITTEN_POST = frozenset({301, 302})
@@ -150,6 +154,9 @@ class Client:
         Raises:
             TransferError: SCHEME.
         """
+        if len(url) > _LONGEST_URL:
+            text = f"{cut_url(url[:_SHOWN])}… has more than {_LONGEST_URL} characters, which is not fetched."
+            raise TransferError(self.clean(Failure(FailureKind.SCHEME, text)))
         start = url.find("://") + 3
         end = url.find("/", start) if start > 2 else -1  # noqa: PLR2004 - find() gave -1
         if end < 0:
@@ -157,6 +164,7 @@ class Client:
         prefix = url[:end]
         route = self._routes.get(prefix)
         if route is None:
+            forget_hosts(self._routes)
             route = self._routes[prefix] = self._new_route(url)
         return route
 

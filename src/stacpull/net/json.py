@@ -47,7 +47,7 @@ _BYTES_PER_VALUE = 32
 _WEIGHT_OF_VALUE = 128
 _WEIGHT_OF_UNWRITABLE = 16 * 1024 * 1024
 _DEEPEST = 200
-"""Levels of a document that is decoded leniently; `orjson` writes no more than 254."""
+"""Levels of a document that are kept when it is decoded leniently; `orjson` writes no more than 254."""
 _MOST_REPORTED = 1000
 """Repairs of one document that are reported."""
 _LONGEST_INTEGER = 20
@@ -150,7 +150,8 @@ def decode(data: bytes, limit: int = PAGE_LIMIT) -> Decoded:
 
     A byte order mark at the start is ignored. Leniently, `NaN`, `Infinity` and `-Infinity` become null;
     half a surrogate pair, and bytes that are not UTF-8, become U+FFFD; a number beyond the range of a 64-bit
-    float becomes its own text; control characters in a text are kept.
+    float becomes its own text; a list or object more than 200 levels deep becomes null; control characters in
+    a text are kept.
 
     Args:
         data: The text.
@@ -159,7 +160,7 @@ def decode(data: bytes, limit: int = PAGE_LIMIT) -> Decoded:
     Raises:
         TooManyValuesError: It has more values than that.
         ValueError: It is not JSON. Or it is not strict JSON, and is larger than `LENIENT_LIMIT` or nested
-            more than 200 levels deep.
+            some thousand levels deep.
     """
     most = limit // _BYTES_PER_VALUE
     if len(data) > most and count_values(data) > most:
@@ -213,11 +214,7 @@ class _Cleaner:
         self._path: list[str | int] = []
 
     def clean(self, value: object) -> object:
-        """Return `value`, cleaned; lists and dictionaries are changed in place.
-
-        Raises:
-            ValueError: It is nested too deeply.
-        """
+        """Return `value`, cleaned; lists and dictionaries are changed in place."""
         if isinstance(value, dict):
             for key, member in list(value.items()):
                 if (name := self._text(key)) is not key:
@@ -241,8 +238,9 @@ class _Cleaner:
         return value
 
     def _member(self, key: str | int, member: object) -> object:
-        if len(self._path) >= _DEEPEST:
-            raise ValueError(f"The document is nested more than {_DEEPEST} levels deep.")
+        if len(self._path) >= _DEEPEST and isinstance(member, list | dict):
+            self._note(f"is more than {_DEEPEST} levels deep and is read as null")
+            return None
         self._path.append(key)
         cleaned = self.clean(member)
         self._path.pop()

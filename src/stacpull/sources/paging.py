@@ -20,11 +20,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlunsplit
 
 from stacpull.errors import SourceError
 from stacpull.models import Json, PageRequest
 from stacpull.net.credentials import same_site
+from stacpull.planning.hrefs import parts_of
 from stacpull.redact import cut_cursor
 from stacpull.sources.query import members_of, parameters_of
 from stacpull.sources.urls import (
@@ -70,6 +71,8 @@ _SPOILT = "[object "
 """What a script makes of an object that it joins to a text."""
 
 _MOST_DIGITS = 12
+_MOST_ITEMS = 1 << 63
+"""A total from here on is not one: the ledger keeps numbers of 63 bits."""
 
 
 def next_request(page: Json, current: PageRequest, base: str | None = None) -> PageRequest | None:
@@ -105,7 +108,7 @@ def at_home(following: PageRequest, current: PageRequest) -> PageRequest | None:
 
     Its path is that of `current` where both end alike: a proxy's prefix is what inner names lack.
     """
-    here, there = urlsplit(current.url), urlsplit(following.url)
+    here, there = parts_of(current.url), parts_of(following.url)
     if authority(current.url) == authority(following.url):
         return None
     same_end = here.path.rpartition("/")[2] == there.path.rpartition("/")[2]
@@ -200,7 +203,7 @@ def _without_link(page: Json, current: PageRequest, base: str) -> PageRequest | 
 
 def _followed(href: str, base: str) -> str:
     url = cut_cursor(join(base, href))
-    if urlsplit(base).scheme == "https" and url.startswith("http:") and authority(url) == authority(base):
+    if parts_of(base).scheme == "https" and url.startswith("http:") and authority(url) == authority(base):
         return "https" + url.removeprefix("http")
     return url
 
@@ -229,7 +232,7 @@ def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | No
 
 def _carry_parameters(current: PageRequest, url: str) -> str:
     """Add to the next URL the selecting parameters of the current one that it lacks, on the same path."""
-    if urlsplit(current.url).path != urlsplit(url).path:
+    if parts_of(current.url).path != parts_of(url).path:
         return url
     asked = [p for p in _asked(current) if p.name in _CARRIED]
     names = {p.name for p in asked}
@@ -253,7 +256,7 @@ def _body_of(current: PageRequest, *, merge: bool) -> Mapping[str, Any]:
     if current.method == "POST":
         return current.body or {}
     asked = [one for one in parameters(current.url) if merge or one.name in _CARRIED]
-    collection = _ITEMS_OF.search(urlsplit(current.url).path)
+    collection = _ITEMS_OF.search(parts_of(current.url).path)
     within = {} if collection is None else {"collections": [unquote(collection[1])]}
     return {**within, **members_of(asked)}
 
@@ -282,4 +285,6 @@ def _object(value: object) -> dict[str, Any]:
 
 def _count(holder: object, name: str) -> int | None:
     value = holder.get(name) if isinstance(holder, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return (
+        value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_ITEMS else None
+    )

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote_plus, urljoin, urlsplit, urlunsplit
 
 from stacpull.errors import SourceError
 from stacpull.hosts import host_of, origin_of
+from stacpull.planning.hrefs import parts_of
 
 __all__ = [
     "Parameter",
@@ -38,7 +39,7 @@ class Parameter(NamedTuple):
 def parameters(url: str) -> list[Parameter]:
     """Return the query parameters of `url` in their order, repeated ones included."""
     found = []
-    for raw in urlsplit(url).query.split("&"):
+    for raw in parts_of(url).query.split("&"):
         name, _, value = raw.partition("=")
         if raw:
             found.append(Parameter(unquote_plus(name), unquote_plus(value), raw))
@@ -96,4 +97,4 @@ def join(base: str, href: str) -> str:
 
 
 def _with_query(url: str, raws: Iterable[str]) -> str:
-    return urlunsplit(urlsplit(url)._replace(query="&".join(raws)))
+    return urlunsplit(parts_of(url)._replace(query="&".join(raws)))
