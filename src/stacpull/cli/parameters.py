@@ -11,6 +11,7 @@ import click
 
 from stacpull.cli import completing
 from stacpull.cli.verbosity import Verbosity
+from stacpull.config.dest import dest_path
 from stacpull.config.resolve import Resolved, resolve
 from stacpull.config.table import BY_NAME, OPTIONS, Option, Scope
 from stacpull.errors import UsageError
@@ -29,6 +30,22 @@ __all__ = [
     "worded",
 ]
 
+
+class _Dest(click.Path):
+    """DEST: completed as directories are, and read as `config.dest` says."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path.
+
+        Raises:
+            UsageError: It is not one.
+        """
+        del param, ctx
+        return dest_path(str(value))
+
+
+_CONFIG = "Read options from this TOML file, or from a config that ships: bigearthnet, full-mirror, torchgeo."
+
 FIXED = (Scope.SELECTION, Scope.LAYOUT)
 """What a run keeps from its start to its end."""
 OF_FILES = ("checksum", "missing", "revalidate", "prune", "yes", "adopt", "min-rate", "processes")
@@ -46,14 +63,14 @@ def dest(*, required: bool = True) -> click.Argument:
         ["dest"],
         metavar="DEST" if required else "[DEST]",
         required=required,
-        type=click.Path(path_type=Path),
+        type=_Dest(file_okay=False),
         shell_complete=completing.directories,
     )
 
 
 def config() -> click.Option:
     """Return the option --config: the only one that no config file can set."""
-    option = GroupedOption(["--config"], metavar="FILE", help="Read options from this TOML file.")
+    option = GroupedOption(["--config"], metavar="FILE|NAME", help=_CONFIG)
     option.group = "Output"
     return option
 
@@ -159,4 +176,7 @@ def told(
     flags["verbose"] = verbosity.verbose or None
     resolved = resolve(flags, source=source, scopes=scopes)
     verbosity.verbose = resolved.output.verbose
+    if not resolved.output.quiet:
+        for warning in resolved.warnings:
+            click.echo(f"stacpull: warning: {warning}", err=True)
     return resolved
