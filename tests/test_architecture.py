@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "replicas": frozenset(),
 }
 """Which rooms a room may import, itself apart."""
-EVERYTHING = frozenset({"cli", "__init__", "sync", "notebook"})
+EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 """What may import every room: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""
 
 LIBRARIES: dict[str, frozenset[str]] = {
