@@ -43,6 +43,7 @@ async def verify(
     quick: bool = False,
     repair: bool = False,
     rebuild: bool = False,
+    strict: bool = False,
     options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
@@ -53,7 +54,9 @@ async def verify(
         dest: The mirror.
         quick: Look at sizes only, and read no file.
         repair: Fetch again what is damaged or missing, and make item JSON and catalogs anew.
-        rebuild: First make a ledger that is damaged or lost anew from the files that are there.
+        rebuild: First make a new ledger from the files that are there, where the old one is damaged, lost or
+            older than they are.
+        strict: Count files that do not belong to the mirror as damage.
         options: How to transfer, for a repair.
         on_event: Called with each `Damage`, with `Checked` a few times a second, and for a repair with what
             a mirror tells.
@@ -73,7 +76,8 @@ async def verify(
         rebuilt = await reporter.off_loop(lambda: rebuild_ledger(path, reporter))
         if rebuilt is None:  # stopped: the old ledger is still there
             return _report(path, Findings(), {}, quick=quick, seconds=reporter.seconds())
-    check = _Check(path, reporter, quick=quick or rebuilt is not None)  # a rebuild has just read every file
+    quick = quick or rebuilt is not None  # a rebuild has just read every file
+    check = _Check(path, reporter, quick=quick, strict=strict)
     if not repair:
         totals = await reporter.off_loop(check.alone)
         return check.report(totals, rebuilt)
@@ -93,10 +97,11 @@ async def verify(
 class _Check:
     """One check of a mirror, and what it found."""
 
-    def __init__(self, dest: Path, reporter: Reporter, *, quick: bool) -> None:
+    def __init__(self, dest: Path, reporter: Reporter, *, quick: bool, strict: bool) -> None:
         self._dest = dest
         self._reporter = reporter
         self._quick = quick
+        self._strict = strict
         self._findings = Findings()
         self._assets = array("q")  # rows of damaged assets: 8 bytes each, however many
         self._items = array("q")  # rows of items whose JSON is damaged
@@ -182,11 +187,10 @@ class _Check:
         return replace(run, counters=runs.counters(db, run.id))
 
     def remaining(self, db: Connection, fixed: MirrorReport | None) -> int:
-        """Return how much is wrong still after a repair: strangers stay, and what could not be had."""
+        """Return how much damage is left after a repair: what could not be fetched or read."""
         if fixed is None:
             return self._findings.total
-        lost = fixed.assets_failed + fixed.assets_pending + damage.damaged_items(db)
-        return self._findings.damaged["unknown"] + lost
+        return fixed.assets_failed + fixed.assets_pending + damage.damaged_items(db)
 
     def report(
         self,
@@ -204,7 +208,14 @@ class _Check:
         if remaining is not None:
             report = replace(report, remaining=remaining)
         lost = rebuilt.pending if rebuilt is not None and fixed is None else 0
-        return replace(report, repair=fixed, rebuilt=rebuilt, remaining=report.remaining + lost)
+        strangers = report.unknown if self._strict else 0
+        return replace(
+            report,
+            repair=fixed,
+            rebuilt=rebuilt,
+            remaining=report.remaining + lost + strangers,
+            strict=self._strict,
+        )
 
 
 def _report(
