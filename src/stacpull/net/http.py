@@ -37,6 +37,7 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from stacpull.caches import Recent
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
 from stacpull.net.coding import CodingError, can_decode, coding_of, decoded
@@ -399,7 +400,7 @@ class _Proxies:
 
     def __init__(self, proxies: Mapping[str, str]) -> None:
         self._proxies = {scheme: proxies[scheme] for scheme in ("http", "https") if proxies.get(scheme)}
-        self._known: dict[tuple[str, str], str | None] = {}
+        self._known = Recent[tuple[str, str], str | None]()
 
     def __bool__(self) -> bool:
         return bool(self._proxies)

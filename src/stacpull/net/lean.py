@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from stacpull.caches import LONGEST_KEY
 from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import user_agent
@@ -77,7 +78,9 @@ class LeanTransport:
         try:
             line = self._pool.lines[origin]
         except KeyError:
-            line = self._pool.lines[origin] = self._new_line(origin)
+            line = self._new_line(origin)
+            if len(origin) <= LONGEST_KEY:
+                self._pool.lines[origin] = line
         if line is None:
             return self._fallback.open(request)
         return LeanExchange(self, request, line, target)

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+from stacpull.caches import Recent
 from stacpull.models import Failure
 from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressInfo, AddressPolicy, AddressRefusedError
@@ -64,7 +65,7 @@ class Connector:
         self._timeout = timeout
         self._ca_bundle = ca_bundle
         self._context: ssl.SSLContext | None = None
-        self._lookups: dict[Place, _Lookup] = {}
+        self._lookups = Recent[Place, _Lookup]()
 
     async def connect(self, place: Place, make: Callable[[], LeanConnection]) -> LeanConnection:
         """Return a connection to `place`, made by `make`.
@@ -147,7 +148,9 @@ class Connector:
 
     async def _lookup(self, place: Place) -> _Lookup:
         """Return the addresses of `place`, looked up again after some seconds."""
-        lookup = self._lookups.setdefault(place, _Lookup())
+        lookup = self._lookups.get(place)
+        if lookup is None:
+            lookup = self._lookups[place] = _Lookup()
         loop = asyncio.get_running_loop()
         async with lookup.asking:
             if loop.time() >= lookup.until:
