@@ -68,7 +68,7 @@ class Places:
             (self.mended, "with a geometry that crosses itself: it was made valid."),
             (
                 self.boxed,
-                "with a geometry too complex to be compared: its bounding box was compared instead.",
+                "with a geometry too complex to be compared: its bounding box was compared.",
             ),
             (self.stray, "with one vertex far off the others: the geometry was compared as it is."),
         )

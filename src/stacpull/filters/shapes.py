@@ -110,7 +110,7 @@ def _crossings(geometry: Geometry) -> int:
     within = line[1:] == line[:-1]
     ends = np.stack([coordinates[:-1][within], coordinates[1:][within]], axis=1)
     edges = shapely.linestrings(ends)
-    pairs = shapely.STRtree(edges).query(edges, predicate="intersects").shape[1]
+    pairs = int(shapely.STRtree(edges).query(edges, predicate="intersects").shape[1])
     return max(0, (pairs - 3 * len(edges)) // 2)
 
 

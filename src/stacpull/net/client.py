@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol, Self, cast, runtime_checkable
 
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.clock import Clock
+from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
 from stacpull.net.credentials import HostCredentials, same_site
 from stacpull.net.gate import Gate, Gates
@@ -164,9 +165,14 @@ class Client:
         prefix = url[:end]
         route = self._routes.get(prefix)
         if route is None:
+<<<<<<< HEAD
             route = self._new_route(url)
             if len(prefix) <= LONGEST_KEY:
                 self._routes[prefix] = route
+=======
+            forget_hosts(self._routes)
+            route = self._routes[prefix] = self._new_route(url)
+>>>>>>> main
         return route
 
     def prepare(self, request: Request, route: _Route) -> Request:

@@ -14,7 +14,11 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+<<<<<<< HEAD
 from stacpull.caches import Recent
+=======
+from stacpull.hosts import forget_hosts
+>>>>>>> main
 from stacpull.models import Failure
 from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressInfo, AddressPolicy, AddressRefusedError
@@ -148,10 +152,17 @@ class Connector:
 
     async def _lookup(self, place: Place) -> _Lookup:
         """Return the addresses of `place`, looked up again after some seconds."""
+<<<<<<< HEAD
         lookup = self._lookups.get(place)
         if lookup is None:
             lookup = self._lookups[place] = _Lookup()
+=======
+>>>>>>> main
         loop = asyncio.get_running_loop()
+        lookup = self._lookups.get(place)
+        if lookup is None:
+            forget_hosts(self._lookups, lambda one: one.asking.locked())
+            lookup = self._lookups[place] = _Lookup()
         async with lookup.asking:
             if loop.time() >= lookup.until:
                 found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
