@@ -16,22 +16,11 @@ from stacpull import errors
 PACKAGE = Path(stacpull.__file__).parent
 
 BASE = frozenset(
-    BASE=frozenset(
-        {
-            "arguments",
-            "caches",
-            "clock",
-            "digests",
-            "errors",
-            "events",
-            "hosts",
-            "models",
-            "redact",
-            "reports",
-            "spans",
-        }
-    )
-)
+    {
+        "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "redact", "reports",
+        "spans",
+    }
+)  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})
 SIBLINGS = frozenset({"sources", "transfer", "store", "ledger"})
 MAY_IMPORT: dict[str, frozenset[str]] = {

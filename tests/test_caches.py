@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from stacpull.caches import LONGEST_KEY, Recent, cached_if_short
-from stacpull.clock import SystemClock
-from stacpull.net.gate import Gates
 
 
 def test_only_short_texts_are_remembered() -> None:
@@ -25,13 +23,3 @@ def test_the_oldest_entry_makes_room() -> None:
     for number, name in enumerate("abac"):
         recent[name] = number
     assert recent == {"b": 1, "c": 3}
-
-
-def test_gates_of_hosts_that_nobody_asks_any_more_are_forgotten() -> None:
-    gates = Gates(4, None, SystemClock())
-    busy = gates["busy:443"]
-    assert busy.try_acquire()
-    for number in range(10_000):
-        gates[f"h{number}:443"]
-    assert len(list(gates)) <= 4097
-    assert gates["busy:443"] is busy

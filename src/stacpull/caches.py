@@ -6,15 +6,13 @@ from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Final, TypeVar
 
-__all__ = ["LONGEST_KEY", "MOST_HOSTS", "Recent", "cached_if_short"]
+__all__ = ["LONGEST_KEY", "Recent", "cached_if_short"]
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 LONGEST_KEY: Final = 512
 """Characters of a text that is worth remembering: longer ones do not repeat in honest sources."""
-MOST_HOSTS: Final = 4096
-"""Hosts of which anything is remembered at a time."""
 
 
 def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str], V]]:
@@ -36,10 +34,13 @@ def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str],
     return decorate
 
 
+_MOST: Final = 4096
+
+
 class Recent(dict[K, V]):
     """A dictionary that forgets its oldest entry when one more than `most` is set by `self[key] = value`."""
 
-    def __init__(self, most: int = MOST_HOSTS) -> None:
+    def __init__(self, most: int = _MOST) -> None:
         super().__init__()
         self._most = most
 

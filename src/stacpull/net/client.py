@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self, cast, runtime_checkable
 
-from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.caches import LONGEST_KEY
 from stacpull.clock import Clock
 from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
@@ -120,7 +120,7 @@ class Client:
         self._allow_downgrade = allow_downgrade
         self._throttle_units = dict(throttle_units or {})
         self._logged_in = logged_in or (lambda _url: None)
-        self._routes = Recent[str, _Route]()
+        self._routes: dict[str, _Route] = {}
 
     def open(
         self,
@@ -165,14 +165,10 @@ class Client:
         prefix = url[:end]
         route = self._routes.get(prefix)
         if route is None:
-<<<<<<< HEAD
+            forget_hosts(self._routes)
             route = self._new_route(url)
             if len(prefix) <= LONGEST_KEY:
                 self._routes[prefix] = route
-=======
-            forget_hosts(self._routes)
-            route = self._routes[prefix] = self._new_route(url)
->>>>>>> main
         return route
 
     def prepare(self, request: Request, route: _Route) -> Request:

@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
-from stacpull.caches import MOST_HOSTS
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
 from stacpull.hosts import forget_hosts
@@ -94,11 +93,6 @@ class Gate:
     def in_use(self) -> int:
         """How many permits are held now."""
         return self._in_use
-
-    @property
-    def is_idle(self) -> bool:
-        """True if no request is under way or waits, and the host did not ask to be left alone."""
-        return not self._in_use and not self._queue and not self._closed_until
 
     @property
     def pauses(self) -> int:
@@ -289,8 +283,6 @@ class Gates:
         """Return the gate of `host` (`host:port`, or `s3://bucket`)."""
         gate = self._gates.get(host)
         if gate is None:
-            if len(self._gates) >= MOST_HOSTS:
-                self._forget_idle()
             first = self._maximum if self._told else _FIRST_LIMIT
             forget_hosts(self._gates, lambda gate: gate.in_use or gate.waiting)
             gate = self._gates[host] = Gate(
@@ -303,13 +295,6 @@ class Gates:
                 on_closed=self._closed,
             )
         return gate
-
-    def _forget_idle(self) -> None:
-        """Forget the gates that nobody is at and that no host has closed."""
-        idle = [host for host, gate in self._gates.items() if gate.is_idle]
-        for host in idle:
-            del self._gates[host]
-            self._waited_for.discard(host)
 
     def _tell(self, sentence: str) -> None:
         self.on_change(sentence)

@@ -37,12 +37,8 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-<<<<<<< HEAD
-from stacpull.caches import Recent
-=======
 from stacpull.config.proxies import Proxy, proxies
 from stacpull.hosts import forget_hosts
->>>>>>> main
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
 from stacpull.net.coding import CodingError, can_decode, coding_of, decoded
@@ -409,15 +405,9 @@ class _Line:
 class _Proxies:
     """The proxies to use (`config.proxies`, `no_proxy`), asked once a host."""
 
-<<<<<<< HEAD
-    def __init__(self, proxies: Mapping[str, str]) -> None:
-        self._proxies = {scheme: proxies[scheme] for scheme in ("http", "https") if proxies.get(scheme)}
-        self._known = Recent[tuple[str, str], str | None]()
-=======
     def __init__(self, found: Mapping[str, Proxy]) -> None:
         self._proxies = dict(found)
         self._known: dict[tuple[str, str], Proxy | None] = {}
->>>>>>> main
 
     def __bool__(self) -> bool:
         return bool(self._proxies)

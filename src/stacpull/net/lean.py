@@ -19,12 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-<<<<<<< HEAD
 from stacpull.caches import LONGEST_KEY
-=======
 from stacpull.config.proxies import proxies
 from stacpull.hosts import forget_hosts
->>>>>>> main
 from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import user_agent
@@ -83,14 +80,10 @@ class LeanTransport:
         try:
             line = self._pool.lines[origin]
         except KeyError:
-<<<<<<< HEAD
+            forget_hosts(self._pool.lines, lambda line: line is not None and line.idle)
             line = self._new_line(origin)
             if len(origin) <= LONGEST_KEY:
                 self._pool.lines[origin] = line
-=======
-            forget_hosts(self._pool.lines, lambda line: line is not None and line.idle)
-            line = self._pool.lines[origin] = self._new_line(origin)
->>>>>>> main
         if line is None:
             return self._fallback.open(request)
         return LeanExchange(self, request, line, target)

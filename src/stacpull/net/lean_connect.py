@@ -14,11 +14,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-<<<<<<< HEAD
-from stacpull.caches import Recent
-=======
 from stacpull.hosts import forget_hosts
->>>>>>> main
 from stacpull.models import Failure
 from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressInfo, AddressPolicy, AddressRefusedError
@@ -69,7 +65,7 @@ class Connector:
         self._timeout = timeout
         self._ca_bundle = ca_bundle
         self._context: ssl.SSLContext | None = None
-        self._lookups = Recent[Place, _Lookup]()
+        self._lookups: dict[Place, _Lookup] = {}
 
     async def connect(self, place: Place, make: Callable[[], LeanConnection]) -> LeanConnection:
         """Return a connection to `place`, made by `make`.
@@ -152,12 +148,6 @@ class Connector:
 
     async def _lookup(self, place: Place) -> _Lookup:
         """Return the addresses of `place`, looked up again after some seconds."""
-<<<<<<< HEAD
-        lookup = self._lookups.get(place)
-        if lookup is None:
-            lookup = self._lookups[place] = _Lookup()
-=======
->>>>>>> main
         loop = asyncio.get_running_loop()
         lookup = self._lookups.get(place)
         if lookup is None:

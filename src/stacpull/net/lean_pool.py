@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 
-from stacpull.caches import Recent
 from stacpull.net.lean_connection import LeanConnection
 from stacpull.net.lean_requests import Place
 from stacpull.net.pace import Pace
@@ -54,7 +53,7 @@ class LeanPool:
     """
 
     def __init__(self, *, stall_timeout: float, min_rate: float, keep_alive: float) -> None:
-        self.lines = Recent[str, Line | None]()
+        self.lines: dict[str, Line | None] = {}
         """By origin as it stands in URLs; None for those that are not served by this pool."""
         self._turn = min(_TURN, stall_timeout / _TURNS_A_TIMEOUT)
         self._stall_turns = math.ceil(stall_timeout / self._turn)
