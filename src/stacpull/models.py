@@ -242,7 +242,10 @@ class Failure:
     retryable: bool = False
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
     free: bool = False
-    """True if trying again costs the asset no attempt (throttling, a kept-alive connection found closed)."""
+    """True if trying again costs the asset no attempt: it is the host's condition (throttling).
+
+    Inside a transport: a kept-alive connection was found closed, so the request is sent again on a new one.
+    """
     reached: int = 0
     """Bytes of a part that are there, and that a next attempt goes on from."""
 

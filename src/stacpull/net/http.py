@@ -8,8 +8,8 @@ session. Its errors become failures in `net.http_errors`.
   that its length is unknown (no Content-Length and no `Transfer-Encoding: chunked`).
 - Bytes past Content-Length that arrive together with the response are OVERLONG. Those that arrive after it
   are never read; the connection is dropped.
-- aiohttp would send a request again by itself when a kept-alive connection turns out closed. Here that is a
-  failure that is free to retry, so that every request on the wire is one that was counted.
+- Where a kept-alive connection turns out to be closed, aiohttp would send the request again on another idle
+  connection, which may be closed as well. Here it is sent again once, on a new connection.
 - Proxies of the environment are asked for once per host, not by aiohttp's `trust_env`: that reads files in
   threads for every request, and takes credentials from .netrc unasked. A proxy may be on a private address;
   it looks names up itself, so that only literal addresses can be judged there.
@@ -96,7 +96,8 @@ class HttpTransport:
         )
         self._ca_bundle = ca_bundle
         self._proxies = _Proxies(urllib.request.getproxies() if trust_env else {})
-        self._lines: dict[AddressPolicy, _Line] = {}
+        self._lines: dict[tuple[AddressPolicy, bool], _Line] = {}
+        """By policy, and whether connections carry one request only."""
         self._opening = asyncio.Lock()
 
     def open(self, request: Request) -> HttpExchange:
@@ -117,10 +118,23 @@ class HttpTransport:
     async def send(self, request: Request) -> aiohttp.ClientResponse:
         """Send `request` and return aiohttp's response, its body unread. For `HttpExchange`."""
         try:
+            return await self._send(request, fresh=False)
+        except _StaleConnectionError:  # the server had closed the idle connection
+            return await self._send(request, fresh=True)
+
+    async def _send(self, request: Request, *, fresh: bool) -> aiohttp.ClientResponse:
+        """Send `request` once; with `fresh` on a new connection in any case.
+
+        Raises:
+            _StaleConnectionError: The connection had carried a request before, and was closed before any
+                byte of a response came.
+            TransferError: Any other failure.
+        """
+        try:
             url = URL(wire_url(request.url), encoded=True)
             proxy = self._proxies.of(url) if self._proxies else None
             policy = self._policy if proxy is None else self._proxied_policy(url)
-            line = self._lines.get(policy) or await self._line(policy)
+            line = self._lines.get((policy, fresh)) or await self._line(policy, fresh=fresh)
             async with asyncio.timeout(self._head_timeout):  # each byte of a head would put off a stall
                 return await line.session.request(
                     request.method,
@@ -132,6 +146,8 @@ class HttpTransport:
                 )
         except _SentOnceError as error:
             failure = failure_of(error.cause, host_of(request.url), reused=error.reused)
+            if failure.free:
+                raise _StaleConnectionError from error.cause
             raise TransferError(failure) from error.cause
         except EXPECTED as error:
             raise TransferError(failure_of(error, host_of(request.url))) from error
@@ -154,13 +170,17 @@ class HttpTransport:
             raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
         return AddressPolicy(allow_private=True)
 
-    async def _line(self, policy: AddressPolicy) -> _Line:
-        """Make the session of `policy`; certificates and our own version are files, read in a thread."""
+    async def _line(self, policy: AddressPolicy, *, fresh: bool) -> _Line:
+        """Make the session of `policy`; certificates and the version are read from files, in a thread.
+
+        The connections of a session that is `fresh` carry one request each.
+        """
+        key = (policy, fresh)
         async with self._opening:
-            if policy not in self._lines:
+            if key not in self._lines:
                 agent, context = await asyncio.to_thread(_files, self._ca_bundle)
-                self._lines[policy] = _Line(self._timeout, _Connector(policy, context), agent)
-            return self._lines[policy]
+                self._lines[key] = _Line(self._timeout, _Connector(policy, context, fresh=fresh), agent)
+            return self._lines[key]
 
 
 class HttpExchange:
@@ -297,13 +317,16 @@ class _SentOnceError(Exception):
         self.reused = reused
 
 
+class _StaleConnectionError(Exception):
+    """A kept-alive connection turned out to be closed; the request can be sent again on a new one."""
+
+
 class _Connector(aiohttp.TCPConnector):
     """A connector that knows which requests went out on a connection that had carried one before."""
 
-    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext | bool) -> None:
-        super().__init__(
-            limit=0, ssl=context, keepalive_timeout=_KEEPALIVE, socket_factory=socket_factory(policy)
-        )
+    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext | bool, *, fresh: bool) -> None:
+        keepalive = {"force_close": True} if fresh else {"keepalive_timeout": _KEEPALIVE}
+        super().__init__(limit=0, ssl=context, socket_factory=socket_factory(policy), **keepalive)
         self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
         self._on_used: weakref.WeakSet[aiohttp.ClientRequest] = weakref.WeakSet()
 

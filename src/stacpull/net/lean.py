@@ -87,8 +87,14 @@ class LeanTransport:
         await self._pool.close()
         await self._fallback.close()
 
-    async def begin(self, request: Request, line: Line, target: str) -> LeanConnection:
-        """Send `request` on a connection that is idle, or on a new one. For `LeanExchange`.
+    async def begin(self, request: Request, line: Line, target: str, *, fresh: bool) -> LeanConnection:
+        """Send `request` on an idle connection, or on a new one. For `LeanExchange`.
+
+        Args:
+            request: What to send.
+            line: The connections to its host.
+            target: The request target.
+            fresh: True to use a new connection in any case.
 
         Raises:
             TransferError: NETWORK, STALLED, ADDRESS.
@@ -99,7 +105,7 @@ class LeanTransport:
         tail = request_tail(request.headers, line.fields) if request.headers else line.tail
         message = f"{request.method} {target} HTTP/1.1\r\n".encode("ascii") + tail
         head_only = request.method == "HEAD"
-        connection = line.pop()
+        connection = None if fresh else line.pop()
         if connection is not None:
             connection.begin(message, head_only=head_only)
             return connection
@@ -147,7 +153,21 @@ class LeanExchange:
         return f"<LeanExchange {self._request.method} {self._line.place.name}>"
 
     async def __aenter__(self) -> Self:
-        connection = await self._transport.begin(self._request, self._line, self._target)
+        connection = await self._answered(fresh=False)
+        failure = connection.message.failure
+        if failure is not None and failure.free:  # the server had closed the idle connection
+            connection = await self._answered(fresh=True)
+        message = connection.message
+        if not message.status and message.failure is not None:
+            raise TransferError(message.failure)
+        self._connection = connection
+        self.headers = LeanHeaders(message.fields)
+        self.status = message.status
+        return self
+
+    async def _answered(self, *, fresh: bool) -> LeanConnection:
+        """Send the request and return the connection once the response has begun, or has failed."""
+        connection = await self._transport.begin(self._request, self._line, self._target, fresh=fresh)
         message = connection.message
         try:
             while not message.is_answered:
@@ -155,12 +175,7 @@ class LeanExchange:
         except BaseException:
             connection.abort()
             raise
-        if not message.status and message.failure is not None:
-            raise TransferError(message.failure)
-        self._connection = connection
-        self.headers = LeanHeaders(message.fields)
-        self.status = message.status
-        return self
+        return connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
