@@ -227,6 +227,7 @@ class FailureKind(enum.StrEnum):
     EXISTS = "exists"  # a file that the ledger does not know is in the way
     FORMAT = "format"  # no file of the kind it should be, or one whose header cannot be read
     ITEM = "item"  # the (source) item itself could not be read
+    DOWN = "down"  # the host has not answered for long; never final: the asset stays pending
 
 
 @dataclass(frozen=True, slots=True)

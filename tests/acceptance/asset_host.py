@@ -1,4 +1,4 @@
-"""A host of assets whose connections behave as a test says, in threads of its own; and items that lead to it."""
+"""A host of assets whose connections behave as a test says, in threads of its own, and items for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Self
 
 import stacpull
 
-__all__ = ["AssetHost", "Connection", "item_collection", "local_items", "quick"]
+__all__ = ["ApiHost", "AssetHost", "Connection", "item_collection", "local_items", "quick", "refusing_port"]
 
 Behaviour = Callable[["Connection"], None]
 
@@ -44,6 +45,7 @@ class Connection:
         path = head.split(b" ")[1].decode()
         with self.host.lock:
             self.host.asked.append(path)
+            self.host.asked_at.append(time.monotonic())
         return path
 
     def answer(self, path: str) -> None:
@@ -71,16 +73,22 @@ class AssetHost:
     """
 
     def __init__(
-        self, behaviour: Behaviour = Connection.serve, *, alone: bool = False, size: int = 10
+        self,
+        behaviour: Behaviour = Connection.serve,
+        *,
+        alone: bool = False,
+        size: int = 10,
+        port: int = 0,
     ) -> None:
         self.contents: dict[str, bytes] = {}
         self.asked: list[str] = []
+        self.asked_at: list[float] = []
         self.lock = threading.Lock()
         self.size = size
         self._behaviour = behaviour
         self._alone = alone
         self._open: list[socket.socket] = []
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._socket = socket.create_server(("127.0.0.1", port), backlog=128)
         self.port: int = self._socket.getsockname()[1]
 
     @property
@@ -133,7 +141,7 @@ def _count() -> Iterator[int]:
         yield (number := number + 1)
 
 
-def item_collection(hrefs: Sequence[str]) -> bytes:
+def item_collection(hrefs: Sequence[str], start: int = 0) -> bytes:
     """Return an ItemCollection with an item, and in it the asset `data`, for each href."""
     features = [
         {
@@ -144,9 +152,9 @@ def item_collection(hrefs: Sequence[str]) -> bytes:
             "geometry": None,
             "properties": {"datetime": "2020-01-01T00:00:00Z"},
             "links": [],
-            "assets": {"data": {"href": href}},
+            "assets": {"data": {"href": href, "type": "image/tiff"}},
         }
-        for number, href in enumerate(hrefs)
+        for number, href in enumerate(hrefs, start)
     ]
     return json.dumps({"type": "FeatureCollection", "features": features}).encode()
 
@@ -164,3 +172,33 @@ def refusing_port() -> Iterator[int]:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
+
+
+class ApiHost(AssetHost):
+    """A host that is a STAC API as well: the collection `c` of `count` items, ten per page."""
+
+    count = 40
+
+    def content(self, path: str) -> tuple[str, bytes]:
+        """Return status and body of what lies at `path`."""
+        where, _, query = path.partition("?")
+        fields = dict(field.split("=", 1) for field in query.split("&") if "=" in field)
+        documents = {
+            "/": {"type": "Catalog", "stac_version": "1.0.0", "id": "root", "description": "", "links": []},
+            "/collections/c": {
+                "type": "Collection", "stac_version": "1.0.0", "id": "c", "description": "", "license": "CC0",
+                "extent": {}, "links": [],
+            },
+        }  # fmt: skip
+        if where in documents:
+            return "200 OK", json.dumps(documents[where]).encode()
+        if where == "/collections/c/items":
+            return "200 OK", self._page(int(fields.get("from", "0")))
+        return super().content(path)
+
+    def _page(self, start: int) -> bytes:
+        end = min(start + 10, self.count)
+        page = json.loads(item_collection([f"{self.url}/assets/{n}" for n in range(start, end)], start))
+        href = f"{self.url}/collections/c/items?from={end}"
+        page["links"] = [{"rel": "next", "href": href}] if end < self.count else []
+        return json.dumps(page).encode()

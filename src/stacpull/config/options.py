@@ -46,6 +46,14 @@ class Options:
     stall_timeout: float = 30.0
     min_rate: float = 100.0
     """Bytes a second below which a transfer is given up, judged over `stall_timeout`; 0: never."""
+    limit_rate: float = 0.0
+    """Bytes a second that the whole run may fetch, over all hosts and processes; 0: no limit."""
+    requests_per_second: float = 0.0
+    """Requests a second to each host, over all processes; 0: no limit."""
+    stop_after: float | None = None
+    """Seconds after which the run stops as if it were interrupted; it can be resumed."""
+    max_failures: int | None = None
+    """The run stops when more assets than that have failed in it; the rest stays pending."""
     layout: str = DEFAULT_LAYOUT
     metadata: Literal["item", "ndjson", "none"] = "item"
     checksum: Literal["sha256", "none"] = "sha256"

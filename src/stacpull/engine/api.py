@@ -18,6 +18,7 @@ from stacpull.engine.network import source_address
 from stacpull.engine.position import Position
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
 from stacpull.engine.standard_input import kept_for_now, kept_in
+from stacpull.engine.together import timed_stop
 from stacpull.engine.unwritten import unwritten
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener
@@ -94,6 +95,18 @@ async def mirror(
     """
     Layout.parse(options.layout)
     compile_items(selection)
+    with timed_stop(stop, options.stop_after, on_event) as stopping:
+        return await _mirror(source, dest, selection, options, on_event, stopping)
+
+
+async def _mirror(
+    source: str,
+    dest: str | Path,
+    selection: Selection,
+    options: Options,
+    on_event: Listener | None,
+    stop: asyncio.Event,
+) -> MirrorReport:
     if source == STANDARD_INPUT:
         async with opened_workspace(dest) as workspace:
             kept = await kept_in(workspace.destination.path, stop)
@@ -153,7 +166,8 @@ async def resume(
         run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
         if run is None:
             raise UsageError(f"Nothing is unfinished in {dest}: `stacpull mirror` looks for what is new.")
-        return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+        with timed_stop(stop, options.stop_after, on_event) as stopping:
+            return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stopping)
 
 
 async def retry(
@@ -182,7 +196,8 @@ async def retry(
             return run
 
         run = await on_ledger(workspace, begin)
-        return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+        with timed_stop(stop, options.stop_after, on_event) as stopping:
+            return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stopping)
 
 
 async def plan(

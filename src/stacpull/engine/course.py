@@ -211,7 +211,7 @@ class Course(Generic[J, T]):
                 await self._renew(self._since)
         except _ItemUnreadError as error:
             reread = error.failure
-            if reread.retryable:
+            if reread.retryable or reread.kind is FailureKind.DOWN:
                 raise TransferError(reread) from error
             message = f"{refusal.message} Its item could not be read again: {reread.message}"
             raise TransferError(replace(refusal, message=message)) from error

@@ -36,7 +36,7 @@ from stacpull.engine.producer import Producer
 from stacpull.engine.pruning import Pruning
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import accept, recover
-from stacpull.engine.together import Patience, Works, cause, together, unless_stopped
+from stacpull.engine.together import FailureLimit, Patience, Works, cause, together, unless_stopped
 from stacpull.engine.walking import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import (
@@ -96,6 +96,7 @@ class MirrorRun:
         self._clock = clock
         self._listener = on_event
         self._stop = stop or asyncio.Event()
+        self._failures = FailureLimit(options.max_failures, self._stop)
         self._journal = Journal(
             workspace.destination.path / ".stacpull" / "log.ndjson", network.secrets, clock
         )
@@ -295,6 +296,7 @@ class MirrorRun:
         self._summary = producer.summary
         works = self._works(queue, reader)
         await together(producer.run, works, self._tick, stop=self._stop, broken=self._broken)
+        self._failures.check()
 
     async def _prune(self) -> None:
         """Look for what is gone at the source, if that was asked for and everything else is done."""
@@ -324,7 +326,7 @@ class MirrorRun:
         )
         prefer = self._run.spec.selection.prefer
         tools = Tools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
-        pool = Pool(queue, self._intake, tools, workers=self._workers)
+        pool = Pool(queue, self._intake, tools, workers=self._workers, on_failure=self._failures.failed)
         if not network.shares.workers:
             return pool
         around = Surroundings(
@@ -337,6 +339,7 @@ class MirrorRun:
             self._options,
             self._emit,
             prefer,
+            self._failures.failed,
         )
         return Crew(queue, pool, around)
 

@@ -37,7 +37,7 @@ from yarl import URL
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, literal_address, socket_factory
-from stacpull.net.coding import coding_of, decoded
+from stacpull.net.coding import coding_of, undone
 from stacpull.net.http_errors import EXPECTED, failure_of, too_slow
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import host_of, wire_url
@@ -50,8 +50,6 @@ _HEADER_COUNT_LIMIT = 128
 _KEEPALIVE = 30.0
 _CONNECT_TIMEOUT = 30.0
 _READ_BUFFER = 256 * 1024
-_OF_THE_CODING = frozenset({FailureKind.HTTP, FailureKind.CHECKSUM})
-"""How `coding.decoded` fails: a coding that it does not know, a stream that is damaged."""
 _PROXY = re.compile("https?://", re.IGNORECASE)
 
 
@@ -267,20 +265,7 @@ class HttpExchange:
     def _content(self) -> AsyncGenerator[bytes]:
         """Return the body in pieces, its coding undone if the request asked for that."""
         coding = coding_of(self.headers) if self._request.decode else None
-        return self._sent() if coding is None else self._decoded(coding)
-
-    async def _decoded(self, coding: str) -> AsyncGenerator[bytes]:
-        async with aclosing(self._sent()) as sent:
-            try:
-                async for piece in decoded(sent, coding):
-                    yield piece
-            except TransferError as error:
-                if error.failure.kind not in _OF_THE_CODING:
-                    raise
-                host = host_of(self.url)
-                message = f"{host} sent a body whose coding ({coding}) cannot be undone."
-                failure = Failure(FailureKind.SERVER, message, host=host, retryable=True)
-                raise TransferError(failure) from error
+        return self._sent() if coding is None else undone(self._sent(), coding, host_of(self.url))
 
     async def _sent(self) -> AsyncGenerator[bytes]:
         """Yield the body as it is sent, in pieces as they come."""
