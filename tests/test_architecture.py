@@ -15,7 +15,7 @@ from stacpull import errors
 
 PACKAGE = Path(stacpull.__file__).parent
 
-BASE = frozenset({"errors", "models", "events", "reports", "clock", "redact", "spans"})
+BASE = frozenset({"arguments", "errors", "models", "events", "reports", "clock", "redact", "spans"})
 PURE = frozenset({"filters", "planning", "tiff"})
 SIBLINGS = frozenset({"sources", "transfer", "store", "ledger"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "replicas": frozenset(),
 }
 """Which rooms a room may import, itself apart."""
-EVERYTHING = frozenset({"cli", "__init__", "sync"})
+EVERYTHING = frozenset({"cli", "__init__", "sync", "notebook"})
 """What may import every room: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""
 
 LIBRARIES: dict[str, frozenset[str]] = {
@@ -43,7 +43,7 @@ LIBRARIES: dict[str, frozenset[str]] = {
     "sqlite3": frozenset({"ledger"}),
     "pystac": frozenset({"catalog"}),
     "tomlkit": frozenset({"config"}),
-    "tqdm": frozenset({"cli"}),
+    "tqdm": frozenset({"cli", "notebook"}),
     "click": frozenset({"cli"}),
 }
 """Where a library may be imported; those not named here, everywhere."""

@@ -5,7 +5,7 @@
     report = await mirror(
         "https://api.example.org/mlhub/v1",
         "mirror",
-        selection=Selection(collections=("bigearthnet_v1_labels",), labels=("Rice fields",), max_items=100),
+        selection=Selection(collections="bigearthnet_v1_labels", labels="Rice fields", max_items=100),
     )
 
 Every name is loaded when it is first used, so that `import stacpull` stays quick.
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         retry,
         status,
     )
+    from stacpull.engine.given_items import SourceLike
     from stacpull.engine.headers import headers
     from stacpull.engine.stream import mirror_events
     from stacpull.engine.tracing import trace, trace_estimate
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from stacpull.errors import (
         CredentialsError,
         DestinationError,
+        InterruptedRunError,
         NotAMirrorError,
         SourceError,
         StacpullError,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
         AssetFailed,
         Checked,
         Damage,
+        DamageKind,
         Event,
         ItemGone,
         Notice,
@@ -54,11 +57,13 @@ if TYPE_CHECKING:
         RunStarted,
         Stage,
     )
-    from stacpull.models import Selection
+    from stacpull.models import FailureKind, ItemId, Selection
+    from stacpull.notebook import progress_bar
     from stacpull.redact import Secret
     from stacpull.reports import (
         FailureRecord,
         HeadersReport,
+        HostPlan,
         MirrorReport,
         PlanReport,
         RebuildReport,
@@ -83,6 +88,7 @@ _HOMES = {
         "retry",
         "status",
     ),
+    "stacpull.engine.given_items": ("SourceLike",),
     "stacpull.engine.headers": ("headers",),
     "stacpull.engine.stream": ("mirror_events",),
     "stacpull.engine.tracing": ("trace", "trace_estimate"),
@@ -90,6 +96,7 @@ _HOMES = {
     "stacpull.errors": (
         "CredentialsError",
         "DestinationError",
+        "InterruptedRunError",
         "NotAMirrorError",
         "SourceError",
         "StacpullError",
@@ -99,6 +106,7 @@ _HOMES = {
         "AssetFailed",
         "Checked",
         "Damage",
+        "DamageKind",
         "Event",
         "ItemGone",
         "Notice",
@@ -107,11 +115,13 @@ _HOMES = {
         "RunStarted",
         "Stage",
     ),
-    "stacpull.models": ("Selection",),
+    "stacpull.models": ("FailureKind", "ItemId", "Selection"),
+    "stacpull.notebook": ("progress_bar",),
     "stacpull.redact": ("Secret",),
     "stacpull.reports": (
         "FailureRecord",
         "HeadersReport",
+        "HostPlan",
         "MirrorReport",
         "PlanReport",
         "RebuildReport",
@@ -128,11 +138,16 @@ __all__ = [
     "ClassInfo",
     "CredentialsError",
     "Damage",
+    "DamageKind",
     "DestinationError",
     "Event",
+    "FailureKind",
     "FailureRecord",
     "HeadersReport",
+    "HostPlan",
+    "InterruptedRunError",
     "ItemGone",
+    "ItemId",
     "MirrorReport",
     "NotAMirrorError",
     "Notice",
@@ -147,6 +162,7 @@ __all__ = [
     "Secret",
     "Selection",
     "SourceError",
+    "SourceLike",
     "StacpullError",
     "Stage",
     "StatusReport",
@@ -164,6 +180,7 @@ __all__ = [
     "mirror_events",
     "plan",
     "profile_options",
+    "progress_bar",
     "resume",
     "retry",
     "status",

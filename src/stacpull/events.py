@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from stacpull.models import FailureKind, ItemId
+from stacpull.redact import Secrets
 
 __all__ = [
     "AssetFailed",
@@ -24,6 +25,7 @@ __all__ = [
     "RunEnded",
     "RunStarted",
     "Stage",
+    "scrubbed",
 ]
 
 DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "unreadable"]
@@ -146,3 +148,16 @@ class Stage:
 Event = RunStarted | Progress | Notice | AssetFailed | ItemGone | RunEnded | Checked | Damage | Stage
 Listener = Callable[[Event], None]
 """Called on the event loop's thread; it must return quickly and never raise."""
+
+
+def scrubbed(event: Event, secrets: Secrets) -> Event:
+    """Return `event` without any of `secrets` in its texts, as a listener may print it."""
+    match event:
+        case Notice() if secrets:
+            return replace(event, text=secrets.scrub(event.text))
+        case AssetFailed() if secrets:
+            item = ItemId(*map(secrets.scrub, event.item))
+            return replace(
+                event, item=item, key=secrets.scrub(event.key), message=secrets.scrub(event.message)
+            )
+    return event

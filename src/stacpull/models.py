@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from stacpull.redact import place_of
+import attrs
+
+from stacpull import arguments
+from stacpull.redact import Secrets, place_of
 
 __all__ = [
     "OF_COLLECTION",
@@ -53,54 +56,82 @@ class ItemId(NamedTuple):
     item: str
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen(field_transformer=arguments.named)
 class Selection:
-    """What the user asked for. Values are as given; `filters` compiles and checks them.
+    """What to keep of a source: every filter that is set must match.
 
-    Two runs with equal selections (and equal source) are the same job: the second continues the first.
+    Two runs with equal selections and an equal source are the same job: the second resumes the first.
+
+    Args:
+        collections: IDs of the collections to walk, one text or several.
+        all_collections: True to walk every collection of the API.
+        labels: Label classes; case does not matter.
+        label_mode: "any" keeps items with at least one of `labels`, "all" those with every one.
+        exclude_labels: Label classes that drop an item.
+        label_property: The item property that holds the labels, if it is not `labels`.
+        nomenclature: "clc43" or "ben19": the class list that `labels` are names of.
+        cloud_and_shadow: True keeps only items with clouds and shadow, False only those without.
+        seasonal_snow: True keeps only items with seasonal snow, False only those without.
+        bbox: West, south, east, north in degrees; the item's geometry must intersect it.
+        intersects: A geometry that the item's geometry must intersect: GeoJSON as text or dict, or an
+            object with `__geo_interface__` (shapely, GeoPandas).
+        datetime: A date, a datetime, text as STAC writes it ("2018-01-01/2018-03-31"), or (start, end) of
+            those, where None is an open end. A datetime without time zone is UTC.
+        max_cloud_cover: The highest `eo:cloud_cover` in percent; items without one are dropped.
+        where: Values of properties: {"platform": "sentinel-2a"}, or texts such as "platform=sentinel-2a".
+        filter: CQL2, as text or JSON.
+        ids: Item IDs, whole or their endings.
+        shard: (I, N): the I-th of N parts, I from 1 to N.
+        assets: Globs of asset keys to fetch.
+        exclude_assets: Globs of asset keys to leave out.
+        roles: Asset roles to fetch.
+        media_types: Media types to fetch.
+        source_links: True to fetch the items that `rel=source` links point to.
+        push_down: False to have the source filter nothing.
+        split_walk: How many parts of time of a collection are walked at once.
+        max_items: Stop after this many matching items.
+        sample: Draw this many of all matching items.
+        seed: Which sample is drawn.
+        prefer: Schemes of `alternate` hrefs, the preferred first.
+        include_pages: True to fetch assets that are web pages or endpoints.
+        expand_prefix: True to fetch all objects under an asset that is an S3 prefix.
+        collection_assets: True to fetch the assets of the collections themselves.
+
+    Raises:
+        UsageError: An argument has a type that cannot be converted; the message names it.
     """
 
-    collections: tuple[str, ...] = ()
+    collections: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     all_collections: bool = False
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     label_mode: Literal["any", "all"] = "any"
-    exclude_labels: tuple[str, ...] = ()
-    label_property: str | None = None
+    exclude_labels: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
+    label_property: str | None = attrs.field(default=None, converter=arguments.text)
     nomenclature: Literal["clc43", "ben19"] | None = None
-    cloud_and_shadow: bool | None = None
-    seasonal_snow: bool | None = None
-    bbox: tuple[float, ...] | None = None
-    intersects: str | None = None
-    """The text of a GeoJSON geometry, Feature or FeatureCollection."""
-    datetime: str | None = None
-    max_cloud_cover: float | None = None
-    where: tuple[str, ...] = ()
-    filter: str | None = None
-    """CQL2, text or JSON."""
-    ids: tuple[str, ...] = ()
-    shard: tuple[int, ...] | None = None
-    """(I, N): the I-th of N parts, I from 1 to N."""
-    assets: tuple[str, ...] = ()
-    exclude_assets: tuple[str, ...] = ()
-    roles: tuple[str, ...] = ()
-    media_types: tuple[str, ...] = ()
+    cloud_and_shadow: bool | None = attrs.field(default=None, converter=arguments.switch)
+    seasonal_snow: bool | None = attrs.field(default=None, converter=arguments.switch)
+    bbox: tuple[float, ...] | None = attrs.field(default=None, converter=arguments.box)
+    intersects: str | None = attrs.field(default=None, converter=arguments.geometry)
+    datetime: str | None = attrs.field(default=None, converter=arguments.interval)
+    max_cloud_cover: float | None = attrs.field(default=None, converter=arguments.ratio)
+    where: tuple[str, ...] = attrs.field(default=(), converter=arguments.where)
+    filter: str | None = attrs.field(default=None, converter=arguments.text)
+    ids: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
+    shard: tuple[int, ...] | None = attrs.field(default=None, converter=arguments.pair)
+    assets: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
+    exclude_assets: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
+    roles: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
+    media_types: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     source_links: bool = True
     push_down: bool = True
-    """False: the source is not asked to filter anything."""
     split_walk: int = 1
-    """So many parts of time of a collection are walked at once; 1: it is walked in one piece."""
-    max_items: int | None = None
-    sample: int | None = None
-    """As many items, drawn by `seed` from all that match."""
+    max_items: int | None = attrs.field(default=None, converter=arguments.whole)
+    sample: int | None = attrs.field(default=None, converter=arguments.whole)
     seed: int = 0
-    prefer: tuple[str, ...] = ()
-    """Schemes of `alternate` hrefs, the most wanted first; none: an asset is fetched from its own href."""
+    prefer: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     include_pages: bool = False
-    """True to fetch web pages and endpoints that are listed as assets, too."""
     expand_prefix: bool = False
-    """True to fetch what lies under an asset that is an S3 prefix."""
     collection_assets: bool = False
-    """True to mirror the assets of the collections themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +280,11 @@ class Failure:
     """
     reached: int = 0
     """Bytes of a part that are there, and that a next attempt goes on from."""
+
+    def scrubbed(self, secrets: Secrets) -> Failure:
+        """Return this failure without any of `secrets` in its message."""
+        message = secrets.scrub(self.message)
+        return self if message == self.message else replace(self, message=message)
 
 
 class Validator(NamedTuple):

@@ -43,6 +43,8 @@ _PAGING_TOKENS = ("next:", "prev:", "previous:")
 _MIN_SECRET = 4
 _MIN_IN_DOCUMENT = 6
 """Characters from which a secret is no chance hit in a document: shorter, it would tear `type` and `true`."""
+_MIN_IN_URL = 8
+"""Characters from which a secret is no chance hit in the path of a URL, which would lead nowhere then."""
 _ORDINARY_FIELDS = frozenset(
     {
         "cache-control",
@@ -107,12 +109,14 @@ class Secrets:
     characters are ignored, in documents those of fewer than 6: they would tear holes into every text.
     """
 
-    __slots__ = ("_forms", "_forms_bytes", "_known")
+    __slots__ = ("_forms", "_forms_bytes", "_forms_certain", "_known", "_values")
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._known: set[Secret] = set()
         self._forms: tuple[str, ...] = ()
         self._forms_bytes: tuple[bytes, ...] = ()
+        self._forms_certain: tuple[str, ...] = ()
+        self._values: frozenset[str] = frozenset()
         self.add(*secrets)
 
     def __bool__(self) -> bool:
@@ -127,6 +131,8 @@ class Secrets:
         forms = {form for secret in self._known for form in _forms_of(secret.reveal())}
         self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
         self._forms_bytes = tuple(form.encode() for form in self._forms if len(form) >= _MIN_IN_DOCUMENT)
+        self._forms_certain = tuple(form for form in self._forms if len(form) >= _MIN_IN_URL)
+        self._values = frozenset(secret.reveal() for secret in self._known)
 
     def scrub(self, text: str) -> str:
         """Return `text` with every known secret replaced by `***`, the longest first."""
@@ -141,6 +147,54 @@ class Secrets:
             if form in data:
                 data = data.replace(form, b"***")
         return data
+
+    def strip_url(self, url: str) -> str:
+        """Return `url` without the known secrets, as it may be written down or sent to another host.
+
+        A query parameter that holds a secret is left out. In the rest of the URL a secret of at least 8
+        characters is replaced by `***`; a shorter one may be an ordinary word of a path.
+        """
+        if not self._known:
+            return url
+        head, mark, query = url.partition("?")
+        if mark:
+            query, hash_mark, fragment = query.partition("#")
+            kept = [pair for pair in query.split("&") if not self._is_in_parameter(pair)]
+            head += ("?" + "&".join(kept) if kept else "") + hash_mark + fragment
+        return self._scrub_certain(head)
+
+    def _is_in_parameter(self, pair: str) -> bool:
+        """Return True if a query parameter, as it stands in a URL, is or holds a secret."""
+        name, _, value = map(unquote_plus, pair.partition("="))
+        if value in self._values:
+            return True
+        return any(self._scrub_certain(text) != text for text in (name, value, pair))
+
+    def _scrub_certain(self, text: str) -> str:
+        for form in self._forms_certain:
+            if form in text:
+                text = text.replace(form, "***")
+        return text
+
+    def cut(self, url: str) -> str:
+        """Return `url` as it may be written down: cut by name (`cut_url`) and by value (`strip_url`)."""
+        return self.strip_url(cut_url(url))
+
+    def scrub_error(self, error: BaseException) -> None:
+        """Remove the known secrets from the text and notes of `error` and of the errors that led to it."""
+        left: list[BaseException | None] = [error]
+        done: set[int] = set()
+        while left:
+            one = left.pop()
+            if one is None or id(one) in done:
+                continue
+            done.add(id(one))
+            left += [one.__cause__, one.__context__]
+            if isinstance(one, BaseExceptionGroup):
+                left += one.exceptions
+            one.args = tuple(self.scrub(part) if isinstance(part, str) else part for part in one.args)
+            if hasattr(one, "__notes__"):
+                one.__notes__ = [self.scrub(note) for note in one.__notes__]
 
 
 def is_credential_name(name: str) -> bool:

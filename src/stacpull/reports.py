@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any, Literal
 
 __all__ = [
@@ -23,8 +24,26 @@ RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending, failures allowed."""
 
 
+class _Table:
+    """Shows a report as a table where Jupyter displays it."""
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        rows = (
+            f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
+            for name, value in self.to_json().items()
+            if value not in (None, {}, [], ())
+        )
+        return f"<table>{''.join(rows)}</table>"
+
+
 @dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(_Table):
     """What `mirror` and `status` both tell (docs/json.md). Sizes in bytes, times in seconds.
 
     `assets_planned` = done + failed + pending; `assets_skipped` are those of done that were found done
@@ -89,11 +108,12 @@ class MirrorReport(Counts):
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 finished but something failed, 130 interrupted."""
+        """0 all done, 1 finished but something failed or was not reached, 130 interrupted."""
         if self.state == "interrupted":
             return 130
         failed = self.assets_failed - (self.assets_missing if self.missing_ok else 0)
-        return 1 if failed or self.items_failed or self.state == "failed" else 0
+        unreached = self.items_unseen and self.reason is not None
+        return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
@@ -169,7 +189,7 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanReport:
+class PlanReport(_Table):
     """What a mirror would do. `bytes_basis` says whether bytes are known, sampled, or unknown."""
 
     items_seen: int
@@ -244,7 +264,7 @@ class RebuildReport:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyReport:
+class VerifyReport(_Table):
     """What `verify` found. Sizes in bytes, times in seconds. `state` is that of the check itself."""
 
     dest: str
@@ -293,7 +313,7 @@ class VerifyReport:
 
 
 @dataclass(frozen=True, slots=True)
-class HeadersReport:
+class HeadersReport(_Table):
     """How a job of headers ended: requests, bytes, seconds are of this command, all else of the whole job."""
 
     state: Literal["complete", "interrupted"]
@@ -323,10 +343,11 @@ class HeadersReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 finished but some rows failed, 130 interrupted."""
+        """0 all done, 1 finished but some rows failed or some items were not reached, 130 interrupted."""
         if self.state == "interrupted":
             return 130
-        return 1 if self.headers_failed - (self.headers_missing if self.missing_ok else 0) else 0
+        failed = self.headers_failed - (self.headers_missing if self.missing_ok else 0)
+        return 1 if failed or (self.items_unseen and self.reason is not None) else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""

@@ -1,21 +1,26 @@
-"""The public functions for those without an event loop: `from stacpull.sync import mirror`.
+"""The public functions as blocking calls, for programs that do not use asyncio.
 
-Each runs its asynchronous namesake to the end and returns its result. In a notebook, which has a loop
-already, use the asynchronous ones.
+    from stacpull.sync import mirror
+
+    report = mirror("https://api.example.org/v1", "mirror")
+
+Each takes the arguments of its namesake in `stacpull`, waits until it has ended, and returns its result.
+Where an event loop is already running, as in a notebook, they raise `UsageError`: use
+`await stacpull.mirror(...)` there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 from stacpull.engine import api, tracing
 from stacpull.engine import headers as header_tables
 from stacpull.engine import verify as verifying
-from stacpull.engine.api import ClassInfo, failures, status
-from stacpull.models import Json
-from stacpull.reports import HeadersReport, MirrorReport, PlanReport, VerifyReport
-from stacpull.tracing.report import TraceEstimate, TraceReport
+from stacpull.engine.api import failures, status
+from stacpull.errors import UsageError
 
 __all__ = [
     "classes",
@@ -32,52 +37,35 @@ __all__ = [
     "verify",
 ]
 
-
-def mirror(source: str, dest: str, **settings: Any) -> MirrorReport:
-    """Run `stacpull.mirror`; `settings` are its keyword arguments."""
-    return asyncio.run(api.mirror(source, dest, **settings))
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def resume(dest: str, **settings: Any) -> MirrorReport:
-    """Run `stacpull.resume`."""
-    return asyncio.run(api.resume(dest, **settings))
+def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """Return `function` as a blocking call with the same arguments, documentation and result."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(function(*args, **kwargs))
+        name = function.__name__
+        raise UsageError(
+            f"stacpull.sync.{name} cannot be called where an event loop is running, as in a notebook. "
+            f"Use: await stacpull.{name}(...)"
+        )
+
+    return call
 
 
-def retry(dest: str, **settings: Any) -> MirrorReport:
-    """Run `stacpull.retry`."""
-    return asyncio.run(api.retry(dest, **settings))
-
-
-def verify(dest: str, **settings: Any) -> VerifyReport:
-    """Run `stacpull.verify`."""
-    return asyncio.run(verifying.verify(dest, **settings))
-
-
-def plan(source: str, dest: str | None = None, **settings: Any) -> PlanReport:
-    """Run `stacpull.plan`."""
-    return asyncio.run(api.plan(source, dest, **settings))
-
-
-def collections(source: str, **settings: Any) -> list[Json]:
-    """Run `stacpull.collections`."""
-    return asyncio.run(api.collections(source, **settings))
-
-
-def classes(source: str, collection: str, **settings: Any) -> list[ClassInfo]:
-    """Run `stacpull.classes`."""
-    return asyncio.run(api.classes(source, collection, **settings))
-
-
-def headers(source: str, out: str | None = None, **settings: Any) -> HeadersReport:
-    """Run `stacpull.headers`."""
-    return asyncio.run(header_tables.headers(source, out, **settings))
-
-
-def trace(collection: str, **settings: Any) -> TraceReport:
-    """Run `stacpull.trace`."""
-    return asyncio.run(tracing.trace(collection, **settings))
-
-
-def trace_estimate(collection: str, **settings: Any) -> TraceEstimate:
-    """Run `stacpull.trace_estimate`."""
-    return asyncio.run(tracing.trace_estimate(collection, **settings))
+classes = _blocking(api.classes)
+collections = _blocking(api.collections)
+headers = _blocking(header_tables.headers)
+mirror = _blocking(api.mirror)
+plan = _blocking(api.plan)
+resume = _blocking(api.resume)
+retry = _blocking(api.retry)
+trace = _blocking(tracing.trace)
+trace_estimate = _blocking(tracing.trace_estimate)
+verify = _blocking(verifying.verify)

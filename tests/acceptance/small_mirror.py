@@ -26,7 +26,7 @@ _LARGE_KEY = "large_files/large_0000.bin"
 
 SINGLE = (
     "import sys, stacpull.store.sync as sync; sync._MAGIC.clear(); "
-    "from stacpull.cli.main import main; sys.argv[0] = 'stacpull'; main()"
+    "from stacpull.cli.entry import main; sys.argv[0] = 'stacpull'; main()"
 )
 """The command on a file system that nobody knows: files and directories are synced one by one."""
 

@@ -14,7 +14,10 @@ def write_tree(root: Path, collections: int, each: int) -> Path:
     """Write `collections` collections of `each` items, every item with one asset; return the catalog."""
     names = [f"col{number}" for number in range(collections)]
     children = [_link("child", f"./{name}/collection.json") for name in names]
-    _write(root / "catalog.json", {"type": "Catalog", "id": "tree", "description": "", "links": children})
+    _write(
+        root / "catalog.json",
+        {"type": "Catalog", "stac_version": "1.0.0", "id": "tree", "description": "", "links": children},
+    )
     for name in names:
         items = [f"{name}-{number}" for number in range(each)]
         links = [_link("item", f"./{item}/{item}.json") for item in items]

@@ -218,3 +218,25 @@ def test_resume_goes_on_as_the_run_began(
     report = asyncio.run(resume(downloaded.dest, options=replace(plain, adopt=False)))
     assert (report.exit_code, report.assets_failed) == (0, 0)
     assert is_same(mirrored_once.files, downloaded.files) == []
+
+
+def test_an_href_behind_many_items_is_fetched_once_with_adopt_too(tmp_path: Path) -> None:
+    class Sharing(SmallApi):
+        def _item(self, collection: str, name: str) -> dict[str, object]:
+            asset = {"href": self.url(f"/assets/{collection}/0"), "type": "application/pdf"}
+            return {**super()._item(collection, name), "assets": {"data": asset}}
+
+    there = tmp_path / "c/3/data.pdf"
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"data")
+
+    async def work() -> list[str]:
+        async with Sharing({"c": [str(number) for number in range(12)]}) as api:
+            report = await mirror(api.url("/collections/c"), tmp_path, options=Options(adopt=True))
+            assert (report.assets_done, report.assets_failed) == (12, 0)
+            return [one.method for one in api.heard if "/assets/" in one.target]
+
+    asked = asyncio.run(work())
+    assert asked.count("GET") == 1
+    assert {path.read_bytes() for path in tmp_path.glob("c/*/data.pdf")} == {b"data"}
+    assert len(list(tmp_path.glob("c/*/data.pdf"))) == 12

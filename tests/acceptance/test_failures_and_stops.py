@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.command import BIGEARTHNET, LABELS, environment, mirror_of, run
+from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, expected_files
 
 import stacpull
@@ -351,3 +352,22 @@ def test_an_item_json_in_the_way_is_named_and_exit_1_until_it_is_moved(tmp_path)
     assert (report.exit_code, report.items_failed) == (0, 0)
     assert mine.exists()
     assert (list(stacpull.failures(dest)), stacpull.status(dest).items_failed) == ([], 0)
+
+
+def test_an_asset_that_cannot_be_planned_fails_when_its_page_was_read(tmp_path: Path) -> None:
+    class Unplannable(SmallApi):
+        last_page_read = 0.0
+
+        def _item(self, collection: str, name: str) -> dict[str, object]:
+            self.last_page_read = time.time()
+            return {**super()._item(collection, name), "assets": {"data": {"href": "ftp://h.example/a"}}}
+
+    async def work() -> float:
+        async with Unplannable({"c": ["1", "2", "3"]}) as api:
+            report = await stacpull.mirror(api.url("/collections/c"), tmp_path)
+            assert report.assets_failed == 3
+            return api.last_page_read
+
+    last_page_read = asyncio.run(work())
+    times = {one.item: one.when for one in stacpull.failures(tmp_path)}
+    assert times["3"] >= last_page_read

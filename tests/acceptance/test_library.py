@@ -177,7 +177,9 @@ def test_errors_are_those_of_the_tree(tmp_path, small_hub, selection, error):
 SNIPPET = """
 import asyncio
 from stacpull import MirrorReport, Progress, Selection, mirror, mirror_events, plan
+from stacpull import sync
 from stacpull.events import Event
+from pathlib import Path
 
 async def work() -> int:
     selection = Selection(collections=("bigearthnet_v1_labels",), labels=("Rice fields",), max_items=100)
@@ -188,6 +190,10 @@ async def work() -> int:
     report: MirrorReport = await mirror("https://api.example.org/", "m", selection=selection, on_event=listen)
     async for event in mirror_events("https://api.example.org/", "m", selection=selection):
         reveal_type(event)
+    rice = Selection(labels="Rice fields")
+    done: int = sync.mirror("https://api.example.org/", Path("m"), selection=rice).assets_done
+    mirror_events("https://api.example.org/", "m", selecton=selection)
+    sync.mirror("https://api.example.org/", "m", selecton=selection)
     wrong: str = report.assets_done
     return report.assets_done + planned.assets
 
@@ -203,6 +209,7 @@ def test_a_program_that_uses_it_is_typed(tmp_path):
         capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
     errors = [line for line in done.stdout.splitlines() if ": error:" in line]
-    assert len(errors) == 1, done.stdout + done.stderr
-    assert 'expression has type "int", variable has type "str"' in errors[0]
+    assert len(errors) == 3, done.stdout + done.stderr
+    assert all('Unexpected keyword argument "selecton"' in error for error in errors[:2])
+    assert 'expression has type "int", variable has type "str"' in errors[2]
     assert 'Revealed type is "Any"' not in done.stdout

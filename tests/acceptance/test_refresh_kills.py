@@ -15,11 +15,12 @@ from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from tests.acceptance.command import Running, environment, run, wait_until
 from tests.acceptance.trees import files_in
 
 from stacpull.ledger.compact import true_name
-from stacpull.replicas import EvolvingReplica, run_in_thread
+from stacpull.replicas import EvolvingReplica, Request, Stall, run_in_thread
 
 KILLS = int(os.environ.get("STACPULL_REFRESH_KILLS", "3"))
 DONE = 2
@@ -102,3 +103,31 @@ def step_on(replica: EvolvingReplica) -> set[str]:
     replica.evolve()
     after = replica.files()
     return {name for name in before.keys() - after.keys() if name.split("/")[1] in replica.items}
+
+
+@pytest.mark.parametrize("killed_at", ["the first page", "the question whether an item is gone"])
+@pytest.mark.parametrize("options", [("--prune",), ("--prune", "--yes")])
+def test_resume_prunes_as_the_killed_mirror_was_asked_to(tmp_path, killed_at, options):
+    with run_in_thread(EvolvingReplica(items=3)) as replica:
+        arguments = ["mirror", replica.base_url, str(tmp_path), "--no-progress"]
+        assert run(arguments, environment()).code == 0
+        del replica.items["item-0002"]
+        heard: list[str] = []
+
+        def is_the_moment(request: Request) -> bool:
+            about_item = request.path.endswith("/items/item-0002")
+            at = request.path.endswith("/items") if killed_at == "the first page" else about_item
+            if at:
+                heard.append(request.path)
+            return at
+
+        replica.inject(is_the_moment, Stall(after=0, seconds=30), times=1)
+        with Running([*arguments, *options], environment()) as process:
+            assert wait_until(lambda: heard)
+            assert process.signal(signal.SIGKILL)
+        resumed = run(["resume", str(tmp_path), "--json"], environment())
+    assert resumed.code == 0, resumed.err
+    report = resumed.report
+    assert (report["state"], report["items_gone"]) == ("complete", 1)
+    assert report["items_pruned"] == ("--yes" in options)
+    assert (tmp_path / "evolving/item-0002").exists() == ("--yes" not in options)

@@ -154,6 +154,18 @@ def test_a_large_file_goes_on_where_it_was_killed(tmp_path, changed):
         assert [(record.status, record.sent) for record in bodies] == [(206, LARGE - had)]
 
 
+@pytest.mark.parametrize("command", ["status", "resume", "retry", "verify", "verify --repair", "failures"])
+def test_a_kill_before_the_ledger_has_content_leaves_no_mirror(tmp_path, command):
+    """The file is there, with 0 bytes, for a few milliseconds before its tables are made."""
+    name, *options = command.split()
+    (tmp_path / "m/.stacpull/parts").mkdir(parents=True)
+    (tmp_path / "m/.stacpull/ledger.sqlite").touch()
+    ran = run([name, str(tmp_path / "m"), *options], environment())
+    assert ran.code == 2, ran.err
+    assert "holds no mirror yet" in ran.sentences[-1]
+    assert "Run `stacpull mirror` again" in ran.sentences[-1]
+
+
 def test_a_kill_before_anything_was_planned_leaves_nothing_in_the_way(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
     small_hub.inject(lambda request: "/items" in request.path, Stall(after=10, seconds=10))

@@ -77,12 +77,19 @@ def with_key(form: str, replica: MlhubReplica, dest: Path) -> tuple[list[str], d
     if form == "source":
         source = f"{replica.base_url}?key={quote(KEY, safe='')}"
         return ["mirror", source, str(dest), *common], environment(replica, MLHUB_API_KEY=None)
+    if form == "another name":  # one that is not cut from URLs by name
+        config = dest.with_name("secrets.toml")
+        config.write_text(
+            '[credentials]\nquery = {key = "${PLANTED_KEY}", subscription = "${PLANTED_KEY}"}\n'
+        )
+        env = environment(replica, MLHUB_API_KEY=None, PLANTED_KEY=KEY)
+        return ["mirror", replica.base_url, str(dest), *common, "--config", str(config)], env
     header = ["--header", "Authorization: Bearer ${PLANTED_KEY}"]
     env = environment(replica, MLHUB_API_KEY=None, PLANTED_KEY=KEY)
     return ["mirror", replica.base_url, str(dest), *common, *header], env
 
 
-@pytest.mark.parametrize("form", ["query", "header", "source"])
+@pytest.mark.parametrize("form", ["query", "header", "source", "another name"])
 def test_a_planted_secret_turns_up_nowhere(tmp_path, planted, form):
     dest = tmp_path / "mirror"
     arguments, env = with_key(form, planted, dest)
@@ -111,7 +118,7 @@ def test_a_planted_secret_turns_up_nowhere(tmp_path, planted, form):
     assert any(name.endswith(".tif") for name in files_in(dest))
 
 
-@pytest.mark.parametrize("form", ["query", "header", "source"])
+@pytest.mark.parametrize("form", ["query", "header", "source", "another name"])
 def test_not_even_when_it_is_refused(tmp_path, form):
     dest = tmp_path / "mirror"
     with run_in_thread(MlhubReplica(items=5, seed=7, key="another", access=ACCESS, record=True)) as replica:

@@ -199,8 +199,8 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
     [
         ("nowhere.json", 4, "There is no file"),
         (".", 4, "holds no catalog.json"),
-        ("broken.json", 4, "broken.json is no JSON"),
-        ("empty.json", 4, "empty.json is empty, which is no JSON"),
+        ("broken.json", 4, "broken.json is not JSON"),
+        ("empty.json", 4, "empty.json is empty, which is not JSON"),
         ("landing.json", 2, "name the API itself: https://api.test/v1."),
         ("list.json", 4, "is not STAC"),
         ("gs://bucket/catalog.json", 2, "http, https, s3 and file are read"),

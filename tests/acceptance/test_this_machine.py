@@ -105,7 +105,7 @@ JUMPING = """
 import itertools, sys, time
 true, turns = time.time, itertools.count()
 time.time = lambda: true() + ({jump} if next(turns) > 3 else 0)
-from stacpull.cli.main import main
+from stacpull.cli.entry import main
 sys.argv[0] = "stacpull"
 main()
 """

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.acceptance.command import SOURCE, Running, environment, run, wait_until
-from tests.acceptance.mirrored import Mirrored, flipped, is_same, rewritten
+from tests.acceptance.command import SOURCE, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.mirrored import Mirrored, flipped, is_same, options_for, rewritten
 from tests.acceptance.trees import files_in
 from tests.ledger.plans import as_version_4
 
@@ -28,13 +28,14 @@ from stacpull import (
     RunStarted,
     UsageError,
     failures,
+    resume,
     retry,
     status,
     verify,
 )
 from stacpull.engine.inspection import Findings, Inspection
 from stacpull.ledger.database import open_writer
-from stacpull.replicas import Request, Status
+from stacpull.replicas import MlhubReplica, Request, Status, run_in_thread
 from stacpull.store.lock import MirrorLock
 
 Change = Callable[[Path], None]
@@ -180,6 +181,38 @@ def test_what_a_killed_run_left_is_no_damage(mirrored: Mirrored) -> None:
         (mirrored.dest / ".stacpull" / "parts" / name).write_bytes(b"")
     report = mirrored.verify()
     assert (report.exit_code, report.leftovers) == (0, 4)
+
+
+KILLED_AT = """
+import os, sys
+from stacpull.cli.main import main
+from stacpull.store.destination import Destination
+place, at = Destination.place, sys.argv.pop(1)
+def killed(self, part, directory, name, **how):
+    if name == at:
+        os.kill(os.getpid(), 9)
+    return place(self, part, directory, name, **how)
+Destination.place = killed
+sys.argv[0] = "stacpull"
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["collection.json", "catalog.json"])
+def test_a_catalog_that_a_killed_run_never_wrote_is_not_missing(tmp_path: Path, name: str) -> None:
+    dest = tmp_path / "m"
+    with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
+        options = options_for(replica)
+        program = [sys.executable, "-c", KILLED_AT, name, *mirror_of(replica.base_url, dest, "--no-progress")]
+        ended = subprocess.run(program, env=environment(replica), capture_output=True, check=False)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        assert not list(dest.rglob(name))
+        report = asyncio.run(verify(dest))
+        assert (report.missing, report.exit_code) == (0, 0)
+        assert asyncio.run(resume(dest, options=options)).exit_code == 0
+    written = next(dest.rglob(name))
+    written.unlink()
+    assert asyncio.run(verify(dest)).missing == 1
 
 
 def test_files_without_a_digest_are_counted(mirrored_once: Mirrored, tmp_path: Path, monkeypatch) -> None:

@@ -141,7 +141,7 @@ def test_completion(stacpull_command: Command, shell: str) -> None:
 
 
 def stacpull_process(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from stacpull.cli.main import main; main()", *arguments]
+    command = [sys.executable, "-c", "from stacpull.cli.entry import main; main()", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **more)  # type: ignore[call-overload]
 
 
@@ -186,7 +186,7 @@ def test_a_reader_that_goes_away_is_told_nothing(tmp_path: Path, records: int) -
         f"api.failures = lambda dest: (record for _ in range({records}))\n"
         "sys.modules['stacpull.engine.api'] = stacpull.engine.api = api\n"
         "sys.stdin.read()\n"
-        "from stacpull.cli.main import main\n"
+        "from stacpull.cli.entry import main\n"
         "main()\n"
     )
     command = [sys.executable, str(script), "failures", "d", "--json"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
+from tests.cli.conftest import Library, Ran, mirror_report, status_report
 
 from stacpull.cli import main, printing
 from stacpull.cli.verbosity import Verbosity
@@ -45,3 +47,16 @@ def test_nor_does_what_is_said_of_the_end_of_a_command(
     assert ("Traceback" in said) is (verbose == 2)
     assert not OBEYED & set(said)
     assert verbose or said.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--json", "--no-progress"), ("-v",)])
+@pytest.mark.parametrize("command", [("mirror", "http://s", "d"), ("resume", "d"), ("retry", "d")])
+def test_what_a_source_says_reaches_the_terminal_without_escape_sequences(
+    library: Library, stacpull_command: Callable[..., Ran], command: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    library.answers["status"] = status_report()
+    library.answers[command[0]] = mirror_report(state="interrupted", reason="gone\x1b[2J\x9b2J\r\u202ehome")
+    ran = stacpull_command(*command, *options)
+    for text in (ran.out, ran.err):
+        assert not set(text) & set("\x1b\x9b\r\u202e")
+    assert "gone\ufffd[2J" in ran.err if "--json" in options else ran.out

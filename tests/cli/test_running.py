@@ -38,13 +38,50 @@ def test_the_second_signal_ends_at_once(how: str, number: signal.Signals) -> Non
         assert process.stderr is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        if how.startswith("run_until_stopped"):
-            assert process.stderr.readline() == "\n"
-            assert process.stderr.readline() == "stacpull: stopping; once more to stop at once\n"
-        else:
+        assert process.stderr.readline() == (
+            "stacpull: Stopping after current transfers... (Ctrl-C again to quit now)\n"
+        )
+        if how.startswith("run("):
             assert process.stdout.readline() == "asked\n"
         process.send_signal(number)
         assert process.wait(timeout=20) == 130
+
+
+BLOCKED = """
+import asyncio, re, sys
+from stacpull.cli.running import run, run_until_stopped
+
+async def blocks(stop=None):
+    print("ready", flush=True)
+    {block}
+
+{how}
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", ["run_until_stopped(blocks)", "run(blocks())"])
+@pytest.mark.parametrize(
+    "block",
+    ["while True: pass", "re.fullmatch('(?:a|aa)+b', 'a' * 200)"],
+    ids=["a loop without end", "a pattern that backtracks"],
+)
+def test_the_second_signal_ends_a_process_whose_event_loop_is_blocked(
+    block: str, how: str, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-c", BLOCKED.format(how=how, block=block)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(number)
+            assert "again to quit now" in process.stderr.readline()
+            process.send_signal(number)
+            assert process.wait(timeout=20) == 130
+        finally:
+            process.kill()
 
 
 def test_signal_handlers_are_put_back() -> None:

@@ -35,7 +35,7 @@ def free_ports(count: int) -> int:
 @contextmanager
 def serving(*arguments: str) -> Iterator[dict[str, str]]:
     """Run `stacpull serve …`; give what it exports, once it says so."""
-    command = [sys.executable, "-c", "from stacpull.cli.main import main; main()", "serve", *arguments]
+    command = [sys.executable, "-c", "from stacpull.cli.entry import main; main()", "serve", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         exports: dict[str, str] = {}

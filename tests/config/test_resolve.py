@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 
 from stacpull.config.options import Options, S3Options, TraceOptions
@@ -136,11 +137,15 @@ def test_every_option_is_the_same_as_a_flag_and_in_a_file(option: Option, tmp_pa
     assert held(told({"config": snake}), option) == expected
 
 
+def fields_of(holder: type):
+    return attrs.fields(holder) if attrs.has(holder) else dataclasses.fields(holder)
+
+
 def test_the_table_sets_every_field_there_is() -> None:
     targets = {option.target for option in OPTIONS}
     holders = (Selection, Output, Options, TraceOptions)
-    fields = {field.name for holder in holders for field in dataclasses.fields(holder)}
-    fields |= {f"s3.{field.name}" for field in dataclasses.fields(S3Options)}
+    fields = {field.name for holder in holders for field in fields_of(holder)}
+    fields |= {f"s3.{field.name}" for field in fields_of(S3Options)}
     assert targets <= fields
     assert fields - targets == {
         "s3",  # a part by itself

@@ -68,6 +68,7 @@ class Bench:
         self.failed: list[AssetFailed] = []
         self.errors: list[BaseException] = []
         self.published: list[int] = []
+        self.notices: list[str] = []
         self.items = ItemWriter(self.db, self.destination, Secrets(()), "item")
         self.publisher = Publisher(
             Ledger(self.db, self.run.id, self.run.counters),
@@ -78,6 +79,7 @@ class Bench:
             on_error=self.errors.append,
             on_published=self.published.append,
             on_failed=self.failed.extend,
+            on_notice=self.notices.append,
         )
 
     def close(self) -> None:

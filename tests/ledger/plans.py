@@ -181,6 +181,8 @@ def as_version_4(db: sqlite3.Connection) -> None:
         DROP TABLE walked;
         DROP TABLE removals;
         ALTER TABLE runs DROP COLUMN revalidate;
+        ALTER TABLE runs DROP COLUMN prune;
+        ALTER TABLE runs DROP COLUMN prune_yes;
         ALTER TABLE assets RENAME COLUMN placed TO path_hash;
         CREATE UNIQUE INDEX assets_path ON assets(path_hash) WHERE path_hash IS NOT NULL;
         ALTER TABLE items DROP COLUMN walk;

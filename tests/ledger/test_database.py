@@ -117,7 +117,7 @@ def test_damage_inside_is_named_too(dest: Path) -> None:
 
 def test_an_empty_ledger_is_a_kill_at_the_start_or_a_loss(dest: Path) -> None:
     ledger_path(dest).touch()
-    with pytest.raises(DestinationError, match="run `stacpull mirror` again"):
+    with pytest.raises(NotAMirrorError, match="Run `stacpull mirror` again"):
         open_reader(dest)
     open_writer(dest).close()  # a run was killed before it wrote anything: nothing is lost
     ledger_path(dest).write_bytes(b"")

@@ -72,7 +72,8 @@ def test_what_the_last_version_did_not_know_is_taken_from_walks_alone(tmp_path: 
     with ledger(tmp_path) as db:
         mirrored(db, "a")
         mirrored(db, "b", replace(SPEC, kind="retry"))
-        newer = "DROP TRIGGER forget_unasked; DROP TABLE unasked; ALTER TABLE unread DROP COLUMN path"
+        newer = "DROP TRIGGER forget_unasked; DROP TABLE unasked; ALTER TABLE unread DROP COLUMN path; "
+        newer += "ALTER TABLE runs DROP COLUMN prune; ALTER TABLE runs DROP COLUMN prune_yes"
         db.executescript(f"{newer}; ALTER TABLE items DROP COLUMN walk; PRAGMA user_version = 8")
         migrate(db)
         assert db.execute("SELECT name, walk FROM items").fetchall() == [("a", 1), ("b", None)]

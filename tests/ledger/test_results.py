@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -244,7 +245,7 @@ def test_what_has_begun_before_a_place_is_told_by_the_beginning_of_its_keys(resu
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5), st.booleans()), max_size=30))
 def test_it_is_a_dictionary_in_order_of_place(puts: list[tuple[str, int, bool]]) -> None:
     expected: dict[str, tuple[int, bool]] = {}
-    with Results(Path(":memory:"), QUESTION) as results:
+    with TemporaryDirectory() as top, Results(Path(top, "results"), QUESTION) as results:
         for key, place, ok in puts:
             results.put([row(key, ok=ok, place=place)])
             expected[key] = (place, ok)

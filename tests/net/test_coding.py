@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import zlib
 from collections.abc import AsyncIterator, Callable
 
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.net.coding import coding_of, decoded
+from stacpull.models import FailureKind
+from stacpull.net.coding import CodingError, coding_of, decoded
 
 
 async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
@@ -43,7 +45,38 @@ def test_a_bomb_comes_in_pieces_that_fit_into_memory():
 
 
 @pytest.mark.parametrize(
-    ("value", "coding"), [(None, None), ("", None), ("identity", None), ("GZIP ", "gzip"), ("br", "br")]
-)
+    ("value", "coding"),
+    [
+        (None, None), ("", None), ("identity", None), ("GZIP ", "gzip"), ("br", "br"),
+        ("aws-chunked", None), ("AWS-Chunked,", None), ("aws-chunked,gzip", "gzip"),
+        ("identity, utf-8", "utf-8"), ("gzip,br", "gzip, br"),
+    ],
+)  # fmt: skip
 def test_coding_of(value: str | None, coding: str | None):
     assert coding_of({} if value is None else {"Content-Encoding": value}) == coding
+
+
+@pytest.mark.parametrize("member", [gzip.compress(b""), gzip.compress(b"", 0) + gzip.compress(b"a")])
+def test_members_that_bring_next_to_nothing_end(member: bytes):
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield member * 1000
+
+    async def all_of_it() -> None:
+        async for _ in decoded(endless(), "gzip"):
+            pass
+
+    with pytest.raises(CodingError, match="bytes of content") as caught:
+        asyncio.run(all_of_it())
+    assert (caught.value.failure.kind, caught.value.failure.retryable) == (FailureKind.OVERLONG, False)
+    assert taken * 1000 * len(member) < 2 << 20
+
+
+def test_content_that_cannot_be_compressed_is_not_taken_for_that():
+    content = random.Random(1).randbytes(4 << 20)
+    blocks = b"".join(gzip.compress(content[at : at + 512], 0) for at in range(0, len(content), 512))
+    assert b"".join(undo(blocks, 1 << 18, "gzip")) == content

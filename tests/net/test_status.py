@@ -133,7 +133,7 @@ def test_any_answer_is_classified(status: int, body: bytes) -> None:
         (b"plain words", "plain words"),
         (b"see https://h/x?sig=planted&a=1 for more", "see https://h/x?a=1 for more"),
         (b"", ""),
-        (b"\x1b[31m\xffred\x00", "[31m\ufffdred"),
+        (b"\x1b[31mred", "[31mred"),
     ],
 )  # fmt: skip
 def test_reasons(body: bytes, reason: str) -> None:
@@ -166,3 +166,26 @@ def test_no_piece_of_a_secret_is_left_where_a_reason_is_made_short(before: str, 
 )
 def test_login_pages(content_type: str, body: bytes, login: bool) -> None:
     assert is_login_page(CIMultiDict({"Content-Type": content_type}), body) is login
+
+
+BINARY = [
+    b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00",
+    b"II*\x00\x08\x00\x00\x00",
+    b"\x1f\x8b\x08\x00\x00\x00\x00\x00",
+    bytes(range(256)),
+    "not found".encode("utf-16"),
+    b"PK\x03\x04ordinary words behind it",
+    "caf\u00e9".encode("latin-1"),
+    b"<Error><Message>\xff\xfe\x00</Message></Error>",
+]
+
+
+@pytest.mark.parametrize("body", BINARY)
+def test_a_binary_body_is_never_quoted(body: bytes) -> None:
+    assert reason_in(body) == ""
+    assert classify(500, {}, body, "h", now=NOW).message == "h answered 500 Internal Server Error."
+
+
+def test_text_is_quoted_even_where_it_is_cut_in_a_character() -> None:
+    body = ("é" * 10_000).encode()
+    assert reason_in(body[:16383]) == "é" * 200

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,55 @@ def test_undoing_a_bomb_takes_a_bounded_amount_of_memory(coding: str) -> None:
     assert asyncio.run(course()) < 24 * MIB  # the limit, what the server of the test holds, a step
 
 
+@asynccontextmanager
+async def emptiness() -> AsyncIterator[str]:
+    """Serve gzip members without content, for as long as somebody reads."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
+    members = zlib_members(1000)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(head)
+            while True:
+                writer.write(members)
+                await writer.drain()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def zlib_members(count: int) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.flush() * count
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("size", [None, 10**9])
+def test_an_asset_of_empty_gzip_members_ends(tmp_path: Path, size: int | None) -> None:
+    async def course() -> MirrorReport:
+        async with emptiness() as host, Source() as source:
+            source.features = [feature("one", {"a": f"{host}/a.tif"})]
+            if size is not None:
+                source.features[0]["assets"]["a"]["file:size"] = size
+            return await mirror(source.api, tmp_path / "m", options=Options(retries=0))
+
+    report = asyncio.run(course())
+    assert (report.assets_failed, report.bytes_fetched < 8 * MIB) == (1, True)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", ["catalog.json", "items.ndjson.gz", "collections/c"])
+def test_a_document_of_empty_gzip_members_ends(tmp_path: Path, name: str) -> None:
+    async def course() -> None:
+        async with emptiness() as host:
+            await mirror(f"{host}/{name}", tmp_path / "m", options=Options(retries=0))
+
+    with pytest.raises(SourceError):
+        asyncio.run(course())
+
+
 def deep(levels: int) -> str:
     return "[" * levels + "]" * levels
 
@@ -96,7 +147,7 @@ def test_json_however_deep_is_mirrored_or_refused_by_name(tmp_path: Path, levels
     text = f'{{"type":"FeatureCollection","features":[{_item_text(where, levels)}],"links":[]}}'
     dest = tmp_path / "m"
     if levels > 1000:
-        with pytest.raises(SourceError, match="is no JSON"):
+        with pytest.raises(SourceError, match="is not JSON"):
             mirrored(dest, json_bytes(text))
         return
     report = mirrored(dest, json_bytes(text), bbox=None if where != "geometry" else (-1.0, -1.0, 1.0, 1.0))
@@ -153,3 +204,40 @@ def test_names_of_a_megabyte_are_names(tmp_path: Path) -> None:
     report = mirrored(tmp_path / "m", features=[feature(long, {}, title=long)])
     assert (report.state, report.assets_done) == ("complete", 1)
     assert all(len(path.name) <= 255 for path in (tmp_path / "m").rglob("*"))
+
+
+LENGTH = b"Content-Length: %d\r\n"
+HEADS = [
+    pytest.param(b"HTTP/1.1 200 OK\r\n" + LENGTH + LENGTH, id="the length twice"),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: a\r\n" % number for number in range(500)) + LENGTH,
+        id="500 fields",
+    ),
+    pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 60_000 + b"\r\n" + LENGTH, id="a field of 60 kB"),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\n"
+        + b"".join(b"Set-Cookie: c%d=v; Path=/\r\n" % number for number in range(200))
+        + LENGTH,
+        id="200 cookies",
+    ),
+    pytest.param(b"HTTP/1.1 203 Non-Authoritative Information\r\n" + LENGTH, id="203"),
+]
+
+
+@pytest.mark.parametrize("transport", ["auto", "aiohttp"])
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_that_curl_accepts_are_accepted(tmp_path: Path, head: bytes, transport: str) -> None:
+    def sent(body: bytes) -> bytes:
+        return head.replace(b"%d", b"%d" % len(body)) + b"Connection: close\r\n\r\n" + body
+
+    async def course() -> MirrorReport:
+        async with Source(others=lambda _: sent(b"data")) as source:
+            page = {"type": "FeatureCollection", "features": [feature("one", {"a": source.url("/a")})]}
+            source._routes = {
+                **source._routes,
+                f"/collections/{COLLECTION}/items": [sent(json.dumps(page).encode())],
+            }
+            return await mirror(source.api, tmp_path / "m", options=Options(retries=0, transport=transport))
+
+    report = asyncio.run(course())
+    assert (report.state, report.assets_done, report.assets_failed) == ("complete", 1, 0)

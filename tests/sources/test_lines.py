@@ -184,7 +184,7 @@ def test_several_gzip_members_are_one_file() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (gzip.compress(lines(*"abc"), mtime=0)[:-5], "break off"),
+        (gzip.compress(lines(*"abc"), mtime=0)[:-5], "breaks off"),
         (gzip.compress(lines("a"), mtime=0)[:10] + b"\xff" * 40, "damaged"),
     ],
     ids=["broken off", "damaged"],

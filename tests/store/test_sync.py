@@ -54,6 +54,9 @@ def test_the_sync_is_chosen_by_file_system(
             ctypes.memmove(buffer, magic.to_bytes(size, "little"), size)
             return 0
 
+        def syncfs(self, _fd: int) -> int:
+            return 0
+
     monkeypatch.setattr(sync, "_libc", Libc)
     monkeypatch.setattr(sys, "byteorder", "little")
     assert file_system(dest.fd) is expected

@@ -117,7 +117,7 @@ MALFORMED = {
     ),
     "ghost area without a length": (
         b"II*\0\x40\0\0\0GDAL_STRUCTURAL_METADATA_SIZE=ABCDEF bytes\n" + bytes(99),
-        "the ghost area tells no length",
+        "the ghost area states no length",
     ),
     "ghost area too long": (
         b"II*\0\x40\0\0\0GDAL_STRUCTURAL_METADATA_SIZE=999999 bytes\n" + bytes(99),

@@ -553,6 +553,99 @@ def test_codings_that_cannot_be_undone(coding: str, body: bytes, kind: FailureKi
     run(Thing(body, headers={"Content-Encoding": coding}), act)
 
 
+# Codings that are not known.
+
+ETAG_MD5 = {"ETag": f'"{hashlib.md5(LARGE, usedforsecurity=False).hexdigest()}"'}
+SHA = Checksum("sha256", hashlib.sha256(LARGE).digest())
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize(
+    ("headers", "known"),
+    [
+        pytest.param({}, {"size": len(LARGE)}, id="the item's size"),
+        pytest.param({}, {"checksum": SHA}, id="the item's checksum"),
+        pytest.param({"Content-MD5": b64_md5(LARGE)}, {}, id="the server's checksum"),
+        pytest.param(ETAG_MD5, {}, id="an ETag that is its MD5"),
+        pytest.param(ETAG_MD5 | {"Server": "AmazonS3"}, {}, id="the same on S3"),
+    ],
+)
+@pytest.mark.parametrize("coding", ["utf-8", "br", "aws-chunked, br"])
+def test_a_coding_that_is_not_known_is_left_where_the_bytes_are_proven(
+    framing: str, headers: dict[str, str], known: dict[str, object], coding: str
+):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        received = await fetcher.fetch(job(served.url, **known))
+        assert (content(received, parts), received.verified) == (LARGE, True)
+
+    fields = {"Content-Encoding": coding} | headers
+    run(lambda _: Reply(200, fields, LARGE, framing), act)
+
+
+@pytest.mark.parametrize(
+    ("headers", "known"),
+    [
+        pytest.param({}, {}, id="nothing"),
+        pytest.param({"ETag": '"v1"'}, {}, id="an ETag that is no MD5"),
+        pytest.param({"ETag": f'"{"0" * 32}"'}, {}, id="an ETag that may be another MD5"),
+        pytest.param({"Content-MD5": b64_md5(b"")}, {}, id="another checksum"),
+        pytest.param({}, {"size": len(LARGE) + 1}, id="another size"),
+    ],
+)
+def test_a_coding_that_is_not_known_fails_where_nothing_proves_the_bytes(
+    headers: dict[str, str], known: dict[str, object]
+):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        message = await refused(fetcher, job(served.url, **known), FailureKind.HTTP, retryable=False)
+        assert "'br'" in message
+        assert not parts.parked
+        assert len(served.asked) == 1
+
+    run(lambda _: Reply(200, {"Content-Encoding": "br"} | headers, LARGE), act)
+
+
+@pytest.mark.parametrize("headers", [{}, ETAG_MD5 | {"Server": "AmazonS3"}])
+def test_aws_chunked_does_not_describe_what_is_stored(headers: dict[str, str]):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        assert content(await fetcher.fetch(job(served.url)), parts) == LARGE
+
+    run(lambda _: Reply(200, {"Content-Encoding": "aws-chunked"} | headers, LARGE), act)
+
+
+# Statuses that stand for 200.
+
+WHOLE_RANGE = {"Content-Range": f"bytes 0-{len(LARGE) - 1}/{len(LARGE)}"}
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize(("status", "headers"), [(203, {}), (206, WHOLE_RANGE)])
+def test_the_whole_under_another_status(status: int, headers: dict[str, str], framing: str):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        received = await fetcher.fetch(job(served.url))
+        assert (content(received, parts), received.verified) == (LARGE, True)
+
+    run(lambda _: Reply(status, headers | {"Content-MD5": b64_md5(LARGE)}, LARGE, framing), act)
+
+
+@pytest.mark.parametrize("status", [203, 206])
+def test_checksums_are_held_against_those_too(status: int):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        await refused(fetcher, job(served.url), FailureKind.CHECKSUM, retryable=True)
+
+    run(lambda _: Reply(status, WHOLE_RANGE | {"Content-MD5": b64_md5(b"")}, LARGE), act)
+
+
+@pytest.mark.parametrize(
+    "stated", ["bytes 0-99/9000", "bytes 1-8999/9000", "bytes 0-8999/*", "bytes */9000", ""]
+)
+def test_a_206_that_was_not_requested_and_is_not_the_whole(stated: str):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        message = await refused(fetcher, job(served.url), FailureKind.HTTP, retryable=False)
+        assert message.endswith("answered 206 Partial Content.")
+
+    run(lambda _: Reply(206, {"Content-Range": stated}, LARGE), act)
+
+
 # Refusals.
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+import tracemalloc
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -103,9 +105,9 @@ def document(*keys: str, token: str = "", sized: str = "<Size>1</Size>") -> byte
 MISBEHAVING = [
     ([document("p/a", token="1"), document("p/b", token="1")], "in a circle"),
     ([document("p/a", "q/b")], "not under it"),
-    ([document("p/a", sized="")], "no listing"),
-    ([document("p/a", sized="<Size>-1</Size>")], "no listing"),
-    ([b"<html>hello</html>"], "no listing"),
+    ([document("p/a", sized="")], "not a listing"),
+    ([document("p/a", sized="<Size>-1</Size>")], "not a listing"),
+    ([b"<html>hello</html>"], "not a listing"),
     ([document()], "nothing is there"),
 ]
 
@@ -134,10 +136,54 @@ PAGES = [
     (document("p/a+b%20c"), ListedPage((Listed("p/a+b%20c", 1),), None)),  # not said to be encoded
     (document("p/a", token="x&amp;y"), ListedPage((Listed("p/a", 1),), "x&y")),
     (b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", None),
+    (
+        b"""<?xml version="1.0" encoding="UTF-8"?>
+        <ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>data</Name>
+        <Contents><Owner><ID>1</ID></Owner><Key> p/\xc3\xa1 </Key><Size>3</Size></Contents>
+        <CommonPrefixes><Key>p/x</Key></CommonPrefixes></ListBucketResult>""",
+        ListedPage((Listed(" p/á ", 3),), None),
+    ),
+    (document("p/a", sized=f"<Size>{'9' * 5000}</Size>"), None),
+    (document("p/a")[:-3], None),
+    (b'<?xml version="1.0" encoding="no-such"?><ListBucketResult/>', None),
+    (b"<a>" * 100_000 + b"</a>" * 100_000, None),
     (b"", None),
 ]
 
 
 @pytest.mark.parametrize(("body", "page"), PAGES)
 def test_a_page_is_read(body: bytes, page: ListedPage | None) -> None:
-    assert listed_page(body.decode()) == page
+    assert listed_page(body) == page
+
+
+LAUGHS = b"""<?xml version="1.0"?><!DOCTYPE ListBucketResult [<!ENTITY a "ha">%s]>
+<ListBucketResult><Contents><Key>p/&l9;</Key><Size>1</Size></Contents></ListBucketResult>""" % b"".join(
+    b'<!ENTITY l%d "%s">' % (level, (b"&l%d;" % (level - 1) if level else b"&a;") * 10) for level in range(10)
+)
+OUTSIDE = b"""<!DOCTYPE ListBucketResult [<!ENTITY e SYSTEM "file:///etc/passwd">]>
+<ListBucketResult><Contents><Key>p/&e;</Key><Size>1</Size></Contents></ListBucketResult>"""
+
+
+@pytest.mark.parametrize(
+    "body", [LAUGHS, OUTSIDE, b"<!DOCTYPE a SYSTEM 'http://127.0.0.1:1/'><ListBucketResult/>"]
+)
+def test_a_document_type_is_refused_before_it_is_read(body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        assert listed_page(body) is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_listing_is_read_in_linear_time_and_little_memory() -> None:
+    started = time.process_time()
+    assert listed_page(b"<ListBucketResult>" + b"<Contents>" * 500_000) is None
+    tracemalloc.start()
+    try:
+        page = listed_page(b"<ListBucketResult>" + b"<a/>" * 1_000_000 + b"</ListBucketResult>")
+        assert page == ListedPage((), None)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20  # the document twice
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - started < 5

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
-from stacpull.catalog.disk import read_regular
+from stacpull.catalog.disk import read_first_line, read_regular
 from stacpull.catalog.stored import path_named
 from stacpull.models import ItemId, Json
 from stacpull.planning.names import CATALOG_ID
 
-__all__ = ["ListedCollection", "ListedFile", "listed_collections", "read_json", "top_catalog"]
+__all__ = [
+    "ListedCollection",
+    "ListedFile",
+    "is_own_document",
+    "listed_collections",
+    "read_json",
+    "top_catalog",
+]
 
+_CATALOG = "catalog.json"
 _OF_THE_TREE = frozenset({"root", "parent", "child", "item", "self"})
 
 
@@ -62,7 +71,7 @@ class ListedCollection:
 
 def top_catalog(dest: Path) -> ListedFile | None:
     """Return the catalog of a mirror as a whole, None if there is none or it is somebody else's."""
-    file = read_json(dest, "catalog.json")
+    file = read_json(dest, _CATALOG)
     return file if file is not None and file.document.get("id") == CATALOG_ID else None
 
 
@@ -75,13 +84,39 @@ def listed_collections(dest: Path, top: ListedFile) -> Iterator[ListedCollection
             yield ListedCollection(name, file, dest)
 
 
+def is_own_document(dest: Path, path: str) -> bool:
+    """Return True if a mirror at `dest` wrote a document: its root is the catalog of that mirror.
+
+    Args:
+        dest: The mirror.
+        path: Of an item, a collection, a catalog or an NDJSON file of items, relative to `dest`.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    catalog = read_json(dest, _CATALOG)
+    is_ours = catalog is not None and catalog.document.get("id") == CATALOG_ID
+    if path == _CATALOG:
+        return is_ours
+    if not is_ours and os.path.lexists(dest / _CATALOG):
+        return False
+    read = read_first_line if path.endswith(".ndjson") else read_regular
+    file = _parsed(path, read(dest / path))
+    directory = path.rpartition("/")[0]
+    roots = [] if file is None else [link for link in _links(file.document) if link.get("rel") == "root"]
+    return [path_named(link.get("href"), directory) for link in roots] == [_CATALOG]
+
+
 def read_json(dest: Path, path: str) -> ListedFile | None:
     """Read a JSON object in DEST; None if there is none, or it is behind a link.
 
     Raises:
         OSError: the disk fails.
     """
-    data = read_regular(dest / path)
+    return _parsed(path, read_regular(dest / path))
+
+
+def _parsed(path: str, data: bytes | None) -> ListedFile | None:
     try:
         document = orjson.loads(data) if data is not None else None
     except orjson.JSONDecodeError:

@@ -6,10 +6,11 @@ import errno
 import os
 import stat
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from stacpull.errors import DestinationError
 
-__all__ = ["read_regular", "refuse_symlinks"]
+__all__ = ["read_first_line", "read_regular", "refuse_symlinks"]
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -39,6 +40,23 @@ def refuse_symlinks(dest: Path, directory: str) -> None:
 
 def read_regular(path: Path) -> bytes | None:
     """Return the bytes of a regular file, None if there is none (a symlink or a directory is none)."""
+    file = _opened(path)
+    if file is None:
+        return None
+    with file:
+        return file.read()
+
+
+def read_first_line(path: Path) -> bytes | None:
+    """Return the first line of a regular file, None if there is none."""
+    file = _opened(path)
+    if file is None:
+        return None
+    with file:
+        return file.readline()
+
+
+def _opened(path: Path) -> BinaryIO | None:
     try:
         descriptor = os.open(path, _READ)
     except OSError as error:
@@ -48,5 +66,4 @@ def read_regular(path: Path) -> bytes | None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         return None
-    with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor, opened without following symlinks
-        return file.read()
+    return open(descriptor, "rb")  # noqa: PTH123  # a descriptor, opened without following symlinks

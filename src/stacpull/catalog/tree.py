@@ -70,6 +70,7 @@ def write_catalogs(
     write: Write,
     secrets: Secrets,
     forget: Callable[[str], None] = lambda _path: None,
+    is_recorded: Callable[[str], bool] = lambda _path: True,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> int:
     """Bring the catalog files of the mirror at `dest` up to date; return how many were written.
@@ -82,13 +83,15 @@ def write_catalogs(
         write: Writes one file.
         secrets: Known to this process: none reaches a file.
         forget: Told the path of each sub-catalog that was removed, because fewer are needed now.
+        is_recorded: Tells if a file is known to be the mirror's; one that is not is written even where its
+            content is right, so that `write` records it.
         is_stopped: Asked before each item and each file.
 
     Raises:
         DestinationError: DEST cannot be written, or a collection's directory is a symlink.
         InterruptedRunError: It was stopped; every file is as it was, or as it should be.
     """
-    update = _Update(dest, write, secrets, forget)
+    update = _Update(dest, write, secrets, forget, is_recorded)
     try:
         children = [
             (entry.id, _write_collection(update, replace(entry, items=_stoppable(entry.items, is_stopped))))
@@ -122,19 +125,27 @@ def _stoppable(
 
 
 class _Update:
-    """Writes the documents that differ from what is there, and counts them."""
+    """Writes the documents that differ from the files that are there, and counts them."""
 
-    def __init__(self, dest: Path, write: Write, secrets: Secrets, forget: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        dest: Path,
+        write: Write,
+        secrets: Secrets,
+        forget: Callable[[str], None],
+        is_recorded: Callable[[str], bool],
+    ) -> None:
         self.dest = dest
         self.written = 0
         self.forget = forget
         self._write = write
         self._secrets = secrets
+        self._is_recorded = is_recorded
 
     def __call__(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
         """Write a document, at the end of its links those that are encoded already."""
         data = b"".join((*self._pieces(document, links), b"\n"))
-        if read_regular(self.dest / path) != data:
+        if read_regular(self.dest / path) != data or not self._is_recorded(path):
             self._write(Path(path), data)
             self.written += 1
 

@@ -1,24 +1,33 @@
-"""The process `stacpull`: signals have their meaning before anything is imported, and until it has ended.
+"""The process `stacpull`: its standard streams and signals are made safe before anything else is imported.
 
 Imports take most of the first quarter of a second. A signal in that time ends the process with the exit code
-of an interruption, and says that nothing has begun. (Before this module Python itself starts up, and answers
-SIGINT with a traceback and exit code 1.)
+of an interruption, and says that nothing was started. (Before this module Python itself starts up, and
+answers SIGINT with a traceback and exit code 1.)
 """
 
 from __future__ import annotations
 
+import errno
 import gc
+import io
 import os
 import signal
+import sys
+from contextlib import suppress
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 __all__ = ["begun", "main"]
 
 _has_begun = False
 _INTERRUPTED = 130
 """`errors.InterruptedRunError.exit_code`, which would have to be imported."""
-_NOTHING_BEGUN = b"stacpull: interrupted before anything was begun\n"
+_NOT_WRITTEN = 5
+"""`errors.DestinationError.exit_code`, likewise."""
+_NOTHING_BEGUN = b"stacpull: Interrupted before anything started.\n"
 _GARBAGE_AFTER = 100_000
 """Objects made before the cycle collector looks: imports make many, and none is garbage (50 ms of 350)."""
 
@@ -27,26 +36,79 @@ def main() -> NoReturn:
     """Run the command line of this process."""
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
+    output = _open_streams()
     gc.set_threshold(_GARBAGE_AFTER)
-    from stacpull.cli.main import main as command
+    from stacpull.cli.main import execute
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        command()
+        code = execute()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         os._exit(_INTERRUPTED)
-    finally:  # the exit code stands: nothing that comes now changes it
+    finally:  # the exit code stands: a signal that comes now does not change it
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if output.problem is not None and output.problem.errno != errno.EPIPE:
+        sys.stderr.write(f"stacpull: Standard output cannot be written: {output.problem.strerror}.\n")
+        code = code or _NOT_WRITTEN
+    sys.exit(code)
 
 
 def begun() -> None:
-    """Have a signal that comes now, or when the command has done its work, end the process quietly."""
+    """Let a signal that comes now, or after the command has done its work, end the process silently."""
     global _has_begun  # noqa: PLW0603 - handlers of signals belong to the process
     _has_begun = True
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     if not _has_begun:
-        os.write(2, _NOTHING_BEGUN)
+        with suppress(OSError):
+            os.write(2, _NOTHING_BEGUN)
     os._exit(_INTERRUPTED)
+
+
+class _Output(io.FileIO):
+    """A standard stream that can always be written to.
+
+    After the first error (the disk is full, the reader has left) the rest goes to /dev/null, so that output
+    never fails in the middle of the work. The error is kept in `problem`.
+    """
+
+    problem: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write `data`, or drop it after an error."""
+        try:
+            return super().write(data)
+        except OSError as problem:
+            self.problem = problem
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return memoryview(data).nbytes
+
+
+def _open_streams() -> _Output:
+    """Open /dev/null in place of closed standard streams; make output safe, and return standard output."""
+    for descriptor in (0, 1, 2):  # in this order: open() takes the lowest free one
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
+    output, sys.stdout = _safe(1, sys.stdout)
+    _, sys.stderr = _safe(2, sys.stderr)
+    return output
+
+
+def _safe(descriptor: int, stream: TextIO | None) -> tuple[_Output, TextIO]:
+    """Return a stream on `descriptor` with the encoding of `stream` (None: it was closed)."""
+    raw = _Output(descriptor, "w", closefd=False)
+    return raw, io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding if stream is not None else "utf-8",
+        errors="backslashreplace",  # file names may hold bytes that are not text
+        line_buffering=descriptor == 2 or raw.isatty(),  # noqa: PLR2004 - standard error
+    )

@@ -6,11 +6,9 @@ Modules of commands are imported when they are asked for, so that `--help` stays
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 import traceback
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import click
 
@@ -19,7 +17,7 @@ from stacpull.cli.printing import plain
 from stacpull.cli.verbosity import Verbosity
 from stacpull.errors import InterruptedRunError, StacpullError, UsageError
 
-__all__ = ["COMMANDS", "cli", "execute", "main"]
+__all__ = ["COMMANDS", "cli", "execute"]
 
 
 class _Entry(NamedTuple):
@@ -117,19 +115,3 @@ def _expected(problem: BaseException) -> StacpullError | None:
     if isinstance(problem, BaseExceptionGroup):
         return next(filter(None, map(_expected, problem.exceptions)), None)
     return None
-
-
-def _let_go_of_stdout() -> None:
-    """Point standard output elsewhere: its reader has gone, and Python flushes it once more at the end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-
-
-def main() -> NoReturn:
-    """Run the command line of this process. A reader of its output that goes away is no error to speak of."""
-    code = execute()
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _let_go_of_stdout()
-    sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,7 +28,8 @@ def lines(texts: Iterable[str]) -> None:
 
 
 def json_line(value: Any) -> None:
-    """Print a JSON document on one line, what a terminal would obey written as escapes."""
+    """Print a JSON document on one line; what a terminal would obey, or cannot show, is escaped."""
     import json
 
-    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPED))
+    ascii_only = (sys.stdout.encoding or "ascii").lower() not in {"utf-8", "utf8"}
+    click.echo(json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":")).translate(_ESCAPED))

@@ -79,12 +79,23 @@ class Display:
     def say(self, text: str) -> None:
         """Print one line, unless quiet."""
         if not self._output.quiet:
-            self.write(plain(f"stacpull: {text}"))
+            self.write(f"stacpull: {text}")
 
     def write(self, line: str) -> None:
-        """Put a line on the stream."""
+        """Print a line, without the control characters that a source may have put into it."""
+        self.put(plain(line))
+
+    def put(self, line: str) -> None:
+        """Put a clean line on the stream."""
         self._stream.write(f"{line}\n")
         self._stream.flush()
+
+    def stopping(self) -> bool:
+        """Show that the run was asked to stop; return False if nothing is shown here."""
+        return False
+
+    def abandon(self) -> None:
+        """Leave the terminal fit for the shell: the process ends now."""
 
     def progress(self, progress: Progress) -> None:
         """Show where the run stands."""
@@ -234,12 +245,12 @@ class Bars(Display):
         self._bars[0].n, self._bars[0].total = stage.done, stage.total
         self._bars[0].refresh()
 
-    def write(self, line: str) -> None:
+    def put(self, line: str) -> None:
         """Put a line above the bars."""
         if self._bars:
             self._bars[0].write(line, file=self._stream)
         else:
-            super().write(line)
+            super().put(line)
 
     def close(self) -> None:
         """Leave the bars as they stand, the cursor below them."""

@@ -1,7 +1,7 @@
 """Running asynchronous work under signals.
 
-The first SIGINT or SIGTERM asks the work to stop: work that knows how is told by an event and ends by itself,
-other work is cancelled. The second one ends the process at once; what is on disk can be resumed either way.
+The first SIGINT or SIGTERM asks the work to stop: an event is set, or the work is cancelled. The second one
+ends the process at once, even when the event loop is blocked. What is on disk can be resumed either way.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from types import FrameType
 from typing import Any, TypeVar
 
 from stacpull.cli.entry import begun
+from stacpull.cli.progress import Display
 from stacpull.engine.loop import run_on_loop
 from stacpull.errors import InterruptedRunError
 
@@ -23,13 +24,18 @@ __all__ = ["run", "run_until_stopped"]
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOPPING = b"stacpull: Stopping after current transfers... (Ctrl-C again to quit now)\n"
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def run(work: Coroutine[Any, Any, T], show: Display | None = None) -> T:
     """Run `work`; a signal cancels it.
 
+    Args:
+        work: What to run.
+        show: The display on the terminal, if there is one.
+
     Raises:
-        InterruptedRunError: It was cancelled by a signal.
+        InterruptedRunError: A signal cancelled it.
     """
     asked = False
 
@@ -42,7 +48,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             if task is not None:
                 task.cancel()
 
-        with _signals(stop):
+        with _signals(stop, show):
             return await work
 
     try:
@@ -53,52 +59,54 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def run_until_stopped(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
-    """Run the work that `start` makes around an event; a signal sets the event, the work ends by itself."""
+def run_until_stopped(
+    start: Callable[[asyncio.Event], Coroutine[Any, Any, T]], show: Display | None = None
+) -> T:
+    """Run the work that `start` makes around an event; a signal sets the event, and the work ends itself.
+
+    Args:
+        start: Called with the event.
+        show: The display on the terminal, if there is one.
+    """
 
     async def watched() -> T:
         event = asyncio.Event()
-
-        def stop() -> None:
-            event.set()
-            sys.stderr.write("\nstacpull: stopping; once more to stop at once\n")
-
-        with _signals(stop):
+        with _signals(event.set, show):
             return await start(event)
 
     return run_on_loop(watched())
 
 
 @contextlib.contextmanager
-def _signals(first: Callable[[], None]) -> Iterator[None]:
-    """Call `first` at the first signal and leave the process at the second, within the context."""
+def _signals(stop: Callable[[], None], show: Display | None) -> Iterator[None]:
+    """Within the context, call `stop` at the first signal and leave the process at the second.
+
+    The handlers are those of the interpreter and not of the event loop, which runs none while it is blocked.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only, whose program decides about them
         return
     begun()
     loop = asyncio.get_running_loop()
-    seen = 0
+    asked = False
 
-    def handle() -> None:
-        nonlocal seen
-        seen += 1
-        if seen > 1:
-            _leave_at_once()
-        first()
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            if show is not None:
+                show.abandon()
+            os._exit(InterruptedRunError.exit_code)
+        asked = True
+        if show is None or not show.stopping():
+            with contextlib.suppress(OSError):
+                os.write(2, _STOPPING)
+        loop.call_soon_threadsafe(stop)
 
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
-        loop.add_signal_handler(number, handle)
+        signal.signal(number, handle)
     try:
         yield
     finally:
         for number in _SIGNALS:
-            loop.remove_signal_handler(number)
-            signal.signal(number, before[number])  # the loop would leave SIGTERM to the system
-
-
-def _leave_at_once() -> None:
-    """End the process without unwinding; the newline leaves the terminal below the progress bars."""
-    sys.stderr.write("\n")
-    sys.stderr.flush()
-    os._exit(InterruptedRunError.exit_code)
+            signal.signal(number, before[number])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import attrs
 
 from stacpull.cli.numbers import count, duration, rate, size
 from stacpull.config.table import OPTIONS, Option, Scope
@@ -182,7 +183,7 @@ _MOST_VALUES = 4
 def selection_text(selection: Mapping[str, Any]) -> str:
     """Tell a selection as the options that make it; long lists and long values are cut."""
     options = (option for option in OPTIONS if option.scope is Scope.SELECTION)
-    default = asdict(Selection())
+    default = attrs.asdict(Selection())
     told = (
         _option_text(option, selection[option.target])
         for option in options

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+import attrs
 
 from stacpull.config.credentials import builtin_query
 from stacpull.config.options import Options, S3Options
@@ -32,12 +33,12 @@ def completed(options: Options, source: str, environ: Mapping[str, str] | None =
         environ: The environment; that of the process if not given.
     """
     variables = os.environ if environ is None else environ
-    options = replace(options, s3=_s3(options.s3, variables))
+    options = attrs.evolve(options, s3=_s3(options.s3, variables))
     parts = urlsplit(source)
     if options.headers or options.query or "key" in parse_qs(parts.query):
         return options
     found = builtin_query(parts, variables)
-    return replace(
+    return attrs.evolve(
         options,
         query={credential.name: credential.value for credential in found},
         credential_names=(
@@ -76,4 +77,4 @@ def _s3(options: S3Options, variables: Mapping[str, str]) -> S3Options:
             value = next((variables[v] for v in option.environment if variables.get(v)), None)
             unset[name] = value
     asked = variables.get("AWS_EC2_METADATA_DISABLED", "").lower() == "false"
-    return replace(options, **unset, allow_instance_metadata=options.allow_instance_metadata or asked)
+    return attrs.evolve(options, **unset, allow_instance_metadata=options.allow_instance_metadata or asked)

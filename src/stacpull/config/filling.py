@@ -14,10 +14,12 @@ import netrc
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import attrs
 
 from stacpull.config.options import Options
 from stacpull.config.profiles import LoginText, Profile, Unreadable, find_profile, profile_names, profiles
@@ -58,10 +60,10 @@ def with_profile(options: Options, name: str, environ: Mapping[str, str]) -> Opt
     if profile is None:
         return None
     provider = filled(profile, environ)
-    return replace(
+    return attrs.evolve(
         options,
         provider=provider,
-        s3=replace(options.s3, **_s3(profile, options, environ)),
+        s3=attrs.evolve(options.s3, **_s3(profile, options, environ)),
         per_host=min(options.per_host, profile.per_host or options.per_host),
         credential_names=(f"--credentials {name}", *options.credential_names),
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import attrs
+
+from stacpull import arguments
 from stacpull.config.provider import Provider
 from stacpull.redact import Secret
 
@@ -15,7 +18,7 @@ __all__ = ["DEFAULT_LAYOUT", "Options", "S3Options", "TraceOptions"]
 DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen(field_transformer=arguments.named)
 class S3Options:
     """How S3 is spoken to; names as in the AWS CLI. Unset: AWS environment, profile."""
 
@@ -25,7 +28,7 @@ class S3Options:
     no_sign_request: bool = False
     request_payer: bool = False
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
-    buckets: tuple[str, ...] = ()
+    buckets: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     """Buckets that may be signed for even when reached by a redirect."""
     keys: tuple[Secret, Secret] | None = None
     """Access key and secret key of a credential profile; None: what the AWS tools find."""
@@ -33,11 +36,11 @@ class S3Options:
     """True to ask the machine's own metadata service (link-local) for credentials, as on EC2."""
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen(field_transformer=arguments.named)
 class Options:
     """Everything about a run that is not its selection. Durations in seconds, sizes in bytes."""
 
-    concurrency: int | None = None
+    concurrency: int | None = attrs.field(default=None, converter=arguments.whole)
     """Transfers at once over all hosts; None: decided while running."""
     per_host: int = 64
     processes: int = 1
@@ -65,20 +68,20 @@ class Options:
     prune: bool = False
     """True to tell, after the walk, which items are gone upstream; with `yes` they are removed."""
     yes: bool = False
-    page_size: int | None = None
+    page_size: int | None = attrs.field(default=None, converter=arguments.whole)
     """Items a page; None: decided while walking."""
-    headers: Mapping[str, Secret] = field(default_factory=dict)
+    headers: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)
     """Header fields sent to the source's own host only."""
-    query: Mapping[str, Secret] = field(default_factory=dict)
+    query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)
     """Query parameters (a key) sent to the source's own host only."""
     credential_names: tuple[str, ...] = ()
     """Where the credentials came from (for example `MLHUB_API_KEY`), to name what is missing on resume."""
     provider: Provider | None = None
     """Logins for other hosts than the source's own, of a credential profile (`config.profiles`)."""
-    s3: S3Options = field(default_factory=S3Options)
+    s3: S3Options = attrs.field(factory=S3Options)
     transport: Literal["auto", "aiohttp"] = "auto"
     """What sends plain GETs: `auto` the lean transport (half the processor time), or aiohttp for all."""
-    ca_bundle: Path | None = None
+    ca_bundle: Path | None = attrs.field(default=None, converter=arguments.file_path)
     allow_private_hosts: bool = False
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
+
+import attrs
 
 from stacpull.config import credentials, toml
 from stacpull.config.options import Options, S3Options, TraceOptions
@@ -190,7 +192,7 @@ def _with_profile(options: Options, setting: Setting | None, variables: Mapping[
     from stacpull.config.filling import refuse_misspelt, with_profile  # noqa: PLC0415 - most runs have none
 
     name = str(setting.value)
-    without = replace(options, s3=replace(options.s3, profile=variables.get("AWS_PROFILE") or None))
+    without = attrs.evolve(options, s3=attrs.evolve(options.s3, profile=variables.get("AWS_PROFILE") or None))
     found = with_profile(without, name, variables)
     if found is None:
         refuse_misspelt(name, variables)

@@ -22,6 +22,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from stacpull.engine.course import Fetches
 from stacpull.models import Checksum, Failure, FailureKind, Job, Received
 from stacpull.net.coding import coding_of
 from stacpull.net.transport import Request, TransferError
@@ -29,7 +30,6 @@ from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination, destination_error
 from stacpull.store.inspection import obstacle
 from stacpull.transfer.digests import new_hasher
-from stacpull.transfer.fetch import Fetcher
 from stacpull.transfer.headers import content_length, filename_of, validator_of
 from stacpull.transfer.opener import Opener
 from stacpull.transfer.verify import Check, expected_checks
@@ -76,23 +76,26 @@ def is_proven(stated: Stated, size: int, modified: float, digests: Mapping[str, 
 
 
 class AdoptingFetcher:
-    """Makes one attempt at an asset as `Fetcher` does, but looks first what lies in its place."""
+    """Makes one attempt at an asset as the fetcher within does, but first looks for a file in its place."""
 
-    def __init__(self, fetcher: Fetcher, client: Opener, destination: Destination, *, checksum: bool) -> None:
-        self._fetcher = fetcher
+    def __init__(
+        self, within: Fetches[Job, Received], client: Opener, destination: Destination, *, checksum: bool
+    ) -> None:
+        self._within = within
         self._client = client
         self._destination = destination
         self._checksum = checksum
         self._listed: OrderedDict[str, frozenset[str]] = OrderedDict()
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
-        """Take what lies there, or fetch.
+        """Take the file that is there, or fetch.
 
         Raises:
-            TransferError: EXISTS, if what lies there is not the asset; and what `Fetcher.fetch` raises.
+            TransferError: EXISTS, if the file that is there is not the asset.
+            TransferError, DestinationError, CredentialsError: as the fetcher within.
         """
         received = await self._found(job) if job.generation == 0 else None
-        return received or await self._fetcher.fetch(job, count_refusal=count_refusal)
+        return received or await self._within.fetch(job, count_refusal=count_refusal)
 
     async def _found(self, job: Job) -> Received | None:
         """Return the asset if it lies in its place; None if nothing is there, or nothing tells what it is."""

@@ -13,7 +13,8 @@ from stacpull.clock import SystemClock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.estimate import Estimate
-from stacpull.engine.mirror import MirrorRun
+from stacpull.engine.given_items import SourceLike, source_text
+from stacpull.engine.mirror import MirrorRun, requests_of
 from stacpull.engine.network import source_address
 from stacpull.engine.position import Position
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
@@ -50,8 +51,6 @@ __all__ = [
 ]
 
 _LAST_ERRORS = 5
-_ALL = Selection()
-_DEFAULTS = Options()
 
 T = TypeVar("T")
 
@@ -66,25 +65,29 @@ class ClassInfo:
 
 
 async def mirror(
-    source: str,
+    source: SourceLike,
     dest: str | Path,
     *,
-    selection: Selection = _ALL,
-    options: Options = _DEFAULTS,
+    selection: Selection | None = None,
+    options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> MirrorReport:
-    """Mirror what `selection` keeps of `source` into `dest`; go on with an unfinished run of the same.
+    """Mirror the items of `source` that `selection` keeps into `dest`; resume an unfinished run of the same.
 
     Args:
-        source: A STAC API: its root (then `selection.collections` says which), or a collection's URL; a
-            static catalog, collection or item, an ItemCollection or NDJSON (URL or path); `-` for NDJSON on
-            standard input, which is kept in `dest`.
-        dest: A directory, made if it is not there.
-        selection: What to keep.
-        options: How to transfer.
-        on_event: Called with progress, notices and failures.
+        source: A STAC API: its root (`selection.collections` then names the collections) or a collection's
+            URL; a static catalog, collection or item, an ItemCollection or NDJSON (URL or path); `-` for
+            NDJSON on standard input; or items: a `pystac.Item` or `ItemCollection`, a search of
+            pystac-client, dicts, or an iterable of those. Input that comes only once is kept in `dest`.
+        dest: A directory, created if it does not exist.
+        selection: What to keep; None keeps everything.
+        options: How to transfer; None uses the defaults.
+        on_event: Called with progress, notices and failures, a few times per second.
         stop: Set it to end the run gracefully; the mirror can be resumed.
+
+    Returns:
+        The counters of the run, and how it ended.
 
     Raises:
         UsageError: The selection or layout is wrong, a label or collection does not exist.
@@ -93,6 +96,7 @@ async def mirror(
         DestinationError: The destination cannot be written, or another mirror holds it.
         InterruptedRunError: `stop` was set before the source was opened.
     """
+    selection, options = selection or Selection(), options or Options()
     Layout.parse(options.layout)
     compile_items(selection)
     with timed_stop(stop, options.stop_after, on_event) as stopping:
@@ -100,21 +104,26 @@ async def mirror(
 
 
 async def _mirror(
-    source: str,
+    source: SourceLike,
     dest: str | Path,
     selection: Selection,
     options: Options,
     on_event: Listener | None,
     stop: asyncio.Event,
 ) -> MirrorReport:
-    if source == STANDARD_INPUT:
+    text = source_text(source)
+    requests = requests_of(options)
+    if text is None or text == STANDARD_INPUT:
         async with opened_workspace(dest) as workspace:
-            kept = await kept_in(workspace.destination.path, stop)
+            kept = await kept_in(workspace.destination.path, stop, source)
             spec = _spec(kept, selection, options, options.credential_names if options.provider else ())
-            run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, SystemClock().time()))
+            run = await on_ledger(
+                workspace,
+                lambda: runs.begin(workspace.db, spec, SystemClock().time(), requests),
+            )
             return await go_on(workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stop)
-    options = completed(options, source)
-    address = source_address(source, options)
+    options = completed(options, text)
+    address = source_address(text, options)
     spec = _spec(address.url, selection, options, address.credential_names)
     clock = SystemClock()
     try:
@@ -125,7 +134,7 @@ async def _mirror(
             ),
             opened_workspace(dest) as workspace,
         ):
-            run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time()))
+            run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time(), requests))
             return await MirrorRun(
                 workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
             ).execute()
@@ -149,7 +158,7 @@ def _spec(source: str, selection: Selection, options: Options, credential_names:
 async def resume(
     dest: str | Path,
     *,
-    options: Options = _DEFAULTS,
+    options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> MirrorReport:
@@ -166,6 +175,7 @@ async def resume(
         run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
         if run is None:
             raise UsageError(f"Nothing is unfinished in {dest}: `stacpull mirror` looks for what is new.")
+        options = options or Options()
         with timed_stop(stop, options.stop_after, on_event) as stopping:
             return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stopping)
 
@@ -173,7 +183,7 @@ async def resume(
 async def retry(
     dest: str | Path,
     *,
-    options: Options = _DEFAULTS,
+    options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> MirrorReport:
@@ -196,16 +206,17 @@ async def retry(
             return run
 
         run = await on_ledger(workspace, begin)
+        options = options or Options()
         with timed_stop(stop, options.stop_after, on_event) as stopping:
             return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stopping)
 
 
 async def plan(
-    source: str,
+    source: SourceLike,
     dest: str | Path | None = None,
     *,
-    selection: Selection = _ALL,
-    options: Options = _DEFAULTS,
+    selection: Selection | None = None,
+    options: Options | None = None,
     on_event: Listener | None = None,
 ) -> PlanReport:
     """Say what `mirror` would do, without downloading anything; with `dest`, what is still to do.
@@ -213,6 +224,7 @@ async def plan(
     Raises:
         UsageError, CredentialsError, SourceError: as `mirror`.
     """
+    selection, options = selection or Selection(), options or Options()
     compile_items(selection)
     clock = SystemClock()
     async with kept_for_now(source) as kept:
@@ -223,19 +235,19 @@ async def plan(
             return await estimate.report(None if dest is None else Path(dest))
 
 
-async def collections(source: str, *, options: Options = _DEFAULTS) -> list[Json]:
+async def collections(source: str, *, options: Options | None = None) -> list[Json]:
     """Return the collection documents of `source`.
 
     Raises:
         CredentialsError, SourceError: it cannot be read.
     """
-    options = completed(options, source)
+    options = completed(options or Options(), source)
     async with opened_source(source_address(source, options), options, SystemClock()) as (_, found):
         return await found.collections()
 
 
 async def classes(
-    source: str, collection: str, *, count: bool = False, options: Options = _DEFAULTS
+    source: str, collection: str, *, count: bool = False, options: Options | None = None
 ) -> list[ClassInfo]:
     """Return the label classes of a collection; with `count`, how many items have each (a whole walk).
 
@@ -243,7 +255,7 @@ async def classes(
         UsageError: There is no such collection, or nothing says which classes it has.
         CredentialsError, SourceError: it cannot be read.
     """
-    options = completed(options, source)
+    options = completed(options or Options(), source)
     async with opened_source(source_address(source, options), options, SystemClock()) as (_, found):
         documents = await class_documents(found, collection)
         lists = class_list(documents.items, documents.collection)

@@ -12,6 +12,7 @@ import orjson
 from stacpull.catalog.ndjson import write_ndjson
 from stacpull.catalog.tree import CollectionEntry, unless, write_catalogs
 from stacpull.engine.documents import ItemWriter, clean_document
+from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
@@ -22,6 +23,7 @@ from stacpull.planning.items import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets
 from stacpull.store.destination import Destination
+from stacpull.store.inspection import look_at
 
 LINES_FILE = "items.ndjson"
 """What `--metadata ndjson` writes into the directory of a collection."""
@@ -52,17 +54,29 @@ def write_mirror_catalogs(
     secrets: Secrets,
     source: str,
     write: Callable[[Path, bytes], None],
+    adopting: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> int:
     """Bring the catalogs up to date; return how many files were written.
 
+    Args:
+        db: The ledger.
+        destination: The mirror.
+        metadata: How items are stored.
+        secrets: Known to this process: none reaches a file.
+        source: What is mirrored.
+        write: Writes one file.
+        adopting: True to replace files that stacpull wrote here and that the ledger does not know.
+        is_stopped: Asked before each item and each file.
+
     Raises:
+        DestinationError: a file cannot be written, or one that is not of this mirror is in its place.
         InterruptedRunError: it was stopped between two files; each is as it was, or as it should be.
     """
     rows = views.collection_rows(db)
     if metadata == "ndjson":
         for row in rows:
-            _write_lines(db, destination, row, secrets, is_stopped)
+            _write_lines(db, destination, row, secrets, is_stopped, adopting=adopting)
     if not rows and not meta.owns_file(db, "catalog.json"):
         return 0
     entries = [_entry(db, row, listed=metadata == "item") for row in rows]
@@ -74,6 +88,7 @@ def write_mirror_catalogs(
         write=write,
         secrets=secrets,
         forget=lambda path: meta.disown_file(db, path),
+        is_recorded=lambda path: meta.is_recorded(db, path),
         is_stopped=is_stopped,
     )
 
@@ -96,6 +111,8 @@ def _write_lines(
     row: CollectionRow,
     secrets: Secrets,
     is_stopped: Callable[[], bool],
+    *,
+    adopting: bool,
 ) -> None:
     """Write `<collection>/items.ndjson` from the documents in the ledger.
 
@@ -104,17 +121,25 @@ def _write_lines(
         InterruptedRunError: it was stopped; the file is what it was.
     """
     path = f"{safe_segment(row.name)}/{LINES_FILE}"
-    directory, _, name = path.rpartition("/")
-    if not meta.owns_file(db, path) and not destination.is_free(directory, name):
-        raise DestinationError(
-            f"{path} is in the way and not of this mirror: move it away, then mirror again."
-        )
     encode = ItemWriter(db, destination, secrets, "ndjson").encode
-    lines = (encode(record, path) for record in views.item_documents(db, row.row))
+
+    def lines() -> Iterator[bytes]:
+        encoded = (encode(record, path) for record in views.item_documents(db, row.row))
+        return (line for line in unless(is_stopped, encoded) if line is not None)
+
+    def is_same() -> bool:
+        digest = hashlib.sha256()
+        for _ in _hashed(lines(), digest):
+            pass
+        return look_at(destination.fd, path, hashed=True).sha256 == digest.digest()
+
+    if not meta.owns_file(db, path) and not may_be_replaced(
+        destination.path, path, is_same, adopting=adopting
+    ):
+        raise DestinationError(in_the_way(path))
     digest = hashlib.sha256()
     meta.claim_file(db, path)
-    wanted = (line for line in unless(is_stopped, lines) if line is not None)
-    write_ndjson(destination.path, path, _hashed(wanted, digest))
+    write_ndjson(destination.path, path, _hashed(lines(), digest))
     meta.claim_file(db, path, digest.digest())
 
 

@@ -12,7 +12,7 @@ import orjson
 
 from stacpull.catalog.item import encode_item, item_document
 from stacpull.catalog.stored import as_sent
-from stacpull.engine.unwritten import in_the_way
+from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.ledger import outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import Written
@@ -82,7 +82,7 @@ class WrittenItem:
     name: str
     sha256: bytes
     is_ours: bool
-    """True if a file of that name is an earlier one of it, and may go."""
+    """True if a file of that name may be replaced: it is an earlier one, or has the same content."""
 
 
 class ItemWriter:
@@ -102,24 +102,43 @@ class ItemWriter:
         self.unwritable: dict[int, str] = {}
         """Why the JSON of an item could not be written, by row: one sentence each."""
 
-    def write_parts(self, rows: Sequence[int]) -> list[WrittenItem]:
-        """Write the JSON of these items into part files."""
+    def write_parts(self, rows: Sequence[int], *, adopting: bool = False) -> list[WrittenItem]:
+        """Write the JSON of these items into part files, unless a file of somebody else is in their place.
+
+        Args:
+            rows: The items.
+            adopting: True to replace JSON that stacpull wrote here and that the ledger does not know.
+
+        Raises:
+            DestinationError: the disk is full or fails.
+        """
         if self._metadata != "item":
             return []
         written = []
         for row in dict.fromkeys(rows):
             record = views.item_record(self._db, row)
             name = item_document_path(record.id).rpartition("/")[2]
-            if not record.is_ours and not self._destination.is_free(record.directory, name):
-                self.unwritable[row] = in_the_way(f"{record.directory}/{name}")
-                continue
-            data = self.encode(record, f"{record.directory}/{name}")
-            if data is not None:
+            path = f"{record.directory}/{name}"
+            data = self.encode(record, path)
+            is_free = record.is_ours or self._destination.is_free(record.directory, name)
+            if not is_free and not self._may_replace(path, data, adopting=adopting):
+                self.unwritable[row] = in_the_way(path)
+            elif data is not None:
                 part = f"{row}.item.json"
                 self._destination.write_part(part, data)
                 digest = hashlib.sha256(data).digest()
-                written.append(WrittenItem(row, part, record.directory, name, digest, record.is_ours))
+                may_replace = record.is_ours or not is_free
+                written.append(WrittenItem(row, part, record.directory, name, digest, may_replace))
         return written
+
+    def _may_replace(self, path: str, data: bytes | None, *, adopting: bool) -> bool:
+        directory, _, name = path.rpartition("/")
+        return may_be_replaced(
+            self._destination.path,
+            path,
+            lambda: data is not None and self._destination.read(directory, name) == data,
+            adopting=adopting,
+        )
 
     def place(self, written: Sequence[WrittenItem]) -> list[Written]:
         """Rename the part files into place; return those that are there now."""

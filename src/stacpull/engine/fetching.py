@@ -56,9 +56,10 @@ def open_fetcher(
         is_as_stated=partial(_is_as_stated, destination),
         on_detail=on_detail,
     )
+    sharing = SharingFetcher(fetcher, destination, checksum=checksum)
     if options.adopt:
-        return AdoptingFetcher(fetcher, network.client, destination, checksum=checksum)
-    return SharingFetcher(fetcher, destination, checksum=checksum)
+        return AdoptingFetcher(sharing, network.client, destination, checksum=checksum)
+    return sharing
 
 
 def _is_there(destination: Destination, job: Job) -> bool:

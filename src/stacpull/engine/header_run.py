@@ -9,8 +9,9 @@ is saved.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Literal
+
+import attrs
 
 from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
@@ -26,7 +27,7 @@ from stacpull.engine.position import Position
 from stacpull.engine.together import FailureLimit, cause, together
 from stacpull.engine.walking import Walk, WalkSummary
 from stacpull.errors import DestinationError
-from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted
+from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger.results import Results
 from stacpull.models import FailureKind, Json, Selection
 from stacpull.planning.layout import Layout
@@ -69,7 +70,7 @@ class HeadersRun:
         self._failures = FailureLimit(options.max_failures, self._stop)
         self._started = clock.monotonic()
         network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
-        network.on_wait(lambda text: self._emit(Notice("warning", text)))
+        network.on_warning(lambda text: self._emit(Notice("warning", text)))
         self._workers = options.concurrency or _WORKERS
         self._summary = WalkSummary()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -119,7 +120,7 @@ class HeadersRun:
         )
         reader = ItemReader(self._source.item, self._clock)
         # prefixes are no TIFFs: they are left out, and not listed
-        asked = replace(self._selection, expand_prefix=False)
+        asked = attrs.evolve(self._selection, expand_prefix=False)
         inquiry = Inquiry(
             self._source, self._network, asked, self._clock, agreed_to_pay=self._options.s3.request_payer
         )
@@ -202,7 +203,7 @@ class HeadersRun:
             requests=progress.requests,
             retries=progress.retries,
             source=self._source.url,
-            reason=self._summary.cut_short,
+            reason=self._network.secrets.scrub(self._summary.cut_short or "") or None,
             missing_ok=self._options.missing == "ok",
         )
         if whole and (warning := _of_nothing(report)) is not None:
@@ -212,7 +213,7 @@ class HeadersRun:
 
     def _emit(self, event: Event) -> None:
         if self._listener is not None:
-            self._listener(event)
+            self._listener(scrubbed(event, self._network.secrets))
 
 
 class _HeaderFetcher:

@@ -13,16 +13,18 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import attrs
 import orjson
 
 from stacpull.catalog.tables import check_table, write_table
 from stacpull.clock import SystemClock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
+from stacpull.engine.given_items import SourceLike
 from stacpull.engine.header_plans import Tally
 from stacpull.engine.header_rows import COLUMNS, as_mapping
 from stacpull.engine.header_run import HeadersRun
@@ -46,7 +48,7 @@ OnRow = Callable[[Mapping[str, Any]], None]
 
 
 async def headers(
-    source: str,
+    source: SourceLike,
     out: str | Path | None = None,
     *,
     selection: Selection | None = None,
@@ -131,8 +133,8 @@ async def _headers(
 
 def _said(selection: Selection) -> dict[str, Any]:
     """Return what a selection says beside the defaults: options that later versions add change nothing."""
-    default = asdict(Selection())
-    return {name: value for name, value in asdict(selection).items() if value != default[name]}
+    default = attrs.asdict(Selection())
+    return {name: value for name, value in attrs.asdict(selection).items() if value != default[name]}
 
 
 @asynccontextmanager

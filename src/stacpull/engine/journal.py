@@ -50,7 +50,7 @@ class Journal:
         if not lines:
             return
         try:
-            fd = open_regular(self._path, _APPEND)
+            fd = open_regular(self._path, _APPEND, mode=0o600)
         except OSError:
             return
         with os.fdopen(fd, "ab", buffering=0) as file, suppress(OSError):

@@ -47,11 +47,11 @@ from stacpull.errors import (
     StacpullError,
     UsageError,
 )
-from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted
+from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger import changes, jobs, meta, runs, samples, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
-from stacpull.ledger.runs import EndState, Run
+from stacpull.ledger.runs import EndState, Requests, Run
 from stacpull.models import ItemId
 from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
@@ -59,9 +59,10 @@ from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.destination import destination_error, is_destination_failure
 from stacpull.store.parts import PartStore
+from stacpull.store.sync import FileSync
 from stacpull.store.writer import BodyWriter
 
-__all__ = ["MirrorRun"]
+__all__ = ["MirrorRun", "requests_of"]
 
 _TICK = 0.25
 """Seconds between two looks at the counters."""
@@ -71,6 +72,11 @@ _SAVED_EVERY = 20
 """Ticks between two savings of what was spent."""
 _LOW_BYTES = 1 << 30
 _LOW_INODES = 10_000
+
+
+def requests_of(options: Options) -> Requests:
+    """Return those of the options that `resume` takes over."""
+    return Requests(options.adopt, options.revalidate, options.prune, options.yes)
 
 
 class MirrorRun:
@@ -113,12 +119,14 @@ class MirrorRun:
             on_error=self._break,
             on_published=self._published,
             on_failed=self._failed,
+            secrets=network.secrets,
+            on_notice=self._noticed,
         )
         self._workers = network.shares.own.slots
         self._backlog = Backlog()
         self._intake = Intake(self._publisher, self._backlog, slots=self._workers)
         network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
-        network.on_wait(lambda text: self._emit(Notice("warning", text)))
+        network.on_warning(lambda text: self._emit(Notice("warning", text)))
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop kept something from being done that no counter tells of: `resume` does it."""
@@ -175,6 +183,8 @@ class MirrorRun:
         try:
             await self._publisher.call(lambda: self._take_up(checksum=checksum))
             is_in_order = True
+            if isinstance(self._workspace.sync, FileSync) and (why := self._workspace.sync.reason):
+                self._emit(Notice("warning", why))
             await self._warn_of_little_room()
             yield
         finally:
@@ -195,8 +205,7 @@ class MirrorRun:
         """Put in order what an earlier run left (on the publisher's thread)."""
         db = self._workspace.db
         self._publisher.remove_listed()
-        runs.set_adopt(db, self._run.id, adopt=self._options.adopt)
-        runs.set_revalidate(db, self._run.id, revalidate=self._options.revalidate)
+        runs.set_requests(db, self._run.id, requests_of(self._options))
         left = recover(db, self._workspace.destination, checksum=checksum, is_stopped=self._stop.is_set)
         accept(db, self._workspace.destination)
         self._publisher.adopting = self._options.adopt or meta.is_adopting(db)
@@ -258,6 +267,7 @@ class MirrorRun:
             secrets=self._network.secrets,
             source=self._run.spec.source,
             write=self._publisher.write_file,
+            adopting=self._publisher.adopting,
             is_stopped=Patience(self._stop, _CATALOG_PATIENCE).is_over,
         )
 
@@ -277,6 +287,10 @@ class MirrorRun:
         """Hear from the publisher's thread what failed for good."""
         for event in failed:
             self._loop.call_soon_threadsafe(self._emit, event)
+
+    def _noticed(self, text: str) -> None:
+        """Pass on what the publisher's thread wants the user to know."""
+        self._loop.call_soon_threadsafe(self._emit, Notice("warning", text))
 
     def _break(self, error: BaseException) -> None:
         """Hear from a thread that it has ended."""
@@ -354,6 +368,7 @@ class MirrorRun:
                 sample_size=size,
                 revalidate=again,
                 places=partial(first_places, db, self._workspace.destination),
+                secrets=self._network.secrets,
             )
         )
 
@@ -388,7 +403,7 @@ class MirrorRun:
             run=self._run,
             page_size=self._options.page_size,
             secrets=self._network.secrets,
-            now=self._clock.time(),
+            now=self._clock.time,
             on_event=self._emit,
         )
 
@@ -397,7 +412,7 @@ class MirrorRun:
     def _emit(self, event: Event) -> None:
         self._journal(event)
         if self._listener is not None:
-            self._listener(event)
+            self._listener(scrubbed(event, self._network.secrets))
 
     async def _tick(self) -> None:
         ticks = 0
@@ -428,7 +443,8 @@ class MirrorRun:
         self._account.counters = self._publisher.counters
         progress = self._account.progress()
         state = self._end_state(progress, error)
-        reason = self._network.secrets.scrub(str(error)) if error is not None else self._summary.cut_short
+        reason = str(error) if error is not None else self._summary.cut_short
+        reason = None if reason is None else self._network.secrets.scrub(reason)
         self._emit(progress)
         if state == "complete" and (warning := self._account.of_nothing()) is not None:
             self._emit(Notice("warning", warning))

@@ -83,9 +83,10 @@ class Network:
     regions: dict[str, str] = field(default_factory=dict)
     """Regions of buckets, as items hint at them (`planning.storage`): the S3 transport begins there."""
 
-    def on_wait(self, hear: Callable[[str], None]) -> None:
-        """Have `hear` told, in one sentence, of each long wait: for a host, or for a login."""
+    def on_warning(self, hear: Callable[[str], None]) -> None:
+        """Call `hear` with each warning of the network, one sentence: long waits, JSON that is not strict."""
         self.client.gates.on_waiting = hear
+        self.reader.on_warning = hear
         if self.logins is not None:
             self.logins.on_wait = hear
 
@@ -211,6 +212,9 @@ async def open_network(
         yield Network(
             client, reader, secrets, policy, address, allow_private, shares, logins, regions=regions
         )
+    except BaseException as error:
+        secrets.scrub_error(error)  # whatever it quotes, it may be printed now
+        raise
     finally:
         await client.close()
         if plain is not None:

@@ -9,10 +9,11 @@ The queue is bounded: a full queue stops the producer, and with it the walk (`en
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 from stacpull.engine.documents import clean_document
-from stacpull.engine.picking import STRETCH, Picked, Picker, SourceRead
+from stacpull.engine.picking import STRETCH, Picked, Picker, SourceFailure, SourceRead
 from stacpull.engine.position import Position
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.rereading import read_damaged_items
@@ -22,8 +23,8 @@ from stacpull.events import AssetFailed, Listener
 from stacpull.ledger import jobs, meta, runs, samples, unread
 from stacpull.ledger.batches import UnreadLink
 from stacpull.ledger.planning import Committed, ItemFailure, ItemRow, PlanBatch, Planner
-from stacpull.models import Job
-from stacpull.redact import Secrets, cut_url
+from stacpull.models import ItemId, Job
+from stacpull.redact import Secrets
 from stacpull.sources.again import LinkAgain, LinksAgain
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
@@ -50,7 +51,7 @@ class Producer:
         run: runs.Run,
         page_size: int | None,
         secrets: Secrets,
-        now: float,
+        now: Callable[[], float],
         on_event: Listener,
     ) -> None:
         self._source = source
@@ -170,7 +171,7 @@ class Producer:
         """Plan a stretch; return how many of its items are new. Waits while the queue is full."""
         at = reached.position
         position = None if at is None or not at.may_be_kept(self._secrets) else at.to_json()
-        self._unread.update(cut_url(one.href) for one in picked.unread if one.href is not None)
+        self._unread.update(self._secrets.cut(one.href) for one in picked.unread if one.href is not None)
         sampling = self._run.spec.selection.sample is not None
         batch = replace(
             self._batch(picked),
@@ -194,21 +195,33 @@ class Producer:
                 ItemRow(p.item, clean_document(p.item.document, self._secrets), p.problems)
                 for p in picked.items
             ],
-            failed_items=[ItemFailure(f.id, f.href, f.parent, f.failure) for f in picked.failures],
+            failed_items=[self._item_failure(one) for one in picked.failures],
             seen=[item for item in picked.seen if item not in left_out],
             left_out={str(verdict): items for verdict, items in picked.left_out.items()},
             sampled=[sampled_item(one, self._secrets) for one in picked.candidates],
             without_label=len(picked.without_label),
             unplannable=len(picked.problems),
             unread=[
-                UnreadLink(one.collection, cut_url(one.href), one.failure, one.path)
+                UnreadLink(
+                    one.collection,
+                    self._secrets.cut(one.href),
+                    one.failure.scrubbed(self._secrets),
+                    tuple(map(self._secrets.strip_url, one.path)),
+                )
                 for one in picked.unread
                 if one.href is not None
             ],
         )
 
+    def _item_failure(self, failed: SourceFailure) -> ItemFailure:
+        """Return a source item that could not be read; its id may be the URL that led to it."""
+        item = failed.id
+        if item.item == failed.href:
+            item = ItemId(item.collection, self._secrets.cut(failed.href))
+        return ItemFailure(item, failed.href, failed.parent, failed.failure)
+
     async def _commit(self, batch: PlanBatch) -> Committed:
-        committed = await self._publisher.call(lambda: self._planner.commit(batch, self._now))
+        committed = await self._publisher.call(lambda: self._planner.commit(batch, self._now()))
         for item, key, failure in committed.failures:
             self._on_event(AssetFailed(item, key, failure.kind, failure.message))
         for job in committed.jobs:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +30,7 @@ from typing import Any, TypeVar
 from stacpull.clock import Clock
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.removal import remove_listed
+from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, runs, views
@@ -38,6 +38,7 @@ from stacpull.ledger.database import Connection, is_disk_error, ledger_path, syn
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed, Written
 from stacpull.models import Failure, Job
 from stacpull.planning.layout import complete
+from stacpull.redact import Secrets
 from stacpull.store.destination import Destination
 from stacpull.store.sync import FileSync, GroupSync, Sync
 from stacpull.store.trust import withdraw_trust
@@ -54,7 +55,6 @@ _SLOW_SYNC = 2.0
 _SLOW_IN_A_ROW = 3
 
 T = TypeVar("T")
-_log = logging.getLogger("stacpull")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,10 @@ class Publisher:
         on_error: Callable[[BaseException], None],
         on_published: Callable[[int], None] = lambda _count: None,
         on_failed: Callable[[list[AssetFailed]], None] = lambda _failed: None,
+        secrets: Secrets | None = None,
+        on_notice: Callable[[str], None] = lambda _text: None,
     ) -> None:
+        self._secrets = Secrets() if secrets is None else secrets
         self._ledger = ledger
         self._destination = destination
         self._sync = sync
@@ -153,6 +156,7 @@ class Publisher:
         self._on_error = on_error
         self._on_published = on_published
         self._on_failed = on_failed
+        self._on_notice = on_notice
         self._queue: SimpleQueue[list[Arrived] | AssetFailure | Confirmed | _Call | None] = SimpleQueue()
         self._group = _Group()
         self._renamed = _Renamed()
@@ -182,7 +186,7 @@ class Publisher:
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Take an asset that failed for good (from any thread)."""
-        self._queue.put(AssetFailure(job.row, job.item_row, failure, attempts))
+        self._queue.put(AssetFailure(job.row, job.item_row, failure.scrubbed(self._secrets), attempts))
 
     def confirm(self, job: Job) -> None:
         """Take an asset of which the source said that it has not changed (from any thread)."""
@@ -291,11 +295,13 @@ class Publisher:
             DestinationError: it cannot be written, or a file of that name is not of this mirror.
         """
         directory, _, name = path.as_posix().rpartition("/")
-        known = meta.owns_file(self._ledger.db, path.as_posix())
-        if not known and not self._destination.is_free(directory, name):
-            raise DestinationError(
-                f"{path} is in the way and not of this mirror: move it away, then mirror again."
-            )
+        if not meta.owns_file(self._ledger.db, path.as_posix()) and not may_be_replaced(
+            self._destination.path,
+            path.as_posix(),
+            lambda: self._destination.read(directory, name) == data,
+            adopting=self.adopting,
+        ):
+            raise DestinationError(in_the_way(path.as_posix()))
         part = f"{name}.tmp"
         self._destination.write_part(part, data)
         meta.claim_file(self._ledger.db, path.as_posix())
@@ -324,7 +330,7 @@ class Publisher:
         self._deadline = None
         group, self._group = self._group, _Group()
         before, self._renamed = self._renamed, _Renamed()
-        written = self._items.write_parts(self._final_items)
+        written = self._items.write_parts(self._final_items, adopting=self.adopting)
         self._final_items = []
         ready = self._reserve(group, [item.row for item in written])
         self._sync_all([part for _, part in ready] + [item.part for item in written])
@@ -402,10 +408,13 @@ class Publisher:
                 self._sync.sync((), directories)
 
     def _judge_pace(self, seconds: float) -> None:
-        """Give up group syncs that were slow several times in a row: they wait for what others write."""
+        """Sync file by file after several slow group syncs in a row: they wait for what others write."""
         self._slow_syncs = self._slow_syncs + 1 if seconds > _SLOW_SYNC else 0
         if isinstance(self._sync, GroupSync) and self._slow_syncs >= _SLOW_IN_A_ROW:
-            _log.info("the group sync is slow, others write to this disk: syncing file by file from here on")
+            self._on_notice(
+                "Syncing the whole file system is slow because other programs write to it: from here on "
+                "stacpull syncs each file by itself."
+            )
             self._sync = FileSync(self._destination.parts_fd)
             sync_each_commit(self._ledger.db)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from stacpull.catalog.contents import ListedFile, listed_collections, top_catalog
+from stacpull.catalog.contents import ListedFile, is_own_document, listed_collections, top_catalog
 from stacpull.catalog.stored import StoredAsset, as_sent, path_named
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.engine.catalogs import LINES_FILE, MIRRORED_FROM
@@ -34,7 +34,8 @@ from stacpull.engine.reporting import Reporter
 from stacpull.engine.workspace import locked
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Checked, Damage, DamageKind
-from stacpull.ledger.database import ledger_path, translated
+from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.ledger.expected import Expectations
 from stacpull.ledger.rebuilding import FoundAsset, FoundItem, RebuiltLedger, left_ledger, new_ledger_path
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.salvage import OldAsset, Salvage, whats_wrong
@@ -44,7 +45,7 @@ from stacpull.planning.names import joined, path_hash, safe_segment
 from stacpull.planning.recognition import Sample, recognised
 from stacpull.reports import RebuildReport
 from stacpull.store.destination import Destination, destination_error
-from stacpull.store.inspection import Look, look_at
+from stacpull.store.inspection import Look, look_at, walk
 from stacpull.store.parts import is_part_name
 
 __all__ = ["rebuild_ledger"]
@@ -89,12 +90,30 @@ def _reason(dest: Path) -> str:
     if not (dest / _OWN).is_dir() and top_catalog(dest) is None:
         raise NotAMirrorError(f"{dest} is not a mirror: nothing in it tells that stacpull made it.")
     reason = whats_wrong(dest)
+    if reason is None and _is_older_than_tree(dest):
+        reason = "it is older than the files: it does not know item JSON or catalogs that stacpull wrote"
     if reason is None:
         raise UsageError(
             f"The ledger of {dest} is sound: `stacpull verify` checks the files against it. "
             f"To make another one even so, move {ledger_path(dest)} away."
         )
     return reason
+
+
+def _is_older_than_tree(dest: Path) -> bool:
+    """Return True if a ledger that is sound does not know a document in DEST that stacpull wrote there.
+
+    A backup that was taken during a run leaves such a ledger.
+    """
+    with closing(open_reader(dest)) as db, translated(ledger_path(dest)):
+        expectations = Expectations(db)
+        for entries in walk(dest, frozenset({_OWN})):
+            paths = [entry.path for entry in entries if entry.path.endswith((".json", ".ndjson"))]
+            for path, expected in zip(paths, expectations.of(paths), strict=True):
+                unknown = expected is None and not expectations.is_leaving(path)
+                if unknown and is_own_document(dest, path):
+                    return True
+    return False
 
 
 @dataclass(slots=True)

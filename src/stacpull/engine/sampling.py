@@ -18,7 +18,7 @@ from stacpull.engine.picking import STRETCH, Candidate
 from stacpull.ledger.samples import SampledItem
 from stacpull.models import Failure
 from stacpull.planning.hrefs import own_href, self_href
-from stacpull.redact import Secrets, cut_cursor, cut_url
+from stacpull.redact import Secrets, cut_cursor
 from stacpull.sources.links import ItemReader
 
 __all__ = ["MemorySample", "candidates_again", "sampled_item"]
@@ -53,8 +53,8 @@ def sampled_item(candidate: Candidate, secrets: Secrets) -> SampledItem:
         candidate.rank,
         candidate.id,
         document,
-        None if href is None else cut_url(href),
-        cut_cursor(candidate.page_url),
+        None if href is None else secrets.cut(href),
+        secrets.strip_url(cut_cursor(candidate.page_url)),
         stale=orjson.loads(document) != item,
     )
 

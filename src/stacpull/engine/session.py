@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
+
+import attrs
 
 from stacpull.clock import Clock
 from stacpull.config.environment import completed
@@ -15,11 +16,11 @@ from stacpull.config.options import Options
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
 from stacpull.engine.standard_input import path_of_input
-from stacpull.engine.together import unless_stopped
+from stacpull.engine.together import off_loop, unless_stopped
 from stacpull.engine.workspace import Workspace, open_workspace
-from stacpull.errors import CredentialsError, NotAMirrorError
+from stacpull.errors import CredentialsError
 from stacpull.events import Listener, Notice
-from stacpull.ledger.database import ledger_path, refuse_lost, translated
+from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.runs import Run
 from stacpull.reports import MirrorReport
 from stacpull.sources.opening import open_source
@@ -39,7 +40,10 @@ async def go_on(
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> MirrorReport:
-    """Go on with `run`, whatever its kind, with its own layout and metadata, and `--adopt` if it began so.
+    """Continue `run`, whatever its kind, as it was started.
+
+    Its layout, metadata, `--adopt`, `--revalidate`, `--prune` and `--yes` are kept; `options` may add the
+    last four.
 
     Raises:
         CredentialsError: What the run was started with must be given again; the message names it.
@@ -51,12 +55,14 @@ async def go_on(
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.provider):
         raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
-    options = replace(
+    options = attrs.evolve(
         options,
         layout=run.spec.layout,
         metadata=run.spec.metadata,
-        adopt=options.adopt or run.adopt,
-        revalidate=options.revalidate or run.revalidate,
+        adopt=options.adopt or run.requests.adopt,
+        revalidate=options.revalidate or run.requests.revalidate,
+        prune=options.prune or run.requests.prune,
+        yes=options.yes or run.requests.yes,
     )
     async with opened_source(
         address, options, clock, stop, processes=options.processes, on_event=on_event
@@ -71,12 +77,10 @@ def mirror_at(dest: str | Path) -> Path:
 
     Raises:
         NotAMirrorError: there is none.
-        DestinationError: there was one, and its ledger is lost.
+        DestinationError: there was one, and its ledger is lost or cannot be read.
     """
     path = Path(dest)
-    refuse_lost(path)
-    if not ledger_path(path).is_file():
-        raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
+    open_reader(path).close()
     return path
 
 
@@ -99,19 +103,19 @@ async def opened_source(
     stop = stop or asyncio.Event()
     async with open_network(address, options, clock, stop, processes=processes) as network:
         if on_event is not None:
-            network.on_wait(lambda text: on_event(Notice("warning", text)))
+            network.on_warning(lambda text: on_event(Notice("warning", text)))
         yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
 
 
 @asynccontextmanager
 async def opened_workspace(dest: str | Path) -> AsyncIterator[Workspace]:
-    """Open the workspace and close it, both off the loop."""
-    context = open_workspace(Path(dest))
-    workspace = await asyncio.to_thread(context.__enter__)
-    try:
+    """Open the workspace of DEST and close it at the end of the block, both in a thread.
+
+    Raises:
+        DestinationError: as `open_workspace`. An error of the block itself takes precedence.
+    """
+    async with off_loop(open_workspace(Path(dest))) as workspace:
         yield workspace
-    finally:
-        await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 async def on_ledger(workspace: Workspace, function: Callable[[], T]) -> T:

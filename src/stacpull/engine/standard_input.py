@@ -1,8 +1,8 @@
-"""Standard input as SOURCE: kept in a file first, since nobody can read it twice.
+"""Standard input, or items from a Python program, as SOURCE: kept in a file first, as they come only once.
 
-A run must be able to go on after a kill, and a later one to walk again. So what comes in is written to
-`DEST/.stacpull/input/`, synced, and only then walked. Its name is its SHA-256: the same input given again
-goes on with the same run. In the ledger the source is `stdin:` and that name, so a mirror can be moved.
+A run must be able to resume after a kill, and a later run to walk again. So the input is written to
+`DEST/.stacpull/input/`, synced, and only then walked. The file is named by its SHA-256: the same input given
+again resumes the same run. In the ledger the source is `stdin:` and that name, so a mirror can be moved.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from stacpull.engine.given_items import SourceLike, lines_of, source_text
 from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.sources.places import STANDARD_INPUT
 from stacpull.store.destination import destination_error
@@ -41,33 +42,42 @@ def path_of_input(dest: Path, source: str) -> Path | None:
     return dest.absolute() / ".stacpull" / "input" / _file_name(source)
 
 
-async def kept_in(dest: Path, stop: asyncio.Event | None) -> str:
-    """Keep all of standard input in the mirror at `dest`, which this process holds; return what it is called.
+async def kept_in(dest: Path, stop: asyncio.Event | None, source: SourceLike = STANDARD_INPUT) -> str:
+    """Keep the items of `source` in the mirror at `dest`, which this process holds.
+
+    Args:
+        dest: The directory of the mirror.
+        stop: Set it to give up.
+        source: Standard input, or items.
+
+    Returns:
+        The name of the input: `stdin:` and the first digits of its SHA-256.
 
     Raises:
-        UsageError: nothing came.
-        DestinationError: it cannot be written.
-        InterruptedRunError: `stop` was set before it ended.
+        UsageError: Nothing came on standard input, or `source` is not made of items.
+        DestinationError: The input cannot be written.
+        InterruptedRunError: `stop` was set before the input ended.
     """
-    return await asyncio.to_thread(_keep, dest / ".stacpull" / "input", dest, stop)
+    return await asyncio.to_thread(_keep, dest / ".stacpull" / "input", dest, source, stop)
 
 
 @asynccontextmanager
-async def kept_for_now(source: str, stop: asyncio.Event | None = None) -> AsyncIterator[_Kept]:
-    """Give `source` as it is, or for standard input what it is kept as, until the block ends.
+async def kept_for_now(source: SourceLike, stop: asyncio.Event | None = None) -> AsyncIterator[_Kept]:
+    """Keep standard input or items in a temporary file until the block ends; yield any other source as it is.
 
     Raises:
-        UsageError: nothing came.
-        DestinationError: the directory for temporary files cannot be written.
-        InterruptedRunError: `stop` was set before it ended.
+        UsageError: Nothing came on standard input, or `source` is not made of items.
+        DestinationError: The directory for temporary files cannot be written.
+        InterruptedRunError: `stop` was set before the input ended.
     """
-    if source != STANDARD_INPUT:
-        yield _Kept(source, None)
+    text = source_text(source)
+    if text is not None and text != STANDARD_INPUT:
+        yield _Kept(text, None)
         return
     directory = await asyncio.to_thread(lambda: tempfile.TemporaryDirectory(prefix="stacpull-"))
     try:
         path = Path(directory.name)
-        name = await asyncio.to_thread(_keep, path, path, stop)
+        name = await asyncio.to_thread(_keep, path, path, source, stop)
         yield _Kept(name, path / _file_name(name))
     finally:
         await asyncio.to_thread(directory.cleanup)
@@ -82,20 +92,20 @@ def _file_name(source: str) -> str:
     return f"{source.removeprefix(INPUT_SCHEME)}.ndjson"
 
 
-def _keep(directory: Path, told: Path, stop: asyncio.Event | None) -> str:
+def _keep(directory: Path, told: Path, source: SourceLike, stop: asyncio.Event | None) -> str:
     digest, part = hashlib.sha256(), directory / f"{os.getpid()}.part"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            for chunk in _chunks(stop):
+            for chunk in _chunks(source, stop):
                 digest.update(chunk)
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
-        source = INPUT_SCHEME + digest.hexdigest()[:_NAME_DIGITS]
+        name = INPUT_SCHEME + digest.hexdigest()[:_NAME_DIGITS]
         if size:
-            part.replace(directory / _file_name(source))
+            part.replace(directory / _file_name(name))
             _sync(directory)
     except OSError as error:
         raise destination_error(error, told) from error
@@ -103,11 +113,21 @@ def _keep(directory: Path, told: Path, stop: asyncio.Event | None) -> str:
         part.unlink(missing_ok=True)
     if not size:
         raise UsageError("Nothing came on standard input: give items, one a line, or name a SOURCE.")
-    return source
+    return name
 
 
-def _chunks(stop: asyncio.Event | None) -> Iterator[bytes]:
-    """Yield what comes on standard input, never longer without looking at `stop` than a quarter second."""
+def _chunks(source: SourceLike, stop: asyncio.Event | None) -> Iterator[bytes]:
+    if source == STANDARD_INPUT:
+        yield from _standard_input(stop)
+        return
+    for line in lines_of(source):
+        if stop is not None and stop.is_set():
+            raise InterruptedRunError("Stopped before all items were read. Run the command again.")
+        yield line
+
+
+def _standard_input(stop: asyncio.Event | None) -> Iterator[bytes]:
+    """Yield the bytes of standard input; look at `stop` at least every quarter second."""
     descriptor = sys.stdin.fileno()
     while True:
         if stop is not None and stop.is_set():

@@ -5,31 +5,45 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
+from stacpull.config.options import Options
 from stacpull.engine.api import mirror
+from stacpull.engine.given_items import SourceLike
 from stacpull.events import Event
+from stacpull.models import Selection
 from stacpull.reports import MirrorReport
 
 __all__ = ["mirror_events"]
 
 
 async def mirror_events(
-    source: str, dest: str | Path, **settings: Any
+    source: SourceLike,
+    dest: str | Path,
+    *,
+    selection: Selection | None = None,
+    options: Options | None = None,
 ) -> AsyncGenerator[Event | MirrorReport]:
-    """Run `stacpull.mirror` and yield what happens; the `MirrorReport` comes last.
+    """Run `stacpull.mirror` and yield its events, and at the end the `MirrorReport`.
 
     Leaving the loop early stops the run gracefully; the mirror can be resumed.
 
+    Args:
+        source: As for `mirror`.
+        dest: As for `mirror`.
+        selection: What to keep; None keeps everything.
+        options: How to transfer; None uses the defaults.
+
     Raises:
-        StacpullError: as `mirror`.
+        StacpullError: As `mirror`.
     """
     news: asyncio.Queue[Event | None] = asyncio.Queue()
     stop = asyncio.Event()
 
     async def run() -> MirrorReport:
         try:
-            return await mirror(source, dest, on_event=news.put_nowait, stop=stop, **settings)
+            return await mirror(
+                source, dest, selection=selection, options=options, on_event=news.put_nowait, stop=stop
+            )
         finally:
             news.put_nowait(None)
 

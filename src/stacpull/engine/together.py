@@ -3,19 +3,19 @@
     walk ─▶ queue ─▶ pool      a stop ends the walk, the pool takes nothing more,
                                and what is under way has a few seconds to come in
 
-A source that breaks ends the walk, not the transfers of what is planned: its error is raised when those are
-done. A broken thread ends everything at once.
+A source that cannot be read, or refuses the credentials, ends the walk and not the transfers that are
+planned: the error is raised when those are done. A broken thread ends everything at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any, Protocol, TypeVar
 
-from stacpull.errors import InterruptedRunError, SourceError, StacpullError
+from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError
 from stacpull.events import Listener, Notice
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Patience",
     "Works",
     "cause",
+    "off_loop",
     "timed_stop",
     "together",
     "unless_stopped",
@@ -128,11 +129,14 @@ async def _work(walk: Callable[[], Awaitable[None]], pool: Works, stop: asyncio.
         raise unreadable
 
 
-async def _walked(walk: Callable[[], Awaitable[None]]) -> SourceError | None:
-    """Let the walk run; return why the source could not be read to its end, if that is so."""
+async def _walked(walk: Callable[[], Awaitable[None]]) -> SourceError | CredentialsError | None:
+    """Run the walk; return why the source could not be read to its end, or None.
+
+    The error is returned and not raised, so that it does not cancel the transfers.
+    """
     try:
         await walk()
-    except SourceError as error:
+    except (SourceError, CredentialsError) as error:
         return error
     return None
 
@@ -226,6 +230,29 @@ async def within_grace(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T |
     """
     working = await _raced(work, stop, grace=_GRACE)
     return None if working.cancelled() else working.result()
+
+
+@asynccontextmanager
+async def off_loop(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave a context manager that blocks, in a thread.
+
+    Args:
+        context: It receives the error that ends the block, as in a `with` statement.
+
+    Yields:
+        What `context` yields.
+
+    Raises:
+        BaseException: What ends the block, unless `context` suppresses it or raises another one.
+    """
+    value = await asyncio.to_thread(context.__enter__)
+    try:
+        yield value
+    except BaseException as error:
+        if not await asyncio.to_thread(context.__exit__, type(error), error, error.__traceback__):
+            raise
+    else:
+        await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 async def unless_stopped(work: Callable[[], Coroutine[Any, Any, T]], stop: asyncio.Event) -> T:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from stacpull.arguments import Geometry, Interval
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.config.sentinelhub import HubSettings, hub_settings
@@ -20,6 +21,7 @@ from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.filters.interval import parse_interval
 from stacpull.ledger.results import Results
+from stacpull.models import Selection
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.retry import RetryPolicy
 from stacpull.tracing.area import Area, area_of_bbox, area_of_geometry
@@ -33,7 +35,6 @@ from stacpull.tracing.stored import Answers, FileAnswers, MemoryAnswers
 
 __all__ = ["trace", "trace_estimate"]
 
-_DEFAULTS = Options()
 _INDEX: Final = "ndwi"
 _AT_ONCE: Final = 8
 """Requests at once unless told: services of this kind allow a client few."""
@@ -50,16 +51,16 @@ class _Asked:
 async def trace(
     collection: str,
     *,
-    datetime: str,
-    bbox: tuple[float, ...] | None = None,
-    geometry: str | None = None,
+    datetime: Interval,
+    bbox: str | Iterable[float] | None = None,
+    geometry: str | Mapping[str, Any] | Geometry | None = None,
     resolution: float = 3.0,
     index: str | None = None,
     evalscript: str | Path | None = None,
     method: Method = "mode",
     out: str | Path | None = None,
     base_url: str | None = None,
-    options: Options = _DEFAULTS,
+    options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> TraceReport:
@@ -67,9 +68,11 @@ async def trace(
 
     Args:
         collection: The id of an ARPS collection of your own, with or without `byoc-`.
-        datetime: An interval as STAC writes it, closed at both ends: `2024-06-01/2024-06-30`.
-        bbox: West, south, east, north in degrees. This or `geometry`.
-        geometry: GeoJSON polygons in longitude and latitude, or the path of a file of them.
+        datetime: A date, text as STAC writes it ("2024-06-01/2024-06-30"), or (start, end) of dates. Both
+            ends belong to the period.
+        bbox: West, south, east, north in degrees. Give this or `geometry`.
+        geometry: Polygons in longitude and latitude: GeoJSON as a dict or text, the path of a file of it, or
+            a shapely geometry.
         resolution: Metres a pixel.
         index: What to compute: a name in `tracing.indices.INDICES`; ndwi unless told.
         evalscript: The path of an evalscript to compute instead.
@@ -91,6 +94,7 @@ async def trace(
     asked = await asyncio.to_thread(
         _asked, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
     )
+    options = options or Options()
     clock = SystemClock()
     start = clock.monotonic()
     try:
@@ -121,15 +125,15 @@ async def _traced(run: TraceRun, method: Method) -> Found:
 async def trace_estimate(
     collection: str,
     *,
-    datetime: str,
-    bbox: tuple[float, ...] | None = None,
-    geometry: str | None = None,
+    datetime: Interval,
+    bbox: str | Iterable[float] | None = None,
+    geometry: str | Mapping[str, Any] | Geometry | None = None,
     resolution: float = 3.0,
     index: str | None = None,
     evalscript: str | Path | None = None,
     method: Method = "mode",
     base_url: str | None = None,
-    options: Options = _DEFAULTS,
+    options: Options | None = None,
     on_event: Listener | None = None,
 ) -> TraceEstimate:
     """Say what `trace` would ask for and cost, after one search of the catalog.
@@ -140,16 +144,16 @@ async def trace_estimate(
     asked = await asyncio.to_thread(
         _asked, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
     )
-    async with _hub(asked.settings, options) as hub:
+    async with _hub(asked.settings, options or Options()) as hub:
         catalog = await TraceRun(hub, asked.question, MemoryAnswers(), on_event=on_event).tiles()
     return await asyncio.to_thread(estimate_of, asked.question, catalog)
 
 
 def _asked(
     collection: str,
-    datetime: str,
-    bbox: tuple[float, ...] | None,
-    geometry: str | None,
+    datetime: Interval,
+    bbox: str | Iterable[float] | None,
+    geometry: str | Mapping[str, Any] | Geometry | None,
     resolution: float,
     index: str | None,
     evalscript: str | Path | None,
@@ -157,8 +161,9 @@ def _asked(
     base_url: str | None,
 ) -> _Asked:
     """Check what is asked, before anything is sent. Blocks: it reads files."""
-    interval = parse_interval(datetime)
-    area = _area(bbox, geometry, resolution)
+    place = Selection(datetime=datetime, bbox=bbox, intersects=geometry)
+    interval = parse_interval(place.datetime or "")
+    area = _area(place.bbox, place.intersects, resolution)
     computed = _index(index, evalscript)
     settings = hub_settings(base_url)
     period = days_between(interval.start, interval.end)

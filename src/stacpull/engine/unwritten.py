@@ -7,21 +7,43 @@ so it is looked at when somebody asks. Every run tries them again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from stacpull.catalog.contents import is_own_document
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import FailureKind
 from stacpull.planning.items import item_document_path
 from stacpull.reports import FailureRecord
 
-__all__ = ["in_the_way", "unwritten"]
+__all__ = ["in_the_way", "may_be_replaced", "unwritten"]
 
 
 def in_the_way(path: str) -> str:
-    """Say that a file at `path` (relative to DEST) keeps an item's JSON from its place, and what to do."""
-    return f"{path} is in the way and not of this mirror: move it away, then mirror again."
+    """Return the sentence for a file at `path` (relative to DEST) that is where a document belongs."""
+    return (
+        f"{path} is in the way and not of this mirror: move it away, then mirror again. "
+        "If the ledger is older than the files (a restored backup), run `stacpull verify --rebuild` first."
+    )
+
+
+def may_be_replaced(dest: Path, path: str, is_same: Callable[[], bool], *, adopting: bool) -> bool:
+    """Return True if a file that the ledger does not know may be replaced by a document of the mirror.
+
+    Args:
+        dest: The mirror.
+        path: Of the file, relative to `dest`.
+        is_same: Tells if the file has the content that would be written. A ledger that is older than its
+            tree does not know such a file.
+        adopting: True to replace what stacpull wrote here with other content, too (`--adopt`).
+
+    Raises:
+        OSError: the disk fails.
+    """
+    if not os.path.lexists(dest / path):
+        return True
+    return is_same() or (adopting and is_own_document(dest, path))
 
 
 def unwritten(db: Connection, dest: Path) -> Iterator[FailureRecord]:

@@ -34,7 +34,6 @@ from stacpull.store.lock import kept_still
 
 __all__ = ["verify"]
 
-_DEFAULTS = Options()
 _CLAIMED_AT_ONCE = 256
 
 
@@ -44,7 +43,7 @@ async def verify(
     quick: bool = False,
     repair: bool = False,
     rebuild: bool = False,
-    options: Options = _DEFAULTS,
+    options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> VerifyReport:
@@ -83,6 +82,7 @@ async def verify(
         fixed = None
         if await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
             run = await on_ledger(workspace, lambda: check.claim(workspace))
+            options = options or Options()
             with timed_stop(stop, options.stop_after, on_event) as stopping:
                 fixed = await go_on(
                     workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stopping

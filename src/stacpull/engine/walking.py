@@ -161,6 +161,8 @@ class Walk:
             matched = await self._walk_one(start, resumed, following)
             announced.append(matched)
             if self._over:
+                if self.summary.cut_short is not None:
+                    self._count_unseen(starts, announced)
                 return
         await self._end_of_walk(starts, announced)
 
@@ -253,17 +255,21 @@ class Walk:
             self._on_event(Notice("warning", warning))
 
     async def _end_of_walk(self, starts: Sequence[WalkStart], announced: Sequence[int | None]) -> None:
+        self._count_unseen(starts, announced)
         totals = [total for total in announced if total is not None]
-        seen = self._plans.items_seen
-        if len(totals) == len(starts) and sum(totals) > seen:
-            self.summary.items_unseen = sum(totals) - seen
-            unseen = self.summary.items_unseen
-            text = f"The source announced {sum(totals)} items; {unseen} of them were never on a page."
-            self._on_event(Notice("warning", text))
         told_by_all = not totals or len(totals) == len(starts)
         self.summary.whole = told_by_all and not (self.summary.items_unseen or self.summary.cut_short)
         if not starts:
             await self._end()
+
+    def _count_unseen(self, starts: Sequence[WalkStart], announced: Sequence[int | None]) -> None:
+        """Count the items that the source announced and the walk did not meet, and warn of them."""
+        totals = [total for total in announced if total is not None]
+        seen = self._plans.items_seen
+        if len(totals) == len(starts) and sum(totals) > seen:
+            unseen = self.summary.items_unseen = sum(totals) - seen
+            text = f"The source announced {sum(totals)} items; {unseen} of them were never on a page."
+            self._on_event(Notice("warning", text))
 
 
 class _ForgottenCursorError(Exception):

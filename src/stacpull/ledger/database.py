@@ -8,11 +8,12 @@ is used.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sqlite3
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,7 @@ __all__ = [
     "is_damage",
     "is_disk_error",
     "ledger_path",
+    "make_private",
     "open_reader",
     "open_writer",
     "refuse_lost",
@@ -121,6 +123,7 @@ def open_writer(
     refuse_odd(path)
     refuse_lost(dest)
     with translated(path):
+        make_private(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60.0)
         try:
             db.execute("PRAGMA cache_size = -4096")
@@ -137,6 +140,15 @@ def open_writer(
             db.close()
             raise
     return db
+
+
+def make_private(path: Path) -> None:
+    """Make an empty database that only its owner can read, if there is none; SQLite's logs inherit that.
+
+    A file that exists is not opened: closing it would end the locks that this process has on it.
+    """
+    with suppress(OSError):  # it is there, or SQLite says why it cannot be
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def sync_each_commit(db: sqlite3.Connection) -> None:
@@ -219,7 +231,7 @@ def open_reader(dest: Path) -> sqlite3.Connection:
     """Open the ledger of `dest` read-only, also while a mirror runs or right after one was killed.
 
     Raises:
-        NotAMirrorError: there is no ledger, or a run was killed before it was made.
+        NotAMirrorError: there is no ledger, or a run was killed before it had tables.
         DestinationError: it cannot be read, or a newer stacpull made it.
     """
     path = ledger_path(dest)
@@ -233,9 +245,7 @@ def open_reader(dest: Path) -> sqlite3.Connection:
     if size is None:
         raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
     if size == 0:
-        raise DestinationError(
-            f"The ledger {path} is empty, a run was killed at its start: run `stacpull mirror` again."
-        )
+        _refuse_unfinished(path, 0)
     with translated(path):
         try:
             return _connect_read_only(path, "mode=ro")
@@ -275,8 +285,16 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
 
 
 def _refuse_unfinished(path: Path, version: int) -> None:
+    """Refuse a ledger that has no tables yet.
+
+    Raises:
+        NotAMirrorError: its version is 0.
+    """
     if version == 0:
-        raise NotAMirrorError(f"{path.parent.parent} holds no mirror yet: nothing was ever planned.")
+        dest = path.parent.parent
+        raise NotAMirrorError(
+            f"{dest} holds no mirror yet: a run was killed at its very start. Run `stacpull mirror` again."
+        )
 
 
 @contextmanager

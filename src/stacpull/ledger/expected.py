@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from stacpull.ledger.compact import true_name
-from stacpull.ledger.meta import file_digests
+from stacpull.ledger.meta import file_digests, files_not_yet_there
 from stacpull.ledger.pruning import listed
 from stacpull.ledger.schema import (
     DAMAGED,
@@ -72,6 +72,7 @@ class Expectations:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._files = file_digests(db)
+        self._files_not_yet = files_not_yet_there(db)
         self._leaving = frozenset(listed(db))
         self._met_files: set[str] = set()
         self._met_assets = _Bits(_highest(db, "assets"))
@@ -160,7 +161,7 @@ class Expectations:
         for (item,) in self._db.execute("SELECT item FROM temp.documents_by_path ORDER BY item"):
             if item not in self._met_items and (document := self._document(item)).checked:
                 yield document
-        for path in sorted(self._files.keys() - self._met_files):
+        for path in sorted(self._files.keys() - self._met_files - self._files_not_yet):
             yield Expected(FileKind.CATALOG, 0, path, None, self._files[path], checked=True)
 
     def _missing_asset(self, row: int) -> Expected:

@@ -9,7 +9,9 @@ __all__ = [
     "claim_file",
     "disown_file",
     "file_digests",
+    "files_not_yet_there",
     "is_adopting",
+    "is_recorded",
     "is_tainted",
     "owns_file",
     "set_adopting",
@@ -22,6 +24,8 @@ __all__ = [
 _FILE = "file:"
 _UNKNOWN = "1"
 """In place of a digest: the file is ours, its content about to change or never noted."""
+_NOT_YET = "0"
+"""Likewise: the file is about to be put in place for the first time, so it may not be there."""
 
 
 def boot_of_last_run(db: sqlite3.Connection) -> str | None:
@@ -71,14 +75,31 @@ def owns_file(db: sqlite3.Connection, path: str) -> bool:
     return _get(db, _FILE + path) is not None
 
 
+def is_recorded(db: sqlite3.Connection, path: str) -> bool:
+    """Return True if a catalog file is this mirror's own and was put in place for certain."""
+    return str(_get(db, _FILE + path) or _NOT_YET) != _NOT_YET
+
+
 def claim_file(db: sqlite3.Connection, path: str, sha256: bytes | None = None) -> None:
-    """Remember that a catalog file is this mirror's own: before it is put in place, then with its digest."""
-    _set(db, _FILE + path, _UNKNOWN if sha256 is None else sha256.hex())
+    """Remember that a catalog file is this mirror's own.
+
+    Args:
+        db: the ledger.
+        path: of the file, relative to DEST.
+        sha256: its digest; None before the file is put in place.
+    """
+    before = _UNKNOWN if is_recorded(db, path) else _NOT_YET
+    _set(db, _FILE + path, before if sha256 is None else sha256.hex())
 
 
 def disown_file(db: sqlite3.Connection, path: str) -> None:
     """Forget a catalog file that was removed."""
     db.execute("DELETE FROM meta WHERE key = ?", (_FILE + path,))
+
+
+def files_not_yet_there(db: sqlite3.Connection) -> frozenset[str]:
+    """Return the catalog files that a run was about to put in place for the first time."""
+    return frozenset(path for path in file_digests(db) if not is_recorded(db, path))
 
 
 def file_digests(db: sqlite3.Connection) -> dict[str, bytes | None]:

@@ -32,7 +32,7 @@ from stacpull.ledger.places import Places
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
 from stacpull.models import Asset, Checksum, Failure, ItemId, Job
 from stacpull.planning.items import AssetProblem
-from stacpull.redact import cut_url, is_signed
+from stacpull.redact import Secrets, is_signed
 
 __all__ = ["AssetPlanner", "ItemPlace", "Tally", "is_changed", "is_same", "stated"]
 
@@ -135,9 +135,16 @@ class AssetPlanner:
     """Plans the assets of items for one run, within the transaction of a batch."""
 
     def __init__(
-        self, db: sqlite3.Connection, run: int, directories: paths.Directories, *, revalidate: bool = False
+        self,
+        db: sqlite3.Connection,
+        run: int,
+        directories: paths.Directories,
+        secrets: Secrets,
+        *,
+        revalidate: bool = False,
     ) -> None:
         self._revalidate = revalidate
+        self._secrets = secrets
         self._db = db
         self._run = run
         self._directories = directories
@@ -149,6 +156,16 @@ class AssetPlanner:
     def begin(self, now: float) -> None:
         """Begin a batch; `now` in seconds since 1970."""
         self.committed, self.tally, self._now = Committed(), Tally(), now
+
+    def _open_row(self, row: int, asset: Asset) -> tuple[object, ...]:
+        cut = self._secrets.cut
+        alternates = (
+            orjson.dumps([cut(href) for href in asset.alternates]).decode() if asset.alternates else None
+        )
+        is_stale = is_signed(asset.href) or any(map(is_signed, asset.alternates))
+        return (
+            row, cut(asset.href), int(is_stale), asset.name_template, asset.size, asset.media_type, alternates
+        )  # fmt: skip
 
     def existing(self, item_row: int) -> dict[str, Existing]:
         """Return the asset rows of an item, by key."""
@@ -231,7 +248,7 @@ class AssetPlanner:
             values += self._asset_row(row, item, asset, STATE_PENDING, directory_id, name, placed)
             if name_hash is not None:
                 claimed += (name_hash, row)
-            opens += _open_row(row, asset)
+            opens += self._open_row(row, asset)
             self.committed.jobs.append(_job(row, item, 0, asset, directory, asset.name))
         count = len(assets)
         self._db.execute(_INSERT_ASSETS + bulk.rows(count, _ASSET_COLUMNS), values)
@@ -270,7 +287,7 @@ class AssetPlanner:
         placed = None if name_hash is None else 1
         values = self._asset_row(row, item, asset, state, directory_id, stored, placed)
         self._db.execute(_INSERT_ASSETS + bulk.rows(1, _ASSET_COLUMNS), values)
-        self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), _open_row(row, asset))
+        self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), self._open_row(row, asset))
         if name_hash is not None:
             self._db.execute(paths.INSERT + bulk.rows(1, 2), (name_hash, row))
         if failure is not None:
@@ -317,7 +334,7 @@ class AssetPlanner:
     ) -> Opened:
         """Plan an asset that is open, changed, failed or to be asked about."""
         directory, name = self._place(asset, old)
-        self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), _open_row(old.row, asset))
+        self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), self._open_row(old.row, asset))
         if old.state == STATE_FAILED and not touched:
             self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
             self._failed_still(item, asset.key)
@@ -401,7 +418,9 @@ class AssetPlanner:
         elif old.state == STATE_FAILED:
             self.tally.failed += 1
             self.tally.total_missing -= was_gone(self._db, item.row, problem.key)
-            put_failure(self._db, item.row, problem.key, problem.failure, 1, self._now)
+            put_failure(
+                self._db, item.row, problem.key, problem.failure.scrubbed(self._secrets), 1, self._now
+            )
         else:
             self._db.execute("UPDATE assets SET state = ? WHERE id = ?", (STATE_FAILED, old.row))
             self.tally.total_pending -= 1
@@ -466,18 +485,6 @@ _ASSET_COLUMNS = 10
 _ASKED = "DELETE FROM unasked WHERE asset = ?"
 _INSERT_OPEN = "INSERT OR REPLACE INTO open_assets "
 _OPEN_COLUMNS = 7
-
-
-def _open_row(row: int, asset: Asset) -> tuple[object, ...]:
-    return (
-        row,
-        cut_url(asset.href),
-        int(is_signed(asset.href) or any(map(is_signed, asset.alternates))),
-        asset.name_template,
-        asset.size,
-        asset.media_type,
-        orjson.dumps([cut_url(href) for href in asset.alternates]).decode() if asset.alternates else None,
-    )
 
 
 def _job(row: int, item: ItemPlace, generation: int, asset: Asset, directory: str, name: str | None) -> Job:

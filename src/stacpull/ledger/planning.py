@@ -25,7 +25,7 @@ from stacpull.ledger.runs import selection_of
 from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, STATE_DONE, WRITTEN, WRITTEN_ONCE
 from stacpull.models import ItemId
 from stacpull.planning.items import item_directory
-from stacpull.redact import cut_url
+from stacpull.redact import Secrets
 
 __all__ = ["Committed", "ItemFailure", "ItemRow", "PlanBatch", "Planner", "seen_hash"]
 
@@ -53,6 +53,7 @@ class Planner:
         sample_size: int = 0,
         revalidate: bool = False,
         places: TellsPlaces = nothing_told,
+        secrets: Secrets | None = None,
     ) -> None:
         """Make a planner.
 
@@ -62,7 +63,9 @@ class Planner:
             sample_size: how many items the run's sample has, if it draws one.
             revalidate: True to ask the source about every asset that is done.
             places: tells where the assets of an item came from.
+            secrets: what no href and no message may hold.
         """
+        self._secrets = Secrets() if secrets is None else secrets
         self._places = places
         self._preferred: dict[int, tuple[str, ...]] = {}
         self._db = db
@@ -71,7 +74,7 @@ class Planner:
         self._directories = paths.Directories(db)
         self._forms = HrefForms(db)
         self._collections: dict[str, int] = dict(db.execute("SELECT name, id FROM collections").fetchall())
-        self._assets = AssetPlanner(db, run, self._directories, revalidate=revalidate)
+        self._assets = AssetPlanner(db, run, self._directories, self._secrets, revalidate=revalidate)
         self._is_walk, self._others = _walks(db, run)
         self._next_sequence = (
             db.execute("SELECT max(sequence) FROM items WHERE run = ?", (run,)).fetchone()[0] or 0
@@ -106,6 +109,9 @@ class Planner:
     @property
     def _tally(self) -> Tally:
         return self._assets.tally
+
+    def _cut(self, href: str | None) -> str | None:
+        return None if href is None else self._secrets.cut(href)
 
     def _forget(self) -> None:
         """Drop what is remembered of rows that were rolled back."""
@@ -265,7 +271,7 @@ class Planner:
 
     def _href(self, href: str | None, item: ItemId) -> tuple[str | None, int | None]:
         """Return what `href` and `href_form` hold."""
-        return self._forms.stored(_cut(href), item.item)
+        return self._forms.stored(self._cut(href), item.item)
 
     def _plan_again(self, row: ItemRow, found: _Known, parent: int | None, sequence: int | None) -> None:
         """Take an item over into this run: open until it is settled, and what it is in this run's walk."""
@@ -283,7 +289,7 @@ class Planner:
         """
         if not self._is_walk or found.walk == OF_SEVERAL:
             return found.walk
-        if found.walk in self._others and self._href_of(found.row) != _cut(href):
+        if found.walk in self._others and self._href_of(found.row) != self._cut(href):
             return OF_SEVERAL
         return self._run
 
@@ -305,7 +311,7 @@ class Planner:
         rows = self._db.execute(
             "SELECT i.id FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
             f"WHERE i.parent = ? AND {href_of()} = ? AND i.id <> ?",
-            (parent, _cut(href), item_row),
+            (parent, self._cut(href), item_row),
         ).fetchall()
         for row in rows:
             self._db.execute("DELETE FROM failures WHERE item = ?", row)
@@ -335,7 +341,7 @@ class Planner:
             self._db.execute(
                 "UPDATE items SET run = ?, parent = ?, sequence = NULL WHERE id = ?", (self._run, above, row)
             )
-        put_failure(self._db, row, "", failed.failure, 1, now)
+        put_failure(self._db, row, "", failed.failure.scrubbed(self._secrets), 1, now)
         self._tally.items_failed += 1
         self._assets.committed.failures.append((failed.id, "", failed.failure))
         return _with_parents(row, above, found)
@@ -415,10 +421,6 @@ def _walks(db: sqlite3.Connection, run: int) -> tuple[bool, frozenset[int]]:
     ).fetchall()
     is_walk = any(row == run and kind == "mirror" for row, kind, _ in rows)
     return is_walk, frozenset(row for row, _, is_own in rows if not is_own)
-
-
-def _cut(href: str | None) -> str | None:
-    return None if href is None else cut_url(href)
 
 
 def seen_hash(item: ItemId) -> int:

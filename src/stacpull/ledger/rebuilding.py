@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from stacpull.ledger import meta, paths, runs
 from stacpull.ledger.compact import HrefForms, stored_etag, stored_name
-from stacpull.ledger.database import ledger_path, refuse_odd, translated
+from stacpull.ledger.database import ledger_path, make_private, refuse_odd, translated
 from stacpull.ledger.planned_assets import stated
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_PENDING, UNWRITTEN, WRITTEN, migrate
@@ -92,6 +92,7 @@ class RebuiltLedger:
         self._path.unlink(missing_ok=True)
         with translated(self._path):
             refuse_odd(self._path)
+            make_private(self._path)
             self.db = sqlite3.connect(self._path, isolation_level=None)
             self.db.execute("PRAGMA journal_mode = OFF")
             self.db.execute("PRAGMA synchronous = OFF")

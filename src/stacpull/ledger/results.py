@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Self
 import orjson
 
 from stacpull.errors import UsageError
-from stacpull.ledger.database import refuse_odd, transaction, translated
+from stacpull.ledger.database import make_private, refuse_odd, transaction, translated
 from stacpull.ledger.schema import migrate
 from stacpull.models import Json
 
@@ -95,6 +95,7 @@ class Results:
         self._lock = threading.Lock()
         refuse_odd(path)
         with translated(path, _SENTENCES):
+            make_private(path)
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT
             )

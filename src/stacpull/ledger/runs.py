@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Literal
 
+import attrs
 import orjson
 
 from stacpull.ledger import unread
@@ -21,6 +22,7 @@ from stacpull.models import Selection
 
 __all__ = [
     "EndState",
+    "Requests",
     "Run",
     "RunSpec",
     "add_effort",
@@ -34,8 +36,7 @@ __all__ = [
     "restart_walk",
     "selection_json",
     "selection_of",
-    "set_adopt",
-    "set_revalidate",
+    "set_requests",
     "walked",
 ]
 
@@ -74,6 +75,20 @@ class RunSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Requests:
+    """Options that a run was started with and that `resume` takes over."""
+
+    adopt: bool = False
+    revalidate: bool = False
+    prune: bool = False
+    yes: bool = False
+    """With `prune`: remove what is gone."""
+
+
+_NOTHING_REQUESTED = Requests()
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run as the ledger knows it; `position` is the next page to read (JSON), None before the first."""
 
@@ -86,15 +101,12 @@ class Run:
     """True if the walk of its sample has ended; what was drawn is yet to be planned."""
     counters: Mapping[str, int | None]
     """As they were when the run was begun or taken up."""
-    adopt: bool = False
-    """True if it was begun with `--adopt`: `resume` goes on so."""
-    revalidate: bool = False
-    """Likewise `--revalidate`."""
+    requests: Requests = _NOTHING_REQUESTED
 
 
 def selection_of(text: str | bytes) -> Selection:
     """Return the selection stored as JSON `text`; fields that this version does not know are dropped."""
-    known = {field.name for field in fields(Selection)}
+    known = {field.name for field in attrs.fields(Selection)}
     raw: dict[str, Any] = orjson.loads(text)
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in known}
     return Selection(**values)
@@ -102,17 +114,27 @@ def selection_of(text: str | bytes) -> Selection:
 
 def selection_json(selection: Selection) -> str:
     """Return a selection as JSON: equal selections give equal text."""
-    return orjson.dumps(asdict(selection), option=orjson.OPT_SORT_KEYS).decode()
+    return orjson.dumps(attrs.asdict(selection), option=orjson.OPT_SORT_KEYS).decode()
 
 
-def begin(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
-    """Continue the last run if it asked the same and did not complete; else begin a new one."""
+def begin(db: sqlite3.Connection, spec: RunSpec, now: float, requests: Requests = _NOTHING_REQUESTED) -> Run:
+    """Continue the last run if it asked the same and did not complete; otherwise begin a new one.
+
+    Args:
+        db: the ledger.
+        spec: what is asked.
+        now: seconds since 1970.
+        requests: options that are stored with the run, for `resume`.
+
+    Returns:
+        The run.
+    """
     last = db.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     if last is not None:
         run = _run(db, last[0])
         if _asks_the_same(run.spec, spec) and _state(db, run.id) != "complete":
-            return _go_on(db, run, spec)
-    return _insert(db, spec, now)
+            return _go_on(db, run, spec, requests)
+    return _insert(db, spec, now, requests)
 
 
 def _asks_the_same(one: RunSpec, other: RunSpec) -> bool:
@@ -130,18 +152,16 @@ def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
         return None
     run = _run(db, row[0])
     if row[0] == row[1]:
-        return _go_on(db, run, run.spec)
-    return replace(_insert(db, run.spec, now), adopt=run.adopt, revalidate=run.revalidate)
+        return _go_on(db, run, run.spec, run.requests)
+    return _insert(db, run.spec, now, run.requests)
 
 
-def set_adopt(db: sqlite3.Connection, run: int, *, adopt: bool) -> None:
-    """Remember if the run takes files that lie where assets go."""
-    db.execute("UPDATE runs SET adopt = ? WHERE id = ?", (int(adopt), run))
-
-
-def set_revalidate(db: sqlite3.Connection, run: int, *, revalidate: bool) -> None:
-    """Remember if the run asks the source about every asset that is done."""
-    db.execute("UPDATE runs SET revalidate = ? WHERE id = ?", (int(revalidate), run))
+def set_requests(db: sqlite3.Connection, run: int, requests: Requests) -> None:
+    """Store the options that `resume` takes over."""
+    db.execute(
+        "UPDATE runs SET adopt = ?, revalidate = ?, prune = ?, prune_yes = ? WHERE id = ?",
+        (*map(int, astuple(requests)), run),
+    )
 
 
 def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
@@ -208,7 +228,7 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
     return dict(zip(_COUNTERS, row, strict=True))
 
 
-def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
+def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, requests: Requests) -> Run:
     with transaction(db):
         db.execute("DELETE FROM seen")
         db.execute("DELETE FROM walked")
@@ -227,9 +247,17 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float) -> Run:
                 now,
             ),
         )
-    run = cursor.lastrowid or 0
+        run = cursor.lastrowid or 0
+        set_requests(db, run, requests)
     return Run(
-        run, spec, resumed=False, position=None, walk_ended=False, drawn=False, counters=counters(db, run)
+        run,
+        spec,
+        resumed=False,
+        position=None,
+        walk_ended=False,
+        drawn=False,
+        counters=counters(db, run),
+        requests=requests,
     )
 
 
@@ -244,18 +272,21 @@ def _supersede(db: sqlite3.Connection, spec: RunSpec) -> None:
     db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", same)
 
 
-def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec) -> Run:
-    db.execute(
-        "UPDATE runs SET state = 'running', reason = NULL, layout = ?, metadata = ?, credential_names = ? "
-        "WHERE id = ?",
-        (spec.layout, spec.metadata, orjson.dumps(spec.credential_names).decode(), run.id),
-    )
-    return replace(run, spec=spec, resumed=True)
+def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec, requests: Requests) -> Run:
+    with transaction(db):
+        db.execute(
+            "UPDATE runs SET state = 'running', reason = NULL, layout = ?, metadata = ?, "
+            "credential_names = ? WHERE id = ?",
+            (spec.layout, spec.metadata, orjson.dumps(spec.credential_names).decode(), run.id),
+        )
+        set_requests(db, run.id, requests)
+    return replace(run, spec=spec, resumed=True, requests=requests)
 
 
 def _run(db: sqlite3.Connection, run: int) -> Run:
-    position, walk_ended, drawn, adopt, revalidate = db.execute(
-        "SELECT position, walk_ended, drawn, adopt, revalidate FROM runs WHERE id = ?", (run,)
+    position, walk_ended, drawn, *requested = db.execute(
+        "SELECT position, walk_ended, drawn, adopt, revalidate, prune, prune_yes FROM runs WHERE id = ?",
+        (run,),
     ).fetchone()
     return Run(
         id=run,
@@ -265,8 +296,7 @@ def _run(db: sqlite3.Connection, run: int) -> Run:
         walk_ended=bool(walk_ended),
         drawn=bool(drawn),
         counters=counters(db, run),
-        adopt=bool(adopt),
-        revalidate=bool(revalidate),
+        requests=Requests(*map(bool, requested)),
     )
 
 

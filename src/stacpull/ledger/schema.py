@@ -258,9 +258,14 @@ CREATE TABLE unasked(                      -- assets that a run left out, whose 
 CREATE TRIGGER forget_unasked AFTER DELETE ON assets BEGIN DELETE FROM unasked WHERE asset = old.id; END;
 """
 
+_VERSION_12 = """
+ALTER TABLE runs ADD COLUMN prune INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN prune_yes INTEGER NOT NULL DEFAULT 0;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, _VERSION_7, _VERSION_8,
-    _VERSION_9, _VERSION_10, _VERSION_11,
+    _VERSION_9, _VERSION_10, _VERSION_11, _VERSION_12,
 )  # fmt: skip
 
 AS_NEWEST: tuple[tuple[int, str], ...] = (

@@ -1,19 +1,21 @@
 """Reading JSON: pages, collections, items. With retries, since a page that fails ends the walk.
 
-    PageRequest ─▶ Client ─▶ body (bounded) ─▶ orjson ─▶ Document
+    PageRequest ─▶ Client ─▶ body (bounded) ─▶ net.json ─▶ Document
 
 What goes wrong comes out as one of three: `TransferError` when the document could not be had (its failure
 says why; the caller decides what a 404 means, or a 400 for a page that is too large), `CredentialsError` when
-SOURCE's own host refuses us or a login page comes, `SourceError` when what came is no JSON, nor is when asked
-for once more: proxies cut and garble now and then.
+SOURCE's own host refuses us or a login page comes, `SourceError` when the document is not JSON. A document
+that is not JSON, or is a web page, is requested once more first: proxies cut and garble now and then, and
+load balancers answer with a page of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 import orjson
@@ -23,6 +25,7 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Failure, FailureKind, PageRequest
 from stacpull.net.client import Client
 from stacpull.net.credentials import same_site
+from stacpull.net.json import Decoded, RepairWarnings, decode
 from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import is_login_page
@@ -36,9 +39,10 @@ PAGE_LIMIT = 64 * 1024 * 1024
 
 _ACCEPT = "application/geo+json, application/json"
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _REFUSALS = frozenset({401, 403})
 _STREAMED = frozenset({200, 206, 416})
+_PASSWORD = b"password"
+_LOOKED_AT = 64 * 1024  # bytes of a web page
 
 
 class Document(NamedTuple):
@@ -84,6 +88,11 @@ class ApiReader:
         self._credential_names = credential_names
         self._limit = limit
         self._jitter = jitter
+        self.on_warning: Callable[[str], None] = lambda _: None
+        """Called with each warning, one sentence: it names items that are not strict JSON (`net.json`)."""
+        self._repaired = RepairWarnings(self._tell)
+        self._answered: str | None = None
+        """The URL, without its query, that gave the last page: its credentials are good."""
 
     async def read(
         self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
@@ -100,22 +109,32 @@ class ApiReader:
         Raises:
             TransferError: It could not be had, after retries: GONE for 404, OVERLONG past the limit, …;
                 REFUSED, if it is one of many or another host than SOURCE's answers 401 or 403.
-            CredentialsError: SOURCE's host answers 401 or 403, or anybody a login page; or a host refused
-                fifty requests in a row.
-            SourceError: What came is no JSON; or the host asks to be left alone for too long.
+            CredentialsError: SOURCE's host answers 401 or 403, or any host a web page that asks for a
+                password (or another web page, where no document was read before); or a host refused fifty
+                requests in a row.
+            SourceError: The document is not JSON (`__cause__` is then the decoder's ValueError); or the host
+                asks to be left alone for too long.
         """
         outgoing = _outgoing(request)
         try:
-            return await self._read(outgoing, limit or self._limit)
-        except _LoginPageError as error:
-            if one_of_many:
+            document = await self._read(outgoing, limit or self._limit)
+        except _NotJsonError as error:
+            if one_of_many and error.is_web_page:
                 raise
-            raise CredentialsError(self._refusal(error.failure)) from error
+            if error.asks_for_password or (
+                error.is_web_page and _without_query(request.url) != self._answered
+            ):
+                text = f"{error.failure.message} It may want a login. {self._how_to_give()}"
+                raise CredentialsError(text) from error
+            raise SourceError(error.failure.message) from error.__cause__
         except TransferError as error:
             refused = error.failure.status in _REFUSALS and not one_of_many
             if refused and same_site(self._source, request.url):
                 raise CredentialsError(self._refusal(error.failure)) from error
             raise
+        if not one_of_many:
+            self._answered = _without_query(request.url)
+        return document
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:
@@ -144,17 +163,24 @@ class ApiReader:
             yield response
 
     async def _read(self, outgoing: Request, limit: int) -> Document:
-        broken_before = False
+        """Read a document; one that is not JSON a second time, whatever the policy says.
+
+        Raises:
+            _NotJsonError: It was not JSON twice.
+            TransferError, SourceError: As `read`.
+        """
+        garbled = 0
 
         async def attempt() -> Document:
-            nonlocal broken_before
+            nonlocal garbled
             try:
                 return await self._attempt(outgoing, limit)
-            except _BrokenJsonError as error:
-                if broken_before:
-                    raise SourceError(error.failure.message) from error.__cause__
-                broken_before = True
-                raise
+            except _NotJsonError as error:
+                garbled += 1
+                if garbled == 1:
+                    raise
+                final = _NotJsonError(replace(error.failure, retryable=False), error.page)
+                raise final from error.__cause__
 
         return await attempted(attempt, self._policy, self._clock, self._note_retry, jitter=self._jitter)
 
@@ -162,30 +188,33 @@ class ApiReader:
         async with self._client.open(outgoing) as response:
             body = await response.read(limit)
             url, headers = response.url, response.headers
-            document = await self._decoded(body, response)
-        return Document(document, len(body), cut_cursor(url), headers)
+            decoded = await self._decoded(body, response)
+        self._repaired.note(decoded, cut_cursor(url))
+        return Document(decoded.value, len(body), cut_cursor(url), headers)
 
-    async def _decoded(self, body: bytes, response: Response) -> object:
+    async def _decoded(self, body: bytes, response: Response) -> Decoded:
         try:
-            return await asyncio.to_thread(_loads, body) if len(body) > _IN_THREAD else _loads(body)
-        except orjson.JSONDecodeError as error:
+            return await asyncio.to_thread(decode, body) if len(body) > _IN_THREAD else decode(body)
+        except ValueError as error:
             host = host_of(response.url)
             if is_login_page(response.headers, body[:1024]):
-                message = f"{host} answered with a web page instead of JSON: it may want a login."
+                message = f"{host} answered with a web page instead of JSON."
                 # elsewhere it may as well be a link that leads astray, and no matter of credentials
                 kind = FailureKind.REFUSED if same_site(self._source, response.url) else FailureKind.ITEM
-                raise _LoginPageError(Failure(kind, message, response.status, host)) from error
+                failure = Failure(kind, message, response.status, host, retryable=True)
+                raise _NotJsonError(failure, body) from error
             if not is_framed(response.headers):
                 message = f"The JSON of {host} breaks off, and it did not say how long it is."
                 raise TransferError(
                     Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
                 ) from error
-            what = "is no JSON" if body.strip() else "is empty, which is no JSON"
+            what = "is not JSON" if body.strip() else "is empty, which is not JSON"
             sent = f"What {host} sent at {cut_cursor(response.url)}" if host else cut_cursor(response.url)
-            message = f"{sent} {what}."
-            raise _BrokenJsonError(
-                Failure(FailureKind.SERVER, message, response.status, host, retryable=True)
-            ) from error
+            failure = Failure(FailureKind.SERVER, f"{sent} {what}.", response.status, host, retryable=True)
+            raise _NotJsonError(failure) from error
+
+    def _tell(self, warning: str) -> None:
+        self.on_warning(warning)
 
     def _note_retry(self, _failure: Failure) -> None:
         self._client.counters.retries += 1
@@ -199,12 +228,31 @@ class ApiReader:
         return "Give credentials with --credentials, --header or in the environment."
 
 
-class _LoginPageError(TransferError):
-    """A web page came that wants a password."""
+class _NotJsonError(TransferError):
+    """A document that came whole is not JSON.
+
+    Args:
+        failure: What happened.
+        page: The body, if it is a web page.
+    """
+
+    def __init__(self, failure: Failure, page: bytes | None = None) -> None:
+        super().__init__(failure)
+        self.page = page
+
+    @property
+    def is_web_page(self) -> bool:
+        """True for a web page."""
+        return self.page is not None
+
+    @property
+    def asks_for_password(self) -> bool:
+        """True for a web page with a field for a password."""
+        return self.page is not None and _PASSWORD in self.page[:_LOOKED_AT].lower()
 
 
-class _BrokenJsonError(TransferError):
-    """A document that came whole is no JSON."""
+def _without_query(url: str) -> str:
+    return url.partition("?")[0]
 
 
 def _outgoing(request: PageRequest) -> Request:
@@ -214,7 +262,3 @@ def _outgoing(request: PageRequest) -> Request:
         headers["Content-Type"] = "application/json"
         body = orjson.dumps(request.body or {})
     return Request(request.url, request.method, headers, body, decode=True)
-
-
-def _loads(body: bytes) -> object:
-    return orjson.loads(body.removeprefix(_BYTE_ORDER_MARK))

@@ -21,6 +21,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.credentials import HostCredentials, same_site
 from stacpull.net.gate import Gate, Gates
 from stacpull.net.limits import Limits
+from stacpull.net.ranges import is_whole
 from stacpull.net.redirects import REDIRECTS, host_of, is_beside, next_hop, scheme_of
 from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
@@ -35,7 +36,7 @@ _TRAVELLING = frozenset(
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
 _DRAINED = 64 * 1024  # a redirect's body this small is read, so that its connection can be used again
-_OK, _SEE_OTHER = 200, 303
+_OK, _TRANSFORMED, _PARTIAL, _SEE_OTHER = 200, 203, 206, 303
 _REWRITTEN_POST = frozenset({301, 302})
 _COUNTED_REFUSALS = frozenset({401, 403})
 _NOBODY_BEHIND = frozenset({502, 504})
@@ -115,6 +116,8 @@ class Client:
         self._clock = clock
         self._credentials = credentials or None
         self._secrets = Secrets() if secrets is None else secrets
+        if credentials is not None:
+            self._secrets.add(*credentials.values)
         self._allow_downgrade = allow_downgrade
         self._throttle_units = dict(throttle_units or {})
         self._logged_in = logged_in or (lambda _url: None)
@@ -225,9 +228,13 @@ class Client:
         self.counters.bytes_fetched += len(body)
         return body[:PREFIX_BYTES]
 
+    def shown(self, url: str) -> str:
+        """Return `url` without the secrets that this run knows. For `Exchange`."""
+        return self._secrets.strip_url(url) if self._secrets else url
+
     def clean(self, failure: Failure) -> Failure:
         """Return `failure` without secrets in its message."""
-        return replace(failure, message=self._secrets.scrub(failure.message)) if self._secrets else failure
+        return failure.scrubbed(self._secrets)
 
     def _new_route(self, url: str) -> _Route:
         scheme = scheme_of(url)
@@ -248,10 +255,12 @@ class Exchange:
     """
 
     __slots__ = (
-        "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_wait",
-        "redirected",
+        "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_url", "_wait",
+        "redirected", "status",
     )  # fmt: skip
     _response: Response
+    status: int
+    """HTTP status code, one of those accepted. 203 and an unrequested 206 with the whole count as 200."""
     _gate: Gate | None
     _context: AbstractAsyncContextManager[Response]
 
@@ -264,6 +273,7 @@ class Exchange:
         self._count_refusal = count_refusal
         self._wait = wait
         self._gate = None
+        self._url = request.url
         self.redirected = False
 
     def __repr__(self) -> str:
@@ -295,13 +305,11 @@ class Exchange:
 
     @property
     def url(self) -> str:
-        """The URL that answered at last; its credentials and signatures are still in it."""
-        return self._response.url
+        """The URL that answered last, as it was before credentials were added.
 
-    @property
-    def status(self) -> int:
-        """HTTP status code, one of those accepted."""
-        return self._response.status
+        Credentials that a server wrote into it are removed; signatures are kept.
+        """
+        return self._client.shown(self._url)
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -341,6 +349,7 @@ class Exchange:
     async def _ask(self, request: Request, hops: list[str]) -> Request | None:
         """Send one hop. Return the next, or None if the response is the final one, which stays open."""
         client = self._client
+        self._url = request.url
         route = client.route(request.url)
         gate = route.gate
         await self._permit(gate)
@@ -351,14 +360,17 @@ class Exchange:
         try:
             response = self._response = await self._context.__aenter__()
         except TransferError as error:
-            failure = _unanswered(gate, asked, error.failure)
+            failure = _unanswered(gate, asked, client.clean(error.failure))
             gate.release()
             raise (error if failure is error.failure else TransferError(failure)) from error.__cause__
         except BaseException:
             gate.release()
             raise
+        if response.url != outgoing.url:  # a file that stands for a directory
+            self._url = response.url
         self._gate = gate
-        if response.status in self._accept:
+        self.status = _meant(outgoing, response)
+        if self.status in self._accept:
             gate.succeeded(asked)
             return None
         try:
@@ -366,7 +378,7 @@ class Exchange:
                 gate.succeeded(asked)
                 gate.satisfied()
                 await client.beginning(response)
-                return client.following(outgoing, response, hops)
+                return client.following(request, response, hops)
             failure = await client.failure(response, gate, asked, count_refusal=self._count_refusal)
             raise TransferError(failure)
         finally:
@@ -407,6 +419,20 @@ class Exchange:
             gate.refused(failure.status or _OK)
         else:
             _tell(gate, failure)
+
+
+def _meant(request: Request, response: Response) -> int:
+    """Return the status of a response, or 200 for two others that bring the whole object.
+
+    They are 203, which a proxy makes of 200 (RFC 9110, 15.3.4), and 206 where no range was requested and the
+    response holds all of it.
+    """
+    status = response.status
+    if status == _TRANSFORMED:
+        return _OK
+    if status == _PARTIAL and is_whole(response.headers) and "range" not in map(str.lower, request.headers):
+        return _OK
+    return status
 
 
 def _no_permit(gate: Gate) -> Failure:

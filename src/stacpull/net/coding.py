@@ -1,8 +1,8 @@
-"""Undoing a content coding, a piece at a time: what it makes of a few bytes never lies in memory at once.
+"""Undoing a content coding piece by piece, so that the content of a few bytes never lies in memory at once.
 
-API pages are asked for with gzip. Assets are asked for as they are (`Accept-Encoding: identity`), yet some
+API pages are requested with gzip. Assets are requested as they are (`Accept-Encoding: identity`), yet some
 servers send `Content-Encoding: gzip` all the same: a bucket whose objects were stored compressed, a proxy
-that knows better. The coding belongs to the transfer, not to the asset (RFC 9110, 8.4), so it is undone;
+that compresses. The coding belongs to the transfer, not to the asset (RFC 9110, 8.4), so it is undone;
 unless the item's own size says that the asset is the compressed file.
 """
 
@@ -15,44 +15,68 @@ from contextlib import aclosing
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
 
-__all__ = ["coding_of", "decoded", "undone"]
+__all__ = ["CodingError", "can_decode", "coding_of", "decoded", "undone"]
 
-_GZIP_OR_ZLIB = 47  # window bits 15, plus 32: zlib tells gzip from zlib by itself
+_GZIP_OR_ZLIB = 47  # window bits 15, plus 32: zlib recognises gzip and zlib by itself
 _SUPPORTED = frozenset({"gzip", "x-gzip", "deflate"})
+_NO_CODINGS = frozenset({"", "identity", "aws-chunked"})
+"""`aws-chunked` describes an upload to S3 and not the object, but some servers and SDKs store it."""
+_SLACK = 1 << 20
+"""Bytes that a coded body may have beyond twice its content: much more than gzip ever adds."""
+_STEP = 16 << 10  # zlib copies what follows a member, so many small members in one step take quadratic time
+_PIECE = 1 << 20
+
+
+class CodingError(TransferError):
+    """The coded body breaks off, is damaged, or is much longer than its content."""
 
 
 def coding_of(headers: Mapping[str, str]) -> str | None:
-    """Return the content coding of a response, None if it is sent as it is."""
-    coding = headers.get("Content-Encoding", "").strip().lower()
-    return None if coding in {"", "identity"} else coding
+    """Return the content coding of a response in lower case, or None if it is sent as it is."""
+    stated = headers.get("Content-Encoding")
+    if stated is None:
+        return None
+    codings = (one.strip() for one in stated.lower().split(","))
+    return ", ".join(one for one in codings if one not in _NO_CODINGS) or None
+
+
+def can_decode(coding: str) -> bool:
+    """Return True if `decoded` can undo this coding."""
+    return coding in _SUPPORTED
 
 
 async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
-    """Yield the content behind `coding` (gzip or deflate), in pieces no larger than zlib makes of a chunk.
+    """Yield the content of a body coded with gzip or deflate, in pieces of at most 1 MiB.
+
+    Args:
+        chunks: The body as it is sent.
+        coding: One that `can_decode` knows.
 
     Raises:
-        TransferError: HTTP if the coding is another one; TRUNCATED if the stream ends early; CHECKSUM if it
-            is damaged. And what `chunks` raises.
+        CodingError: TRUNCATED if the stream ends early; CHECKSUM if it is damaged; OVERLONG if it is much
+            longer than its content: empty members without end.
+        TransferError: What `chunks` raises.
     """
-    if coding not in _SUPPORTED:
-        raise TransferError(
-            Failure(
-                FailureKind.HTTP,
-                f"The server sent it in the coding {coding}, which was not asked for.",
-            )
-        )
     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
+    received = produced = 0
     async for chunk in chunks:
-        rest = chunk
-        while rest:
-            if inflater.eof:  # members follow one another (RFC 1952, 2.2)
-                inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
-            yield _inflate(inflater, rest)
-            rest = inflater.unconsumed_tail or inflater.unused_data
+        for start in range(0, len(chunk), _STEP):
+            rest = chunk[start : start + _STEP]
+            received += len(rest)
+            while rest:
+                if inflater.eof:  # members follow one another (RFC 1952, 2.2)
+                    inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
+                piece = _inflate(inflater, rest)
+                produced += len(piece)
+                if piece:
+                    yield piece
+                rest = inflater.unconsumed_tail or inflater.unused_data
+            if received > _SLACK + 2 * produced:
+                message = f"The {coding} stream has {received} bytes for {produced} bytes of content."
+                raise CodingError(Failure(FailureKind.OVERLONG, message))
     if not inflater.eof:
-        raise TransferError(
-            Failure(FailureKind.TRUNCATED, f"The {coding} stream ended before its end.", retryable=True)
-        )
+        message = f"The {coding} stream breaks off."
+        raise CodingError(Failure(FailureKind.TRUNCATED, message, retryable=True))
 
 
 async def undone(chunks: AsyncGenerator[bytes], coding: str, host: str) -> AsyncGenerator[bytes]:
@@ -60,7 +84,7 @@ async def undone(chunks: AsyncGenerator[bytes], coding: str, host: str) -> Async
 
     Args:
         chunks: The body as it is sent.
-        coding: Its content coding.
+        coding: One that `can_decode` knows.
         host: The host that sent it, for messages.
 
     Raises:
@@ -70,17 +94,12 @@ async def undone(chunks: AsyncGenerator[bytes], coding: str, host: str) -> Async
         try:
             async for piece in decoded(chunks, coding):
                 yield piece
-        except TransferError as error:
-            if error.failure.kind not in _OF_THE_CODING:
+        except CodingError as error:
+            if error.failure.kind is FailureKind.TRUNCATED:
                 raise
             message = f"{host} sent a body whose coding ({coding}) cannot be undone."
             failure = Failure(FailureKind.SERVER, message, host=host, retryable=True)
             raise TransferError(failure) from error
-
-
-_OF_THE_CODING = frozenset({FailureKind.HTTP, FailureKind.CHECKSUM})
-"""How `decoded` fails where the coding is unknown, or the stream damaged."""
-_PIECE = 1 << 20
 
 
 def _inflate(inflater: zlib._Decompress, data: bytes) -> bytes:
@@ -88,7 +107,5 @@ def _inflate(inflater: zlib._Decompress, data: bytes) -> bytes:
     try:
         return inflater.decompress(data, _PIECE)
     except zlib.error as error:
-        failure = Failure(
-            FailureKind.CHECKSUM, f"The compressed stream is damaged ({error}).", retryable=True
-        )
-        raise TransferError(failure) from error
+        message = f"The compressed stream is damaged ({error})."
+        raise CodingError(Failure(FailureKind.CHECKSUM, message, retryable=True)) from error

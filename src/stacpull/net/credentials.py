@@ -22,7 +22,6 @@ from stacpull.redact import Secret, Secrets, credentials_in
 __all__ = ["HostCredentials", "Origin", "origin_of", "same_site"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_CERTAIN = 8  # a secret this long is no chance hit inside a longer text
 
 
 class Origin(NamedTuple):
@@ -69,8 +68,9 @@ class HostCredentials:
         self._replaced = frozenset(name.lower() for name in headers)
         self._query = "&".join(f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in query.items())
         self._names = frozenset(query)
-        self._values = tuple({*credentials_in(headers), *query.values()})
-        self._secrets = Secrets(value for value in self._values if len(value.reveal()) >= _CERTAIN)
+        self.values = (*credentials_in(headers), *query.values())
+        """The secrets among them."""
+        self._secrets = Secrets(self.values)
 
     def __repr__(self) -> str:
         names = ", ".join(sorted([*self._headers, *self._names]))
@@ -96,24 +96,8 @@ class HostCredentials:
         return Request(url, request.method, headers, request.body, request.decode, request.redirected)
 
     def strip(self, url: str) -> str:
-        """Return `url` without the secrets, for a host that they are not for.
-
-        A parameter that holds one goes as a whole; elsewhere one of at least 8 characters is blanked out.
-        """
-        if not self._values:
-            return url
-        head, mark, query = url.partition("?")
-        if mark:
-            kept = [pair for pair in query.split("&") if not self._holds_secret(pair)]
-            query = "&".join(kept)
-        return self._secrets.scrub(head + ("?" + query if query else ""))
-
-    def _holds_secret(self, pair: str) -> bool:
-        name, _, encoded = pair.partition("=")
-        value = unquote_plus(encoded)
-        if any(value == secret.reveal() for secret in self._values):
-            return True
-        return self._secrets.scrub(value) != value or self._secrets.scrub(name) != name
+        """Return `url` without these credentials, for a host that they are not for (`Secrets.strip_url`)."""
+        return self._secrets.strip_url(url)
 
 
 def _reaches(mine: Origin, theirs: Origin) -> bool:

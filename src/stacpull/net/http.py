@@ -25,28 +25,29 @@ import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, literal_address, socket_factory
-from stacpull.net.coding import coding_of, undone
-from stacpull.net.http_errors import EXPECTED, failure_of, too_slow
+from stacpull.net.coding import can_decode, coding_of, undone
+from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
+from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, too_slow
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import host_of, wire_url
 from stacpull.net.transport import Request, TransferError
 
 __all__ = ["HttpExchange", "HttpTransport", "user_agent"]
 
-_HEADER_FIELD_LIMIT = 32 * 1024  # signed Locations run to a few kilobytes
-_HEADER_COUNT_LIMIT = 128
 _KEEPALIVE = 30.0
 _CONNECT_TIMEOUT = 30.0
 _READ_BUFFER = 256 * 1024
@@ -263,9 +264,14 @@ class HttpExchange:
             raise failed
 
     def _content(self) -> AsyncGenerator[bytes]:
-        """Return the body in pieces, its coding undone if the request asked for that."""
+        """Return the body in pieces, with its coding undone if the request asks for that.
+
+        A coding that is not known is left as it is: its name is often wrong (`utf-8`). The reader finds out.
+        """
         coding = coding_of(self.headers) if self._request.decode else None
-        return self._sent() if coding is None else undone(self._sent(), coding, host_of(self.url))
+        if coding is None or not can_decode(coding):
+            return self._sent()
+        return undone(self._sent(), coding, host_of(self.url))
 
     async def _sent(self) -> AsyncGenerator[bytes]:
         """Yield the body as it is sent, in pieces as they come."""
@@ -306,12 +312,37 @@ class _StaleConnectionError(Exception):
     """A kept-alive connection turned out to be closed; the request can be sent again on a new one."""
 
 
+class _Protocol(ResponseHandler):
+    """aiohttp's side of a connection, with heads that repeat their length, and a limit for whole heads."""
+
+    _lengths: LengthFilter | None = None
+
+    def set_response_params(self, **given: Any) -> None:
+        """Expect the response to another request."""
+        self._lengths = LengthFilter()
+        super().set_response_params(**given)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a response."""
+        lengths = self._lengths
+        if lengths is not None and data:
+            data = lengths.feed(data)
+            if lengths.seen > OVERHEAD_LIMIT:
+                self.set_exception(HttpProcessingError(message=TOO_MANY_FIELDS))
+                self.close()
+                return
+            if lengths.is_done:
+                self._lengths = None
+        super().data_received(data)
+
+
 class _Connector(aiohttp.TCPConnector):
     """A connector that knows which requests went out on a connection that had carried one before."""
 
     def __init__(self, policy: AddressPolicy, context: ssl.SSLContext | bool, *, fresh: bool) -> None:
         keepalive = {"force_close": True} if fresh else {"keepalive_timeout": _KEEPALIVE}
         super().__init__(limit=0, ssl=context, socket_factory=socket_factory(policy), **keepalive)
+        self._factory = cast("partial[ResponseHandler]", partial(_Protocol, loop=self._loop))
         self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
         self._on_used: weakref.WeakSet[aiohttp.ClientRequest] = weakref.WeakSet()
 
@@ -346,8 +377,8 @@ class _Line:
             middlewares=(connector.send_once,),
             requote_redirect_url=False,
             auto_decompress=False,
-            max_field_size=_HEADER_FIELD_LIMIT,
-            max_headers=_HEADER_COUNT_LIMIT,
+            max_field_size=FIELD_LIMIT,
+            max_headers=FIELD_COUNT_LIMIT,
             read_bufsize=_READ_BUFFER,
         )
 

@@ -20,7 +20,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
 
-__all__ = ["EXPECTED", "failure_of", "reason_of", "too_slow"]
+__all__ = ["EXPECTED", "TOO_MANY_FIELDS", "failure_of", "reason_of", "too_slow"]
+
+TOO_MANY_FIELDS = "Too many headers"
+"""How the message of aiohttp's own error for this begins."""
 
 EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
 """What a request or the reading of its response may raise in an expected way (ValueError: a broken URL)."""
@@ -111,7 +114,7 @@ def _malformed(error: BaseException, host: str) -> Failure:
         message = f"{host} sent more bytes than its Content-Length says."
         return Failure(FailureKind.OVERLONG, message, host=host, retryable=True)
     what = "a malformed HTTP response"
-    if "Too many headers" in text or "Got more than" in text:
+    if TOO_MANY_FIELDS in text or "Got more than" in text:
         what = "header fields without end"
     return Failure(FailureKind.SERVER, f"{host} sent {what}.", host=host, retryable=True)
 

@@ -22,7 +22,7 @@ from typing import Self
 
 from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.coding import coding_of, undone
+from stacpull.net.coding import can_decode, coding_of, undone
 from stacpull.net.http import user_agent
 from stacpull.net.lean_connect import Connector
 from stacpull.net.lean_connection import LeanConnection
@@ -227,7 +227,8 @@ class LeanExchange:
 
     def _coding(self) -> str | None:
         """Return the content coding to undo, None for a body that is taken as it is sent."""
-        return coding_of(self.headers) if self._request.decode else None
+        coding = coding_of(self.headers) if self._request.decode else None
+        return coding if coding is not None and can_decode(coding) else None
 
     async def _read_decoded(self, coding: str, limit: int) -> bytes:
         pieces: list[bytes] = []

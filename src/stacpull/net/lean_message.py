@@ -18,14 +18,12 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from stacpull.models import Failure
 from stacpull.net import lean_failures
+from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
 from stacpull.net.lean_headers import joined_fields
 
 __all__ = ["LeanMessage"]
 
 _SHORT = 1 << 20
-_FIELD_LIMIT = 32 * 1024  # as HttpTransport: signed Locations run to a few kilobytes
-_FIELD_COUNT_LIMIT = 128
-_OVERHEAD_LIMIT = 256 * 1024  # bytes that bring no body: fields, interim responses, trailers, extensions
 _WITHOUT_BODY = frozenset({101, 204, 304})
 _SWITCHING = 101
 _LOWEST, _FINAL = 100, 200
@@ -48,8 +46,8 @@ class LeanMessage:
     """
 
     __slots__ = (
-        "_framed", "_head_only", "_keep", "_overhead", "_parser", "_pieces", "_raw", "_rest",
-        "_state", "failure", "fields", "held", "is_short", "name", "status",
+        "_framed", "_head", "_head_only", "_keep", "_lengths", "_overhead", "_parser", "_pieces", "_raw",
+        "_rest", "_state", "failure", "fields", "held", "is_short", "name", "status",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -79,6 +77,8 @@ class LeanMessage:
         self._framed = self._keep = False
         self._rest = self._overhead = 0
         self._raw: list[bytes] = []  # names and values in turn
+        self._head: list[bytes] = []  # as it came, for a parser that refuses it
+        self._lengths: LengthFilter | None = None
 
     @property
     def is_answered(self) -> bool:
@@ -114,15 +114,12 @@ class LeanMessage:
             self._feed_rest(data)
             return
         held = self.held
-        if self._parser is None:
-            self._parser = _parser_for(self)
-        try:
-            self._parser.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade):
-            self._on_unparsable()
+        if self._state is _AWAITING:
+            self._head.append(data)
+        self._parse(data if self._lengths is None else self._lengths.feed(data))
         if self.held == held and self._state is not _WHOLE:
             self._overhead += len(data)
-            if self._overhead > _OVERHEAD_LIMIT:
+            if self._overhead > OVERHEAD_LIMIT:
                 self.fail(lean_failures.endless_fields(self.name))
 
     def end(self, error: Exception | None, *, reused: bool) -> None:
@@ -146,6 +143,20 @@ class LeanMessage:
         """Note what is wrong; the first counts."""
         if self.failure is None:
             self.failure = failure
+
+    def _parse(self, data: bytes) -> None:
+        if self._parser is None:
+            self._parser = _parser_for(self)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            if self._state is not _AWAITING or self._lengths is not None:
+                self._on_unparsable()
+                return
+            self._raw = []
+            self._lengths = LengthFilter()  # it may have been a repeated length: once more, without
+            self._parser = None
+            self._parse(self._lengths.feed(b"".join(self._head)))
 
     def _feed_rest(self, data: bytes) -> None:
         """Take a piece of a long body past the parser, which is of no use any more."""
@@ -181,6 +192,7 @@ class LeanMessage:
         if status < _FINAL and status != _SWITCHING:
             self._raw = []  # interim (RFC 9110, 15.2): of no interest, and there may be no end of them
             return
+        self._head = []
         self.status = status
         self.fields = joined_fields(self._raw)
         self._keep = status != _SWITCHING and parser.should_keep_alive()
@@ -211,7 +223,7 @@ class LeanMessage:
         """Conclude the response, unless it is an interim one."""
         if self._state is _RECEIVING:
             self._state = _WHOLE
-            if len(self._raw) > 2 * _FIELD_COUNT_LIMIT:  # trailers come among the fields, and are left there
+            if len(self._raw) > 2 * FIELD_COUNT_LIMIT:  # trailers come among the fields, and are left there
                 self.fail(lean_failures.endless_fields(self.name))
 
     def _on_unparsable(self) -> None:
@@ -224,8 +236,8 @@ class LeanMessage:
 def _objection(raw: list[bytes], status: int, host: str) -> Failure | None:
     """Return what is wrong with fields (names and values in turn) and status, or None."""
     text = b"".join(raw)
-    too_long = len(text) > _FIELD_LIMIT and max(map(len, raw)) > _FIELD_LIMIT
-    if too_long or len(raw) > 2 * _FIELD_COUNT_LIMIT:
+    too_long = len(text) > FIELD_LIMIT and max(map(len, raw)) > FIELD_LIMIT
+    if too_long or len(raw) > 2 * FIELD_COUNT_LIMIT:
         return lean_failures.endless_fields(host)
     return lean_failures.malformed(host) if status < _LOWEST or b"\0" in text else None
 

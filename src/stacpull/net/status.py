@@ -45,8 +45,12 @@ _WAIT_IN_BODY = re.compile(rb"[Tt]ry again in (\d{1,6}) ?s")
 _XML_REASONS = (re.compile(r"<Message>([^<]{1,1000})"), re.compile(r"<Code>([^<]{1,100})"))
 _JSON_REASONS = ("detail", "message", "description", "error_description", "error", "title", "code")
 _REASON_LENGTH = 200
+_IN_TEXTS = "\t\n\r\f\x1b"
+"""Control characters that texts have; any other shows that a body is binary."""
 _HTML_START = re.compile(
-    rb"^(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype html|html)\b", re.IGNORECASE | re.DOTALL
+    # possessive and atomic: a comment that is passed over is never tried again, so that the time is linear
+    rb"(?:\xef\xbb\xbf)?\s*+(?:(?><!--.*?-->)\s*+)*+<(?:!doctype html|html)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
@@ -109,20 +113,29 @@ def parse_retry_after(value: str | None, now: float, unit: float = 1.0) -> float
 
 
 def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
-    """Return the reason that an error's body gives (JSON or S3's and Azure's XML), short, or an empty text.
+    """Return the reason that an error's body gives in JSON, S3's or Azure's XML or plain text.
 
-    Credentials and signatures of URLs in it are cut, and `secrets`: before it is made short, for what is left
-    of one would not be known again.
+    Credentials and signatures of URLs in it are cut, and so are `secrets`, before the text is made short: a
+    part of a secret would not be recognised.
+
+    Returns:
+        The reason on one line, short; an empty text if there is none, or if the body is binary.
     """
     text = body_prefix.decode("utf-8-sig", "replace")
-    found = _json_reason(body_prefix) or _xml_reason(text)
+    found = _json_reason(body_prefix) or _as_text(_xml_reason(text))
     if not found and not _HTML_START.match(body_prefix) and not text.lstrip().startswith(("<", "{")):
-        found = text
+        found = _as_text(text)
     if secrets is not None:
         found = secrets.scrub(found)
     printable = "".join(c if c.isprintable() else " " for c in found[: 4 * _REASON_LENGTH])
     words = " ".join(cut_url(word) for word in printable.split())
     return words[:_REASON_LENGTH].rstrip(".")
+
+
+def _as_text(text: str) -> str:
+    """Return `text`, or an empty text if it was decoded from binary data."""
+    beginning = text[: 4 * _REASON_LENGTH]
+    return "" if any(c == "\ufffd" or (c < " " and c not in _IN_TEXTS) for c in beginning) else text
 
 
 def is_login_page(headers: Mapping[str, str], body_prefix: bytes) -> bool:

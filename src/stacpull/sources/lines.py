@@ -10,18 +10,17 @@ record separator before a line (RFC 8142) is passed over. A line may be an ItemC
 from __future__ import annotations
 
 import re
-import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import orjson
-
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.net.coding import CodingError, decoded
+from stacpull.net.json import RepairWarnings, decode
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.sources.documents import Kind, kind_of, whole_item
@@ -39,9 +38,6 @@ _LONGEST = 64 << 20
 _GZIPPED = "gzip "
 """Before the ETag of a version whose offsets are not those of the file."""
 _GZIP = b"\x1f\x8b"
-_GZIP_MEMBER = 31
-"""zlib's window bits for one gzip member."""
-_PIECE = 1 << 20
 _PAGE_BYTES = 8_000_000
 _OPENINGS = frozenset({b"{", b"["})
 """The first line of a document that is written over several."""
@@ -98,13 +94,14 @@ class LinesSource(ItemsFile):
         """
         most = page_size.items if page_size.fixed else PAGE_ITEMS
         request, stretch, done = start, _Stretch(), _Place.of(start)
+        repaired = RepairWarnings(lambda text: on_notice(Notice("warning", text)))
         async with aclosing(self._lines(done, on_notice)) as lines:
             async for place, line in lines:
                 if stretch.is_full(most):
                     following = PageRequest(self.url, after=done.after())
                     yield self._page(request, stretch, following)
                     request, stretch = following, _Stretch()
-                self._add(stretch, line, place.lines)
+                self._add(stretch, line, place.lines, repaired)
                 done = place
         yield self._page(request, stretch, None)
 
@@ -116,21 +113,22 @@ class LinesSource(ItemsFile):
         """
         return await static_item(self._reader, href)
 
-    def _add(self, stretch: _Stretch, line: bytes, number: int) -> None:
+    def _add(self, stretch: _Stretch, line: bytes, number: int, repaired: RepairWarnings) -> None:
         stretch.bytes += len(line)
         line = line.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x1e").strip()
         if not line:
             return
         try:
-            found = _items_of(orjson.loads(line))
-            why = "it is no item with an id"
-        except orjson.JSONDecodeError:
+            decoded = decode(line)
+            repaired.note(decoded, f"line {number} of {self.url}")
+            found, why = _items_of(decoded.value), "it is no item with an id"
+        except ValueError:
             if number == 1 and line in _OPENINGS:
                 raise SourceError(
                     f"{self.url} is no NDJSON, which has an item a line: a document over several lines is "
                     "read from a file whose name ends with .json."
                 ) from None
-            found, why = [None], "it is no JSON"
+            found, why = [None], "it is not JSON"
         for item in found:
             if item is None:
                 failure = Failure(FailureKind.ITEM, f"The line cannot be used: {why}.")
@@ -205,44 +203,16 @@ async def _begun(chunks: AsyncIterator[bytes]) -> tuple[AsyncGenerator[bytes], b
 
 
 async def _gunzipped(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """Yield what the chunks are without gzip.
+    """Yield the content of a gzip file, of one member or several.
 
     Raises:
-        SourceError: They are damaged, or break off.
+        SourceError: It is damaged, breaks off, or is much longer than its content.
     """
-    gunzip = _Gunzip()
-    async for chunk in chunks:
-        for piece in gunzip.pieces(chunk):
+    try:
+        async for piece in decoded(chunks, "gzip"):
             yield piece
-    if not gunzip.is_whole:
-        raise SourceError("The gzipped lines break off: the file is not whole.")
-
-
-class _Gunzip:
-    """Undoes gzip in pieces of at most 1 MiB; several members follow each other (RFC 1952, 2.2)."""
-
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(_GZIP_MEMBER)
-        self.is_whole = False
-        """True where a member has just ended."""
-
-    def pieces(self, data: bytes) -> Iterator[bytes]:
-        """Yield what `data` goes on with.
-
-        Raises:
-            SourceError: It is damaged.
-        """
-        while data:
-            if self.is_whole:
-                self._member, self.is_whole = zlib.decompressobj(_GZIP_MEMBER), False
-            try:
-                piece = self._member.decompress(data, _PIECE)
-            except zlib.error as error:
-                raise SourceError(f"The gzipped lines are damaged: {error}.") from error
-            self.is_whole = self._member.eof
-            data = self._member.unused_data if self.is_whole else self._member.unconsumed_tail
-            if piece:
-                yield piece
+    except CodingError as error:
+        raise SourceError(f"The gzipped lines cannot be read. {error}") from error
 
 
 async def _split(chunks: AsyncIterator[bytes], skipped: int) -> AsyncGenerator[bytes]:

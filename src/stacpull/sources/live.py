@@ -18,6 +18,8 @@ from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
+import attrs
+
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection, Unread
@@ -156,7 +158,7 @@ class LiveWalk:
     def _asked(self, source: Source) -> Selection:
         """Return the selection as the API is asked it: all that lies behind the link, in one piece."""
         whole = isinstance(source, ApiSource) and api_place(source.url).collection is None
-        return replace(self._selection, collections=(), all_collections=whole, split_walk=1)
+        return attrs.evolve(self._selection, collections=(), all_collections=whole, split_walk=1)
 
     def _is_new(self, source: Source, start: WalkStart) -> bool:
         url = _url_of(source, start)

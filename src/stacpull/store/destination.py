@@ -185,7 +185,9 @@ class Destination:
             if not self._rename(part, fd, name, replace=replace):
                 return Failure(
                     FailureKind.EXISTS,
-                    f"{path} exists and is not of this mirror: move it away, then run `stacpull retry`.",
+                    f"{path} exists and is not of this mirror: move it away, then run `stacpull retry`. "
+                    "If the ledger is older than the files (a restored backup), run "
+                    "`stacpull verify --rebuild` first.",
                 )
             self._touched.add(directory)
         except OSError as error:

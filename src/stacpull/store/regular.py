@@ -15,13 +15,15 @@ __all__ = ["open_regular", "opener", "read_regular"]
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def open_regular(path: str | os.PathLike[str], flags: int, *, dir_fd: int | None = None) -> int:
-    """Open a regular file and return its descriptor.
+def open_regular(
+    path: str | os.PathLike[str], flags: int, *, dir_fd: int | None = None, mode: int = 0o644
+) -> int:
+    """Open a regular file and return its descriptor; one that is made gets the permissions `mode`.
 
     Raises:
         OSError: as `os.open`; ELOOP for a link, EINVAL for what is no regular file.
     """
-    fd = os.open(path, flags | _ALWAYS, 0o644, dir_fd=dir_fd)
+    fd = os.open(path, flags | _ALWAYS, mode, dir_fd=dir_fd)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(errno.EINVAL, "it is no regular file", path)

@@ -2,14 +2,15 @@
 
 One fsync a file costs 1-10 ms on a user's disk: days for eight million. `syncfs` on one descriptor of DEST,
 opened before the first write and held, brings a whole group down at once. It is only trusted where it
-reports write errors (Linux 5.8 on) and the file system is known to honour it; elsewhere each file and
-directory is synced, in threads. A failed sync is never tried again and believed: the pages it lost are gone
-from the cache.
+reports write errors (Linux 5.8 on) and the file system is known to honour it, and only used where the system
+permits it (some sandboxes do not); elsewhere each file and directory is synced, in threads. A failed sync is
+never tried again and believed: the pages it lost are gone from the cache.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import re
@@ -51,6 +52,8 @@ _MAGIC = {
 """`statfs(2)`'s f_type."""
 
 _SYNCFS_HONEST = (5, 8)
+_REFUSED = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
+"""What `syncfs` fails with where a sandbox or the kernel does not offer it; nothing was lost then."""
 _THREADS = 8
 
 
@@ -81,10 +84,27 @@ def file_system(fd: int) -> FileSystem:
 
 
 def choose(dest_fd: int, parts_fd: int) -> Sync:
-    """Return the cheapest sync that can be trusted at DEST (`dest_fd`: opened before the first write)."""
-    if file_system(dest_fd) is FileSystem.GROUP and _kernel() >= _SYNCFS_HONEST:
+    """Return the cheapest sync that can be trusted at DEST.
+
+    Args:
+        dest_fd: a descriptor of DEST, opened before the first write.
+        parts_fd: a descriptor of the parts directory.
+
+    Raises:
+        DestinationError: the disk fails.
+    """
+    if file_system(dest_fd) is not FileSystem.GROUP or _kernel() < _SYNCFS_HONEST:
+        return FileSync(parts_fd)
+    error = _syncfs(dest_fd)
+    if error is None:
         return GroupSync(dest_fd)
-    return FileSync(parts_fd)
+    if error.errno not in _REFUSED:
+        raise _failed(error)
+    return FileSync(
+        parts_fd,
+        f"The system refuses to sync a whole file system ({error.strerror}): stacpull syncs each file by "
+        "itself, which is slower.",
+    )
 
 
 class GroupSync:
@@ -98,8 +118,9 @@ class GroupSync:
     def sync(self, files: Sequence[str], directories: Iterable[int]) -> None:
         """See `Sync.sync`."""
         del files, directories
-        if _libc().syncfs(self._fd) != 0:
-            raise _failed(OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno())))
+        error = _syncfs(self._fd)
+        if error is not None:
+            raise _failed(error)
 
 
 class FileSync:
@@ -107,7 +128,14 @@ class FileSync:
 
     covers_ledger = False
 
-    def __init__(self, parts_fd: int) -> None:
+    def __init__(self, parts_fd: int, reason: str | None = None) -> None:
+        """Prepare.
+
+        Args:
+            parts_fd: a descriptor of the parts directory.
+            reason: a sentence for the user that says why there is no group sync, where one was expected.
+        """
+        self.reason = reason
         self._parts_fd = parts_fd
         self._threads = ThreadPoolExecutor(_THREADS, "stacpull-fsync")
 
@@ -125,6 +153,13 @@ class FileSync:
             _full_sync(fd)
         finally:
             os.close(fd)
+
+
+def _syncfs(fd: int) -> OSError | None:
+    """Sync the file system of a descriptor; return the error if that failed."""
+    if _libc().syncfs(fd) == 0:
+        return None
+    return OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _full_sync(fd: int) -> None:

@@ -242,7 +242,7 @@ def ghost_size(head: bytes) -> int | None:
         return None
     digits = head[len(GHOST) :].partition(b" ")[0]
     if not digits.isdigit():
-        raise TiffError(f"the ghost area tells no length: {head!r}")
+        raise TiffError("the ghost area states no length")
     return int(digits)
 
 

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from stacpull.clock import Clock, SystemClock
 from stacpull.models import Checksum, FailureKind, Job, Present, Received, ResumePoint, Validator
-from stacpull.net.coding import coding_of, decoded
+from stacpull.net.coding import can_decode, coding_of, decoded
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import Secrets
@@ -46,6 +46,7 @@ from stacpull.transfer.intake import (
     hashers_for,
     mismatch,
     shortfall,
+    unproven_coding,
     wrong_size,
 )
 from stacpull.transfer.opener import LaneOpener, Reply
@@ -194,13 +195,17 @@ class Fetcher:
         headers = response.headers
         length = content_length(headers)
         coding, validator = coding_of(headers), self._validator(headers)
-        if coding is not None and (job.size is None or job.size != length):
+        if job.size is not None and job.size == length:
+            coding = None  # the asset is the coded file
+        if coding is not None and can_decode(coding):
             checks = self._checks(job, response, coded=True)
             answer = Answer(response.url, validator, checks, keep=False, total=None, framed=True)
             return await self._stream(job, response, answer, decoded(response.chunks(CHUNK), coding))
         checks = self._checks(job, response, doubted=doubted)
-        keep = keep and validator.resumable
-        answer = Answer(response.url, validator, checks, keep, length, is_framed(headers))
+        keep = keep and validator.resumable and coding is None
+        answer = Answer(response.url, validator, checks, keep, length, is_framed(headers), coding or "")
+        if coding is not None and (not checks if job.size is None else length is not None):
+            raise TransferError(unproven_coding(answer))
         if length is None or length > self._small_limit:
             return await self._stream(job, response, answer, response.chunks(CHUNK))
         body = await response.read(self._small_limit)
@@ -318,10 +323,13 @@ class Fetcher:
 
     def _is_proven(self, job: Job, intake: Intake) -> bool:
         """Hold what came against all that is known; False if nothing is known about the length."""
-        failure = shortfall(job, intake) or mismatch(job, intake)
+        answer = intake.answer
+        failure = shortfall(job, intake)
+        if failure is None and answer.coding and job.size is None and not intake.is_certain:
+            failure = unproven_coding(answer)
+        failure = failure or mismatch(job, intake)
         if failure is not None:
             raise TransferError(failure)
-        answer = intake.answer
         if answer.checks and any(check.source == EARLIER and intake.agrees(check) for check in answer.checks):
             # twice the same bytes: it is the ETag that is no MD5 on this host
             self._opaque_etags.add(host_of(answer.url))

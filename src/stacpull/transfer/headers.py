@@ -7,10 +7,10 @@ may still send the right bytes, and those are proven otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 from urllib.parse import unquote
 
 from stacpull.models import Validator
+from stacpull.net.ranges import ContentRange, content_length, content_range
 from stacpull.net.status import is_login_page
 
 __all__ = [
@@ -24,46 +24,12 @@ __all__ = [
 ]
 
 
-class ContentRange(NamedTuple):
-    """`Content-Range: bytes start-end/total`, both ends inclusive; None for what is `*`."""
-
-    start: int | None
-    end: int | None
-    total: int | None
-
-
-_NO_RANGE = ContentRange(None, None, None)
 _MAY_BE_A_PAGE = ("text/", "application/xhtml")
 _SUFFIXES_OF_PAGES = frozenset(
     {"html", "htm", "xhtml", "shtml", "php", "asp", "aspx", "jsp", "cgi", "do", "txt", "md", "xml"}
 )
 _BOM = b"\xef\xbb\xbf"
 _SNIFFED = 1024
-_MOST_DIGITS = 18
-"""Of a size or place in bytes: what SQLite and Parquet hold. A number with more of them is a lie."""
-
-
-def content_length(headers: Mapping[str, str]) -> int | None:
-    """Return `Content-Length`, or None if there is none that can be read (RFC 9110, 8.6)."""
-    return _number(headers.get("Content-Length", ""))
-
-
-def content_range(headers: Mapping[str, str]) -> ContentRange:
-    """Return `Content-Range`, all None if it is absent or not in bytes (RFC 9110, 14.4)."""
-    unit, _, rest = headers.get("Content-Range", "").strip().partition(" ")
-    span, slash, total = rest.strip().partition("/")
-    if unit.lower() != "bytes" or not slash:
-        return _NO_RANGE
-    start, dash, end = span.partition("-")
-    if span == "*":
-        return ContentRange(None, None, _number(total))
-    if not dash or _number(start) is None or _number(end) is None:
-        return _NO_RANGE
-    return ContentRange(_number(start), _number(end), _number(total))
-
-
-def _number(text: str) -> int | None:
-    return int(text) if len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit() else None
 
 
 def validator_of(headers: Mapping[str, str]) -> Validator:

@@ -26,6 +26,7 @@ __all__ = [
     "hashers_for",
     "mismatch",
     "shortfall",
+    "unproven_coding",
     "wrong_size",
 ]
 
@@ -46,6 +47,8 @@ class Answer(NamedTuple):
     """Size of the whole in bytes as the server states it."""
     framed: bool
     """True if the end of the body showed on the wire."""
+    coding: str = ""
+    """A content coding that cannot be undone: the bytes as sent must be proven to be the asset."""
 
 
 class Intake(NamedTuple):
@@ -60,6 +63,11 @@ class Intake(NamedTuple):
     def size(self) -> int:
         """Bytes that are there, those of earlier attempts included."""
         return len(self.body) if self.writer is None else self.writer.size
+
+    @property
+    def is_certain(self) -> bool:
+        """True if a checksum of the item or the server agrees with the content."""
+        return any(check.source != EARLIER and self.agrees(check) for check in self.answer.checks)
 
     def agrees(self, check: Check) -> bool:
         """Tell if the content is what `check` says."""
@@ -131,6 +139,14 @@ def mismatch(job: Job, intake: Intake) -> Failure | None:
     stated = unsure[0].checksum
     found = Checksum(stated.algorithm, intake.digest(stated))
     raise DoubtfulError(Check(found, EARLIER, sure=False))
+
+
+def unproven_coding(answer: Answer) -> Failure:
+    """Return the failure of a body that nothing proves to be the asset behind its unknown coding."""
+    what = (
+        f"sent it in the content coding {answer.coding[:50]!r}, which was not asked for and cannot be undone"
+    )
+    return failed(FailureKind.HTTP, answer.url, what)
 
 
 def wrong_size(url: str, size: int, stated: int) -> Failure:

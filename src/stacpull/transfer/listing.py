@@ -6,10 +6,9 @@ cannot hold all that a key can; a server that does not know that does not say so
 
 from __future__ import annotations
 
-import re
-from html import unescape
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_plus
+from xml.etree import ElementTree as ET
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Request, TransferError
@@ -22,7 +21,12 @@ MOST_OBJECTS: Final = 100_000
 """Objects of one prefix at most: all of them are planned at once."""
 _PAGE_LIMIT: Final = 8 << 20
 """Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and what is said of them."""
-_OBJECT: Final = re.compile(r"<Contents>(.*?)</Contents>", re.DOTALL)
+_MOST_DIGITS: Final = 18
+"""Of a size in bytes: what SQLite and Parquet hold."""
+_FIELDS: Final = frozenset({"EncodingType", "IsTruncated", "NextContinuationToken"})
+_OBJECT_FIELDS: Final = frozenset({"Key", "Size"})
+_OBJECT_DEPTH: Final = 3
+"""Of `<Key>` in `<ListBucketResult><Contents><Key>`."""
 
 
 class ListedPage(NamedTuple):
@@ -62,22 +66,84 @@ async def list_prefix(client: Opener, bucket: str, prefix: str) -> tuple[Listed,
     return tuple(Listed(name, size) for name, size in names.items())
 
 
-def listed_page(document: str) -> ListedPage | None:
-    """Read a page of a listing; None if the document is none."""
-    if "<ListBucketResult" not in document:
+def listed_page(document: bytes) -> ListedPage | None:
+    """Read one page of a listing.
+
+    Args:
+        document: the XML. A document type declaration is refused, so there are no entities that could grow.
+
+    Returns:
+        The page, or None if the document is not a listing.
+    """
+    reader = _ListingReader()
+    parser = ET.XMLParser(target=reader)  # noqa: S314 - the reader refuses declarations and builds no tree
+    try:
+        parser.feed(document)
+        parser.close()
+    except (ET.ParseError, ValueError, LookupError):  # LookupError: an encoding that Python does not know
         return None
-    encoded = _element(document, "EncodingType") == "url"
+    if reader.root != "ListBucketResult":
+        return None
+    encoded = reader.fields.get("EncodingType", "").strip() == "url"
     objects = []
-    for entry in _OBJECT.findall(document):
-        key, size = unescape(_element(entry, "Key")), _element(entry, "Size")
-        if not key or not size.isdecimal():
+    for found in reader.objects:
+        key, size = found.get("Key", ""), found.get("Size", "").strip()
+        if not key or not size.isdecimal() or len(size) > _MOST_DIGITS:
             return None
         objects.append(Listed(unquote_plus(key) if encoded else key, int(size)))
-    more = _element(document, "IsTruncated").lower() == "true"
-    token = unescape(_element(document, "NextContinuationToken"))
+    more = reader.fields.get("IsTruncated", "").strip().lower() == "true"
+    token = reader.fields.get("NextContinuationToken", "").strip()
     if more and not token:
         return None
     return ListedPage(tuple(objects), token if more else None)
+
+
+class _ListingReader:
+    """A target for `XMLParser` that keeps the few elements of interest and no tree."""
+
+    def __init__(self) -> None:
+        self.root = ""
+        self.fields: dict[str, str] = {}
+        self.objects: list[dict[str, str]] = []
+        self._depth = 0
+        self._in_object = False
+        self._text: list[str] | None = None
+
+    def doctype(self, name: str, _pubid: str | None, _system: str | None) -> None:
+        """Refuse the declaration, before anything in it is read."""
+        raise ValueError(f"{name} is declared")
+
+    def start(self, tag: str, _attributes: dict[str, str]) -> None:
+        """Enter an element."""
+        self._depth += 1
+        name = tag.rpartition("}")[2]
+        self._text = None
+        if self._depth == 1:
+            self.root = name
+        elif self._depth == _OBJECT_DEPTH - 1:
+            self._in_object = name == "Contents"
+            if self._in_object:
+                self.objects.append({})
+            elif name in _FIELDS:
+                self._text = []
+        elif self._depth == _OBJECT_DEPTH and self._in_object and name in _OBJECT_FIELDS:
+            self._text = []
+
+    def data(self, text: str) -> None:
+        """Take a piece of text."""
+        if self._text is not None:
+            self._text.append(text)
+
+    def end(self, tag: str) -> None:
+        """Leave an element; of several with one name the first counts."""
+        if self._text is not None:
+            kept = self.objects[-1] if self._depth == _OBJECT_DEPTH else self.fields
+            kept.setdefault(tag.rpartition("}")[2], "".join(self._text))
+            self._text = None
+        self._depth -= 1
+
+    def close(self) -> None:
+        """End: what was found stays in the attributes."""
 
 
 async def _page(client: Opener, bucket: str, prefix: str, token: str | None) -> ListedPage:
@@ -87,9 +153,9 @@ async def _page(client: Opener, bucket: str, prefix: str, token: str | None) -> 
     query = "&".join(f"{name}={quote(asked[name], safe='-_.~')}" for name in sorted(asked))
     async with client.open(Request(f"s3://{bucket}/", query=query)) as response:
         body = await response.read(_PAGE_LIMIT)
-    page = listed_page(body.decode("utf-8", "replace"))
+    page = listed_page(body)
     if page is None:
-        raise _unlistable(bucket, prefix, "what came is no listing")
+        raise _unlistable(bucket, prefix, "the answer is not a listing")
     if any(not one.name.startswith(prefix) for one in page.objects):
         raise _unlistable(bucket, prefix, "its listing has objects that are not under it")
     return page
@@ -97,12 +163,6 @@ async def _page(client: Opener, bucket: str, prefix: str, token: str | None) -> 
 
 def _is_directory(listed: Listed, prefix: str) -> bool:
     return listed.name == prefix or (listed.size == 0 and listed.name.endswith("/"))
-
-
-def _element(text: str, name: str) -> str:
-    """Return the text of the first element of that name as it is written, or ""."""
-    _, found, rest = text.partition(f"<{name}>")
-    return rest.partition("<")[0].strip() if found else ""
 
 
 def _unlistable(bucket: str, prefix: str, why: str) -> TransferError:

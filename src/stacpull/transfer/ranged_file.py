@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from stacpull.models import FailureKind, Validator
-from stacpull.net.coding import coding_of, decoded
+from stacpull.net.coding import can_decode, coding_of, decoded
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.tiff import Header, Needs, Segments, parse
 from stacpull.transfer.headers import (
@@ -160,7 +160,8 @@ class Version:
             raise TransferError(
                 failed(FailureKind.HTTP, response.url, "sent another part of the file than was asked for")
             )
-        if (coding := coding_of(response.headers)) is not None:
+        coding = coding_of(response.headers)
+        if coding is not None and can_decode(coding):
             what = f"serves ranges of the file in the coding {coding} only, of which no header can be read"
             raise TransferError(failed(FailureKind.HTTP, response.url, what))
         self._set_total(total)
@@ -195,7 +196,7 @@ class Version:
             raise ChangedError
         coding = coding_of(response.headers)
         chunks = response.chunks(_CHUNK)
-        if coding is None:
+        if coding is None or not can_decode(coding):  # an unknown name is often wrong: the header shows that
             self._set_total(content_length(response.headers))
         else:
             chunks = decoded(chunks, coding)

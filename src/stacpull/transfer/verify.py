@@ -96,9 +96,9 @@ def _base64(text: str, size: int) -> bytes | None:
 
 
 def _etag_check(headers: Mapping[str, str], *, is_s3: bool) -> Check | None:
-    """Read the ETag as an MD5 where it can be one: 32 hex digits, strong, content stored as it is."""
+    """Read the ETag as an MD5 where it can be one: 32 hex digits, strong."""
     etag = headers.get("ETag", "").strip('"')
-    if len(etag) != _MD5_HEX or "Content-Encoding" in headers:
+    if len(etag) != _MD5_HEX:
         return None
     try:
         digest = bytes.fromhex(etag)

@@ -407,3 +407,21 @@ def taken_apart(text):
 @given(text=TREES, values=st.fixed_dictionaries(dict.fromkeys("abc", st.sampled_from([None, 0, 1, 2]))))
 def test_logic_agrees_with_a_naive_oracle(text, values):
     assert judge(text, {"properties": values}) is by_cases(text, values)
+
+
+@given(st.text("ab%_\\\n", max_size=8), st.text("ab\n\\", max_size=12))
+def test_like_is_what_a_search_of_every_way_finds(pattern, name):
+    def fits(wanted: str, text: str) -> bool:
+        if not wanted:
+            return not text
+        if wanted[0] == "%":
+            return any(fits(wanted[1:], text[start:]) for start in range(len(text) + 1))
+        plain = wanted[1:2] if wanted[0] == "\\" else ""
+        rest = wanted[2:] if plain else wanted[1:]
+        if plain or wanted[0] != "_":
+            return text[:1] == (plain or wanted[0]) and fits(rest, text[1:])
+        return bool(text) and fits(rest, text[1:])
+
+    item = {"id": "a", "properties": {"name": name}}
+    tree = {"op": "like", "args": [{"property": "name"}, pattern]}
+    assert judge(json.dumps(tree), item) is fits(pattern, name)

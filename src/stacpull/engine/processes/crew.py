@@ -16,7 +16,9 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import attrs
 
 from stacpull.clock import Clock
 from stacpull.config.environment import handed_down
@@ -31,6 +33,7 @@ from stacpull.engine.processes.leftovers import wholes_of
 from stacpull.engine.processes.messages import Context, Word
 from stacpull.engine.processes.peer import Peer, engage
 from stacpull.engine.processes.shares import batch_size
+from stacpull.engine.together import off_loop
 from stacpull.errors import WorkerError
 from stacpull.events import Listener, Notice
 from stacpull.models import Job, Received
@@ -141,23 +144,22 @@ class Crew:
 
     async def _in_processes(self) -> None:
         """Start workers, give them what is in the queue, and let them end."""
-        context = workers_lock(self._around.destination.path)
-        lock = await asyncio.to_thread(context.__enter__)
-        try:
-            async with asyncio.TaskGroup() as seats:
-                filling = [
-                    seats.create_task(self._keep_filled(number, lock)) for number in range(len(self._seats))
-                ]
-                await self._feed()
-                self._over = True
-                for peer, task in zip(self._seats, filling, strict=True):
-                    if peer is None or not peer.ready:
-                        task.cancel()  # it has come too late, and would only be waited for
-                    else:
-                        peer.send(messages.Stop())
-        finally:
-            await self._dismiss()
-            await asyncio.to_thread(context.__exit__, None, None, None)
+        async with off_loop(workers_lock(self._around.destination.path)) as lock:
+            try:
+                async with asyncio.TaskGroup() as seats:
+                    filling = [
+                        seats.create_task(self._keep_filled(number, lock))
+                        for number in range(len(self._seats))
+                    ]
+                    await self._feed()
+                    self._over = True
+                    for peer, task in zip(self._seats, filling, strict=True):
+                        if peer is None or not peer.ready:
+                            task.cancel()  # it has come too late, and would only be waited for
+                        else:
+                            peer.send(messages.Stop())
+            finally:
+                await self._dismiss()
 
     async def _keep_filled(self, number: int, lock: int) -> None:
         """Keep a worker at work, and replace it if it is lost, until all is done.
@@ -182,7 +184,7 @@ class Crew:
         """Return what a worker works with; the limits in it are its share of them."""
         network, options = self._around.network, self._around.options
         share = network.shares.workers[number]
-        limited = replace(
+        limited = attrs.evolve(
             options,
             per_host=share.per_host,
             concurrency=options.concurrency and share.slots,

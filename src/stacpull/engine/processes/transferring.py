@@ -158,7 +158,7 @@ class _Worker:
         # failures are held back where those of all workers come together
         self._pool = Pool(self._queue, self.intake, tools, workers=context.slots, held=0)
         network.client.gates.on_closed = lambda host, seconds: channel.send(messages.Throttled(host, seconds))
-        network.on_wait(lambda text: channel.send(Said(text, once=True, level="warning")))
+        network.on_warning(lambda text: channel.send(Said(text, once=True, level="warning")))
 
     async def run(self, told: asyncio.Queue[Any]) -> None:
         """Do jobs until told to end.

@@ -105,12 +105,30 @@ def contained(value: Any, members: Iterable[Any]) -> Truth:
 
 
 def like_pattern(pattern: str) -> re.Pattern[str]:
-    r"""Return what LIKE means by a pattern (7.9.2): `%` any text, `_` one character, `\` as is."""
-    pieces = []
+    r"""Compile a pattern of LIKE (7.9.2).
+
+    The time to match is linear in the length of the text: what a `%` stands for ends where the piece behind
+    it fits first, and no other place is tried (an atomic group). That finds a match wherever there is one.
+
+    Args:
+        pattern: `%` stands for any text, `_` for one character, `\x` for `x`.
+
+    Returns:
+        An expression for `fullmatch`.
+    """
+    pieces = [""]
     for token in re.finditer(r"\\(.)|(%)|(_)|(.)", pattern, re.DOTALL):
         escaped, many, one, plain = token.groups()
-        pieces.append(".*" if many else "." if one else re.escape(escaped or plain))
-    return re.compile("".join(pieces), re.DOTALL)
+        if many:
+            pieces.append("")
+        else:
+            pieces[-1] += "." if one else re.escape(escaped or plain)
+    first, *between = pieces
+    if not between:
+        return re.compile(first, re.DOTALL)
+    *middle, last = between
+    expression = first + "".join(f"(?>.*?{piece})" for piece in middle if piece) + f".*{last}"
+    return re.compile(expression, re.DOTALL)
 
 
 def casei(value: Any) -> Any:

@@ -92,6 +92,9 @@ async def open_hub(
     tokens = Tokens(settings, client, policy, clock, secrets)
     try:
         yield Hub(settings, Session(client, tokens, settings.base_url), policy, clock, secrets)
+    except BaseException as error:
+        secrets.scrub_error(error)
+        raise
     finally:
         await client.close()
 

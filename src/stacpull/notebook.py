@@ -1,0 +1,38 @@
+"""A progress bar for notebooks and scripts, made of the events of a run."""
+
+from __future__ import annotations
+
+from tqdm.auto import tqdm
+
+from stacpull.events import Event, Listener, Notice, Progress, RunEnded
+
+__all__ = ["progress_bar"]
+
+
+def progress_bar() -> Listener:
+    """Return a listener that shows a progress bar: a widget in Jupyter, a line of text in a terminal.
+
+    Pass it as `on_event`:
+
+        await stacpull.mirror(source, "rice", on_event=stacpull.progress_bar())
+
+    Returns:
+        A function for the events of one run. It also prints the run's warnings.
+    """
+    bar = tqdm(iterable=None, unit="file", desc="connecting")
+
+    def show(event: Event) -> None:
+        if isinstance(event, Progress):
+            bar.total = event.assets_planned
+            bar.n = event.assets_done + event.assets_failed
+            bar.desc = "fetching" if event.walk_ended else "listing"
+            bar.set_postfix_str(
+                f"{event.items_matched} items, {event.bytes_done / 1e6:,.1f} MB, {event.assets_failed} failed"
+            )
+        elif isinstance(event, Notice) and event.level == "warning":
+            bar.write(event.text)
+        elif isinstance(event, RunEnded):
+            bar.set_description_str(event.state)
+            bar.close()
+
+    return show

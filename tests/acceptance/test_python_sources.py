@@ -1,0 +1,130 @@
+"""Items that a Python program has in hand are a SOURCE, and a notebook can run a mirror."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+import pystac
+import pystac_client
+import pytest
+from tests.acceptance.command import LABELS
+from tests.acceptance.static_tree import asset_of, write_tree
+
+from stacpull import Options, S3Options, Secret, Selection, UsageError, sync
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[str]:
+    """The URL of a static catalog of one collection with four items."""
+    root = tmp_path / "tree"
+    root.mkdir()
+    write_tree(root, 1, 4)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=root))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def items_of(tree: str) -> list[pystac.Item]:
+    return [pystac.Item.from_file(f"{tree}/col0/col0-{n}/col0-{n}.json") for n in range(4)]
+
+
+def dicts_of(tree: str) -> list[dict[str, Any]]:
+    return [item.make_asset_hrefs_absolute().to_dict() for item in items_of(tree)]
+
+
+OPEN = Options(allow_private_hosts=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        pytest.param(items_of, 4, id="a list of items"),
+        pytest.param(lambda tree: items_of(tree)[0], 1, id="one item"),
+        pytest.param(lambda tree: pystac.ItemCollection(items_of(tree)), 4, id="ItemCollection"),
+        pytest.param(lambda tree: iter(items_of(tree)), 4, id="an iterator"),
+        pytest.param(lambda tree: pystac.Catalog.from_file(f"{tree}/catalog.json"), 4, id="a catalog"),
+        pytest.param(lambda tree: {"type": "FeatureCollection", "features": dicts_of(tree)}, 4, id="a dict"),
+        pytest.param(lambda tree: dicts_of(tree)[1], 1, id="one item as a dict"),
+        pytest.param(lambda _: [], 0, id="no items"),
+    ],
+)
+def test_items_are_a_source(tree: str, tmp_path: Path, make, count: int) -> None:
+    report = sync.mirror(make(tree), tmp_path / "m", options=OPEN)
+    assert (report.state, report.items_matched, report.assets_done) == ("complete", count, count)
+    files = sorted((tmp_path / "m").rglob("data.bin"))
+    assert [file.read_bytes() for file in files] == [asset_of(file.parent.name) for file in files]
+    assert len(files) == count
+
+
+def test_the_same_items_resume_and_refresh_the_same_mirror(tree: str, tmp_path: Path) -> None:
+    sync.mirror(items_of(tree), tmp_path / "m", options=OPEN)
+    again = sync.mirror(items_of(tree), tmp_path / "m", options=OPEN)
+    assert (again.assets_done, again.assets_skipped) == (4, 4)
+    assert sync.plan(items_of(tree), tmp_path / "m", options=OPEN).assets == 4
+
+
+def test_a_search_of_pystac_client_is_a_source(tmp_path: Path, small_hub, monkeypatch) -> None:
+    for name, value in small_hub.exports().items():
+        monkeypatch.setenv(name, value)
+    client = pystac_client.Client.open(small_hub.base_url, parameters={"key": small_hub.key})
+    search = client.search(collections=[LABELS], max_items=3)
+    report = sync.mirror(
+        search,
+        tmp_path / "m",
+        selection=Selection(exclude_assets="B10", source_links=False),
+        options=Options(
+            query={"key": Secret(small_hub.key)},
+            s3=S3Options(endpoint_url=small_hub.s3_url),
+            headers={"Authorization": f"Bearer {small_hub.key}"},
+            allow_private_hosts=True,
+        ),
+    )
+    assert (report.items_matched, report.state) == (3, "complete")
+
+
+@pytest.mark.parametrize("source", [5, [5], b"http://127.0.0.1", [None]])
+def test_what_is_not_a_source_is_named(tmp_path: Path, source: object) -> None:
+    with pytest.raises(UsageError, match=r"^source (must be|gives)"):
+        sync.mirror(source, tmp_path / "m")
+
+
+def test_a_blocking_call_names_the_one_for_notebooks() -> None:
+    async def work() -> None:
+        sync.mirror("http://127.0.0.1:1/", "m")
+
+    with pytest.raises(UsageError, match=r"Use: await stacpull.mirror"):
+        asyncio.run(work())
+
+
+def test_a_notebook_runs_a_mirror(tree: str, tmp_path: Path) -> None:
+    cells = [
+        "import stacpull",
+        f"source, dest = {tree + '/catalog.json'!r}, {str(tmp_path / 'm')!r}",
+        "report = await stacpull.mirror(source, dest, on_event=stacpull.progress_bar())",
+        "report",
+        f"from stacpull import sync\nsync.mirror({tree!r}, 'x')",
+    ]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match=r"Use: await stacpull.mirror"):
+        nbclient.NotebookClient(book, kernel_name="python3", timeout=60).execute()
+    shown = book.cells[3].outputs[0].data
+    assert "<table>" in shown["text/html"]
+    assert "assets_done" in shown["text/html"]
+    assert len(list((tmp_path / "m").rglob("data.bin"))) == 4

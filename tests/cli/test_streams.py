@@ -1,0 +1,104 @@
+"""Standard streams that are closed, full or left by their reader do not change what a command does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = Path(sys.executable).with_name("stacpull")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """An item with three assets, all of them local files."""
+    there = tmp_path / "source"
+    there.mkdir()
+    for key in "abc":
+        (there / f"{key}.bin").write_bytes(key.encode() * 100)
+    item = {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": "one",
+        "collection": "c",
+        "geometry": None,
+        "properties": {"datetime": "2020-01-01T00:00:00Z"},
+        "links": [],
+        "assets": {key: {"href": f"./{key}.bin"} for key in "abc"},
+    }
+    (there / "item.json").write_text(json.dumps(item))
+    return there / "item.json"
+
+
+def in_shell(command: str, redirections: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of stacpull with the shell's redirections."""
+    line = f'exec "$0" {command} "$@" {redirections}'
+    return subprocess.run(
+        ["/bin/bash", "-c", line, str(COMMAND), *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "redirections", ["<&-", ">&-", "2>&-", "<&- >&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"]
+)
+def test_closed_streams_do_not_change_a_mirror(source: Path, tmp_path: Path, redirections: str) -> None:
+    dest = tmp_path / "m"
+    ran = in_shell("mirror", redirections, str(source), str(dest))
+    assert ran.returncode == 0, ran.stderr
+    assert sorted(path.name for path in dest.rglob("*.bin")) == ["a.bin", "b.bin", "c.bin"]
+    again = in_shell("status", "", str(dest), "--json")
+    assert json.loads(again.stdout)["assets_done"] == 3
+    assert json.loads(again.stdout)["state"] == "complete"
+
+
+def test_standard_output_that_is_full_is_named_and_is_exit_code_5(source: Path, tmp_path: Path) -> None:
+    ran = in_shell("mirror", ">/dev/full", str(source), str(tmp_path / "m"), "--json")
+    assert ran.returncode == 5
+    assert ran.stderr.splitlines()[-1] == (
+        "stacpull: Standard output cannot be written: No space left on device."
+    )
+    again = in_shell("status", "", str(tmp_path / "m"), "--json")
+    assert json.loads(again.stdout)["assets_failed"] == 0
+    assert json.loads(again.stdout)["assets_done"] == 3
+
+
+@pytest.mark.parametrize("command", ["status --help", "--version", "--help"])
+def test_help_that_cannot_be_written_is_named(command: str) -> None:
+    ran = in_shell(command, ">/dev/full")
+    assert ran.returncode == 5
+    assert ran.stderr == "stacpull: Standard output cannot be written: No space left on device.\n"
+
+
+@pytest.mark.parametrize("command", ["--help", "mirror --help", "credentials list"])
+def test_a_reader_that_leaves_is_not_an_error(command: str) -> None:
+    line = f'"$0" {command} | true; echo "${{PIPESTATUS[0]}}"'
+    ran = subprocess.run(
+        ["/bin/bash", "-c", line, str(COMMAND)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.stdout == "0\n"
+    assert ran.stderr == ""
+
+
+def test_lines_of_verify_that_nobody_reads_do_not_end_it(source: Path, tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+    assert in_shell("mirror", "", str(source), str(dest)).returncode == 0
+    for path in dest.rglob("*.bin"):
+        path.write_bytes(b"changed")
+    line = '"$0" verify "$1" --repair | true; echo "${PIPESTATUS[0]}"'
+    ran = subprocess.run(
+        ["/bin/bash", "-c", line, str(COMMAND), str(dest)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.stdout == "0\n"
+    assert "should not have happened" not in ran.stderr
+    assert (next(dest.rglob("a.bin"))).read_bytes() == b"a" * 100

@@ -1,0 +1,56 @@
+"""What a public function opens is closed with the error that ended the run, which is the one raised."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from stacpull.engine import workspace as room
+from stacpull.engine.session import opened_workspace
+from stacpull.engine.together import off_loop
+
+
+def test_the_error_of_a_run_is_raised_although_the_disk_fails_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_db: sqlite3.Connection) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise error
+
+    async def run() -> None:
+        async with opened_workspace(tmp_path):
+            monkeypatch.setattr(room, "settle_log", failing)
+            raise LookupError("what ended the run")
+
+    with pytest.raises(LookupError, match="what ended the run"):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("error", [None, LookupError("broke"), asyncio.CancelledError()])
+def test_a_context_off_the_loop_receives_the_error_of_its_block(error: BaseException | None) -> None:
+    received: list[BaseException | None] = []
+
+    @contextmanager
+    def context() -> Iterator[int]:
+        try:
+            yield 7
+        except BaseException as caught:
+            received.append(caught)
+            raise
+        received.append(None)
+
+    async def run() -> None:
+        async with off_loop(context()) as value:
+            assert value == 7
+            if error is not None:
+                raise error
+
+    with nullcontext() if error is None else pytest.raises(type(error)):
+        asyncio.run(run())
+    assert received == [error]

@@ -1,0 +1,314 @@
+"""No regular expression holds the run, whatever a source or host writes.
+
+Every pattern of the package is found by reading its code. Each has an example that it accepts, in `EXAMPLES`:
+every short piece of the example is repeated until the text has thousands of characters, with an end that fits
+and with ends that do not. The pattern is applied as the code applies it. A linear one takes microseconds; one
+that backtracks polynomially or exponentially runs into the limit of processor time.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import importlib
+import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tests.security.sources import Source, feature
+
+import stacpull
+from stacpull import MirrorReport, Options, mirror
+from stacpull.filters.assets import compile_assets
+from stacpull.filters.language import compile_expression, parse_filter
+from stacpull.models import Selection
+from stacpull.net.memory import Answer
+
+PACKAGE = Path(stacpull.__file__).parent
+
+OWN_WORDS = {
+    "cli": "the words of the command line",
+    "config": "options, config files and profiles of the user",
+    "filters/language/parsing.py": "the user's filter and the parser's own messages",
+    "planning/template.py": "the user's layout",
+    "replicas": "servers for trials, which answer clients on this machine",
+    "tracing/indices.py": "the user's evalscript",
+    "store/sync.py": "the kernel's release",
+}
+"""Rooms and files whose patterns never meet the text of a server, and what they meet."""
+
+BUILT_AT_RUN_TIME = {
+    "filters/assets.py:_any_glob": "test_a_glob_is_matched_in_linear_time",
+    "filters/language/operators.py:like_pattern": "test_like_is_matched_in_linear_time",
+}
+"""Functions that compile what the user wrote, and the test here that pumps what they make."""
+
+EXAMPLES: dict[str, str] = {
+    "catalog/collection.py:_UNTYPED": "1.0.0-beta",
+    "catalog/collection.py:_VERSION": "1.0.0-beta.2",
+    "catalog/item.py:_DATED": "2017",
+    "catalog/members.py:_LICENSE": "CDLA-Permissive-1.0",
+    "catalog/references.py:_MISREAD": "a#b",
+    "filters/assets.py:_WILD": "B*",
+    "filters/interval.py:_DATE": "2017-06-13",
+    "filters/interval.py:_INSTANT": "2017-06-13T10:00:00.000+00:00",
+    "filters/interval.py:_LEAP_SECOND": "T10:59:60",
+    "filters/language/operators.py:\\\\(.)|(%)|(_)|(.)": "a\\%_%",
+    "filters/language/times.py:_DATE": "2017-06-13",
+    "filters/language/times.py:_INSTANT": "2017-06-13T10:00",
+    "ledger/compact.py:_HEX_ETAG": 'W/"00ff-2"',
+    "net/http.py:_PROXY": "https://",
+    "net/lean_requests.py:_ORIGIN": "https://a0.b-c.example:8080",
+    "net/logins/cookies.py:_DELETED": "; max-age=-1 ; path",
+    "net/logins/cookies.py:_DOMAIN": "; domain= .host.example",
+    "net/logins/cookies.py:_SEPARATE": "a=b, c=d,  e=f",
+    "net/redirects.py:[/?#]": "host/path?a#b",
+    "net/redirects.py:_SCHEME": "ab+c.1-d:",
+    "net/redirects.py:_UNSAFE": "a b",
+    "net/status.py:_HTML_START": "\ufeff \n<!----> <!-- a --><!doctype html>",
+    "net/status.py:_THROTTLED_BODY": "Rate limit exceeded. Throttling: SlowDown",
+    "net/status.py:_WAIT_IN_BODY": "Try again in 42 seconds",
+    "net/status.py:_XML_REASONS[0]": "<Message>a b</Message>",
+    "net/status.py:_XML_REASONS[1]": "<Code>ab</Code>",
+    "planning/hrefs.py:_SCHEME": "ab+c.1-d:",
+    "planning/kinds.py:_RENDERERS": "/x/preview.png",
+    "planning/kinds.py:_TILE": "/{z}/{-y}/",
+    "planning/layout.py:_DATE": "2017-06-13",
+    "planning/names.py:_CUT_ESCAPE": "a%2",
+    "planning/names.py:_DEVICE": "com1  .tar.gz",
+    "planning/names.py:_HASHED": "ab~0123456789ab.tar.gz",
+    "planning/names.py:_SUFFIX": "a.b.tar.gz",
+    "planning/names.py:_UNSAFE": "a:b",
+    "planning/suffixes.py:_SUFFIX": "a.b.tar.7z",
+    "redact.py:_FERNET": "/gAAAAA" + "aZ0_-" * 20 + "%3D?",
+    "sources/lines.py:_NAMES": "/a.b.ndjson.gz",
+    "sources/places.py:^(?i:file):(//(localhost)?(?=/))?": "file://localhost/a",
+    "sources/places.py:_SCHEME": "ab+c.1-d:",
+    "store/wholes.py:_PLAIN": 'a.~"-0',
+    "tiff/metadata.py:[0-9]{1,5}": "12",
+    "tiff/metadata.py:_ENTITY": "a&lt;&#x41;&#65;b",
+    "tracing/hub/request.py:_UUID": "01234567-89ab-cdef-0123-456789abcdef",
+    "tracing/scene.py:_ID": "PSScene/20240601_183012_07_24b1_3B_a",
+    "tracing/scene_map.py:_LINE": "PSScene/a[0] b[-12]",
+    "transfer/local.py:[?#]": "file:///a?b#c",
+    "transfer/local.py:_RANGE": "bytes=0-12",
+    "transfer/s3.py:_HOST_LIKE": "a-bucket-0",
+    "transfer/s3.py:_REGION": "eu-central-1",
+}
+
+SCREENED, CONFIRMED = 3_000, 100_000
+"""Characters of the pumped texts: all have the first number, and those that take long for it the second."""
+SUSPICIOUS, LIMIT = 0.001, 0.25
+"""Seconds of processor time for those. A quadratic pattern takes many seconds for the second."""
+LONGEST_PIECE = 16
+
+
+class Use(NamedTuple):
+    """A pattern, and how the code applies it."""
+
+    name: str
+    pattern: re.Pattern[str] | re.Pattern[bytes]
+    method: str
+
+
+class _TooLongError(Exception):
+    pass
+
+
+def _calls(node: ast.AST) -> list[ast.Call]:
+    """Return the calls of functions of `re` that take a pattern, in their order."""
+    found = [
+        one
+        for one in ast.walk(node)
+        if isinstance(one, ast.Call)
+        and isinstance(one.func, ast.Attribute)
+        and isinstance(one.func.value, ast.Name)
+        and one.func.value.id == "re"
+        and one.func.attr != "escape"
+    ]
+    return sorted(found, key=lambda call: (call.lineno, call.col_offset))
+
+
+def _uses() -> Iterator[Use | str]:
+    """Yield every use of `re`; for a pattern that is built at run time the name of its function."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        where = path.relative_to(PACKAGE).as_posix()
+        if any(where == one or where.startswith(f"{one}/") for one in OWN_WORDS):
+            continue
+        source = path.read_text()
+        for statement in ast.parse(source).body:
+            calls = _calls(statement)
+            if not calls:
+                continue
+            module = importlib.import_module(".".join(("stacpull", *Path(where).with_suffix("").parts)))
+            names = [
+                target.id
+                for one in (statement.targets if isinstance(statement, ast.Assign) else [statement])
+                for target in [one.target if isinstance(one, ast.AnnAssign) else one]
+                if isinstance(target, ast.Name)
+            ]
+            for number, call in enumerate(calls):
+                pattern = _pattern(call, module)
+                if pattern is None:
+                    yield f"{where}:{getattr(statement, 'name', names)}"
+                elif names:
+                    name = names[0] if len(calls) == 1 else f"{names[0]}[{number}]"
+                    yield Use(f"{where}:{name}", pattern, _method(names[0], source))
+                else:
+                    yield Use(f"{where}:{_text(pattern)}", pattern, call.func.attr)
+
+
+def _pattern(call: ast.Call, module: object) -> re.Pattern[str] | re.Pattern[bytes] | None:
+    """Return the pattern of a call of `re.…`; None if it is not a constant."""
+    flags = [one for one in call.keywords if one.arg == "flags"]
+    args = call.args[:2] if call.func.attr == "compile" else call.args[:1]
+    if call.func.attr in {"match", "search", "fullmatch", "finditer", "findall"}:
+        args += call.args[2:3]
+    compiling = ast.Call(ast.parse("re.compile", mode="eval").body, args, flags)
+    try:
+        return eval(ast.unparse(compiling), {**vars(module), "re": re})  # noqa: S307 - our own code
+    except NameError:
+        return None
+
+
+def _method(name: str, source: str) -> str:
+    """Return how the module applies its pattern `name`; of several ways the one that tries the most."""
+    found = set(re.findall(rf"\b{name}\.(\w+)\(", source)) & {"match", "fullmatch", "split", "sub", "search"}
+    return next((one for one in ("search", "sub", "split", "match", "fullmatch") if one in found), "search")
+
+
+def _text(pattern: re.Pattern[str] | re.Pattern[bytes]) -> str:
+    return pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
+
+
+FOUND = list(_uses())
+USES = {one.name: one for one in FOUND if isinstance(one, Use)}
+
+
+@contextmanager
+def _processor_time(seconds: float) -> Iterator[None]:
+    """Raise `_TooLongError` after so many seconds of processor time, in the middle of a match."""
+
+    def stop(*_: object) -> None:
+        raise _TooLongError
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def _is_quick(act: Callable[[str], object], text: str, seconds: float) -> bool:
+    try:
+        with _processor_time(seconds):
+            act(text)
+    except _TooLongError:
+        return False
+    return True
+
+
+def _pumped(example: str) -> Iterator[tuple[str, str, str]]:
+    """Yield what is before, repeated and behind."""
+    for start in range(len(example)):
+        for end in range(start + 1, min(start + LONGEST_PIECE, len(example)) + 1):
+            for tail in ("", "\0", example[end:]):
+                yield example[:start], example[start:end], tail
+
+
+def _slow(act: Callable[[str], object], example: str) -> str | None:
+    """Return the piece of `example` that takes too long when it is repeated, None if there is none."""
+    for before, piece, behind in _pumped(example):
+        if not _is_quick(act, before + piece * (SCREENED // len(piece)) + behind, SUSPICIOUS):
+            text = before + piece * (CONFIRMED // len(piece)) + behind
+            if not _is_quick(act, text, LIMIT):
+                return f"{before!r} + {piece!r} * {CONFIRMED // len(piece)} + {behind!r}"
+    return None
+
+
+def _acting(pattern: re.Pattern[str] | re.Pattern[bytes], method: str) -> Callable[[str], object]:
+    """Return what applies a pattern; one of bytes gets UTF-8."""
+    if isinstance(pattern.pattern, bytes):
+        one: re.Pattern[bytes] = pattern
+        return lambda text: (
+            one.sub(b"", text.encode()) if method == "sub" else getattr(one, method)(text.encode())
+        )
+    other: re.Pattern[str] = pattern
+    return lambda text: other.sub("", text) if method == "sub" else getattr(other, method)(text)
+
+
+def test_every_pattern_has_an_example() -> None:
+    assert sorted(USES) == sorted(EXAMPLES)
+    assert {one for one in FOUND if isinstance(one, str)} == set(BUILT_AT_RUN_TIME)
+    assert set(BUILT_AT_RUN_TIME.values()) <= set(globals())
+    assert all((PACKAGE / one).exists() for one in OWN_WORDS)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_example_is_one(name: str) -> None:
+    pattern, method = USES[name].pattern, USES[name].method
+    text = EXAMPLES[name]
+    whole = pattern.fullmatch if method == "fullmatch" else pattern.search
+    assert whole(text.encode() if isinstance(pattern.pattern, bytes) else text)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_no_pumped_text_holds_a_pattern(name: str) -> None:
+    use = USES[name]
+    assert _slow(_acting(use.pattern, use.method), EXAMPLES[name]) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "example"),
+    [
+        (r"^\s*(?:<!--.*?-->\s*)*<html", "<!----><html"),
+        (r"<Contents>(.*?)</Contents>", "<Contents>a</Contents>"),
+        (r".*a.*b.*c", "abc"),
+        (r"(\w+\s?)*!", "ab c!"),
+    ],
+)
+def test_the_pump_finds_what_backtracks(pattern: str, example: str) -> None:
+    assert _slow(_acting(re.compile(pattern, re.DOTALL), "search"), example) is not None
+
+
+GLOBS = ["*a*a*a*a*a*b", "*[ab]*[ab]*[ab]*c", "a*?a*?a*?b", "*.tif"]
+
+
+@pytest.mark.parametrize("glob", GLOBS)
+def test_a_glob_is_matched_in_linear_time(glob: str) -> None:
+    selection = compile_assets(Selection(assets=(glob,)))
+    assert _slow(lambda key: selection.keeps(key, {}), "aab.tif") is None
+
+
+LIKES = ["%a%a%a%a%b", "%a%a%a%a%", "a%_a%_a%_a%b", "%a_b%ab%_b%c", "%%%%b", "a%a"]
+
+
+@pytest.mark.parametrize("like", LIKES)
+@pytest.mark.parametrize("insensitive", [False, True])
+def test_like_is_matched_in_linear_time(like: str, insensitive: bool) -> None:
+    text = f"CASEI(name) LIKE CASEI('{like}')" if insensitive else f"name LIKE '{like}'"
+    judge = compile_expression(parse_filter(text), text).evaluate
+    assert _slow(lambda name: judge({}, {"name": name}), "aabab") is None
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("comments", [60, 4_000])
+def test_comments_without_a_page_do_not_hold_a_mirror(tmp_path: Path, status: int, comments: int) -> None:
+    """An error's body and an asset without a type are both looked at for the start of a web page."""
+    body = b"<!---->" * comments + b"x"
+
+    async def course() -> MirrorReport:
+        source = Source([], others=lambda _: Answer(status=status, body=body, headers={"Content-Type": ""}))
+        async with source:
+            source.features = [feature("one", {"a": source.url("/a.tif")})]
+            return await mirror(source.api, tmp_path / "m", options=Options(retries=0))
+
+    report = asyncio.run(course())
+    assert (report.assets_done, report.assets_failed) == ((1, 0) if status == 200 else (0, 1))

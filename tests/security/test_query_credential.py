@@ -1,0 +1,140 @@
+"""A credential that is sent as a query parameter is never written down, whatever the parameter is called.
+
+The names are outside of those that `stacpull.redact` cuts by name: what keeps them out is that nothing above
+the transport sees them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from tests.net.wire_server import Scripted, WireServer
+from tests.security.secrets import found_in, found_under
+from tests.security.sources import Source, feature, json_answer
+
+from stacpull import Options, Secret, StacpullError, failures, mirror, status
+from stacpull.net.memory import Answer
+from stacpull.net.transport import Request
+
+SECRET = "planted/credential+of=a&query"
+SENT = quote(SECRET, safe="")
+MAINTENANCE = Answer(200, body=b"<html><body>Back soon</body></html>", headers={"Content-Type": "text/html"})
+BROKEN = Answer(200, body=b"{", headers={"Content-Type": "application/json"})
+
+
+@pytest.fixture(params=["token", "subscription", "appid"])
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of the parameter."""
+    return str(request.param)
+
+
+def options(name: str, transport: str = "auto") -> Options:
+    return Options(retries=0, query={name: Secret(SECRET)}, transport=transport)  # type: ignore[arg-type]
+
+
+def assert_clean(dest: Path, *texts: object) -> None:
+    assert found_under(dest, [SECRET]) == []
+    assert found_in("\n".join(map(str, texts)).encode(), [SECRET]) == []
+
+
+def chain_of(error: BaseException) -> list[str]:
+    """The texts that a traceback shows."""
+    found = [str(error), *getattr(error, "__notes__", ())]
+    following = error.__cause__ or error.__context__
+    return found + (chain_of(following) if following is not None else [])
+
+
+@pytest.mark.parametrize("answer", [MAINTENANCE, BROKEN], ids=["maintenance page", "broken JSON"])
+@pytest.mark.parametrize("path", ["", "/items"])
+def test_a_page_that_is_no_json(
+    tmp_path: Path, name: str, answer: Answer, path: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The error names the page's URL."""
+
+    async def course() -> list[str]:
+        async with Source(routes={f"/collections/c{path}": lambda _: answer}) as source:
+            with pytest.raises(StacpullError) as caught:
+                await mirror(source.api, tmp_path / "m", options=options(name))
+            assert any(f"{name}={SENT}" in heard.target for heard in source.heard)
+            return chain_of(caught.value)
+
+    texts = asyncio.run(course())
+    assert_clean(tmp_path, *texts, *capfd.readouterr())
+
+
+def test_a_static_catalog_and_its_items(tmp_path: Path, name: str) -> None:
+    """The URL of each item is in the ledger."""
+    item = feature("Q7-9", {"a": "./a.tif", "gone": "./gone.tif"})  # its id is not in the secret
+    links = [{"rel": "item", "href": "./Q7-9.json"}, {"rel": "item", "href": "./broken.json"}]
+    root = {"type": "Collection", "stac_version": "1.0.0", "id": "c", "description": "", "license": "CC0",
+            "extent": {}, "links": links}  # fmt: skip
+    routes: dict[str, Any] = {
+        "/root.json": lambda _: json_answer(root),
+        "/Q7-9.json": lambda _: json_answer(item),
+        "/broken.json": lambda _: MAINTENANCE,
+        "/a.tif": [Answer(body=b"data")],
+    }
+
+    async def course() -> tuple[list[str], list[object]]:
+        async with WireServer(routes) as server:
+            report = await mirror(server.url("/root.json"), tmp_path / "m", options=options(name))
+            return [heard.target for heard in server.heard], [report]
+
+    targets, shown = asyncio.run(course())
+    assert all(f"{name}={SENT}" in target for target in targets)
+    dest = tmp_path / "m"
+    assert_clean(dest, *shown, *failures(dest), status(dest).to_json())
+
+
+ECHOES: dict[str, Callable[[Source, str], str]] = {
+    "own host, same name": lambda source, name: source.url(f"/x?{name}={SENT}"),
+    "own host, another name": lambda source, _: source.url(f"/x?id={SENT}"),
+    "own host, in the path": lambda source, _: source.url(f"/{SENT}/x"),
+    "another host": lambda source, name: source.url(f"/x?{name}={SENT}", "localhost"),
+    "nowhere": lambda _, name: f"ftp://a.example/x?{name}={SENT}",
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+def test_a_source_that_echoes_it(tmp_path: Path, name: str, transport: str, echo: str) -> None:
+    """In hrefs, links, Locations, ids and messages; what fails and what does not."""
+    events: list[object] = []
+
+    async def course() -> object:
+        def others(asked: Request) -> Scripted:
+            if "/redirect" in asked.url:
+                return Answer(302, headers={"Location": f"/?{name}={SENT}&gone=1"})
+            return Answer(404, body=f"no {asked.url} for {SECRET}".encode())
+
+        async with Source(others=others) as source:
+            href = ECHOES[echo](source, name)
+            hrefs = {"a": href, "b": source.url(f"/redirect?{name}={SENT}"), "c": href + "&c=2"}
+            links = [{"rel": "source", "href": href}, {"rel": "self", "href": href}]
+            source.features = [feature(name, hrefs, links=links) for name in ("Q7-9", "Q7-8")]
+            source.links = [{"rel": "next", "href": source.url(f"/collections/c/items?p=2&q={SENT}")}]
+            return await mirror(
+                source.api, tmp_path / "m", options=options(name, transport), on_event=events.append
+            )
+
+    report = asyncio.run(course())
+    dest = tmp_path / "m"
+    assert_clean(dest, report, *events, *failures(dest), status(dest).to_json())
+
+
+def test_ledger_and_log_are_for_their_owner_alone(tmp_path: Path, name: str) -> None:
+    async def course() -> None:
+        async with Source(others=lambda _: Answer(body=b"data")) as source:
+            source.features = [feature("Q7-9", {"a": source.url("/a")})]
+            await mirror(source.api, tmp_path / "m", options=options(name))
+
+    asyncio.run(course())
+    own = [path for path in (tmp_path / "m" / ".stacpull").iterdir() if path.suffix in {".sqlite", ".ndjson"}]
+    assert len(own) == 2
+    assert [stat.S_IMODE(path.stat().st_mode) for path in own] == [0o600, 0o600]
+    assert stat.S_IMODE((tmp_path / "m" / "c" / "Q7-9" / "a").stat().st_mode) & 0o044  # the data are as ever

@@ -1,0 +1,180 @@
+"""Items that are not strict JSON, such as Python's `json.dumps` writes: from every kind of source."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tests.net.wire_server import Scripted, WireServer
+
+from stacpull import Event, MirrorReport, Notice, mirror
+from stacpull.net.json import LENIENT_LIMIT, decode
+from stacpull.net.memory import Answer
+
+DIGITS = "9" * 400
+VALUES = [
+    pytest.param("NaN", None, "properties.odd is NaN and is read as null", id="NaN"),
+    pytest.param("Infinity", None, "properties.odd is Infinity and is read as null", id="Infinity"),
+    pytest.param("-Infinity", None, "properties.odd is -Infinity and is read as null", id="-Infinity"),
+    pytest.param(DIGITS, DIGITS, "beyond the range of a number, and is read as text", id="400 digits"),
+    pytest.param("1e999", "1e999", "beyond the range of a number, and is read as text", id="1e999"),
+    pytest.param(r'"a\ud800b"', "a\ufffdb", "properties.odd holds characters that", id="half a surrogate"),
+    pytest.param('"caf\udce9"', "caf\ufffd", "properties.odd holds characters that", id="Latin-1"),
+]
+PLACES = ["API", "NDJSON", "tree", "item", "ItemCollection"]
+ODD = '"put an odd value here"'
+
+
+def item(name: str, **properties: Any) -> dict[str, Any]:
+    dated = {"datetime": "2020-01-01T00:00:00Z", **properties}
+    about = {"type": "Feature", "stac_version": "1.0.0", "id": name, "collection": "c", "geometry": None}
+    return {**about, "properties": dated, "links": [], "assets": {"data": {"href": "http://{host}/data"}}}
+
+
+def served(place: str, odd: str) -> tuple[str, Mapping[str, bytes]]:
+    """Return the path that is SOURCE, and the documents by path: item `b` of `a`, `b`, `c` has `odd`."""
+    items = [item("a"), item("b", odd=json.loads(ODD)), item("c")]
+    links = [{"rel": "item", "href": f"./{one['id']}.json"} for one in items]
+    collection = {"type": "Collection", "stac_version": "1.0.0", "id": "c", "description": "", "license": "x",
+                  "extent": {}, "links": links}  # fmt: skip
+    page = {"type": "FeatureCollection", "features": items, "links": []}
+    documents: dict[str, bytes] = {f"/{one['id']}.json": json.dumps(one).encode() for one in items}
+    documents |= {
+        "/collections/c": json.dumps({**collection, "links": []}).encode(),
+        "/collections/c/items": json.dumps(page).encode(),
+        "/collection.json": json.dumps(collection).encode(),
+        "/items.json": json.dumps(page).encode(),
+        "/items.ndjson": b"\n".join(json.dumps(one).encode() for one in items),
+    }
+    path = {
+        "API": "/collections/c",
+        "NDJSON": "/items.ndjson",
+        "tree": "/collection.json",
+        "item": "/b.json",
+        "ItemCollection": "/items.json",
+    }[place]
+    value = odd.encode("utf-8", "surrogateescape")
+    return path, {name: text.replace(ODD.encode(), value) for name, text in documents.items()}
+
+
+def mirrored(dest: Path, path: str, documents: Mapping[str, bytes]) -> tuple[MirrorReport, list[str]]:
+    """Mirror a server that has these documents; return the report and the warnings."""
+    said: list[str] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Notice) and event.level == "warning":
+            said.append(event.text)
+
+    async def course() -> MirrorReport:
+        answers: dict[str, list[Scripted]] = {"/data": [Answer(body=b"data")]}
+        async with WireServer(answers) as server:
+            host = server.url("").removeprefix("http://").encode()
+            for name, text in documents.items():
+                headers = {"Content-Type": "application/json"}
+                answers[name] = [Answer(body=text.replace(b"{host}", host), headers=headers)]
+            return await mirror(server.url(path), dest, on_event=hear)
+
+    return asyncio.run(course()), said
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("odd", "read", "said"), VALUES)
+def test_an_item_that_is_not_strict_json_is_mirrored_and_named(
+    tmp_path: Path, place: str, odd: str, read: object, said: str
+) -> None:
+    path, documents = served(place, odd)
+    report, warnings = mirrored(tmp_path / "m", path, documents)
+    assert (report.state, report.items_done) == ("complete", 1 if place == "item" else 3)
+    assert report.exit_code == 0
+    written = orjson.loads((tmp_path / "m/c/b/b.json").read_bytes())
+    assert written["properties"]["odd"] == read
+    (warning,) = [text for text in warnings if "strict JSON" in text]
+    assert warning.startswith("The item b of ")
+    assert said in warning
+
+
+def test_every_item_of_a_page_is_named_up_to_ten(tmp_path: Path) -> None:
+    items = [item(f"i{number}", odd=[float("nan")]) for number in range(12)]
+    page = json.dumps({"type": "FeatureCollection", "features": items, "links": []}).encode()
+    _, documents = served("API", "0")
+    _, warnings = mirrored(tmp_path, "/collections/c", {**documents, "/collections/c/items": page})
+    (warning,) = [text for text in warnings if "strict JSON" in text]
+    assert warning.startswith("12 items of http://127.0.0.1:")
+    assert "(i0, i1, i2, i3, i4, i5, i6, i7, i8, i9 and 2 more)" in warning
+    assert warning.endswith("in the first one, properties.odd.0 is NaN and is read as null.")
+
+
+def test_a_source_of_nothing_else_gives_a_bounded_number_of_warnings(tmp_path: Path) -> None:
+    lines = b"\n".join(json.dumps(item(f"i{number}", odd=float("nan"))).encode() for number in range(80))
+    report, warnings = mirrored(tmp_path, "/items.ndjson", {"/items.ndjson": lines})
+    assert report.items_done == 80
+    said = [text for text in warnings if "strict JSON" in text]
+    assert [text for text in said if text.startswith("The item i49 of line 50 of ")]
+    assert len(said) == 51
+    assert said[-1] == "More documents are not strict JSON; their items are not named any more."
+
+
+HOSTILE = {
+    "nested a million deep": b"[NaN," + b"[" * 1_000_000,
+    "nested 300 deep": b"[NaN," + b"[" * 300 + b"]" * 300 + b"]",
+    "too large": b"[NaN" + b" " * LENIENT_LIMIT + b"]",
+    "cut off": b'{"a": NaN, "b": "',
+    "a word": b"nan",
+    "a web page": b"<!DOCTYPE html><p>NaN",
+    "two documents": b"NaN NaN",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_cannot_be_read_leniently_is_refused_quickly(name: str) -> None:
+    started = time.process_time()
+    with pytest.raises(ValueError, match="line 1"):
+        decode(HOSTILE[name])
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"[NaN," + b"9" * 1_000_000 + b"]", id="a million digits"),
+        pytest.param(b"[NaN,0." + b"9" * 1_000_000 + b"]", id="a million decimals"),
+        pytest.param(b"[NaN" + b",NaN" * 250_000 + b"]", id="a million bytes of NaN"),
+        pytest.param(b'["' + rb"\ud800" * 170_000 + b'"]', id="a million bytes of half surrogates"),
+        pytest.param(b'["' + b"\xff" * 1_000_000 + b'"]', id="a million bytes that are not UTF-8"),
+    ],
+)
+def test_a_megabyte_takes_less_than_a_second_and_reports_a_bounded_number(body: bytes) -> None:
+    started = time.process_time()
+    decoded = decode(body)
+    assert time.process_time() - started < 1
+    assert 1 <= len(decoded.repairs) <= 1000
+    assert len(decoded.warning("x") or "") < 500
+    orjson.dumps(decoded.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("18446744073709551615", 2**64 - 1),
+        ("-9223372036854775808", -(2**63)),
+        ("18446744073709551616", 2.0**64),
+        ("-9223372036854775809", -(2.0**63)),
+        ("1" + "0" * 300, 1e300),
+        ("0.1", 0.1),
+        ("-0", 0),
+        (r'"\ud83d\ude00"', "\U0001f600"),
+        (r'"\\ud800"', r"\ud800"),
+        ("true", True),
+    ],
+)
+def test_what_is_strict_is_read_alike_in_a_document_that_is_not(text: str, value: object) -> None:
+    assert decode(f"[{text}]".encode()).value == [value]
+    lenient = decode(f"[{text}, NaN]".encode())
+    assert lenient.value == [value, None]
+    assert type(lenient.value[0]) is type(decode(text.encode()).value)  # type: ignore[index]

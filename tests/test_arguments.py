@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import pytest
+from shapely.geometry import box
+
+from stacpull import Options, Secret, Selection, UsageError
+
+SQUARE = {"type": "Polygon", "coordinates": [[[7, 46], [8, 46], [8, 47], [7, 47], [7, 46]]]}
+UTC_PLUS_2 = dt.timezone(dt.timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "held"),
+    [
+        ("labels", "Rice fields", ("Rice fields",)),
+        ("labels", ["a", "b"], ("a", "b")),
+        ("labels", None, ()),
+        ("collections", "sentinel-2-l2a", ("sentinel-2-l2a",)),
+        ("assets", {"red": 1}.keys(), ("red",)),
+        ("bbox", [7, 46, 8, 47], (7.0, 46.0, 8.0, 47.0)),
+        ("bbox", "7,46,8,47", (7.0, 46.0, 8.0, 47.0)),
+        ("intersects", SQUARE, json.dumps(SQUARE, separators=(",", ":"))),
+        ("datetime", "2018-01-01", "2018-01-01"),
+        ("datetime", dt.date(2018, 1, 1), "2018-01-01"),
+        ("datetime", dt.datetime(2018, 1, 1, 10), "2018-01-01T10:00:00Z"),  # noqa: DTZ001 - naive on purpose
+        ("datetime", dt.datetime(2018, 1, 1, 10, tzinfo=UTC_PLUS_2), "2018-01-01T08:00:00Z"),
+        ("datetime", (dt.date(2018, 1, 1), dt.date(2018, 3, 1)), "2018-01-01/2018-03-01"),
+        ("datetime", ("2018-01-01", None), "2018-01-01/.."),
+        ("datetime", [None, dt.date(2018, 3, 1)], "../2018-03-01"),
+        ("where", {"platform": "sentinel-2a", "gsd": 10}, ("platform=sentinel-2a", "gsd=10")),
+        ("where", "platform=sentinel-2a", ("platform=sentinel-2a",)),
+        ("shard", "1/4", (1, 4)),
+        ("shard", [1, 4], (1, 4)),
+        ("max_items", None, None),
+        ("max_cloud_cover", 20, 20.0),
+    ],
+)
+def test_a_selection_takes_arguments_as_people_write_them(name: str, given: object, held: object) -> None:
+    assert getattr(Selection(**{name: given}), name) == held
+
+
+def test_a_shapely_geometry_is_taken() -> None:
+    text = Selection(intersects=box(7, 46, 8, 47)).intersects
+    assert text is not None
+    assert json.loads(text)["type"] == "Polygon"
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("labels", 5),
+        ("labels", ["a", 5]),
+        ("labels", {"a": 1}),
+        ("labels", ""),
+        ("bbox", (1, 2, 3)),
+        ("bbox", (1, 2, 3, "x")),
+        ("bbox", (1, 2, 3, float("nan"))),
+        ("datetime", 2018),
+        ("datetime", (None, None)),
+        ("datetime", ("2018-01-01",)),
+        ("datetime", ("2018-01-01", 5)),
+        ("intersects", 5),
+        ("intersects", {"coordinates": {1, 2}}),
+        ("max_items", "5"),
+        ("max_items", True),
+        ("max_cloud_cover", "much"),
+        ("shard", (5, 4)),
+        ("shard", "a/b"),
+        ("seasonal_snow", "no"),
+        ("filter", 5),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_named(name: str, given: object) -> None:
+    with pytest.raises(UsageError, match=f"^{name} must be "):
+        Selection(**{name: given})
+
+
+def test_options_take_plain_headers_and_paths() -> None:
+    options = Options(headers={"Authorization": "Bearer abc"}, ca_bundle="~/ca.pem", concurrency=8)
+    assert isinstance(options.headers["Authorization"], Secret)
+    assert options.headers["Authorization"].reveal() == "Bearer abc"
+    assert options.ca_bundle == Path.home() / "ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("headers", {"K": 5}), ("headers", "K: V"), ("concurrency", "8")]
+)
+def test_an_option_of_the_wrong_type_is_named(name: str, given: object) -> None:
+    with pytest.raises(UsageError, match=f"^{name} must be "):
+        Options(**{name: given})
+
+
+def test_an_error_about_headers_shows_no_value() -> None:
+    with pytest.raises(UsageError) as caught:
+        Options(headers={"Authorization": ["s3cr3t"]})
+    assert "s3cr3t" not in str(caught.value)
