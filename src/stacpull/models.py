@@ -208,6 +208,8 @@ class Asset(NamedTuple):
     media_type: str | None = None
     alternates: tuple[str, ...] = ()
     """Other hrefs of the same content, to be tried in this order where `href` cannot be had (`--prefer`)."""
+    unready: str = ""
+    """What its item says if it is not ready yet (`planning.orders`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,7 @@ class FailureKind(enum.StrEnum):
     EXISTS = "exists"  # a file that the ledger does not know is in the way
     FORMAT = "format"  # no file of the kind it should be, or one whose header cannot be read
     ITEM = "item"  # the (source) item itself could not be read
+    ORDERED = "ordered"  # its host is preparing it, or it lies in an archive: ask again later
     DOWN = "down"  # the host has not answered for long; never final: the asset stays pending
 
 
@@ -344,6 +347,8 @@ class Job(NamedTuple):
     """What lies there already and may still be true: the source is asked only if it has changed."""
     moved: bool = False
     """True if `href` is another than was planned: what it answers with says nothing of the planned one."""
+    unready: str = ""
+    """What its item said if it is not ready yet: where it cannot be had, its item is read again to know."""
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with these places, at least one; its item was read again, or one was left behind.

@@ -43,6 +43,8 @@ ADVICE: Mapping[FailureKind, str] = {
     FailureKind.NAME: "two assets under one name, or a name that cannot be written: choose another --layout",
     FailureKind.EXISTS: "a file that is none of the mirror's is in the way: move it, then retry",
     FailureKind.FORMAT: "not the kind of file it should be, or damaged",
+    FailureKind.ORDERED: "not ready yet, its host is preparing it or keeps it in an archive: ask again later",
+    FailureKind.DOWN: "its host did not answer: resume",
     FailureKind.ITEM: "the item itself could not be read: retry",
 }
 """What each kind of failure means and what helps, in half a sentence."""
@@ -89,6 +91,7 @@ def _rest(report: MirrorReport | StatusReport) -> str:
     parts = [
         (report.assets_failed, "failed"),
         (report.assets_missing, "of them gone at the source"),
+        (report.assets_ordered, "of them not ready yet"),
         (report.assets_pending, "still to do"),
     ]
     return "".join(f", {number:,} {word}" for number, word in parts if number)
@@ -124,6 +127,8 @@ def _next_steps(report: MirrorReport) -> Iterator[str]:
     if report.assets_failed or report.items_failed:
         yield f"see why:    stacpull failures {dest}"
         yield f"try again:  stacpull retry {dest}"
+    if report.assets_ordered:
+        yield f"ask again later for what is not ready yet:  stacpull retry --ordered {dest}"
 
 
 def headers_lines(report: HeadersReport, failed: Mapping[FailureKind, int]) -> Iterator[str]:

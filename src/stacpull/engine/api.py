@@ -183,11 +183,22 @@ async def resume(
 async def retry(
     dest: str | Path,
     *,
+    ordered: bool = False,
     options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> MirrorReport:
-    """Try every failed asset of `dest` again.
+    """Try every failed asset of `dest` again, and read again what could not be read of the source.
+
+    Args:
+        dest: The mirror.
+        ordered: True to ask again only for assets that were not ready yet (`FailureRecord.kind` "ordered").
+        options: How to transfer; None uses the defaults.
+        on_event: Called with progress, notices and failures, a few times per second.
+        stop: Set it to end the run gracefully; it can be resumed.
+
+    Returns:
+        The counters of the run, and how it ended.
 
     Raises:
         NotAMirrorError: `dest` holds no mirror.
@@ -200,9 +211,9 @@ async def retry(
             last = runs.last_spec(workspace.db)
             if last is None:
                 raise UsageError(f"Nothing was mirrored to {dest} yet.")
-            spec = replace(last, kind="retry")
+            spec = replace(last, kind="repair" if ordered else "retry")  # a repair fetches what is pending
             run = runs.begin(workspace.db, spec, clock.time())
-            jobs.claim_failures(workspace.db, run.id)
+            jobs.claim_failures(workspace.db, run.id, ordered=ordered)
             return run
 
         run = await on_ledger(workspace, begin)
@@ -306,7 +317,12 @@ def status(dest: str | Path) -> StatusReport:
         if run is None:
             raise NotAMirrorError(f"{dest} holds no mirror yet: nothing was ever planned.")
         live = is_held(path)
-        sums = {**views.totals(db), **views.item_totals(db), "assets_unproven": views.unproven(db)}
+        sums = {
+            **views.totals(db),
+            **views.item_totals(db),
+            "assets_ordered": views.ordered(db),
+            "assets_unproven": views.unproven(db),
+        }
         in_the_way = list(unwritten(db, path))
         sums["items_failed"] += len(in_the_way)
         newest = sorted([*in_the_way, *views.failures(db, newest=_LAST_ERRORS)], key=_when, reverse=True)
@@ -343,6 +359,7 @@ def _status(
         seconds=round(run["all_seconds"], 3),
         requests=run["all_requests"],
         retries=run["all_retries"],
+        assets_ordered=sums["assets_ordered"],
         items_failed=sums["items_failed"],
         assets_unproven=sums["assets_unproven"],
         run=run["id"],

@@ -49,7 +49,8 @@ class HeldFailures(Generic[J]):
             self._held.pop(failure.host, None)
             self.left[failure.host] = failure.message
             return
-        self._on_failure()
+        if failure.kind is not FailureKind.ORDERED:
+            self._on_failure()
         if failure.kind not in _HELD:
             self._hand_in(job, failure, attempts)
             return

@@ -456,7 +456,7 @@ class MirrorRun:
                 raise
         finally:
             await asyncio.to_thread(self._journal.flush)
-        left_out, found = await asyncio.to_thread(self._counted_by_kind)
+        left_out, found, ordered = await asyncio.to_thread(self._counted_by_kind)
         ending = Ending(
             state,
             reason,
@@ -465,6 +465,7 @@ class MirrorRun:
             items_left_out=left_out,
             changes=found,
             items_unwritten=len(self._items.unwritable),
+            assets_ordered=ordered,
         )
         return self._account.report(ending, str(self._workspace.destination.path))
 
@@ -488,12 +489,12 @@ class MirrorRun:
             if state == "complete" and self._run.spec.kind == "mirror":
                 meta.set_adopting(db, adopting=False)
 
-    def _counted_by_kind(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Return what was left out, by reason, and what was found otherwise than before."""
+    def _counted_by_kind(self) -> tuple[dict[str, int], dict[str, int], int]:
+        """Return what was left out, by reason, what has changed, and how many assets are not ready yet."""
         db, run = self._workspace.db, self._run.id
         with suppress(DestinationError), translated(ledger_path(self._workspace.destination.path)):
-            return views.left_out(db, run), changes.counted(db, run)
-        return {}, {}
+            return views.left_out(db, run), changes.counted(db, run), views.ordered(db, run)
+        return {}, {}, 0
 
     def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
         if error is not None and not isinstance(error, asyncio.CancelledError):

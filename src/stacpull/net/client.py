@@ -211,7 +211,7 @@ class Client:
         )  # fmt: skip
         if failure.kind is FailureKind.THROTTLED:
             gate.throttled(failure.retry_after)
-        elif response.status in _COUNTED_REFUSALS and count_refusal:
+        elif failure.kind is FailureKind.REFUSED and response.status in _COUNTED_REFUSALS and count_refusal:
             gate.refused(response.status)
         elif response.status in _NOBODY_BEHIND:
             failure = gate.unanswered(asked, failure)

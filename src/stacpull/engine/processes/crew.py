@@ -39,6 +39,7 @@ from stacpull.events import Listener, Notice
 from stacpull.models import Job, Received
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.transport import TransferError
+from stacpull.planning.orders import stated
 from stacpull.sources.links import ItemReader
 from stacpull.store.destination import Destination
 from stacpull.store.lock import workers_lock
@@ -337,8 +338,11 @@ class Crew:
         except TransferError as error:
             peer.send(messages.ItemRead(asked.number, error.failure, 0.0))
         else:
-            assets = {"assets": item.document.get("assets")}
-            peer.send(messages.ItemRead(asked.number, assets, item.read_at))
+            found = {
+                "assets": item.document.get("assets"),
+                "properties": stated(item.document.get("properties")),
+            }
+            peer.send(messages.ItemRead(asked.number, found, item.read_at))
 
     def _tell_throttled(self, host: str, seconds: float, but: Peer | None = None) -> None:
         for peer in self._peers():
