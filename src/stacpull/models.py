@@ -87,6 +87,7 @@ class Selection:
         roles: Asset roles to fetch.
         media_types: Media types to fetch.
         source_links: True to fetch the items that `rel=source` links point to.
+        follow: Further relations of links whose items are fetched as source items are.
         push_down: False to have the source filter nothing.
         split_walk: How many parts of time of a collection are walked at once.
         max_items: Stop after this many matching items.
@@ -123,6 +124,7 @@ class Selection:
     roles: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     media_types: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     source_links: bool = True
+    follow: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     push_down: bool = True
     split_walk: int = 1
     max_items: int | None = attrs.field(default=None, converter=arguments.whole)
@@ -132,6 +134,11 @@ class Selection:
     include_pages: bool = False
     expand_prefix: bool = False
     collection_assets: bool = False
+
+    @property
+    def followed(self) -> frozenset[str]:
+        """The relations of links whose items are fetched along with an item."""
+        return frozenset((*(["source"] if self.source_links else []), *self.follow))
 
 
 @dataclass(frozen=True, slots=True)

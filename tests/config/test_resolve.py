@@ -69,6 +69,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "expand-prefix": (True, "true", True),
     "collection-assets": (True, "true", True),
     "source-links": (False, "false", False),
+    "follow": (("related",), '["related"]', ("related",)),
     "push-down": (False, "false", False),
     "split-walk": ("4", "4", 4),
     "max-items": ("5", "5", 5),

@@ -53,9 +53,9 @@ class Options:
     """Bytes a second that the whole run may fetch, over all hosts and processes; 0: no limit."""
     requests_per_second: float = 0.0
     """Requests a second to each host, over all processes; 0: no limit."""
-    stop_after: float | None = None
+    stop_after: float | None = attrs.field(default=None, converter=arguments.ratio)
     """Seconds after which the run stops as if it were interrupted; it can be resumed."""
-    max_failures: int | None = None
+    max_failures: int | None = attrs.field(default=None, converter=arguments.whole)
     """The run stops when more assets than that have failed in it; the rest stays pending."""
     layout: str = DEFAULT_LAYOUT
     metadata: Literal["item", "ndjson", "none"] = "item"

@@ -28,6 +28,7 @@ __all__ = [
     "metres",
     "percentage",
     "rate",
+    "relation",
     "schemes",
     "seconds",
     "shard",
@@ -44,6 +45,10 @@ _WKT = re.compile(r"(MULTI)?(POINT|LINESTRING|POLYGON)\s*Z?M?\s*\(|GEOMETRYCOLLE
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _SCHEMES = frozenset({"http", "https", "s3"})
 _MULTIPLES = {"K": 1e3, "M": 1e6, "G": 1e9}
+_STRUCTURAL = frozenset(
+    {"self", "root", "parent", "collection", "child", "item", "items", "next", "prev", "search", "license"}
+)
+"""Relations of the tree that an item is in, and of its licence."""
 _DURATION = re.compile(
     r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?"
 )
@@ -88,6 +93,14 @@ def schemes(raw: object) -> tuple[str, ...]:
     if not names or not _SCHEMES.issuperset(names):
         raise ValueError(f"must be some of {', '.join(sorted(_SCHEMES))} with commas between, not {raw!r}")
     return tuple(dict.fromkeys(names))
+
+
+def relation(raw: object) -> str:
+    """Read the relation of a link that can lead from one item to another."""
+    name = text(raw).strip()
+    if name.lower() in _STRUCTURAL:
+        raise ValueError(f"must be a relation that leads to another item, not {name!r}")
+    return name
 
 
 def whole(least: int) -> Reader:

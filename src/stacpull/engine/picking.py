@@ -179,6 +179,7 @@ class Picker:
         self._collections: set[ItemId] = set()
         self._manner = Manner(selection.prefer, selection.include_pages)
         self._selection = selection
+        self._followed = selection.followed
         self._layout = layout
         self._reader = reader
         self._known = known
@@ -248,9 +249,10 @@ class Picker:
             return []
         self.matched += 1
         picked.items.append(planned)
-        if not self._selection.source_links:
+        if not self._followed:
             return []
-        return [(href, planned.item.id) for href in source_links(item, planned.item.href or page_url)]
+        base = planned.item.href or page_url
+        return [(href, planned.item.id) for href in source_links(item, base, self._followed)]
 
     async def _take_collections(self, picked: Picked) -> None:
         """Plan the assets of collections that are met for the first time (`--collection-assets`)."""

@@ -9,7 +9,7 @@ was itself read from this disk may name files there; which of them are given out
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, urljoin, urlsplit
@@ -66,7 +66,7 @@ def is_local(url: str | None) -> bool:
 def self_href(item: Json, *, local: bool = False) -> str | None:
     """Return the item's `self` link, if it is absolute; one to a file only if the item is `local`."""
     known = (*_REMOTE, _LOCAL) if local else _REMOTE
-    return next((href for href in _hrefs(item, "self") if href.startswith(known)), None)
+    return next((href for href in _hrefs(item, ("self",)) if href.startswith(known)), None)
 
 
 def own_href(item_id: ItemId, page_url: str | None) -> str | None:
@@ -81,15 +81,18 @@ def own_href(item_id: ItemId, page_url: str | None) -> str | None:
     return template.replace("{c}", quote(item_id.collection, safe="")).replace("{i}", name)
 
 
-def source_links(item: Json, base_url: str | None) -> tuple[str, ...]:
-    """Return the absolute hrefs of an item's `rel=source` links, in their order, each once.
+def source_links(
+    item: Json, base_url: str | None, relations: Collection[str] | None = ("source",)
+) -> tuple[str, ...]:
+    """Return the absolute hrefs of an item's links of these relations, in their order, each once.
 
     Args:
         item: The (label) item.
         base_url: Where the item was read, for relative links of an item without an absolute `self` link.
+        relations: The relations of the links; None for those of any relation.
     """
     base = self_href(item, local=is_local(base_url)) or base_url
-    absolute = (join(base, href) for href in _hrefs(item, "source"))
+    absolute = (join(base, href) for href in _hrefs(item, relations))
     return tuple(dict.fromkeys(href for href in absolute if href is not None))
 
 
@@ -138,10 +141,11 @@ def _joined(base: str | None, href: str) -> str | Failure:
     return absolute
 
 
-def _hrefs(item: Json, rel: str) -> Iterator[str]:
+def _hrefs(item: Json, relations: Collection[str] | None) -> Iterator[str]:
     links = item.get("links")
     for link in links if isinstance(links, list) else ():
-        if isinstance(link, dict) and link.get("rel") == rel:
+        rel = link.get("rel") if isinstance(link, dict) else None
+        if isinstance(rel, str) and (relations is None or rel in relations):
             href = link.get("href")
             if isinstance(href, str) and href:
                 yield href
