@@ -140,6 +140,11 @@ class Selection:
         """The relations of links whose items are fetched along with an item."""
         return frozenset((*(["source"] if self.source_links else []), *self.follow))
 
+    @property
+    def most_items(self) -> int | None:
+        """How many matching items are taken at most; None without a limit."""
+        return min((limit for limit in (self.max_items, self.sample) if limit), default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:

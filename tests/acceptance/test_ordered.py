@@ -119,7 +119,8 @@ def test_retry_of_what_is_ordered_leaves_failures_alone(
         source = host.source(tmp_path)
         assert execute(["mirror", source, str(dest), *more]) == 1
         said = capsys.readouterr().out
-        assert "3 of them not ready yet" in said
+        assert "4 of 8 files" in said
+        assert "1 failed: gone at the source (data); 3 not ready yet at their host" in said
         assert f"stacpull retry --ordered {dest}" in said
         asked = len(host.asked)
         assert execute(["retry", str(dest), "--ordered", "--json", *more]) == 1

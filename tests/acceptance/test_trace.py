@@ -152,7 +152,7 @@ def test_the_notebooks_month(replica: SentinelHubReplica, command: Command, tmp_
     named = {
         text: (day["mode_index"], day["mode"]) for text, day in days.items() if day["state"] == "unmapped"
     }
-    assert named == {text: (i, f"index {i} is not in the header") for text, i in UNMAPPED.items()}
+    assert named == {text: (i, f"scene index {i} is not in the header") for text, i in UNMAPPED.items()}
     assert sorted(path.name for path in out.iterdir()) == [
         ".stacpull",
         "chart.png",
@@ -190,14 +190,56 @@ def test_the_second_of_november_is_split_over_its_two_scenes(
 def test_the_median_gives_the_notebooks_own_table(
     replica: SentinelHubReplica, library: Library, tmp_path: Path
 ) -> None:
-    out = tmp_path / "median.csv"
+    out = tmp_path / "out"
     report = library(replica, bbox=BOX, datetime=MONTH, method="median", out=out)
     assert {f"{row.date:%Y-%m-%d %H:%M:%S}": round(row.value, 6) for row in report.table} == NOTEBOOK
     dropped = {note[:10] for note in report.notes}
     assert dropped == {*CLOUDED, *UNMAPPED}
-    rows = table_of(out)
+    rows = table_of(out / "median.csv")
     assert list(rows[0]) == ["date", "ndwi"]
     assert len(rows) == 8
+
+
+def test_the_median_gives_the_full_series_with_no_time_where_it_has_none(
+    replica: SentinelHubReplica, library: Library, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    report = library(replica, bbox=BOX, datetime=MONTH, method="median", out=out)
+    assert report.exit_code == 0
+    rows = {row["date"]: row for row in table_of(out / "series.csv")}
+    assert len(rows) == 15
+    times = {row["acquired"][:19].replace("T", " "): round(float(row["mean"]), 6)
+             for row in rows.values() if row["acquired"]}  # fmt: skip
+    assert times == NOTEBOOK
+    untimed = {day: (row["state"], row["mode_index"]) for day, row in rows.items() if not row["acquired"]}
+    assert untimed == {
+        **dict.fromkeys(CLOUDED, ("empty", "")),
+        **{day: ("unmapped", str(index)) for day, index in UNMAPPED.items()},
+    }
+    assert all(rows[day]["mean"] for day in UNMAPPED)
+    assert library(replica, bbox=BOX, datetime="2023-11-02", method="median", out=tmp_path / "x.csv").files
+    assert [row["mode_index"] for row in table_of(tmp_path / "x.csv")] == ["233"]
+
+
+@pytest.mark.parametrize("method", ["mode", "median"])
+def test_nothing_matched_is_a_warning(
+    method: str, replica: SentinelHubReplica, command: Command, tmp_path: Path
+) -> None:
+    nowhere = (0.0, 0.0, 0.001, 0.001)
+    ran = command(replica, "--method", method, "-o", str(tmp_path / "out"), box=nowhere)
+    assert (ran.code, ran.report["days"]) == (0, [])
+    assert "Nothing matched: the collection has no tile in this area and period." in ran.err
+
+
+def test_samples_are_the_pixels_of_the_area_whatever_overlaps(
+    replica: SentinelHubReplica, library: Library
+) -> None:
+    report = library(replica, geometry=json.dumps(TRIANGLE), datetime="2023-11-01/2023-11-12")
+    pixels = area_of_geometry(json.dumps(TRIANGLE), 3).count_pixels()
+    assert pixels < report.width * report.height
+    assert {day.samples for day in report.days} == {pixels}
+    assert max(day.clear_share for day in report.days) <= 1
+    assert any(day.tiles > 1 and day.clear_share == day.valid / pixels for day in report.days)
 
 
 @pytest.mark.parametrize(

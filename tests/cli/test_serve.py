@@ -83,7 +83,7 @@ def test_serve_sentinelhub_gives_a_token_to_those_who_use_what_it_exports() -> N
             "client_secret": exports["SH_CLIENT_SECRET"],
         }
         token = requests.post(exports["SH_TOKEN_URL"], data=form, timeout=20).json()["access_token"]
-        url = f"{exports['SH_BASE_URL']}/catalog/v1/collections"
+        url = f"{exports['SH_BASE_URL']}/byoc/v1/collections/{exports['SH_COLLECTION_ID']}"
         headers = {"Authorization": f"Bearer {token}"}
         statuses = [requests.get(url, headers=headers, timeout=20).status_code for _ in range(3)]
         assert statuses == [200, 200, 403]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Ran
 
-from stacpull.cli.progress import Bars, Lines
+from stacpull.cli.progress import Lines, Live
 from stacpull.config.resolve import Output
 from stacpull.config.table import OPTIONS
 from stacpull.engine import tracing
@@ -38,9 +38,11 @@ DAY = TraceDay(
     st_dev=0.35,
     samples=367_283,
     valid=138_989,
+    clear_share=0.378,
     tiles=1,
     scenes=2,
     mode="20231102_190003_53_2495",
+    mode_tile="t",
     mode_index=233,
     mode_share=0.8893,
     acquired=datetime(2023, 11, 2, 19, 0, 3, 535_000, tzinfo=UTC),
@@ -60,7 +62,7 @@ UNKNOWN = replace(
     state=DayState.UNMAPPED,
     acquired=None,
     precision=None,
-    mode="index 202 is not in the header",
+    mode="scene index 202 is not in the header",
 )
 EMPTY = replace(
     UNKNOWN, date=date(2023, 11, 5), state=DayState.EMPTY, mean=None, valid=0, mode=None, mode_share=None
@@ -133,10 +135,13 @@ def test_a_line_for_each_day_and_what_it_cost(stacpull_command: Command, asked: 
         "20231102_190003_53_2495",
     ]
     assert "19:00:03 " in lines[2]  # no hundredths where they are not known
-    assert lines[3].endswith("index 202 is not in the header")
+    assert lines[3].endswith("scene index 202 is not in the header")
     assert lines[4].endswith("no valid pixel")
     assert lines[5].endswith("failed")
-    assert "5 days with tiles, 3 with valid pixels, 1 whose main scene is not known, 1 failed" in lines[6]
+    assert (
+        "5 days with tiles, 3 with valid pixels, 1 with no known scene for most valid pixels, 1 failed"
+        in lines[6]
+    )
     assert "  problem 2023-11-06: the service answers TIMEOUT" in lines
     assert "  wrote out/series.csv" in lines
     assert "28.29 processing units, 29 requests (1 for statistics)" in ran.out
@@ -206,10 +211,11 @@ def test_an_estimate_is_told(stacpull_command: Command, asked: Asked) -> None:
 
 def test_the_medians_table(stacpull_command: Command, asked: Asked) -> None:
     row = MedianRow(datetime(2023, 11, 2, 19, 0, 3, tzinfo=UTC), -0.3058)
-    asked.report = replace(REPORT, method="median", days=(), table=(row,), days_failed=0)
+    asked.report = replace(REPORT, method="median", table=(row,), days_failed=0)
     ran = stacpull_command("trace", "c", *WHERE, "--method", "median")
     assert "2023-11-02 19:00:03    -0.305800" in ran.out
-    assert "1 row of 3 days with valid pixels" in ran.out
+    assert "scene of the median" in ran.out
+    assert ran.out.splitlines()[6].split() == ["2023-11-05", "-", "0", "-", "no", "valid", "pixel"]
 
 
 def test_json_is_one_line_and_documented(stacpull_command: Command, asked: Asked) -> None:
@@ -240,11 +246,13 @@ def test_the_help_and_the_page_list_the_indices() -> None:
 
 
 def test_stages_are_told_as_lines_and_as_bars() -> None:
-    for show in (Lines, Bars):
+    for show in (Lines, Live):
         stream = io.StringIO()
         display = show(Output(), stream)
         for done in range(3):
             display(Stage("tiles", done, 2))
+            if isinstance(display, Live):
+                display.tick()
         display(Stage("headers", 0, None))
         display.close()
         assert "tiles" in stream.getvalue()

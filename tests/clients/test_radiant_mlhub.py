@@ -19,7 +19,7 @@ VENV = "radiant-mlhub"
 
 
 def environment(replica: MlhubReplica) -> dict[str, str]:
-    return {"MLHUB_ROOT_URL": f"{replica.base_url}/", "MLHUB_API_KEY": replica.key}
+    return replica.exports()
 
 
 @pytest.fixture(params=["2022", "2021"])
@@ -39,6 +39,7 @@ def test_it_lists_and_pages(either_hub):
     assert seen == {
         "collections": [SOURCE, LABELS],
         "datasets": ["bigearthnet_v1"],
+        "models": [],
         "by_doi": "bigearthnet_v1",
         "kinds": {"labels": [LABELS], "source_imagery": [SOURCE]},
         "label_items": ids(either_hub, LABELS),

@@ -84,6 +84,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "requests-per-second": ("2.5", "2.5", 2.5),
     "stop-after": ("3h50m", '"3h50m"', 13800.0),
     "max-failures": ("10", "10", 10),
+    "max-page-size": ("100M", '"100M"', 100_000_000),
     "page-size": ("100", "100", 100),
     "header": (("X-A: 1",), '["X-A: 1"]', {"X-A": Secret("1")}),
     "no-sign-request": (True, "true", True),

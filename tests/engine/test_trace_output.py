@@ -34,11 +34,17 @@ def report(method: str = "mode") -> TraceReport:
             "mode",
             {"series.csv", "series.parquet", "scenes.csv", "scenes.parquet", "chart.png", "trace.json"},
         ),
-        ("out", "median", {"median.csv", "median.parquet", "trace.json"}),
+        (
+            "out",
+            "median",
+            {"series.csv", "series.parquet", "median.csv", "median.parquet", "trace.json"},
+        ),
         ("x.csv", "mode", {"x.csv"}),
         ("x.PARQUET", "mode", {"x.PARQUET"}),
         ("x.ndjson", "median", {"x.ndjson"}),
         ("x.png", "mode", {"x.png"}),
+        ("x.svg", "mode", {"x.svg"}),
+        ("x.PDF", "mode", {"x.PDF"}),
     ],
 )
 def test_out_is_a_folder_or_a_file(name: str, method: str, files: set[str], tmp_path: Path) -> None:
@@ -101,8 +107,9 @@ def test_answers_lie_beside_what_they_are_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "method", "error", "words"),
     [
-        ("x.txt", "mode", UsageError, r"\.csv, \.parquet, \.ndjson, \.png"),
+        ("x.txt", "mode", UsageError, r"\.csv, \.parquet, \.ndjson, \.png, \.svg, \.pdf"),
         ("x.png", "median", UsageError, "no chart"),
+        ("x.svg", "median", UsageError, "no chart"),
         ("nowhere/x.csv", "mode", DestinationError, "make it first"),
         ("nowhere/x.png", "mode", DestinationError, "make it first"),
     ],
@@ -142,10 +149,9 @@ def test_a_package_that_lacks_is_told_with_its_extra(
 def test_a_medians_columns_are_those_of_the_notebook(tmp_path: Path) -> None:
     from datetime import UTC, datetime  # noqa: PLC0415 - for one row
 
-    path = tmp_path / "x.csv"
     row = MedianRow(datetime(2023, 11, 2, 19, 0, 3, tzinfo=UTC), -0.25)
-    write_all(output_at(path, "median"), TraceReport(**{**_fields(report("median")), "table": (row,)}))
-    assert path.read_text().splitlines() == ["date,ndwi", "2023-11-02T19:00:03Z,-0.25"]
+    write_all(output_at(tmp_path, "median"), TraceReport(**{**_fields(report("median")), "table": (row,)}))
+    assert (tmp_path / "median.csv").read_text().splitlines() == ["date,ndwi", "2023-11-02T19:00:03Z,-0.25"]
 
 
 def _fields(some: TraceReport) -> dict[str, object]:

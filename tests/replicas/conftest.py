@@ -68,6 +68,11 @@ def client(hub: MlhubReplica, client_of: Callable[[MlhubReplica], HubClient]) ->
     return client_of(hub)
 
 
+@pytest.fixture
+def client_2021(hub_2021: MlhubReplica, client_of: Callable[[MlhubReplica], HubClient]) -> HubClient:
+    return client_of(hub_2021)
+
+
 @pytest.fixture(scope="session")
 def boto() -> boto3.session.Session:
     return boto3.session.Session()  # its models are costly to load

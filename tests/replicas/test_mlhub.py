@@ -203,3 +203,67 @@ def test_large_files_form_a_collection_of_their_own(client_of):
         location = client.get(page["features"][0]["assets"]["data"]["href"], key=False).headers["Location"]
         assert location.endswith("large_0000.bin") or "large_0000.bin?" in location
         assert client.get("/collections/large_files_v1/items/large_files_v1_0002").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/datasets", "/datasets/bigearthnet_v1", "/models"])
+def test_datasets_and_models_need_the_key(client, client_2021, path):
+    for either in (client, client_2021):
+        assert either.get(path, key=False).status_code == 401
+        assert either.get(path).status_code == 200
+
+
+def test_there_are_no_models(client):
+    assert client.get("/models").json() == []
+    assert client.get("/models/none").status_code == 404
+
+
+def test_the_root_url_is_exported(hub):
+    assert hub.exports()["MLHUB_ROOT_URL"] == f"{hub.base_url}/"
+
+
+TIME = "2017-06-13T00:00:00Z/2017-08-31T00:00:00Z"
+
+
+@pytest.mark.parametrize("limit", [3, 400])
+@pytest.mark.parametrize(
+    "asked", [{"bbox": "-10,36,10,50"}, {"datetime": TIME}, {"bbox": "5,40,30,62", "datetime": TIME}]
+)
+def test_item_pages_hold_what_the_search_finds(client, client_2021, asked, limit):
+    found = client.get("/search", collections=LABELS, limit=400, **asked).json()
+    expected = [feature["id"] for feature in found["features"]]
+    assert 0 < len(expected) < 400
+    pages = walk(client, f"/collections/{LABELS}/items", limit=limit, **asked)
+    assert [item for page in pages for item in page] == expected
+    assert len(pages) == -(-len(expected) // limit)
+    first = client.get(f"/collections/{LABELS}/items", limit=limit, **asked).json()
+    assert first["context"]["matched"] == len(expected)
+    own = {f"{LABELS}_{patch.name}" for patch in client_2021.replica.dataset.patches()}
+    pages = walk(client_2021, f"/collections/{LABELS}/items", limit=limit, **asked)
+    assert [item for page in pages for item in page] == [item for item in expected if item in own]
+
+
+def test_previous_leads_back_within_a_box(client):
+    def turn(page, rel):
+        return next((link["href"] for link in page["links"] if link["rel"] == rel), None)
+
+    asked = {"bbox": "-10,36,10,50", "limit": 7}
+    first = client.get(f"/collections/{LABELS}/items", **asked).json()
+    second = client.get(turn(first, "next")).json()
+    back = client.get(turn(second, "previous"), key=False).json()
+    assert [item["id"] for item in back["features"]] == [item["id"] for item in first["features"]]
+    assert turn(back, "previous") is None
+
+
+@pytest.mark.parametrize("asked", [{"bbox": "1,2,3"}, {"datetime": "2018"}])
+def test_a_bad_place_or_time_of_items_is_refused(client, asked):
+    assert client.get(f"/collections/{LABELS}/items", **asked).status_code == 400
+
+
+def test_label_items_keep_the_rules_of_the_label_extension(client):
+    """The label extension 1.0.1: classes of a raster have no name, those of a vector must have one."""
+    for item in client.get(f"/collections/{LABELS}/items", limit=400).json()["features"]:
+        properties = item["properties"]
+        assert {"label:properties", "label:description", "label:type"} <= properties.keys()
+        names = [label["name"] for label in properties.get("label:classes", [])]
+        is_named = all(isinstance(name, str) and name for name in names)
+        assert is_named if properties["label:type"] == "vector" else set(names) <= {None}

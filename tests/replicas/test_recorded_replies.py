@@ -116,7 +116,7 @@ OF_STAGING: dict[str, Ask] = {
     "collections_list": lambda ask: ask.api("/collections", key=False),
     "dataset_bigearthnet_v1": lambda ask: ask.api("/datasets/bigearthnet_v1"),
     "dataset_nasa_marine_debris": lambda ask: ask.api("/datasets/bigearthnet_v1"),
-    "datasets_list": lambda ask: ask.api("/datasets", key=False),
+    "datasets_list": lambda ask: ask.api("/datasets"),
     "item_404": lambda ask: ask.api("/collections/no_collection/items/item_id"),
     "item_ref_african_crops_kenya_02_tile_02_20190721": lambda ask: ask.item(SOURCE),
     "items_anonymous_401": lambda ask: ask.api(ITEMS, key=False),

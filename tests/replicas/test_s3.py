@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from xml.sax.saxutils import unescape
 
 import pytest
 import requests
-from botocore.auth import S3SigV4Auth
+from botocore.auth import HmacV1Auth, HmacV1QueryAuth, S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
@@ -269,7 +271,7 @@ def signed_get(url: str, *, region: str, **headers: str) -> dict[str, str]:
     [
         ({}, None),
         ({"Authorization": "AWS4-HMAC-SHA256 nonsense"}, "AuthorizationHeaderMalformed"),
-        ({"Authorization": "AWS AKIATEST:c2lnbmF0dXJl"}, "AuthorizationHeaderMalformed"),
+        ({"Authorization": "AWS AKIATEST:c2lnbmF0dXJl"}, "InvalidRequest"),
         ({"X-Amz-Content-SHA256": "0" * 64}, "XAmzContentSHA256Mismatch"),
         ({"X-Amz-Content-SHA256": None}, "InvalidRequest"),
         ({"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}, "SignatureDoesNotMatch"),
@@ -394,3 +396,149 @@ def test_large_files_are_read_by_ranges_everywhere(s3_client, client_of):
 def replica_location(client, number: int) -> str:
     item = client.get(f"/collections/large_files_v1/items/large_files_v1_{number:04d}").json()
     return client.get(item["assets"]["data"]["href"], key=False).headers["Location"]
+
+
+SUB_RESOURCES = [
+    *("acl", "cors", "encryption", "lifecycle", "policy", "policyStatus", "publicAccessBlock", "website"),
+    *("replication", "tagging", "uploads", "versioning", "versions", "requestPayment", "logging"),
+]
+
+
+def got_signed(replica: S3Replica, path: str, query: str):
+    """Get a path with a signed request that boto3 would not send."""
+    headers = {"x-amz-content-sha256": hashlib.sha256(b"").hexdigest()}
+    url = f"{replica.s3_url}{path}?{query}"
+    request = AWSRequest("GET", url, headers=headers)
+    S3SigV4Auth(Credentials(ACCESS.access_key, ACCESS.secret_key), "s3", "us-east-1").add_auth(request)
+    return requests.get(url, headers=dict(request.headers), timeout=5)
+
+
+def error_of(reply: requests.Response) -> dict[str, str]:
+    return {name: unescape(text) for name, text in re.findall(r"<(\w+)>([^<]*)</\1>", reply.text)}
+
+
+@pytest.mark.parametrize("path", ["/big", "/big/file.bin"])
+@pytest.mark.parametrize("name", SUB_RESOURCES)
+def test_a_sub_resource_is_refused_by_name(endpoint, path, name):
+    reply = got_signed(endpoint, path, f"{name}=")
+    assert (reply.status_code, error_of(reply)["Code"]) == (501, "NotImplemented")
+    assert f"'{name}'" in error_of(reply)["Message"]
+
+
+def test_sub_resources_that_boto3_asks_for(s3):
+    assert refused(s3.get_bucket_acl, Bucket="big") == (501, "NotImplemented")
+    assert refused(s3.list_object_versions, Bucket="big") == (501, "NotImplemented")
+    assert refused(s3.get_object_tagging, Bucket="big", Key="file.bin") == (501, "NotImplemented")
+    assert refused(s3.get_object_attributes, Bucket="big", Key="file.bin", ObjectAttributes=["ETag"]) == (
+        501,
+        "NotImplemented",
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "expected"),
+    [
+        ("/big/file.bin", "versionId=" + "v" * 32, (404, "NoSuchVersion")),
+        ("/big/file.bin", "versionId=1", (400, "InvalidArgument")),
+        ("/big/file.bin", "versionId=", (400, "InvalidArgument")),
+        ("/big", "max-keys=-1", (400, "InvalidArgument")),
+        ("/big", "max-keys=2147483648", (400, "InvalidArgument")),
+        ("/big", "max-keys=many", (400, "InvalidArgument")),
+        ("/big", "list-type=3", (400, "InvalidArgument")),
+        ("/big", "list-type=2&continuation-token=%C3%BC", (400, "InvalidArgument")),
+    ],
+)
+def test_a_request_that_s3_refuses_is_refused_as_by_s3(endpoint, path, query, expected):
+    reply = got_signed(endpoint, path, query)
+    error = error_of(reply)
+    assert (reply.status_code, error["Code"]) == expected
+    if error["Code"] == "InvalidArgument":
+        name, _, value = query.split("&")[-1].partition("=")
+        assert (error["ArgumentName"], error["ArgumentValue"]) == (name, unquote(value))
+
+
+def test_the_null_version_is_the_object(s3):
+    data = CONTENTS["odd"]["plain.txt"]
+    assert s3.get_object(Bucket="odd", Key="plain.txt", VersionId="null")["Body"].read() == data
+
+
+def test_no_keys_are_a_listing_too(s3):
+    listed = s3.list_objects_v2(Bucket="big", MaxKeys=0)
+    assert (listed["KeyCount"], listed["IsTruncated"]) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: S3Replica(store=MemoryStore(CONTENTS)),
+        lambda: MlhubReplica(items=4),
+    ],
+)
+def test_the_region_is_the_one_that_is_exported(make, s3_client):
+    with run_in_thread(make()) as replica:
+        bucket = "big" if isinstance(replica, S3Replica) else "radiant-mlhub"
+        right = s3_client(replica.s3_url, replica.access, region=replica.exports()["AWS_REGION"])
+        assert right.list_objects_v2(Bucket=bucket)["KeyCount"] > 0
+        url = f"{replica.s3_url}/{bucket}"
+        request = AWSRequest("GET", url, headers={"x-amz-content-sha256": hashlib.sha256(b"").hexdigest()})
+        keys = Credentials(replica.access.access_key, replica.access.secret_key)
+        S3SigV4Auth(keys, "s3", "eu-west-1").add_auth(request)
+        reply = requests.get(url, headers=dict(request.headers), timeout=5)
+        assert (reply.status_code, error_of(reply)["Code"]) == (400, "AuthorizationHeaderMalformed")
+        assert error_of(reply)["Region"] == "us-east-1"
+        wrong = s3_client(replica.s3_url, replica.access, region="eu-west-1")
+        signed = wrong.generate_presigned_url("list_objects_v2", Params={"Bucket": bucket})
+        reply = requests.get(signed, timeout=5)
+        assert (reply.status_code, error_of(reply)["Code"]) == (400, "AuthorizationQueryParametersError")
+
+
+def test_signature_version_2_is_refused(endpoint):
+    keys = Credentials(ACCESS.access_key, ACCESS.secret_key)
+    url = f"{endpoint.s3_url}/big/file.bin"
+    header, query = AWSRequest("GET", url), AWSRequest("GET", url)
+    HmacV1Auth(keys).add_auth(header)
+    HmacV1QueryAuth(keys).add_auth(query)
+    for reply in (
+        requests.get(url, headers=dict(header.headers), timeout=5),
+        requests.get(query.url, timeout=5),
+    ):
+        assert (reply.status_code, error_of(reply)["Code"]) == (400, "InvalidRequest")
+        assert "Please use AWS4-HMAC-SHA256" in error_of(reply)["Message"]
+    other = requests.get(url, headers={"Authorization": "Bearer x"}, timeout=5)
+    assert (other.status_code, error_of(other)["Message"]) == (400, "Unsupported Authorization Type")
+
+
+def test_the_query_sets_response_headers(s3):
+    where = {"Bucket": "odd", "Key": "plain.txt"}
+    named = {"ResponseContentType": "image/tiff", "ResponseContentDisposition": 'attachment; filename="a b"'}
+    for got in (
+        s3.get_object(**where, **named),
+        s3.head_object(**where, **named),
+        s3.get_object(**where, **named, Range="bytes=0-3"),
+    ):
+        assert got["ContentType"] == "image/tiff"
+        assert got["ContentDisposition"] == 'attachment; filename="a b"'
+        if "Body" in got:
+            got["Body"].read()
+    url = s3.generate_presigned_url("get_object", Params={**where, **named})
+    assert requests.get(url, timeout=5).headers["Content-Type"] == "image/tiff"
+    split = {"ResponseContentType": "a\r\nSet-Cookie: x"}
+    assert refused(s3.get_object, **where, **split) == (400, "InvalidArgument")
+
+
+def test_an_anonymous_request_sets_no_response_headers():
+    with host(S3Access("AKIATEST", "secret", anonymous=True)) as replica:
+        url = f"{replica.s3_url}/odd/plain.txt"
+        assert requests.get(url, timeout=5).status_code == 200
+        reply = requests.get(url, params={"response-content-type": "x/y"}, timeout=5)
+    assert (reply.status_code, error_of(reply)["Code"]) == (400, "InvalidRequest")
+
+
+@pytest.mark.parametrize("key", ["x" * 256, "a/" + "ü" * 128, "a/" * 500])
+def test_a_key_that_no_file_can_have_is_not_there(key, tmp_path, s3_client):
+    (tmp_path / "bucket").mkdir()
+    with run_in_thread(S3Replica(root=tmp_path, access=ACCESS)) as replica:
+        client = s3_client(replica.s3_url, ACCESS)
+        assert refused(client.get_object, Bucket="bucket", Key=key) == (404, "NoSuchKey")
+        too_long = "x" * 1025
+        assert refused(client.get_object, Bucket="bucket", Key=too_long) == (400, "KeyTooLongError")

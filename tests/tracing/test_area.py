@@ -6,7 +6,9 @@ import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,3 +134,28 @@ def test_windows_have_the_pixels_of_the_whole(width: int, height: int, data: st.
     inner = (west + across / 3, south + down / 3, east - across / 3, north - down / 3)
     assert grid.around(inner) == window
     assert grid.box(grid.whole) == BOX
+
+
+def test_a_box_has_the_pixels_of_its_grid() -> None:
+    assert area_of_bbox(BOX, 3).count_pixels() == 497 * 739
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(10, 10.02), st.floats(50, 50.01), st.floats(0.001, 0.005)), min_size=1, max_size=4
+    ),
+    st.booleans(),
+)
+def test_an_area_has_the_pixels_whose_centres_lie_in_it(
+    discs: list[tuple[float, float, float]], hollow: bool
+) -> None:
+    shapes = [shapely.Point(x, y).buffer(size) for x, y, size in discs]
+    if hollow:
+        shapes = [shape.difference(shape.centroid.buffer(0.0005)) for shape in shapes]
+    area = area_of_geometry(shapely.to_geojson(shapely.union_all(shapes)), 30)
+    grid, (across, down) = area.grid, area.grid.pixel
+    x, y = np.meshgrid(
+        grid.bbox[0] + (np.arange(grid.width) + 0.5) * across,
+        grid.bbox[3] - (np.arange(grid.height) + 0.5) * down,
+    )
+    assert area.count_pixels() == shapely.contains_xy(area.outline, x, y).sum()

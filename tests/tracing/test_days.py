@@ -14,6 +14,8 @@ from stacpull.tracing.report import DayState, ScenePixels, TraceDay
 from stacpull.tracing.scene_map import Kind, read_scene_map
 
 DAY = date(2023, 11, 2)
+AREA = 367_283
+"""Pixels of the area."""
 HEADER = (
     "PSScene/20231102_190001_45_2495[10]\nPSScene/20231102_190003_53_2495[233]\n"
     "PSScene/20231102_182000_2410[50]\nNone[29]\nSkySatCollect/20231102_190003_ssc9_u0011[7]"
@@ -31,16 +33,17 @@ def tile(
     problem: str | None = None,
     lacking: int = 0,
     error: str | None = None,
+    azimuth: str = AZIMUTH,
 ) -> TileDay:
     valid = sum(scenes.values()) + outside
     value = Summary(valid, -1.0, 1.0, 0.25, 0.5) if valid else Summary()
     count = Count(valid + no_data + lacking, no_data, scenes, outside, value, error=error)
-    tags = {"SCENE_IDS[LAYER_2_VALUE]": header or "", "SCENE_SOLAR_AZIMUTH[LAYER_2_VALUE]": AZIMUTH}
+    tags = {"SCENE_IDS[LAYER_2_VALUE]": header or "", "SCENE_SOLAR_AZIMUTH[LAYER_2_VALUE]": azimuth}
     return TileDay(DAY, name, count, None if header is None else read_scene_map(tags), problem)
 
 
 def day(*tiles: TileDay) -> TraceDay:
-    return day_row(DAY, tiles, scene_rows(tiles))
+    return day_row(DAY, tiles, scene_rows(tiles), AREA)
 
 
 def moment(text: str) -> datetime:
@@ -65,9 +68,9 @@ def test_two_scenes_share_the_day() -> None:
         ([tile({10: 5, 233: 5})], "20231102_190001_45_2495", DayState.OK),  # a tie: the earlier one
         ([tile({233: 5, 50: 5, 10: 5})], "20231102_182000_2410", DayState.OK),
         ([tile({202: 5, 10: 5})], "20231102_190001_45_2495", DayState.OK),  # a tie: scenes first
-        ([tile({202: 6, 10: 5})], "index 202 is not in the header", DayState.UNMAPPED),
-        ([tile({203: 5, 202: 5})], "index 202 is not in the header", DayState.UNMAPPED),
-        ([tile({29: 6, 10: 5})], "index 29 is None in the header", DayState.UNMAPPED),
+        ([tile({202: 6, 10: 5})], "scene index 202 is not in the header", DayState.UNMAPPED),
+        ([tile({203: 5, 202: 5})], "scene index 202 is not in the header", DayState.UNMAPPED),
+        ([tile({29: 6, 10: 5})], "scene index 29 is None in the header", DayState.UNMAPPED),
         ([tile({7: 6, 10: 5})], "SkySatCollect", DayState.UNMAPPED),
         ([tile({10: 5}, outside=6)], "a value that is no scene index", DayState.UNMAPPED),
         # one scene in two tiles counts as one, under whatever index
@@ -80,7 +83,12 @@ def test_two_scenes_share_the_day() -> None:
             DayState.OK,
         ),
         # one index in two tiles is not one thing
-        ([tile({202: 4, 10: 5}, name="a"), tile({202: 4}, name="b")], "20231102_190001_45_2495", DayState.OK),
+        ([tile({202: 4, 10: 9}, name="a"), tile({202: 4}, name="b")], "20231102_190001_45_2495", DayState.OK),
+        # the state depends on the share of unknown pixels, not on the mode
+        ([tile({202: 26, 10: 25, 233: 25, 50: 24})], "scene index 202 is not in the header", DayState.OK),
+        ([tile({202: 30, 203: 30, 10: 40})], "20231102_190001_45_2495", DayState.UNMAPPED),
+        # one SkySat scene in two tiles is one scene
+        ([tile({7: 3, 10: 4}, name="a"), tile({7: 3}, name="b")], "SkySatCollect", DayState.UNMAPPED),
     ],
 )
 def test_the_mode_is_the_origin_with_most_pixels(tiles: list[TileDay], mode: str, state: DayState) -> None:
@@ -89,7 +97,31 @@ def test_the_mode_is_the_origin_with_most_pixels(tiles: list[TileDay], mode: str
         assert row.mode is not None
         assert row.mode.startswith(mode)
         assert row.state is state
-        assert (row.acquired is None) == (state is DayState.UNMAPPED)
+        assert (row.acquired is not None) == row.mode.startswith("2023")
+        assert row.unknown_share is not None
+        assert (row.unknown_share > 0.5) == (state is DayState.UNMAPPED)
+
+
+def test_a_foreign_scene_in_two_tiles_is_one_scene_with_its_solar_angle() -> None:
+    header = f"{AZIMUTH}\n170.5[7]"
+    row = day(tile({7: 3, 10: 1}, name="a", azimuth=header), tile({7: 4}, name="b", azimuth=header))
+    assert (row.scenes, row.mode_share, row.mode_tile, row.mode_index) == (2, 7 / 8, "b", 7)
+    assert row.solar_azimuth == 170.5
+
+
+def test_the_modes_index_and_solar_angles_are_those_of_its_largest_tile() -> None:
+    header = "PSScene/20231102_190001_45_2495[99]"
+    tiles = [tile({10: 3}, name="a"), tile({99: 4}, name="b", header=header, azimuth="170.9[99]")]
+    for order in (tiles, tiles[::-1]):
+        row = day(*order)
+        assert (row.mode, row.mode_share) == ("20231102_190001_45_2495", 1.0)
+        assert (row.mode_tile, row.mode_index, row.solar_azimuth) == ("b", 99, 170.9)
+
+
+def test_the_clear_share_is_of_the_area_and_not_of_overlapping_tiles() -> None:
+    row = day(tile({10: 100}, name="a", no_data=AREA), tile({10: 200}, name="b", no_data=AREA))
+    assert (row.samples, row.valid) == (AREA, 300)
+    assert row.clear_share == pytest.approx(300 / AREA)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +190,7 @@ tiles = st.lists(
 
 @given(tiles)
 def test_rows_and_day_hold_the_same_pixels(some: list[TileDay]) -> None:
-    (series,), rows = rows_of({DAY: some})
+    (series,), rows = rows_of({DAY: some}, AREA)
     valid = [row for row in rows if row.kind is not Kind.MASKED]
     assert sum(row.pixels for row in valid) == series.valid
     if valid:
@@ -173,6 +205,6 @@ def test_rows_and_day_hold_the_same_pixels(some: list[TileDay]) -> None:
 def _by_name(rows: list[ScenePixels]) -> dict[tuple[str, ...], int]:
     sums: dict[tuple[str, ...], int] = {}
     for row in rows:
-        key = (row.name,) if row.kind is Kind.SCENE else (row.name, row.tile)
+        key = (row.name,) if row.kind in (Kind.SCENE, Kind.FOREIGN) else (row.name, row.tile)
         sums[key] = sums.get(key, 0) + row.pixels
     return sums

@@ -135,7 +135,7 @@ def states(found: Found) -> list[DayState]:
 
 
 def rows(found: Found) -> tuple[TraceDay, ...]:
-    return rows_of(found.days)[0]
+    return rows_of(found.days, 144)[0]
 
 
 def test_all_is_well() -> None:

@@ -48,7 +48,7 @@ def test_the_prefix_makes_no_difference(tag: str) -> None:
 @pytest.mark.parametrize(
     ("line", "index", "kind", "name"),
     [
-        ("None[29]", 29, Kind.NONE, "index 29 is None"),
+        ("None[29]", 29, Kind.NONE, "scene index 29 is None"),
         ("None[-999]", -999, Kind.NONE, "index -999 is None"),
         ("SkySatCollect/20231102_190003_ssc9_u0011[7]", 7, Kind.FOREIGN, "SkySatCollect"),
         ("[8]", 8, Kind.FOREIGN, "no scene id"),
@@ -63,7 +63,7 @@ def test_names_what_an_index_stands_for(line: str, index: int, kind: Kind, name:
 
 def test_an_index_that_is_missing_has_a_name() -> None:
     origin = scene_map(ids=f"{ONE}[10]").origin(202)
-    assert (origin.kind, origin.name) == (Kind.UNMAPPED, "index 202 is not in the header")
+    assert (origin.kind, origin.name) == (Kind.UNMAPPED, "scene index 202 is not in the header")
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ _HUNDREDTHS = 0.01
 
 
 def trace_lines(report: TraceReport) -> Iterator[str]:
-    """Tell a trace: its days as a table, days that need a word, what was written and spent."""
+    """Yield the lines of a trace: its days as a table, problems, what was written, and the costs."""
     if report.table:
         yield f"{'date':<20}  {report.index:>10}"
         yield from (f"{row.date:%Y-%m-%d %H:%M:%S}   {row.value:>10.6f}" for row in report.table)
     if report.days:
-        yield f"{'date':<10}  {report.index:>9}  {'valid px':>10}  acquired (UTC)  {'share':>6}  main scene"
+        scene = "scene of the median" if report.method == "median" else "main scene"
+        yield f"{'date':<10}  {report.index:>9}  {'valid px':>10}  acquired (UTC)  {'share':>6}  {scene}"
         yield from map(_day_line, report.days)
     yield _counts(report)
     yield from (f"  problem {day.date}: {day.problem}" for day in report.days if day.problem)
@@ -56,10 +57,10 @@ def _time(moment: datetime | None, precision: float | None) -> str:
 
 
 def _counts(report: TraceReport) -> str:
-    if report.method == "median":
-        return f"{count(len(report.table), 'row')} of {count(report.days_valid, 'day')} with valid pixels"
+    median = report.method == "median"
+    unmapped = "whose median is no known scene" if median else "with no known scene for most valid pixels"
     words = [
-        (report.days_unmapped, "whose main scene is not known"),
+        (report.days_unmapped, unmapped),
         (report.days_mismatched, "whose counts do not add up"),
         (report.days_failed, "failed"),
     ]

@@ -1,13 +1,15 @@
-"""What a trace leaves behind: OUT is a folder for all tables and the chart, or one file by its suffix.
+"""Write the tables and the chart of a trace.
 
-| OUT | holds |
+OUT is a folder for all of them, or one file chosen by its suffix.
+
+| OUT | contents |
 |---|---|
 | a folder | `series.csv`, `series.parquet`, `scenes.csv`, `scenes.parquet`, `chart.png`, `trace.json` |
-| `x.csv`, `x.parquet`, `x.ndjson` | the series: a row a day |
-| `x.png` | the chart |
+| `x.csv`, `x.parquet`, `x.ndjson` | the series: one row per day |
+| `x.png`, `x.svg`, `x.pdf` | the chart |
 
-With `--method median` the folder holds `median.csv`, `median.parquet` and `trace.json`, a file the median's
-table. Each file comes under its name when it is whole, never before.
+With `--method median` a folder holds the notebook's table, `median.csv` and `median.parquet`, in place of the
+scenes and the chart. A file gets its name when it is complete, never before.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from stacpull.catalog.tables import Column, Kind, check_table, write_table
 from stacpull.errors import DestinationError, UsageError
 from stacpull.ledger.database import ledger_path
 from stacpull.store.atomic import whole_file
-from stacpull.tracing.chart import Chart, png_bytes
+from stacpull.tracing.chart import ChartFormat, chart_bytes
 from stacpull.tracing.question import Method
 from stacpull.tracing.report import MedianRow, ScenePixels, TraceDay, TraceReport
 
@@ -33,12 +35,13 @@ __all__ = ["Output", "output_at", "write_all"]
 
 _FORMATS: Final = (".csv", ".parquet")
 """Of the tables in a folder."""
-_SUFFIXES: Final = (".csv", ".parquet", ".ndjson", ".png")
+_CHARTS: Final[dict[str, ChartFormat]] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+_SUFFIXES: Final = (".csv", ".parquet", ".ndjson", *_CHARTS)
 _KINDS: Final[dict[Kind, frozenset[str]]] = {
     "date": frozenset({"date"}),
     "time": frozenset({"acquired", "first", "weighted", "last"}),
     "integer": frozenset({"samples", "valid", "tiles", "scenes", "mode_index", "index", "pixels"}),
-    "text": frozenset({"tile", "kind", "name", "satellite", "state", "mode", "problem"}),
+    "text": frozenset({"tile", "kind", "name", "satellite", "state", "mode", "mode_tile", "problem"}),
 }
 """Kinds of columns by name; all others are real numbers."""
 
@@ -81,10 +84,10 @@ def _check_file(path: Path, method: Method) -> None:
     if suffix not in _SUFFIXES:
         known = ", ".join(_SUFFIXES)
         raise UsageError(f"{path} is neither a folder nor a file of a kind that can be written ({known}).")
-    if suffix != ".png":
+    if suffix not in _CHARTS:
         check_table(path)
     elif method == "median":
-        raise UsageError("--method median makes a table and no chart: name a folder, .csv or .parquet.")
+        raise UsageError("--method median makes tables and no chart: name a folder, .csv or .parquet.")
     else:
         _check_installed(path, ("matplotlib", "plot"))
         if not path.parent.is_dir():
@@ -107,7 +110,9 @@ def _check_free(output: Output, method: Method) -> None:
 
 def _names(method: Method) -> list[str]:
     """Return the names of what a folder holds, the document of all last."""
-    tables, chart = (["median"], []) if method == "median" else (["series", "scenes"], ["chart.png"])
+    tables, chart = (
+        (["series", "median"], []) if method == "median" else (["series", "scenes"], ["chart.png"])
+    )
     return [*(f"{table}{suffix}" for table in tables for suffix in _FORMATS), *chart, "trace.json"]
 
 
@@ -133,8 +138,9 @@ def write_all(output: Output, report: TraceReport) -> tuple[str, ...]:
 def _written(output: Output, report: TraceReport) -> Iterator[Path]:
     tables = _tables(report)
     if not output.folder:
-        if output.path.suffix.lower() == ".png":
-            yield _write_bytes(output.path, _chart(report))
+        suffix = output.path.suffix.lower()
+        if suffix in _CHARTS:
+            yield _write_bytes(output.path, chart_bytes(report, _CHARTS[suffix]))
         else:
             yield _write_rows(output.path, *next(iter(tables.values())), report.index)
         return
@@ -142,14 +148,14 @@ def _written(output: Output, report: TraceReport) -> Iterator[Path]:
         for suffix in _FORMATS:
             yield _write_rows(output.path / f"{name}{suffix}", kind, rows, report.index)
     if report.method == "mode":
-        yield _write_bytes(output.path / "chart.png", _chart(report))
+        yield _write_bytes(output.path / "chart.png", chart_bytes(report, "png"))
     document = orjson.dumps(report.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     yield _write_bytes(output.path / "trace.json", document)
 
 
 def _tables(report: TraceReport) -> dict[str, tuple[type[Any], Sequence[Any]]]:
     if report.method == "median":
-        return {"median": (MedianRow, report.table)}
+        return {"series": (TraceDay, report.days), "median": (MedianRow, report.table)}
     return {"series": (TraceDay, report.days), "scenes": (ScenePixels, report.scenes)}
 
 
@@ -169,11 +175,6 @@ def _column(kind: type[Any], name: str, index: str) -> Column:
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, str) else value  # members of an enum are more than text
-
-
-def _chart(report: TraceReport) -> bytes:
-    title = f"{report.index.upper()}, {report.period.replace('/', ' to ')}"
-    return png_bytes(Chart(report.index, title, report.days, report.scenes))
 
 
 def _write_bytes(path: Path, data: bytes) -> Path:

@@ -10,22 +10,31 @@ from stacpull.tracing.cover import tile_of
 from stacpull.tracing.days import rows_of
 from stacpull.tracing.hub.client import Hub
 from stacpull.tracing.hub.values import CatalogTile
-from stacpull.tracing.median import median_table
+from stacpull.tracing.median import median_series, median_table
 from stacpull.tracing.question import Question
-from stacpull.tracing.report import DayState, TraceEstimate, TraceReport
+from stacpull.tracing.report import DayState, MedianRow, ScenePixels, TraceEstimate, TraceReport
 from stacpull.tracing.run import Found
 
 __all__ = ["estimate_of", "trace_report"]
 
+_NOTHING: Final = "Nothing matched: the collection has no tile in this area and period."
 _PAGE: Final = 100
 """Tiles on a page of the catalog."""
 
 
 def trace_report(asked: Question, found: Found, hub: Hub, seconds: float, stopped: bool) -> TraceReport:
-    """Return the report of a run; of one that was stopped without its days. Blocks: it makes the rows."""
+    """Return the report of a run; a run that was stopped has no days in it. Blocks: it makes the rows."""
     known = {} if stopped else found.days
-    days, scenes = rows_of(known)
-    table, dropped = median_table(known) if asked.method == "median" else ((), ())
+    pixels = asked.area.count_pixels()
+    scenes: tuple[ScenePixels, ...] = ()
+    table: tuple[MedianRow, ...] = ()
+    if asked.method == "median":
+        days = median_series(known, pixels)
+        table, notes = median_table(days)
+    else:
+        (days, scenes), notes = rows_of(known, pixels), ()
+    if not (days or stopped):
+        notes = (_NOTHING,)
     states = [day.state for day in days]
     counters = hub.session.counters
     return TraceReport(
@@ -40,7 +49,7 @@ def trace_report(asked: Question, found: Found, hub: Hub, seconds: float, stoppe
         days_found=len(days),
         days_valid=sum(day.valid > 0 for day in days),
         days_unmapped=states.count(DayState.UNMAPPED),
-        days_mismatched=0 if asked.method == "median" else states.count(DayState.MISMATCH),
+        days_mismatched=states.count(DayState.MISMATCH),
         days_failed=states.count(DayState.FAILED),
         tiles=found.tiles,
         requests_statistics=found.asked,
@@ -48,10 +57,10 @@ def trace_report(asked: Question, found: Found, hub: Hub, seconds: float, stoppe
         retries=counters.retries,
         processing_units=round(hub.processing_units, 6),
         seconds=round(seconds, 3),
-        days=() if asked.method == "median" else days,
-        scenes=() if asked.method == "median" else scenes,
+        days=days,
+        scenes=scenes,
         table=table,
-        notes=(*found.notes, *dropped),
+        notes=(*found.notes, *notes),
         question=asked.to_json(),
     )
 

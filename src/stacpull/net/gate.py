@@ -436,6 +436,11 @@ class Gates:
     def _wait(self, sentence: str) -> None:
         self.on_waiting(sentence)
 
+    def waiting(self) -> tuple[tuple[str, float], ...]:
+        """Return the hosts whose gates are closed now, and for how many seconds."""
+        closed = ((gate.host, gate.closed_for()) for gate in self)
+        return tuple((host, seconds) for host, seconds in closed if seconds > 0)
+
     def _closed(self, host: str, seconds: float) -> None:
         self.on_closed(host, seconds)
         is_long = _LONG_PAUSE <= seconds <= _PATIENCE or self._gates[host].pauses >= _MANY_PAUSES

@@ -35,7 +35,16 @@ class Door:
     latency: float = 0.0
 
     async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request on the wire, with the fault that strikes it, if any."""
+        """Answer one request on the wire, with the fault that strikes it, if any.
+
+        A client that disconnects ends the exchange, and nothing else: it is no error of the server.
+        """
+        try:
+            return await self._exchange(raw)
+        except (ConnectionError, web.RequestPayloadError):
+            return web.Response()  # goes nowhere: the connection is closed
+
+    async def _exchange(self, raw: web.BaseRequest) -> web.StreamResponse:
         request = await self._read(raw)
         fault = self.faults.before(request)
         if self.latency:

@@ -77,7 +77,7 @@ def label_properties(*, with_classes: bool) -> Document:
         "labels": value("labels"),
         "datetime": text("datetime"),
         members("flags"): None,
-        "label:type": "raster",
+        "label:type": "vector",  # the classes of a raster may have no names (label 1.0.1)
         "label:tasks": ["classification"],
         "label:methods": ["manual"],
         "label:properties": ["labels", "seasonal_snow", "cloud_and_shadow"],

@@ -9,13 +9,15 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import orjson
 
 from stacpull.replicas.hub_catalog import HubCatalog
 from stacpull.replicas.hub_items import HubItems
+from stacpull.replicas.hub_place import ANYWHERE, COUNTED, SpaceAndTime
 from stacpull.replicas.hub_replies import Refused, written
 from stacpull.replicas.wire import Request, Stream, in_parts
 
@@ -64,17 +66,16 @@ class HubPages:
     def page(self, request: Request, collection: str) -> bytes | Stream:
         """The page that was asked for. Raises Refused."""
         limit = read_limit(request.parameter("limit"), self.era)
-        count = self.items.count(collection)
-        first = self._first(request, collection, limit)
-        indices = range(first, min(first + limit, count))
+        found = _Found.of(request, self.items, collection)
+        indices = self._indices(request, found, limit)
         features = [self.items.item(collection, index) for index in indices]
         if self.era == "2021":
             return self._page_2021(features, self._links_2021(request, collection, indices, limit))
         links = [
             *self.catalog.collection_links(collection),
-            *self._turns(request, collection, indices, count),
+            *self._turns(request, found, indices),
         ]
-        return feature_collection(limit, count, features, links)
+        return feature_collection(limit, found.count(), features, links)
 
     def _page_2021(self, features: list[bytes], links: list[dict[str, Any]]) -> bytes | Stream:
         if not features:
@@ -82,27 +83,27 @@ class HubPages:
         tail = b'],"links":%b,"type":"FeatureCollection"}' % orjson.dumps(links)
         return _enclosed(b'{"features":[', features, tail)
 
-    def _first(self, request: Request, collection: str, limit: int) -> int:
-        """The index that the page starts with."""
+    def _indices(self, request: Request, found: _Found, limit: int) -> list[int]:
+        """Return the indices of the items on the page. Raises Refused."""
         if self.era == "2021":
             cursor = request.parameter("next")
-            return 0 if cursor is None else _read_cursor(cursor)
+            return found.after(-1 if cursor is None else _read_cursor(cursor) - 1, limit)
         token = request.parameter("token")
         if token is None:
-            return 0
+            return found.after(-1, limit)
         direction, _, item_id = token.partition(":")
-        index = self.items.index_of(collection, item_id)
+        index = self.items.index_of(found.collection, item_id)
         if index is None or direction not in {"next", "prev"}:
             raise Refused(400, f"Token {token} is not valid.")
-        return index + 1 if direction == "next" else max(0, index - limit)
+        return found.after(index, limit) if direction == "next" else found.before(index, limit)
 
     def _links_2021(
-        self, request: Request, collection: str, indices: range, limit: int
+        self, request: Request, collection: str, indices: list[int], limit: int
     ) -> list[dict[str, Any]]:
         """The `next` of a page that has something: so the last one leads to an empty one."""
         if not indices:
             return []
-        query = f"{self._echoed(request)}next={_cursor(indices[-1])}&limit={limit}"
+        query = f"{self._echoed(request)}{_narrowing(request)}next={_cursor(indices[-1])}&limit={limit}"
         href = f"{self.items.base}/collections/{collection}/items?{query}"
         return [{"href": href, "rel": "next", "title": None, "type": "application/json"}]
 
@@ -112,24 +113,68 @@ class HubPages:
             return ""
         return "".join(f"key={quote(value)}&" for name, value in request.query if name == "key")
 
-    def _turns(self, request: Request, collection: str, indices: range, count: int) -> list[dict[str, str]]:
+    def _turns(self, request: Request, found: _Found, indices: list[int]) -> list[dict[str, str]]:
         """The links `next` (without the key) and `previous` (which kept it even in 2022)."""
+        collection = found.collection
         base = f"{self.items.base}/collections/{collection}/items?"
         limit = request.parameter("limit")
-        kept = f"limit={limit}&" if limit else ""
+        kept = (f"limit={limit}&" if limit else "") + _narrowing(request)
         turn = {"type": "application/json", "method": "GET"}
         links = []
-        if indices and indices[-1] + 1 < count:
+        if indices and found.after(indices[-1], 1):
             last = self.items.item_id(collection, indices[-1])
             token = f"token=next:{last}" if self.echo_key else f"token=next%3A{quote(last)}"
             links.append({"rel": "next", **turn, "href": f"{base}{self._echoed(request)}{kept}{token}"})
-        if indices and indices[0] > 0:
+        if indices and found.before(indices[0], 1):
             first = self.items.item_id(collection, indices[0])
             key = request.parameter("key") or self.key
             links.append(
                 {"rel": "previous", **turn, "href": f"{base}{kept}token=prev:{first}&key={quote(key)}"}
             )
         return links
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The items of a collection that a request asks for."""
+
+    items: HubItems
+    collection: str
+    place: SpaceAndTime
+
+    @classmethod
+    def of(cls, request: Request, items: HubItems, collection: str) -> _Found:
+        """Return those that lie in the `bbox` and `datetime` of a request. Raises Refused."""
+        bbox = request.parameter("bbox")
+        sides = None if bbox is None else bbox.split(",")
+        return cls(items, collection, SpaceAndTime.asked(bbox=sides, datetime=request.parameter("datetime")))
+
+    def after(self, index: int, number: int) -> list[int]:
+        """Return the next so many indices after one."""
+        return self._first(range(index + 1, self.items.count(self.collection)), number)
+
+    def before(self, index: int, number: int) -> list[int]:
+        """Return the last so many indices before one, in order."""
+        return self._first(range(index - 1, -1, -1), number)[::-1]
+
+    def count(self) -> int | None:
+        """Return how many there are; None where that would mean to look at very many."""
+        everything = range(self.items.count(self.collection))
+        if self.place == ANYWHERE:
+            return len(everything)
+        return len(self._first(everything, len(everything))) if len(everything) <= COUNTED else None
+
+    def _first(self, indices: range, number: int) -> list[int]:
+        if self.place == ANYWHERE:
+            return list(indices[:number])
+        matching = (index for index in indices if self.place.holds(self.items, self.collection, index))
+        return list(islice(matching, number))
+
+
+def _narrowing(request: Request) -> str:
+    """Return the parameters that every page of a request repeats, each with an ampersand behind it."""
+    kept = [(name, value) for name, value in request.query if name in {"bbox", "datetime"}]
+    return f"{urlencode(kept)}&" if kept else ""
 
 
 def _cursor(last: int) -> str:

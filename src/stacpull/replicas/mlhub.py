@@ -1,9 +1,9 @@
 """The Radiant MLHub API: catalog, collections, item pages, items, search, archives, downloads that redirect.
 
 Follows the recordings of 2022, or with `era="2021"` those of early 2021: base64 cursors, no totals, an empty
-last page, errors as HTML. A key (`?key=` or `Authorization: Bearer`) is needed for items, search, archives
-and catalogs; downloads carry their permission in the href. What is inferred, not recorded, is listed in
-`docs/replicas.md`.
+last page, errors as HTML. A key (`?key=` or `Authorization: Bearer`) is needed for items, search, datasets,
+models, archives and catalogs; downloads carry their permission in the href. What is inferred, not recorded,
+is listed in `docs/replicas.md`.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ class MlhubApi:
                 return self._json(self.catalog.root(), "root")
             case ["collections", *rest]:
                 return self._collections(request, rest)
-            case ["datasets", *rest]:
-                return self._datasets(rest)
+            case ["datasets" | "models" as kind, *rest]:
+                self._check_key(request)
+                return self._datasets(rest) if kind == "datasets" else self._models(rest)
             case ["download", token]:
                 return self._download(token)
             case ["archive", name, *rest]:
@@ -118,6 +119,12 @@ class MlhubApi:
             case ["doi", *doi] if "/".join(doi) == DOI:
                 return self._json(self.catalog.dataset(), "dataset")
         raise Refused(404, f"Dataset with id '{'/'.join(steps)}' not found")
+
+    def _models(self, steps: list[str]) -> Reply:
+        """The list of models, which is empty: none belongs to BigEarthNet, and none was recorded."""
+        if steps:
+            raise Refused(404, f"Model with id '{'/'.join(steps)}' not found")
+        return self._json([], "models")
 
     def _known(self, name: str) -> str:
         if name not in self.catalog.collection_ids():

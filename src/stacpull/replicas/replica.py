@@ -46,7 +46,9 @@ def demo_access(seed: int, *, anonymous: bool = False, requester_pays: bool = Fa
     """The S3 keys that belong to a seed: the same in every run, good for nothing else."""
     access_key = "AKIADEMO" + _derived(seed, "access key")[:12].upper()
     secret_key = "demo-" + _derived(seed, "secret key")[:35]
-    return S3Access(access_key, secret_key, anonymous=anonymous, requester_pays=requester_pays)
+    return S3Access(
+        access_key, secret_key, region=_REGION, anonymous=anonymous, requester_pays=requester_pays
+    )
 
 
 def s3_exports(url: str, access: S3Access) -> dict[str, str]:
@@ -126,7 +128,8 @@ class MlhubReplica(Hosted):
 
     def exports(self) -> dict[str, str]:
         """The environment that points clients at the replica."""
-        return {"MLHUB_API_KEY": self.key, **s3_exports(self.s3_url, self.access)}
+        own = {"MLHUB_API_KEY": self.key, "MLHUB_ROOT_URL": f"{self.base_url}/"}
+        return own | s3_exports(self.s3_url, self.access)
 
     def manifest(self, index: int) -> tuple[ExpectedFile, ...]:
         """The files behind patch `index`."""

@@ -1,13 +1,14 @@
 """An S3 endpoint for reading: path style, signatures verified, ranges, conditions, listings, errors in XML.
 
-Speaks to boto3, the AWS CLI and s5cmd. As the real service it ignores If-Range and several ranges at once,
-sends the MD5 as ETag, the SHA-256 only where `x-amz-checksum-mode: ENABLED` asks for it, and no body with
-HEAD.
+It works with boto3, the AWS CLI and s5cmd. Like the real service, it ignores If-Range and several ranges at
+once, sends the MD5 as ETag, the SHA-256 only where `x-amz-checksum-mode: ENABLED` asks for it, and no body
+with HEAD. Buckets have no versions. Sub-resources other than `location` are answered with 501.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass
 from itertools import count
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from xml.sax.saxutils import escape
 
 from stacpull.replicas.objects import ARCHIVE_PREFIX, ObjectStore, content_type
 from stacpull.replicas.s3_access import S3Access, S3Error
+from stacpull.replicas.sigv4 import read_claim
 from stacpull.replicas.wire import (
     Content,
     RangeNotSatisfiable,
@@ -29,6 +31,28 @@ from stacpull.replicas.wire import (
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _MAX_KEYS = 1000
+_LARGEST_INTEGER = 2**31 - 1
+_LONGEST_KEY = 1024
+# fmt: off
+_SUB_RESOURCES = frozenset({
+    "accelerate", "acl", "analytics", "attributes", "cors", "encryption", "intelligent-tiering",
+    "inventory", "legal-hold", "lifecycle", "logging", "metadataTable", "metrics", "notification",
+    "object-lock", "ownershipControls", "partNumber", "policy", "policyStatus", "publicAccessBlock",
+    "replication", "requestPayment", "restore", "retention", "select", "session", "tagging", "torrent",
+    "uploadId", "uploads", "versioning", "versions", "website",
+})
+# fmt: on
+_RESPONSE_HEADERS = {
+    "response-cache-control": "Cache-Control",
+    "response-content-disposition": "Content-Disposition",
+    "response-content-encoding": "Content-Encoding",
+    "response-content-language": "Content-Language",
+    "response-content-type": "Content-Type",
+    "response-expires": "Expires",
+}
+"""Query parameters of a signed GET or HEAD that set a header of the response."""
+_VERSION_ID = re.compile(r"[A-Za-z0-9._-]{32}", re.ASCII)
+_HEADER_TEXT = re.compile(r"[\t -~\xa0-\xff]*")
 _LAST_CHARACTER = "\U0010ffff"
 _SERIAL = count(1)
 
@@ -62,13 +86,18 @@ class S3Service:
                 405, "MethodNotAllowed", message, {"Method": request.method}, {"Allow": "GET, HEAD"}
             )
         bucket, _, key = request.path[1:].partition("/")
+        if len(key.encode()) > _LONGEST_KEY:
+            detail = {"Size": str(len(key.encode())), "MaxSizeAllowed": str(_LONGEST_KEY)}
+            raise S3Error(400, "KeyTooLongError", "Your key is too long", detail)
         if not bucket:
             return self._list_buckets(stamp)
         if bucket not in self.store.buckets():
             message = "The specified bucket does not exist"
             raise S3Error(404, "NoSuchBucket", message, {"BucketName": bucket})
+        _check_sub_resource(request)
         if not key:
             return self._bucket(request, bucket, stamp)
+        _check_version(request, key)
         content = self.store.get(bucket, key)
         if content is None:
             raise S3Error(404, "NoSuchKey", "The specified key does not exist.", {"Key": key})
@@ -159,16 +188,14 @@ class _Listing:
     @classmethod
     def asked(cls, request: Request) -> _Listing:
         query = dict(request.query)
-        version = 2 if query.get("list-type") == "2" else 1
+        kind = query.get("list-type")
+        if kind not in {None, "2"}:
+            raise _invalid(request, "list-type", "Invalid List Type specified in Request")
+        version = 1 if kind is None else 2
         after = query.get("start-after" if version == 2 else "marker", "")  # noqa: PLR2004
-        try:
-            if token := query.get("continuation-token"):
-                after = base64.urlsafe_b64decode(token).decode()
-            max_keys = min(_MAX_KEYS, int(query.get("max-keys", _MAX_KEYS)))
-        except ValueError as error:
-            raise S3Error(
-                400, "InvalidArgument", "The continuation token or max-keys provided is incorrect"
-            ) from error
+        if version == 2 and (token := query.get("continuation-token")) is not None:  # noqa: PLR2004
+            after = _last_name(request, token)
+        max_keys = min(_MAX_KEYS, _asked_max_keys(request))
         return cls(
             version=version,
             prefix=query.get("prefix", ""),
@@ -190,6 +217,68 @@ class _Listing:
         return self.prefix + head + self.delimiter if found else None
 
 
+def _asked_max_keys(request: Request) -> int:
+    text = request.parameter("max-keys")
+    if text is None:
+        return _MAX_KEYS
+    try:
+        asked = int(text)
+    except ValueError as error:
+        message = "Provided max-keys not an integer or within integer range"
+        raise _invalid(request, "max-keys", message) from error
+    if not 0 <= asked <= _LARGEST_INTEGER:
+        message = f"Argument max-keys must be an integer between 0 and {_LARGEST_INTEGER}"
+        raise _invalid(request, "max-keys", message)
+    return asked
+
+
+def _last_name(request: Request, token: str) -> str:
+    """Return the last name on the page that a continuation token came with."""
+    try:
+        return base64.urlsafe_b64decode(token).decode()
+    except ValueError as error:
+        message = "The continuation token provided is incorrect"
+        raise _invalid(request, "continuation-token", message) from error
+
+
+def _invalid(request: Request, parameter: str, message: str) -> S3Error:
+    value = request.parameter(parameter) or ""
+    return S3Error(400, "InvalidArgument", message, {"ArgumentName": parameter, "ArgumentValue": value})
+
+
+def _check_sub_resource(request: Request) -> None:
+    """Refuse a request for a sub-resource: the object or the listing would be the wrong answer."""
+    asked = next((name for name, _ in request.query if name in _SUB_RESOURCES), None)
+    if asked is not None:
+        message = f"The sub-resource '{asked}' is not implemented."
+        raise S3Error(501, "NotImplemented", message, {"Resource": asked})
+
+
+def _check_version(request: Request, key: str) -> None:
+    """Refuse every version but `null`, the only one that an object has in a bucket without versions."""
+    version = request.parameter("versionId")
+    if version in {None, "null"}:
+        return
+    if not version:
+        raise _invalid(request, "versionId", "Version id cannot be the empty string")
+    if not _VERSION_ID.fullmatch(version):
+        raise _invalid(request, "versionId", "Invalid version id specified")
+    message = "The specified version does not exist."
+    raise S3Error(404, "NoSuchVersion", message, {"Key": key, "VersionId": version})
+
+
+def _wanted_headers(request: Request) -> dict[str, str]:
+    """Return the headers that the query of a signed request sets."""
+    wanted = {_RESPONSE_HEADERS[name]: value for name, value in request.query if name in _RESPONSE_HEADERS}
+    if wanted and read_claim(request) is None:
+        message = "Request specific response headers cannot be used for anonymous GET requests."
+        raise S3Error(400, "InvalidRequest", message)
+    if not all(map(_HEADER_TEXT.fullmatch, wanted.values())):
+        message = "Header value cannot be represented using ISO-8859-1."
+        raise S3Error(400, "InvalidArgument", message)
+    return wanted
+
+
 def _object_reply(request: Request, content: Content, key: str, stamp: dict[str, str]) -> Reply:
     etag = f'"{content.md5.hex()}"'
     headers = {
@@ -201,6 +290,7 @@ def _object_reply(request: Request, content: Content, key: str, stamp: dict[str,
     }
     if key.startswith(ARCHIVE_PREFIX):
         headers["x-amz-storage-class"] = "INTELLIGENT_TIERING"
+    headers |= _wanted_headers(request)
     status = precondition(request.wishes, etag, content.modified)
     if status == 412:  # noqa: PLR2004
         message = "At least one of the pre-conditions you specified did not hold"

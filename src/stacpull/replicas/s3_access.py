@@ -12,7 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from stacpull.replicas.sigv4 import MAX_SKEW, UNSIGNED, Claim, Malformed, is_signed_by, read_claim, signed_at
+from stacpull.replicas.sigv4 import (
+    ALGORITHM,
+    MAX_SKEW,
+    UNSIGNED,
+    Claim,
+    Malformed,
+    is_signed_by,
+    read_claim,
+    signed_at,
+)
 from stacpull.replicas.wire import Request
 
 _MAX_EXPIRY = 604800
@@ -51,6 +60,7 @@ class S3Access:
 
     def check(self, request: Request) -> None:
         """Nothing, if the request may go on. Raises S3Error."""
+        _check_mechanism(request)
         try:
             claim = read_claim(request)
             if claim is not None:
@@ -114,8 +124,21 @@ class S3Access:
             )
             raise S3Error(301, "PermanentRedirect", message, headers=where)
         wrong = f"the region '{claim.region}' is wrong; expecting '{self.region}'"
-        message = f"The authorization header is malformed; {wrong}"
-        raise S3Error(400, "AuthorizationHeaderMalformed", message, {"Region": self.region}, where)
+        code, what = "AuthorizationHeaderMalformed", "The authorization header is malformed"
+        if claim.expires is not None:
+            code, what = "AuthorizationQueryParametersError", "Error parsing the X-Amz-Credential parameter"
+        raise S3Error(400, code, f"{what}; {wrong}", {"Region": self.region}, where)
+
+
+def _check_mechanism(request: Request) -> None:
+    """Refuse what is signed in another way than with Signature Version 4."""
+    header = request.headers.get("authorization")
+    if (header or "").startswith("AWS ") or request.parameter("AWSAccessKeyId") is not None:
+        message = f"The authorization mechanism you have provided is not supported. Please use {ALGORITHM}."
+        raise S3Error(400, "InvalidRequest", message)
+    if header is not None and not header.startswith(ALGORITHM):
+        detail = {"ArgumentName": "Authorization", "ArgumentValue": header}
+        raise S3Error(400, "InvalidArgument", "Unsupported Authorization Type", detail)
 
 
 def _check_payload(request: Request) -> None:

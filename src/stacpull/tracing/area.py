@@ -15,7 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.errors import ShapelyError
 from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
@@ -27,6 +29,7 @@ from stacpull.tracing.hub.size import bbox_size
 
 __all__ = ["Area", "Box", "Grid", "Window", "area_of_bbox", "area_of_geometry"]
 
+Coordinates = NDArray[np.float64]
 Box = tuple[float, float, float, float]
 """West, south, east, north, in degrees."""
 
@@ -119,6 +122,30 @@ class Area:
     def geometry(self) -> Json:
         """The outline as GeoJSON."""
         return dict(mapping(self.outline))
+
+    def count_pixels(self) -> int:
+        """Return the number of pixels whose centre lies in the outline; takes some 20 µs per row."""
+        grid = self.grid
+        if self.is_box:
+            return grid.width * grid.height
+        x1, y1, x2, y2 = _edges(self.outline)
+        across, down = grid.pixel
+        total = 0
+        for row in range(grid.height):
+            y = grid.bbox[3] - (row + 0.5) * down
+            crossed = (y1 <= y) != (y2 <= y)
+            left, low = x1[crossed], y1[crossed]
+            x = np.sort(left + (y - low) / (y2[crossed] - low) * (x2[crossed] - left))
+            columns = np.clip(np.ceil((x - grid.bbox[0]) / across - 0.5), 0, grid.width)
+            total += int((columns[1::2] - columns[::2]).sum())  # between every other pair of edges: inside
+        return total
+
+
+def _edges(outline: BaseGeometry) -> tuple[Coordinates, Coordinates, Coordinates, Coordinates]:
+    """Return the edges of all rings: x and y of their starts, x and y of their ends."""
+    rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(shapely.get_parts(outline))]
+    starts, ends = np.concatenate([ring[:-1] for ring in rings]), np.concatenate([ring[1:] for ring in rings])
+    return starts[:, 0], starts[:, 1], ends[:, 0], ends[:, 1]
 
 
 def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> Area:

@@ -1,11 +1,12 @@
-"""From counts and scene maps to the rows of a trace: a row a scene, a row a day. Pure.
+"""Make the rows of a trace from counts and scene maps: one row per scene, one row per day. Pure.
 
-Where pixels come from is decided per tile, since indices mean something in their own tile only; the mode is
-taken over all tiles, by scene, since one scene may show in several.
+Scene indices are looked up in the header of their own tile, because they have a meaning only there. The mode
+is taken over all tiles, by scene, because a scene can appear in several tiles.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -17,6 +18,8 @@ from stacpull.tracing.scene_map import Kind, Origin, SceneMap
 
 __all__ = ["TileDay", "by_origin", "day_row", "rows_of", "scene_rows"]
 
+_NAMED: Final = (Kind.SCENE, Kind.FOREIGN)
+"""Kinds of pixels whose header names what they were taken from."""
 _NO_TILE: Final = "the catalog has no tile for these pixels"
 _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -81,27 +84,36 @@ def _row(tile: TileDay, index: int | None, origin: Origin, pixels: int, share: f
     )
 
 
-def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels]) -> TraceDay:
-    """Return the row of a day from its tiles and their rows (`scene_rows`)."""
+def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels], area_pixels: int) -> TraceDay:
+    """Return the row of one day.
+
+    Args:
+        day: The UTC day.
+        tiles: The tiles of the day.
+        rows: The rows of these tiles, from `scene_rows`.
+        area_pixels: Number of pixels in the area, each counted once however many tiles hold it.
+    """
     count = merged(tile.count for tile in tiles)
     origins = by_origin(row for row in rows if row.kind is not Kind.MASKED)
     mode = min(origins, key=_precedence, default=None)
     times = [(row.acquired, row.pixels) for row in origins if row.acquired is not None]
     valid = sum(row.pixels for row in origins)
-    known = sum(pixels for _, pixels in times)
+    unknown = valid - sum(pixels for _, pixels in times)
     value = count.value
     return TraceDay(
         date=day,
-        state=_state(count, tiles, mode),
+        state=_state(count, tiles, mostly_unknown=2 * unknown > valid),
         mean=value.mean,
         min=value.min,
         max=value.max,
         st_dev=value.st_dev,
-        samples=count.samples,
+        samples=area_pixels,
         valid=count.valid,
+        clear_share=count.valid / area_pixels,
         tiles=sum(bool(tile.tile and tile.count.valid) for tile in tiles),
-        scenes=len(times),
+        scenes=sum(row.kind in _NAMED for row in origins),
         mode=mode.name if mode else None,
+        mode_tile=mode.tile if mode else None,
         mode_index=mode.index if mode else None,
         mode_share=mode.pixels / valid if mode else None,
         acquired=mode.acquired if mode else None,
@@ -109,7 +121,7 @@ def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels]) ->
         first=min((time for time, _ in times), default=None),
         weighted=_mean_time(times),
         last=max((time for time, _ in times), default=None),
-        unknown_share=1 - known / valid if valid else None,
+        unknown_share=unknown / valid if valid else None,
         solar_azimuth=mode.solar_azimuth if mode else None,
         solar_elevation=mode.solar_elevation if mode else None,
         problem=_problem(count, tiles),
@@ -117,21 +129,26 @@ def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels]) ->
 
 
 def by_origin(rows: Iterable[ScenePixels]) -> list[ScenePixels]:
-    """Join a day's rows of one scene in several tiles; what is no scene stays apart by tile and index.
+    """Join the rows of each scene over all tiles of a day.
+
+    A joined row has the tile, index and solar angles of the row with the most pixels (on a tie, the first
+    tile by id). Pixels without a named scene are not joined: an index has a meaning in its own tile only.
 
     Args:
-        rows: Those of one day, none of them masked: each has a share.
+        rows: The unmasked rows of one day; each has a share.
     """
-    joined: dict[tuple[str, ...], ScenePixels] = {}
+    groups: dict[tuple[str, ...], list[ScenePixels]] = {}
     for row in rows:
-        key = (row.name,) if row.kind is Kind.SCENE else (row.kind, row.tile, str(row.index))
-        before = joined.get(key)
-        joined[key] = _sum(before, row) if before else row
-    return list(joined.values())
+        key = (row.kind, row.name) if row.kind in _NAMED else (row.kind, row.tile, str(row.index))
+        groups.setdefault(key, []).append(row)
+    return [_joined(group) for group in groups.values()]
 
 
-def _sum(one: ScenePixels, other: ScenePixels) -> ScenePixels:
-    return replace(one, pixels=one.pixels + other.pixels, share=(one.share or 0.0) + (other.share or 0.0))
+def _joined(rows: Sequence[ScenePixels]) -> ScenePixels:
+    largest = min(rows, key=lambda row: (-row.pixels, row.tile, row.index or 0))
+    return replace(
+        largest, pixels=sum(row.pixels for row in rows), share=math.fsum(row.share or 0.0 for row in rows)
+    )
 
 
 def _precedence(row: ScenePixels) -> tuple[int, datetime, str, str]:
@@ -148,14 +165,14 @@ def _mean_time(times: Sequence[tuple[datetime, int]]) -> datetime | None:
     return start + offset / pixels
 
 
-def _state(count: Count, tiles: Sequence[TileDay], mode: ScenePixels | None) -> DayState:
+def _state(count: Count, tiles: Sequence[TileDay], *, mostly_unknown: bool) -> DayState:
     if count.error is not None or any(tile.problem for tile in tiles):
         return DayState.FAILED
     if not count.valid and not count.counted:
         return DayState.EMPTY
     if not all(tile.count.agrees for tile in tiles):
         return DayState.MISMATCH
-    return DayState.OK if mode and mode.kind is Kind.SCENE else DayState.UNMAPPED
+    return DayState.UNMAPPED if mostly_unknown else DayState.OK
 
 
 def _problem(count: Count, tiles: Sequence[TileDay]) -> str | None:
@@ -170,13 +187,18 @@ def _problem(count: Count, tiles: Sequence[TileDay]) -> str | None:
 
 
 def rows_of(
-    days: Mapping[date, Sequence[TileDay]],
+    days: Mapping[date, Sequence[TileDay]], area_pixels: int
 ) -> tuple[tuple[TraceDay, ...], tuple[ScenePixels, ...]]:
-    """Return all rows, by day."""
+    """Return the rows of all days and of all scenes, by date.
+
+    Args:
+        days: The tiles of each day.
+        area_pixels: Number of pixels in the area.
+    """
     series: list[TraceDay] = []
     scenes: list[ScenePixels] = []
     for day in sorted(days):
         rows = scene_rows(days[day])
-        series.append(day_row(day, days[day], rows))
+        series.append(day_row(day, days[day], rows, area_pixels))
         scenes += rows
     return tuple(series), tuple(scenes)

@@ -22,7 +22,7 @@ class DayState(enum.StrEnum):
     FAILED = "failed"  # a part of its statistics, or the scenes of a tile, could not be had
     EMPTY = "empty"  # no valid pixel: cloud, or nothing there
     MISMATCH = "mismatch"  # the histogram does not hold as many pixels as are valid
-    UNMAPPED = "unmapped"  # most pixels have an index for which the header names no scene
+    UNMAPPED = "unmapped"  # no scene is known for more than half of the valid pixels
     OK = "ok"
 
 
@@ -52,7 +52,8 @@ class ScenePixels:
 class TraceDay:
     """One day: the index over the area, and the scenes that its valid pixels were taken from.
 
-    The mode is the scene with the most pixels over all tiles (on a tie the earlier one).
+    The mode is the scene with the most pixels over all tiles (on a tie the earlier one). With `--method
+    median`, the mode's fields hold the scene of the median index instead, and what needs a histogram is None.
     """
 
     date: date
@@ -62,12 +63,19 @@ class TraceDay:
     max: float | None
     st_dev: float | None
     samples: int
+    """Pixels of the area."""
     valid: int
+    """Those of them that are neither clouded nor without data."""
+    clear_share: float
+    """`valid` divided by `samples`."""
     tiles: int
     scenes: int
     mode: str | None
     """Name of the most frequent origin: a scene's id, or what is known instead of it."""
+    mode_tile: str | None
+    """The tile that gave the most of the mode's pixels."""
     mode_index: int | None
+    """The mode's scene index in `mode_tile`."""
     mode_share: float | None
     acquired: datetime | None
     """When the mode was taken; None if it is no scene."""
@@ -79,9 +87,9 @@ class TraceDay:
     last: datetime | None
     """The latest scene's time."""
     unknown_share: float | None
-    """Share of valid pixels that no scene is known of."""
+    """Share of the valid pixels for which no PlanetScope scene is known."""
     solar_azimuth: float | None
-    """Of the mode, in degrees clockwise from north."""
+    """Of the mode in `mode_tile`, in degrees clockwise from north."""
     solar_elevation: float | None
     problem: str | None
 

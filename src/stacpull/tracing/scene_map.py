@@ -45,7 +45,7 @@ class Origin:
 
     kind: Kind
     name: str
-    """The scene's id, or a few words: `index 5 is not in the header`."""
+    """The scene's id, or a few words: `scene index 5 is not in the header`."""
     scene: Scene | None = None
     solar_azimuth: float | None = None
     """Degrees, clockwise from north."""
@@ -68,7 +68,7 @@ class SceneMap:
         if not self.has_ids:
             return Origin(Kind.NO_HEADER, f"index {index}: {_NO_IDS}")
         found = self.origins.get(index)
-        return found or Origin(Kind.UNMAPPED, f"index {index} is not in the header")
+        return found or Origin(Kind.UNMAPPED, f"scene index {index} is not in the header")
 
 
 def read_scene_map(tags: Mapping[str, str]) -> SceneMap:
@@ -133,5 +133,5 @@ def _origin(index: int, name: str, azimuth: float | None, elevation: float | Non
     if isinstance(read, Scene):
         return Origin(Kind.SCENE, read.id, read, azimuth, elevation)
     if read.text == "None":
-        return Origin(Kind.NONE, f"index {index} is None in the header")
-    return Origin(Kind.FOREIGN, str(read)[: 2 * _SHOWN])
+        return Origin(Kind.NONE, f"scene index {index} is None in the header")
+    return Origin(Kind.FOREIGN, str(read)[: 2 * _SHOWN], None, azimuth, elevation)

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from radiant_mlhub import Collection, Dataset, client
+from radiant_mlhub import Collection, Dataset, MLModel, client
 
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 
@@ -12,6 +12,7 @@ first = next(iter(client.list_collection_items(SOURCE)))
 seen = {
     "collections": [collection.id for collection in Collection.list()],
     "datasets": [dataset.id for dataset in Dataset.list()],
+    "models": [model.id for model in MLModel.list()],
     "by_doi": Dataset.fetch("10.14279/depositonce-10149").id,
     "kinds": {
         "labels": [collection.id for collection in dataset.collections.labels],

@@ -70,11 +70,7 @@ async def _work(context: Context, channel: Channel, told: asyncio.Queue[Any]) ->
     try:
         reservations = _Reservations(channel)
         async with open_network(
-            context.address,
-            options,
-            clock,
-            allow_private=context.allow_private,
-            reserve=reservations.ask,
+            context.address, options, clock, addresses=context.addresses, reserve=reservations.ask
         ) as network:
             worker = _Worker(context, channel, network, destination, clock, reservations)
             writer = BodyWriter(

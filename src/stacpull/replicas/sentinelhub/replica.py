@@ -116,12 +116,13 @@ class SentinelHubReplica(Hosted):
     def exports(self) -> dict[str, str]:
         """The environment that points clients at the replica.
 
-        sentinelhub-py reads the first two alone (its URLs are in its config file), and would not ask for a
-        token without https but for the last.
+        sentinelhub-py reads only the first two (its URLs are in its config file), and needs the last to
+        request a token without https. `SH_COLLECTION_ID` is for commands and notebooks: no client reads it.
         """
         return {
             "SH_CLIENT_ID": self.client_id,
             "SH_CLIENT_SECRET": self.client_secret,
+            "SH_COLLECTION_ID": self.collection_id,
             "SH_BASE_URL": self.base_url,
             "SH_TOKEN_URL": self.token_url,
             "OAUTHLIB_INSECURE_TRANSPORT": "1",

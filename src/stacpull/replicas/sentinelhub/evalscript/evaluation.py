@@ -1,8 +1,11 @@
-"""Running a script on whole arrays: every branch is taken, and each pixel keeps what its own branch gave.
+"""Run a script on whole arrays: every branch is taken, and each pixel keeps what its own branch gave.
 
 An `if` whose condition is an array runs both its sides, each for the pixels that go there: an assignment
 changes those alone, a `return` ends the function for them. So `active` goes along everywhere: true for all
 pixels, or an array that says for which.
+
+Steps are counted, because a short script can ask for more than any machine can do: functions that call each
+other twice, arrays that hold each other twice.
 """
 
 from __future__ import annotations
@@ -50,6 +53,8 @@ from stacpull.replicas.sentinelhub.evalscript.tree import (
 )
 
 _DEEPEST_CALL = 20
+_MOST_STEPS = 10_000
+"""Of one call from outside: statements, expressions and values that a condition chooses."""
 Active = Any
 """True, False, or an array of booleans: the pixels for which something happens."""
 
@@ -76,6 +81,7 @@ class Run:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.depth = 0
+        self.steps = 0
         self.top = Scope(values=dict(CONSTANTS), constants=set(CONSTANTS))
         with np.errstate(all="ignore"):
             for statement in program.statements:
@@ -89,6 +95,7 @@ class Run:
         if self.depth >= _DEEPEST_CALL:
             raise ScriptFault(f"{name} calls itself too deeply")
         kept = dict(self.top.values) if self.depth == 0 else None  # no call leaves anything for the next
+        self.steps = 0 if self.depth == 0 else self.steps
         self.depth += 1
         try:
             with np.errstate(all="ignore"):
@@ -96,6 +103,12 @@ class Run:
         finally:
             self.depth -= 1
             self.top.values = kept if kept is not None else self.top.values
+
+    def step(self) -> None:
+        """Count a step. Raises ScriptFault if the script takes too many."""
+        self.steps += 1
+        if self.steps > _MOST_STEPS:
+            raise ScriptFault(f"the script takes more than {_MOST_STEPS:,} steps")
 
 
 def _called(run: Run, function: Function, arguments: list[Any], active: Active) -> Any:
@@ -135,13 +148,14 @@ class _Body:
             return UNDEFINED
         *earlier, (_, value) = self.returned
         for active, given in reversed(earlier):
-            value = choose(active, given, value)
+            value = choose(active, given, value, self.program.step)
         return value
 
     def run(self, statement: Statement, scope: Scope, active: Active) -> Active:
         """Do a statement; which pixels go on to the next."""
         if not _some(active):
             return False
+        self.program.step()
         match statement:
             case Block(statements):
                 return self._in_turn(statements, Scope(scope), active)
@@ -182,7 +196,7 @@ class _Body:
             holder = self.program.top
         if name in holder.constants:
             raise ScriptFault(f"{name} is constant and cannot be assigned to")
-        holder.values[name] = choose(active, value, holder.values.get(name, UNDEFINED))
+        holder.values[name] = choose(active, value, holder.values.get(name, UNDEFINED), self.program.step)
 
     def value(self, expression: Expression, scope: Scope, active: Active) -> Any:
         """What an expression comes to."""
@@ -190,6 +204,7 @@ class _Body:
         def of(part: Expression) -> Any:
             return self.value(part, scope, active)
 
+        self.program.step()
         match expression:
             case Number(value):
                 return np.float64(value)
@@ -201,7 +216,7 @@ class _Body:
                 return self._call(function, [of(argument) for argument in arguments], active)
             case Array() | Record() | Member() | Element():
                 return _structured(expression, of)
-        return _computed(expression, of)
+        return _computed(expression, of, self.program.step)
 
     def _call(self, name: str, arguments: list[Any], active: Active) -> Any:
         if name not in self.program.program.functions and name in FUNCTIONS:
@@ -233,17 +248,17 @@ def _structured(expression: Array | Record | Member | Element, of: Of) -> Any:
             return _element(of(inner), of(place))
 
 
-def _computed(expression: Unary | Binary | Conditional, of: Of) -> Any:
+def _computed(expression: Unary | Binary | Conditional, of: Of, step: Callable[[], None]) -> Any:
     """Apply an operator."""
     match expression:
         case Unary(operator, inner):
             return UNARY[operator](of(inner))
         case Binary():
-            return _binary(expression, of)
+            return _binary(expression, of, step)
         case Conditional(condition, yes, no):
             holds = truth(of(condition))
             if isinstance(holds, np.ndarray):
-                return choose(holds, of(yes), of(no))
+                return choose(holds, of(yes), of(no), step)
             return of(yes) if holds else of(no)
 
 
@@ -266,12 +281,12 @@ def _element(holder: Any, place: Any) -> Any:
     raise ScriptFault("elements are taken of arrays by number and of objects by name only")
 
 
-def _binary(expression: Binary, of: Of) -> Any:
+def _binary(expression: Binary, of: Of, step: Callable[[], None]) -> Any:
     left = of(expression.left)
     if expression.operator not in {"&&", "||"}:
         return BINARY[expression.operator](left, of(expression.right))
     holds, wants = truth(left), expression.operator == "&&"
     if isinstance(holds, np.ndarray):
         right = of(expression.right)
-        return choose(holds, right, left) if wants else choose(holds, left, right)
+        return choose(holds, right, left, step) if wants else choose(holds, left, right, step)
     return of(expression.right) if holds == wants else left

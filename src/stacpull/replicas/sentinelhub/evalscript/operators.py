@@ -49,14 +49,22 @@ def _kind(value: Any) -> str:
     return "an array" if isinstance(value, list) else "an object"
 
 
-def choose(condition: Any, yes: Any, no: Any) -> Any:
-    """`yes` where a condition holds, otherwise `no`; arrays and records member by member."""
+def choose(condition: Any, yes: Any, no: Any, step: Callable[[], None]) -> Any:
+    """Return `yes` where a condition holds, otherwise `no`; arrays and records member by member.
+
+    Args:
+        condition: A boolean, or an array of them.
+        yes: A value.
+        no: Another value.
+        step: Called for each member.
+    """
+    step()
     if not isinstance(condition, np.ndarray):
         return yes if condition else no
     if isinstance(yes, list) and isinstance(no, list) and len(yes) == len(no):
-        return [choose(condition, a, b) for a, b in zip(yes, no, strict=True)]
+        return [choose(condition, a, b, step) for a, b in zip(yes, no, strict=True)]
     if isinstance(yes, dict) and isinstance(no, dict) and yes.keys() == no.keys():
-        return {name: choose(condition, yes[name], no[name]) for name in yes}
+        return {name: choose(condition, yes[name], no[name], step) for name in yes}
     if yes is UNDEFINED and no is UNDEFINED:
         return UNDEFINED
     if _is_boolean(yes) and _is_boolean(no):

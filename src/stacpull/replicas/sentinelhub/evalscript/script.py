@@ -28,6 +28,7 @@ _TYPES: Mapping[str, type[np.generic]] = {
     "FLOAT32": np.float32,
     "AUTO": np.float32,
 }
+_MOST_BANDS = 1000
 _LONGEST = 100_000
 
 
@@ -158,6 +159,8 @@ def _output(given: Any) -> Output:
     if not isinstance(given, dict):
         raise ScriptError("output must be an object or a list of objects")
     bands = given.get("bands")
+    if isinstance(bands, float) and bands > _MOST_BANDS:
+        raise ScriptError(f"an output has at most {_MOST_BANDS} bands")
     if isinstance(bands, float) and bands.is_integer() and bands > 0:
         names = tuple(f"B{place}" for place in range(int(bands)))
     elif isinstance(bands, list) and bands and all(isinstance(name, str) for name in bands):
