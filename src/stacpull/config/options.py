@@ -82,7 +82,7 @@ class Options:
     """Logins for other hosts than the source's own, of a credential profile (`config.profiles`)."""
     s3: S3Options = attrs.field(factory=S3Options)
     transport: Literal["auto", "aiohttp"] = "auto"
-    """What sends plain GETs: `auto` the lean transport (half the processor time), or aiohttp for all."""
+    """What sends plain requests: `auto` the lean transport (half the processor time), or aiohttp for all."""
     ca_bundle: Path | None = attrs.field(default=None, converter=arguments.file_path)
     allow_private_hosts: bool = False
 

@@ -165,7 +165,7 @@ TRANSFERRING: tuple[Option, ...] = (
         _TRANSFER,
         "transport",
         "transport",
-        "Send plain requests for assets by the lean transport (auto, the default) or all by aiohttp.",
+        "Send plain requests with the lean transport (auto, the default), or all with aiohttp.",
         choices=("auto", "aiohttp"),
     ),
     Option(
