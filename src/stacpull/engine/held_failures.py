@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from stacpull.hosts import MOST_HOSTS
 from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import MAX_REFUSALS
 
@@ -47,13 +48,17 @@ class HeldFailures(Generic[J]):
         """Take a failure that is final, or DOWN: then the asset stays pending."""
         if self._most and failure.kind is FailureKind.DOWN:
             self._held.pop(failure.host, None)
-            self.left[failure.host] = failure.message
+            if len(self.left) < MOST_HOSTS:
+                self.left[failure.host] = failure.message
             return
         if failure.kind is not FailureKind.ORDERED:
             self._on_failure()
         if failure.kind not in _HELD:
             self._hand_in(job, failure, attempts)
             return
+        if failure.host not in self._held and len(self._held) >= MOST_HOSTS:
+            for one in self._held.pop(next(iter(self._held))):
+                self._hand_in(*one)
         held = self._held.setdefault(failure.host, deque())
         held.append((job, failure, attempts))
         if len(held) > self._most:  # the run continues, so there was a success in between

@@ -37,6 +37,7 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
 from stacpull.net.coding import can_decode, coding_of, undone
@@ -132,6 +133,8 @@ class HttpTransport:
         """
         try:
             url = URL(wire_url(request.url), encoded=True)
+            if url.raw_user is not None and any(name.lower() == "authorization" for name in request.headers):
+                url = url.with_user(None)  # one of the two can be sent: what the client was told to send
             proxy = self._proxies.of(url) if self._proxies else None
             if proxy is not None:
                 self._refuse_literal(url)
@@ -424,6 +427,7 @@ class _Proxies:
         """
         key = (url.scheme, url.raw_host or "")
         if key not in self._known:
+            forget_hosts(self._known)
             bypass = bool(urllib.request.proxy_bypass(key[1]))
             self._known[key] = None if bypass else self._named(key[0], key[1])
         return self._known[key]

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from stacpull.hosts import forget_hosts
 from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.coding import can_decode, coding_of, undone
@@ -81,6 +82,7 @@ class LeanTransport:
         try:
             line = self._pool.lines[origin]
         except KeyError:
+            forget_hosts(self._pool.lines, lambda line: line is not None and line.idle)
             line = self._pool.lines[origin] = self._new_line(origin)
         if line is None:
             return self._fallback.open(request)
