@@ -16,7 +16,8 @@ from stacpull import errors
 PACKAGE = Path(stacpull.__file__).parent
 
 BASE = frozenset(
-    {"arguments", "errors", "hosts", "models", "events", "reports", "clock", "redact", "spans", "system"}
+    {"arguments", "digests", "errors", "events", "hosts", "models", "redact", "reports", "clock", "spans"}
+    | {"system"}
 )
 PURE = frozenset({"filters", "planning", "tiff"})
 SIBLINGS = frozenset({"sources", "transfer", "store", "ledger"})

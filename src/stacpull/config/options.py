@@ -59,7 +59,8 @@ class Options:
     """The run stops when more assets than that have failed in it; the rest stays pending."""
     layout: str = DEFAULT_LAYOUT
     metadata: Literal["item", "ndjson", "none"] = "item"
-    checksum: Literal["sha256", "none"] = "sha256"
+    checksum: Literal["sha256", "crc64nvme", "none"] = "sha256"
+    """What is recorded of the content of every asset, for `verify` to check."""
     missing: Literal["fail", "ok"] = "fail"
     adopt: bool = False
     """True to take files that the ledger does not know where size and a checksum or validator agree."""
@@ -85,6 +86,11 @@ class Options:
     """What sends plain requests: `auto` the lean transport (half the processor time), or aiohttp for all."""
     ca_bundle: Path | None = attrs.field(default=None, converter=arguments.file_path)
     allow_private_hosts: bool = False
+
+    @property
+    def recorded_checksum(self) -> str | None:
+        """The algorithm of the digests that are recorded, or None for none."""
+        return None if self.checksum == "none" else self.checksum
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from stacpull.config.proxies import proxies
 from stacpull.hosts import forget_hosts
 from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressPolicy
@@ -65,7 +66,7 @@ class LeanTransport:
         trust_env: bool = True,
     ) -> None:
         self._fallback = fallback
-        self._proxies = urllib.request.getproxies() if trust_env else {}
+        self._proxies = proxies() if trust_env else {}
         self._connector = Connector(policy, timeout=connect_timeout, ca_bundle=ca_bundle)
         self._pool = LeanPool(stall_timeout=stall_timeout, min_rate=min_rate, keep_alive=_KEEP_ALIVE)
         self._agent = ""
@@ -137,7 +138,7 @@ class LeanTransport:
         return None if place is None or self._is_proxied(place) else Line(place)
 
     def _is_proxied(self, place: Place) -> bool:
-        return bool(self._proxies.get(place.scheme)) and not urllib.request.proxy_bypass(place.host)
+        return place.scheme in self._proxies and not urllib.request.proxy_bypass(place.host)
 
 
 class LeanExchange:
