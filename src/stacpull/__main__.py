@@ -1,4 +1,4 @@
-"""`python -m stacpull`: the same as the command `stacpull`."""
+"""`python -m stacpull` is the command `stacpull`."""
 
 from stacpull.cli.entry import main
 
