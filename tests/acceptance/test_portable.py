@@ -69,6 +69,7 @@ def test_a_mirror_survives_kills_without_what_only_linux_has(tmp_path: Path) -> 
                 process.ended()
         ended = run(["resume", str(dest), *more, "--json"], env)
         assert ended.code == 0, ended.err
+        assert "STACPULL_PORTABLE" not in ended.err
         assert (ended.report["assets_done"], ended.report["assets_failed"]) == (COUNT, 0)
     contents = [path.read_bytes() for path in dest.glob("c/*/data*")]
     assert len(contents) == COUNT
