@@ -16,8 +16,11 @@ from stacpull import errors
 PACKAGE = Path(stacpull.__file__).parent
 
 BASE = frozenset(
-    {"arguments", "digests", "errors", "events", "hosts", "models", "redact", "reports", "clock", "spans"}
-)
+    {
+        "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "redact", "reports",
+        "spans",
+    }
+)  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})
 SIBLINGS = frozenset({"sources", "transfer", "store", "ledger"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
