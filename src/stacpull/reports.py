@@ -71,6 +71,8 @@ class Counts(_Table):
 class MirrorReport(Counts):
     """How a run ended, counted over this run's selection."""
 
+    assets_ordered: int = 0
+    """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` asks again."""
     items_failed: int = 0
     """Source items that could not be read (they are listed by `failures`), and items whose JSON could not be
     written, since a file that is not ours is in the way (a warning names it)."""
@@ -131,6 +133,8 @@ class MirrorReport(Counts):
 class StatusReport(Counts):
     """What DEST holds, over all runs; readable while a mirror is running and after it was killed."""
 
+    assets_ordered: int = 0
+    """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` asks again."""
     items_failed: int = 0
     assets_unproven: int = 0
     """Assets whose length nothing proved: a response without one, from a server that tells no more; a file

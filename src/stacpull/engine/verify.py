@@ -22,6 +22,7 @@ from stacpull.engine.origins import origins
 from stacpull.engine.rebuild import rebuild_ledger
 from stacpull.engine.reporting import Reporter
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_workspace
+from stacpull.engine.together import timed_stop
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Damage, Listener
@@ -86,9 +87,11 @@ async def verify(
         fixed = None
         if await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
             run = await on_ledger(workspace, lambda: check.claim(workspace))
-            fixed = await go_on(
-                workspace, run, options or Options(), clock=SystemClock(), on_event=on_event, stop=stop
-            )
+            options = options or Options()
+            with timed_stop(stop, options.stop_after, on_event) as stopping:
+                fixed = await go_on(
+                    workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stopping
+                )
         totals = await on_ledger(workspace, lambda: check.look_at_mirror(workspace.db))
         remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
         return check.report(totals, rebuilt, fixed, remaining)
