@@ -15,7 +15,7 @@ from stacpull import errors
 
 PACKAGE = Path(stacpull.__file__).parent
 
-BASE = frozenset({"arguments", "errors", "models", "events", "reports", "clock", "redact", "spans"})
+BASE = frozenset({"arguments", "errors", "hosts", "models", "events", "reports", "clock", "redact", "spans"})
 PURE = frozenset({"filters", "planning", "tiff"})
 SIBLINGS = frozenset({"sources", "transfer", "store", "ledger"})
 MAY_IMPORT: dict[str, frozenset[str]] = {

@@ -60,6 +60,10 @@ class Progress:
     """Bytes of all planned assets, where the source tells sizes of all of them."""
     items_announced: int | None = None
     """Items the source announces for the walk, before any filter."""
+    items_wanted: int | None = None
+    """The most items that are taken (`--max-items`, `--sample`); None: all that match."""
+    hosts_waiting: tuple[tuple[str, float], ...] = ()
+    """Hosts that get no requests now, since they throttle, and the seconds until the next one."""
     requests: int = 0
     retries: int = 0
     walk_ended: bool = False

@@ -133,6 +133,11 @@ class Selection:
     expand_prefix: bool = False
     collection_assets: bool = False
 
+    @property
+    def most_items(self) -> int | None:
+        """How many matching items are taken at most; None without a limit."""
+        return min((limit for limit in (self.max_items, self.sample) if limit), default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:

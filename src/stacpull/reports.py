@@ -92,6 +92,9 @@ class MirrorReport(Counts):
     """Assets that came in with another content than the one that was here."""
     assets_revalidated: int = 0
     """Assets that the source was asked about and that are the same: by 304, or by their bytes."""
+    files_lost: int = 0
+    """Files of the mirror (assets and item JSON) that were recorded and gone from DEST: they are fetched or
+    written again."""
     items_gone: int = 0
     """With `prune`: items that the walk did not meet, and whose own URL said 404 or 410."""
     items_pruned: int = 0

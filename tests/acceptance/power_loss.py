@@ -15,10 +15,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
+import attrs
 from tests.acceptance.at_rest import AtRest, Before, before
 from tests.acceptance.beginnings import Scene
 from tests.acceptance.command import LABELS
@@ -146,7 +147,7 @@ def _go_on(scene: Scene, dest: Path) -> None:
             scene.mirror.replica.base_url,
             dest,
             selection=Selection(collections=(LABELS, "large_files_v1"), exclude_assets=("B10",)),
-            options=replace(options, adopt="--adopt" in asked),
+            options=attrs.evolve(options, adopt="--adopt" in asked),
         )
     )
     assert (report.state, report.assets_failed) == ("complete", 0), report

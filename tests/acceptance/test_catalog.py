@@ -60,7 +60,7 @@ def test_a_mirror_can_be_mirrored(mirror, hub, tmp_path):
         (mirror / "catalog.json", tmp_path / "copy"),
         (tmp_path / "copy" / "catalog.json", tmp_path / "2"),
     ):
-        ran = run(["mirror", str(source), str(copy), "--all-collections"], environment(hub))
+        ran = run(["mirror", str(source), str(copy), "--all-collections", "--json"], environment(hub))
         assert ran.code == 0, ran.err
         assert ran.report["assets_failed"] == 0
         found = {

@@ -329,7 +329,7 @@ def test_what_is_gone_is_no_failure_where_that_is_accepted(tmp_path: Path, small
         ("t", 2, "end it in one of"),
         ("nowhere/t.csv", 5, "is no directory"),
         ("folder.csv", 5, "is a directory"),
-        ("mine.csv", 2, "nothing tells what it was made from"),
+        ("mine.csv", 2, "was not written by stacpull"),
     ],
 )
 def test_an_output_that_cannot_be_is_refused_before_anything_is_asked(

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from tests.net.logins.services import (
     DATA,
@@ -459,7 +460,7 @@ def test_worker_processes_log_in_by_themselves(tmp_path: Path, monkeypatch: pyte
         downloads = Downloads(identity)
         await world.open(identity, downloads)
         profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
-        options = replace(await world.options(profile, **ACCOUNT), processes=2, concurrency=4)
+        options = attrs.evolve(await world.options(profile, **ACCOUNT), processes=2, concurrency=4)
         report = await world.mirror_with({f"b{n}": downloads.url(f"/{n}") for n in range(40)}, options)
         assert (report.assets_done, report.assets_failed) == (40, 0)
         assert identity.grants == ["password", "password"]

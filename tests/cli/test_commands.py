@@ -60,7 +60,7 @@ def test_the_json_is_one_object_on_the_last_line_of_stdout(
     ran = stacpull_command("mirror", "s", "d", "--json")
     (line,) = ran.out.splitlines()
     assert json.loads(line) == report.to_json()
-    assert "out dir: complete" in ran.err
+    assert "1 failed" in ran.err
 
 
 def test_quiet_says_nothing_but_errors(stacpull_command: Command, library: Library) -> None:
@@ -87,13 +87,16 @@ def test_notices_progress_and_failures_are_told(stacpull_command: Command, libra
     ran = stacpull_command("mirror", "s", "d")
     assert "stacpull: warning: something odd\N{REPLACEMENT CHARACTER}[31m\n" in ran.err
     assert "for developers" not in ran.err
-    assert "400 items seen, 5 matched; 64 of 65+ files" in ran.err
-    assert "failed 1 (gone): listed by the source, but gone there" in ran.out
-    assert "stacpull retry 'out dir'" in ran.out
+    assert "5 items matched (400 read); 64 of 65+ files" in ran.err
+    assert ran.out.startswith("65 of 65 files in out dir; 1 failed: gone at the source (B10)\n")
+    assert "stacpull failures 'out dir'" in ran.out
     verbose = stacpull_command("mirror", "s", "d", "-v", "--no-progress")
     assert "for developers" in verbose.err
     assert "failed: c/i B10: not there" in verbose.err
-    assert "items seen" not in verbose.err
+    assert "items matched" not in verbose.err
+
+
+STOPPING = "stacpull: Stopping after current transfers... (Ctrl-C again to quit now)\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -108,8 +111,8 @@ def test_a_signal_asks_a_mirror_to_stop(
     library.answers["mirror"] = lambda stop, **_: stopped(stop)
     ran = stacpull_command("mirror", "s", "d")
     assert ran.code == 130
-    assert "stacpull: stopping; once more to stop at once" in ran.err
-    assert "go on with: stacpull resume 'out dir'" in ran.out
+    assert STOPPING in ran.err
+    assert "to resume:   stacpull resume 'out dir'" in ran.out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -127,7 +130,7 @@ def test_a_signal_cancels_what_cannot_be_resumed(
 
     library.answers["plan"] = lambda **_: endless()
     ran = stacpull_command("plan", "s")
-    assert (ran.code, ran.err, cleaned) == (130, "stacpull: interrupted\n", [True])
+    assert (ran.code, ran.err, cleaned) == (130, f"{STOPPING}stacpull: Interrupted.\n", [True])
 
 
 def test_plan(stacpull_command: Command, library: Library) -> None:
@@ -200,8 +203,8 @@ def test_status(stacpull_command: Command, library: Library) -> None:
     told = json.loads(stacpull_command("status", "out", "--json").out)
     assert told == {**report.to_json(), "last_errors": []}
     text = stacpull_command("status", "out").out
-    assert text.startswith("out: running, a process is at it now\n")
-    assert "goes on at http://s?token=x" in text
+    assert text.startswith("out: running (a process is working on it)\n")
+    assert "continues at http://s?token=x" in text
 
 
 def test_failures(stacpull_command: Command, library: Library) -> None:

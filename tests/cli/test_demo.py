@@ -38,7 +38,7 @@ def test_the_demo_mirrors_shows_and_says_what_comes_next(
     bands = sorted((somewhere / "stacpull-demo" / "bigearthnet").glob("*/*.tif"))
     assert len(bands) == 5 * 12
     assert {band.stat().st_size for band in bands} == {29_192, 7_560, 1_160}
-    assert "stacpull-demo: complete" in ran.out
+    assert "complete: 65 of 65 files in stacpull-demo" in ran.out
     commands = [line.strip() for line in ran.out.splitlines() if line.startswith("  stacpull ")]
     assert len(commands) == 7
     for command in commands:

@@ -42,7 +42,7 @@ def test_a_signal_while_it_is_still_importing_is_130_and_no_traceback(
         _, said = process.communicate(timeout=20)
     assert process.returncode == InterruptedRunError.exit_code == _INTERRUPTED
     click_answers = number == signal.SIGINT and module != "stacpull.cli.main"
-    expected = "interrupted" if click_answers else "Interrupted before anything started."
+    expected = "Interrupted." if click_answers else "Interrupted before anything started."
     assert said.strip() == f"stacpull: {expected}"
     assert time.monotonic() - asked < 5
 

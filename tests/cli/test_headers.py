@@ -167,14 +167,14 @@ def test_quiet_prints_nothing(stacpull_command: Command, asked: Asked) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"headers_skipped": 20}, "24 read, 20 of them read before"),
+        ({"headers_skipped": 20}, "20 were read before"),
         ({"headers_failed": 1}, "1 failed"),
-        ({"headers_failed": 1}, "try again what failed with: the same command"),
-        ({"state": "interrupted"}, "go on with: the same command"),
-        ({"assets_not_tiff": 3, "assets_excluded": 1000}, "3 assets that are no TIFFs, 1,000 by the asset"),
-        ({"items_unseen": 2}, "never met 2 items that the source announced"),
+        ({"headers_failed": 1}, "to retry failed headers: run the same command again"),
+        ({"state": "interrupted"}, "to resume: run the same command again"),
+        ({"assets_not_tiff": 3, "assets_excluded": 1000}, "skipped  3 non-TIFF assets"),
+        ({"items_unseen": 2}, "unseen   2 items that the source announced"),
         ({"items_without_label": 1}, "1 item without a label"),
-        ({"reason": "It went in circles."}, "complete (It went in circles.)"),
+        ({"reason": "It went in circles."}, "complete (It went in circles)"),
     ],
 )
 def test_the_summary_says_what_matters(
@@ -191,15 +191,15 @@ def test_progress_speaks_of_headers_and_failures_are_counted(stacpull_command: C
     ]
     ran = stacpull_command("headers", "http://s", "-o", "t.csv")
     assert "7 of 9+ headers" in ran.err
-    assert "failed 1 (gone)" in ran.out
+    assert "failed   1 gone at the source (B10)" in ran.out
 
 
 def test_the_summary_stays_out_of_the_way_of_a_table_and_of_json(
     stacpull_command: Command, asked: Asked
 ) -> None:
     asked.rows = [ROW]
-    assert "24 read" in stacpull_command("headers", "http://s").err
-    assert "24 read" in stacpull_command("headers", "http://s", "-o", "t.csv", "--json").err
+    assert "24 of 24 headers" in stacpull_command("headers", "http://s").err
+    assert "24 of 24 headers" in stacpull_command("headers", "http://s", "-o", "t.csv", "--json").err
 
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -4,9 +4,9 @@ import io
 
 import pytest
 
-from stacpull.cli.progress import Bars, Display, Lines, display
+from stacpull.cli.progress import Display, Lines, Live, display
 from stacpull.config.resolve import Output
-from stacpull.events import Checked, Notice, Progress, RunEnded
+from stacpull.events import Checked, Progress, RunEnded
 
 
 class Terminal(io.StringIO):
@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(
     ("output", "stream", "kind"),
     [
-        (Output(), Terminal(), Bars),
+        (Output(), Terminal(), Live),
         (Output(), io.StringIO(), Lines),
         (Output(no_progress=True), Terminal(), Display),
         (Output(quiet=True), Terminal(), Display),
@@ -35,7 +35,7 @@ def test_a_line_every_five_seconds_of_the_run_and_one_at_the_end() -> None:
         lines(Progress(items_seen=tenths, seconds=tenths / 10))
     lines(RunEnded(1, "complete"))
     lines.close()
-    seen = [line.split()[1] for line in stream.getvalue().splitlines()]
+    seen = [line.split("(")[1].split()[0] for line in stream.getvalue().splitlines()]
     assert seen == ["50", "100", "122"]
 
 
@@ -56,44 +56,9 @@ def test_what_a_line_says() -> None:
         )
     )
     assert stream.getvalue() == (
-        "stacpull: 1,200 of 590,326 items seen, 7 matched; 60 of 91 files, 2 failed; "
+        "stacpull: 7 items matched (1,200 of 590,326 read); 60 of 91 files, 2 failed; "
         "3.0 MB in 1 min 0 s (50.0 kB/s)\n"
     )
-
-
-def test_bars_show_items_files_and_bytes() -> None:
-    stream = Terminal()
-    bars = display(Output(), stream)
-    bars(Progress(items_seen=10, items_announced=400, assets_done=3, assets_planned=26, bytes_planned=1000))
-    bars(Notice("warning", "something odd"))
-    bars(
-        Progress(
-            items_seen=20,
-            items_announced=400,
-            assets_done=12,
-            assets_failed=1,
-            assets_planned=26,
-            bytes_done=500,
-            bytes_planned=1000,
-            seconds=1.0,
-        )
-    )
-    bars(RunEnded(1, "complete"))
-    bars.close()
-    drawn = stream.getvalue()
-    assert "20/400" in drawn
-    assert "13/26" in drawn
-    assert "500/1.00k" in drawn
-    assert "stacpull: warning: something odd\n" in drawn
-
-
-def test_what_was_there_already_counts_as_no_speed() -> None:
-    stream = Terminal()
-    bars = display(Output(), stream)
-    bars(Progress(assets_done=1_000_000, assets_planned=1_000_001))
-    bars.close()
-    assert "1000000/1000001" in stream.getvalue()
-    assert "? files/s" in stream.getvalue()
 
 
 def test_a_plan_without_events_leaves_nothing_behind() -> None:
@@ -120,15 +85,61 @@ def test_a_check_is_told_by_lines() -> None:
     )
 
 
-def test_bars_of_a_check_give_way_to_those_of_a_repair(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_check_gives_way_to_a_repair_and_leaves_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
     stream = Terminal()
-    bars = display(Output(), stream)
-    bars(Checked(10, 1000, 1, 0.5, 20, 2000))
-    bars.aside("short: a.tif")
-    bars(Checked(20, 2000, 1, 0.6, 20, 2000))
-    bars(Progress(assets_done=1, assets_planned=1, walk_ended=True))
-    bars.close()
+    live = display(Output(), stream)
+    assert isinstance(live, Live)
+    live(Checked(10, 1000, 1, 0.5, 20, 2000))
+    live.tick()
+    live.aside("short: a.tif")
+    live(Progress(assets_done=1, assets_planned=1, walk_ended=True))
+    live.tick()
+    live.close()
     assert capsys.readouterr().out == "short: a.tif\n"
     shown = stream.getvalue()
-    assert "20/20" in shown
-    assert "items" in shown
+    assert "10 of 20 files" in shown
+    assert "1 damaged" in shown
+    assert "1 of 1 files" in shown
+    assert shown.endswith("\r\x1b[J")
+
+
+def test_what_was_there_already_counts_as_no_speed() -> None:
+    stream = Terminal()
+    live = display(Output(), stream)
+    assert isinstance(live, Live)
+    for second in (0.0, 1.0):
+        live(
+            Progress(
+                assets_done=1_000_000,
+                assets_skipped=1_000_000,
+                assets_planned=1_000_002,
+                assets_pending=2,
+                walk_ended=True,
+                seconds=second,
+            )
+        )
+        live.tick()
+    live.close()
+    assert "1,000,000 of 1,000,002 files" in stream.getvalue()
+    assert "left" not in stream.getvalue()
+    assert "0 B/s" in stream.getvalue()
+
+
+def test_a_plain_line_names_retries_limits_and_hosts_that_throttle() -> None:
+    stream = io.StringIO()
+    lines = display(Output(), stream)
+    lines(
+        Progress(
+            items_seen=100,
+            items_matched=2,
+            items_wanted=3,
+            retries=4,
+            hosts_waiting=(("h:80", 7.6),),
+            seconds=5.0,
+        )
+    )
+    lines.close()
+    assert stream.getvalue() == (
+        "stacpull: 2 of 3 items matched (100 read); 0 of 0+ files, 4 retries; 0 B in 5.0 s (0 B/s); "
+        "waiting 8 s for h:80, which throttles\n"
+    )

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import asdict
 from tests.cli.conftest import mirror_report, plan_report, status_report
 
-from stacpull.cli.summary import ADVICE, mirror_lines, plan_lines, selection_text, status_lines
+from stacpull.cli.summary import ADVICE, Failed, mirror_lines, plan_lines, selection_text, status_lines
 from stacpull.models import FailureKind, Selection
 from stacpull.reports import Disk, FailureRecord, HostPlan
 
@@ -36,51 +36,93 @@ def test_a_selection_is_told_as_its_options(selection: dict[str, Any], text: str
     assert selection_text(asdict(Selection(**selection))) == text
 
 
+def failures(**counts: int) -> Failed:
+    failed = Failed()
+    for kind, number in counts.items():
+        for _ in range(number):
+            failed.note(FailureKind(kind), "B10")
+    return failed
+
+
 def test_a_mirror_that_went_well() -> None:
-    assert list(mirror_lines(mirror_report(assets_skipped=3), {})) == [
-        "out dir: complete",
-        "  items  400 seen, 5 matched, 10 done",
-        "  files  62 fetched, 3 already here",
-        "  bytes  829.0 kB fetched in 2.0 s (414.5 kB/s), 140 requests, 1 retry",
+    assert list(mirror_lines(mirror_report(assets_skipped=3), Failed())) == [
+        "complete: 65 of 65 files in out dir",
+        "  fetched  62 files, 829.0 kB in 2.0 s (414.5 kB/s); 140 requests, 1 retry",
+        "  present  3 files already here",
+        "  items    400 read, 5 matched, 10 complete",
     ]
+
+
+def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() -> None:
+    report = mirror_report(assets_planned=26, assets_done=24, assets_failed=2, assets_missing=2, items_done=0)
+    lines = list(mirror_lines(report, failures(gone=2)))
+    assert lines[0] == "24 of 26 files in out dir; 2 failed: gone at the source (B10)"
+    assert lines[2:] == [
+        "  items    400 read, 5 matched",
+        "  failed   2 gone at the source (B10); to accept that: --missing ok",
+        "for details: stacpull failures 'out dir'",
+    ]
+    assert "complete" not in "\n".join(lines)
+
+
+def test_failures_that_are_accepted_are_not_called_failed() -> None:
+    report = mirror_report(
+        assets_planned=26, assets_done=24, assets_failed=2, assets_missing=2, missing_ok=True
+    )
+    first, *_ = mirror_lines(report, Failed())
+    assert first == "24 of 26 files in out dir; 2 gone at the source"
 
 
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"assets_failed": 2, "assets_missing": 1}, ", 2 failed, 1 of them gone at the source"),
-        ({"assets_pending": 7, "state": "interrupted"}, ", 7 still to do"),
-        ({"state": "interrupted"}, "go on with: stacpull resume 'out dir'"),
-        ({"state": "failed", "reason": "The disk is full."}, "out dir: failed (The disk is full.)"),
-        ({"assets_failed": 2}, "see why:    stacpull failures 'out dir'"),
-        ({"items_failed": 2}, "try again:  stacpull retry 'out dir'"),
-        ({"assets_excluded": 5}, "left out  5 assets by the asset filters"),
-        ({"assets_pages": 1}, "left out  1 web page or endpoint; --include-pages fetches"),
-        ({"assets_pages": 2000}, "left out  2,000 web pages or endpoints; --inc"),
-        ({"items_unseen": 1}, "never met 1 item that the source announced"),
-        ({"items_left_out": {"label": 1200, "bbox": 34}}, "left out  1,234 items (label: 1,200, bbox: 34)"),
+        ({"assets_failed": 2, "assets_missing": 1}, "65 of 65 files in out dir; 2 failed"),
+        (
+            {"assets_pending": 7, "state": "interrupted"},
+            "interrupted: 65 of 65 files in out dir; 7 still",
+        ),
+        ({"state": "interrupted"}, "to resume:   stacpull resume 'out dir'"),
+        ({"state": "failed", "reason": "The disk is full."}, "failed (The disk is full): 65 of 65 files in"),
+        ({"assets_failed": 2}, "for details: stacpull failures 'out dir'"),
+        ({"items_failed": 2}, "to retry:    stacpull retry 'out dir'"),
+        ({"items_failed": 2}, "65 of 65 files in out dir; 2 items failed"),
+        ({"assets_excluded": 5}, "skipped  5 assets by the asset filters"),
+        ({"assets_pages": 1}, "skipped  1 web page or endpoint; --include-pages fetches"),
+        ({"assets_pages": 2000}, "skipped  2,000 web pages or endpoints; --inc"),
+        ({"items_unseen": 1}, "unseen   1 item that the source announced"),
+        ({"items_left_out": {"label": 1200, "bbox": 34}}, "skipped  1,234 items (label: 1,200, bbox: 34)"),
+        ({"assets_revalidated": 65}, "present  65 files already here, 65 of them checked, unchanged"),
+        ({"items_new": 2, "assets_skipped": 1}, "news     2 new items"),
     ],
 )
 def test_what_a_mirror_says_beside(changes: dict[str, Any], line: str) -> None:
-    assert line in "\n".join(mirror_lines(mirror_report(**changes), {}))
-    assert line not in "\n".join(mirror_lines(mirror_report(), {}))
+    assert line in "\n".join(mirror_lines(mirror_report(**changes), Failed()))
+    assert line not in "\n".join(mirror_lines(mirror_report(), Failed()))
 
 
 def test_failures_by_kind_the_most_frequent_first() -> None:
-    failed = {FailureKind.GONE: 2, FailureKind.STALLED: 30}
-    lines = [line for line in mirror_lines(mirror_report(assets_failed=32), failed) if "  failed " in line]
-    assert lines == [
-        "  failed 30 (stalled): nothing came for --stall-timeout: retry",
-        "  failed 2 (gone): listed by the source, but gone there; --missing ok accepts that",
+    lines = list(mirror_lines(mirror_report(assets_failed=32), failures(gone=2, stalled=30)))
+    assert lines[0].endswith("; 32 failed: 30 stalled (B10), 2 gone at the source (B10)")
+    assert [line for line in lines if line.startswith("  failed ")] == [
+        "  failed   30 stalled (B10); no data for --stall-timeout; retry",
+        "  failed   2 gone at the source (B10); to accept that: --missing ok",
     ]
+
+
+def test_of_many_keys_the_first_are_named() -> None:
+    failed = Failed()
+    for number in range(1000):
+        failed.note(FailureKind.NETWORK, f"B{number}")
+    assert failed.headline() == ": network errors (B0, B1, B2, B3, ...)"
 
 
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({}, "  walk   goes on at http://s"),
-        ({"walk_ended": True}, "  walk   ended"),
-        ({"state": "interrupted"}, "go on with: stacpull resume out"),
+        ({}, "  list   continues at http://s"),
+        ({"walk_ended": True}, "  list   read to the end"),
+        ({"assets_failed": 2}, "out: finished with 2 failures"),
+        ({"state": "interrupted"}, "to resume:   stacpull resume out"),
         ({"rate": 2_000_000.0}, "829.0 kB (2.0 MB/s in the last run)"),
         (
             {"last_errors": (FailureRecord("c", "i", "k", "gone", "HTTP 404", 404, 1, 0.0),)},

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Ran
 
-from stacpull.cli.progress import Bars, Lines
+from stacpull.cli.progress import Lines, Live
 from stacpull.config.resolve import Output
 from stacpull.config.table import OPTIONS
 from stacpull.engine import tracing
@@ -246,11 +246,13 @@ def test_the_help_and_the_page_list_the_indices() -> None:
 
 
 def test_stages_are_told_as_lines_and_as_bars() -> None:
-    for show in (Lines, Bars):
+    for show in (Lines, Live):
         stream = io.StringIO()
         display = show(Output(), stream)
         for done in range(3):
             display(Stage("tiles", done, 2))
+            if isinstance(display, Live):
+                display.tick()
         display(Stage("headers", 0, None))
         display.close()
         assert "tiles" in stream.getvalue()

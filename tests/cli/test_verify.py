@@ -40,9 +40,9 @@ def report(**changes: Any) -> VerifyReport:
 @pytest.mark.parametrize(
     ("changes", "said", "code"),
     [
-        ({}, ["out dir: as the ledger has it", "453 files, 5.4 MB in 0.5 s (10.8 MB/s)"], 0),
-        ({"unproven": 3}, ["; 3 by size or presence only"], 0),
-        ({"leftovers": 1}, ["1 unfinished download"], 0),
+        ({}, ["out dir: OK, 453 files verified", "453 files, 5.4 MB in 0.5 s (10.8 MB/s)"], 0),
+        ({"unproven": 3}, ["; 3 checked by size only"], 0),
+        ({"leftovers": 1}, ["1 partial download (the next run will finish or remove them)"], 0),
         ({"assets_pending": 4}, ["stacpull resume 'out dir'"], 0),
         (
             {"missing": 1, "short": 2, "remaining": 3},
@@ -52,21 +52,21 @@ def report(**changes: Any) -> VerifyReport:
         ({"unknown": 1, "remaining": 1}, ["1 file damaged", "never touched"], 1),
         (
             {"short": 2, "repair": mirror_report(assets_done=2)},
-            ["out dir: repaired", "2 fetched again, 0 damaged still"],
+            ["out dir: repaired", "2 repaired, 0 not repaired"],
             0,
         ),
         (
             {"short": 2, "remaining": 1, "repair": mirror_report(assets_done=1, assets_failed=1)},
-            ["1 file damaged still", "stacpull failures 'out dir'"],
+            ["1 file damaged and not repaired", "stacpull failures 'out dir'"],
             1,
         ),
         ({"state": "interrupted"}, ["out dir: interrupted", "stacpull verify 'out dir'"], 130),
         (
             {"rebuilt": REBUILT},
-            ["the ledger was made anew: there was none", "390 as item JSON", "stacpull mirror SOURCE"],
+            ["the ledger was rebuilt: there was none", "390 by name", "stacpull mirror SOURCE"],
             0,
         ),
-        ({"rebuilt": REBUILT, "unknown": 2, "remaining": 2}, ["may be the mirror's own"], 1),
+        ({"rebuilt": REBUILT, "unknown": 2, "remaining": 2}, ["may belong to the mirror"], 1),
     ],
 )
 def test_what_is_said(changes: dict[str, Any], said: list[str], code: int) -> None:
@@ -80,7 +80,7 @@ def test_a_damage_is_one_line() -> None:
     found = Damage("c/a.tif", "short", "12 bytes", "10 bytes")
     assert damage_line(found) == "short: c/a.tif: expected 12 bytes, found 10 bytes"
     stranger = Damage("x", "unknown", "nothing", "a link")
-    assert damage_line(stranger) == "unknown: x: a link that the ledger does not know"
+    assert damage_line(stranger) == "unknown: x: a link that is not in the ledger"
 
 
 def test_what_json_holds() -> None:

@@ -108,6 +108,22 @@ def test_a_query_parameter_must_be_text() -> None:
         ("https://evil.example/mlhub/v1", {"MLHUB_API_KEY": "k"}, []),
         ("https://api.radiant.earth.evil.example/mlhub/v1", {"MLHUB_API_KEY": "k"}, []),
         ("https://8.8.8.8/mlhub/v1", {"MLHUB_API_KEY": "k"}, []),
+        *(
+            (f"https://{host}/mlhub/v1", {"MLHUB_API_KEY": "k"}, [])
+            for host in (
+                "0x08080808",
+                "134744072",
+                "010.8.8.8",
+                "8.526344",
+                "%38.8.8.8",
+                "[64:ff9b::808:808]",
+                "\uff18.8.8.8",
+                "[::ffff:808:808]",
+                "169.254.169.254",
+                "0xa9fea9fe",
+            )
+        ),
+        ("http://0x7f000001:8801/mlhub/v1", {"MLHUB_API_KEY": "k"}, ["key"]),
         ("https://example.org/stac", {"MLHUB_API_KEY": "k"}, []),
         ("https://example.org/?to=/mlhub/v1", {"MLHUB_API_KEY": "k"}, []),
         ("https://api.radiant.earth/mlhub/v1", {"MLHUB_API_KEY": ""}, []),

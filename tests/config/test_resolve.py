@@ -79,6 +79,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "retries": ("0", "0", 0),
     "stall-timeout": ("2.5", "2.5", 2.5),
     "min-rate": ("2K", '"2K"', 2000.0),
+    "max-page-size": ("100M", '"100M"', 100_000_000),
     "page-size": ("100", "100", 100),
     "header": (("X-A: 1",), '["X-A: 1"]', {"X-A": Secret("1")}),
     "no-sign-request": (True, "true", True),

@@ -1,58 +1,278 @@
-"""When private addresses may be connected to: if SOURCE is at one, and not because it says so of itself."""
+"""Which private addresses a run may connect to: those of the hosts that the user chose, and no others.
+
+Names resolve as a test says. 127.0.0.1, where the test's servers are, stands for a public address where a
+test says so; 127.0.0.2 and the like for private ones.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.net.test_http import watched_connections
+from tests.net.wire_server import WireServer
+from tests.security.sources import Source, feature, json_answer
 
+from stacpull import StacpullError, failures, mirror, resume
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options, S3Options
 from stacpull.engine.network import open_network, source_address
 from stacpull.models import FailureKind
+from stacpull.net import addresses
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.memory import Answer
 from stacpull.net.transport import Request, TransferError
 
+FAR = "127.0.0.1"  # public, where `far` is used
+INSIDE, OTHER = "127.0.0.2", "127.0.0.3"
 
-def asked(source: str, names: dict[str, list[str]], **options: Any) -> bool:
-    """Tell if a run on `source` may connect to a private address, nobody listening there."""
 
-    async def look_up(host: str, _port: object, **_options: Any) -> list[Any]:
-        found = names.get(host, [host])
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have 127.0.0.1 count as a public address."""
+    judged = addresses.refused_outside
+
+    def refused_outside(address: str) -> str | None:
+        return None if address == FAR else judged(address)
+
+    monkeypatch.setattr(addresses, "refused_outside", refused_outside)
+
+
+@pytest.fixture(params=["auto", "aiohttp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class Names:
+    """In place of the loop's lookup: each lookup of a name gives its next answer, the last one for ever."""
+
+    def __init__(self, **answers: list[list[str]]) -> None:
+        self.answers = {name.replace("_", "."): list(found) for name, found in answers.items()}
+        self.asked: list[str] = []
+        asyncio.get_running_loop().getaddrinfo = self.look_up  # type: ignore[method-assign]
+
+    async def look_up(self, host: str, port: int | str | None, **_options: Any) -> list[Any]:
+        self.asked.append(host)
+        answers = self.answers.get(host, [[host]])
+        found = answers.pop(0) if len(answers) > 1 else answers[0]
         if not found:
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in found]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port or 0))) for address in found]
 
-    async def course() -> bool:
-        asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign]
-        given = Options(**options)
+
+def tried(connections: list[Any]) -> set[str]:
+    return {str(address[0]) for address in connections}
+
+
+def asked(source: str, names: dict[str, list[list[str]]], target: str, **options: Any) -> list[str]:
+    """Return what addresses a run on `source` tries for `target`, after it has asked SOURCE once."""
+
+    async def course() -> list[str]:
+        Names(**names)
+        given = Options(retries=0, **options)
         address = source_address(source, given)
-        async with open_network(address, given, SystemClock(), asyncio.Event()) as network:
-            with pytest.raises(TransferError) as caught:
-                async with network.client.open(Request("http://127.0.0.1:1/x")):
-                    pass
-        return caught.value.failure.kind is not FailureKind.ADDRESS
+        async with open_network(address, given, SystemClock()) as network:
+            for url in (source, target):
+                with watched_connections() as found, suppress(TransferError):
+                    async with network.client.open(Request(url)):
+                        pass
+            return sorted(tried(found))
 
     return asyncio.run(course())
 
 
 @pytest.mark.parametrize(
-    ("addresses", "allowed"),
+    ("source", "names", "target", "expected"),
     [
-        (["10.0.0.7"], True),
-        (["127.0.0.1", "10.0.0.7"], True),
-        (["169.254.1.1", "10.0.0.7"], True),
-        (["8.8.8.8"], False),
-        (["8.8.8.8", "127.0.0.1"], False),
-        (["127.0.0.1", "8.8.8.8"], False),
-        (["169.254.169.254"], False),
-        ([], False),
+        ("http://127.0.0.2:1/", {}, "http://127.0.0.2:2/x", [INSIDE]),
+        ("http://127.0.0.2:1/", {}, "http://[::ffff:127.0.0.2]:2/x", ["::ffff:127.0.0.2"]),
+        ("http://127.0.0.2:1/", {}, "http://127.0.0.3:1/x", []),
+        ("http://127.0.0.2:1/", {}, "http://10.0.0.1:1/x", []),
+        ("http://localhost:1/", {}, "http://127.0.0.1:2/x", ["127.0.0.1"]),
+        ("http://localhost:1/", {}, "http://127.0.0.2:2/x", []),
+        ("http://127.0.0.2:1/", {"a_lan": [[INSIDE]]}, "http://a.lan:2/x", [INSIDE]),
+        ("http://127.0.0.2:1/", {"a_lan": [[OTHER]]}, "http://a.lan:2/x", []),
+    ],
+)  # fmt: skip
+def test_a_private_source_opens_its_own_address_alone(
+    transport: str, source: str, names: dict[str, list[list[str]]], target: str, expected: list[str]
+) -> None:
+    assert asked(source, names, target, transport=transport) == expected
+    endpoint = S3Options(endpoint_url=source)
+    assert asked("http://gone.invalid/", {"gone_invalid": [[]], **names}, target, s3=endpoint) == expected
+
+
+@pytest.mark.parametrize("answer", [[INSIDE], [INSIDE, OTHER], ["169.254.1.1", INSIDE]])
+def test_a_name_opens_the_address_that_was_connected_to(transport: str, answer: list[str]) -> None:
+    async def course() -> set[str]:
+        server = await asyncio.start_server(lambda _r, w: w.close(), INSIDE, 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            Names(src_lan=[answer])
+            given = Options(retries=0, transport=transport)  # type: ignore[arg-type]
+            address = source_address(f"http://src.lan:{port}/", given)
+            found: set[str] = set()
+            async with open_network(address, given, SystemClock()) as network:
+                for url in (address.url, f"http://{INSIDE}:1/", f"http://{OTHER}:1/"):
+                    with watched_connections() as connections, suppress(TransferError):
+                        async with network.client.open(Request(url)):
+                            pass
+                    found |= tried(connections) if url != address.url else set()
+            return found
+
+    assert asyncio.run(course()) == {INSIDE}
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [[FAR], [INSIDE]],
+        [[FAR, INSIDE], [INSIDE]],
+        [[INSIDE, FAR], [INSIDE]],
     ],
 )
-def test_what_the_addresses_of_the_source_allow(addresses: list[str], allowed: bool) -> None:
-    names = {"source.example": addresses}
-    assert asked("https://source.example/stac", names) is allowed
-    endpoint = S3Options(endpoint_url="https://source.example")
-    assert asked("https://public.example", {**names, "public.example": ["8.8.8.8"]}, s3=endpoint) is allowed
-    assert asked("https://source.example/stac", names, allow_private_hosts=True)
+@pytest.mark.usefixtures("far")
+def test_a_public_source_that_turns_private(tmp_path: Path, transport: str, answers: list[list[str]]) -> None:
+    """Whoever owns a public name owns its lookups: none of them opens the network inside."""
+
+    async def course() -> set[str]:
+        async with Source(others=lambda _: Answer(body=b"data"), name="far.example") as source:
+            Names(far_example=answers)
+            elsewhere = f"http://far.example:{source.port + 1}/x"  # another place: it is looked up again
+            hrefs = {"near": source.url("/x"), "rebound": elsewhere, "literal": f"http://{INSIDE}:1/x"}
+            source.features = [feature("i", hrefs)]
+            given = Options(retries=0, transport=transport)  # type: ignore[arg-type]
+            with watched_connections() as connections:
+                await mirror(source.api, tmp_path / "m", options=given)
+            return tried(connections)
+
+    assert asyncio.run(course()) == {FAR}
+    failed = {one.key for one in failures(tmp_path / "m")}
+    assert failed >= {"literal", "rebound"}  # over the lean transport `near` is looked up once more, too
+    assert {one.kind for one in failures(tmp_path / "m")} <= {FailureKind.ADDRESS, FailureKind.NETWORK}
+
+
+@pytest.mark.usefixtures("far")
+def test_a_source_whose_first_lookup_is_private_is_never_asked_at_a_public_address(
+    tmp_path: Path, transport: str
+) -> None:
+    """Else its owner would be let in by one answer, and speak by the next."""
+
+    async def course() -> tuple[set[str], int]:
+        async with Source(others=lambda _: Answer(body=b"data"), name="far.example") as source:
+            Names(far_example=[[INSIDE], [FAR]])
+            source.features = [feature("i", {"literal": f"http://{INSIDE}:1/x"})]
+            given = Options(retries=1, transport=transport)  # type: ignore[arg-type]
+            with watched_connections() as connections, pytest.raises(StacpullError):
+                await mirror(source.api, tmp_path / "m", options=given)
+            return tried(connections), len(source.heard)
+
+    connected, heard = asyncio.run(course())
+    assert connected <= {INSIDE}
+    assert heard == 0
+
+
+def test_all_private_hosts_are_open_on_request() -> None:
+    assert asked("http://127.0.0.2:1/", {}, "http://127.0.0.3:1/x", allow_private_hosts=True) == [OTHER]
+
+
+def test_a_worker_process_goes_on_with_what_was_learned() -> None:
+    policy = AddressPolicy(chosen=["src.lan"])
+    assert policy.judge("src.lan", [INSIDE]) == {INSIDE: None}
+    policy.connected("src.lan", INSIDE)
+    again = copy.deepcopy(policy)  # the way of a pickle
+    assert again.judge("other.lan", [INSIDE, OTHER]) == {INSIDE: None, OTHER: "loopback"}
+    assert again.judge("src.lan", [OTHER, "8.8.8.8"])["8.8.8.8"] is not None
+
+
+# --- resume ------------------------------------------------------------------------------------------------
+
+
+async def interrupted(source: Source, dest: Path, **options: Any) -> None:
+    """Leave a mirror of `source` with a run that can be resumed."""
+    stop = asyncio.Event()
+
+    def listen(_event: object) -> None:
+        stop.set()
+
+    with suppress(StacpullError):
+        await mirror(source.api, dest, options=Options(**options), on_event=listen, stop=stop)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "resumed"),
+    [
+        ("127.0.0.1", {}, True),
+        ("localhost", {}, True),
+        ("src.lan", {}, False),
+        ("src.lan", {"allow_private_hosts": True}, True),
+    ],
+)
+def test_resume_of_a_private_source(
+    tmp_path: Path, transport: Any, name: str, options: dict[str, Any], resumed: bool
+) -> None:
+    """An address in the ledger is the user's; a name may lead anywhere by now: the option is asked for."""
+
+    async def course() -> str | None:
+        async with Source(others=lambda _: Answer(body=b"data"), name=name) as source:
+            Names(src_lan=[["127.0.0.1"]], localhost=[["127.0.0.1"]])
+            source.features = [feature("i", {"a": source.url("/a")})]
+            await interrupted(source, tmp_path / "m", transport=transport)
+            heard = len(source.heard)
+            with watched_connections() as connections:
+                try:
+                    report = await resume(
+                        tmp_path / "m", options=Options(retries=0, transport=transport, **options)
+                    )
+                except StacpullError as error:
+                    assert (len(source.heard), connections) == (heard, [])
+                    return str(error)
+            assert report is not None
+            assert report.state == "complete"
+            return None
+
+    said = asyncio.run(course())
+    assert (said is None) is resumed
+    if said is not None:
+        assert "--allow-private-hosts" in said
+
+
+# --- what a page may have the client send -------------------------------------------------------------------
+
+
+def page() -> Callable[[Request], Answer]:
+    return lambda _: json_answer({"type": "FeatureCollection", "features": [feature("i", {})], "links": []})
+
+
+def test_a_page_posts_to_no_other_host_and_sets_no_fields(tmp_path: Path) -> None:
+    sent = {"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": "60", "Metadata-Flavor": "Google", "X-Auth": "me",
+            "Search-After": "LC08", "Accept-Language": "de"}  # fmt: skip
+
+    async def course() -> tuple[WireServer, Source]:
+        async with (
+            WireServer({"/admin": page(), "/collections/c/items": page()}) as other,
+            Source() as source,
+        ):
+            link = {"href": other.url("/admin"), "method": "POST", "headers": sent, "body": {"drop": "all"}}
+            source.links = [{"rel": "next", **link}]  # type: ignore[dict-item]
+            source.features = [feature("i", {})]
+            with pytest.raises(StacpullError, match=f"{source.port}/admin could not be read"):
+                await mirror(source.api, tmp_path / "m", options=Options(retries=0))
+            first = list(source.heard)
+            source.links = [{"rel": "next", "href": source.url("/collections/c/items?p=2"), "headers": sent}]  # type: ignore[dict-item]
+            await mirror(source.api, tmp_path / "n", options=Options(retries=0))
+            source.heard = source.heard[len(first) :]
+            return other, source
+
+    other, source = asyncio.run(course())
+    assert [heard.method for heard in other.heard if heard.method == "POST"] == []
+    followed = next(heard for heard in source.heard if "p=2" in heard.target)
+    assert followed.headers["search-after"] == "LC08"
+    assert followed.headers["accept-language"] == "de"
+    assert not {"x-aws-ec2-metadata-token-ttl-seconds", "metadata-flavor", "x-auth"} & set(followed.headers)

@@ -81,11 +81,10 @@ def test_what_is_no_box_is_refused_by_name(text):
 
 def test_what_was_compared_is_said():
     selected = compile_items(Selection(bbox=(0, 0, 1, 1)))
-    assert selected.notes({}) == ["--bbox was compared with the geometry of items."]
+    assert selected.notes({}) == []
     for item in ({"id": "a", "geometry": None, "bbox": [0, 0, 1, 1]}, {"geometry": NULL_ISLAND}, {}):
         selected.judge(item)
     assert selected.notes({}) == [
-        "--bbox was compared with the geometry of items.",
         "1 item (a) without a geometry that can be read: the bbox was compared instead.",
         "1 item (None) left out: neither geometry nor bbox says where.",
     ]

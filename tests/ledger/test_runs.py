@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import attrs
 import orjson
 import pytest
 from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
@@ -153,7 +154,7 @@ def test_an_unfinished_run_of_an_older_version_is_superseded_by_the_same(tmp_pat
 def test_each_part_of_a_selection_makes_another_run_and_is_read_back(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    selection = replace(SPEC.selection, **changes)
+    selection = attrs.evolve(SPEC.selection, **changes)
     with ledger(tmp_path) as db:
         started(db)
         assert not runs.begin(db, replace(SPEC, selection=selection), NOW).resumed

@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from stacpull.clock import SystemClock
+from stacpull.config.provider import HostPattern
+from stacpull.hosts import host_of
+from stacpull.models import FailureKind
+from stacpull.net.client import Client
 from stacpull.net.credentials import HostCredentials, origin_of, same_site
-from stacpull.net.transport import Request
+from stacpull.net.gate import Gates
+from stacpull.net.memory import Answer, MemoryTransport
+from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret
 
 KEY = Secret("planted key/1")
@@ -38,10 +47,52 @@ def test_same_site(url: str, other: str, same: bool) -> None:
     assert HostCredentials(url, {}, {"key": KEY}).covers(other) is same
 
 
+ODD_PORTS = ["+8099", "-8099", " 8099", "8099 ", "80_99", "\u0668\u0660", "0x1fa3", "8099.0", "65536",
+             "008099", "", "8099:80", "\t8099", "80%39"]  # fmt: skip
+
+
+@pytest.mark.parametrize("port", ODD_PORTS)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_port_that_is_not_a_number_is_of_no_host(scheme: str, port: str) -> None:
+    """It would count as one port here, and be connected to as another."""
+    url = f"{scheme}://source.example:{port}/x"
+    own = HostCredentials(f"{scheme}://source.example/", {"Authorization": Secret("Bearer planted")}, {})
+    assert origin_of(url).host == host_of(url) == ""
+    assert own.attach(Request(url)).headers == {}
+    assert not same_site(f"{scheme}://source.example/", url)
+    assert not same_site(url, url)
+    pattern = HostPattern.read(f"{scheme}://source.example")
+    below = HostPattern.read(f"{scheme}://*.source.example")
+    assert not pattern.covers(*origin_of(url))
+    assert not below.covers(*origin_of(url.replace("source.", "a.source.")))
+    with pytest.raises(ValueError, match="must be like"):
+        HostPattern.read(f"{scheme}://source.example:{port or 'x'}")
+
+
+@pytest.mark.parametrize("port", ODD_PORTS)
+def test_such_a_url_is_not_asked(port: str) -> None:
+    async def course() -> tuple[list[FailureKind], list[str]]:
+        away = Answer(302, headers={"Location": f"http://source.example:{port}/hop"})
+        clock = SystemClock()
+        transport = MemoryTransport({"http://source.example/redirect": [away]}, clock)
+        client = Client({"http": transport}, Gates(4, 4, clock), clock)
+        found: list[FailureKind] = []
+        for url in (f"http://source.example:{port}/x", "http://source.example/redirect"):
+            with pytest.raises(TransferError) as caught:
+                async with client.open(Request(url)):
+                    pass
+            found.append(caught.value.failure.kind)
+        return found, [request.url for request in transport.requests]
+
+    found, asked = asyncio.run(course())
+    assert found == [FailureKind.SCHEME, FailureKind.REDIRECT]
+    assert asked == ["http://source.example/redirect"]
+
+
 def test_origins() -> None:
     assert origin_of("HTTPS://Host:8443/x?q#f") == ("https", "host", 8443)
     assert origin_of("http://[::1]/x") == ("http", "[::1]", 80)
-    assert origin_of("https://host:port/x") == ("https", "host", 443)
+    assert origin_of("https://host:port/x") == ("https", "", None)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ SOUND = [
     OK + b"content-length: 5\r\nX: a\r\nContent-Length:5 \r\nContent-Length: 5\r\n\r\nhello",
     OK + b"Content-Length: 5, 5\r\n\r\nhello",
     b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    OK + b"x-goog-hash: crc32c=AAAA\r\nX-Goog-Hash: md5=BBBB\r\nContent-Length: 1\r\n\r\nh",
     OK + b"X: " + b"a" * 60_000 + b"\r\nContent-Length: 1\r\n\r\nh",
     OK + b"".join(b"X-%d: a\r\n" % number for number in range(500)) + b"Content-Length: 1\r\n\r\nh",
 ]  # fmt: skip

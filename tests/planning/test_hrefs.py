@@ -31,6 +31,10 @@ BASE = "https://h/stac/c/items/i.json?key=secret"
         ("file:///data/a.tif", "file:///data/c/i.json", "file:///data/a.tif"),
         ("/data/a.tif", "file:///data/c/i.json", "file:///data/a.tif"),
         ("https://h/Nodes('n/a', -1)/$value", None, "https://h/Nodes('n/a', -1)/$value"),
+        (" https://o/a.tif\n", None, "https://o/a.tif"),
+        ("\t ./a.tif \x00", BASE, "https://h/stac/c/items/a.tif"),
+        ("https://o/a\n.tif", None, "https://o/a.tif"),
+        (" s3://b/a.tif ", None, "s3://b/a.tif"),
     ],
 )
 def test_asset_hrefs_are_made_absolute(href, base, absolute):
@@ -43,6 +47,7 @@ def test_asset_hrefs_are_made_absolute(href, base, absolute):
         ({}, BASE, "gives no href"),
         ({"href": None}, BASE, "gives no href"),
         ({"href": ""}, BASE, "gives no href"),
+        ({"href": " \t"}, BASE, "gives no href"),
         ({"href": ["https://o/a.tif"]}, BASE, "not a text"),
         ({"href": 5}, BASE, "not a text"),
         ("https://o/a.tif", BASE, "gives no href"),
@@ -185,3 +190,11 @@ def test_where_an_asset_can_be_fetched(
 def test_without_any_place_the_assets_own_href_is_named_as_unusable(asset: object) -> None:
     assert isinstance(asset_hrefs(asset, None, ("s3",)), Failure)
     assert isinstance(asset_hrefs(asset, None), Failure)
+
+
+def test_blanks_around_the_hrefs_of_links_are_stripped():
+    """As the URL standard says (section 4.4): of controls and spaces around, of tabs and newlines within."""
+    links = [{"rel": "self", "href": " https://h/i.json\n"}, {"rel": "source", "href": "\n ../s.json "}]
+    item = {"id": "i", "links": links}
+    assert self_href(item) == "https://h/i.json"
+    assert source_links(item, None) == ("https://h/s.json",)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from attrs import evolve
 
 from stacpull.config.options import Options
 from stacpull.engine.api import failures
@@ -33,7 +35,7 @@ class Mirrored:
 
 def mirrored(source: str, dest: Path, options: Options = OPTIONS, **more: Any) -> Mirrored:
     """Mirror `source` into `dest`, here and now."""
-    report = mirror(source, str(dest), options=replace(options, **more))
+    report = mirror(source, str(dest), options=evolve(options, **more))
     return Mirrored(report, files_in(dest), {f"{f.item}/{f.key}": f for f in failures(str(dest))})
 
 

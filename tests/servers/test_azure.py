@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from attrs import evolve
 from tests.net.test_conformance_objects import Blobs
 from tests.servers.mirroring import OPTIONS, mirrored
 from tests.servers.stac_api import StacApi
@@ -54,7 +54,7 @@ def test_a_body_that_disagrees_with_its_content_md5_is_fetched_again(account: Ac
 
 def test_one_that_never_agrees_fails_by_name(account: Account, tmp_path: Path):
     account.host.inject(lambda request: "small" in request.path, Truncate(30_000), times=100)
-    result = mirrored(account.stac.source, tmp_path / "mirror", replace(OPTIONS, retries=1))
+    result = mirrored(account.stac.source, tmp_path / "mirror", evolve(OPTIONS, retries=1))
     assert result.files == {"item/large": LARGE}
     failed = result.failed["item/small"]
     assert (failed.kind, failed.attempts) == ("checksum", 2)

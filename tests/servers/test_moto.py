@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from tests.net.conformance_objects import KEYS
 from tests.servers.buckets import Bucket, Keys, client, s3_options
 from tests.servers.mirroring import OPTIONS, Mirrored, mirrored
@@ -25,7 +26,7 @@ def moto_bucket(moto_s3: Moto) -> Iterator[Bucket]:
 
 
 def from_moto(moto_s3: Moto, stac: StacApi, dest: Path) -> Mirrored:
-    return mirrored(stac.source, dest, replace(OPTIONS, s3=s3_options(moto_s3.url)))
+    return mirrored(stac.source, dest, evolve(OPTIONS, s3=s3_options(moto_s3.url)))
 
 
 def test_signed_requests_bring_every_key_byte_for_byte(
@@ -41,7 +42,7 @@ def test_signed_requests_bring_every_key_byte_for_byte(
     assert result.files == {f"odd/{name}": body for name, body in bodies.items()}
 
 
-@pytest.mark.parametrize("algorithm", ["SHA256", "SHA1", "CRC32"])
+@pytest.mark.parametrize("algorithm", ["SHA256", "SHA1", "CRC32", "CRC32C", "CRC64NVME"])
 def test_checksums_that_the_object_has_are_those_of_what_comes(
     moto_s3: Moto, moto_bucket: Bucket, stac: StacApi, act_as: Callable[[Keys], None], tmp_path: Path,
     algorithm: str,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import random
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,6 +12,7 @@ import numpy as np
 import orjson
 import pytest
 import tifffile
+from attrs import evolve
 from tests.net.conformance_objects import KEYS
 from tests.servers.mirroring import OPTIONS, mirrored
 from tests.servers.nginx import SLOW_RATE, Nginx
@@ -52,7 +52,7 @@ def test_a_slow_server_is_no_stalled_one(web: Nginx, stac: StacApi, tmp_path: Pa
     """The whole takes longer than the stall timeout, but no silence does."""
     body = random.Random(2).randbytes(SLOW_RATE * 2)
     stac.put("item", {"data": f"{web.url}/slow/{web.put('slow.bin', body)}"})
-    result = mirrored(stac.source, tmp_path / "mirror", replace(OPTIONS, stall_timeout=1.0))
+    result = mirrored(stac.source, tmp_path / "mirror", evolve(OPTIONS, stall_timeout=1.0))
     assert result.files == {"item/data": body}
     assert result.report.retries == 0
     assert result.report.seconds > 1.5

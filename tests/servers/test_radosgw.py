@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from attrs import evolve
 from tests.net.conformance_objects import KEYS
 from tests.servers.buckets import Bucket, Keys, client, s3_options
 from tests.servers.mirroring import OPTIONS, Mirrored, mirrored
@@ -24,7 +25,7 @@ STRANGER_ARN = {"AWS": ["arn:aws:iam:::user/stranger"]}
 
 
 def from_gateway(gateway: Radosgw, stac: StacApi, dest: Path, **s3: object) -> Mirrored:
-    return mirrored(stac.source, dest, replace(OPTIONS, s3=s3_options(gateway.url, **s3)))
+    return mirrored(stac.source, dest, evolve(OPTIONS, s3=s3_options(gateway.url, **s3)))
 
 
 @pytest.fixture

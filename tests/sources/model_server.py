@@ -22,7 +22,7 @@ PATH = "/stac/v1/search"
 SEARCH = HOST + PATH
 
 BY_POST = ("post whole", "post merge", "post no merge", "post bare", "headers", "context")
-BY_GET = ("token", "whole", "relative", "page", "offset", "startIndex", "hal", "no filter")
+BY_GET = ("token", "whole", "relative", "page", "offset", "startIndex", "hal", "no filter", "get, then post")
 STYLES = (*BY_GET, *BY_POST)
 LASTS = ("none", "null", "empty href", "empty page", "self", "first")
 COUNTED = ("page", "offset", "startIndex")
@@ -155,7 +155,7 @@ class Model:
                 return {"href": f"{url}?bbox=%5Bobject%20Object%5D&token={token}"}
             case "post whole":
                 return {"href": url, "method": "POST", "body": whole}
-            case "post merge":
+            case "post merge" | "get, then post":
                 return {"href": url, "method": "POST", "body": {"token": token}, "merge": True}
             case "post no merge":
                 return {"href": url, "method": "POST", "body": {"token": token}, "merge": False}

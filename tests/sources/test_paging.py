@@ -254,10 +254,11 @@ def test_next_by_post(current: PageRequest, link: dict[str, Any], expected: dict
     ("held", "merge", "named", "expected"),
     [
         (None, False, {"Search-After": "LC08"}, {"Search-After": "LC08"}),
-        ({"A": "1"}, False, {"B": "2"}, {"B": "2"}),
-        ({"A": "1"}, True, {"B": "2"}, {"A": "1", "B": "2"}),
-        ({"A": "1"}, False, None, None),
-        (None, False, {"Authorization": "x", "HOST": "evil", "Cookie": "c", "n": 1, "B": "2"}, {"B": "2"}),
+        ({"Prefer": "1"}, False, {"search-after": "2"}, {"search-after": "2"}),
+        ({"Prefer": "1"}, True, {"search-after": "2"}, {"Prefer": "1", "search-after": "2"}),
+        ({"Prefer": "1"}, False, None, None),
+        (None, False, {"Authorization": "x", "HOST": "evil", "Cookie": "c", "Accept": 1}, None),
+        (None, True, {"X-Api-Key": "x", "Metadata-Flavor": "Google", "Prefer": "2"}, {"Prefer": "2"}),
     ],
 )
 def test_headers_of_a_next_link(
@@ -360,3 +361,38 @@ def test_a_limit_that_is_no_number_is_none(value: str) -> None:
     assert limit_of(get(f"{HERE}?limit={value}")) is None
     assert limit_of(post(SEARCH, {"limit": value})) is None
     assert limit_of(post(SEARCH, {"limit": True})) is None
+
+
+AREA = {"type": "Point", "coordinates": [1, 2]}
+SPELLED = {
+    "bbox=1,2,3.5,4": {"bbox": [1.0, 2.0, 3.5, 4.0]},
+    "collections=a,b&ids=x": {"collections": ["a", "b"], "ids": ["x"]},
+    "datetime=2020-01-01/..&limit=7": {"datetime": "2020-01-01/..", "limit": 7},
+    "intersects=%7B%22type%22:%22Point%22,%22coordinates%22:[1,2]%7D": {"intersects": AREA},
+    "filter=a%3D1&filter-lang=cql2-text": {"filter": "a=1", "filter-lang": "cql2-text"},
+    "filter=%7B%22op%22:%22t%22%7D": {"filter": {"op": "t"}},
+    "query=%7B%22a%22:%7B%22lt%22:1%7D%7D": {"query": {"a": {"lt": 1}}},
+    "sortby=-properties.datetime,%2Bid": {
+        "sortby": [{"field": "properties.datetime", "direction": "desc"}, {"field": "id", "direction": "asc"}]
+    },
+    "fields=id,-geometry": {"fields": {"include": ["id"], "exclude": ["geometry"]}},
+    "own=1&own=2": {"own": "1"},
+    "bbox=a,b&intersects=%7B&limit=x": {"bbox": "a,b", "intersects": "{", "limit": "x"},
+}
+
+
+@pytest.mark.parametrize("query", SPELLED)
+def test_the_parameters_of_a_get_become_the_members_of_a_post(query: str) -> None:
+    """A GET page whose `next` is POST with `merge` (STAC API, item search: paging)."""
+    link = linked(href=SEARCH, method="POST", body={"token": "t"}, merge=True)
+    assert next_request(link, get(f"{SEARCH}?{query}")) == post(SEARCH, {**SPELLED[query], "token": "t"})
+    unsaid = linked(href=SEARCH, method="POST", body={"token": "t"})
+    kept = {name: value for name, value in SPELLED[query].items() if name != "own"}
+    kept.pop("fields", None)
+    assert next_request(unsaid, get(f"{SEARCH}?{query}")) == post(SEARCH, {**kept, "token": "t"})
+
+
+def test_a_post_after_the_items_of_a_collection_names_the_collection() -> None:
+    link = linked(href=SEARCH, method="POST", body={"token": "t"}, merge=True)
+    items = "https://h/stac/collections/a%20b/items?limit=3"
+    assert next_request(link, get(items)) == post(SEARCH, {"collections": ["a b"], "limit": 3, "token": "t"})

@@ -67,6 +67,7 @@ FORMS = {
     "GET: the filter lost or spoilt": Model(style="no filter"),
     "POST: the whole body, no merge member": Model(style="post whole"),
     "POST: merge true": Model(style="post merge"),
+    "POST: merge true, after a GET": Model(style="get, then post"),
     "POST: merge false, the filter gone": Model(style="post no merge"),
     "POST: a bare token, no merge member": Model(style="post bare"),
     "POST: headers": Model(style="headers"),

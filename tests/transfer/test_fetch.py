@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 import pytest
+from awscrt import checksums
 from tests.transfer.memory import MemoryPart, MemoryParts
 from tests.transfer.origin import Answer, Asked, Origin, Reply, Thing, client, origin
 
@@ -457,6 +458,55 @@ def test_wrong_content(body: bytes, headers: dict[str, str], known: dict[str, ob
         assert not parts.finished
 
     run(Thing(body, headers=headers), act)
+
+
+def b64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+FIELDS = {
+    "x-amz-checksum-crc64nvme": lambda body: b64(checksums.crc64nvme(body).to_bytes(8, "big")),
+    "x-amz-checksum-crc32c": lambda body: b64(checksums.crc32c(body).to_bytes(4, "big")),
+    "x-amz-checksum-sha1": lambda body: b64(hashlib.sha1(body, usedforsecurity=False).digest()),
+    "x-amz-checksum-sha256": lambda body: b64(hashlib.sha256(body).digest()),
+    "x-goog-hash": lambda body: (
+        f"crc32c={b64(checksums.crc32c(body).to_bytes(4, 'big'))},md5={b64_md5(body)}"
+    ),
+    "Repr-Digest": lambda body: f"sha-512=:{b64(hashlib.sha512(body).digest())}:",
+    "Content-Digest": lambda body: f"sha-256=:{b64(hashlib.sha256(body).digest())}:",
+}
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_field_with_a_checksum_is_held_against_the_content(body: bytes, field: str):
+    async def right(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        received = await fetcher.fetch(job(served.url))
+        assert (content(received, parts), received.verified) == (body, True)
+
+    async def wrong(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        assert field in await refused(fetcher, job(served.url), FailureKind.CHECKSUM, retryable=True)
+        assert not parts.finished
+
+    run(lambda _: Reply(200, {field: FIELDS[field](body)}, body, "close"), right)
+    run(Thing(body, headers={field: FIELDS[field](b"another")}), wrong)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_digest_of_the_whole_is_held_against_a_part_that_goes_on(right: bool):
+    digest = FIELDS["Repr-Digest"](LARGE if right else SMALL)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        parts.park(1, LARGE[:HALF], V1, len(LARGE))
+        if right:
+            assert content(await fetcher.fetch(job(served.url)), parts) == LARGE
+        else:
+            assert "Repr-Digest" in await refused(
+                fetcher, job(served.url), FailureKind.CHECKSUM, retryable=True
+            )
+        assert [asked.start for asked in served.asked] == [HALF]
+
+    run(Thing(LARGE, headers={"Repr-Digest": digest}), act)
 
 
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)

@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 
 from stacpull.catalog.references import reference
 from stacpull.models import Json, MirroredFile
+from stacpull.planning.hrefs import without_blanks
 from stacpull.planning.prefixes import object_of
 from stacpull.redact import cut_url
 
@@ -143,7 +144,7 @@ def _remote_links(links: object) -> Iterator[tuple[str, str]]:
 
 def remote_href(href: str, base: str | None) -> str:
     """Return a source's href made absolute, credentials and signatures cut."""
-    return cut_url(_absolute(href, base))
+    return cut_url(_absolute(without_blanks(href), base))
 
 
 def _local_asset(

@@ -54,7 +54,7 @@ def check_table(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
         known = ", ".join(_WRITERS)
-        raise UsageError(f"{path} names no kind of table that can be written: end it in one of {known}.")
+        raise UsageError(f"Cannot write {path}: use a name that ends with one of {known}.")
     if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UsageError(
             "Parquet needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]', "

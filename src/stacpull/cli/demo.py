@@ -59,7 +59,7 @@ def command(context: click.Context, /, dest: Path | None, **raw: object) -> int:
         return parameters.told(context, selection, source=source)
 
     try:
-        report, exports = run_until_stopped(lambda stop: _mirror_replica(dest, tell, show, stop))
+        report, exports = run_until_stopped(lambda stop: _mirror_replica(dest, tell, show, stop), show)
     finally:
         show.close()
     code = finish(report, output, show)

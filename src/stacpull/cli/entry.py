@@ -34,6 +34,7 @@ _GARBAGE_AFTER = 100_000
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    _use_utf8()
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     output = _open_streams()
@@ -53,6 +54,20 @@ def main() -> NoReturn:
         sys.stderr.write(f"stacpull: Standard output cannot be written: {output.problem.strerror}.\n")
         code = code or _NOT_WRITTEN
     sys.exit(code)
+
+
+def _use_utf8() -> None:
+    """Restart Python in UTF-8 mode where it would encode file names otherwise.
+
+    Ids of items become names of files and may be of any language. Python uses UTF-8 by itself, also in the
+    POSIX locale, unless it is told not to (`PYTHONUTF8=0`) or the locale has another encoding. What is
+    printed keeps the encoding of the locale.
+    """
+    if sys.getfilesystemencoding() == "utf-8":
+        return
+    encoding = sys.stdout.encoding if sys.stdout is not None else "ascii"
+    os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:backslashreplace")
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - this very process
 
 
 def begun() -> None:

@@ -37,15 +37,18 @@ def go_on(context: click.Context, dest: Path, raw: Mapping[str, object], work: _
     from stacpull.engine import api
 
     parameters.refuse_fixed(raw, str(context.info_name))
+    source = api.status(dest).source
     told = parameters.told(
         context,
         raw,
-        source=api.status(dest).source,
+        source=source,
         scopes=frozenset({Scope.TRANSFER, Scope.OUTPUT}),
     )
-    show = display(told.output)
+    show = display(told.output, source=source)
     try:
-        report = run_until_stopped(lambda stop: work(dest, options=told.options, on_event=show, stop=stop))
+        report = run_until_stopped(
+            lambda stop: work(dest, options=told.options, on_event=show, stop=stop), show
+        )
     finally:
         show.close()
     return finish(report, told.output, show)

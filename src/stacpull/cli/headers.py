@@ -46,7 +46,7 @@ def command(context: click.Context, /, source: str, output: Path | None, refresh
     from stacpull.engine.headers import headers
 
     told = parameters.told(context, raw, source=source, scopes=frozenset(_SCOPES))
-    show = display(told.output, noun="headers")
+    show = display(told.output, noun="headers", source=source)
     table = Table(_SHOWN, lambda line: printing.lines([line]))
     shown = output is None and not (told.output.json or told.output.quiet)
 
@@ -65,7 +65,8 @@ def command(context: click.Context, /, source: str, output: Path | None, refresh
                 on_row=on_row if shown else None,
                 on_event=show,
                 stop=stop,
-            )
+            ),
+            show,
         )
     finally:
         show.close()

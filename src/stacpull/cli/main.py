@@ -83,7 +83,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     try:
         code = cli.main(arguments, prog_name="stacpull", standalone_mode=False, obj=verbosity)
     except (KeyboardInterrupt, click.Abort):
-        return _tell(InterruptedRunError("interrupted"), verbosity)
+        return _tell(InterruptedRunError("Interrupted."), verbosity)
     except click.ClickException as problem:
         problem.show()
         return problem.exit_code

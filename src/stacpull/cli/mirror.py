@@ -30,12 +30,13 @@ def command(context: click.Context, /, source: str, dest: Path, **raw: object) -
     from stacpull.engine import api
 
     told = parameters.told(context, raw, source=source)
-    show = display(told.output)
+    show = display(told.output, source=source)
     try:
         report = run_until_stopped(
             lambda stop: api.mirror(
                 source, dest, selection=told.selection, options=told.options, on_event=show, stop=stop
-            )
+            ),
+            show,
         )
     finally:
         show.close()

@@ -33,9 +33,11 @@ def command(context: click.Context, /, source: str, dest: Path | None, **raw: ob
     from stacpull.engine import api
 
     told = parameters.told(context, raw, source=source)
-    show = display(told.output)
+    show = display(told.output, source=source)
     try:
-        report = run(api.plan(source, dest, selection=told.selection, options=told.options, on_event=show))
+        report = run(
+            api.plan(source, dest, selection=told.selection, options=told.options, on_event=show), show
+        )
     finally:
         show.close()
     if told.output.json:

@@ -1,19 +1,27 @@
-"""Progress on standard error: bars on a terminal, now and then a line elsewhere, nothing where not wanted.
+"""Progress on standard error: a few lines that are redrawn on a terminal, plain lines elsewhere.
 
-A display is a listener of events. It also counts failures by kind, which the closing summary tells.
+A display listens to the events of a run. What it shows is derived from the last event and the time, and is
+drawn by a thread of its own, so that something is visible while the source is silent. It also counts failures
+by kind for the closing summary.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Never, TextIO
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TextIO
+from urllib.parse import urlsplit
 
 from stacpull.cli import printing
 from stacpull.cli.numbers import count, duration, rate, size
-from stacpull.cli.printing import plain
+from stacpull.cli.printing import paint, plain
+from stacpull.cli.summary import Failed
 from stacpull.config.resolve import Output
 from stacpull.events import (
     AssetFailed,
@@ -26,42 +34,55 @@ from stacpull.events import (
     RunStarted,
     Stage,
 )
-from stacpull.models import FailureKind
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
-__all__ = ["Bars", "Display", "Lines", "display"]
+__all__ = ["Display", "Lines", "Live", "display"]
 
 _LINE_EVERY = 5.0
-"""Seconds between two lines where standard error is no terminal."""
-_CHECK_BARS = ("files", "bytes")
+"""Seconds between two lines where standard error is not a terminal."""
+_FIRST_LINE = 1.0
+"""Seconds of silence after which the first of these lines is printed."""
+_DRAW_EVERY = 0.2
+"""Seconds between two drawings on a terminal."""
+_RATE_OVER = 10.0
+"""Seconds over which rates are measured."""
+_SILENT_FROM = 5.0
+"""Seconds without any data after which the display says so."""
 _DEBUG_FROM = 1
 """How often -v is given to see notices for developers and each failure."""
+_WIDEST_BAR, _NARROWEST_BAR = 30, 5
+_MOST_HOSTS = 3
+"""Hosts that are waited for and shown each on a line."""
+STOPPING = "Stopping after current transfers... (Ctrl-C again to quit now)"
 
 
 class Display:
-    """Tells notices, and no progress. `quiet` silences it altogether."""
+    """Prints notices, and no progress. `quiet` silences it altogether.
 
-    def __init__(self, output: Output, stream: TextIO, noun: str = "files") -> None:
+    Args:
+        output: How much to print.
+        stream: Where to print it.
+        noun: What assets are called.
+        source: SOURCE, as the user gave it; its host is named while it has not answered.
+    """
+
+    def __init__(
+        self, output: Output, stream: TextIO, noun: str = "files", source: str | None = None
+    ) -> None:
         self.noun = noun
-        self.failed: Counter[FailureKind] = Counter()
+        self.failed = Failed()
         self._output = output
         self._stream = stream
+        self._host = _host_of(source)
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
         match event:
-            case Progress():
+            case Progress() | Checked() | Stage():
                 self.progress(event)
-            case Checked():
-                self.checked(event)
-            case Stage():
-                self.stage(event)
             case Notice(level=level, text=text) if level != "debug" or self._output.verbose >= _DEBUG_FROM:
                 self.say(f"warning: {text}" if level == "warning" else text)
             case AssetFailed(item=item, key=key, kind=kind, message=message):
-                self.failed[kind] += 1
+                self.failed.note(kind, key)
                 if self._output.verbose >= _DEBUG_FROM:
                     self.say(f"failed: {item.collection}/{item.item} {key}: {message}")
             case ItemGone(item=item, assets=assets, bytes=held, removed=removed):
@@ -70,7 +91,7 @@ class Display:
                     f"({count(assets, 'file')}, {size(held)})"
                 )
             case RunStarted(resumed=True):
-                self.say("going on with the unfinished run")
+                self.say("resuming the unfinished run")
             case RunEnded():
                 self.ended()
             case _:
@@ -83,12 +104,25 @@ class Display:
 
     def write(self, line: str) -> None:
         """Print a line, without the control characters that a source may have put into it."""
-        self.put(plain(line))
+        clean = plain(line)
+        if clean.startswith("stacpull: warning: "):
+            clean = clean.replace("warning:", paint("warning:", "yellow", self._stream), 1)
+        self.put(clean)
 
     def put(self, line: str) -> None:
         """Put a clean line on the stream."""
         self._stream.write(f"{line}\n")
         self._stream.flush()
+
+    def progress(self, now: Progress | Checked | Stage) -> None:
+        """Take note of where the work stands."""
+
+    def ended(self) -> None:
+        """Take note that the run has ended."""
+
+    def aside(self, line: str) -> None:
+        """Print a line of output on standard output, without harm to what is shown here."""
+        printing.lines([line])
 
     def stopping(self) -> bool:
         """Show that the run was asked to stop; return False if nothing is shown here."""
@@ -97,63 +131,86 @@ class Display:
     def abandon(self) -> None:
         """Leave the terminal fit for the shell: the process ends now."""
 
-    def progress(self, progress: Progress) -> None:
-        """Show where the run stands."""
-
-    def checked(self, checked: Checked) -> None:
-        """Show how far a check is."""
-
-    def stage(self, stage: Stage) -> None:
-        """Show where a stage stands."""
-
-    def ended(self) -> None:
-        """Show where the run came to."""
-
-    def aside(self, line: str) -> None:
-        """Put a line of output where it belongs, standard output, without harm to what is shown here."""
-        printing.lines([line])
-
     def close(self) -> None:
         """Leave the stream fit for other lines; calling it again does nothing."""
 
 
-class Lines(Display):
-    """A line of progress every few seconds, by the run's own clock, and one at the end."""
+class _Timed(Display):
+    """A display with a thread that calls `tick` regularly until it is closed."""
 
-    def __init__(self, output: Output, stream: TextIO, noun: str = "files") -> None:
-        super().__init__(output, stream, noun)
+    _every = _DRAW_EVERY
+
+    def __init__(
+        self, output: Output, stream: TextIO, noun: str = "files", source: str | None = None
+    ) -> None:
+        super().__init__(output, stream, noun, source)
+        self._started = time.monotonic()
+        self._now: Progress | Checked | Stage | None = None
+        self._lock = threading.RLock()
+        self._closed = threading.Event()
+        threading.Thread(target=self._run, name="stacpull-display", daemon=True).start()
+
+    def _run(self) -> None:
+        with suppress(OSError, ValueError):  # the stream is closed
+            while not self._closed.wait(self._every):
+                with self._lock:
+                    if not self._closed.is_set():
+                        self.tick()
+
+    def tick(self) -> None:
+        """Show what is known now."""
+
+    def waited(self) -> str:
+        """Return what is waited for before the first answer."""
+        for_ = duration(time.monotonic() - self._started)
+        return f"connecting to {self._host} ({for_})" if self._host else f"starting ({for_})"
+
+    def close(self) -> None:
+        """Stop the thread."""
+        with self._lock:
+            self._closed.set()
+
+
+class Lines(_Timed):
+    """A line every few seconds, by the run's own clock, and one at the end."""
+
+    _every = 0.5
+
+    def __init__(
+        self, output: Output, stream: TextIO, noun: str = "files", source: str | None = None
+    ) -> None:
         self._next = _LINE_EVERY
-        self._next_stage = time.monotonic() + _LINE_EVERY
+        self._next_tick = time.monotonic() + _FIRST_LINE
         self._unsaid: Progress | None = None
+        super().__init__(output, stream, noun, source)
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, now: Progress | Checked | Stage) -> None:
         """Say it if it is time."""
-        self._unsaid = progress
-        if progress.seconds >= self._next:
-            self._next = progress.seconds + _LINE_EVERY
-            self._say_last()
+        with self._lock:
+            first, self._now = self._now is None, now
+            if isinstance(now, Stage):
+                if now.done == now.total or time.monotonic() >= self._next_tick or first:
+                    self._next_tick = time.monotonic() + _LINE_EVERY
+                    self.say(_stage_line(now))
+                return
+            self._unsaid = now if isinstance(now, Progress) else None
+            if now.seconds >= self._next:
+                self._next = now.seconds + _LINE_EVERY
+                self._unsaid = None
+                self.say(_line(now, self.noun) if isinstance(now, Progress) else _checked_line(now))
 
-    def checked(self, checked: Checked) -> None:
-        """Say it if it is time."""
-        if checked.seconds >= self._next:
-            self._next = checked.seconds + _LINE_EVERY
-            self.say(_checked_line(checked))
-
-    def stage(self, stage: Stage) -> None:
-        """Say it when the stage is done, and now and then before."""
-        now = time.monotonic()
-        if stage.done == stage.total or now >= self._next_stage:
-            self._next_stage = now + _LINE_EVERY
-            self.say(f"{stage.name}: {stage.done:,}" + (f" of {stage.total:,}" if stage.total else ""))
+    def tick(self) -> None:
+        """Say what is waited for, as long as there was no event."""
+        if self._now is None and time.monotonic() >= self._next_tick:
+            self._next_tick = time.monotonic() + _LINE_EVERY
+            self.say(self.waited())
 
     def ended(self) -> None:
         """Say what was not yet said."""
-        self._say_last()
-
-    def _say_last(self) -> None:
-        if self._unsaid is not None:
-            self.say(_line(self._unsaid, self.noun))
-            self._unsaid = None
+        with self._lock:
+            if self._unsaid is not None:
+                self.say(_line(self._unsaid, self.noun))
+                self._unsaid = None
 
 
 def _checked_line(now: Checked) -> str:
@@ -163,108 +220,301 @@ def _checked_line(now: Checked) -> str:
     return f"{now.files:,}{of} files checked{damaged}; {size(now.bytes)} in {duration(now.seconds)} ({speed})"
 
 
+def _stage_line(now: Stage) -> str:
+    return f"{now.name}: {now.done:,}" + (f" of {now.total:,}" if now.total else "")
+
+
 def _line(now: Progress, noun: str) -> str:
-    announced = f" of {now.items_announced:,}" if now.items_announced else ""
     failed = f", {now.assets_failed:,} failed" if now.assets_failed else ""
+    retried = f", {count(now.retries, 'retry', 'retries')}" if now.retries else ""
+    waits = "".join(f"; {_waits(host, seconds)}" for host, seconds in now.hosts_waiting[:_MOST_HOSTS])
     return (
-        f"{now.items_seen:,}{announced} items seen, {now.items_matched:,} matched; "
-        f"{now.assets_done:,} of {now.assets_planned:,}{'' if now.walk_ended else '+'} {noun}{failed}; "
-        f"{size(now.bytes_fetched)} in {duration(now.seconds)} ({rate(now.bytes_fetched, now.seconds)})"
+        f"{_items(now)}; {now.assets_done:,} of {now.assets_planned:,}{'' if now.walk_ended else '+'} "
+        f"{noun}{failed}{retried}; {size(now.bytes_fetched)} in {duration(now.seconds)} "
+        f"({rate(now.bytes_fetched, now.seconds)}){waits}"
     )
 
 
-class Bars(Display):
-    """Three bars: items walked, files, bytes with rate and the time that remains."""
+def _items(now: Progress) -> str:
+    """Say how many items match, of those to be taken, and how many were read."""
+    wanted = f" of {now.items_wanted:,}" if now.items_wanted else ""
+    of = f" of {now.items_announced:,}" if now.items_announced else ""
+    return f"{now.items_matched:,}{wanted} items matched ({now.items_seen:,}{of} read)"
 
-    def __init__(self, output: Output, stream: TextIO, noun: str = "files") -> None:
-        super().__init__(output, stream, noun)
-        self._bars: list[tqdm[Never]] = []
-        self._stage = ""
 
-    def progress(self, progress: Progress) -> None:
-        """Move the bars; the first time, start them from what was there already, which is no speed."""
-        finished = progress.assets_done + progress.assets_failed
-        known = progress.bytes_planned
-        figures = (
-            (progress.items_seen, progress.items_announced),
-            (finished, progress.assets_planned),
-            (progress.bytes_done, known if known and known >= progress.bytes_done else None),
-        )
-        self._show(("items", self.noun, "bytes"), figures)
+def _waits(host: str, seconds: float) -> str:
+    return f"waiting {max(1, round(seconds))} s for {host}, which throttles"
 
-    def checked(self, checked: Checked) -> None:
-        """Move the bars of a check."""
-        self._show(
-            _CHECK_BARS,
-            ((checked.files, checked.files_expected), (checked.bytes, checked.bytes_expected)),
-        )
 
-    def _show(self, names: Sequence[str], figures: Sequence[tuple[int, int | None]]) -> None:
-        if len(self._bars) != len(names):
-            self.close()
-            self._start(names, figures)
-        for bar, (value, total) in zip(self._bars, figures, strict=True):
-            bar.n, bar.total = value, total
-            bar.refresh()
+class Live(_Timed):
+    """A block of lines at the bottom of a terminal.
 
-    def _start(self, names: Sequence[str], figures: Sequence[tuple[int, int | None]]) -> None:
-        from tqdm import tqdm
+    The cursor rests at the block's first character. So whatever the terminal does to the block when it is
+    resized, erasing from the cursor to the end of the screen removes all of it.
+    """
 
-        tqdm.monitor_interval = 0  # its thread would redraw bars that are redrawn by events
-        for position, (name, (start, total)) in enumerate(zip(names, figures, strict=True)):
-            unit = "B" if name == "bytes" else f" {name}"
-            bar: tqdm[Never] = tqdm(
-                desc=name,
-                initial=start,
-                total=total,
-                position=position,
-                file=self._stream,
-                leave=True,
-                dynamic_ncols=True,
-                unit=unit,
-                unit_scale=name == "bytes",
-            )
-            self._bars.append(bar)
+    def __init__(
+        self, output: Output, stream: TextIO, noun: str = "files", source: str | None = None
+    ) -> None:
+        self._shown = False
+        self._stopping = False
+        self._speed = _Speed()
+        self._frame = 0
+        self._unicode = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+        super().__init__(output, stream, noun, source)
 
-    def aside(self, line: str) -> None:
-        """Put a line of output on standard output, the bars out of its way."""
-        from tqdm import tqdm
+    def progress(self, now: Progress | Checked | Stage) -> None:
+        """Keep it for the next drawing."""
+        self._now = now
 
-        with tqdm.external_write_mode(file=self._stream):
-            super().aside(line)
+    def stopping(self) -> bool:
+        """Say it from the next drawing on."""
+        self._stopping = True
+        return True
 
-    def stage(self, stage: Stage) -> None:
-        """Move the one bar of a stage; the next stage has one of its own."""
-        from tqdm import tqdm
-
-        if stage.name != self._stage:
-            self.close()
-            tqdm.monitor_interval = 0
-            self._stage = stage.name
-            self._bars = [tqdm(desc=stage.name, total=stage.total, file=self._stream, dynamic_ncols=True)]
-        self._bars[0].n, self._bars[0].total = stage.done, stage.total
-        self._bars[0].refresh()
+    def tick(self) -> None:
+        """Draw the block."""
+        self._frame += 1
+        width, height = self._size()
+        lines = list(self._lines(width))[: max(1, height - 1)]
+        self._emit(self._block([_cut(line, width) for line in lines]))
 
     def put(self, line: str) -> None:
-        """Put a line above the bars."""
-        if self._bars:
-            self._bars[0].write(line, file=self._stream)
-        else:
+        """Put a line above the block."""
+        with self._lock:
+            self._erase()
             super().put(line)
+            if not self._closed.is_set():
+                self.tick()
+
+    def aside(self, line: str) -> None:
+        """Print a line on standard output, with the block out of its way."""
+        with self._lock:
+            self._erase()
+            super().aside(line)
+
+    def abandon(self) -> None:
+        """Remove the block without waiting for anyone."""
+        self._closed.set()
+        if self._lock.acquire(timeout=1.0):
+            self._erase()
 
     def close(self) -> None:
-        """Leave the bars as they stand, the cursor below them."""
-        bars, self._bars = self._bars, []
-        for bar in bars:
-            bar.close()
+        """Remove the block; what it said is in the summary."""
+        with self._lock:
+            self._closed.set()
+            self._erase()
+
+    def _erase(self) -> None:
+        if self._shown:
+            self._shown = False
+            self._emit("\r\x1b[J")
+
+    def _block(self, lines: Sequence[str]) -> str:
+        self._shown = True
+        up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
+        return "\r" + "\x1b[K\n".join(lines) + f"\x1b[J\r{up}"
+
+    def _emit(self, text: str) -> None:
+        """Write `text` in one go, past the stream's buffer: a signal handler may call this at any point."""
+        try:
+            descriptor = self._stream.fileno()
+        except (OSError, AttributeError):
+            self._stream.write(text)
+            return
+        with suppress(OSError):
+            os.write(descriptor, text.encode(self._stream.encoding, "replace"))
+
+    def _size(self) -> tuple[int, int]:
+        try:
+            size = os.get_terminal_size(self._stream.fileno())
+        except (OSError, AttributeError):
+            size = shutil.get_terminal_size()
+        return size.columns or 80, size.lines or 24
+
+    # --- what the block says ------------------------------------------------------------------------------
+
+    def _lines(self, width: int) -> Iterator[str]:
+        now, spinner = self._now, self._spinner()
+        if now is None:
+            yield f"{spinner} {self.waited()}"
+        elif isinstance(now, Progress):
+            yield from self._progress_lines(now, spinner, width)
+        elif isinstance(now, Checked):
+            yield f"{spinner} checking"
+            yield self._meter(_share(now.files, now.files_expected), _checked_parts(now), width)
+            if now.damaged:
+                yield self._alarm(f"{now.damaged:,} damaged", "red")
+        else:
+            yield f"{spinner} {now.name}"
+            of = f" of {now.total:,}" if now.total else ""
+            yield self._meter(_share(now.done, now.total), [f"{now.done:,}{of}"], width)
+        if self._stopping:
+            yield self._alarm(STOPPING, "yellow")
+
+    def _progress_lines(self, now: Progress, spinner: str, width: int) -> Iterator[str]:
+        self._speed.take(now)
+        yield f"{spinner} {_phase(now)}{self._dot}{_items(now)}"
+        if now.assets_planned:
+            finished = now.assets_done + now.assets_failed
+            expected = _expected(now)
+            yield self._meter(_share(finished, expected), self._parts(now, expected), width)
+        if now.assets_failed or self.failed or now.retries:
+            yield from self._troubles(now)
+        for host, seconds in now.hosts_waiting[:_MOST_HOSTS]:
+            yield self._alarm(plain(_waits(host, seconds)), "yellow")
+        if (more := len(now.hosts_waiting) - _MOST_HOSTS) > 0:
+            yield self._alarm(f"and for {count(more, 'more host')}", "yellow")
+        silent = self._speed.silent()
+        if silent >= _SILENT_FROM and not now.hosts_waiting and (now.assets_pending or not now.walk_ended):
+            yield self._alarm(f"no data received for {duration(silent)}", "yellow")
+
+    def _parts(self, now: Progress, expected: int | None) -> list[str]:
+        """Return what there is to say about files, the most important first."""
+        finished = now.assets_done + now.assets_failed
+        parts = [f"{finished:,} of {now.assets_planned:,}{'' if now.walk_ended else '+'} {self.noun}"]
+        left = self._speed.left(finished, expected)
+        if left is not None and finished < (expected or 0):
+            parts.append(f"{'' if now.walk_ended else 'about '}{duration(left)} left")
+        return [*parts, f"{size(self._speed.bytes)}/s", size(now.bytes_fetched)]
+
+    def _troubles(self, now: Progress) -> Iterator[str]:
+        parts = []
+        if now.assets_failed:
+            kinds = ", ".join(f"{number:,} {kind}" for kind, number in self.failed.most_common())
+            parts.append(
+                paint(f"{now.assets_failed:,} failed" + (f" ({kinds})" if kinds else ""), "red", self._stream)
+            )
+        if now.retries:
+            parts.append(count(now.retries, "retry", "retries"))
+        if parts:
+            yield f"  {self._dot.join(parts)}"
+
+    def _meter(self, share: float | None, parts: Sequence[str], width: int) -> str:
+        """Return a bar and as many of `parts` as the width has room for."""
+        kept = list(parts)
+        while len(kept) > 1 and len(self._dot.join(kept)) + 4 > width:
+            kept.pop()
+        text = self._dot.join(kept)
+        room = min(_WIDEST_BAR, width - len(text) - 6)
+        if share is None or room < _NARROWEST_BAR:
+            return f"  {text}"
+        from tqdm import tqdm
+
+        bar = tqdm.format_meter(
+            min(share, 1.0), 1.0, 0, ncols=room, ascii=not self._unicode, bar_format="{bar}"
+        )
+        return f"  {paint(bar, 'green', self._stream)}  {text}"
+
+    def _alarm(self, text: str, colour: str) -> str:
+        return f"  {paint(text, colour, self._stream)}"
+
+    def _spinner(self) -> str:
+        frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if self._unicode else "|/-\\"
+        return frames[self._frame % len(frames)]
+
+    @property
+    def _dot(self) -> str:
+        return " · " if self._unicode else ", "
 
 
-def display(output: Output, stream: TextIO | None = None, *, noun: str = "files") -> Display:
+class _Speed:
+    """Bytes and files per second over the last seconds, of what came in and not of what was there."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int, int]] = deque()
+        self._moved = time.monotonic()
+
+    def take(self, now: Progress) -> None:
+        """Take note of counters."""
+        finished = now.assets_done + now.assets_failed - now.assets_skipped
+        entry = (now.seconds, now.bytes_fetched, finished)
+        if not self._seen or entry[1:] != self._seen[-1][1:]:
+            self._moved = time.monotonic()
+        if not self._seen or entry[0] > self._seen[-1][0]:
+            self._seen.append(entry)
+        while len(self._seen) > 2 and self._seen[1][0] <= now.seconds - _RATE_OVER:  # noqa: PLR2004 - a span
+            self._seen.popleft()
+
+    def _span(self) -> float:
+        return self._seen[-1][0] - self._seen[0][0] if self._seen else 0.0
+
+    @property
+    def bytes(self) -> float:
+        """Bytes per second."""
+        return (self._seen[-1][1] - self._seen[0][1]) / self._span() if self._span() else 0.0
+
+    def left(self, finished: int, expected: int | None) -> float | None:
+        """Return the seconds that the rest takes at this speed; None if nobody knows."""
+        files = self._seen[-1][2] - self._seen[0][2] if self._seen else 0
+        if expected is None or files <= 0:
+            return None
+        return (expected - finished) * self._span() / files
+
+    def silent(self) -> float:
+        """Return for how many seconds nothing came in."""
+        return time.monotonic() - self._moved
+
+
+def _phase(now: Progress) -> str:
+    if not now.walk_ended:
+        return "listing and fetching" if now.assets_planned else "listing"
+    return "fetching" if now.assets_pending else "finishing"
+
+
+def _expected(now: Progress) -> int | None:
+    """Return how many assets there will be: estimated until the listing has ended."""
+    if now.walk_ended:
+        return now.assets_planned
+    read = max(
+        now.items_seen / now.items_announced if now.items_announced else 0.0,
+        now.items_matched / now.items_wanted if now.items_wanted else 0.0,
+    )
+    return max(now.assets_planned, round(now.assets_planned / min(1.0, read))) if read > 0 else None
+
+
+def _share(done: int, total: int | None) -> float | None:
+    return done / total if total else None
+
+
+def _checked_parts(now: Checked) -> list[str]:
+    of = f" of {now.files_expected:,}" if now.files_expected else ""
+    parts = [f"{now.files:,}{of} files"]
+    if now.bytes_expected and now.bytes and now.seconds:
+        parts.append(f"{duration((now.bytes_expected - now.bytes) * now.seconds / now.bytes)} left")
+    return [*parts, rate(now.bytes, now.seconds), size(now.bytes)]
+
+
+def _cut(line: str, width: int) -> str:
+    """Cut a line that may hold colours to the width, the last column left free: terminals wrap there."""
+    from tqdm.utils import disp_trim
+
+    return str(disp_trim(line, width - 1))
+
+
+def _host_of(source: str | None) -> str | None:
+    """Return the host of a URL, without any credentials; None for what is on this machine."""
+    try:
+        parts = urlsplit(source or "")
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return None
+    return f"{parts.hostname}{port}" if parts.hostname else None
+
+
+def display(
+    output: Output, stream: TextIO | None = None, *, noun: str = "files", source: str | None = None
+) -> Display:
     """Choose the display that fits what was asked for and where standard error goes.
 
-    `noun` is what assets are called.
+    Args:
+        output: How much to print.
+        stream: Where to print it; standard error if None.
+        noun: What assets are called.
+        source: SOURCE, whose host is named while it has not answered.
     """
     stream = stream or sys.stderr
     if output.quiet or output.no_progress:
-        return Display(output, stream)
-    return Bars(output, stream, noun) if stream.isatty() else Lines(output, stream, noun)
+        return Display(output, stream, noun, source)
+    live = stream.isatty() and os.environ.get("TERM") != "dumb"
+    return Live(output, stream, noun, source) if live else Lines(output, stream, noun, source)

@@ -55,7 +55,7 @@ def run(work: Coroutine[Any, Any, T], show: Display | None = None) -> T:
         return run_on_loop(watched())
     except asyncio.CancelledError:
         if asked:
-            raise InterruptedRunError("interrupted") from None
+            raise InterruptedRunError("Interrupted.") from None
         raise
 
 

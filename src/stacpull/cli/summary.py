@@ -1,8 +1,9 @@
-"""What is said when a command is done: reports as a few lines for people, and what to do next."""
+"""The closing summary of a command: its report as a few lines for people, and what to do next."""
 
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stacpull.reports import FailureRecord, HeadersReport, MirrorReport, PlanRep
 
 __all__ = [
     "ADVICE",
+    "Failed",
     "failure_line",
     "headers_lines",
     "mirror_lines",
@@ -24,68 +26,132 @@ __all__ = [
     "status_lines",
 ]
 
-ADVICE: Mapping[FailureKind, str] = {
-    FailureKind.GONE: "listed by the source, but gone there; --missing ok accepts that",
-    FailureKind.REFUSED: "credentials refused, or a link that expired: check the credentials, then retry",
-    FailureKind.THROTTLED: "the host asked for less: retry later, perhaps with a lower --per-host",
-    FailureKind.SERVER: "the server failed: retry later",
-    FailureKind.HTTP: "the server answered with an error that is final",
-    FailureKind.NETWORK: "the network failed: retry",
-    FailureKind.STALLED: "nothing came for --stall-timeout: retry",
-    FailureKind.TRUNCATED: "less came than was promised: retry",
-    FailureKind.OVERLONG: "more came than was promised: retry",
-    FailureKind.CHANGED: "changed at the source while it was fetched: retry",
-    FailureKind.CHECKSUM: "does not agree with the checksum or size that the source states",
-    FailureKind.REDIRECT: "led to where it must not be followed",
-    FailureKind.ADDRESS: "leads to a private address; --allow-private-hosts follows it",
-    FailureKind.SCHEME: "neither http, https nor s3",
-    FailureKind.PREFIX: "a directory and no file: --expand-prefix mirrors what lies under S3 prefixes",
-    FailureKind.NAME: "two assets under one name, or a name that cannot be written: choose another --layout",
-    FailureKind.EXISTS: "a file that is none of the mirror's is in the way: move it, then retry",
-    FailureKind.FORMAT: "not the kind of file it should be, or damaged",
-    FailureKind.ITEM: "the item itself could not be read: retry",
+ADVICE: Mapping[FailureKind, tuple[str, str]] = {
+    FailureKind.GONE: ("gone at the source", "to accept that: --missing ok"),
+    FailureKind.REFUSED: ("refused (credentials, or an expired link)", "check the credentials, then retry"),
+    FailureKind.THROTTLED: ("throttled", "retry later, perhaps with a lower --per-host"),
+    FailureKind.SERVER: ("server errors", "retry later"),
+    FailureKind.HTTP: ("HTTP errors that are final", "see the details"),
+    FailureKind.NETWORK: ("network errors", "retry"),
+    FailureKind.STALLED: ("stalled", "no data for --stall-timeout; retry"),
+    FailureKind.TRUNCATED: ("shorter than announced", "retry"),
+    FailureKind.OVERLONG: ("longer than announced", "retry"),
+    FailureKind.CHANGED: ("changed during the download", "retry"),
+    FailureKind.CHECKSUM: ("wrong checksum or size", "the content is not what the source states"),
+    FailureKind.REDIRECT: ("redirects that must not be followed", "see the details"),
+    FailureKind.ADDRESS: ("at private addresses", "--allow-private-hosts follows them"),
+    FailureKind.SCHEME: ("with an unsupported URL scheme", "http, https and s3 are supported"),
+    FailureKind.PREFIX: ("S3 prefixes instead of files", "--expand-prefix fetches what is under them"),
+    FailureKind.NAME: ("name conflicts, or names that cannot be written", "choose another --layout"),
+    FailureKind.EXISTS: ("blocked by a file of yours", "move that file, then retry"),
+    FailureKind.FORMAT: ("not a valid file of its type", "see the details"),
+    FailureKind.ITEM: ("items that cannot be read", "retry"),
 }
-"""What each kind of failure means and what helps, in half a sentence."""
+"""What each kind of failure means, and what helps."""
+
+_MOST_KINDS = 2
+"""Kinds of failures that the first line names."""
+_MOST_KEYS = 4
 
 
-def mirror_lines(report: MirrorReport, failed: Mapping[FailureKind, int]) -> Iterator[str]:
-    """Tell how a run ended: kept, done, failed by kind, and the command that comes next."""
-    done = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
-    yield f"{report.dest}: {report.state}{f' ({report.reason})' if report.reason else ''}"
-    yield f"  items  {report.items_seen:,} seen, {report.items_matched:,} matched, {report.items_done:,} done"
-    yield f"  files  {done:,} fetched, {report.assets_skipped:,} already here" + _rest(report)
+class Failed(Counter[FailureKind]):
+    """Failures of this command by kind, and the asset keys that each kind befell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asset_keys: dict[FailureKind, list[str]] = {}
+        """The first few keys of each kind."""
+
+    def note(self, kind: FailureKind, key: str) -> None:
+        """Count one failure."""
+        self[kind] += 1
+        keys = self.asset_keys.setdefault(kind, [])
+        if key and key not in keys and len(keys) <= _MOST_KEYS:
+            keys.append(key)
+
+    def named(self, kind: FailureKind) -> str:
+        """Say what happened, and to which assets: `gone at the source (B10)`."""
+        keys = self.asset_keys.get(kind, [])
+        shown = ", ".join(keys[:_MOST_KEYS]) + (", ..." if len(keys) > _MOST_KEYS else "")
+        return ADVICE[kind][0] + (f" ({shown})" if keys else "")
+
+    def headline(self) -> str:
+        """Say why, if few kinds of failures tell it."""
+        if not 0 < len(self) <= _MOST_KINDS:
+            return ""
+        if len(self) == 1:
+            return f": {self.named(next(iter(self)))}"
+        return ": " + ", ".join(f"{number:,} {self.named(kind)}" for kind, number in self.most_common())
+
+    def lines(self) -> Iterator[str]:
+        """Say what helps against each kind, the most frequent first."""
+        for kind, number in self.most_common():
+            yield f"  failed   {number:,} {self.named(kind)}; {ADVICE[kind][1]}"
+
+
+def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
+    """Sum up a run: how many files are there, what failed and why, and the command that comes next."""
+    yield _headline(report, failed)
+    fetched = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
     yield (
-        f"  bytes  {size(report.bytes_fetched)} fetched in {duration(report.seconds)} "
-        f"({rate(report.bytes_fetched, report.seconds)}), {count(report.requests, 'request')}, "
+        f"  fetched  {count(fetched, 'file')}, {size(report.bytes_fetched)} in {duration(report.seconds)} "
+        f"({rate(report.bytes_fetched, report.seconds)}); {count(report.requests, 'request')}, "
         f"{count(report.retries, 'retry', 'retries')}"
     )
+    present = report.assets_skipped + report.assets_revalidated
+    if present:
+        checked = (
+            f", {report.assets_revalidated:,} of them checked, unchanged" if report.assets_revalidated else ""
+        )
+        yield f"  present  {count(present, 'file')} already here{checked}"
+    complete = f", {report.items_done:,} complete" if report.items_done else ""
+    yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
     yield from _news(report)
     yield from _remarks(report)
-    for kind, number in sorted(failed.items(), key=lambda entry: -entry[1]):
-        yield f"  failed {number:,} ({kind}): {ADVICE[kind]}"
-    yield from _next_steps(report)
+    yield from failed.lines()
+    yield from _next_steps(report, failed)
+
+
+def _headline(report: MirrorReport, failed: Failed) -> str:
+    """Say how many files there are, and whether that is all: `complete` only if nothing failed."""
+    files = f"{report.assets_done:,} of {count(report.assets_planned, 'file')} in {report.dest}"
+    trouble = report.assets_failed - (report.assets_missing if report.missing_ok else 0)
+    parts = []
+    if trouble:
+        parts.append(f"{trouble:,} failed{failed.headline()}")
+    elif report.assets_failed:
+        parts.append(f"{report.assets_failed:,} gone at the source")
+    if report.items_failed:
+        parts.append(f"{count(report.items_failed, 'item')} failed")
+    if report.assets_pending:
+        parts.append(f"{report.assets_pending:,} still to do")
+    state = "" if report.state == "complete" and parts else f"{report.state}: "
+    if report.reason:
+        state = f"{report.state} ({report.reason.rstrip('.')}): "
+    return "; ".join([f"{state}{files}", *parts])
 
 
 def _news(report: MirrorReport) -> Iterator[str]:
-    """Tell what a mirror that was run again found otherwise than before."""
+    """Say what is different from the run before."""
     counts = [
-        (report.items_new, "item", "new"),
-        (report.items_changed, "item", "changed"),
-        (report.assets_changed, "file", "changed"),
-        (report.assets_revalidated, "file", "the same still"),
+        (report.items_new, "new item"),
+        (report.items_changed, "changed item"),
+        (report.assets_changed, "changed file"),
     ]
-    told = ", ".join(f"{count(number, noun)} {word}" for number, noun, word in counts if number)
-    if told and (report.assets_skipped or report.assets_changed or report.assets_revalidated):
-        yield f"  found  {told}"
+    news = ", ".join(count(number, noun) for number, noun in counts if number)
+    if news and (report.assets_skipped or report.assets_changed or report.assets_revalidated):
+        yield f"  news     {news}"
+    if report.files_lost:
+        yield f"  lost     {count(report.files_lost, 'file')} gone from DEST: fetched or written again"
     if report.items_gone and not report.items_pruned:
         gone = count(report.items_gone, "item")
-        yield f"  gone   {gone} at the source, kept here: --prune --yes removes what no item links to"
+        yield f"  gone     {gone} at the source, kept here; --prune --yes removes those that nothing links to"
     elif report.items_pruned:
         files = count(report.assets_pruned, "file")
-        yield f"  pruned {count(report.items_pruned, 'item')} with {files}: gone at the source"
+        yield f"  pruned   {count(report.items_pruned, 'item')} with {files}: gone at the source"
 
 
-def _rest(report: MirrorReport | StatusReport) -> str:
+def _rest(report: StatusReport) -> str:
     parts = [
         (report.assets_failed, "failed"),
         (report.assets_missing, "of them gone at the source"),
@@ -96,15 +162,13 @@ def _rest(report: MirrorReport | StatusReport) -> str:
 
 def _remarks(report: MirrorReport) -> Iterator[str]:
     if report.assets_excluded:
-        yield f"  left out  {count(report.assets_excluded, 'asset')} by the asset filters"
+        yield f"  skipped  {count(report.assets_excluded, 'asset')} by the asset filters"
     if report.assets_pages:
-        yield f"  left out  {_pages(report)}; --include-pages fetches them"
+        yield f"  skipped  {_pages(report)}; --include-pages fetches them"
     if report.items_left_out:
-        yield f"  left out  {_left_out(report.items_left_out)}"
+        yield f"  skipped  {_left_out(report.items_left_out)}"
     if report.items_unseen:
-        yield f"  never met {count(report.items_unseen, 'item')} that the source announced"
-    if report.items_failed:
-        yield f"  unreadable  {count(report.items_failed, 'item')}"
+        yield f"  unseen   {count(report.items_unseen, 'item')} that the source announced but did not list"
 
 
 def _pages(report: MirrorReport | PlanReport) -> str:
@@ -117,63 +181,71 @@ def _left_out(reasons: Mapping[str, int]) -> str:
     return f"{count(sum(reasons.values()), 'item')} ({parts})"
 
 
-def _next_steps(report: MirrorReport) -> Iterator[str]:
+def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
     dest = shlex.quote(report.dest)
     if report.state != "complete":
-        yield f"go on with: stacpull resume {dest}"
+        yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
-        yield f"see why:    stacpull failures {dest}"
-        yield f"try again:  stacpull retry {dest}"
+        yield f"for details: stacpull failures {dest}"
+    only_gone = report.assets_failed == report.assets_missing and set(failed) <= {FailureKind.GONE}
+    if report.items_failed or (report.assets_failed and not only_gone):
+        yield f"to retry:    stacpull retry {dest}"
 
 
-def headers_lines(report: HeadersReport, failed: Mapping[FailureKind, int]) -> Iterator[str]:
-    """Tell how a job of headers ended, and what comes next."""
-    what = f"{report.out}: " if report.out else ""
-    yield f"{what}{report.state}{f' ({report.reason})' if report.reason else ''}"
-    yield f"  items    {report.items_seen:,} seen, {report.items_matched:,} matched"
-    here = f", {report.headers_skipped:,} of them read before" if report.headers_skipped else ""
-    broken = f", {report.headers_failed:,} failed" if report.headers_failed else ""
-    yield f"  headers  {report.headers_done:,} read{here}{broken}"
+def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
+    """Sum up a job of headers: how many were read, what failed and why, and what comes next."""
+    done = f"{report.headers_done:,} of {count(report.headers_done + report.headers_failed, 'header')}"
+    where = f" in {report.out}" if report.out else ""
+    broken = f"; {report.headers_failed:,} failed{failed.headline()}" if report.headers_failed else ""
+    state = "" if report.state == "complete" and broken else f"{report.state}: "
+    if report.reason:
+        state = f"{report.state} ({report.reason.rstrip('.')}): "
+    yield f"{state}{done}{where}{broken}"
+    here = f"; {report.headers_skipped:,} were read before" if report.headers_skipped else ""
     yield (
-        f"  bytes    {size(report.bytes_fetched)} fetched in {duration(report.seconds)}, "
-        f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}"
+        f"  fetched  {size(report.bytes_fetched)} in {duration(report.seconds)}, "
+        f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}{here}"
     )
-    if report.assets_not_tiff or report.assets_excluded:
-        yield (
-            f"  left out {count(report.assets_not_tiff, 'asset')} that are no TIFFs, "
-            f"{report.assets_excluded:,} by the asset filters"
-        )
+    yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched"
+    if report.assets_not_tiff:
+        yield f"  skipped  {count(report.assets_not_tiff, 'non-TIFF asset')}"
+    if report.assets_excluded:
+        yield f"  skipped  {count(report.assets_excluded, 'asset')} by the asset filters"
     if report.items_without_label:
-        yield f"  left out {count(report.items_without_label, 'item')} without a label in the nomenclature"
+        yield f"  skipped  {count(report.items_without_label, 'item')} without a label in the nomenclature"
     if report.items_unseen:
-        yield f"  never met {count(report.items_unseen, 'item')} that the source announced"
-    for kind, number in sorted(failed.items(), key=lambda entry: -entry[1]):
-        yield f"  failed {number:,} ({kind}): {ADVICE[kind]}"
+        yield f"  unseen   {count(report.items_unseen, 'item')} that the source announced but did not list"
+    yield from failed.lines()
     if report.out and report.state != "complete":
-        yield "go on with: the same command"
+        yield "to resume: run the same command again"
     elif report.out and report.headers_failed:
-        yield "try again what failed with: the same command"
+        yield "to retry failed headers: run the same command again"
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:
-    """Tell what DEST holds over all runs."""
-    alive = ", a process is at it now" if report.live else ""
-    yield f"{report.dest}: {report.state}{alive}{f' ({report.reason})' if report.reason else ''}"
+    """Say what DEST holds over all runs."""
+    failures = f"finished with {count(report.assets_failed + report.items_failed, 'failure')}"
+    has_failed = report.state == "complete" and report.assets_failed + report.items_failed
+    state = failures if has_failed else report.state
+    alive = " (a process is working on it)" if report.live else ""
+    yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"
     yield f"  source {report.source}"
     if chosen := selection_text(report.selection):
         yield f"  chosen {chosen}"
-    yield f"  items  {report.items_seen:,} seen, {report.items_matched:,} matched, {report.items_done:,} done"
+    complete = f"{report.items_done:,} complete"
+    yield f"  items  {report.items_seen:,} read, {report.items_matched:,} matched, {complete}"
     yield f"  files  {report.assets_done:,} of {report.assets_planned:,} done{_rest(report)}"
-    speed = f" ({size(report.rate)}/s in the last run)" if report.rate else ""
+    speed = f" ({size(report.rate)}/s in the last run)" if report.rate and report.bytes_done else ""
     yield f"  bytes  {size(report.bytes_done)}{speed}"
-    yield f"  walk   {'ended' if report.walk_ended else f'goes on at {report.checkpoint or report.source}'}"
+    at = f"continues at {report.checkpoint or report.source}"
+    yield f"  list   {'read to the end' if report.walk_ended else at}"
     for record in report.last_errors:
         yield f"  failed {failure_line(record)}"
     dest = shlex.quote(report.dest)
     if report.state == "interrupted" or (report.state == "failed" and not report.live):
-        yield f"go on with: stacpull resume {dest}"
+        yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
-        yield f"see why:    stacpull failures {dest}"
+        yield f"for details: stacpull failures {dest}"
 
 
 _LONGEST_VALUE = 60
@@ -181,7 +253,7 @@ _MOST_VALUES = 4
 
 
 def selection_text(selection: Mapping[str, Any]) -> str:
-    """Tell a selection as the options that make it; long lists and long values are cut."""
+    """Write a selection as the options that make it; long lists and long values are cut."""
     options = (option for option in OPTIONS if option.scope is Scope.SELECTION)
     default = attrs.asdict(Selection())
     told = (
@@ -213,13 +285,13 @@ def _value_text(option: Option, value: Any) -> str:
 
 
 def failure_line(record: FailureRecord) -> str:
-    """Tell one failure on one line."""
+    """Say one failure on one line."""
     what = f"{record.collection}/{record.item}" + (f" {record.key}" if record.key else "")
     return f"{what}: {record.kind}: {record.message} ({count(record.attempts, 'attempt')})"
 
 
 def plan_lines(report: PlanReport, dest: Path | None) -> Iterator[str]:
-    """Tell what a mirror would do; with `dest` what is still to do there."""
+    """Say what a mirror would do; with `dest` what is still to do there."""
     sources = f" and {count(report.source_items, 'source item')}" if report.source_items else ""
     announced = f" of {report.items_announced:,}" if report.items_announced else ""
     yield f"items    {report.items_matched:,} match{sources}; {report.items_seen:,}{announced} seen"

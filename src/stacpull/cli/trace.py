@@ -56,7 +56,7 @@ def command(
     """
     told = parameters.told(context, raw)
     asked = _asked(told)
-    show = display(told.output)
+    show = display(told.output, source=told.trace.base_url)
     try:
         if dry_run:
             return _estimated(collection, asked, told, show)
@@ -86,7 +86,7 @@ def _asked(told: Resolved) -> dict[str, Any]:
 def _estimated(collection: str, asked: dict[str, Any], told: Resolved, show: Display) -> int:
     from stacpull.engine import tracing
 
-    estimate = run(tracing.trace_estimate(collection, on_event=show, **asked))
+    estimate = run(tracing.trace_estimate(collection, on_event=show, **asked), show)
     show.close()
     if told.output.json:
         printing.json_line(estimate.to_json())
@@ -99,7 +99,7 @@ def _traced(collection: str, out: Path | None, asked: dict[str, Any], told: Reso
     from stacpull.engine import tracing
 
     report = run_until_stopped(
-        lambda stop: tracing.trace(collection, out=out, on_event=show, stop=stop, **asked)
+        lambda stop: tracing.trace(collection, out=out, on_event=show, stop=stop, **asked), show
     )
     show.close()
     if told.output.json:

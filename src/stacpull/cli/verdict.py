@@ -1,4 +1,4 @@
-"""What `verify` says to people: a line for each file that is not as it should be, and what to do about it."""
+"""What `verify` prints: a line for each damaged file, the result, and what to do about it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _KINDS = ("missing", "short", "altered", "obstructed", "unreadable", "unknown")
 
 
 def damage_line(damage: Damage) -> str:
-    """Tell one damage on one line."""
+    """Say one damage on one line."""
     if damage.what == "unknown":
-        return f"unknown: {damage.path}: {damage.found} that the ledger does not know"
+        return f"unknown: {damage.path}: {damage.found} that is not in the ledger"
     return f"{damage.what}: {damage.path}: expected {damage.expected}, found {damage.found}"
 
 
 def verify_lines(report: VerifyReport) -> Iterator[str]:
-    """Tell what a check found, and the command that comes next."""
+    """Say what a check found, and the command that comes next."""
     if report.rebuilt is not None:
         yield from _rebuilt_lines(report.rebuilt)
     verdict = "interrupted" if report.state == "interrupted" else _verdict(report)
@@ -30,53 +30,53 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     yield (
         f"  checked {count(report.files, 'file')}, {size(report.bytes)} in {duration(report.seconds)} "
         f"({rate(report.bytes, report.seconds)})"
-        + (f"; {report.unproven:,} by size or presence only" if report.unproven else "")
+        + (f"; {report.unproven:,} checked by size only" if report.unproven else "")
     )
     for kind in _KINDS:
         if number := getattr(report, kind):
             yield f"  {kind:<10} {number:,}"
     if report.leftovers:
-        left = count(report.leftovers, "unfinished download or removal", "unfinished downloads or removals")
-        yield f"  {left}, which the next run takes up or removes"
+        yield f"  {count(report.leftovers, 'partial download')} (the next run will finish or remove them)"
     if report.repair is not None:
-        yield f"  repaired  {report.repair.assets_done:,} fetched again, {report.remaining:,} damaged still"
+        yield f"  {report.repair.assets_done:,} repaired, {report.remaining:,} not repaired"
     yield from _next_steps(report)
 
 
 def _verdict(report: VerifyReport) -> str:
     if not report.remaining:
-        return "repaired" if report.damaged else "as the ledger has it"
-    return f"{count(report.remaining, 'file')} damaged" + (" still" if report.repair is not None else "")
+        return "repaired" if report.damaged else f"OK, {count(report.files, 'file')} verified"
+    return f"{count(report.remaining, 'file')} damaged" + (
+        " and not repaired" if report.repair is not None else ""
+    )
 
 
 def _rebuilt_lines(rebuilt: RebuildReport) -> Iterator[str]:
-    aside = f"; it lies in {rebuilt.aside} now" if rebuilt.aside else ""
-    yield f"the ledger was made anew: {rebuilt.reason}{aside}"
+    aside = f"; the old one is now {rebuilt.aside}" if rebuilt.aside else ""
+    yield f"the ledger was rebuilt: {rebuilt.reason}{aside}"
     yield (
         f"  {count(rebuilt.items, 'item')}, {count(rebuilt.done, 'file')} trusted: "
-        f"{rebuilt.by_checksum:,} by checksum, {rebuilt.by_size:,} by size, {rebuilt.by_name:,} as item JSON "
-        "names them"
+        f"{rebuilt.by_checksum:,} by checksum, {rebuilt.by_size:,} by size, {rebuilt.by_name:,} by name"
     )
     if rebuilt.pending:
-        yield f"  {count(rebuilt.pending, 'file')} missing or not as it should be: to be fetched again"
+        yield f"  {count(rebuilt.pending, 'file')} missing or damaged: the next mirror fetches them"
 
 
 def _next_steps(report: VerifyReport) -> Iterator[str]:
     dest = shlex.quote(report.dest)
     if report.rebuilt is not None and not report.rebuilt.selection_known:
-        yield f"go on with: stacpull mirror SOURCE {dest} ... (as the mirror was made)"
+        yield f"to continue: stacpull mirror SOURCE {dest} ... (with the options of the mirror)"
     elif report.state == "interrupted":
-        yield f"go on with: stacpull verify {dest}{' --repair' if report.repair is not None else ''}"
+        yield f"to continue: stacpull verify {dest}{' --repair' if report.repair is not None else ''}"
     elif report.assets_pending and report.repair is None:
-        yield f"go on with: stacpull resume {dest}"
+        yield f"to resume:   stacpull resume {dest}"
     damaged = report.damaged - report.unknown
     if report.repair is None and (damaged or (report.rebuilt is not None and report.rebuilt.pending)):
-        yield f"repair:     stacpull verify --repair {dest}"
+        yield f"to repair:   stacpull verify --repair {dest}"
     if report.assets_failed and report.repair is None:
-        yield f"{count(report.assets_failed, 'asset')} failed: stacpull failures {dest}"
+        yield f"{count(report.assets_failed, 'asset')} failed; for details: stacpull failures {dest}"
     elif report.repair is not None and report.repair.assets_failed:
-        yield f"see why:    stacpull failures {dest}"
+        yield f"for details: stacpull failures {dest}"
     if report.unknown and report.rebuilt is not None:
-        yield "unknown files may be the mirror's own: the next mirror takes those that are what it fetches"
+        yield "unknown files may belong to the mirror: the next mirror adopts those that match"
     elif report.unknown:
-        yield "unknown files are never touched: move them away, or leave them"
+        yield "unknown files are never touched: move or keep them"

@@ -67,7 +67,8 @@ def command(
                 options=told.options,
                 on_event=listen,
                 stop=stop,
-            )
+            ),
+            show,
         )
     finally:
         show.close()

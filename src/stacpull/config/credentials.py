@@ -6,7 +6,6 @@ is read here leaves only as `Secret`; messages name the variable, the field or t
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import SplitResult
 
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
+from stacpull.hosts import literal_address, refused_always, refused_outside
 from stacpull.redact import Secret
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "fill",
     "header_fields",
     "query_parameters",
+    "wanted_by_place",
     "wanted_profile",
     "wanted_variable",
 ]
@@ -131,23 +132,26 @@ def builtin_query(source: SplitResult, environ: Mapping[str, str]) -> list[Crede
 
 def wanted_variable(source: SplitResult) -> str | None:
     """Return the variable that holds the credentials of the service at `source`, if one is known by name."""
-    host = source.hostname or ""
-    is_hub = host == _MLHUB_HOST or (_MLHUB_PATH in source.path and _is_near(host))
+    is_hub = source.hostname == _MLHUB_HOST or wanted_by_place(source)
     return _MLHUB_KEY if is_hub else None
+
+
+def wanted_by_place(source: SplitResult) -> bool:
+    """Return True for a replica of MLHub on this machine or network: its key is for that address alone.
+
+    A path alone is no proof: any host can serve /mlhub/v1, and a mirror that came from somebody else may name
+    it as its source. So the host is a private address, `localhost` or a name without dots; where such a name
+    leads, the connection decides (`stacpull.net.addresses`).
+    """
+    host = source.hostname or ""
+    if _MLHUB_PATH not in source.path or not host:
+        return False
+    address = literal_address(host)
+    if address is None:
+        return "." not in host
+    return refused_always(address) is None and refused_outside(address) is not None
 
 
 def wanted_profile(source: SplitResult) -> str | None:
     """Return the shipped credential profile without which the assets of `source` are refused, if one is."""
     return _WANTED_PROFILES.get(source.hostname or "")
-
-
-def _is_near(host: str) -> bool:
-    """Return True for a host of this machine or network: a replica there is the user's own.
-
-    A path alone is no proof: any host can serve /mlhub/v1, and a mirror that came from somebody else may name
-    it as its source.
-    """
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return "." not in host

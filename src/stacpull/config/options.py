@@ -62,6 +62,8 @@ class Options:
     yes: bool = False
     page_size: int | None = attrs.field(default=None, converter=arguments.whole)
     """Items a page; None: decided while walking."""
+    max_page_size: int = 64 * 1024 * 1024
+    """The largest page, or other JSON document of a source, in bytes, decoded."""
     headers: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)
     """Header fields sent to the source's own host only."""
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from stacpull.hosts import host_of, origin_of
 from stacpull.redact import Secret
 
 __all__ = [
@@ -50,19 +51,14 @@ class HostPattern(NamedTuple):
         Raises:
             ValueError: It is none of these, or so wide that strangers are among its hosts.
         """
-        try:
-            parts = urlsplit(text if "://" in text else f"https://{text}")
-            name, port = (parts.hostname or "").removesuffix("."), parts.port
-        except ValueError:
-            raise ValueError(_no_host(text)) from None
+        url = text if "://" in text else f"https://{text}"
+        scheme, name, port = origin_of(url)
         any_below, host = name.startswith("*."), name.removeprefix("*.")
-        host = f"[{host}]" if ":" in host else host
-        alone = not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
+        alone = host_of(url) == url.partition("://")[2].lower()
         narrow = not any_below or len(host.split(".")) >= _LEAST_LABELS
-        named = _NAME.fullmatch(host) and parts.scheme in _DEFAULT_PORTS and port != 0
-        if not (named and alone and narrow):
+        if not (_NAME.fullmatch(host) and scheme in _DEFAULT_PORTS and port and alone and narrow):
             raise ValueError(_no_host(text))
-        return cls(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], any_below)
+        return cls(scheme, host, port, any_below)
 
     def covers(self, scheme: str, host: str, port: int | None) -> bool:
         """Return True if this origin is one of the hosts."""
@@ -80,11 +76,11 @@ def is_web_address(url: str, *schemes: str) -> bool:
     """Return True if `url` is whole, without user and password: of http or https, or of these schemes."""
     try:
         parts = urlsplit(url)
-        usable = parts.hostname and parts.port != 0
-    except ValueError:  # a bracket without its other half, characters that come to other ones, a port
+    except ValueError:  # a bracket without its other half, characters that come to other ones
         return False
+    usable = bool(host_of(url)) and origin_of(url).port != 0
     right = parts.scheme in (schemes or _DEFAULT_PORTS) and "@" not in parts.netloc
-    return bool(usable and right) and url.isprintable() and " " not in url
+    return usable and right and url.isprintable() and " " not in url
 
 
 def _no_host(text: str) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from stacpull.errors import CredentialsError, UsageError
+from stacpull.hosts import host_of, origin_of
 from stacpull.redact import Secret, cut_url
 
 __all__ = ["OLD_TOKEN_PATH", "TOKEN_PATH", "HubSettings", "hub_settings"]
@@ -138,7 +139,7 @@ def _checked(url: str, what: str) -> str:
     """
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        usable = parts.scheme in {"http", "https"} and bool(host_of(url)) and origin_of(url).port != 0
     except ValueError:
         usable = False
     if not usable or "@" in parts.netloc or parts.query or parts.fragment:

@@ -82,6 +82,14 @@ TRANSFERRING: tuple[Option, ...] = (
     ),
     Option(
         _TRANSFER,
+        "max-page-size",
+        "max_page_size",
+        "The largest page or other JSON document to read, for services that ignore --page-size (67M).",
+        "BYTES[K|M|G]",
+        reader=values.byte_count,
+    ),
+    Option(
+        _TRANSFER,
         "header",
         "headers",
         "Send this header field to the source's own host. '${NAME}' stands for a variable. May be repeated.",

@@ -19,6 +19,7 @@ __all__ = [
     "Reader",
     "area",
     "auto_or_whole",
+    "byte_count",
     "byte_rate",
     "choice",
     "existing_file",
@@ -114,16 +115,29 @@ def seconds(raw: object) -> float:
     return number
 
 
+def byte_count(raw: object) -> int:
+    """Read a size in bytes: a number from 1 on, or text of one with K (a thousand bytes), M or G."""
+    number = _bytes(raw)
+    if number is None or number < 1:
+        raise ValueError(f"must be a number of bytes, like 500M or 2G, not {raw!r}")
+    return int(number)
+
+
 def byte_rate(raw: object) -> float:
-    """Read bytes a second: a number from 0 on, or text of one with K (a thousand bytes), M or G."""
+    """Read bytes per second: a number from 0 on, or text of one with K (a thousand bytes), M or G."""
+    number = _bytes(raw)
+    if number is None or number < 0:
+        raise ValueError(f"must be a number of bytes a second, like 500K or 2M, not {raw!r}")
+    return number
+
+
+def _bytes(raw: object) -> float | None:
     plain = raw.strip() if isinstance(raw, str) else raw
     factor = 1.0
     if isinstance(plain, str) and plain[-1:].upper() in _MULTIPLES:
         factor, plain = _MULTIPLES[plain[-1:].upper()], plain[:-1]
     number = _number(plain)
-    if number is None or number < 0:
-        raise ValueError(f"must be a number of bytes a second, like 500K or 2M, not {raw!r}")
-    return number * factor
+    return None if number is None else number * factor
 
 
 def metres(raw: object) -> float:

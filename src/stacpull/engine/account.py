@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -45,8 +45,22 @@ class _Spent:
 class Account:
     """The account of one run, over the time of this process."""
 
-    def __init__(self, run: Run, network: Counters, clock: Clock) -> None:
-        """Open the account at the counters with which the run was taken up."""
+    def __init__(
+        self,
+        run: Run,
+        network: Counters,
+        clock: Clock,
+        hosts_waiting: Callable[[], tuple[tuple[str, float], ...]],
+    ) -> None:
+        """Open the account at the counters with which the run was resumed.
+
+        Args:
+            run: The run.
+            network: What went over the network.
+            clock: Where time comes from.
+            hosts_waiting: Returns `Progress.hosts_waiting`.
+        """
+        self._hosts_waiting = hosts_waiting
         self.counters: Mapping[str, int | None] = run.counters
         """The run's counters in the ledger; replaced whole after each transaction."""
         self._run = run
@@ -71,6 +85,8 @@ class Account:
             bytes_done=self._count("bytes_done"),
             bytes_fetched=self._network.bytes_fetched,
             items_announced=self.counters["items_announced"],
+            items_wanted=self._run.spec.selection.most_items,
+            hosts_waiting=self._hosts_waiting(),
             requests=self._network.requests,
             retries=self._network.retries,
             walk_ended=bool(self.counters["walk_ended"]),

@@ -128,7 +128,7 @@ async def mirror(
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(Path(dest)).exists):
             raise
-        text = "interrupted before anything was begun: there is nothing to resume, give the command again."
+        text = "Interrupted before anything started. Run the command again."
         raise InterruptedRunError(text) from error
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import orjson
 
@@ -17,6 +17,7 @@ from stacpull.ledger import outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import Written
 from stacpull.models import FailureKind, ItemId, Json
+from stacpull.planning.hrefs import parts_of
 from stacpull.planning.items import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets, cut_url
@@ -33,7 +34,7 @@ _PATH_OF_ITEM = 4
 
 def item_of(href: str) -> ItemId | None:
     """Return the item that an API's URL `…/collections/C/items/I` names, None for any other."""
-    segments = urlsplit(href).path.rstrip("/").split("/")[-_PATH_OF_ITEM:]
+    segments = parts_of(href).path.rstrip("/").split("/")[-_PATH_OF_ITEM:]
     if len(segments) < _PATH_OF_ITEM or segments[0] != "collections" or segments[2] != "items":
         return None
     return ItemId(unquote(segments[1]), unquote(segments[3]))

@@ -230,7 +230,11 @@ class Estimate:
                         items_seen=self._seen,
                         items_matched=self._primary.items,
                         items_announced=self._announced,
+                        items_wanted=self._selection.most_items,
+                        hosts_waiting=self._network.client.gates.waiting(),
                         requests=self._network.counters.requests,
+                        retries=self._network.counters.retries,
+                        bytes_fetched=self._network.counters.bytes_fetched,
                     )
                 )
             if picked.enough:

@@ -171,6 +171,8 @@ class HeadersRun:
             bytes_done=counters.bytes_fetched,
             bytes_fetched=counters.bytes_fetched,
             items_announced=self._plans.announced,
+            items_wanted=self._selection.most_items,
+            hosts_waiting=self._network.client.gates.waiting(),
             requests=counters.requests,
             retries=counters.retries,
             walk_ended=self._plans.ended,

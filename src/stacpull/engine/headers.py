@@ -157,8 +157,8 @@ def _open_results(
     path = out.with_name(out.name + ".stacpull")
     if out.exists() and not path.exists() and not refresh:
         raise UsageError(
-            f"{out} exists, and nothing tells what it was made from: name another output, "
-            "or give --refresh to replace it."
+            f"{out} already exists and was not written by stacpull. Choose another file, "
+            "or overwrite it with --refresh."
         )
     return stack.enter_context(Results(path, question, anew=refresh))
 

@@ -12,6 +12,7 @@ that stops the run takes the same way out, as far as the disk still allows it.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -105,7 +106,7 @@ class MirrorRun:
         self._journal = Journal(
             workspace.destination.path / ".stacpull" / "log.ndjson", network.secrets, clock
         )
-        self._account = Account(run, network.counters, clock)
+        self._account = Account(run, network.counters, clock, network.client.gates.waiting)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._items = ItemWriter(workspace.db, workspace.destination, network.secrets, options.metadata)
@@ -156,9 +157,14 @@ class MirrorRun:
         return report
 
     def _told(self, error: BaseException) -> BaseException:
-        """Return the error with its sentence, if it is one of a full disk or of too many open files."""
+        """Return an error that concerns DEST as a whole with a sentence that helps, others as they are."""
         if isinstance(error, OSError) and is_destination_failure(error):
             return destination_error(error, self._workspace.destination.path)
+        if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
+            return DestinationError(
+                f"Python cannot encode the file name {error.object!a} in {error.encoding}: set PYTHONUTF8=1 "
+                "for this process, then run `stacpull resume`."
+            )
         return error
 
     # --- the machinery -----------------------------------------------------------------------------------
@@ -365,6 +371,7 @@ class MirrorRun:
                 sample_size=size,
                 revalidate=again,
                 places=partial(first_places, db, self._workspace.destination),
+                is_there=self._workspace.destination.has,
                 secrets=self._network.secrets,
             )
         )
@@ -445,6 +452,11 @@ class MirrorRun:
         self._emit(progress)
         if state == "complete" and (warning := self._account.of_nothing()) is not None:
             self._emit(Notice("warning", warning))
+        left_out, found = await asyncio.to_thread(self._counted_by_kind)
+        if lost := found.get("files_lost"):
+            dest = self._workspace.destination.path
+            what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
+            self._emit(Notice("warning", f"{what} gone from {dest}: fetched or written again."))
         self._emit(RunEnded(self._run.id, state))
         try:
             await asyncio.to_thread(self._record_end, state, reason)
@@ -453,7 +465,6 @@ class MirrorRun:
                 raise
         finally:
             await asyncio.to_thread(self._journal.flush)
-        left_out, found = await asyncio.to_thread(self._counted_by_kind)
         ending = Ending(
             state,
             reason,

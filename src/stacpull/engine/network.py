@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,11 +9,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from stacpull.clock import Clock
-from stacpull.config.credentials import wanted_profile, wanted_variable
+from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
 from stacpull.config.options import Options
 from stacpull.engine.descriptors import shares_here
 from stacpull.engine.processes.shares import Shares, share_out
-from stacpull.engine.together import unless_stopped
+from stacpull.hosts import literal_address, origin_of
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.api import ApiReader
@@ -38,8 +36,8 @@ from stacpull.transfer.s3 import S3Transport
 __all__ = [
     "Network",
     "SourceAddress",
+    "chosen_host",
     "http_transport",
-    "is_private",
     "login_advice",
     "open_network",
     "source_address",
@@ -60,6 +58,8 @@ class SourceAddress:
     credential_names: tuple[str, ...]
     kept: Path | None = None
     """Where the lines of standard input are kept, if that is SOURCE."""
+    named: bool = True
+    """True if the user named SOURCE in this command, False if a ledger did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ class Network:
     secrets: Secrets
     policy: RetryPolicy
     address: SourceAddress
-    allow_private: bool
-    """True if private hosts may be asked: by option, or because SOURCE is one."""
+    addresses: AddressPolicy
+    """Which addresses may be connected to; what a worker process goes on with."""
     shares: Shares
     """What each process may do at once."""
     logins: Logins | None = None
@@ -97,8 +97,16 @@ class Network:
         self.client.counters.retries += 1
 
 
-def source_address(source: str, options: Options, kept: Path | None = None) -> SourceAddress:
+def source_address(
+    source: str, options: Options, kept: Path | None = None, *, named: bool = True
+) -> SourceAddress:
     """Split SOURCE from its credentials and join those of the options.
+
+    Args:
+        source: SOURCE.
+        options: How to transfer.
+        kept: Where the lines of standard input are kept, if that is SOURCE.
+        named: False if the user did not name SOURCE in this command: it comes from a ledger.
 
     Raises:
         UsageError: SOURCE is no URL that is read.
@@ -111,7 +119,7 @@ def source_address(source: str, options: Options, kept: Path | None = None) -> S
         names.append("the user and password in SOURCE")
     query = {**options.query, **split.query}
     names += [f"the {name!r} parameter of SOURCE" for name in split.query if name not in options.query]
-    return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), kept)
+    return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), kept, named)
 
 
 def login_advice(source: str, options: Options) -> str | None:
@@ -135,10 +143,9 @@ async def open_network(
     address: SourceAddress,
     options: Options,
     clock: Clock,
-    stop: asyncio.Event | None = None,
     *,
     processes: int = 1,
-    allow_private: bool | None = None,
+    addresses: AddressPolicy | None = None,
     policy: RetryPolicy | None = None,
 ) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block.
@@ -147,23 +154,14 @@ async def open_network(
         address: SOURCE.
         options: how to transfer.
         clock: where time comes from.
-        stop: set it to end the opening.
         processes: how many share what may be done at once.
-        allow_private: what the coordinator of a worker found out about SOURCE; None to find out.
+        addresses: what the coordinator of a worker has learned of the addresses of SOURCE.
         policy: how patient to be; as the options say, if not given.
-
-    Raises:
-        InterruptedRunError: `stop` was set while names were looked up.
     """
     keys = options.s3.keys or ()
     secrets = Secrets((*credentials_in(address.headers), *address.query.values(), *keys))
-    chosen = () if options.provider is None else options.provider.endpoints
-    if allow_private is None:
-        allow_private = options.allow_private_hosts or await unless_stopped(
-            lambda: is_private(address.url, options.s3.endpoint_url, *chosen), stop or asyncio.Event()
-        )
     shares = _shares(options, processes)
-    addresses = AddressPolicy(allow_private=allow_private)
+    addresses = addresses or _address_policy(address, options)
     http = http_transport(options, addresses)
     aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     regions: dict[str, str] = {}
@@ -191,11 +189,16 @@ async def open_network(
     )
     wanted = wanted_variable(urlsplit(address.url))
     names = address.credential_names or ((wanted,) if wanted else ())
-    reader = ApiReader(client, policy, clock, source=address.url, credential_names=names)
+    reader = ApiReader(
+        client,
+        policy,
+        clock,
+        source=address.url,
+        credential_names=names,
+        limit=options.max_page_size,
+    )
     try:
-        yield Network(
-            client, reader, secrets, policy, address, allow_private, shares, logins, regions=regions
-        )
+        yield Network(client, reader, secrets, policy, address, addresses, shares, logins, regions=regions)
     except BaseException as error:
         secrets.scrub_error(error)  # whatever it quotes, it may be printed now
         raise
@@ -236,26 +239,25 @@ def _plain_transport(options: Options, policy: AddressPolicy) -> HttpTransport:
     )
 
 
-async def is_private(*urls: str | None) -> bool:
-    """Return True if the host of one of these URLs, chosen by the user, is at private addresses only.
+def _address_policy(address: SourceAddress, options: Options) -> AddressPolicy:
+    """Return the rule for a run on SOURCE.
 
-    A public host that names a private address among its own opens the user's network to nobody.
+    A SOURCE that comes from a ledger counts as chosen if it is written as an address or `localhost`: a name
+    may lead anywhere by now.
     """
-    public = AddressPolicy(allow_private=False)
-    private = AddressPolicy(allow_private=True)
-    for url in urls:
-        usable = [address for address in await _addresses(url) if private.refusal(address) is None]
-        if usable and all(public.refusal(address) is not None for address in usable):
-            return True
-    return False
+    host = chosen_host(address.url)
+    is_chosen = address.named or literal_address(host) is not None
+    endpoints = () if options.provider is None else options.provider.endpoints
+    urls = [url for url in (options.s3.endpoint_url, *endpoints) if url]
+    wanted = wanted_variable(urlsplit(address.url))
+    is_near = wanted in address.credential_names and wanted_by_place(urlsplit(address.url))
+    return AddressPolicy(
+        allow_private=options.allow_private_hosts,
+        chosen=[*([host] if is_chosen else []), *map(chosen_host, urls)],
+        near=[host] if is_near else [],
+    )
 
 
-async def _addresses(url: str | None) -> list[str]:
-    host = urlsplit(url).hostname if url else None
-    if host is None:
-        return []
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:  # the first request will say it better
-        return []
-    return [str(sockaddr[0]) for *_, sockaddr in found]
+def chosen_host(url: str) -> str:
+    """Return the host of a URL that the user chose, without its port; empty if it has none."""
+    return origin_of(url).host

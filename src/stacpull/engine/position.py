@@ -12,6 +12,7 @@ import orjson
 
 from stacpull.models import PageRequest
 from stacpull.redact import Secrets, cut_cursor
+from stacpull.sources.paging import allowed_headers
 
 __all__ = ["Position"]
 
@@ -62,4 +63,5 @@ def _stored(request: PageRequest) -> dict[str, Any]:
 def _request(raw: dict[str, Any]) -> PageRequest:
     after = tuple((number, name) for number, name in raw.pop("after", ()))
     within = raw.pop("within", None)
-    return PageRequest(**raw, after=after, within=_request(within) if within else None)
+    headers = allowed_headers(raw.pop("headers", None))  # a ledger may come from somebody else
+    return PageRequest(**raw, headers=headers, after=after, within=_request(within) if within else None)

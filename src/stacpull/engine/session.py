@@ -45,13 +45,15 @@ async def go_on(
     Its layout, metadata, `--adopt`, `--revalidate`, `--prune` and `--yes` are kept; `options` may add the
     last four.
 
+    Its SOURCE comes from the ledger, and not from the user: see `engine.network.source_address`.
+
     Raises:
         CredentialsError: What the run was started with must be given again; the message names it.
         InterruptedRunError, SourceError, DestinationError: as `mirror`.
     """
     options = completed(options, run.spec.source)
     kept = await asyncio.to_thread(path_of_input, workspace.destination.path, run.spec.source)
-    address = source_address(run.spec.source, options, kept)
+    address = source_address(run.spec.source, options, kept, named=False)
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.provider):
         raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")
@@ -101,7 +103,7 @@ async def opened_source(
         InterruptedRunError: `stop` was set before it was.
     """
     stop = stop or asyncio.Event()
-    async with open_network(address, options, clock, stop, processes=processes) as network:
+    async with open_network(address, options, clock, processes=processes) as network:
         if on_event is not None:
             network.on_warning(lambda text: on_event(Notice("warning", text)))
         yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)

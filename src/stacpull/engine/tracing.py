@@ -13,7 +13,7 @@ from stacpull.arguments import Geometry, Interval
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.config.sentinelhub import HubSettings, hub_settings
-from stacpull.engine.network import http_transport, is_private
+from stacpull.engine.network import chosen_host, http_transport
 from stacpull.engine.together import cause, within_grace
 from stacpull.engine.trace_output import Output, output_at, write_all
 from stacpull.engine.trace_report import estimate_of, trace_report
@@ -207,8 +207,10 @@ def _index(name: str | None, evalscript: str | Path | None) -> Index:
 
 @asynccontextmanager
 async def _hub(settings: HubSettings, options: Options) -> AsyncIterator[Hub]:
-    private = options.allow_private_hosts or await is_private(settings.base_url, settings.token_url)
-    transport = http_transport(options, AddressPolicy(allow_private=private))
+    chosen = map(chosen_host, (settings.base_url, settings.token_url))
+    transport = http_transport(
+        options, AddressPolicy(allow_private=options.allow_private_hosts, chosen=chosen)
+    )
     per_host = min(options.per_host, options.concurrency or _AT_ONCE)
     policy = RetryPolicy(retries=options.retries)
     async with open_hub(settings, transport, SystemClock(), policy=policy, per_host=per_host) as hub:

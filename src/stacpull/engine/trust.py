@@ -8,10 +8,10 @@ collection has no items any more, only if the source itself still shows the coll
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from urllib.parse import urlsplit
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import Failure, FailureKind, Json
+from stacpull.planning.hrefs import parts_of
 from stacpull.sources.api import ApiSource, api_place
 from stacpull.sources.search import SearchSource
 from stacpull.sources.source import Source
@@ -90,6 +90,6 @@ class Trust:
 def _host(href: str) -> str:
     """Return the scheme's server of a URL, nothing of a file's."""
     try:
-        return urlsplit(href).netloc.lower()
+        return parts_of(href).netloc.lower()
     except ValueError:
         return href

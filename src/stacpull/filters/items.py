@@ -60,7 +60,7 @@ class ItemFilter:
         ]
         for check in self.checks:
             if isinstance(check, BboxCheck):
-                found += ["--bbox was compared with the geometry of items.", *check.places.notes()]
+                found += check.places.notes()
             elif isinstance(check, IdsCheck) and whole:
                 found += check.notes()
             elif isinstance(check, AreaCheck):

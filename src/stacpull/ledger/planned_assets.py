@@ -2,6 +2,7 @@
 
 What the ledger knows of an asset decides what planning it again means:
 
+- done, and its file is gone from DEST: pending again, in a new generation, and fetched as a whole;
 - done, and the source states the same size and checksum: found done already;
 - done, and it states others: pending again, in a new generation, under the name it has;
 - done, and only the item's `updated` is another (now, or when a run left the asset out), or it states its
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,9 +33,10 @@ from stacpull.ledger.places import Places
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
 from stacpull.models import Asset, Checksum, Failure, ItemId, Job
 from stacpull.planning.items import AssetProblem
+from stacpull.planning.names import joined
 from stacpull.redact import Secrets, is_signed
 
-__all__ = ["AssetPlanner", "ItemPlace", "Tally", "is_changed", "is_same", "stated"]
+__all__ = ["AssetPlanner", "ItemPlace", "Tally", "is_changed", "is_same", "stated", "taken_to_be_there"]
 
 
 @dataclass(slots=True)
@@ -52,6 +54,7 @@ class Tally:
     bytes_done: int = 0
     items_new: int = 0
     items_changed: int = 0
+    files_lost: int = 0
     total_pending: int = 0
     total_done: int = 0
     total_failed: int = 0
@@ -126,6 +129,11 @@ def is_same(existing: Existing, checksum: Checksum | None) -> bool:
     return existing.stated is not None and existing.stated == stated(checksum)
 
 
+def taken_to_be_there(_path: str) -> bool:
+    """Say of every file that it is in DEST, where nobody looks."""
+    return True
+
+
 def stated(checksum: Checksum | None) -> bytes | None:
     """Return a checksum as it is stored: algorithm, NUL, digest."""
     return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
@@ -142,8 +150,10 @@ class AssetPlanner:
         secrets: Secrets,
         *,
         revalidate: bool = False,
+        is_there: Callable[[str], bool] = taken_to_be_there,
     ) -> None:
         self._revalidate = revalidate
+        self._is_there = is_there
         self._secrets = secrets
         self._db = db
         self._run = run
@@ -219,7 +229,9 @@ class AssetPlanner:
             due = old.unasked is not None
             if due:
                 opened |= (True, False)
-            if self._is_unchanged(asset, old, touched=touched or due or ask):
+            if self._is_lost(asset.key, old):
+                opened |= self._lost(item, asset, old)
+            elif self._is_unchanged(asset, old, touched=touched or due or ask):
                 unchanged.append((old, stated(asset.checksum)))
             else:
                 opened |= self._again(item, asset, old, places, touched=touched or due)
@@ -322,6 +334,22 @@ class AssetPlanner:
             self._db.executemany(_ASKED, [(old.row,) for old, _ in some if old.unasked is not None])
         self.tally.done += len(unchanged)
         self.tally.bytes_done += sum(old.size or 0 for old, _ in unchanged)
+
+    def _is_lost(self, key: str, old: Existing) -> bool:
+        """Return True if an asset is done and its file is not in DEST any more."""
+        if old.state != STATE_DONE or old.name is None or old.directory is None:
+            return False
+        return not self._is_there(joined(old.directory, true_name(old.name, old.directory, key)))
+
+    def _lost(self, item: ItemPlace, asset: Asset, old: Existing) -> Opened:
+        """Plan an asset whose file is gone: it is fetched as a whole, as no version of it is here."""
+        self.tally.files_lost += 1
+        place = self._place(asset, old)
+        changed = is_changed(old, asset.size, asset.checksum)
+        self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), self._open_row(old.row, asset))
+        opened = self._open_again(item, asset, old._replace(etag=None), place, changed=changed)
+        self._db.execute("UPDATE assets SET was = NULL WHERE id = ?", (old.row,))
+        return opened
 
     def _is_unchanged(self, asset: Asset, old: Existing, *, touched: bool) -> bool:
         """Return True if it is done, with nothing to ask: nor is its checksum stated for the first time."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -20,11 +20,11 @@ from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import put_failure
 from stacpull.ledger.items import count_items_done, settle
 from stacpull.ledger.places import Places, TellsPlaces, forget_validators, leave_out, nothing_told
-from stacpull.ledger.planned_assets import AssetPlanner, Existing, ItemPlace, Tally
+from stacpull.ledger.planned_assets import AssetPlanner, Existing, ItemPlace, Tally, taken_to_be_there
 from stacpull.ledger.runs import selection_of
 from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, STATE_DONE, WRITTEN, WRITTEN_ONCE
 from stacpull.models import ItemId
-from stacpull.planning.items import item_directory
+from stacpull.planning.items import item_directory, item_document_path
 from stacpull.redact import Secrets
 
 __all__ = ["Committed", "ItemFailure", "ItemRow", "PlanBatch", "Planner", "seen_hash"]
@@ -53,6 +53,7 @@ class Planner:
         sample_size: int = 0,
         revalidate: bool = False,
         places: TellsPlaces = nothing_told,
+        is_there: Callable[[str], bool] = taken_to_be_there,
         secrets: Secrets | None = None,
     ) -> None:
         """Make a planner.
@@ -63,6 +64,7 @@ class Planner:
             sample_size: how many items the run's sample has, if it draws one.
             revalidate: True to ask the source about every asset that is done.
             places: tells where the assets of an item came from.
+            is_there: tells if a file is in DEST, by its path relative to it.
             secrets: what no href and no message may hold.
         """
         self._secrets = Secrets() if secrets is None else secrets
@@ -74,7 +76,10 @@ class Planner:
         self._directories = paths.Directories(db)
         self._forms = HrefForms(db)
         self._collections: dict[str, int] = dict(db.execute("SELECT name, id FROM collections").fetchall())
-        self._assets = AssetPlanner(db, run, self._directories, self._secrets, revalidate=revalidate)
+        self._is_there = is_there
+        self._assets = AssetPlanner(
+            db, run, self._directories, self._secrets, revalidate=revalidate, is_there=is_there
+        )
         self._is_walk, self._others = _walks(db, run)
         self._next_sequence = (
             db.execute("SELECT max(sequence) FROM items WHERE run = ?", (run,)).fetchone()[0] or 0
@@ -196,7 +201,9 @@ class Planner:
             ask=item.of_collection and item.updated is None,
         )
         if found is not None:
-            renewed = opened.any or touched or found.written == DAMAGED
+            lost = found.written == WRITTEN and not self._is_there(item_document_path(item.id))
+            self._tally.files_lost += lost
+            renewed = opened.any or touched or lost or found.written == DAMAGED
             self._look_beside(row, existing, places, touched=touched, renewed=renewed)
             self._plan_again(row, found, above, sequence)
             if item.of_collection:
@@ -371,7 +378,13 @@ class Planner:
         if batch.walked is not None:
             self._db.execute("INSERT OR IGNORE INTO walked VALUES (?)", (batch.walked,))
         changes.count(
-            self._db, self._run, {"items_new": tally.items_new, "items_changed": tally.items_changed}
+            self._db,
+            self._run,
+            {
+                "items_new": tally.items_new,
+                "items_changed": tally.items_changed,
+                "files_lost": tally.files_lost,
+            },
         )
         self._db.execute(
             "UPDATE totals SET assets_pending = assets_pending + ?, assets_done = assets_done + ?, "

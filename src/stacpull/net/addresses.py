@@ -1,40 +1,34 @@
 """Which addresses may be connected to, judged at the connected address.
 
-A name can resolve to anything, and a redirect can name anything; so the rule is applied to the address a
-socket is about to be made for, literal or resolved, before any connection is tried. Link-local addresses
-(cloud metadata services live there), unspecified and multicast ones are never connected to. Private ones,
-loopback, carrier-grade NAT and unique-local among them, only when the policy allows it: when SOURCE or a
-configured endpoint is on one, or with --allow-private-hosts.
+A name can resolve to anything, and a redirect can name anything; so the rule is applied to the addresses
+that a lookup gave, and it is those that are connected to: there is no second lookup that could answer
+differently.
 
-An IPv4 address that is wrapped in an IPv6 one is judged as what it is: mapped (RFC 4291, 2.5.5.2), the
-older compatible form (2.5.5.1), 6to4 (RFC 3056) and NAT64 (RFC 6052, 2.1).
+- Link-local addresses, metadata services, unspecified and multicast addresses are never connected to.
+- Public addresses always are.
+- Private ones (loopback, carrier-grade NAT and unique-local among them) only for the hosts that the user
+  chose: SOURCE and configured endpoints. Such a host is private if its first lookup gave private addresses
+  only. From then on it is connected to at those addresses and at no other; and the address that it was
+  connected to is open to every other name, port and href. With `--allow-private-hosts` all private addresses
+  are open.
+
+So a public name that resolves to a private address later is refused, and a private one that turns public is
+refused as well: what it serves then comes from somebody else.
 """
 
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
-import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import unquote
+
+from stacpull.hosts import literal_address, plain_address, refused_always, refused_outside
 
 __all__ = ["AddressInfo", "AddressPolicy", "AddressRefusedError", "literal_address", "socket_factory"]
 
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 """One result of `getaddrinfo`: family, type, protocol, canonical name, socket address."""
-
-_IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-_METADATA = ipaddress.ip_address("fd00:ec2::254")  # Amazon's, the one outside of the link-local ranges
-_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
-_SHARED = ipaddress.ip_network("100.64.0.0/10")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_COMPATIBLE = ipaddress.ip_network("::/96")
-_LOW_32_BITS = 0xFFFF_FFFF
-_NUMBERS = frozenset("0123456789abcdefx.")
 
 
 class AddressRefusedError(OSError):
@@ -50,40 +44,90 @@ class AddressRefusedError(OSError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
 class AddressPolicy:
-    """The rule. `allow_private` lets private, loopback, shared (CGNAT) and unique-local addresses pass."""
+    """The rule for one run, and what it has learned of the hosts that the user chose.
 
-    allow_private: bool = False
+    It may be pickled: worker processes go on with what their coordinator has learned.
+
+    Args:
+        allow_private: True to let every private address pass (`--allow-private-hosts`).
+        chosen: Hosts that the user chose, as they stand in URLs, without ports. One that is written as a
+            private address, or is `localhost`, is open from the start.
+        near: Those that must be private: a credential is theirs because they are.
+    """
+
+    def __init__(
+        self, *, allow_private: bool = False, chosen: Iterable[str] = (), near: Iterable[str] = ()
+    ) -> None:
+        self.allow_private = allow_private
+        self._near = frozenset(map(_named, near))
+        self._chosen = frozenset(map(_named, chosen)) | self._near
+        self._pinned: dict[str, frozenset[str]] = {}
+        """By chosen host the private addresses of its first lookup; none for a public host."""
+        self._open: set[str] = set()
+        for host in self._chosen:
+            address = literal_address(host)
+            if address is not None and _is_private(address):
+                self._open.add(plain_address(address))
+                self._open |= {"127.0.0.1", "::1"} if host.endswith("localhost") else set()
+
+    def __repr__(self) -> str:
+        return f"<AddressPolicy, open: {'all private' if self.allow_private else sorted(self._open)}>"
+
+    def judge(self, host: str, addresses: Iterable[str]) -> dict[str, str | None]:
+        """Judge the addresses that one lookup of `host` gave.
+
+        Args:
+            host: As it stands in the URL; a name, or the address itself.
+            addresses: Literal IPv4 or IPv6 addresses.
+
+        Returns:
+            For each address why it is refused, None if it may be connected to.
+        """
+        found = {address: self.refusal(address) for address in addresses}
+        name = _named(host)
+        if name not in self._chosen:
+            return found
+        private = {address for address in found if _is_private(address)}
+        usable = {address for address in found if refused_always(address) is None}
+        if usable and name not in self._pinned:
+            self._pinned[name] = frozenset(map(plain_address, private if private == usable else ()))
+        pinned = self._pinned.get(name, frozenset[str]())
+        for address in usable:
+            if address in private:
+                if plain_address(address) in pinned:
+                    found[address] = None
+            elif (pinned or name in self._near) and not self.allow_private:
+                found[address] = "public, where a private address was expected"
+        return found
 
     def refusal(self, address: str) -> str | None:
-        """Return why `address` (a literal IPv4 or IPv6 address) is refused, or None if it may be used."""
-        try:
-            plain = _unwrapped(ipaddress.ip_address(address))
-        except ValueError:
-            return "not an IP address"
-        reason = _never(plain)
-        if reason is None and not self.allow_private:
-            return _private(plain)
-        return reason
+        """Return why `address` is refused to a host that the user did not choose, or None."""
+        reason = refused_always(address)
+        if reason is not None or self.allow_private or plain_address(address) in self._open:
+            return reason
+        return refused_outside(address)
+
+    def connected(self, host: str, address: str) -> None:
+        """Note that `host` was connected to at `address`: if the user chose it, its address is open now."""
+        if plain_address(address) in self._pinned.get(_named(host), ()):
+            self._open.add(plain_address(address))
+
+    def may_be_chosen(self, address: str) -> bool:
+        """Return True if `address` passed a judgement: it is open, or of a host that the user chose."""
+        if self.refusal(address) is None:
+            return True
+        return refused_always(address) is None and plain_address(address) in set().union(
+            *self._pinned.values()
+        )
 
 
-def literal_address(host: str) -> str | None:
-    """Return the address that `host`, as it stands in a URL, is another way to write; None for a name.
+def _named(host: str) -> str:
+    return host.lower().strip("[]").rstrip(".")
 
-    For hosts that somebody else looks up, a proxy: whatever that may take for an address is judged as one.
-    Numbers may be short, octal or hexadecimal (`inet_aton`, POSIX.1-2017), digits percent-encoded (RFC 3986,
-    3.2.2) or wide (UTS 46, 4), a dot may follow; and `localhost` is loopback (RFC 6761, 6.3).
-    """
-    plain = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".").lower().rstrip(".")
-    if plain == "localhost" or plain.endswith(".localhost"):
-        return "127.0.0.1"
-    if ":" in plain:
-        return plain.strip("[]")
-    try:
-        return socket.inet_ntoa(socket.inet_aton(plain)) if _NUMBERS.issuperset(plain) else None
-    except OSError:
-        return None
+
+def _is_private(address: str) -> bool:
+    return refused_always(address) is None and refused_outside(address) is not None
 
 
 def socket_factory(policy: AddressPolicy) -> Callable[[AddressInfo], socket.socket]:
@@ -98,44 +142,8 @@ def socket_factory(policy: AddressPolicy) -> Callable[[AddressInfo], socket.sock
     def make(info: AddressInfo) -> socket.socket:
         family, kind, protocol, _, sockaddr = info
         address = str(sockaddr[0])
-        reason = policy.refusal(address)
-        if reason is not None:
-            raise AddressRefusedError(address, reason)
+        if not policy.may_be_chosen(address):
+            raise AddressRefusedError(address, policy.refusal(address) or "refused")
         return socket.socket(family=family, type=kind, proto=protocol)
 
     return make
-
-
-def _unwrapped(address: _IPAddress) -> _IPAddress:
-    """Return the IPv4 address inside an IPv6 one, if there is one."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    inner = address.ipv4_mapped or address.sixtofour
-    if inner is not None:
-        return inner
-    compatible = address in _COMPATIBLE and int(address) > 1  # `::` and `::1` are no IPv4 addresses
-    if compatible or address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & _LOW_32_BITS)
-    return address
-
-
-def _never(address: _IPAddress) -> str | None:
-    if address.is_link_local:
-        return "link-local"
-    if address == _METADATA:
-        return "a cloud metadata service"
-    if address.is_unspecified or address in _THIS_NETWORK:
-        return "unspecified"
-    if address.is_multicast:
-        return "multicast"
-    return None
-
-
-def _private(address: _IPAddress) -> str | None:
-    if address.is_loopback:
-        return "loopback"
-    if address in _SHARED:
-        return "shared (carrier-grade NAT)"
-    if address.is_private or address.is_reserved or not address.is_global:
-        return "private"
-    return None

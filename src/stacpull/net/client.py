@@ -10,11 +10,11 @@ which may be a login, never does. Nothing is retried here: a failure is raised, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import NamedTuple, Protocol, Self, cast, runtime_checkable
 
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind
@@ -35,6 +35,10 @@ _TRAVELLING = frozenset(
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
 _DRAINED = 64 * 1024  # a redirect's body this small is read, so that its connection can be used again
+_LONGEST_URL = 16 * 1024
+"""Characters of a URL that is fetched. Servers take request lines of some 8,000."""
+_SHOWN = 200
+_PIECE = 128 * 1024  # bytes that a document grows by
 _OK, _TRANSFORMED, _PARTIAL, _SEE_OTHER = 200, 203, 206, 303
 _REWRITTEN_POST = frozenset({301, 302})
 _COUNTED_REFUSALS = frozenset({401, 403})
@@ -123,7 +127,7 @@ class Client:
         accept: frozenset[int] = OK,
         count_refusal: bool = True,
         wait: bool = True,
-    ) -> AbstractAsyncContextManager[Exchange]:
+    ) -> Exchange:
         """Ask for `request`, following redirects, when the context is entered.
 
         Args:
@@ -149,6 +153,9 @@ class Client:
         Raises:
             TransferError: SCHEME.
         """
+        if len(url) > _LONGEST_URL:
+            text = f"{cut_url(url[:_SHOWN])}… has more than {_LONGEST_URL} characters, which is not fetched."
+            raise TransferError(self.clean(Failure(FailureKind.SCHEME, text)))
         start = url.find("://") + 3
         end = url.find("/", start) if start > 2 else -1  # noqa: PLR2004 - find() gave -1
         if end < 0:
@@ -247,7 +254,7 @@ class Exchange:
 
     __slots__ = (
         "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_url", "_wait",
-        "redirected", "status",
+        "is_sent", "redirected", "status",
     )  # fmt: skip
     _response: Response
     status: int
@@ -265,6 +272,8 @@ class Exchange:
         self._wait = wait
         self._gate = None
         self._url = request.url
+        self.is_sent = False
+        """True once the host had a permit for it: from then on it is the host that is waited for."""
         self.redirected = False
 
     def __repr__(self) -> str:
@@ -307,18 +316,35 @@ class Exchange:
         """Header fields, looked up in any case."""
         return self._response.headers
 
-    async def read(self, limit: int) -> bytes:
+    async def read(self, limit: int, growing: Callable[[int], Awaitable[None]] | None = None) -> bytes:
         """Return the whole body.
+
+        Args:
+            limit: The most bytes that it may have.
+            growing: Awaited with the bytes so far before more is received.
 
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
         """
-        body = await self._response.read(limit)
+        body = await (self._response.read(limit) if growing is None else self._grown(limit, growing))
         size = _wire_size(self._request, self._response, len(body))
         self._client.counters.bytes_fetched += size
         if self._gate is not None:
             self._gate.received(size)
         return body
+
+    async def _grown(self, limit: int, growing: Callable[[int], Awaitable[None]]) -> bytes:
+        pieces, size = list[bytes](), 0
+        async with aclosing(cast("AsyncGenerator[bytes]", self._response.chunks(_PIECE))) as chunks:
+            async for piece in chunks:
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    host = host_of(self._response.url) or cut_url(self._response.url)
+                    message = f"{host} sent a body of more than {limit} bytes."
+                    raise TransferError(Failure(FailureKind.OVERLONG, message, self._response.status, host))
+                await growing(size)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of about `size` bytes.
@@ -345,6 +371,7 @@ class Exchange:
             await gate.acquire()
         outgoing = client.prepare(request, route)
         client.counters.requests += 1
+        self.is_sent = True
         self._context = route.transport.open(outgoing)
         asked = gate.now()
         try:

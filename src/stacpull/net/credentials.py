@@ -11,41 +11,15 @@ removed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import NamedTuple
 from urllib.parse import quote, unquote_plus
 
-from stacpull.net.redirects import head_of, host_of, scheme_of
+from stacpull.hosts import Origin, origin_of
 from stacpull.net.transport import Request
 from stacpull.redact import Secret, Secrets, credentials_in
 
 __all__ = ["HostCredentials", "Origin", "origin_of", "same_site"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-class Origin(NamedTuple):
-    """Who is spoken to (RFC 9110, 4.3.1); `port` is None for s3."""
-
-    scheme: str
-    host: str
-    port: int | None
-
-
-def origin_of(url: str) -> Origin:
-    """Return the origin of an absolute URL; a port that is no number counts as none."""
-    return _origin_in(head_of(url))
-
-
-@lru_cache(maxsize=1024)
-def _origin_in(url: str) -> Origin:
-    scheme = scheme_of(url)
-    authority = host_of(url)
-    host, colon, port = authority.rpartition(":")
-    if not colon or authority.endswith("]"):
-        host, port = authority, ""
-    number = int(port) if port.isascii() and port.isdigit() else _DEFAULT_PORTS.get(scheme)
-    return Origin(scheme, host.rstrip("."), number)
 
 
 def same_site(url: str, other: str) -> bool:
@@ -101,7 +75,7 @@ class HostCredentials:
 
 
 def _reaches(mine: Origin, theirs: Origin) -> bool:
-    if mine.host != theirs.host or mine.scheme not in _DEFAULT_PORTS:
+    if not mine.host or mine.host != theirs.host or mine.scheme not in _DEFAULT_PORTS:
         return False
     if theirs.scheme == mine.scheme:
         return theirs.port == mine.port

@@ -300,6 +300,11 @@ class Gates:
     def __iter__(self) -> Iterator[Gate]:
         return iter(self._gates.values())
 
+    def waiting(self) -> tuple[tuple[str, float], ...]:
+        """Return the hosts whose gates are closed now, and for how many seconds."""
+        closed = ((gate.host, gate.closed_for()) for gate in self)
+        return tuple((host, seconds) for host, seconds in closed if seconds > 0)
+
     def _closed(self, host: str, seconds: float) -> None:
         self.on_closed(host, seconds)
         is_long = _LONG_PAUSE <= seconds <= _PATIENCE or self._gates[host].pauses >= _MANY_PAUSES

@@ -16,6 +16,7 @@ from http import HTTPStatus
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from stacpull.hosts import refused_always
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
 
@@ -48,6 +49,8 @@ def _address_or_connector(error: BaseException, host: str) -> Failure:
     reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(reason, AddressRefusedError):
         message = f"{host} is at {reason.address}, which is {reason.reason}; not connected."
+        if refused_always(reason.address) is None:
+            message += " If it is meant to be there, give --allow-private-hosts."
         return Failure(FailureKind.ADDRESS, message, host=host)
     number = getattr(reason, "errno", None)
     if number in {errno.EMFILE, errno.ENFILE}:
@@ -66,7 +69,9 @@ def _tls(_error: BaseException, host: str) -> Failure:
     return _network(f"The TLS connection to {host} failed.", host)
 
 
-def _dns(_error: BaseException, host: str) -> Failure:
+def _dns(error: BaseException, host: str) -> Failure:
+    if isinstance(getattr(error, "os_error", None), AddressRefusedError):
+        return _address_or_connector(error, host)
     return _network(f"The name {host} could not be looked up.", host)
 
 

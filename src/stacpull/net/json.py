@@ -5,6 +5,10 @@ writers put integers of any length. RFC 8259 does not allow these, or leaves the
 reads such a document all the same and reports what it replaced, so that one odd value in one item does not
 end a walk of a million items.
 
+A decoded value takes up to 165 bytes, whatever it took on the wire: 64 MiB of `[],` would become 1.5 GB. So
+values are counted before anything is decoded, by what separates them. Commas and brackets inside of strings
+are counted as well: the count is an upper bound, which costs a millisecond per megabyte.
+
 What is returned can be written as strict JSON: finite numbers, valid Unicode, bounded depth.
 """
 
@@ -18,14 +22,32 @@ from typing import Final, NamedTuple
 
 import orjson
 
-__all__ = ["LENIENT_LIMIT", "Decoded", "Repair", "RepairWarnings", "decode"]
+__all__ = [
+    "LENIENT_LIMIT",
+    "PAGE_LIMIT",
+    "Decoded",
+    "Repair",
+    "RepairWarnings",
+    "TooManyValuesError",
+    "count_values",
+    "decode",
+    "weight_of",
+    "weight_of_document",
+]
+
+PAGE_LIMIT: Final = 64 * 1024 * 1024
+"""The most bytes of JSON, decoded, that are read as one document."""
 
 LENIENT_LIMIT: Final = 16 * 1024 * 1024
 """The largest document, in bytes, that is decoded leniently: that takes some ten times as long."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BYTES_PER_VALUE = 32
+"""A document that is as long as its limit has at least this many bytes per value. Items have 20 to 40."""
+_WEIGHT_OF_VALUE = 128
+_WEIGHT_OF_UNWRITABLE = 16 * 1024 * 1024
 _DEEPEST = 200
-"""Levels of a document that is decoded leniently; `orjson` writes no more than 254."""
+"""Levels of a document that are kept when it is decoded leniently; `orjson` writes no more than 254."""
 _MOST_REPORTED = 1000
 """Repairs of one document that are reported."""
 _LONGEST_INTEGER = 20
@@ -100,17 +122,49 @@ class RepairWarnings:
         self._tell(warning)
 
 
-def decode(data: bytes) -> Decoded:
+class TooManyValuesError(ValueError):
+    """A document has more values than are decoded."""
+
+
+def count_values(data: bytes) -> int:
+    """Return at least the number of values in a JSON text, without decoding it."""
+    return data.count(b",") + data.count(b"[") + data.count(b"{") + 1
+
+
+def weight_of(size: int, values: int) -> int:
+    """Return about how much memory a decoded document takes that had `size` bytes and `values` values."""
+    return size + _WEIGHT_OF_VALUE * values
+
+
+def weight_of_document(document: object) -> int:
+    """Return about how many bytes of memory a decoded document takes."""
+    try:
+        data = orjson.dumps(document)
+    except TypeError:  # nested too deeply
+        return _WEIGHT_OF_UNWRITABLE
+    return weight_of(len(data), count_values(data))
+
+
+def decode(data: bytes, limit: int = PAGE_LIMIT) -> Decoded:
     """Return the JSON document `data`, read strictly if possible, else leniently.
 
     A byte order mark at the start is ignored. Leniently, `NaN`, `Infinity` and `-Infinity` become null;
     half a surrogate pair, and bytes that are not UTF-8, become U+FFFD; a number beyond the range of a 64-bit
-    float becomes its own text; control characters in a text are kept.
+    float becomes its own text; a list or object more than 200 levels deep becomes null; control characters in
+    a text are kept.
+
+    Args:
+        data: The text.
+        limit: The most bytes that it may have had. It may have one value per 32 bytes of that.
 
     Raises:
+        TooManyValuesError: It has more values than that.
         ValueError: It is not JSON. Or it is not strict JSON, and is larger than `LENIENT_LIMIT` or nested
-            more than 200 levels deep.
+            some thousand levels deep.
     """
+    most = limit // _BYTES_PER_VALUE
+    if len(data) > most and count_values(data) > most:
+        raise TooManyValuesError(f"more than {most} values")
     data = data.removeprefix(_BYTE_ORDER_MARK)
     try:
         return Decoded(orjson.loads(data))
@@ -160,11 +214,7 @@ class _Cleaner:
         self._path: list[str | int] = []
 
     def clean(self, value: object) -> object:
-        """Return `value`, cleaned; lists and dictionaries are changed in place.
-
-        Raises:
-            ValueError: It is nested too deeply.
-        """
+        """Return `value`, cleaned; lists and dictionaries are changed in place."""
         if isinstance(value, dict):
             for key, member in list(value.items()):
                 if (name := self._text(key)) is not key:
@@ -188,8 +238,9 @@ class _Cleaner:
         return value
 
     def _member(self, key: str | int, member: object) -> object:
-        if len(self._path) >= _DEEPEST:
-            raise ValueError(f"The document is nested more than {_DEEPEST} levels deep.")
+        if len(self._path) >= _DEEPEST and isinstance(member, list | dict):
+            self._note(f"is more than {_DEEPEST} levels deep and is read as null")
+            return None
         self._path.append(key)
         cleaned = self.clean(member)
         self._path.pop()

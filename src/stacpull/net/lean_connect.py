@@ -85,10 +85,14 @@ class Connector:
         context = await self._tls() if place.is_tls else None
         lookup = await self._lookup(place)
         addresses = lookup.next()
+        reasons = self._policy.judge(place.host, [str(info[4][0]) for info in addresses])
         share = min(_PATIENCE, self._timeout / max(len(addresses), 1))
         problem: OSError | None = None
         for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
+            address = str(info[4][0])
             try:
+                if (reason := reasons[address]) is not None:
+                    raise AddressRefusedError(address, reason)
                 async with asyncio.timeout(share if left else None):
                     connection = await self._connect_to(info, place, context, make)
             except ssl.SSLError:
@@ -99,6 +103,7 @@ class Connector:
                     problem = error
             else:
                 lookup.failed.discard(info)
+                self._policy.connected(place.host, address)
                 return connection
         raise problem or OSError(f"{place.name} has no address")
 
@@ -115,9 +120,6 @@ class Connector:
         connection has been told of, and if that is closed by then, the same descriptor is closed twice.
         """
         address, port = str(info[4][0]), int(info[4][1])
-        reason = self._policy.refusal(address)
-        if reason is not None:
-            raise AddressRefusedError(address, reason)
         server_name = place.host if context else None
         made: list[LeanConnection] = []
 

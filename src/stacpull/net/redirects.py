@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from urllib.parse import urljoin
 
+from stacpull.hosts import head_of, host_of, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.redact import cut_url
 
@@ -21,7 +21,6 @@ MAX_HOPS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """Statuses that name another place (RFC 9110, 15.4)."""
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _FOLLOWED = frozenset({"http", "https", "s3"})
 _SECURE = frozenset({"https", "s3"})
 _UNSAFE = re.compile(rb"[^\x21-\x7e]")
@@ -68,17 +67,6 @@ def _objection(current_url: str, target: str, hops: Sequence[str], *, allow_down
     return None
 
 
-def scheme_of(url: str) -> str:
-    """Return the scheme in lower case, empty if there is none."""
-    match = _SCHEME.match(url)
-    return match[1].lower() if match else ""
-
-
-def host_of(url: str) -> str:
-    """Return `host` or `host:port` as it stands in the URL, lower case, without credentials."""
-    return _host_in(head_of(url))
-
-
 def is_beside(url: str, other: str) -> bool:
     """Return True if `other` begins with the same scheme and host as `url`, letter by letter.
 
@@ -86,22 +74,6 @@ def is_beside(url: str, other: str) -> bool:
     """
     path = url.find("/", url.find("://") + 3)
     return path > 0 and other.startswith(url[: path + 1])
-
-
-def head_of(url: str) -> str:
-    """Return `url` up to its path: the same text for all URLs of a host, short enough to be remembered."""
-    start = url.find("://")
-    end = url.find("/", start + 3)
-    return url if end < 0 else url[:end]
-
-
-@lru_cache(maxsize=1024)
-def _host_in(head: str) -> str:
-    _, found, rest = head.partition("://")
-    if not found:
-        return ""
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    return authority.rpartition("@")[2].lower()
 
 
 def wire_url(url: str) -> str:
@@ -114,7 +86,7 @@ def wire_url(url: str) -> str:
 
 def _joined(current_url: str, location: str) -> str:
     """Return the absolute URL (RFC 3986, 5.2); an absolute one stays as it is, to the letter."""
-    return location if _SCHEME.match(location) else urljoin(current_url, location)
+    return location if scheme_of(location) else urljoin(current_url, location)
 
 
 def _refusal(url: str, what: str) -> Failure:

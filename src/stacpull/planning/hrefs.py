@@ -12,20 +12,36 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from stacpull.models import Failure, FailureKind, ItemId, Json
 
-__all__ = ["asset_href", "asset_hrefs", "is_local", "join", "own_href", "self_href", "source_links"]
+__all__ = [
+    "asset_href",
+    "asset_hrefs",
+    "is_local",
+    "join",
+    "links_of",
+    "own_href",
+    "parts_of",
+    "self_href",
+    "source_links",
+    "without_blanks",
+]
 
 _REMOTE: Final = ("https://", "http://", "s3://")
 _LOCAL: Final = "file:///"
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
+_AROUND: Final = "".join(map(chr, range(0x21)))
+_WITHIN: Final = str.maketrans("", "", "\t\n\r")
+
 
 def asset_href(asset: Any, base: str | None) -> str | Failure:
     """Return the absolute href of an asset, or why it has none that can be fetched."""
     href = asset.get("href") if isinstance(asset, dict) else None
+    if isinstance(href, str):
+        href = without_blanks(href)
     if not isinstance(href, str) or not href:
         return _unusable("the item gives no href for it" if href in (None, "") else "its href is not a text")
     if href.startswith(_REMOTE):
@@ -66,7 +82,28 @@ def is_local(url: str | None) -> bool:
 def self_href(item: Json, *, local: bool = False) -> str | None:
     """Return the item's `self` link, if it is absolute; one to a file only if the item is `local`."""
     known = (*_REMOTE, _LOCAL) if local else _REMOTE
-    return next((href for href in _hrefs(item, "self") if href.startswith(known)), None)
+    return next((href for rel, href in links_of(item) if rel == "self" and href.startswith(known)), None)
+
+
+def links_of(document: Json) -> Iterator[tuple[str, str]]:
+    """Yield rel and href of every link of a document that has both, as texts.
+
+    An href is any text that is not blank: `parts_of` and `join` take it as it is.
+    """
+    links = document.get("links")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, dict):
+            rel, href = link.get("rel"), link.get("href")
+            if isinstance(rel, str) and isinstance(href, str) and (href := without_blanks(href)):
+                yield rel, href
+
+
+def parts_of(url: str) -> SplitResult:
+    """Return the parts of a URL; one that is not valid (`http://[::1`) is all path."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", url, "", "")
 
 
 def own_href(item_id: ItemId, page_url: str | None) -> str | None:
@@ -84,17 +121,29 @@ def own_href(item_id: ItemId, page_url: str | None) -> str | None:
 def source_links(item: Json, base_url: str | None) -> tuple[str, ...]:
     """Return the absolute hrefs of an item's `rel=source` links, in their order, each once.
 
+    One that is not a valid URL is returned as it is: that it cannot be read is a failure that is named.
+
     Args:
         item: The (label) item.
         base_url: Where the item was read, for relative links of an item without an absolute `self` link.
     """
     base = self_href(item, local=is_local(base_url)) or base_url
-    absolute = (join(base, href) for href in _hrefs(item, "source"))
+    hrefs = [href for rel, href in links_of(item) if rel == "source"]
+    absolute = (join(base, href) or (href if base else None) for href in hrefs)
     return tuple(dict.fromkeys(href for href in absolute if href is not None))
+
+
+def without_blanks(href: str) -> str:
+    """Return a href without spaces and control characters around it, and without tabs and newlines in it.
+
+    So the URL standard parses every href (WHATWG URL, section 4.4, basic URL parser).
+    """
+    return href.strip(_AROUND).translate(_WITHIN)
 
 
 def join(base: str | None, href: str) -> str | None:
     """Return a href made absolute (RFC 3986, 5.2; s3 the same); None if it cannot be."""
+    href = without_blanks(href)
     if _SCHEME.match(href):
         return href
     if base is None:
@@ -110,9 +159,8 @@ def join(base: str | None, href: str) -> str | None:
 @lru_cache(maxsize=64)
 def _item_url(page_url: str) -> str | None:
     """Return the URL of an item, `{c}` and `{i}` for collection and item, as the URL of its page tells it."""
-    try:
-        page = urlsplit(page_url)
-    except ValueError:
+    page = parts_of(page_url)
+    if not page.scheme:
         return None
     path = page.path.rstrip("/").replace("{", "%7B")
     if path.endswith("/items"):
@@ -136,15 +184,6 @@ def _joined(base: str | None, href: str) -> str | Failure:
     if not absolute.startswith(_REMOTE) and not (is_local(base) and is_local(absolute)):
         return _unusable(f"its href is a {name}: URL, only http, https and s3 are fetched")
     return absolute
-
-
-def _hrefs(item: Json, rel: str) -> Iterator[str]:
-    links = item.get("links")
-    for link in links if isinstance(links, list) else ():
-        if isinstance(link, dict) and link.get("rel") == rel:
-            href = link.get("href")
-            if isinstance(href, str) and href:
-                yield href
 
 
 def _unusable(why: str) -> Failure:

@@ -41,6 +41,8 @@ NO_COLLECTION: Final = "no-collection"
 """The collection of items that name none and whose source names none."""
 
 
+_LARGEST: Final = 1 << 63
+"""A size from here on is not one: the ledger keeps numbers of 63 bits."""
 _BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
 
 
@@ -300,7 +302,7 @@ def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
     """Return the size in bytes and the checksum that an asset states (file extension), as far as it does."""
     size, checksum = asset.get("file:size"), asset.get("file:checksum")
     return (
-        size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+        size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _LARGEST else None,
         parse_multihash(checksum) if isinstance(checksum, str) else None,
     )
 

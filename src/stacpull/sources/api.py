@@ -11,13 +11,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import AsyncGenerator, Iterable
 from typing import NamedTuple, cast
-from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlunsplit
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.filters.narrowing import Narrowing, narrowing
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
+from stacpull.planning.hrefs import parts_of
 from stacpull.sources.asking import Asking
 from stacpull.sources.conformance import Ability
 from stacpull.sources.guard import WalkGuard
@@ -47,7 +48,7 @@ class ApiPlace(NamedTuple):
 
 def api_place(url: str) -> ApiPlace:
     """Read the place from the path of `url`; what does not look like a collection is taken for a root."""
-    parts = urlsplit(url)
+    parts = parts_of(url)
     match parts.path.rstrip("/").split("/"):
         case [*above, "collections", name, "items"]:
             return ApiPlace(_root(parts, above), unquote(name), items=True)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from stacpull.errors import UsageError
+from stacpull.hosts import host_of
 from stacpull.redact import Secret, cut_cursor, cut_url
 from stacpull.sources.api import api_place
 from stacpull.sources.urls import parameters
@@ -39,13 +40,14 @@ def split_credentials(source: str) -> SourceUrl:
     """
     try:
         parts = urlsplit(source)
-        named, _ = parts.hostname, parts.port
     except ValueError:
-        raise UsageError("SOURCE is no URL that can be read: check its host and port.") from None
+        raise UsageError("SOURCE is not a valid URL: check its host and port.") from None
     if parts.scheme.lower() not in {"http", "https"}:
         return SourceUrl(source, {})
-    if not named:
+    if not parts.netloc:
         raise UsageError("SOURCE names no host: write https://host/path.")
+    if not host_of(source):
+        raise UsageError("SOURCE is not a valid URL: check its host and port.")
     plain = source.partition("#")[0]
     clean = cut_cursor(plain) if api_place(plain).items else cut_url(plain)
     kept = {p.raw for p in parameters(clean)}

@@ -8,12 +8,11 @@ behind a link says what it is.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
 
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.planning.hrefs import is_local, join
+from stacpull.planning.hrefs import is_local, join, links_of
 
-__all__ = ["Kind", "absolute", "kind_of", "located", "rels", "tree_hrefs", "whole_item", "without_links"]
+__all__ = ["Kind", "absolute", "kind_of", "located", "tree_hrefs", "whole_item", "without_links"]
 
 
 class Kind(enum.Enum):
@@ -54,9 +53,15 @@ def kind_of(document: object) -> Kind:
 
 
 def whole_item(feature: object) -> Json | None:
-    """Return `feature` if it is an item with an id; a number as id (GeoJSON allows it) becomes its digits."""
+    """Return `feature` if it is an item with an id; a number as id (GeoJSON allows it) becomes its digits.
+
+    A `collection` that is not a name is left out: the item belongs where it was found.
+    """
     if not isinstance(feature, dict):
         return None
+    collection = feature.get("collection")
+    if collection is not None and not isinstance(collection, str):
+        feature = {key: value for key, value in feature.items() if key != "collection"}
     name = feature.get("id")
     if isinstance(name, str) and name:
         return feature
@@ -64,20 +69,10 @@ def whole_item(feature: object) -> Json | None:
     return {**feature, "id": str(name)} if is_number else None
 
 
-def rels(document: Json) -> Iterator[tuple[str, str]]:
-    """Yield rel and href of every link that has both."""
-    links = document.get("links")
-    for link in links if isinstance(links, list) else ():
-        if isinstance(link, dict):
-            rel, href = link.get("rel"), link.get("href")
-            if isinstance(rel, str) and isinstance(href, str) and href:
-                yield rel, href
-
-
 def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
     """Return the hrefs of the links down the tree, in their order, each once; or those of `child` alone."""
     wanted = {"item", "child"} if items else {"child"}
-    return list(dict.fromkeys(href for rel, href in rels(document) if rel in wanted))
+    return list(dict.fromkeys(href for rel, href in links_of(document) if rel in wanted))
 
 
 def absolute(base: str, href: str) -> str | Failure:

@@ -18,10 +18,10 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection, Unread
 from stacpull.net.api import Document
-from stacpull.planning.hrefs import is_local, self_href
+from stacpull.planning.hrefs import is_local, links_of, self_href
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.redact import cut_cursor
-from stacpull.sources.documents import Kind, absolute, kind_of, located, rels, whole_item, without_links
+from stacpull.sources.documents import Kind, absolute, kind_of, located, whole_item, without_links
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.paging import next_request
 from stacpull.sources.reading import read_root, refuse_split, static_item
@@ -54,8 +54,8 @@ class CollectionLinks:
             name = item.get("collection")
             if not isinstance(name, str) or name in self._urls:
                 continue
-            own = next((href for rel, href in rels(item) if rel == "self"), self._base)
-            href = next((href for rel, href in rels(item) if rel == "collection"), None)
+            own = next((href for rel, href in links_of(item) if rel == "self"), self._base)
+            href = next((href for rel, href in links_of(item) if rel == "collection"), None)
             url = None if href is None else absolute(own, href)
             if isinstance(url, str):
                 self._urls[name] = url
@@ -215,7 +215,7 @@ class FeaturesSource(ItemsFile):
         if kind_of(body) is not Kind.ITEMS or not isinstance(body, dict):
             return None
         if is_local(self.url):
-            if any(rel == "next" for rel, _ in rels(body)):
+            if any(rel == "next" for rel, _ in links_of(body)):
                 text = "The file is a page of an API and names a next one, which is not followed."
                 on_notice(Notice("warning", text))
             return None

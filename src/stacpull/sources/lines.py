@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.net.api import PAGE_LIMIT
 from stacpull.net.coding import CodingError, decoded
-from stacpull.net.json import RepairWarnings, decode
+from stacpull.net.json import RepairWarnings, TooManyValuesError, decode
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.sources.documents import Kind, kind_of, whole_item
@@ -33,7 +34,7 @@ __all__ = ["LinesSource", "is_lines"]
 
 _NAMES = re.compile(r"\.(ndjson|jsonl|ldjson|ndgeojson|geojsonl|geojsons)(\.gz)?$", re.IGNORECASE)
 _CHUNK = 1 << 18
-_LONGEST = 64 << 20
+_LONGEST = PAGE_LIMIT
 """The most bytes of one line."""
 _GZIPPED = "gzip "
 """Before the ETag of a version whose offsets are not those of the file."""
@@ -122,6 +123,8 @@ class LinesSource(ItemsFile):
             decoded = decode(line)
             repaired.note(decoded, f"line {number} of {self.url}")
             found, why = _items_of(decoded.value), "it is no item with an id"
+        except TooManyValuesError as error:
+            found, why = [None], f"it has {error}"
         except ValueError:
             if number == 1 and line in _OPENINGS:
                 raise SourceError(

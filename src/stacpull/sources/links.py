@@ -1,7 +1,7 @@
 """Reading single items by their href: source items, and items whose asset hrefs have expired.
 
 Many label items name one source item, and all thirteen assets of an item expire together: readers of the same
-href share one request, and documents read a moment ago are kept, some hundreds of them.
+href share one request, and documents read a moment ago are kept, some hundreds of them up to 64 MiB.
 
 There is no task of its own for a request: the first who asks reads, the others wait for it. If that one is
 cancelled, the next in line reads. So nothing outlives its caller.
@@ -14,20 +14,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from stacpull.clock import Clock
-from stacpull.models import Failure, Json
+from stacpull.models import Failure, FailureKind, Json
+from stacpull.net.json import weight_of_document
 from stacpull.net.transport import TransferError
 
 __all__ = ["ItemReader", "ReadItem"]
 
 _RECENT_ITEMS = 256
-"""Documents kept: at 2.4 KB of JSON an item, some 6 MB."""
+"""Documents kept: at 2.4 KB of JSON an item, some 5 MB of memory."""
+_RECENT_WEIGHT = 64 * 1024 * 1024
+"""Bytes of memory, about, that the documents kept may take."""
+_MOST_WEIGHT = 256 * 1024 * 1024
+"""Bytes of memory, about, that the documents of one `read_many` may take."""
 
 _MOST_TASKS = 64
 """Tasks that `read_many` starts at once; how many requests that makes is for the client's gates to say."""
+
+
+_TOO_HEAVY = Failure(
+    FailureKind.OVERLONG, "It and the items read together with it are too large to be held in memory."
+)
 
 
 class ReadItem(NamedTuple):
@@ -63,7 +73,9 @@ class ItemReader:
         self._read = read
         self._clock = clock
         self._capacity = capacity
-        self._recent: OrderedDict[str, ReadItem] = OrderedDict()
+        self._recent: OrderedDict[str, tuple[ReadItem, int]] = OrderedDict()
+        """Each with about how many bytes of memory it takes."""
+        self._recent_weight = 0
         self._flights: dict[str, _Flight] = {}
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
@@ -91,6 +103,8 @@ class ItemReader:
     async def read_many(self, hrefs: Sequence[str]) -> list[Json | Failure]:
         """Return the items at `hrefs`, in that order; those that could not be read as failures.
 
+        Of items that are very large together only the first ones are returned; the others are failures, too.
+
         Raises:
             CredentialsError: credentials are missing or refused.
             SourceError: something other than a single item is wrong.
@@ -98,20 +112,26 @@ class ItemReader:
         found: dict[str, Json | Failure] = {}
         distinct = dict.fromkeys(hrefs)
         waiting = iter(distinct)
+        weight = 0
+
+        async def read_each() -> None:
+            nonlocal weight
+            for href in waiting:
+                try:
+                    item = (await self.read(href)).document
+                except TransferError as error:
+                    found[href] = error.failure
+                    continue
+                weight += weight_of_document(item)
+                found[href] = item if weight <= _MOST_WEIGHT else _TOO_HEAVY
+
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(_MOST_TASKS, len(distinct))):
-                    group.create_task(self._read_each(waiting, found))
+                    group.create_task(read_each())
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return [found[href] for href in hrefs]
-
-    async def _read_each(self, waiting: Iterator[str], found: dict[str, Json | Failure]) -> None:
-        for href in waiting:
-            try:
-                found[href] = (await self.read(href)).document
-            except TransferError as error:
-                found[href] = error.failure
 
     async def _fly(self, href: str) -> ReadItem:
         flight = self._flights[href] = _Flight(self._clock.monotonic())
@@ -129,14 +149,18 @@ class ItemReader:
             flight.landed.set()
 
     def _known(self, href: str, newer_than: float | None) -> ReadItem | None:
-        known = self._recent.get(href)
+        known, _ = self._recent.get(href, (None, 0))
         if known is None or (newer_than is not None and known.read_at <= newer_than):
             return None
         self._recent.move_to_end(href)
         return known
 
     def _keep(self, href: str, item: ReadItem) -> None:
-        self._recent[href] = item
-        self._recent.move_to_end(href)
-        if len(self._recent) > self._capacity:
-            self._recent.popitem(last=False)
+        weight = len(href) + weight_of_document(item.document)
+        if href in self._recent:
+            self._recent_weight -= self._recent.pop(href)[1]
+        self._recent[href] = item, weight
+        self._recent_weight += weight
+        while len(self._recent) > self._capacity or self._recent_weight > _RECENT_WEIGHT:
+            _, (_, weight) = self._recent.popitem(last=False)
+            self._recent_weight -= weight

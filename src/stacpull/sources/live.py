@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import attrs
 
@@ -25,6 +25,7 @@ from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection, Unread
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
+from stacpull.planning.hrefs import parts_of
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.redact import cut_url
 from stacpull.sources.api import ApiSource, api_place
@@ -162,7 +163,7 @@ class LiveWalk:
 
     def _is_new(self, source: Source, start: WalkStart) -> bool:
         url = _url_of(source, start)
-        signature = hash(source.url if urlsplit(source.url).query else url)
+        signature = hash(source.url if parts_of(source.url).query else url)
         if signature in self._walked:
             self.passed_over += 1
             return False

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import Json
 from stacpull.net.api import Document
+from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
 from stacpull.sources.api import ApiPlace, ApiSource, api_place
-from stacpull.sources.documents import Kind, kind_of, rels, tree_hrefs
+from stacpull.sources.documents import Kind, kind_of, tree_hrefs
 from stacpull.sources.features import FeaturesSource
 from stacpull.sources.lines import LinesSource, is_lines
 from stacpull.sources.reading import read_root
@@ -60,7 +61,7 @@ def _saved_api(url: str, document: Document, reader: JsonReader) -> Source:
     body: Json = document.body if isinstance(document.body, dict) else {}
     if any(api_place(href).collection is None for href in tree_hrefs(body)):
         return StaticSource(url, document, reader)
-    own = next((href for rel, href in rels(body) if rel in {"self", "root"} and "://" in href), None)
+    own = next((href for rel, href in links_of(body) if rel in {"self", "root"} and "://" in href), None)
     hint = "name the API by its URL" if own is None else f"name the API itself: {cut_url(own)}"
     raise UsageError(f"{url} is a document of an API that was saved, and holds no items: {hint}.")
 

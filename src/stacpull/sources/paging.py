@@ -16,15 +16,18 @@ what services make of them:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlunsplit
 
 from stacpull.errors import SourceError
 from stacpull.models import Json, PageRequest
+from stacpull.net.credentials import same_site
+from stacpull.planning.hrefs import parts_of
 from stacpull.redact import cut_cursor
-from stacpull.sources.query import parameters_of
+from stacpull.sources.query import members_of, parameters_of
 from stacpull.sources.urls import (
     Parameter,
     add_parameters,
@@ -37,6 +40,7 @@ from stacpull.sources.urls import (
 )
 
 __all__ = [
+    "allowed_headers",
     "announced_total",
     "at_home",
     "limit_of",
@@ -53,23 +57,29 @@ _CARRIED = frozenset(
 )
 """Parameters that select: the same for every page of a walk (STAC API: core, filter, query, sort)."""
 
-_HEADERS_NOT_FOR_LINKS = frozenset(
-    {"authorization", "connection", "content-length", "cookie", "host", "proxy-authorization", "range"}
-    | {"transfer-encoding"}
-)
-"""What a page may not make the client send: credentials are the user's, framing is the transport's."""
+_LINK_HEADERS = frozenset({"accept", "accept-crs", "accept-language", "prefer", "search-after"})
+"""The header fields that a page may have the client send: what is wanted, and where the next page begins (the
+example of the STAC API specification). Any other may be a credential, or an order to a service that the page
+cannot reach itself."""
 
 _OFFSETS = ("offset", "startIndex", "startindex", "skip")
 """Names of a position counted in items: OGC drafts, OpenSearch, rustac."""
+
+_ITEMS_OF = re.compile(r"/collections/([^/]+)/items/?$")
 
 _SPOILT = "[object "
 """What a script makes of an object that it joins to a text."""
 
 _MOST_DIGITS = 12
+_MOST_ITEMS = 1 << 63
+"""A total from here on is not one: the ledger keeps numbers of 63 bits."""
 
 
 def next_request(page: Json, current: PageRequest, base: str | None = None) -> PageRequest | None:
     """Return the request for the page after `page`, which answered `current`; None at the end.
+
+    A POST goes to the page's own host and port only: where the link names another one, as hosts behind a
+    proxy do, it is sent to the page's own.
 
     Args:
         page: the decoded page.
@@ -86,8 +96,10 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     method = _method(link)
     headers = _headers(link, current)
     if method == "POST":
-        body = {**(current.body or {}), **_object(link.get("body"))}
-        return PageRequest(url, method, body, headers)
+        body = {**_body_of(current, merge=link.get("merge") is True), **_object(link.get("body"))}
+        following = PageRequest(url, method, body, headers)
+        here = base or current.url
+        return following if same_site(here, url) else at_home(following, PageRequest(here))
     return PageRequest(_carry_parameters(current, url), headers=headers)
 
 
@@ -96,7 +108,7 @@ def at_home(following: PageRequest, current: PageRequest) -> PageRequest | None:
 
     Its path is that of `current` where both end alike: a proxy's prefix is what inner names lack.
     """
-    here, there = urlsplit(current.url), urlsplit(following.url)
+    here, there = parts_of(current.url), parts_of(following.url)
     if authority(current.url) == authority(following.url):
         return None
     same_end = here.path.rpartition("/")[2] == there.path.rpartition("/")[2]
@@ -191,7 +203,7 @@ def _without_link(page: Json, current: PageRequest, base: str) -> PageRequest | 
 
 def _followed(href: str, base: str) -> str:
     url = cut_cursor(join(base, href))
-    if urlsplit(base).scheme == "https" and url.startswith("http:") and authority(url) == authority(base):
+    if parts_of(base).scheme == "https" and url.startswith("http:") and authority(url) == authority(base):
         return "https" + url.removeprefix("http")
     return url
 
@@ -209,14 +221,18 @@ def _method(link: Json) -> Literal["GET", "POST"]:
 def _headers(link: Json, current: PageRequest) -> Mapping[str, str] | None:
     """Return the headers of the link, over those of the current request where it says `merge`."""
     named = {k: v for k, v in _object(link.get("headers")).items() if isinstance(v, str)}
-    allowed = {k: v for k, v in named.items() if k.lower() not in _HEADERS_NOT_FOR_LINKS}
-    merged = {**(current.headers or {}), **allowed} if link.get("merge") is True else allowed
-    return merged or None
+    merged = {**(current.headers or {}), **named} if link.get("merge") is True else named
+    return allowed_headers(merged)
+
+
+def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Return those of `headers` that a page may have the client send; None if there are none."""
+    return {k: v for k, v in (headers or {}).items() if k.lower() in _LINK_HEADERS} or None
 
 
 def _carry_parameters(current: PageRequest, url: str) -> str:
     """Add to the next URL the selecting parameters of the current one that it lacks, on the same path."""
-    if urlsplit(current.url).path != urlsplit(url).path:
+    if parts_of(current.url).path != parts_of(url).path:
         return url
     asked = [p for p in _asked(current) if p.name in _CARRIED]
     names = {p.name for p in asked}
@@ -229,6 +245,20 @@ def _carry_parameters(current: PageRequest, url: str) -> str:
 def _asked(request: PageRequest) -> list[Parameter]:
     """Return what a request asks for, as parameters of a URL."""
     return parameters_of(request.body or {}) if request.method == "POST" else parameters(request.url)
+
+
+def _body_of(current: PageRequest, *, merge: bool) -> Mapping[str, Any]:
+    """Return what the body of a POST that follows `current` starts from.
+
+    After a GET these are its parameters: all of them where the link says `merge`, else those that select.
+    The items of one collection are searched by its name.
+    """
+    if current.method == "POST":
+        return current.body or {}
+    asked = [one for one in parameters(current.url) if merge or one.name in _CARRIED]
+    collection = _ITEMS_OF.search(parts_of(current.url).path)
+    within = {} if collection is None else {"collections": [unquote(collection[1])]}
+    return {**within, **members_of(asked)}
 
 
 def _with(request: PageRequest, name: str, value: int | str) -> PageRequest:
@@ -255,4 +285,6 @@ def _object(value: object) -> dict[str, Any]:
 
 def _count(holder: object, name: str) -> int | None:
     value = holder.get(name) if isinstance(holder, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return (
+        value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_ITEMS else None
+    )

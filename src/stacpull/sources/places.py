@@ -38,7 +38,7 @@ def source_url(source: str) -> str:
         return _file_url(unquote(re.sub("^(?i:file):(//(localhost)?(?=/))?", "", source)))
     if name == "stdin" or (name and source[len(name) + 1 :].startswith("//")):
         if name not in _READ:
-            raise UsageError(f"SOURCE is a {name}: URL; http, https, s3 and file are read.")
+            raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use http, https, s3 or file.")
         return name + source[len(name) :]
     return _file_url(source)
 

@@ -6,7 +6,7 @@ Lists are joined by commas in a URL, objects are JSON there, and a filter says i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -14,10 +14,11 @@ import orjson
 
 from stacpull.sources.urls import Parameter
 
-__all__ = ["parameters_of"]
+__all__ = ["members_of", "parameters_of"]
 
 _PLAIN = "/:,.-_~'()*"
 """Characters left as they are in a value: none of them separates anything there (RFC 3986, 3.4)."""
+_MOST_DIGITS = 12
 
 
 def parameters_of(body: Mapping[str, Any]) -> list[Parameter]:
@@ -29,6 +30,65 @@ def parameters_of(body: Mapping[str, Any]) -> list[Parameter]:
     if isinstance(members.get("filter"), dict):
         members.setdefault("filter-lang", "cql2-json")
     return [_parameter(name, _text(value)) for name, value in members.items()]
+
+
+def members_of(parameters: Iterable[Parameter]) -> dict[str, Any]:
+    """Return parameters of a URL as members of a search body; of a repeated parameter the first.
+
+    A value that is not of the form that its name wants stays text.
+    """
+    members: dict[str, Any] = {}
+    for one in parameters:
+        members.setdefault(one.name, _member(one.name, one.value))
+    return members
+
+
+def _member(name: str, text: str) -> Any:
+    read: Callable[[str], Any] = orjson.loads if text.startswith(("{", "[")) else _READERS.get(name, str)
+    try:
+        return read(text)
+    except ValueError:
+        return text
+
+
+def _texts(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS):
+        raise ValueError
+    return int(text)
+
+
+def _order(text: str) -> list[dict[str, str]]:
+    return [
+        {"field": part.lstrip("+- "), "direction": "desc" if part.startswith("-") else "asc"}
+        for part in text.split(",")
+    ]
+
+
+def _fields(text: str) -> dict[str, list[str]]:
+    parts = text.split(",")
+    return {
+        "include": [part.lstrip("+ ") for part in parts if not part.startswith("-")],
+        "exclude": [part[1:] for part in parts if part.startswith("-")],
+    }
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    "bbox": _numbers,
+    "collections": _texts,
+    "fields": _fields,
+    "ids": _texts,
+    "limit": _whole,
+    "sortby": _order,
+}
+"""How the value of a parameter is read that is not text in a body."""
 
 
 def _parameter(name: str, value: str) -> Parameter:

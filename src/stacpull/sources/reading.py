@@ -11,21 +11,23 @@ from stacpull.sources.documents import Kind, kind_of, located, whole_item
 from stacpull.sources.source import JsonReader
 from stacpull.sources.urls import authority
 
-__all__ = ["DOCUMENT_LIMIT", "outcome_of", "read_root", "refuse_split", "static_item"]
-
-DOCUMENT_LIMIT = 256 * 1024 * 1024
-"""The most bytes of a document: a link to an item takes about 130, so some two million of them."""
+__all__ = ["outcome_of", "read_root", "refuse_split", "static_item"]
 
 
-async def outcome_of(reader: JsonReader, url: str) -> Document | Failure:
-    """Return the document at `url`, or why it could not be had.
+async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) -> Document | Failure:
+    """Return the document at `url`, or why it could not be read.
+
+    Args:
+        reader: Reads it.
+        url: Where it is.
+        limit: The most bytes that it may have, if fewer than any document may have.
 
     Raises:
         SourceError: the host asks to be left alone for too long.
         CredentialsError: the host refuses whatever it is asked for.
     """
     try:
-        return _items(await reader.read(PageRequest(url), one_of_many=True, limit=DOCUMENT_LIMIT))
+        return _items(await reader.read(PageRequest(url), one_of_many=True, limit=limit))
     except TransferError as error:
         return error.failure
     except SourceError as error:
@@ -43,7 +45,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         CredentialsError: credentials are missing or refused.
     """
     try:
-        document = _items(await reader.read(PageRequest(url), limit=DOCUMENT_LIMIT))
+        document = _items(await reader.read(PageRequest(url)))
     except TransferError as error:
         if url.startswith("s3://") and error.failure.kind is FailureKind.REFUSED:
             text = f"{error} Give AWS credentials, or --no-sign-request for a public bucket."

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from stacpull.models import Json
+from stacpull.planning.hrefs import links_of
 from stacpull.sources.api import api_place
-from stacpull.sources.documents import Kind, absolute, kind_of, rels, tree_hrefs
+from stacpull.sources.documents import Kind, absolute, kind_of, tree_hrefs
 
 __all__ = [
     "has_next",
@@ -28,7 +29,7 @@ _API_LINKS: Final = frozenset({"data", "search", "conformance"})
 def is_api_root(document: Json) -> bool:
     """Tell whether this is a landing page, or the list of collections right below it."""
     listed = isinstance(document.get("collections"), list)
-    return listed or "conformsTo" in document or bool({rel for rel, _ in rels(document)} & _API_LINKS)
+    return listed or "conformsTo" in document or bool({rel for rel, _ in links_of(document)} & _API_LINKS)
 
 
 def is_landing_page(document: Json) -> bool:
@@ -50,7 +51,7 @@ def items_elsewhere(body: Json, base: str) -> str | None:
 
     Planetary Computer's collections name the pages of their items with `item`.
     """
-    hrefs = {href for rel, href in rels(body) if rel in {"items", "item", "child"}}
+    hrefs = {href for rel, href in links_of(body) if rel in {"items", "item", "child"}}
     match [absolute(base, href) for href in hrefs]:
         case [str(url)] if api_place(url).items:
             return url
@@ -61,18 +62,18 @@ def items_link(body: Json, base: str) -> str | None:
     """Return where a collection without a tree of its own says that its items are, whatever that is."""
     if kind_of(body) not in {Kind.CATALOG, Kind.COLLECTION} or tree_hrefs(body):
         return None
-    found = (absolute(base, href) for rel, href in rels(body) if rel == "items")
+    found = (absolute(base, href) for rel, href in links_of(body) if rel == "items")
     return next((url for url in found if isinstance(url, str)), None)
 
 
 def has_next(body: Json) -> bool:
     """Tell whether a page names another one behind it."""
-    return any(rel == "next" for rel, _ in rels(body))
+    return any(rel == "next" for rel, _ in links_of(body))
 
 
 def _is_tree(document: Json) -> bool:
     """Tell whether a document links to items one by one, or to catalogs, and to no pages."""
-    pages = any(rel == "items" for rel, _ in rels(document))
+    pages = any(rel == "items" for rel, _ in links_of(document))
     return not pages and any(not api_place(href).items for href in tree_hrefs(document))
 
 

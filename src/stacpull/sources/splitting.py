@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from stacpull.clock import SystemClock
 from stacpull.errors import CredentialsError, SourceError
@@ -27,6 +26,7 @@ from stacpull.events import Notice
 from stacpull.filters.interval import Interval, parse_instant, parse_interval
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
+from stacpull.planning.hrefs import parts_of
 from stacpull.sources.doubting import Question, walk_doubting
 from stacpull.sources.page_size import AUTO_ITEMS, PageSize
 from stacpull.sources.paging import announced_total, with_limit
@@ -132,7 +132,7 @@ def owns(split: Split, request: PageRequest) -> bool:
     own = split.question.request
     if request == own:
         return True
-    same_path = urlsplit(request.url).path == urlsplit(own.url).path
+    same_path = parts_of(request.url).path == parts_of(own.url).path
     return same_path and _collections_of(request) == _collections_of(own)
 
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
+from stacpull.net.json import weight_of_document
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.sources.api import api_place
 from stacpull.sources.documents import (
@@ -37,6 +38,8 @@ __all__ = ["StaticSource"]
 
 _MOST_NAMED = 40
 """Collections that an error sentence lists."""
+_HEAVIEST_LEVEL = 512 * 1024 * 1024
+"""Bytes of memory, about, that the catalogs and collections of one level may take."""
 
 
 class _Place(NamedTuple):
@@ -250,15 +253,28 @@ def _children(level: list[Document]) -> list[str]:
 
 
 async def _read_catalogs(reader: JsonReader, urls: list[str]) -> list[Document]:
-    """Read these catalogs side by side, and keep of them what looking for collections needs."""
+    """Read these catalogs side by side, and keep of them what looking for collections needs.
+
+    Raises:
+        SourceError: together they take too much memory.
+    """
     found: dict[str, Document] = {}
     waiting = iter(urls)
+    weight = 0
 
     async def read_each() -> None:
+        nonlocal weight
         for url in waiting:
             document = await outcome_of(reader, url)
             if isinstance(document, Document) and isinstance(document.body, dict):
-                found[url] = document._replace(body=without_links(document.body, "item"))
+                kept = without_links(document.body, "item")
+                weight += weight_of_document(kept)
+                if weight > _HEAVIEST_LEVEL:
+                    raise SourceError(
+                        "The documents of the collections are too large together to look for one among them: "
+                        "name the URL of the collection as SOURCE."
+                    )
+                found[url] = document._replace(body=kept)
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -17,6 +17,9 @@ and the ledger knows what was there.
 A link may lead to an API (`live`): its pages come when it is at the head of the list, and nothing is read
 ahead meanwhile. The place is then the link, the collection, and the page of the API (`PageRequest.within`).
 
+Memory is bounded: what is read ahead is small documents only. A larger one is read when it is at the head of
+the list, by itself, and a page ends where its items have become heavy.
+
 The walk ends: a catalog that leads to one of those above it is cut at once, one that was walked already is
 passed over when it is met again in document order, and no tree is deeper than 32. A document that cannot be
 read is told and passed over; ten in a row that the servers could not give are a server that is down, and end
@@ -34,7 +37,7 @@ from typing import NamedTuple
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection, Unread
-from stacpull.net.api import Document
+from stacpull.net.api import SMALL, Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_cursor, cut_url
 from stacpull.sources.documents import Kind, absolute, kind_of, located, tree_hrefs, whole_item
@@ -57,6 +60,12 @@ DEEPEST = 32
 """Levels of catalogs. The deepest trees known have seven."""
 _AHEAD = 2 * AT_ONCE
 """Documents that lie before the first link not read yet."""
+_HELD = 64 * 1024 * 1024
+"""Bytes of memory, about, that what was read ahead may take, and that end a page."""
+_LINEAGE_HELD = 128 * 1024 * 1024
+"""Bytes of memory, about, that the links may take of a catalog and those above it, without the root."""
+_HREF_WEIGHT = 60
+"""Bytes of memory that an href takes beside its characters."""
 _PAGE_CATALOGS = 500
 """Catalogs without an item after which a page is given out all the same, for its place."""
 _SHOWN = 300
@@ -106,6 +115,8 @@ class _Branch:
     next: int
     resume: tuple[tuple[int, str], ...]
     """The rest of the place to go on behind, for the catalog that the first link leads to."""
+    weight: int
+    """About how many bytes of memory its links take."""
 
     def depth(self) -> int:
         """Return how many catalogs are above it."""
@@ -127,6 +138,13 @@ class _Read:
     step: _Step
     resume: tuple[tuple[int, str], ...]
     outcome: Document | Failure | None = None
+    is_large: bool = False
+    """True if it is too large to be read ahead, and is to be read when it is at the head of the list."""
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes of memory it takes."""
+        return self.outcome.weight if isinstance(self.outcome, Document) else 0
 
 
 @dataclass(slots=True, eq=False)
@@ -233,6 +251,8 @@ class _TreeWalk:
         self._unread: list[Unread] = []
         self._catalogs = 0
         self._bytes = 0
+        self._weight = 0
+        """About how many bytes of memory the items of the page take."""
 
     def begin(self, root: Document, start: PageRequest, fallback: str) -> None:
         """Put the root's branch into the list."""
@@ -240,11 +260,11 @@ class _TreeWalk:
         if is_live(root):
             self._entries = [_Api(root, fallback, None, start.after)]
         else:
-            self._entries = self._branched(root, fallback, None, None, start.after)
+            self._entries = _around(self._branch(root, fallback, None, None, start.after))
 
     async def page(self, request: PageRequest, most: int) -> Page:
         """Read on until there are `most` items, or the tree has ended."""
-        self._items, self._unread, self._catalogs, self._bytes = [], [], 0, 0
+        self._items, self._unread, self._catalogs, self._bytes, self._weight = [], [], 0, 0, 0
         try:
             async with asyncio.TaskGroup() as group:
                 await self._fill(group, most)
@@ -267,7 +287,8 @@ class _TreeWalk:
                 await self._landed.wait()
 
     def _is_full(self, most: int) -> bool:
-        return len(self._items) + len(self._unread) >= most or self._catalogs >= _PAGE_CATALOGS
+        many = len(self._items) + len(self._unread) >= most or self._catalogs >= _PAGE_CATALOGS
+        return many or self._weight >= _HELD
 
     # --- an API at the head of the list -----------------------------------------------------------------
 
@@ -350,6 +371,7 @@ class _TreeWalk:
             return
         self._unanswered = 0
         self._bytes += outcome.bytes
+        self._weight += outcome.weight
         body: Json = outcome.body if isinstance(outcome.body, dict) else {}
         if kind_of(body) is Kind.ITEM:
             self._add(read, body, outcome.url, is_alone=True)
@@ -400,7 +422,11 @@ class _TreeWalk:
 
     def _read_on(self, group: asyncio.TaskGroup) -> None:
         """Begin to read the first links that are not read yet, as far as the bounds allow."""
-        while self._under_way < AT_ONCE:
+        head = self._entries[0]
+        if isinstance(head, _Read) and head.is_large:
+            head.is_large = False
+            self._begin_to_read(group, head, limit=None)
+        while self._under_way < AT_ONCE and (self._is_light() or isinstance(self._entries[0], _Branch)):
             place = next((n for n, e in enumerate(self._entries) if isinstance(e, _Branch)), _AHEAD)
             if place >= _AHEAD:
                 return
@@ -413,13 +439,27 @@ class _TreeWalk:
             read = _Read(branch, _Step(branch.step, branch.next, branch.hrefs[branch.next]), branch.resume)
             branch.next, branch.resume = branch.next + 1, ()
             self._entries.insert(place, read)
-            self._under_way += 1
-            group.create_task(self._read(read))
+            self._begin_to_read(group, read, limit=SMALL)
 
-    async def _read(self, read: _Read) -> None:
+    def _is_light(self) -> bool:
+        """Tell if more may be read ahead beside what is held already; the root's links do not count."""
+        held = sum(
+            entry.weight
+            for entry in self._entries
+            if isinstance(entry, _Read) or (isinstance(entry, _Branch) and entry.above is not None)
+        )
+        return held < _HELD
+
+    def _begin_to_read(self, group: asyncio.TaskGroup, read: _Read, *, limit: int | None) -> None:
+        self._under_way += 1
+        group.create_task(self._read(read, limit))
+
+    async def _read(self, read: _Read, limit: int | None) -> None:
         try:
-            outcome = await self._outcome(read)
-            if isinstance(outcome, list):
+            outcome = await self._outcome(read, limit)
+            if isinstance(outcome, Failure) and limit is not None and outcome.kind is FailureKind.OVERLONG:
+                read.is_large = True
+            elif isinstance(outcome, list):
                 place = next((n for n, entry in enumerate(self._entries) if entry is read), None)
                 if place is not None:
                     self._entries[place : place + 1] = outcome
@@ -429,12 +469,12 @@ class _TreeWalk:
             self._under_way -= 1
             self._landed.set()
 
-    async def _outcome(self, read: _Read) -> Document | Failure | list[_Entry]:
+    async def _outcome(self, read: _Read, limit: int | None) -> Document | Failure | list[_Entry]:
         """Read what a link leads to: items, or the branch that stands for a catalog (none for a circle)."""
         url = absolute(read.branch.url, read.step.href)
         if isinstance(url, Failure):
             return url
-        document = await outcome_of(self._reader, url)
+        document = await outcome_of(self._reader, url, limit=limit)
         if isinstance(document, Failure):
             return document
         if is_live(document):
@@ -454,25 +494,37 @@ class _TreeWalk:
             return Failure(
                 FailureKind.ITEM, f"{cut_url(document.url)} lies more than {DEEPEST} catalogs deep."
             )
-        return self._branched(document, read.branch.collection, read.branch, read.step, read.resume)
+        branch = self._branch(document, read.branch.collection, read.branch, read.step, read.resume)
+        weight = sum(one.weight for one in branch.lineage() if one.above is not None)
+        if weight > _LINEAGE_HELD:
+            text = (
+                f"{cut_url(document.url)} and the catalogs above it have too many links to be held in memory."
+            )
+            return Failure(FailureKind.OVERLONG, text)
+        return _around(branch)
 
-    def _branched(
+    def _branch(
         self,
         document: Document,
         collection: str,
         above: _Branch | None,
         step: _Step | None,
         resume: tuple[tuple[int, str], ...],
-    ) -> list[_Entry]:
-        """Return what stands for a catalog in the list: its beginning, its links, its end."""
+    ) -> _Branch:
+        """Return a catalog with its links."""
         body: Json = document.body if isinstance(document.body, dict) else {}
         if kind_of(body) is Kind.COLLECTION and isinstance(body.get("id"), str):
             collection = body["id"]
             self._on_collection(collection, document.url)
         hrefs = tree_hrefs(body)
         first, rest = _begin_at(hrefs, resume)
-        branch = _Branch(document.url, hrefs, collection, step, above, first, rest)
-        return [_Edge(branch, ends=False), branch, _Edge(branch, ends=True)]
+        weight = sum(len(href) + _HREF_WEIGHT for href in hrefs)
+        return _Branch(document.url, hrefs, collection, step, above, first, rest, weight)
+
+
+def _around(branch: _Branch) -> list[_Entry]:
+    """Return what stands for a catalog in the list: its beginning, its links, its end."""
+    return [_Edge(branch, ends=False), branch, _Edge(branch, ends=True)]
 
 
 def _features(body: Json) -> list[object]:

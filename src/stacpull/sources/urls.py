@@ -11,6 +11,8 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote_plus, urljoin, urlsplit, urlunsplit
 
 from stacpull.errors import SourceError
+from stacpull.hosts import host_of, origin_of
+from stacpull.planning.hrefs import parts_of
 
 __all__ = [
     "Parameter",
@@ -37,7 +39,7 @@ class Parameter(NamedTuple):
 def parameters(url: str) -> list[Parameter]:
     """Return the query parameters of `url` in their order, repeated ones included."""
     found = []
-    for raw in urlsplit(url).query.split("&"):
+    for raw in parts_of(url).query.split("&"):
         name, _, value = raw.partition("=")
         if raw:
             found.append(Parameter(unquote_plus(name), unquote_plus(value), raw))
@@ -73,9 +75,8 @@ def add_parameters(url: str, added: Iterable[Parameter]) -> str:
 
 def authority(url: str) -> str:
     """Return `host` or `host:port` of `url`, lower case, without user and without a default port."""
-    parts = urlsplit(url)
-    host, port = (parts.hostname or ""), parts.port
-    return host if port in {None, _DEFAULT_PORTS.get(parts.scheme)} else f"{host}:{port}"
+    scheme, host, port = origin_of(url)
+    return host if port in {None, _DEFAULT_PORTS.get(scheme)} else f"{host}:{port}"
 
 
 def join(base: str, href: str) -> str:
@@ -86,13 +87,14 @@ def join(base: str, href: str) -> str:
     """
     try:
         parts = urlsplit(urljoin(base, href.strip()))
-        host, _ = parts.hostname, parts.port
+        if parts.netloc and not host_of(parts.geturl()):
+            raise ValueError  # noqa: TRY301 -- as for what `urlsplit` refuses
     except ValueError:
-        raise SourceError(f"The source names a link that is no URL: {href[:80]!r}.") from None
-    if parts.scheme not in _DEFAULT_PORTS or not host:
+        raise SourceError(f"The source names a link that is not a valid URL: {href[:80]!r}.") from None
+    if parts.scheme not in _DEFAULT_PORTS or not parts.netloc:
         raise SourceError(f"The source names a link that is not http or https: {parts.scheme}:.")
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
 
 
 def _with_query(url: str, raws: Iterable[str]) -> str:
-    return urlunsplit(urlsplit(url)._replace(query="&".join(raws)))
+    return urlunsplit(parts_of(url)._replace(query="&".join(raws)))

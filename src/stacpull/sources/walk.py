@@ -38,7 +38,9 @@ __all__ = ["is_forgotten", "walk"]
 _BROKEN_JSON_RETRIES = 2
 """How often a page that is no JSON is asked for again, smaller: a body cut off may be why."""
 
-_NOT_THERE = frozenset({FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.GONE, FailureKind.REFUSED})
+_NOT_THERE = frozenset(
+    {FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.STALLED, FailureKind.GONE, FailureKind.REFUSED}
+)
 """Failures by which a host shows that it is not the one that serves these pages to the world."""
 
 

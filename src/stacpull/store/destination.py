@@ -33,8 +33,8 @@ _SENTENCES = {
     errno.ENOSPC: "The disk of {dest} is full (bytes or inodes): free some space, then `stacpull resume`.",
     errno.EDQUOT: "Your quota on {dest} is used up: free some space, then run `stacpull resume`.",
     errno.EROFS: "{dest} is on a read-only file system.",
-    errno.EACCES: "No permission to write in {dest}.",
-    errno.EPERM: "No permission to write in {dest}.",
+    errno.EACCES: "No permission to write {place}.",
+    errno.EPERM: "No permission to write {place}.",
     errno.EIO: "The disk of {dest} reports an error: check it, then run `stacpull resume`.",
     errno.EMFILE: "Too many open files: raise `ulimit -n` or lower --concurrency.",
     errno.ENFILE: "The system has too many open files: lower --concurrency.",
@@ -49,11 +49,30 @@ def is_destination_failure(error: OSError) -> bool:
 
 
 def destination_error(error: OSError, dest: Path) -> DestinationError:
-    """Return the sentence for an error that concerns the whole destination."""
+    """Return the error with a sentence for the user.
+
+    Args:
+        error: What failed. Where it names a path below `dest`, that is where a permission is missing.
+        dest: The mirror.
+    """
     sentence = _SENTENCES.get(
         error.errno or 0, "{dest} cannot be written: " + (error.strerror or str(error)) + "."
     )
-    return DestinationError(sentence.format(dest=dest))
+    place = _refused(error, dest)
+    where = f"in {place}" if place.is_dir() else str(place)
+    return DestinationError(sentence.format(dest=dest, place=where))
+
+
+def _refused(error: OSError, dest: Path) -> Path:
+    """Return the file or directory that an error is about, `dest` if it does not name one."""
+    moved_to = error.filename2  # of a rename: its directory is what a permission may be missing for
+    named = error.filename if moved_to is None else Path(moved_to).parent
+    place = Path(named) if isinstance(named, str | Path) else dest
+    while place != dest and dest in place.parents:
+        if os.path.lexists(place):
+            return place
+        place = place.parent
+    return dest
 
 
 class Destination:
@@ -182,7 +201,9 @@ class Destination:
         try:
             _refuse_odd(name)
             fd = self.directory(directory)
-            if not self._rename(part, fd, name, replace=replace):
+            with self._naming(directory):
+                is_placed = self._rename(part, fd, name, replace=replace)
+            if not is_placed:
                 return Failure(
                     FailureKind.EXISTS,
                     f"{path} exists and is not of this mirror: move it away, then run `stacpull retry`. "
@@ -248,6 +269,21 @@ class Destination:
                 raise destination_error(error, self.path) from error
             yield fds
 
+    def has(self, path: str) -> bool:
+        """Return False if nothing is at `path`, relative to DEST; True also where that cannot be told.
+
+        It may be called from any thread.
+        """
+        if os.access(path, os.F_OK, dir_fd=self.fd):  # half the time of a stat, and true of nearly all
+            return True
+        try:
+            os.stat(path, dir_fd=self.fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        return True
+
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """Return (inode, size in bytes) of a regular file in DEST, None if there is none."""
         try:
@@ -308,12 +344,25 @@ class Destination:
         parent, _, last = path.rpartition("/")
         _refuse_odd(last)
         above = self.directory(parent, make=make)
-        fd = _open_or_make(above, last) if make else os.open(last, _OPEN_DIRECTORY, dir_fd=above)
+        with self._naming(path):
+            fd = _open_or_make(above, last) if make else os.open(last, _OPEN_DIRECTORY, dir_fd=above)
         self._touched.add(parent)  # also where it was there: a killed run may have made it, unsynced
         self._held[path] = fd
         if len(self._held) > self.most_held:
             os.close(self._held.popitem(last=False)[1])
         return fd
+
+    @contextmanager
+    def _naming(self, path: str) -> Iterator[None]:
+        """Have errors of the block name a directory by its path relative to DEST.
+
+        Raises:
+            OSError: as the block.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path / path)) from error
 
 
 def _open_or_make(above: int, name: str) -> int:

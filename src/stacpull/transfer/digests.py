@@ -1,40 +1,64 @@
-"""Running checksums by name: those of `hashlib`, and the CRC-32 that S3 states."""
+"""Running checksums by name: those of `hashlib`, and the CRCs that object stores state.
+
+CRC-32C and CRC-64/NVME come from awscrt, the C library of the AWS SDKs. It is imported when one is first
+needed, because that takes a tenth of a second.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import zlib
+from collections.abc import Callable
 
 from stacpull.models import Checksum
 from stacpull.transfer.parts import Hasher
 
 __all__ = ["digest_of", "new_hasher"]
 
+_Crc = Callable[[bytes, int], int]
+"""A function of bytes and the checksum of what is before them."""
+_CRC_BYTES = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
 
-class _Crc32:
-    """CRC-32 as zlib and gzip have it (ISO 3309), big-endian as S3 writes it."""
 
-    __slots__ = ("_value",)
+class _CrcHasher:
+    """A CRC as a running checksum; its digest is big-endian, as HTTP fields have it in base64."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_crc", "_size", "_value")
+
+    def __init__(self, crc: _Crc, size: int) -> None:
+        self._crc = crc
+        self._size = size
         self._value = 0
 
     def update(self, data: bytes, /) -> None:
-        self._value = zlib.crc32(data, self._value)
+        """Take in the next bytes."""
+        self._value = self._crc(data, self._value)
 
     def digest(self) -> bytes:
-        return self._value.to_bytes(4, "big")
+        """Return the checksum of everything taken in."""
+        return self._value.to_bytes(self._size, "big")
+
+
+@functools.cache
+def _crc(name: str) -> _Crc:
+    if name == "crc32":
+        return zlib.crc32
+    from awscrt import checksums  # noqa: PLC0415 - takes long, and few runs need it
+
+    crc: _Crc = getattr(checksums, name)
+    return crc
 
 
 def new_hasher(checksum: Checksum) -> Hasher:
     """Return an empty hasher of the algorithm (and, for BLAKE2, the size) of `checksum`.
 
     Raises:
-        ValueError: the algorithm is unknown here.
+        ValueError: The algorithm is unknown here.
     """
     name = checksum.algorithm
-    if name == "crc32":
-        return _Crc32()
+    if name in _CRC_BYTES:
+        return _CrcHasher(_crc(name), _CRC_BYTES[name])
     if name == "blake2b":
         return hashlib.blake2b(digest_size=len(checksum.digest))
     if name == "blake2s":

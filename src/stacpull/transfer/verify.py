@@ -4,8 +4,8 @@ Where the meaning of a statement is sure, content that disagrees is a failure. A
 MD5 on S3 (unless encrypted or sent in parts); anywhere else it only looks like one: then a match is proof,
 and a mismatch says nothing.
 
-A statement about a range is none about the object: `Content-MD5` and `x-amz-checksum-*` are taken from whole
-responses (200) only; an ETag names the whole object in any response.
+Most statements are taken from whole responses (200) only, since in a 206 they may be of the range.
+`Repr-Digest` (RFC 9530) and the ETag describe the whole object in any response. docs/meaning.md has a table.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ class Check(NamedTuple):
     """False if a mismatch may mean that the statement was misread."""
 
 
-_AMAZON = (
-    ("x-amz-checksum-sha256", "sha256", 32),
-    ("x-amz-checksum-sha1", "sha1", 20),
-    ("x-amz-checksum-crc32", "crc32", 4),
-)
+_DIGEST_BYTES = {
+    "sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, "crc64nvme": 8, "crc32c": 4, "crc32": 4,
+}  # fmt: skip
+_AMAZON = tuple((f"x-amz-checksum-{algorithm}", algorithm) for algorithm in _DIGEST_BYTES)
+_RFC_9530 = {"sha-512": "sha512", "sha-256": "sha256", "sha": "sha1", "md5": "md5", "crc32c": "crc32c"}
+"""By the names that RFC 9530 registers (section 5, and 6.3 for those that are out of use)."""
 _MD5_BYTES = 16
 _MD5_HEX = 32
 _OK = 200
@@ -58,6 +59,7 @@ def expected_checks(
         At most one check for each digest; empty if nothing is stated.
     """
     checks = [] if stated is None else [Check(stated, "file:checksum")]
+    checks += _digest_fields("Repr-Digest", headers)
     if status == _OK:
         checks += _whole_body_checks(headers)
     etag = _etag_check(headers, is_s3=is_s3)
@@ -72,17 +74,52 @@ def _distinct(checks: list[Check]) -> list[Check]:
 
 
 def _whole_body_checks(headers: Mapping[str, str]) -> list[Check]:
-    checks = []
+    checks = _digest_fields("Content-Digest", headers) + _google_checks(headers)
     stated = headers.get("Content-MD5")
     if stated and (digest := _base64(stated, _MD5_BYTES)):
         checks.append(Check(Checksum("md5", digest), "Content-MD5"))
     if headers.get("x-amz-checksum-type") == "COMPOSITE":
         return checks  # a checksum of the parts' checksums: the part sizes are not known here
-    for name, algorithm, size in _AMAZON:
+    for name, algorithm in _AMAZON:
         value = headers.get(name)
         # "…-3" is the composite form of three parts: no base64, so it falls out here
-        if value and (digest := _base64(value, size)):
+        if value and (digest := _base64(value, _DIGEST_BYTES[algorithm])):
             checks.append(Check(Checksum(algorithm, digest), name))
+    return checks
+
+
+def _digest_fields(name: str, headers: Mapping[str, str]) -> list[Check]:
+    """Read a dictionary of digests, `sha-256=:…:, md5=:…:` (RFC 9530, section 2; RFC 8941, section 3.2)."""
+    value = headers.get(name)
+    checks = []
+    for member in value.split(",") if value else ():
+        key, _, stated = member.partition(";")[0].strip().partition("=")
+        algorithm = _RFC_9530.get(key)
+        if algorithm is None or not stated.startswith(":") or not stated.endswith(":"):
+            continue
+        digest = _base64(stated[1:-1], _DIGEST_BYTES[algorithm])
+        if digest is not None:
+            checks.append(Check(Checksum(algorithm, digest), name))
+    return checks
+
+
+def _google_checks(headers: Mapping[str, str]) -> list[Check]:
+    """Read `x-goog-hash: crc32c=…,md5=…`, which is of the object as it is stored.
+
+    Google stores objects gzipped and sends them without the coding if it is not accepted: then the field does
+    not describe what is sent.
+    """
+    value = headers.get("x-goog-hash")
+    if not value:
+        return []
+    stored = headers.get("x-goog-stored-content-encoding", "identity").strip().lower()
+    if stored not in {"", "identity", headers.get("Content-Encoding", "").strip().lower()}:
+        return []
+    checks = []
+    for member in value.split(","):
+        algorithm, _, stated = member.strip().partition("=")
+        if algorithm in {"crc32c", "md5"} and (digest := _base64(stated, _DIGEST_BYTES[algorithm])):
+            checks.append(Check(Checksum(algorithm, digest), "x-goog-hash"))
     return checks
 
 

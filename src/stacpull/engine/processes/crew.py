@@ -184,7 +184,7 @@ class Crew:
             environment=handed_down()[1],
             address=network.address,
             options=limited,
-            allow_private=network.allow_private,
+            addresses=network.addresses,
             slots=share.slots,
             dest=str(self._around.destination.path),
             prefer=self._around.prefer,

@@ -20,6 +20,7 @@ from stacpull.config.options import Options
 from stacpull.engine.network import SourceAddress
 from stacpull.errors import StacpullError, WorkerError
 from stacpull.models import Failure, Job, Json, Received, Validator
+from stacpull.net.addresses import AddressPolicy
 from stacpull.redact import Secrets
 from stacpull.store.wholes import Whole
 from stacpull.store.writer import Arrived
@@ -68,8 +69,8 @@ class Context(NamedTuple):
     address: SourceAddress
     options: Options
     """With its share of the limits in them."""
-    allow_private: bool
-    """Whether private hosts may be asked, as the coordinator found out."""
+    addresses: AddressPolicy
+    """Which addresses may be connected to, with what the coordinator has learned of SOURCE's."""
     slots: int
     dest: str
     prefer: tuple[str, ...] = ()

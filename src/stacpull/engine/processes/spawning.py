@@ -22,6 +22,8 @@ from stacpull.errors import WorkerError
 __all__ = ["Started", "reap", "spawn"]
 
 _MODULE = "stacpull.engine.processes.worker"
+_UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
+"""File names have the same encoding in all processes of a run."""
 _PATIENCE = 2.0
 """Seconds for a process to end by itself whose socket is closed."""
 _LEFT_TO_US = (signal.SIGINT, signal.SIGTERM)
@@ -43,7 +45,7 @@ def spawn(lock: int) -> Started:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_US)
     try:
         process = subprocess.Popen(  # noqa: S603 - this interpreter, with a module of ours
-            [sys.executable, "-P", "-m", _MODULE, str(theirs.fileno())],
+            [sys.executable, *_UTF8, "-P", "-m", _MODULE, str(theirs.fileno())],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

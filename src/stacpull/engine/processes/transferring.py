@@ -68,9 +68,7 @@ async def _work(context: Context, channel: Channel, told: asyncio.Queue[Any]) ->
     clock, options = SystemClock(), context.options
     destination = await asyncio.to_thread(Destination, Path(context.dest))
     try:
-        async with open_network(
-            context.address, options, clock, allow_private=context.allow_private
-        ) as network:
+        async with open_network(context.address, options, clock, addresses=context.addresses) as network:
             worker = _Worker(context, channel, network, destination, clock)
             writer = BodyWriter(
                 destination,

@@ -26,6 +26,7 @@ from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.api import PAGE_LIMIT
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
+from stacpull.net.json import TooManyValuesError, decode
 from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import Request, Response, TransferError, Transport, is_framed
@@ -335,8 +336,12 @@ def _request(url: str, body: Json | None) -> Request:
 
 async def _decoded(body: bytes, response: Response) -> object:
     try:
-        return await asyncio.to_thread(orjson.loads, body) if len(body) > _IN_THREAD else orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        if len(body) > _IN_THREAD:
+            return (await asyncio.to_thread(decode, body)).value
+        return decode(body).value
+    except TooManyValuesError as error:
+        raise SourceError(f"{host_of(response.url)} sent a document of {error}.") from error
+    except ValueError as error:
         host = host_of(response.url)
         if is_framed(response.headers):
             raise SourceError(f"What {host} sent is no JSON: check --base-url.") from error

@@ -1,0 +1,89 @@
+"""Files that the user deleted are noticed by the next `mirror`, fetched again, counted and reported."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import environment, run
+from tests.acceptance.small_api import SmallApi
+from tests.acceptance.trees import files_in
+
+from stacpull import MirrorReport, Notice, Options, mirror, verify
+from stacpull.replicas import EvolvingReplica, Status, run_in_thread
+
+ITEMS = ["1", "2", "3"]
+CHANGES: dict[str, tuple[Callable[[Path], None], int, int]] = {
+    "nothing": (lambda _: None, 0, 0),
+    "one file": (lambda dest: (dest / "c/2/data").unlink(), 1, 0),
+    "item JSON": (lambda dest: (dest / "c/2/2.json").unlink(), 0, 1),
+    "a directory": (lambda dest: shutil.rmtree(dest / "c/2"), 1, 1),
+    "a collection": (lambda dest: shutil.rmtree(dest / "c"), 3, 3),
+    "catalogs": (
+        lambda dest: [(dest / name).unlink() for name in ("catalog.json", "c/collection.json")],
+        0,
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("revalidate", [False, True])
+def test_what_the_user_deleted_is_fetched_again(tmp_path: Path, change: str, revalidate: bool) -> None:
+    delete, files, documents = CHANGES[change]
+    heard: list[object] = []
+
+    async def work() -> tuple[MirrorReport, int]:
+        async with SmallApi({"c": ITEMS}) as api:
+            source = api.url("/collections/c")
+            assert (await mirror(source, tmp_path)).assets_done == len(ITEMS)
+            before = await asyncio.to_thread(content, tmp_path)
+            await asyncio.to_thread(delete, tmp_path)
+            api.heard.clear()
+            options = Options(revalidate=revalidate)
+            report = await mirror(source, tmp_path, options=options, on_event=heard.append)
+            assert await asyncio.to_thread(content, tmp_path) == before
+            return report, sum("/assets/" in one.target for one in api.heard)
+
+    report, asked = asyncio.run(work())
+    assert (report.exit_code, report.assets_done, report.files_lost) == (0, len(ITEMS), files + documents)
+    if not revalidate:
+        assert (asked, report.assets_skipped) == (files, len(ITEMS) - files)
+    assert (report.assets_changed, report.items_changed) == (0, 0)
+    told = [one.text for one in heard if isinstance(one, Notice) and "gone from" in one.text]
+    assert len(told) == (files + documents > 0)
+    assert asyncio.run(verify(tmp_path)).exit_code == 0
+
+
+def content(dest: Path) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in files_in(dest).items()}
+
+
+def test_the_command_says_so(tmp_path: Path) -> None:
+    with run_in_thread(EvolvingReplica(items=3)) as replica:
+        arguments = ["mirror", replica.base_url, str(tmp_path), "--no-progress"]
+        assert run(arguments, environment()).code == 0
+        for path in tmp_path.glob("evolving/*/data.bin"):
+            path.unlink()
+        ran = run(arguments, environment())
+        assert "3 files of this mirror were gone from" in ran.err
+        assert (ran.code, "3 files gone from DEST" in ran.out) == (0, True), ran.out
+        path.unlink()
+        assert json.loads(run([*arguments, "--json"], environment()).out)["files_lost"] == 1
+
+
+def test_a_lost_file_that_cannot_be_had_again_is_a_failure(tmp_path: Path) -> None:
+    with run_in_thread(EvolvingReplica(items=3)) as replica:
+        arguments = ["mirror", replica.base_url, str(tmp_path), "--no-progress", "--retries", "0"]
+        assert run(arguments, environment()).code == 0
+        (tmp_path / "evolving/item-0001/data.bin").unlink()
+        replica.inject(lambda request: request.path.endswith("item-0001/data.bin"), Status(404), times=9)
+        ran = run([*arguments, "--json"], environment())
+        assert (ran.code, ran.report["assets_failed"], ran.report["files_lost"]) == (1, 1, 1)
+        replica.clear_faults()
+        assert run(["retry", str(tmp_path)], environment()).code == 0
+        assert (tmp_path / "evolving/item-0001/data.bin").exists()

@@ -1,0 +1,102 @@
+"""A directory in DEST without permission is named; ids of any language work in any locale."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import COMMAND, environment
+from tests.acceptance.static_tree import write_tree
+
+POSIX = {"LC_ALL": "POSIX", "LANG": None, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+WITHOUT_PRIVILEGE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+"""Put before a command of the superuser: permissions bind it like everybody else."""
+
+
+def mirrored_without_privilege(source: Path, dest: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        pytest.skip("permissions do not bind the superuser, and there is no setpriv")
+    before = WITHOUT_PRIVILEGE if os.geteuid() == 0 else ()
+    command = [*before, str(COMMAND), "mirror", str(source), str(dest), "--no-progress", *options]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o555])
+@pytest.mark.parametrize("place", ["col0", "col0/col0-1"])
+@pytest.mark.parametrize("metadata", ["item", "ndjson"])
+def test_a_directory_without_permission_is_named(
+    tmp_path: Path, place: str, mode: int, metadata: str
+) -> None:
+    source, dest = write_tree(tmp_path / "tree", 1, 2), tmp_path / "m"
+    (dest / place).mkdir(parents=True)
+    (dest / place).chmod(mode)
+    options = ("--all-collections", "--metadata", metadata)
+    try:
+        ran = mirrored_without_privilege(source, dest, *options)
+    finally:
+        (dest / place).chmod(0o755)
+    assert ran.returncode == 5, ran.stderr
+    assert f"No permission to write in {dest / place}." in ran.stderr
+    assert "Traceback" not in ran.stderr
+    again = mirrored_without_privilege(source, dest, *options)
+    assert again.returncode == 0, again.stderr
+
+
+NAMES = ["Zürich", "東京", "ascii"]
+
+
+def test_names_of_any_language_work_in_the_posix_locale(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "tree", 1, 1)
+    document = json.loads((tmp_path / "tree/col0/col0-0/col0-0.json").read_bytes())
+    lines = []
+    for name in NAMES:
+        href = (tmp_path / "tree/col0/col0-0/data.bin").as_uri()
+        lines.append(
+            {**document, "id": name, "collection": f"c {name}", "assets": {f"k {name}": {"href": href}}}
+        )
+    source = tmp_path / "items.ndjson"
+    source.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    trees = {}
+    for locale, env in {"posix": environment(**POSIX), "usual": environment(PYTHONUTF8="1")}.items():
+        dest = tmp_path / locale
+        command = [str(COMMAND), "mirror", str(source), str(dest), "--no-progress"]
+        ran = subprocess.run(command, env=env, capture_output=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        trees[locale] = sorted(
+            path.relative_to(dest) for path in dest.rglob("*") if ".stacpull" not in path.parts
+        )
+        proof = subprocess.run([str(COMMAND), "verify", str(dest)], env=env, capture_output=True, check=False)
+        assert proof.returncode == 0, proof.stdout
+        assert proof.stdout.isascii()
+    assert trees["posix"] == trees["usual"]
+    assert any("Zürich" in str(path) for path in trees["posix"])
+
+
+def test_the_library_names_the_cure_where_python_cannot_write_such_names(tmp_path: Path) -> None:
+    write_tree(tmp_path / "tree", 1, 1)
+    document = json.loads((tmp_path / "tree/col0/col0-0/col0-0.json").read_bytes())
+    href = (tmp_path / "tree/col0/col0-0/data.bin").as_uri()
+    source = tmp_path / "items.ndjson"
+    item = {**document, "id": "Zürich", "collection": "c", "assets": {"a": {"href": href}}}
+    source.write_bytes(json.dumps(item).encode() + b"\n")
+    program = (
+        "import asyncio, sys, stacpull\n"
+        "try:\n"
+        "    asyncio.run(stacpull.mirror(sys.argv[1], sys.argv[2]))\n"
+        "except stacpull.DestinationError as error:\n"
+        "    print(error)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(source), str(tmp_path / "m")],
+        env=environment(**POSIX),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "PYTHONUTF8=1" in ran.stdout, ran.stderr
+    assert "ascii" in ran.stdout

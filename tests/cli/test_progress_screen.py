@@ -1,0 +1,160 @@
+"""The progress display in a real pseudo-terminal, judged by the screen that results."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.cli.terminal import Terminal
+
+COMMAND = str(Path(sys.executable).with_name("stacpull"))
+
+SCRIPT = """
+import sys, threading
+from stacpull.cli.progress import display
+from stacpull.cli.running import run_until_stopped
+from stacpull.config.resolve import Output
+from stacpull.events import *
+from stacpull.models import FailureKind, ItemId
+
+show = display(Output(), source="http://user:secret@api.example.org/v1")
+
+async def work(stop):
+    import asyncio
+{work}
+
+run_until_stopped(work, show)
+show.close()
+print("example: 24 of 26 files")
+"""
+
+RUNNING = """
+    for key in "ab":
+        show(AssetFailed(ItemId("c", "i"), key, FailureKind.GONE, "gone"))
+    show(AssetFailed(ItemId("c", "i"), "c", FailureKind.NETWORK, "no"))
+    now = dict(items_seen=100, items_announced=400, items_matched=2, items_wanted=3, assets_planned=1560,
+               assets_failed=3, assets_pending=799, retries=12, hosts_waiting=(("blob.example.org", 8.0),))
+    for step in range({steps}):
+        moved = dict(assets_done=700 + step, bytes_fetched=5_000_000 + 170_000 * step, seconds=step / 10)
+        show(Progress(**moved, **now))
+        if step == 20:
+            show(Notice("warning", "one \\x1b[2J page was empty"))
+        await asyncio.sleep(0.02)
+        if stop.is_set(): break
+    {after}
+"""
+
+
+def script(work: str) -> list[str]:
+    body = "".join(f"    {line}\n" for line in work.splitlines())
+    return [sys.executable, "-c", SCRIPT.format(work=body)]
+
+
+def running(steps: int = 60, after: str = "await stop.wait()") -> list[str]:
+    return script(textwrap.dedent(RUNNING).replace("{steps}", str(steps)).replace("{after}", after))
+
+
+def test_what_is_shown_at_80_columns() -> None:
+    with Terminal(running()) as terminal:
+        terminal.wait_for("762 of 1,560")
+        first, second, third, fourth, fifth = terminal.lines
+        assert first == "stacpull: warning: one \ufffd[2J page was empty"
+        assert second[2:] == "listing and fetching · 2 of 3 items matched (100 of 400 read)"
+        assert third.endswith("762 of 1,560+ files · about 2 min 38 s left · 1.7 MB/s · 15.0 MB")
+        assert "█" in third
+        assert fourth == "  3 failed (2 gone, 1 network) · 12 retries"
+        assert fifth == "  waiting 8 s for blob.example.org, which throttles"
+        assert "secret" not in terminal.text
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100, 200])
+def test_every_width_keeps_each_line_on_its_own_row_and_leaves_nothing_behind(columns: int) -> None:
+    with Terminal(running(after="await asyncio.sleep(0.8)"), columns=columns) as terminal:
+        terminal.wait_for("762 of 1,560")
+        first = next(row for row, line in enumerate(terminal.lines) if "listing" in line)
+        assert len(terminal.lines[first:]) == 4
+        assert terminal.ended() == 0
+        assert terminal.lines[-2:] == ["example: 24 of 26 files", "[0]$"]
+        assert len(terminal.lines) == 3 if columns > 45 else 4
+
+
+def test_resizing_leaves_no_line_behind() -> None:
+    with Terminal(running(400, "pass"), columns=120) as terminal:
+        terminal.wait_for("listing")
+        for columns in (80, 60, 40, 120, 200, 50, 80):
+            terminal.resize(columns)
+            before = terminal.raw
+            terminal.wait_for(
+                lambda shown, before=before: shown.raw.count(b"\x1b[J") > before.count(b"\x1b[J") + 1
+            )
+            assert terminal.text.count("fetching") == 1
+            assert terminal.text.count("3 failed") == 1
+        assert terminal.ended() == 0
+        assert terminal.lines[-2:] == ["example: 24 of 26 files", "[0]$"]
+        assert "fetching" not in terminal.text
+
+
+def test_ctrl_c_is_answered_and_leaves_no_stray_output() -> None:
+    with Terminal(running(10_000, "pass")) as terminal:
+        terminal.wait_for("listing")
+        terminal.press_ctrl_c()
+        assert terminal.ended() == 0
+        assert terminal.lines[-2:] == ["example: 24 of 26 files", "[0]$"]
+        assert "^C" not in terminal.text
+        assert "fetching" not in terminal.text
+
+
+def test_a_second_ctrl_c_leaves_the_prompt_on_an_empty_line() -> None:
+    with Terminal(running(20, "await asyncio.sleep(60)").copy()) as terminal:
+        terminal.wait_for("722 of 1,560")
+        terminal.press_ctrl_c()
+        terminal.wait_for("Stopping after current transfers... (Ctrl-C again to quit now)")
+        terminal.press_ctrl_c()
+        assert terminal.ended() == 130
+        assert terminal.lines[-1].endswith("[130]$")
+        assert len(terminal.lines) == 1
+        assert "fetching" not in terminal.text
+
+
+@pytest.mark.parametrize(
+    ("env", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)],
+)
+def test_colours_can_be_switched_off(env: dict[str, str], coloured: bool) -> None:
+    with Terminal(running(30, "pass"), env=env) as terminal:
+        assert terminal.ended() == 0
+        assert (b"\x1b[31m" in terminal.raw) is coloured
+        assert (b"\x1b[33m" in terminal.raw) is coloured
+
+
+def test_a_terminal_without_cursor_movement_gets_plain_lines() -> None:
+    with Terminal(script("await asyncio.sleep(1.6)"), env={"TERM": "dumb"}) as terminal:
+        assert terminal.ended() == 0
+        assert b"\x1b" not in terminal.raw
+        assert terminal.lines[0].startswith("stacpull: connecting to api.example.org (1.")
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """A server that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("command", ["mirror", "plan", "headers"])
+def test_something_is_shown_within_a_second_of_a_silent_server(command: str, tmp_path: Path) -> None:
+    with silent_server() as port:
+        dest = [str(tmp_path / "m")] if command == "mirror" else []
+        line = [COMMAND, command, f"http://127.0.0.1:{port}/v1", *dest, "-C", "c"]
+        with Terminal(line) as terminal:
+            terminal.wait_for(f"connecting to 127.0.0.1:{port}", 20)
+            terminal.wait_for(f"connecting to 127.0.0.1:{port} (1.", 20)
+            terminal.press_ctrl_c()
+            terminal.press_ctrl_c()
+            assert terminal.ended() == 130
+            assert "connecting" not in terminal.text

@@ -1,0 +1,149 @@
+"""What a hostile source may cost in memory: measured in a process of its own, as the system counts it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from tests.net.wire_server import WireServer
+from tests.security.sources import feature, json_answer
+
+from stacpull.net.memory import Answer
+
+MIB = 1 << 20
+MOST = 450 * MIB
+"""What a run may take against a hostile source; without one it takes some 90 MiB."""
+HEAVY = 1_000_000
+"""Empty lists in a document, which then has 3 MB and takes 72 MB of memory."""
+
+
+class Outcome(NamedTuple):
+    """What became of a command."""
+
+    code: int
+    report: dict[str, Any]
+    text: str
+    peak: int
+    """The most memory that it took, in bytes (resident set)."""
+
+
+def zipped(body: bytes, kind: str = "application/json") -> Answer:
+    headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
+    return Answer(body=gzip.compress(body, 1), headers=headers)
+
+
+def heavy_item(name: str, values: int = HEAVY) -> bytes:
+    """An item with many empty lists."""
+    text = json.dumps({**feature(name, {}), "properties": {"datetime": "2020-01-01T00:00:00Z", "x": []}})
+    return text.replace('"x": []', '"x": [' + "[]," * (values - 1) + "[]]").encode()
+
+
+def catalog(name: str, *hrefs: str, rel: str = "item") -> dict[str, Any]:
+    links = [{"rel": rel, "href": href} for href in hrefs]
+    return {"type": "Catalog", "stac_version": "1.0.0", "id": name, "description": "", "links": links}
+
+
+_COMMAND = """
+import atexit, sys
+from pathlib import Path
+atexit.register(lambda: Path("status").write_text(Path("/proc/self/status").read_text()))
+from stacpull.cli.entry import main
+main()
+"""
+
+
+async def command(*arguments: str, cwd: Path) -> Outcome:
+    """Run a command of stacpull and measure it."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _COMMAND, *arguments, "--json", stdout=PIPE, stderr=PIPE, cwd=cwd
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", (cwd / "status").read_text())
+    report = json.loads(out.splitlines()[-1]) if out else {}
+    return Outcome(process.returncode or 0, report, err.decode(), int(peak) * 1024)
+
+
+def mirrored(tmp_path: Path, routes: Mapping[str, Answer], *options: str) -> Outcome:
+    """Mirror the catalog at `/` of a server with these answers."""
+
+    async def course() -> Outcome:
+        async with WireServer({path: lambda _, a=answer: a for path, answer in routes.items()}) as server:  # type: ignore[misc]
+            source = server.url("/catalog.json")
+            return await command("mirror", source, "m", "--retries", "0", *options, cwd=tmp_path)
+
+    return asyncio.run(course())
+
+
+def test_heavy_documents_of_a_tree_are_not_held_side_by_side(tmp_path: Path) -> None:
+    names = [f"i{number}" for number in range(10)]
+    routes = {f"/{name}.json": zipped(heavy_item(name)) for name in names}
+    routes["/catalog.json"] = json_answer(catalog("root", *(f"{name}.json" for name in names)))
+    found = mirrored(tmp_path, routes)
+    assert (found.code, found.report["items_matched"]) == (0, 10), found.text
+    assert found.peak < MOST
+
+
+def test_heavy_source_items_are_not_held_side_by_side(tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(8)]
+    label = feature("label", {}, links=[{"rel": "source", "href": f"{name}.json"} for name in names])
+    routes = {f"/{name}.json": zipped(heavy_item(name)) for name in names}
+    routes["/catalog.json"] = json_answer(catalog("root", "label.json"))
+    routes["/label.json"] = json_answer(label)
+    found = mirrored(tmp_path, routes)
+    assert found.code == 1, found.text
+    assert found.report["items_matched"] == 1
+    assert "failed 7 (overlong)" in found.text
+    assert found.peak < MOST
+
+
+def test_a_document_of_too_many_values_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    bomb = zipped(b"[" + b"[]," * (20 * MIB) + b"[]]")
+    routes = {
+        "/catalog.json": json_answer(catalog("root", "bomb.json", "fine.json")),
+        "/bomb.json": bomb,
+        "/fine.json": json_answer(feature("fine", {})),
+    }
+    found = mirrored(tmp_path, routes)
+    assert (found.code, found.report["items_matched"]) == (1, 1), found.text
+    assert "sent a document of more than 2097152 values" in found.text + json.dumps(found.report)
+    assert found.peak < MOST
+
+
+@pytest.mark.parametrize("size", [65, 200])
+def test_a_document_that_source_does_not_name_has_one_limit(tmp_path: Path, size: int) -> None:
+    padded = json.dumps(feature("large", {})).encode() + b" " * (size * MIB)
+    routes = {
+        "/catalog.json": json_answer(catalog("root", "large.json", "fine.json")),
+        "/large.json": zipped(padded),
+        "/fine.json": json_answer(feature("fine", {})),
+    }
+    found = mirrored(tmp_path, routes)
+    assert (found.code, found.report["items_matched"]) == (1, 1), found.text
+    assert found.peak < MOST
+
+
+def test_the_document_that_source_names_may_be_larger(tmp_path: Path) -> None:
+    padded = json.dumps(catalog("root", "fine.json")).encode() + b" " * (65 * MIB)
+    routes = {"/catalog.json": zipped(padded), "/fine.json": json_answer(feature("fine", {}))}
+    found = mirrored(tmp_path, routes)
+    assert (found.code, found.report["items_matched"]) == (0, 1), found.text
+
+
+def test_catalogs_of_many_links_are_not_held_side_by_side(tmp_path: Path) -> None:
+    links = [{"rel": "item", "href": name} for name in ["fine.json", *map(str, range(60_000))]]
+    body = json.dumps({**catalog("c"), "links": links}).encode()
+    names = [f"c{number}.json" for number in range(16)]
+    routes = dict.fromkeys((f"/{name}" for name in names), zipped(body))
+    routes["/catalog.json"] = json_answer(catalog("root", *names, rel="child"))
+    routes["/fine.json"] = json_answer(feature("fine", {}))
+    found = mirrored(tmp_path, routes, "--max-items", "1")
+    assert (found.code, found.report["items_matched"]) == (1, 1), found.text
+    assert found.peak < MOST

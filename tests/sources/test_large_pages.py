@@ -1,0 +1,41 @@
+"""Pages larger than the limit, from a service that does not support `limit`: `--max-page-size` lifts it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import orjson
+import pytest
+from tests.security.sources import COLLECTION, Source, feature
+
+from stacpull import MirrorReport, Options, SourceError, mirror
+from stacpull.net.memory import Answer
+
+MIB = 1 << 20
+
+
+def mirrored(dest: Path, size: int, options: Options) -> MirrorReport:
+    """Mirror a service whose one page has `size` bytes, whatever it is asked for."""
+
+    async def course() -> MirrorReport:
+        routes = {f"/collections/{COLLECTION}/items": lambda _: Answer(body=pages[0])}
+        async with Source(routes=routes, others=lambda _: Answer(body=b"data")) as source:
+            page = {"type": "FeatureCollection", "features": [feature("i", {"a": source.url("/a")})]}
+            pages.append(orjson.dumps(page)[:-1].ljust(size - 1) + b"}")
+            return await mirror(source.api, dest, options=options)
+
+    pages: list[bytes] = []
+    return asyncio.run(course())
+
+
+def test_a_page_over_64_mib_needs_the_option(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"more than 67108864 bytes. --max-page-size raises the limit"):
+        mirrored(tmp_path / "a", 65 * MIB, Options())
+    report = mirrored(tmp_path / "b", 65 * MIB, Options(max_page_size=66 * MIB))
+    assert (report.state, report.assets_done) == ("complete", 1)
+
+
+def test_the_option_lowers_the_limit_as_well(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="more than 100000 bytes"):
+        mirrored(tmp_path, 100_001, Options(max_page_size=100_000))

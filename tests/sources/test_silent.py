@@ -1,0 +1,48 @@
+"""A host that takes connections and never answers: named within seconds, and given up in a bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from tests.net.wire_server import WireServer
+from tests.security.sources import Source, feature
+
+from stacpull import Event, Notice, Options, SourceError, mirror
+from stacpull.net import api
+from stacpull.net.memory import Answer, Fault
+
+
+def test_a_next_link_to_a_host_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "SILENT_AFTER", 0.2)
+    said: list[tuple[float, str]] = []
+    began = 0.0
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Notice) and event.level == "warning":
+            said.append((time.monotonic() - began, event.text))
+
+    async def course() -> int:
+        nonlocal began
+        silent = WireServer({"/next": lambda _: Answer(fault=Fault.SILENT)})
+        async with silent, Source(others=lambda _: Answer(body=b"data")) as source:
+            source.features = [feature("i", {"a": source.url("/a")})]
+            source.links = [{"rel": "next", "href": silent.url("/next")}]
+            began = time.monotonic()
+            with pytest.raises(SourceError, match=r"/next could not be read: .* sent nothing for too long"):
+                await mirror(
+                    source.api, tmp_path, options=Options(stall_timeout=0.5, retries=5), on_event=hear
+                )
+            assert {heard.target.partition("?")[0] for heard in silent.heard} == {"/next"}
+            return len(silent.heard)
+
+    requests = asyncio.run(course())
+    assert requests <= 6, "three for a page of each size: three minutes with the default of 30 s"
+    waiting = [(when, text) for when, text in said if "has not answered for" in text]
+    assert len(waiting) == 1
+    assert waiting[0][0] < 2
+    again = [text for _, text in said if "Requesting it again" in text]
+    assert 1 <= len(again) <= 4
+    assert (tmp_path / "c/i/a").exists(), "what was listed before is here"
