@@ -79,7 +79,9 @@ def item_document(
     assets = stored_assets(document.get("assets"), here, directory, base)
     remote = stored_assets(document.get(REMOTE_ASSETS), {}, directory, base)  # the source is a mirror, too
     remote |= {key: asset for key, asset in assets.items() if key not in here}
-    assets = {key: asset for key, asset in assets.items() if key in here}
+    # sorted, so that an asset that comes later gives the same bytes
+    remote = {key: remote[key] for key in sorted(remote) if key not in here}
+    assets = {key: assets[key] for key in sorted(assets) if key in here}
     links = _tree_links(directory, collection_path)
     links += stored_links(document.get("links"), base, keep)
     links += provenance_links(document.get("links"), base, links)
