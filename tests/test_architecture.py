@@ -15,7 +15,9 @@ from stacpull import errors
 
 PACKAGE = Path(stacpull.__file__).parent
 
-BASE = frozenset({"arguments", "errors", "hosts", "models", "events", "reports", "clock", "redact", "spans"})
+BASE = frozenset(
+    {"arguments", "digests", "errors", "events", "hosts", "models", "redact", "reports", "clock", "spans"}
+)
 PURE = frozenset({"filters", "planning", "tiff"})
 SIBLINGS = frozenset({"sources", "transfer", "store", "ledger"})
 MAY_IMPORT: dict[str, frozenset[str]] = {

@@ -15,12 +15,16 @@ import ipaddress
 import re
 import socket
 import unicodedata
+from collections.abc import Callable, MutableMapping
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
 
 __all__ = [
+    "MOST_HOSTS",
     "Origin",
+    "forget_hosts",
     "head_of",
     "host_of",
     "literal_address",
@@ -32,11 +36,15 @@ __all__ = [
 ]
 
 _IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+K = TypeVar("K")
+V = TypeVar("V")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]@]*\]|[^\[\]:@\\]*)(?::(?P<port>[0-9]{1,5}))?")
 _MOST_PORTS = 65535
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+MOST_HOSTS = 256
+"""Hosts of which something is remembered while nothing is asked of them (`forget_hosts`)."""
 _LONGEST = 400  # characters of a host that is remembered: names have up to 253
 
 _METADATA = frozenset(
@@ -60,6 +68,21 @@ _IN_LOW_32_BITS = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::ffff:0:0:0
 _LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
 _LOW_32_BITS = 0xFFFF_FFFF
 _NUMBERS = frozenset("0123456789abcdefx.")
+
+
+def forget_hosts(known: MutableMapping[K, V], is_needed: Callable[[V], object] = lambda _: False) -> None:
+    """Make room in what is remembered by host, before another one is added: a source can name millions.
+
+    Args:
+        known: What is remembered, the oldest first. Above `MOST_HOSTS` the older half is removed.
+        is_needed: Tells what must stay, as it is in use.
+    """
+    if len(known) < MOST_HOSTS:
+        return
+    for key in list(islice(known, MOST_HOSTS // 2)):
+        value = known.pop(key)
+        if is_needed(value):
+            known[key] = value
 
 
 class Origin(NamedTuple):

@@ -348,7 +348,7 @@ class Job(NamedTuple):
     stale: bool = False
     """True if the stored href lost its signature: the item is read again before the first use."""
     sha256: bytes | None = None
-    """What was mirrored before, where that is to be had again and nothing else (`verify --repair`)."""
+    """Digest of what was mirrored before, where that is wanted again and nothing else (`verify --repair`)."""
     alternates: tuple[str, ...] = ()
     """Where to turn if `href` cannot be had, in this order."""
     present: Present | None = None
@@ -376,6 +376,7 @@ class Received(NamedTuple):
 
     size: int
     sha256: bytes | None
+    """The digest to record: SHA-256, or CRC-64/NVME with `--checksum crc64nvme`."""
     filename: str
     """Base name of the resolved URL, percent-decoded, unsafe as it came: `planning.names` makes it safe."""
     validator: Validator = Validator()

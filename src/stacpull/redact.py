@@ -45,6 +45,8 @@ _MIN_IN_DOCUMENT = 6
 """Characters from which a secret is no chance hit in a document: shorter, it would tear `type` and `true`."""
 _MIN_IN_URL = 8
 """Characters from which a secret is no chance hit in the path of a URL, which would lead nowhere then."""
+_MIN_LEARNED = 16
+_MOST_LEARNED = 256
 _ORDINARY_FIELDS = frozenset(
     {
         "cache-control",
@@ -109,10 +111,11 @@ class Secrets:
     characters are ignored, in documents those of fewer than 6: they would tear holes into every text.
     """
 
-    __slots__ = ("_forms", "_forms_bytes", "_forms_certain", "_known", "_values")
+    __slots__ = ("_forms", "_forms_bytes", "_forms_certain", "_known", "_learned", "_values")
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._known: set[Secret] = set()
+        self._learned: dict[Secret, None] = {}
         self._forms: tuple[str, ...] = ()
         self._forms_bytes: tuple[bytes, ...] = ()
         self._forms_certain: tuple[str, ...] = ()
@@ -128,11 +131,31 @@ class Secrets:
     def add(self, *secrets: Secret) -> None:
         """Know more secrets from now on."""
         self._known.update(secrets)
-        forms = {form for secret in self._known for form in _forms_of(secret.reveal())}
+        self._find_forms()
+
+    def learn(self, *secrets: Secret) -> None:
+        """Know secrets that a service has made: tokens, cookies, signatures. The newest 256 are kept.
+
+        One of fewer than 16 characters is left out: a service could choose an ordinary word, which would be
+        removed from everything that is written.
+        """
+        long = [secret for secret in secrets if len(secret.reveal()) >= _MIN_LEARNED]
+        if not long:
+            return
+        for secret in long:
+            self._learned.pop(secret, None)
+            self._learned[secret] = None
+        while len(self._learned) > _MOST_LEARNED:
+            del self._learned[next(iter(self._learned))]
+        self._find_forms()
+
+    def _find_forms(self) -> None:
+        known = self._known | self._learned.keys()
+        forms = {form for secret in known for form in _forms_of(secret.reveal())}
         self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
         self._forms_bytes = tuple(form.encode() for form in self._forms if len(form) >= _MIN_IN_DOCUMENT)
         self._forms_certain = tuple(form for form in self._forms if len(form) >= _MIN_IN_URL)
-        self._values = frozenset(secret.reveal() for secret in self._known)
+        self._values = frozenset(secret.reveal() for secret in known)
 
     def scrub(self, text: str) -> str:
         """Return `text` with every known secret replaced by `***`, the longest first."""
@@ -154,7 +177,7 @@ class Secrets:
         A query parameter that holds a secret is left out. In the rest of the URL a secret of at least 8
         characters is replaced by `***`; a shorter one may be an ordinary word of a path.
         """
-        if not self._known:
+        if not self._forms:
             return url
         head, mark, query = url.partition("?")
         if mark:

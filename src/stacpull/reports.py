@@ -108,10 +108,14 @@ class MirrorReport(Counts):
     """Why the run stopped early, if it did: one plain sentence."""
     missing_ok: bool = False
     """True if assets that are gone upstream are no reason for exit code 1 (`--missing ok`)."""
+    nothing_to_resume: bool = False
+    """True if `resume` found no unfinished run. The counters are then those of the mirror, without effort."""
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 finished but something failed or was not reached, 130 interrupted."""
+        """0 all done (or nothing to resume), 1 something failed or was not reached, 130 interrupted."""
+        if self.nothing_to_resume:
+            return 0
         if self.state == "interrupted":
             return 130
         failed = self.assets_failed - (self.assets_missing if self.missing_ok else 0)
@@ -229,6 +233,9 @@ class PlanReport(_Table):
     source: str = ""
     assets_basis: Literal["known", "sampled"] = "known"
     """`sampled`: only the source items of the first matched items were read, the others counted alike."""
+    unknown_keys: Mapping[str, int] = field(default_factory=dict)
+    """How many assets of each key have no known size: none is stated, and the server gave none. They are not
+    part of `bytes_total`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""

@@ -153,8 +153,10 @@ def test_the_command_takes_it(mirrored_once: Mirrored, downloaded: Mirrored) -> 
     assert is_same(mirrored_once.files, downloaded.files) == []
 
 
-@pytest.mark.parametrize("checksum", ["sha256", "none"])
-def test_two_names_of_one_file_are_two_assets(tmp_path: Path, checksum: Literal["sha256", "none"]) -> None:
+@pytest.mark.parametrize("checksum", ["sha256", "crc64nvme", "none"])
+def test_two_names_of_one_file_are_two_assets(
+    tmp_path: Path, checksum: Literal["sha256", "crc64nvme", "none"]
+) -> None:
     """What a tool that finds duplicates leaves: hard links."""
     etag = '"' + hashlib.md5(b"same").hexdigest() + '"'  # noqa: S324 - what servers state
     for name in "12":

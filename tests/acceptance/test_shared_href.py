@@ -50,7 +50,7 @@ def inodes(dest: Path) -> set[int]:
 
 
 @pytest.mark.parametrize("size", [700, 3_000_000], ids=["in memory", "in a part"])
-@pytest.mark.parametrize("checksum", ["sha256", "none"])
+@pytest.mark.parametrize("checksum", ["sha256", "crc64nvme", "none"])
 @pytest.mark.parametrize("concurrency", [1, 12])
 def test_it_is_fetched_once(tmp_path: Path, size: int, checksum: str, concurrency: int) -> None:
     assert len(mirrored(tmp_path, b"p" * size, checksum=checksum, concurrency=concurrency)) == 1

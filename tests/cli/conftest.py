@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -81,6 +82,13 @@ class Library:
     def only_call(self, name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         ((given, named),) = [(given, named) for called, given, named in self.calls if called == name]
         return given, named
+
+
+@pytest.fixture(autouse=True)
+def no_variables_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away the variables that steer the tests: the command warns of those that it does not know."""
+    for name in [name for name in os.environ if name.startswith("STACPULL_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -142,6 +142,7 @@ def test_status(changes: dict[str, Any], line: str) -> None:
         ({}, "bytes    829.0 kB, as the source states"),
         ({"bytes_basis": "sampled", "bytes_sampled": 16}, "829.0 kB, estimated from 16 assets"),
         ({"bytes_total": None, "bytes_basis": "unknown"}, "bytes    unknown: the source states no sizes"),
+        ({"unknown_keys": {"B10": 5}}, "as the source states; without 5 assets of unknown size (B10: 5)"),
         ({"seconds_estimated": 90.0}, "requests 140; about 1 min 30 s"),
         (
             {"assets_pages": 3, "page_keys": {"tilejson": 2, "index": 1}},

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import attrs
@@ -276,7 +278,9 @@ def test_the_environment_of_aws(environ: dict[str, str], s3: S3Options) -> None:
 
 
 def test_a_selection_cannot_come_from_the_environment() -> None:
-    assert told(STACPULL_LABEL="x", STACPULL_MAX_ITEMS="1", STACPULL_JSON="1") == told()
+    resolved = told(STACPULL_LABEL="x", STACPULL_MAX_ITEMS="1", STACPULL_JSON="1")
+    assert replace(resolved, warnings=()) == told()
+    assert len(resolved.warnings) == 3
 
 
 @pytest.mark.parametrize(
@@ -358,6 +362,44 @@ def test_a_key_in_the_source_goes_before_the_config() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
 def test_every_shipped_config_is_understood(path: Path) -> None:
     assert told({"config": str(path)}, MLHUB_API_KEY="k") != told()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
+def test_a_shipped_config_is_found_by_its_name(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = told({"config": str(path)}, MLHUB_API_KEY="k")
+    assert told({"config": path.stem}, MLHUB_API_KEY="k") == expected
+    assert told({"config": path.name}, MLHUB_API_KEY="k") == expected
+    Path(path.stem).write_text("retries = 99\n")  # a file of the user's own goes first
+    assert told({"config": path.stem}).options.retries == 99
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("bigearthnt", "no config of that name; did you mean bigearthnet?"),
+        ("xyz", "no config of that name; there are bigearthnet, full-mirror, torchgeo."),
+        ("xyz.toml", "the config file xyz.toml cannot be read"),
+        ("configs/bigearthnet", "the config file configs/bigearthnet cannot be read"),
+    ],
+)
+def test_a_config_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=re.escape(said)):
+        told({"config": name})
+
+
+def test_variables_that_set_nothing_are_named() -> None:
+    warnings = told({}, STACPULL_CONCURENCY="4", STACPULL_LABEL="Airports", STACPULL_XYZ="planted").warnings
+    assert warnings == (
+        "The environment variable STACPULL_CONCURENCY sets nothing; did you mean STACPULL_CONCURRENCY?",
+        "The environment variable STACPULL_LABEL sets nothing: --label is not read from the environment.",
+        "The environment variable STACPULL_XYZ sets nothing.",
+    )
 
 
 def test_the_built_in_key_stands_back_for_any_other() -> None:

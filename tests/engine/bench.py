@@ -96,7 +96,7 @@ class Bench:
         received = Received(len(body), None, filename, Validator(etag), body=body)
         return job, received, Whole(name, inode, len(body), hashlib.sha256(body).digest())
 
-    def take_up(self, *, checksum: bool = True) -> None:
+    def take_up(self, *, checksum: str | None = "sha256") -> None:
         """Put in order what the last process left, as a run does at its start."""
         left = recovery.recover(self.db, self.destination, checksum=checksum)
         recovery.accept(self.db, self.destination)

@@ -138,7 +138,7 @@ def test_many_workers_through_a_narrow_intake_lose_nothing(tmp_path: Path) -> No
     async def course() -> list[Arrived]:
         sink = Sink()
         intake = Intake(sink, Backlog(), slots=2)
-        writer = BodyWriter(destination, checksum=True, deliver=intake.deliver, on_error=errors.append)
+        writer = BodyWriter(destination, checksum="sha256", deliver=intake.deliver, on_error=errors.append)
         intake.writer = writer
         writer.start()
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
@@ -164,7 +164,7 @@ def test_a_writer_that_fails_says_so_and_ends(tmp_path: Path) -> None:
     destination = Destination(tmp_path)
     errors: list[BaseException] = []
     delivered: list[Arrived] = []
-    writer = BodyWriter(destination, checksum=True, deliver=delivered.extend, on_error=errors.append)
+    writer = BodyWriter(destination, checksum="sha256", deliver=delivered.extend, on_error=errors.append)
     missing = Received(3, None, "f", part=tmp_path / "nowhere.whole")
     writer.put(job(1), missing)
     writer.start()

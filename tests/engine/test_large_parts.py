@@ -37,7 +37,7 @@ def test_one_whose_name_its_url_gives_is_published_from_the_part(tmp_path: Path)
     let_arrive(bench, job, b"long" * 1000, "S2A MSIL2A.zip")
     bench.close()
     bench = Bench(tmp_path)
-    left = recovery.recover(bench.db, bench.destination, checksum=True)
+    left = recovery.recover(bench.db, bench.destination, checksum="sha256")
     (received,) = [received for _, received, _ in left.wholes]
     assert (received.filename, received.validator.etag) == ("S2A MSIL2A.zip", '"v1"')
     bench.take_up()

@@ -276,3 +276,31 @@ def test_a_page_posts_to_no_other_host_and_sets_no_fields(tmp_path: Path) -> Non
     assert followed.headers["search-after"] == "LC08"
     assert followed.headers["accept-language"] == "de"
     assert not {"x-aws-ec2-metadata-token-ttl-seconds", "metadata-flavor", "x-auth"} & set(followed.headers)
+
+
+@pytest.mark.parametrize(
+    ("answer", "heard"), [([INSIDE, FAR], 0), ([FAR], 0), (["127.0.0.1"], 1)], ids=["both", "public", "near"]
+)
+def test_the_key_of_mlhub_is_for_a_replica_that_is_near(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: Any,
+    answer: list[str],
+    heard: int,
+) -> None:
+    """A name without dots may lead to a public host: then nothing is sent."""
+    if not heard:
+        request.getfixturevalue("far")
+    monkeypatch.setenv("MLHUB_API_KEY", "planted-key-of-mlhub")
+
+    async def course() -> int:
+        routes = {"/mlhub/v1/collections/c": lambda _: Answer(404)}
+        async with Source(routes=routes, name="hub") as source:
+            Names(hub=[answer])
+            url = source.url("/mlhub/v1/collections/c")
+            with pytest.raises(StacpullError):
+                await mirror(url, tmp_path / "m", options=Options(retries=0))
+            return len(source.heard)
+
+    assert asyncio.run(course()) >= heard
+    assert (asyncio.run(course()) > 0) is (heard > 0)

@@ -167,7 +167,7 @@ def test_without_checksums_nothing_survives_a_reboot_unrecorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = Bench(tmp_path)
-    bench.take_up(checksum=False)
+    bench.take_up(checksum=None)
     job = bench.plan(planned("i", ["a"])).jobs[0]
     arrived = bench.arrive(job, b"x")
     unhashed = (arrived[0], arrived[1], arrived[2]._replace(sha256=None))
@@ -178,7 +178,7 @@ def test_without_checksums_nothing_survives_a_reboot_unrecorded(
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     monkeypatch.setattr(recovery._Hasher, "__call__", lambda *_: None)  # cannot be read either
     bench = Bench(tmp_path)
-    bench.take_up(checksum=False)
+    bench.take_up(checksum=None)
     assert (len(bench.pending()), tree(tmp_path)) == (1, {})
     bench.close()
 
@@ -244,7 +244,7 @@ def test_a_stop_while_files_are_read_leaves_all_of_it_to_the_next_start(
     bench = Bench(tmp_path)
     looks = iter(range(1, 9))
     with pytest.raises(InterruptedRunError):
-        recovery.recover(bench.db, bench.destination, checksum=True, is_stopped=lambda: next(looks) == at)
+        recovery.recover(bench.db, bench.destination, checksum="sha256", is_stopped=lambda: next(looks) == at)
     assert (tree(tmp_path), parts(tmp_path), bench.states()) == before
     bench.take_up()
     assert (tree(tmp_path), bench.pending(), parts(tmp_path)) == (EXPECTED, [], [])
@@ -312,7 +312,7 @@ def test_what_a_kill_left_in_place_is_synced_before_it_is_recorded(tmp_path: Pat
     bench.publisher.publish()
     bench.close()
     bench = Bench(tmp_path)
-    left = recovery.recover(bench.db, bench.destination, checksum=True)
+    left = recovery.recover(bench.db, bench.destination, checksum="sha256")
     bench.publisher.take_in_place(left.in_place)
     assert bench.destination.take_touched() == ["", "c", "c/i"]
     assert bench.states() == {"a": 1}
@@ -411,7 +411,7 @@ def test_late_names_survive_a_kill_in_the_name_of_the_part(tmp_path: Path) -> No
     bench.close()
 
 
-def adopted_and_killed(dest: Path, *, checksum: bool, is_link: bool) -> None:
+def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> None:
     """Leave a file of the user's reserved, with a hard link of it (or an equal file) among the parts."""
     bench = Bench(dest)
     bench.take_up()
@@ -433,10 +433,10 @@ def adopted_and_killed(dest: Path, *, checksum: bool, is_link: bool) -> None:
 
 
 @pytest.mark.parametrize("is_link", [True, False])
-@pytest.mark.parametrize("checksum", [True, False])
+@pytest.mark.parametrize("checksum", ["sha256", None])
 @pytest.mark.parametrize("left_by", ["a kill", "a reboot", "a failed sync"])
 def test_a_file_that_was_adopted_is_never_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_by: str, checksum: bool, is_link: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_by: str, checksum: str | None, is_link: bool
 ) -> None:
     adopted_and_killed(tmp_path, checksum=checksum, is_link=is_link)
     bench = Bench(tmp_path)
@@ -446,7 +446,7 @@ def test_a_file_that_was_adopted_is_never_removed(
         meta.set_tainted(bench.db, "it failed")
     bench.take_up(checksum=checksum)
     assert tree(tmp_path) == {"c/i/a.tif": b"mine"}
-    is_proven = checksum and left_by != "a failed sync"
+    is_proven = bool(checksum) and left_by != "a failed sync"
     assert bench.states() == {"a": outcomes.STATE_DONE if is_proven else outcomes.STATE_PENDING}
     assert parts(tmp_path) == []
     bench.close()

@@ -54,7 +54,7 @@ def placed(destination: Destination, content: bytes = BODY) -> int:
 
 def in_turn(destination: Destination, within: Fetching, *jobs: Job) -> list[Received]:
     async def work() -> list[Received]:
-        sharing = SharingFetcher(within, destination, checksum=True)
+        sharing = SharingFetcher(within, destination, checksum="sha256")
         return [await sharing.fetch(one, count_refusal=True) for one in jobs]
 
     return asyncio.run(work())
@@ -109,7 +109,7 @@ def test_who_waits_for_one_that_fails_fetches_by_itself(destination: Destination
     within = Fetching(failing=1)
 
     async def work() -> list[Received | BaseException]:
-        sharing = SharingFetcher(within, destination, checksum=True)
+        sharing = SharingFetcher(within, destination, checksum="sha256")
         fetching = (sharing.fetch(job(row), count_refusal=True) for row in (1, 2))
         return await asyncio.gather(*fetching, return_exceptions=True)
 

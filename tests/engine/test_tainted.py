@@ -37,8 +37,8 @@ def left_by_a_failed_sync(dest: Path, *, told: bool = True) -> None:
     bench.close()
 
 
-@pytest.mark.parametrize("checksum", [True, False])
-def test_nothing_that_a_failed_sync_left_is_taken(tmp_path: Path, checksum: bool) -> None:
+@pytest.mark.parametrize("checksum", ["sha256", None])
+def test_nothing_that_a_failed_sync_left_is_taken(tmp_path: Path, checksum: str | None) -> None:
     left_by_a_failed_sync(tmp_path)
     assert tree(tmp_path)["c/i/a.tif"] == b"a" * 9  # whole as it looks
     assert any(name.endswith(".whole") for name in parts(tmp_path))
@@ -75,9 +75,9 @@ def test_what_comes_in_afterwards_is_believed_again(tmp_path: Path) -> None:
     bench.close()
 
 
-@pytest.mark.parametrize("checksum", [True, False])
+@pytest.mark.parametrize("checksum", ["sha256", None])
 def test_nothing_is_taken_where_even_the_ledger_could_not_be_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checksum: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checksum: str | None
 ) -> None:
     """The disk that failed holds the ledger too; what can still be done is to take the mark of trust away."""
 
@@ -108,7 +108,7 @@ def test_a_kill_while_trust_is_restored_restores_none(
     bench.arrive(bench.pending()[0], b"new")
     bench.close()
     bench = Bench(tmp_path)
-    left = recovery.recover(bench.db, bench.destination, checksum=True)
+    left = recovery.recover(bench.db, bench.destination, checksum="sha256")
     assert list(left.wholes) == []
     bench.close()
 
@@ -129,7 +129,7 @@ def test_after_a_failed_sync_the_log_of_the_ledger_is_begun_anew(
     monkeypatch.setattr(recovery, "checkpoint", watched)
     bench.db.execute("UPDATE runs SET reason = 'in the log'")
     assert log.stat().st_size > 0
-    recovery.recover(bench.db, bench.destination, checksum=True)
+    recovery.recover(bench.db, bench.destination, checksum="sha256")
     assert checkpointed == [0]
     bench.close()
 

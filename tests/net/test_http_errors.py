@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import client_exceptions, http_exceptions
 
+from stacpull.config.proxies import Proxy
 from stacpull.models import FailureKind
 from stacpull.net.addresses import AddressRefusedError
 from stacpull.net.http_errors import EXPECTED, failure_of
@@ -99,7 +100,10 @@ def test_every_class_of_aiohttp_has_an_expectation() -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
 def test_translation(error: BaseException, kind: FailureKind, again: bool) -> None:
-    failure = failure_of(error, "example.org")
+    of_proxy = isinstance(error, aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError)
+    proxy = Proxy("http://user:word@proxy.example:3128", "http_proxy") if of_proxy else None
+    failure = failure_of(error, "example.org", proxy=proxy)
+    assert ("http://proxy.example:3128 (from http_proxy)" in failure.message) is of_proxy
     assert (failure.kind, failure.retryable, failure.free) == (kind, again, False)
     assert failure.host == "example.org"
     assert failure.status is None

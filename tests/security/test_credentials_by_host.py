@@ -188,3 +188,28 @@ def test_a_secret_that_a_server_tells_is_not_written_down(tmp_path: Path, transp
     report = asyncio.run(course())
     assert report.assets_failed == 1
     assert found_under(dest, [KEY]) == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_user_and_password_in_an_href_of_the_source(tmp_path: Path, transport: str, form: str) -> None:
+    """They are the source's words: the user's credentials are sent, and the href is asked without them."""
+
+    def others(asked: Request) -> Answer:
+        if asked.url.startswith("/hop"):
+            return Answer(302, headers={"Location": source.url("/b").replace("://", "://them:word@")})
+        return Answer(body=b"data")
+
+    source = Source(others=others)
+
+    async def course() -> MirrorReport:
+        async with source:
+            href = source.url("/a").replace("://", "://them:word@")
+            source.features = [feature("i", {"a": href, "b": source.url("/hop"), "c": href + "?c"})]
+            options = Options(retries=0, transport=transport, **FORMS[form].options)  # type: ignore[arg-type]
+            return await mirror(FORMS[form].source(source.api), tmp_path / "m", options=options)
+
+    report = asyncio.run(course())
+    assert (report.assets_done, report.assets_failed) == (3, 0)
+    assert {one.target.partition("?")[0] for one in source.heard} >= {"/a", "/b", "/hop"}
+    assert all(FORMS[form].arrives(one) for one in source.heard)
+    assert found_under(tmp_path / "m", [KEY, "them:word"]) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -116,15 +117,23 @@ def test_http_goes_through_it_and_no_proxy_goes_past_it(
 @pytest.mark.parametrize(
     ("proxy_url", "said"),
     [
-        (f"http://{USER}@127.0.0.1:1", "No connection to the proxy on the way to far.example"),
-        (f"socks5://{USER}@127.0.0.1:1", "https_proxy names a proxy of the kind socks5"),
+        (
+            f"http://{USER}@127.0.0.1:1",
+            "Cannot connect to the proxy http://127.0.0.1:1 (from HTTPS_PROXY) for far.example",
+        ),
+        (
+            f"http://{USER}@no-such-proxy.invalid:3128",
+            "http://no-such-proxy.invalid:3128 (from HTTPS_PROXY) for far.example: its name cannot",
+        ),
+        (f"socks5://{USER}@127.0.0.1:1", "HTTPS_PROXY names a proxy of the kind socks5"),
+        (f"http://{USER}@127.0.0.1:+1", "HTTPS_PROXY is not a valid URL of a proxy"),
         (
             f"http://wrong:{PASSWORD}@127.0.0.1:{{port}}",
-            "The proxy on the way to far.example asks for credentials",
+            "The proxy http://127.0.0.1:{port} (from HTTPS_PROXY) asks for credentials (407), for far",
         ),
         (f"{USER}@127.0.0.1:{{port}}", None),
     ],
-    ids=["nobody there", "another kind", "a wrong password", "without a scheme"],
+    ids=["nobody there", "no such name", "another kind", "no URL", "a wrong password", "without a scheme"],
 )
 def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
     dest: Path,
@@ -134,7 +143,13 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
     proxy_url: str,
     said: str | None,
 ) -> None:
-    async def course() -> str | None:
+    async def look_up(host: str, port: int, **_options: Any) -> list[Any]:
+        if not host.startswith("127."):
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
+
+    async def course() -> tuple[str | None, int]:
+        asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign, assignment]
         tls = authority.server("far.example")
         async with Source(tls=tls, name="far.example") as source, Proxy(source.port, user=USER) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy_url.replace("{port}", str(proxy.port)))
@@ -143,16 +158,16 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
                     "https://far.example/collections/c", dest, options=options(ca_bundle=authority.bundle)
                 )
             except StacpullError as error:
-                return str(error)
+                return str(error), proxy.port
             assert report.state == "complete"
-            return None
+            return None, proxy.port
 
-    message = asyncio.run(course())
+    message, port = asyncio.run(course())
     if said is None:
         assert message is None
     else:
         assert message is not None
-        assert said in message
+        assert said.replace("{port}", str(port)) in message
         assert_secret_nowhere(dest, message, *capfd.readouterr())
 
 
@@ -174,3 +189,54 @@ def test_a_proxy_is_not_asked_for_what_is_an_address_of_the_network_inside(
     assert report.assets_failed == 1
     assert [failed.kind for failed in failures(dest)] == ["address"]
     assert all("far.example" in head for head in proxy.heads)
+
+
+@pytest.mark.parametrize(
+    ("proxy_url", "user", "said"),
+    [
+        ("http://no-such-proxy.invalid:3128", None, "its name cannot be looked up"),
+        ("http://127.0.0.1:1", None, "Cannot connect to the proxy http://127.0.0.1:1 (from http_proxy)"),
+        ("http://127.0.0.1:{port}", USER, "(from http_proxy) asks for credentials (407)"),
+    ],
+)
+def test_over_http_it_is_the_proxy_that_is_blamed(
+    dest: Path, transport: Any, monkeypatch: pytest.MonkeyPatch, proxy_url: str, user: str | None, said: str
+) -> None:
+    async def course() -> None:
+        async with Source() as source, Proxy(source.port, user=user) as proxy:
+            monkeypatch.setenv("http_proxy", proxy_url.replace("{port}", str(proxy.port)))
+            with pytest.raises(StacpullError) as caught:
+                await mirror("http://far.example/collections/c", dest, options=options(transport=transport))
+            assert said in str(caught.value)
+
+    asyncio.run(course())
+
+
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "all_proxy"])
+def test_the_proxy_for_everything(
+    dest: Path, transport: Any, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """It is used, and refused by name if it is of another kind; one for the scheme goes before it."""
+
+    async def course() -> tuple[int, str]:
+        async with (
+            Source(others=asset, name="far.example") as source,
+            Proxy(source.port) as proxy,
+        ):
+            source.features = [feature("i", {"far": source.url("/far")})]
+            monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.port}")
+            report = await mirror(source.api, dest, options=options(transport=transport))
+            assert report.assets_done == 1
+            heads = len(proxy.heads)
+            monkeypatch.setenv(variable, f"socks5://{USER}@127.0.0.1:{proxy.port}")
+            with pytest.raises(StacpullError) as caught:
+                await mirror(source.api, dest, options=options(transport=transport))
+            assert len(proxy.heads) == heads
+            monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+            await mirror(source.api, dest, options=options(transport=transport))
+            return len(proxy.heads) - heads, str(caught.value)
+
+    heads, said = asyncio.run(course())
+    assert heads > 0
+    assert f"{variable} names a proxy of the kind socks5" in said
+    assert_secret_nowhere(dest, said)

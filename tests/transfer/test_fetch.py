@@ -40,7 +40,7 @@ def run(
     answer: Answer,
     act: Callable[[Fetcher, Origin, MemoryParts], Awaitable[None]],
     *,
-    checksum: bool = True,
+    checksum: str | None = "sha256",
     stall_timeout: float = 20.0,
 ) -> None:
     async def live() -> None:
@@ -109,7 +109,7 @@ def test_no_sha256_is_computed_if_none_is_wanted():
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         assert (await fetcher.fetch(job(served.url))).sha256 is None
 
-    run(Thing(LARGE), act, checksum=False)
+    run(Thing(LARGE), act, checksum=None)
 
 
 # Lengths that are not told.

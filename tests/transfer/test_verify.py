@@ -9,8 +9,8 @@ import zlib
 import pytest
 from multidict import CIMultiDict
 
+from stacpull.digests import digest_of, new_hasher
 from stacpull.models import Checksum
-from stacpull.transfer.digests import digest_of, new_hasher
 from stacpull.transfer.verify import Check, expected_checks
 
 BODY = b"a band of a patch"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stacpull.cli import printing
 from stacpull.cli.progress import Display
-from stacpull.cli.summary import mirror_lines
+from stacpull.cli.summary import mirror_lines, resumed_nothing
 from stacpull.config.resolve import Output
 from stacpull.reports import MirrorReport
 
@@ -14,7 +14,7 @@ __all__ = ["finish"]
 def finish(report: MirrorReport, output: Output, shown: Display) -> int:
     """Print `report` as asked for and return the exit code."""
     if not output.quiet:
-        texts = mirror_lines(report, shown.failed)
+        texts = resumed_nothing(report) if report.nothing_to_resume else mirror_lines(report, shown.failed)
         for text in texts:
             shown.write(text) if output.json else printing.lines([text])
     if output.json:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from stacpull.cli.verbosity import Verbosity
+from stacpull.config.dest import dest_path
 from stacpull.config.resolve import Resolved, resolve
 from stacpull.config.table import BY_NAME, OPTIONS, Option, Scope
 from stacpull.errors import UsageError
@@ -26,6 +27,22 @@ __all__ = [
     "worded",
 ]
 
+
+class _Dest(click.Path):
+    """DEST: completed as directories are, and read as `config.dest` says."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path.
+
+        Raises:
+            UsageError: It is not one.
+        """
+        del param, ctx
+        return dest_path(str(value))
+
+
+_CONFIG = "Read options from this TOML file, or from a config that ships: bigearthnet, full-mirror, torchgeo."
+
 FIXED = (Scope.SELECTION, Scope.LAYOUT)
 """What a run keeps from its start to its end."""
 
@@ -37,12 +54,12 @@ def source() -> click.Argument:
 
 def dest(*, required: bool = True) -> click.Argument:
     """Return the argument DEST."""
-    return click.Argument(["dest"], metavar="DEST", required=required, type=click.Path(path_type=Path))
+    return click.Argument(["dest"], metavar="DEST", required=required, type=_Dest(file_okay=False))
 
 
 def config() -> click.Option:
     """Return the option --config: the only one that no config file can set."""
-    return click.Option(["--config"], metavar="FILE", help="Read options from this TOML file.")
+    return click.Option(["--config"], metavar="FILE|NAME", help=_CONFIG)
 
 
 def options(*scopes: Scope, hidden: bool = False) -> list[click.Parameter]:
@@ -114,4 +131,7 @@ def told(
     flags["verbose"] = verbosity.verbose or None
     resolved = resolve(flags, source=source, scopes=scopes)
     verbosity.verbose = resolved.output.verbose
+    if not resolved.output.quiet:
+        for warning in resolved.warnings:
+            click.echo(f"stacpull: warning: {warning}", err=True)
     return resolved

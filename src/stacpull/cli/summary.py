@@ -22,6 +22,7 @@ __all__ = [
     "headers_lines",
     "mirror_lines",
     "plan_lines",
+    "resumed_nothing",
     "selection_text",
     "status_lines",
 ]
@@ -129,6 +130,15 @@ def _headline(report: MirrorReport, failed: Failed) -> str:
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "
     return "; ".join([f"{state}{files}", *parts])
+
+
+def resumed_nothing(report: MirrorReport) -> Iterator[str]:
+    """Say that there was nothing to resume, and what can be done instead."""
+    dest = shlex.quote(report.dest)
+    yield f"{report.dest} is complete; nothing to resume."
+    if report.assets_failed or report.items_failed:
+        yield f"To try again what failed: stacpull retry {dest}"
+    yield f"To look for new items: stacpull mirror {shlex.quote(report.source)} {dest}"
 
 
 def _news(report: MirrorReport) -> Iterator[str]:
@@ -302,7 +312,10 @@ def plan_lines(report: PlanReport, dest: Path | None) -> Iterator[str]:
         keys = ", ".join(f"{key}: {number:,}" for key, number in sorted(report.page_keys.items()))
         yield f"left out {_pages(report)} ({keys}); --include-pages fetches them"
     if report.assets_refused:
-        text = "that cannot be fetched (unusable hrefs; S3 prefixes need --expand-prefix)"
+        text = (
+            "that cannot be fetched (unusable hrefs, S3 prefixes without --expand-prefix, or a --layout that "
+            "gives several assets one name)"
+        )
         yield f"refused  {count(report.assets_refused, 'asset')} {text}"
     yield f"bytes    {_bytes(report)}"
     yield f"requests {report.requests:,}" + _time(report)
@@ -326,11 +339,14 @@ def _excluded(report: PlanReport) -> str:
 
 def _bytes(report: PlanReport) -> str:
     if report.bytes_total is None:
-        return "unknown: the source states no sizes"
+        return "unknown: the source states no sizes, and the servers gave none"
     sampled = f", estimated from {count(report.bytes_sampled, 'asset')}"
-    return size(report.bytes_total) + (
-        sampled if report.bytes_basis == "sampled" else ", as the source states"
-    )
+    known = sampled if report.bytes_basis == "sampled" else ", as the source states"
+    if not report.unknown_keys:
+        return size(report.bytes_total) + known
+    keys = ", ".join(f"{key}: {number:,}" for key, number in sorted(report.unknown_keys.items()))
+    missing = count(sum(report.unknown_keys.values()), "asset")
+    return f"{size(report.bytes_total)}{known}; without {missing} of unknown size ({keys})"
 
 
 def _time(report: PlanReport) -> str:

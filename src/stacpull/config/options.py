@@ -51,7 +51,8 @@ class Options:
     """Bytes a second below which a transfer is given up, judged over `stall_timeout`; 0: never."""
     layout: str = DEFAULT_LAYOUT
     metadata: Literal["item", "ndjson", "none"] = "item"
-    checksum: Literal["sha256", "none"] = "sha256"
+    checksum: Literal["sha256", "crc64nvme", "none"] = "sha256"
+    """What is recorded of the content of every asset, for `verify` to check."""
     missing: Literal["fail", "ok"] = "fail"
     adopt: bool = False
     """True to take files that the ledger does not know where size and a checksum or validator agree."""
@@ -77,6 +78,11 @@ class Options:
     """What sends plain GETs: `auto` the lean transport (half the processor time), or aiohttp for all."""
     ca_bundle: Path | None = attrs.field(default=None, converter=arguments.file_path)
     allow_private_hosts: bool = False
+
+    @property
+    def recorded_checksum(self) -> str | None:
+        """The algorithm of the digests that are recorded, or None for none."""
+        return None if self.checksum == "none" else self.checksum
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ keeps everything (`--ids`), '' is refused, unless there is something to undo.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
@@ -18,12 +18,15 @@ import attrs
 
 from stacpull.config import credentials, toml
 from stacpull.config.options import Options, S3Options, TraceOptions
+from stacpull.config.shipped import config_path
 from stacpull.config.table import OPTIONS, Option, Scope
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError
 from stacpull.models import Selection
 
 __all__ = ["Output", "Resolved", "resolve"]
+
+_PREFIX = "STACPULL_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Resolved:
     options: Options = field(default_factory=Options)
     output: Output = field(default_factory=Output)
     trace: TraceOptions = field(default_factory=TraceOptions)
+    warnings: tuple[str, ...] = ()
+    """One sentence for each `STACPULL_…` variable that sets nothing."""
 
 
 def resolve(
@@ -68,7 +73,7 @@ def resolve(
     """
     variables = os.environ if environ is None else environ
     file = flags.get("config")
-    config = toml.load(Path(str(file)).expanduser()) if file else Config()
+    config = toml.load(config_path(str(file))) if file else Config()
     settings = _settings(flags, variables, config, scopes)
     values = {scope: _values(settings, scope) for scope in Scope}
     return Resolved(
@@ -84,7 +89,24 @@ def resolve(
         ),
         Output(**values[Scope.OUTPUT]),
         TraceOptions(**values[Scope.TRACE]),
+        tuple(_unknown_variables(variables)),
     )
+
+
+def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
+    """Give one sentence for each variable that begins with `STACPULL_` and sets nothing."""
+    read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
+    options = {option.name.upper().replace("-", "_"): option for option in OPTIONS}
+    for name in sorted(variables):
+        word = name.removeprefix(_PREFIX)
+        if not name.startswith(_PREFIX) or word in read:
+            continue
+        if word in options:
+            hint = f": --{options[word].name} is not read from the environment."
+        else:
+            near = difflib.get_close_matches(word, read, n=1)
+            hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
+        yield f"The environment variable {name} sets nothing{hint}"
 
 
 def _settings(

@@ -97,7 +97,7 @@ SELECTING: tuple[Option, ...] = (
         _SELECTION,
         "datetime",
         "datetime",
-        "Keep items of this time or interval, as STAC writes it: 2018-01-01/2018-03-31, ../2018.",
+        "Keep items of this time or interval: 2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.",
         "INTERVAL",
     ),
     Option(

@@ -156,8 +156,8 @@ TRANSFERRING: tuple[Option, ...] = (
         _TRANSFER,
         "checksum",
         "checksum",
-        "Record the SHA-256 of every asset (the default), or none.",
-        choices=("sha256", "none"),
+        "Record the SHA-256 of every asset, its CRC-64/NVME (much faster for large files), or nothing.",
+        choices=("sha256", "crc64nvme", "none"),
     ),
     Option(
         _TRANSFER,

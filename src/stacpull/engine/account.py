@@ -121,6 +121,7 @@ class Account:
             dest=dest,
             reason=ending.reason,
             missing_ok=ending.missing_ok,
+            nothing_to_resume=False,
             **ending.changes,
         )
 

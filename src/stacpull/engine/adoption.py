@@ -22,6 +22,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from stacpull.digests import new_hasher
 from stacpull.engine.course import Fetches
 from stacpull.models import Checksum, Failure, FailureKind, Job, Received
 from stacpull.net.coding import coding_of
@@ -29,7 +30,6 @@ from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination, destination_error
 from stacpull.store.inspection import obstacle
-from stacpull.transfer.digests import new_hasher
 from stacpull.transfer.headers import content_length, filename_of, validator_of
 from stacpull.transfer.opener import Opener
 from stacpull.transfer.verify import Check, expected_checks
@@ -79,7 +79,12 @@ class AdoptingFetcher:
     """Makes one attempt at an asset as the fetcher within does, but first looks for a file in its place."""
 
     def __init__(
-        self, within: Fetches[Job, Received], client: Opener, destination: Destination, *, checksum: bool
+        self,
+        within: Fetches[Job, Received],
+        client: Opener,
+        destination: Destination,
+        *,
+        checksum: str | None,
     ) -> None:
         self._within = within
         self._client = client
@@ -136,7 +141,7 @@ class AdoptingFetcher:
         if not is_proven(stated, stranger.size, stranger.modified, stranger.digests):
             return None
         part = await asyncio.to_thread(self._part_of, path, job)
-        sha256 = stranger.digests["sha256"] if self._checksum else None
+        sha256 = None if self._checksum is None else stranger.digests[self._checksum]
         return told._replace(size=stranger.size, sha256=sha256, part=part)
 
     def _names_in(self, directory: str) -> frozenset[str]:
@@ -157,7 +162,8 @@ class AdoptingFetcher:
         if what is not None:
             raise _in_the_way(path, f"it is {what}")
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-        hashers = {one.algorithm: new_hasher(one) for one in (*wanted, Checksum("sha256", b""))}
+        recorded = [] if self._checksum is None else [Checksum(self._checksum, b"")]
+        hashers = {one.algorithm: new_hasher(one) for one in (*wanted, *recorded)}
         with os.fdopen(fd, "rb") as file:
             size = 0
             while chunk := file.read(_READ):

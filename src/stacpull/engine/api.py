@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stacpull.clock import SystemClock
+from stacpull.config.dest import dest_path
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.estimate import Estimate
 from stacpull.engine.given_items import SourceLike, source_text
 from stacpull.engine.mirror import MirrorRun, requests_of
 from stacpull.engine.network import source_address
+from stacpull.engine.picking import validate
 from stacpull.engine.position import Position
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
 from stacpull.engine.standard_input import kept_for_now, kept_in
+from stacpull.engine.together import unless_stopped
 from stacpull.engine.unwritten import unwritten
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener
@@ -30,7 +33,7 @@ from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json, Selection
 from stacpull.planning.layout import Layout
-from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport
+from stacpull.reports import Counts, FailureRecord, MirrorReport, PlanReport, StatusReport
 from stacpull.sources.classes import class_documents
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.places import STANDARD_INPUT
@@ -96,8 +99,9 @@ async def mirror(
         InterruptedRunError: `stop` was set before the source was opened.
     """
     selection, options = selection or Selection(), options or Options()
+    dest = dest_path(dest)
     requests = requests_of(options)
-    Layout.parse(options.layout)
+    layout = Layout.parse(options.layout)
     compile_items(selection)
     text = source_text(source)
     if text is None or text == STANDARD_INPUT:
@@ -114,22 +118,37 @@ async def mirror(
     spec = _spec(address.url, selection, options, address.credential_names)
     clock = SystemClock()
     try:
-        async with (
-            opened_source(address, options, clock, stop, processes=options.processes, on_event=on_event) as (
-                network,
-                found,
-            ),
-            opened_workspace(dest) as workspace,
-        ):
-            run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time(), requests))
-            return await MirrorRun(
-                workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
-            ).execute()
+        async with opened_source(
+            address, options, clock, stop, processes=options.processes, on_event=on_event
+        ) as (network, found):
+            await unless_stopped(lambda: validate(found, selection, layout), stop or asyncio.Event())
+            async with opened_workspace(dest) as workspace:
+                run = await on_ledger(
+                    workspace, lambda: runs.begin(workspace.db, spec, clock.time(), requests)
+                )
+                return await MirrorRun(
+                    workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
+                ).execute()
     except InterruptedRunError as error:
-        if await asyncio.to_thread(ledger_path(Path(dest)).exists):
+        if await asyncio.to_thread(ledger_path(dest).exists):
             raise
         text = "Interrupted before anything started. Run the command again."
         raise InterruptedRunError(text) from error
+
+
+def _nothing_to_resume(dest: Path) -> MirrorReport:
+    """Return the report of a `resume` that found no unfinished run."""
+    there = status(dest)
+    counts = {field.name: getattr(there, field.name) for field in fields(Counts)}
+    effort = {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0}
+    return MirrorReport(
+        **{**counts, **effort, "assets_skipped": there.assets_done},
+        items_failed=there.items_failed,
+        run=there.run,
+        source=there.source,
+        dest=there.dest,
+        nothing_to_resume=True,
+    )
 
 
 def _spec(source: str, selection: Selection, options: Options, credential_names: tuple[str, ...]) -> RunSpec:
@@ -149,20 +168,25 @@ async def resume(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> MirrorReport:
-    """Go on with the last unfinished run in `dest`, with its own selection and layout.
+    """Resume the last unfinished run in `dest`, with its own selection and layout.
+
+    Returns:
+        The counters of the run. Where no run is unfinished `nothing_to_resume` is True.
 
     Raises:
         NotAMirrorError: `dest` holds no mirror.
-        UsageError: No run is unfinished.
         CredentialsError: What the run was started with must be given again; the message names it.
         SourceError, DestinationError, InterruptedRunError: as `mirror`.
     """
     clock = SystemClock()
-    async with opened_workspace(await asyncio.to_thread(mirror_at, dest)) as workspace:
+    path = await asyncio.to_thread(mirror_at, dest)
+    async with opened_workspace(path) as workspace:
         run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
-        if run is None:
-            raise UsageError(f"Nothing is unfinished in {dest}: `stacpull mirror` looks for what is new.")
-        return await go_on(workspace, run, options or Options(), clock=clock, on_event=on_event, stop=stop)
+        if run is not None:
+            return await go_on(
+                workspace, run, options or Options(), clock=clock, on_event=on_event, stop=stop
+            )
+    return await asyncio.to_thread(_nothing_to_resume, path)
 
 
 async def retry(
@@ -208,14 +232,17 @@ async def plan(
         UsageError, CredentialsError, SourceError: as `mirror`.
     """
     selection, options = selection or Selection(), options or Options()
+    path = None if dest is None else dest_path(dest)
+    layout = Layout.parse(options.layout)
     compile_items(selection)
     clock = SystemClock()
     async with kept_for_now(source) as kept:
         options = completed(options, kept.source)
         address = source_address(kept.source, options, kept.path)
         async with opened_source(address, options, clock, on_event=on_event) as (network, found):
+            await validate(found, selection, layout)
             estimate = Estimate(found, network, selection, options, clock=clock, on_event=on_event)
-            return await estimate.report(None if dest is None else Path(dest))
+            return await estimate.report(path)
 
 
 async def collections(source: str, *, options: Options | None = None) -> list[Json]:
@@ -283,7 +310,7 @@ def status(dest: str | Path) -> StatusReport:
         NotAMirrorError: `dest` holds no mirror.
         DestinationError: its ledger cannot be read.
     """
-    path = Path(dest)
+    path = dest_path(dest)
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
         run = views.current_run(db)
         if run is None:
@@ -356,7 +383,7 @@ def failures(dest: str | Path) -> Iterator[FailureRecord]:
     Raises:
         NotAMirrorError: `dest` holds no mirror.
     """
-    path = Path(dest)
+    path = dest_path(dest)
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
         yield from views.failures(db)
         yield from unwritten(db, path)

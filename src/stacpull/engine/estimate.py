@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,7 +113,8 @@ class Estimate:
         sampled_links = self._scale_links()
         walk_requests = self._network.counters.requests
         sizes, asked, hops = await self._sizes()
-        total, basis = self._bytes(sizes, sampled=sampled_links)
+        unknown = self._of_unknown_size(sizes)
+        total, basis = self._bytes(sizes, unknown, sampled=sampled_links)
         assets = self._primary.assets + self._linked.assets
         seconds = self._clock.monotonic() - started
         requests = walk_requests + self._unread_links + round(assets * hops)
@@ -127,6 +128,7 @@ class Estimate:
             bytes_total=total,
             bytes_basis=basis,
             bytes_sampled=asked,
+            unknown_keys=unknown,
             requests=requests,
             hosts=tuple(
                 HostPlan(host, n) for host, n in (self._primary.hosts + self._linked.hosts).most_common()
@@ -309,18 +311,30 @@ class Estimate:
         except TransferError:
             return None
 
-    def _bytes(self, sizes: dict[str, float], *, sampled: bool) -> tuple[int | None, BytesBasis]:
+    def _of_unknown_size(self, sizes: Mapping[str, float]) -> dict[str, int]:
+        """Return how many assets of each key have a size that neither the source nor a sample gives."""
+        unknown: Counter[str] = Counter()
+        for tally in (self._primary, self._linked):
+            for key, count in tally.keys.items():
+                if key not in sizes and count > tally.stated[key]:
+                    unknown[key] += count - tally.stated[key]
+        return dict(unknown)
+
+    def _bytes(
+        self, sizes: dict[str, float], unknown: Mapping[str, int], *, sampled: bool
+    ) -> tuple[int | None, BytesBasis]:
+        """Return the bytes of all assets but those whose size is unknown; None if that is all of them."""
         total = 0.0
         basis: BytesBasis = "sampled" if sampled else "known"
         for tally in (self._primary, self._linked):
             total += sum(tally.stated_bytes.values())
             for key, count in tally.keys.items():
                 unstated = count - tally.stated[key]
-                if unstated and key not in sizes:
-                    return None, "unknown"
-                if unstated:
+                if unstated and key in sizes:
                     total += unstated * sizes[key]
                     basis = "sampled"
+        if unknown and not total:
+            return None, "unknown"
         return round(total), basis
 
     def _emit(self, notice: Notice) -> None:

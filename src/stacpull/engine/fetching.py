@@ -9,6 +9,7 @@ from functools import partial
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
+from stacpull.digests import new_hasher
 from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.engine.course import Fetches
 from stacpull.engine.network import Network
@@ -18,7 +19,6 @@ from stacpull.planning.names import joined
 from stacpull.store.destination import Destination
 from stacpull.store.inspection import obstacle
 from stacpull.store.parts import PartStore
-from stacpull.transfer.digests import new_hasher
 from stacpull.transfer.fetch import Fetcher
 
 __all__ = ["open_fetcher"]
@@ -45,7 +45,7 @@ def open_fetcher(
         clock: where time comes from.
         on_detail: hears sentences for those who want to know everything.
     """
-    checksum = options.checksum == "sha256"
+    checksum = options.recorded_checksum
     fetcher = Fetcher(
         network.client,
         parts,

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from stacpull.digests import recorded
 from stacpull.events import Checked, Damage, DamageKind
 from stacpull.ledger.expected import Expectations, Expected, FileKind
 from stacpull.store.inspection import Entry, Look, look_at, obstacle, walk
@@ -89,7 +90,7 @@ def described(size: int | None, sha256: bytes | None) -> str:
     """Say what a file is, or should be, for people."""
     parts = [] if size is None else [f"{size} bytes"]
     if sha256 is not None:
-        parts.append(f"sha256 {sha256.hex()}")
+        parts.append(f"{recorded(sha256).algorithm} {sha256.hex()}")
     return ", ".join(parts) or "a file"
 
 
@@ -176,11 +177,15 @@ class Inspection:
         for expected in unit:
             if self._is_stopped():
                 break
-            hashed = expected.checked and expected.sha256 is not None and not self._quick
-            looks.append(
-                (expected, look_at(self._root, expected.path, hashed=hashed, is_stopped=self._is_stopped))
-            )
+            looks.append((expected, self._look_at(expected)))
         return looks
+
+    def _look_at(self, expected: Expected) -> Look:
+        """Look at a file, and compute its digest by the algorithm of the one that was recorded."""
+        if expected.sha256 is None or not expected.checked or self._quick:
+            return look_at(self._root, expected.path, hashed=False)
+        algorithm, stopped = recorded(expected.sha256).algorithm, self._is_stopped
+        return look_at(self._root, expected.path, hashed=True, algorithm=algorithm, is_stopped=stopped)
 
     def _take(self, unit: Future[list[tuple[Expected, Look]]]) -> None:
         for expected, look in unit.result():

@@ -177,7 +177,7 @@ class MirrorRun:
             InterruptedRunError: a stop came before all was in order.
         """
         destination = self._workspace.destination
-        checksum = self._options.checksum == "sha256"
+        checksum = self._options.recorded_checksum
         writer = BodyWriter(
             destination, checksum=checksum, deliver=self._intake.deliver, on_error=self._break
         )
@@ -206,7 +206,7 @@ class MirrorRun:
         if self._broken.done():
             raise self._broken.result()
 
-    def _take_up(self, *, checksum: bool) -> None:
+    def _take_up(self, *, checksum: str | None) -> None:
         """Put in order what an earlier run left (on the publisher's thread)."""
         db = self._workspace.db
         self._publisher.remove_listed()

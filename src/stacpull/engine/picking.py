@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 from stacpull.engine.documents import item_of
 from stacpull.engine.inquiry import NOTHING_ASKED, Answers, Inquiry, Unplanned
-from stacpull.errors import StacpullError, UsageError
+from stacpull.errors import SourceError, StacpullError, UsageError
 from stacpull.filters.assets import compile_assets
 from stacpull.filters.classes import check_labels, class_list
 from stacpull.filters.draw import Draw
 from stacpull.filters.items import ItemFilter, compile_items
 from stacpull.filters.verdict import Verdict
 from stacpull.models import OF_COLLECTION, Failure, FailureKind, ItemId, Json, Selection, Unread
+from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.items import (
     NO_COLLECTION,
@@ -33,6 +34,8 @@ from stacpull.planning.items import (
     source_links,
 )
 from stacpull.planning.layout import Layout
+from stacpull.sources.api import ApiSource
+from stacpull.sources.classes import class_documents
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
 
@@ -45,6 +48,7 @@ __all__ = [
     "SourceFailure",
     "SourceRead",
     "label_warnings",
+    "validate",
 ]
 
 Known = Callable[[Sequence[ItemId]], Awaitable[set[ItemId]]]
@@ -113,10 +117,55 @@ STRETCH = 100
 """Items that are picked (and by a mirror planned, in one transaction) at a time."""
 
 
+async def validate(source: Source, selection: Selection, layout: Layout) -> None:
+    """Check, before anything is created, that what `selection` and `layout` name exists at `source`.
+
+    These are collections, labels, and properties of items. Only an API says so without a walk; elsewhere
+    labels are checked against the first items of the walk.
+
+    Raises:
+        UsageError: One of them does not exist.
+        SourceError, CredentialsError: The source cannot be read.
+    """
+    starts = await source.starts(selection)
+    asks = bool(selection.labels or selection.exclude_labels or layout.properties)
+    if starts and asks and isinstance(source, ApiSource):
+        first = await class_documents(source, starts[0].collection)
+        await label_warnings(selection, first.items, source, first.collection["id"])
+        if len(starts) == 1:
+            await _check_layout(layout, first.items, source, follows=selection.source_links)
+
+
+async def _check_layout(layout: Layout, items: Sequence[Json], source: Source, *, follows: bool) -> None:
+    """Check the properties that a layout names against these items, or one that they link to.
+
+    Args:
+        layout: What names them.
+        items: The first items of one collection; none say nothing.
+        source: Where a source item is read, if `items` lack a property.
+        follows: True if source items are mirrored as well, which have properties of their own.
+
+    Raises:
+        UsageError: No item has such a property.
+    """
+    if not items or not layout.properties:
+        return
+    documents = list(items)
+    linked = next((href for item in items for href in source_links(item, None)), None) if follows else None
+    if linked is not None:
+        try:
+            documents.append(await source.item(linked))
+        except (SourceError, TransferError):
+            return  # nobody knows its properties
+    layout.check_properties(documents)
+
+
 async def label_warnings(
     selection: Selection, items: Sequence[Json], source: Source, collection: str
 ) -> list[str]:
     """Check the labels asked for against the classes that these items, or else the collection, state.
+
+    Without items the first ones of the collection are read: a selection that matches none says nothing of it.
 
     Returns:
         What to warn of, as plain sentences.
@@ -126,6 +175,8 @@ async def label_warnings(
     """
     if not (selection.labels or selection.exclude_labels):
         return []
+    if not items and isinstance(source, ApiSource):
+        items = (await class_documents(source, collection)).items
     if any(item.get("collection") not in (None, collection) for item in items):
         return _warnings_of_several(selection, items)
     classes = class_list(items, None) or class_list((), await source.collection(collection))

@@ -27,6 +27,7 @@ from stacpull.catalog.contents import ListedFile, is_own_document, listed_collec
 from stacpull.catalog.stored import StoredAsset, as_sent, path_named
 from stacpull.catalog.tree import MIRRORED_FROM
 from stacpull.config.options import DEFAULT_LAYOUT
+from stacpull.digests import recorded
 from stacpull.engine.catalogs import LINES_FILE
 from stacpull.engine.evidence import Examined, Trust, weigh
 from stacpull.engine.finding import DOCUMENT_DEPTH, Finder, Found
@@ -248,6 +249,7 @@ class _Rebuild:
         self, row: int, item: ItemId, asset: StoredAsset, look: Look, digest: bytes | None
     ) -> None:
         old = self._salvage.asset_at(path_hash(asset.path))
+        look = self._by_algorithm_of(old, asset.path, look)
         verdict = weigh(asset, look, digest, old)
         self._tally.files += 1
         self._tally.bytes += look.size or 0
@@ -277,6 +279,17 @@ class _Rebuild:
             self._tally.pending += 1
             self._damage(asset.path, verdict, look, item, asset.key)
 
+    def _by_algorithm_of(self, old: OldAsset | None, path: str, look: Look) -> Look:
+        """Return the look at a file with a digest that can be compared with that of the old ledger."""
+        if old is None or old.sha256 is None or look.sha256 is None:
+            return look
+        return look if recorded(old.sha256).algorithm == "sha256" else self._look(path, old.sha256)
+
+    def _look(self, path: str, digest: bytes) -> Look:
+        """Look at a file, and compute its digest by the algorithm of `digest`."""
+        algorithm, stopped = recorded(digest).algorithm, self._reporter.is_stopped
+        return look_at(self._root, path, hashed=True, algorithm=algorithm, is_stopped=stopped)
+
     def _add_lost(self, path: str, item: ItemId) -> None:
         """Add an item that a catalog lists and whose JSON cannot be read: it is made anew."""
         old = self._salvage.item(*item)
@@ -302,7 +315,7 @@ class _Rebuild:
         item = self._salvage.item_at(old.item)
         if item is None or old.sha256 is None:
             return
-        look = look_at(self._root, path, hashed=True, is_stopped=self._reporter.is_stopped)
+        look = self._look(path, old.sha256)
         if look.sha256 != old.sha256:
             return
         row = self._ledger.has_item(ItemId(item.collection, item.name))

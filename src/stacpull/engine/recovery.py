@@ -26,12 +26,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stacpull.digests import recorded
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import boot_of_last_run, is_tainted, set_boot
 from stacpull.ledger.outcomes import Arrival
-from stacpull.models import Job, Received, Validator
+from stacpull.models import Checksum, Job, Received, Validator
 from stacpull.store.destination import Destination
 from stacpull.store.inspection import look_at
 from stacpull.store.parts import PartStore
@@ -66,7 +67,7 @@ def recover(
     db: Connection,
     destination: Destination,
     *,
-    checksum: bool,
+    checksum: str | None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Leftovers:
     """Put DEST in order and return what is ready to be published.
@@ -74,7 +75,7 @@ def recover(
     Args:
         db: the ledger.
         destination: the mirror.
-        checksum: True to compute the SHA-256 of whole parts, which may be long ones.
+        checksum: algorithm of the digest to compute of whole parts, which may be long ones; None: none.
         is_stopped: asked while files are read.
 
     Raises:
@@ -128,18 +129,18 @@ def _belief(db: Connection, destination: Destination) -> _Belief:
 
 
 class _Hasher:
-    """Computes the SHA-256 of files, until it is stopped."""
+    """Computes digests of files, until it is stopped."""
 
     def __init__(self, is_stopped: Callable[[], bool]) -> None:
         self._is_stopped = is_stopped
 
-    def __call__(self, directory: int, path: str) -> bytes | None:
+    def __call__(self, directory: int, path: str, algorithm: str) -> bytes | None:
         """Return that of the regular file at `path` below a directory, None if it cannot be read.
 
         Raises:
             InterruptedRunError: it was stopped, maybe amid the file.
         """
-        found = look_at(directory, path, hashed=True, is_stopped=self._is_stopped)
+        found = look_at(directory, path, hashed=True, algorithm=algorithm, is_stopped=self._is_stopped)
         if self._is_stopped():
             raise InterruptedRunError("interrupted")
         return found.sha256
@@ -162,7 +163,10 @@ def _is_in_place(destination: Destination, arrival: Arrival, belief: _Belief, ha
 
 def _is_proven_here(destination: Destination, arrival: Arrival, hashed: _Hasher) -> bool:
     """Return True if the file has that content; it is synced then: one that was copied may not be yet."""
-    if arrival.sha256 is None or hashed(destination.fd, arrival.path) != arrival.sha256:
+    if arrival.sha256 is None:
+        return False
+    algorithm = recorded(arrival.sha256).algorithm
+    if hashed(destination.fd, arrival.path, algorithm) != arrival.sha256:
         return False
     try:
         with (destination.path / arrival.path).open("rb") as file:
@@ -179,7 +183,7 @@ def _wholes(
     hashed: _Hasher,
     *,
     trusted: bool,
-    checksum: bool,
+    checksum: str | None,
 ) -> list[Arrived]:
     proven = {} if trusted else dict(jobs.reserved_checksums(db))
     found: dict[int, Arrived] = {}
@@ -190,9 +194,14 @@ def _wholes(
         job = jobs.job_of(db, name.row, name.generation)
         if job is None or (job.name is None and name.filename is None):
             continue
-        sha256 = hashed(destination.parts_fd, entry.name) if checksum or not trusted else None
-        if not trusted and (sha256 is None or not _is_proven(job, sha256, proven.get(name.row))):
-            continue
+        sha256 = None
+        if not trusted:
+            known = _known(job, proven.get(name.row))
+            if known is None or hashed(destination.parts_fd, entry.name, known.algorithm) != known.digest:
+                continue
+            sha256 = known.digest
+        elif checksum is not None:
+            sha256 = hashed(destination.parts_fd, entry.name, checksum)
         found[name.row] = taken_up(job, name, entry, sha256)
     return list(found.values())
 
@@ -202,10 +211,11 @@ def has_size(entry: os.DirEntry[str], size: int) -> bool:
     return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size == size
 
 
-def _is_proven(job: Job, sha256: bytes, reserved: bytes | None) -> bool:
+def _known(job: Job, reserved: bytes | None) -> Checksum | None:
+    """Return the digest that a part must have: the one reserved, or the SHA-256 that the item states."""
     if reserved is not None:
-        return sha256 == reserved
-    return job.checksum is not None and job.checksum.algorithm == "sha256" and job.checksum.digest == sha256
+        return recorded(reserved)
+    return job.checksum if job.checksum is not None and job.checksum.algorithm == "sha256" else None
 
 
 def taken_up(job: Job, name: WholeName, entry: os.DirEntry[str], sha256: bytes | None) -> Arrived:

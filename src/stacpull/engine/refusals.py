@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from stacpull.hosts import MOST_HOSTS
 from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import MAX_REFUSALS
 
@@ -36,6 +37,9 @@ class Refusals(Generic[J]):
         if failure.kind is not FailureKind.REFUSED:
             self._hand_in(job, failure, attempts)
             return
+        if failure.host not in self._held and len(self._held) >= MOST_HOSTS:
+            for one in self._held.pop(next(iter(self._held))):
+                self._hand_in(*one)
         held = self._held.setdefault(failure.host, deque())
         held.append((job, failure, attempts))
         if len(held) > self._most:  # the run goes on, so there was a success in between

@@ -11,6 +11,7 @@ from typing import TypeVar
 import attrs
 
 from stacpull.clock import Clock
+from stacpull.config.dest import dest_path
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.mirror import MirrorRun
@@ -81,7 +82,7 @@ def mirror_at(dest: str | Path) -> Path:
         NotAMirrorError: there is none.
         DestinationError: there was one, and its ledger is lost or cannot be read.
     """
-    path = Path(dest)
+    path = dest_path(dest)
     open_reader(path).close()
     return path
 
@@ -116,7 +117,7 @@ async def opened_workspace(dest: str | Path) -> AsyncIterator[Workspace]:
     Raises:
         DestinationError: as `open_workspace`. An error of the block itself takes precedence.
     """
-    async with off_loop(open_workspace(Path(dest))) as workspace:
+    async with off_loop(open_workspace(dest_path(dest))) as workspace:
         yield workspace
 
 

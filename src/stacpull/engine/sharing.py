@@ -13,14 +13,14 @@ of a run in several processes each remembers its own.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import stat
 from collections import OrderedDict
 from pathlib import Path
 
+from stacpull.digests import digest_of
 from stacpull.engine.course import Fetches
-from stacpull.models import Job, Received
+from stacpull.models import Checksum, Job, Received
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination
 
@@ -48,7 +48,9 @@ class _First:
 class SharingFetcher:
     """Makes one attempt at an asset as the fetcher within does, unless another asset has the same href."""
 
-    def __init__(self, within: Fetches[Job, Received], destination: Destination, *, checksum: bool) -> None:
+    def __init__(
+        self, within: Fetches[Job, Received], destination: Destination, *, checksum: str | None
+    ) -> None:
         self._within = within
         self._destination = destination
         self._checksum = checksum
@@ -121,10 +123,11 @@ class SharingFetcher:
                 )
             except OSError:
                 continue
-            sha256 = self._proven(part, first, told)
-            if sha256 is not None:
-                where = self._destination.parts / part
-                return told._replace(body=None, part=where, sha256=sha256 if self._checksum else None)
+            if self._is_proven(part, first, told):
+                sha256 = told.sha256
+                if told.body is not None and self._checksum is not None:
+                    sha256 = digest_of(Checksum(self._checksum, b""), told.body)
+                return told._replace(body=None, part=self._destination.parts / part, sha256=sha256)
             self._destination.drop_part(part)
         return None
 
@@ -133,19 +136,17 @@ class SharingFetcher:
         final = (self._destination.fd, _place(first.job, told))
         return [final] if told.part is None else [(self._destination.parts_fd, told.part.name), final]
 
-    def _proven(self, part: str, first: _First, told: Received) -> bytes | None:
-        """Return the SHA-256 of a part if it is the first one's file (b"" if it was not computed)."""
+    def _is_proven(self, part: str, first: _First, told: Received) -> bool:
+        """Return True if a part is the first one's file."""
         found = os.stat(part, dir_fd=self._destination.parts_fd, follow_symlinks=False)
         if not stat.S_ISREG(found.st_mode) or found.st_size != told.size:
-            return None
-        if told.body is None:
-            return (told.sha256 or b"") if found.st_ino == first.inode else None
-        sha256 = hashlib.sha256(told.body).digest()
-        if found.st_ino != first.inode:
-            if hashlib.sha256((self._destination.parts / part).read_bytes()).digest() != sha256:
-                return None
-            first.inode = found.st_ino
-        return sha256
+            return False
+        if told.body is None or found.st_ino == first.inode:
+            return found.st_ino == first.inode
+        if (self._destination.parts / part).read_bytes() != told.body:
+            return False
+        first.inode = found.st_ino
+        return True
 
 
 def _weight(first: _First) -> int:

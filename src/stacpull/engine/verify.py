@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stacpull.clock import SystemClock
+from stacpull.config.dest import dest_path
 from stacpull.config.options import Options
 from stacpull.engine.inspection import Findings, Inspection
 from stacpull.engine.origins import origins
@@ -66,7 +67,7 @@ async def verify(
     """
     stop = stop or asyncio.Event()
     reporter = Reporter(on_event, stop)
-    path = Path(dest)
+    path = dest_path(dest)
     rebuilt = None
     if rebuild:
         rebuilt = await reporter.off_loop(lambda: rebuild_ledger(path, reporter))

@@ -20,6 +20,9 @@ __all__ = ["check_labels", "class_list"]
 _UNNAMED: Final = "labels"
 """The name of a class list that has none (raster labels need none; plain lists have none)."""
 
+_FLAGS: Final = frozenset({"cloud_and_shadow", "seasonal_snow"})
+"""Properties with classes that options of their own ask for (`filters.flags`)."""
+
 _FOLDED_43: Final = {fold(name): name for name in CLC43}
 _FOLDED_19: Final = frozenset(map(fold, BEN19))
 
@@ -51,7 +54,7 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
         UsageError: A label is in no class list; the message has the nearest names.
     """
     asked = (*selection.labels, *selection.exclude_labels)
-    known = _known(selection.nomenclature, classes)
+    known = _known(selection, classes)
     if not asked:
         return []
     if not known:
@@ -64,10 +67,20 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
     return []
 
 
-def _known(nomenclature: Nomenclature | None, classes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    if nomenclature is not None:
-        return NOMENCLATURES[nomenclature]
-    return tuple(dict.fromkeys(name for names in classes.values() for name in names))
+def _known(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the labels that items may have: the classes of the property that labels are read from.
+
+    That is the property that the selection names, else `labels`. Where no list is named so, labels are read
+    from `label:overviews`, and every list counts but those of the flags, which are no labels.
+    """
+    if selection.nomenclature is not None:
+        return NOMENCLATURES[selection.nomenclature]
+    if selection.label_property is not None:
+        return classes.get(selection.label_property, ())
+    if _UNNAMED in classes:
+        return classes[_UNNAMED]
+    lists = [names for property_name, names in classes.items() if property_name not in _FLAGS]
+    return tuple(dict.fromkeys(name for names in lists for name in names))
 
 
 def _unknown(label: str, known: tuple[str, ...], nomenclature: Nomenclature | None) -> str:

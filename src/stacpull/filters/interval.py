@@ -1,12 +1,14 @@
 """Time intervals, as STAC's item search has them, and the predicate over an item's time.
 
-An interval is an RFC 3339 instant, a date (that whole day), `a/b`, `../b` or `a/..`; its ends are inclusive
-and an ending date means that whole day. Items are read more kindly: a space for the `T`, no zone (UTC).
+An interval is an RFC 3339 instant, a day, month or year (`2017-06-13`, `2017-06`, `2017`: the whole of it),
+`a/b`, `../b` or `a/..`. Its ends are inclusive, and one that is a day, month or year means the whole of it.
+Items are read more leniently: a space for the `T`, no zone (UTC).
 """
 
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from datetime import UTC, date, datetime, time
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +18,7 @@ from stacpull.models import Json, Selection
 
 __all__ = ["Interval", "compile_datetime", "parse_instant", "parse_interval"]
 
-_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_DATE: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
 _LEAP_SECOND: Final = re.compile(r"(?<=:\d\d):60(?!\d)")
 
@@ -91,18 +93,29 @@ def compile_datetime(selection: Selection) -> Check | None:
 
 
 def _user_end(text: str, whole: str, *, at_end: bool) -> datetime | None:
-    """Parse one end of an interval; a bare date is the first or the last instant of its day."""
+    """Parse one end of an interval; a day, month or year is its first or its last instant."""
+    text = text.strip()
     if text in ("", ".."):
         return None
     try:
-        if _DATE.fullmatch(text):
-            clock = time.max if at_end else time.min
-            return datetime.combine(date.fromisoformat(text), clock, tzinfo=UTC)
+        if (period := _DATE.fullmatch(text)) is not None:
+            year, month, day = (None if part is None else int(part) for part in period.groups())
+            return _bound_of(year or 0, month, day, at_end=at_end)
         instant = parse_instant(text) if _INSTANT.fullmatch(text) else None
     except ValueError:
         instant = None
     if instant is None:
         raise UsageError(
-            f"--datetime {whole!r}: {text!r} is no time: write 2017-06-13 or 2017-06-13T10:10:31Z."
+            f"--datetime {whole!r}: {text!r} is not a time; write 2017, 2017-06, 2017-06-13 or "
+            "2017-06-13T10:10:31Z."
         )
     return instant
+
+
+def _bound_of(year: int, month: int | None, day: int | None, *, at_end: bool) -> datetime:
+    """Return the first or the last instant of a year, of one of its months, or of one of its days."""
+    if month is None:
+        month = 12 if at_end else 1
+    if day is None:
+        day = monthrange(year, month)[1] if at_end else 1
+    return datetime.combine(date(year, month, day), time.max if at_end else time.min, tzinfo=UTC)

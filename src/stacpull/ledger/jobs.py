@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from stacpull.digests import recorded
 from stacpull.ledger.compact import href_of, present, true_etag, true_name
 from stacpull.ledger.database import transaction
 from stacpull.ledger.items import count_items_done, settle
@@ -202,7 +203,7 @@ def _job(row: tuple[Any, ...]) -> Job:
     number, item, generation, key, href, item_href, directory, name, template, size, *rest = row
     stated, kind, stale, sha256, alternates, validator, size_before, sha256_before = rest
     checksum = _checksum(stated)
-    held = checksum is None or checksum == ("sha256", sha256_before)
+    held = checksum is None or (sha256_before is not None and checksum == recorded(sha256_before))
     return Job(
         row=number,
         item_row=item,

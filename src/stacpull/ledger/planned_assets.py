@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import orjson
 
+from stacpull.digests import recorded
 from stacpull.errors import StacpullError
 from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed
@@ -115,7 +116,7 @@ def is_changed(existing: Existing, size: int | None, checksum: Checksum | None) 
         return True
     if checksum is None:
         return False
-    if checksum.algorithm == "sha256" and existing.sha256 is not None:
+    if existing.sha256 is not None and recorded(existing.sha256).algorithm == checksum.algorithm:
         return checksum.digest != existing.sha256
     return existing.stated is not None and existing.stated != stated(checksum)
 
@@ -124,7 +125,7 @@ def is_same(existing: Existing, checksum: Checksum | None) -> bool:
     """Return True if a checksum that is stated proves a done asset to be what the source has."""
     if checksum is None:
         return False
-    if checksum.algorithm == "sha256" and existing.sha256 is not None:
+    if existing.sha256 is not None and recorded(existing.sha256).algorithm == checksum.algorithm:
         return checksum.digest == existing.sha256
     return existing.stated is not None and existing.stated == stated(checksum)
 

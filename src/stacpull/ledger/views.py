@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 
+_SHA256_BYTES = 32
 _OF_NOTHING = b""
 """A digest that no file has."""
 
@@ -283,8 +284,12 @@ def _files(db: sqlite3.Connection, item: int) -> dict[str, MirroredFile]:
         f"WHERE a.item = ? AND a.state = {STATE_DONE}",
         (item,),
     )
-    found = ((key, path, true_name(kept, path, key), size, sha256) for key, path, kept, size, sha256 in rows)
+    found = ((key, path, true_name(kept, path, key), size, digest) for key, path, kept, size, digest in rows)
     return {
-        key: MirroredFile(f"{path}/{name}" if path else name, size, sha256)
-        for key, path, name, size, sha256 in found
+        key: MirroredFile(
+            f"{path}/{name}" if path else name,
+            size,
+            digest if digest is not None and len(digest) == _SHA256_BYTES else None,  # not a CRC
+        )
+        for key, path, name, size, digest in found
     }

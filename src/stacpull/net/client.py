@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import NamedTuple, Protocol, Self, cast, runtime_checkable
 
 from stacpull.clock import Clock
+from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
 from stacpull.net.credentials import HostCredentials, same_site
 from stacpull.net.gate import Gate, Gates
@@ -163,6 +164,7 @@ class Client:
         prefix = url[:end]
         route = self._routes.get(prefix)
         if route is None:
+            forget_hosts(self._routes)
             route = self._routes[prefix] = self._new_route(url)
         return route
 

@@ -20,6 +20,7 @@ from http import HTTPStatus
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
+from stacpull.hosts import forget_hosts
 from stacpull.net.adapt import Search
 from stacpull.net.gauge import Gauge
 
@@ -283,6 +284,7 @@ class Gates:
         gate = self._gates.get(host)
         if gate is None:
             first = self._maximum if self._told else _FIRST_LIMIT
+            forget_hosts(self._gates, lambda gate: gate.in_use or gate.waiting)
             gate = self._gates[host] = Gate(
                 host,
                 self._maximum,
@@ -307,7 +309,8 @@ class Gates:
 
     def _closed(self, host: str, seconds: float) -> None:
         self.on_closed(host, seconds)
-        is_long = _LONG_PAUSE <= seconds <= _PATIENCE or self._gates[host].pauses >= _MANY_PAUSES
+        gate = self._gates.get(host)
+        is_long = _LONG_PAUSE <= seconds <= _PATIENCE or (gate is not None and gate.pauses >= _MANY_PAUSES)
         if is_long and host not in self._waited_for:
             self._waited_for.add(host)
             self.on_waiting(

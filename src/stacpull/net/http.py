@@ -18,7 +18,6 @@ session. Its errors become failures in `net.http_errors`.
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 import time
 import urllib.request
@@ -26,6 +25,7 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from functools import partial
+from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -37,11 +37,13 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from stacpull.config.proxies import Proxy, proxies
+from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
 from stacpull.net.coding import CodingError, can_decode, coding_of, decoded
 from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
-from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, too_slow
+from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, too_slow, unknown_to_proxy
 from stacpull.net.lean_headers import LeanHeaders, joined_fields
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import host_of, wire_url
@@ -52,7 +54,6 @@ __all__ = ["HttpExchange", "HttpTransport", "user_agent"]
 _KEEPALIVE = 30.0
 _CONNECT_TIMEOUT = 30.0
 _READ_BUFFER = 256 * 1024
-_PROXY = re.compile("https?://", re.IGNORECASE)
 
 
 def user_agent() -> str:
@@ -95,7 +96,7 @@ class HttpTransport:
             total=None, connect=connect_timeout, sock_connect=connect_timeout, sock_read=stall_timeout
         )
         self._ca_bundle = ca_bundle
-        self._proxies = _Proxies(urllib.request.getproxies() if trust_env else {})
+        self._proxies = _Proxies(proxies() if trust_env else {})
         self._lines: dict[bool, _Line] = {}
         """The session for direct connections, and that for connections to a proxy (True)."""
         self._opening = asyncio.Lock()
@@ -117,26 +118,33 @@ class HttpTransport:
 
     async def send(self, request: Request) -> aiohttp.ClientResponse:
         """Send `request` and return aiohttp's response, its body unread. For `HttpExchange`."""
+        proxy: Proxy | None = None
         try:
             url = URL(wire_url(request.url), encoded=True)
+            if url.raw_user is not None and any(name.lower() == "authorization" for name in request.headers):
+                url = url.with_user(None)  # one of the two can be sent: what the client was told to send
             proxy = self._proxies.of(url) if self._proxies else None
             if proxy is not None:
                 self._refuse_literal(url)
             line = self._lines.get(proxy is not None) or await self._line(is_proxied=proxy is not None)
             async with asyncio.timeout(self._head_timeout):  # each byte of a head would put off a stall
-                return await line.session.request(
+                response = await line.session.request(
                     request.method,
                     url,
                     headers=_fields(request),
                     data=request.body,
                     allow_redirects=False,
-                    proxy=proxy,
+                    proxy=None if proxy is None else proxy.url,
                 )
         except _SentOnceError as error:
-            failure = failure_of(error.cause, host_of(request.url), reused=error.reused)
+            failure = failure_of(error.cause, host_of(request.url), reused=error.reused, proxy=proxy)
             raise TransferError(failure) from error.cause
         except EXPECTED as error:
-            raise TransferError(failure_of(error, host_of(request.url))) from error
+            raise TransferError(failure_of(error, host_of(request.url), proxy=proxy)) from error
+        if proxy is not None and response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            response.close()
+            raise TransferError(unknown_to_proxy(proxy, host_of(request.url)))
+        return response
 
     def pace(self) -> Pace:
         """Return what judges the pace of a body. For `HttpExchange`."""
@@ -395,36 +403,30 @@ class _Line:
 
 
 class _Proxies:
-    """The proxies that the environment names (`http_proxy`, `https_proxy`, `no_proxy`), asked once a host."""
+    """The proxies to use (`config.proxies`, `no_proxy`), asked once a host."""
 
-    def __init__(self, proxies: Mapping[str, str]) -> None:
-        self._proxies = {scheme: proxies[scheme] for scheme in ("http", "https") if proxies.get(scheme)}
-        self._known: dict[tuple[str, str], str | None] = {}
+    def __init__(self, found: Mapping[str, Proxy]) -> None:
+        self._proxies = dict(found)
+        self._known: dict[tuple[str, str], Proxy | None] = {}
 
     def __bool__(self) -> bool:
         return bool(self._proxies)
 
-    def of(self, url: URL) -> str | None:
-        """Return the URL of the proxy to use for `url`, None for a direct connection.
+    def of(self, url: URL) -> Proxy | None:
+        """Return the proxy to use for `url`, None for a direct connection.
 
         Raises:
             TransferError: The proxy is of a kind that cannot be used.
         """
         key = (url.scheme, url.raw_host or "")
         if key not in self._known:
+            forget_hosts(self._known)
             bypass = bool(urllib.request.proxy_bypass(key[1]))
-            self._known[key] = None if bypass else self._named(key[0], key[1])
-        return self._known[key]
-
-    def _named(self, scheme: str, host: str) -> str | None:
-        proxy = self._proxies.get(scheme)
-        if proxy is None or _PROXY.match(proxy):
-            return proxy
-        if "://" not in proxy:  # as curl takes it
-            return f"http://{proxy}"
-        kind = proxy.partition("://")[0]
-        message = f"{scheme}_proxy names a proxy of the kind {kind}; only http and https ones can be used."
-        raise TransferError(Failure(FailureKind.NETWORK, message, host=host))
+            self._known[key] = None if bypass else self._proxies.get(key[0])
+        proxy = self._known[key]
+        if proxy is not None and proxy.problem is not None:
+            raise TransferError(Failure(FailureKind.NETWORK, proxy.problem, host=key[1]))
+        return proxy
 
 
 def _files(ca_bundle: Path | None) -> tuple[str, ssl.SSLContext | bool]:

@@ -16,11 +16,12 @@ from http import HTTPStatus
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from stacpull.config.proxies import Proxy
 from stacpull.hosts import refused_always
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
 
-__all__ = ["EXPECTED", "TOO_MANY_FIELDS", "failure_of", "too_slow"]
+__all__ = ["EXPECTED", "TOO_MANY_FIELDS", "failure_of", "too_slow", "unknown_to_proxy"]
 
 TOO_MANY_FIELDS = "Too many headers"
 """How the message of aiohttp's own error for this begins."""
@@ -31,8 +32,19 @@ EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSEr
 _FIRST_COLUMN = 4  # of the caret under aiohttp's excerpt `  b'…'`
 
 
-def failure_of(error: BaseException, host: str, *, reused: bool = False) -> Failure:
-    """Return the failure that `error` stands for; `reused`: its connection had carried a request before."""
+def failure_of(
+    error: BaseException, host: str, *, reused: bool = False, proxy: Proxy | None = None
+) -> Failure:
+    """Return the failure that `error` stands for.
+
+    Args:
+        error: What aiohttp raised.
+        host: Who was asked.
+        reused: True if the connection had carried a request before.
+        proxy: The proxy that was to be used, if any.
+    """
+    if proxy is not None and (failure := _of_proxy(error, host, proxy)) is not None:
+        return failure
     failure = next(translate(error, host) for kinds, translate in _TABLE if isinstance(error, kinds))
     if reused and failure.kind is FailureKind.NETWORK and not _answer_began(error):
         return replace(failure, free=failure.retryable)
@@ -75,15 +87,36 @@ def _dns(error: BaseException, host: str) -> Failure:
     return _network(f"The name {host} could not be looked up.", host)
 
 
-def _proxy(error: BaseException, host: str) -> Failure:
-    status = getattr(error, "status", None)
-    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-        return _network(f"The proxy on the way to {host} asks for credentials (407).", host, retryable=False)
-    return _network(f"The proxy on the way to {host} could not be used.", host)
+def _of_proxy(error: BaseException, host: str, proxy: Proxy) -> Failure | None:
+    """Return what is wrong with the proxy, or None if it is not to blame, as far as is known."""
+    kind = FailureKind.NETWORK
+    match error:
+        case aiohttp.ClientHttpProxyError(status=HTTPStatus.PROXY_AUTHENTICATION_REQUIRED):
+            return unknown_to_proxy(proxy, host)
+        case aiohttp.ClientConnectorCertificateError():
+            return None
+        case aiohttp.ClientHttpProxyError(status=status):
+            message = f"The proxy {proxy} answered {status} when asked for {host}."
+        case aiohttp.ClientConnectorDNSError(os_error=AddressRefusedError() as refused):
+            message = f"The proxy {proxy} is at {refused.address}, which is {refused.reason}; not connected."
+        case aiohttp.ClientConnectorDNSError():
+            message = f"Cannot connect to the proxy {proxy} for {host}: its name cannot be looked up."
+        case aiohttp.ClientProxyConnectionError():
+            text = error.os_error.strerror or type(error.os_error).__name__
+            message = f"Cannot connect to the proxy {proxy} for {host}: {text}."
+        case aiohttp.ConnectionTimeoutError():
+            message, kind = f"The proxy {proxy} gave no connection to {host} in time.", FailureKind.STALLED
+        case _:
+            return None
+    return Failure(kind, message, host=host, retryable=True)
 
 
-def _no_proxy(_error: BaseException, host: str) -> Failure:
-    return _network(f"No connection to the proxy on the way to {host}.", host)
+def unknown_to_proxy(proxy: Proxy, host: str) -> Failure:
+    """Return the failure of a request that a proxy passes on for known users only (407)."""
+    message = (
+        f"The proxy {proxy} asks for credentials (407), for {host}: write http://user:password@host:port."
+    )
+    return _network(message, host, retryable=False)
 
 
 def _stalled(error: BaseException, host: str) -> Failure:
@@ -150,8 +183,6 @@ _TABLE: tuple[tuple[tuple[type[BaseException], ...], _Translate], ...] = (
     ((ssl.SSLCertVerificationError,), _certificate),
     ((aiohttp.ClientSSLError, ssl.SSLError), _tls),
     ((aiohttp.ClientConnectorDNSError,), _dns),
-    ((aiohttp.ClientHttpProxyError,), _proxy),
-    ((aiohttp.ClientProxyConnectionError,), _no_proxy),
     ((aiohttp.TooManyRedirects, aiohttp.RedirectClientError), _redirect),
     ((aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError), _url),
     ((aiohttp.ClientConnectorError, AddressRefusedError), _address_or_connector),

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from stacpull.config.proxies import proxies
+from stacpull.hosts import forget_hosts
 from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import user_agent
@@ -60,7 +62,7 @@ class LeanTransport:
         trust_env: bool = True,
     ) -> None:
         self._fallback = fallback
-        self._proxies = urllib.request.getproxies() if trust_env else {}
+        self._proxies = proxies() if trust_env else {}
         self._connector = Connector(policy, timeout=connect_timeout, ca_bundle=ca_bundle)
         self._pool = LeanPool(stall_timeout=stall_timeout, min_rate=min_rate, keep_alive=_KEEP_ALIVE)
         self._agent = ""
@@ -77,6 +79,7 @@ class LeanTransport:
         try:
             line = self._pool.lines[origin]
         except KeyError:
+            forget_hosts(self._pool.lines, lambda line: line is not None and line.idle)
             line = self._pool.lines[origin] = self._new_line(origin)
         if line is None:
             return self._fallback.open(request)
@@ -121,7 +124,7 @@ class LeanTransport:
         return None if place is None or self._is_proxied(place) else Line(place)
 
     def _is_proxied(self, place: Place) -> bool:
-        return bool(self._proxies.get(place.scheme)) and not urllib.request.proxy_bypass(place.host)
+        return place.scheme in self._proxies and not urllib.request.proxy_bypass(place.host)
 
 
 class LeanExchange:

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+from stacpull.hosts import forget_hosts
 from stacpull.models import Failure
 from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressInfo, AddressPolicy, AddressRefusedError
@@ -147,8 +148,11 @@ class Connector:
 
     async def _lookup(self, place: Place) -> _Lookup:
         """Return the addresses of `place`, looked up again after some seconds."""
-        lookup = self._lookups.setdefault(place, _Lookup())
         loop = asyncio.get_running_loop()
+        lookup = self._lookups.get(place)
+        if lookup is None:
+            forget_hosts(self._lookups, lambda one: one.asking.locked())
+            lookup = self._lookups[place] = _Lookup()
         async with lookup.asking:
             if loop.time() >= lookup.until:
                 found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)

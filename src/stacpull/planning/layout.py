@@ -8,14 +8,18 @@ known only when the transfer has resolved the href; until then a name is a templ
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from stacpull.errors import UsageError
 from stacpull.models import ItemId, Json
 from stacpull.planning.names import document_name, fold, kept_apart, safe_segment
 from stacpull.planning.template import (
     ASSET_FIELDS,
+    FIELDS,
     Field,
     Piece,
     Segment,
@@ -66,6 +70,27 @@ class Layout:
         names = {piece.name for segment in segments for piece in segment if isinstance(piece, Field)}
         late = "filename" in names
         return cls(template, segments, needs_filename=late, distinguishes_assets=late or "key" in names)
+
+    @property
+    def properties(self) -> tuple[str, ...]:
+        """The fields that are properties of items, in their order."""
+        pieces = (piece for segment in self.segments for piece in segment)
+        names = (piece.name for piece in pieces if isinstance(piece, Field))
+        return tuple(dict.fromkeys(name for name in names if name not in FIELDS))
+
+    def check_properties(self, documents: Iterable[Json]) -> None:
+        """Check that each property that the layout names is one of the first items of a source.
+
+        Raises:
+            UsageError: None of `documents` has it.
+        """
+        known = {name for document in documents for name in _properties_of(document)}
+        for name in self.properties:
+            if name not in known:
+                near = difflib.get_close_matches(name, [*FIELDS, *known], n=1)
+                hint = f"did you mean {{{near[0]}}}?" if near else f"fields are {_listed()}."
+                text = f"--layout {self.template!r}: {{{name}}} is not a field, and no property of the items"
+                raise UsageError(f"{text}; {hint}")
 
     def for_item(self, item_id: ItemId, document: Json, parent: ItemId | None = None) -> ItemLayout:
         """Fill in what the item gives. `parent` is the label item through which a source item was reached."""
@@ -140,8 +165,16 @@ class _ItemValues:
         return (found[1], found[2], found[3]) if found else (_UNKNOWN, _UNKNOWN, _UNKNOWN)
 
     def _properties(self) -> dict[str, Any]:
-        properties = self._document.get("properties")
-        return properties if isinstance(properties, dict) else {}
+        return _properties_of(self._document)
+
+
+def _properties_of(document: Json) -> dict[str, Any]:
+    properties = document.get("properties")
+    return properties if isinstance(properties, dict) else {}
+
+
+def _listed() -> str:
+    return ", ".join(f"{{{name}}}" for name in FIELDS)
 
 
 def _text(value: object) -> str:

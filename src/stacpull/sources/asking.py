@@ -72,7 +72,8 @@ class Asking:
 
     def in_one_piece(self, first: PageRequest, why: str) -> PageRequest:
         """Return `first`, the first request of a walk that was to be split; why it is not is told with it."""
-        self._unsplit.append((first, why))
+        if (first, why) not in self._unsplit:
+            self._unsplit.append((first, why))
         return first
 
     def first_by_ids(self, narrowing: Narrowing, door: Door, plain: PageRequest) -> PageRequest:

@@ -9,16 +9,22 @@ import os
 import re
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from stacpull.errors import UsageError
 
-__all__ = ["STANDARD_INPUT", "source_url"]
+__all__ = ["STANDARD_INPUT", "meant_url", "source_url"]
 
 STANDARD_INPUT: Final = "-"
 """SOURCE that stands for NDJSON on standard input."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_HOST = re.compile(
+    r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)"
+    r"|(?P<domain>[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,})/"
+)
+"""A host with a port, or a domain with a path."""
+_PRIVATE = re.compile(r"localhost|\[.*\]|[0-9.]+", re.IGNORECASE)
 _READ = frozenset({"http", "https", "s3", "stdin"})
 
 
@@ -40,7 +46,21 @@ def source_url(source: str) -> str:
         if name not in _READ:
             raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use http, https, s3 or file.")
         return name + source[len(name) :]
-    return _file_url(source)
+    return _file_url(os.path.expanduser(source))  # noqa: PTH111 -- keeps the path as it was written
+
+
+def meant_url(url: str) -> str | None:
+    """Return the URL that was probably meant by a SOURCE that became the `file:///` URL `url`, or None.
+
+    A host with a port, or a domain with a path, is a URL without its scheme if there is no such file.
+    """
+    if not url.startswith("file:///"):
+        return None
+    given = os.path.relpath(unquote(urlsplit(url).path))
+    host = _HOST.match(given)
+    if host is None:
+        return None
+    return f"{'http' if _PRIVATE.fullmatch(host['name'] or '') else 'https'}://{given}"
 
 
 def _file_url(path: str) -> str:

@@ -8,6 +8,7 @@ from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_url
 from stacpull.sources.documents import Kind, kind_of, located, whole_item
+from stacpull.sources.places import meant_url
 from stacpull.sources.source import JsonReader
 from stacpull.sources.urls import authority
 
@@ -43,6 +44,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
     Raises:
         SourceError: it could not be read (its `__cause__` is then the TransferError), or is no JSON object.
         CredentialsError: credentials are missing or refused.
+        UsageError: it is a path without a file that looks like a URL without its scheme.
     """
     try:
         document = _items(await reader.read(PageRequest(url)))
@@ -50,6 +52,11 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         if url.startswith("s3://") and error.failure.kind is FailureKind.REFUSED:
             text = f"{error} Give AWS credentials, or --no-sign-request for a public bucket."
             raise CredentialsError(text) from error
+        meant = meant_url(url) if error.failure.kind is FailureKind.GONE else None
+        if meant is not None:
+            raise UsageError(
+                f"SOURCE is not a URL, and there is no such file: did you mean {meant}?"
+            ) from error
         raise SourceError(f"The source {url} could not be read: {error}") from error
     if isinstance(document.body, list):
         raise SourceError(f"{url} is not STAC: it is a JSON list, and nothing in it is an item.")

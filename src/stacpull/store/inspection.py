@@ -1,13 +1,12 @@
 """Looking at what lies in DEST without changing it: a walk that follows no link, and files read and hashed.
 
 Both keep memory flat: a directory is listed in stretches, a file read in pieces. Reading is meant for
-threads; `hashlib` and the system calls release the interpreter's lock, so that all cores are used.
+threads; checksums and the system calls release the interpreter's lock, so that all cores are used.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import itertools
 import os
 import stat
@@ -15,6 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from stacpull.digests import new_hasher
+from stacpull.models import Checksum
 
 __all__ = ["Entry", "Look", "look_at", "obstacle", "walk"]
 
@@ -79,13 +81,21 @@ def _walk(
                 yield from _walk(top, prefix + name, within, frozenset())
 
 
-def look_at(root: int, path: str, *, hashed: bool, is_stopped: Callable[[], bool] = lambda: False) -> Look:
+def look_at(
+    root: int,
+    path: str,
+    *,
+    hashed: bool,
+    algorithm: str = "sha256",
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Look:
     """Look at one file below the directory descriptor `root`; links in its last place are not followed.
 
     Args:
         root: descriptor of DEST.
         path: relative to it.
-        hashed: True to read it all and compute its SHA-256.
+        hashed: True to read it all and compute its digest.
+        algorithm: of that digest.
         is_stopped: asked between two pieces of a long file; then the look is given up, unhashed.
     """
     try:
@@ -101,7 +111,7 @@ def look_at(root: int, path: str, *, hashed: bool, is_stopped: Callable[[], bool
         found = _of_stat(os.fstat(fd))
         if found.obstacle is not None:
             return found
-        size, digest = _read(fd, is_stopped)
+        size, digest = _read(fd, algorithm, is_stopped)
         return Look(size, digest)
     except OSError as error:
         return Look(obstacle=_unreadable(error), readable=False)
@@ -123,10 +133,11 @@ def _kind(mode: int) -> str:
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
 
 
-def _read(fd: int, is_stopped: Callable[[], bool]) -> tuple[int, bytes | None]:
-    """Return how many bytes there are, and their SHA-256 (None if stopped). Most files are one read."""
+def _read(fd: int, algorithm: str, is_stopped: Callable[[], bool]) -> tuple[int, bytes | None]:
+    """Return how many bytes there are, and their digest (None if stopped). Most files are one read."""
     data = os.read(fd, _READ)
-    size, digest = len(data), hashlib.sha256(data)
+    size, digest = len(data), new_hasher(Checksum(algorithm, b""))
+    digest.update(data)
     while data:
         if size >= _READ and is_stopped():
             return size, None

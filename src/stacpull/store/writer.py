@@ -7,14 +7,14 @@ came in, so a kill costs what is in flight and no more.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from stacpull.models import Job, Received
+from stacpull.digests import digest_of
+from stacpull.models import Checksum, Job, Received
 from stacpull.store.destination import Destination
 from stacpull.store.wholes import Whole, whole_name
 
@@ -33,7 +33,7 @@ class BodyWriter:
         self,
         destination: Destination,
         *,
-        checksum: bool,
+        checksum: str | None,
         deliver: Callable[[list[Arrived]], None],
         on_error: Callable[[BaseException], None],
     ) -> None:
@@ -93,8 +93,8 @@ class BodyWriter:
         )
         sha256 = received.sha256
         if received.body is not None:
-            if self._checksum:
-                sha256 = hashlib.sha256(received.body).digest()
+            if self._checksum is not None:
+                sha256 = digest_of(Checksum(self._checksum, b""), received.body)
             inode = self._destination.write_part(name, received.body)
             # what waits for the publisher must not hold bodies in memory
             received = received._replace(sha256=sha256, body=None)

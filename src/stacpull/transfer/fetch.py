@@ -23,7 +23,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from stacpull.clock import Clock, SystemClock
-from stacpull.models import Checksum, FailureKind, Job, Present, Received, ResumePoint, Validator
+from stacpull.digests import recorded
+from stacpull.models import FailureKind, Job, Present, Received, ResumePoint, Validator
 from stacpull.net.coding import can_decode, coding_of, decoded
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, is_framed
@@ -76,7 +77,7 @@ class Fetcher:
         parts: Parts,
         *,
         small_limit: int = 1 << 20,
-        checksum: bool = True,
+        checksum: str | None = "sha256",
         connections: int = _CONNECTIONS,
         clock: Clock | None = None,
         secrets: Secrets | None = None,
@@ -90,7 +91,8 @@ class Fetcher:
             client: sends the requests.
             parts: where what is longer than `small_limit` goes.
             small_limit: bytes up to which a body is kept in memory.
-            checksum: True to compute the SHA-256 of what goes into parts (that of bodies is the writer's).
+            checksum: algorithm of the digest to record of what goes into parts (that of bodies is the
+                writer's); None: none.
             connections: that one file may have at most; 1: no ranges of it are fetched side by side.
             clock: where time comes from.
             secrets: what must not be written down, whatever a server says.
@@ -270,7 +272,7 @@ class Fetcher:
 
     async def _fed(self, writer: PartWriter, checks: tuple[Check, ...]) -> Mapping[str, Hasher]:
         """Return the hashers that `checks` need, with what is in the part; if that fails, it is put away."""
-        hashers = hashers_for(checks, sha256=self._checksum)
+        hashers = hashers_for(checks, self._checksum)
         await _or_park(writer, writer.feed(hashers))
         return hashers
 
@@ -319,7 +321,8 @@ class Fetcher:
         if writer is None:
             return Received(intake.size, None, name, validator, body=intake.body, verified=verified)
         part = await writer.finish(name, validator.kept, unproven=not verified)
-        return Received(part.size, part.sha256, name, validator, part=part.path, verified=verified)
+        sha256 = None if self._checksum is None else intake.hashers[self._checksum].digest()
+        return Received(part.size, sha256, name, validator, part=part.path, verified=verified)
 
     def _is_proven(self, job: Job, intake: Intake) -> bool:
         """Hold what came against all that is known; False if nothing is known about the length."""
@@ -377,7 +380,7 @@ class Fetcher:
 
 def _with_wanted(job: Job, checks: tuple[Check, ...]) -> tuple[Check, ...]:
     """Return `checks`, behind that for the bytes that were mirrored before, where those are wanted again."""
-    return checks if job.sha256 is None else (Check(Checksum("sha256", job.sha256), "the ledger"), *checks)
+    return checks if job.sha256 is None else (Check(recorded(job.sha256), "the ledger"), *checks)
 
 
 async def _or_park(writer: PartWriter, step: Awaitable[T]) -> T:

@@ -6,14 +6,13 @@ An `Intake` is what one response (or the rest of a part) brought: `shortfall` te
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from stacpull.digests import digest_of, new_hasher
 from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
 from stacpull.net.redirects import host_of
-from stacpull.transfer.digests import digest_of, new_hasher
 from stacpull.transfer.parts import Hasher, PartWriter
 from stacpull.transfer.verify import Check
 
@@ -95,11 +94,11 @@ class DoubtfulError(Exception):
         self.actual = actual
 
 
-def hashers_for(checks: tuple[Check, ...], *, sha256: bool) -> dict[str, Hasher]:
-    """Return the hashers of a part: one for each algorithm stated, and SHA-256 if the ledger wants it."""
+def hashers_for(checks: tuple[Check, ...], checksum: str | None) -> dict[str, Hasher]:
+    """Return the hashers of a part: one for each algorithm stated, and that of the digest to record."""
     hashers = {check.checksum.algorithm: new_hasher(check.checksum) for check in checks}
-    if sha256 and "sha256" not in hashers:
-        hashers["sha256"] = hashlib.sha256()
+    if checksum is not None and checksum not in hashers:
+        hashers[checksum] = new_hasher(Checksum(checksum, b""))
     return hashers
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from stacpull.digests import Hasher
 from stacpull.models import FinishedPart, ResumePoint, Validator
 from stacpull.spans import Spans
 
@@ -19,18 +20,6 @@ __all__ = ["FinishedPart", "Hasher", "PartWriter", "Parts", "Piece", "ResumePoin
 
 Piece = tuple[int, bytes]
 """Bytes, and the place of the first one in the file."""
-
-
-class Hasher(Protocol):
-    """A running checksum, as `hashlib` makes them."""
-
-    def update(self, data: bytes, /) -> None:
-        """Take `data` in."""
-        ...
-
-    def digest(self) -> bytes:
-        """Return the checksum of everything taken in."""
-        ...
 
 
 class PartWriter(Protocol):

@@ -27,9 +27,9 @@ def destination(tmp_path: Path) -> Iterator[Destination]:
     opened.close()
 
 
-@pytest.mark.parametrize("checksum", [True, False])
+@pytest.mark.parametrize("checksum", ["sha256", None])
 def test_a_whole_part_is_taken_up_with_all_that_its_name_says(
-    destination: Destination, checksum: bool
+    destination: Destination, checksum: str | None
 ) -> None:
     name = whole_name(5, 0, 10, '"e"', "y z.tif", unproven=True)
     inode = destination.write_part(name, BODY)
@@ -53,5 +53,5 @@ def test_a_whole_part_is_taken_up_with_all_that_its_name_says(
 )
 def test_anything_else_is_not(destination: Destination, part: str, jobs: list[Job], stays: bool) -> None:
     destination.write_part(part, BODY)
-    assert wholes_of(destination, {one.row: one for one in jobs}, checksum=True) == []
+    assert wholes_of(destination, {one.row: one for one in jobs}, checksum="sha256") == []
     assert (destination.parts / part).exists() == stays

@@ -205,7 +205,7 @@ class Crew:
         if not peer.open:
             return
         jobs, around = dict(peer.open), self._around
-        checksum = around.options.checksum == "sha256"
+        checksum = around.options.recorded_checksum
         found = await asyncio.to_thread(wholes_of, around.destination, jobs, checksum=checksum)
         peer.open.clear()
         self._deliver(found)

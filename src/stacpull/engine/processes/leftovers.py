@@ -15,7 +15,7 @@ from stacpull.store.writer import Arrived
 __all__ = ["wholes_of"]
 
 
-def wholes_of(destination: Destination, jobs: Mapping[int, Job], *, checksum: bool) -> list[Arrived]:
+def wholes_of(destination: Destination, jobs: Mapping[int, Job], *, checksum: str | None) -> list[Arrived]:
     """Return the whole parts of `jobs`, by row, when the process that had them is gone.
 
     A part is whole if it has the size in its name: only the process died, not the machine, so what it wrote
@@ -24,7 +24,7 @@ def wholes_of(destination: Destination, jobs: Mapping[int, Job], *, checksum: bo
     Args:
         destination: the mirror.
         jobs: what the process had not told of.
-        checksum: True to read each for its SHA-256, which went with the process.
+        checksum: algorithm of the digest that each is read for, as it went with the process; None: none.
 
     Raises:
         DestinationError: a part cannot be removed.
@@ -38,6 +38,9 @@ def wholes_of(destination: Destination, jobs: Mapping[int, Job], *, checksum: bo
         if not has_size(entry, name.size) or (job.name is None and name.filename is None):
             destination.drop_part(entry.name)
         else:
-            sha256 = look_at(destination.parts_fd, entry.name, hashed=True).sha256 if checksum else None
+            sha256 = None
+            if checksum is not None:
+                look = look_at(destination.parts_fd, entry.name, hashed=True, algorithm=checksum)
+                sha256 = look.sha256
             found.append(taken_up(job, name, entry, sha256))
     return found

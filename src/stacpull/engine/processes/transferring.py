@@ -72,7 +72,7 @@ async def _work(context: Context, channel: Channel, told: asyncio.Queue[Any]) ->
             worker = _Worker(context, channel, network, destination, clock)
             writer = BodyWriter(
                 destination,
-                checksum=options.checksum == "sha256",
+                checksum=options.recorded_checksum,
                 deliver=worker.intake.deliver,
                 on_error=worker.break_off,
             )

@@ -23,6 +23,10 @@ _DOMAIN = re.compile(r";\s*domain=\s*([^;\s]+)", re.IGNORECASE)
 _DELETED = re.compile(r";\s*max-age=(0|-\d+)\s*(;|$)", re.IGNORECASE)
 
 
+_MOST, _MOST_OF_ALL, _LONGEST = 50, 1000, 4096
+"""Cookies that are kept of a host, and of all, and characters of one: RFC 6265, 6.1 asks for 50 and 4096."""
+
+
 class _Cookie(NamedTuple):
     """What is kept of a cookie beside its value."""
 
@@ -61,10 +65,20 @@ class Cookies:
             cookie = _placed(name, origin, attributes)
             if not value or _DELETED.search(";" + attributes):
                 self._jar.pop(cookie, None)
-            elif self._jar.get(cookie) != value:
+            elif self._jar.get(cookie) != value and len(name) + len(value) <= _LONGEST:
+                self._jar.pop(cookie, None)
                 self._jar[cookie] = value
                 new.append(Secret(value))
+                self._make_room(cookie.origin)
         return new
+
+    def _make_room(self, origin: Origin) -> None:
+        """Drop the oldest cookie of a host that has set too many, and the oldest of all of too many hosts."""
+        of_host = [one for one in self._jar if one.origin == origin]
+        if len(of_host) > _MOST:
+            del self._jar[of_host[0]]
+        if len(self._jar) > _MOST_OF_ALL:
+            del self._jar[next(iter(self._jar))]
 
     def forget(self, origin: Origin) -> None:
         """Drop all cookies that an origin gets: they are refused."""

@@ -117,7 +117,7 @@ class SasLogin(Login):
         ):
             raise SourceError(f"{host_of(url)} answered without a signature: check token-url.")
         secret = Secret(token)
-        self._asker.secrets.add(*_signatures(token))
+        self._asker.secrets.learn(*_signatures(token))
         now = self._asker.clock.time() if reply.date is None else reply.date
         return Lent(secret, _moment(reply.members.get("msft:expiry")) - now)
 

@@ -248,7 +248,7 @@ class VisitLogin(Login):
         return answer
 
     def _note(self, answer: KeptAnswer) -> None:
-        self._secrets.add(*self._cookies.note(origin_of(answer.url), answer.headers))
+        self._secrets.learn(*self._cookies.note(origin_of(answer.url), answer.headers))
 
     def _trouble(self, answer: KeptAnswer) -> Failure:
         host, now = host_of(answer.url), self._clock.time()

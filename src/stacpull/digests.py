@@ -1,5 +1,8 @@
 """Running checksums by name: those of `hashlib`, and the CRCs that object stores state.
 
+The digest that the ledger records of a file is a SHA-256 or a CRC-64/NVME (`--checksum`). Its length says
+which; a mirror may hold files with either, and files without one.
+
 CRC-32C and CRC-64/NVME come from awscrt, the C library of the AWS SDKs. It is imported when one is first
 needed, because that takes a tenth of a second.
 """
@@ -10,15 +13,27 @@ import functools
 import hashlib
 import zlib
 from collections.abc import Callable
+from typing import Protocol
 
 from stacpull.models import Checksum
-from stacpull.transfer.parts import Hasher
 
-__all__ = ["digest_of", "new_hasher"]
+__all__ = ["Hasher", "digest_of", "new_hasher", "recorded"]
 
 _Crc = Callable[[bytes, int], int]
 """A function of bytes and the checksum of what is before them."""
 _CRC_BYTES = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
+
+
+class Hasher(Protocol):
+    """A running checksum, as `hashlib` makes them."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take `data` in."""
+        ...
+
+    def digest(self) -> bytes:
+        """Return the checksum of everything taken in."""
+        ...
 
 
 class _CrcHasher:
@@ -64,6 +79,11 @@ def new_hasher(checksum: Checksum) -> Hasher:
     if name == "blake2s":
         return hashlib.blake2s(digest_size=len(checksum.digest))
     return hashlib.new(name, usedforsecurity=False)
+
+
+def recorded(digest: bytes) -> Checksum:
+    """Return a digest of the ledger with its algorithm."""
+    return Checksum("crc64nvme" if len(digest) == _CRC_BYTES["crc64nvme"] else "sha256", digest)
 
 
 def digest_of(checksum: Checksum, body: bytes) -> bytes:

@@ -1,0 +1,203 @@
+"""`--checksum`: what is recorded of each asset, and what `verify` makes of it, through whole mirrors."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from awscrt.checksums import crc64nvme
+from tests.acceptance.beginnings import table_zeroed
+from tests.security.sources import Source, feature
+
+from stacpull import Damage, MirrorReport, Options, mirror, sync, verify
+from stacpull.net.memory import Answer
+from stacpull.net.transport import Request
+
+BODIES = {
+    "/empty": b"",
+    "/small": b"a band of a patch",
+    "/long": random.Random(1).randbytes(3_000_000),
+}
+DIGESTS = {
+    "sha256": lambda body: hashlib.sha256(body).digest(),
+    "crc64nvme": lambda body: crc64nvme(body).to_bytes(8, "big"),
+    "none": lambda _: None,
+}
+
+
+def served(request: Request) -> Answer:
+    path = "/" + request.url.rpartition("/")[2]
+    return Answer(body=BODIES[path], headers={"ETag": f'"{path}"', "Accept-Ranges": "bytes"})
+
+
+Act = Callable[[Source, Options], Awaitable[None]]
+
+
+def on_mirror(
+    dest: Path, checksum: str, act: Act | None = None, *, items: int = 1, same: bool = False, **options: Any
+) -> MirrorReport:
+    """Mirror so many items with all bodies each, then act while the source is there.
+
+    With `same`, the assets of all items have the same hrefs.
+    """
+
+    async def course() -> MirrorReport:
+        async with Source(others=served) as source:
+            source.features = [
+                feature(
+                    f"i{item}", {path[1:]: source.url(path if same else f"/{item}{path}") for path in BODIES}
+                )
+                for item in range(items)
+            ]
+            given = Options(checksum=checksum, retries=1, **options)
+            report = await mirror(source.api, dest, options=given)
+            if act is not None:
+                await act(source, given)
+            return report
+
+    return asyncio.run(course())
+
+
+def digests(dest: Path) -> dict[str, bytes | None]:
+    """The digests in the ledger, by item and key."""
+    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite")) as db:
+        return {
+            f"{item}/{key}": digest
+            for item, key, digest in db.execute(
+                "SELECT i.name, a.key, a.sha256 FROM assets a JOIN items i ON i.id = a.item"
+            )
+        }
+
+
+def expected(checksum: str, items: int = 1) -> dict[str, bytes | None]:
+    return {
+        f"i{item}{path}": DIGESTS[checksum](body) for item in range(items) for path, body in BODIES.items()
+    }
+
+
+def flip(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+
+
+def asset(dest: Path, key: str, item: str = "i0") -> Path:
+    return next(path for path in (dest / "c" / item).iterdir() if path.stem == key)
+
+
+@pytest.mark.parametrize(
+    ("checksum", "options"),
+    [
+        *((checksum, {}) for checksum in DIGESTS),
+        ("crc64nvme", {"transport": "aiohttp"}),
+        ("crc64nvme", {"processes": 2}),
+    ],
+    ids=str,
+)
+def test_the_digest_that_was_asked_for_is_recorded(
+    tmp_path: Path, checksum: str, options: dict[str, Any]
+) -> None:
+    items = 40 if options.get("processes") else 1
+    report = on_mirror(tmp_path / "m", checksum, items=items, **options)
+    assert (report.state, report.assets_done) == ("complete", 3 * items)
+    assert digests(tmp_path / "m") == expected(checksum, items)
+    found = sync.verify(tmp_path / "m")
+    assert (found.damaged, found.unproven) == (0, 0 if checksum != "none" else 3 * items)
+
+
+@pytest.mark.parametrize("checksum", ["sha256", "crc64nvme"])
+@pytest.mark.parametrize("key", ["small", "long"])
+def test_a_flipped_bit_is_found_named_and_repaired(tmp_path: Path, checksum: str, key: str) -> None:
+    dest, body = tmp_path / "m", BODIES[f"/{key}"]
+
+    async def act(_source: Source, options: Options) -> None:
+        flip(asset(dest, key))
+        seen: list[object] = []
+        found = await verify(dest, on_event=seen.append)
+        assert (found.altered, found.damaged) == (1, 1)
+        (damage,) = [event for event in seen if isinstance(event, Damage)]
+        assert damage.expected == f"{len(body)} bytes, {checksum} {DIGESTS[checksum](body).hex()}"
+        assert damage.found.startswith(f"{len(body)} bytes, {checksum} ")
+        repaired = await verify(dest, repair=True, options=options)
+        assert (repaired.altered, repaired.remaining) == (1, 0)
+
+    on_mirror(dest, checksum, act)
+    assert asset(dest, key).read_bytes() == body
+    assert digests(dest) == expected(checksum)
+
+
+def test_only_the_bytes_that_were_mirrored_are_taken_for_a_repair(tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+
+    async def act(_source: Source, options: Options) -> None:
+        flip(asset(dest, "small"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(BODIES, "/small", b"a band of a patch".upper())
+            repaired = await verify(dest, repair=True, options=options)
+        assert (repaired.altered, repaired.remaining) == (1, 1)
+
+    on_mirror(dest, "crc64nvme", act)
+
+
+def test_a_mirror_may_hold_both_kinds(tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+
+    async def act(source: Source, options: Options) -> None:
+        source.features.append(feature("i1", {path[1:]: source.url(f"/1{path}") for path in BODIES}))
+        other = attrs.evolve(options, checksum="crc64nvme")
+        report = await mirror(source.api, dest, options=other)
+        assert (report.assets_done, report.assets_skipped) == (6, 3)
+
+    on_mirror(dest, "sha256", act)
+    old = {name: digest for name, digest in expected("sha256").items() if name.startswith("i0")}
+    assert digests(dest) == expected("crc64nvme", 2) | old
+    assert sync.verify(dest).damaged == 0
+
+
+@pytest.mark.parametrize("left", ["all of it", "the old digests", "nothing"])
+def test_a_ledger_is_rebuilt_from_both_kinds(tmp_path: Path, left: str) -> None:
+    dest = tmp_path / "m"
+    on_mirror(dest, "crc64nvme")
+    ledger = dest / ".stacpull/ledger.sqlite"
+    if left == "nothing":
+        ledger.unlink()
+    elif left == "the old digests":
+        with closing(sqlite3.connect(ledger, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode = DELETE")
+            db.execute("VACUUM")
+        table_zeroed(ledger, "runs")
+    found = sync.verify(dest, rebuild=True) if left != "all of it" else sync.verify(dest)
+    assert found.damaged == 0
+    if left == "the old digests":
+        assert found.rebuilt is not None
+        assert found.rebuilt.by_checksum == 3
+    kept = expected("sha256" if left == "nothing" else "crc64nvme")
+    if left == "nothing":
+        kept["i0/empty"] = None  # nothing proves that it should be empty: it is fetched again
+    assert digests(dest) == kept
+
+
+def test_a_damaged_file_is_not_taken_into_a_rebuilt_ledger(tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+    on_mirror(dest, "crc64nvme")
+    ledger = dest / ".stacpull/ledger.sqlite"
+    with closing(sqlite3.connect(ledger, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        db.execute("VACUUM")
+    table_zeroed(ledger, "runs")
+    flip(asset(dest, "small"))
+    found = sync.verify(dest, rebuild=True)
+    assert found.rebuilt is not None
+    assert (found.rebuilt.pending, found.rebuilt.by_checksum) == (1, 2)
+
+
+def test_a_long_file_of_one_href_is_recorded_for_each_item(tmp_path: Path) -> None:
+    on_mirror(tmp_path / "m", "crc64nvme", items=3, same=True)
+    assert digests(tmp_path / "m") == expected("crc64nvme", 3)

@@ -1,0 +1,220 @@
+"""What is given as DEST and SOURCE: understood, or refused with exit 2, with nothing created."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import LABELS, environment, run
+from tests.acceptance.static_tree import write_tree
+
+from stacpull import NotAMirrorError, UsageError, sync
+from stacpull.cli.main import execute
+from stacpull.replicas import MlhubReplica
+
+REFUSED = [
+    ("s3://mybucket/prefix", "DEST is the bucket s3://mybucket/prefix. Buckets are not supported as DEST"),
+    ("http://127.0.0.1:8801/mlhub/v1", "DEST is a URL (http://127.0.0.1:8801/mlhub/v1): name a directory"),
+    ("HTTPS://u:p@h/v1?key=planted", "DEST is a URL (HTTPS://h/v1): name a directory"),
+    ("127.0.0.1:8801/mlhub/v1", "The order is: stacpull mirror SOURCE DEST"),
+    ("gs://bucket", "DEST is a URL (gs://bucket)"),
+    ("", "DEST is empty"),
+    (" ", "DEST is empty"),
+    ("-", "DEST is -"),
+    ("~nobody-of-this-name/x", "no such home directory"),
+]
+COMMANDS = ["mirror", "plan", "resume", "retry", "status", "failures", "verify"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, which is not the home directory either."""
+    for name in [name for name in os.environ if name.startswith("STACPULL_")]:
+        monkeypatch.delenv(name)  # variables that steer the tests
+    (tmp_path / "here").mkdir()
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "here"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(("dest", "said"), REFUSED)
+def test_a_dest_that_is_not_a_directory_is_refused_and_nothing_created(
+    here: Path, capfd: pytest.CaptureFixture[str], command: str, dest: str, said: str
+) -> None:
+    source = [str(write_tree(here.parent / "tree", 1, 1))] if command in {"mirror", "plan"} else []
+    assert execute([command, *source, "--", dest]) == 2
+    err = capfd.readouterr().err
+    assert said in err
+    assert "planted" not in err
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("dest", ["s3://b/x", "http://h/v1", "", Path("s3://b/x"), Path("https://h/v1")])
+def test_python_refuses_the_same(here: Path, dest: str | Path) -> None:
+    source = str(write_tree(here.parent / "tree", 1, 1))
+    with pytest.raises(UsageError, match="name a directory"):
+        sync.mirror(source, dest)
+    with pytest.raises(UsageError, match="name a directory"):
+        sync.plan(source, dest)
+    for function in (sync.resume, sync.retry, sync.status, sync.verify, lambda one: list(sync.failures(one))):
+        with pytest.raises(UsageError, match="name a directory") as caught:
+            function(dest)
+        assert not isinstance(caught.value, NotAMirrorError)
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [str, Path])
+def test_a_tilde_is_the_home_directory(here: Path, make: type[str | Path]) -> None:
+    source = str(write_tree(here.parent / "home" / "tree", 1, 2))
+    report = sync.mirror(source, make("~/m"))
+    assert (report.state, report.dest) == ("complete", str(here.parent / "home" / "m"))
+    assert sync.status(make("~/m")).assets_done == 2
+    assert list(sync.failures(make("~/m"))) == []
+    assert sync.verify(make("~/m")).remaining == 0
+    assert sync.resume(make("~/m")).state == "complete"
+    assert sync.plan("~/tree/catalog.json", make("~/m")).assets_done == 2
+    assert list(here.iterdir()) == []
+
+
+HINTS = [
+    ("127.0.0.1:8801/v1", "did you mean http://127.0.0.1:8801/v1?"),
+    ("localhost:8801/v1", "did you mean http://localhost:8801/v1?"),
+    ("[::1]:8801", "did you mean http://[::1]:8801?"),
+    ("stac.example:8080", "did you mean https://stac.example:8080?"),
+    ("earth-search.aws.element84.com/v1", "did you mean https://earth-search.aws.element84.com/v1?"),
+]
+
+
+@pytest.mark.parametrize(("source", "hint"), HINTS)
+def test_a_source_without_a_scheme_gets_a_hint(here: Path, source: str, hint: str) -> None:
+    ran = run(["mirror", source, "m"], environment(), here)
+    assert ran.code == 2
+    assert hint in ran.err
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a:1/catalog.json", "data.old/catalog.json"])
+def test_a_file_that_looks_like_a_host_is_a_file(here: Path, name: str) -> None:
+    write_tree(here / Path(name).parent, 1, 1)
+    ran = run(["plan", name, "--json"], environment(), here)
+    assert (ran.code, ran.report["assets"]) == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["catalog.json", "data/v1.0/catalog.json", "no/such.json"])
+def test_a_file_that_is_missing_gets_no_hint(here: Path, name: str) -> None:
+    ran = run(["plan", name], environment(), here)
+    assert ran.code == 4
+    assert "did you mean" not in ran.err
+    assert list(here.iterdir()) == []
+
+
+def test_resume_of_a_finished_mirror_exits_with_0(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = str(write_tree(here.parent / "tree", 1, 2))
+    sync.mirror(source, "m")
+    capfd.readouterr()
+    assert execute(["resume", "m"]) == 0
+    assert "m is complete; nothing to resume." in capfd.readouterr().out
+    report = sync.resume("m")
+    assert (report.nothing_to_resume, report.exit_code, report.state) == (True, 0, "complete")
+    assert (report.assets_done, report.assets_skipped, report.requests) == (2, 2, 0)
+    assert execute(["resume", "elsewhere"]) == 2
+
+
+WRONG = [
+    pytest.param(["-C", LABELS, "--label", "xyz"], "'xyz' is not a label class", id="a label"),
+    pytest.param(["-C", LABELS, "--exclude-label", "xyz"], "'xyz' is not a label class", id="no label"),
+    pytest.param(["-C", "bigearthnet"], "has no collection bigearthnet", id="a collection"),
+    pytest.param([], "Name a collection with -C", id="no collection"),
+    pytest.param(["-C", LABELS, "--datetime", "soon"], "'soon' is not a time", id="a time"),
+    pytest.param(["-C", LABELS, "--filter", "gsd <"], "--filter", id="a filter"),
+    pytest.param(["-C", LABELS, "--layout", "{itm}"], "{itm}", id="a layout"),
+    pytest.param(["-C", LABELS, "--layout", "{foo}"], "{foo} is not a field", id="no such property"),
+    pytest.param(["-C", LABELS, "--layout", "{platfrm}/{key}"], "did you mean {platform}?", id="a property"),
+    pytest.param(["-C", LABELS, "--split-walk", "2", "--no-push-down"], "--split-walk", id="a contradiction"),
+]
+
+
+@pytest.fixture
+def api(hub: MlhubReplica, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The replica as SOURCE, with its key in the environment."""
+    for name, value in hub.exports().items():
+        monkeypatch.setenv(name, value)
+    return hub.base_url
+
+
+@pytest.mark.parametrize(("options", "said"), WRONG)
+def test_a_wrong_selection_creates_nothing(
+    here: Path, api: str, capfd: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    for command in (["mirror", api, "m"], ["plan", api]):
+        assert execute([*command, *options]) == 2
+        assert said in capfd.readouterr().err
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["labels", "platform"])
+def test_a_layout_may_name_a_property_of_the_items_or_of_their_source_items(
+    here: Path, api: str, name: str
+) -> None:
+    """`platform` is a property of the source items alone."""
+    layout = f"{{{name}}}/{{item}}/{{key}}{{ext}}"
+    assert execute(["plan", api, "-C", LABELS, "--max-items", "1", "--layout", layout]) == 0
+    assert here.exists()
+
+
+def test_labels_are_the_classes_of_their_own_property(
+    here: Path, api: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`true` is a class of `seasonal_snow`, and no label."""
+    assert execute(["mirror", api, "m", "-C", LABELS, "--label", "true"]) == 2
+    assert "'true' is not a label class" in capfd.readouterr().err
+    assert execute(["mirror", api, "m", "-C", LABELS, "--label", "rice"]) == 2
+    assert "the nearest are 'Rice fields'." in capfd.readouterr().err
+    assert list(here.iterdir()) == []
+
+
+def test_plan_estimates_all_assets_but_those_of_unknown_size(
+    here: Path, api: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every item lists B10, and the servers answer 404 for it."""
+    selection = ["-C", LABELS, "--label", "Rice fields", "--no-seasonal-snow", "--max-items", "2", "--json"]
+    reports = []
+    for more in ([], ["--exclude-asset", "B10"]):
+        assert execute(["plan", api, *selection, *more]) == 0
+        reports.append(json.loads(capfd.readouterr().out.splitlines()[-1]))
+    assert reports[0]["bytes_total"] == reports[1]["bytes_total"] > 0
+    assert reports[0]["bytes_basis"] == "sampled"
+    assert reports[0]["unknown_keys"] == {"B10": 2}
+    assert reports[1]["unknown_keys"] == {}
+    assert execute(["plan", api, *selection[:-1]]) == 0
+    assert "; without 2 assets of unknown size (B10: 2)" in capfd.readouterr().out
+    assert here.exists()
+
+
+@pytest.mark.parametrize("command", [["mirror", "m"], ["plan"]])
+def test_labels_are_checked_where_the_selection_matches_nothing(
+    here: Path, api: str, capfd: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """The first page is empty, and the classes are stated by the items alone."""
+    name, *dest = command
+    nowhere = [name, api, *dest, "-C", LABELS, "--bbox", "170,80,171,81", "--label"]
+    assert execute([*nowhere, "Airports"]) == 0
+    assert "could not be checked" not in capfd.readouterr().err
+    assert execute([*nowhere, "Airprots"]) == 2
+    assert "the nearest are 'Airports'" in capfd.readouterr().err
+    assert here.exists()
+
+
+def test_a_misspelt_variable_is_named(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACPULL_CONCURENCY", "4")
+    source = str(write_tree(here.parent / "tree", 1, 1))
+    assert execute(["plan", source]) == 0
+    assert "warning: The environment variable STACPULL_CONCURENCY sets nothing" in capfd.readouterr().err
+    assert execute(["plan", source, "--quiet"]) == 0
+    assert capfd.readouterr().err == ""

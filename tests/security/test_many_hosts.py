@@ -1,0 +1,118 @@
+"""A source can name millions of hosts: what is remembered of them is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from stacpull.clock import SystemClock
+from stacpull.engine.refusals import Refusals
+from stacpull.hosts import MOST_HOSTS
+from stacpull.models import Failure, FailureKind
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.client import Client
+from stacpull.net.gate import Gates
+from stacpull.net.http import HttpTransport
+from stacpull.net.lean import LeanTransport
+from stacpull.net.memory import Answer, MemoryTransport
+from stacpull.net.transport import Request, TransferError, Transport
+
+FEW, MANY = 2 * MOST_HOSTS, 6 * MOST_HOSTS
+MOST_BYTES = 700  # a host that is remembered takes several thousand
+
+
+async def growth(ask: Callable[[int], Awaitable[None]]) -> float:
+    """Return how much more memory is held after many hosts than after a few, in bytes per further host."""
+    sizes = []
+    tracemalloc.start()
+    try:
+        for start, end in ((0, FEW), (FEW, MANY)):
+            for number in range(start, end):
+                await ask(number)
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    return (sizes[1] - sizes[0]) / (MANY - FEW)
+
+
+async def asked(client: Client, url: str) -> None:
+    with pytest.raises(TransferError):
+        async with client.open(Request(url), count_refusal=False):
+            pass
+
+
+def client_of(transport: Transport) -> Client:
+    clock = SystemClock()
+    return Client({"http": transport}, Gates(4, 4, clock), clock)
+
+
+class Forgetful(MemoryTransport):
+    """Keeps no list of what it was asked."""
+
+    async def answer(self, request: Request) -> Answer:
+        found = await super().answer(request)
+        self.requests.clear()
+        return found
+
+
+def test_gates_and_routes() -> None:
+    async def course() -> float:
+        client = client_of(Forgetful({}, SystemClock()))
+        return await growth(lambda number: asked(client, f"http://h{number}.example/x"))
+
+    assert asyncio.run(course()) < MOST_BYTES
+
+
+@pytest.mark.parametrize("kind", ["lean", "aiohttp"])
+def test_lookups_and_connections(kind: str) -> None:
+    """None of the addresses may be connected to: what is looked at is what is kept of the names."""
+
+    async def look_up(_host: str, port: int, **_options: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", port))]
+
+    async def course() -> float:
+        asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign, assignment]
+        plain = HttpTransport(policy=AddressPolicy(), trust_env=False)
+        lean = LeanTransport(policy=AddressPolicy(), fallback=plain, trust_env=False)
+        client = client_of(plain if kind == "aiohttp" else lean)
+        try:
+            return await growth(lambda number: asked(client, f"http://h{number}.example/x"))
+        finally:
+            await client.close()
+
+    assert asyncio.run(course()) < MOST_BYTES
+
+
+def test_refusals_that_are_held_back() -> None:
+    handed = 0
+
+    def hand_in(*_given: object) -> None:
+        nonlocal handed
+        handed += 1
+
+    refusals: Refusals[int] = Refusals(hand_in)
+
+    async def fail(number: int) -> None:
+        refusals.fail(number, Failure(FailureKind.REFUSED, "no", 403, f"h{number}.example"), 1)
+
+    assert asyncio.run(growth(fail)) < MOST_BYTES
+    refusals.hand_in_all()
+    assert handed == MANY
+
+
+def test_a_gate_that_is_in_use_is_kept() -> None:
+    gates = Gates(4, 4, SystemClock())
+    held = gates["held.example"]
+    assert held.try_acquire()
+    for number in range(3 * MOST_HOSTS):
+        assert gates[f"h{number}.example"].try_acquire() or number < 0
+        gates[f"h{number}.example"].release()
+    assert gates["held.example"] is held
+    assert len(list(gates)) <= MOST_HOSTS
