@@ -16,8 +16,11 @@ from stacpull import errors
 PACKAGE = Path(stacpull.__file__).parent
 
 BASE = frozenset(
-    {"arguments", "digests", "errors", "events", "hosts", "models", "redact", "reports", "clock", "spans"}
-)
+    {
+        "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "redact", "reports",
+        "spans",
+    }
+)  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})
 SIBLINGS = frozenset({"sources", "transfer", "store", "ledger"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
@@ -35,7 +38,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "replicas": frozenset(),
 }
 """Which rooms a room may import, itself apart."""
-EVERYTHING = frozenset({"cli", "__init__", "sync", "notebook"})
+EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 """What may import every room: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""
 
 LIBRARIES: dict[str, frozenset[str]] = {

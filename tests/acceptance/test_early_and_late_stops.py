@@ -66,8 +66,12 @@ def test_a_source_that_does_not_answer_can_be_stopped(tmp_path, silent, command,
     assert time.monotonic() - asked < SOON
     assert ran.code == 130, ran.err
     begun = command == "headers"
-    told = "stacpull: Interrupted."
-    assert ran.sentences[-1] == told if begun else ran.sentences[-1].startswith(f"{told} before anything was")
+    told = "stacpull: Interrupted"
+    assert (
+        ran.sentences[-1] == f"{told}."
+        if begun
+        else ran.sentences[-1].startswith(f"{told} before anything started.")
+    )
     assert not (tmp_path / "mirror" / ".stacpull").exists()
     assert "Traceback" not in ran.err
 

@@ -185,7 +185,7 @@ def test_what_a_killed_run_left_is_no_damage(mirrored: Mirrored) -> None:
 
 KILLED_AT = """
 import os, sys
-from stacpull.cli.main import main
+from stacpull.cli.entry import main
 from stacpull.store.destination import Destination
 place, at = Destination.place, sys.argv.pop(1)
 def killed(self, part, directory, name, **how):

@@ -150,7 +150,7 @@ def test_status(changes: dict[str, Any], line: str) -> None:
         ),
         (
             {"assets_refused": 2},
-            "refused  2 assets that cannot be fetched (unusable hrefs; S3 prefixes need --expand",
+            "refused  2 assets that cannot be fetched (unusable hrefs, S3 prefixes without --expand",
         ),
         ({"hosts": (HostPlan("h", 65),)}, "  h: 65 assets"),
         ({"assets_done": 60, "assets_pending": 5}, "to do    5; 60 are in out already"),

@@ -181,6 +181,12 @@ def as_version_4(db: sqlite3.Connection) -> None:
         DROP TABLE walked;
         DROP TABLE removals;
         ALTER TABLE runs DROP COLUMN revalidate;
+        DROP TRIGGER item_inserted;
+        DROP TRIGGER item_deleted;
+        DROP TRIGGER item_updated;
+        DROP TABLE item_totals;
+        DROP INDEX failures_newest;
+        DROP INDEX failures_items;
         ALTER TABLE runs DROP COLUMN prune;
         ALTER TABLE runs DROP COLUMN prune_yes;
         ALTER TABLE assets RENAME COLUMN placed TO path_hash;

@@ -19,6 +19,8 @@ from stacpull.ledger import outcomes, schema, views
 from stacpull.ledger.database import ledger_path, open_reader, open_writer, transaction, translated
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import begin
+from stacpull.models import Failure, FailureKind
+from stacpull.planning.items import AssetProblem
 
 
 @pytest.fixture
@@ -272,3 +274,33 @@ def test_a_transaction_that_fails_leaves_none_open(dest: Path) -> None:
             half()
         assert not db.in_transaction
         assert db.execute("SELECT count(*) FROM collections").fetchone() == (0,)
+
+
+def steps_of_status(dest: Path, items: int) -> int:
+    """How many steps of SQLite's machine the views of `status` take on a ledger of so many items."""
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    with ledger(dest) as db:
+        _, planner = started(db)
+        failing = AssetProblem("a", Failure(FailureKind.SCHEME, "No."))
+        for start in range(0, items, 100):
+            names = [str(number) for number in range(start, min(start + 100, items))]
+            commit(planner, *(item(name, [asset("b")], problems=[failing]) for name in names))
+    with closing(open_reader(dest)) as reader:
+        reader.set_progress_handler(step, 1)
+        views.current_run(reader)
+        views.totals(reader)
+        found = views.item_totals(reader)
+        views.unproven(reader)
+        assert len(list(views.failures(reader, newest=5))) == 5
+    assert (found["items_matched"], found["items_done"]) == (items, 0)
+    return steps
+
+
+def test_status_takes_as_long_for_many_items_as_for_few(tmp_path: Path) -> None:
+    few, many = steps_of_status(tmp_path / "few", 1_500), steps_of_status(tmp_path / "many", 4_500)
+    assert many < few * 1.01

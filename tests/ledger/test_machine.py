@@ -343,6 +343,12 @@ class LedgerMachine(RuleBasedStateMachine):
         counted = counts(self.db, self.run)
         assert {name: counters[name] for name in counted} == counted
         assert views.totals(self.db) == all_counts(self.db)
+        items = views.item_totals(self.db)
+        counted_items = self.db.execute(
+            "SELECT count(*), coalesce(sum(remaining = 0 AND failed = 0), 0) FROM items "
+            "WHERE parent IS NULL AND name <> ''"
+        ).fetchone()
+        assert (items["items_matched"], items["items_done"]) == counted_items
 
     @invariant()
     @precondition(lambda self: getattr(self, "spec", SPEC).kind == "mirror")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import re
 import sys
+import tracemalloc
 from asyncio.subprocess import PIPE
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +16,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from tests.net.wire_server import WireServer
-from tests.security.sources import feature, json_answer
+from tests.security.sources import Source, feature, json_answer
 
+from stacpull import MirrorReport, Selection, mirror
 from stacpull.net.memory import Answer
+from stacpull.net.transport import Request
 
 MIB = 1 << 20
 MOST = 450 * MIB
@@ -100,7 +104,7 @@ def test_heavy_source_items_are_not_held_side_by_side(tmp_path: Path) -> None:
     found = mirrored(tmp_path, routes)
     assert found.code == 1, found.text
     assert found.report["items_matched"] == 1
-    assert "failed 7 (overlong)" in found.text
+    assert "failed   7 longer than announced" in found.text
     assert found.peak < MOST
 
 
@@ -135,6 +139,34 @@ def test_the_document_that_source_names_may_be_larger(tmp_path: Path) -> None:
     routes = {"/catalog.json": zipped(padded), "/fine.json": json_answer(feature("fine", {}))}
     found = mirrored(tmp_path, routes)
     assert (found.code, found.report["items_matched"]) == (0, 1), found.text
+
+
+def test_long_texts_are_not_kept_in_caches(tmp_path: Path) -> None:
+    long = "x" * (MIB // 8)
+
+    def items(request: Request) -> Answer:
+        number = int(request.url.partition("page=")[2].partition("&")[0] or 0)
+        asset = {"href": "a.tif", "type": f"{number}{long}"}
+        links = [{"rel": "next", "href": f"items?page={number + 1}"}] if number < 7 else []
+        item = feature(f"i{number}", {}, collection=f"c{number}{long}")
+        item["properties"]["labels"] = [f"l{number}{long}"]
+        found = item | {"assets": {f"k{number}{long}": asset}}
+        return json_answer({"type": "FeatureCollection", "features": [found], "links": links})
+
+    async def course() -> MirrorReport:
+        async with Source(routes={"/collections/c/items": items}) as source:
+            return await mirror(source.api, tmp_path / "m", selection=Selection(exclude_labels=("a",)))
+
+    gc.collect()
+    tracemalloc.start()
+    try:
+        report = asyncio.run(course())
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert report.items_matched == 8
+    assert kept < 3 * MIB
 
 
 def test_catalogs_of_many_links_are_not_held_side_by_side(tmp_path: Path) -> None:

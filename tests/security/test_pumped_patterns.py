@@ -64,7 +64,6 @@ EXAMPLES: dict[str, str] = {
     "hosts.py:_AUTHORITY": "[fe80::1]:8080",
     "hosts.py:_SCHEME": "ab+c.1-d:",
     "ledger/compact.py:_HEX_ETAG": 'W/"00ff-2"',
-    "net/http.py:_PROXY": "https://",
     "net/json.py:_SURROGATES": "a\ud800b",
     "net/lean_requests.py:_ORIGIN": "https://a0.b-c.example:8080",
     "net/logins/cookies.py:_DELETED": "; max-age=-1 ; path",

@@ -127,7 +127,7 @@ def unless(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterator[T]:
     """
     for thing in things:
         if is_stopped():
-            raise InterruptedRunError("interrupted")
+            raise InterruptedRunError("Interrupted.")
         yield thing
 
 

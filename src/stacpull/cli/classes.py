@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import click
 
 from stacpull.cli import parameters, printing
+from stacpull.cli.help import Command
 from stacpull.cli.running import run
 from stacpull.config.table import Scope
 from stacpull.errors import UsageError
@@ -24,11 +25,17 @@ _NAMED_BY_URL = re.compile(r"/collections/([^/?#]+)")
 
 @click.command(
     "classes",
+    cls=Command,
+    examples=["classes http://127.0.0.1:8801/mlhub/v1 -C bigearthnet_v1_labels"],
     params=[
         parameters.source(),
         *parameters.named("collection"),
-        click.Option(["--count"], is_flag=True, help="Count the items of each class: reads all of them."),
-        *parameters.options(Scope.TRANSFER, Scope.OUTPUT),
+        click.Option(["--count"], is_flag=True, help="Count the items per class; reads every item."),
+        *parameters.options(
+            Scope.TRANSFER,
+            Scope.OUTPUT,
+            unused=(*parameters.OF_FILES, "no-progress", "per-host", "concurrency"),
+        ),
         parameters.config(),
     ],
 )
@@ -36,7 +43,7 @@ _NAMED_BY_URL = re.compile(r"/collections/([^/?#]+)")
 def command(context: click.Context, /, source: str, count: bool, **raw: object) -> None:
     """List the label classes of a collection.
 
-    From its items' label:classes or its summaries; with --count also how many items have each.
+    Read from label:classes of its items, or from its summaries.
     """
     from stacpull.engine import api
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from stacpull.cli import parameters, printing
+from stacpull.cli.help import Command
 from stacpull.cli.running import run
 from stacpull.config.table import Scope
 
@@ -16,9 +17,15 @@ __all__ = ["command"]
 
 @click.command(
     "collections",
+    cls=Command,
+    examples=["collections https://earth-search.aws.element84.com/v1"],
     params=[
         parameters.source(),
-        *parameters.options(Scope.TRANSFER, Scope.OUTPUT),
+        *parameters.options(
+            Scope.TRANSFER,
+            Scope.OUTPUT,
+            unused=(*parameters.OF_FILES, "page-size", "no-progress", "per-host", "concurrency"),
+        ),
         parameters.config(),
     ],
 )
@@ -26,7 +33,7 @@ __all__ = ["command"]
 def command(context: click.Context, /, source: str, **raw: object) -> None:
     """List the collections of SOURCE.
 
-    Id, title, licence, citation, extent, and the number of items where the API tells it.
+    Prints id, title, licence, citation, extent and, where the API reports it, the number of items.
     """
     from stacpull.engine import api
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from stacpull.cli.help import Command
 from stacpull.cli.main import cli
 from stacpull.errors import UsageError
 
 __all__ = ["command"]
 
 
-@click.command("completion")
+@click.command("completion", cls=Command, examples=["completion bash >> ~/.bashrc"])
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
     """Print the completion script of a shell.

@@ -14,6 +14,7 @@ import click
 
 from stacpull.cli import parameters, printing
 from stacpull.cli.ending import finish
+from stacpull.cli.help import Command
 from stacpull.cli.progress import Display, display
 from stacpull.cli.running import run_until_stopped
 from stacpull.config.resolve import Resolved
@@ -34,14 +35,16 @@ _MOST_ENTRIES = 3
 
 @click.command(
     "demo",
+    cls=Command,
+    examples=["demo"],
     params=[parameters.dest(required=False), *parameters.named("json", "no-progress", "quiet", "verbose")],
 )
 @click.pass_context
 def command(context: click.Context, /, dest: Path | None, **raw: object) -> int:
-    """Run the main job on replicas and say what to try next.
+    """Try stacpull on replicas of real services, without an account.
 
-    Starts Radiant MLHub, its blob host and its S3 on free ports of this machine, mirrors the selection of the
-    BigEarthNet notebook into DEST (stacpull-demo by default, gone on with if it is there), and shows it.
+    Starts Radiant MLHub, its blob host and its S3 on free local ports, mirrors the selection of the
+    BigEarthNet notebook into DEST (default: stacpull-demo), and prints commands to try next.
     """
     dest = dest or Path("stacpull-demo")
     output = parameters.told(context, raw).output

@@ -7,17 +7,23 @@ from pathlib import Path
 import click
 
 from stacpull.cli import parameters, printing
+from stacpull.cli.help import Command
 from stacpull.cli.summary import failure_line
 
 __all__ = ["command"]
 
 
-@click.command("failures", params=[parameters.dest(), *parameters.named("json", "quiet", "verbose")])
+@click.command(
+    "failures",
+    cls=Command,
+    examples=["failures s2"],
+    params=[parameters.dest(), *parameters.named("json", "quiet", "verbose")],
+)
 @click.pass_context
 def command(context: click.Context, /, dest: Path, **raw: object) -> None:
     """List every asset of DEST that failed, and why.
 
-    One a line: what, why, and how often it was tried. With --json each line is a JSON object (NDJSON).
+    One line each: the asset, the reason and the number of attempts. With --json, one JSON object per line.
     """
     from stacpull.engine import api
 

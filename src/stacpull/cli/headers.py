@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from stacpull.cli import parameters, printing
+from stacpull.cli.help import Command
 from stacpull.cli.progress import display
 from stacpull.cli.running import run_until_stopped
 from stacpull.cli.summary import headers_lines
@@ -18,20 +19,40 @@ from stacpull.config.table import Scope
 __all__ = ["command"]
 
 _SCOPES = (Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT)
+_OF_WHOLE_FILES = ("checksum", "revalidate", "prune", "yes", "adopt", "processes")
 
 
 @click.command(
     "headers",
+    cls=Command,
+    examples=[
+        (
+            "headers https://earth-search.aws.element84.com/v1 -C sentinel-2-l2a "
+            "--max-items 3 --asset red -o headers.csv"
+        ),
+    ],
     params=[
         parameters.source(),
         click.Option(
             ["-o", "--output"],
             metavar="OUT",
             type=click.Path(path_type=Path),
-            help="Write the table to this file: .parquet, .csv or .ndjson. Without it, to the terminal.",
+            help="Write the table to this .parquet, .csv or .ndjson file instead of the terminal.",
         ),
-        click.Option(["--refresh"], is_flag=True, help="Read every header again, and replace OUT."),
-        *parameters.options(*_SCOPES),
+        click.Option(["--refresh"], is_flag=True, help="Read all headers again and replace OUT."),
+        *parameters.options(
+            *_SCOPES,
+            unused=(
+                "checksum",
+                "revalidate",
+                "prune",
+                "yes",
+                "adopt",
+                "processes",
+                "expand-prefix",
+                "collection-assets",
+            ),
+        ),
         parameters.config(),
     ],
 )
@@ -39,9 +60,8 @@ _SCOPES = (Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT)
 def command(context: click.Context, /, source: str, output: Path | None, refresh: bool, **raw: object) -> int:
     """Read only the headers of COG and TIFF assets, as a table.
 
-    By ranged requests, some KB an asset. SOURCE and the selection are those of mirror. What is read lies in
-    OUT.stacpull, so that an interrupted command goes on when it is given again; a finished one tries only
-    what had failed.
+    Uses range requests, a few kB per asset. SOURCE and the selection are those of mirror. Results are kept
+    in OUT.stacpull: an interrupted command resumes when it is run again, a finished one retries failures.
     """
     from stacpull.engine.headers import headers
 

@@ -5,6 +5,7 @@ Modules of commands are imported when they are asked for, so that `--help` stays
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import traceback
 from collections.abc import Sequence
@@ -30,20 +31,20 @@ class _Entry(NamedTuple):
 COMMANDS: dict[str, _Entry] = {
     name: _Entry(f"stacpull.cli.{name}", help_)
     for name, help_ in {
-        "mirror": "Mirror what is selected from SOURCE into DEST.",
-        "plan": "Show what a mirror would do, and download nothing.",
+        "mirror": "Mirror the selected items of SOURCE into DEST.",
+        "plan": "Show what a mirror would do, without downloading.",
         "collections": "List the collections of SOURCE.",
         "classes": "List the label classes of a collection.",
         "headers": "Read only the headers of COG and TIFF assets, as a table.",
-        "resume": "Go on with the last unfinished run of DEST.",
-        "retry": "Try the failed assets of DEST again.",
-        "status": "Show what DEST holds; safe while a mirror is running.",
-        "verify": "Prove what DEST holds against its ledger; repair it.",
+        "resume": "Resume the unfinished run in DEST.",
+        "retry": "Retry the failed assets of DEST.",
+        "status": "Show the state of DEST; safe while a mirror is running.",
+        "verify": "Check the files in DEST against the ledger; optionally repair them.",
         "failures": "List every asset of DEST that failed, and why.",
         "trace": "Trace the scenes behind the pixels of an area, day by day.",
         "credentials": "List the credential profiles, or check one.",
-        "serve": "Serve a replica of a service on this machine, to try things out.",
-        "demo": "Run the main job on replicas and say what to try next.",
+        "serve": "Run a replica of a service on this machine, for trials and tests.",
+        "demo": "Try stacpull on replicas of real services, without an account.",
         "completion": "Print the completion script of a shell.",
     }.items()
 }
@@ -61,15 +62,46 @@ class _LazyGroup(click.Group):
         command = importlib.import_module(COMMANDS[cmd_name].module).command
         return command if isinstance(command, click.Command) else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that `args` begin with; name the nearest ones if there is none."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(_no_command(args[0]), ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
 
+_OTHER_NAMES = {
+    "mirror": ("download", "get", "fetch", "pull", "clone", "sync", "copy", "cp", "update"),
+    "collections": ("ls", "list", "show"),
+    "plan": ("search", "dry-run", "estimate"),
+    "status": ("info", "stat"),
+    "verify": ("check", "validate", "fsck", "repair"),
+    "resume": ("continue", "restart"),
+    "failures": ("errors", "failed"),
+    "credentials": ("login", "auth", "profiles"),
+}
+"""Names that similar tools have for these commands."""
+
+
+def _no_command(name: str) -> str:
+    """Return what to say of a command that does not exist."""
+    if name == "help":
+        return "No such command 'help'. Use `stacpull --help` or `stacpull COMMAND --help`."
+    known = [own for own, others in _OTHER_NAMES.items() if name.lower() in others]
+    near = known or difflib.get_close_matches(name.lower(), COMMANDS, n=3)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else " See `stacpull --help`."
+    return f"No such command {name!r}.{hint}"
+
+
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="stacpull")
+@click.version_option(__version__, "-V", "--version", prog_name="stacpull")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-@click.option("-v", "--verbose", count=True, help="Say more; twice: tracebacks, too.")
+@click.option("-v", "--verbose", count=True, help="Verbose; -vv adds tracebacks.")
 @click.pass_context
 def cli(context: click.Context, quiet: bool, verbose: int) -> None:
     """Mirror datasets described by STAC: filtered, verified, resumable at any point."""

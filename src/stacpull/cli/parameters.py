@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
+from stacpull.cli import completing
 from stacpull.cli.verbosity import Verbosity
 from stacpull.config.dest import dest_path
 from stacpull.config.resolve import Resolved, resolve
@@ -16,6 +18,7 @@ from stacpull.errors import UsageError
 
 __all__ = [
     "FIXED",
+    "OF_FILES",
     "config",
     "dest",
     "named",
@@ -45,6 +48,8 @@ _CONFIG = "Read options from this TOML file, or from a config that ships: bigear
 
 FIXED = (Scope.SELECTION, Scope.LAYOUT)
 """What a run keeps from its start to its end."""
+OF_FILES = ("checksum", "missing", "revalidate", "prune", "yes", "adopt", "min-rate", "processes")
+"""Transfer options that have no effect on commands that fetch no assets."""
 
 
 def source() -> click.Argument:
@@ -54,17 +59,33 @@ def source() -> click.Argument:
 
 def dest(*, required: bool = True) -> click.Argument:
     """Return the argument DEST."""
-    return click.Argument(["dest"], metavar="DEST", required=required, type=_Dest(file_okay=False))
+    return click.Argument(
+        ["dest"],
+        metavar="DEST" if required else "[DEST]",
+        required=required,
+        type=_Dest(file_okay=False),
+        shell_complete=completing.directories,
+    )
 
 
 def config() -> click.Option:
     """Return the option --config: the only one that no config file can set."""
-    return click.Option(["--config"], metavar="FILE|NAME", help=_CONFIG)
+    option = GroupedOption(["--config"], metavar="FILE|NAME", help=_CONFIG)
+    option.group = "Output"
+    return option
 
 
-def options(*scopes: Scope, hidden: bool = False) -> list[click.Parameter]:
-    """Return every option of `scopes`, in the order of the table."""
-    return [_parameter(option, hidden) for option in OPTIONS if option.scope in scopes]
+def options(*scopes: Scope, hidden: bool = False, unused: Collection[str] = ()) -> list[click.Parameter]:
+    """Return every option of `scopes`, in the order of the table.
+
+    Args:
+        scopes: Which options.
+        hidden: True to list none of them in the help.
+        unused: Names of options that have no effect on the command: accepted, but not listed.
+    """
+    return [
+        _parameter(option, hidden or option.name in unused) for option in OPTIONS if option.scope in scopes
+    ]
 
 
 def named(*names: str) -> list[click.Parameter]:
@@ -77,24 +98,48 @@ def worded(name: str, text: str) -> click.Option:
     return _parameter(replace(BY_NAME[name], help=text), hidden=False)
 
 
+class GroupedOption(click.Option):
+    """An option that help pages list in a group."""
+
+    group = "Options"
+
+
+_GROUPS = {
+    Scope.SELECTION: "Selection",
+    Scope.LAYOUT: "Destination",
+    Scope.TRANSFER: "Transfer",
+    Scope.TRACE: "Area and period",
+    Scope.OUTPUT: "Output",
+}
+
+
 def _parameter(option: Option, hidden: bool) -> click.Option:
     """Make click's option. Values stay raw: `config` reads them, with the same words wherever they stand."""
     flag = f"--{option.name}/--no-{option.name}" if option.opposite else f"--{option.name}"
     names = [option.name.replace("-", "_"), flag, *([f"-{option.short}"] if option.short else [])]
-    if option.name == "verbose":
-        return click.Option(names, count=True, help=option.help, hidden=hidden)
-    if option.switch:
-        return click.Option(names, is_flag=True, default=None, help=option.help, hidden=hidden)
     kind = click.Choice(option.choices) if option.choices else click.STRING
-    metavar = None if option.choices else option.metavar
-    return click.Option(
-        names, type=kind, metavar=metavar, multiple=option.many, help=option.help, hidden=hidden
-    )
+    how: dict[str, Any] = {"type": kind, "multiple": option.many}
+    if not option.choices:
+        how["metavar"] = option.metavar
+    if option.switch:
+        how = {"is_flag": True, "default": None}
+    if option.name == "verbose":
+        how = {"count": True}
+    if complete := completing.COMPLETIONS.get(option.name):
+        how["shell_complete"] = complete
+    made = GroupedOption(names, help=option.help, hidden=hidden, **how)
+    made.group = option.group or _GROUPS[option.scope]
+    return made
 
 
-def of_a_started_run() -> list[click.Parameter]:
-    """Return the parameters of a command that goes on with a run; what the run keeps is only refused."""
-    return [dest(), *options(Scope.TRANSFER, Scope.OUTPUT), config(), *options(*FIXED, hidden=True)]
+def of_a_started_run(unused: Collection[str] = ()) -> list[click.Parameter]:
+    """Return the parameters of a command that continues a run; what the run keeps is only refused."""
+    return [
+        dest(),
+        *options(Scope.TRANSFER, Scope.OUTPUT, unused=unused),
+        config(),
+        *options(*FIXED, hidden=True),
+    ]
 
 
 def refuse_fixed(raw: Mapping[str, object], command: str) -> None:
@@ -106,8 +151,8 @@ def refuse_fixed(raw: Mapping[str, object], command: str) -> None:
     for option in OPTIONS:
         if option.scope in FIXED and raw.get(option.name.replace("-", "_")) not in (None, ()):
             raise UsageError(
-                f"--{option.name} cannot be given to {command}, which goes on with what the run was started "
-                f"with; start another run with: stacpull mirror SOURCE DEST --{option.name} ..."
+                f"--{option.name} cannot be given to {command}, which keeps the options the run was started "
+                f"with; to change it, run: stacpull mirror SOURCE DEST --{option.name} ..."
             )
 
 

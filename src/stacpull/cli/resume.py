@@ -8,17 +8,23 @@ import click
 
 from stacpull.cli import parameters
 from stacpull.cli.going_on import go_on
+from stacpull.cli.help import Command
 
 __all__ = ["command"]
 
 
-@click.command("resume", params=parameters.of_a_started_run())
+@click.command(
+    "resume",
+    cls=Command,
+    examples=["resume s2"],
+    params=parameters.of_a_started_run(),
+)
 @click.pass_context
 def command(context: click.Context, /, dest: Path, **raw: object) -> int:
-    """Go on with the last unfinished run of DEST.
+    """Resume the unfinished run in DEST.
 
-    What is mirrored, and how it is laid out, is what the run was started with. Transfer options and
-    credentials may be given anew; of a config file only these are taken.
+    The selection and the layout are those that the run was started with. Transfer options and
+    credentials can be given again; only these are read from a config file.
     """
     from stacpull.engine import api
 

@@ -8,18 +8,24 @@ import click
 
 from stacpull.cli import parameters
 from stacpull.cli.going_on import go_on
+from stacpull.cli.help import Command
 
 __all__ = ["command"]
 
 
-@click.command("retry", params=parameters.of_a_started_run())
+@click.command(
+    "retry",
+    cls=Command,
+    examples=["retry s2"],
+    params=parameters.of_a_started_run(unused=("revalidate", "prune", "yes", "page-size")),
+)
 @click.pass_context
 def command(context: click.Context, /, dest: Path, **raw: object) -> int:
-    """Try the failed assets of DEST again.
+    """Retry the failed assets of DEST.
 
     Items and catalogs that could not be read are read again, too.
 
-    Transfer options and credentials may be given anew; of a config file only these are taken.
+    Transfer options and credentials can be given again; only these are read from a config file.
     """
     from stacpull.engine import api
 

@@ -70,7 +70,7 @@ def _run(serving: Coroutine[None, None, None]) -> None:
 
 @click.group("serve")
 def command() -> None:
-    """Serve a replica of a service on this machine, to try things out.
+    """Run a replica of a service on this machine, for trials and tests.
 
     Prints the export lines that point clients at it, and serves until it is stopped (Ctrl-C).
     """

@@ -7,17 +7,23 @@ from pathlib import Path
 import click
 
 from stacpull.cli import parameters, printing
+from stacpull.cli.help import Command
 from stacpull.cli.summary import status_lines
 
 __all__ = ["command"]
 
 
-@click.command("status", params=[parameters.dest(), *parameters.named("json", "quiet", "verbose")])
+@click.command(
+    "status",
+    cls=Command,
+    examples=["status s2", "status s2 --json"],
+    params=[parameters.dest(), *parameters.named("json", "quiet", "verbose")],
+)
 @click.pass_context
 def command(context: click.Context, /, dest: Path, **raw: object) -> None:
-    """Show what DEST holds; safe while a mirror is running.
+    """Show the state of DEST; safe while a mirror is running.
 
-    Items, files and bytes over all runs, where the walk stands, and the last errors.
+    Prints items, files and bytes over all runs, how far the source was read, and the last errors.
     """
     from stacpull.engine import api
 

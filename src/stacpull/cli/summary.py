@@ -135,10 +135,12 @@ def _headline(report: MirrorReport, failed: Failed) -> str:
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:
     """Say that there was nothing to resume, and what can be done instead."""
     dest = shlex.quote(report.dest)
-    yield f"{report.dest} is complete; nothing to resume."
-    if report.assets_failed or report.items_failed:
-        yield f"To try again what failed: stacpull retry {dest}"
-    yield f"To look for new items: stacpull mirror {shlex.quote(report.source)} {dest}"
+    failures = report.assets_failed + report.items_failed
+    state = f"finished with {count(failures, 'failure')}" if failures else "complete"
+    yield f"{report.dest} is {state}; nothing to resume."
+    if failures:
+        yield f"to retry:    stacpull retry {dest}"
+    yield f"to look for new items: stacpull mirror {shlex.quote(report.source)} {dest}"
 
 
 def _news(report: MirrorReport) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from stacpull.cli import parameters, printing
+from stacpull.cli.help import Command
 from stacpull.cli.progress import Display, display
 from stacpull.cli.running import run, run_until_stopped
 from stacpull.cli.trace_summary import estimate_lines, trace_lines
@@ -22,6 +23,8 @@ _TRANSFER = ("stall-timeout", "transport", "ca-bundle", "allow-private-hosts")
 
 @click.command(
     "trace",
+    cls=Command,
+    examples=["trace COLLECTION -o trace --bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-30 --dry-run"],
     params=[
         click.Argument(["collection"], metavar="COLLECTION"),
         click.Option(
@@ -34,10 +37,10 @@ _TRANSFER = ("stall-timeout", "transport", "ca-bundle", "allow-private-hosts")
         parameters.worded("datetime", "Trace these UTC days, both ends included: 2024-06-01/2024-06-30."),
         *parameters.options(Scope.TRACE),
         click.Option(
-            ["dry_run", "--dry-run"], is_flag=True, help="Estimate requests and processing units only."
+            ["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."
         ),
-        parameters.worded("concurrency", "Requests at once (8)."),
-        parameters.worded("retries", "Try a request this many times more before it counts as failed (5)."),
+        parameters.worded("concurrency", "Simultaneous requests. [default: 8]"),
+        parameters.worded("retries", "Retries per request before it is marked failed. [default: 5]"),
         *parameters.named(*_TRANSFER),
         *parameters.options(Scope.OUTPUT),
         parameters.config(),
@@ -51,8 +54,8 @@ def command(
 
     COLLECTION is the id of an Analysis-Ready PlanetScope collection of your own in Sentinel Hub. Each day's
     index over the area, the scenes its pixels were taken from, and when these were acquired. Credentials are
-    those of sentinelhub-py: SH_CLIENT_ID and SH_CLIENT_SECRET, or its config file. Stopped at any moment, the
-    same command goes on.
+    those of sentinelhub-py: SH_CLIENT_ID and SH_CLIENT_SECRET, or its config file. An interrupted command
+    resumes when it is run again.
     """
     told = parameters.told(context, raw)
     asked = _asked(told)

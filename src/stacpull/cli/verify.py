@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from stacpull.cli import parameters, printing
+from stacpull.cli.help import Command
 from stacpull.cli.progress import display
 from stacpull.cli.running import run_until_stopped
 from stacpull.cli.verdict import damage_line, verify_lines
@@ -19,16 +20,22 @@ __all__ = ["command"]
 
 @click.command(
     "verify",
+    cls=Command,
+    examples=["verify s2", "verify s2 --repair"],
     params=[
         parameters.dest(),
-        click.Option(["--quick"], is_flag=True, help="Compare sizes only; read no file."),
-        click.Option(["--repair"], is_flag=True, help="Fetch again what is damaged or missing."),
+        click.Option(["--quick"], is_flag=True, help="Compare sizes only, without reading files."),
+        click.Option(["--repair"], is_flag=True, help="Fetch damaged and missing files again."),
         click.Option(
             ["--rebuild"],
             is_flag=True,
-            help="First make a damaged or lost ledger anew, from the files that are there.",
+            help="First rebuild a damaged or lost ledger from the files in DEST.",
         ),
-        *parameters.options(Scope.TRANSFER, Scope.OUTPUT),
+        *parameters.options(
+            Scope.TRANSFER,
+            Scope.OUTPUT,
+            unused=("revalidate", "prune", "yes", "adopt", "page-size", "max-page-size"),
+        ),
         parameters.config(),
     ],
 )
@@ -36,10 +43,10 @@ __all__ = ["command"]
 def command(
     context: click.Context, /, dest: Path, quick: bool, repair: bool, rebuild: bool, **raw: object
 ) -> int:
-    """Prove what DEST holds against its ledger; repair it.
+    """Check the files in DEST against the ledger; optionally repair them.
 
-    Prints a line for each file that is missing, short, altered or unknown, and exits with 1 if there is any.
-    Nothing is changed without --repair or --rebuild, and files that the ledger does not know are never
+    Prints a line for each file that is missing, truncated, altered or unknown.
+    Nothing is changed without --repair or --rebuild, and files that do not belong to the mirror are never
     touched. With --json each line is a JSON object, and the last one sums up.
     """
     from stacpull.engine import verify

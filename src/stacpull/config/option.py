@@ -49,6 +49,8 @@ class Option:
     short: str = ""
     environment: tuple[str, ...] = ()
     """Variables of other programs that set it, in order; its own STACPULL_… goes before them."""
+    group: str = ""
+    """The group that help pages list it in; that of its scope if empty."""
 
     @property
     def read(self) -> Reader:

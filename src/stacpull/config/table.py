@@ -27,7 +27,7 @@ _SAYING: tuple[Option, ...] = (
         _OUTPUT,
         "verbose",
         "verbose",
-        "Say more; twice: tracebacks, too.",
+        "Verbose; -vv adds tracebacks.",
         "N",
         reader=values.whole(0),
         short="v",

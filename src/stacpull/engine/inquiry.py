@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.engine.network import Network
 from stacpull.engine.together import cause
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.filters.assets import AssetFilter, compile_assets
 from stacpull.models import Failure, ItemId, Json, Selection
+from stacpull.net.json import weight_of_document
 from stacpull.net.retry import attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.described import Described, described
@@ -32,6 +34,11 @@ __all__ = ["NOTHING_ASKED", "Answers", "Inquiry", "Unplanned"]
 
 _AT_ONCE = 16
 """Prefixes that are listed side by side."""
+
+_MOST_COLLECTIONS = 64
+"""Collections that are remembered."""
+_HEAVIEST_KEPT = 4 * 1024 * 1024
+"""Bytes of memory, about, that the document of a collection may take to be remembered."""
 
 
 class Unplanned(NamedTuple):
@@ -73,7 +80,7 @@ class Inquiry:
         self._agreed = agreed_to_pay
         self._assets = compile_assets(selection)
         self._item_assets: dict[str, Json] = {}
-        self._collections: dict[str, Json | StacpullError] = {}
+        self._collections = Recent[str, Json | StacpullError](_MOST_COLLECTIONS)
         self._paid: set[str] = set()
         self._unverifiable = 0
 
@@ -90,7 +97,8 @@ class Inquiry:
         """
         items = list(items)
         if self._selection.roles or self._selection.media_types:
-            await self._read_collections({item.id.collection for item in items})
+            names = {item.id.collection for item in items}
+            self._item_assets = {name: await self._described(name) for name in sorted(names)}
         listings = await self._list(items) if self._selection.expand_prefix else {}
         return Answers(listings, self._item_assets)
 
@@ -125,21 +133,23 @@ class Inquiry:
             )
         return notes
 
-    async def _read_collections(self, names: set[str]) -> None:
-        for name in sorted(names - self._item_assets.keys()):
-            # items that have no collection to be read say all themselves
-            document = await self.collection(name)
-            described = None if isinstance(document, StacpullError) else document.get("item_assets")
-            self._item_assets[name] = described if isinstance(described, dict) else {}
+    async def _described(self, name: str) -> Json:
+        """Return the `item_assets` of a collection; none where it cannot be read."""
+        document = await self.collection(name)
+        described = None if isinstance(document, StacpullError) else document.get("item_assets")
+        return described if isinstance(described, dict) else {}
 
     async def collection(self, name: str) -> Json | StacpullError:
-        """Return the document of a collection, asked for once, or why it cannot be had."""
-        if name not in self._collections:
+        """Return the document of a collection, or why it could not be read; a recent one is kept."""
+        found = self._collections.get(name)
+        if found is None:
             try:
-                self._collections[name] = await self._source.collection(name)
+                found = await self._source.collection(name)
             except (SourceError, CredentialsError, UsageError) as error:
-                self._collections[name] = error
-        return self._collections[name]
+                found = error
+            if isinstance(found, StacpullError) or weight_of_document(found) <= _HEAVIEST_KEPT:
+                self._collections[name] = found
+        return found
 
     async def _list(self, items: list[Unplanned]) -> dict[ItemId, dict[str, Listing | Failure]]:
         asked = [

@@ -6,6 +6,8 @@ Shared by `mirror`, `plan` and `headers`. It knows no ledger: what has been plan
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -245,7 +247,10 @@ class Picker:
     async def pick(self, items: Sequence[Json], collection: str, page_url: str) -> Picked:
         """Judge a stretch of a page's items and plan those that are kept, with their source items."""
         picked = Picked()
-        judged = [(_id_of(item, collection), item, self._items.judge(item)) for item in items]
+        verdicts = await self._judge(items)
+        judged = [
+            (_id_of(item, collection), item, verdict) for item, verdict in zip(items, verdicts, strict=True)
+        ]
         known = await self._known([item_id for item_id, _, verdict in judged if verdict is Verdict.MATCH])
         fresh = (
             Unplanned(item_id, item, page_url)
@@ -270,6 +275,20 @@ class Picker:
         await self._follow(links, picked)
         await self._take_collections(picked)
         return picked
+
+    async def _judge(self, items: Sequence[Json]) -> list[Verdict]:
+        """Judge items; in a thread if that may take long, so that the run still reacts to signals."""
+        if not self._items.may_take_long:
+            return [self._items.judge(item) for item in items]
+        cancelled = threading.Event()
+
+        def judge() -> list[Verdict]:
+            return [self._items.judge(item) for item in items if not cancelled.is_set()]
+
+        try:
+            return await asyncio.to_thread(judge)
+        finally:
+            cancelled.set()
 
     async def pick_drawn(self, candidates: Sequence[Candidate]) -> Picked:
         """Plan what was drawn, with the source items of it; what this run has planned already is left."""

@@ -142,7 +142,7 @@ class _Hasher:
         """
         found = look_at(directory, path, hashed=True, algorithm=algorithm, is_stopped=self._is_stopped)
         if self._is_stopped():
-            raise InterruptedRunError("interrupted")
+            raise InterruptedRunError("Interrupted.")
         return found.sha256
 
 

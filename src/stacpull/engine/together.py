@@ -179,13 +179,13 @@ async def unless_stopped(work: Callable[[], Coroutine[Any, Any, T]], stop: async
         InterruptedRunError: `stop` was set before the work had ended.
     """
     if stop.is_set():
-        raise InterruptedRunError("interrupted")
+        raise InterruptedRunError("Interrupted.")
     try:
         working = await _raced(work(), stop, grace=0)
     except BaseExceptionGroup as errors:
         raise cause(errors) from None
     if working.cancelled():
-        raise InterruptedRunError("interrupted")
+        raise InterruptedRunError("Interrupted.")
     return working.result()
 
 

@@ -63,6 +63,8 @@ class AreaCheck:
         geometry = item.get("geometry")
         found = self._shapes.read_shape(geometry)
         if found is not None:
+            if found.boxed:
+                self.places.boxed.add(item)
             if found.mended:
                 self.places.mended.add(item)
             if is_stray(geometry):
@@ -107,7 +109,7 @@ def _area_of(text: str, shapes: Any) -> tuple[Any, bool]:
         raise UsageError(f"--intersects is no GeoJSON: {error}.") from error
     parts = []
     for number, geometry in enumerate(_geometries(document), 1):
-        found = shapes.read_shape(geometry)
+        found = shapes.read_shape(geometry, trusted=True)
         if found is None:
             kind = geometry.get("type") if isinstance(geometry, dict) else geometry
             raise UsageError(f"--intersects: geometry {number} ({kind}) is empty or cannot be read.")

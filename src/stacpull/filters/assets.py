@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.models import Json, Selection
 
 __all__ = ["AssetFilter", "compile_assets"]
@@ -34,7 +35,7 @@ class AssetFilter:
         self._roles = frozenset(roles)
         self._media_types = _any_glob(_essence(media_type) for media_type in media_types)
         self._everything = not (self._keep or self._drop or self._roles or self._media_types)
-        self._memo: dict[tuple[str, Any, Any], bool] = {}
+        self._memo = Recent[tuple[str, Any, Any], bool](_MEMO_SIZE)
 
     def keeps(self, key: str, asset: Json) -> bool:
         """Return True if the asset is wanted. An asset that is no object is judged by its key alone."""
@@ -44,9 +45,8 @@ class AssetFilter:
         known = self._memo.get((key, media_type, roles))
         if known is None:
             known = self._decide(key, media_type, roles)
-            if len(self._memo) >= _MEMO_SIZE:  # keys that never repeat must not fill the memory
-                self._memo.clear()
-            self._memo[key, media_type, roles] = known
+            if _is_short(key, media_type, roles):
+                self._memo[key, media_type, roles] = known
         return known
 
     def may_hold(self, key: str, asset: Json) -> bool:
@@ -101,6 +101,11 @@ def _describing(asset: Any) -> tuple[str | None, tuple[Any, ...]]:
     media_type, roles = asset.get("type"), asset.get("roles")
     named = tuple(role for role in roles if isinstance(role, str)) if isinstance(roles, list) else ()
     return media_type if isinstance(media_type, str) else None, named
+
+
+def _is_short(key: str, media_type: str | None, roles: tuple[str, ...]) -> bool:
+    """Tell if what describes an asset is short enough to be remembered."""
+    return len(key) + len(media_type or "") + sum(map(len, roles)) <= LONGEST_KEY
 
 
 def _may_begin(glob: str, beginning: str) -> bool:

@@ -17,13 +17,15 @@ class ExpressionCheck:
 
     Attributes:
         references: The names that the expression uses.
+        places: What was odd about where items lie.
     """
 
-    __slots__ = ("_evaluate", "references")
+    __slots__ = ("_evaluate", "places", "references")
 
     def __init__(self, text: str) -> None:
         expression = compile_expression(parse_filter(text), text)
         self._evaluate = expression.evaluate
+        self.places = expression.places
         self.references: tuple[Reference, ...] = expression.references
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:

@@ -46,6 +46,11 @@ class ItemFilter:
                 return verdict
         return Verdict.MATCH
 
+    @property
+    def may_take_long(self) -> bool:
+        """True if geometries are compared, of which a single one can take a second."""
+        return any(isinstance(check, AreaCheck | ExpressionCheck) for check in self.checks)
+
     def notes(self, tallies: Mapping[Verdict, int], *, whole: bool = False) -> list[str]:
         """Return what the user must be told after a walk, as plain sentences.
 
@@ -67,8 +72,10 @@ class ItemFilter:
                 found += _area_notes(check)
             elif isinstance(check, WhereCheck) and tallies.get(Verdict.WHERE):
                 found += _unknown_names("--where", check.references)
-            elif isinstance(check, ExpressionCheck) and tallies.get(Verdict.UNKNOWN_FILTER):
-                found += _unknown_names("--filter", check.references)
+            elif isinstance(check, ExpressionCheck):
+                found += check.places.notes()
+                if tallies.get(Verdict.UNKNOWN_FILTER):
+                    found += _unknown_names("--filter", check.references)
         return found
 
 

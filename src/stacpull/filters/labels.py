@@ -7,9 +7,9 @@ than zero times), or from the property that `--label-property` names. Case and o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any, Final
 
+from stacpull.caches import cached_if_short
 from stacpull.filters.bigearthnet import BEN19, TO_BEN19
 from stacpull.filters.verdict import Check, Verdict
 from stacpull.models import Json, Selection
@@ -17,7 +17,7 @@ from stacpull.models import Json, Selection
 __all__ = ["compile_labels", "fold", "item_labels"]
 
 
-@lru_cache(maxsize=4096)
+@cached_if_short(4096)
 def fold(name: str) -> str:
     """Return the form in which two labels are compared."""
     return name.strip().casefold()

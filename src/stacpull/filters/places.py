@@ -45,17 +45,19 @@ class Places:
 
     Attributes:
         without_geometry: Items that were compared by their bbox, for want of a geometry that can be read.
+        boxed: Items whose geometry is too complex, and were compared by its bounding box.
         nowhere: Items that have neither: they match no place.
         mended: Items whose geometry crosses itself and was made valid.
         stray: Items whose geometry has one vertex far off: they match where that vertex draws them.
     """
 
-    __slots__ = ("mended", "nowhere", "stray", "without_geometry")
+    __slots__ = ("boxed", "mended", "nowhere", "stray", "without_geometry")
 
     def __init__(self) -> None:
         self.without_geometry = Named()
         self.nowhere = Named()
         self.mended = Named()
+        self.boxed = Named()
         self.stray = Named()
 
     def notes(self) -> list[str]:
@@ -64,6 +66,10 @@ class Places:
             (self.without_geometry, "without a geometry that can be read: the bbox was compared instead."),
             (self.nowhere, "left out: neither geometry nor bbox says where."),
             (self.mended, "with a geometry that crosses itself: it was made valid."),
+            (
+                self.boxed,
+                "with a geometry too complex to be compared: its bounding box was compared.",
+            ),
             (self.stray, "with one vertex far off the others: the geometry was compared as it is."),
         )
         return [f"{named} {words}" for named, words in told if named.count]

@@ -3,6 +3,10 @@
 Plane geometry on longitude and latitude, heights ignored, as STAC services do it. What crosses the
 antimeridian should be cut there (RFC 7946, 3.1.9); coordinates beyond 180 degrees are read all the same: such
 a geometry is also compared a turn of the globe further.
+
+What a source writes can be made to take hours: mending a ring takes the cube of how often it crosses itself,
+and checking holes the square of their number. A geometry beyond the bounds below is replaced by its bounding
+box, so that reading one takes a second at most.
 """
 
 from __future__ import annotations
@@ -43,30 +47,71 @@ _UNREADABLE: Final = (
 )
 _TURN, _EDGE = 360.0, 180.0
 _PLANE, _SPACE = 4, 6
+_MULTIPOINT = shapely.GeometryType.MULTIPOINT
+_MOST_VERTICES = 50_000
+"""Vertices of a geometry that is compared as it is."""
+_MOST_RINGS = 1_000
+"""Rings, and lines, of a geometry that is compared as it is."""
+_MOST_MENDED = 1_000
+"""Vertices of a geometry that is mended."""
+_MOST_CROSSINGS = 100
+"""How often the edges of a geometry that is mended may cross."""
 
 
 class Shape(NamedTuple):
     """A geometry, and whether it had to be mended."""
 
     geometry: Geometry
-    mended: bool
+    mended: bool = False
+    boxed: bool = False
+    """True if it is too complex to be compared, and its bounding box stands for it."""
 
 
-def read_shape(geojson: Any) -> Shape | None:
-    """Return a GeoJSON geometry, valid; None if it is none, empty, or cannot be read.
+def read_shape(geojson: Any, *, trusted: bool = False) -> Shape | None:
+    """Return a GeoJSON geometry, valid; None if it is not one, is empty, or cannot be read.
 
     Rings that cross or touch themselves are mended (`shapely.make_valid`): their inside is what an odd number
     of edges surrounds.
+
+    Args:
+        geojson: What should be a geometry.
+        trusted: True for the user's own, which is never replaced by its bounding box.
     """
     try:
         geometry = shape(geojson)
-        if geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
+        coordinates = shapely.get_coordinates(geometry)
+        if geometry.is_empty or not np.isfinite(coordinates).all():
             return None
+        if not trusted and (len(coordinates) > _MOST_VERTICES or len(_lines(geometry)) > _MOST_RINGS):
+            return Shape(box(*geometry.bounds), boxed=True)
         if geometry.is_valid:
-            return Shape(geometry, mended=False)
+            return Shape(geometry)
+        if not trusted and (len(coordinates) > _MOST_MENDED or _crossings(geometry) > _MOST_CROSSINGS):
+            return Shape(box(*geometry.bounds), boxed=True)
         return Shape(shapely.make_valid(geometry), mended=True)
     except _UNREADABLE:
         return None
+
+
+def _lines(geometry: Geometry) -> Any:
+    """Return the rings and lines of a geometry, one array."""
+    parts = shapely.get_parts([geometry])
+    while (shapely.get_type_id(parts) >= _MULTIPOINT).any():
+        parts = shapely.get_parts(parts)
+    polygons = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
+    rings = shapely.get_rings(parts[polygons])
+    return np.concatenate([rings, parts[shapely.get_type_id(parts) == shapely.GeometryType.LINESTRING]])
+
+
+def _crossings(geometry: Geometry) -> int:
+    """Return how many pairs of edges meet elsewhere than where one ends and the next begins."""
+    lines = _lines(geometry)
+    coordinates, line = shapely.get_coordinates(lines, return_index=True)
+    within = line[1:] == line[:-1]
+    ends = np.stack([coordinates[:-1][within], coordinates[1:][within]], axis=1)
+    edges = shapely.linestrings(ends)
+    pairs = int(shapely.STRtree(edges).query(edges, predicate="intersects").shape[1])
+    return max(0, (pairs - 3 * len(edges)) // 2)
 
 
 def box_shape(bbox: Sequence[float]) -> Geometry:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import sqlite3
 
+from stacpull.caches import LONGEST_KEY
 from stacpull.models import Present
 
 __all__ = ["HrefForms", "href_of", "present", "stored_etag", "stored_name", "true_etag", "true_name"]
@@ -70,7 +71,8 @@ def _form(href: str, item: str) -> str | None:
     """Return an href with the item's id marked; None where it has none, or SQL would not read it so."""
     if not item or item not in href or _ID in href or "\0" in href:
         return None
-    return href.replace(item, _ID)
+    form = href.replace(item, _ID)
+    return form if len(form) <= LONGEST_KEY else None
 
 
 def stored_name(name: str, directory: str, key: str = "") -> str:

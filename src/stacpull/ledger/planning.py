@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.ledger import bulk, changes, paths, samples, unread
 from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch
 from stacpull.ledger.compact import HrefForms, href_of
@@ -75,7 +76,7 @@ class Planner:
         self._run = run
         self._directories = paths.Directories(db)
         self._forms = HrefForms(db)
-        self._collections: dict[str, int] = dict(db.execute("SELECT name, id FROM collections").fetchall())
+        self._collections = Recent[str, int]()
         self._is_there = is_there
         self._assets = AssetPlanner(
             db, run, self._directories, self._secrets, revalidate=revalidate, is_there=is_there
@@ -122,7 +123,7 @@ class Planner:
         """Drop what is remembered of rows that were rolled back."""
         self._directories.forget()
         self._forms.forget()
-        self._collections = dict(self._db.execute("SELECT name, id FROM collections").fetchall())
+        self._collections.clear()
 
     def _see(self, ids: Sequence[ItemId]) -> int:
         return sum(
@@ -144,14 +145,24 @@ class Planner:
             samples.clear(self._db)
 
     def _collection(self, name: str) -> int:
-        found = self._collections.get(name)
+        found = self._known_collection(name)
         if found is None:
             found = self._db.execute("INSERT INTO collections(name) VALUES (?)", (name,)).lastrowid or 0
-            self._collections[name] = found
+        return found
+
+    def _known_collection(self, name: str) -> int | None:
+        found = self._collections.get(name)
+        if found is None:
+            row = self._db.execute("SELECT id FROM collections WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                return None
+            found = int(row[0])
+            if len(name) <= LONGEST_KEY:
+                self._collections[name] = found
         return found
 
     def _find(self, item: ItemId) -> _Known | None:
-        collection = self._collections.get(item.collection)
+        collection = self._known_collection(item.collection)
         if collection is None:
             return None
         row = self._db.execute(

@@ -94,6 +94,7 @@ class RebuiltLedger:
             refuse_odd(self._path)
             make_private(self._path)
             self.db = sqlite3.connect(self._path, isolation_level=None)
+            self.db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self.db.execute("PRAGMA journal_mode = OFF")
             self.db.execute("PRAGMA synchronous = OFF")
             migrate(self.db)

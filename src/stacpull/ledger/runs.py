@@ -16,7 +16,7 @@ import attrs
 import orjson
 
 from stacpull.ledger import unread
-from stacpull.ledger.database import transaction
+from stacpull.ledger.database import give_back, transaction
 from stacpull.ledger.schema import STATE_PENDING, STATE_RESERVED
 from stacpull.models import Selection
 
@@ -165,8 +165,13 @@ def set_requests(db: sqlite3.Connection, run: int, requests: Requests) -> None:
 
 
 def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
-    """Record how the run ended."""
-    db.execute("UPDATE runs SET state = ?, reason = ?, ended = ? WHERE id = ?", (state, reason, now, run))
+    """Record how the run ended; what only its walk needed goes when it is complete."""
+    with transaction(db):
+        db.execute("UPDATE runs SET state = ?, reason = ?, ended = ? WHERE id = ?", (state, reason, now, run))
+        if state == "complete":
+            db.execute("DELETE FROM seen")
+            db.execute("DELETE FROM walked")
+    give_back(db)
 
 
 def count_pending(db: sqlite3.Connection, run: int) -> None:

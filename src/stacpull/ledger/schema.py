@@ -261,6 +261,27 @@ CREATE TRIGGER forget_unasked AFTER DELETE ON assets BEGIN DELETE FROM unasked W
 _VERSION_12 = """
 ALTER TABLE runs ADD COLUMN prune INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN prune_yes INTEGER NOT NULL DEFAULT 0;
+
+-- what `status` tells must not take longer the more rows there are
+CREATE TABLE item_totals(items_matched INTEGER NOT NULL, items_done INTEGER NOT NULL);   -- one row
+INSERT INTO item_totals SELECT count(*), coalesce(sum(remaining = 0 AND failed = 0), 0) FROM items
+    WHERE parent IS NULL AND name <> '';
+CREATE TRIGGER item_inserted AFTER INSERT ON items WHEN new.parent IS NULL AND new.name <> '' BEGIN
+    UPDATE item_totals SET items_matched = items_matched + 1,
+        items_done = items_done + (new.remaining = 0 AND new.failed = 0);
+END;
+CREATE TRIGGER item_deleted AFTER DELETE ON items WHEN old.parent IS NULL AND old.name <> '' BEGIN
+    UPDATE item_totals SET items_matched = items_matched - 1,
+        items_done = items_done - (old.remaining = 0 AND old.failed = 0);
+END;
+CREATE TRIGGER item_updated AFTER UPDATE OF parent, remaining, failed ON items WHEN new.name <> '' BEGIN
+    UPDATE item_totals SET
+        items_matched = items_matched + (new.parent IS NULL) - (old.parent IS NULL),
+        items_done = items_done + (new.parent IS NULL AND new.remaining = 0 AND new.failed = 0)
+            - (old.parent IS NULL AND old.remaining = 0 AND old.failed = 0);
+END;
+CREATE INDEX failures_newest ON failures(at);
+CREATE INDEX failures_items ON failures(item) WHERE key = '';
 """
 
 MIGRATIONS: tuple[str, ...] = (
@@ -294,6 +315,14 @@ AS_NEWEST: tuple[tuple[int, str], ...] = (
     ),
     (8, "CREATE TEMP TABLE unread(source, href, run, collection, kind, message, status, attempts, at);"),
     (11, "CREATE TEMP TABLE unasked(asset INTEGER PRIMARY KEY, is_open INTEGER);"),
+    (
+        12,
+        """
+        CREATE TEMP VIEW item_totals AS
+            SELECT count(*) AS items_matched, coalesce(sum(remaining = 0 AND failed = 0), 0) AS items_done
+            FROM main.items WHERE parent IS NULL AND name <> '';
+        """,
+    ),
 )
 """What lets a ledger older than a version be read, by who may not write it, as if it were of that version."""
 

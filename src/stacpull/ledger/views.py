@@ -96,10 +96,7 @@ def unproven(db: sqlite3.Connection) -> int:
 
 def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     """Return how many primary items DEST holds, how many are whole, how many items could not be read."""
-    matched, done = db.execute(
-        "SELECT count(*), coalesce(sum(remaining = 0 AND failed = 0), 0) FROM items "
-        f"WHERE parent IS NULL AND name <> '{OF_COLLECTION}'"
-    ).fetchone()
+    matched, done = db.execute("SELECT items_matched, items_done FROM item_totals").fetchone()
     failed = db.execute("SELECT count(*) FROM failures WHERE key = ''").fetchone()[0]
     return {"items_matched": matched, "items_done": done, "items_failed": failed + unread.count(db)}
 
@@ -145,12 +142,16 @@ def state_now(state: str, *, live: bool) -> RunState:
 
 
 def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
-    """Yield failures by item and key, then links that could not be read; or the `newest` ones by time."""
+    """Yield failures by item and key, then links that could not be read; or the `newest` ones by time.
+
+    The newest are taken from the last thousand that were recorded: of those, some may be pending again.
+    """
     order = "ORDER BY 8 DESC LIMIT ?" if newest is not None else "ORDER BY 10, 11"
+    recorded = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
     rows = db.execute(
         "SELECT c.name, i.name, f.key, f.kind, f.message, f.status, f.attempts, f.at, "
         f"CASE WHEN f.key = '' THEN {href_of()} ELSE o.href END, f.item, f.key "
-        "FROM failures f JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
+        f"FROM {recorded} f JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON a.item = f.item AND a.key = f.key LEFT JOIN open_assets o ON o.asset = a.id "
         f"WHERE f.key = '' OR a.state = {STATE_FAILED} UNION ALL "
         "SELECT collection, href, '', kind, message, status, attempts, at, href, 9223372036854775807, href "
@@ -165,9 +166,9 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[Unwritten]:
     """Yield the items whose JSON is due; none where the last run was to write none (`--metadata`)."""
     rows = db.execute(
         f"SELECT c.name, i.name, d.path, {href_of()}, r.updated "
-        "FROM documents o JOIN items i ON i.id = o.item "
+        "FROM (SELECT metadata, coalesce(ended, started) AS updated FROM runs ORDER BY id DESC LIMIT 1) r "
+        "CROSS JOIN documents o CROSS JOIN items i ON i.id = o.item "  # in this order
         "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory "
-        "JOIN (SELECT metadata, coalesce(ended, started) AS updated FROM runs ORDER BY id DESC LIMIT 1) r "
         f"WHERE r.metadata = 'item' AND i.written = {UNWRITTEN} AND i.remaining = 0 ORDER BY i.id"
     )
     for collection, name, *rest in rows:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self, cast, runtime_checkable
 
+from stacpull.caches import LONGEST_KEY
 from stacpull.clock import Clock
 from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
@@ -165,7 +166,9 @@ class Client:
         route = self._routes.get(prefix)
         if route is None:
             forget_hosts(self._routes)
-            route = self._routes[prefix] = self._new_route(url)
+            route = self._new_route(url)
+            if len(prefix) <= LONGEST_KEY:
+                self._routes[prefix] = route
         return route
 
     def prepare(self, request: Request, route: _Route) -> Request:

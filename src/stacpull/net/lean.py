@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from stacpull.caches import LONGEST_KEY
 from stacpull.config.proxies import proxies
 from stacpull.hosts import forget_hosts
 from stacpull.net import lean_failures
@@ -80,7 +81,9 @@ class LeanTransport:
             line = self._pool.lines[origin]
         except KeyError:
             forget_hosts(self._pool.lines, lambda line: line is not None and line.idle)
-            line = self._pool.lines[origin] = self._new_line(origin)
+            line = self._new_line(origin)
+            if len(origin) <= LONGEST_KEY:
+                self._pool.lines[origin] = line
         if line is None:
             return self._fallback.open(request)
         return LeanExchange(self, request, line, target)

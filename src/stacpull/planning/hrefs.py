@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from stacpull.caches import cached_if_short
 from stacpull.models import Failure, FailureKind, ItemId, Json
 
 __all__ = [
@@ -156,7 +156,7 @@ def join(base: str | None, href: str) -> str | None:
     return f"s3{absolute[4:]}" if bucket else absolute
 
 
-@lru_cache(maxsize=64)
+@cached_if_short(64)
 def _item_url(page_url: str) -> str | None:
     """Return the URL of an item, `{c}` and `{i}` for collection and item, as the URL of its page tells it."""
     page = parts_of(page_url)

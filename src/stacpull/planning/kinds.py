@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import enum
 import re
-from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
+
+from stacpull.caches import cached_if_short
 
 __all__ = ["Kind", "can_be_listed", "kind_of"]
 
@@ -61,7 +62,7 @@ def can_be_listed(href: str) -> bool:
     return href.startswith(_OBJECT_STORES)
 
 
-@lru_cache(maxsize=1024)
+@cached_if_short(1024)
 def _of_media_type(media_type: str) -> Kind | None:
     return _OF_TYPE.get(media_type.partition(";")[0].strip().lower())
 

@@ -20,8 +20,9 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from functools import lru_cache
 from typing import Final
+
+from stacpull.caches import cached_if_short
 
 __all__ = [
     "CATALOG_ID",
@@ -45,6 +46,8 @@ _HASHED: Final = re.compile(r".*~[0-9a-f]{12}(\.[A-Za-z0-9.]{1,15})?", re.DOTALL
 _NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._]+")
 _LONGEST_PLACE: Final = 80
 _SUFFIX: Final = re.compile(r"(?<=[^.])(\.tar)?\.[A-Za-z0-9]{1,10}\Z")
+_LONGEST_SUFFIX: Final = 20
+"""Characters at the end of a name, which may be long, that are searched for its suffix."""
 _CUT_ESCAPE: Final = re.compile(r"%[0-9A-F]?\Z")
 _ENDS: Final = ". "
 
@@ -60,7 +63,7 @@ def is_catalog_id(identifier: object) -> bool:
     return isinstance(identifier, str) and f"{identifier}-".startswith(f"{CATALOG_ID}-")
 
 
-@lru_cache(maxsize=8192)
+@cached_if_short(8192)
 def safe_segment(name: str) -> str:
     """Return a name for one segment of a path: 1 to 255 bytes of UTF-8, never `.` or `..`, never a `/`.
 
@@ -117,7 +120,7 @@ def _is_plain(encoded: str) -> bool:
 def _with_hash(encoded: str, hashed: str) -> str:
     """Put `~` and a hash before the suffix of an encoded name, and cut it to length."""
     digest = hashlib.sha256(hashed.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    suffix = _SUFFIX.search(encoded)
+    suffix = _SUFFIX.search(encoded, max(0, len(encoded) - _LONGEST_SUFFIX))
     stem, ending = (encoded[: suffix.start()], suffix.group()) if suffix else (encoded, "")
     room = MAX_BYTES - len("~") - len(digest) - len(ending) - len("_")
     prefix = _CUT_ESCAPE.sub("", stem.encode()[:room].decode("utf-8", "ignore")).strip(_ENDS) or "_"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
+
+from stacpull.caches import cached_if_short
 
 __all__ = ["suffix_of"]
 
@@ -67,6 +68,6 @@ def _of_path(href: str) -> str:
     return found.group() if found and found.start() else ""
 
 
-@lru_cache(maxsize=1024)
+@cached_if_short(1024)
 def _of_media_type(media_type: str) -> str:
     return _OF_MEDIA_TYPE.get(media_type.partition(";")[0].strip().lower(), "")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from functools import lru_cache
 from typing import Final, NamedTuple
 
+from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError
 from stacpull.planning.names import safe_segment
 
@@ -74,7 +74,7 @@ def parse_template(template: str) -> tuple[Segment, ...]:
     return found
 
 
-@lru_cache(maxsize=1024)
+@cached_if_short(1024)
 def parse_segment(template: str) -> Segment:
     """Parse one segment of which the slashes mean themselves: a name that waits for its `{filename}`."""
     return _joined(

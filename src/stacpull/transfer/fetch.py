@@ -22,6 +22,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TypeVar
 
+from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
 from stacpull.digests import recorded
 from stacpull.models import FailureKind, Job, Present, Received, ResumePoint, Validator
@@ -107,14 +108,14 @@ class Fetcher:
         self._checksum = checksum
         self._connections = connections
         self._clock = clock or SystemClock()
-        self._whole_only: set[str] = set()
+        self._whole_only = Recent[str, None]()
         self._secrets = Secrets() if secrets is None else secrets
-        self._opaque_etags: set[str] = set()
+        self._opaque_etags = Recent[str, None]()
         self._room = Room()
         self._is_there = is_there
         self._is_as_stated = is_as_stated
         self._on_detail = on_detail
-        self._without_validators: set[str] = set()
+        self._without_validators = Recent[str, None]()
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
         """Make one attempt at `job`.
@@ -245,7 +246,7 @@ class Fetcher:
         """Say, once for each host, that its long files cannot go on where they break off."""
         host = host_of(answer.url)
         if not answer.validator.resumable and host not in self._without_validators:
-            self._without_validators.add(host)
+            self._without_validators[host] = None
             self._on_detail(
                 f"{host} has neither a strong ETag nor a strong date: transfers that break off start afresh."
             )
@@ -298,7 +299,7 @@ class Fetcher:
                 self._clock,
                 freight,
                 self._room,
-                on_unserved=lambda: self._whole_only.add(host),
+                on_unserved=lambda: self._whole_only.__setitem__(host, None),
             )
             await haul.run(response, start, chunks)
             await writer.caught_up()
@@ -335,7 +336,7 @@ class Fetcher:
             raise TransferError(failure)
         if answer.checks and any(check.source == EARLIER and intake.agrees(check) for check in answer.checks):
             # twice the same bytes: it is the ETag that is no MD5 on this host
-            self._opaque_etags.add(host_of(answer.url))
+            self._opaque_etags[host_of(answer.url)] = None
         return answer.framed or job.size is not None or bool(answer.checks)
 
     async def _ends_here(self, job: Job, intake: Intake) -> bool:

@@ -28,6 +28,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
+from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind
@@ -184,7 +185,7 @@ class S3Transport:
         self._clock = clock
         self._regions = regions
         self._signer = Signer()
-        self._places: dict[str, Place] = {}
+        self._places = Recent[str, Place]()
         self._date = (0, "")
 
     @asynccontextmanager

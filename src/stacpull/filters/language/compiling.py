@@ -23,6 +23,7 @@ from stacpull.filters.language.operators import (
 )
 from stacpull.filters.language.parsing import pointed
 from stacpull.filters.language.times import ALWAYS, RELATIONS, Span, item_span, span_of
+from stacpull.filters.places import Places
 from stacpull.filters.properties import Reference
 from stacpull.models import Json
 
@@ -42,6 +43,8 @@ class Expression(NamedTuple):
 
     evaluate: Evaluate
     references: tuple[Reference, ...]
+    places: Places
+    """What was odd about where items lie, where geometries are compared."""
 
 
 class _Term(NamedTuple):
@@ -63,12 +66,13 @@ def compile_expression(tree: Any, text: str) -> Expression:
         root = compiler.predicate(tree)
     except RecursionError:
         raise UsageError("--filter is nested too deeply to be understood.") from None
-    return Expression(root.evaluate, tuple(compiler.references))
+    return Expression(root.evaluate, tuple(compiler.references), compiler.places)
 
 
 class _Compiler:
     def __init__(self, text: str) -> None:
         self.references: list[Reference] = []
+        self.places = Places()
         self._text = text
 
     def wrong(self, problem: str, word: object = None) -> UsageError:
@@ -155,7 +159,7 @@ class _Compiler:
                 return _constant(box_shape(node["bbox"]))
             except (TypeError, ValueError) as error:
                 raise self.wrong(f"this is no box: {error}", "bbox") from error
-        found = read_shape(node)
+        found = read_shape(node, trusted=True)
         if found is None:
             raise self.wrong(f"this {node['type']} cannot be read", node["type"])
         return _constant(found.geometry)
@@ -279,7 +283,8 @@ class _Compiler:
 
         one, other = (self.node(argument) for argument in arguments)
         constants = [term.evaluate({}, {}) if term.constant else None for term in (one, other)]
-        return _Term(spatial_relation(name, one.evaluate, other.evaluate, constants), truth=True)
+        relation = spatial_relation(name, one.evaluate, other.evaluate, constants, self.places)
+        return _Term(relation, truth=True)
 
     class _Kind(NamedTuple):
         compiled: Callable[[_Compiler, str, Sequence[Any]], _Term]

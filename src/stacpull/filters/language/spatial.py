@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import shapely
 
+from stacpull.filters.places import Places
 from stacpull.filters.shapes import PREDICATES, read_shape
 from stacpull.models import Json
 
@@ -18,7 +19,9 @@ _TURNED: Final = {name: name for name in PREDICATES} | {"s_within": "s_contains"
 """Which operator says the same with its arguments in the other order."""
 
 
-def spatial_relation(name: str, one: Evaluate, other: Evaluate, constants: Sequence[Any]) -> Evaluate:
+def spatial_relation(
+    name: str, one: Evaluate, other: Evaluate, constants: Sequence[Any], places: Places
+) -> Evaluate:
     """Return the judgement of a spatial operator; unknown where an item has no geometry that can be read.
 
     Args:
@@ -26,6 +29,7 @@ def spatial_relation(name: str, one: Evaluate, other: Evaluate, constants: Seque
         one: Its first argument, a geometry or its GeoJSON.
         other: Its second.
         constants: What is the same for every item, prepared here: shapely prepares only the first argument.
+        places: Where items are noted whose geometry is too complex to be compared.
     """
     if constants[0] is None and constants[1] is not None:
         one, other, constants, name = other, one, (constants[1], constants[0]), _TURNED[name]
@@ -34,7 +38,8 @@ def spatial_relation(name: str, one: Evaluate, other: Evaluate, constants: Seque
         shapely.prepare(constants[0])
 
     def judge(item: Json, properties: dict[str, Any]) -> bool | None:
-        first, second = _shape(one(item, properties)), _shape(other(item, properties))
+        first = _shape(one(item, properties), item, places)
+        second = _shape(other(item, properties), item, places)
         if first is None or second is None:
             return None
         try:
@@ -45,8 +50,10 @@ def spatial_relation(name: str, one: Evaluate, other: Evaluate, constants: Seque
     return judge
 
 
-def _shape(value: Any) -> Any:
+def _shape(value: Any, item: Json, places: Places) -> Any:
     if value is None or isinstance(value, shapely.Geometry):
         return value
     found = read_shape(value)
+    if found is not None and found.boxed:
+        places.boxed.add(item)
     return None if found is None else found.geometry

@@ -1,0 +1,50 @@
+"""Caches that hostile names cannot fill: the number of entries and the length of keys are bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Final, TypeVar
+
+__all__ = ["LONGEST_KEY", "Recent", "cached_if_short"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+LONGEST_KEY: Final = 512
+"""Characters of a text that is worth remembering: longer ones do not repeat in honest sources."""
+
+
+def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str], V]]:
+    """Return a decorator that caches a function of one text, for texts of up to `LONGEST_KEY` characters.
+
+    Args:
+        size: How many results are kept, those used last.
+    """
+
+    def decorate(function: Callable[[str], V]) -> Callable[[str], V]:
+        cached = lru_cache(maxsize=size)(function)
+
+        @wraps(function)
+        def call(text: str) -> V:
+            return cached(text) if len(text) <= LONGEST_KEY else function(text)
+
+        return call
+
+    return decorate
+
+
+_MOST: Final = 4096
+
+
+class Recent(dict[K, V]):
+    """A dictionary that forgets its oldest entry when one more than `most` is set by `self[key] = value`."""
+
+    def __init__(self, most: int = _MOST) -> None:
+        super().__init__()
+        self._most = most
+
+    def __setitem__(self, key: K, value: V) -> None:
+        if len(self) >= self._most and key not in self:
+            del self[next(iter(self))]
+        super().__setitem__(key, value)

@@ -1,0 +1,178 @@
+"""Help pages, hints for mistyped commands and options, and what the shell completes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Ran
+
+from stacpull.cli import main
+from stacpull.cli.help import GROUPS
+from stacpull.cli.help import Command as GroupedCommand
+from stacpull.config.table import OPTIONS
+
+Command = Callable[..., Ran]
+COMMAND = Path(sys.executable).with_name("stacpull")
+
+
+def sections(text: str) -> list[str]:
+    return re.findall(r"^([A-Z][a-z ]+):$", text, re.MULTILINE)
+
+
+def test_options_are_grouped_with_examples_at_the_end(stacpull_command: Command) -> None:
+    shown = sections(stacpull_command("mirror", "--help").out)
+    titles = [title for title in GROUPS if title != "Area and period"]
+    assert shown == ["Options", *titles, "Examples"]
+
+
+@pytest.mark.parametrize("name", [name for name in main.COMMANDS if name not in {"serve", "credentials"}])
+def test_every_command_has_an_example_that_begins_with_its_name(stacpull_command: Command, name: str) -> None:
+    examples = stacpull_command(name, "--help").out.partition("Examples:\n")[2]
+    assert examples.startswith(f"  stacpull {name}")
+
+
+@pytest.mark.parametrize("name", ["mirror", "plan", "headers", "trace", "verify"])
+def test_the_options_in_examples_exist(name: str) -> None:
+    command = main.cli.get_command(main.click.Context(main.cli), name)
+    assert isinstance(command, GroupedCommand)
+    known = {option for one in command.params for option in one.opts}
+    used = {word for example in command.examples for word in example.split() if word.startswith("-")}
+    assert used <= known
+
+
+OF_FILES = {"prune", "yes", "adopt", "revalidate", "processes", "checksum", "missing"}
+
+
+@pytest.mark.parametrize(
+    ("name", "absent", "present"),
+    [
+        (
+            "collections",
+            {"prune", "yes", "adopt", "revalidate", "processes", "checksum", "missing"},
+            {"header"},
+        ),
+        (
+            "classes",
+            {"prune", "yes", "adopt", "revalidate", "processes", "checksum", "missing"},
+            {"page-size"},
+        ),
+        (
+            "headers",
+            {"prune", "yes", "adopt", "expand-prefix", "collection-assets"},
+            {"asset"},
+        ),
+        ("plan", {"prune", "yes", "adopt", "checksum"}, {"layout", "label"}),
+        ("retry", {"prune", "yes", "revalidate"}, {"retries"}),
+        ("verify", {"prune", "yes", "revalidate", "label"}, {"retries"}),
+    ],
+)
+def test_a_command_lists_only_options_that_affect_it(
+    stacpull_command: Command, name: str, absent: set[str], present: set[str]
+) -> None:
+    words = set(stacpull_command(name, "--help").out.replace(",", " ").split())
+    shown = {option.name for option in OPTIONS if f"--{option.name}" in words}
+    assert not shown & absent
+    assert present <= shown
+
+
+def test_optional_arguments_are_in_brackets(stacpull_command: Command) -> None:
+    assert "stacpull plan [OPTIONS] SOURCE [DEST]\n" in stacpull_command("plan", "--help").out
+    assert "stacpull demo [OPTIONS] [DEST]\n" in stacpull_command("demo", "--help").out
+    assert "stacpull mirror [OPTIONS] SOURCE DEST\n" in stacpull_command("mirror", "--help").out
+
+
+def test_defaults_are_in_one_style() -> None:
+    assert [option.name for option in OPTIONS if re.search(r"the default|\(\d", option.help)] == []
+
+
+@pytest.mark.parametrize("flag", ["-V", "--version"])
+def test_the_version_has_a_short_flag_and_the_module_can_be_run(flag: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "stacpull", flag], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert ran.stdout == f"stacpull, version {main.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("mirrror", "Did you mean 'mirror'?"),
+        ("ls", "Did you mean 'collections'?"),
+        ("download", "Did you mean 'mirror'?"),
+        ("stats", "Did you mean 'status'?"),
+        ("help", "Use `stacpull --help`"),
+        ("qqqq", "See `stacpull --help`."),
+    ],
+)
+def test_a_command_that_does_not_exist_gets_the_nearest(
+    stacpull_command: Command, typed: str, hint: str
+) -> None:
+    ran = stacpull_command(typed)
+    assert ran.code == 2
+    assert hint in ran.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (["--dry-run"], "use `stacpull plan`"),
+        (["-n"], "use `stacpull plan`"),
+        (["--limit", "5"], "use --max-items N"),
+        (["--limit=5"], "use --max-items N"),
+        (["-j", "5"], "use --concurrency N"),
+        (["--jobs", "5"], "use --concurrency N"),
+        (["--query", "a=b"], "use --where PROPERTY=VALUE"),
+        (["--overwrite"], "--revalidate checks all files"),
+        (["--api-key", "k"], "use --header"),
+        (["-o", "x"], "give DEST as the second argument"),
+        (["--include", "x"], "use --asset GLOB"),
+        (["--consurrency", "5"], "--concurrency"),
+    ],
+)
+def test_an_option_of_another_tool_gets_the_one_to_use(
+    stacpull_command: Command, typed: list[str], hint: str
+) -> None:
+    ran = stacpull_command("mirror", "s", "d", *typed)
+    assert ran.code == 2
+    assert hint in ran.err
+    assert "--prune" not in ran.err
+
+
+@pytest.mark.parametrize("typed", ["--prunee", "--prun-e", "--prone"])
+def test_an_option_that_removes_files_is_never_suggested(stacpull_command: Command, typed: str) -> None:
+    assert "--prune'" not in stacpull_command("mirror", "s", "d", typed).err
+
+
+def completed(line: str, cwd: Path) -> list[tuple[str, str]]:
+    environment = {
+        **os.environ,
+        "_STACPULL_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split(" ")) - 1),
+    }
+    ran = subprocess.run(
+        [str(COMMAND)], env=environment, capture_output=True, text=True, check=False, timeout=30, cwd=cwd
+    )
+    return [tuple(one.partition(",")[::2]) for one in ran.stdout.splitlines()]  # type: ignore[misc]
+
+
+def test_profiles_directories_and_collections_are_completed(tmp_path: Path) -> None:
+    assert completed("stacpull mirror s ", tmp_path) == [("dir", "")]
+    assert ("plain", "cdse") in completed("stacpull mirror s d --credentials cd", tmp_path)
+    assert ("plain", "bigearthnet_v1_labels") in completed("stacpull mirror s d -C big", tmp_path)
+
+
+def test_collections_of_the_mirror_in_dest_are_completed(tmp_path: Path) -> None:
+    for name in ("sentinel-2-l2a", "sentinel%2F1"):
+        (tmp_path / "m" / name).mkdir(parents=True)
+        (tmp_path / "m" / name / "collection.json").write_text("{}")
+    assert completed("stacpull mirror s m -C sent", tmp_path) == [
+        ("plain", "sentinel-2-l2a"),
+        ("plain", "sentinel/1"),
+    ]

@@ -1,0 +1,124 @@
+"""A geometry of a few kilobytes can take hours to mend or to check: none holds a run."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.security.sources import Source, feature
+
+from stacpull import MirrorReport, Options, Selection, mirror
+from stacpull.events import Event, Notice
+from stacpull.net.memory import Answer
+
+AREA = {"type": "Polygon", "coordinates": [[[2, 2], [3, 2], [3, 3], [2, 3], [2, 2]]]}
+SECONDS = 20
+"""What each scenario may take on a machine that is busy; the old code took minutes or more."""
+
+
+def square(at: float, side: float) -> list[list[float]]:
+    return [[at, at], [at + side, at], [at + side, at + side], [at, at + side], [at, at]]
+
+
+def star(vertices: int) -> dict[str, Any]:
+    """A ring of which nearly every edge crosses every other."""
+    turn = 2 * math.pi * ((vertices - 1) // 2) / vertices
+    ring = [[10 * math.cos(turn * step), 10 * math.sin(turn * step)] for step in range(vertices)]
+    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+
+
+def nested(holes: int) -> dict[str, Any]:
+    """Holes, each inside of the one before."""
+    rings = [square(-1, 12), *(square(number * 1e-4, 10 - number * 2e-4) for number in range(holes))]
+    return {"type": "Polygon", "coordinates": rings}
+
+
+def deep(levels: int) -> dict[str, Any]:
+    geometry: dict[str, Any] = {"type": "Point", "coordinates": [2.5, 2.5]}
+    for _ in range(levels):
+        geometry = {"type": "GeometryCollection", "geometries": [geometry]}
+    return geometry
+
+
+BOXED = {
+    "star of 101": star(101),
+    "star of 501": star(501),
+    "star of 20,001": star(20_001),
+    "6,000 nested holes": nested(6_000),
+    "many stars": {"type": "MultiPolygon", "coordinates": [star(31)["coordinates"]] * 30},
+    "60,000 points": {"type": "MultiPoint", "coordinates": [[number / 1e4, 2.5] for number in range(60_000)]},
+    "stars in a collection": {"type": "GeometryCollection", "geometries": [star(51)] * 10},
+}
+SELECTIONS: dict[str, dict[str, Any]] = {
+    "intersects": {"intersects": AREA},
+    "filter": {"filter": "S_INTERSECTS(geometry, BBOX(2, 2, 3, 3))"},
+}
+
+
+def mirrored(dest: Path, geometry: Any, **selection: Any) -> tuple[MirrorReport, list[str], float]:
+    """Mirror one item; return the report, the warnings, and the longest pause of the event loop."""
+    told: list[str] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, Notice):
+            told.append(event.text)
+
+    async def course() -> tuple[MirrorReport, float]:
+        longest, last, ended = 0.0, time.monotonic(), False
+
+        async def tick() -> None:
+            nonlocal longest, last
+            while not ended:
+                await asyncio.sleep(0.02)
+                longest, last = max(longest, time.monotonic() - last), time.monotonic()
+
+        async with Source(others=lambda _: Answer(body=b"data")) as source:
+            found = feature("i", {"a": source.url("/a")}, geometry=geometry, bbox=[0, 0, 5, 5])
+            source.features.append(found)
+            ticking = asyncio.create_task(tick())
+            try:
+                report = await mirror(
+                    source.api,
+                    dest,
+                    selection=Selection(**selection),
+                    options=Options(retries=0),
+                    on_event=note,
+                )
+            finally:
+                ended = True
+                await ticking
+        return report, longest
+
+    report, longest = asyncio.run(course())
+    return report, told, longest
+
+
+@pytest.mark.parametrize("how", SELECTIONS)
+@pytest.mark.parametrize("name", BOXED)
+def test_a_geometry_that_is_too_complex_is_compared_by_its_box(name: str, how: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    report, told, longest = mirrored(tmp_path / "m", BOXED[name], **SELECTIONS[how])
+    assert time.monotonic() - began < SECONDS
+    assert report.items_matched == 1
+    assert any("1 item (i) with a geometry too complex to be compared" in text for text in told), told
+    assert longest < 3
+
+
+@pytest.mark.parametrize("how", SELECTIONS)
+def test_a_geometry_nested_too_deeply_ends_nothing(how: str, tmp_path: Path) -> None:
+    for number, geometry in enumerate(
+        [deep(110), deep(50), {"type": "Polygon", "coordinates": [[[1e308] * 2] * 4]}]
+    ):
+        report, _, _ = mirrored(tmp_path / f"m{number}", geometry, **SELECTIONS[how])
+        assert report.state == "complete"
+
+
+def test_a_ring_that_crosses_itself_a_few_times_is_mended_as_before(tmp_path: Path) -> None:
+    bow = {"type": "Polygon", "coordinates": [[[2, 2], [3, 3], [3, 2], [2, 3], [2, 2]]]}
+    report, told, _ = mirrored(tmp_path / "m", bow, intersects=AREA)
+    assert report.items_matched == 1
+    assert any("crosses itself: it was made valid" in text for text in told), told
