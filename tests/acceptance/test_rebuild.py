@@ -15,7 +15,7 @@ import orjson
 import pytest
 from tests.acceptance.beginnings import table_zeroed
 from tests.acceptance.command import LABELS, Running, environment, run, wait_until
-from tests.acceptance.mirrored import Mirrored, flipped, is_same, options_for, rewritten
+from tests.acceptance.mirrored import SELECTION, Mirrored, flipped, is_same, options_for, rewritten
 from tests.acceptance.test_verify import an_asset, document_of
 
 from stacpull import DestinationError, Notice, RebuildReport, failures, plan, resume, retry, status
@@ -103,7 +103,7 @@ COMMANDS = {
     "resume": lambda m: asyncio.run(resume(m.dest, options=m.options)),
     "retry": lambda m: asyncio.run(retry(m.dest, options=m.options)),
     "mirror": lambda m: m.mirror(),
-    "plan": lambda m: asyncio.run(plan(m.replica.base_url, m.dest, options=m.options)),
+    "plan": lambda m: asyncio.run(plan(m.replica.base_url, m.dest, selection=SELECTION, options=m.options)),
     "verify": lambda m: m.verify(),
     "verify quick": lambda m: m.verify(quick=True),
     "verify repair": lambda m: m.verify(repair=True),
