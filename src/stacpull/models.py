@@ -196,6 +196,16 @@ class Page:
     """Links that should have led to items, and lines that should have been some."""
 
 
+class MirroredFile(NamedTuple):
+    """A file of an asset in the mirror."""
+
+    path: str
+    """Relative to DEST, with `/`."""
+    size: int | None = None
+    """In bytes."""
+    sha256: bytes | None = None
+
+
 class Checksum(NamedTuple):
     """A digest that the source states for an asset: `algorithm` as `hashlib` names it."""
 
