@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.acceptance.beginnings import table_zeroed
 from tests.acceptance.command import LABELS, Running, environment, run, wait_until
-from tests.acceptance.mirrored import Mirrored, flipped, is_same, options_for, rewritten
+from tests.acceptance.mirrored import SELECTION, Mirrored, flipped, is_same, options_for, rewritten
 from tests.acceptance.test_verify import an_asset, document_of
 
 from stacpull import DestinationError, Notice, RebuildReport, failures, plan, resume, retry, status
@@ -102,7 +102,7 @@ COMMANDS = {
     "resume": lambda m: asyncio.run(resume(m.dest, options=m.options)),
     "retry": lambda m: asyncio.run(retry(m.dest, options=m.options)),
     "mirror": lambda m: m.mirror(),
-    "plan": lambda m: asyncio.run(plan(m.replica.base_url, m.dest, options=m.options)),
+    "plan": lambda m: asyncio.run(plan(m.replica.base_url, m.dest, selection=SELECTION, options=m.options)),
     "verify": lambda m: m.verify(),
     "verify quick": lambda m: m.verify(quick=True),
     "verify repair": lambda m: m.verify(repair=True),
@@ -180,7 +180,7 @@ def test_where_nothing_is_readable_it_says_what_to_do(mirrored: Mirrored) -> Non
     ledger_path(mirrored.dest).unlink()
     ran = run(["verify", "--rebuild", str(mirrored.dest)], environment(mirrored.replica))
     assert ran.code == 0, ran.err
-    assert "78 as item JSON names them" in ran.out
+    assert "78 by name" in ran.out
     assert "stacpull mirror SOURCE" in ran.out
     told = run(["status", str(mirrored.dest), "--json"], environment(mirrored.replica)).report
     assert (told["assets_done"], told["source"]) == (78, mirrored.replica.base_url)

@@ -152,6 +152,7 @@ def test_links_lead_into_the_mirror_or_are_remote_without_credentials() -> None:
         {"rel": "source", "href": SIGNED, "title": "elsewhere"},
         {"rel": "license", "href": SIGNED},
         {"rel": "related", "href": "https://api.test/items/s"},
+        {"rel": "via", "href": "https://api.test/items/s"},
     ]
     document = stored(item(links=links), local_items=places.get, base="https://api.test/items/i")
     assert document["links"] == [
@@ -162,7 +163,8 @@ def test_links_lead_into_the_mirror_or_are_remote_without_credentials() -> None:
         {"rel": "derived_from", "href": "../d/d.json"},
         {"rel": "source", "href": CUT, "title": "elsewhere"},
         {"rel": "license", "href": CUT},
-        {"rel": "related", "href": "https://api.test/items/s"},
+        {"rel": "related", "href": "../../s/s1/s1.json"},
+        {"rel": "via", "href": "https://api.test/items/s"},
     ]
 
 

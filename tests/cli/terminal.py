@@ -107,6 +107,10 @@ class Terminal:
                 data = os.read(self._master, 65536)
             except OSError:  # Linux: the other end is closed
                 return
-            self.raw += data
-            self._stream.feed(data)
+            self.feed(data)
             seconds = 0
+
+    def feed(self, data: bytes) -> None:
+        """Show what is written to the terminal."""
+        self.raw += data
+        self._stream.feed(data)

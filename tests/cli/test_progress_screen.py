@@ -65,7 +65,7 @@ def test_what_is_shown_at_80_columns() -> None:
         first, second, third, fourth, fifth = terminal.lines
         assert first == "stacpull: warning: one \ufffd[2J page was empty"
         assert second[2:] == "listing and fetching · 2 of 3 items matched (100 of 400 read)"
-        assert third.endswith("762 of 1,560+ files · about 2 min 38 s left · 1.7 MB/s · 15.0 MB")
+        assert third.endswith("762 of 1,560+ files · about 2 min 46 s left · 1.7 MB/s · 15.0 MB")
         assert "█" in third
         assert fourth == "  3 failed (2 gone, 1 network) · 12 retries"
         assert fifth == "  waiting 8 s for blob.example.org, which throttles"

@@ -24,7 +24,22 @@ from stacpull.redact import Secrets, cut_url
 __all__ = ["encode_item", "item_document"]
 
 _OWN_LINKS = frozenset({"root", "parent", "collection", "self"})
-_ITEM_LINKS = frozenset({"source", "derived_from"})
+_OTHER_LINKS = frozenset(
+    {
+        "about",
+        "alternate",
+        "canonical",
+        "cite-as",
+        "icon",
+        "license",
+        "preview",
+        "service",
+        "thumbnail",
+        "tilejson",
+    }
+    | {"via", "xyz"}
+)
+"""Relations that never lead to another item of the mirror: nobody is asked about them."""
 _DATED = re.compile(r"\d{4}")
 _ANY_TIME: Json = {
     "datetime": None,
@@ -53,8 +68,8 @@ def item_document(
         item_path: Where the document goes, relative to DEST: hrefs are relative to its directory. For
             `--metadata ndjson` that is the path of the NDJSON file.
         collection_path: The collection's JSON, relative to DEST.
-        local_items: Asked with the absolute href of each `source` and `derived_from` link (credentials still
-            in it): the path of that item's JSON relative to DEST, or None if it is not in the mirror.
+        local_items: Asked with the absolute href, credentials included, of each link that may lead to
+            another item: the path of that item's JSON relative to DEST, or None if it is not in the mirror.
         base: The item's own URL, against which relative hrefs are resolved; None leaves them.
 
     Returns:
@@ -68,7 +83,7 @@ def item_document(
     def keep(rel: str, href: str) -> str | None:
         if rel in _OWN_LINKS:
             return None
-        local = local_items(href) if rel in _ITEM_LINKS else None
+        local = None if rel in _OTHER_LINKS else local_items(href)
         return cut_url(href) if local is None else reference(local, directory)
 
     assets = stored_assets(document.get("assets"), here, directory, base)

@@ -375,16 +375,18 @@ class Live(_Timed):
         parts = [f"{finished:,} of {now.assets_planned:,}{'' if now.walk_ended else '+'} {self.noun}"]
         left = self._speed.left(finished, expected)
         if left is not None and finished < (expected or 0):
-            parts.append(f"{'' if now.walk_ended else 'about '}{duration(left)} left")
+            waits = max((seconds for _, seconds in now.hosts_waiting), default=0.0)
+            known = now.walk_ended and not waits
+            parts.append(f"{'' if known else 'about '}{duration(left + waits)} left")
         return [*parts, f"{size(self._speed.bytes)}/s", size(now.bytes_fetched)]
 
     def _troubles(self, now: Progress) -> Iterator[str]:
         parts = []
-        if now.assets_failed:
+        total = max(now.assets_failed, self.failed.total())  # each failure is an event, the counters follow
+        if total:
             kinds = ", ".join(f"{number:,} {kind}" for kind, number in self.failed.most_common())
-            parts.append(
-                paint(f"{now.assets_failed:,} failed" + (f" ({kinds})" if kinds else ""), "red", self._stream)
-            )
+            failed = f"{total:,} failed" + (f" ({kinds})" if kinds else "")
+            parts.append(paint(failed, "red", self._stream))
         if now.retries:
             parts.append(count(now.retries, "retry", "retries"))
         if parts:

@@ -12,7 +12,7 @@ import orjson
 from stacpull.ledger import unread
 from stacpull.ledger.compact import href_of, true_name
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN
-from stacpull.models import OF_COLLECTION, ItemId
+from stacpull.models import OF_COLLECTION, FailureKind, ItemId
 from stacpull.reports import FailureRecord, RunState
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "items_of",
     "left_out",
     "name_of_asset",
+    "ordered",
     "path_of_item",
     "state_now",
     "totals",
@@ -85,6 +86,16 @@ def totals(db: sqlite3.Connection) -> dict[str, int]:
     ).fetchone()
     names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done")
     return dict(zip(names, row, strict=True))
+
+
+def ordered(db: sqlite3.Connection, run: int | None = None) -> int:
+    """Return how many failed assets (of `run`) are not ready yet at their hosts."""
+    found: int = db.execute(
+        "SELECT count(*) FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key "
+        f"WHERE f.kind = '{FailureKind.ORDERED}' AND a.state = {STATE_FAILED} AND a.run = coalesce(?, a.run)",
+        (run,),
+    ).fetchone()[0]
+    return found
 
 
 def unproven(db: sqlite3.Connection) -> int:

@@ -1,0 +1,141 @@
+"""Record the progress display at 80 columns: see `scripts/record-progress`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import matplotlib as mpl
+import pyte
+from PIL import Image, ImageDraw, ImageFont
+from tests.cli.terminal import Terminal
+
+from stacpull.replicas import MlhubReplica, run_in_thread
+from stacpull.replicas.fault_file import parse_faults
+from stacpull.replicas.fault_plan import PlannedFaults
+
+COMMAND = Path(sys.executable).with_name("stacpull")
+COLUMNS, ROWS = 80, 15
+ITEMS = 40
+FAULTS = """
+[[fault]]
+server = "blob"
+nth = 300
+what = "status"
+code = 429
+headers = {"Retry-After" = "5"}
+
+[[fault]]
+server = "blob"
+kind = "object"
+per = "path"
+nth = 1
+probability = 0.03
+what = "close"
+after = 100
+"""
+PROMPT = "$ stacpull mirror $MLHUB/mlhub/v1 rice -C bigearthnet_v1_labels\r\n"
+
+_SIZE = 16
+_CELL = (9.65, 20)
+_PADDING = 16
+_BACKGROUND = "#1e1e2e"
+_COLOURS = {
+    "default": "#cdd6f4",
+    "red": "#f38ba8",
+    "green": "#a6e3a1",
+    "brown": "#f9e2af",
+    "yellow": "#f9e2af",
+}
+
+
+class Recording(Terminal):
+    """A terminal that keeps what was written to it, and when."""
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        self.events: list[tuple[float, str]] = []
+        self._begun = time.monotonic()
+        super().__init__(command, columns=COLUMNS, rows=ROWS, env=env)
+        self.feed(PROMPT.encode())
+
+    def feed(self, data: bytes) -> None:
+        """Keep what is written, with its time."""
+        self.events.append((time.monotonic() - self._begun, data.decode("utf-8", "replace")))
+        super().feed(data)
+
+    def save(self, path: Path) -> None:
+        """Write an asciicast (version 2)."""
+        head = {"version": 2, "width": COLUMNS, "height": ROWS, "title": "stacpull mirror"}
+        lines = [json.dumps(head), *(json.dumps([round(at, 3), "o", text]) for at, text in self.events)]
+        path.write_text("\n".join(lines) + "\n")
+
+
+def drawn(screens: list[list[list[pyte.screens.Char]]]) -> Image.Image:
+    """Draw screens, one below the other."""
+    rows = sum(map(len, screens))
+    gap = _PADDING * 2
+    width = round(COLUMNS * _CELL[0]) + 2 * _PADDING
+    picture = Image.new("RGB", (width, rows * _CELL[1] + gap * len(screens)), _BACKGROUND)
+    pen = ImageDraw.Draw(picture)
+    fonts = Path(mpl.get_data_path()) / "fonts" / "ttf"
+    font = ImageFont.truetype(str(fonts / "DejaVuSansMono.ttf"), _SIZE)
+    braille = ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), _SIZE)  # the spinner; the other font has none
+    top = 0
+    for number, screen in enumerate(screens):
+        if number:
+            pen.line([(_PADDING, top), (width - _PADDING, top)], fill="#45475a")
+        for row, line in enumerate(screen):
+            for column, char in enumerate(line):
+                at = (_PADDING + column * _CELL[0], top + _PADDING + row * _CELL[1])
+                used = braille if "\u2800" <= char.data <= "\u28ff" else font
+                if char.data == "\u2588":  # without the seams between the glyphs of a bar
+                    pen.rectangle([*at, at[0] + _CELL[0], at[1] + _CELL[1] - 2], fill=_COLOURS[char.fg])
+                    continue
+                pen.text(at, char.data, font=used, fill=_COLOURS.get(char.fg, _COLOURS["default"]))
+        top += len(screen) * _CELL[1] + gap
+    return picture
+
+
+def screen_of(terminal: Terminal) -> list[list[pyte.screens.Char]]:
+    """Return the lines of the screen that hold anything."""
+    screen = terminal.screen
+    kept = [row for row, line in enumerate(screen.display) if line.strip()]
+    return [[screen.buffer[row][column] for column in range(COLUMNS)] for row in kept]
+
+
+def record(to: Path) -> None:
+    """Make the recording and the picture in the directory `to`."""
+    replica = MlhubReplica(items=ITEMS, seed=7, latency_ms=60, faults=PlannedFaults(parse_faults(FAULTS)))
+    with run_in_thread(replica), tempfile.TemporaryDirectory() as work:
+        own = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "STACPULL_"))
+        }
+        env = {**own, **replica.exports(), "AWS_EC2_METADATA_DISABLED": "true"}
+        source = [replica.base_url, str(Path(work) / "rice"), "-C", "bigearthnet_v1_labels"]
+        os.chdir(work)
+        source[1] = "rice"
+        with Recording([str(COMMAND), "mirror", *source, "--concurrency", "8"], env) as terminal:
+            moments = []
+            terminal.wait_for("which throttles", 120)
+            terminal.wait_for("failed", 60)
+            moments.append(screen_of(terminal))
+            terminal.wait_for(lambda seen: "throttles" not in seen.text, 60)
+            terminal.wait_for("left", 60)
+            terminal.press_ctrl_c()
+            terminal.wait_for("Stopping")
+            moments.append(screen_of(terminal)[1:])
+            terminal.ended(60)
+            moments.append(screen_of(terminal)[1:])
+            terminal.save(to / "progress.cast")
+    drawn(moments).save(to / "progress.png", optimize=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--to", type=Path, default=Path(__file__).parents[2] / "docs" / "images")
+    record(parser.parse_args().to.resolve())
