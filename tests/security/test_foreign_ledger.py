@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from tests.security.sources import Source, feature
 
@@ -19,8 +20,8 @@ CODE = {
     "a trigger": "CREATE TRIGGER evil AFTER UPDATE ON runs BEGIN DELETE FROM items; END",
     "a trigger of our own name": "DROP TRIGGER item_deleted; "
     "CREATE TRIGGER item_deleted AFTER DELETE ON items BEGIN DELETE FROM assets; END",
-    "a view": "CREATE VIEW evil AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT * FROM n",
-    "a view in a table's place": "ALTER TABLE runs RENAME TO old_runs; CREATE VIEW runs AS SELECT * FROM old_runs",
+    "a view": "CREATE VIEW evil AS SELECT * FROM items",
+    "a view in a table's place": "ALTER TABLE runs RENAME TO old; CREATE VIEW runs AS SELECT * FROM old",
     "a virtual table": "CREATE VIRTUAL TABLE evil USING fts5(x)",
 }
 COMMANDS: dict[str, Callable[[Path], Any]] = {
@@ -70,9 +71,9 @@ def test_a_new_ledger_is_made_of_the_directory_alone(dest: Path, code: str) -> N
     "name", ["/etc/hostname", "../../../outside", "", "0" * 31, "0" * 32 + "/x", "A" * 32]
 )
 def test_input_that_was_kept_is_named_by_its_digits_only(dest: Path, name: str, tmp_path: Path) -> None:
-    item = b'{"type": "Feature", "id": "stolen", "geometry": null, "properties": {}, "assets": {}, "links": []}\n'
-    (tmp_path / "outside.ndjson").write_bytes(item)
-    change(dest, f"UPDATE runs SET source = 'stdin:{name}', state = 'interrupted', position = NULL")
+    (tmp_path / "outside.ndjson").write_bytes(orjson.dumps(feature("stolen", {})))
+    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
+        db.execute("UPDATE runs SET source = ?, state = 'interrupted', position = NULL", (f"stdin:{name}",))
     with pytest.raises(UsageError, match="not input that stacpull kept"):
         asyncio.run(resume(dest))
     assert not list(dest.rglob("*stolen*"))
