@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -76,4 +77,46 @@ def test_input_that_was_kept_is_named_by_its_digits_only(dest: Path, name: str, 
         db.execute("UPDATE runs SET source = ?, state = 'interrupted', position = NULL", (f"stdin:{name}",))
     with pytest.raises(UsageError, match="not input that stacpull kept"):
         asyncio.run(resume(dest))
+    assert not list(dest.rglob("*stolen*"))
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """A mirror of a local item, whose run was interrupted."""
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat/a").write_bytes(b"data")
+    (tmp_path / "cat/item.json").write_bytes(orjson.dumps(feature("i", {"a": "a"})))
+    asyncio.run(mirror(str(tmp_path / "cat/item.json"), tmp_path / "m"))
+    unfinish(tmp_path / "m")
+    return tmp_path / "m"
+
+
+def unfinish(dest: Path) -> None:
+    change(dest, "UPDATE runs SET state = 'interrupted', position = NULL")
+
+
+def test_the_user_of_a_local_mirror_resumes_it_without_more_ado(local: Path, tmp_path: Path) -> None:
+    assert asyncio.run(resume(local)).state == "complete"
+    unfinish(local)
+    moved = local.rename(tmp_path / "moved")
+    assert asyncio.run(resume(moved)).state == "complete"
+
+
+def test_a_copy_of_a_local_mirror_asks_for_its_source_again(local: Path, tmp_path: Path) -> None:
+    shutil.copytree(local, tmp_path / "copy")
+    with pytest.raises(UsageError, match=f"stacpull mirror {tmp_path}/cat/item.json {tmp_path}/copy"):
+        asyncio.run(resume(tmp_path / "copy"))
+    assert asyncio.run(mirror(str(tmp_path / "cat/item.json"), tmp_path / "copy")).state == "complete"
+    unfinish(tmp_path / "copy")
+    assert asyncio.run(resume(tmp_path / "copy")).state == "complete"
+
+
+def test_a_forged_local_source_is_asked_for(dest: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_bytes(orjson.dumps(feature("stolen", {})))
+    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
+        source = (tmp_path / "secret.json").as_uri()
+        db.execute("UPDATE runs SET source = ?, state = 'interrupted', position = NULL", (source,))
+    for command in (resume, retry):
+        with pytest.raises(UsageError, match="names files of this disk as its source"):
+            asyncio.run(command(dest))
     assert not list(dest.rglob("*stolen*"))

@@ -28,9 +28,8 @@ __all__ = [
     "UNWRITTEN",
     "WRITTEN",
     "WRITTEN_ONCE",
-    "ForeignCodeError",
+    "foreign_code",
     "migrate",
-    "refuse_foreign_code",
     "refuse_newer",
 ]
 
@@ -358,29 +357,19 @@ def migrate(
         db.executescript(script)
 
 
-class ForeignCodeError(DestinationError):
-    """A database holds code that stacpull did not put into it."""
-
-
-def refuse_foreign_code(db: sqlite3.Connection, what: str) -> None:
-    """Refuse what SQLite would run by itself: triggers, views and virtual tables that no migration makes.
+def foreign_code(db: sqlite3.Connection) -> str | None:
+    """Return what SQLite would run by itself that no migration makes: a trigger, view or virtual table.
 
     Functions that are not safe are switched off for the rest of the schema (defaults, checks, indexes).
-
-    Raises:
-        ForeignCodeError: there is such a thing.
     """
     db.execute("PRAGMA trusted_schema = OFF")
     found = db.execute(
         "SELECT type, name, sql FROM main.sqlite_master WHERE type IN ('trigger', 'view')"
         " OR sql LIKE 'CREATE VIRTUAL%' OR type = 'table' AND sql LIKE '%GENERATED%'"
     )
-    for kind, name, sql in found:
-        if sql not in _TRIGGERS:
-            raise ForeignCodeError(
-                f"{what} holds a {kind} that stacpull did not make ({str(name)[:40]!r}), so it is not used. "
-                "Run `stacpull verify --rebuild` on the mirror for a new ledger."
-            )
+    foreign = (f"a {kind} that stacpull did not make ({str(name)[:40]!r})" for kind, name, sql in found
+               if sql not in _TRIGGERS)  # fmt: skip
+    return next(foreign, None)
 
 
 def refuse_newer(db: sqlite3.Connection, known: int | None = None, what: str = "This mirror's ledger") -> int:
@@ -391,7 +380,11 @@ def refuse_newer(db: sqlite3.Connection, known: int | None = None, what: str = "
     Raises:
         DestinationError: it was written by a newer stacpull, or something else was put into it.
     """
-    refuse_foreign_code(db, what)
+    if (code := foreign_code(db)) is not None:
+        raise DestinationError(
+            f"{what} holds {code}, so it is not used. "
+            "Run `stacpull verify --rebuild` on the mirror for a new ledger."
+        )
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     newest = len(MIGRATIONS) if known is None else known
     if version > newest:
