@@ -18,7 +18,7 @@ PACKAGE = Path(stacpull.__file__).parent
 BASE = frozenset(
     {
         "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "redact", "reports",
-        "spans",
+        "spans", "system",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})
@@ -56,7 +56,7 @@ IMPURE = frozenset(
     {"aiofiles", "asyncio", "http", "shutil", "socket", "ssl", "subprocess", "tempfile", "threading"}
 )
 """What does I/O: never in a pure room."""
-ENVIRONMENT_ROOMS = frozenset({"config", "cli"})
+ENVIRONMENT_ROOMS = frozenset({"config", "cli", "system"})
 
 OWN_TASKS = {"engine/stream.py"}
 """A generator may not yield inside a task group (PEP 789): it awaits the one task it starts."""

@@ -62,7 +62,7 @@ class Selection:
 
     Two runs with equal selections and an equal source are the same job: the second resumes the first.
 
-    Args:
+    Attributes:
         collections: IDs of the collections to walk, one text or several.
         all_collections: True to walk every collection of the API.
         labels: Label classes; case does not matter.
@@ -87,6 +87,7 @@ class Selection:
         roles: Asset roles to fetch.
         media_types: Media types to fetch.
         source_links: True to fetch the items that `rel=source` links point to.
+        follow: Further relations of links whose items are fetched as source items are.
         push_down: False to have the source filter nothing.
         split_walk: How many parts of time of a collection are walked at once.
         max_items: Stop after this many matching items.
@@ -123,6 +124,7 @@ class Selection:
     roles: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     media_types: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     source_links: bool = True
+    follow: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     push_down: bool = True
     split_walk: int = 1
     max_items: int | None = attrs.field(default=None, converter=arguments.whole)
@@ -132,6 +134,11 @@ class Selection:
     include_pages: bool = False
     expand_prefix: bool = False
     collection_assets: bool = False
+
+    @property
+    def followed(self) -> frozenset[str]:
+        """The relations of links whose items are fetched along with an item."""
+        return frozenset((*(["source"] if self.source_links else []), *self.follow))
 
     @property
     def most_items(self) -> int | None:
@@ -189,6 +196,16 @@ class Page:
     """Links that should have led to items, and lines that should have been some."""
 
 
+class MirroredFile(NamedTuple):
+    """A file of an asset in the mirror."""
+
+    path: str
+    """Relative to DEST, with `/`."""
+    size: int | None = None
+    """In bytes."""
+    sha256: bytes | None = None
+
+
 class Checksum(NamedTuple):
     """A digest that the source states for an asset: `algorithm` as `hashlib` names it."""
 
@@ -213,6 +230,8 @@ class Asset(NamedTuple):
     media_type: str | None = None
     alternates: tuple[str, ...] = ()
     """Other hrefs of the same content, to be tried in this order where `href` cannot be had (`--prefer`)."""
+    unready: str = ""
+    """What its item says if it is not ready yet (`planning.orders`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +282,8 @@ class FailureKind(enum.StrEnum):
     EXISTS = "exists"  # a file that the ledger does not know is in the way
     FORMAT = "format"  # no file of the kind it should be, or one whose header cannot be read
     ITEM = "item"  # the (source) item itself could not be read
+    ORDERED = "ordered"  # its host is preparing it, or it lies in an archive: ask again later
+    DOWN = "down"  # the host has not answered for long; never final: the asset stays pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +299,10 @@ class Failure:
     retryable: bool = False
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
     free: bool = False
-    """True if trying again costs the asset no attempt (throttling, a kept-alive connection found closed)."""
+    """True if trying again costs the asset no attempt: it is the host's condition (throttling).
+
+    Inside a transport: a kept-alive connection was found closed, so the request is sent again on a new one.
+    """
     reached: int = 0
     """Bytes of a part that are there, and that a next attempt goes on from."""
 
@@ -345,6 +369,8 @@ class Job(NamedTuple):
     """What lies there already and may still be true: the source is asked only if it has changed."""
     moved: bool = False
     """True if `href` is another than was planned: what it answers with says nothing of the planned one."""
+    unready: str = ""
+    """What its item said if it is not ready yet: where it cannot be had, its item is read again to know."""
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with these places, at least one; its item was read again, or one was left behind.

@@ -71,6 +71,8 @@ class Counts(_Table):
 class MirrorReport(Counts):
     """How a run ended, counted over this run's selection."""
 
+    assets_ordered: int = 0
+    """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` asks again."""
     items_failed: int = 0
     """Source items that could not be read (they are listed by `failures`), and items whose JSON could not be
     written, since a file that is not ours is in the way (a warning names it)."""
@@ -131,6 +133,8 @@ class MirrorReport(Counts):
 class StatusReport(Counts):
     """What DEST holds, over all runs; readable while a mirror is running and after it was killed."""
 
+    assets_ordered: int = 0
+    """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` asks again."""
     items_failed: int = 0
     assets_unproven: int = 0
     """Assets whose length nothing proved: a response without one, from a server that tells no more; a file
@@ -288,7 +292,7 @@ class VerifyReport(_Table):
     obstructed: int
     unreadable: int
     unknown: int
-    """Files that the ledger does not know. They are never touched."""
+    """Files that do not belong to the mirror. They are never touched, and are damage only if `strict`."""
     unproven: int
     """Files whose digest is not known: looked at by their size, or (JSON) by being there."""
     leftovers: int
@@ -298,7 +302,9 @@ class VerifyReport(_Table):
     quick: bool
     seconds: float
     remaining: int
-    """What is wrong still: all of it, or with `--repair` what could not be repaired."""
+    """Damage that is left: all of it, or with `--repair` what could not be repaired."""
+    strict: bool = False
+    """True if files that do not belong to the mirror count as damage."""
     repair: MirrorReport | None = None
     """How the run ended that fetched again what was damaged, if one was needed."""
     rebuilt: RebuildReport | None = None
@@ -307,8 +313,9 @@ class VerifyReport(_Table):
 
     @property
     def damaged(self) -> int:
-        """How many files were not as they should be."""
-        return self.missing + self.short + self.altered + self.obstructed + self.unreadable + self.unknown
+        """How many files of the mirror were not as they should be; if `strict`, other files too."""
+        of_mirror = self.missing + self.short + self.altered + self.obstructed + self.unreadable
+        return of_mirror + (self.unknown if self.strict else 0)
 
     @property
     def exit_code(self) -> int:

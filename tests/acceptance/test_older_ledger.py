@@ -126,7 +126,7 @@ def test_without_adopt_the_message_says_how_to_recover_and_rebuild_does(tmp_path
 
 def test_rebuild_is_the_first_thing_that_helps_too(tmp_path: Path) -> None:
     async def work(_api: Backup, _source: str) -> None:
-        assert (await verify(tmp_path / "m")).exit_code == 1
+        assert (await verify(tmp_path / "m", strict=True)).exit_code == 1
         assert (await verify(tmp_path / "m", rebuild=True)).rebuilt is not None
         assert (await resume(tmp_path / "m")).exit_code == 0
         with pytest.raises(UsageError, match="is sound"):

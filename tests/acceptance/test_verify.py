@@ -11,10 +11,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.acceptance.command import SOURCE, Running, environment, mirror_of, run, wait_until
@@ -163,7 +163,10 @@ def test_a_strange_file_is_told_and_never_touched(mirrored: Mirrored) -> None:
     for name in strangers:
         (mirrored.dest / name).write_bytes(b"mine")
     for more in ({}, {"repair": True}):
-        assert mirrored.verify(**more).exit_code == 1
+        lenient = mirrored.verify(**more)
+        assert (lenient.exit_code, lenient.damaged, lenient.unknown) == (0, 0, len(strangers))
+        strict = mirrored.verify(strict=True, **more)
+        assert (strict.exit_code, strict.damaged, strict.remaining) == (1, len(strangers), len(strangers))
         assert mirrored.damages == dict.fromkeys(strangers, "unknown")
     assert all((mirrored.dest / name).read_bytes() == b"mine" for name in strangers)
 
@@ -218,7 +221,7 @@ def test_a_catalog_that_a_killed_run_never_wrote_is_not_missing(tmp_path: Path, 
 def test_files_without_a_digest_are_counted(mirrored_once: Mirrored, tmp_path: Path, monkeypatch) -> None:
     for name, value in mirrored_once.replica.exports().items():
         monkeypatch.setenv(name, value)
-    options = replace(mirrored_once.options, checksum="none")
+    options = evolve(mirrored_once.options, checksum="none")
     made = Mirrored(mirrored_once.replica, tmp_path / "m", options)
     made.mirror()
     report = made.verify()
@@ -237,7 +240,7 @@ def test_without_an_item_json_each(
 ) -> None:
     for name, value in mirrored_once.replica.exports().items():
         monkeypatch.setenv(name, value)
-    made = Mirrored(mirrored_once.replica, tmp_path / "m", replace(mirrored_once.options, metadata=metadata))  # type: ignore[arg-type] # one of its values
+    made = Mirrored(mirrored_once.replica, tmp_path / "m", evolve(mirrored_once.options, metadata=metadata))  # type: ignore[arg-type] # one of its values
     made.mirror()
     before = made.files
     assert made.verify().exit_code == 0
@@ -326,7 +329,8 @@ def test_random_damage_is_named_exactly_and_repaired(
         _strike(mirrored, kind, name, other, at, expected)
     report = mirrored.verify()
     assert mirrored.damages == expected
-    assert report.exit_code == bool(expected)
+    assert report.exit_code == any(what != "unknown" for what in expected.values())
+    assert mirrored.verify(strict=True).exit_code == bool(expected)
     for name, what in expected.items():
         if what in {"obstructed", "unknown"}:
             (mirrored.dest / name).unlink()
@@ -347,7 +351,7 @@ def test_bytes_that_are_not_those_mirrored_are_refused(mirrored: Mirrored) -> No
 
     mirrored.replica.inject(is_asked, Status(200, body=b"II*\0 another version"), times=20)
     try:
-        mirrored.options = replace(mirrored.options, retries=0)
+        mirrored.options = evolve(mirrored.options, retries=0)
         refused = mirrored.verify(repair=True)
     finally:
         mirrored.replica.clear_faults()

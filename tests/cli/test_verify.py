@@ -49,7 +49,9 @@ def report(**changes: Any) -> VerifyReport:
             ["3 files damaged", "missing    1", "short      2", "stacpull verify --repair 'out dir'"],
             1,
         ),
-        ({"unknown": 1, "remaining": 1}, ["1 file damaged", "never touched"], 1),
+        ({"unknown": 1}, ["OK, 453 files verified; 1 file that does not belong", "never touched"], 0),
+        ({"unknown": 2}, ["2 files that do not belong to the mirror", "unknown    2"], 0),
+        ({"unknown": 1, "remaining": 1, "strict": True}, ["1 file damaged", "never touched"], 1),
         (
             {"short": 2, "repair": mirror_report(assets_done=2)},
             ["out dir: repaired", "2 repaired, 0 not repaired"],
@@ -66,7 +68,7 @@ def report(**changes: Any) -> VerifyReport:
             ["the ledger was rebuilt: there was none", "390 by name", "stacpull mirror SOURCE"],
             0,
         ),
-        ({"rebuilt": REBUILT, "unknown": 2, "remaining": 2}, ["may belong to the mirror"], 1),
+        ({"rebuilt": REBUILT, "unknown": 2}, ["may belong to the mirror"], 0),
     ],
 )
 def test_what_is_said(changes: dict[str, Any], said: list[str], code: int) -> None:
@@ -84,5 +86,6 @@ def test_a_damage_is_one_line() -> None:
 
 
 def test_what_json_holds() -> None:
-    told = report(short=1, unknown=1, remaining=2, rebuilt=REBUILT).to_json()
+    told = report(short=1, unknown=1, remaining=2, strict=True, rebuilt=REBUILT).to_json()
+    assert report(short=1, unknown=1, remaining=1).to_json()["damaged"] == 1
     assert (told["damaged"], told["remaining"], told["rebuilt"]["done"]) == (2, 2, 390)

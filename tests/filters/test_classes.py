@@ -71,7 +71,9 @@ def test_recorded_class_lists(shared_data: Path):
     [
         (Selection(), {}),
         (Selection(), BIGEARTHNET),
-        (Selection(labels=("rice FIELDS ", "true")), BIGEARTHNET),
+        (Selection(labels=("rice FIELDS ",)), BIGEARTHNET),
+        (Selection(labels=("true",), label_property="seasonal_snow"), BIGEARTHNET),
+        (Selection(labels=("Maize", "rainfed")), {"Crop1": ("Maize",), "Water Resource": ("rainfed",)}),
         (Selection(labels=("Arable land",), nomenclature="ben19"), {}),
         (Selection(labels=("Arable land",), nomenclature="ben19"), BIGEARTHNET),
         (Selection(exclude_labels=("Airports",), nomenclature="clc43"), {}),

@@ -296,10 +296,10 @@ def test_connections_are_used_again() -> None:
 
 
 @pytest.mark.parametrize("used", [False, True])
-def test_a_connection_found_closed_is_free_only_if_it_was_used(used: bool) -> None:
-    """aiohttp would have sent the request again; the server must have heard it once."""
+def test_a_request_is_sent_again_only_if_its_connection_was_used_before(used: bool) -> None:
+    """It is sent again on a new connection, and then the failure is charged like any other."""
 
-    async def main() -> tuple[Failure, int]:
+    async def main() -> tuple[Failure, list[int]]:
         answers = {"/ok": [Answer(body=b"ok")], "/closed": [Answer(fault=Fault.CLOSED)]}
         async with WireServer(answers) as server:
             http = transport()
@@ -308,11 +308,11 @@ def test_a_connection_found_closed_is_free_only_if_it_was_used(used: bool) -> No
                     await response.read(10)
             failure = await failure_at(http, Request(server.url("/closed")))
             await http.close()
-            return failure, sum(heard.target == "/closed" for heard in server.heard)
+            return failure, [heard.connection for heard in server.heard if heard.target == "/closed"]
 
-    failure, heard = asyncio.run(main())
-    assert (failure.kind, failure.free, failure.retryable) == (FailureKind.NETWORK, used, True)
-    assert heard == 1
+    failure, connections = asyncio.run(main())
+    assert (failure.kind, failure.free, failure.retryable) == (FailureKind.NETWORK, False, True)
+    assert connections == ([1, 2] if used else [1])
 
 
 def test_a_used_connection_that_breaks_in_mid_response_is_charged() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -95,6 +96,43 @@ def test_sends_the_same_as_http_transport(method: str, fields: dict[str, str]) -
     of_http, of_lean = run(main())
     assert of_lean == of_http
     assert len(of_lean) >= 4
+
+
+def test_sends_a_body_and_asks_for_a_coding_as_http_transport_does() -> None:
+    asked = {"Content-Type": "application/json", "Accept": "application/json"}
+
+    async def main() -> list[tuple[dict[str, str], bytes]]:
+        async with WireServer({"/": [Answer(body=b"x")]}) as server:
+            for http in (HttpTransport(policy=LOCAL, trust_env=False), lean()):
+                request = Request(server.url("/"), "POST", asked, b'{"limit": 10}', decode=True)
+                async with http.open(request) as response:
+                    await response.read(10)
+                await http.close()
+            return [(heard.headers, heard.body) for heard in server.heard]
+
+    of_http, of_lean = run(main())
+    assert of_lean == of_http
+    assert of_lean[1] == b'{"limit": 10}'
+
+
+@pytest.mark.parametrize("limit", [6000, 5999])
+def test_a_coded_body_is_undone_within_the_limit(limit: int) -> None:
+    coded = Answer(body=gzip.compress(b"page" * 1500), headers={"Content-Encoding": "gzip"})
+
+    async def main() -> tuple[bytes | None, int]:
+        async with WireServer({"/": [coded, coded]}) as server:
+            http = lean()
+            read = None
+            with suppress(TransferError):
+                async with http.open(Request(server.url("/"), decode=True)) as response:
+                    read = await response.read(limit)
+            async with http.open(Request(server.url("/"))) as response:
+                raw = await response.read(limit)
+            await http.close()
+            return read, len(raw)
+
+    expected = b"page" * 1500 if limit == 6000 else None
+    assert run(main()) == (expected, len(gzip.compress(b"page" * 1500)))
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -235,10 +273,10 @@ class Noting:
     [
         (Request("http://h/x"), True),
         (Request("http://h/x", "HEAD", {"Range": "bytes=0-1"}), True),
-        (Request("http://h/x", "POST", body=b"{}"), False),
+        (Request("http://h/x", "POST", body=b"{}"), True),
         (Request("http://h/x", "DELETE"), False),
-        (Request("http://h/x", body=b"{}"), False),
-        (Request("http://h/x", decode=True), False),
+        (Request("http://h/x", body=b"{}"), True),
+        (Request("http://h/x", decode=True), True),
         (Request("http://h/x", headers={"Connection": "close"}), False),
         (Request("http://h/x", headers={"X": "a\r\nEvil: 1"}), False),
         (Request("http://user:pw@h/x"), False),

@@ -37,10 +37,6 @@ def broke_off() -> Failure:
     return Failure(FailureKind.TRUNCATED, "half.", host="h", retryable=True, reached=5 << 20)
 
 
-def found_closed() -> Failure:
-    return Failure(FailureKind.NETWORK, "closed.", host="h", retryable=True, free=True)
-
-
 def throttle(retry_after: float | None = None) -> Failure:
     return Failure(
         FailureKind.THROTTLED, "slow down.", 429, "h", retry_after=retry_after, retryable=True, free=True
@@ -61,8 +57,6 @@ TABLE = [
     ("further than before", RetryState(charged=5, reached=4 << 20), broke_off(), Wait(0.25, charged=True)),
     ("but hardly", RetryState(charged=5, reached=(4 << 20) + 1), broke_off(), GiveUp()),
     ("as far as before", RetryState(charged=5, reached=5 << 20), broke_off(), GiveUp()),
-    ("a connection found closed", RetryState(charged=5), found_closed(), Wait(0.0, charged=False)),
-    ("found closed again", RetryState(reconnected=True), found_closed(), Wait(0.25, charged=True)),
     ("throttled, with a time", RetryState(charged=5), throttle(7), Wait(7, charged=False)),
     ("throttled, at once again", RetryState(), throttle(0), Wait(0, charged=False)),
     ("throttled, without a time", RetryState(throttles=2), throttle(), Wait(1.0, charged=False)),
@@ -88,7 +82,7 @@ def test_backoff_is_bounded(earlier: int, draw: float) -> None:
     assert 0 <= backoff(POLICY, earlier, draw) <= min(POLICY.cap, POLICY.base * 2 ** min(earlier, 30))
 
 
-FAILURES = st.sampled_from([reset, found_closed, throttle, lambda: throttle(30.0)])
+FAILURES = st.sampled_from([reset, throttle, lambda: throttle(30.0)])
 REACHED = st.lists(st.integers(0, 10 << 20), min_size=80, max_size=80)
 
 
@@ -107,7 +101,7 @@ def test_a_file_of_ten_mebibytes_is_not_tried_for_ever(reached: list[int]) -> No
 
 @given(st.lists(FAILURES, min_size=60, max_size=60), st.floats(0, 1))
 def test_nothing_is_tried_for_ever(makers: list[Callable[[], Failure]], draw: float) -> None:
-    """At most one try, 5 retries, 20 throttles and one reconnection."""
+    """At most one try, 5 retries and 20 throttles."""
     state, tries = RetryState(), 1
     for make in makers:
         failure = make()
@@ -116,7 +110,7 @@ def test_nothing_is_tried_for_ever(makers: list[Callable[[], Failure]], draw: fl
             break
         state = advance(state, failure, decision)
         tries += 1
-    assert tries <= 1 + 5 + 20 + 1
+    assert tries <= 1 + 5 + 20
     assert state.charged <= POLICY.retries
 
 
@@ -139,7 +133,7 @@ class Naive:
 
     def _costs_nothing(self, failure: Failure) -> bool:
         if failure.kind is not FailureKind.THROTTLED:
-            return failure.free and not any(one.free and not _slowed(one) for one, _ in self.seen)
+            return False
         waits = [wait.seconds for one, wait in self.seen if _slowed(one) and isinstance(wait, Wait)]
         return len(waits) < 20 and sum(waits) + (failure.retry_after or 0) <= 3600
 
@@ -167,7 +161,7 @@ def _kind(decision: object) -> str:
 
 HISTORIES = st.lists(
     st.integers(0, 6).map(lambda size: lambda: replace(broke_off(), reached=size << 20))
-    | st.sampled_from([reset, found_closed, broke_off, gone, throttle, lambda: throttle(901.0)])
+    | st.sampled_from([reset, broke_off, gone, throttle, lambda: throttle(901.0)])
     | st.integers(0, 900).map(lambda seconds: lambda: throttle(float(seconds))),
     max_size=60,
 )
@@ -215,9 +209,7 @@ def go_on(
     return result, attempt.times, len(noted)
 
 
-@pytest.mark.parametrize(
-    ("failures", "tries"), [([], 1), ([reset()], 2), ([found_closed(), throttle(1), reset()], 4)]
-)
+@pytest.mark.parametrize(("failures", "tries"), [([], 1), ([reset()], 2), ([throttle(1), reset()], 3)])
 def test_what_is_attempted_is_tried_until_it_succeeds(failures: list[Failure], tries: int) -> None:
     clock, noted = VirtualClock(), list[Failure]()
     attempt = Attempts(clock, list(failures))
@@ -243,13 +235,12 @@ def test_a_first_failure_that_is_final_is_raised_as_it_is() -> None:
 
 
 def test_goes_on_until_it_succeeds() -> None:
-    result, times, noted = go_on(reset(), [throttle(100), reset(), throttle(7), found_closed()])
+    result, times, noted = go_on(reset(), [throttle(100), reset(), throttle(7)])
     assert result == "bytes"
-    assert len(times) == noted == 5
+    assert len(times) == noted == 4
     assert times[0] <= 0.5
     assert times[1] - times[0] == 100
     assert times[3] - times[2] == 7
-    assert times[4] == times[3]
 
 
 def test_the_jitter_can_be_seeded() -> None:

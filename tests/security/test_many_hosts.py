@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stacpull.clock import SystemClock
-from stacpull.engine.refusals import Refusals
+from stacpull.engine.held_failures import HeldFailures
 from stacpull.hosts import MOST_HOSTS
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
@@ -97,7 +97,7 @@ def test_refusals_that_are_held_back() -> None:
         nonlocal handed
         handed += 1
 
-    refusals: Refusals[int] = Refusals(hand_in)
+    refusals: HeldFailures[int] = HeldFailures(hand_in)
 
     async def fail(number: int) -> None:
         refusals.fail(number, Failure(FailureKind.REFUSED, "no", 403, f"h{number}.example"), 1)

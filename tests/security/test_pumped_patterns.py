@@ -89,6 +89,8 @@ EXAMPLES: dict[str, str] = {
     "sources/lines.py:_NAMES": "/a.b.ndjson.gz",
     "sources/paging.py:_ITEMS_OF": "/collections/ab/items/",
     "sources/places.py:^(?i:file):(//(localhost)?(?=/))?": "file://localhost/a",
+    "sources/places.py:_HOST": "a-b.c0.example/",
+    "sources/places.py:_PRIVATE": "[fe80::1]",
     "sources/places.py:_SCHEME": "ab+c.1-d:",
     "store/wholes.py:_PLAIN": 'a.~"-0',
     "tiff/metadata.py:[0-9]{1,5}": "12",

@@ -17,6 +17,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
+from stacpull.system import require_posix
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -25,6 +27,8 @@ __all__ = ["begun", "main"]
 _has_begun = False
 _INTERRUPTED = 130
 """`errors.InterruptedRunError.exit_code`, which would have to be imported."""
+_MISUSED = 2
+"""`errors.UsageError.exit_code`, likewise."""
 _NOT_WRITTEN = 5
 """`errors.DestinationError.exit_code`, likewise."""
 _NOTHING_BEGUN = b"stacpull: Interrupted before anything started.\n"
@@ -34,6 +38,11 @@ _GARBAGE_AFTER = 100_000
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    try:
+        require_posix()
+    except ImportError as problem:
+        sys.stderr.write(f"stacpull: {problem}\n")
+        sys.exit(_MISUSED)
     _use_utf8()
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)

@@ -48,7 +48,10 @@ _CONFIG = "Read options from this TOML file, or from a config that ships: bigear
 
 FIXED = (Scope.SELECTION, Scope.LAYOUT)
 """What a run keeps from its start to its end."""
-OF_FILES = ("checksum", "missing", "revalidate", "prune", "yes", "adopt", "min-rate", "processes")
+OF_FILES = (
+    "checksum", "missing", "revalidate", "prune", "yes", "adopt", "min-rate", "processes", "stop-after",
+    "max-failures",
+)  # fmt: skip
 """Transfer options that have no effect on commands that fetch no assets."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,11 +17,14 @@ __all__ = ["command"]
 @click.command(
     "retry",
     cls=Command,
-    examples=["retry s2"],
-    params=parameters.of_a_started_run(unused=("revalidate", "prune", "yes", "page-size")),
+    examples=["retry s2", "retry s2 --ordered"],
+    params=[
+        *parameters.of_a_started_run(unused=("revalidate", "prune", "yes", "page-size")),
+        click.Option(["--ordered"], is_flag=True, help="Ask again only for assets that were not ready yet."),
+    ],
 )
 @click.pass_context
-def command(context: click.Context, /, dest: Path, **raw: object) -> int:
+def command(context: click.Context, /, dest: Path, ordered: bool, **raw: object) -> int:
     """Retry the failed assets of DEST.
 
     Items and catalogs that could not be read are read again, too.
@@ -29,4 +33,4 @@ def command(context: click.Context, /, dest: Path, **raw: object) -> int:
     """
     from stacpull.engine import api
 
-    return go_on(context, dest, raw, api.retry)
+    return go_on(context, dest, raw, partial(api.retry, ordered=ordered))

@@ -47,6 +47,8 @@ ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.EXISTS: ("blocked by a file of yours", "move that file, then retry"),
     FailureKind.FORMAT: ("not a valid file of its type", "see the details"),
     FailureKind.ITEM: ("items that cannot be read", "retry"),
+    FailureKind.ORDERED: ("not ready yet at their host", "ask again later with retry --ordered"),
+    FailureKind.DOWN: ("at hosts that do not answer", "resume"),
 }
 """What each kind of failure means, and what helps."""
 
@@ -78,16 +80,18 @@ class Failed(Counter[FailureKind]):
 
     def headline(self) -> str:
         """Say why, if few kinds of failures tell it."""
-        if not 0 < len(self) <= _MOST_KINDS:
+        kinds = [(kind, number) for kind, number in self.most_common() if kind is not FailureKind.ORDERED]
+        if not 0 < len(kinds) <= _MOST_KINDS:
             return ""
-        if len(self) == 1:
-            return f": {self.named(next(iter(self)))}"
-        return ": " + ", ".join(f"{number:,} {self.named(kind)}" for kind, number in self.most_common())
+        if len(kinds) == 1:
+            return f": {self.named(kinds[0][0])}"
+        return ": " + ", ".join(f"{number:,} {self.named(kind)}" for kind, number in kinds)
 
     def lines(self) -> Iterator[str]:
         """Say what helps against each kind, the most frequent first."""
         for kind, number in self.most_common():
-            yield f"  failed   {number:,} {self.named(kind)}; {ADVICE[kind][1]}"
+            what = "ordered " if kind is FailureKind.ORDERED else "failed  "
+            yield f"  {what} {number:,} {self.named(kind)}; {ADVICE[kind][1]}"
 
 
 def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
@@ -116,12 +120,15 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
 def _headline(report: MirrorReport, failed: Failed) -> str:
     """Say how many files there are, and whether that is all: `complete` only if nothing failed."""
     files = f"{report.assets_done:,} of {count(report.assets_planned, 'file')} in {report.dest}"
-    trouble = report.assets_failed - (report.assets_missing if report.missing_ok else 0)
+    accepted = report.assets_missing if report.missing_ok else 0
+    trouble = report.assets_failed - report.assets_ordered - accepted
     parts = []
     if trouble:
         parts.append(f"{trouble:,} failed{failed.headline()}")
-    elif report.assets_failed:
-        parts.append(f"{report.assets_failed:,} gone at the source")
+    elif accepted:
+        parts.append(f"{accepted:,} gone at the source")
+    if report.assets_ordered:
+        parts.append(f"{report.assets_ordered:,} not ready yet at their host")
     if report.items_failed:
         parts.append(f"{count(report.items_failed, 'item')} failed")
     if report.assets_pending:
@@ -167,6 +174,7 @@ def _rest(report: StatusReport) -> str:
     parts = [
         (report.assets_failed, "failed"),
         (report.assets_missing, "of them gone at the source"),
+        (report.assets_ordered, "of them not ready yet"),
         (report.assets_pending, "still to do"),
     ]
     return "".join(f", {number:,} {word}" for number, word in parts if number)
@@ -202,6 +210,8 @@ def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
     only_gone = report.assets_failed == report.assets_missing and set(failed) <= {FailureKind.GONE}
     if report.items_failed or (report.assets_failed and not only_gone):
         yield f"to retry:    stacpull retry {dest}"
+    if report.assets_ordered:
+        yield f"to ask again later for what is not ready yet: stacpull retry --ordered {dest}"
 
 
 def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:

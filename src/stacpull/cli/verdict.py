@@ -44,7 +44,9 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
 
 def _verdict(report: VerifyReport) -> str:
     if not report.remaining:
-        return "repaired" if report.damaged else f"OK, {count(report.files, 'file')} verified"
+        verdict = "repaired" if report.damaged else f"OK, {count(report.files, 'file')} verified"
+        others = count(report.unknown, "file that does not belong", "files that do not belong")
+        return f"{verdict}; {others} to the mirror" if report.unknown else verdict
     return f"{count(report.remaining, 'file')} damaged" + (
         " and not repaired" if report.repair is not None else ""
     )
@@ -69,7 +71,7 @@ def _next_steps(report: VerifyReport) -> Iterator[str]:
         yield f"to continue: stacpull verify {dest}{' --repair' if report.repair is not None else ''}"
     elif report.assets_pending and report.repair is None:
         yield f"to resume:   stacpull resume {dest}"
-    damaged = report.damaged - report.unknown
+    damaged = report.damaged - (report.unknown if report.strict else 0)
     if report.repair is None and (damaged or (report.rebuilt is not None and report.rebuilt.pending)):
         yield f"to repair:   stacpull verify --repair {dest}"
     if report.assets_failed and report.repair is None:

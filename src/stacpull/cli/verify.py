@@ -31,6 +31,9 @@ __all__ = ["command"]
             is_flag=True,
             help="First rebuild a damaged or lost ledger from the files in DEST.",
         ),
+        click.Option(
+            ["--strict"], is_flag=True, help="Count files that do not belong to the mirror as damage."
+        ),
         *parameters.options(
             Scope.TRANSFER,
             Scope.OUTPUT,
@@ -41,11 +44,19 @@ __all__ = ["command"]
 )
 @click.pass_context
 def command(
-    context: click.Context, /, dest: Path, quick: bool, repair: bool, rebuild: bool, **raw: object
+    context: click.Context,
+    /,
+    dest: Path,
+    quick: bool,
+    repair: bool,
+    rebuild: bool,
+    strict: bool,
+    **raw: object,
 ) -> int:
     """Check the files in DEST against the ledger; optionally repair them.
 
-    Prints a line for each file that is missing, truncated, altered or unknown.
+    Prints a line for each file that is missing, truncated, altered or unknown, and exits with 1 if there is
+    damage. Files that do not belong to the mirror (unknown) are damage only with --strict.
     Nothing is changed without --repair or --rebuild, and files that do not belong to the mirror are never
     touched. With --json each line is a JSON object, and the last one sums up.
     """
@@ -71,6 +82,7 @@ def command(
                 quick=quick,
                 repair=repair,
                 rebuild=rebuild,
+                strict=strict,
                 options=told.options,
                 on_event=listen,
                 stop=stop,

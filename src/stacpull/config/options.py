@@ -49,6 +49,14 @@ class Options:
     stall_timeout: float = 30.0
     min_rate: float = 100.0
     """Bytes a second below which a transfer is given up, judged over `stall_timeout`; 0: never."""
+    limit_rate: float = 0.0
+    """Bytes a second that the whole run may fetch, over all hosts and processes; 0: no limit."""
+    requests_per_second: float = 0.0
+    """Requests a second to each host, over all processes; 0: no limit."""
+    stop_after: float | None = attrs.field(default=None, converter=arguments.ratio)
+    """Seconds after which the run stops as if it were interrupted; it can be resumed."""
+    max_failures: int | None = attrs.field(default=None, converter=arguments.whole)
+    """The run stops when more assets than that have failed in it; the rest stays pending."""
     layout: str = DEFAULT_LAYOUT
     metadata: Literal["item", "ndjson", "none"] = "item"
     checksum: Literal["sha256", "crc64nvme", "none"] = "sha256"
@@ -75,7 +83,7 @@ class Options:
     """Logins for other hosts than the source's own, of a credential profile (`config.profiles`)."""
     s3: S3Options = attrs.field(factory=S3Options)
     transport: Literal["auto", "aiohttp"] = "auto"
-    """What sends plain GETs: `auto` the lean transport (half the processor time), or aiohttp for all."""
+    """What sends plain requests: `auto` the lean transport (half the processor time), or aiohttp for all."""
     ca_bundle: Path | None = attrs.field(default=None, converter=arguments.file_path)
     allow_private_hosts: bool = False
 

@@ -23,6 +23,7 @@ from stacpull.config.table import OPTIONS, Option, Scope
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError
 from stacpull.models import Selection
+from stacpull.system import PORTABLE
 
 __all__ = ["Output", "Resolved", "resolve"]
 
@@ -99,7 +100,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
     options = {option.name.upper().replace("-", "_"): option for option in OPTIONS}
     for name in sorted(variables):
         word = name.removeprefix(_PREFIX)
-        if not name.startswith(_PREFIX) or word in read:
+        if not name.startswith(_PREFIX) or word in read or name == PORTABLE:
             continue
         if word in options:
             hint = f": --{options[word].name} is not read from the environment."

@@ -209,6 +209,15 @@ SELECTING: tuple[Option, ...] = (
     ),
     Option(
         _SELECTION,
+        "follow",
+        "follow",
+        "Fetch the items behind links of this relation, too, as source items are. May be repeated.",
+        "REL",
+        reader=values.relation,
+        many=True,
+    ),
+    Option(
+        _SELECTION,
         "push-down",
         "push_down",
         "Let the source filter what it can; all filters are checked locally too. [default: push-down]",

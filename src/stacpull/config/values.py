@@ -22,11 +22,14 @@ __all__ = [
     "byte_count",
     "byte_rate",
     "choice",
+    "duration",
     "existing_file",
     "expression",
     "item_ids",
     "metres",
     "percentage",
+    "rate",
+    "relation",
     "schemes",
     "seconds",
     "shard",
@@ -43,6 +46,14 @@ _WKT = re.compile(r"(MULTI)?(POINT|LINESTRING|POLYGON)\s*Z?M?\s*\(|GEOMETRYCOLLE
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _SCHEMES = frozenset({"http", "https", "s3"})
 _MULTIPLES = {"K": 1e3, "M": 1e6, "G": 1e9}
+_STRUCTURAL = frozenset(
+    {"self", "root", "parent", "collection", "child", "item", "items", "next", "prev", "search", "license"}
+)
+"""Relations of the tree that an item is in, and of its licence."""
+_DURATION = re.compile(
+    r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?"
+)
+_UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 _FALSE = frozenset({"false", "no", "off", "0"})
 
 
@@ -85,6 +96,14 @@ def schemes(raw: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def relation(raw: object) -> str:
+    """Read the relation of a link that can lead from one item to another."""
+    name = text(raw).strip()
+    if name.lower() in _STRUCTURAL:
+        raise ValueError(f"must be a relation that leads to another item, not {name!r}")
+    return name
+
+
 def whole(least: int) -> Reader:
     """Return a reader of whole numbers from `least` on."""
 
@@ -112,6 +131,28 @@ def seconds(raw: object) -> float:
     number = _number(raw)
     if number is None or number <= 0:
         raise ValueError(f"must be a number of seconds above 0, not {raw!r}")
+    return number
+
+
+def duration(raw: object) -> float:
+    """Read a time in seconds: a number above 0, or text like 3h50m, 90m, 1d12h or 45s."""
+    found = _DURATION.fullmatch(raw.strip().lower()) if isinstance(raw, str) else None
+    if found is not None and found[0]:
+        total = sum(
+            float(part) * unit for part, unit in zip(found.groups(), _UNIT_SECONDS, strict=True) if part
+        )
+    else:
+        total = _number(raw) or 0.0
+    if total <= 0:
+        raise ValueError(f"must be a time above 0, like 3h50m, 90m or a number of seconds, not {raw!r}")
+    return total
+
+
+def rate(raw: object) -> float:
+    """Read how often something may happen in a second: a number above 0."""
+    number = _number(raw)
+    if number is None or number <= 0:
+        raise ValueError(f"must be a number above 0, not {raw!r}")
     return number
 
 

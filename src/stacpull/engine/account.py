@@ -28,6 +28,7 @@ class Ending:
     items_left_out: Mapping[str, int]
     changes: Mapping[str, int]
     """What the run found otherwise than before, by the names of `MirrorReport`."""
+    assets_ordered: int = 0
     items_unwritten: int = 0
     """Items whose JSON could not be written."""
 
@@ -110,6 +111,7 @@ class Account:
         return MirrorReport(
             **{name: getattr(progress, name) for name in shared},
             state=ending.state,
+            assets_ordered=ending.assets_ordered,
             items_failed=self._count("items_failed") + ending.items_unwritten,
             items_unseen=ending.items_unseen,
             items_without_label=self._count("items_without_label"),

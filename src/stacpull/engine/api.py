@@ -21,7 +21,7 @@ from stacpull.engine.picking import validate
 from stacpull.engine.position import Position
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
 from stacpull.engine.standard_input import kept_for_now, kept_in
-from stacpull.engine.together import unless_stopped
+from stacpull.engine.together import timed_stop, unless_stopped
 from stacpull.engine.unwritten import unwritten
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener
@@ -99,7 +99,18 @@ async def mirror(
         InterruptedRunError: `stop` was set before the source was opened.
     """
     selection, options = selection or Selection(), options or Options()
-    dest = dest_path(dest)
+    with timed_stop(stop, options.stop_after, on_event) as stopping:
+        return await _mirror(source, dest_path(dest), selection, options, on_event, stopping)
+
+
+async def _mirror(
+    source: SourceLike,
+    dest: Path,
+    selection: Selection,
+    options: Options,
+    on_event: Listener | None,
+    stop: asyncio.Event,
+) -> MirrorReport:
     requests = requests_of(options)
     layout = Layout.parse(options.layout)
     compile_items(selection)
@@ -121,7 +132,7 @@ async def mirror(
         async with opened_source(
             address, options, clock, stop, processes=options.processes, on_event=on_event
         ) as (network, found):
-            await unless_stopped(lambda: validate(found, selection, layout), stop or asyncio.Event())
+            await unless_stopped(lambda: validate(found, selection, layout), stop)
             async with opened_workspace(dest) as workspace:
                 run = await on_ledger(
                     workspace, lambda: runs.begin(workspace.db, spec, clock.time(), requests)
@@ -143,6 +154,7 @@ def _nothing_to_resume(dest: Path) -> MirrorReport:
     effort = {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0}
     return MirrorReport(
         **{**counts, **effort, "assets_skipped": there.assets_done},
+        assets_ordered=there.assets_ordered,
         items_failed=there.items_failed,
         run=there.run,
         source=there.source,
@@ -183,20 +195,31 @@ async def resume(
     async with opened_workspace(path) as workspace:
         run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
         if run is not None:
-            return await go_on(
-                workspace, run, options or Options(), clock=clock, on_event=on_event, stop=stop
-            )
+            options = options or Options()
+            with timed_stop(stop, options.stop_after, on_event) as stopping:
+                return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stopping)
     return await asyncio.to_thread(_nothing_to_resume, path)
 
 
 async def retry(
     dest: str | Path,
     *,
+    ordered: bool = False,
     options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> MirrorReport:
-    """Try every failed asset of `dest` again.
+    """Try every failed asset of `dest` again, and read again what could not be read of the source.
+
+    Args:
+        dest: The mirror.
+        ordered: True to ask again only for assets that were not ready yet (`FailureRecord.kind` "ordered").
+        options: How to transfer; None uses the defaults.
+        on_event: Called with progress, notices and failures, a few times per second.
+        stop: Set it to end the run gracefully; it can be resumed.
+
+    Returns:
+        The counters of the run, and how it ended.
 
     Raises:
         NotAMirrorError: `dest` holds no mirror.
@@ -209,13 +232,15 @@ async def retry(
             last = runs.last_spec(workspace.db)
             if last is None:
                 raise UsageError(f"Nothing was mirrored to {dest} yet.")
-            spec = replace(last, kind="retry")
+            spec = replace(last, kind="repair" if ordered else "retry")  # a repair fetches what is pending
             run = runs.begin(workspace.db, spec, clock.time())
-            jobs.claim_failures(workspace.db, run.id)
+            jobs.claim_failures(workspace.db, run.id, ordered=ordered)
             return run
 
         run = await on_ledger(workspace, begin)
-        return await go_on(workspace, run, options or Options(), clock=clock, on_event=on_event, stop=stop)
+        options = options or Options()
+        with timed_stop(stop, options.stop_after, on_event) as stopping:
+            return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stopping)
 
 
 async def plan(
@@ -316,7 +341,12 @@ def status(dest: str | Path) -> StatusReport:
         if run is None:
             raise NotAMirrorError(f"{dest} holds no mirror yet: nothing was ever planned.")
         live = is_held(path)
-        sums = {**views.totals(db), **views.item_totals(db), "assets_unproven": views.unproven(db)}
+        sums = {
+            **views.totals(db),
+            **views.item_totals(db),
+            "assets_ordered": views.ordered(db),
+            "assets_unproven": views.unproven(db),
+        }
         in_the_way = list(unwritten(db, path))
         sums["items_failed"] += len(in_the_way)
         newest = sorted([*in_the_way, *views.failures(db, newest=_LAST_ERRORS)], key=_when, reverse=True)
@@ -353,6 +383,7 @@ def _status(
         seconds=round(run["all_seconds"], 3),
         requests=run["all_requests"],
         retries=run["all_retries"],
+        assets_ordered=sums["assets_ordered"],
         items_failed=sums["items_failed"],
         assets_unproven=sums["assets_unproven"],
         run=run["id"],

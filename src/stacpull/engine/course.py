@@ -10,6 +10,7 @@ the fetcher to say: the whole asset for `mirror`, its header for `headers`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -20,12 +21,14 @@ from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
 from stacpull.planning.items import stated_of
+from stacpull.planning.orders import why_not_ready
 from stacpull.planning.prefixes import object_of
 from stacpull.redact import is_signed
 from stacpull.sources.links import ReadItem
 
 __all__ = ["Course", "Fetchable", "Fetches", "ReadsItems", "Tools"]
 
+_MAY_BE_UNREADY = frozenset({FailureKind.GONE, FailureKind.REFUSED, FailureKind.HTTP})
 _EXPIRED = frozenset({404, 410})
 """By what services refuse an expired href beside REFUSED (403 most, 400 S3, a login page): 404 Planetary
 Computer (docs/meaning.md). A 400 or 403 that throttles is none."""
@@ -57,6 +60,11 @@ class Fetchable(Protocol):
     @property
     def alternates(self) -> tuple[str, ...]:
         """Where to turn if `href` cannot be had, in this order (`--prefer`)."""
+        ...
+
+    @property
+    def unready(self) -> str:
+        """What its item said if it is not ready yet."""
         ...
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
@@ -114,7 +122,9 @@ class Course(Generic[J, T]):
     asked for within this attempt is as fresh as can be, and refused it is final.
     """
 
-    __slots__ = ("_asked", "_left", "_read_at", "_since", "_tools", "_wrong", "attempts", "job")
+    __slots__ = (
+        "_asked", "_document", "_left", "_read_at", "_since", "_tools", "_wrong", "attempts", "job",
+    )  # fmt: skip
 
     def __init__(self, job: J, tools: Tools[J, T]) -> None:
         self.job = job
@@ -125,6 +135,8 @@ class Course(Generic[J, T]):
         self._wrong = ""
         self._asked = False
         """True if the item was asked once more what it states."""
+        self._document: Json | None = None
+        """Its item, if that was read again."""
         self._left: list[Failure] = []
         """Why the places that were asked before cannot give it."""
 
@@ -139,9 +151,10 @@ class Course(Generic[J, T]):
             try:
                 return await attempted(self._attempt, tools.policy, tools.clock, tools.on_retry)
             except TransferError as error:
+                failure = await self._explained(error.failure)
                 if not self.job.alternates:
-                    return _of_all([*self._left, error.failure])
-                self._left.append(error.failure)
+                    return _of_all([*self._left, failure])
+                self._left.append(failure)
                 self.job, self._wrong = self.job.at(self.job.alternates), ""
 
     async def _attempt(self) -> T:
@@ -153,7 +166,7 @@ class Course(Generic[J, T]):
             may_be_stale = self._may_be_stale()
             try:
                 # where another place is left, a refusal is no reason to stop the run
-                count = not may_be_stale and not self.job.alternates
+                count = not (may_be_stale or self.job.alternates or self.job.unready)
                 return await self._tools.fetcher.fetch(self.job, count_refusal=count)
             except TransferError as error:
                 refused = error.failure.kind is FailureKind.REFUSED or error.failure.status in _EXPIRED
@@ -163,6 +176,24 @@ class Course(Generic[J, T]):
                 if settled.kind is FailureKind.CHECKSUM and not settled.retryable and await self._restated():
                     continue
                 raise TransferError(settled) from error
+
+    async def _explained(self, failure: Failure) -> Failure:
+        """Return `failure`, as ORDERED if the item says that the asset is not ready yet.
+
+        Raises:
+            CredentialsError, SourceError: as reading an item.
+        """
+        if failure.kind not in _MAY_BE_UNREADY:
+            return failure
+        why, href = self.job.unready, self.job.item_href
+        if self._document is None and why and href is not None:
+            with suppress(TransferError):
+                self._document = (await self._tools.items.read(href)).document
+        if self._document is not None:
+            why = why_not_ready(self._document, self.job.key)
+        if not why:
+            return failure
+        return replace(failure, kind=FailureKind.ORDERED, message=f"{failure.message} But {why}.")
 
     def _settled(self, failure: Failure) -> Failure:
         """Return `failure`, final if the same wrong content came twice: it is what the server has."""
@@ -211,7 +242,7 @@ class Course(Generic[J, T]):
                 await self._renew(self._since)
         except _ItemUnreadError as error:
             reread = error.failure
-            if reread.retryable:
+            if reread.retryable or reread.kind is FailureKind.DOWN:
                 raise TransferError(reread) from error
             message = f"{refusal.message} Its item could not be read again: {reread.message}"
             raise TransferError(replace(refusal, message=message)) from error
@@ -235,7 +266,7 @@ class Course(Generic[J, T]):
             gone = error.failure.kind is FailureKind.GONE  # the item, which says nothing of the asset
             failure = replace(error.failure, kind=FailureKind.ITEM) if gone else error.failure
             raise _ItemUnreadError(failure) from error
-        self._read_at = item.read_at
+        self._read_at, self._document = item.read_at, item.document
         hrefs = _hrefs_of(self.job, item.document, href, self._tools.prefer)[len(self._left) :]
         if not hrefs:
             raise TransferError(_lost(self.job, FailureKind.GONE, "its item, read again, names fewer places"))

@@ -92,6 +92,8 @@ class HeaderJob(NamedTuple):
     media_type: str | None = None
     stale: bool = False
     alternates: tuple[str, ...] = ()
+    unready: str = ""
+    """What its item said if it is not ready yet."""
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with these places, at least one; its item was read again, or one was left behind."""

@@ -24,7 +24,7 @@ from stacpull.engine.network import Network
 from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
 from stacpull.engine.position import Position
-from stacpull.engine.together import cause, together
+from stacpull.engine.together import FailureLimit, cause, together
 from stacpull.engine.walking import Walk, WalkSummary
 from stacpull.errors import DestinationError
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
@@ -67,6 +67,7 @@ class HeadersRun:
         self._clock = clock
         self._listener = on_event
         self._stop = stop or asyncio.Event()
+        self._failures = FailureLimit(options.max_failures, self._stop)
         self._started = clock.monotonic()
         network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
         network.on_warning(lambda text: self._emit(Notice("warning", text)))
@@ -145,13 +146,14 @@ class HeadersRun:
         fetcher = _HeaderFetcher(RangedReader(self._network.client))
         network, prefer = self._network, self._selection.prefer
         tools = Tools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
-        pool = Pool(queue, self._book, tools, workers=self._workers)
+        pool = Pool(queue, self._book, tools, workers=self._workers, on_failure=self._failures.failed)
 
         async def produce() -> None:
             await walk.run(position)
             await plans.plan_sample(picker)
 
         await together(produce, pool, self._tick, stop=self._stop, broken=self._broken)
+        self._failures.check()
 
     async def _tick(self) -> None:
         while True:

@@ -32,6 +32,7 @@ from stacpull.engine.network import source_address
 from stacpull.engine.position import Position
 from stacpull.engine.session import opened_source
 from stacpull.engine.standard_input import kept_for_now
+from stacpull.engine.together import timed_stop
 from stacpull.errors import UsageError
 from stacpull.events import Listener
 from stacpull.filters.items import compile_items
@@ -80,18 +81,20 @@ async def headers(
         DestinationError: `out` cannot be written, or another process is at it.
         InterruptedRunError: `stop` was set before the source was opened.
     """
-    async with kept_for_now(source, stop) as kept:
-        return await _headers(
-            kept.source,
-            out,
-            kept=kept.path,
-            selection=selection or Selection(),
-            options=completed(options or Options(), kept.source),
-            refresh=refresh,
-            on_row=on_row,
-            on_event=on_event,
-            stop=stop,
-        )
+    options = options or Options()
+    with timed_stop(stop, options.stop_after, on_event) as stopping:
+        async with kept_for_now(source, stopping) as kept:
+            return await _headers(
+                kept.source,
+                out,
+                kept=kept.path,
+                selection=selection or Selection(),
+                options=completed(options, kept.source),
+                refresh=refresh,
+                on_row=on_row,
+                on_event=on_event,
+                stop=stopping,
+            )
 
 
 async def _headers(

@@ -61,8 +61,8 @@ class Findings:
 
     @property
     def total(self) -> int:
-        """How many files are not as they should be."""
-        return self.damaged.total()
+        """How many files of the mirror are not as they should be."""
+        return self.damaged.total() - self.damaged["unknown"]
 
 
 def judge(expected: Expected, look: Look) -> Fault | None:

@@ -37,7 +37,7 @@ from stacpull.engine.producer import Producer
 from stacpull.engine.pruning import Pruning
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import accept, recover
-from stacpull.engine.together import Patience, Works, cause, together, unless_stopped
+from stacpull.engine.together import FailureLimit, Patience, Works, cause, together, unless_stopped
 from stacpull.engine.walking import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import (
@@ -103,6 +103,7 @@ class MirrorRun:
         self._clock = clock
         self._listener = on_event
         self._stop = stop or asyncio.Event()
+        self._failures = FailureLimit(options.max_failures, self._stop)
         self._journal = Journal(
             workspace.destination.path / ".stacpull" / "log.ndjson", network.secrets, clock
         )
@@ -190,6 +191,7 @@ class MirrorRun:
             is_in_order = True
             if isinstance(self._workspace.sync, FileSync) and (why := self._workspace.sync.reason):
                 self._emit(Notice("warning", why))
+            await self._warn_of_layout()
             await self._warn_of_little_room()
             yield
         finally:
@@ -315,6 +317,7 @@ class MirrorRun:
         self._summary = producer.summary
         works = self._works(queue, reader)
         await together(producer.run, works, self._tick, stop=self._stop, broken=self._broken)
+        self._failures.check()
 
     async def _prune(self) -> None:
         """Look for what is gone at the source, if that was asked for and everything else is done."""
@@ -344,7 +347,7 @@ class MirrorRun:
         )
         prefer = self._run.spec.selection.prefer
         tools = Tools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
-        pool = Pool(queue, self._intake, tools, workers=self._workers)
+        pool = Pool(queue, self._intake, tools, workers=self._workers, on_failure=self._failures.failed)
         if not network.shares.workers:
             return pool
         around = Surroundings(
@@ -357,6 +360,7 @@ class MirrorRun:
             self._options,
             self._emit,
             prefer,
+            self._failures.failed,
         )
         return Crew(queue, pool, around)
 
@@ -429,6 +433,14 @@ class MirrorRun:
             if ticks % _SAVED_EVERY == 0:
                 await self._publisher.call(lambda: self._account.save(self._workspace.db))
 
+    async def _warn_of_layout(self) -> None:
+        """Say so where the files that are here follow another layout than this run."""
+        before = await self._publisher.call(lambda: runs.layout_before(self._workspace.db, self._run.id))
+        now = self._run.spec.layout
+        if before not in (None, now):
+            text = f"Files that are here keep their paths (layout {before!r}); only new files follow {now!r}."
+            self._emit(Notice("warning", text))
+
     async def _warn_of_little_room(self) -> None:
         disk = await asyncio.to_thread(disk_of, self._workspace.destination.path)
         if disk.bytes_free is not None and disk.bytes_free < _LOW_BYTES:
@@ -452,7 +464,7 @@ class MirrorRun:
         self._emit(progress)
         if state == "complete" and (warning := self._account.of_nothing()) is not None:
             self._emit(Notice("warning", warning))
-        left_out, found = await asyncio.to_thread(self._counted_by_kind)
+        left_out, found, ordered = await asyncio.to_thread(self._counted_by_kind)
         if lost := found.get("files_lost"):
             dest = self._workspace.destination.path
             what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
@@ -473,6 +485,7 @@ class MirrorRun:
             items_left_out=left_out,
             changes=found,
             items_unwritten=len(self._items.unwritable),
+            assets_ordered=ordered,
         )
         return self._account.report(ending, str(self._workspace.destination.path))
 
@@ -496,12 +509,12 @@ class MirrorRun:
             if state == "complete" and self._run.spec.kind == "mirror":
                 meta.set_adopting(db, adopting=False)
 
-    def _counted_by_kind(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Return what was left out, by reason, and what was found otherwise than before."""
+    def _counted_by_kind(self) -> tuple[dict[str, int], dict[str, int], int]:
+        """Return what was left out, by reason, what has changed, and how many assets are not ready yet."""
         db, run = self._workspace.db, self._run.id
         with suppress(DestinationError), translated(ledger_path(self._workspace.destination.path)):
-            return views.left_out(db, run), changes.counted(db, run)
-        return {}, {}
+            return views.left_out(db, run), changes.counted(db, run), views.ordered(db, run)
+        return {}, {}, 0
 
     def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
         if error is not None and not isinstance(error, asyncio.CancelledError):

@@ -22,6 +22,7 @@ from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
+from stacpull.net.limits import Limits, Reserve
 from stacpull.net.logins.registry import Logins
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Transport
@@ -44,6 +45,8 @@ __all__ = [
 ]
 
 
+_PATIENCE = 4
+"""Stall timeouts that a host may be without an answer until it is given up: two minutes by default."""
 _SLOTS = 64
 """Transfers at once, unless told: the gates hold each host to what it bears."""
 
@@ -147,6 +150,7 @@ async def open_network(
     processes: int = 1,
     addresses: AddressPolicy | None = None,
     policy: RetryPolicy | None = None,
+    reserve: Reserve | None = None,
 ) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block.
 
@@ -157,6 +161,7 @@ async def open_network(
         processes: how many share what may be done at once.
         addresses: what the coordinator of a worker has learned of the addresses of SOURCE.
         policy: how patient to be; as the options say, if not given.
+        reserve: asks the coordinator of a worker for a share of what the user limited.
     """
     keys = options.s3.keys or ()
     secrets = Secrets((*credentials_in(address.headers), *address.query.values(), *keys))
@@ -179,12 +184,23 @@ async def open_network(
         logins = Logins(options.provider, http, plain, policy, clock, secrets, counters)
     client = Client(
         transports,
-        Gates(shares.own.per_host, options.concurrency and shares.own.slots, clock),
+        Gates(
+            shares.own.per_host,
+            options.concurrency and shares.own.slots,
+            clock,
+            patience=_PATIENCE * options.stall_timeout,
+        ),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
         counters=counters,
         allow_downgrade=address.url.lower().startswith("http:"),
+        limits=Limits(
+            clock,
+            byte_rate=options.limit_rate,
+            request_rate=options.requests_per_second,
+            reserve=reserve,
+        ),
         logged_in=None if logins is None else logins.transport_for,
     )
     wanted = wanted_variable(urlsplit(address.url))

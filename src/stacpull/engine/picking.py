@@ -132,10 +132,19 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
     starts = await source.starts(selection)
     asks = bool(selection.labels or selection.exclude_labels or layout.properties)
     if starts and asks and isinstance(source, ApiSource):
-        first = await class_documents(source, starts[0].collection)
-        await label_warnings(selection, first.items, source, first.collection["id"])
+        collection = starts[0].collection
+        items = await _first_items(source, collection)
+        await label_warnings(selection, items, source, collection)
         if len(starts) == 1:
-            await _check_layout(layout, first.items, source, follows=selection.source_links)
+            await _check_layout(layout, items, source, follows=selection.source_links)
+
+
+async def _first_items(source: ApiSource, collection: str) -> list[Json]:
+    """Return the first items of a collection, whatever is selected; none if they cannot be read."""
+    try:
+        return (await class_documents(source, collection)).items
+    except SourceError:
+        return []  # the walk asks in another way, and says what is wrong
 
 
 async def _check_layout(layout: Layout, items: Sequence[Json], source: Source, *, follows: bool) -> None:
@@ -178,7 +187,7 @@ async def label_warnings(
     if not (selection.labels or selection.exclude_labels):
         return []
     if not items and isinstance(source, ApiSource):
-        items = (await class_documents(source, collection)).items
+        items = await _first_items(source, collection)
     if any(item.get("collection") not in (None, collection) for item in items):
         return _warnings_of_several(selection, items)
     classes = class_list(items, None) or class_list((), await source.collection(collection))
@@ -232,6 +241,7 @@ class Picker:
         self._collections: set[ItemId] = set()
         self._manner = Manner(selection.prefer, selection.include_pages)
         self._selection = selection
+        self._followed = selection.followed
         self._layout = layout
         self._reader = reader
         self._known = known
@@ -318,9 +328,10 @@ class Picker:
             return []
         self.matched += 1
         picked.items.append(planned)
-        if not self._selection.source_links:
+        if not self._followed:
             return []
-        return [(href, planned.item.id) for href in source_links(item, planned.item.href or page_url)]
+        base = planned.item.href or page_url
+        return [(href, planned.item.id) for href in source_links(item, base, self._followed)]
 
     async def _take_collections(self, picked: Picked) -> None:
         """Plan the assets of collections that are met for the first time (`--collection-assets`)."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from stacpull.engine.course import Course, Fetchable, J, T, Tools
-from stacpull.engine.refusals import Refusals
+from stacpull.engine.held_failures import HeldFailures
 from stacpull.models import Failure
 from stacpull.net.gate import MAX_REFUSALS
 
@@ -47,6 +48,7 @@ class Pool(Generic[J, T]):
         *,
         workers: int,
         held: int = MAX_REFUSALS - 1,
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare.
 
@@ -55,7 +57,8 @@ class Pool(Generic[J, T]):
             intake: where outcomes go.
             tools: what a course needs.
             workers: jobs at once.
-            held: refusals of a host that are held back (`engine.refusals`).
+            held: failures of a host that are held back (`engine.held_failures`).
+            on_failure: called for each asset that fails.
         """
         self._queue = queue
         self._intake = intake
@@ -64,7 +67,12 @@ class Pool(Generic[J, T]):
         self._stopping = False
         self._fed = False
         self._retired = False
-        self._refusals: Refusals[J] = Refusals(intake.fail, held)
+        self._failures: HeldFailures[J] = HeldFailures(intake.fail, held, on_failure)
+
+    @property
+    def left(self) -> Mapping[str, str]:
+        """Why assets were left pending, by host that was given up."""
+        return self._failures.left
 
     async def run(self) -> None:
         """Work until everything that was fed is done, or `stop` was called.
@@ -76,7 +84,7 @@ class Pool(Generic[J, T]):
         async with asyncio.TaskGroup() as group:
             for _ in range(self._workers):
                 group.create_task(self._work())
-        self._refusals.hand_in_all()
+        self._failures.hand_in_all()
 
     def no_more(self) -> None:
         """Say that nothing will be added to the queue: idle workers end, the others after their last job."""
@@ -117,7 +125,7 @@ class Pool(Generic[J, T]):
             outcome = await course.run()
             if isinstance(outcome, Failure):
                 self._intake.give_back()
-                self._refusals.fail(course.job, outcome, course.attempts)
+                self._failures.fail(course.job, outcome, course.attempts)
             else:
                 self._intake.put(course.job, outcome)
             await self._intake.slot()

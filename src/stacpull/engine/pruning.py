@@ -225,7 +225,7 @@ class Pruning:
 
 def _is_without(document: Json, label: LabelItem, source: Unmet) -> bool:
     """Return True if a document is that of a label item, and links to the source item no more."""
-    links = source_links(document, label.href)
+    links = source_links(document, label.href, None)  # of any relation: --follow may have named it
     named = {cut_url(href) for href in links}
     return is_found(document, label.id.item) and not (
         source.href in named or source.id in {item_of(href) for href in links}

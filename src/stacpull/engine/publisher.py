@@ -36,7 +36,7 @@ from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed, Written
-from stacpull.models import Failure, Job
+from stacpull.models import Failure, FailureKind, Job
 from stacpull.planning.layout import complete
 from stacpull.redact import Secrets
 from stacpull.store.destination import Destination
@@ -185,8 +185,9 @@ class Publisher:
         self._queue.put(batch)
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        """Take an asset that failed for good (from any thread)."""
-        self._queue.put(AssetFailure(job.row, job.item_row, failure.scrubbed(self._secrets), attempts))
+        """Take an asset that failed for good, or that is not ready yet (from any thread)."""
+        counted = 0 if failure.kind is FailureKind.ORDERED else attempts
+        self._queue.put(AssetFailure(job.row, job.item_row, failure.scrubbed(self._secrets), counted))
 
     def confirm(self, job: Job) -> None:
         """Take an asset of which the source said that it has not changed (from any thread)."""

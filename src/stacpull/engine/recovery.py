@@ -39,6 +39,7 @@ from stacpull.store.parts import PartStore
 from stacpull.store.trust import trust, trusted_boot
 from stacpull.store.wholes import Whole, WholeName, parse_whole
 from stacpull.store.writer import Arrived
+from stacpull.system import is_linux
 
 __all__ = ["Leftovers", "accept", "boot_id", "has_size", "recover", "taken_up"]
 
@@ -56,7 +57,9 @@ class Leftovers:
 
 
 def boot_id() -> str:
-    """Return what tells one boot of the machine from another ("" where the system does not say)."""
+    """Return the name of this boot of the machine ("" where the system gives none)."""
+    if not is_linux():
+        return ""
     try:
         return _BOOT_ID.read_text("ascii").strip()
     except OSError:

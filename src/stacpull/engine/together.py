@@ -11,13 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError
+from stacpull.events import Listener, Notice
 
-__all__ = ["Patience", "Works", "cause", "off_loop", "together", "unless_stopped", "within_grace"]
+__all__ = [
+    "FailureLimit",
+    "Patience",
+    "Works",
+    "cause",
+    "off_loop",
+    "timed_stop",
+    "together",
+    "unless_stopped",
+    "within_grace",
+]
 
 _GRACE = 5.0
 """Seconds that transfers under way have to come in after a stop."""
@@ -44,6 +55,11 @@ class Patience:
 
 class Works(Protocol):
     """A pool of workers (`engine.pool.Pool`)."""
+
+    @property
+    def left(self) -> Mapping[str, str]:
+        """Why assets were left pending, by host that was given up."""
+        ...
 
     async def run(self) -> None:
         """Work until everything that was fed is done, or `stop` was called."""
@@ -74,6 +90,11 @@ async def together(
         tick: Cancelled at the end.
         stop: Set by whoever wants an early end.
         broken: Has a result if a thread on which the work depends has ended: that is raised.
+
+    Raises:
+        SourceError: The source cannot be read to its end, or assets are left pending because their host does
+            not answer.
+        BaseExceptionGroup: Of what else ends the work.
     """
     async with asyncio.TaskGroup() as group:
         ticker = group.create_task(tick())
@@ -83,6 +104,11 @@ async def together(
         await asyncio.wait([work])
         ticker.cancel()
         stopped.cancel()
+    if pool.left and not stop.is_set():
+        raise SourceError(
+            f"{' '.join(pool.left.values())} Its assets are left pending, everything else is done: "
+            f"resume when {' and '.join(pool.left)} can be reached."
+        )
 
 
 async def _work(walk: Callable[[], Awaitable[None]], pool: Works, stop: asyncio.Event) -> None:
@@ -130,6 +156,63 @@ async def _guard(
         work.cancel()
     if broken.done():
         raise broken.result()
+
+
+class FailureLimit:
+    """Stops a run in which more assets fail than the user allows (`--max-failures`).
+
+    Args:
+        most: How many may fail; None for any number.
+        stop: Set when it is one more.
+    """
+
+    def __init__(self, most: int | None, stop: asyncio.Event) -> None:
+        self._most = most
+        self._stop = stop
+        self._failed = 0
+
+    def failed(self) -> None:
+        """Take note of an asset that has failed."""
+        self._failed += 1
+        if self._is_exceeded():
+            self._stop.set()
+
+    def check(self) -> None:
+        """Raise if too many have failed.
+
+        Raises:
+            StacpullError: More assets have failed than are allowed.
+        """
+        if self._is_exceeded():
+            raise StacpullError(
+                f"The run stopped after {self._failed:,} failures (--max-failures {self._most}): the rest is "
+                "pending. `stacpull failures` says why; `stacpull resume` continues."
+            )
+
+    def _is_exceeded(self) -> bool:
+        return self._most is not None and self._failed > self._most
+
+
+@contextmanager
+def timed_stop(
+    stop: asyncio.Event | None, seconds: float | None, on_event: Listener | None
+) -> Iterator[asyncio.Event]:
+    """Give the event that stops the work: `stop`, or a new one. It is set after `seconds` at the latest."""
+    stop = stop or asyncio.Event()
+    if seconds is None:
+        yield stop
+        return
+
+    def on_time() -> None:
+        if on_event is not None and not stop.is_set():
+            on_event(Notice("info", f"Stopping after {seconds:,.0f} s (--stop-after): resume to continue."))
+        stop.set()
+
+    timer = asyncio.get_running_loop().call_later(seconds, on_time)
+    try:
+        yield stop
+    finally:
+        timer.cancel()
 
 
 async def within_grace(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:

@@ -22,6 +22,7 @@ from stacpull.engine.origins import origins
 from stacpull.engine.rebuild import rebuild_ledger
 from stacpull.engine.reporting import Reporter
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_workspace
+from stacpull.engine.together import timed_stop
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Damage, Listener
@@ -43,6 +44,7 @@ async def verify(
     quick: bool = False,
     repair: bool = False,
     rebuild: bool = False,
+    strict: bool = False,
     options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
@@ -53,7 +55,9 @@ async def verify(
         dest: The mirror.
         quick: Look at sizes only, and read no file.
         repair: Fetch again what is damaged or missing, and make item JSON and catalogs anew.
-        rebuild: First make a ledger that is damaged or lost anew from the files that are there.
+        rebuild: First make a new ledger from the files that are there, where the old one is damaged, lost or
+            older than they are.
+        strict: Count files that do not belong to the mirror as damage.
         options: How to transfer, for a repair.
         on_event: Called with each `Damage`, with `Checked` a few times a second, and for a repair with what
             a mirror tells.
@@ -73,7 +77,8 @@ async def verify(
         rebuilt = await reporter.off_loop(lambda: rebuild_ledger(path, reporter))
         if rebuilt is None:  # stopped: the old ledger is still there
             return _report(path, Findings(), {}, quick=quick, seconds=reporter.seconds())
-    check = _Check(path, reporter, quick=quick or rebuilt is not None)  # a rebuild has just read every file
+    quick = quick or rebuilt is not None  # a rebuild has just read every file
+    check = _Check(path, reporter, quick=quick, strict=strict)
     if not repair:
         totals = await reporter.off_loop(check.alone)
         return check.report(totals, rebuilt)
@@ -82,9 +87,11 @@ async def verify(
         fixed = None
         if await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
             run = await on_ledger(workspace, lambda: check.claim(workspace))
-            fixed = await go_on(
-                workspace, run, options or Options(), clock=SystemClock(), on_event=on_event, stop=stop
-            )
+            options = options or Options()
+            with timed_stop(stop, options.stop_after, on_event) as stopping:
+                fixed = await go_on(
+                    workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stopping
+                )
         totals = await on_ledger(workspace, lambda: check.look_at_mirror(workspace.db))
         remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
         return check.report(totals, rebuilt, fixed, remaining)
@@ -93,10 +100,11 @@ async def verify(
 class _Check:
     """One check of a mirror, and what it found."""
 
-    def __init__(self, dest: Path, reporter: Reporter, *, quick: bool) -> None:
+    def __init__(self, dest: Path, reporter: Reporter, *, quick: bool, strict: bool) -> None:
         self._dest = dest
         self._reporter = reporter
         self._quick = quick
+        self._strict = strict
         self._findings = Findings()
         self._assets = array("q")  # rows of damaged assets: 8 bytes each, however many
         self._items = array("q")  # rows of items whose JSON is damaged
@@ -182,11 +190,10 @@ class _Check:
         return replace(run, counters=runs.counters(db, run.id))
 
     def remaining(self, db: Connection, fixed: MirrorReport | None) -> int:
-        """Return how much is wrong still after a repair: strangers stay, and what could not be had."""
+        """Return how much damage is left after a repair: what could not be fetched or read."""
         if fixed is None:
             return self._findings.total
-        lost = fixed.assets_failed + fixed.assets_pending + damage.damaged_items(db)
-        return self._findings.damaged["unknown"] + lost
+        return fixed.assets_failed + fixed.assets_pending + damage.damaged_items(db)
 
     def report(
         self,
@@ -204,7 +211,14 @@ class _Check:
         if remaining is not None:
             report = replace(report, remaining=remaining)
         lost = rebuilt.pending if rebuilt is not None and fixed is None else 0
-        return replace(report, repair=fixed, rebuilt=rebuilt, remaining=report.remaining + lost)
+        strangers = report.unknown if self._strict else 0
+        return replace(
+            report,
+            repair=fixed,
+            rebuilt=rebuilt,
+            remaining=report.remaining + lost + strangers,
+            strict=self._strict,
+        )
 
 
 def _report(

@@ -22,7 +22,8 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Checksum, ItemId, Job
+from stacpull.models import Checksum, FailureKind, ItemId, Job
+from stacpull.planning.orders import STATEMENTS
 
 __all__ = [
     "FailedItem",
@@ -37,10 +38,21 @@ __all__ = [
     "unwritten_items",
 ]
 
+_ORDERED = (
+    f"SELECT 'it was not ready before' FROM failures f "
+    f"WHERE f.item = a.item AND f.key = a.key AND f.kind = '{FailureKind.ORDERED}'"
+)
+_STATED = (
+    "SELECT 'its item may say that it is not ready' FROM documents w WHERE w.item = a.item AND ("
+    + " OR ".join(f"instr(w.document, CAST('\"{name}\"' AS BLOB))" for name in STATEMENTS)
+    + ")"
+)
+"""A search for a few bytes is much cheaper than reading the document; the item is read again anyway."""
 _COLUMNS = (
     f"a.id, a.item, a.generation, a.key, o.href, {href_of()}, d.path, a.name, o.name_template, o.size, "
     "a.stated, o.media_type, o.stale, iif(a.wanted, nullif(a.was, x''), NULL), o.alternates, "
-    f"iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size, a.was"
+    f"iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size, a.was, "
+    f"coalesce(({_ORDERED}), ({_STATED}), '')"
 )
 _FROM = (
     "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
@@ -112,13 +124,14 @@ def reserved_checksums(db: sqlite3.Connection) -> list[tuple[int, bytes]]:
     return rows
 
 
-def claim_failures(db: sqlite3.Connection, run: int) -> int:
+def claim_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -> int:
     """Make every failed asset that has an href pending in `run`, a retry; return how many there are.
 
-    What an earlier retry or repair left pending is taken over as well: no other run would.
+    With `ordered` only those that were not ready yet. What an earlier retry or repair left pending is taken
+    over as well: no other run would.
     """
     with transaction(db):
-        failed = db.execute(_CLAIMABLE).fetchall()
+        failed = db.execute(_CLAIMABLE + (f" AND EXISTS ({_ORDERED})" if ordered else "")).fetchall()
         again = [one for one in failed if one[2] == run]
         db.executemany(
             f"UPDATE assets SET state = {STATE_PENDING}, run = ?, wanted = NULL WHERE id = ?",
@@ -201,7 +214,7 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
 def _job(row: tuple[Any, ...]) -> Job:
     """Make a job of a row of `_COLUMNS`."""
     number, item, generation, key, href, item_href, directory, name, template, size, *rest = row
-    stated, kind, stale, sha256, alternates, validator, size_before, sha256_before = rest
+    stated, kind, stale, sha256, alternates, validator, size_before, sha256_before, unready = rest
     checksum = _checksum(stated)
     held = checksum is None or (sha256_before is not None and checksum == recorded(sha256_before))
     return Job(
@@ -221,6 +234,7 @@ def _job(row: tuple[Any, ...]) -> Job:
         sha256=sha256,
         alternates=tuple(orjson.loads(alternates)) if alternates is not None else (),
         present=present(validator, size_before, unheld=not held),
+        unready=unready,
     )
 
 

@@ -531,4 +531,5 @@ def _job(row: int, item: ItemPlace, generation: int, asset: Asset, directory: st
         checksum=asset.checksum,
         media_type=asset.media_type,
         alternates=asset.alternates,
+        unready=asset.unready,
     )

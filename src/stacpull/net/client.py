@@ -22,6 +22,7 @@ from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
 from stacpull.net.credentials import HostCredentials, same_site
 from stacpull.net.gate import Gate, Gates
+from stacpull.net.limits import Limits
 from stacpull.net.ranges import is_whole
 from stacpull.net.redirects import REDIRECTS, host_of, is_beside, next_hop, scheme_of
 from stacpull.net.status import PREFIX_BYTES, classify
@@ -44,6 +45,9 @@ _PIECE = 128 * 1024  # bytes that a document grows by
 _OK, _TRANSFORMED, _PARTIAL, _SEE_OTHER = 200, 203, 206, 303
 _REWRITTEN_POST = frozenset({301, 302})
 _COUNTED_REFUSALS = frozenset({401, 403})
+_NOBODY_BEHIND = frozenset({502, 504})
+"""What a gateway answers for a host that does not answer itself."""
+_UNANSWERED = frozenset({FailureKind.NETWORK, FailureKind.STALLED})
 _TROUBLES = frozenset({FailureKind.NETWORK, FailureKind.STALLED, FailureKind.TRUNCATED})
 
 
@@ -93,6 +97,7 @@ class Client:
         allow_downgrade: True if SOURCE is http: https may then redirect to http.
         throttle_units: Seconds that a number in the Retry-After of a host's 429 stands for, by host as URLs
             name it; 1 where a host is not named.
+        limits: The user's own limits on bytes and requests.
         logged_in: Gives the transport of a host that has a login (`net.logins`); asked once a host.
     """
 
@@ -107,10 +112,12 @@ class Client:
         counters: Counters | None = None,
         allow_downgrade: bool = False,
         throttle_units: Mapping[str, float] | None = None,
+        limits: Limits | None = None,
         logged_in: Callable[[str], Transport | None] | None = None,
     ) -> None:
         self.counters = counters or Counters()
         self.gates = gates
+        self.limits = limits or Limits(clock)
         self._transports = dict(transports)
         self._clock = clock
         self._credentials = credentials or None
@@ -201,7 +208,7 @@ class Client:
         travelling = {k: v for k, v in request.headers.items() if k.lower() in _TRAVELLING}
         return Request(target, method, travelling, None, request.decode, redirected=True)
 
-    async def failure(self, response: Response, gate: Gate, *, count_refusal: bool) -> Failure:
+    async def failure(self, response: Response, gate: Gate, asked: float, *, count_refusal: bool) -> Failure:
         """Return what a status that is not accepted means, and tell the gate. For `Exchange`.
 
         Raises:
@@ -216,8 +223,10 @@ class Client:
         )  # fmt: skip
         if failure.kind is FailureKind.THROTTLED:
             gate.throttled(failure.retry_after)
-        elif response.status in _COUNTED_REFUSALS and count_refusal:
+        elif failure.kind is FailureKind.REFUSED and response.status in _COUNTED_REFUSALS and count_refusal:
             gate.refused(response.status)
+        elif response.status in _NOBODY_BEHIND:
+            failure = gate.unanswered(asked, failure)
         elif failure.kind is FailureKind.SERVER:
             gate.troubled()
         return self.clean(failure)
@@ -336,6 +345,8 @@ class Exchange:
         self._client.counters.bytes_fetched += size
         if self._gate is not None:
             self._gate.received(size)
+        if self._client.limits.on_bytes:
+            await self._client.limits.spend(size)
         return body
 
     async def _grown(self, limit: int, growing: Callable[[int], Awaitable[None]]) -> bytes:
@@ -357,11 +368,13 @@ class Exchange:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
-        counters, gate = self._client.counters, self._gate
-        async for chunk in self._response.chunks(size):
+        counters, gate, limits = self._client.counters, self._gate, self._client.limits
+        async for chunk in self._response.chunks(min(size, limits.piece) if limits.on_bytes else size):
             counters.bytes_fetched += len(chunk)
             if gate is not None:
                 gate.piece(len(chunk))
+            if limits.on_bytes:
+                await limits.spend(len(chunk))
             yield chunk
 
     async def _ask(self, request: Request, hops: list[str]) -> Request | None:
@@ -370,10 +383,7 @@ class Exchange:
         self._url = request.url
         route = client.route(request.url)
         gate = route.gate
-        if not gate.try_acquire():
-            if not self._wait:
-                raise NoPermitError(_no_permit(gate))
-            await gate.acquire()
+        await self._permit(gate)
         outgoing = client.prepare(request, route)
         client.counters.requests += 1
         self.is_sent = True
@@ -381,11 +391,11 @@ class Exchange:
         asked = gate.now()
         try:
             response = self._response = await self._context.__aenter__()
-        except BaseException as error:
-            if isinstance(error, TransferError):
-                error.failure = client.clean(error.failure)
-                error.args = (error.failure.message,)
-                _tell(gate, error.failure)
+        except TransferError as error:
+            failure = _unanswered(gate, asked, client.clean(error.failure))
+            gate.release()
+            raise (error if failure is error.failure else TransferError(failure)) from error.__cause__
+        except BaseException:
             gate.release()
             raise
         if response.url != outgoing.url:  # a file that stands for a directory
@@ -401,9 +411,23 @@ class Exchange:
                 gate.satisfied()
                 await client.beginning(response)
                 return client.following(request, response, hops)
-            raise TransferError(await client.failure(response, gate, count_refusal=self._count_refusal))
+            failure = await client.failure(response, gate, asked, count_refusal=self._count_refusal)
+            raise TransferError(failure)
         finally:
             await self._leave(None, None, None)
+
+    async def _permit(self, gate: Gate) -> None:
+        """Take a permit, and wait for the host's turn if the user limits requests."""
+        if not gate.try_acquire():
+            if not self._wait:
+                raise NoPermitError(_no_permit(gate))
+            await gate.acquire()
+        if self._client.limits.on_requests:
+            try:
+                await self._client.limits.turn(gate.host)
+            except BaseException:
+                gate.release()
+                raise
 
     async def _leave(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -449,10 +473,18 @@ def _no_permit(gate: Gate) -> Failure:
     return Failure(FailureKind.THROTTLED, message, host=gate.host, retryable=True, free=True)
 
 
+def _unanswered(gate: Gate, asked: float, failure: Failure) -> Failure:
+    """Tell the gate of a request without an answer; return the failure as it counts."""
+    if failure.kind in _UNANSWERED:
+        return gate.unanswered(asked, failure)
+    _tell(gate, failure)
+    return failure
+
+
 def _tell(gate: Gate, failure: Failure) -> None:
     if failure.kind is FailureKind.THROTTLED:
         gate.throttled(failure.retry_after)
-    elif failure.kind in _TROUBLES and not failure.free:
+    elif failure.kind in _TROUBLES:
         gate.troubled()
 
 

@@ -9,12 +9,13 @@ unless the item's own size says that the asset is the compressed file.
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
 
-__all__ = ["CodingError", "can_decode", "coding_of", "decoded"]
+__all__ = ["CodingError", "can_decode", "coding_of", "decoded", "undone"]
 
 _GZIP_OR_ZLIB = 47  # window bits 15, plus 32: zlib recognises gzip and zlib by itself
 _SUPPORTED = frozenset({"gzip", "x-gzip", "deflate"})
@@ -76,6 +77,29 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
     if not inflater.eof:
         message = f"The {coding} stream breaks off."
         raise CodingError(Failure(FailureKind.TRUNCATED, message, retryable=True))
+
+
+async def undone(chunks: AsyncGenerator[bytes], coding: str, host: str) -> AsyncGenerator[bytes]:
+    """Yield the content of a response whose coding was asked for, as `decoded` does.
+
+    Args:
+        chunks: The body as it is sent.
+        coding: One that `can_decode` knows.
+        host: The host that sent it, for messages.
+
+    Raises:
+        TransferError: SERVER if the coding cannot be undone; TRUNCATED; and what `chunks` raises.
+    """
+    async with aclosing(chunks):
+        try:
+            async for piece in decoded(chunks, coding):
+                yield piece
+        except CodingError as error:
+            if error.failure.kind is FailureKind.TRUNCATED:
+                raise
+            message = f"{host} sent a body whose coding ({coding}) cannot be undone."
+            failure = Failure(FailureKind.SERVER, message, host=host, retryable=True)
+            raise TransferError(failure) from error
 
 
 def _inflate(inflater: zlib._Decompress, data: bytes) -> bytes:

@@ -1,9 +1,16 @@
 """How many requests a host gets at once, and when it gets none.
 
 Each host has a gate with a limit of permits, which starts at 16 and is found out while running (`net.adapt`
-decides, `net.gauge` counts), up to the maximum. When the host throttles (429, 503, SlowDown, Retry-After) the
-gate closes for all workers until the host wants to be asked again, and the limit is halved. What a burst of
-answers says that were on their way when the gate closed is one and the same message: it halves once.
+decides, `net.gauge` counts), up to the maximum.
+
+- A host that throttles (429, 503, SlowDown, Retry-After) closes its gate for all workers until it wants to be
+  asked again, and the limit is halved. The answers of one burst are one message: it halves once.
+- A host that answers some requests but breaks others off, or leaves them without an answer, gets more at once
+  than it can serve: the limit is halved, and what was too much costs no attempt.
+- A host that answers nothing, 20 times in a row, closes its gate as if it had throttled. From then on a
+  failure costs no attempt, since it says nothing of any asset. If the host has not answered for the gate's
+  patience, it is given up: whoever waits or asks gets a DOWN failure at once, but for a probe a minute. The
+  first answer ends all this.
 
 Permits are given in the order they were asked for. A free permit of an open gate costs no suspension; one
 that is given back goes straight to the first who waits, who also watches for the opening of a closed gate,
@@ -14,17 +21,24 @@ permit while waiting for another: with a limit of 4, four workers that each want
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http import HTTPStatus
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
 from stacpull.hosts import forget_hosts
+from stacpull.models import Failure, FailureKind
 from stacpull.net.adapt import Search
 from stacpull.net.gauge import Gauge
+from stacpull.net.transport import TransferError
 
-__all__ = ["MAX_REFUSALS", "Gate", "Gates"]
+__all__ = ["MAX_REFUSALS", "MAX_UNANSWERED", "Gate", "Gates"]
+
+MAX_UNANSWERED = 20
+"""Requests in a row, without an answer in between, after which a host counts as one that does not answer."""
 
 MAX_REFUSALS = 50
 """Refusals (401, 403, a login page) of a host in a row, without a success in between, that stop the run."""
@@ -38,6 +52,11 @@ _MANY_PAUSES = 5
 """A pause in seconds, and pauses in a row (31 s in sum), from which the user is told that a run waits."""
 _PATIENCE = 900.0
 """Seconds that a host may ask for: more end the run, with a sentence of their own (`net.retry`)."""
+_SILENCE = 120.0
+_RECENT = 30.0
+"""Seconds after an answer in which a request without one may have been one too many at once."""
+_TOO_MUCH = 3
+"""Requests without an answer, those with one subtracted, from which the limit is lowered."""
 
 
 class Gate:
@@ -48,14 +67,17 @@ class Gate:
         maximum: The most permits at once.
         clock: Where time comes from.
         first: The limit to start with.
+        patience: Seconds without an answer after which the host is given up.
         told: True if the user told the limit: only throttling takes from it then.
         on_change: Called with one sentence when the limit is no more what it was.
         on_closed: Called with the host's name and the seconds for which it closed, when the host said so.
+        on_silent: Called with one sentence when the host does not answer, and when it is given up.
     """
 
     __slots__ = (
-        "_clock", "_closed_until", "_gauge", "_in_use", "_on_change", "_on_closed", "_pauses", "_queue",
-        "_refusals", "_said", "_watcher", "host", "limit", "now",
+        "_answered_at", "_clock", "_closed_until", "_cut_at", "_gauge", "_given_up", "_in_use", "_on_change",
+        "_on_closed", "_on_silent", "_patience", "_pauses", "_queue", "_refusals", "_said", "_silent_since",
+        "_too_much", "_unanswered", "_watcher", "host", "limit", "now",
     )  # fmt: skip
 
     def __init__(
@@ -65,9 +87,11 @@ class Gate:
         clock: Clock,
         first: int = _FIRST_LIMIT,
         *,
+        patience: float = _SILENCE,
         told: bool = False,
         on_change: Callable[[str], None] = lambda _: None,
         on_closed: Callable[[str, float], None] = lambda _host, _seconds: None,
+        on_silent: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.host = host
         self.now = clock.monotonic
@@ -77,6 +101,8 @@ class Gate:
         """How many permits there are now."""
         self._on_change = on_change
         self._on_closed = on_closed
+        self._on_silent = on_silent
+        self._patience = patience
         self._clock = clock
         self._in_use = 0
         self._closed_until = 0.0  # 0: open
@@ -84,6 +110,12 @@ class Gate:
         self._watcher: asyncio.Future[bool] | None = None
         self._pauses = 0
         self._refusals = 0
+        self._unanswered = 0
+        self._silent_since = 0.0
+        self._answered_at = -math.inf
+        self._too_much = 0
+        self._cut_at = -math.inf
+        self._given_up: Failure | None = None
 
     def __repr__(self) -> str:
         state = f"closed for {self.closed_for():.0f} s" if self._closed_until else "open"
@@ -123,9 +155,14 @@ class Gate:
         return True
 
     async def acquire(self) -> None:
-        """Take a permit, after all who asked before."""
+        """Take a permit, after all who asked before.
+
+        Raises:
+            TransferError: DOWN, if the host is given up.
+        """
         if self.try_acquire():
             return
+        self._refuse_if_given_up()
         turn = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         self._appoint()
@@ -149,7 +186,11 @@ class Gate:
         Args:
             asked: The moment at which it was asked for, by `now`.
         """
-        self._pauses = 0
+        self._pauses = self._unanswered = 0
+        self._answered_at = asked
+        self._given_up = None
+        if self._too_much:
+            self._too_much -= 1
         if self._gauge.answered(asked, self._in_use):
             self._change()
 
@@ -170,6 +211,82 @@ class Gate:
         """Take note of a failure of the network or of the server."""
         self._gauge.troubled()
 
+    def unanswered(self, asked: float, failure: Failure) -> Failure:
+        """Take note of a request that the host did not answer; the permit is still held.
+
+        Args:
+            asked: The moment at which it was asked for, by `now`.
+            failure: Why there is no answer.
+
+        Returns:
+            The failure as it counts: free if it is due to the host and not to what was asked for; DOWN if the
+            host is given up.
+        """
+        self._gauge.troubled()
+        now = self.now()
+        if not self._unanswered:
+            self._silent_since = now
+        self._unanswered += 1
+        if self._unanswered >= MAX_UNANSWERED:
+            return self._silent(now, failure)
+        if failure.retryable and self._is_too_much(now, asked):
+            return replace(failure, kind=FailureKind.THROTTLED, free=True)
+        return failure
+
+    def _is_too_much(self, now: float, asked: float) -> bool:
+        """Tell if a request was without an answer since the host serves others; lower the limit then."""
+        if now - self._answered_at > _RECENT:
+            return False
+        if asked < self._cut_at:
+            return True  # it was sent before the limit was lowered
+        if self._in_use <= 1:
+            return False
+        self._too_much += 1
+        if self._too_much < _TOO_MUCH:
+            return False
+        self._too_much = 0
+        self._cut_at = now
+        self._lower(0.0)
+        self._say(f"{self.host} does not serve as many at once: {self.limit} from now on.")
+        return True
+
+    def _silent(self, now: float, failure: Failure) -> Failure:
+        """Close the gate of a host that does not answer, or give the host up."""
+        left = self._silent_since + self._patience - now
+        if left > 0:
+            if not self.closed_for():
+                if not self._pauses:
+                    self._on_silent(
+                        f"{self.host} does not answer: it is asked again for {self._patience:.0f} s. "
+                        f"{failure.message}"
+                    )
+                self._pauses += 1
+                pause = min(_pause(self._pauses), left)
+                self._lower(pause)
+                self._close(pause)
+            return replace(failure, kind=FailureKind.THROTTLED, retryable=True, free=True, retry_after=0.0)
+        if self._given_up is None:
+            message = f"{self.host} has not answered for {self._patience:.0f} s. {failure.message}"
+            self._given_up = replace(failure, kind=FailureKind.DOWN, message=message, retryable=False)
+            self._on_silent(f"{message} Its assets are left for `resume`; everything else is fetched.")
+        if not self.closed_for():
+            self._close(_LONGEST_PAUSE)
+        self._turn_away()
+        return self._given_up
+
+    def _turn_away(self) -> None:
+        """Let all who wait know that the host is given up; the watcher finds out by itself."""
+        waiting, self._queue = self._queue, deque()
+        for turn in waiting:
+            if turn is self._watcher:
+                self._queue.append(turn)
+            elif not turn.done() and self._given_up is not None:
+                turn.set_exception(TransferError(self._given_up))
+
+    def _refuse_if_given_up(self) -> None:
+        if self._given_up is not None and self.closed_for():
+            raise TransferError(self._given_up)
+
     def throttled(self, retry_after: float | None, *, hearsay: bool = False) -> None:
         """Close the gate for `retry_after` seconds, or for longer each time if the host did not say.
 
@@ -182,15 +299,10 @@ class Gate:
             self._pauses += 1
         pause = _pause(self._pauses) if retry_after is None else retry_after
         if open_before:
-            self._gauge.throttled(pause)
-            self.limit = self._gauge.limit
+            self._lower(pause)
             self._say(f"{self.host} throttled: {self.limit} at once, again in {pause:.0f} s.")
-        until = self.now() + pause
-        if pause > 0 and until > self._closed_until:
-            self._closed_until = until
-            self._appoint()
-            if not hearsay:
-                self._on_closed(self.host, pause)
+        if self._close(pause) and not hearsay:
+            self._on_closed(self.host, pause)
 
     def refused(self, status: int) -> None:
         """Take note of a 401 or 403, or (200) of a web page in place of what was asked for.
@@ -205,6 +317,20 @@ class Gate:
                 f"{self.host} refused {self._refusals} requests in a row {how}: "
                 "check the credentials, then resume."
             )
+
+    def _lower(self, pause: float) -> None:
+        """Halve the limit; the host is left alone for `pause` seconds."""
+        self._gauge.throttled(pause)
+        self.limit = self._gauge.limit
+
+    def _close(self, pause: float) -> bool:
+        """Close the gate for `pause` seconds from now. Return False if it is closed for longer already."""
+        until = self.now() + pause
+        if pause <= 0 or until <= self._closed_until:
+            return False
+        self._closed_until = until
+        self._appoint()
+        return True
 
     def _admit(self) -> None:
         """Give what is free to those who wait; while there is a watcher that is for it to do."""
@@ -228,6 +354,7 @@ class Gate:
 
     async def _watch(self) -> None:
         while pause := self.closed_for():
+            self._refuse_if_given_up()
             await self._clock.sleep(pause)
         self._watcher = None
         self._admit()
@@ -238,7 +365,7 @@ class Gate:
             self._watcher = None
         if turn in self._queue:
             self._queue.remove(turn)
-        elif not turn.cancelled():
+        elif not turn.cancelled() and turn.exception() is None:
             self._in_use -= 1
         self._appoint()
         self._admit()
@@ -264,9 +391,13 @@ class Gates:
         concurrency: The most over all, as asked for by the user: then that many are tried from the start,
             and no fewer unless a host throttles. None: found out while running.
         clock: Where time comes from.
+        patience: Seconds without an answer after which a host is given up.
     """
 
-    def __init__(self, per_host: int, concurrency: int | None, clock: Clock) -> None:
+    def __init__(
+        self, per_host: int, concurrency: int | None, clock: Clock, *, patience: float = _SILENCE
+    ) -> None:
+        self._patience = patience
         self._maximum = per_host if concurrency is None else min(per_host, concurrency)
         self._told = concurrency is not None
         self._clock = clock
@@ -276,7 +407,7 @@ class Gates:
         self.on_closed: Callable[[str, float], None] = lambda _host, _seconds: None
         """Hears of each host that wants to be left alone, and for how many seconds."""
         self.on_waiting: Callable[[str], None] = lambda _: None
-        """Called with one sentence, once a host, when the run waits long for it."""
+        """Called with one sentence when the run waits long for a host, or has given it up."""
         self._waited_for: set[str] = set()
 
     def __getitem__(self, host: str) -> Gate:
@@ -290,9 +421,11 @@ class Gates:
                 self._maximum,
                 self._clock,
                 first,
+                patience=self._patience,
                 told=self._told,
                 on_change=self._tell,
                 on_closed=self._closed,
+                on_silent=self._wait,
             )
         return gate
 
@@ -301,6 +434,9 @@ class Gates:
 
     def __iter__(self) -> Iterator[Gate]:
         return iter(self._gates.values())
+
+    def _wait(self, sentence: str) -> None:
+        self.on_waiting(sentence)
 
     def waiting(self) -> tuple[tuple[str, float], ...]:
         """Return the hosts whose gates are closed now, and for how many seconds."""

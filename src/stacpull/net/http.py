@@ -8,8 +8,8 @@ session. Its errors become failures in `net.http_errors`.
   that its length is unknown (no Content-Length and no `Transfer-Encoding: chunked`).
 - Bytes past Content-Length that arrive together with the response are OVERLONG. Those that arrive after it
   are never read; the connection is dropped.
-- aiohttp would send a request again by itself when a kept-alive connection turns out closed. Here that is a
-  failure that is free to retry, so that every request on the wire is one that was counted.
+- Where a kept-alive connection turns out to be closed, aiohttp would send the request again on another idle
+  connection, which may be closed as well. Here it is sent again once, on a new connection.
 - Proxies of the environment are asked for once per host, not by aiohttp's `trust_env`: that reads files in
   threads for every request, and takes credentials from .netrc unasked. A proxy may be on a private address;
   it looks names up itself, so that only literal addresses can be judged there.
@@ -41,7 +41,7 @@ from stacpull.config.proxies import Proxy, proxies
 from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
-from stacpull.net.coding import CodingError, can_decode, coding_of, decoded
+from stacpull.net.coding import can_decode, coding_of, undone
 from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter
 from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, too_slow, unknown_to_proxy
 from stacpull.net.lean_headers import LeanHeaders, joined_fields
@@ -97,8 +97,8 @@ class HttpTransport:
         )
         self._ca_bundle = ca_bundle
         self._proxies = _Proxies(proxies() if trust_env else {})
-        self._lines: dict[bool, _Line] = {}
-        """The session for direct connections, and that for connections to a proxy (True)."""
+        self._lines: dict[tuple[bool, bool], _Line] = {}
+        """By whether connections go to a proxy, and whether each carries one request only."""
         self._opening = asyncio.Lock()
 
     def open(self, request: Request) -> HttpExchange:
@@ -118,6 +118,19 @@ class HttpTransport:
 
     async def send(self, request: Request) -> aiohttp.ClientResponse:
         """Send `request` and return aiohttp's response, its body unread. For `HttpExchange`."""
+        try:
+            return await self._send(request, fresh=False)
+        except _StaleConnectionError:  # the server had closed the idle connection
+            return await self._send(request, fresh=True)
+
+    async def _send(self, request: Request, *, fresh: bool) -> aiohttp.ClientResponse:
+        """Send `request` once; with `fresh` on a new connection in any case.
+
+        Raises:
+            _StaleConnectionError: The connection had carried a request before, and was closed before any
+                byte of a response came.
+            TransferError: Any other failure.
+        """
         proxy: Proxy | None = None
         try:
             url = URL(wire_url(request.url), encoded=True)
@@ -126,7 +139,8 @@ class HttpTransport:
             proxy = self._proxies.of(url) if self._proxies else None
             if proxy is not None:
                 self._refuse_literal(url)
-            line = self._lines.get(proxy is not None) or await self._line(is_proxied=proxy is not None)
+            key = (proxy is not None, fresh)
+            line = self._lines.get(key) or await self._line(is_proxied=proxy is not None, fresh=fresh)
             async with asyncio.timeout(self._head_timeout):  # each byte of a head would put off a stall
                 response = await line.session.request(
                     request.method,
@@ -138,6 +152,8 @@ class HttpTransport:
                 )
         except _SentOnceError as error:
             failure = failure_of(error.cause, host_of(request.url), reused=error.reused, proxy=proxy)
+            if failure.free:
+                raise _StaleConnectionError from error.cause
             raise TransferError(failure) from error.cause
         except EXPECTED as error:
             raise TransferError(failure_of(error, host_of(request.url), proxy=proxy)) from error
@@ -163,14 +179,18 @@ class HttpTransport:
             message = f"{host} is {reason}; not connected."
             raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
 
-    async def _line(self, *, is_proxied: bool) -> _Line:
-        """Make a session; certificates and our own version are files, read in a thread."""
+    async def _line(self, *, is_proxied: bool, fresh: bool) -> _Line:
+        """Make a session; certificates and the version are read from files, in a thread.
+
+        The connections of a session that is `fresh` carry one request each.
+        """
+        key = (is_proxied, fresh)
         async with self._opening:
-            if is_proxied not in self._lines:
+            if key not in self._lines:
                 agent, context = await asyncio.to_thread(_files, self._ca_bundle)
                 policy = AddressPolicy(allow_private=True) if is_proxied else self._policy
-                self._lines[is_proxied] = _Line(self._timeout, _Connector(policy, context), agent)
-            return self._lines[is_proxied]
+                self._lines[key] = _Line(self._timeout, _Connector(policy, context, fresh=fresh), agent)
+            return self._lines[key]
 
 
 class HttpExchange:
@@ -259,20 +279,9 @@ class HttpExchange:
         A coding that is not known is left as it is: its name is often wrong (`utf-8`). The reader finds out.
         """
         coding = coding_of(self.headers) if self._request.decode else None
-        return self._sent() if coding is None or not can_decode(coding) else self._decoded(coding)
-
-    async def _decoded(self, coding: str) -> AsyncGenerator[bytes]:
-        async with aclosing(self._sent()) as sent:
-            try:
-                async for piece in decoded(sent, coding):
-                    yield piece
-            except CodingError as error:
-                if error.failure.kind is FailureKind.TRUNCATED:
-                    raise
-                host = host_of(self.url)
-                message = f"{host} sent a body whose coding ({coding}) cannot be undone."
-                failure = Failure(FailureKind.SERVER, message, host=host, retryable=True)
-                raise TransferError(failure) from error
+        if coding is None or not can_decode(coding):
+            return self._sent()
+        return undone(self._sent(), coding, host_of(self.url))
 
     async def _sent(self) -> AsyncGenerator[bytes]:
         """Yield the body as it is sent, in pieces as they come."""
@@ -309,6 +318,10 @@ class _SentOnceError(Exception):
         self.reused = reused
 
 
+class _StaleConnectionError(Exception):
+    """A kept-alive connection turned out to be closed; the request can be sent again on a new one."""
+
+
 class _Protocol(ResponseHandler):
     """aiohttp's side of a connection, with heads that repeat their length, and a limit for whole heads."""
 
@@ -336,10 +349,9 @@ class _Protocol(ResponseHandler):
 class _Connector(aiohttp.TCPConnector):
     """A connector that knows which requests went out on a connection that had carried one before."""
 
-    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext | bool) -> None:
-        super().__init__(
-            limit=0, ssl=context, keepalive_timeout=_KEEPALIVE, socket_factory=socket_factory(policy)
-        )
+    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext | bool, *, fresh: bool) -> None:
+        keepalive = {"force_close": True} if fresh else {"keepalive_timeout": _KEEPALIVE}
+        super().__init__(limit=0, ssl=context, socket_factory=socket_factory(policy), **keepalive)
         self._policy = policy
         self._factory = cast("partial[ResponseHandler]", partial(_Protocol, loop=self._loop))
         self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()

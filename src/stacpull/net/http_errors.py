@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +22,7 @@ from stacpull.hosts import refused_always
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
 
-__all__ = ["EXPECTED", "TOO_MANY_FIELDS", "failure_of", "too_slow", "unknown_to_proxy"]
+__all__ = ["EXPECTED", "TOO_MANY_FIELDS", "failure_of", "reason_of", "too_slow", "unknown_to_proxy"]
 
 TOO_MANY_FIELDS = "Too many headers"
 """How the message of aiohttp's own error for this begins."""
@@ -67,8 +68,15 @@ def _address_or_connector(error: BaseException, host: str) -> Failure:
     number = getattr(reason, "errno", None)
     if number in {errno.EMFILE, errno.ENFILE}:
         return _network(f"No connection to {host}: too many open files.", host)
-    text = getattr(reason, "strerror", None) or type(reason).__name__
-    return _network(f"No connection to {host}: {text}.", host)
+    return _network(f"No connection to {host}: {reason_of(reason)}.", host)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what the system says of a connection that could not be made."""
+    number = getattr(error, "errno", None)
+    if number is not None and number in errno.errorcode:
+        return os.strerror(number)  # asyncio puts a text of its own, with the address, into `strerror`
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def _certificate(error: BaseException, host: str) -> Failure:

@@ -1,20 +1,21 @@
-"""HTTP without ceremony, for the one request that is made eight million times: GET an asset.
+"""HTTP with little overhead, for requests that are made millions of times: GET an asset.
 
 aiohttp spends most of its time on request, response and session objects. Here a request is some bytes put
 together; a response is a status, a dict and a list of pieces, on connections that carry one exchange at a
-time (`net.lean_connection`) and are kept for the next (`net.lean_pool`).
+time (`net.lean_connection`) and are kept for the next (`net.lean_pool`). API pages share these connections: a
+server that serves one connection at a time would make assets wait for one that is kept for pages.
 
-It does what `net.http.HttpTransport` does (a test sends the same responses to both and compares), which it is
-given as the fallback for all that is odd: bodies, other methods, `decode`, hosts that go through a proxy or
-are written in an odd way (`net.lean_requests`).
+It does what `net.http.HttpTransport` does (a test sends the same responses to both and compares). That
+transport is the fallback for everything unusual: other methods, hosts that go through a proxy or are written
+in an unusual way (`net.lean_requests`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,6 +25,7 @@ from stacpull.config.proxies import proxies
 from stacpull.hosts import forget_hosts
 from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressPolicy
+from stacpull.net.coding import can_decode, coding_of, undone
 from stacpull.net.http import user_agent
 from stacpull.net.lean_connect import Connector
 from stacpull.net.lean_connection import LeanConnection
@@ -36,6 +38,8 @@ __all__ = ["LeanExchange", "LeanTransport"]
 
 _KEEP_ALIVE = 30.0
 _CONNECT_TIMEOUT = 30.0
+_CODED = 64 * 1024
+"""Bytes of a coded body that are decoded together."""
 
 
 class LeanTransport:
@@ -74,7 +78,7 @@ class LeanTransport:
         Raises:
             TransferError: NETWORK, STALLED, ADDRESS; SERVER for a response that is no valid HTTP.
         """
-        if request.body is not None or request.decode or not is_plain(request.method, request.headers):
+        if not is_plain(request.method, request.headers):
             return self._fallback.open(request)
         origin, target = split_url(request.url)
         try:
@@ -93,8 +97,14 @@ class LeanTransport:
         await self._pool.close()
         await self._fallback.close()
 
-    async def begin(self, request: Request, line: Line, target: str) -> LeanConnection:
-        """Send `request` on a connection that is idle, or on a new one. For `LeanExchange`.
+    async def begin(self, request: Request, line: Line, target: str, *, fresh: bool) -> LeanConnection:
+        """Send `request` on an idle connection, or on a new one. For `LeanExchange`.
+
+        Args:
+            request: What to send.
+            line: The connections to its host.
+            target: The request target.
+            fresh: True to use a new connection in any case.
 
         Raises:
             TransferError: NETWORK, STALLED, ADDRESS.
@@ -102,10 +112,14 @@ class LeanTransport:
         if not line.fields:
             line.fields = await self._own_fields(line.place)
             line.tail = request_tail({}, line.fields)
-        tail = request_tail(request.headers, line.fields) if request.headers else line.tail
+        tail = line.tail
+        if request.decode:
+            tail = request_tail({"Accept-Encoding": "gzip", **request.headers}, line.fields, request.body)
+        elif request.headers or request.body is not None:
+            tail = request_tail(request.headers, line.fields, request.body)
         message = f"{request.method} {target} HTTP/1.1\r\n".encode("ascii") + tail
         head_only = request.method == "HEAD"
-        connection = line.pop()
+        connection = None if fresh else line.pop()
         if connection is not None:
             connection.begin(message, head_only=head_only)
             return connection
@@ -153,7 +167,21 @@ class LeanExchange:
         return f"<LeanExchange {self._request.method} {self._line.place.name}>"
 
     async def __aenter__(self) -> Self:
-        connection = await self._transport.begin(self._request, self._line, self._target)
+        connection = await self._answered(fresh=False)
+        failure = connection.message.failure
+        if failure is not None and failure.free:  # the server had closed the idle connection
+            connection = await self._answered(fresh=True)
+        message = connection.message
+        if not message.status and message.failure is not None:
+            raise TransferError(message.failure)
+        self._connection = connection
+        self.headers = LeanHeaders(message.fields)
+        self.status = message.status
+        return self
+
+    async def _answered(self, *, fresh: bool) -> LeanConnection:
+        """Send the request and return the connection once the response has begun, or has failed."""
+        connection = await self._transport.begin(self._request, self._line, self._target, fresh=fresh)
         message = connection.message
         try:
             while not message.is_answered:
@@ -161,12 +189,7 @@ class LeanExchange:
         except BaseException:
             connection.abort()
             raise
-        if not message.status and message.failure is not None:
-            raise TransferError(message.failure)
-        self._connection = connection
-        self.headers = LeanHeaders(message.fields)
-        self.status = message.status
-        return self
+        return connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -176,11 +199,14 @@ class LeanExchange:
         del self._connection  # it carries other exchanges from now on
 
     async def read(self, limit: int) -> bytes:
-        """Return the whole body.
+        """Return the whole body, decoded if the request asked for that.
 
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
         """
+        coding = self._coding()
+        if coding is not None:
+            return await self._read_decoded(coding, limit)
         connection, message = self._connection, self._connection.message
         size = message.held
         pieces = connection.take()
@@ -194,14 +220,36 @@ class LeanExchange:
             raise TransferError(message.failure)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of about `size` bytes, the last one shorter.
+    def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """Return the body in pieces of about `size` bytes, the last one shorter.
 
-        What came before a failure is yielded before it is raised: a part can go on from there.
+        What came before a failure is yielded before it is raised: a part can be continued from there.
 
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
+        coding = self._coding()
+        return self._sent(size) if coding is None else undone(self._sent(size), coding, self._line.place.name)
+
+    def _coding(self) -> str | None:
+        """Return the content coding to undo, None for a body that is taken as it is sent."""
+        coding = coding_of(self.headers) if self._request.decode else None
+        return coding if coding is not None and can_decode(coding) else None
+
+    async def _read_decoded(self, coding: str, limit: int) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        async with aclosing(undone(self._sent(_CODED), coding, self._line.place.name)) as content:
+            async for piece in content:
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    name = self._connection.message.name
+                    raise TransferError(lean_failures.too_large(name, self.status, limit))
+        return b"".join(pieces)
+
+    async def _sent(self, size: int) -> AsyncGenerator[bytes]:
+        """Yield the body as it is sent, in pieces of about `size` bytes."""
         connection, message = self._connection, self._connection.message
         pieces: list[bytes] = []
         held = 0

@@ -10,7 +10,7 @@ import ssl
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
-from stacpull.net.http_errors import failure_of, too_slow
+from stacpull.net.http_errors import failure_of, reason_of, too_slow
 
 __all__ = [
     "closed",
@@ -85,7 +85,7 @@ def no_connection(host: str, error: OSError) -> Failure:
     """No connection was made, because of `error`."""
     if isinstance(error, _OF_THE_TABLE):
         return failure_of(error, host)
-    text = error.strerror or type(error).__name__
+    text = reason_of(error)
     if error.errno in {errno.EMFILE, errno.ENFILE}:
         text = "too many open files"
     return Failure(FailureKind.NETWORK, f"No connection to {host}: {text}.", host=host, retryable=True)

@@ -1,8 +1,8 @@
 """What goes out, decided without I/O: which requests the lean transport takes, and their bytes.
 
-It takes GET and HEAD without a body, for hosts written in the plain way. Everything else is left to the
-transport behind it: odd hosts (IDNA, userinfo, short IPv4 forms, zones), fields that steer the connection,
-and those that would break out of their line.
+It takes GET, HEAD and POST, for hosts written in the plain way. Everything else is left to the transport
+behind it: odd hosts (IDNA, userinfo, short IPv4 forms, zones), fields that steer the connection, and those
+that would break out of their line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MOST_PORTS = 65535
 _ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
 )
-_METHODS = frozenset({"GET", "HEAD"})
+_METHODS = frozenset({"GET", "HEAD", "POST"})
 _STEERING = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
@@ -88,7 +88,7 @@ def _is_plain_host(host: str) -> bool:
 
 
 def is_plain(method: str, headers: Mapping[str, str]) -> bool:
-    """Tell whether a request without a body is one that is taken here."""
+    """Tell whether a request is one that is taken here."""
     if method not in _METHODS:
         return False
     if not headers:
@@ -98,14 +98,17 @@ def is_plain(method: str, headers: Mapping[str, str]) -> bool:
     return not breaks_out and _STEERING.isdisjoint(map(str.lower, headers))
 
 
-def request_tail(headers: Mapping[str, str], defaults: Mapping[str, str]) -> bytes:
-    """Return what follows the request line: fields and the empty line.
+def request_tail(headers: Mapping[str, str], defaults: Mapping[str, str], body: bytes | None = None) -> bytes:
+    """Return what follows the request line: fields, the empty line and the body.
 
     Args:
         headers: Of the request; they replace `defaults` of the same name.
         defaults: Names in lower case.
+        body: The content, if there is one.
     """
     given = {name.lower() for name in headers}
     fields = [*((name, value) for name, value in defaults.items() if name not in given), *headers.items()]
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
-    return f"{lines}\r\n".encode("utf-8", "surrogateescape")
+    if body is not None:
+        lines += f"Content-Length: {len(body)}\r\n"
+    return f"{lines}\r\n".encode("utf-8", "surrogateescape") + (body or b"")

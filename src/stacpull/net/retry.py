@@ -1,11 +1,10 @@
 """Whether a failed attempt is tried again, and when.
 
 An asset has attempts; a host has a condition. Failures of the asset's own (a reset, a short body, a 500) are
-charged: the first try and `retries` more, counted anew after an attempt that brought a long file forward.
-Throttling is the host's condition and costs nothing, up to 20
-times or an hour; from then on it is charged like any other. A kept-alive connection that was found closed is
-free once. What the host asks for in Retry-After is obeyed up to 15 minutes; beyond, the run stops and says
-when to come back.
+charged: the first try and `retries` more, counted again from zero after an attempt that brought a long file
+forward. Throttling is the host's condition and costs nothing, up to 20 times or an hour; from then on it is
+charged like any other. What the host asks for in Retry-After is obeyed up to 15 minutes; beyond, the run
+stops and says when to come back.
 
 The waits in between are exponential with full jitter: uniform between 0 and `base * 2**n`, at most `cap`
 (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that many workers that failed
@@ -71,7 +70,6 @@ class RetryState(NamedTuple):
     charged: int = 0
     throttles: int = 0
     throttled_seconds: float = 0.0
-    reconnected: bool = False
     reached: int = 0
     """The most bytes of it that were ever there to go on from."""
 
@@ -118,8 +116,7 @@ def decide(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float
     if asked is not None and asked > policy.longest_wait:
         return StopRun(asked, failure.host)
     if _is_free(policy, state, failure):
-        throttled = failure.kind is FailureKind.THROTTLED
-        wait = backoff(policy, state.throttles, draw) if throttled else 0.0
+        wait = backoff(policy, state.throttles, draw)
         return Wait(wait if asked is None else asked, charged=False)
     charged = _charged(state, failure)
     if charged >= policy.retries:
@@ -139,7 +136,6 @@ def advance(state: RetryState, failure: Failure, wait: Wait) -> RetryState:
         charged=_charged(state, failure) + wait.charged,
         throttles=state.throttles + throttled,
         throttled_seconds=state.throttled_seconds + (wait.seconds if throttled else 0.0),
-        reconnected=state.reconnected or (failure.free and not throttled),
         reached=max(state.reached, failure.reached),
     )
 
@@ -246,10 +242,8 @@ def _charged(state: RetryState, failure: Failure) -> int:
 
 
 def _is_free(policy: RetryPolicy, state: RetryState, failure: Failure) -> bool:
-    if failure.kind is FailureKind.THROTTLED:
-        within = state.throttled_seconds + (failure.retry_after or 0.0) <= policy.free_throttled_seconds
-        return failure.free and within and state.throttles < policy.free_throttles
-    return failure.free and not state.reconnected
+    within = state.throttled_seconds + (failure.retry_after or 0.0) <= policy.free_throttled_seconds
+    return failure.free and within and state.throttles < policy.free_throttles
 
 
 def _failure_in(call: RetryCallState) -> Failure:

@@ -3,6 +3,7 @@
 | status | kind | tried again |
 |---|---|---|
 | 404, 410, 451 | GONE | no |
+| 202; 403 and 409 whose body says that the object is archived | ORDERED | no: later, by the user |
 | 400, 401, 403 | REFUSED | not as it is: the item may be read again first |
 | 429, 503; 400, 403 and 5xx whose body says so; any with Retry-After but the gone ones | THROTTLED | free |
 | 408, 421, 425, other 5xx | SERVER | yes |
@@ -41,6 +42,9 @@ _ABSURD_WAIT = 30 * 86400.0
 _THROTTLED_BODY = re.compile(
     rb"SlowDown|Throttl|Rate exceeded|RequestLimitExceeded|TooManyRequests|ServerBusy|[Rr]ate limit"
 )
+_MAY_BE_ARCHIVED = frozenset({403, 409})
+_ARCHIVED_BODY = re.compile(rb"InvalidObjectState|BlobArchived|BlobBeingRehydrated")
+"""Error codes of S3 and of Azure."""
 _WAIT_IN_BODY = re.compile(rb"[Tt]ry again in (\d{1,6}) ?s")
 _XML_REASONS = (re.compile(r"<Message>([^<]{1,1000})"), re.compile(r"<Code>([^<]{1,100})"))
 _JSON_REASONS = ("detail", "message", "description", "error_description", "error", "title", "code")
@@ -149,7 +153,11 @@ def is_login_page(headers: Mapping[str, str], body_prefix: bytes) -> bool:
     return media_type in {"", "application/octet-stream"} and _HTML_START.match(body_prefix) is not None
 
 
-def _kind_of(status: int, body_prefix: bytes, *, told_to_wait: bool) -> FailureKind:
+def _kind_of(  # noqa: PLR0911 -- one return for each row of the table
+    status: int, body_prefix: bytes, *, told_to_wait: bool
+) -> FailureKind:
+    if status == HTTPStatus.ACCEPTED or (status in _MAY_BE_ARCHIVED and _ARCHIVED_BODY.search(body_prefix)):
+        return FailureKind.ORDERED
     if status in _GONE:
         return FailureKind.GONE
     if status in {429, 503} or (told_to_wait and status >= HTTPStatus.BAD_REQUEST):

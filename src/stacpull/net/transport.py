@@ -1,8 +1,9 @@
 """The seam everything that speaks to a server goes through: one request out, one response in.
 
-A transport sends exactly one request: it follows no redirect, retries nothing, knows no credentials. Those
-are the work of `net.client.Client`, which wraps transports. All implementations (aiohttp, S3, the one in
-memory) pass the one conformance suite in `tests/net/conformance.py`.
+A transport sends one request. It follows no redirect and knows no credentials: those are the work of
+`net.client.Client`, which wraps transports. It retries nothing that a server may have acted on: only where a
+kept-alive connection turns out to be closed is the request sent again, once, on a new connection. All
+implementations (aiohttp, S3, the one in memory) pass the conformance suite in `tests/net/conformance.py`.
 """
 
 from __future__ import annotations

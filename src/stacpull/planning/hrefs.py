@@ -9,7 +9,7 @@ was itself read from this disk may name files there; which of them are given out
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
@@ -118,17 +118,20 @@ def own_href(item_id: ItemId, page_url: str | None) -> str | None:
     return template.replace("{c}", quote(item_id.collection, safe="")).replace("{i}", name)
 
 
-def source_links(item: Json, base_url: str | None) -> tuple[str, ...]:
-    """Return the absolute hrefs of an item's `rel=source` links, in their order, each once.
+def source_links(
+    item: Json, base_url: str | None, relations: Collection[str] | None = ("source",)
+) -> tuple[str, ...]:
+    """Return the absolute hrefs of an item's links of these relations, in their order, each once.
 
     One that is not a valid URL is returned as it is: that it cannot be read is a failure that is named.
 
     Args:
         item: The (label) item.
         base_url: Where the item was read, for relative links of an item without an absolute `self` link.
+        relations: The relations of the links; None for those of any relation.
     """
     base = self_href(item, local=is_local(base_url)) or base_url
-    hrefs = [href for rel, href in links_of(item) if rel == "source"]
+    hrefs = [href for rel, href in links_of(item) if relations is None or rel in relations]
     absolute = (join(base, href) or (href if base else None) for href in hrefs)
     return tuple(dict.fromkeys(href for href in absolute if href is not None))
 

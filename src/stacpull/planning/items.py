@@ -19,6 +19,7 @@ from stacpull.planning.kinds import Kind, kind_of
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.multihash import parse as parse_multihash
 from stacpull.planning.names import document_name, safe_segment
+from stacpull.planning.orders import why_not_ready
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
 from stacpull.planning.suffixes import suffix_of
 
@@ -132,7 +133,7 @@ def plan_item(
         id=item_id,
         document=with_objects(item, listings, draft.keys) if draft.spread else item,
         href=href or own_href(item_id, page_url),
-        assets=tuple(draft.assets),
+        assets=_with_readiness(draft.assets, item),
         parent=parent,
         updated=_updated(item.get("properties")),
         excluded_assets=len(draft.excluded),
@@ -296,6 +297,14 @@ def _asset(key: str, href: str, asset: Json, places: ItemLayout) -> Asset:
         checksum=checksum,
         media_type=media_type,
     )
+
+
+def _with_readiness(assets: list[Asset], item: Json) -> tuple[Asset, ...]:
+    """Return the assets with what their item says of those that are not ready yet."""
+    said = [why_not_ready(item, asset.key) for asset in assets]
+    if not any(said):
+        return tuple(assets)
+    return tuple(asset._replace(unready=text) for asset, text in zip(assets, said, strict=True))
 
 
 def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import Failure, FailureKind, Json, PageRequest, Selection
 from stacpull.net.api import Document
@@ -52,7 +54,8 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         if url.startswith("s3://") and error.failure.kind is FailureKind.REFUSED:
             text = f"{error} Give AWS credentials, or --no-sign-request for a public bucket."
             raise CredentialsError(text) from error
-        meant = meant_url(url) if error.failure.kind is FailureKind.GONE else None
+        is_missing = error.failure.kind is FailureKind.GONE
+        meant = await asyncio.to_thread(meant_url, url) if is_missing else None
         if meant is not None:
             raise UsageError(
                 f"SOURCE is not a URL, and there is no such file: did you mean {meant}?"

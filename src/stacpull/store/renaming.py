@@ -13,6 +13,8 @@ import os
 from collections.abc import Callable
 from functools import cache
 
+from stacpull.system import is_linux
+
 __all__ = ["rename_new"]
 
 _NOREPLACE = 1  # linux/fs.h
@@ -33,7 +35,7 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
         FileExistsError: something has that name already: a file, a link, a directory.
         OSError: it cannot be renamed.
     """
-    call = _renameat2()
+    call = _renameat2() if is_linux() else None
     if call is None:
         return False
     if call(old_directory, os.fsencode(old), new_directory, os.fsencode(new), _NOREPLACE) == 0:

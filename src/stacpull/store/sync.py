@@ -21,6 +21,7 @@ from enum import Enum
 from typing import Protocol
 
 from stacpull.errors import DestinationError
+from stacpull.system import is_linux
 
 __all__ = ["FileSync", "FileSystem", "GroupSync", "Sync", "choose", "file_system"]
 
@@ -54,6 +55,8 @@ _MAGIC = {
 _SYNCFS_HONEST = (5, 8)
 _REFUSED = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 """What `syncfs` fails with where a sandbox or the kernel does not offer it; nothing was lost then."""
+_NOT_FULL = frozenset({errno.ENOTSUP, errno.EINVAL, errno.ENOTTY})
+"""What F_FULLFSYNC fails with where a file system does not have it (network, FAT)."""
 _THREADS = 8
 
 
@@ -74,7 +77,7 @@ class Sync(Protocol):
 
 def file_system(fd: int) -> FileSystem:
     """Classify the file system behind the descriptor `fd`."""
-    if sys.platform != "linux":
+    if not is_linux():
         return FileSystem.SINGLE
     buffer = ctypes.create_string_buffer(256)
     if _libc().fstatfs(fd, buffer) != 0:
@@ -165,9 +168,14 @@ def _syncfs(fd: int) -> OSError | None:
 def _full_sync(fd: int) -> None:
     full = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync alone leaves data in the drive's cache
     if full is not None:
-        fcntl.fcntl(fd, full)
-    else:
-        os.fsync(fd)
+        try:
+            fcntl.fcntl(fd, full)
+        except OSError as error:
+            if error.errno not in _NOT_FULL:
+                raise
+        else:
+            return
+    os.fsync(fd)
 
 
 def _failed(error: OSError) -> DestinationError:

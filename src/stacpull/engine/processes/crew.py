@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import attrs
@@ -22,6 +23,7 @@ import attrs
 from stacpull.clock import Clock
 from stacpull.config.environment import handed_down
 from stacpull.config.options import Options
+from stacpull.engine.held_failures import HeldFailures
 from stacpull.engine.intake import Backlog, Publishes
 from stacpull.engine.job_queue import JobQueue
 from stacpull.engine.network import Network
@@ -31,13 +33,13 @@ from stacpull.engine.processes.leftovers import wholes_of
 from stacpull.engine.processes.messages import Context, Word
 from stacpull.engine.processes.peer import Peer, engage
 from stacpull.engine.processes.shares import batch_size
-from stacpull.engine.refusals import Refusals
 from stacpull.engine.together import off_loop
 from stacpull.errors import WorkerError
 from stacpull.events import Listener, Notice
 from stacpull.models import Job, Received
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.transport import TransferError
+from stacpull.planning.orders import stated
 from stacpull.sources.links import ItemReader
 from stacpull.store.destination import Destination
 from stacpull.store.lock import workers_lock
@@ -66,6 +68,8 @@ class Surroundings:
     options: Options
     emit: Listener
     prefer: tuple[str, ...] = ()
+    on_failure: Callable[[], None] = lambda: None
+    """Called for each asset that fails."""
 
 
 class Crew:
@@ -84,7 +88,9 @@ class Crew:
         self._around = around
         self._seats: list[Peer | None] = [None for _ in around.network.shares.workers]
         self._again: deque[Job] = deque()
-        self._refusals: Refusals[Job] = Refusals(around.publisher.fail, (MAX_REFUSALS - 1) * len(self._seats))
+        self._failures: HeldFailures[Job] = HeldFailures(
+            around.publisher.fail, (MAX_REFUSALS - 1) * len(self._seats), around.on_failure
+        )
         self._news = asyncio.Event()
         self._fed = False
         self._drained = False
@@ -95,6 +101,11 @@ class Crew:
         self._reading: asyncio.TaskGroup
         queue.on_put = self._news.set
         around.network.client.gates.on_closed = self._tell_throttled
+
+    @property
+    def left(self) -> Mapping[str, str]:
+        """Why assets were left pending, by host that was given up."""
+        return {**self._pool.left, **self._failures.left}
 
     async def run(self) -> None:
         """Work until everything that was fed is done, or `stop` was called.
@@ -108,7 +119,7 @@ class Crew:
             group.create_task(self._pool.run())
             if await self._is_worth_it():
                 await self._in_processes()
-        self._refusals.hand_in_all()
+        self._failures.hand_in_all()
 
     def no_more(self) -> None:
         """Say that nothing will be added to the queue."""
@@ -276,7 +287,7 @@ class Crew:
 
     # --- words in ----------------------------------------------------------------------------------------
 
-    def _hear(self, peer: Peer, word: Word) -> None:
+    def _hear(self, peer: Peer, word: Word) -> None:  # noqa: C901 -- one case for each kind of message
         match word:
             case messages.Came(rows, spent):
                 self._in_vain = 0
@@ -292,8 +303,11 @@ class Crew:
             case messages.Throttled(host, seconds):
                 self._around.network.client.gates[host].throttled(seconds, hearsay=True)
                 self._tell_throttled(host, seconds, but=peer)
-            case messages.Said(text, once):
-                self._say(text, once=once)
+            case messages.Reserve(number, host, amount):
+                seconds = self._around.network.client.limits.reserve(host, amount)
+                peer.send(messages.Granted(number, seconds))
+            case messages.Said():
+                self._say(word)
             case messages.Ready():
                 self._welcome(peer)
             case messages.Broke():
@@ -305,7 +319,7 @@ class Crew:
     def _close(self, job: Job, word: messages.Confirmed | messages.Failed) -> None:
         """Hear what became of an asset of which nothing came in."""
         if isinstance(word, messages.Failed):
-            self._refusals.fail(job, word.failure, word.attempts)
+            self._failures.fail(job, word.failure, word.attempts)
         else:
             self._around.publisher.confirm(job)
 
@@ -324,8 +338,11 @@ class Crew:
         except TransferError as error:
             peer.send(messages.ItemRead(asked.number, error.failure, 0.0))
         else:
-            assets = {"assets": item.document.get("assets")}
-            peer.send(messages.ItemRead(asked.number, assets, item.read_at))
+            found = {
+                "assets": item.document.get("assets"),
+                "properties": stated(item.document.get("properties")),
+            }
+            peer.send(messages.ItemRead(asked.number, found, item.read_at))
 
     def _tell_throttled(self, host: str, seconds: float, but: Peer | None = None) -> None:
         for peer in self._peers():
@@ -339,9 +356,9 @@ class Crew:
             if seconds := gate.closed_for():
                 peer.send(messages.Throttled(gate.host, seconds))
 
-    def _say(self, text: str, *, once: bool) -> None:
-        """Tell what a worker says; if `once`, not again what several may find out each for itself."""
-        if not once or text not in self._said:
-            self._around.emit(Notice("debug", text))
-        if once:
-            self._said.add(text)
+    def _say(self, said: messages.Said) -> None:
+        """Pass on what a worker says; what several may find out, each by itself, is said once."""
+        if not said.once or said.text not in self._said:
+            self._around.emit(Notice(said.level, said.text))
+        if said.once:
+            self._said.add(said.text)

@@ -5,7 +5,8 @@ only the two have; what servers sent is in it as numbers, text and bytes, never 
 this way and no other: arguments and environment of a process can be read from outside.
 
     coordinator ─▶ Context, then Jobs … Stop, End        worker ─▶ Ready, Came, Failed … Ended
-                   ItemRead, Throttled                             ReadItem, Throttled, Spent, Said, Broke
+                   ItemRead, Throttled, Granted                    ReadItem, Throttled, Reserve,
+                                                                   Spent, Said, Broke
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from stacpull import errors
 from stacpull.config.options import Options
@@ -34,11 +35,13 @@ __all__ = [
     "Ended",
     "Failed",
     "Frames",
+    "Granted",
     "ItemRead",
     "Jobs",
     "Order",
     "ReadItem",
     "Ready",
+    "Reserve",
     "Said",
     "Spent",
     "Stop",
@@ -107,6 +110,21 @@ class Throttled(NamedTuple):
     seconds: float
 
 
+class Reserve(NamedTuple):
+    """Requests to a host, or bytes (for the host ""), that the user's limits are asked for."""
+
+    number: int
+    host: str
+    amount: int
+
+
+class Granted(NamedTuple):
+    """The answer to a `Reserve`: the seconds to wait."""
+
+    number: int
+    seconds: float
+
+
 class Spent(NamedTuple):
     """What went over the network so far: all of it, not what is new."""
 
@@ -149,10 +167,11 @@ class ReadItem(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A sentence for those who want to know everything; `once`: others may find out the same."""
+    """A sentence for the user; `once`: other workers may find out the same."""
 
     text: str
     once: bool
+    level: Literal["debug", "warning"] = "debug"
 
 
 class Broke(NamedTuple):
@@ -167,9 +186,9 @@ class Ended(NamedTuple):
     """The last word: everything was told, and nothing is under way."""
 
 
-Order = Context | Jobs | Stop | End | ItemRead | Throttled
+Order = Context | Jobs | Stop | End | ItemRead | Throttled | Granted
 """What a worker is told."""
-Word = Ready | Came | Confirmed | Failed | ReadItem | Throttled | Spent | Said | Broke | Ended
+Word = Ready | Came | Confirmed | Failed | ReadItem | Throttled | Reserve | Spent | Said | Broke | Ended
 """What a worker tells."""
 
 

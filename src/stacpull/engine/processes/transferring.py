@@ -68,8 +68,11 @@ async def _work(context: Context, channel: Channel, told: asyncio.Queue[Any]) ->
     clock, options = SystemClock(), context.options
     destination = await asyncio.to_thread(Destination, Path(context.dest))
     try:
-        async with open_network(context.address, options, clock, addresses=context.addresses) as network:
-            worker = _Worker(context, channel, network, destination, clock)
+        reservations = _Reservations(channel)
+        async with open_network(
+            context.address, options, clock, addresses=context.addresses, reserve=reservations.ask
+        ) as network:
+            worker = _Worker(context, channel, network, destination, clock, reservations)
             writer = BodyWriter(
                 destination,
                 checksum=options.recorded_checksum,
@@ -91,12 +94,46 @@ async def _work(context: Context, channel: Channel, told: asyncio.Queue[Any]) ->
         await asyncio.to_thread(destination.close)
 
 
+class _Reservations:
+    """Asks the coordinator, which counts for all processes, when the user's limits leave room."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._waiting: dict[int, asyncio.Future[float]] = {}
+        self._number = 0
+
+    async def ask(self, host: str, amount: int) -> float:
+        """Return the seconds to wait for `amount` requests to `host`, or bytes (for the host "")."""
+        self._number += 1
+        number = self._number
+        answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        self._channel.send(messages.Reserve(number, host, amount))
+        try:
+            return await answer
+        finally:
+            del self._waiting[number]
+
+    def granted(self, number: int, seconds: float) -> None:
+        """Take the coordinator's answer."""
+        waiting = self._waiting.get(number)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(seconds)
+
+
 class _Worker:
     """What the transfers of one worker have in common; it stands for publisher and reader of items, too."""
 
     def __init__(
-        self, context: Context, channel: Channel, network: Network, destination: Destination, clock: Clock
+        self,
+        context: Context,
+        channel: Channel,
+        network: Network,
+        destination: Destination,
+        clock: Clock,
+        reservations: _Reservations,
     ) -> None:
+        self._reservations = reservations
         self._channel = channel
         self._network = network
         self._clock = clock
@@ -114,10 +151,10 @@ class _Worker:
             network, self._parts, destination, context.options, clock=clock, on_detail=self._say
         )
         tools = Tools(fetcher, self, network.policy, clock, network.note_retry, context.prefer)
-        # refusals are held back where those of all workers come together
+        # failures are held back where those of all workers come together
         self._pool = Pool(self._queue, self.intake, tools, workers=context.slots, held=0)
         network.client.gates.on_closed = lambda host, seconds: channel.send(messages.Throttled(host, seconds))
-        network.on_warning(self._say)
+        network.on_warning(lambda text: channel.send(Said(text, once=True, level="warning")))
 
     async def run(self, told: asyncio.Queue[Any]) -> None:
         """Do jobs until told to end.
@@ -154,7 +191,7 @@ class _Worker:
 
     # --- what the coordinator tells ----------------------------------------------------------------------
 
-    async def _hear(self, told: asyncio.Queue[Any]) -> None:
+    async def _hear(self, told: asyncio.Queue[Any]) -> None:  # noqa: C901 -- one case for each message
         while True:
             match await told.get():
                 case messages.Jobs(rows, again):
@@ -168,6 +205,8 @@ class _Worker:
                         waiting.set_result(answer)
                 case messages.Throttled(host, seconds):
                     self._network.client.gates[host].throttled(seconds, hearsay=True)
+                case messages.Granted(number, seconds):
+                    self._reservations.granted(number, seconds)
                 case messages.Stop():
                     self._pool.stop()
                 case messages.End():

@@ -1,0 +1,127 @@
+"""Mirrors from servers whose connections end, break and run out in their own ways."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.acceptance.asset_host import ApiHost, AssetHost, Connection, local_items, quick, refusing_port
+
+import stacpull
+
+TRANSPORTS = ["auto", "aiohttp"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_dead_idle_connections_cost_no_attempt(tmp_path: Path, transport: str) -> None:
+    """The server closes each connection after one response, without saying so."""
+
+    def once(connection: Connection) -> None:
+        path = connection.request()
+        if path is not None:
+            connection.answer(path)
+            connection.sock.recv(1)  # and it closes the connection when the next request arrives
+
+    with AssetHost(once) as host:
+        source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(60)])
+        options = quick(retries=0, concurrency=8, transport=transport)
+        report = asyncio.run(stacpull.mirror(source, tmp_path / "mirror", options=options))
+    assert (report.assets_done, report.assets_failed, report.retries) == (60, 0, 0)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_server_that_serves_one_connection_at_a_time(tmp_path: Path, transport: str) -> None:
+    """The connection that carried the pages carries the assets, too: another one would never be served."""
+    with ApiHost(alone=True) as host:
+        source = f"{host.url}/collections/c"
+        started = time.monotonic()
+        options = quick(concurrency=1, retries=0, transport=transport)
+        report = asyncio.run(stacpull.mirror(source, tmp_path / "mirror", options=options))
+    assert (report.assets_done, report.assets_failed, report.retries) == (40, 0, 0)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("options", [{}, {"concurrency": 8}, {"retries": 1}], ids=str)
+def test_a_server_that_resets_every_connection_beyond_the_first(
+    tmp_path: Path, options: dict[str, object]
+) -> None:
+    """The limit of the host is lowered; resets of connections that were too many count for no asset."""
+    busy = threading.Lock()
+
+    def one_only(connection: Connection) -> None:
+        if not busy.acquire(blocking=False):
+            connection.reset()
+            return
+        try:
+            while (path := connection.request()) is not None:
+                time.sleep(0.02)
+                connection.answer(path)
+        finally:
+            busy.release()
+
+    with ApiHost(one_only) as host:
+        source = f"{host.url}/collections/c"
+        report = asyncio.run(stacpull.mirror(source, tmp_path / "mirror", options=quick(**options)))
+    assert (report.assets_done, report.assets_failed) == (40, 0)
+
+
+def mirror(source: str, dest: Path, **options: object) -> tuple[stacpull.MirrorReport | str, list[str]]:
+    """Mirror, and return the report, or why the source could not be read; and the warnings."""
+    told: list[str] = []
+
+    def hear(event: stacpull.Event) -> None:
+        if isinstance(event, stacpull.Notice) and event.level == "warning":
+            told.append(event.text)
+
+    try:
+        report = asyncio.run(stacpull.mirror(source, dest, options=quick(**options), on_event=hear))
+    except stacpull.SourceError as error:
+        return str(error), told
+    return report, told
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_host_that_is_down_leaves_its_assets_pending_and_the_others_are_done(
+    tmp_path: Path, processes: int
+) -> None:
+    with AssetHost() as good, refusing_port() as port:
+        down = f"http://127.0.0.1:{port}"
+        hrefs = [f"{host}/assets/{n}" for n in range(150) for host in (down, good.url)]
+        source, dest = local_items(tmp_path, hrefs), tmp_path / "mirror"
+        started = time.monotonic()
+        said, told = mirror(source, dest, stall_timeout=0.5, retries=1, processes=processes)
+        assert time.monotonic() - started < 15
+        assert "refused" in str(said)
+        assert "resume" in str(said)
+        assert [text for text in told if f"127.0.0.1:{port} does not answer" in text]
+        before = stacpull.status(dest)
+        assert (before.state, before.assets_done, before.assets_failed) == ("failed", 150, 0)
+        assert before.assets_pending == 150
+    with AssetHost(port=port):
+        report = asyncio.run(stacpull.resume(dest, options=quick()))
+    assert (report.assets_done, report.assets_failed, report.assets_pending) == (300, 0, 0)
+
+
+def test_a_host_that_is_back_in_time_costs_no_attempt(tmp_path: Path) -> None:
+    with refusing_port() as port:
+        source = local_items(tmp_path, [f"http://127.0.0.1:{port}/assets/{n}" for n in range(60)])
+    host: list[AssetHost] = []
+    starting = threading.Timer(1.0, lambda: host.append(AssetHost(port=port).__enter__()))
+    starting.start()
+    report, _ = mirror(source, tmp_path / "mirror", stall_timeout=2.0, retries=1)
+    host[0].close()
+    assert isinstance(report, stacpull.MirrorReport)
+    assert (report.assets_done, report.assets_failed) == (60, 0)
+
+
+def test_few_assets_of_a_host_that_is_down_are_failures(tmp_path: Path) -> None:
+    """A host that does not exist any more must not keep a mirror from ever being complete."""
+    with AssetHost() as good, refusing_port() as port:
+        hrefs = [f"http://127.0.0.1:{port}/assets/{n}" for n in range(3)]
+        source = local_items(tmp_path, [*hrefs, *(f"{good.url}/assets/{n}" for n in range(5))])
+        report, _ = mirror(source, tmp_path / "mirror", stall_timeout=0.5, retries=2)
+    assert isinstance(report, stacpull.MirrorReport)
+    assert (report.state, report.assets_done, report.assets_failed) == ("complete", 5, 3)

@@ -1,0 +1,104 @@
+"""`--follow REL`: items behind links of other relations than `source` are fetched as source items are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance.asset_host import AssetHost, quick
+
+import stacpull
+from stacpull.cli.main import execute
+
+RELATED = {"related": ["rel-0", "rel-1"], "source": ["src-0"], "derived_from": ["rel-0"]}
+
+
+class LinkedHost(AssetHost):
+    """The items at `/collections/c/items/NAME`: `label` links to others by several relations."""
+
+    def item(self, name: str) -> dict[str, Any]:
+        linked = RELATED if name == "label" else {"related": ["further"]}
+        links = [
+            {"rel": rel, "href": f"{self.url}/collections/c/items/{one}"}
+            for rel, names in linked.items()
+            for one in names
+        ]
+        return {
+            "type": "Feature",
+            "stac_version": "1.0.0",
+            "id": name,
+            "collection": "c",
+            "geometry": None,
+            "properties": {"datetime": "2020-01-01T00:00:00Z"},
+            "links": [{"rel": "self", "href": f"{self.url}/collections/c/items/{name}"}, *links],
+            "assets": {"data": {"href": f"{self.url}/assets/{name}"}},
+        }
+
+    def content(self, path: str) -> tuple[str, bytes]:
+        where, _, name = path.rpartition("/")
+        if where.endswith("/items"):
+            return "200 OK", json.dumps(self.item(name)).encode()
+        return super().content(path)
+
+    def source(self, directory: Path) -> str:
+        path = directory / "items.json"
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": [self.item("label")]}))
+        return str(path)
+
+
+@pytest.mark.parametrize(
+    ("selection", "names"),
+    [
+        ({}, {"label", "src-0"}),
+        ({"follow": "related"}, {"label", "src-0", "rel-0", "rel-1"}),
+        ({"follow": ("related",), "source_links": False}, {"label", "rel-0", "rel-1"}),
+        ({"follow": ("related", "derived_from")}, {"label", "src-0", "rel-0", "rel-1"}),
+        ({"follow": "derived_from", "source_links": False}, {"label", "rel-0"}),
+    ],
+)
+def test_items_behind_other_links_are_fetched(
+    tmp_path: Path, selection: dict[str, Any], names: set[str]
+) -> None:
+    with LinkedHost() as host:
+        dest = tmp_path / "m"
+        report = asyncio.run(
+            stacpull.mirror(
+                host.source(tmp_path),
+                dest,
+                selection=stacpull.Selection(**selection),
+                options=quick(metadata="item"),
+            )
+        )
+    assert (report.state, report.items_matched, report.assets_failed) == ("complete", 1, 0)
+    assert {path.parent.name for path in dest.glob("c/*/data*")} == names
+    label = json.loads((dest / "c/label/label.json").read_text())
+    for link in label["links"]:
+        if link["rel"] in RELATED:
+            name = link["href"].rpartition("/")[2].removesuffix(".json")
+            assert link["href"].startswith("http") == (name not in names), link
+
+
+def test_the_command_takes_several_relations_and_plan_counts_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LinkedHost() as host:
+        source = host.source(tmp_path)
+        follow = ["--follow", "related", "--follow", "derived_from", "--allow-private-hosts"]
+        assert execute(["plan", source, "--json", *follow]) == 0
+        planned = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (planned["source_items"], planned["assets"]) == (3, 4)
+        assert execute(["mirror", source, str(tmp_path / "m"), "--no-progress", *follow]) == 0
+        asked = len(host.asked)
+        assert execute(["mirror", source, str(tmp_path / "m"), "--no-progress", *follow]) == 0
+        assert not [path for path in host.asked[asked:] if path.startswith("/assets/")]
+
+
+@pytest.mark.parametrize("relation", ["self", "collection", "next"])
+def test_relations_of_the_tree_are_refused(
+    tmp_path: Path, relation: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["mirror", "x.json", str(tmp_path / "m"), "--follow", relation]) == 2
+    assert "--follow must be a relation that leads to another item" in capsys.readouterr().err

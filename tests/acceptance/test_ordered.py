@@ -1,0 +1,134 @@
+"""Assets that are not ready yet: recorded as ordered, told apart from failures, and asked for again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance.asset_host import AssetHost, quick
+
+import stacpull
+from stacpull.cli.main import execute
+
+ARCHIVED = b"<Error><Code>InvalidObjectState</Code><Message>The operation is not valid.</Message></Error>"
+
+
+class OrderingHost(AssetHost):
+    """Assets whose number is in `waiting` are answered as `answer` says; items are read one by one."""
+
+    def __init__(self, answer: tuple[str, bytes], said: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.waiting = set(range(3))
+        self.answer = answer
+        self.said = said or {}
+        self.gone: set[int] = set()
+
+    def content(self, path: str) -> tuple[str, bytes]:
+        kind, _, number = path.strip("/").partition("/")
+        if kind == "assets" and int(number) in self.waiting:
+            return self.answer
+        if kind == "assets" and int(number) in self.gone:
+            return "404 Not Found", b"{}"
+        if kind == "items":
+            return "200 OK", json.dumps(self.item(int(number))).encode()
+        return super().content(path)
+
+    def item(self, number: int) -> dict[str, Any]:
+        return {
+            "type": "Feature",
+            "stac_version": "1.0.0",
+            "id": f"item-{number}",
+            "collection": "c",
+            "geometry": None,
+            "properties": {
+                "datetime": "2020-01-01T00:00:00Z",
+                **(self.said if number in self.waiting else {}),
+            },
+            "links": [{"rel": "self", "href": f"{self.url}/items/{number}"}],
+            "assets": {"data": {"href": f"{self.url}/assets/{number}"}},
+        }
+
+    def source(self, directory: Path, count: int = 8) -> str:
+        path = directory / "items.json"
+        features = [self.item(number) for number in range(count)]
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        return str(path)
+
+
+CASES = [
+    (("202 Accepted", b'{"status": "preparing"}'), {}),
+    (("403 Forbidden", ARCHIVED), {}),
+    (("409 Conflict", b"<Error><Code>BlobArchived</Code></Error>"), {}),
+    (("404 Not Found", b"{}"), {"order:status": "ordered"}),
+    (("403 Forbidden", b"{}"), {"order:status": "pending"}),
+    (("403 Forbidden", b"{}"), {"storage:tier": "DEEP_ARCHIVE"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "processes"),
+    [(*case, 1) for case in CASES] + [(*CASES[4], 2)],
+    ids=[f"{answer[0][:3]} {said}" for answer, said in CASES] + ["processes"],
+)
+def test_what_is_not_ready_is_ordered_and_asked_for_again(
+    tmp_path: Path, answer: tuple[str, bytes], said: dict[str, str], processes: int
+) -> None:
+    dest = tmp_path / "m"
+    count = 8 if processes == 1 else 120
+    with OrderingHost(answer, said) as host:
+        source = host.source(tmp_path, count)
+        options = quick(max_failures=0, processes=processes)
+        report = asyncio.run(stacpull.mirror(source, dest, options=options))
+        assert (report.state, report.exit_code) == ("complete", 1)
+        assert (report.assets_done, report.assets_failed, report.assets_ordered) == (count - 3, 3, 3)
+        assert {(one.kind, one.attempts) for one in stacpull.failures(dest)} == {("ordered", 0)}
+        assert stacpull.status(dest).assets_ordered == 3
+
+        host.waiting.discard(0)
+        asked = len(host.asked)
+        again = asyncio.run(stacpull.retry(dest, ordered=True, options=quick()))
+        assert (again.assets_done, again.assets_ordered, again.exit_code) == (1, 2, 1)
+        assert {path.rpartition("/")[2] for path in host.asked[asked:]} == {"0", "1", "2"}
+
+        host.waiting.clear()
+        last = asyncio.run(stacpull.retry(dest, ordered=True, options=quick()))
+        assert (last.assets_done, last.assets_failed, last.exit_code) == (2, 0, 0)
+        after = stacpull.status(dest)
+        assert (after.state, after.assets_done, after.assets_ordered) == ("complete", count, 0)
+
+
+def test_an_order_that_is_over_without_its_asset_is_a_failure(tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+    with OrderingHost(("404 Not Found", b"{}"), {"order:status": "ordered"}) as host:
+        asyncio.run(stacpull.mirror(host.source(tmp_path), dest, options=quick()))
+        host.said = {"order:status": "failed"}
+        report = asyncio.run(stacpull.retry(dest, ordered=True, options=quick()))
+    assert (report.assets_failed, report.assets_ordered, report.assets_missing) == (3, 0, 3)
+
+
+def test_retry_of_what_is_ordered_leaves_failures_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dest = tmp_path / "m"
+    more = ["--allow-private-hosts", "--no-progress"]
+    with OrderingHost(("202 Accepted", b"")) as host:
+        host.gone.add(5)
+        source = host.source(tmp_path)
+        assert execute(["mirror", source, str(dest), *more]) == 1
+        said = capsys.readouterr().out
+        assert "4 of 8 files" in said
+        assert "1 failed: gone at the source (data); 3 not ready yet at their host" in said
+        assert f"stacpull retry --ordered {dest}" in said
+        asked = len(host.asked)
+        assert execute(["retry", str(dest), "--ordered", "--json", *more]) == 1
+        assert "/assets/5" not in host.asked[asked:]
+        report = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (report["assets_ordered"], report["assets_failed"]) == (3, 3)
+        assert execute(["status", str(dest)]) == 0
+        assert "3 of them not ready yet" in capsys.readouterr().out
+        assert execute(["failures", str(dest), "--json"]) == 0
+        kinds = [json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()]
+        assert sorted(kinds) == ["gone", "ordered", "ordered", "ordered"]

@@ -1,0 +1,109 @@
+"""The ways of macOS, forced on Linux by STACPULL_PORTABLE; and Windows, which is refused in one sentence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.acceptance.asset_host import AssetHost, Connection, local_items
+from tests.acceptance.command import Running, environment, run, wait_until
+
+import stacpull
+from stacpull.engine.recovery import boot_id
+from stacpull.store.renaming import rename_new
+from stacpull.store.sync import FileSync, GroupSync, choose
+
+COUNT = 150
+
+
+@pytest.fixture
+def portable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STACPULL_PORTABLE", "1")
+
+
+@pytest.mark.usefixtures("portable")
+def test_nothing_is_used_that_only_linux_has(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        (tmp_path / "old").write_bytes(b"x")
+        assert isinstance(choose(fd, fd), FileSync)
+        assert rename_new("old", fd, "new", fd) is False
+        assert boot_id() == ""
+        assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has them")
+def test_linux_has_what_the_switch_forces_off() -> None:
+    fd = os.open("/dev/shm", os.O_RDONLY)  # noqa: S108 - tmpfs, which syncfs is trusted on
+    try:
+        assert isinstance(choose(fd, fd), GroupSync)
+    finally:
+        os.close(fd)
+    assert boot_id()
+
+
+def slowly(connection: Connection) -> None:
+    while (path := connection.request()) is not None:
+        time.sleep(0.01)
+        connection.answer(path)
+
+
+def test_a_mirror_survives_kills_without_what_only_linux_has(tmp_path: Path) -> None:
+    """Two kills, each resumed; in the end every file is there and verified."""
+    env = environment(STACPULL_PORTABLE="1")
+    dest = tmp_path / "mirror"
+    more = ["--allow-private-hosts", "--no-progress", "--concurrency", "8"]
+    with AssetHost(slowly) as host:
+        source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(COUNT)])
+        for done in (10, 70):
+            with Running(["mirror", source, str(dest), *more], env) as process:
+                assert wait_until(lambda done=done: len(set(dest.glob("c/*/data*"))) >= done)
+                assert process.signal(signal.SIGKILL)
+                process.ended()
+        ended = run(["resume", str(dest), *more, "--json"], env)
+        assert ended.code == 0, ended.err
+        assert "STACPULL_PORTABLE" not in ended.err
+        assert (ended.report["assets_done"], ended.report["assets_failed"]) == (COUNT, 0)
+    contents = [path.read_bytes() for path in dest.glob("c/*/data*")]
+    assert len(contents) == COUNT
+    assert {body[: len("/assets/")] for body in contents} == {b"/assets/"}
+    assert run(["verify", str(dest)], env).code == 0
+    victim = next(dest.glob("c/*/data*"))
+    victim.write_bytes(b"other")
+    assert run(["verify", str(dest)], env).code == 1
+
+
+ON_WINDOWS = "import sys; sys.platform = 'win32'; "
+
+
+def as_on_windows(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", ON_WINDOWS + program],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(stacpull.__file__).parents[1])},
+    )
+
+
+def test_the_command_refuses_windows_in_one_sentence() -> None:
+    ran = as_on_windows("from stacpull.cli.entry import main; main()")
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert ran.stderr.startswith("stacpull: stacpull runs on Linux and macOS, and not on Windows")
+    assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["stacpull.mirror", "stacpull.verify", "stacpull.headers"])
+def test_the_library_refuses_windows_where_it_needs_posix(name: str) -> None:
+    program = f"import stacpull\ntry:\n  {name}\nexcept ImportError as problem:\n  print(problem)"
+    ran = as_on_windows(f"exec({program!r})")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("stacpull runs on Linux and macOS, and not on Windows")

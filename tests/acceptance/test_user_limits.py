@@ -1,0 +1,139 @@
+"""What the user limits: bytes and requests a second, the time of a run, and how many assets may fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance.asset_host import ApiHost, AssetHost, Connection, local_items, quick
+
+import stacpull
+from stacpull.cli.main import execute
+
+
+def mirrored(source: str, dest: Path, **options: Any) -> tuple[stacpull.MirrorReport, float]:
+    """Mirror, and return the report and the seconds that the run took."""
+    report = asyncio.run(stacpull.mirror(source, dest, options=quick(**options)))
+    return report, report.seconds
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "rate", "options"),
+    [
+        (400, 2_000, 400_000, {}),
+        (400, 2_000, 400_000, {"transport": "aiohttp"}),
+        (2, 3_000_000, 1_500_000, {"min_rate": 100_000, "stall_timeout": 1.5}),
+        (2, 3_000_000, 1_500_000, {"min_rate": 100_000, "stall_timeout": 1.5, "transport": "aiohttp"}),
+        (500, 4_000, 800_000, {"processes": 2}),
+    ],
+    ids=["small", "small aiohttp", "large", "large aiohttp", "processes"],
+)
+def test_the_rate_of_a_run_is_limited(
+    tmp_path: Path, count: int, size: int, rate: int, options: dict[str, object]
+) -> None:
+    """Within ten per cent, over everything that is fetched; and a slow rate of one's own is no stall."""
+    with AssetHost(size=size) as host:
+        source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(count)])
+        report, seconds = mirrored(source, tmp_path / "m", limit_rate=float(rate), retries=0, **options)
+    assert (report.assets_done, report.assets_failed, report.retries) == (count, 0, 0), list(
+        stacpull.failures(tmp_path / "m")
+    )[:1]
+    if count > 2:  # half of the run, without its start and its end
+        first, last = host.asked_at[count // 4], host.asked_at[3 * count // 4]
+        expected, took, overhead = size * (count // 2) / rate, last - first, 0.0
+    else:
+        with AssetHost(size=size) as host:
+            source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(count)])
+            _, overhead = mirrored(source, tmp_path / "unlimited")
+        expected, took = size * count / rate, seconds
+    assert expected >= 1
+    assert 0.9 * expected <= took <= 1.1 * expected + overhead + 0.1
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_requests_to_each_host_are_limited(tmp_path: Path, processes: int) -> None:
+    with AssetHost() as one, AssetHost() as other:
+        hrefs = [f"{host.url}/assets/{n}" for n in range(80) for host in (one, other)]
+        source = local_items(tmp_path, hrefs)
+        started = time.monotonic()
+        report, _ = mirrored(source, tmp_path / "m", requests_per_second=40.0, processes=processes)
+        took = time.monotonic() - started
+        assert (len(one.asked), len(other.asked)) == (80, 80)
+    assert report.assets_done == 160
+    assert 79 / 40 <= took < 79 / 40 + 2.5
+
+
+def slowly(connection: Connection) -> None:
+    while (path := connection.request()) is not None:
+        time.sleep(0.05)
+        connection.answer(path)
+
+
+def test_a_run_stops_after_its_time_and_can_be_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with AssetHost(slowly) as host:
+        source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(200)])
+        dest = tmp_path / "m"
+        more = ["--allow-private-hosts", "--no-progress", "--json"]
+        started = time.monotonic()
+        arguments = [source, str(dest), "--concurrency", "2", "--stop-after", "0.8s", *more]
+        assert execute(["mirror", *arguments]) == 130
+        assert time.monotonic() - started < 4
+        out, said = capsys.readouterr()
+        report = json.loads(out.splitlines()[-1])
+        assert "--stop-after" in said
+        assert (report["state"], report["assets_failed"]) == ("interrupted", 0)
+        assert 0 < report["assets_done"] < 200
+        assert execute(["resume", str(dest), "--stop-after", "1h", *more]) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["assets_done"] == 200
+
+
+def every_second_is_gone(connection: Connection) -> None:
+    while (path := connection.request()) is not None:
+        gone = path.startswith("/assets/") and int(path.rpartition("/")[2]) % 2
+        connection.answer("/gone" if gone else path)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_run_stops_when_too_many_assets_have_failed(
+    tmp_path: Path, processes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with AssetHost(every_second_is_gone) as host:
+        source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(1000)])
+        dest = tmp_path / "m"
+        more = ["--allow-private-hosts", "--no-progress", "--concurrency", "8"]
+        stopping = [*more, "--max-failures", "5", "--processes", processes]
+        assert execute(["mirror", source, str(dest), *stopping]) == 1
+        assert "--max-failures 5" in capsys.readouterr().err
+        stopped = stacpull.status(dest)
+        assert stopped.state == "failed"
+        assert 5 < stopped.assets_failed < 100
+        assert stopped.assets_pending > 0
+        assert execute(["resume", str(dest), *more]) == 1
+        done = stacpull.status(dest)
+        assert (done.assets_done, done.assets_failed, done.assets_pending) == (500, 500, 0)
+        assert execute(["retry", str(dest), *stopping]) == 1
+        assert stacpull.status(dest).assets_pending > 300
+        assert execute(["retry", str(dest), *more]) == 1
+        assert stacpull.status(dest).assets_pending == 0
+
+
+def test_headers_are_limited_alike(tmp_path: Path) -> None:
+    with ApiHost() as host:
+        source = f"{host.url}/collections/c"
+        with pytest.raises(stacpull.StacpullError, match="max-failures 3") as caught:
+            asyncio.run(stacpull.headers(source, tmp_path / "t.csv", options=quick(max_failures=3)))
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "3h50", "h", "", "1h 5m x"])
+def test_a_time_that_is_none_is_refused(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["mirror", "x.json", str(tmp_path / "m"), "--stop-after", text]) == 2
+    assert "--stop-after must be a time" in capsys.readouterr().err
