@@ -62,7 +62,7 @@ class Selection:
 
     Two runs with equal selections and an equal source are the same job: the second resumes the first.
 
-    Args:
+    Attributes:
         collections: IDs of the collections to walk, one text or several.
         all_collections: True to walk every collection of the API.
         labels: Label classes; case does not matter.
@@ -194,6 +194,16 @@ class Page:
     """Why the walk ends here although the source names a next page (a circle): one plain sentence."""
     unread: tuple[Unread, ...] = ()
     """Links that should have led to items, and lines that should have been some."""
+
+
+class MirroredFile(NamedTuple):
+    """A file of an asset in the mirror."""
+
+    path: str
+    """Relative to DEST, with `/`."""
+    size: int | None = None
+    """In bytes."""
+    sha256: bytes | None = None
 
 
 class Checksum(NamedTuple):

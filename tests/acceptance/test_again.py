@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections import Counter
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import orjson
 import pytest
 from tests.acceptance.command import SOURCE, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, digests_in, expected_files, files_in
 
+from stacpull import Notice, Options, mirror, verify
 from stacpull.replicas import MlhubReplica, Request, Stall, Status
 
 ASSET_ROUTES = {("api", "download"), ("blob", "blob"), ("s3", "object")}
@@ -84,7 +87,7 @@ def test_retry_fetches_what_was_mended(tmp_path, small_hub):
     assert (first.report["assets_failed"], first.report["assets_missing"]) == (30, 30)
     name = f"{SOURCE}_{small_hub.dataset.name(0)}"
     document = dest / SOURCE / name / f"{name}.json"
-    href = orjson.loads(document.read_bytes())["assets"]["B02"]["href"]
+    href = orjson.loads(document.read_bytes())["stacpull:remote_assets"]["B02"]["href"]
     assert href.startswith(small_hub.base_url + "/download/")
 
     counted = asset_requests(small_hub)
@@ -152,3 +155,37 @@ def test_status_while_it_runs_and_right_after_it_was_killed(tmp_path, held_hub):
         assert report["assets_planned"] == sum(report[name] for name in INVARIANT)
     assert (after["state"], after["live"]) == ("interrupted", False)
     assert f"resume {dest}" in plain.out
+
+
+def test_another_layout_on_a_finished_mirror_is_reported(tmp_path: Path) -> None:
+    """Files that are here keep their paths; only new ones follow the new layout."""
+    heard: list[object] = []
+    other = Options(layout="flat/{item}_{key}{ext}")
+
+    def told() -> list[str]:
+        found = [one.text for one in heard if isinstance(one, Notice) and "layout" in one.text]
+        heard.clear()
+        return found
+
+    async def work() -> None:
+        items = {"c": ["1", "2"]}
+        async with SmallApi({"c": ["1", "2", "3"]}) as api:
+            api.items = items
+            source = api.url("/collections/c")
+            await mirror(source, tmp_path, on_event=heard.append)
+            assert told() == []
+            items["c"].append("3")
+            assert (await mirror(source, tmp_path, options=other, on_event=heard.append)).exit_code == 0
+            (sentence,) = told()
+            assert "'{collection}/{item}/{key}{ext}'" in sentence
+            assert "'flat/{item}_{key}{ext}'" in sentence
+            await mirror(source, tmp_path, options=other, on_event=heard.append)
+            assert told() == []
+            assert (await verify(tmp_path)).exit_code == 0
+
+    asyncio.run(work())
+    assert sorted(name for name in files_in(tmp_path) if not name.endswith(".json")) == [
+        "c/1/data",
+        "c/2/data",
+        "flat/3_data",
+    ]

@@ -295,7 +295,7 @@ def test_pages_are_left_out_and_counted(live):
         assert planned.page_keys == {"index": 1, "rendered_preview": 1}
         report = await world.mirror()
         assert (report.assets_planned, report.assets_pages, report.assets_excluded) == (1, 2, 0)
-        assert world.stored()["assets"]["index"]["href"] == world.server.url("/index")
+        assert world.stored()["stacpull:remote_assets"]["index"]["href"] == world.server.url("/index")
 
     live(scenario)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ import pytest
 from tests.acceptance.command import LABELS, SOURCE, environment, mirror_of, run
 from tests.acceptance.trees import expected_files
 
+from stacpull.catalog.item import REMOTE_ASSETS
 from stacpull.replicas import MlhubReplica
 
 COUNT = 12
@@ -35,15 +37,43 @@ def test_pystac_finds_every_asset(mirror, hub):
     for item in items:
         for key, asset in item.assets.items():
             path = Path(asset.get_absolute_href() or "").resolve()
-            if key == "B10":
-                assert urlsplit(asset.href).scheme == "http"  # not mirrored: its own href stays
-            else:
-                found[item.id, key] = path.read_bytes()
-                assert path.is_relative_to(mirror.resolve())
-                assert asset.extra_fields["alternate"]["origin"]["href"].startswith(hub.base_url)
+            data = found[item.id, key] = path.read_bytes()
+            assert path.is_relative_to(mirror.resolve())
+            assert asset.extra_fields["alternate"]["origin"]["href"].startswith(hub.base_url)
+            assert asset.extra_fields["file:size"] == len(data)
+            assert asset.extra_fields["file:checksum"] == "1220" + hashlib.sha256(data).hexdigest()
+        remote = item.extra_fields.get(REMOTE_ASSETS, {})
+        assert list(remote) == (["B10"] if item.collection_id == SOURCE else [])  # left out by mirror_of
+        assert all(urlsplit(asset["href"]).scheme == "http" for asset in remote.values())
+        url = f"{hub.base_url}/collections/{item.collection_id}/items/{item.id}"
+        assert {link.rel: link.href for link in item.links}["via"] == url
+        assert {link.rel: link.href for link in item.links}["canonical"] == url
+        assert any(name.endswith("/file/v2.1.0/schema.json") for name in item.stac_extensions)
     expected = expected_files(hub.dataset, range(COUNT)).values()
     assert {name: len(data) for name, data in found.items()} == {
         (f.item_id, f.asset): f.size for f in expected
+    }
+
+
+def test_a_mirror_can_be_mirrored(mirror, hub, tmp_path):
+    copy = tmp_path / "copy"
+    ran = run(
+        ["mirror", str(mirror / "catalog.json"), str(copy), "--all-collections", "--json"], environment(hub)
+    )
+    assert ran.code == 0, ran.err
+    assert ran.report["assets_failed"] == 0
+    original, copied = map(assets_of, (mirror, copy))
+    assert len(copied) == COUNT * 13
+    assert copied == original
+    assert run(["verify", str(copy)], environment(hub)).code == 0
+
+
+def assets_of(dest: Path) -> dict[tuple[str, str, str], bytes]:
+    """The content of every asset that the catalog names."""
+    return {
+        (item.collection_id or "", item.id, key): Path(asset.get_absolute_href() or "").read_bytes()
+        for item in pystac.Catalog.from_file(str(dest / "catalog.json")).get_items(recursive=True)
+        for key, asset in item.assets.items()
     }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import orjson
 import pytest
 from tests.acceptance.beginnings import table_zeroed
 from tests.acceptance.command import LABELS, Running, environment, run, wait_until
@@ -180,7 +181,7 @@ def test_where_nothing_is_readable_it_says_what_to_do(mirrored: Mirrored) -> Non
     ledger_path(mirrored.dest).unlink()
     ran = run(["verify", "--rebuild", str(mirrored.dest)], environment(mirrored.replica))
     assert ran.code == 0, ran.err
-    assert "78 by name" in ran.out
+    assert "78 by checksum" in ran.out
     assert "stacpull mirror SOURCE" in ran.out
     told = run(["status", str(mirrored.dest), "--json"], environment(mirrored.replica)).report
     assert (told["assets_done"], told["source"]) == (78, mirrored.replica.base_url)
@@ -318,8 +319,28 @@ def test_kills_at_each_step_of_the_change(mirrored: Mirrored, monkeypatch: pytes
     assert is_same(before, mirrored.files) == []
 
 
+def test_item_json_proves_its_files_where_the_ledger_is_lost(mirrored: Mirrored) -> None:
+    flip, half = mirrored.assets[:2]
+    rewritten(flipped)(mirrored.dest / flip)
+    rewritten(lambda data: data[: len(data) // 2])(mirrored.dest / half)
+    before = mirrored.files
+    ledger_path(mirrored.dest).unlink()
+    report = rebuilt(mirrored)
+    assert (report.by_checksum, report.pending) == (76, 2)
+    assert mirrored.damages == {flip: "altered", half: "short"}
+    assert mirrored.mirror().exit_code == 0
+    assert sorted(is_same(before, mirrored.files)) == sorted([flip, half])
+    assert mirrored.verify().exit_code == 0
+
+
 def test_what_is_trusted_by_name_is_counted_as_unproven(mirrored: Mirrored) -> None:
     """Neither the items nor a ledger tell a size: an empty file is none, and the others may be halves."""
+    for path in mirrored.dest.rglob("bigearthnet_v1_*/*/*.json"):
+        document = orjson.loads(path.read_bytes())
+        for asset in document["assets"].values():
+            for name in ("file:size", "file:checksum"):
+                del asset[name]
+        path.write_bytes(orjson.dumps(document))
     empty, half = mirrored.assets[:2]
     (mirrored.dest / empty).write_bytes(b"")
     rewritten(lambda data: data[: len(data) // 2])(mirrored.dest / half)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -44,6 +45,18 @@ def asked(replica: EvolvingReplica, *kinds: str) -> Callable[[], int]:
     return lambda: sum(replica.counters["api", kind] for kind in kinds) - before
 
 
+def assert_stated_as_they_are(dest: Path) -> None:
+    """Check that the item JSON states the size and checksum of each file as it is now."""
+    checked = 0
+    for item in pystac.Catalog.from_file(str(dest / "catalog.json")).get_items(recursive=True):
+        for asset in item.assets.values():
+            data = Path(asset.get_absolute_href() or "").read_bytes()
+            assert asset.extra_fields["file:size"] == len(data)
+            assert asset.extra_fields["file:checksum"] == "1220" + hashlib.sha256(data).hexdigest()
+            checked += 1
+    assert checked
+
+
 def is_sound(dest: Path) -> bool:
     return asyncio.run(verify(dest)).damaged == 0
 
@@ -63,6 +76,7 @@ def test_what_changed_is_fetched_what_may_have_is_asked_about(tmp_path, replica)
     assert same() == again.assets_revalidated > len(step.touched)
     assert assets_of(tmp_path) == before | replica.files()
     assert is_sound(tmp_path)
+    assert_stated_as_they_are(tmp_path)
     nothing = asked(replica, *FILES)
     calm = refreshed(replica, tmp_path)
     assert (nothing(), calm.items_new, calm.items_changed, calm.assets_changed) == (0, 0, 0, 0)

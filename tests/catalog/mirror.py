@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from stacpull.catalog.item import encode_item, item_document
 from stacpull.catalog.tree import CollectionEntry, write_catalogs
-from stacpull.models import Json
+from stacpull.models import Json, MirroredFile
 from stacpull.redact import Secrets
 
 BASE = "https://origin.test/items/item.json"
@@ -100,9 +101,13 @@ class Mirror:
         name = names(item["id"])
         directory = f"{names(collection)}/{name}"
         assets = item.get("assets")
-        here = {key: f"{directory}/{names(key)}.bin" for key in (assets or {}) if keys(key)}
-        for path in here.values():
-            self.write(Path(path), b"x")
+        here = {
+            key: MirroredFile(f"{directory}/{names(key)}.bin", 1, hashlib.sha256(b"x").digest())
+            for key in (assets or {})
+            if keys(key)
+        }
+        for file in here.values():
+            self.write(Path(file.path), b"x")
         stored = item_document(
             item,
             collection=collection,
@@ -130,8 +135,7 @@ class Mirror:
         return write_catalogs(
             self.dest,
             entries,
-            title="A mirror",
-            description="What is here.",
+            source="https://api.test/stac",
             write=self.write,
             secrets=Secrets(),
         )

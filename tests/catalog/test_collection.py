@@ -153,7 +153,11 @@ def test_links_to_other_places_are_kept_without_credentials() -> None:
     links += [{"rel": "http://www.opengis.net/def/rel/ogc/1.0/queryables", "href": "https://h.test/q"}]
     links += [{"rel": "license", "href": "/l.txt?key=k&v=1", "title": "L"}, None, {"rel": "x"}]
     made = stored({"links": links}, base="https://h.test/collections/c")
-    assert made["links"] == [{"rel": "license", "href": "https://h.test/l.txt?v=1", "title": "L"}]
+    assert made["links"] == [
+        {"rel": "license", "href": "https://h.test/l.txt?v=1", "title": "L"},
+        {"rel": "via", "href": "https://h.test/collections/c", "type": "application/json"},
+        {"rel": "canonical", "href": "https://h.test", "type": "application/json"},
+    ]
 
 
 def test_assets_of_the_collection_stay_where_they_are() -> None:

@@ -29,7 +29,7 @@ def written(dest: Path, count: int) -> list[tuple[str, str]]:
         (dest / path).parent.mkdir(parents=True, exist_ok=True)
         (dest / path).write_bytes(data)
 
-    write_catalogs(dest, entries, title="t", description="d", write=write, secrets=Secrets(()))
+    write_catalogs(dest, entries, source="https://api.test/stac", write=write, secrets=Secrets(()))
     return items["c"]
 
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import Mirror, core_valid
 
-from stacpull.catalog.assets import EXTENSION
-from stacpull.catalog.item import encode_item, item_document
-from stacpull.models import Json
+from stacpull.catalog.assets import EXTENSION, FILE_EXTENSION
+from stacpull.catalog.item import REMOTE_ASSETS, encode_item, item_document
+from stacpull.catalog.stored import as_sent
+from stacpull.models import Json, MirroredFile
 from stacpull.redact import Secret, Secrets
 
 KEY = "k3y-of-the-user"
@@ -43,7 +44,7 @@ def stored(document: Json, *, here: dict[str, str] | None = None, **options: Any
         document,
         **{
             "collection": "c",
-            "here": here or {},
+            "here": {key: MirroredFile(path) for key, path in (here or {}).items()},
             "item_path": "c/i/i.json",
             "collection_path": "c/collection.json",
             "local_items": lambda _: None,
@@ -52,8 +53,11 @@ def stored(document: Json, *, here: dict[str, str] | None = None, **options: Any
     )
 
 
+OWN_LINKS = {"root", "parent", "collection", "via", "canonical"}
+
+
 def outward(document: Json) -> list[Json]:
-    return [link for link in document["links"] if link["rel"] not in {"root", "parent", "collection"}]
+    return [link for link in document["links"] if link["rel"] not in OWN_LINKS]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +123,9 @@ def test_an_asset_here_is_relative_and_one_elsewhere_remote(
     asset: Any, here: str | None, expected: Json | None
 ) -> None:
     document = stored(item(assets={"a": asset}), here={} if here is None else {"a": here})
-    assert document["assets"] == ({} if expected is None else {"a": expected})
+    found = {} if expected is None else {"a": expected}
+    assert document["assets"] == ({} if here is None else found)
+    assert document.get(REMOTE_ASSETS, {}) == (found if here is None else {})
     core_valid({**document, "stac_version": "1.1.0"}, STACObjectType.ITEM)
 
 
@@ -165,7 +171,86 @@ def test_links_lead_into_the_mirror_or_are_remote_without_credentials() -> None:
         {"rel": "license", "href": CUT},
         {"rel": "related", "href": "../../s/s1/s1.json"},
         {"rel": "via", "href": "https://api.test/items/s"},
+        {"rel": "via", "href": "https://api.test/items/i", "type": "application/json"},
+        {"rel": "canonical", "href": CUT, "type": "application/json"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("links", "base", "expected"),
+    [
+        ([], "https://a.test/i?key=x", {"via": ["https://a.test/i"], "canonical": ["https://a.test/i"]}),
+        (
+            [{"rel": "self", "href": "https://b.test/i"}],
+            "https://a.test/i",
+            {"via": ["https://a.test/i"], "canonical": ["https://b.test/i"]},
+        ),
+        # of a mirror that is read from its directory: what it says itself stays
+        ([{"rel": "via", "href": "https://a.test/i"}], "/data/mirror/i.json", {"via": ["https://a.test/i"]}),
+        (
+            [{"rel": "canonical", "href": "https://c.test/i"}, {"rel": "via", "href": "https://a.test/i"}],
+            "https://m.test/i.json",
+            {"canonical": ["https://c.test/i"], "via": ["https://a.test/i", "https://m.test/i.json"]},
+        ),
+        ([{"rel": "self", "href": "./i.json"}], None, {}),
+    ],
+)
+def test_links_say_where_an_item_came_from(links: Any, base: str | None, expected: Json) -> None:
+    document = stored(item(links=links), base=base)
+    found: dict[str, list[str]] = {}
+    for link in document["links"]:
+        if link["rel"] in {"via", "canonical"}:
+            found.setdefault(link["rel"], []).append(link["href"])
+    assert found == expected
+    again = stored(as_sent(document))
+    assert again["links"] == document["links"]
+
+
+DIGEST = bytes(range(32))
+
+
+def test_an_asset_that_is_here_has_the_size_and_checksum_of_its_file() -> None:
+    stated = {"file:size": 9, "file:checksum": "d50110" + 16 * "00", "file:local_path": "x/a.tif"}
+    source = item(assets={"a": {"href": "https://h.test/a.tif", **stated}, "b": {"href": "b.tif", **stated}})
+    here = {"a": MirroredFile("c/i/a.tif", 12, DIGEST)}
+    document = item_document(
+        source,
+        collection="c",
+        here=here,
+        item_path="c/i/i.json",
+        collection_path="c/collection.json",
+        local_items=lambda _: None,
+        base="https://h.test/i.json",
+    )
+    assert document["assets"]["a"] == {
+        "href": "./a.tif",
+        "file:size": 12,
+        "file:checksum": "1220" + DIGEST.hex(),
+        "file:local_path": "x/a.tif",
+        "alternate": {
+            "origin": {"href": "https://h.test/a.tif", "file:size": 9, "file:checksum": "d50110" + 16 * "00"}
+        },
+    }
+    assert document[REMOTE_ASSETS] == {"b": {"href": "https://h.test/b.tif", **stated}}
+    assert document["stac_extensions"] == [EXTENSION, FILE_EXTENSION]
+    sent = as_sent(document)
+    assert sent["assets"]["a"].items() >= source["assets"]["a"].items()
+    assert sent["assets"]["b"] == {"href": "https://h.test/b.tif", **stated}
+    assert REMOTE_ASSETS not in sent
+
+
+def test_a_file_extension_of_another_version_is_enough() -> None:
+    older = FILE_EXTENSION.replace("v2.1.0", "v1.0.0")
+    source = item(assets={"a": {"href": "https://h.test/a.tif"}}, stac_extensions=[older])
+    document = item_document(
+        source,
+        collection="c",
+        here={"a": MirroredFile("c/i/a.tif", 12, DIGEST)},
+        item_path="c/i/i.json",
+        collection_path="c/collection.json",
+        local_items=lambda _: None,
+    )
+    assert document["stac_extensions"] == [older, EXTENSION]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +288,7 @@ def test_what_is_no_link_is_left_out(links: Any) -> None:
 def test_relative_hrefs_are_resolved_against_the_items_url(
     base: str | None, href: str, expected: str
 ) -> None:
-    assert stored(item(assets={"a": {"href": href}}), base=base)["assets"] == {"a": {"href": expected}}
+    assert stored(item(assets={"a": {"href": href}}), base=base)[REMOTE_ASSETS] == {"a": {"href": expected}}
 
 
 @pytest.mark.parametrize(
@@ -305,6 +390,7 @@ def test_no_document_raises_or_is_changed_and_storing_twice_is_storing_once(
     assert repr(source) == repr(before)
     assert repr(stored(document, here={"a": "c/i/a.tif"})) == repr(document)
     hrefs = [one.get("href") for one in (*document["links"], *document["assets"].values())]
+    hrefs += [one.get("href") for one in document.get(REMOTE_ASSETS, {}).values()]
     assert KEY not in json.dumps(hrefs)
     assert isinstance(orjson.loads(encode_item(document, Secrets())), dict)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -11,6 +12,7 @@ from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import BASE, Mirror, collections_in, core_valid, items_in, recorded
 
 from stacpull.catalog.collection import collection_document
+from stacpull.catalog.item import REMOTE_ASSETS
 
 FOLDERS = (
     "mlhub/prod2021",
@@ -61,10 +63,16 @@ def test_pystac_walks_the_mirror_and_finds_the_assets(shared_data: Path, tmp_pat
         core_valid(item.to_dict(include_self_link=False, transform_hrefs=False), STACObjectType.ITEM)
         assert item.get_collection().id == item.collection_id
         assert item.get_root() is catalog
-        for position, (key, asset) in enumerate(item.assets.items()):
-            here = Path(asset.get_absolute_href()).is_file()
-            assert here == (position > 0), (name, item.id, key)
-            origin = asset.extra_fields["alternate"]["origin"]["href"] if here else asset.href
+        remote = item.extra_fields.get(REMOTE_ASSETS, {})
+        assert list(remote) == list(source.get("assets", {}))[:1], (name, item.id)
+        origins = {key: asset["href"] for key, asset in remote.items()}
+        for key, asset in item.assets.items():
+            assert Path(asset.get_absolute_href()).read_bytes() == b"x"
+            assert asset.extra_fields["file:size"] == 1
+            assert asset.extra_fields["file:checksum"] == "1220" + hashlib.sha256(b"x").hexdigest()
+            origins[key] = asset.extra_fields["alternate"]["origin"]["href"]
+        assert origins.keys() == source.get("assets", {}).keys()
+        for key, origin in origins.items():
             assert origin.partition("?")[0] == urljoin(BASE, source["assets"][key]["href"]).partition("?")[0]
     assert seen == set(expected)
 

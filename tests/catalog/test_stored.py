@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stacpull.catalog.item import encode_item, item_document
 from stacpull.catalog.stored import as_sent, path_named, stored_item
-from stacpull.models import Checksum, ItemId
+from stacpull.models import Checksum, ItemId, MirroredFile
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets
 
@@ -25,7 +25,7 @@ def test_every_path_that_is_written_is_read_back(path: str, directory: str) -> N
     stored = item_document(
         document,
         collection="c",
-        here={"a": path},
+        here={"a": MirroredFile(path)},
         item_path=f"{directory}/i.json" if directory else "i.json",
         collection_path="c/collection.json",
         local_items=lambda _: None,
@@ -100,7 +100,7 @@ def test_all_that_an_item_tells() -> None:
         "type": "image/tiff",
         "file:size": 12,
         "file:checksum": "1220" + digest.hex(),
-        "alternate": {"origin": {"href": "s3://b/a.tif"}},
+        "alternate": {"origin": {"href": "s3://b/a.tif", "file:size": 13}},
     }
     document = {
         "type": "Feature",
@@ -117,5 +117,6 @@ def test_all_that_an_item_tells() -> None:
     assert found is not None
     assert (found.id, found.updated, found.sources) == (ItemId("c", "i"), "2020", ("s/x/x.json",))
     (one,) = found.assets
-    assert one == ("a", "c/i/a.tif", "s3://b/a.tif", 12, Checksum("sha256", digest), "image/tiff")
-    assert as_sent(document)["assets"]["a"]["href"] == "s3://b/a.tif"
+    assert one == ("a", "c/i/a.tif", "s3://b/a.tif", 12, Checksum("sha256", digest), "image/tiff", 13, None)
+    sent = as_sent(document)["assets"]["a"]
+    assert (sent["href"], sent["file:size"], "file:checksum" in sent) == ("s3://b/a.tif", 13, False)

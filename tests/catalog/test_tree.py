@@ -14,6 +14,7 @@ import pytest
 from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import Mirror, Writer, core_valid
 
+from stacpull.catalog.contents import top_catalog
 from stacpull.catalog.tree import CollectionEntry, write_catalogs
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.models import Json
@@ -33,8 +34,7 @@ def write(
     return write_catalogs(
         dest,
         entries,
-        title="T",
-        description="D",
+        source="https://api.test/stac",
         write=writer or Writer(dest),
         secrets=secrets or Secrets(),
         **more,
@@ -266,3 +266,14 @@ def test_a_stop_leaves_each_file_old_or_new_and_the_next_run_writes_the_rest(
     assert tree(dest)["catalog.json"] == old["catalog.json"]
     write(dest, entry(2, name="c"), entry(2, name="d"))
     assert tree(dest) == new
+
+
+def test_the_catalog_says_what_it_is_a_mirror_of(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path)
+    mirror.add({"type": "Feature", "id": "i", "assets": {}, "links": []}, "fields")
+    mirror.catalogs()
+    catalog = orjson.loads((tmp_path / "catalog.json").read_bytes())
+    assert catalog["id"] == "stacpull-mirror-api.test-stac"
+    assert catalog["title"] == "Mirror of fields from https://api.test/stac"
+    assert {"rel": "via", "href": "https://api.test/stac", "type": "application/json"} in catalog["links"]
+    assert top_catalog(tmp_path) is not None

@@ -262,7 +262,9 @@ def test_what_never_had_its_name_goes_where_another_layout_puts_it(tmp_path: Pat
         assert list(views.failures(db)) == []
         assert views.totals(db)["assets_done"] == 2
         first = db.execute("SELECT min(item) FROM assets").fetchone()[0]
-        assert list(views.item_record(db, first).here.values()) == ["flat/late.tif" if late else "flat/a.tif"]
+        assert [file.path for file in views.item_record(db, first).here.values()] == [
+            "flat/late.tif" if late else "flat/a.tif"
+        ]
 
 
 def test_what_cannot_be_planned_is_a_failure_in_every_run_until_it_can(tmp_path: Path) -> None:
@@ -398,7 +400,7 @@ def test_a_file_that_becomes_a_prefix_is_waited_for_no_more(
         assert counters["assets_done"] == 1 + len(here)
         assert views.totals(db)["assets_pending"] == 0
         assert all_counts(db) == {name: views.totals(db)[name] for name in all_counts(db)}
-        found = views.item_record(db, job.item_row).here
+        found = {key: file.path for key, file in views.item_record(db, job.item_row).here.items()}
         assert found.pop("data/x") == "c/i/data/data/x.tif"
         assert found == here
 
@@ -422,7 +424,7 @@ def test_a_collections_own_assets_are_no_item(tmp_path: Path) -> None:
         assert (counters["items_matched"], counters["items_done"], counters["assets_done"]) == (1, 1, 2)
         assert views.item_totals(db) == {"items_matched": 1, "items_done": 1, "items_failed": 0}
         (row,) = views.collection_rows(db)
-        assert views.assets_of_collection(db, row.row) == {"thumbnail": "c/thumbnail.tif"}
+        assert views.assets_of_collection(db, row.row)["thumbnail"].path == "c/thumbnail.tif"
         assert jobs.unwritten_items(db, 0, 9) == [planned[0].item_row]
         run_again, planner = again(db)
         assert commit(planner, item("i", [asset("a")]), own).jobs == []

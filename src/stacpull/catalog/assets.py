@@ -1,41 +1,55 @@
-"""Assets and links of a stored document: what is here gets a relative href, the rest its remote one.
+"""Assets and links of a stored document: an asset in the mirror gets a relative href, others a remote one.
 
-Promises: no href that leaves here carries a credential or a signature; whatever a source calls assets or
+Promises: no href that is returned carries a credential or a signature; whatever a source calls assets or
 links, the result is what STAC calls so; the source's document is never changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urljoin
 
 from stacpull.catalog.references import reference
-from stacpull.models import Json
+from stacpull.models import Json, MirroredFile
 from stacpull.planning.hrefs import without_blanks
 from stacpull.planning.prefixes import object_of
 from stacpull.redact import cut_url
 
-__all__ = ["EXTENSION", "remote_href", "stored_assets", "stored_links", "with_extension"]
+__all__ = [
+    "EXTENSION",
+    "FILE_EXTENSION",
+    "FILE_FIELDS",
+    "provenance_links",
+    "remote_href",
+    "stored_assets",
+    "stored_links",
+    "with_extensions",
+]
 
-EXTENSION = "https://stac-extensions.github.io/alternate-assets/v1.2.0/schema.json"
-_EXTENSION_ANY_VERSION = "https://stac-extensions.github.io/alternate-assets/"
+_SCHEMAS = "https://stac-extensions.github.io"
+EXTENSION = f"{_SCHEMAS}/alternate-assets/v1.2.0/schema.json"
+FILE_EXTENSION = f"{_SCHEMAS}/file/v2.1.0/schema.json"
+FILE_FIELDS = ("file:size", "file:checksum")
+_SHA256_MULTIHASH = b"\x12\x20"
+"""Code and length in bytes (https://github.com/multiformats/multihash)."""
 _ABSOLUTE = ("https://", "http://", "s3://")
 
 
-def stored_assets(assets: object, here: Mapping[str, str], directory: str, base: str | None) -> Json:
+def stored_assets(assets: object, here: Mapping[str, MirroredFile], directory: str, base: str | None) -> Json:
     """Rewrite the assets of a document stored in `directory` (relative to DEST).
 
     Args:
         assets: The `assets` member as the source has it, of any shape.
-        here: Asset key → path relative to DEST, for those that are in the mirror.
+        here: The files of the assets that are in the mirror, by asset key.
         directory: Where the document is stored.
         base: URL of the source's document, against which its relative hrefs are resolved, if known.
 
     Returns:
-        Asset key → asset. One that is here has a relative href, and the source's under `alternate.origin`;
-        one that is elsewhere has its remote href. An entry that is no object, and one that is elsewhere and
-        has no href (or a list of them), is no asset by STAC and is left out.
+        Asset key → asset. One that is here has a relative href, the size and the SHA-256 of its file, and
+        under `alternate.origin` what the source states; one that is elsewhere has its remote href. An entry
+        that is no object, and one that is elsewhere and has no href (or a list of them), is no asset by STAC
+        and is left out.
     """
     if not isinstance(assets, dict):
         return {}
@@ -43,28 +57,41 @@ def stored_assets(assets: object, here: Mapping[str, str], directory: str, base:
     for key, asset in assets.items():
         if not isinstance(asset, dict):
             continue
-        path = here.get(key)
+        file = here.get(key)
         href = asset.get("href")
         remote = remote_href(href, base) if isinstance(href, str) and href else None
-        if path is not None:
-            stored[key] = _local_asset(asset, reference(path, directory), remote, base)
+        if file is not None:
+            stored[key] = _local_asset(asset, file, directory, remote, base)
         elif remote is not None:
             stored[key] = _remote_asset(asset, remote, base)
     for key in here.keys() - assets.keys():  # the item was read again, and has prefixes where we have objects
         found = object_of(assets, key)
         if found is not None:
-            path = reference(here[key], directory)
-            stored[key] = _local_asset(found, path, remote_href(found["href"], base), base)
+            stored[key] = _local_asset(found, here[key], directory, remote_href(found["href"], base), base)
     return stored
 
 
-def with_extension(extensions: object, assets: Json) -> list[str]:
-    """Return `stac_extensions` as a list of distinct strings, alternate-assets in it if an asset uses it."""
+def with_extensions(extensions: object, assets: Json, here: Container[str]) -> list[str]:
+    """Return `stac_extensions` as a list of distinct strings, with the extensions that stored assets use.
+
+    Args:
+        extensions: The `stac_extensions` member as the source has it, of any shape.
+        assets: The assets as they are stored.
+        here: The keys of those that are in the mirror.
+    """
     names = [name for name in extensions if isinstance(name, str)] if isinstance(extensions, list) else []
     names = list(dict.fromkeys(names))
-    if any(name.startswith(_EXTENSION_ANY_VERSION) for name in names):
-        return names
-    return [*names, EXTENSION] if any("alternate" in asset for asset in assets.values()) else names
+    used = {
+        EXTENSION: any("alternate" in asset for asset in assets.values()),
+        FILE_EXTENSION: any(
+            name in asset for key, asset in assets.items() if key in here for name in FILE_FIELDS
+        ),
+    }
+    for extension, is_used in used.items():
+        any_version = extension.rsplit("/", 2)[0] + "/"
+        if is_used and not any(name.startswith(any_version) for name in names):
+            names.append(extension)
+    return names
 
 
 def stored_links(links: object, base: str | None, keep: Callable[[str, str], str | None]) -> list[Json]:
@@ -85,24 +112,68 @@ def stored_links(links: object, base: str | None, keep: Callable[[str, str], str
     return stored
 
 
+def provenance_links(links: object, base: str | None, stored: Iterable[Json]) -> list[Json]:
+    """Return the links that say where a document came from, except those that are stored already.
+
+    Args:
+        links: The `links` member as the source has it, of any shape.
+        base: The URL that the document was read from, if known.
+        stored: The links that are stored.
+
+    Returns:
+        `via`, the URL that the document was read from, and `canonical`, its own `self` link if it has one. A
+        place on a disk is no such URL: it says nothing to anyone else.
+    """
+    known = {(link["rel"], link["href"]) for link in stored} | {(link["rel"], "") for link in stored}
+    own = next((href for rel, href in _remote_links(links) if rel == "self"), None)
+    read = remote_href(base, None) if base is not None and base.startswith(_ABSOLUTE) else own
+    found = [("via", read, read), ("canonical", own or read, "")]
+    return [
+        {"rel": rel, "href": href, "type": "application/json"}
+        for rel, href, told_by in found
+        if href is not None and (rel, told_by) not in known
+    ]
+
+
+def _remote_links(links: object) -> Iterator[tuple[str, str]]:
+    for link in links if isinstance(links, list) else ():
+        rel, href = (link.get("rel"), link.get("href")) if isinstance(link, dict) else (None, None)
+        if isinstance(rel, str) and isinstance(href, str) and href.startswith(_ABSOLUTE):
+            yield rel, remote_href(href, None)
+
+
 def remote_href(href: str, base: str | None) -> str:
     """Return a source's href made absolute, credentials and signatures cut."""
     return cut_url(_absolute(without_blanks(href), base))
 
 
-def _local_asset(asset: Json, href: str, remote: str | None, base: str | None) -> Json:
-    """Return an asset that is here, at `href`; `remote` becomes its `alternate.origin`.
+def _local_asset(
+    asset: Json, file: MirroredFile, directory: str, remote: str | None, base: str | None
+) -> Json:
+    """Return an asset that is in the mirror; `remote` becomes its `alternate.origin`.
 
-    An origin that the source states itself (it is a mirror too) stays, as `earlier-origin`. An href that is
+    The origin keeps the size and the checksum that the source states: those of the asset are the file's. An
+    origin that the source states itself (it is a mirror too) stays, as `earlier-origin`. An href that is
     still relative leads nowhere from here and is no origin: so storing twice is storing once.
     """
     alternates = _alternates(asset.get("alternate"), base)
     if remote is not None and not remote.startswith("."):
-        origin, earlier = {"href": remote}, alternates.get("origin")
+        stated = {name: asset[name] for name in FILE_FIELDS if name in asset}
+        origin, earlier = {"href": remote, **stated}, alternates.get("origin")
         alternates["origin"] = origin
         if earlier is not None and earlier != origin:
             alternates["earlier-origin"] = earlier
-    return {**asset, "href": href, "alternate": alternates} if alternates else {**asset, "href": href}
+    stored = {key: value for key, value in asset.items() if key not in (*FILE_FIELDS, "alternate")}
+    stored["href"] = reference(file.path, directory)
+    size, checksum = FILE_FIELDS
+    measured = {
+        size: file.size,
+        checksum: None if file.sha256 is None else (_SHA256_MULTIHASH + file.sha256).hex(),
+    }
+    for name, value in measured.items():  # in one order, so that storing twice gives the same bytes
+        if value is not None or name in asset:
+            stored[name] = asset[name] if value is None else value
+    return {**stored, "alternate": alternates} if alternates else stored
 
 
 def _remote_asset(asset: Json, remote: str, base: str | None) -> Json:

@@ -18,9 +18,9 @@ from typing import Any
 
 import pystac
 
-from stacpull.catalog.assets import stored_assets, stored_links, with_extension
+from stacpull.catalog.assets import provenance_links, stored_assets, stored_links, with_extensions
 from stacpull.catalog.members import CORE, core_members
-from stacpull.models import Json
+from stacpull.models import Json, MirroredFile
 from stacpull.redact import cut_url
 
 __all__ = ["collection_document"]
@@ -59,7 +59,7 @@ def collection_document(
     document: Json | None,
     *,
     base: str | None,
-    here: Mapping[str, str] = MappingProxyType({}),
+    here: Mapping[str, MirroredFile] = MappingProxyType({}),
     directory: str = "",
 ) -> Json:
     """Return the collection's own JSON, without links into the mirror: the caller adds those.
@@ -68,20 +68,22 @@ def collection_document(
         identifier: The id it is stored under.
         document: The source's document, None if it could not be had; not changed.
         base: URL of the source's document, if known.
-        here: Asset key → path relative to DEST, of its own assets that are here.
+        here: The files of its own assets that are in the mirror, by asset key.
         directory: Where it is stored, relative to DEST.
 
     Returns:
         The document in the STAC version of the installed pystac. Links that lead to other places (licence,
-        documentation, citation) are kept, credentials cut; those by which an API is walked are not.
+        documentation, citation) are kept, credentials cut; those by which an API is walked are not. `via` and
+        `canonical` say where it came from.
     """
     source = document if document is not None and not _too_deep(document) else {}
     known = core_members(identifier, source)
     assets = stored_assets(source.get("assets"), here, directory, base)
     extra = {key: value for key, value in source.items() if key not in CORE and value is not None}
     stored = _migrated({**extra, **known, "assets": assets}, _version(source))
-    stored["stac_extensions"] = with_extension(stored.get("stac_extensions"), assets)
-    stored["links"] = stored_links(source.get("links"), base, _outward)
+    stored["stac_extensions"] = with_extensions(stored.get("stac_extensions"), assets, here)
+    links = stored_links(source.get("links"), base, _outward)
+    stored["links"] = links + provenance_links(source.get("links"), base, links)
     return stored
 
 

@@ -13,7 +13,7 @@ import orjson
 from stacpull.catalog.disk import read_first_line, read_regular
 from stacpull.catalog.stored import path_named
 from stacpull.models import ItemId, Json
-from stacpull.planning.names import CATALOG_ID
+from stacpull.planning.names import is_catalog_id
 
 __all__ = [
     "ListedCollection",
@@ -72,7 +72,7 @@ class ListedCollection:
 def top_catalog(dest: Path) -> ListedFile | None:
     """Return the catalog of a mirror as a whole, None if there is none or it is somebody else's."""
     file = read_json(dest, _CATALOG)
-    return file if file is not None and file.document.get("id") == CATALOG_ID else None
+    return file if file is not None and is_catalog_id(file.document.get("id")) else None
 
 
 def listed_collections(dest: Path, top: ListedFile) -> Iterator[ListedCollection]:
@@ -95,7 +95,7 @@ def is_own_document(dest: Path, path: str) -> bool:
         OSError: the disk fails.
     """
     catalog = read_json(dest, _CATALOG)
-    is_ours = catalog is not None and catalog.document.get("id") == CATALOG_ID
+    is_ours = catalog is not None and is_catalog_id(catalog.document.get("id"))
     if path == _CATALOG:
         return is_ours
     if not is_ours and os.path.lexists(dest / _CATALOG):

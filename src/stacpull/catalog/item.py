@@ -16,12 +16,15 @@ from typing import Any
 
 import orjson
 
-from stacpull.catalog.assets import stored_assets, stored_links, with_extension
+from stacpull.catalog.assets import provenance_links, stored_assets, stored_links, with_extensions
 from stacpull.catalog.references import reference
-from stacpull.models import Json
+from stacpull.models import Json, MirroredFile
 from stacpull.redact import Secrets, cut_url
 
-__all__ = ["encode_item", "item_document"]
+__all__ = ["REMOTE_ASSETS", "encode_item", "item_document"]
+
+REMOTE_ASSETS = "stacpull:remote_assets"
+"""The member of an item that lists the assets that are not in the mirror, with their remote hrefs."""
 
 _OWN_LINKS = frozenset({"root", "parent", "collection", "self"})
 _OTHER_LINKS = frozenset(
@@ -53,7 +56,7 @@ def item_document(
     document: Json,
     *,
     collection: str,
-    here: Mapping[str, str],
+    here: Mapping[str, MirroredFile],
     item_path: str,
     collection_path: str,
     local_items: Callable[[str], str | None],
@@ -64,7 +67,7 @@ def item_document(
     Args:
         document: The item as the source sent it; not changed.
         collection: Id of the collection it is stored under.
-        here: Asset key → path of the file, relative to DEST with `/`, of the assets that are here.
+        here: The files of the assets that are in the mirror, by asset key.
         item_path: Where the document goes, relative to DEST: hrefs are relative to its directory. For
             `--metadata ndjson` that is the path of the NDJSON file.
         collection_path: The collection's JSON, relative to DEST.
@@ -73,10 +76,12 @@ def item_document(
         base: The item's own URL, against which relative hrefs are resolved; None leaves them.
 
     Returns:
-        A valid STAC item, if the source's was one. Assets as `stored_assets` says. Links `root`, `parent`
-        and `collection` lead into the mirror, `self` is gone (a mirror can be moved), links to items that
-        are here are relative, all others remote. Where the source gives no time, the item spans all time;
-        where it gives a geometry and no bbox, the bbox is computed.
+        A valid STAC item, if the source's was one. Assets as `stored_assets` says; those that are not in the
+        mirror are listed apart (`REMOTE_ASSETS`), because whoever opens the assets of an item expects them to
+        be there, and many remote hrefs expire. Links `root`, `parent` and `collection` lead into the mirror,
+        links to items that are here are relative, all others remote. `self` is gone (a mirror can be moved):
+        `via` and `canonical` say where the item came from. Where the source gives no time, the item spans all
+        time; where it gives a geometry and no bbox, the bbox is computed.
     """
     directory = item_path.rpartition("/")[0]
 
@@ -87,19 +92,28 @@ def item_document(
         return cut_url(href) if local is None else reference(local, directory)
 
     assets = stored_assets(document.get("assets"), here, directory, base)
+    remote = stored_assets(document.get(REMOTE_ASSETS), {}, directory, base)  # the source is a mirror, too
+    remote |= {key: asset for key, asset in assets.items() if key not in here}
+    # sorted, so that an asset that comes later gives the same bytes
+    remote = {key: remote[key] for key in sorted(remote) if key not in here}
+    assets = {key: assets[key] for key in sorted(assets) if key in here}
     links = _tree_links(directory, collection_path)
     links += stored_links(document.get("links"), base, keep)
+    links += provenance_links(document.get("links"), base, links)
     stored = {
         "stac_version": "1.0.0",
         **document,
         "type": "Feature",
-        "stac_extensions": with_extension(document.get("stac_extensions"), assets),
+        "stac_extensions": with_extensions(document.get("stac_extensions"), {**remote, **assets}, here),
         "properties": _dated(document.get("properties")),
         "collection": collection,
         "links": links,
         "assets": assets,
     }
     _place(stored)
+    stored.pop(REMOTE_ASSETS, None)  # and last again: storing twice gives the same bytes
+    if remote:
+        stored[REMOTE_ASSETS] = remote
     return stored
 
 

@@ -1,6 +1,6 @@
-"""Reading back what `catalog.item` wrote: which files of the mirror an item's JSON names as here.
+"""Read back what `catalog.item` wrote: which files of the mirror an item's JSON names.
 
-Pure, and total: whatever stands in a file that looks like an item, what cannot be used is left out.
+Pure, and total: whatever a file that looks like an item holds, what cannot be used is left out.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from stacpull.catalog.assets import FILE_FIELDS
+from stacpull.catalog.item import REMOTE_ASSETS
 from stacpull.models import Checksum, ItemId, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.planning.multihash import parse as parse_multihash
@@ -19,15 +21,19 @@ _HERE = ("./", "../")
 
 
 class StoredAsset(NamedTuple):
-    """An asset that is here: `path` relative to DEST; `origin` its remote href, if that is known."""
+    """An asset in the mirror: `path` relative to DEST; `origin` its remote href, if that is known."""
 
     key: str
     path: str
     origin: str | None
     size: int | None
-    """As the source states it (`file:size`)."""
+    """Of the file, as the mirror measured it (`file:size`)."""
     checksum: Checksum | None
+    """Of the file (`file:checksum`)."""
     media_type: str | None
+    stated_size: int | None = None
+    """As the source states it."""
+    stated_checksum: Checksum | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +72,35 @@ def _asset(key: str, asset: Any, directory: str) -> StoredAsset | None:
     path = path_named(asset.get("href"), directory)
     if path is None:
         return None
-    size, checksum, media_type = asset.get("file:size"), asset.get("file:checksum"), asset.get("type")
+    media_type, origin = asset.get("type"), _origin(asset)
+    href = asset_href(origin, None)
     return StoredAsset(
         key,
         path,
-        _origin(asset),
-        size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
-        parse_multihash(checksum) if isinstance(checksum, str) else None,
+        href if isinstance(href, str) else None,
+        _size(asset),
+        _checksum(asset),
         media_type if isinstance(media_type, str) else None,
+        _size(origin),
+        _checksum(origin),
     )
 
 
-def _origin(asset: Json) -> str | None:
-    alternates = asset.get("alternate")
+def _origin(asset: object) -> Json:
+    """Return what the source states of an asset that is in the mirror; empty if that is not known."""
+    alternates = asset.get("alternate") if isinstance(asset, dict) else None
     origin = alternates.get("origin") if isinstance(alternates, dict) else None
-    href = asset_href(origin, None)
-    return href if isinstance(href, str) else None
+    return origin if isinstance(origin, dict) else {}
+
+
+def _size(stated: Json) -> int | None:
+    size = stated.get("file:size")
+    return size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None
+
+
+def _checksum(stated: Json) -> Checksum | None:
+    checksum = stated.get("file:checksum")
+    return parse_multihash(checksum) if isinstance(checksum, str) else None
 
 
 def _source(link: Any, directory: str) -> str | None:
@@ -102,9 +121,17 @@ def path_named(href: object, directory: str) -> str | None:
 
 
 def as_sent(stored: Json) -> Json:
-    """Undo what the mirror did to the hrefs of assets; links stay, they are relative to the same place."""
-    assets = {}
-    for key, asset in stored.get("assets", {}).items():
-        origin = asset.get("alternate", {}).get("origin", {}).get("href")
-        assets[key] = asset if origin is None else {**asset, "href": origin}
-    return {**stored, "assets": assets}
+    """Return an item with the assets that its source sent; links stay relative to the same place."""
+    local, remote = stored.get("assets"), stored.get(REMOTE_ASSETS)
+    assets = {key: _asset_as_sent(asset) for key, asset in local.items()} if isinstance(local, dict) else {}
+    rest = {key: value for key, value in stored.items() if key != REMOTE_ASSETS}
+    return {**rest, "assets": {**assets, **(remote if isinstance(remote, dict) else {})}}
+
+
+def _asset_as_sent(asset: object) -> object:
+    origin = _origin(asset)
+    if not isinstance(asset, dict) or "href" not in origin:
+        return asset
+    kept = {name: value for name, value in asset.items() if name not in FILE_FIELDS}
+    stated = {name: origin[name] for name in FILE_FIELDS if name in origin}
+    return {**kept, **stated, "href": origin["href"]}

@@ -13,7 +13,7 @@ written from the leaves up: at any kill point every link leads to a file that is
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,20 +21,25 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 import pystac
 
+from stacpull.catalog.assets import provenance_links
 from stacpull.catalog.collection import collection_document
 from stacpull.catalog.disk import read_regular, refuse_symlinks
 from stacpull.catalog.item import encode_item
 from stacpull.catalog.references import reference
 from stacpull.errors import InterruptedRunError
-from stacpull.models import Json
-from stacpull.planning.names import CATALOG_ID
+from stacpull.models import Json, MirroredFile
+from stacpull.planning.names import catalog_id
 from stacpull.redact import Secrets
 from stacpull.store.destination import destination_error
 
-__all__ = ["ITEMS_PER_CATALOG", "CollectionEntry", "Write", "unless", "write_catalogs"]
+__all__ = ["ITEMS_PER_CATALOG", "MIRRORED_FROM", "CollectionEntry", "Write", "unless", "write_catalogs"]
 
 ITEMS_PER_CATALOG = 10_000
 """Links in one document, at most (pystac needs 0.9 GB for 590,326 links in one document)."""
+
+MIRRORED_FROM = "What stacpull has mirrored from "
+"""How the description of a catalog begins; the source follows."""
+_NAMED_COLLECTIONS = 3
 
 T = TypeVar("T")
 Write = Callable[[Path, bytes], None]
@@ -57,16 +62,15 @@ class CollectionEntry:
     items: Callable[[], Iterator[tuple[str, str]]]
     base: str | None = None
     """URL of the source's document, against which its relative hrefs are resolved."""
-    here: Mapping[str, str] = field(default_factory=dict)
-    """Its own assets that are here: key → path relative to DEST."""
+    here: Mapping[str, MirroredFile] = field(default_factory=dict)
+    """The files of its own assets that are in the mirror, by asset key."""
 
 
 def write_catalogs(
     dest: Path,
     entries: Iterable[CollectionEntry],
     *,
-    title: str,
-    description: str,
+    source: str,
     write: Write,
     secrets: Secrets,
     forget: Callable[[str], None] = lambda _path: None,
@@ -78,8 +82,7 @@ def write_catalogs(
     Args:
         dest: The mirror.
         entries: What it holds, in the order in which `catalog.json` lists it.
-        title: Of the mirror as a whole.
-        description: Likewise, CommonMark.
+        source: What is mirrored: the catalog's id, title and description say so.
         write: Writes one file.
         secrets: Known to this process: none reaches a file.
         forget: Told the path of each sub-catalog that was removed, because fewer are needed now.
@@ -97,13 +100,23 @@ def write_catalogs(
             (entry.id, _write_collection(update, replace(entry, items=_stoppable(entry.items, is_stopped))))
             for entry in unless(is_stopped, entries)
         ]
-        catalog = pystac.Catalog(id=CATALOG_ID, title=title, description=description)
+        names = [name for name, _ in children]
+        catalog = pystac.Catalog(
+            id=catalog_id(source), title=_title(names, source), description=MIRRORED_FROM + source
+        )
         document = catalog.to_dict(include_self_link=False, transform_hrefs=False)
         links = [_link("child", path, "", title=name) for name, path in children]
+        links += [link for link in provenance_links([], source, []) if link["rel"] == "via"]
         update("catalog.json", {**document, "links": [_link("root", "catalog.json", ""), *links]})
     except OSError as error:
         raise destination_error(error, dest) from error
     return update.written
+
+
+def _title(collections: Sequence[str], source: str) -> str:
+    """Return a title that names the collections, or their number where they are many."""
+    few = ", ".join(collections) if 0 < len(collections) <= _NAMED_COLLECTIONS else ""
+    return f"Mirror of {few or f'{len(collections)} collections'} from {source}"
 
 
 def unless(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterator[T]:

@@ -27,10 +27,8 @@ from stacpull.store.inspection import look_at
 
 LINES_FILE = "items.ndjson"
 """What `--metadata ndjson` writes into the directory of a collection."""
-MIRRORED_FROM = "What stacpull has mirrored from "
-"""How the description of a mirror's catalog begins; the source follows."""
 
-__all__ = ["LINES_FILE", "MIRRORED_FROM", "collections_to_read", "keep_collection", "write_mirror_catalogs"]
+__all__ = ["LINES_FILE", "collections_to_read", "keep_collection", "write_mirror_catalogs"]
 
 
 def collections_to_read(db: Connection, run: int) -> list[str]:
@@ -83,8 +81,7 @@ def write_mirror_catalogs(
     return write_catalogs(
         destination.path,
         entries,
-        title="Mirror of STAC items",
-        description=MIRRORED_FROM + source,
+        source=source,
         write=write,
         secrets=secrets,
         forget=lambda path: meta.disown_file(db, path),

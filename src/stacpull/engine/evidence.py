@@ -126,7 +126,9 @@ def weigh(asset: StoredAsset, look: Look, digest: bytes | None, old: OldAsset | 
     if wrong is not None:
         return wrong
     if asset.checksum is not None and digest is not None:
-        return Trust.BY_CHECKSUM if digest == asset.checksum.digest else "altered"
+        if digest == asset.checksum.digest:
+            return Trust.BY_CHECKSUM
+        return _by_size(look.size or 0, asset.size, is_altered=True)
     known = None if old is None or look.sha256 is None else old.sha256
     if known is not None and known == look.sha256:
         return Trust.BY_CHECKSUM

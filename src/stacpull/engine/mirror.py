@@ -191,6 +191,7 @@ class MirrorRun:
             is_in_order = True
             if isinstance(self._workspace.sync, FileSync) and (why := self._workspace.sync.reason):
                 self._emit(Notice("warning", why))
+            await self._warn_of_layout()
             await self._warn_of_little_room()
             yield
         finally:
@@ -431,6 +432,14 @@ class MirrorRun:
             await asyncio.to_thread(self._journal.flush)
             if ticks % _SAVED_EVERY == 0:
                 await self._publisher.call(lambda: self._account.save(self._workspace.db))
+
+    async def _warn_of_layout(self) -> None:
+        """Say so where the files that are here follow another layout than this run."""
+        before = await self._publisher.call(lambda: runs.layout_before(self._workspace.db, self._run.id))
+        now = self._run.spec.layout
+        if before not in (None, now):
+            text = f"Files that are here keep their paths (layout {before!r}); only new files follow {now!r}."
+            self._emit(Notice("warning", text))
 
     async def _warn_of_little_room(self) -> None:
         disk = await asyncio.to_thread(disk_of, self._workspace.destination.path)

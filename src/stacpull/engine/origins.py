@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import orjson
 
+from stacpull.catalog.stored import as_sent
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.places import first_place
@@ -43,19 +44,10 @@ def first_places(
     document, base = _document(db, destination, item)
     members = document.get("assets")
     found = {
-        key: first_place(asset if base is not None else _as_sent(asset), base, prefer)
+        key: first_place(asset, base, prefer)
         for key, asset in (members.items() if isinstance(members, dict) else ())
     }
     return {key: place for key, place in found.items() if place is not None}
-
-
-def _as_sent(asset: object) -> object:
-    """Return an asset as its source had it, from item JSON in DEST."""
-    alternates = asset.get("alternate") if isinstance(asset, dict) else None
-    origin = alternates.get("origin") if isinstance(alternates, dict) else None
-    if not (isinstance(asset, dict) and isinstance(origin, dict)):
-        return asset
-    return {**asset, "href": origin.get("href")}
 
 
 def origin_of(asset: object, base: str | None) -> str | None:
@@ -84,4 +76,4 @@ def _document(db: Connection, destination: Destination, item: int) -> tuple[Json
         document = orjson.loads(data)
     except orjson.JSONDecodeError:
         return {}, None
-    return (document, None) if isinstance(document, dict) else ({}, None)
+    return (as_sent(document), None) if isinstance(document, dict) else ({}, None)

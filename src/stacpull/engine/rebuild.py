@@ -25,9 +25,10 @@ import orjson
 
 from stacpull.catalog.contents import ListedFile, is_own_document, listed_collections, top_catalog
 from stacpull.catalog.stored import StoredAsset, as_sent, path_named
+from stacpull.catalog.tree import MIRRORED_FROM
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.digests import recorded
-from stacpull.engine.catalogs import LINES_FILE, MIRRORED_FROM
+from stacpull.engine.catalogs import LINES_FILE
 from stacpull.engine.evidence import Examined, Trust, weigh
 from stacpull.engine.finding import DOCUMENT_DEPTH, Finder, Found
 from stacpull.engine.inspection import described
@@ -262,11 +263,11 @@ class _Rebuild:
                 done=done,
                 size=look.size,
                 sha256=look.sha256,
-                checksum=asset.checksum,
+                checksum=asset.stated_checksum,
                 origin=asset.origin,
                 etag=same.etag if same is not None else None,
                 unproven=same.unproven if same is not None else int(verdict is Trust.BY_NAME) or None,
-                stated_size=asset.size,
+                stated_size=asset.stated_size,
                 media_type=asset.media_type,
             ),
         )

@@ -32,6 +32,7 @@ __all__ = [
     "end",
     "last_spec",
     "last_unfinished",
+    "layout_before",
     "matched_by_walk",
     "restart_walk",
     "selection_json",
@@ -225,6 +226,16 @@ def last_spec(db: sqlite3.Connection, kind: RunKind | None = None) -> RunSpec | 
     """Return what the last run (of that kind) was asked to do."""
     row = db.execute("SELECT max(id) FROM runs WHERE kind = coalesce(?, kind)", (kind,)).fetchone()
     return None if row[0] is None else _spec(db, row[0])
+
+
+def layout_before(db: sqlite3.Connection, run: int) -> str | None:
+    """Return the layout of the last mirror before `run`, None if there was none or it left no file."""
+    row = db.execute(
+        "SELECT layout FROM runs WHERE id < ? AND kind = 'mirror' "
+        "AND (SELECT assets_done FROM totals) > 0 ORDER BY id DESC LIMIT 1",
+        (run,),
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:

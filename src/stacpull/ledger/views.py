@@ -12,7 +12,7 @@ import orjson
 from stacpull.ledger import unread
 from stacpull.ledger.compact import href_of, true_name
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN
-from stacpull.models import OF_COLLECTION, FailureKind, ItemId
+from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile
 from stacpull.reports import FailureRecord, RunState
 
 __all__ = [
@@ -41,20 +41,21 @@ __all__ = [
 ]
 
 
+_SHA256_BYTES = 32
 _OF_NOTHING = b""
 """A digest that no file has."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemRecord:
-    """What an item's JSON is written from; `here` maps asset keys to paths relative to DEST."""
+    """What an item's JSON is written from; `here` maps asset keys to the files in the mirror."""
 
     row: int
     id: ItemId
     directory: str
     href: str | None
     document: bytes | None
-    here: dict[str, str]
+    here: dict[str, MirroredFile]
     is_ours: bool = False
     """True if a file in the place of its JSON is ours."""
     sha256: bytes | None = None
@@ -203,7 +204,7 @@ def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:
         "LEFT JOIN documents o ON o.item = i.id WHERE i.id = ?",
         (row,),
     ).fetchone()
-    here = _paths(db, row)
+    here = _files(db, row)
     item, is_ours = ItemId(collection, name), written != UNWRITTEN
     if written == DAMAGED:
         sha256 = _OF_NOTHING
@@ -248,12 +249,12 @@ def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
     return [CollectionRow(*row) for row in rows]
 
 
-def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, str]:
-    """Return the collection's own assets that are here: key → path relative to DEST."""
+def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, MirroredFile]:
+    """Return the files of the collection's own assets that are in the mirror, by asset key."""
     row = db.execute(
         "SELECT id FROM items WHERE collection = ? AND name = ?", (collection, OF_COLLECTION)
     ).fetchone()
-    return {} if row is None else _paths(db, row[0])
+    return {} if row is None else _files(db, row[0])
 
 
 def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
@@ -285,14 +286,22 @@ def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemReco
         (collection,),
     )
     for row in rows:
-        yield ItemRecord(row[0], ItemId(row[1], row[2]), row[3], row[4], row[5], _paths(db, row[0]))
+        yield ItemRecord(row[0], ItemId(row[1], row[2]), row[3], row[4], row[5], _files(db, row[0]))
 
 
-def _paths(db: sqlite3.Connection, item: int) -> dict[str, str]:
+def _files(db: sqlite3.Connection, item: int) -> dict[str, MirroredFile]:
     rows = db.execute(
-        "SELECT a.key, d.path, a.name FROM assets a JOIN directories d ON d.id = a.directory "
+        "SELECT a.key, d.path, a.name, a.size, a.sha256 "
+        "FROM assets a JOIN directories d ON d.id = a.directory "
         f"WHERE a.item = ? AND a.state = {STATE_DONE}",
         (item,),
     )
-    names = ((key, path, true_name(kept, path, key)) for key, path, kept in rows)
-    return {key: f"{path}/{name}" if path else name for key, path, name in names}
+    found = ((key, path, true_name(kept, path, key), size, digest) for key, path, kept, size, digest in rows)
+    return {
+        key: MirroredFile(
+            f"{path}/{name}" if path else name,
+            size,
+            digest if digest is not None and len(digest) == _SHA256_BYTES else None,  # not a CRC
+        )
+        for key, path, name, size, digest in found
+    }

@@ -24,20 +24,43 @@ from typing import Final
 
 from stacpull.caches import cached_if_short
 
-__all__ = ["CATALOG_ID", "document_name", "fold", "joined", "kept_apart", "path_hash", "safe_segment"]
+__all__ = [
+    "CATALOG_ID",
+    "catalog_id",
+    "document_name",
+    "fold",
+    "is_catalog_id",
+    "joined",
+    "kept_apart",
+    "path_hash",
+    "safe_segment",
+]
 
 CATALOG_ID: Final = "stacpull-mirror"
-"""Id of the STAC catalog that every mirror has at its top."""
+"""How the id of the STAC catalog begins that every mirror has at its top."""
 MAX_BYTES: Final = 255
 _RESERVED: Final = frozenset({".stacpull", "catalog.json", "collection.json"})
 _UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|#;%\ud800-\udfff]')
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.DOTALL)
 _HASHED: Final = re.compile(r".*~[0-9a-f]{12}(\.[A-Za-z0-9.]{1,15})?", re.DOTALL)
+_NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._]+")
+_LONGEST_PLACE: Final = 80
 _SUFFIX: Final = re.compile(r"(?<=[^.])(\.tar)?\.[A-Za-z0-9]{1,10}\Z")
 _LONGEST_SUFFIX: Final = 20
 """Characters at the end of a name, which may be long, that are searched for its suffix."""
 _CUT_ESCAPE: Final = re.compile(r"%[0-9A-F]?\Z")
 _ENDS: Final = ". "
+
+
+def catalog_id(source: str) -> str:
+    """Return the id of the catalog of a mirror: it names the source in letters, digits, dots and hyphens."""
+    place = _NOT_IN_ID.sub("-", source.partition("://")[2] or source).strip("-.")
+    return f"{CATALOG_ID}-{place[:_LONGEST_PLACE].rstrip('-.')}" if place else CATALOG_ID
+
+
+def is_catalog_id(identifier: object) -> bool:
+    """Return True for the id of the catalog of any mirror."""
+    return isinstance(identifier, str) and f"{identifier}-".startswith(f"{CATALOG_ID}-")
 
 
 @cached_if_short(8192)

@@ -1,0 +1,163 @@
+# ruff: noqa: INP001 - mkdocs loads it by its path
+"""Write the reference pages of the docs site from the code: a hook of mkdocs (`mkdocs.yml`).
+
+    mkdocs build --strict
+
+Nothing here is written by hand twice: commands and their help come from click, options with their config key,
+variable and default from the table that reads them, and the Python reference lists every public name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import attrs
+import click
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+import stacpull
+from stacpull import errors
+from stacpull.cli.main import COMMANDS, cli
+from stacpull.config.options import Options, S3Options, TraceOptions
+from stacpull.config.resolve import Output
+from stacpull.config.table import OPTIONS, Option, Scope
+from stacpull.models import Selection
+
+HOLDERS: dict[Scope, type] = {
+    Scope.SELECTION: Selection,
+    Scope.LAYOUT: Options,
+    Scope.TRANSFER: Options,
+    Scope.TRACE: TraceOptions,
+    Scope.OUTPUT: Output,
+}
+TITLES = {
+    Scope.SELECTION: "Selection",
+    Scope.LAYOUT: "Destination",
+    Scope.TRANSFER: "Transfer and credentials",
+    Scope.TRACE: "Trace",
+    Scope.OUTPUT: "Output",
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages to the site."""
+    pages = {
+        "reference/commands.md": commands_page(),
+        "reference/options.md": options_page(),
+        "reference/exit-codes.md": exit_codes_page(),
+        "reference/python.md": python_page(),
+    }
+    for path, text in pages.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def commands_page() -> str:
+    """Return a page with the help of every command."""
+    parts = ["# Commands\n"]
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        if command is None:
+            raise RuntimeError(f"{name} is listed and cannot be loaded")
+        parts.extend(_command(command, f"stacpull {name}"))
+    return "\n".join(parts)
+
+
+def _command(command: click.Command, path: str) -> list[str]:
+    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
+    parts = [f"## {path}\n", "```text", command.get_help(context), "```\n"]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            if below is not None:
+                parts.extend(_command(below, f"{path} {name}"))
+    return parts
+
+
+def options_page() -> str:
+    """Return a page with every option: flag, config key, variables, default and help."""
+    parts = [
+        "# Options\n",
+        "Every option can be given as a flag, as a key of a TOML file (`--config`), and, where a variable",
+        "is listed, in the environment. A flag overrides the environment, the environment overrides the",
+        "file, and the file overrides the default. Lists replace each other; they are never joined.\n",
+    ]
+    for scope, title in TITLES.items():
+        parts += [f"## {title}\n", "| option | config key | variable | default | |", "|---|---|---|---|---|"]
+        parts += [_row(option) for option in OPTIONS if option.scope is scope]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _row(option: Option) -> str:
+    flag = f"--{option.name}" + (f"`, `--no-{option.name}" if option.opposite else "")
+    if option.short:
+        flag = f"-{option.short}`, `{flag}"
+    value = "" if option.switch or option.name == "verbose" else f" {option.metavar}"
+    if option.choices:
+        value = " " + "|".join(option.choices)
+    key = "" if option.scope is Scope.OUTPUT else f"`{option.name}`"
+    variables = ", ".join(f"`{name}`" for name in option.variables)
+    cells = [f"`{flag}{value}`", key, variables, _default(option), option.help]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _default(option: Option) -> str:
+    holder: Any = HOLDERS[option.scope]
+    target = option.target
+    if target.startswith("s3."):
+        holder, target = S3Options, target.removeprefix("s3.")
+    fields = attrs.fields(holder) if attrs.has(holder) else dataclasses.fields(holder)
+    default = next((field.default for field in fields if field.name == target), None)
+    if default in (None, (), False, "") or isinstance(default, attrs.Factory | type(dataclasses.MISSING)):  # type: ignore[arg-type]
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def exit_codes_page() -> str:
+    """Return a page with the exit codes and the errors that have them."""
+    rows = [
+        (0, "Everything is done. Also when nothing matched, with a warning."),
+        (1, "Finished, but assets failed, items were not reached, or `verify` found damage."),
+        (2, "The command line, a config file or a filter is wrong, or DEST is not a mirror."),
+        (3, "Credentials are missing or refused."),
+        (4, "The source cannot be read."),
+        (5, "The destination cannot be written: disk full, no permission, or another mirror holds it."),
+        (130, "Stopped by Ctrl-C or SIGTERM. `stacpull resume` continues."),
+    ]
+    raised: dict[int, list[str]] = {}
+    for name in errors.__all__:
+        error = getattr(errors, name)
+        if isinstance(error, type) and issubclass(error, errors.StacpullError):
+            raised.setdefault(error.exit_code, []).append(f"`{name}`")
+    parts = ["# Exit codes\n", "| code | meaning | Python error |", "|---|---|---|"]
+    parts += [f"| {code} | {text} | {', '.join(sorted(raised.get(code, [])))} |" for code, text in rows]
+    return "\n".join(parts) + "\n"
+
+
+def python_page() -> str:
+    """Return a page with every public name of `stacpull`."""
+    parts = [
+        "# Python\n",
+        "Every public name of the package `stacpull`. Functions that read or write data are coroutines:",
+        "`await` them, or use the blocking functions of the same names in `stacpull.sync`.\n",
+    ]
+    kinds: dict[str, list[str]] = {"Functions": [], "Classes": [], "Errors": [], "Types": []}
+    for name in sorted(stacpull.__all__):
+        value = getattr(stacpull, name)
+        if name.startswith("_"):
+            continue
+        if isinstance(value, type) and issubclass(value, Exception):
+            kinds["Errors"].append(name)
+        elif isinstance(value, type):
+            kinds["Classes"].append(name)
+        elif callable(value) and hasattr(value, "__code__"):
+            kinds["Functions"].append(name)
+        else:
+            kinds["Types"].append(name)
+    for kind, names in kinds.items():
+        parts.append(f"## {kind}\n")
+        parts += [f"::: stacpull.{name}\n" for name in names]
+    return "\n".join(parts)

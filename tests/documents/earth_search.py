@@ -1,0 +1,133 @@
+"""A stand-in for Earth Search on loopback: recorded items, small files behind their assets."""
+
+from __future__ import annotations
+
+import copy
+import http.server
+import json
+import threading
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+__all__ = ["EarthSearch"]
+
+COLLECTION = "sentinel-2-l2a"
+DATES = ("2024-06-02", "2024-06-12", "2024-06-22")
+BERN = {"type": "Polygon", "coordinates": [[[7, 46.5], [8, 46.5], [8, 47.5], [7, 47.5], [7, 46.5]]]}
+
+
+class EarthSearch:
+    """`with EarthSearch(shared_data) as server`: the API is at `server.url`.
+
+    It answers as API, Features: it filters nothing, so that the client must.
+    """
+
+    def __init__(self, shared_data: Path) -> None:
+        recorded = json.loads((shared_data / "stac/earthsearch/v0_item_s2_cogs.json").read_text())
+        handler = type("Handler", (_Handler,), {"recorded": recorded})
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    recorded: dict[str, Any]
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        base = f"http://{self.headers['Host']}"
+        path = urlsplit(self.path).path
+        answers = {
+            "/v1": lambda: _root(base),
+            "/v1/": lambda: _root(base),
+            "/v1/collections": lambda: {"collections": [_collection(base)], "links": []},
+            f"/v1/collections/{COLLECTION}": lambda: _collection(base),
+            f"/v1/collections/{COLLECTION}/items": lambda: self._items(base),
+        }
+        if path in answers:
+            self._send(json.dumps(answers[path]()).encode(), "application/json")
+        elif path.endswith((".tif", ".jpg", ".xml", ".json")):
+            self._send(path.encode() * 200, "image/tiff; application=geotiff; profile=cloud-optimized")
+        else:
+            self.send_error(404)
+
+    def _items(self, base: str) -> dict[str, Any]:
+        features = []
+        for number, date in enumerate(DATES):
+            item = copy.deepcopy(self.recorded)
+            item.update(id=f"S2A_32TLT_{date.replace('-', '')}_0_L2A", collection=COLLECTION, geometry=BERN)
+            item["bbox"] = [7, 46.5, 8, 47.5]
+            item["properties"]["datetime"] = f"{date}T10:36:00Z"
+            item["properties"]["eo:cloud_cover"] = 10 * number
+            item["links"] = []
+            item["assets"] = {
+                key: {
+                    "href": f"{base}/files/{item['id']}/{key}.tif",
+                    "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+                    "roles": ["data"],
+                }
+                for key in ("red", "green", "blue", "nir")
+            }
+            features.append(item)
+        return {
+            "type": "FeatureCollection",
+            "features": features,
+            "links": [],
+            "numberMatched": len(features),
+        }
+
+    def _send(self, body: bytes, media_type: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def _root(base: str) -> dict[str, Any]:
+    return {
+        "type": "Catalog",
+        "stac_version": "1.0.0",
+        "id": "earth-search-aws",
+        "title": "Earth Search by Element 84",
+        "description": "A STAC API of public datasets on AWS",
+        "conformsTo": [
+            "https://api.stacspec.org/v1.0.0/core",
+            "https://api.stacspec.org/v1.0.0/collections",
+            "https://api.stacspec.org/v1.0.0/ogcapi-features",
+        ],
+        "links": [
+            {"rel": "self", "href": f"{base}/v1"},
+            {"rel": "root", "href": f"{base}/v1"},
+            {"rel": "data", "href": f"{base}/v1/collections"},
+        ],
+    }
+
+
+def _collection(base: str) -> dict[str, Any]:
+    return {
+        "type": "Collection",
+        "stac_version": "1.0.0",
+        "id": COLLECTION,
+        "title": "Sentinel-2 Level-2A",
+        "description": "Global Sentinel-2 data, Level-2A",
+        "license": "proprietary",
+        "extent": {
+            "spatial": {"bbox": [[-180, -90, 180, 90]]},
+            "temporal": {"interval": [["2015-06-27T10:25:31Z", None]]},
+        },
+        "links": [{"rel": "items", "href": f"{base}/v1/collections/{COLLECTION}/items"}],
+    }

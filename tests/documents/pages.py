@@ -1,0 +1,185 @@
+"""The documents' commands and Python blocks, and a shell that runs those of one page in order.
+
+A block of ```console holds commands (`$ …`, continued with a backslash) and, where it is shown, their output.
+A block of ```python is a program that may use `await`. Both are run as they are written, but for addresses:
+`Page.run` replaces the hosts and ports that a page names by those of the servers of the test.
+
+Output is compared line by line. Numbers that differ from run to run (times, rates, dates, ports) are read as
+equal, and a line `...` stands for any number of lines.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["Block", "Step", "blocks_of", "differs", "run_page"]
+
+_BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_NOT_RUN = ("pip install ", "git clone ", "bash scripts/test", ".venv/bin/mkdocs ")
+"""Commands that install or fetch something, or run this very suite."""
+_VARIES = (
+    (re.compile(r"\d[\d,.]*( ?(s|ms|min|h|B|kB|MB|GB)(/s)?\b)"), r"N\1"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?Z?"), "TIME"),
+    (re.compile(r"pid \d+"), "pid N"),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command or program of a page."""
+
+    kind: Literal["shell", "python"]
+    text: str
+    shown: tuple[str, ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text and its first line in the file."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks_of(text: str) -> Iterator[Block]:
+    """Yield the fenced blocks of a Markdown text."""
+    for match in _BLOCK.finditer(text):
+        indent = match[1]
+        body = "".join(line.removeprefix(indent) for line in match[3].splitlines(keepends=True))
+        yield Block(match[2], body, text.count("\n", 0, match.start()) + 2)
+
+
+def steps_of(text: str) -> list[Step]:
+    """Return what a page tells its reader to run, in order."""
+    steps = []
+    for block in blocks_of(text):
+        if block.language == "python":
+            steps.append(Step("python", block.text, (), block.line))
+        elif block.language == "console":
+            steps.extend(_commands(block))
+    return steps
+
+
+def _commands(block: Block) -> Iterator[Step]:
+    command: list[str] = []
+    shown: list[str] = []
+    start = block.line
+    for number, line in enumerate(block.text.splitlines()):
+        if command and command[-1].endswith("\\"):
+            command.append(line)
+        elif line.startswith("$ "):
+            if command:
+                yield Step("shell", "\n".join(command), tuple(shown), start)
+            command, shown, start = [line[2:]], [], block.line + number
+        else:
+            assert command, f"line {block.line + number}: output without a command"
+            shown.append(line)
+    if command:
+        yield Step("shell", "\n".join(command), tuple(shown), start)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a step did: its exit code and what it printed."""
+
+    step: Step
+    code: int
+    out: str
+    err: str
+
+
+def is_run(step: Step) -> bool:
+    """Tell whether a step is run by the test."""
+    return not (step.kind == "shell" and step.text.startswith(_NOT_RUN))
+
+
+def run_page(
+    text: str, folder: Path, replace: Mapping[str, str], environment: Mapping[str, str]
+) -> list[Ran]:
+    """Run the steps of a page in one shell, in `folder`, and return what they did.
+
+    Args:
+        text: The page, as Markdown.
+        folder: An empty directory.
+        replace: Texts to put in the place of others, such as hosts.
+        environment: Variables of the shell.
+    """
+    steps = [step for step in steps_of(text) if is_run(step)]
+    bin_folder = Path(sys.executable).parent
+    script = ["set -m", f"PATH={shlex.quote(str(bin_folder))}:$PATH"]
+    for number, step in enumerate(steps):
+        body = step.text
+        for old, new in replace.items():
+            body = body.replace(old, new)
+        if step.kind == "python":
+            program = folder / f".program{number}.py"
+            program.write_text(_as_program(body))
+            body = f"python {shlex.quote(str(program))}"
+        script += [
+            f"exec 1>{shlex.quote(str(folder))}/.out{number} 2>{shlex.quote(str(folder))}/.err{number}",
+            body,
+            f"echo $? > {shlex.quote(str(folder))}/.code{number}",
+        ]
+    file = folder / ".page.sh"
+    file.write_text("\n".join([*script, "kill %% 2>/dev/null", ""]))
+    subprocess.run(
+        ["bash", str(file)], cwd=folder, env={**os.environ, **environment}, check=False, timeout=110
+    )
+    ran = []
+    for number, step in enumerate(steps):
+        parts = [folder / f".{name}{number}" for name in ("code", "out", "err")]
+        code, out, err = (part.read_text() if part.exists() else "" for part in parts)
+        ran.append(Ran(step, int(code or -1), out, err))
+    return ran
+
+
+def _as_program(text: str) -> str:
+    """Return a block as a script: a block with `await` at its top level runs in an event loop."""
+    compile(text, "block", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
+    return (
+        "import ast, asyncio, inspect\n"
+        f"code = compile({text!r}, 'block', 'exec', ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)\n"
+        "space = {'__name__': '__main__'}\n"
+        "running = eval(code, space)\n"
+        "if inspect.iscoroutine(running):\n"
+        "    asyncio.run(running)\n"
+    )
+
+
+def differs(shown: tuple[str, ...], printed: str) -> str | None:
+    """Return the first shown line that was not printed in its place; None if all were."""
+    lines = [_same(line) for line in printed.splitlines()]
+    at = 0
+    anywhere = False
+    for line in shown:
+        if line.strip() in {"...", "…"}:
+            anywhere = True
+            continue
+        wanted = _same(line)
+        if anywhere:
+            while at < len(lines) and lines[at] != wanted:
+                at += 1
+        if at >= len(lines) or lines[at] != wanted:
+            return line
+        at, anywhere = at + 1, False
+    return (
+        None if anywhere or at == len(lines) or not shown else f"(then {printed.splitlines()[at]!r} follows)"
+    )
+
+
+def _same(line: str) -> str:
+    for pattern, text in _VARIES:
+        line = pattern.sub(text, line)
+    return " ".join(line.split())

@@ -1,0 +1,151 @@
+"""Every command and Python block of the README and the docs runs, and prints what the page shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.documents.earth_search import EarthSearch
+from tests.documents.pages import blocks_of, differs, is_run, run_page, steps_of
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ENVIRONMENT = {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "COLUMNS": "100",
+    "http_proxy": "http://127.0.0.1:9",  # a page that names another host fails here and does not leave
+    "https_proxy": "http://127.0.0.1:9",
+    "no_proxy": "127.0.0.1,localhost",
+}
+MAY_FAIL = {"--label 'Rice feilds'": 2}
+"""Commands that a page shows for their error, by a part of them, with their exit code."""
+
+
+def free_ports(count: int) -> int:
+    """Return the first of so many ports in a row that are free now."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            first = probe.getsockname()[1]
+        if all(_is_free(port) for port in range(first, first + count)) and first + count < 65536:
+            return first
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def earth_search(shared_data: Path) -> Iterator[EarthSearch]:
+    with EarthSearch(shared_data) as server:
+        yield server
+
+
+@pytest.mark.timeout(118)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES if steps_of(page.read_text())],
+)
+def test_a_page_runs_as_it_is_written(page: Path, tmp_path: Path, earth_search: EarthSearch) -> None:
+    text = page.read_text()
+    port = free_ports(3)
+    ran = run_page(
+        text,
+        tmp_path,
+        {
+            "https://earth-search.aws.element84.com/v1": earth_search.url,
+            "sleep 3;": "until [ -s mlhub.env ] || [ -s hub.env ]; do sleep 0.1; done;",
+            "8801": str(port),
+            "8811": str(port),
+            "/tmp/stacpull-docs-copy": str(tmp_path / "moved"),  # noqa: S108 - what the page says
+        },
+        ENVIRONMENT,
+    )
+    for one in ran:
+        where = f"{page.name}:{one.step.line}: {one.step.text}\n{one.out}\n{one.err}"
+        allowed = next((code for part, code in MAY_FAIL.items() if part in one.step.text), 0)
+        assert one.code == allowed, where
+        missing = differs(one.step.shown, one.out) and differs(one.step.shown, one.err)
+        assert missing is None, f"{where}\nshown, and not printed: {missing}"
+
+
+def test_commands_that_are_not_run_are_few_and_known() -> None:
+    skipped = [step.text for page in PAGES for step in steps_of(page.read_text()) if not is_run(step)]
+    assert {text.split()[0] for text in skipped} <= {"pip", "git", "bash", ".venv/bin/mkdocs"}
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
+def test_options_that_a_page_names_exist(page: Path) -> None:
+    help_texts = _all_help()
+    for command in re.findall(r"stacpull (?:-q )?(\w+)([^\n`]*)", page.read_text()):
+        name, arguments = command
+        if name not in help_texts:
+            continue
+        for flag in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", arguments):
+            assert flag in help_texts[name], f"{page.name}: stacpull {name} has no {flag}"
+
+
+_help: dict[str, str] = {}
+
+
+def _all_help() -> dict[str, str]:
+    if not _help:
+        code = (
+            "import click\n"
+            "from stacpull.cli.main import COMMANDS, cli\n"
+            "for name in COMMANDS:\n"
+            "    command = cli.get_command(click.Context(cli), name)\n"
+            "    below = command.commands.values() if isinstance(command, click.Group) else ()\n"
+            "    every = [p for c in (command, *below) for p in c.params]\n"
+            "    print(name, *(flag for p in every for flag in (*p.opts, *p.secondary_opts)))\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        _help.update(line.split(" ", 1) for line in done.stdout.splitlines())
+        for name in _help:
+            _help[name] += " --help --version --quiet --verbose"
+    return _help
+
+
+def test_shell_scripts_of_the_pages_parse() -> None:
+    for page in PAGES:
+        for block in blocks_of(page.read_text()):
+            if block.language in {"sh", "bash"} and "* * *" not in block.text:
+                done = subprocess.run(
+                    ["bash", "-n"], input=block.text, text=True, capture_output=True, check=False
+                )
+                assert done.returncode == 0, f"{page.name}:{block.line}: {done.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "wrong"),
+    [
+        ((), "anything", None),
+        (("a", "b"), "a\nb\n", None),
+        (("a",), "a\nb\n", "(then 'b' follows)"),
+        (("a", "...", "c"), "a\nb\nb\nc\n", None),
+        (("a", "..."), "a\nb\n", None),
+        (("b",), "a\n", "b"),
+        (("3.1 s, 5 files",), "7.25 s, 5 files", None),
+        (("3.1 s, 5 files",), "3.1 s, 6 files", "3.1 s, 5 files"),
+    ],
+)
+def test_output_is_compared(shown: tuple[str, ...], printed: str, wrong: str | None) -> None:
+    assert differs(shown, printed) == wrong
+
+
+def test_a_command_that_fails_is_found(tmp_path: Path) -> None:
+    ran = run_page(
+        "```console\n$ false\n$ echo hello \\\n    you\nhello you\n```\n", tmp_path, {}, dict(os.environ)
+    )
+    assert [(one.code, one.out) for one in ran] == [(1, ""), (0, "hello you\n")]

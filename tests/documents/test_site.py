@@ -1,0 +1,58 @@
+"""The docs site builds without a warning, and its reference lists everything there is."""
+
+from __future__ import annotations
+
+import html
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stacpull
+from stacpull.cli.main import COMMANDS
+from stacpull.config.table import OPTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "NO_MKDOCS_2_WARNING": "1", "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def text_of(page: Path) -> str:
+    return html.unescape(re.sub(r"<[^>]+>", "", page.read_text()))
+
+
+def test_the_reference_lists_every_option_and_command(site: Path) -> None:
+    options = text_of(site / "reference/options/index.html")
+    assert [o.name for o in OPTIONS if f"--{o.name}" not in options] == []
+    assert [v for o in OPTIONS for v in o.variables if v not in options] == []
+    commands = text_of(site / "reference/commands/index.html")
+    assert [name for name in COMMANDS if f"stacpull {name}" not in commands] == []
+
+
+def test_the_reference_lists_every_public_python_name(site: Path) -> None:
+    page = (site / "reference/python/index.html").read_text()
+    names = [name for name in stacpull.__all__ if not name.startswith("_")]
+    assert [name for name in names if f'id="stacpull.{name}"' not in page] == []
+
+
+def test_the_site_loads_nothing_from_other_hosts(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        loaded = re.findall(r"<(?:script|img|iframe)[^>]*src=\"(https?:[^\"]+)", page.read_text())
+        loaded += re.findall(r"<link[^>]*rel=\"stylesheet\"[^>]*href=\"(https?:[^\"]+)", page.read_text())
+        assert loaded == [], page
