@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
+
+from stacpull import reports
+from stacpull.engine.credentials import CredentialsCheck, ProfileState
+from stacpull.events import Damage
+from stacpull.models import FailureKind
+from stacpull.tracing.report import TraceEstimate, TraceReport
 
 TESTS = Path(__file__).resolve().parent
 DOCS = TESTS.parent / "docs"
@@ -40,6 +47,45 @@ def test_every_row_of_the_forms_of_source_names_a_test() -> None:
     without = [row for table in rows for row in table.splitlines() if not named(row)]
     assert len(rows) == 2
     assert without == []
+
+
+FIELDS: dict[str, tuple[type, ...]] = {
+    "`mirror`": (reports.MirrorReport,),
+    "`status`": (reports.StatusReport,),
+    "`failures`": (reports.FailureRecord,),
+    "`verify`": (Damage, reports.VerifyReport, reports.RebuildReport),
+    "`plan`": (reports.PlanReport, reports.HostPlan, reports.Disk),
+    "`headers`": (reports.HeadersReport,),
+    "`credentials`": (ProfileState, CredentialsCheck),
+    "`trace`": (TraceReport, TraceEstimate),
+}
+"""The sections of docs/json.md, by how they begin, and what is printed as JSON."""
+NOT_FIELDS = {"damaged", "rebuilt"} | {"date", "value"} | {kind.value for kind in FailureKind}
+"""Other names in a first column: a property, a heading, a row of the median, and kinds of failures."""
+NOT_PRINTED = {"scenes"}
+"""Rows of `TraceReport` that `--json` leaves out."""
+
+
+@pytest.mark.parametrize("section", FIELDS)
+def test_docs_of_json_name_the_fields_of_every_report(section: str) -> None:
+    text = _section(section)
+    fields = {field.name for kind in FIELDS[section] for field in dataclasses.fields(kind)} - NOT_PRINTED
+    assert {name for name in fields if f"`{name}`" not in text} == set()
+    cells = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    documented = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert documented - fields - NOT_FIELDS == set()
+
+
+def test_docs_of_json_name_every_kind_of_failure() -> None:
+    text = _section("`failures`")
+    assert [kind for kind in FailureKind if f"`{kind.value}`" not in text] == []
+
+
+def _section(begins: str) -> str:
+    text = (DOCS / "json.md").read_text()
+    found = re.search(rf"^## {begins}.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"docs/json.md has no section {begins}"
+    return found[0]
 
 
 @pytest.mark.parametrize(
