@@ -157,7 +157,8 @@ def decode(data: bytes, limit: int = PAGE_LIMIT) -> Decoded:
 
     Args:
         data: The text.
-        limit: The most bytes that it may have had. It may have four million values, or one per 32 bytes of a larger limit.
+        limit: The most bytes that it may have had. It may have four million values; more if the limit is
+            above 128 MiB: one per 32 bytes of it.
 
     Raises:
         TooManyValuesError: It has more values than that.
