@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from stacpull.engine.documents import clean_document
+from stacpull.engine.documents import clean_item
 from stacpull.engine.picking import STRETCH, Picked, Picker, SourceFailure, SourceRead
 from stacpull.engine.position import Position
 from stacpull.engine.publisher import Publisher
@@ -192,7 +192,7 @@ class Producer:
         left_out = {item for items in picked.left_out.values() for item in items}
         return PlanBatch(
             items=[
-                ItemRow(p.item, clean_document(p.item.document, self._secrets), p.problems)
+                ItemRow(p.item, clean_item(p.item.document, self._secrets), p.problems)
                 for p in picked.items
             ],
             failed_items=[self._item_failure(one) for one in picked.failures],
