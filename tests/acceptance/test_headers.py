@@ -325,8 +325,8 @@ def test_what_is_gone_is_no_failure_where_that_is_accepted(tmp_path: Path, small
 @pytest.mark.parametrize(
     ("name", "code", "sentence"),
     [
-        ("t.xlsx", 2, "end it in one of .parquet, .csv, .ndjson"),
-        ("t", 2, "end it in one of"),
+        ("t.xlsx", 2, "use a name that ends with one of .parquet, .csv, .ndjson"),
+        ("t", 2, "use a name that ends with one of"),
         ("nowhere/t.csv", 5, "is no directory"),
         ("folder.csv", 5, "is a directory"),
         ("mine.csv", 2, "was not written by stacpull"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,7 +88,7 @@ def test_every_width_keeps_each_line_on_its_own_row_and_leaves_nothing_behind(co
 
 
 def test_resizing_leaves_no_line_behind() -> None:
-    with Terminal(running(400, "pass"), columns=120) as terminal:
+    with Terminal(running(300, "pass"), columns=120) as terminal:
         terminal.wait_for("listing")
         for columns in (80, 60, 40, 120, 200, 50, 80):
             terminal.resize(columns)
@@ -158,3 +162,33 @@ def test_something_is_shown_within_a_second_of_a_silent_server(command: str, tmp
             terminal.press_ctrl_c()
             assert terminal.ended() == 130
             assert "connecting" not in terminal.text
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_resizing_a_terminal_that_wraps_lines_again_leaves_no_line_behind(tmp_path: Path) -> None:
+    """tmux, as most terminals and unlike pyte, wraps what is on the screen to the new width, and back."""
+    _, _, program = running(100_000, "pass")
+    (tmp_path / "shown.py").write_text(program)
+    tmux = ["tmux", "-S", str(tmp_path / "socket"), "-f", "/dev/null"]
+
+    def screen() -> list[str]:
+        shown = subprocess.run(
+            [*tmux, "capture-pane", "-p"], capture_output=True, text=True, check=True
+        ).stdout
+        return [line for line in shown.splitlines() if line.strip() and "warning" not in line]
+
+    def has_settled() -> bool:
+        lines = screen()
+        return len(lines) == 4 and "listing" in lines[0] and lines[3].startswith("  waiting 8 s")
+
+    command = ["new-session", "-d", "-x", "120", "-y", "20", sys.executable, str(tmp_path / "shown.py")]
+    subprocess.run([*tmux, *command], check=True, env={**os.environ, "LC_ALL": "C.UTF-8"})
+    try:
+        for columns in (120, 80, 60, 40, 120, 50, 100):
+            subprocess.run([*tmux, "resize-window", "-x", str(columns), "-y", "20"], check=True)
+            end = time.monotonic() + 15
+            while not has_settled():
+                assert time.monotonic() < end, "\n".join(screen())
+                time.sleep(0.05)
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=False)

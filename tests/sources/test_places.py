@@ -46,8 +46,8 @@ def test_relative_paths_are_relative_to_the_working_directory(
     [
         ("", "empty"),
         ("-", "mirror, plan and headers"),
-        ("gs://b/c.json", "gs: URL"),
-        ("ftp://x/c", "ftp: URL"),
+        ("gs://b/c.json", "unsupported URL scheme gs"),
+        ("ftp://x/c", "unsupported URL scheme ftp"),
     ],
 )
 def test_what_is_not_read_is_named(source: str, said: str) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
 import orjson
 
@@ -85,7 +86,11 @@ def _write_ndjson(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]
 
 
 def _write_csv(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
-    """Write RFC 4180 with a header line; nothing for None, `true` and `false`."""
+    """Write RFC 4180 with a header line; nothing for None, `true` and `false`.
+
+    Texts come from a source that may be hostile, and a spreadsheet runs a text that begins as a formula does:
+    such a text gets an apostrophe in front. Control characters but line ends become U+FFFD.
+    """
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text)
     writer.writerow(column.name for column in columns)
@@ -99,7 +104,15 @@ def _as_csv(value: Any) -> Any:
         return "true" if value else "false"
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, str):
+        return _harmless(value)
     return _as_text(value)
+
+
+def _harmless(text: str) -> str:
+    """Return a text that neither a spreadsheet nor a terminal takes for something else."""
+    text = _CONTROLS.sub("\ufffd", text)
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def _as_text(value: Any) -> Any:
@@ -137,5 +150,9 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     while batch := list(islice(left, _BATCH)):
         yield batch
 
+
+_FORMULA: Final = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 _WRITERS: dict[str, _Writer] = {".parquet": _write_parquet, ".csv": _write_csv, ".ndjson": _write_ndjson}

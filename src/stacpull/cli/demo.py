@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -62,30 +62,28 @@ def command(context: click.Context, /, dest: Path | None, **raw: object) -> int:
         return parameters.told(context, selection, source=source)
 
     try:
-        report, exports = run_until_stopped(lambda stop: _mirror_replica(dest, tell, show, stop), show)
+        report = run_until_stopped(lambda stop: _mirror_replica(dest, tell, show, stop), show)
     finally:
         show.close()
     code = finish(report, output, show)
     if not (output.quiet or output.json):
-        printing.lines(["", *tree(dest), "", *_next_commands(dest, exports)])
+        printing.lines(["", *tree(dest), "", *_next_commands(dest)])
     return code
 
 
 async def _mirror_replica(
     dest: Path, tell: Callable[[str], Resolved], show: Display, stop: asyncio.Event
-) -> tuple[MirrorReport, dict[str, str]]:
-    """Mirror from a replica that lives as long as this takes; return also what it would export on `_PORT`."""
+) -> MirrorReport:
+    """Mirror from a replica that is stopped afterwards."""
     from stacpull.engine import api
     from stacpull.replicas import MlhubReplica
 
     async with MlhubReplica(items=_ITEMS, seed=_SEED) as replica:
-        exports = replica.exports()
-        os.environ.update(exports)
+        os.environ.update(replica.exports())
         told = await asyncio.to_thread(tell, replica.base_url)
-        report = await api.mirror(
+        return await api.mirror(
             replica.base_url, dest, selection=told.selection, options=told.options, on_event=show, stop=stop
         )
-    return report, {**exports, "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{_PORT + 2}"}
 
 
 def tree(top: Path, indent: str = "") -> Iterator[str]:
@@ -104,22 +102,22 @@ def tree(top: Path, indent: str = "") -> Iterator[str]:
         yield f"{indent}... and {len(entries) - len(shown)} more"
 
 
-def _next_commands(dest: Path, exports: Mapping[str, str]) -> Iterator[str]:
-    """Tell what to try: commands that can be pasted as they stand."""
+def _next_commands(dest: Path) -> Iterator[str]:
+    """Yield the commands to try next, as they can be pasted."""
     me, here, source = _own_name(), shlex.quote(str(dest)), f"http://127.0.0.1:{_PORT}/mlhub/v1"
     labels = " ".join(f"--label {shlex.quote(label)}" for label in _LABELS)
-    selection = f"-C {_COLLECTION} {labels} --no-cloud-and-shadow --no-seasonal-snow"
-    config = _pasteable(shipped_config("bigearthnet.toml"))
-    yield "Look at what is there:"
+    selection = f"-C {_COLLECTION} --config bigearthnet {labels} --no-cloud-and-shadow --no-seasonal-snow"
+    yield "Look at the mirror:"
     yield f"  {me} status {here}"
-    yield f"  {me} status {here} --json"
-    yield "The same by hand, on a replica of your own (stop it with: kill %1):"
-    yield f"  {me} serve mlhub --port {_PORT} &"
-    yield "  export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in exports.items())
+    yield f"  {me} verify {here}"
+    yield "Run it yourself, on a replica in the background:"
+    yield f"  {me} serve mlhub --port {_PORT} > mlhub.env &"
+    yield "  sleep 3; . ./mlhub.env"
     yield f"  {me} collections {source}"
     yield f"  {me} classes {source} -C {_COLLECTION}"
-    yield f"  {me} plan {source} {selection} --config {config}"
-    yield f"  {me} mirror {source} mirror-of-mine {selection} --config {config}"
+    yield f"  {me} plan {source} {selection}"
+    yield f"  {me} mirror {source} my-mirror {selection}"
+    yield "  kill %1"
 
 
 def _own_name() -> str:

@@ -257,6 +257,7 @@ class Live(_Timed):
         self, output: Output, stream: TextIO, noun: str = "files", source: str | None = None
     ) -> None:
         self._shown = False
+        self._width = 0
         self._stopping = False
         self._speed = _Speed()
         self._frame = 0
@@ -276,6 +277,9 @@ class Live(_Timed):
         """Draw the block."""
         self._frame += 1
         width, height = self._size()
+        if width != self._width:  # terminals remember which rows they wrapped until these are erased
+            self._width = width
+            self._erase()
         lines = list(self._lines(width))[: max(1, height - 1)]
         self._emit(self._block([_cut(line, width) for line in lines]))
 
@@ -313,7 +317,8 @@ class Live(_Timed):
     def _block(self, lines: Sequence[str]) -> str:
         self._shown = True
         up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
-        return "\r" + "\x1b[K\n".join(lines) + f"\x1b[J\r{up}"
+        # without wrapping: a terminal may be narrower already than it says it is
+        return "\r\x1b[?7l" + "\x1b[K\n".join(lines) + f"\x1b[J\x1b[?7h\r{up}"
 
     def _emit(self, text: str) -> None:
         """Write `text` in one go, past the stream's buffer: a signal handler may call this at any point."""

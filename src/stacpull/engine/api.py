@@ -30,8 +30,10 @@ from stacpull.filters.items import compile_items
 from stacpull.filters.labels import item_labels
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json, Selection
+from stacpull.planning.hrefs import is_local
 from stacpull.planning.layout import Layout
 from stacpull.reports import Counts, FailureRecord, MirrorReport, PlanReport, StatusReport
 from stacpull.sources.classes import class_documents
@@ -134,9 +136,14 @@ async def _mirror(
         ) as (network, found):
             await unless_stopped(lambda: validate(found, selection, layout), stop)
             async with opened_workspace(dest) as workspace:
-                run = await on_ledger(
-                    workspace, lambda: runs.begin(workspace.db, spec, clock.time(), requests)
-                )
+
+                def begin() -> Run:
+                    run = runs.begin(workspace.db, spec, clock.time(), requests)
+                    if is_local(spec.source):
+                        note_named_source(workspace.db, spec.source)
+                    return run
+
+                run = await on_ledger(workspace, begin)
                 return await MirrorRun(
                     workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
                 ).execute()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote, urlsplit
 
 import attrs
 
@@ -19,10 +20,12 @@ from stacpull.engine.network import Network, SourceAddress, open_network, source
 from stacpull.engine.standard_input import path_of_input
 from stacpull.engine.together import off_loop, unless_stopped
 from stacpull.engine.workspace import Workspace, open_workspace
-from stacpull.errors import CredentialsError
+from stacpull.errors import CredentialsError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.ledger.meta import is_named_source
 from stacpull.ledger.runs import Run
+from stacpull.planning.hrefs import is_local
 from stacpull.reports import MirrorReport
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
@@ -30,6 +33,22 @@ from stacpull.sources.source import Source
 __all__ = ["go_on", "mirror_at", "on_ledger", "opened_source", "opened_workspace"]
 
 T = TypeVar("T")
+
+
+async def _refuse_unnamed(workspace: Workspace, source: str) -> None:
+    """Refuse to read files of this disk because a ledger says so: it may come from somebody else.
+
+    Raises:
+        UsageError: SOURCE is such a place, and this user did not name it for this very ledger.
+    """
+    if not is_local(source) or await on_ledger(workspace, lambda: is_named_source(workspace.db, source)):
+        return
+    path = unquote(urlsplit(source).path)
+    dest = workspace.destination.path
+    raise UsageError(
+        f"The ledger of {dest} names files of this disk as its source ({path}), but it is a copy, or was not "
+        f"made by you. If you want these files to be read, name them: stacpull mirror {path} {dest}"
+    )
 
 
 async def go_on(
@@ -49,9 +68,11 @@ async def go_on(
     Its SOURCE comes from the ledger, and not from the user: see `engine.network.source_address`.
 
     Raises:
+        UsageError: Its SOURCE is a place on this disk that this user did not name for this very ledger.
         CredentialsError: What the run was started with must be given again; the message names it.
         InterruptedRunError, SourceError, DestinationError: as `mirror`.
     """
+    await _refuse_unnamed(workspace, run.spec.source)
     options = completed(options, run.spec.source)
     kept = await asyncio.to_thread(path_of_input, workspace.destination.path, run.spec.source)
     address = source_address(run.spec.source, options, kept, named=False)

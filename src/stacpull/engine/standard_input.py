@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import select
 import sys
 import tempfile
@@ -28,6 +29,7 @@ __all__ = ["INPUT_SCHEME", "kept_for_now", "kept_in", "path_of_input"]
 INPUT_SCHEME: Final = "stdin:"
 _CHUNK = 1 << 20
 _NAME_DIGITS = 32
+_KEPT_NAME = re.compile(r"stdin:[0-9a-f]{32}")
 _PATIENCE = 0.25
 """Seconds."""
 
@@ -36,9 +38,17 @@ def path_of_input(dest: Path, source: str) -> Path | None:
     """Return where in the mirror at `dest` the lines lie that `source` names; None for any other source.
 
     The path is absolute: a URL is made of it. Looks at the working directory, so not for the event loop.
+
+    Raises:
+        UsageError: `source` names something else than input that was kept: the ledger is forged.
     """
     if not source.startswith(INPUT_SCHEME):
         return None
+    if _KEPT_NAME.fullmatch(source) is None:
+        raise UsageError(
+            f"The ledger names {source[:80]!r} as its source, which is not input that stacpull kept: "
+            "somebody changed the ledger. Run `stacpull mirror` with the SOURCE that you want."
+        )
     return dest.absolute() / ".stacpull" / "input" / _file_name(source)
 
 

@@ -67,6 +67,7 @@ class Shape(NamedTuple):
     """True if it is too complex to be compared, and its bounding box stands for it."""
 
 
+@np.errstate(all="ignore")  # coordinates of 1e308 are compared as what they overflow to
 def read_shape(geojson: Any, *, trusted: bool = False) -> Shape | None:
     """Return a GeoJSON geometry, valid; None if it is not one, is empty, or cannot be read.
 

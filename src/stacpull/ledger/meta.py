@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from pathlib import Path
 
 __all__ = [
     "boot_of_last_run",
@@ -11,8 +13,10 @@ __all__ = [
     "file_digests",
     "files_not_yet_there",
     "is_adopting",
+    "is_named_source",
     "is_recorded",
     "is_tainted",
+    "note_named_source",
     "owns_file",
     "set_adopting",
     "set_boot",
@@ -22,6 +26,7 @@ __all__ = [
 ]
 
 _FILE = "file:"
+_NAMED_SOURCE = "named source"
 _UNKNOWN = "1"
 """In place of a digest: the file is ours, its content about to change or never noted."""
 _NOT_YET = "0"
@@ -114,6 +119,27 @@ def file_digests(db: sqlite3.Connection) -> dict[str, bytes | None]:
 def _digest(value: str | float) -> bytes | None:
     """Return the digest that is stored: what looks like a number SQLite keeps as one, `_UNKNOWN` as well."""
     return bytes.fromhex(value) if isinstance(value, str) and value != _UNKNOWN else None
+
+
+def note_named_source(db: sqlite3.Connection, source: str) -> None:
+    """Remember that this user named `source`, a place on this disk, for this very ledger."""
+    _set(db, _NAMED_SOURCE, f"{_inode(db)} {source}")
+
+
+def is_named_source(db: sqlite3.Connection, source: str) -> bool:
+    """Tell if this user named `source` for this very ledger, and not for one that it is a copy of.
+
+    The ledger says which file it is, by its inode. Whoever makes a ledger for somebody else cannot know that.
+    """
+    inode = _inode(db)
+    return inode >= 0 and _get(db, _NAMED_SOURCE) == f"{inode} {source}"
+
+
+def _inode(db: sqlite3.Connection) -> int:
+    """Return the inode of a ledger, -1 if it is another user's."""
+    path = next(row[2] for row in db.execute("PRAGMA database_list") if row[1] == "main")
+    found = Path(path).stat()
+    return found.st_ino if found.st_uid == os.geteuid() else -1
 
 
 def _get(db: sqlite3.Connection, key: str) -> str | None:

@@ -18,7 +18,7 @@ from stacpull.ledger.compact import href_of, true_etag, true_name
 from stacpull.ledger.database import is_damage, ledger_path, refuse_odd, translated
 from stacpull.ledger.expected import integrity
 from stacpull.ledger.runs import RunSpec
-from stacpull.ledger.schema import MIGRATIONS, STATE_DONE, refuse_newer
+from stacpull.ledger.schema import MIGRATIONS, STATE_DONE, foreign_code, refuse_newer
 from stacpull.planning.names import joined, path_hash
 
 __all__ = ["OldAsset", "OldItem", "Salvage", "whats_wrong"]
@@ -88,6 +88,8 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 def _foreign_tables(db: sqlite3.Connection) -> str | None:
     """Return which table is not as it should be, for the version that the ledger says it has."""
+    if (code := foreign_code(db)) is not None:
+        return f"it holds {code}"
     version = refuse_newer(db)
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
         for script in MIGRATIONS[:version]:
@@ -120,10 +122,12 @@ class Salvage:
         db.execute("CREATE INDEX temp.old_items_name ON old_items(name)")
 
     def read(self, path: Path) -> None:
-        """Read what there is; a ledger that cannot be opened at all gives nothing."""
+        """Read what there is; a ledger that cannot be opened, or holds code of its own, gives nothing."""
         if not path.is_file():
             return
         with suppress(sqlite3.Error), closing(_opened(path)) as old:
+            if foreign_code(old) is not None:
+                return
             old.text_factory = lambda data: data.decode("utf-8", "replace")
             for table, columns in _COPIED.items():
                 with suppress(sqlite3.Error):

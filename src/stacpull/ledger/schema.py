@@ -9,8 +9,10 @@ in one transaction. A ledger newer than this program is refused.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Sequence
+from typing import Final
 
 from stacpull.errors import DestinationError
 
@@ -26,6 +28,7 @@ __all__ = [
     "UNWRITTEN",
     "WRITTEN",
     "WRITTEN_ONCE",
+    "foreign_code",
     "migrate",
     "refuse_newer",
 ]
@@ -327,6 +330,14 @@ AS_NEWEST: tuple[tuple[int, str], ...] = (
 """What lets a ledger older than a version be read, by who may not write it, as if it were of that version."""
 
 
+_TRIGGERS: Final = frozenset(
+    trigger
+    for script in MIGRATIONS
+    for trigger in re.findall(r"CREATE TRIGGER .*?END(?=;\n)", script, re.DOTALL)
+)
+"""The triggers that any version of the ledger has, as SQLite keeps them."""
+
+
 def migrate(
     db: sqlite3.Connection, migrations: Sequence[str] | None = None, what: str = "This mirror's ledger"
 ) -> None:
@@ -346,12 +357,34 @@ def migrate(
         db.executescript(script)
 
 
+def foreign_code(db: sqlite3.Connection) -> str | None:
+    """Return what SQLite would run by itself that no migration makes: a trigger, view or virtual table.
+
+    Functions that are not safe are switched off for the rest of the schema (defaults, checks, indexes).
+    """
+    db.execute("PRAGMA trusted_schema = OFF")
+    found = db.execute(
+        "SELECT type, name, sql FROM main.sqlite_master WHERE type IN ('trigger', 'view')"
+        " OR sql LIKE 'CREATE VIRTUAL%' OR type = 'table' AND sql LIKE '%GENERATED%'"
+    )
+    foreign = (f"a {kind} that stacpull did not make ({str(name)[:40]!r})" for kind, name, sql in found
+               if sql not in _TRIGGERS)  # fmt: skip
+    return next(foreign, None)
+
+
 def refuse_newer(db: sqlite3.Connection, known: int | None = None, what: str = "This mirror's ledger") -> int:
     """Return the version of `db`, of which this program knows those up to `known` (None: of a ledger).
 
+    Nothing else is read from a database before this: it may come from somebody else.
+
     Raises:
-        DestinationError: it was written by a newer stacpull.
+        DestinationError: it was written by a newer stacpull, or something else was put into it.
     """
+    if (code := foreign_code(db)) is not None:
+        raise DestinationError(
+            f"{what} holds {code}, so it is not used. "
+            "Run `stacpull verify --rebuild` on the mirror for a new ledger."
+        )
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     newest = len(MIGRATIONS) if known is None else known
     if version > newest:

@@ -1,0 +1,122 @@
+"""A ledger from somebody else is data: nothing in it runs, and it names no file outside of DEST."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tests.security.sources import Source, feature
+
+from stacpull import DestinationError, Options, UsageError, failures, mirror, resume, retry, status, verify
+from stacpull.net.memory import Answer
+
+CODE = {
+    "a trigger": "CREATE TRIGGER evil AFTER UPDATE ON runs BEGIN DELETE FROM items; END",
+    "a trigger of our own name": "DROP TRIGGER item_deleted; "
+    "CREATE TRIGGER item_deleted AFTER DELETE ON items BEGIN DELETE FROM assets; END",
+    "a view": "CREATE VIEW evil AS SELECT * FROM items",
+    "a view in a table's place": "ALTER TABLE runs RENAME TO old; CREATE VIEW runs AS SELECT * FROM old",
+    "a virtual table": "CREATE VIRTUAL TABLE evil USING fts5(x)",
+}
+COMMANDS: dict[str, Callable[[Path], Any]] = {
+    "status": status,
+    "failures": lambda dest: list(failures(dest)),
+    "resume": lambda dest: asyncio.run(resume(dest)),
+    "retry": lambda dest: asyncio.run(retry(dest)),
+    "verify": lambda dest: asyncio.run(verify(dest)),
+}
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    """A mirror of one asset."""
+
+    async def course() -> None:
+        async with Source(others=lambda _: Answer(body=b"data")) as source:
+            source.features.append(feature("i", {"a": source.url("/a")}))
+            await mirror(source.api, tmp_path / "m", options=Options(retries=0))
+
+    asyncio.run(course())
+    return tmp_path / "m"
+
+
+def change(dest: Path, script: str) -> None:
+    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite")) as db:
+        db.executescript(script)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("code", CODE)
+def test_a_ledger_with_code_in_it_is_refused(dest: Path, code: str, command: str) -> None:
+    change(dest, CODE[code])
+    with pytest.raises(DestinationError, match="that stacpull did not make"):
+        COMMANDS[command](dest)
+    assert (dest / "c/i/a").read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("code", CODE)
+def test_a_new_ledger_is_made_of_the_directory_alone(dest: Path, code: str) -> None:
+    change(dest, CODE[code])
+    asyncio.run(verify(dest, rebuild=True))
+    assert status(dest).items_done == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/hostname", "../../../outside", "", "0" * 31, "0" * 32 + "/x", "A" * 32]
+)
+def test_input_that_was_kept_is_named_by_its_digits_only(dest: Path, name: str, tmp_path: Path) -> None:
+    (tmp_path / "outside.ndjson").write_bytes(orjson.dumps(feature("stolen", {})))
+    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
+        db.execute("UPDATE runs SET source = ?, state = 'interrupted', position = NULL", (f"stdin:{name}",))
+    with pytest.raises(UsageError, match="not input that stacpull kept"):
+        asyncio.run(resume(dest))
+    assert not list(dest.rglob("*stolen*"))
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """A mirror of a local item, whose run was interrupted."""
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat/a").write_bytes(b"data")
+    (tmp_path / "cat/item.json").write_bytes(orjson.dumps(feature("i", {"a": "a"})))
+    asyncio.run(mirror(str(tmp_path / "cat/item.json"), tmp_path / "m"))
+    unfinish(tmp_path / "m")
+    return tmp_path / "m"
+
+
+def unfinish(dest: Path) -> None:
+    change(dest, "UPDATE runs SET state = 'interrupted', position = NULL")
+
+
+def test_the_user_of_a_local_mirror_resumes_it_without_more_ado(local: Path, tmp_path: Path) -> None:
+    assert asyncio.run(resume(local)).state == "complete"
+    unfinish(local)
+    moved = local.rename(tmp_path / "moved")
+    assert asyncio.run(resume(moved)).state == "complete"
+
+
+def test_a_copy_of_a_local_mirror_asks_for_its_source_again(local: Path, tmp_path: Path) -> None:
+    shutil.copytree(local, tmp_path / "copy")
+    with pytest.raises(UsageError, match=f"stacpull mirror {tmp_path}/cat/item.json {tmp_path}/copy"):
+        asyncio.run(resume(tmp_path / "copy"))
+    assert asyncio.run(mirror(str(tmp_path / "cat/item.json"), tmp_path / "copy")).state == "complete"
+    unfinish(tmp_path / "copy")
+    assert asyncio.run(resume(tmp_path / "copy")).state == "complete"
+
+
+def test_a_forged_local_source_is_asked_for(dest: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_bytes(orjson.dumps(feature("stolen", {})))
+    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
+        source = (tmp_path / "secret.json").as_uri()
+        db.execute("UPDATE runs SET source = ?, state = 'interrupted', position = NULL", (source,))
+    for command in (resume, retry):
+        with pytest.raises(UsageError, match="names files of this disk as its source"):
+            asyncio.run(command(dest))
+    assert not list(dest.rglob("*stolen*"))
