@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -70,6 +72,29 @@ def test_a_mirror_can_be_mirrored(mirror, hub, tmp_path):
     assert len(copied) == COUNT * 13
     assert copied == original
     assert run(["verify", str(copy)], environment(hub)).code == 0
+
+
+def test_a_copy_of_a_copy_is_a_mirror_of_its_own(hub, tmp_path):
+    """No link of a copy leads to the mirror that it was made from: that may be deleted."""
+    mirrors = [tmp_path / name for name in ("mirror", "a copy", "copy2")]
+    first = run(mirror_of(hub.base_url, mirrors[0], "--max-items", "3"), environment(hub))
+    assert first.code == 0, first.err
+    original = assets_of(mirrors[0])
+    for here, there in pairwise(mirrors):
+        ran = run(["mirror", str(here / "catalog.json"), str(there), "--all-collections"], environment(hub))
+        assert ran.code == 0, ran.err
+        assert assets_of(there) == original
+        test_every_link_leads_somewhere_in_the_mirror(there)
+    for gone in mirrors[:2]:
+        shutil.rmtree(gone)
+    assert assets_of(mirrors[2]) == original
+    assert len(original) == 3 * 13
+    documents = [path for path in mirrors[2].glob("*/*/*.json") if path.stem == path.parent.name]
+    assert len(documents) == 6
+    for path in documents:
+        assert str(tmp_path) not in json.dumps(json.loads(path.read_bytes())["links"])
+    test_source_links_lead_to_the_local_source_items(mirrors[2])
+    assert run(["verify", str(mirrors[2])], environment(hub)).code == 0
 
 
 def assets_of(dest: Path) -> dict[tuple[str, str, str], bytes]:

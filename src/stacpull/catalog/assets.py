@@ -114,7 +114,7 @@ def note_cut_hrefs(document: Json) -> Json:
     if not isinstance(assets, dict):
         return document
     hrefs = ((key, asset.get("href")) for key, asset in assets.items() if isinstance(asset, dict))
-    found = {key: {} for key, href in hrefs if isinstance(href, str) and cut_url(href) != href}
+    found: Json = {key: {} for key, href in hrefs if isinstance(href, str) and cut_url(href) != href}
     if not found:
         return document
     return {**document, REMOTE_ASSETS: {**found, **(noted if isinstance(noted, dict) else {})}}

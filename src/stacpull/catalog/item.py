@@ -81,10 +81,11 @@ def item_document(
 
     Returns:
         A valid STAC item, if the source's was one. Assets as `stored_assets` says; those that are not in the
-        mirror and whose remote hrefs do not last are listed apart (`remote_assets`). Links `root`, `parent` and `collection` lead into the mirror,
-        links to items that are here are relative, all others remote. `self` is gone (a mirror can be moved):
-        `via` and `canonical` say where the item came from. Where the source gives no time, the item spans all
-        time; where it gives a geometry and no bbox, the bbox is computed.
+        mirror and whose remote hrefs do not last are listed apart (`remote_assets`). Links `root`, `parent`
+        and `collection` lead into the mirror, links to items that are here are relative, all others remote.
+        `self` is gone (a mirror can be moved): `via` and `canonical` say where the item came from. Where the
+        source gives no time, the item spans all time; where it gives a geometry and no bbox, the bbox is
+        computed.
     """
     directory = item_path.rpartition("/")[0]
 

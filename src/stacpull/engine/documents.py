@@ -199,6 +199,9 @@ class ItemWriter:
     def _local_item(self, href: str) -> str | None:
         item = item_of(href)
         directory = views.path_of_item(self._db, item) if item is not None else None
+        if directory is None:  # of a static tree, or of an API that serves its items elsewhere
+            item = views.item_at(self._db, self._secrets.cut(href))
+            directory = views.path_of_item(self._db, item) if item is not None else None
         if item is None or directory is None:
             return None
         return f"{directory}/{item_document_path(item).rpartition('/')[2]}"
