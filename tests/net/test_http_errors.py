@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import ssl
 from types import SimpleNamespace
@@ -92,6 +93,16 @@ def test_every_class_of_aiohttp_has_an_expectation() -> None:
     exported = [*vars(aiohttp).values(), *vars(client_exceptions).values()]
     errors = {c for c in exported if inspect.isclass(c) and issubclass(c, aiohttp.ClientError)}
     assert errors == set(EXPECTATIONS)
+
+
+def test_a_proxy_that_refuses_is_described_in_words() -> None:
+    reason = ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)")
+    failure = failure_of(
+        aiohttp.ClientProxyConnectionError(KEY, reason),
+        "example.org",
+        proxy=Proxy("http://p:1", "http_proxy"),
+    )
+    assert failure.message.endswith("(from http_proxy) for example.org: Connection refused.")
 
 
 @pytest.mark.parametrize(

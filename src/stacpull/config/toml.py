@@ -8,6 +8,7 @@ without a table. Anything else is an error that names the key, its line, and the
 from __future__ import annotations
 
 import difflib
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,22 +82,36 @@ def read_entries(path: Path) -> Iterator[Entry]:
     """Return the keys at the top of the TOML file at `path`.
 
     Raises:
-        UsageError: It cannot be read, or is no TOML.
+        UsageError: It cannot be read, or is not TOML.
     """
     import tomlkit  # noqa: PLC0415 - a run without a config file need not pay for it
     from tomlkit.exceptions import ParseError, TOMLKitError  # noqa: PLC0415
 
     try:
-        document = tomlkit.parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = tomlkit.parse(text)
     except OSError as problem:
         raise UsageError(f"the config file {path} cannot be read: {problem.strerror or problem}") from problem
     except UnicodeDecodeError as problem:
         raise UsageError(f"the config file {path} is not UTF-8 text") from problem
     except ParseError as problem:
-        raise UsageError(f"{path}, line {problem.line}: this is not TOML: {problem}") from problem
+        why = _syntax_error(text) or problem
+        raise UsageError(f"{path}, line {problem.line}: this is not TOML: {why}") from problem
     except TOMLKitError as problem:
         raise UsageError(f"{path} is not TOML: {problem}") from problem
     return _entries(document, path, 1)
+
+
+def _syntax_error(text: str) -> str | None:
+    """Return what the standard library says is wrong with `text`, None if it finds nothing.
+
+    Its messages are clearer: tomlkit reports a missing bracket as an unexpected NUL character.
+    """
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError as problem:
+        return str(problem)
+    return None
 
 
 def _entries(container: Container, path: Path, line: int) -> Iterator[Entry]:

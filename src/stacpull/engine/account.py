@@ -14,7 +14,7 @@ from stacpull.ledger.runs import Run
 from stacpull.net.client import Counters
 from stacpull.reports import MirrorReport
 
-__all__ = ["Account", "Ending"]
+__all__ = ["Account", "Ending", "nothing_to_fetch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,21 +128,15 @@ class Account:
         )
 
     def of_nothing(self) -> str | None:
-        """Return what to say of a run that has ended and found nothing to fetch."""
+        """Return the warning for a run that has ended and found nothing to fetch."""
         progress = self.progress()
-        if progress.items_matched == 0 and progress.items_seen:
-            seen = f"{progress.items_seen:,} items were seen"
-            return f"Nothing matched: {seen}, and the filters kept none of them."
-        if progress.items_seen == 0 and progress.assets_planned == 0:
-            return "Nothing matched: the source listed no items."
-        if progress.assets_planned:
-            return None
-        matched = f"{progress.items_matched:,} items matched, but"
-        excluded = self._count("assets_excluded")
-        if self._count("assets_pages"):
-            filters = " or by the filters" if excluded else ""
-            return f"{matched} every asset was left out: as a web page (--include-pages){filters}."
-        return f"{matched} {'the asset filters dropped every asset' if excluded else 'they have no assets'}."
+        return nothing_to_fetch(
+            seen=progress.items_seen,
+            matched=progress.items_matched,
+            planned=progress.assets_planned,
+            excluded=self._count("assets_excluded"),
+            pages=self._count("assets_pages"),
+        )
 
     def _count(self, name: str) -> int:
         return self.counters[name] or 0
@@ -152,3 +146,27 @@ class Account:
         before = self._run.counters
         found = self._count("assets_skipped") - (before["assets_skipped"] or 0)
         return found + (before["assets_done"] or 0)
+
+
+def nothing_to_fetch(*, seen: int, matched: int, planned: int, excluded: int, pages: int) -> str | None:
+    """Return the warning for a selection that leaves nothing to fetch, None if it leaves something.
+
+    Args:
+        seen: How many items were read.
+        matched: How many of them the filters kept.
+        planned: How many assets are to be fetched, including those that cannot be fetched.
+        excluded: How many assets the asset filters left out.
+        pages: How many assets were left out since they are web pages.
+    """
+    if matched == 0 and seen:
+        return f"Nothing matched: {seen:,} items were seen, and the filters kept none of them."
+    if planned:
+        return None
+    if seen == 0:
+        return "Nothing matched: the source listed no items."
+    if pages:
+        filters = " or by the filters" if excluded else ""
+        why = f"every asset was left out: as a web page (--include-pages){filters}"
+    else:
+        why = "the asset filters dropped every asset" if excluded else "they have no assets"
+    return f"{matched:,} items matched, but {why}."

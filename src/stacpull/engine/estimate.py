@@ -17,6 +17,7 @@ from typing import Literal
 
 from stacpull.clock import Clock
 from stacpull.config.options import Options
+from stacpull.engine.account import nothing_to_fetch
 from stacpull.engine.inquiry import Inquiry
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
@@ -119,12 +120,23 @@ class Estimate:
         seconds = self._clock.monotonic() - started
         requests = walk_requests + self._unread_links + round(assets * hops)
         pages = self._primary.pages + self._linked.pages
+        excluded = self._primary.excluded + self._linked.excluded
+        refused = self._primary.refused + self._linked.refused
+        warning = nothing_to_fetch(
+            seen=self._seen,
+            matched=self._primary.items,
+            planned=assets + refused,
+            excluded=sum(excluded.values()),
+            pages=sum(pages.values()),
+        )
+        if warning is not None:
+            self._emit(Notice("warning", warning))
         return PlanReport(
             items_seen=self._seen,
             items_matched=self._primary.items,
             source_items=self._linked.items,
             assets=assets,
-            assets_excluded=sum(self._primary.excluded.values()) + sum(self._linked.excluded.values()),
+            assets_excluded=sum(excluded.values()),
             bytes_total=total,
             bytes_basis=basis,
             bytes_sampled=asked,
@@ -133,10 +145,10 @@ class Estimate:
             hosts=tuple(
                 HostPlan(host, n) for host, n in (self._primary.hosts + self._linked.hosts).most_common()
             ),
-            excluded_keys=dict(self._primary.excluded + self._linked.excluded),
+            excluded_keys=dict(excluded),
             assets_pages=sum(pages.values()),
             page_keys=dict(pages),
-            assets_refused=self._primary.refused + self._linked.refused,
+            assets_refused=refused,
             seconds_estimated=_time_for(requests, walk_requests, seconds, self._options),
             assets_done=self._done,
             assets_pending=assets - self._done,

@@ -110,8 +110,7 @@ def _of_proxy(error: BaseException, host: str, proxy: Proxy) -> Failure | None:
         case aiohttp.ClientConnectorDNSError():
             message = f"Cannot connect to the proxy {proxy} for {host}: its name cannot be looked up."
         case aiohttp.ClientProxyConnectionError():
-            text = error.os_error.strerror or type(error.os_error).__name__
-            message = f"Cannot connect to the proxy {proxy} for {host}: {text}."
+            message = f"Cannot connect to the proxy {proxy} for {host}: {reason_of(error.os_error)}."
         case aiohttp.ConnectionTimeoutError():
             message, kind = f"The proxy {proxy} gave no connection to {host} in time.", FailureKind.STALLED
         case _:
