@@ -151,7 +151,7 @@ class MirrorRun:
         except InterruptedRunError:
             self._cut_short = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
-            error = self._told(cause(caught))
+            error = await asyncio.to_thread(self._told, cause(caught))
         if error is None and not (self._cut_short or self._stop.is_set()):
             error = await asyncio.to_thread(self._left_over)
         report = await self._conclude(error)
