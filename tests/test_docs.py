@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import http
 import re
 from pathlib import Path
 
@@ -47,6 +49,36 @@ def test_every_row_of_the_forms_of_source_names_a_test() -> None:
     without = [row for table in rows for row in table.splitlines() if not named(row)]
     assert len(rows) == 2
     assert without == []
+
+
+def test_messages_that_the_docs_explain_are_printed() -> None:
+    """Code in the first column of tables of messages is text of the program; `…` stands for a value."""
+    rows = _messages((DOCS / "troubleshooting.md").read_text() + (DOCS / "howto/proxies.md").read_text())
+    assert len(rows) > 50
+    texts = "\n".join(_texts_of_the_program())
+    assert [part for part in rows if part not in texts] == []
+
+
+def _messages(text: str) -> list[str]:
+    """Return the parts, between values, of the messages in tables that begin with `message`."""
+    tables = re.findall(r"^\| message \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    first_cells = [row.split("|")[1] for table in tables for row in table.splitlines()]
+    quoted = [code for cell in first_cells for code in re.findall(r"`([^`]+)`", cell)]
+    return [part.strip() for code in quoted for part in code.split("…") if part.strip(" :();,?s")]
+
+
+def _texts_of_the_program() -> list[str]:
+    """Return the texts in the code but docstrings, those of f-strings in the pieces between their values."""
+    statuses = [f"answered {status.value} {status.phrase}" for status in http.HTTPStatus]
+    nodes = [
+        node
+        for path in (TESTS.parent / "src").rglob("*.py")
+        if "replicas" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    constants = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
+    return [node.value for node in constants if isinstance(node.value, str)] + statuses
 
 
 FIELDS: dict[str, tuple[type, ...]] = {
