@@ -383,6 +383,8 @@ class Planner:
                 "position": batch.position,
                 "walk_ended": batch.walk_ended,
                 "announced": batch.announced,
+                "cut_short": batch.cut_short,
+                "announced_by_all": batch.announced_by_all,
                 "run": self._run,
             },
         )
@@ -428,7 +430,9 @@ _COUNT_RUN = (
     "assets_failed = assets_failed + :failed, assets_missing = assets_missing + :missing, "
     "bytes_done = bytes_done + :bytes_done, position = coalesce(:position, position), "
     "walk_ended = walk_ended OR :walk_ended, "
-    "items_announced = coalesce(:announced, items_announced) WHERE id = :run"
+    "items_announced = coalesce(:announced, items_announced), "
+    "cut_short = coalesce(:cut_short, cut_short), "
+    "items_unseen = coalesce(max(0, :announced_by_all - items_seen - :seen), items_unseen) WHERE id = :run"
 )
 
 
