@@ -80,6 +80,7 @@ def _command(command: click.Command, path: str) -> list[str]:
 def options_page() -> str:
     """Return a page with every option: flag, config key, variables, default and help."""
     parts = [
+        "---\nhide: [toc]\n---\n",  # the tables need the width
         "# Options\n",
         "Every option can be given as a flag, as a key of a TOML file (`--config`), and, where a variable",
         "is listed, in the environment. A flag overrides the environment, the environment overrides the",
