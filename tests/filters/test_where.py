@@ -122,7 +122,7 @@ def test_items_that_do_not_tell_their_cloud_are_counted():
 
 @pytest.mark.parametrize("most", [-1.0, 100.5, float("nan")])
 def test_no_percentage_is_refused(most):
-    with pytest.raises(UsageError, match="max.cloud.cover"):
+    with pytest.raises(UsageError, match=r"max.cloud.cover"):
         compile_items(Selection(max_cloud_cover=most))
 
 
