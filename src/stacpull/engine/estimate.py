@@ -23,7 +23,7 @@ from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
 from stacpull.engine.sampling import MemorySample
 from stacpull.engine.workspace import disk_of
 from stacpull.errors import NotAMirrorError, SourceError
-from stacpull.events import Listener, Notice, Progress
+from stacpull.events import Listener, Notice, Progress, scrubbed
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
 from stacpull.models import Asset, ItemId, Page, Selection
@@ -339,7 +339,7 @@ class Estimate:
 
     def _emit(self, notice: Notice) -> None:
         if self._listener is not None:
-            self._listener(notice)
+            self._listener(scrubbed(notice, self._network.secrets))
 
 
 def _done_assets(dest: Path) -> dict[ItemId, set[str]]:
