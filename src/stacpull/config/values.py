@@ -18,6 +18,7 @@ from stacpull.config.id_lists import ids_in
 __all__ = [
     "Reader",
     "area",
+    "auto_or_at_once",
     "auto_or_whole",
     "byte_count",
     "byte_rate",
@@ -54,6 +55,8 @@ _DURATION = re.compile(
     r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?"
 )
 _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
+_MOST_AT_ONCE = 4096
+"""More simultaneous transfers need more open files than systems allow."""
 _FALSE = frozenset({"false", "no", "off", "0"})
 
 
@@ -114,6 +117,14 @@ def whole(least: int) -> Reader:
         return number
 
     return read
+
+
+def auto_or_at_once(raw: object) -> int | None:
+    """Read how many transfers may go on at once: a whole number from 1 to 4096; None stands for `auto`."""
+    number = auto_or_whole(raw)
+    if number is not None and number > _MOST_AT_ONCE:
+        raise ValueError(f"must be auto or a whole number from 1 to {_MOST_AT_ONCE}, not {raw!r}")
+    return number
 
 
 def auto_or_whole(raw: object) -> int | None:

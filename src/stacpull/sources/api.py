@@ -242,6 +242,10 @@ class ApiSource:
             names = _names(await self._all_collections())
         except SourceError:
             return f"{self._place.root} has no collection {name}."
+        parts = [part.strip() for part in name.split(",")]
+        if len(parts) > 1 and set(parts) <= set(names):
+            repeated = " ".join(f"-C {part}" for part in parts)
+            return f"{self._place.root} has no collection {name}: repeat -C for each, as in {repeated}."
         near = difflib.get_close_matches(name, names, n=3) or _holding(name, names)
         hint = f"did you mean {' or '.join(near)}?" if near else _listing(names)
         return f"{self._place.root} has no collection {name}: {hint}"
