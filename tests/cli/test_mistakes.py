@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,6 +60,11 @@ MISTAKES = {
         ("plan", "{api}", "--collection", f"{LABELS},{SOURCE}"),
         2,
         f"repeat -C for each, as in -C {LABELS} -C {SOURCE}.",
+    ),
+    "no collection": Mistake(
+        ("mirror", "{api}", "d"),
+        2,
+        f"or use --all-collections (in Python: collections=..., all_collections=True); there are {LABELS}",
     ),
     "latitude before longitude": Mistake(
         ("plan", "{api}", "-C", "--bbox", "50,10,52,12"),
@@ -136,6 +142,15 @@ def test_a_mistake_is_named_with_what_to_do(
     assert "Traceback" not in ran.err
     if mistake.code == 2:
         assert list(folder.iterdir()) == []
+
+
+def test_a_plan_of_a_mirror_counts_each_asset_once(
+    hub: MlhubReplica, stacpull_command: Command, folder: Path
+) -> None:
+    """Source items are met twice: by the walk of the catalog, and through the links of the label items."""
+    made = stacpull_command(*typed(hub, ("mirror", "{api}", "d", "-C", "--exclude-asset", "B10", "--json")))
+    planned = stacpull_command("plan", f"{folder}/d/catalog.json", "--json")
+    assert json.loads(planned.out)["assets"] == json.loads(made.out)["assets_done"] == 4 * 13
 
 
 def test_an_area_inside_of_the_extent_gets_no_warning(hub: MlhubReplica, stacpull_command: Command) -> None:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from stacpull.arguments import MOST_AT_ONCE
 from stacpull.config.id_lists import ids_in
 
 __all__ = [
@@ -55,8 +56,6 @@ _DURATION = re.compile(
     r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?"
 )
 _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
-_MOST_AT_ONCE = 4096
-"""More simultaneous transfers need more open files than systems allow."""
 _FALSE = frozenset({"false", "no", "off", "0"})
 
 
@@ -122,8 +121,8 @@ def whole(least: int) -> Reader:
 def auto_or_at_once(raw: object) -> int | None:
     """Read how many transfers may go on at once: a whole number from 1 to 4096; None stands for `auto`."""
     number = auto_or_whole(raw)
-    if number is not None and number > _MOST_AT_ONCE:
-        raise ValueError(f"must be auto or a whole number from 1 to {_MOST_AT_ONCE}, not {raw!r}")
+    if number is not None and number > MOST_AT_ONCE:
+        raise ValueError(f"must be auto or a whole number from 1 to {MOST_AT_ONCE}, not {raw!r}")
     return number
 
 

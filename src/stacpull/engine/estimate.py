@@ -251,6 +251,8 @@ class Estimate:
         for planned in picked.items:
             item = planned.item
             tally = self._primary if item.parent is None else self._linked
+            if item.id in self._planned:  # a source item that this stretch of the walk has met itself
+                continue
             self._planned.add(item.id)
             tally.items += not item.of_collection
             tally.excluded.update(planned.excluded)

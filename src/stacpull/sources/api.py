@@ -124,7 +124,10 @@ class ApiSource:
             return await self._starts(asked, selection)
         names = _names(await self._all_collections())
         if not selection.all_collections:
-            raise UsageError(f"Name a collection with -C, or use --all-collections; {_listing(names)}")
+            raise UsageError(
+                f"Name a collection with -C, or use --all-collections (in Python: collections=..., "
+                f"all_collections=True); {_listing(names)}"
+            )
         return await self._starts(names, selection)
 
     def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
