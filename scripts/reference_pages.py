@@ -10,6 +10,7 @@ variable and default from the table that reads them, and the Python reference li
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import attrs
@@ -84,8 +85,9 @@ def options_page() -> str:
         "is listed, in the environment. A flag overrides the environment, the environment overrides the",
         "file, and the file overrides the default. Lists replace each other; they are never joined.\n",
     ]
+    head = ["| option | config key | variable | default | effect |", "|---|---|---|---|---|"]
     for scope, title in TITLES.items():
-        parts += [f"## {title}\n", "| option | config key | variable | default | |", "|---|---|---|---|---|"]
+        parts += [f"## {title}\n", *head]
         parts += [_row(option) for option in OPTIONS if option.scope is scope]
         parts.append("")
     return "\n".join(parts)
@@ -100,8 +102,10 @@ def _row(option: Option) -> str:
         value = " " + "|".join(option.choices)
     key = "" if option.scope is Scope.OUTPUT else f"`{option.name}`"
     variables = ", ".join(f"`{name}`" for name in option.variables)
-    cells = [f"`{flag}{value}`", key, variables, _default(option), option.help]
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    default = _default(option)
+    effect = re.sub(r" \[default: [^]]*\]", "", option.help) if default else option.help
+    cells = [f"`{flag}{value}`", key, variables, default, effect.replace("|", chr(92) + "|")]
+    return f"| {' | '.join(cells)} |"  # a | inside backticks does not end a cell
 
 
 def _default(option: Option) -> str:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import http
 import re
 from pathlib import Path
 
 import pytest
+
+from stacpull import reports
+from stacpull.engine.credentials import CredentialsCheck, ProfileState
+from stacpull.events import Damage
+from stacpull.models import FailureKind
+from stacpull.tracing.report import TraceEstimate, TraceReport
 
 TESTS = Path(__file__).resolve().parent
 DOCS = TESTS.parent / "docs"
@@ -40,6 +49,75 @@ def test_every_row_of_the_forms_of_source_names_a_test() -> None:
     without = [row for table in rows for row in table.splitlines() if not named(row)]
     assert len(rows) == 2
     assert without == []
+
+
+def test_messages_that_the_docs_explain_are_printed() -> None:
+    """Code in the first column of tables of messages is text of the program; `…` stands for a value."""
+    rows = _messages((DOCS / "troubleshooting.md").read_text() + (DOCS / "howto/proxies.md").read_text())
+    assert len(rows) > 50
+    texts = "\n".join(_texts_of_the_program())
+    assert [part for part in rows if part not in texts] == []
+
+
+def _messages(text: str) -> list[str]:
+    """Return the parts, between values, of the messages in tables that begin with `message`."""
+    tables = re.findall(r"^\| message \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    first_cells = [row.split("|")[1] for table in tables for row in table.splitlines()]
+    quoted = [code for cell in first_cells for code in re.findall(r"`([^`]+)`", cell)]
+    return [part.strip() for code in quoted for part in code.split("…") if part.strip(" :();,?s")]
+
+
+def _texts_of_the_program() -> list[str]:
+    """Return the texts in the code but docstrings, those of f-strings in the pieces between their values."""
+    statuses = [f"answered {status.value} {status.phrase}" for status in http.HTTPStatus]
+    nodes = [
+        node
+        for path in (TESTS.parent / "src").rglob("*.py")
+        if "replicas" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    constants = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
+    return [node.value for node in constants if isinstance(node.value, str)] + statuses
+
+
+FIELDS: dict[str, tuple[type, ...]] = {
+    "`mirror`": (reports.MirrorReport,),
+    "`status`": (reports.StatusReport,),
+    "`failures`": (reports.FailureRecord,),
+    "`verify`": (Damage, reports.VerifyReport, reports.RebuildReport),
+    "`plan`": (reports.PlanReport, reports.HostPlan, reports.Disk),
+    "`headers`": (reports.HeadersReport,),
+    "`credentials`": (ProfileState, CredentialsCheck),
+    "`trace`": (TraceReport, TraceEstimate),
+}
+"""The sections of docs/json.md, by how they begin, and what is printed as JSON."""
+NOT_FIELDS = {"damaged", "rebuilt"} | {"date", "value"} | {kind.value for kind in FailureKind}
+"""Other names in a first column: a property, a heading, a row of the median, and kinds of failures."""
+NOT_PRINTED = {"scenes"}
+"""Rows of `TraceReport` that `--json` leaves out."""
+
+
+@pytest.mark.parametrize("section", FIELDS)
+def test_docs_of_json_name_the_fields_of_every_report(section: str) -> None:
+    text = _section(section)
+    fields = {field.name for kind in FIELDS[section] for field in dataclasses.fields(kind)} - NOT_PRINTED
+    assert {name for name in fields if f"`{name}`" not in text} == set()
+    cells = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    documented = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert documented - fields - NOT_FIELDS == set()
+
+
+def test_docs_of_json_name_every_kind_of_failure() -> None:
+    text = _section("`failures`")
+    assert [kind for kind in FailureKind if f"`{kind.value}`" not in text] == []
+
+
+def _section(begins: str) -> str:
+    text = (DOCS / "json.md").read_text()
+    found = re.search(rf"^## {begins}.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"docs/json.md has no section {begins}"
+    return found[0]
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
+import shutil
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pystac
 import pytest
+from tests.acceptance.asset_host import AssetHost, item_collection, quick
 from tests.acceptance.command import LABELS, SOURCE, environment, mirror_of, run
 from tests.acceptance.trees import expected_files
 
-from stacpull.catalog.item import REMOTE_ASSETS
+import stacpull
+from stacpull.catalog.assets import REMOTE_ASSETS
 from stacpull.replicas import MlhubReplica
 
 COUNT = 12
@@ -68,6 +74,29 @@ def test_a_mirror_can_be_mirrored(mirror, hub, tmp_path):
     assert run(["verify", str(copy)], environment(hub)).code == 0
 
 
+def test_a_copy_of_a_copy_is_a_mirror_of_its_own(hub, tmp_path):
+    """No link of a copy leads to the mirror that it was made from: that may be deleted."""
+    mirrors = [tmp_path / name for name in ("mirror", "a copy", "copy2")]
+    first = run(mirror_of(hub.base_url, mirrors[0], "--max-items", "3"), environment(hub))
+    assert first.code == 0, first.err
+    original = assets_of(mirrors[0])
+    for here, there in pairwise(mirrors):
+        ran = run(["mirror", str(here / "catalog.json"), str(there), "--all-collections"], environment(hub))
+        assert ran.code == 0, ran.err
+        assert assets_of(there) == original
+        test_every_link_leads_somewhere_in_the_mirror(there)
+    for gone in mirrors[:2]:
+        shutil.rmtree(gone)
+    assert assets_of(mirrors[2]) == original
+    assert len(original) == 3 * 13
+    documents = [path for path in mirrors[2].glob("*/*/*.json") if path.stem == path.parent.name]
+    assert len(documents) == 6
+    for path in documents:
+        assert str(tmp_path) not in json.dumps(json.loads(path.read_bytes())["links"])
+    test_source_links_lead_to_the_local_source_items(mirrors[2])
+    assert run(["verify", str(mirrors[2])], environment(hub)).code == 0
+
+
 def assets_of(dest: Path) -> dict[tuple[str, str, str], bytes]:
     """The content of every asset that the catalog names."""
     return {
@@ -109,3 +138,38 @@ def test_it_is_core_valid_as_far_as_can_be_told_offline(mirror):
         if isinstance(thing, pystac.Item):
             assert thing.datetime is not None
             assert {link.rel for link in thing.links} >= {"root", "parent", "collection"}
+
+
+FERNET = "gAAAAA" + 100 * "B" + "=="
+
+
+@pytest.mark.parametrize("why", ["excluded", "failed"])
+def test_an_asset_that_is_not_in_the_mirror_keeps_its_href_where_that_lasts(tmp_path, why):
+    """Whoever opens the item finds every asset, and no href that leads nowhere."""
+    with AssetHost() as host:
+        lasting = {"https": f"{host.url}/gone/a.tif?v=2", "s3": "s3://bucket/a.tif"}
+        dying = {
+            "signed": (f"{host.url}/gone/a.tif?x=1&sig=SIGNATURE", f"{host.url}/gone/a.tif?x=1"),
+            "token": (f"{host.url}/download/{FERNET}", f"{host.url}/download/{FERNET}"),
+            "password": (f"http://u:pw@127.0.0.1:{host.port}/gone/b.tif", f"{host.url}/gone/b.tif"),
+        }
+        hrefs = lasting | {key: href for key, (href, _) in dying.items()}
+        assets = {key: {"href": href} for key, href in hrefs.items()}
+        source = tmp_path / "items.json"
+        collection = json.loads(item_collection([f"{host.url}/assets/data"]))
+        collection["features"][0]["assets"] |= assets
+        source.write_text(json.dumps(collection))
+        dest = tmp_path / "mirror"
+        excluded = tuple(assets) if why == "excluded" else ("s3",)
+        selection = stacpull.Selection(exclude_assets=excluded, all_collections=True)
+        options = quick(metadata="item", retries=0)
+        asyncio.run(stacpull.mirror(str(source), dest, selection=selection, options=options))
+        for _ in range(2):  # what is stored again, from what is in the mirror, is the same
+            (item,) = pystac.Catalog.from_file(str(dest / "catalog.json")).get_items(recursive=True)
+            assert {key: asset.href for key, asset in item.assets.items()} == {"data": "./data.tif"} | lasting
+            remote = item.extra_fields[REMOTE_ASSETS]
+            assert {key: one["href"] for key, one in remote.items()} == {
+                key: cut for key, (_, cut) in dying.items()
+            }
+            assert "SIGNATURE" not in Path(item.get_self_href() or "").read_text()
+            asyncio.run(stacpull.retry(dest, options=options))

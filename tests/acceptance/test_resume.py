@@ -12,7 +12,8 @@ from tests.acceptance.chaos import Bodies, chaos
 from tests.acceptance.command import LABELS, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
 
-from stacpull.replicas import MlhubReplica, Stall, run_in_thread
+import stacpull
+from stacpull.replicas import MlhubReplica, PlannedFaults, Stall, parse_faults, run_in_thread
 
 ITEMS = 150
 
@@ -176,3 +177,51 @@ def test_a_kill_before_anything_was_planned_leaves_nothing_in_the_way(tmp_path, 
     assert run(["resume", str(dest)], env).code == 0
     assert not damage(dest, expected_files(small_hub.dataset, range(30)))
     assert LABELS in {path.name for path in dest.iterdir()}
+
+
+EARLY_END = """
+[[fault]]
+server = "api"
+path = "*_labels/items"
+nth = 3
+what = "page"
+next = "{url}"
+
+[[fault]]
+path = "*_B02.tif"
+what = "stall"
+after = 10
+seconds = 60
+"""
+"""The third of six pages names itself as the next one; one asset of each item does not come."""
+
+
+def test_a_walk_that_ended_early_is_still_told_by_resume(tmp_path):
+    """The walk is over when the process is killed, so that only the ledger knows what it did not reach."""
+    dest = tmp_path / "mirror"
+    faults = PlannedFaults(parse_faults(EARLY_END))
+    with run_in_thread(MlhubReplica(items=12, seed=7, faults=faults)) as replica:
+        env = environment(replica)
+        with Running(mirror_of(replica.base_url, dest, "--page-size", "2"), env) as process:
+            assert wait_until(lambda: waits_for(dest, 6))
+            assert process.signal(signal.SIGKILL)
+            process.ended()
+        replica._planned = PlannedFaults(parse_faults(""))  # the server is well again
+        resumed = run(["resume", str(dest), "--json"], env)
+        again = run(["resume", str(dest), "--json"], env)
+    assert resumed.code == 1, resumed.err
+    assert (resumed.report["state"], resumed.report["items_unseen"]) == ("complete", 6)
+    assert (resumed.report["assets_done"], resumed.report["assets_failed"]) == (6 * 13, 0)
+    assert resumed.report["reason"].startswith("The walk ends at ")
+    assert "items behind it cannot be reached" in resumed.err
+    assert "The source announced 12 items; 6 of them were never on a page." in resumed.err
+    assert (again.code, again.report["nothing_to_resume"]) == (0, True)
+
+
+def waits_for(dest: Path, assets: int) -> bool:
+    """Whether the walk has ended, and only so many assets are missing."""
+    try:
+        now = stacpull.status(dest)
+    except stacpull.StacpullError:  # there is no ledger yet
+        return False
+    return (now.walk_ended, now.assets_pending) == (True, assets)

@@ -13,7 +13,7 @@ import orjson
 from tests.bench.mixes import COLLECTION, File
 from tests.engine.bench import Bench
 
-from stacpull.engine.documents import clean_document
+from stacpull.engine.documents import clean_item
 from stacpull.engine.publisher import GROUP
 from stacpull.filters.assets import compile_assets
 from stacpull.filters.items import compile_items
@@ -94,7 +94,7 @@ def _planned(item: Json) -> ItemRow:
     )
     if verdict is not Verdict.MATCH or not isinstance(found, Planned):
         raise RuntimeError(f"{item['id']} was not planned")
-    return ItemRow(found.item, clean_document(item, _SECRETS), found.problems)
+    return ItemRow(found.item, clean_item(item, _SECRETS), found.problems)
 
 
 _ITEMS, _ASSETS, _PLACES, _SECRETS = (

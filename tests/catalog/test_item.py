@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import Mirror, core_valid
 
-from stacpull.catalog.assets import EXTENSION, FILE_EXTENSION
-from stacpull.catalog.item import REMOTE_ASSETS, encode_item, item_document
+from stacpull.catalog.assets import EXTENSION, FILE_EXTENSION, REMOTE_ASSETS
+from stacpull.catalog.item import encode_item, item_document
 from stacpull.catalog.stored import as_sent
+from stacpull.engine.documents import clean_item
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import Secret, Secrets
 
@@ -124,9 +125,47 @@ def test_an_asset_here_is_relative_and_one_elsewhere_remote(
 ) -> None:
     document = stored(item(assets={"a": asset}), here={} if here is None else {"a": here})
     found = {} if expected is None else {"a": expected}
-    assert document["assets"] == ({} if here is None else found)
-    assert document.get(REMOTE_ASSETS, {}) == (found if here is None else {})
+    is_signed = here is None and asset == {"href": SIGNED}
+    assert document["assets"] == ({} if is_signed else found)
+    assert document.get(REMOTE_ASSETS, {}) == (found if is_signed else {})
     core_valid({**document, "stac_version": "1.1.0"}, STACObjectType.ITEM)
+
+
+FERNET = f"https://host.test/download/gAAAAA{100 * 'B'}=="
+
+
+@pytest.mark.parametrize(
+    ("href", "lasts"),
+    [
+        (CUT, True),
+        ("a.tif", True),
+        (" s3://bucket/a.tif ", True),
+        ("https://host.test/a.tif?token=next:5", True),
+        (SIGNED, False),
+        (f"https://host.test/a.tif?key={KEY}", False),
+        ("https://user:pw@host.test/a.tif", False),
+        ("a.tif?sv=1&se=2&sig=abc", False),
+        (FERNET, False),
+        ("gs://bucket/a.tif", False),
+        ("/data/a.tif", True),
+        ("file:///data/a.tif", False),
+    ],
+)
+def test_a_remote_asset_stays_among_the_assets_if_its_href_lasts(href: str, lasts: bool) -> None:
+    source = item(assets={"a": {"href": href}})
+    for sent in (source, orjson.loads(clean_item(source, Secrets()))):
+        document = stored(sent, base="https://host.test/i.json")
+        assert [bool(document[name]) for name in ("assets", REMOTE_ASSETS) if name in document] == (
+            [True] if lasts else [False, True]
+        )
+        assert stored(as_sent(document)) == document  # the ledger has forgotten what the source sent
+        assert stored(as_sent(document), here={"a": "c/i/a.tif"}).keys() == stored(item()).keys()
+
+
+def test_a_secret_in_the_path_of_an_href_does_not_last() -> None:
+    source = item(assets={"a": {"href": f"https://host.test/{KEY}/a.tif"}})
+    document = stored(orjson.loads(clean_item(source, Secrets([Secret(KEY)]))))
+    assert document[REMOTE_ASSETS] == {"a": {"href": "https://host.test/***/a.tif"}}
 
 
 @pytest.mark.parametrize(
@@ -231,12 +270,12 @@ def test_an_asset_that_is_here_has_the_size_and_checksum_of_its_file() -> None:
             "origin": {"href": "https://h.test/a.tif", "file:size": 9, "file:checksum": "d50110" + 16 * "00"}
         },
     }
-    assert document[REMOTE_ASSETS] == {"b": {"href": "https://h.test/b.tif", **stated}}
+    assert document["assets"]["b"] == {"href": "https://h.test/b.tif", **stated}
     assert document["stac_extensions"] == [EXTENSION, FILE_EXTENSION]
     sent = as_sent(document)
     assert sent["assets"]["a"].items() >= source["assets"]["a"].items()
     assert sent["assets"]["b"] == {"href": "https://h.test/b.tif", **stated}
-    assert REMOTE_ASSETS not in sent
+    assert REMOTE_ASSETS not in document
 
 
 def test_a_file_extension_of_another_version_is_enough() -> None:
@@ -288,7 +327,8 @@ def test_what_is_no_link_is_left_out(links: Any) -> None:
 def test_relative_hrefs_are_resolved_against_the_items_url(
     base: str | None, href: str, expected: str
 ) -> None:
-    assert stored(item(assets={"a": {"href": href}}), base=base)[REMOTE_ASSETS] == {"a": {"href": expected}}
+    document = stored(item(assets={"a": {"href": href}}), base=base)
+    assert document["assets"] | document.get(REMOTE_ASSETS, {}) == {"a": {"href": expected}}
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def test_the_recipe_names_every_column_and_no_other() -> None:
     text = (DOCS / "headers.md").read_text()
-    table = text.partition("| column | |")[2].partition("\n\n")[0]
+    table = text.partition("| column | content |")[2].partition("\n\n")[0]
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == [c.name for c in COLUMNS]
 

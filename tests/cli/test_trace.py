@@ -233,16 +233,17 @@ def test_the_page_names_every_column_index_and_kind() -> None:
     words = set(re.findall(r"`([\w-]+)`", page))
     columns = {field.name for kind in (TraceDay, ScenePixels) for field in fields(kind)}
     assert columns <= words
-    assert all(f"| `{index.name}` | {index.formula} |" in page for index in INDICES.values())
+    rows = page.replace(" | ", ", ")
+    assert all(f"| `{index.name}`, {index.formula} |" in rows for index in INDICES.values())
     assert {*map(str, Kind), *map(str, DayState)} <= words
 
 
 def test_the_help_and_the_page_list_the_indices() -> None:
     first, *others = INDICES
     (option,) = (option for option in OPTIONS if option.name == "index")
-    assert f": {first} (the default), {', '.join(others)}." in option.help
+    assert f": {', '.join([first, *others[:-1]])} or {others[-1]}. [default: {first}]" in option.help
     listed = ", ".join([f"`--index {others[0]}`", *(f"`{name}`" for name in others[1:])])
-    assert f"| {listed} (`{first}` unless told) |" in (DOCS / "trace.md").read_text()
+    assert f"| {listed} (default `{first}`) |" in (DOCS / "trace.md").read_text()
 
 
 def test_stages_are_told_as_lines_and_as_bars() -> None:

@@ -121,7 +121,8 @@ REQUESTS = st.builds(
     method=st.sampled_from(["GET", "POST"]),
     body=st.none()
     | st.dictionaries(st.text(max_size=5), st.integers(0, 9) | st.text(max_size=5), max_size=3),
-    headers=st.none() | st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2),
+    headers=st.none()
+    | st.dictionaries(st.sampled_from(["Prefer", "accept"]), st.text(max_size=5), min_size=1),
 )
 
 

@@ -14,7 +14,7 @@ from stacpull.replicas.fault_plan import KINDS
 ROOT = Path(__file__).resolve().parents[2]
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()
 REPLICAS = (ROOT / "docs" / "replicas.md").read_text()
-TABLE = RELIABILITY.partition("## Hostile servers")[2].partition("\n## ")[0]
+TABLE = RELIABILITY.partition("## Failures of servers")[2].partition("\n## ")[0]
 FAULT_SECTION = REPLICAS.partition("\n## Faults")[2].partition("\n## ")[0]
 
 
@@ -23,8 +23,8 @@ def functions_in(path: Path) -> set[str]:
 
 
 def test_what_is_said_of_this_machine_is_proven_by_what_exists():
-    machine = RELIABILITY.partition("## This machine")[2].partition("\n## ")[0]
-    rows = [line for line in machine.splitlines() if line.startswith("| ") and "proven by" not in line]
+    machine = RELIABILITY.partition("## Failures of this machine")[2].partition("\n### ")[0]
+    rows = [line for line in machine.splitlines() if line.startswith("| ") and "| tests |" not in line]
     known = set().union(*(functions_in(path) for path in (ROOT / "tests").rglob("test_*.py")))
     for row in rows:
         named = re.findall(r"`([^`]+)`", row.rpartition(" | ")[2])
@@ -49,7 +49,7 @@ def test_no_mark_of_a_merge_is_left_in_the_documents():
 
 def test_every_row_names_tests_that_exist():
     named: set[str] = set()
-    rows = [line for line in TABLE.splitlines() if line.startswith("| ") and "proven by" not in line]
+    rows = [line for line in TABLE.splitlines() if line.startswith("| ") and "| tests |" not in line]
     for row in rows:
         proof = row.rpartition(" | ")[2]
         place = ""

@@ -111,7 +111,11 @@ CIRCLES = [
         LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "file:///etc/passwd"', 1, 6, "file", id="to a file"
     ),
     pytest.param(
-        LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "http://[broken"', 1, 6, "no URL", id="to no URL"
+        LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "http://[broken"',
+        1,
+        6,
+        "is not a valid URL",
+        id="to no URL",
     ),
 ]
 

@@ -187,6 +187,9 @@ def as_version_4(db: sqlite3.Connection) -> None:
         DROP TABLE item_totals;
         DROP INDEX failures_newest;
         DROP INDEX failures_items;
+        DROP INDEX items_href;
+        ALTER TABLE runs DROP COLUMN cut_short;
+        ALTER TABLE runs DROP COLUMN items_unseen;
         ALTER TABLE runs DROP COLUMN prune;
         ALTER TABLE runs DROP COLUMN prune_yes;
         ALTER TABLE assets RENAME COLUMN placed TO path_hash;

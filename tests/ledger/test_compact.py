@@ -11,10 +11,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ledger.plans import NOW, arrival, as_version_4, asset, commit, item, ledger, started
+from tests.ledger.plans import NOW, arrival, as_version_4, asset, commit, id_of, item, ledger, started
 
 from stacpull.ledger import compact, jobs, outcomes, paths, runs, views
-from stacpull.ledger.compact import HrefForms, href_of, stored_etag, stored_name, true_etag, true_name
+from stacpull.ledger.compact import (
+    HrefForms,
+    href_of,
+    name_in,
+    stored_etag,
+    stored_name,
+    true_etag,
+    true_name,
+)
 from stacpull.ledger.database import open_reader, open_writer
 from stacpull.ledger.expected import Expectations
 from stacpull.ledger.outcomes import Arrival, AssetFailure
@@ -97,6 +105,31 @@ def _items_only() -> sqlite3.Connection:
     db.execute("CREATE TABLE items(id INTEGER PRIMARY KEY, name TEXT, href TEXT, href_form INTEGER)")
     db.execute("CREATE TABLE href_forms(id INTEGER PRIMARY KEY, form TEXT NOT NULL UNIQUE)")
     return db
+
+
+@pytest.mark.parametrize("forms", [1, 200])
+def test_an_item_is_found_by_its_url_however_that_is_kept(db, monkeypatch, forms):
+    monkeypatch.setattr(compact, "_MAX_FORMS", forms)
+    hrefs = {
+        "one": "file:///m/c/one/one.json",
+        "other": "file:///m/c/other/other.json",
+        "a b": "https://h.test/plain.json?id=5",
+        "five": "https://h.test/items/five",
+    }
+    commit(started(db)[1], *(item(name, href=href) for name, href in hrefs.items()))
+    assert {name: views.item_at(db, href) for name, href in hrefs.items()} == {
+        name: id_of(name) for name in hrefs
+    }
+    for href in ("file:///m/c/one/other.json", "file:///m/c//.json", "file:///m/c/six/six.json", "", "one"):
+        assert views.item_at(db, href) is None
+
+
+@given(TEXTS | NAMES, TEXTS | NAMES)
+def test_the_id_is_found_in_a_url_of_its_form(href, name):
+    with closing(_items_only()) as db:
+        HrefForms(db).stored(href, name)
+        for (form,) in db.execute("SELECT form FROM href_forms").fetchall():
+            assert name_in(form, href) == name
 
 
 def test_forms_are_few_even_where_each_item_has_its_own(monkeypatch):

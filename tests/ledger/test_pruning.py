@@ -74,6 +74,8 @@ def test_what_the_last_version_did_not_know_is_taken_from_walks_alone(tmp_path: 
         mirrored(db, "b", replace(SPEC, kind="retry"))
         newer = "DROP TRIGGER forget_unasked; DROP TABLE unasked; ALTER TABLE unread DROP COLUMN path; "
         newer += "ALTER TABLE runs DROP COLUMN prune; ALTER TABLE runs DROP COLUMN prune_yes; "
+        newer += "DROP INDEX items_href; "
+        newer += "ALTER TABLE runs DROP COLUMN cut_short; ALTER TABLE runs DROP COLUMN items_unseen; "
         newer += "DROP TRIGGER item_inserted; DROP TRIGGER item_deleted; DROP TRIGGER item_updated; "
         newer += "DROP TABLE item_totals; DROP INDEX failures_newest; DROP INDEX failures_items"
         db.executescript(f"{newer}; ALTER TABLE items DROP COLUMN walk; PRAGMA user_version = 8")

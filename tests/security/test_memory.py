@@ -117,7 +117,7 @@ def test_a_document_of_too_many_values_is_refused_before_it_is_decoded(tmp_path:
     }
     found = mirrored(tmp_path, routes)
     assert (found.code, found.report["items_matched"]) == (1, 1), found.text
-    assert "sent a document of more than 2097152 values" in found.text + json.dumps(found.report)
+    assert "sent a document of more than 4000000 values" in found.text + json.dumps(found.report)
     assert found.peak < MOST
 
 

@@ -14,13 +14,16 @@ from stacpull.catalog.references import reference
 from stacpull.models import Json, MirroredFile
 from stacpull.planning.hrefs import without_blanks
 from stacpull.planning.prefixes import object_of
-from stacpull.redact import cut_url
+from stacpull.redact import cut_url, place_of
 
 __all__ = [
     "EXTENSION",
     "FILE_EXTENSION",
     "FILE_FIELDS",
+    "REMOTE_ASSETS",
+    "note_cut_hrefs",
     "provenance_links",
+    "remote_assets",
     "remote_href",
     "stored_assets",
     "stored_links",
@@ -34,6 +37,11 @@ FILE_FIELDS = ("file:size", "file:checksum")
 _SHA256_MULTIHASH = b"\x12\x20"
 """Code and length in bytes (https://github.com/multiformats/multihash)."""
 _ABSOLUTE = ("https://", "http://", "s3://")
+_SCRUBBED = "***"
+"""What `redact.Secrets` puts in the place of a secret."""
+
+REMOTE_ASSETS = "stacpull:remote_assets"
+"""The member of an item that lists the assets that are not in the mirror and whose hrefs do not last."""
 
 
 def stored_assets(assets: object, here: Mapping[str, MirroredFile], directory: str, base: str | None) -> Json:
@@ -69,6 +77,47 @@ def stored_assets(assets: object, here: Mapping[str, MirroredFile], directory: s
         if found is not None:
             stored[key] = _local_asset(found, here[key], directory, remote_href(found["href"], base), base)
     return stored
+
+
+def remote_assets(document: Json, here: Container[str], base: str | None) -> frozenset[str]:
+    """Return the keys of an item's assets that belong in `REMOTE_ASSETS`, not in `assets`.
+
+    These are the assets that are not in the mirror and have no lasting href: it is signed, needs a
+    credential, holds an expiring token (MLHub), or is not a URL of http, https or s3.
+
+    Args:
+        document: The item, as the source sent it or as `note_cut_hrefs` returned it.
+        here: The keys of the assets that are in the mirror.
+        base: The item's own URL, against which relative hrefs are resolved.
+    """
+    assets, noted = document.get("assets"), document.get(REMOTE_ASSETS)
+    moved = frozenset(noted) if isinstance(noted, dict) else frozenset()
+    if isinstance(assets, dict):
+        moved |= {key for key, asset in assets.items() if not _is_lasting(asset, base)}
+    return frozenset(key for key in moved if key not in here)
+
+
+def _is_lasting(asset: object, base: str | None) -> bool:
+    href = asset.get("href") if isinstance(asset, dict) else None
+    if not isinstance(href, str):
+        return False
+    url = _absolute(without_blanks(href), base)
+    return url.startswith(_ABSOLUTE) and place_of(url) == url and _SCRUBBED not in url
+
+
+def note_cut_hrefs(document: Json) -> Json:
+    """Return an item in which `REMOTE_ASSETS` names the assets whose hrefs hold a credential or signature.
+
+    It is called before these are cut: a signed href that was cut looks like any other, and leads nowhere.
+    """
+    assets, noted = document.get("assets"), document.get(REMOTE_ASSETS)
+    if not isinstance(assets, dict):
+        return document
+    hrefs = ((key, asset.get("href")) for key, asset in assets.items() if isinstance(asset, dict))
+    found: Json = {key: {} for key, href in hrefs if isinstance(href, str) and cut_url(href) != href}
+    if not found:
+        return document
+    return {**document, REMOTE_ASSETS: {**found, **(noted if isinstance(noted, dict) else {})}}
 
 
 def with_extensions(extensions: object, assets: Json, here: Container[str]) -> list[str]:

@@ -16,15 +16,19 @@ from typing import Any
 
 import orjson
 
-from stacpull.catalog.assets import provenance_links, stored_assets, stored_links, with_extensions
+from stacpull.catalog.assets import (
+    REMOTE_ASSETS,
+    provenance_links,
+    remote_assets,
+    stored_assets,
+    stored_links,
+    with_extensions,
+)
 from stacpull.catalog.references import reference
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import Secrets, cut_url
 
-__all__ = ["REMOTE_ASSETS", "encode_item", "item_document"]
-
-REMOTE_ASSETS = "stacpull:remote_assets"
-"""The member of an item that lists the assets that are not in the mirror, with their remote hrefs."""
+__all__ = ["encode_item", "item_document"]
 
 _OWN_LINKS = frozenset({"root", "parent", "collection", "self"})
 _OTHER_LINKS = frozenset(
@@ -77,11 +81,11 @@ def item_document(
 
     Returns:
         A valid STAC item, if the source's was one. Assets as `stored_assets` says; those that are not in the
-        mirror are listed apart (`REMOTE_ASSETS`), because whoever opens the assets of an item expects them to
-        be there, and many remote hrefs expire. Links `root`, `parent` and `collection` lead into the mirror,
-        links to items that are here are relative, all others remote. `self` is gone (a mirror can be moved):
-        `via` and `canonical` say where the item came from. Where the source gives no time, the item spans all
-        time; where it gives a geometry and no bbox, the bbox is computed.
+        mirror and whose remote hrefs do not last are listed apart (`remote_assets`). Links `root`, `parent`
+        and `collection` lead into the mirror, links to items that are here are relative, all others remote.
+        `self` is gone (a mirror can be moved): `via` and `canonical` say where the item came from. Where the
+        source gives no time, the item spans all time; where it gives a geometry and no bbox, the bbox is
+        computed.
     """
     directory = item_path.rpartition("/")[0]
 
@@ -93,10 +97,10 @@ def item_document(
 
     assets = stored_assets(document.get("assets"), here, directory, base)
     remote = stored_assets(document.get(REMOTE_ASSETS), {}, directory, base)  # the source is a mirror, too
-    remote |= {key: asset for key, asset in assets.items() if key not in here}
+    moved = remote_assets(document, here, base)
     # sorted, so that an asset that comes later gives the same bytes
-    remote = {key: remote[key] for key in sorted(remote) if key not in here}
-    assets = {key: assets[key] for key in sorted(assets) if key in here}
+    remote = {key: found for key in sorted(moved) if (found := assets.get(key) or remote.get(key))}
+    assets = {key: assets[key] for key in sorted(assets) if key not in moved}
     links = _tree_links(directory, collection_path)
     links += stored_links(document.get("links"), base, keep)
     links += provenance_links(document.get("links"), base, links)

@@ -9,8 +9,7 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from stacpull.catalog.assets import FILE_FIELDS
-from stacpull.catalog.item import REMOTE_ASSETS
+from stacpull.catalog.assets import FILE_FIELDS, REMOTE_ASSETS
 from stacpull.models import Checksum, ItemId, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.planning.multihash import parse as parse_multihash
@@ -121,16 +120,19 @@ def path_named(href: object, directory: str) -> str | None:
 
 
 def as_sent(stored: Json) -> Json:
-    """Return an item with the assets that its source sent; links stay relative to the same place."""
-    local, remote = stored.get("assets"), stored.get(REMOTE_ASSETS)
-    assets = {key: _asset_as_sent(asset) for key, asset in local.items()} if isinstance(local, dict) else {}
-    rest = {key: value for key, value in stored.items() if key != REMOTE_ASSETS}
-    return {**rest, "assets": {**assets, **(remote if isinstance(remote, dict) else {})}}
+    """Return an item with the assets that its source sent; links stay relative to the same place.
+
+    `REMOTE_ASSETS` stays: what it lists has no lasting href (`catalog.assets.note_cut_hrefs`).
+    """
+    listed, remote = stored.get("assets"), stored.get(REMOTE_ASSETS)
+    assets = {key: _asset_as_sent(one) for key, one in listed.items()} if isinstance(listed, dict) else {}
+    return {**stored, "assets": {**assets, **(remote if isinstance(remote, dict) else {})}}
 
 
 def _asset_as_sent(asset: object) -> object:
-    origin = _origin(asset)
-    if not isinstance(asset, dict) or "href" not in origin:
+    origin, href = _origin(asset), asset.get("href") if isinstance(asset, dict) else None
+    is_local = isinstance(href, str) and href.startswith(_HERE)
+    if not isinstance(asset, dict) or not is_local or "href" not in origin:
         return asset
     kept = {name: value for name, value in asset.items() if name not in FILE_FIELDS}
     stated = {name: origin[name] for name in FILE_FIELDS if name in origin}

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import orjson
 
+from stacpull.catalog.assets import note_cut_hrefs
 from stacpull.catalog.item import encode_item, item_document
 from stacpull.catalog.stored import as_sent
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
@@ -23,7 +24,7 @@ from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets, cut_url
 from stacpull.store.destination import Destination
 
-__all__ = ["ItemWriter", "WrittenItem", "clean_document", "item_of"]
+__all__ = ["ItemWriter", "WrittenItem", "clean_document", "clean_item", "item_of"]
 
 _COLLECTION_FILE = "collection.json"
 _BARE = ("type", "stac_version", "id", "collection")
@@ -49,6 +50,11 @@ def clean_document(document: Json, secrets: Secrets) -> bytes:
     except (ValueError, RecursionError):  # nested too deeply to be JSON
         return _bare(document, secrets)
     return data
+
+
+def clean_item(document: Json, secrets: Secrets) -> bytes:
+    """Return an item as JSON for the ledger, as `clean_document` does; it notes which hrefs were cut."""
+    return clean_document(note_cut_hrefs(document), secrets)
 
 
 def _bare(document: Json, secrets: Secrets) -> bytes:
@@ -193,6 +199,9 @@ class ItemWriter:
     def _local_item(self, href: str) -> str | None:
         item = item_of(href)
         directory = views.path_of_item(self._db, item) if item is not None else None
+        if directory is None:  # of a static tree, or of an API that serves its items elsewhere
+            item = views.item_at(self._db, self._secrets.cut(href))
+            directory = views.path_of_item(self._db, item) if item is not None else None
         if item is None or directory is None:
             return None
         return f"{directory}/{item_document_path(item).rpartition('/')[2]}"

@@ -12,14 +12,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from stacpull.engine.documents import clean_document
+from stacpull.engine.documents import clean_item
 from stacpull.engine.picking import STRETCH, Picked, Picker, SourceFailure, SourceRead
 from stacpull.engine.position import Position
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.rereading import read_damaged_items
 from stacpull.engine.sampling import candidates_again, sampled_item
-from stacpull.engine.walking import Reached, Walk
-from stacpull.events import AssetFailed, Listener
+from stacpull.engine.walking import Reached, Walk, unseen_text
+from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import jobs, meta, runs, samples, unread
 from stacpull.ledger.batches import UnreadLink
 from stacpull.ledger.planning import Committed, ItemFailure, ItemRow, PlanBatch, Planner
@@ -67,12 +67,25 @@ class Producer:
         self._on_event = on_event
         self._walk = self._walk_of(source)
         self.summary = self._walk.summary
+        self._remember_end_of_walk()
         self._unread: set[str] = set()
         """Hrefs of links that this process could not read."""
 
     def _walk_of(self, source: Source) -> Walk:
         selection = self._run.spec.selection
         return Walk(source, self._picker, self, selection, page_size=self._page_size, on_event=self._on_event)
+
+    def _remember_end_of_walk(self) -> None:
+        """Take over how the walk of this run ended, if an earlier process of it came that far."""
+        run, summary = self._run, self.summary
+        if not (run.walk_ended or run.drawn) or run.spec.kind != "mirror":
+            return
+        summary.cut_short, summary.items_unseen = run.cut_short, run.items_unseen
+        if summary.cut_short is not None:
+            self._on_event(Notice("warning", summary.cut_short))
+        if summary.items_unseen:
+            seen = run.counters["items_seen"] or 0
+            self._on_event(Notice("warning", unseen_text(seen + summary.items_unseen, summary.items_unseen)))
 
     async def run(self) -> None:
         """Feed what is pending, then walk on from where the run is.
@@ -180,6 +193,8 @@ class Producer:
             walk_ended=reached.walk_ended and not sampling,
             drawn=reached.walk_ended and sampling,
             announced=reached.announced,
+            cut_short=reached.cut_short,
+            announced_by_all=reached.announced_by_all,
         )
         return (await self._commit(batch)).new_seen
 
@@ -192,8 +207,7 @@ class Producer:
         left_out = {item for items in picked.left_out.values() for item in items}
         return PlanBatch(
             items=[
-                ItemRow(p.item, clean_document(p.item.document, self._secrets), p.problems)
-                for p in picked.items
+                ItemRow(p.item, clean_item(p.item.document, self._secrets), p.problems) for p in picked.items
             ],
             failed_items=[self._item_failure(one) for one in picked.failures],
             seen=[item for item in picked.seen if item not in left_out],

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from stacpull.engine.documents import clean_document, item_of
+from stacpull.engine.documents import clean_item, item_of
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.together import unless_stopped
 from stacpull.engine.trust import Trust, is_found, is_gone, service_of
@@ -182,7 +182,7 @@ class Pruning:
         for label in labels:
             document = told.get(label.href or "")
             if isinstance(document, dict) and _is_without(document, label, rows[label.source]):
-                renewed[label.row] = clean_document(document, self._secrets)
+                renewed[label.row] = clean_item(document, self._secrets)
             else:
                 del rows[label.source]
         return list(rows.values()), renewed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from stacpull.engine.documents import clean_document
+from stacpull.engine.documents import clean_item
 from stacpull.engine.publisher import Publisher
 from stacpull.events import Listener, Notice
 from stacpull.ledger import damage
@@ -34,7 +34,7 @@ async def read_damaged_items(
         for one in items:
             document = documents.get(one.row)
             if isinstance(document, dict) and document.get("id") == one.name:
-                kept = clean_document(document, secrets)
+                kept = clean_item(document, secrets)
                 await publisher.call(partial(damage.keep_document, publisher.db, one.row, kept))
             else:
                 on_event(Notice("warning", _sentence(one, document)))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import orjson
 
-from stacpull.engine.documents import clean_document
+from stacpull.engine.documents import clean_item
 from stacpull.engine.picking import STRETCH, Candidate
 from stacpull.ledger.samples import SampledItem
 from stacpull.models import Failure
@@ -47,7 +47,7 @@ class MemorySample:
 def sampled_item(candidate: Candidate, secrets: Secrets) -> SampledItem:
     """Return a candidate as the ledger keeps it."""
     item = candidate.item
-    document = clean_document(item, secrets)
+    document = clean_item(item, secrets)
     href = self_href(item) or own_href(candidate.id, candidate.page_url)
     return SampledItem(
         candidate.rank,

@@ -26,7 +26,7 @@ from stacpull.sources.search import SearchSource
 from stacpull.sources.source import Source, WalkStart
 from stacpull.sources.walk import is_forgotten
 
-__all__ = ["Plans", "Reached", "Walk", "WalkSummary"]
+__all__ = ["Plans", "Reached", "Walk", "WalkSummary", "unseen_text"]
 
 _START = Position(None, None)
 _BARREN = 3
@@ -41,6 +41,10 @@ class Reached(NamedTuple):
     announced: int | None = None
     walked: str | None = None
     """The collection whose last page the stretch ends."""
+    cut_short: str | None = None
+    """With the end of the walk: why it ended before the source did."""
+    announced_by_all: int | None = None
+    """With the end of the walk: how many items its collections announced, None if one of them did not."""
 
 
 class Plans(Protocol):
@@ -98,6 +102,10 @@ class Walk:
         self._barren = 0
         self._over = False
         """True if the walk ends before the source does."""
+        self._announced: list[int | None] = []
+        """What the collections that were walked announced, in their order."""
+        self._collections = 0
+        """How many collections the selection names."""
 
     async def run(self, position: Position, walked: frozenset[str] | None = None) -> None:
         """Walk on from `position` to the end, or to --max-items.
@@ -153,24 +161,21 @@ class Walk:
     async def _walk_from(
         self, starts: Sequence[WalkStart], position: Position, walked: frozenset[str] | None
     ) -> None:
-        announced: list[int | None] = []
+        self._announced, self._collections = [], len(starts)
         ahead = _ahead(position, starts, walked)
         for number, start in enumerate(ahead):
             resumed = position.request if number == 0 else None
             following = ahead[number + 1].collection if number + 1 < len(ahead) else None
-            matched = await self._walk_one(start, resumed, following)
-            announced.append(matched)
+            self._announced.append(None)
+            await self._walk_one(start, resumed, following)
             if self._over:
                 if self.summary.cut_short is not None:
-                    self._count_unseen(starts, announced)
+                    self._count_unseen()
                 return
-        await self._end_of_walk(starts, announced)
+        await self._end_of_walk(starts)
 
-    async def _walk_one(
-        self, start: WalkStart, resumed: PageRequest | None, following: str | None
-    ) -> int | None:
-        """Walk one collection; return the total that it announced."""
-        matched: int | None = None
+    async def _walk_one(self, start: WalkStart, resumed: PageRequest | None, following: str | None) -> None:
+        """Walk one collection."""
         pages = self._source.pages(
             resumed or start.request, page_size=self._page_size, on_notice=self._on_event
         )
@@ -178,7 +183,8 @@ class Walk:
             async with prefetch(pages) as ahead:
                 first = True
                 async for page in ahead:
-                    matched = page.matched if page.matched is not None else matched
+                    if page.matched is not None:
+                        self._announced[-1] = page.matched
                     after = Position(start.collection if page.next else following, page.next)
                     self.summary.cut_short = page.cut_short or self.summary.cut_short
                     await self._page(
@@ -191,7 +197,6 @@ class Walk:
             if not (first and resumed is None) and is_forgotten(error):
                 raise _ForgottenCursorError(str(error)) from error
             raise
-        return matched
 
     async def _page(self, collection: str, page: Page, after: Position, *, ends_walk: bool) -> None:
         await self._check_selection(collection, page.items)
@@ -203,11 +208,16 @@ class Walk:
             if ends_page:
                 picked.problems += [Problem(one.collection, one.name, one.failure) for one in page.unread]
                 picked.unread += [one for one in page.unread if one.href is not None]
-            ended = picked.enough or (ends_walk and ends_page)
-            walked = collection if ends_page and page.next is None else None
-            new += await self._save(
-                picked, Reached(after if ends_page else None, ended, page.matched, walked)
+            reached = Reached(
+                after if ends_page else None,
+                announced=page.matched,
+                walked=collection if ends_page and page.next is None else None,
             )
+            if picked.enough:
+                reached = self._as_end(reached, is_source_end=False)
+            elif ends_walk and ends_page:
+                reached = self._as_end(reached)
+            new += await self._save(picked, reached)
             if picked.enough:
                 self._over = True
                 return
@@ -244,7 +254,21 @@ class Walk:
             await self._end()
 
     async def _end(self) -> None:
-        await self._plans.save(Picked(), Reached(walk_ended=True))
+        await self._plans.save(Picked(), self._as_end(Reached()))
+
+    def _as_end(self, reached: Reached, *, is_source_end: bool = True) -> Reached:
+        """Return `reached` as the end of the walk, with what tells if items are missing behind it.
+
+        Nothing is missing where the walk has all that it was to find (`--max-items`) and was not cut short.
+        """
+        cut_short = self.summary.cut_short
+        total = self._announced_by_all() if is_source_end or cut_short is not None else None
+        return reached._replace(walk_ended=True, cut_short=cut_short, announced_by_all=total)
+
+    def _announced_by_all(self) -> int | None:
+        """Return how many items all collections announced; None if one did not, or was not walked."""
+        totals = [total for total in self._announced if total is not None]
+        return sum(totals) if len(totals) == self._collections else None
 
     async def _check_selection(self, collection: str, items: Sequence[Json]) -> None:
         """Refuse a misspelt label before anything is planned."""
@@ -254,22 +278,25 @@ class Walk:
         for warning in await selection_warnings(self._selection, items, self._source, collection):
             self._on_event(Notice("warning", warning))
 
-    async def _end_of_walk(self, starts: Sequence[WalkStart], announced: Sequence[int | None]) -> None:
-        self._count_unseen(starts, announced)
-        totals = [total for total in announced if total is not None]
+    async def _end_of_walk(self, starts: Sequence[WalkStart]) -> None:
+        self._count_unseen()
+        totals = [total for total in self._announced if total is not None]
         told_by_all = not totals or len(totals) == len(starts)
         self.summary.whole = told_by_all and not (self.summary.items_unseen or self.summary.cut_short)
         if not starts:
             await self._end()
 
-    def _count_unseen(self, starts: Sequence[WalkStart], announced: Sequence[int | None]) -> None:
+    def _count_unseen(self) -> None:
         """Count the items that the source announced and the walk did not meet, and warn of them."""
-        totals = [total for total in announced if total is not None]
-        seen = self._plans.items_seen
-        if len(totals) == len(starts) and sum(totals) > seen:
-            unseen = self.summary.items_unseen = sum(totals) - seen
-            text = f"The source announced {sum(totals)} items; {unseen} of them were never on a page."
-            self._on_event(Notice("warning", text))
+        total = self._announced_by_all()
+        if total is not None and total > self._plans.items_seen:
+            self.summary.items_unseen = total - self._plans.items_seen
+            self._on_event(Notice("warning", unseen_text(total, self.summary.items_unseen)))
+
+
+def unseen_text(announced: int, unseen: int) -> str:
+    """Return the warning of items that the source announced and that were on no page."""
+    return f"The source announced {announced} items; {unseen} of them were never on a page."
 
 
 class _ForgottenCursorError(Exception):

@@ -62,6 +62,10 @@ class PlanBatch:
     """The collection whose last page ends with this batch."""
     walk_ended: bool = False
     announced: int | None = None
+    cut_short: str | None = None
+    """Why the walk ended before the source did."""
+    announced_by_all: int | None = None
+    """With the end of the walk: how many items all its collections announced, if each of them did."""
     sampled: Sequence[SampledItem] = ()
     """Candidates of the run's sample."""
     drawn: bool = False

@@ -19,7 +19,16 @@ import sqlite3
 from stacpull.caches import LONGEST_KEY
 from stacpull.models import Present
 
-__all__ = ["HrefForms", "href_of", "present", "stored_etag", "stored_name", "true_etag", "true_name"]
+__all__ = [
+    "HrefForms",
+    "href_of",
+    "name_in",
+    "present",
+    "stored_etag",
+    "stored_name",
+    "true_etag",
+    "true_name",
+]
 
 _ID = "\x01"
 """Stands for the item's id in the form of an href."""
@@ -65,6 +74,17 @@ class HrefForms:
             found = self._db.execute("INSERT INTO href_forms(form) VALUES (?)", (form,)).lastrowid or 0
             self._ids[form] = found
         return (href, None) if found is None else (None, found)
+
+
+def name_in(form: str, href: str) -> str | None:
+    """Return the id of the item whose URL of that form is `href`, None if it is not of that form."""
+    places = form.count(_ID)
+    length, rest = divmod(len(href) - len(form) + places, places) if places else (0, 0)
+    if length < 1 or rest:
+        return None
+    start = form.index(_ID)
+    name = href[start : start + length]
+    return name if form.replace(_ID, name) == href else None
 
 
 def _form(href: str, item: str) -> str | None:

@@ -103,6 +103,10 @@ class Run:
     counters: Mapping[str, int | None]
     """As they were when the run was begun or taken up."""
     requests: Requests = _NOTHING_REQUESTED
+    cut_short: str | None = None
+    """Why its walk ended before the source did."""
+    items_unseen: int = 0
+    """Items that the source announced and that were on no page, once the walk has ended."""
 
 
 def selection_of(text: str | bytes) -> Selection:
@@ -204,7 +208,11 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
         db.execute("DELETE FROM walked")
         db.execute("DELETE FROM left_out WHERE run = ?", (run,))
         unread.forget_run(db, run)
-        db.execute("UPDATE runs SET position = NULL, items_seen = 0 WHERE id = ?", (run,))
+        db.execute(
+            "UPDATE runs SET position = NULL, items_seen = 0, items_unseen = 0, cut_short = NULL "
+            "WHERE id = ?",
+            (run,),
+        )
 
 
 def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
@@ -300,8 +308,9 @@ def _go_on(db: sqlite3.Connection, run: Run, spec: RunSpec, requests: Requests) 
 
 
 def _run(db: sqlite3.Connection, run: int) -> Run:
-    position, walk_ended, drawn, *requested = db.execute(
-        "SELECT position, walk_ended, drawn, adopt, revalidate, prune, prune_yes FROM runs WHERE id = ?",
+    position, walk_ended, drawn, cut_short, unseen, *requested = db.execute(
+        "SELECT position, walk_ended, drawn, cut_short, items_unseen, adopt, revalidate, prune, prune_yes "
+        "FROM runs WHERE id = ?",
         (run,),
     ).fetchone()
     return Run(
@@ -313,6 +322,8 @@ def _run(db: sqlite3.Connection, run: int) -> Run:
         drawn=bool(drawn),
         counters=counters(db, run),
         requests=Requests(*map(bool, requested)),
+        cut_short=cut_short,
+        items_unseen=unseen,
     )
 
 

@@ -287,9 +287,15 @@ CREATE INDEX failures_newest ON failures(at);
 CREATE INDEX failures_items ON failures(item) WHERE key = '';
 """
 
+_VERSION_13 = """
+ALTER TABLE runs ADD COLUMN cut_short TEXT;        -- why the walk ended before the source did
+ALTER TABLE runs ADD COLUMN items_unseen INTEGER NOT NULL DEFAULT 0;   -- announced, and never on a page
+CREATE INDEX items_href ON items(href) WHERE href IS NOT NULL;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, _VERSION_7, _VERSION_8,
-    _VERSION_9, _VERSION_10, _VERSION_11, _VERSION_12,
+    _VERSION_9, _VERSION_10, _VERSION_11, _VERSION_12, _VERSION_13,
 )  # fmt: skip
 
 AS_NEWEST: tuple[tuple[int, str], ...] = (

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from stacpull.ledger import unread
-from stacpull.ledger.compact import href_of, true_name
+from stacpull.ledger.compact import href_of, name_in, true_name
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN
 from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile
 from stacpull.reports import FailureRecord, RunState
@@ -26,6 +26,7 @@ __all__ = [
     "failures",
     "has_items_of",
     "item_and_key",
+    "item_at",
     "item_documents",
     "item_record",
     "item_totals",
@@ -43,6 +44,8 @@ __all__ = [
 
 _SHA256_BYTES = 32
 _OF_NOTHING = b""
+_IS_STORED = f"(i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents))"
+"""SQL: the JSON of item `i` is in the mirror, or will be."""
 """A digest that no file has."""
 
 
@@ -232,10 +235,32 @@ def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
     row = db.execute(
         "SELECT d.path FROM items i JOIN collections c ON c.id = i.collection "
         "JOIN directories d ON d.id = i.directory WHERE c.name = ? AND i.name = ? "
-        f"AND (i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents))",
+        f"AND {_IS_STORED}",
         (item.collection, item.item),
     ).fetchone()
     return None if row is None else row[0]
+
+
+def item_at(db: sqlite3.Connection, href: str) -> ItemId | None:
+    """Return the item of the mirror whose own URL (credentials cut) is `href`, None if there is none."""
+    found = db.execute(
+        "SELECT c.name, i.name FROM items i JOIN collections c ON c.id = i.collection WHERE i.href = ? "
+        f"AND {_IS_STORED} LIMIT 1",
+        (href,),
+    ).fetchone()
+    forms = db.execute("SELECT id, form FROM href_forms").fetchall() if found is None else []
+    for form, text in forms:
+        if (name := name_in(text, href)) is None:
+            continue
+        found = db.execute(
+            "SELECT c.name, i.name FROM collections c CROSS JOIN items i "
+            "ON i.collection = c.id AND i.name = ? "
+            f"WHERE i.href_form = ? AND {_IS_STORED} LIMIT 1",
+            (name, form),
+        ).fetchone()
+        if found is not None:
+            break
+    return None if found is None else ItemId(*found)
 
 
 def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:

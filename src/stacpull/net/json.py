@@ -42,8 +42,10 @@ LENIENT_LIMIT: Final = 16 * 1024 * 1024
 """The largest document, in bytes, that is decoded leniently: that takes some ten times as long."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_VALUES_ALLOWED = 4_000_000
+"""Values that a document of any size may have. Recorded items have one per 11 to 26 bytes."""
 _BYTES_PER_VALUE = 32
-"""A document that is as long as its limit has at least this many bytes per value. Items have 20 to 40."""
+"""A larger limit allows more values: one per this many bytes."""
 _WEIGHT_OF_VALUE = 128
 _WEIGHT_OF_UNWRITABLE = 16 * 1024 * 1024
 _DEEPEST = 200
@@ -155,14 +157,15 @@ def decode(data: bytes, limit: int = PAGE_LIMIT) -> Decoded:
 
     Args:
         data: The text.
-        limit: The most bytes that it may have had. It may have one value per 32 bytes of that.
+        limit: The most bytes that it may have had. It may have four million values; more if the limit is
+            above 128 MiB: one per 32 bytes of it.
 
     Raises:
         TooManyValuesError: It has more values than that.
         ValueError: It is not JSON. Or it is not strict JSON, and is larger than `LENIENT_LIMIT` or nested
             some thousand levels deep.
     """
-    most = limit // _BYTES_PER_VALUE
+    most = max(limit // _BYTES_PER_VALUE, _VALUES_ALLOWED)
     if len(data) > most and count_values(data) > most:
         raise TooManyValuesError(f"more than {most} values")
     data = data.removeprefix(_BYTE_ORDER_MARK)
