@@ -10,10 +10,10 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import rasterio
 import tifffile
@@ -40,7 +40,7 @@ def headers_of(replica: MlhubReplica, out: Path | None, *options: str) -> list[s
 def read(replica: MlhubReplica, out: Path | None, how: Options | None = None, **more: Any) -> HeadersReport:
     """Do the same by the library; `more` of the selection, or `refresh` and `on_row`."""
     given = {name: more.pop(name) for name in ("refresh", "on_row") if name in more}
-    options = replace(
+    options = attrs.evolve(
         how or Options(),
         query={"key": Secret(replica.key)},
         s3=S3Options(endpoint_url=replica.s3_url),

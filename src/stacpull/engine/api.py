@@ -41,7 +41,7 @@ from stacpull.sources.classes import class_documents
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.places import STANDARD_INPUT
 from stacpull.sources.source import Source
-from stacpull.store.lock import is_held
+from stacpull.store.lock import holder, is_held
 
 __all__ = [
     "ClassInfo",
@@ -403,6 +403,7 @@ def _status(
         checkpoint=None if run["walk_ended"] else _next_page(run["position"]),
         walk_ended=bool(run["walk_ended"]),
         live=live,
+        pid=holder(dest) if live else None,
         rate=run["bytes_fetched"] / seconds if seconds else None,
         selection=run["selection"],
         last_errors=errors,

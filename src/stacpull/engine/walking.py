@@ -206,7 +206,10 @@ class Walk:
             ends_page = number == len(stretches) - 1
             picked = await self._picker.pick(stretch, collection, page.request.url)
             if ends_page:
-                picked.problems += [Problem(one.collection, one.name, one.failure) for one in page.unread]
+                picked.problems += [
+                    Problem(one.collection, one.name, one.failure, is_place=one.href is None)
+                    for one in page.unread
+                ]
                 picked.unread += [one for one in page.unread if one.href is not None]
             reached = Reached(
                 after if ends_page else None,
@@ -232,6 +235,8 @@ class Walk:
             if problem.item == OF_COLLECTION:
                 what = f"The collection {problem.collection} is mirrored without its own assets"
             text = f"{what}: {problem.failure.message}"
+            if problem.is_place:
+                text = f"{problem.item} skipped: {problem.failure.message}"
             self._on_event(Notice("warning", text))
         if picked.without_label:
             names = ", ".join(picked.without_label)
