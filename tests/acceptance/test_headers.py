@@ -357,7 +357,7 @@ def test_another_question_is_refused_for_the_same_output(tmp_path: Path, small_h
 
 def test_two_at_once_on_one_output_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
-    with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=50, record=True)) as replica:
+    with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=200, record=True)) as replica:
         env = environment(replica)
         with Running(headers_of(replica, out), env) as process:
             assert wait_until(lambda: blobs(replica).total() > 10)

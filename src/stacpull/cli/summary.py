@@ -52,6 +52,9 @@ ADVICE: Mapping[FailureKind, tuple[str, str]] = {
 }
 """What each kind of failure means, and what helps."""
 
+_PLAIN = frozenset({FailureKind.GONE, FailureKind.ORDERED})
+"""Kinds of which the advice says all there is to say."""
+
 _MOST_KINDS = 2
 """Kinds of failures that the first line names."""
 _MOST_KEYS = 4
@@ -64,10 +67,13 @@ class Failed(Counter[FailureKind]):
         super().__init__()
         self.asset_keys: dict[FailureKind, list[str]] = {}
         """The first few keys of each kind."""
+        self.examples: dict[FailureKind, str] = {}
+        """What the first failure of each kind says."""
 
-    def note(self, kind: FailureKind, key: str) -> None:
+    def note(self, kind: FailureKind, key: str, message: str = "") -> None:
         """Count one failure."""
         self[kind] += 1
+        self.examples.setdefault(kind, message)
         keys = self.asset_keys.setdefault(kind, [])
         if key and key not in keys and len(keys) <= _MOST_KEYS:
             keys.append(key)
@@ -95,6 +101,8 @@ class Failed(Counter[FailureKind]):
                 continue
             what = "ordered " if kind is FailureKind.ORDERED else "failed  "
             yield f"  {what} {number:,} {self.named(kind)}; {ADVICE[kind][1]}"
+            if kind not in _PLAIN and self.examples.get(kind):
+                yield f"           for example: {self.examples[kind]}"
 
 
 def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:

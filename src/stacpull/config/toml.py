@@ -8,6 +8,7 @@ without a table. Anything else is an error that names the key, its line, and the
 from __future__ import annotations
 
 import difflib
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from tomlkit.container import Container
 
 __all__ = ["Config", "Entry", "Setting", "load", "nearest", "read_entries"]
+
+
+_LONGEST = 100
+"""Lines that a statement may be looked for above the place where it cannot be read."""
 
 
 class Setting(NamedTuple):
@@ -87,16 +92,46 @@ def read_entries(path: Path) -> Iterator[Entry]:
     from tomlkit.exceptions import ParseError, TOMLKitError  # noqa: PLC0415
 
     try:
-        document = tomlkit.parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = tomlkit.parse(text)
     except OSError as problem:
         raise UsageError(f"the config file {path} cannot be read: {problem.strerror or problem}") from problem
     except UnicodeDecodeError as problem:
         raise UsageError(f"the config file {path} is not UTF-8 text") from problem
     except ParseError as problem:
-        raise UsageError(f"{path}, line {problem.line}: this is not TOML: {problem}") from problem
+        raise UsageError(_not_toml(path, text, problem.line)) from problem
     except TOMLKitError as problem:
         raise UsageError(f"{path} is not TOML: {problem}") from problem
     return _entries(document, path, 1)
+
+
+def _not_toml(path: Path, text: str, line: int) -> str:
+    """Say why `text` is not TOML, and on which line the statement begins that cannot be read.
+
+    A bracket that is not closed is noticed some lines later, or only at the end of the file. `tomllib` says
+    what is missing; tomlkit does not.
+
+    Args:
+        path: The file.
+        text: What is in it.
+        line: Where tomlkit stopped.
+    """
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError as problem:
+        lines = text.splitlines(keepends=True)
+        last = min(max(line, 1), len(lines))
+        begins = next((n for n in range(last, max(0, last - _LONGEST), -1) if _is_toml(lines[: n - 1])), line)
+        return f"{path}, line {begins}: this is not TOML: {problem}."
+    return f"{path}, line {line}: this is not TOML."
+
+
+def _is_toml(lines: list[str]) -> bool:
+    try:
+        tomllib.loads("".join(lines))
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
 
 
 def _entries(container: Container, path: Path, line: int) -> Iterator[Entry]:
