@@ -10,6 +10,7 @@ variable and default from the table that reads them, and the Python reference li
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import attrs
@@ -79,19 +80,25 @@ def _command(command: click.Command, path: str) -> list[str]:
 def options_page() -> str:
     """Return a page with every option: flag, config key, variables, default and help."""
     parts = [
+        "---\nhide: [toc]\n---\n",  # the tables need the width
         "# Options\n",
         "Every option can be given as a flag, as a key of a TOML file (`--config`), and, where a variable",
         "is listed, in the environment. A flag overrides the environment, the environment overrides the",
         "file, and the file overrides the default. Lists replace each other; they are never joined.\n",
     ]
     for scope, title in TITLES.items():
-        parts += [f"## {title}\n", "| option | config key | variable | default | |", "|---|---|---|---|---|"]
-        parts += [_row(option) for option in OPTIONS if option.scope is scope]
+        options = [option for option in OPTIONS if option.scope is scope]
+        columns = ["option", "config key", "variable", "default", "effect"]
+        rows = [_cells(option) for option in options]
+        used = [number for number in range(len(columns)) if any(row[number] for row in rows)]
+        parts.append(f"## {title}\n")
+        table = (columns, ["---"] * len(columns), *rows)
+        parts += [f"| {' | '.join(row[number] for number in used)} |" for row in table]
         parts.append("")
     return "\n".join(parts)
 
 
-def _row(option: Option) -> str:
+def _cells(option: Option) -> list[str]:
     flag = f"--{option.name}" + (f"`, `--no-{option.name}" if option.opposite else "")
     if option.short:
         flag = f"-{option.short}`, `{flag}"
@@ -100,8 +107,10 @@ def _row(option: Option) -> str:
         value = " " + "|".join(option.choices)
     key = "" if option.scope is Scope.OUTPUT else f"`{option.name}`"
     variables = ", ".join(f"`{name}`" for name in option.variables)
-    cells = [f"`{flag}{value}`", key, variables, _default(option), option.help]
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    default = _default(option)
+    effect = re.sub(r" \[default: [^]]*\]", "", option.help) if default else option.help
+    # A | inside backticks does not end a cell.
+    return [f"`{flag}{value}`", key, variables, default, effect.replace("|", chr(92) + "|")]
 
 
 def _default(option: Option) -> str:

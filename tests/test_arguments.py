@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shapely.geometry import box
 
+import stacpull
 from stacpull import Options, Secret, Selection, UsageError
 
+HERE = "http://127.0.0.1:1"
 SQUARE = {"type": "Polygon", "coordinates": [[[7, 46], [8, 46], [8, 47], [7, 47], [7, 46]]]}
 UTC_PLUS_2 = dt.timezone(dt.timedelta(hours=2))
 
@@ -72,6 +77,11 @@ def test_a_shapely_geometry_is_taken() -> None:
         ("shard", "a/b"),
         ("seasonal_snow", "no"),
         ("filter", 5),
+        ("label_mode", "some"),
+        ("nomenclature", "clc"),
+        ("max_items", 0),
+        ("split_walk", 0),
+        ("seed", "x"),
     ],
 )
 def test_an_argument_of_the_wrong_type_is_named(name: str, given: object) -> None:
@@ -87,11 +97,43 @@ def test_options_take_plain_headers_and_paths() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "given"), [("headers", {"K": 5}), ("headers", "K: V"), ("concurrency", "8")]
+    ("name", "given"),
+    [
+        ("headers", {"K": 5}),
+        ("headers", "K: V"),
+        ("concurrency", "8"),
+        ("concurrency", 10_000),
+        ("retries", -1),
+        ("per_host", 0),
+        ("stall_timeout", "30"),
+        ("metadata", "xml"),
+        ("checksum", "md5"),
+        ("s3", {"region": "us-west-2"}),
+    ],
 )
 def test_an_option_of_the_wrong_type_is_named(name: str, given: object) -> None:
     with pytest.raises(UsageError, match=f"^{name} must be "):
         Options(**{name: given})
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda: stacpull.plan(HERE, selection={"collections": "a"}),
+            r"^selection must be stacpull.Selection",
+        ),
+        (lambda: stacpull.plan(HERE, options={"retries": 1}), r"^options must be stacpull.Options"),
+        (lambda: stacpull.mirror(HERE, "d", options="x"), r"^options must be stacpull.Options"),
+        (lambda: stacpull.retry("d", options={}), r"^options must be stacpull.Options"),
+        (lambda: stacpull.mirror(HERE, None), "^DEST must be a path, not NoneType"),
+    ],
+)
+def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(
+    call: Callable[[], Coroutine[Any, Any, object]], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        asyncio.run(call())
 
 
 def test_an_error_about_headers_shows_no_value() -> None:

@@ -7,13 +7,25 @@ and `named` turns that into an error that names the argument.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import attrs
 
@@ -21,12 +33,17 @@ from stacpull.errors import UsageError
 from stacpull.redact import Secret
 
 __all__ = [
+    "MOST_AT_ONCE",
+    "AtOnce",
     "Geometry",
     "Interval",
+    "NotNegative",
+    "Positive",
     "Time",
     "box",
     "file_path",
     "geometry",
+    "instance",
     "interval",
     "named",
     "pair",
@@ -39,11 +56,26 @@ __all__ = [
     "whole",
 ]
 
+MOST_AT_ONCE = 4096
+"""More simultaneous transfers need more open files than systems allow."""
+
+Held = TypeVar("Held")
+
 Time = str | date | datetime
 """A time, as text in the forms that `--datetime` takes, or as Python's own types. Naive times are UTC."""
 
 Interval = Time | tuple[Time | None, Time | None] | list[Time | None]
 """A time, or a start and an end of which one may be None: open."""
+
+
+Positive = Annotated[int, (1, math.inf)]
+"""An integer from 1 on."""
+
+NotNegative = Annotated[int, (0, math.inf)]
+"""An integer from 0 on."""
+
+AtOnce = Annotated[int, (1, MOST_AT_ONCE)]
+"""How many transfers go on at once."""
 
 
 class Geometry(Protocol):
@@ -66,9 +98,61 @@ def named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[A
     return [field.evolve(validator=_check) for field in fields]
 
 
-def _check(_: object, field: attrs.Attribute[Any], value: object) -> None:
+def _check(holder: object, field: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, Rejected):
         raise UsageError(f"{field.name} must be {value.expected}, not {value.value!r}.")
+    kind: Any = type(holder)
+    expected = _expected(_hints(kind)[field.name], value)
+    if expected is not None:
+        raise UsageError(f"{field.name} must be {expected}, not {value!r}.")
+
+
+@functools.cache
+def _hints(kind: Any) -> Mapping[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _expected(hint: Any, value: object) -> str | None:
+    """Return what `hint`, the annotation of an argument, asks for in place of `value`; None if that fits.
+
+    Choices, numbers and classes with named arguments are looked at; converters read what else there is.
+    """
+    kinds = get_args(hint)
+    if get_origin(hint) is Literal:
+        return None if value in kinds else f"one of {', '.join(map(repr, kinds))}"
+    if get_origin(hint) is Annotated:
+        least, most = kinds[1]
+        number = getattr(value, "__index__", lambda: -1)()
+        upper = "" if most == math.inf else f" to {most:,}"
+        fits = least <= number <= most and not isinstance(value, bool)
+        return None if fits else f"an integer from {least}{upper}{'' if upper else ' on'}"
+    if type(None) in kinds:
+        rest = [kind for kind in kinds if kind is not type(None)]
+        return None if value is None or len(rest) > 1 else _expected(rest[0], value)
+    return _expected_of_class(hint, value)
+
+
+def _expected_of_class(hint: Any, value: object) -> str | None:
+    if hint is int:
+        return None if hasattr(value, "__index__") and not isinstance(value, bool) else "an integer"
+    if hint is float:
+        return None if _number(value) is not None and not isinstance(value, str) else "a number"
+    if attrs.has(hint) and not isinstance(value, hint):
+        return f"stacpull.{hint.__name__}(...)"
+    return None
+
+
+def instance(name: str, kind: type[Held], value: Held | None) -> Held:
+    """Return `value`, or one with defaults for None.
+
+    Raises:
+        UsageError: It is something else, such as a dict.
+    """
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise UsageError(f"{name} must be stacpull.{kind.__name__}(...), not {type(value).__name__}.")
+    return value
 
 
 def _reject(expected: str, value: object) -> Any:

@@ -126,9 +126,9 @@ class Selection:
     source_links: bool = True
     follow: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     push_down: bool = True
-    split_walk: int = 1
-    max_items: int | None = attrs.field(default=None, converter=arguments.whole)
-    sample: int | None = attrs.field(default=None, converter=arguments.whole)
+    split_walk: arguments.Positive = 1
+    max_items: arguments.Positive | None = attrs.field(default=None, converter=arguments.whole)
+    sample: arguments.Positive | None = attrs.field(default=None, converter=arguments.whole)
     seed: int = 0
     prefer: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     include_pages: bool = False

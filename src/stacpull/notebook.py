@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from tqdm.auto import tqdm
+import warnings
 
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded
+
+with warnings.catch_warnings():
+    # Jupyter without ipywidgets gets a bar of text; tqdm warns of that in three lines of its own source
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    from tqdm.auto import tqdm
 
 __all__ = ["progress_bar"]
 

@@ -148,6 +148,8 @@ class StatusReport(Counts):
     walk_ended: bool = False
     live: bool = False
     """True if a process holds the mirror now."""
+    pid: int | None = None
+    """The id of that process, if it is known."""
     rate: float | None = None
     """Bytes per second over the last run."""
     selection: Mapping[str, Any] = field(default_factory=dict)

@@ -7,10 +7,11 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import attrs
 import orjson
 import pystac
 import pytest
@@ -198,7 +199,7 @@ def test_what_cannot_be_had_is_had_from_the_next_place(live, assets, processes):
             world.source,
             world.dest,
             selection=Selection(prefer=("s3", "http")),
-            options=replace(world.options(), processes=processes),
+            options=attrs.evolve(world.options(), processes=processes),
         )
         assert (report.assets_done, report.assets_failed, report.exit_code) == (assets, 0, 0)
         assert set(world.files().values()) == {b"from https"}
@@ -295,7 +296,7 @@ def test_pages_are_left_out_and_counted(live):
         assert planned.page_keys == {"index": 1, "rendered_preview": 1}
         report = await world.mirror()
         assert (report.assets_planned, report.assets_pages, report.assets_excluded) == (1, 2, 0)
-        assert world.stored()["stacpull:remote_assets"]["index"]["href"] == world.server.url("/index")
+        assert world.stored()["assets"]["index"]["href"] == world.server.url("/index")
 
     live(scenario)
 
@@ -372,7 +373,7 @@ def test_an_object_does_not_take_the_file_of_an_asset_with_its_key(live, first):
         assets = {"data": PREFIX, "data/B02.jp2": own}
         world.offer(dict([*assets.items()][:: -1 if first else 1]))
         for again in range(3):
-            options = replace(world.options(), revalidate=again == 2)
+            options = attrs.evolve(world.options(), revalidate=again == 2)
             report = await mirror(
                 world.source, world.dest, selection=Selection(expand_prefix=True), options=options
             )
@@ -472,7 +473,7 @@ def test_a_prefix_goes_on_where_it_was_stopped(live):
     async def scenario(world: World) -> None:
         world.offer({"data": PREFIX})
         stop = asyncio.Event()
-        selection, options = Selection(expand_prefix=True), replace(world.options(), concurrency=1)
+        selection, options = Selection(expand_prefix=True), attrs.evolve(world.options(), concurrency=1)
 
         async def pull_the_plug() -> None:
             while len(world.s3.requests) < 3:  # noqa: ASYNC110 - the replica tells nobody
@@ -544,7 +545,7 @@ def test_the_size_that_its_item_states_now_counts(live, now, done):
         own = [{"rel": "self", "href": world.server.url("/i.json")}]
         world.offer({"data": asset}, links=own)
         world.routes["/i.json"] = _json({"id": ITEM, "assets": {"data": {**asset, "file:size": now}}})
-        options = replace(world.options(), retries=1)
+        options = attrs.evolve(world.options(), retries=1)
         report = await mirror(world.source, world.dest, options=options)
         assert (report.state, report.assets_done, report.assets_failed) == ("complete", done, 1 - done)
         assert sum(one.target == "/i.json" for one in world.server.heard) == 1

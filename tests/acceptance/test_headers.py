@@ -10,10 +10,10 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import rasterio
 import tifffile
@@ -40,7 +40,7 @@ def headers_of(replica: MlhubReplica, out: Path | None, *options: str) -> list[s
 def read(replica: MlhubReplica, out: Path | None, how: Options | None = None, **more: Any) -> HeadersReport:
     """Do the same by the library; `more` of the selection, or `refresh` and `on_row`."""
     given = {name: more.pop(name) for name in ("refresh", "on_row") if name in more}
-    options = replace(
+    options = attrs.evolve(
         how or Options(),
         query={"key": Secret(replica.key)},
         s3=S3Options(endpoint_url=replica.s3_url),
@@ -357,7 +357,7 @@ def test_another_question_is_refused_for_the_same_output(tmp_path: Path, small_h
 
 def test_two_at_once_on_one_output_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
-    with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=50, record=True)) as replica:
+    with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=200, record=True)) as replica:
         env = environment(replica)
         with Running(headers_of(replica, out), env) as process:
             assert wait_until(lambda: blobs(replica).total() > 10)

@@ -128,7 +128,7 @@ def test_retry_of_what_is_ordered_leaves_failures_alone(
         report = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert (report["assets_ordered"], report["assets_failed"]) == (3, 3)
         assert execute(["status", str(dest)]) == 0
-        assert "3 of them not ready yet" in capsys.readouterr().out
+        assert ", 3 not ready yet" in capsys.readouterr().out
         assert execute(["failures", str(dest), "--json"]) == 0
         kinds = [json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()]
         assert sorted(kinds) == ["gone", "ordered", "ordered", "ordered"]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import attrs
 import orjson
 import pystac
 import pytest
@@ -235,7 +236,7 @@ def test_a_narrower_selection_prunes_nothing(tmp_path, replica, narrower):
 def test_s3_and_azure_say_that_nothing_changed(mirrored):
     """Signed, redirected, with unquoted ETags: the conditions arrive, and no body comes."""
     before, sent = mirrored.files, mirrored.replica.bytes_sent
-    options = replace(mirrored.options, revalidate=True)
+    options = attrs.evolve(mirrored.options, revalidate=True)
     told = mirrored.mirror(options=options)
     assert (told.exit_code, told.assets_revalidated, told.assets_changed) == (0, told.assets_done, 0)
     assert mirrored.replica.bytes_sent - sent < told.bytes_done / 4  # items, redirects

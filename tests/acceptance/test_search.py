@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
+import attrs
 import pytest
 from tests.acceptance.command import LABELS
 
@@ -46,13 +46,15 @@ def test_a_search_is_mirrored_stopped_and_gone_on_with_and_its_key_is_not_writte
 
 
 def test_a_selection_asks_less_of_the_source_when_pushed_down(small_hub):
-    small = replace(EVERYWHERE, bbox=None, ids=tuple(f"{LABELS}_{p.name}" for p in _patches(small_hub)[:3]))
+    small = attrs.evolve(
+        EVERYWHERE, bbox=None, ids=tuple(f"{LABELS}_{p.name}" for p in _patches(small_hub)[:3])
+    )
     options = options_for(small_hub, page_size=3)
 
     async def work():
         return [
             await plan(small_hub.base_url, selection=one, options=options)
-            for one in (small, replace(small, push_down=False))
+            for one in (small, attrs.evolve(small, push_down=False))
         ]
 
     pushed, plain = asyncio.run(work())

@@ -73,6 +73,14 @@ def test_a_search_that_found_nothing_is_no_failure(
     assert sync.plan(source).items_seen == 0
 
 
+def test_a_line_that_is_no_item_is_named_with_its_number(given: Given, tmp_path: Path) -> None:
+    given(json.dumps(ITEM) + '\n{"id": broken\n{"type": "Feature"}\n')
+    warnings: list[str] = []
+    sync.mirror("-", str(tmp_path / "m"), on_event=lambda one: warnings.append(getattr(one, "text", "")))
+    assert "stdin line 2 skipped: not valid JSON." in warnings
+    assert "stdin line 3 skipped: not an item with an id." in warnings
+
+
 @pytest.mark.parametrize(
     ("assets", "selection", "said"),
     [

@@ -35,7 +35,10 @@ def mirrored(source: str, dest: Path, **options: Any) -> tuple[stacpull.MirrorRe
 def test_the_rate_of_a_run_is_limited(
     tmp_path: Path, count: int, size: int, rate: int, options: dict[str, object]
 ) -> None:
-    """Within ten per cent, over everything that is fetched; and a slow rate of one's own is no stall."""
+    """Never faster than asked, over everything that is fetched; and a slow rate of one's own is no stall.
+
+    A busy machine can only make it slower: so ten per cent too fast is an error, twice as slow is another.
+    """
     with AssetHost(size=size) as host:
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(count)])
         report, seconds = mirrored(source, tmp_path / "m", limit_rate=float(rate), retries=0, **options)
@@ -51,7 +54,7 @@ def test_the_rate_of_a_run_is_limited(
             _, overhead = mirrored(source, tmp_path / "unlimited")
         expected, took = size * count / rate, seconds
     assert expected >= 1
-    assert 0.9 * expected <= took <= 1.1 * expected + overhead + 0.1
+    assert 0.9 * expected <= took <= 2 * expected + overhead
 
 
 @pytest.mark.parametrize("processes", [1, 2])

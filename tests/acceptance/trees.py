@@ -13,6 +13,8 @@ from tests.acceptance.command import LABELS
 from stacpull.replicas import Dataset, ExpectedFile, manifest
 
 TOKEN = re.compile(rb"http://127\.0\.0\.1:\d+(/mlhub/v1)(?:/download/[\w-]+=*)?")
+PORT = re.compile(rb"127\.0\.0\.1[-:]\d+")
+"""In the id and title of the catalog, which name the source."""
 _OWN = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "lock", "boot", "log.ndjson"}
 
 
@@ -82,7 +84,7 @@ def metadata_in(top: Path) -> dict[str, bytes]:
     """The JSON documents of a mirror; what no two replicas have in common (port, download tokens) is cut."""
     documents = {name: path for name, path in files_in(top).items() if name.endswith(".json")}
     return {
-        name: TOKEN.sub(rb"\1", path.read_bytes())
+        name: PORT.sub(b"HOST", TOKEN.sub(rb"\1", path.read_bytes()))
         for name, path in documents.items()
         if not name.startswith("bigearthnet/")
     }

@@ -8,7 +8,15 @@ import pytest
 from attrs import asdict
 from tests.cli.conftest import mirror_report, plan_report, status_report
 
-from stacpull.cli.summary import ADVICE, Failed, mirror_lines, plan_lines, selection_text, status_lines
+from stacpull.cli.summary import (
+    ADVICE,
+    Failed,
+    mirror_lines,
+    plan_lines,
+    resumed_nothing,
+    selection_text,
+    status_lines,
+)
 from stacpull.models import FailureKind, Selection
 from stacpull.reports import Disk, FailureRecord, HostPlan
 
@@ -69,8 +77,30 @@ def test_failures_that_are_accepted_are_not_called_failed() -> None:
     report = mirror_report(
         assets_planned=26, assets_done=24, assets_failed=2, assets_missing=2, missing_ok=True
     )
-    first, *_ = mirror_lines(report, Failed())
+    first, *rest = mirror_lines(report, failures(gone=2))
     assert first == "24 of 26 files in out dir; 2 gone at the source"
+    assert "  missing  2 gone at the source (B10); accepted (--missing ok)" in rest
+    assert not [
+        line for line in rest if "failed" in line.replace("stacpull failures", "") or "retry:" in line
+    ]
+    assert next(iter(resumed_nothing(report))) == "out dir is complete; nothing to resume."
+
+
+@pytest.mark.parametrize(
+    ("counts", "first"),
+    [
+        ({"assets_failed": 2, "assets_missing": 2}, "out: finished; 2 files gone at the source"),
+        ({"assets_failed": 3, "assets_missing": 2}, "out: finished with 1 failure"),
+        ({"assets_failed": 3}, "out: finished with 3 failures"),
+    ],
+)
+def test_status_does_not_call_failed_what_is_gone(counts: dict[str, int], first: str) -> None:
+    assert next(iter(status_lines(status_report(**counts)))) == first
+
+
+def test_status_names_the_process_that_is_running() -> None:
+    report = status_report(state="running", live=True, pid=10960)
+    assert next(iter(status_lines(report))) == "out: running (pid 10960)"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +156,7 @@ def test_of_many_keys_the_first_are_named() -> None:
         ({"rate": 2_000_000.0}, "829.0 kB (2.0 MB/s in the last run)"),
         (
             {"last_errors": (FailureRecord("c", "i", "k", "gone", "HTTP 404", 404, 1, 0.0),)},
-            "  failed c/i k: gone: HTTP 404 (1 attempt)",
+            "  gone   c/i k: gone: HTTP 404 (1 attempt)",
         ),
     ],
 )

@@ -56,10 +56,6 @@ def test_keys_in_kebab_and_snake_case(tmp_path: Path) -> None:
         ),
         ("retries = ", "some.toml, line 1: this is not TOML"),
         ("a = 1\nb = = 2", "some.toml, line 2: this is not TOML"),
-        (
-            "collection = [\n 'a'\n",
-            "some.toml, line 2: this is not TOML: Unclosed array (at end of document)",
-        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(refused, text: str, message: str) -> None:

@@ -56,3 +56,10 @@ def test_the_site_loads_nothing_from_other_hosts(site: Path) -> None:
         loaded = re.findall(r"<(?:script|img|iframe)[^>]*src=\"(https?:[^\"]+)", page.read_text())
         loaded += re.findall(r"<link[^>]*rel=\"stylesheet\"[^>]*href=\"(https?:[^\"]+)", page.read_text())
         assert loaded == [], page
+
+
+def test_pages_load_nothing_from_other_hosts(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        assert re.findall(r"""<(?:script|img|iframe|link rel="stylesheet")[^>]*"https?://[^"]*""", text) == []
+        assert 'data-md-component="source"' not in text, "the theme asks api.github.com where repo_url is set"

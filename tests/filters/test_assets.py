@@ -29,8 +29,6 @@ COG = {"type": "image/tiff; application=geotiff; profile=cloud-optimized", "role
         (Selection(assets=("B1",)), "B10", {}, False),
         (Selection(exclude_assets=("B10",)), "B10", {}, False),
         (Selection(exclude_assets=("B10",)), "B11", {}, True),
-        (Selection(exclude_assets=("",)), "B10", {}, True),
-        (Selection(assets=("",)), "B10", {}, True),
         (Selection(assets=("B*",), exclude_assets=("B10",)), "B10", {}, False),
         (Selection(roles=("data",)), "x", COG, True),
         (Selection(roles=("thumbnail",)), "x", COG, False),

@@ -35,7 +35,7 @@ def test_shards_are_of_about_one_size_and_never_change():
 
 @pytest.mark.parametrize("shard", [(0, 2), (3, 2), (1,), (-1, -1)])
 def test_a_shard_that_is_none_is_refused(shard):
-    with pytest.raises(UsageError, match="--shard"):
+    with pytest.raises(UsageError, match="shard must be"):
         compile_items(Selection(shard=shard))
 
 

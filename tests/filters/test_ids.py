@@ -40,7 +40,7 @@ def test_an_id_or_its_ending(item_id, asked, matches):
 
 @pytest.mark.parametrize("asked", [("",), ("a", "  ")])
 def test_an_empty_id_is_refused(asked):
-    with pytest.raises(UsageError, match="--ids"):
+    with pytest.raises(UsageError, match="ids"):
         compile_items(Selection(ids=asked))
 
 

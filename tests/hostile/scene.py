@@ -72,7 +72,8 @@ class Ran:
     @property
     def sentence(self) -> str:
         """What the command said of its end, if it was an error."""
-        return next((line for line in self.said.splitlines() if line.startswith("stacpull: ")), "")
+        said = (line for line in self.said.splitlines() if line.startswith("stacpull: "))
+        return next((line for line in said if not line.startswith("stacpull: warning: ")), "")
 
 
 @dataclass(frozen=True)

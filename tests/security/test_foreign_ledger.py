@@ -111,10 +111,12 @@ def test_a_copy_of_a_local_mirror_asks_for_its_source_again(local: Path, tmp_pat
     assert asyncio.run(resume(tmp_path / "copy")).state == "complete"
 
 
-def test_a_forged_local_source_is_asked_for(dest: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", ["file://{}", "FILE://{}", "File:{}", "{}", "/{}", "/..{}"])
+def test_a_forged_local_source_is_asked_for(dest: Path, tmp_path: Path, written: str) -> None:
+    """However the place is written: what counts is what would be opened."""
     (tmp_path / "secret.json").write_bytes(orjson.dumps(feature("stolen", {})))
     with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
-        source = (tmp_path / "secret.json").as_uri()
+        source = written.format(tmp_path / "secret.json")
         db.execute("UPDATE runs SET source = ?, state = 'interrupted', position = NULL", (source,))
     for command in (resume, retry):
         with pytest.raises(UsageError, match="names files of this disk as its source"):

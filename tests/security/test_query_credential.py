@@ -18,7 +18,7 @@ from tests.net.wire_server import Scripted, WireServer
 from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature, json_answer
 
-from stacpull import Options, Secret, StacpullError, failures, mirror, status
+from stacpull import Options, Secret, StacpullError, failures, mirror, plan, status
 from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
@@ -125,6 +125,26 @@ def test_a_source_that_echoes_it(tmp_path: Path, name: str, transport: str, echo
     report = asyncio.run(course())
     dest = tmp_path / "m"
     assert_clean(dest, report, *events, *failures(dest), status(dest).to_json())
+
+
+def test_a_plan_of_a_source_that_echoes_it(tmp_path: Path, name: str) -> None:
+    """A warning quotes a page that could not be read, and an error quotes the answer."""
+    events: list[object] = []
+
+    async def course() -> list[str]:
+        def others(asked: Request) -> Scripted:
+            return Answer(404, body=f"no {asked.url} for {SECRET}".encode())
+
+        async with Source(others=others) as source:
+            source.features = [feature("Q7-9", {"a": source.url("/a")})]
+            source.links = [{"rel": "next", "href": source.url(f"/next?q={SENT}", "localhost")}]
+            with pytest.raises(StacpullError) as caught:
+                await plan(source.api, options=options(name), on_event=events.append)
+            return chain_of(caught.value)
+
+    texts = asyncio.run(course())
+    assert any("could not be read" in str(event) for event in events)
+    assert_clean(tmp_path, *texts, *events)
 
 
 def test_ledger_and_log_are_for_their_owner_alone(tmp_path: Path, name: str) -> None:

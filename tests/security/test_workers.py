@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.net.wire_server import Scripted
@@ -11,6 +12,7 @@ from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
 
 from stacpull import MirrorReport, Options, Secret, failures, mirror
+from stacpull.engine.course import Course
 from stacpull.engine.processes.crew import Crew
 from stacpull.net.memory import Answer, Fault
 from stacpull.net.transport import Request
@@ -31,9 +33,14 @@ HOSTILE: dict[str, Scripted] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def workers_do_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = Crew._is_worth_it
+@pytest.fixture
+def attempted_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Leave all transfers to worker processes; return the keys of assets that this process tried itself."""
+    waits, attempt, keys = Crew._is_worth_it, Course._attempt, list[str]()
+
+    async def noted(course: Course[Any, Any]) -> object:
+        keys.append(course.job.key)
+        return await attempt(course)
 
     async def at_once(crew: Crew) -> bool:
         crew._pool.retire()
@@ -41,9 +48,11 @@ def workers_do_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("stacpull.engine.processes.crew._WORTH_IT", 1)
     monkeypatch.setattr(Crew, "_is_worth_it", at_once)
+    monkeypatch.setattr(Course, "_attempt", noted)
+    return keys
 
 
-def test_hostile_assets(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_hostile_assets(tmp_path: Path, capfd: pytest.CaptureFixture[str], attempted_here: list[str]) -> None:
     """Neither the network inside nor a secret is given away, and every asset ends with a named failure."""
     connected = 0
 
@@ -74,6 +83,7 @@ def test_hostile_assets(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
 
     report, source = asyncio.run(asyncio.wait_for(course(), 120))
     found = {failed.key: failed.kind for failed in failures(tmp_path / "m")}
+    assert attempted_here == [], "worker processes made every attempt"
     assert connected == 0
     assert {key for key in found if key.startswith(("href", "hop"))} == {
         f"{kind}{n}" for kind in ("href", "hop") for n in range(len(PRIVATE) + len(NEVER))

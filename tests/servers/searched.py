@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+import attrs
 
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
@@ -97,7 +99,7 @@ def walked(url: str, selection: Selection, *, push_down: bool = True, page_size:
 
     async def run() -> Walked:
         found, options = Walked(), Options(retries=1)
-        asked = replace(selection, push_down=push_down)
+        asked = attrs.evolve(selection, push_down=push_down)
         keep = compile_items(asked)
         address = source_address(url, options)
         async with opened_source(address, options, SystemClock()) as (network, source):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+import attrs
 import orjson
 import pytest
 from tests.servers.pgstac import Pgstac
@@ -72,7 +72,7 @@ def test_pushed_down_or_not_the_same_items(
     url: str, everything: list[dict[str, Any]], selection: Selection
 ) -> None:
     keep = compile_items(selection)
-    pushed = walked(url, replace(selection, collections=COLLECTIONS))
+    pushed = walked(url, attrs.evolve(selection, collections=COLLECTIONS))
     assert sorted(pushed.kept) == sorted(i["id"] for i in everything if keep.judge(i) is Verdict.MATCH)
     assert pushed.warnings == []
     assert pushed.seen < COUNT, "nothing was pushed down"
@@ -89,7 +89,7 @@ def test_ids_whole_or_endings(url: str, whole: bool) -> None:
 
 def test_small_pages_by_get_and_by_post_lose_nothing(url: str) -> None:
     for selection in (SELECTIONS[9], SELECTIONS[13]):
-        everywhere = replace(selection, all_collections=True)
+        everywhere = attrs.evolve(selection, all_collections=True)
         small, large = walked(url, everywhere, page_size=20), walked(url, everywhere)
         assert sorted(small.kept) == sorted(large.kept)
         assert small.requests > large.requests

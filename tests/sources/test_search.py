@@ -65,7 +65,7 @@ ITEMS = f"{API}/collections/a/items"
         (
             ModelApi(),
             Selection(collections=ONE, bbox=(2, 0, 8, 1)),
-            PageRequest(f"{API}/search?collections=a&bbox=2,0,8,1"),
+            PageRequest(f"{API}/search?collections=a&bbox=2.0,0.0,8.0,1.0"),
         ),
         (
             ModelApi(),

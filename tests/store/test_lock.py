@@ -14,10 +14,10 @@ import pytest
 
 from stacpull.errors import DestinationError
 from stacpull.store import lock as room
-from stacpull.store.lock import MirrorLock, await_workers, is_held, workers_lock
+from stacpull.store.lock import MirrorLock, await_workers, holder, is_held, workers_lock
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from stacpull.store.lock import MirrorLock;"
+    "import sys, time; from pathlib import Path; from stacpull.store.lock import MirrorLock, holder;"
     "lock = MirrorLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
 )
 
@@ -135,3 +135,13 @@ def test_what_was_planted_in_place_of_the_workers_lock_is_neither_followed_nor_w
     with pytest.raises(DestinationError), workers_lock(dest):
         pass
     assert elsewhere.read_text() == "mine"
+
+
+def test_the_lock_names_its_holder_while_it_is_held(tmp_path: Path) -> None:
+    (tmp_path / ".stacpull").mkdir()
+    assert holder(tmp_path) is None
+    with MirrorLock(tmp_path):
+        assert holder(tmp_path) == os.getpid()
+    assert holder(tmp_path) is None
+    (tmp_path / ".stacpull" / "lock").write_bytes(b"\xff\xb2;rm")
+    assert holder(tmp_path) is None, "what is no number names nobody"

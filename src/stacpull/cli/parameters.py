@@ -179,6 +179,8 @@ def told(
     flags["verbose"] = verbosity.verbose or None
     resolved = resolve(flags, source=source, scopes=scopes)
     verbosity.verbose = resolved.output.verbose
+    if flags.get("yes") and not resolved.options.prune:
+        raise UsageError("--yes confirms --prune, which is not given: add --prune, or leave --yes out.")
     if not resolved.output.quiet:
         for warning in resolved.warnings:
             click.echo(f"stacpull: warning: {warning}", err=True)

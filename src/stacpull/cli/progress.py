@@ -82,7 +82,7 @@ class Display:
             case Notice(level=level, text=text) if level != "debug" or self._output.verbose >= _DEBUG_FROM:
                 self.say(f"warning: {text}" if level == "warning" else text)
             case AssetFailed(item=item, key=key, kind=kind, message=message):
-                self.failed.note(kind, key)
+                self.failed.note(kind, key, message)
                 if self._output.verbose >= _DEBUG_FROM:
                     self.say(f"failed: {item.collection}/{item.item} {key}: {message}")
             case ItemGone(item=item, assets=assets, bytes=held, removed=removed):

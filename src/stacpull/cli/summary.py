@@ -52,6 +52,9 @@ ADVICE: Mapping[FailureKind, tuple[str, str]] = {
 }
 """What each kind of failure means, and what helps."""
 
+_PLAIN = frozenset({FailureKind.GONE, FailureKind.ORDERED})
+"""Kinds of which the advice says all there is to say."""
+
 _MOST_KINDS = 2
 """Kinds of failures that the first line names."""
 _MOST_KEYS = 4
@@ -64,10 +67,13 @@ class Failed(Counter[FailureKind]):
         super().__init__()
         self.asset_keys: dict[FailureKind, list[str]] = {}
         """The first few keys of each kind."""
+        self.examples: dict[FailureKind, str] = {}
+        """What the first failure of each kind says."""
 
-    def note(self, kind: FailureKind, key: str) -> None:
+    def note(self, kind: FailureKind, key: str, message: str = "") -> None:
         """Count one failure."""
         self[kind] += 1
+        self.examples.setdefault(kind, message)
         keys = self.asset_keys.setdefault(kind, [])
         if key and key not in keys and len(keys) <= _MOST_KEYS:
             keys.append(key)
@@ -87,11 +93,16 @@ class Failed(Counter[FailureKind]):
             return f": {self.named(kinds[0][0])}"
         return ": " + ", ".join(f"{number:,} {self.named(kind)}" for kind, number in kinds)
 
-    def lines(self) -> Iterator[str]:
-        """Say what helps against each kind, the most frequent first."""
+    def lines(self, *, missing_ok: bool = False) -> Iterator[str]:
+        """Say what helps against each kind, the most frequent first; nothing has to where it is accepted."""
         for kind, number in self.most_common():
+            if missing_ok and kind is FailureKind.GONE:
+                yield f"  missing  {number:,} {self.named(kind)}; accepted (--missing ok)"
+                continue
             what = "ordered " if kind is FailureKind.ORDERED else "failed  "
             yield f"  {what} {number:,} {self.named(kind)}; {ADVICE[kind][1]}"
+            if kind not in _PLAIN and self.examples.get(kind):
+                yield f"           for example: {self.examples[kind]}"
 
 
 def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
@@ -113,7 +124,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
     yield from _news(report)
     yield from _remarks(report)
-    yield from failed.lines()
+    yield from failed.lines(missing_ok=report.missing_ok)
     yield from _next_steps(report, failed)
 
 
@@ -142,7 +153,8 @@ def _headline(report: MirrorReport, failed: Failed) -> str:
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:
     """Say that there was nothing to resume, and what can be done instead."""
     dest = shlex.quote(report.dest)
-    failures = report.assets_failed + report.items_failed
+    accepted = report.assets_missing if report.missing_ok else 0
+    failures = report.assets_failed - accepted + report.items_failed
     state = f"finished with {count(failures, 'failure')}" if failures else "complete"
     yield f"{report.dest} is {state}; nothing to resume."
     if failures:
@@ -172,9 +184,9 @@ def _news(report: MirrorReport) -> Iterator[str]:
 
 def _rest(report: StatusReport) -> str:
     parts = [
-        (report.assets_failed, "failed"),
-        (report.assets_missing, "of them gone at the source"),
-        (report.assets_ordered, "of them not ready yet"),
+        (report.assets_failed - report.assets_missing - report.assets_ordered, "failed"),
+        (report.assets_missing, "gone at the source"),
+        (report.assets_ordered, "not ready yet"),
         (report.assets_pending, "still to do"),
     ]
     return "".join(f", {number:,} {word}" for number, word in parts if number)
@@ -246,10 +258,10 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
 
 def status_lines(report: StatusReport) -> Iterator[str]:
     """Say what DEST holds over all runs."""
-    failures = f"finished with {count(report.assets_failed + report.items_failed, 'failure')}"
-    has_failed = report.state == "complete" and report.assets_failed + report.items_failed
-    state = failures if has_failed else report.state
-    alive = " (a process is working on it)" if report.live else ""
+    state = _outcome(report) if report.state == "complete" else report.state
+    alive = ""
+    if report.live:
+        alive = " (a process is working on it)" if report.pid is None else f" (pid {report.pid})"
     yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"
     yield f"  source {report.source}"
     if chosen := selection_text(report.selection):
@@ -262,12 +274,22 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     at = f"continues at {report.checkpoint or report.source}"
     yield f"  list   {'read to the end' if report.walk_ended else at}"
     for record in report.last_errors:
-        yield f"  failed {failure_line(record)}"
+        yield f"  {'gone  ' if record.kind == FailureKind.GONE else 'failed'} {failure_line(record)}"
     dest = shlex.quote(report.dest)
     if report.state == "interrupted" or (report.state == "failed" and not report.live):
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
         yield f"for details: stacpull failures {dest}"
+
+
+def _outcome(report: StatusReport) -> str:
+    """Say how a finished mirror stands. A file that is gone at the source is not a failure to try again."""
+    failures = report.assets_failed - report.assets_missing + report.items_failed
+    if failures:
+        return f"finished with {count(failures, 'failure')}"
+    if report.assets_missing:
+        return f"finished; {count(report.assets_missing, 'file')} gone at the source"
+    return report.state
 
 
 _LONGEST_VALUE = 60

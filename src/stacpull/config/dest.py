@@ -21,9 +21,12 @@ def dest_path(dest: str | PathLike[str]) -> Path:
     """Return the path that DEST names, with `~` expanded.
 
     Raises:
-        UsageError: DEST is empty, a URL, `-`, or below a home directory that does not exist.
+        UsageError: DEST is not a path, empty, a URL, `-`, or below a home directory that does not exist.
     """
-    text = fspath(dest)
+    try:
+        text = fspath(dest)
+    except TypeError as error:
+        raise UsageError(f"DEST must be a path, not {type(dest).__name__}.") from error
     if not text.strip():
         raise UsageError("DEST is empty: name a directory.")
     if text == "-":

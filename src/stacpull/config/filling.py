@@ -133,8 +133,11 @@ def listed(environ: Mapping[str, str] | None = None) -> list[Listed]:
 def _listed(profile: Profile | Unreadable, environ: Mapping[str, str]) -> Listed:
     if isinstance(profile, Unreadable):
         return Listed(profile, ready=False, problem=profile.problem)
+    own = {
+        name: value for name, value in environ.items() if name not in _OF_AWS
+    }  # those may be of any service
     try:
-        filled(profile, environ)
+        filled(profile, own)
     except CredentialsError:
         return Listed(profile, ready=False)
     except UsageError as problem:

@@ -40,12 +40,12 @@ class S3Options:
 class Options:
     """Everything about a run that is not its selection. Durations in seconds, sizes in bytes."""
 
-    concurrency: int | None = attrs.field(default=None, converter=arguments.whole)
+    concurrency: arguments.AtOnce | None = attrs.field(default=None, converter=arguments.whole)
     """Transfers at once over all hosts; None: decided while running."""
-    per_host: int = 64
-    processes: int = 1
+    per_host: arguments.Positive = 64
+    processes: arguments.Positive = 1
     """Processes that transfer; more than one are worker processes beside this one, from 1 on."""
-    retries: int = 5
+    retries: arguments.NotNegative = 5
     stall_timeout: float = 30.0
     min_rate: float = 100.0
     """Bytes a second below which a transfer is given up, judged over `stall_timeout`; 0: never."""
@@ -55,7 +55,7 @@ class Options:
     """Requests a second to each host, over all processes; 0: no limit."""
     stop_after: float | None = attrs.field(default=None, converter=arguments.ratio)
     """Seconds after which the run stops as if it were interrupted; it can be resumed."""
-    max_failures: int | None = attrs.field(default=None, converter=arguments.whole)
+    max_failures: arguments.NotNegative | None = attrs.field(default=None, converter=arguments.whole)
     """The run stops when more assets than that have failed in it; the rest stays pending."""
     layout: str = DEFAULT_LAYOUT
     metadata: Literal["item", "ndjson", "none"] = "item"
@@ -69,7 +69,7 @@ class Options:
     prune: bool = False
     """True to tell, after the walk, which items are gone upstream; with `yes` they are removed."""
     yes: bool = False
-    page_size: int | None = attrs.field(default=None, converter=arguments.whole)
+    page_size: arguments.Positive | None = attrs.field(default=None, converter=arguments.whole)
     """Items a page; None: decided while walking."""
     max_page_size: int = 64 * 1024 * 1024
     """The largest page, or other JSON document of a source, in bytes, decoded."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ from stacpull.system import PORTABLE
 __all__ = ["Output", "Resolved", "resolve"]
 
 _PREFIX = "STACPULL_"
+_AWS_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}|aws-global")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Resolved:
     output: Output = field(default_factory=Output)
     trace: TraceOptions = field(default_factory=TraceOptions)
     warnings: tuple[str, ...] = ()
-    """One sentence for each `STACPULL_…` variable that sets nothing."""
+    """One sentence for each setting that has no effect, or that is probably a mistake."""
 
 
 def resolve(
@@ -90,7 +92,18 @@ def resolve(
         ),
         Output(**values[Scope.OUTPUT]),
         TraceOptions(**values[Scope.TRACE]),
-        tuple(_unknown_variables(variables)),
+        (*_unknown_variables(variables), *_doubtful_region(settings)),
+    )
+
+
+def _doubtful_region(settings: Mapping[str, Setting]) -> Iterator[str]:
+    """Warn of a region that Amazon does not have. Other S3 services name theirs as they like."""
+    region = settings.get("region")
+    if region is None or "endpoint-url" in settings or _AWS_REGION.fullmatch(str(region.value)):
+        return
+    yield (
+        f"{region.where} {str(region.value)!r} is not a region of Amazon, such as us-west-2; "
+        "another S3 service needs --endpoint-url."
     )
 
 

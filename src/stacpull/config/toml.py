@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Config", "Entry", "Setting", "load", "nearest", "read_entries"]
 
 
+_LONGEST = 100
+"""Lines that a statement may be looked for above the place where it cannot be read."""
+
+
 class Setting(NamedTuple):
     """A value as TOML gives it, and where it stands: "configs/x.toml, line 4, layout"."""
 
@@ -82,7 +86,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
     """Return the keys at the top of the TOML file at `path`.
 
     Raises:
-        UsageError: It cannot be read, or is not TOML.
+        UsageError: It cannot be read, or is no TOML.
     """
     import tomlkit  # noqa: PLC0415 - a run without a config file need not pay for it
     from tomlkit.exceptions import ParseError, TOMLKitError  # noqa: PLC0415
@@ -95,23 +99,39 @@ def read_entries(path: Path) -> Iterator[Entry]:
     except UnicodeDecodeError as problem:
         raise UsageError(f"the config file {path} is not UTF-8 text") from problem
     except ParseError as problem:
-        why = _syntax_error(text) or problem
-        raise UsageError(f"{path}, line {problem.line}: this is not TOML: {why}") from problem
+        raise UsageError(_not_toml(path, text, problem.line)) from problem
     except TOMLKitError as problem:
         raise UsageError(f"{path} is not TOML: {problem}") from problem
     return _entries(document, path, 1)
 
 
-def _syntax_error(text: str) -> str | None:
-    """Return what the standard library says is wrong with `text`, None if it finds nothing.
+def _not_toml(path: Path, text: str, line: int) -> str:
+    """Say why `text` is not TOML, and on which line the statement begins that cannot be read.
 
-    Its messages are clearer: tomlkit reports a missing bracket as an unexpected NUL character.
+    A bracket that is not closed is noticed some lines later, or only at the end of the file. `tomllib` says
+    what is missing; tomlkit does not.
+
+    Args:
+        path: The file.
+        text: What is in it.
+        line: Where tomlkit stopped.
     """
     try:
         tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
-        return str(problem)
-    return None
+        lines = text.splitlines(keepends=True)
+        last = min(max(line, 1), len(lines))
+        begins = next((n for n in range(last, max(0, last - _LONGEST), -1) if _is_toml(lines[: n - 1])), line)
+        return f"{path}, line {begins}: this is not TOML: {problem}."
+    return f"{path}, line {line}: this is not TOML."
+
+
+def _is_toml(lines: list[str]) -> bool:
+    try:
+        tomllib.loads("".join(lines))
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
 
 
 def _entries(container: Container, path: Path, line: int) -> Iterator[Entry]:

@@ -30,7 +30,7 @@ TRANSFERRING: tuple[Option, ...] = (
         "concurrency",
         "Simultaneous transfers. [default: auto]",
         "N|auto",
-        reader=values.auto_or_whole,
+        reader=values.auto_or_at_once,
     ),
     Option(
         _TRANSFER,

@@ -13,11 +13,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from stacpull.arguments import MOST_AT_ONCE
 from stacpull.config.id_lists import ids_in
 
 __all__ = [
     "Reader",
     "area",
+    "auto_or_at_once",
     "auto_or_whole",
     "byte_count",
     "byte_rate",
@@ -114,6 +116,14 @@ def whole(least: int) -> Reader:
         return number
 
     return read
+
+
+def auto_or_at_once(raw: object) -> int | None:
+    """Read how many transfers may go on at once: a whole number from 1 to 4096; None stands for `auto`."""
+    number = auto_or_whole(raw)
+    if number is not None and number > MOST_AT_ONCE:
+        raise ValueError(f"must be auto or a whole number from 1 to {MOST_AT_ONCE}, not {raw!r}")
+    return number
 
 
 def auto_or_whole(raw: object) -> int | None:

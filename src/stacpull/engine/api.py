@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from stacpull.arguments import instance
 from stacpull.clock import SystemClock
 from stacpull.config.dest import dest_path
 from stacpull.config.environment import completed
@@ -40,7 +41,7 @@ from stacpull.sources.classes import class_documents
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.places import STANDARD_INPUT
 from stacpull.sources.source import Source
-from stacpull.store.lock import is_held
+from stacpull.store.lock import holder, is_held
 
 __all__ = [
     "ClassInfo",
@@ -100,7 +101,8 @@ async def mirror(
         DestinationError: The destination cannot be written, or another mirror holds it.
         InterruptedRunError: `stop` was set before the source was opened.
     """
-    selection, options = selection or Selection(), options or Options()
+    selection = instance("selection", Selection, selection)
+    options = instance("options", Options, options)
     with timed_stop(stop, options.stop_after, on_event) as stopping:
         return await _mirror(source, dest_path(dest), selection, options, on_event, stopping)
 
@@ -197,12 +199,12 @@ async def resume(
         CredentialsError: What the run was started with must be given again; the message names it.
         SourceError, DestinationError, InterruptedRunError: as `mirror`.
     """
+    options = instance("options", Options, options)
     clock = SystemClock()
     path = await asyncio.to_thread(mirror_at, dest)
     async with opened_workspace(path) as workspace:
         run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
         if run is not None:
-            options = options or Options()
             with timed_stop(stop, options.stop_after, on_event) as stopping:
                 return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stopping)
     return await asyncio.to_thread(_nothing_to_resume, path)
@@ -232,6 +234,7 @@ async def retry(
         NotAMirrorError: `dest` holds no mirror.
         CredentialsError, SourceError, DestinationError, InterruptedRunError: as `resume`.
     """
+    options = instance("options", Options, options)
     clock = SystemClock()
     async with opened_workspace(await asyncio.to_thread(mirror_at, dest)) as workspace:
 
@@ -245,7 +248,6 @@ async def retry(
             return run
 
         run = await on_ledger(workspace, begin)
-        options = options or Options()
         with timed_stop(stop, options.stop_after, on_event) as stopping:
             return await go_on(workspace, run, options, clock=clock, on_event=on_event, stop=stopping)
 
@@ -263,7 +265,8 @@ async def plan(
     Raises:
         UsageError, CredentialsError, SourceError: as `mirror`.
     """
-    selection, options = selection or Selection(), options or Options()
+    selection = instance("selection", Selection, selection)
+    options = instance("options", Options, options)
     path = None if dest is None else dest_path(dest)
     layout = Layout.parse(options.layout)
     compile_items(selection)
@@ -283,7 +286,7 @@ async def collections(source: str, *, options: Options | None = None) -> list[Js
     Raises:
         CredentialsError, SourceError: it cannot be read.
     """
-    options = completed(options or Options(), source)
+    options = completed(instance("options", Options, options), source)
     async with opened_source(source_address(source, options), options, SystemClock()) as (_, found):
         return await found.collections()
 
@@ -297,7 +300,7 @@ async def classes(
         UsageError: There is no such collection, or nothing says which classes it has.
         CredentialsError, SourceError: it cannot be read.
     """
-    options = completed(options or Options(), source)
+    options = completed(instance("options", Options, options), source)
     async with opened_source(source_address(source, options), options, SystemClock()) as (_, found):
         documents = await class_documents(found, collection)
         lists = class_list(documents.items, documents.collection)
@@ -400,6 +403,7 @@ def _status(
         checkpoint=None if run["walk_ended"] else _next_page(run["position"]),
         walk_ended=bool(run["walk_ended"]),
         live=live,
+        pid=holder(dest) if live else None,
         rate=run["bytes_fetched"] / seconds if seconds else None,
         selection=run["selection"],
         last_errors=errors,

@@ -20,11 +20,11 @@ from stacpull.config.options import Options
 from stacpull.engine.account import nothing_to_fetch
 from stacpull.engine.inquiry import Inquiry
 from stacpull.engine.network import Network, login_advice
-from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
+from stacpull.engine.picking import STRETCH, Picked, Picker, selection_warnings
 from stacpull.engine.sampling import MemorySample
 from stacpull.engine.workspace import disk_of
 from stacpull.errors import NotAMirrorError, SourceError
-from stacpull.events import Listener, Notice, Progress
+from stacpull.events import Listener, Notice, Progress, scrubbed
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
 from stacpull.models import Asset, ItemId, Page, Selection
@@ -216,7 +216,7 @@ class Estimate:
                 self._walked_pages += 1
                 if not checked:
                     checked = True
-                    for warning in await label_warnings(
+                    for warning in await selection_warnings(
                         self._selection, page.items, self._source, start.collection
                     ):
                         self._emit(Notice("warning", warning))
@@ -263,6 +263,8 @@ class Estimate:
         for planned in picked.items:
             item = planned.item
             tally = self._primary if item.parent is None else self._linked
+            if item.id in self._planned:  # a source item that this stretch of the walk has met itself
+                continue
             self._planned.add(item.id)
             tally.items += not item.of_collection
             tally.excluded.update(planned.excluded)
@@ -351,7 +353,7 @@ class Estimate:
 
     def _emit(self, notice: Notice) -> None:
         if self._listener is not None:
-            self._listener(notice)
+            self._listener(scrubbed(notice, self._network.secrets))
 
 
 def _done_assets(dest: Path) -> dict[ItemId, set[str]]:

@@ -49,10 +49,12 @@ from stacpull.errors import (
     UsageError,
 )
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
+from stacpull.filters.covering import covers
 from stacpull.ledger import changes, jobs, meta, runs, samples, views
 from stacpull.ledger.database import ledger_path, translated
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import EndState, Requests, Run
+from stacpull.ledger.unwanted import forget_unwanted
 from stacpull.models import ItemId
 from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
@@ -149,7 +151,7 @@ class MirrorRun:
         except InterruptedRunError:
             self._cut_short = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
-            error = self._told(cause(caught))
+            error = await asyncio.to_thread(self._told, cause(caught))
         if error is None and not (self._cut_short or self._stop.is_set()):
             error = await asyncio.to_thread(self._left_over)
         report = await self._conclude(error)
@@ -317,7 +319,16 @@ class MirrorRun:
         self._summary = producer.summary
         works = self._works(queue, reader)
         await together(producer.run, works, self._tick, stop=self._stop, broken=self._broken)
+        await self._publisher.call(self._forget_unwanted)
         self._failures.check()
+
+    def _forget_unwanted(self) -> None:
+        """Forget what only earlier, wider runs wanted, if this one is done (on the publisher's thread)."""
+        self._publisher.settle()
+        counters, destination = self._publisher.counters, self._workspace.destination
+        is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._summary.items_unseen
+        if is_done and self._run.spec.kind == "mirror":
+            forget_unwanted(self._workspace.db, self._run.id, covers, destination.has)
 
     async def _prune(self) -> None:
         """Look for what is gone at the source, if that was asked for and everything else is done."""

@@ -203,14 +203,13 @@ async def open_network(
         ),
         logged_in=None if logins is None else logins.transport_for,
     )
-    wanted = wanted_variable(urlsplit(address.url))
-    names = address.credential_names or ((wanted,) if wanted else ())
     reader = ApiReader(
         client,
         policy,
         clock,
         source=address.url,
-        credential_names=names,
+        credential_names=address.credential_names,
+        wanted_variable=wanted_variable(urlsplit(address.url)),
         limit=options.max_page_size,
     )
     try:

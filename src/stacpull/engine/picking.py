@@ -17,10 +17,12 @@ from typing import NamedTuple
 from stacpull.engine.documents import item_of
 from stacpull.engine.inquiry import NOTHING_ASKED, Answers, Inquiry, Unplanned
 from stacpull.errors import SourceError, StacpullError, UsageError
+from stacpull.filters.area import area_geometry
 from stacpull.filters.assets import compile_assets
 from stacpull.filters.classes import check_labels, class_list
 from stacpull.filters.draw import Draw
 from stacpull.filters.items import ItemFilter, compile_items
+from stacpull.filters.space import is_apart
 from stacpull.filters.verdict import Verdict
 from stacpull.models import OF_COLLECTION, Failure, FailureKind, ItemId, Json, Selection, Unread
 from stacpull.net.transport import TransferError
@@ -49,12 +51,15 @@ __all__ = [
     "Picker",
     "SourceFailure",
     "SourceRead",
-    "label_warnings",
+    "selection_warnings",
     "validate",
 ]
 
 Known = Callable[[Sequence[ItemId]], Awaitable[set[ItemId]]]
 """Which of these items the run has planned already."""
+
+_MOST_KEYS = 20
+"""Asset keys that a sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,7 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
     if starts and asks and isinstance(source, ApiSource):
         collection = starts[0].collection
         items = await _first_items(source, collection)
-        await label_warnings(selection, items, source, collection)
+        await selection_warnings(selection, items, source, collection)
         if len(starts) == 1:
             await _check_layout(layout, items, source, follows=selection.source_links)
 
@@ -171,12 +176,19 @@ async def _check_layout(layout: Layout, items: Sequence[Json], source: Source, *
     layout.check_properties(documents)
 
 
-async def label_warnings(
+async def selection_warnings(
     selection: Selection, items: Sequence[Json], source: Source, collection: str
 ) -> list[str]:
-    """Check the labels asked for against the classes that these items, or else the collection, state.
+    """Check the labels asked for against the classes that the items state, and the area against the extent.
 
-    Without items the first ones of the collection are read: a selection that matches none says nothing of it.
+    The classes are those of these items, or else of the collection. Without items the first ones of the
+    collection are read: a selection that matches none says nothing of it.
+
+    Args:
+        selection: What is asked for.
+        items: The items of the first page.
+        source: Where the collection is.
+        collection: The collection that the walk begins with.
 
     Returns:
         What to warn of, as plain sentences.
@@ -184,14 +196,37 @@ async def label_warnings(
     Raises:
         UsageError: A label does not exist; the message has the nearest names.
     """
+    outside = await _outside(selection, source, collection)
     if not (selection.labels or selection.exclude_labels):
-        return []
+        return outside
     if not items and isinstance(source, ApiSource):
         items = await _first_items(source, collection)
     if any(item.get("collection") not in (None, collection) for item in items):
-        return _warnings_of_several(selection, items)
+        return [*outside, *_warnings_of_several(selection, items)]
     classes = class_list(items, None) or class_list((), await source.collection(collection))
-    return check_labels(selection, classes)
+    return [*outside, *check_labels(selection, classes)]
+
+
+async def _outside(selection: Selection, source: Source, collection: str) -> list[str]:
+    """Return a warning if the area asked for lies outside of the collection's extent."""
+    option, box = "--bbox", selection.bbox
+    if selection.intersects is not None:
+        found = area_geometry(selection.intersects)
+        option, box = "--intersects", None if found is None else found.bounds
+    if box is None or not collection:
+        return []
+    try:
+        document = await source.collection(collection)
+    except (SourceError, UsageError):
+        return []  # the walk says what is wrong
+    extent = document.get("extent")
+    spatial = extent.get("spatial") if isinstance(extent, dict) else None
+    boxes = spatial.get("bbox") if isinstance(spatial, dict) else None
+    if not isinstance(boxes, list) or not is_apart(box, boxes):
+        return []
+    stated = ",".join(f"{number:g}" for number in boxes[0])
+    order = " Longitude comes before latitude: W,S,E,N." if option == "--bbox" else ""
+    return [f"{option} is outside of the extent of {collection}, which is {stated}.{order}"]
 
 
 def _warnings_of_several(selection: Selection, items: Sequence[Json]) -> list[str]:
@@ -237,6 +272,8 @@ class Picker:
         """False to count source links instead of reading the items behind them."""
         self.tallies: Counter[Verdict] = Counter()
         self.excluded: Counter[str] = Counter()
+        self._keeps_some = matched > 0 or bool(drawn)
+        """True if an asset is kept, or may have been by the run that goes on."""
         self._inquiry = inquiry
         self._collections: set[ItemId] = set()
         self._manner = Manner(selection.prefer, selection.include_pages)
@@ -252,7 +289,17 @@ class Picker:
     def notes(self, *, whole: bool) -> list[str]:
         """Return what the user must be told after the walk; `whole` if it saw all items of the source."""
         asked = self._inquiry.notes() if self._inquiry is not None else []
-        return [*self._items.notes(self.tallies, whole=whole), *asked]
+        return [*self._items.notes(self.tallies, whole=whole), *self._keys_there_are(), *asked]
+
+    def _keys_there_are(self) -> list[str]:
+        """Name the asset keys of the items if --asset kept none of them."""
+        if self._keeps_some or not (self._selection.assets and self.excluded):
+            return []
+        keys = sorted(self.excluded)
+        more = f" and {len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else ""
+        commas = any("," in glob for glob in self._selection.assets)
+        hint = " Repeat --asset for several keys: commas do not separate them." if commas else ""
+        return [f"--asset matches no asset; the keys are {', '.join(keys[:_MOST_KEYS])}{more}.{hint}"]
 
     async def pick(self, items: Sequence[Json], collection: str, page_url: str) -> Picked:
         """Judge a stretch of a page's items and plan those that are kept, with their source items."""
@@ -426,6 +473,7 @@ class Picker:
         )
         if isinstance(planned, Planned):
             self.excluded.update(planned.excluded)
+            self._keeps_some = self._keeps_some or bool(planned.item.assets)
             if self._inquiry is not None:
                 self._inquiry.heed(planned)
         return planned

@@ -35,15 +35,20 @@ __all__ = ["go_on", "mirror_at", "on_ledger", "opened_source", "opened_workspace
 T = TypeVar("T")
 
 
-async def _refuse_unnamed(workspace: Workspace, source: str) -> None:
+async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> None:
     """Refuse to read files of this disk because a ledger says so: it may come from somebody else.
+
+    Args:
+        workspace: The opened mirror.
+        source: SOURCE as the ledger has it: a URL, or any other text that leads to a file.
+        opened: The URL that would be opened for it.
 
     Raises:
         UsageError: SOURCE is such a place, and this user did not name it for this very ledger.
     """
-    if not is_local(source) or await on_ledger(workspace, lambda: is_named_source(workspace.db, source)):
+    if not is_local(opened) or await on_ledger(workspace, lambda: is_named_source(workspace.db, source)):
         return
-    path = unquote(urlsplit(source).path)
+    path = unquote(urlsplit(opened).path)
     dest = workspace.destination.path
     raise UsageError(
         f"The ledger of {dest} names files of this disk as its source ({path}), but it is a copy, or was not "
@@ -72,10 +77,11 @@ async def go_on(
         CredentialsError: What the run was started with must be given again; the message names it.
         InterruptedRunError, SourceError, DestinationError: as `mirror`.
     """
-    await _refuse_unnamed(workspace, run.spec.source)
     options = completed(options, run.spec.source)
     kept = await asyncio.to_thread(path_of_input, workspace.destination.path, run.spec.source)
     address = source_address(run.spec.source, options, kept, named=False)
+    if kept is None:
+        await _refuse_unnamed(workspace, run.spec.source, address.url)
     missing = [name for name in run.spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.provider):
         raise CredentialsError(f"The run was started with {' and '.join(missing)}: give it again to go on.")

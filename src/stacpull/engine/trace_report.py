@@ -17,7 +17,10 @@ from stacpull.tracing.run import Found
 
 __all__ = ["estimate_of", "trace_report"]
 
-_NOTHING: Final = "Nothing matched: the collection has no tile in this area and period."
+_NOTHING: Final = (
+    "Nothing matched: the collection has no tile in this area and period. "
+    "Check --datetime, and --bbox (W,S,E,N: longitude comes first)."
+)
 _PAGE: Final = 100
 """Tiles on a page of the catalog."""
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from stacpull.engine.picking import STRETCH, Picked, Picker, label_warnings
+from stacpull.engine.picking import STRETCH, Picked, Picker, selection_warnings
 from stacpull.engine.position import Position
 from stacpull.errors import SourceError
 from stacpull.events import Listener, Notice
@@ -98,7 +98,7 @@ class Walk:
         self._selection = selection
         self._page_size = PageSize.asked(page_size)
         self._on_event = on_event
-        self._labels_checked = False
+        self._selection_checked = False
         self._barren = 0
         self._over = False
         """True if the walk ends before the source does."""
@@ -199,14 +199,17 @@ class Walk:
             raise
 
     async def _page(self, collection: str, page: Page, after: Position, *, ends_walk: bool) -> None:
-        await self._check_labels(collection, page.items)
+        await self._check_selection(collection, page.items)
         stretches = [page.items[i : i + STRETCH] for i in range(0, len(page.items), STRETCH)] or [[]]
         new = 0
         for number, stretch in enumerate(stretches):
             ends_page = number == len(stretches) - 1
             picked = await self._picker.pick(stretch, collection, page.request.url)
             if ends_page:
-                picked.problems += [Problem(one.collection, one.name, one.failure) for one in page.unread]
+                picked.problems += [
+                    Problem(one.collection, one.name, one.failure, is_place=one.href is None)
+                    for one in page.unread
+                ]
                 picked.unread += [one for one in page.unread if one.href is not None]
             reached = Reached(
                 after if ends_page else None,
@@ -232,6 +235,8 @@ class Walk:
             if problem.item == OF_COLLECTION:
                 what = f"The collection {problem.collection} is mirrored without its own assets"
             text = f"{what}: {problem.failure.message}"
+            if problem.is_place:
+                text = f"{problem.item} skipped: {problem.failure.message}"
             self._on_event(Notice("warning", text))
         if picked.without_label:
             names = ", ".join(picked.without_label)
@@ -270,12 +275,12 @@ class Walk:
         totals = [total for total in self._announced if total is not None]
         return sum(totals) if len(totals) == self._collections else None
 
-    async def _check_labels(self, collection: str, items: Sequence[Json]) -> None:
+    async def _check_selection(self, collection: str, items: Sequence[Json]) -> None:
         """Refuse a misspelt label before anything is planned."""
-        if self._labels_checked:
+        if self._selection_checked:
             return
-        self._labels_checked = True
-        for warning in await label_warnings(self._selection, items, self._source, collection):
+        self._selection_checked = True
+        for warning in await selection_warnings(self._selection, items, self._source, collection):
             self._on_event(Notice("warning", warning))
 
     async def _end_of_walk(self, starts: Sequence[WalkStart]) -> None:

@@ -17,7 +17,7 @@ from stacpull.filters.rectangle import Box, meets, simple_parts
 from stacpull.filters.verdict import Verdict
 from stacpull.models import Json
 
-__all__ = ["BboxCheck", "compile_bbox", "parse_bbox"]
+__all__ = ["BboxCheck", "compile_bbox", "is_apart", "parse_bbox"]
 
 _UNREADABLE: Final = (TypeError, KeyError, IndexError, AttributeError, ValueError, ArithmeticError)
 _LONGITUDE, _LATITUDE = 180.0, 90.0
@@ -101,6 +101,21 @@ def parse_bbox(text: str) -> tuple[float, ...]:
         raise UsageError(f"--bbox {text!r} is not four numbers: write W,S,E,N in degrees.") from None
     compile_bbox(numbers)
     return numbers
+
+
+def is_apart(bbox: Sequence[float], others: Sequence[Any]) -> bool:
+    """Return True if `bbox` has no point in common with any of the other boxes.
+
+    Args:
+        bbox: Four numbers W, S, E, N in degrees, or six with heights.
+        others: What a document states as boxes; False if one of them cannot be read, or there are none.
+    """
+    try:
+        return bool(others) and not any(
+            _overlap(mine, box) for other in others for box in _boxes(other) for mine in _boxes(bbox)
+        )
+    except _UNREADABLE:
+        return False
 
 
 def _plane(bbox: Sequence[float]) -> tuple[float, float, float, float]:

@@ -200,6 +200,7 @@ class AssetPlanner:
         spread: Sequence[str] = (),
         touched: bool = False,
         ask: bool = False,
+        fresh_is_change: bool = True,
     ) -> Opened:
         """Plan the assets of one item.
 
@@ -212,6 +213,8 @@ class AssetPlanner:
             spread: keys in whose place other assets stand now: a prefix that could not be fetched as it was.
             touched: True if its `updated` is another: the source is asked about what no checksum proves.
             ask: True to ask it too: nothing tells if the item has changed, and failures wait for `retry`.
+            fresh_is_change: True if an asset that is not known is new at the source: False if the run before
+                did not choose it.
 
         Raises:
             StacpullError: two assets have one key. It says which row is whose, so nothing is planned then.
@@ -238,7 +241,7 @@ class AssetPlanner:
                 opened |= self._again(item, asset, old, places, touched=touched or due)
         self._keep(unchanged)
         for stretch in bulk.in_stretches(fresh):
-            opened |= (self._all_fresh(item, stretch), True)
+            opened |= (self._all_fresh(item, stretch), fresh_is_change)
         for problem in problems:
             self._problem(item, problem, existing.get(problem.key))
         return opened

@@ -71,6 +71,7 @@ class Planner:
         self._secrets = Secrets() if secrets is None else secrets
         self._places = places
         self._preferred: dict[int, tuple[str, ...]] = {}
+        self._same_assets: dict[int, bool] = {}
         self._db = db
         self._sample_size = sample_size
         self._run = run
@@ -210,6 +211,7 @@ class Planner:
             spread=item.spread,
             touched=touched,
             ask=item.of_collection and item.updated is None,
+            fresh_is_change=found is not None and self._chose_same_assets(found.run),
         )
         if found is not None:
             lost = found.written == WRITTEN and not self._is_there(item_document_path(item.id))
@@ -236,6 +238,20 @@ class Planner:
             row = self._db.execute("SELECT selection FROM runs WHERE id = ?", (run,)).fetchone()
             found = self._preferred[run] = () if row is None else selection_of(row[0]).prefer
         return found
+
+    def _chose_same_assets(self, run: int) -> bool:
+        """Return True if `run` would have planned the assets that this one plans, had they been there."""
+        found = self._same_assets.get(run)
+        if found is None:
+            row = self._db.execute("SELECT selection, state FROM runs WHERE id = ?", (run,)).fetchone()
+            is_over = row is None or row[1] == "superseded"  # what it wanted may be forgotten
+            found = not is_over and _choice_of_assets(row[0]) == self._own_choice()
+            self._same_assets[run] = found
+        return found
+
+    def _own_choice(self) -> tuple[object, ...]:
+        row = self._db.execute("SELECT selection FROM runs WHERE id = ?", (self._run,)).fetchone()
+        return _choice_of_assets(row[0])
 
     def _look_beside(
         self,
@@ -434,6 +450,19 @@ _COUNT_RUN = (
     "cut_short = coalesce(:cut_short, cut_short), "
     "items_unseen = coalesce(max(0, :announced_by_all - items_seen - :seen), items_unseen) WHERE id = :run"
 )
+
+
+def _choice_of_assets(selection: str) -> tuple[object, ...]:
+    """Return what decides which assets of an item a run plans."""
+    chosen = selection_of(selection)
+    return (
+        chosen.assets,
+        chosen.exclude_assets,
+        chosen.roles,
+        chosen.media_types,
+        chosen.include_pages,
+        chosen.expand_prefix,
+    )
 
 
 def _with_parents(row: int, parent: int | None, before: _Known | None) -> list[int]:

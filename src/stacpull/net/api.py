@@ -94,7 +94,9 @@ class ApiReader:
         clock: What waits.
         source: SOURCE's URL: a refusal by its host is a matter of credentials, elsewhere it is one failure.
             The document at this very URL may have `SOURCE_LIMIT` bytes.
-        credential_names: The credentials in use or wanted (`MLHUB_API_KEY`), to be named when refused.
+        credential_names: The credentials in use, to be named when refused.
+        wanted_variable: The variable that holds the credentials of this source (`MLHUB_API_KEY`), if it is
+            known; named when there are no credentials.
         limit: The most bytes, decoded, of a document.
         jitter: The random numbers of the retries' waits, if they are to be seeded.
     """
@@ -107,6 +109,7 @@ class ApiReader:
         *,
         source: str,
         credential_names: tuple[str, ...] = (),
+        wanted_variable: str | None = None,
         limit: int = PAGE_LIMIT,
         jitter: random.Random | None = None,
     ) -> None:
@@ -115,6 +118,7 @@ class ApiReader:
         self._clock = clock
         self._source = source
         self._credential_names = credential_names
+        self._wanted_variable = wanted_variable
         self._limit = limit
         self._jitter = jitter
         self._room = _Room()
@@ -290,6 +294,8 @@ class ApiReader:
     def _how_to_give(self) -> str:
         if self._credential_names:
             return f"Check {' and '.join(self._credential_names)}."
+        if self._wanted_variable:
+            return f"{self._wanted_variable} is not set: export {self._wanted_variable}=..."
         return "Give credentials with --credentials, --header or in the environment."
 
 

@@ -30,6 +30,9 @@ TOO_MANY_FIELDS = "Too many headers"
 EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
 """What a request or the reading of its response may raise in an expected way (ValueError: a broken URL)."""
 
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+"""Reasons that OpenSSL gives when the first bytes of the other side are not TLS."""
+
 _FIRST_COLUMN = 4  # of the caret under aiohttp's excerpt `  b'…'`
 
 
@@ -85,7 +88,11 @@ def _certificate(error: BaseException, host: str) -> Failure:
     return _network(f"The TLS certificate of {host} is not trusted: {text}.", host, retryable=False)
 
 
-def _tls(_error: BaseException, host: str) -> Failure:
+def _tls(error: BaseException, host: str) -> Failure:
+    inner = getattr(error, "os_error", error)
+    if getattr(inner, "reason", None) in _NOT_TLS:
+        message = f"{host} does not answer in TLS: if it is a plain HTTP server, write http:// for https://."
+        return _network(message, host)
     return _network(f"The TLS connection to {host} failed.", host)
 
 

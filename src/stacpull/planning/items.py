@@ -76,6 +76,8 @@ class Problem:
     collection: str
     item: str
     failure: Failure
+    is_place: bool = False
+    """True if `item` is no id but a place in a file: a line or feature that is not an item."""
 
 
 @dataclass(frozen=True, slots=True)

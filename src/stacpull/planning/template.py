@@ -101,7 +101,7 @@ def _field(template: str, token: re.Match[str]) -> Field:
         raise _error(template, token.start(), f"{token.group()} names no field; fields are {_listed()}")
     near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=_TOO_NEAR)
     if near and near[0] != name:
-        raise _error(template, token.start(), f"{token.group()} is no field; did you mean {{{near[0]}}}")
+        raise _error(template, token.start(), f"{token.group()} is not a field; did you mean {{{near[0]}}}")
     prefixes = []
     for text in filters:
         kind, colon, prefix = text.partition(":")

@@ -124,7 +124,10 @@ class ApiSource:
             return await self._starts(asked, selection)
         names = _names(await self._all_collections())
         if not selection.all_collections:
-            raise UsageError(f"Name a collection with -C, or use --all-collections; {_listing(names)}")
+            raise UsageError(
+                f"Name a collection with -C, or use --all-collections (in Python: collections=..., "
+                f"all_collections=True); {_listing(names)}"
+            )
         return await self._starts(names, selection)
 
     def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
@@ -242,6 +245,10 @@ class ApiSource:
             names = _names(await self._all_collections())
         except SourceError:
             return f"{self._place.root} has no collection {name}."
+        parts = [part.strip() for part in name.split(",")]
+        if len(parts) > 1 and set(parts) <= set(names):
+            repeated = " ".join(f"-C {part}" for part in parts)
+            return f"{self._place.root} has no collection {name}: repeat -C for each, as in {repeated}."
         near = difflib.get_close_matches(name, names, n=3) or _holding(name, names)
         hint = f"did you mean {' or '.join(near)}?" if near else _listing(names)
         return f"{self._place.root} has no collection {name}: {hint}"

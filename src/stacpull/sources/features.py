@@ -203,7 +203,7 @@ class FeaturesSource(ItemsFile):
         for number, feature in enumerate(features, begin + 1):
             item = whole_item(feature)
             if item is None:
-                failure = Failure(FailureKind.ITEM, "It is no item with an id.")
+                failure = Failure(FailureKind.ITEM, "not an item with an id.")
                 unread.append(Unread(NO_COLLECTION, f"feature {number} of {self.url}", failure))
             elif self._wanted(item):
                 items.append(item)

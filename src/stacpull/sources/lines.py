@@ -122,20 +122,22 @@ class LinesSource(ItemsFile):
         try:
             decoded = decode(line)
             repaired.note(decoded, f"line {number} of {self.url}")
-            found, why = _items_of(decoded.value), "it is no item with an id"
+            found, why = _items_of(decoded.value), "not an item with an id"
         except TooManyValuesError as error:
-            found, why = [None], f"it has {error}"
+            found, why = [None], str(error)
         except ValueError:
             if number == 1 and line in _OPENINGS:
                 raise SourceError(
                     f"{self.url} is no NDJSON, which has an item a line: a document over several lines is "
                     "read from a file whose name ends with .json."
                 ) from None
-            found, why = [None], "it is not JSON"
+            found, why = [None], "not valid JSON"
         for item in found:
             if item is None:
-                failure = Failure(FailureKind.ITEM, f"The line cannot be used: {why}.")
-                stretch.unread.append(Unread(NO_COLLECTION, f"line {number} of {self.url}", failure))
+                is_stdin = self.url.startswith("stdin:")
+                name = f"stdin line {number}" if is_stdin else f"line {number} of {self.url}"
+                failure = Failure(FailureKind.ITEM, f"{why}.")
+                stretch.unread.append(Unread(NO_COLLECTION, name, failure))
             elif self._wanted(item):
                 stretch.items.append(item)
 

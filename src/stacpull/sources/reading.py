@@ -16,6 +16,13 @@ from stacpull.sources.urls import authority
 
 __all__ = ["outcome_of", "read_root", "refuse_split", "static_item"]
 
+_HINTS = {
+    FailureKind.GONE: " Check its path: SOURCE is the root of a STAC API, such as https://host/v1, "
+    "a collection or a catalog.",
+    FailureKind.NETWORK: " Check SOURCE and the network.",
+}
+"""What to do when SOURCE cannot be read."""
+
 
 async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) -> Document | Failure:
     """Return the document at `url`, or why it could not be read.
@@ -60,7 +67,13 @@ async def read_root(reader: JsonReader, url: str) -> Document:
             raise UsageError(
                 f"SOURCE is not a URL, and there is no such file: did you mean {meant}?"
             ) from error
-        raise SourceError(f"The source {url} could not be read: {error}") from error
+        failure = error.failure
+        says_it_all = (
+            failure.kind is FailureKind.NETWORK and not failure.retryable
+        )  # a certificate, for example
+        is_remote = url.startswith(("http://", "https://"))
+        hint = _HINTS.get(failure.kind, "") if is_remote and not says_it_all else ""
+        raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
     if isinstance(document.body, list):
         raise SourceError(f"{url} is not STAC: it is a JSON list, and nothing in it is an item.")
     if not isinstance(document.body, dict):

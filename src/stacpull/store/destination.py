@@ -38,8 +38,8 @@ _SENTENCES = {
     errno.EIO: "The disk of {dest} reports an error: check it, then run `stacpull resume`.",
     errno.EMFILE: "Too many open files: raise `ulimit -n` or lower --concurrency.",
     errno.ENFILE: "The system has too many open files: lower --concurrency.",
-    errno.ENOENT: "{dest} has vanished while it was being written.",
-    errno.ESTALE: "{dest} has vanished while it was being written.",
+    errno.ENOENT: "{dest} cannot be written: no files can be created there, or it was removed meanwhile.",
+    errno.ESTALE: "{dest} was removed while it was being written.",
 }
 
 

@@ -19,7 +19,7 @@ from stacpull.errors import DestinationError
 from stacpull.store.destination import destination_error
 from stacpull.store.regular import open_regular
 
-__all__ = ["MirrorLock", "await_workers", "is_held", "kept_still", "workers_lock"]
+__all__ = ["MirrorLock", "await_workers", "holder", "is_held", "kept_still", "workers_lock"]
 
 
 _ATTEMPTS = 100
@@ -161,6 +161,21 @@ def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
     raise DestinationError(
         f"Another mirror is running on {dest}{named}, or it is being verified: wait for it, or stop it first."
     )
+
+
+def holder(dest: Path) -> int | None:
+    """Return the process id that the lock file of DEST names; None if it names none."""
+    try:
+        fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def is_held(dest: Path) -> bool:

@@ -208,7 +208,7 @@ class _Part:
         try:
             await self._file.write(pieces)
         except OSError as error:
-            raise destination_error(error, self._sink.path.parent) from error
+            raise await asyncio.to_thread(destination_error, error, self._sink.path.parent) from error
         self.have = self._sink.have
 
     async def finish(
@@ -337,7 +337,7 @@ async def _off_loop(directory: Path, work: Callable[P, T], *values: P.args, **na
     try:
         return await asyncio.to_thread(work, *values, **named)
     except OSError as error:
-        raise destination_error(error, directory) from error
+        raise await asyncio.to_thread(destination_error, error, directory) from error
 
 
 async def _opened(work: Callable[[], _Sink], directory: Path) -> _Sink:
@@ -349,7 +349,7 @@ async def _opened(work: Callable[[], _Sink], directory: Path) -> _Sink:
         opening.add_done_callback(_close_unwanted)
         raise
     except OSError as error:
-        raise destination_error(error, directory) from error
+        raise await asyncio.to_thread(destination_error, error, directory) from error
 
 
 def _close_unwanted(opened: asyncio.Future[_Sink]) -> None:

@@ -125,16 +125,17 @@ INDICES: Final = {
 
 
 def index_of_name(name: str) -> Index:
-    """Return one of `INDICES`.
+    """Return one of `INDICES`; case does not matter.
 
     Raises:
         UsageError: There is no such index.
     """
     try:
-        return INDICES[name]
+        return INDICES[name.lower()]
     except KeyError:
         known = ", ".join(INDICES)
-        raise UsageError(f"--index {name!r}: there is {known}; or write an --evalscript.") from None
+        text = f"--index {name!r} is not known: use one of {known}, or write an --evalscript."
+        raise UsageError(text) from None
 
 
 def index_of_script(text: str, name: str) -> Index:

@@ -133,5 +133,5 @@ def _origin(index: int, name: str, azimuth: float | None, elevation: float | Non
     if isinstance(read, Scene):
         return Origin(Kind.SCENE, read.id, read, azimuth, elevation)
     if read.text == "None":
-        return Origin(Kind.NONE, f"scene index {index} is None in the header")
+        return Origin(Kind.NONE, f"scene index {index} names no scene in the header")
     return Origin(Kind.FOREIGN, str(read)[: 2 * _SHOWN], None, azimuth, elevation)

@@ -202,11 +202,18 @@ class S3Transport:
         signing = may_sign(bucket, settings, self._options, redirected=request.redirected)
         identity = await self._credentials.frozen() if signing else None
         for attempt in (1, 2, 3):
-            async with self._send(request, place, key, identity) as response:
-                if response.status not in _TEACHING and response.status != _FORBIDDEN:
-                    yield RenamedAnswer(request.url, response)
-                    return
-                refusal = await kept(request.url, response)
+            is_answered = False
+            try:
+                async with self._send(request, place, key, identity) as response:
+                    is_answered = True
+                    if response.status not in _TEACHING and response.status != _FORBIDDEN:
+                        yield RenamedAnswer(request.url, response)
+                        return
+                    refusal = await kept(request.url, response)
+            except TransferError as error:
+                if is_answered:
+                    raise
+                raise _looked_for_at_amazon(error, bucket, settings) from error
             lesson = lesson_of(refusal.status, refusal.headers, refusal.body, place.region)
             if lesson is None or attempt == 3:  # noqa: PLR2004 - one lesson of each kind, then the answer stands
                 break
@@ -265,6 +272,14 @@ class S3Transport:
         if second != self._date[0]:
             self._date = (second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second)))
         return self._date[1]
+
+
+def _looked_for_at_amazon(error: TransferError, bucket: str, settings: AwsSettings) -> TransferError:
+    """Return `error`; where there is no connection to Amazon, it names the option for another service."""
+    if settings.endpoint_url is not None or error.failure.kind is not FailureKind.NETWORK:
+        return error
+    text = f"{error.failure.message} If the bucket {bucket} is at another service, set --endpoint-url."
+    return TransferError(replace(error.failure, message=text))
 
 
 def _headers_for_s3(headers: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -88,7 +88,7 @@ async def _work(context: Context, channel: Channel, told: asyncio.Queue[Any]) ->
                 channel.send(worker.spent())
     except OSError as error:
         if is_destination_failure(error):
-            raise destination_error(error, destination.path) from error
+            raise await asyncio.to_thread(destination_error, error, destination.path) from error
         raise
     finally:
         await asyncio.to_thread(destination.close)

@@ -1,0 +1,245 @@
+"""Mistakes that people make: each ends with the right exit code and a sentence that says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tests.cli.conftest import Ran
+
+from stacpull.replicas import MlhubReplica, run_in_thread
+
+Command = Callable[..., Ran]
+LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
+NOWHERE = "http://127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[MlhubReplica]:
+    with run_in_thread(MlhubReplica(items=4, seed=3)) as replica:
+        yield replica
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: MlhubReplica) -> Path:
+    for name in [name for name in os.environ if name.upper().endswith("_PROXY")]:
+        monkeypatch.delenv(name)
+    for name, value in hub.exports().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Mistake(NamedTuple):
+    """What is typed, and what comes of it. `{api}` stands for the API, `-C` for its label collection."""
+
+    arguments: tuple[str, ...]
+    code: int
+    said: str
+
+
+MISTAKES = {
+    "a wrong path": Mistake(
+        ("plan", "{host}/mlhub/v2", "-C"), 4, "Check its path: SOURCE is the root of a STAC API, such as"
+    ),
+    "a port that nothing listens on": Mistake(
+        ("plan", f"{NOWHERE}/v1", "-C", "--retries", "0"),
+        4,
+        "Connection refused. Check SOURCE and the network.",
+    ),
+    "https on an http port": Mistake(
+        ("plan", "{https}/mlhub/v1", "-C", "--retries", "0"),
+        4,
+        "if it is a plain HTTP server, write http:// for https://.",
+    ),
+    "two collections in one -C": Mistake(
+        ("plan", "{api}", "--collection", f"{LABELS},{SOURCE}"),
+        2,
+        f"repeat -C for each, as in -C {LABELS} -C {SOURCE}.",
+    ),
+    "no collection": Mistake(
+        ("mirror", "{api}", "d"),
+        2,
+        f"or use --all-collections (in Python: collections=..., all_collections=True); there are {LABELS}",
+    ),
+    "latitude before longitude": Mistake(
+        ("plan", "{api}", "-C", "--bbox", "50,10,52,12"),
+        0,
+        f"warning: --bbox is outside of the extent of {LABELS}, which is -9.00023,36.957,31.5984,68.0217. "
+        "Longitude comes before latitude",
+    ),
+    "an area elsewhere": Mistake(
+        ("plan", "{api}", "-C", "--intersects", '{"type":"Point","coordinates":[120,-30]}'),
+        0,
+        f"warning: --intersects is outside of the extent of {LABELS}, which is",
+    ),
+    "two keys in one --asset": Mistake(
+        ("plan", "{api}", "-C", "--asset", "B02,B03"),
+        0,
+        "B8A, labels. Repeat --asset for several keys: commas do not separate them.",
+    ),
+    "a misspelt --asset": Mistake(
+        ("mirror", "{api}", "d", "-C", "--asset", "B2", "--max-items", "1"),
+        0,
+        "--asset matches no asset; the keys are B01, B02, B03,",
+    ),
+    "an unknown field of --layout": Mistake(
+        ("plan", "{api}", "-C", "--layout", "{itm}/{key}"), 2, "{itm} is not a field; did you mean {item}"
+    ),
+    "a folder in which nothing can be made": Mistake(
+        ("mirror", "{api}", "/proc/foo", "-C"),
+        5,
+        "/proc/foo cannot be written: no files can be created there",
+    ),
+    "--yes without --prune": Mistake(
+        ("mirror", "{api}", "d", "-C", "--yes"), 2, "--yes confirms --prune, which is not given: add --prune"
+    ),
+    "too many transfers at once": Mistake(
+        ("mirror", "{api}", "d", "-C", "--concurrency", "10000"),
+        2,
+        "--concurrency must be auto or a whole number from 1 to 4096",
+    ),
+    "an unknown label": Mistake(
+        ("mirror", "{api}", "d", "-C", "--label", "xyz"), 2, "'xyz' is not a label class of the collection"
+    ),
+    "an unknown index": Mistake(
+        ("trace", "byoc-x", "-o", "t", "--index", "ndwl", "--bbox", "0,0,1,1", "--datetime", "2024-06-01"),
+        2,
+        "--index 'ndwl' is not known: use one of ndwi, ndvi, gndvi, evi, savi",
+    ),
+}
+
+
+def typed(hub: MlhubReplica, arguments: tuple[str, ...]) -> list[str]:
+    api = hub.exports()["MLHUB_ROOT_URL"].rstrip("/")
+    host = api.partition("/mlhub")[0]
+    places = {"{api}": api, "{host}": host, "{https}": host.replace("http", "https")}
+    words = []
+    for word in arguments:
+        name, brace, rest = word.partition("}")
+        words.append(places.get(name + brace, name + brace) + rest)
+    return [part for word in words for part in (("-C", LABELS) if word == "-C" else (word,))]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_named_with_what_to_do(
+    hub: MlhubReplica,
+    stacpull_command: Command,
+    mistake: Mistake,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+) -> None:
+    if mistake.arguments[0] == "trace":
+        monkeypatch.setenv("SH_CLIENT_ID", "id")
+        monkeypatch.setenv("SH_CLIENT_SECRET", "secret")
+        monkeypatch.setenv("SH_BASE_URL", NOWHERE)
+    ran = stacpull_command(*typed(hub, mistake.arguments))
+    assert (ran.code, mistake.said in ran.err) == (mistake.code, True), ran.err
+    assert "Traceback" not in ran.err
+    if mistake.code == 2:
+        assert list(folder.iterdir()) == []
+
+
+def test_a_plan_of_a_mirror_counts_each_asset_once(
+    hub: MlhubReplica, stacpull_command: Command, folder: Path
+) -> None:
+    """Source items are met twice: by the walk of the catalog, and through the links of the label items."""
+    made = stacpull_command(*typed(hub, ("mirror", "{api}", "d", "-C", "--exclude-asset", "B10", "--json")))
+    planned = stacpull_command("plan", f"{folder}/d/catalog.json", "--json")
+    assert json.loads(planned.out)["assets"] == json.loads(made.out)["assets_done"] == 4 * 13
+
+
+def test_an_area_inside_of_the_extent_gets_no_warning(hub: MlhubReplica, stacpull_command: Command) -> None:
+    ran = stacpull_command(*typed(hub, ("plan", "{api}", "-C", "--bbox", "10,50,12,52")))
+    assert (ran.code, "warning" in ran.err) == (0, False)
+
+
+def test_a_key_that_is_not_set_and_one_that_is_refused_are_told_apart(
+    hub: MlhubReplica, stacpull_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLHUB_API_KEY", "wrong")
+    refused = stacpull_command(*typed(hub, ("plan", "{api}", "-C")))
+    monkeypatch.delenv("MLHUB_API_KEY")
+    absent = stacpull_command(*typed(hub, ("plan", "{api}", "-C")))
+    assert (refused.code, absent.code) == (3, 3)
+    assert "Check MLHUB_API_KEY." in refused.err
+    assert "MLHUB_API_KEY is not set: export MLHUB_API_KEY=..." in absent.err
+
+
+def test_a_proxy_that_refuses_is_named_without_a_python_tuple(
+    hub: MlhubReplica, stacpull_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", NOWHERE)
+    ran = stacpull_command(*typed(hub, ("plan", "{api}", "-C", "--retries", "0")))
+    assert ran.code == 4
+    assert f"Cannot connect to the proxy {NOWHERE} (from http_proxy)" in ran.err
+    assert "Connection refused." in ran.err
+    assert "('127" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('collection = ["a"\n', "line 1: this is not TOML: Unclosed array"),
+        ('max-items = 3\ncollection = ["a",\nlabel = "x"\n', "line 2: this is not TOML: Invalid value"),
+        ('max-items = 3\n\nlabel = "x\nretries = 1\n', "line 3: this is not TOML: Illegal character"),
+    ],
+)
+def test_what_is_not_closed_in_a_config_file_is_named_with_its_line(
+    stacpull_command: Command, text: str, said: str
+) -> None:
+    Path("c.toml").write_text(text)
+    ran = stacpull_command("plan", f"{NOWHERE}/v1", "--config", "c.toml")
+    assert (ran.code, f"c.toml, {said}" in ran.err) == (2, True), ran.err
+
+
+def test_aws_keys_alone_make_no_profile_of_another_service_ready(
+    stacpull_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anything")
+    before = stacpull_command("credentials", "list").out
+    monkeypatch.setenv("CDSE_S3_ACCESS_KEY", "a")
+    monkeypatch.setenv("CDSE_S3_SECRET_KEY", "b")
+    after = stacpull_command("credentials", "list").out
+    assert "  not ready: set CDSE_USERNAME and CDSE_PASSWORD, or CDSE_S3_ACCESS_KEY" in before
+    assert "  not ready: set CDSE_USERNAME" not in after
+
+
+def test_why_assets_on_s3_failed_is_in_the_summary(
+    hub: MlhubReplica, stacpull_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    monkeypatch.setenv("https_proxy", NOWHERE)  # nothing leaves this machine
+    arguments = ("mirror", "{api}", "d", "-C", "--asset", "B02", "--retries", "0")
+    ran = stacpull_command(*typed(hub, arguments))
+    assert ran.code == 1
+    assert "for example: Cannot connect to the proxy" in ran.out
+    assert "is at another service, set --endpoint-url." in ran.out
+
+
+@pytest.mark.parametrize(
+    ("region", "endpoint", "warns"),
+    [
+        ("mars", None, True),
+        ("mars", NOWHERE, False),
+        ("us-gov-west-1", None, False),
+        ("ap-southeast-2", None, False),
+        ("aws-global", None, False),
+    ],
+)
+def test_a_region_that_amazon_does_not_have_is_a_warning_unless_another_endpoint_is_set(
+    stacpull_command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    region: str,
+    endpoint: str | None,
+    warns: bool,
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    more = [] if endpoint is None else ["--endpoint-url", endpoint]
+    ran = stacpull_command("plan", f"{NOWHERE}/v1", "--retries", "0", "--region", region, *more)
+    assert ran.code == 4
+    assert (f"--region '{region}' is not a region of Amazon, such as us-west-2" in ran.err) is warns

@@ -1,0 +1,77 @@
+"""Which selections are at least as wide as others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from stacpull.filters.covering import _CHECKS, covers
+from stacpull.models import Selection
+
+WIDER: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"exclude_assets": "B10"}),
+    ({}, {"assets": ["B02"]}),
+    ({"assets": ["B02", "B03"]}, {"assets": ["B02"]}),
+    ({"exclude_assets": "B10"}, {"exclude_assets": ["B10", "B09"]}),
+    ({"labels": ["Rice", "Wheat"]}, {"labels": [" rice "]}),
+    ({"labels": ["Rice", "Wheat"]}, {"labels": ["Rice", "Maize"], "label_mode": "all"}),
+    ({"labels": ["Rice"], "label_mode": "all"}, {"labels": ["Rice", "Wheat"], "label_mode": "all"}),
+    ({"labels": ["Rice"], "label_mode": "all"}, {"labels": ["Rice"]}),
+    ({}, {"exclude_labels": ["Rice"]}),
+    ({}, {"nomenclature": "ben19"}),
+    ({"max_items": 10}, {"max_items": 3}),
+    ({}, {"sample": 3}),
+    ({"sample": 5, "seed": 2}, {"sample": 3, "seed": 2}),
+    ({"bbox": (0, 0, 10, 10)}, {"bbox": (1, 1, 10, 9)}),
+    ({"bbox": (0, 0, 10, 10)}, {"bbox": (1, 1, 0, 10, 9, 500)}),
+    ({"datetime": "2020"}, {"datetime": "2020-02"}),
+    ({"datetime": "2020/.."}, {"datetime": "2021/2022"}),
+    ({"where": ["a=1", "a=2"]}, {"where": ["a=1", "b=3"]}),
+    ({"all_collections": True}, {"collections": ["c"]}),
+    ({"collections": ["c", "d"]}, {"collections": ["c"]}),
+    ({"max_cloud_cover": 20}, {"max_cloud_cover": 10}),
+    ({}, {"shard": (1, 2)}),
+    ({}, {"source_links": False}),
+    ({"follow": ["related"]}, {}),
+    ({"include_pages": True}, {"exclude_assets": "B10"}),
+    ({"filter": "a = 1"}, {"filter": "a = 1", "ids": ["x"]}),
+    ({"cloud_and_shadow": False}, {"cloud_and_shadow": False, "seasonal_snow": False}),
+]
+APART: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"labels": ["Rice"]}, {"labels": ["Wheat"]}),
+    ({"labels": ["Rice"]}, {"labels": ["Rice", "Wheat"]}),
+    ({"labels": ["Rice", "Wheat"], "label_mode": "all"}, {"labels": ["Rice", "Wheat"]}),
+    ({"labels": ["Rice"]}, {"labels": ["Rice"], "nomenclature": "ben19"}),
+    ({"collections": ["c"]}, {"collections": ["d"]}),
+    ({"collections": ["c"]}, {"all_collections": True}),
+    ({"bbox": (0, 0, 10, 10)}, {"bbox": (5, 5, 11, 9)}),
+    ({"bbox": (170, 0, -170, 10)}, {"bbox": (-180, 0, 170, 5)}),
+    ({"datetime": "2020"}, {"datetime": "2020-12-31/2021-01-02"}),
+    ({"sample": 5, "seed": 1}, {"sample": 3, "seed": 2}),
+    ({"shard": (1, 2)}, {"shard": (2, 2)}),
+    ({"where": ["a=1"]}, {"where": ["b=1"]}),
+    ({"filter": "a = 1"}, {"filter": "a = 2"}),
+    ({"cloud_and_shadow": False}, {"cloud_and_shadow": True}),
+]
+
+
+@pytest.mark.parametrize(("wide", "narrow"), WIDER)
+def test_a_narrower_selection_is_covered(wide: dict[str, Any], narrow: dict[str, Any]) -> None:
+    assert covers(Selection(**wide), Selection(**narrow))
+    assert not covers(Selection(**narrow), Selection(**wide)) or len(wide.get("labels", ())) == 1
+
+
+@pytest.mark.parametrize(("one", "other"), APART)
+def test_another_selection_is_not(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert not covers(Selection(**one), Selection(**other))
+
+
+@pytest.mark.parametrize("fields", [fields for pair in WIDER + APART for fields in pair])
+def test_equal_selections_cover_each_other(fields: dict[str, Any]) -> None:
+    assert covers(Selection(**fields), Selection(**fields))
+
+
+def test_every_field_is_compared() -> None:
+    assert set(_CHECKS) == {field.name for field in attrs.fields(Selection)}
