@@ -61,6 +61,7 @@ _METADATA = frozenset(
     )
 )
 """Metadata services that are not at a link-local address."""
+_BROADCAST = ipaddress.ip_address("255.255.255.255")
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 _SHARED = ipaddress.ip_network("100.64.0.0/10")
 _SITE_LOCAL = ipaddress.ip_network("fec0::/10")  # RFC 3879
@@ -221,6 +222,8 @@ def _never(address: _IPAddress) -> str | None:
         return "unspecified"
     if address.is_multicast:
         return "multicast"
+    if address == _BROADCAST:
+        return "broadcast"
     return None
 
 

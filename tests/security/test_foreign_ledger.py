@@ -61,6 +61,15 @@ def test_a_ledger_with_code_in_it_is_refused(dest: Path, code: str, command: str
     assert (dest / "c/i/a").read_bytes() == b"data"
 
 
+@pytest.mark.parametrize("command", ["resume", "retry"])
+@pytest.mark.parametrize("text", ["not JSON", "[1]", '{"labels": 5}', "1"])
+def test_a_selection_that_cannot_be_read_is_a_damaged_ledger(dest: Path, text: str, command: str) -> None:
+    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
+        db.execute("UPDATE runs SET selection = ?, state = 'interrupted'", (text,))
+    with pytest.raises(DestinationError, match="is damaged"):
+        COMMANDS[command](dest)
+
+
 @pytest.mark.parametrize("code", CODE)
 def test_a_new_ledger_is_made_of_the_directory_alone(dest: Path, code: str) -> None:
     change(dest, CODE[code])

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import attrs
 import orjson
 
+from stacpull.errors import UsageError
 from stacpull.ledger import unread
 from stacpull.ledger.database import give_back, transaction
 from stacpull.ledger.schema import STATE_PENDING, STATE_RESERVED
@@ -110,11 +111,22 @@ class Run:
 
 
 def selection_of(text: str | bytes) -> Selection:
-    """Return the selection stored as JSON `text`; fields that this version does not know are dropped."""
+    """Return the selection stored as JSON `text`; fields that this version does not know are dropped.
+
+    Raises:
+        sqlite3.DatabaseError: The text is not a selection.
+    """
     known = {field.name for field in attrs.fields(Selection)}
-    raw: dict[str, Any] = orjson.loads(text)
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in known}
-    return Selection(**values)
+    try:
+        raw: dict[str, Any] = orjson.loads(text)
+        values: dict[str, Any] = {k: _frozen(v) for k, v in raw.items() if k in known}
+        return Selection(**values)
+    except (ValueError, AttributeError, TypeError, UsageError) as error:
+        raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def selection_json(selection: Selection) -> str:
