@@ -17,7 +17,9 @@ import stacpull
 
 ROOT = Path(__file__).resolve().parents[1]
 
-pytest.register_assert_rewrite("tests.security.watch")  # several conftests take fixtures from it
+pytest.register_assert_rewrite(  # modules that tests of several directories import
+    "tests.security.watch", "tests.net.conformance", "tests.net.conformance_objects"
+)
 
 _FOREIGN_PREFIXES = ("AWS_", "STACPULL_", "MLHUB_", "SH_")
 _FOREIGN_NAMES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}

@@ -137,7 +137,7 @@ def test_all_collections_start_where_they_are_listed() -> None:
         (
             API,
             Selection(),
-            "-C, or use --all-collections; there are bigearthnet_v1_labels, bigearthnet_v1_source",
+            "; there are bigearthnet_v1_labels, bigearthnet_v1_source",
         ),
         (API, Selection(collections=("bigearthnet_v1_label",)), "did you mean bigearthnet_v1_labels"),
         (

@@ -48,8 +48,8 @@ def test_the_prefix_makes_no_difference(tag: str) -> None:
 @pytest.mark.parametrize(
     ("line", "index", "kind", "name"),
     [
-        ("None[29]", 29, Kind.NONE, "scene index 29 is None"),
-        ("None[-999]", -999, Kind.NONE, "index -999 is None"),
+        ("None[29]", 29, Kind.NONE, "scene index 29 names no scene in the header"),
+        ("None[-999]", -999, Kind.NONE, "index -999 names no scene in the header"),
         ("SkySatCollect/20231102_190003_ssc9_u0011[7]", 7, Kind.FOREIGN, "SkySatCollect"),
         ("[8]", 8, Kind.FOREIGN, "no scene id"),
         (f"  {ONE}[9]\r", 9, Kind.SCENE, "20231102_190001_45_2495"),

@@ -193,7 +193,7 @@ class Producer:
             walk_ended=reached.walk_ended and not sampling,
             drawn=reached.walk_ended and sampling,
             announced=reached.announced,
-            cut_short=reached.cut_short,
+            cut_short=None if reached.cut_short is None else self._secrets.scrub(reached.cut_short),
             announced_by_all=reached.announced_by_all,
         )
         return (await self._commit(batch)).new_seen

@@ -10,12 +10,13 @@ nothing, and on a shared one credentials that are not the user's own. `allow_ins
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from stacpull.config.options import S3Options
-from stacpull.errors import CredentialsError
+from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.transfer.sigv4 import Credentials
 
 P = ParamSpec("P")
@@ -202,9 +203,11 @@ def _endpoint_of_profile(core: Any) -> str | None:
     return str(found) if found else None
 
 
-def _translated(error: Exception) -> CredentialsError:
-    """Say what botocore says, as ours. Its messages name profiles and files, never secrets."""
+def _translated(error: Exception) -> StacpullError:
+    """Return the error for one of botocore's. Its messages name profiles and files, never secrets."""
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        return DestinationError("Too many open files: raise `ulimit -n` or lower --concurrency.")
     return CredentialsError(
-        f"AWS credentials cannot be had ({str(error).rstrip('.')}); "
+        f"AWS credentials cannot be obtained ({str(error).rstrip('.')}); "
         "check the profile, sign in again, or give --no-sign-request."
     )
