@@ -18,7 +18,14 @@ import stacpull
 ROOT = Path(__file__).resolve().parents[1]
 
 pytest.register_assert_rewrite(  # modules that tests of several directories import
-    "tests.security.watch", "tests.net.conformance", "tests.net.conformance_objects"
+    "tests.acceptance.command",
+    "tests.acceptance.mirrored",
+    "tests.acceptance.trees",
+    "tests.net.conformance",
+    "tests.net.conformance_objects",
+    "tests.security.watch",
+    "tests.servers.mirroring",
+    "tests.store.conformance",
 )
 
 _FOREIGN_PREFIXES = ("AWS_", "STACPULL_", "MLHUB_", "SH_")

@@ -6,15 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.acceptance.mirrored import Mirrored, options_for
+from tests.security.watch import every_replica, watching
 
 from stacpull.replicas import MlhubReplica, run_in_thread
-
-pytest.register_assert_rewrite(
-    "tests.acceptance.trees", "tests.acceptance.command", "tests.acceptance.mirrored"
-)
-
-from tests.acceptance.mirrored import Mirrored, options_for  # noqa: E402  # rewritten, as said above
-from tests.security.watch import every_replica, watching  # noqa: E402  # rewritten, as said above
 
 __all__ = ["every_replica", "watching"]
 

@@ -14,8 +14,6 @@ from tests.servers.radosgw import OWNER, Radosgw, radosgw
 from tests.servers.rclone import Rclone, rclone
 from tests.servers.stac_api import StacApi
 
-pytest.register_assert_rewrite("tests.servers.mirroring")
-
 
 @pytest.fixture
 def stac() -> Iterator[StacApi]:
