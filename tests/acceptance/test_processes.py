@@ -440,7 +440,7 @@ def test_transfers_that_hang_are_cut_and_a_second_signal_ends_at_once(tmp_path, 
             asked = time.monotonic()
             assert process.signal(signal.SIGTERM)
             if twice:
-                assert wait_until(lambda: "once more" in process.said())
+                assert wait_until(lambda: "Ctrl-C again" in process.said())
                 assert process.signal(signal.SIGTERM)
             ran = process.ended()
         assert ran.code == 130, ran.err
