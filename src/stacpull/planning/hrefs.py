@@ -25,6 +25,7 @@ __all__ = [
     "own_href",
     "parts_of",
     "self_href",
+    "server_of",
     "source_links",
     "without_blanks",
 ]
@@ -104,6 +105,11 @@ def parts_of(url: str) -> SplitResult:
         return urlsplit(url)
     except ValueError:
         return SplitResult("", "", url, "", "")
+
+
+def server_of(url: str) -> str:
+    """Return the host and port that a URL names, "" if it names none."""
+    return parts_of(url).netloc.lower()
 
 
 def own_href(item_id: ItemId, page_url: str | None) -> str | None:
