@@ -108,14 +108,17 @@ def test_no_call_waits_for_a_thread_that_has_ended(bench: Bench, moment: str) ->
         else:
             bench.destination.take_touched = fails  # type: ignore[assignment, method-assign] # the disk breaks
             thread.deliver(arrived)
-        calls = [thread.call(MirrorStore.settle) for _ in range(3)] if moment == "under way" else []
-        found = await asyncio.gather(*calls, return_exceptions=True)
-        assert all(one is None or isinstance(one, DestinationError) for one in found)
+        if moment == "under way":
+            calls = [thread.call(MirrorStore.settle) for _ in range(3)]
+            found = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(one) for one in found if one is not None] == [DestinationError]
+        elif moment == "after the end":
+            await asyncio.sleep(2 * PACE)
         for _ in range(2):
             with pytest.raises(DestinationError):
                 await thread.call(MirrorStore.finish)
 
-    assert len(on_thread(bench, course)) == (moment != "after close")
+    assert len(on_thread(bench, course)) == (moment == "after the end")
 
 
 def test_after_a_failed_sync_only_the_end_is_recorded(tmp_path: Path) -> None:
