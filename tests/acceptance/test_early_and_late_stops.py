@@ -19,8 +19,8 @@ from tests.acceptance.mirrored import ASSET_ROUTES, SELECTION, options_for
 import stacpull
 from stacpull.engine import mirror_store, recovery
 from stacpull.engine.publisher import Publisher
-from stacpull.replicas import MlhubReplica, Request, Stall, run_in_thread
 from stacpull.store.destination import Destination
+from stacpull_replicas import MlhubReplica, Request, Stall, run_in_thread
 
 SOON = 8.0  # seconds; DESIGN says ten
 
