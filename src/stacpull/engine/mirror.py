@@ -27,7 +27,7 @@ from stacpull.engine.inquiry import Inquiry
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
-from stacpull.engine.mirror_store import Findings, MirrorStore
+from stacpull.engine.mirror_store import MirrorStore, RunFindings
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
@@ -450,11 +450,11 @@ class MirrorRun:
             "please report it. What is done is safe; the same command again counts what is left, and goes on."
         )
 
-    async def _findings(self) -> Findings:
+    async def _findings(self) -> RunFindings:
         try:
             return await self._store.call(MirrorStore.findings)
         except DestinationError:
-            return Findings({}, {}, 0, [])
+            return RunFindings({}, {}, 0, [])
 
     def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
         if error is not None and not isinstance(error, asyncio.CancelledError):

@@ -49,7 +49,7 @@ class Recovered(NamedTuple):
     """Why files are synced one by one, where a group sync was expected."""
 
 
-class Findings(NamedTuple):
+class RunFindings(NamedTuple):
     """What a run has found, by kind."""
 
     left_out: dict[str, int]
@@ -215,10 +215,12 @@ class MirrorStore:
         """Return how many files nothing proved to be whole."""
         return views.unproven(self._db)
 
-    def findings(self) -> Findings:
+    def findings(self) -> RunFindings:
         """Return what the run has found so far."""
         unwritten, db, run = list(self._items.unwritable.values()), self._db, self._run.id
-        return Findings(views.left_out(db, run), changes.counted(db, run), views.ordered(db, run), unwritten)
+        return RunFindings(
+            views.left_out(db, run), changes.counted(db, run), views.ordered(db, run), unwritten
+        )
 
     def count_pending(self) -> None:
         """Count again what is pending."""
