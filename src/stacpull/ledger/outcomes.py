@@ -200,7 +200,7 @@ def record(
         now: seconds since 1970.
         confirmed: lie in place, and are what the source has.
     """
-    found: defaultdict[int, _Found] = defaultdict(_Found)
+    found: defaultdict[int, _Compared] = defaultdict(_Compared)
     with transaction(db):
         _record_done(db, done, found)
         _record_confirmed(db, confirmed, found)
@@ -220,7 +220,7 @@ def _record_written(db: sqlite3.Connection, items: Sequence[Written]) -> None:
 
 
 @dataclass(slots=True)
-class _Found:
+class _Compared:
     """What a run found about assets of which an earlier version was there."""
 
     changed: int = 0
@@ -229,13 +229,13 @@ class _Found:
     """Of the same content."""
 
 
-def _record_done(db: sqlite3.Connection, done: Sequence[Arrival], found: defaultdict[int, _Found]) -> None:
+def _record_done(db: sqlite3.Connection, done: Sequence[Arrival], found: defaultdict[int, _Compared]) -> None:
     for stretch in bulk.in_stretches(done):
         if not _all_done(db, stretch, found):
             _each_done(db, stretch, found)
 
 
-def _all_done(db: sqlite3.Connection, done: Sequence[Arrival], by_run: defaultdict[int, _Found]) -> bool:
+def _all_done(db: sqlite3.Connection, done: Sequence[Arrival], by_run: defaultdict[int, _Compared]) -> bool:
     """Record arrivals at once; False, and nothing is done, unless each is reserved in its generation."""
     values = [value for arrival in done for value in (arrival.row, arrival.generation)]
     found = db.execute(_RESERVED_BY_RUN.format(rows=bulk.rows(len(done), 2)), values).fetchall()
@@ -251,7 +251,7 @@ def _all_done(db: sqlite3.Connection, done: Sequence[Arrival], by_run: defaultdi
     return True
 
 
-def _each_done(db: sqlite3.Connection, done: Sequence[Arrival], by_run: defaultdict[int, _Found]) -> None:
+def _each_done(db: sqlite3.Connection, done: Sequence[Arrival], by_run: defaultdict[int, _Compared]) -> None:
     healed = []
     for arrival in done:
         changed, same = db.execute(_OF_ONE, (arrival.row,)).fetchone() or (0, 0)
@@ -265,7 +265,7 @@ def _each_done(db: sqlite3.Connection, done: Sequence[Arrival], by_run: defaultd
 
 
 def _record_confirmed(
-    db: sqlite3.Connection, confirmed: Sequence[Confirmed], by_run: defaultdict[int, _Found]
+    db: sqlite3.Connection, confirmed: Sequence[Confirmed], by_run: defaultdict[int, _Compared]
 ) -> None:
     """Take what lies in place for done; not what was planned otherwise meanwhile."""
     for one in confirmed:
