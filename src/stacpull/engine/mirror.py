@@ -149,7 +149,7 @@ class MirrorRun:
             error = await asyncio.to_thread(self._told, cause(caught))
         try:
             if error is None and not (self._cut_short or self._stop.is_set()):
-                error = await self._left_over()
+                error = self._left_over()
             report = await self._conclude(error)
         finally:
             await asyncio.to_thread(self._store.close)
@@ -439,15 +439,14 @@ class MirrorRun:
         )
         return self._account.report(ending, str(self._workspace.destination.path))
 
-    async def _left_over(self) -> StacpullError | None:
+    def _left_over(self) -> StacpullError | None:
         """Return the error for a run that has work left although nothing stopped it; None if it has none."""
         counters = self._store.counters
         if counters["walk_ended"] and not counters["assets_pending"]:
             return None
-        await self._store.call(MirrorStore.count_pending)
         return StacpullError(
             "The run ended with work left, though nothing stopped it: this is a mistake of stacpull's, "
-            "please report it. What is done is safe; the same command again counts what is left, and goes on."
+            "please report it. What is done is safe; run the same command again to continue."
         )
 
     async def _findings(self) -> RunFindings:

@@ -222,10 +222,6 @@ class MirrorStore:
             views.left_out(db, run), changes.counted(db, run), views.ordered(db, run), unwritten
         )
 
-    def count_pending(self) -> None:
-        """Count again what is pending."""
-        runs.count_pending(self._db, self._run.id)
-
     def end_run(self, state: EndState, reason: str | None) -> None:
         """Record how the run ended."""
         runs.end(self._db, self._run.id, state, reason, self._clock.time())

@@ -19,9 +19,7 @@ from stacpull.store.writer import Arrived
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_AFTER_FAILURE = frozenset(
-    {MirrorStore.add_effort, MirrorStore.findings, MirrorStore.count_pending, MirrorStore.end_run}
-)
+_AFTER_FAILURE = frozenset({MirrorStore.add_effort, MirrorStore.findings, MirrorStore.end_run})
 """Operations that are still tried when publishing has failed."""
 
 
