@@ -18,7 +18,7 @@ PACKAGE = Path(stacpull.__file__).parent
 BASE = frozenset(
     {
         "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "redact", "reports",
-        "spans", "system",
+        "selection", "spans", "system",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})

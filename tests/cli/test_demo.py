@@ -10,7 +10,7 @@ from tests.cli.conftest import Ran
 
 from stacpull.cli.demo import tree
 from stacpull.cli.main import cli
-from stacpull.config.shipped import shipped_config
+from stacpull.config.toml import shipped_config
 
 EXPORTED = (
     "MLHUB_API_KEY",
