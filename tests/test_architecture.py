@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ PACKAGE = Path(stacpull.__file__).parent
 BASE = frozenset(
     {
         "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "redact", "reports",
-        "spans", "system",
+        "schemes", "spans", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})
@@ -38,6 +38,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "replicas": frozenset(),
 }
 """Which rooms a room may import, itself apart."""
+DEFERRED: dict[str, frozenset[str]] = {"schemes": frozenset({"config", "net", "planning", "transfer"})}
+"""What a room may import besides, but only inside of functions and for annotations: when it is used."""
 EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 """What may import every room: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""
 
@@ -82,10 +84,19 @@ def read_package(package: Path) -> list[Module]:
     return [Module(p.relative_to(package), p.read_text(), ast.parse(p.read_text())) for p in paths]
 
 
-def imported(module: Module, package: str) -> Iterator[str]:
+def at_once(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what runs when a module is imported: no functions, and nothing under `if TYPE_CHECKING`."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        is_typing = isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING"
+        if not is_typing and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from at_once(child)
+
+
+def imported(module: Module, package: str, nodes: Iterable[ast.AST] | None = None) -> Iterator[str]:
     """Yield the dotted name of everything a module imports, relative imports made absolute."""
     here = (package, *module.place.parent.parts)
-    for node in ast.walk(module.tree):
+    for node in ast.walk(module.tree) if nodes is None else nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -95,10 +106,13 @@ def imported(module: Module, package: str) -> Iterator[str]:
 
 
 def import_violations(module: Module, package: str, rooms: frozenset[str]) -> Iterator[str]:
+    now = set(imported(module, package, at_once(module.tree)))
     for name in imported(module, package):
         top, _, rest = name.partition(".")
+        target = rest.partition(".")[0]
         if top == package:
-            yield from room_violations(module.room, rest.partition(".")[0], rooms)
+            if name in now or target not in DEFERRED.get(module.room, ()):
+                yield from room_violations(module.room, target, rooms)
         elif module.room not in LIBRARIES.get(top, {module.room}):
             yield f"{module.room} must not import {top}"
         elif module.room in PURE and top in IMPURE:

@@ -15,13 +15,7 @@ from stacpull.models import FailureKind, Validator
 from stacpull.net.coding import can_decode, coding_of, decoded
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.tiff import Header, Needs, Segments, parse
-from stacpull.transfer.headers import (
-    content_length,
-    content_range,
-    is_page_instead,
-    promised,
-    validator_of,
-)
+from stacpull.transfer.headers import content_length, content_range, is_page_instead, promised, validator_of
 from stacpull.transfer.intake import failed
 from stacpull.transfer.opener import Opener
 from stacpull.transfer.resume import is_another, same_object

@@ -13,12 +13,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 
 from stacpull.errors import CredentialsError
+from stacpull.hosts import host_of
 from stacpull.net.client import OK, Client, Counters, Exchange
-from stacpull.net.credentials import same_site
-from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request
 from stacpull.redact import Secret
 from stacpull.tracing.hub.token import Tokens
+from stacpull.urls import same_site
 
 __all__ = ["Session", "units_in"]
 
