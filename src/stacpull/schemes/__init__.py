@@ -5,7 +5,7 @@ To add one, write a module with a subclass of `Scheme` and add it to `SCHEMES`.
 
 from __future__ import annotations
 
-from stacpull.schemes.local import File, Stdin
+from stacpull.schemes.file import File, Stdin
 from stacpull.schemes.s3 import S3
 from stacpull.schemes.scheme import Scheme, TransportSetup
 from stacpull.schemes.web import Http, Https
