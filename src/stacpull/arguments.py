@@ -39,6 +39,8 @@ import attrs
 
 from stacpull.errors import UsageError
 from stacpull.redact import Secret
+from stacpull.schemes import remote_schemes
+from stacpull.urls import is_web
 
 Held = TypeVar("Held")
 
@@ -145,7 +147,6 @@ def reader_of(hint: Any) -> Reader:
 _WKT = re.compile(r"(MULTI)?(POINT|LINESTRING|POLYGON)\s*Z?M?\s*\(|GEOMETRYCOLLECTION\s*\(", re.IGNORECASE)
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
-_SCHEMES = frozenset({"http", "https", "s3"})
 _MULTIPLES = {"K": 1e3, "M": 1e6, "G": 1e9}
 _STRUCTURAL = frozenset(
     {"self", "root", "parent", "collection", "child", "item", "items", "next", "prev", "search", "license"}
@@ -191,8 +192,9 @@ def schemes(raw: object) -> tuple[str, ...]:
     """Read URL schemes, separated by commas."""
     parts = raw.split(",") if isinstance(raw, str) else raw
     names = [str(part).strip().lower() for part in parts] if isinstance(parts, list) else []
-    if not names or not _SCHEMES.issuperset(names):
-        raise ValueError(f"must be some of {', '.join(sorted(_SCHEMES))}, separated by commas, not {raw!r}")
+    known = sorted(remote_schemes())
+    if not names or not set(names).issubset(known):
+        raise ValueError(f"must be some of {', '.join(known)}, separated by commas, not {raw!r}")
     return tuple(dict.fromkeys(names))
 
 
@@ -299,7 +301,7 @@ def existing_file(raw: object) -> Path:
 def web_address(raw: object) -> str:
     """Read an http or https URL."""
     address = read_text(raw)
-    if not address.startswith(("http://", "https://")):
+    if not is_web(address):
         raise ValueError(f"must begin with http:// or https://, not {raw!r}")
     return address
 
