@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.config import values
-from stacpull.config.provider import HostPattern, is_web_address
+from stacpull.config.provider import HostPattern, is_address
 from stacpull.config.shipped import shipped_config
 from stacpull.config.toml import Entry, Setting, nearest, read_entries
 from stacpull.errors import UsageError
@@ -333,7 +333,7 @@ def _service(*places: str) -> values.Reader:
         plain = url = values.text(raw)
         for place in places:
             plain = plain.replace(place, "x")
-        if not is_web_address(plain):
+        if not is_address(plain):
             raise ValueError("must be like https://host/path")
         if "{" in plain or "}" in plain:
             known = " and ".join(places) or "no place"
@@ -345,7 +345,7 @@ def _service(*places: str) -> values.Reader:
 
 def _checks(raw: object) -> tuple[str, ...]:
     urls = _texts(raw)
-    if not all(is_web_address(url, "http", "https", "s3") for url in urls):
+    if not all(is_address(url, web=False) for url in urls):
         raise ValueError("must be a list of addresses, like https://host/path or s3://bucket/key")
     return urls
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from stacpull.arguments import MOST_AT_ONCE
 from stacpull.config.id_lists import ids_in
+from stacpull.schemes import remote_schemes
+from stacpull.urls import is_web
 
 __all__ = [
     "Reader",
@@ -46,7 +48,6 @@ Reader = Callable[[object], object]
 
 _WKT = re.compile(r"(MULTI)?(POINT|LINESTRING|POLYGON)\s*Z?M?\s*\(|GEOMETRYCOLLECTION\s*\(", re.IGNORECASE)
 _TRUE = frozenset({"true", "yes", "on", "1"})
-_SCHEMES = frozenset({"http", "https", "s3"})
 _MULTIPLES = {"K": 1e3, "M": 1e6, "G": 1e9}
 _STRUCTURAL = frozenset(
     {"self", "root", "parent", "collection", "child", "item", "items", "next", "prev", "search", "license"}
@@ -93,8 +94,9 @@ def schemes(raw: object) -> tuple[str, ...]:
     """Read schemes of URLs that are fetched, separated by commas."""
     parts = raw.split(",") if isinstance(raw, str) else raw
     names = [str(part).strip().lower() for part in parts] if isinstance(parts, list) else []
-    if not names or not _SCHEMES.issuperset(names):
-        raise ValueError(f"must be some of {', '.join(sorted(_SCHEMES))} with commas between, not {raw!r}")
+    known = sorted(remote_schemes())
+    if not names or not set(names).issubset(known):
+        raise ValueError(f"must be some of {', '.join(known)} with commas between, not {raw!r}")
     return tuple(dict.fromkeys(names))
 
 
@@ -210,7 +212,7 @@ def existing_file(raw: object) -> Path:
 def web_address(raw: object) -> str:
     """Read an http or https address."""
     address = text(raw)
-    if not address.startswith(("http://", "https://")):
+    if not is_web(address):
         raise ValueError(f"must begin with http:// or https://, not {raw!r}")
     return address
 
