@@ -146,6 +146,7 @@ def stacpull_process(*arguments: str, **more: object) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **more)  # type: ignore[call-overload]
 
 
+@pytest.mark.alone
 def test_help_imports_nothing_heavy_and_is_quick() -> None:
     stacpull_process("--help")  # writes the bytecode
     heavy = {"aiohttp", "aioboto3", "botocore", "pystac", "tomlkit", "orjson", "sqlite3", "asyncio", "tqdm"}

@@ -112,10 +112,11 @@ EXAMPLES: dict[str, str] = {
     "transfer/s3.py:_REGION": "eu-central-1",
 }
 
-SCREENED, CONFIRMED = 3_000, 100_000
+SCREENED, CONFIRMED = 10_000, 100_000
 """Characters of the pumped texts: all have the first number, and those that take long for it the second."""
 SUSPICIOUS, LIMIT = 0.001, 0.25
-"""Seconds of processor time for those. A quadratic pattern takes many seconds for the second."""
+"""Seconds of processor time for those, which Linux counts in ticks of a few milliseconds. A quadratic pattern
+takes many seconds for the second."""
 LONGEST_PIECE = 16
 
 
