@@ -30,9 +30,9 @@ from stacpull.ledger.schema import (
     WRITTEN_ONCE,
 )
 from stacpull.models import OF_COLLECTION, ItemId
-from stacpull.planning.hrefs import server_of
 from stacpull.planning.items import item_document_path
 from stacpull.planning.names import joined, safe_segment
+from stacpull.urls import server_of
 
 __all__ = [
     "LabelItem",

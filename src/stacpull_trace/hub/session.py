@@ -13,11 +13,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 
 from stacpull.errors import CredentialsError
+from stacpull.hosts import host_of
 from stacpull.net.client import OK, Client, Counters, Exchange
-from stacpull.net.credentials import same_site
-from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request
 from stacpull.redact import Secret
+from stacpull.urls import same_site
 from stacpull_trace.hub.token import Tokens
 
 __all__ = ["Session", "units_in"]

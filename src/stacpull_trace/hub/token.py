@@ -14,10 +14,10 @@ import orjson
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
+from stacpull.hosts import host_of
 from stacpull.models import Failure
 from stacpull.net.client import Client
 from stacpull.net.logins.lease import Lease, Lent
-from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import reason_in
 from stacpull.net.transport import Request, TransferError
