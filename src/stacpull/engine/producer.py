@@ -18,7 +18,7 @@ from stacpull.engine.picking import STRETCH, Picked, Picker, SourceFailure, Sour
 from stacpull.engine.position import Position
 from stacpull.engine.rereading import read_damaged_items
 from stacpull.engine.sampling import candidates_again, sampled_item
-from stacpull.engine.store_thread import StoreThread
+from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walking import Reached, Walk, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import runs
@@ -45,7 +45,7 @@ class Producer:
         source: Source,
         reader: ItemReader,
         picker: Picker,
-        store: StoreThread,
+        store: StoreClient,
         queue: asyncio.Queue[Job | None],
         *,
         run: runs.Run,

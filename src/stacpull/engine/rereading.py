@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stacpull.engine.documents import clean_item
 from stacpull.engine.mirror_store import MirrorStore
-from stacpull.engine.store_thread import StoreThread
+from stacpull.engine.store_client import StoreClient
 from stacpull.events import Listener, Notice
 from stacpull.ledger.damage import DamagedItem
 from stacpull.models import Failure, Json
@@ -18,7 +18,7 @@ _STRETCH = 100
 
 
 async def read_damaged_items(
-    store: StoreThread, reader: ItemReader, secrets: Secrets, on_event: Listener
+    store: StoreClient, reader: ItemReader, secrets: Secrets, on_event: Listener
 ) -> None:
     """Read each again and keep its document: its JSON is written when the run ends.
 

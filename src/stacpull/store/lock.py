@@ -56,6 +56,10 @@ class MirrorLock:
             os.close(self._fd)
             raise
 
+    def fileno(self) -> int:
+        """Return the descriptor of the lock: a process that inherits it holds the lock as well."""
+        return self._fd
+
     def __enter__(self) -> Self:
         return self
 
