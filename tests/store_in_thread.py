@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import socket
 import threading
-
-import pytest
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
 
 from stacpull.engine import store_client
 from stacpull.engine.store_server import StoreServer
 
 
-def keep_store_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def store_on_thread() -> Iterator[None]:
     """Run the store on a thread where a run would start a process: the same code at the same socket."""
-    monkeypatch.setattr(store_client, "spawn", serve_on_thread)
-    monkeypatch.setattr(store_client, "reap", threading.Thread.join)
+    with (
+        mock.patch.object(store_client, "spawn", serve_on_thread),
+        mock.patch.object(store_client, "reap", threading.Thread.join),
+    ):
+        yield
 
 
 def serve_on_thread(_module: str, _lock: int) -> tuple[threading.Thread, socket.socket]:
