@@ -22,7 +22,7 @@ def store_on_thread() -> Iterator[None]:
         yield
 
 
-def serve_on_thread(_module: str, _lock: int) -> tuple[threading.Thread, socket.socket]:
+def serve_on_thread(_module: str) -> tuple[threading.Thread, socket.socket]:
     """Start the store on a thread, as `store_client.spawn` starts it in a process."""
     ours, theirs = socket.socketpair()
 

@@ -19,7 +19,7 @@ from tests.acceptance.mirrored import ASSET_ROUTES, SELECTION, options_for
 from tests.store_in_thread import store_on_thread
 
 import stacpull
-from stacpull.engine import mirror_store, recovery
+from stacpull.engine import catalogs, mirror_store, recovery
 from stacpull.errors import DestinationError
 from stacpull.store.destination import Destination
 from stacpull_replicas import MlhubReplica, Request, Stall, run_in_thread
@@ -174,7 +174,7 @@ def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monke
 
         async def stopped() -> stacpull.MirrorReport:
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
-            write_catalogs = mirror_store.write_mirror_catalogs
+            write_catalogs = catalogs.write_mirror_catalogs
 
             def late(*given: Any, write: Any, is_stopped: Any, **named: Any) -> None:
                 def write_and_stop(path: Path, data: bytes) -> None:
@@ -185,7 +185,7 @@ def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monke
                 write_catalogs(*given, write=write_and_stop, is_stopped=is_stopped, **named)
 
             with monkeypatch.context() as patch, store_on_thread():
-                patch.setattr(mirror_store, "write_mirror_catalogs", late)
+                patch.setattr(catalogs, "write_mirror_catalogs", late)
                 return await stacpull.mirror(
                     replica.base_url, dest, selection=SELECTION, options=options, stop=stop
                 )

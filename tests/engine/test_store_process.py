@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from tests.engine.bench import Bench, documents, parts, planned, tree
-from tests.store_in_thread import serve_on_thread
+from tests.store_in_thread import store_on_thread
 
 from stacpull.engine import store_messages as messages
 from stacpull.engine.mirror_store import MirrorStore
-from stacpull.engine.processes.spawning import reap, spawn
+from stacpull.engine.processes.spawning import spawn
 from stacpull.engine.publisher import PACE
-from stacpull.engine.store_client import StoreClient, StoreEvents
+from stacpull.engine.store_client import StoreClient, StoreEvents, started_store
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.events import AssetFailed
 from stacpull.ledger.runs import Requests
@@ -69,18 +70,17 @@ async def opened(
     bench = await asyncio.to_thread(Bench, dest)
     client = StoreClient(bench.destination, bench.run, secrets or Secrets(), "sha256", heard.events())
     lock = await asyncio.to_thread(MirrorLock, dest)
-    try:
-        if process:
-            await client.start(Requests(), lock.fileno())
-        else:
-            await client.connect(serve_on_thread("", -1)[1], Requests())
-        await client.call(MirrorStore.recover)
-        yield client
-        await client.flush()
-    finally:
-        await client.close()
-        await asyncio.to_thread(lock.release)
-        await asyncio.to_thread(bench.close)
+    with nullcontext() if process else store_on_thread():
+        async with started_store() as started:
+            await client.open(started, Requests(), lock.fileno())
+            try:
+                await client.call(MirrorStore.recover)
+                yield client
+                await client.flush()
+            finally:
+                await client.close()
+    await asyncio.to_thread(lock.release)
+    await asyncio.to_thread(bench.close)
 
 
 def received(body: bytes, filename: str = "f.tif", etag: str = '"e"') -> Received:
@@ -278,17 +278,18 @@ async def refused(store: StoreClient) -> None:
 def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path, jobs: list[Job]) -> None:
     """The lock is held until then, and no longer."""
     lock = MirrorLock(tmp_path)
-    process, ours = spawn("stacpull.engine.store_server", lock.fileno())
+    process, ours = spawn("stacpull.engine.store_server")
     one = jobs[0]
     part = messages.IncomingPart(
         one.row, one.item_row, 0, one.directory, one.name, None, 1, b"f", b'"e"', True, b"x"
     )
     opening = messages.OpenMirror(os.fsencode(tmp_path), 1, Requests(), "sha256", [], [])
-    ours.sendall(messages.framed(opening) + messages.framed(messages.IncomingParts([part], 1)))
+    socket.send_fds(ours, [messages.framed(opening)], [lock.fileno()])
+    ours.sendall(messages.framed(messages.IncomingParts([part], 1)))
     os.close(lock.fileno())  # as a kill does: the file still names the process
     ours.close()
     assert is_held(tmp_path)
-    reap(process)
+    process.wait(30)
     assert not is_held(tmp_path)
     assert tree(tmp_path) == {"c/i/a.tif": b"x"}
     bench = Bench(tmp_path)
@@ -310,7 +311,7 @@ def test_a_stop_reaches_an_operation_under_way(
 
     async def course() -> None:
         async with opened(tmp_path, Heard()) as store:
-            monkeypatch.setattr("stacpull.engine.mirror_store.write_mirror_catalogs", waits)
+            monkeypatch.setattr("stacpull.engine.catalogs.write_mirror_catalogs", waits)
             monkeypatch.setattr("stacpull.engine.mirror_store._CATALOG_PATIENCE", 0.0)
             async with asyncio.TaskGroup() as group:
                 group.create_task(store.call(MirrorStore.write_catalogs))

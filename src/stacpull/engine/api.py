@@ -22,6 +22,7 @@ from stacpull.engine.picking import validate
 from stacpull.engine.position import Position
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
 from stacpull.engine.standard_input import kept_for_now, kept_in
+from stacpull.engine.store_client import started_store
 from stacpull.engine.together import timed_stop, unless_stopped
 from stacpull.engine.unwritten import unwritten
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
@@ -133,9 +134,13 @@ async def _mirror(
     spec = _spec(address.url, selection, options, address.credential_names)
     clock = SystemClock()
     try:
-        async with opened_source(
-            address, options, clock, stop, processes=options.processes, on_event=on_event
-        ) as (network, found):
+        async with (
+            started_store() as started,
+            opened_source(address, options, clock, stop, processes=options.processes, on_event=on_event) as (
+                network,
+                found,
+            ),
+        ):
             await unless_stopped(lambda: validate(found, selection, layout), stop)
             async with opened_workspace(dest) as workspace:
 
@@ -147,7 +152,15 @@ async def _mirror(
 
                 run = await on_ledger(workspace, begin)
                 return await MirrorRun(
-                    workspace, run, found, network, options, clock=clock, on_event=on_event, stop=stop
+                    workspace,
+                    started,
+                    run,
+                    found,
+                    network,
+                    options,
+                    clock=clock,
+                    on_event=on_event,
+                    stop=stop,
                 ).execute()
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(dest).exists):

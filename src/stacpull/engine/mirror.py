@@ -31,6 +31,7 @@ from stacpull.engine.network import Network, login_advice
 from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
 from stacpull.engine.processes.crew import Crew, Surroundings
+from stacpull.engine.processes.spawning import Started
 from stacpull.engine.producer import Producer
 from stacpull.engine.pruning import Pruning
 from stacpull.engine.store_client import StoreClient, StoreEvents
@@ -77,6 +78,7 @@ class MirrorRun:
     def __init__(
         self,
         workspace: Workspace,
+        started: Started,
         run: Run,
         source: Source,
         network: Network,
@@ -87,6 +89,7 @@ class MirrorRun:
         stop: asyncio.Event | None,
     ) -> None:
         self._workspace = workspace
+        self._started = started
         self._run = run
         self._source = source
         self._network = network
@@ -171,7 +174,7 @@ class MirrorRun:
         Raises:
             InterruptedRunError: a stop came before all was in order.
         """
-        await self._store.start(requests_of(self._options), self._workspace.lock)
+        await self._store.open(self._started, requests_of(self._options), self._workspace.lock)
         is_in_order = False
         try:
             recovered = await self._store.call(MirrorStore.recover)

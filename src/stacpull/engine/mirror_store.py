@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.clock import Clock
-from stacpull.engine.catalogs import collections_to_read, write_mirror_catalogs
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.origins import first_places
 from stacpull.engine.publisher import Publisher
@@ -23,7 +22,6 @@ from stacpull.engine.together import Patience
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
-from stacpull.filters.covering import covers
 from stacpull.ledger import changes, damage, jobs, meta, pruning, runs, samples, unread, views
 from stacpull.ledger.batches import Committed, PlanBatch, UnreadLink
 from stacpull.ledger.damage import DamagedItem
@@ -221,6 +219,8 @@ class MirrorStore:
         counters = self.publisher.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"]
         if is_done and self._run.spec.kind == "mirror":
+            from stacpull.filters.covering import covers  # noqa: PLC0415 - it imports all filters
+
             forget_unwanted(self._db, self._run.id, covers, self.destination.has)
 
     def add_effort(self, spent: dict[str, float]) -> None:
@@ -247,8 +247,10 @@ class MirrorStore:
     # --- catalogs ----------------------------------------------------------------------------------------
 
     def collections_to_read(self) -> list[str]:
-        """Return the collections whose documents the run reads."""
-        return collections_to_read(self._db, self._run.id)
+        """Return the collections whose documents the run reads: those it met items of, and unknown ones."""
+        db, run = self._db, self._run.id
+        rows = views.collection_rows(db)
+        return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
 
     def keep_collection(self, name: str, document: bytes) -> None:
         """Keep the document of a collection, without credentials."""
@@ -260,6 +262,8 @@ class MirrorStore:
         Raises:
             InterruptedRunError: A stop has waited long enough.
         """
+        from stacpull.engine.catalogs import write_mirror_catalogs  # noqa: PLC0415 - it imports pystac
+
         write_mirror_catalogs(
             self._db,
             self.destination,

@@ -1,4 +1,4 @@
-"""What a kill left, put in order before a run goes on. Runs on the publisher's thread, before anything else.
+"""What a kill left, put in order before a run goes on. It runs in the store process, before anything else.
 
                                     same boot        after a reboot          after a failed sync
     reserved, file in place         recorded         if its sha256 agrees    removed, pending again

@@ -11,7 +11,8 @@ import asyncio
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -20,7 +21,7 @@ import msgspec
 
 from stacpull.engine import store_messages as messages
 from stacpull.engine.mirror_store import MirrorStore
-from stacpull.engine.processes.spawning import reap, spawn
+from stacpull.engine.processes.spawning import Started, reap, spawn
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger.outcomes import AssetFailure, Confirmed
@@ -38,8 +39,29 @@ _SMALL = 16 << 10
 _BATCH = 64
 _GATHER = 0.002
 """Seconds that a body waits for others: each message costs both processes a system call."""
+_ENDED = (
+    "The process that writes to the destination ended unexpectedly: what it recorded is safe. "
+    "Run `stacpull resume`."
+)
 _BUFFER = 4 << 20
 """Bytes that the socket may hold, as far as the system allows."""
+
+
+@asynccontextmanager
+async def started_store() -> AsyncIterator[Started]:
+    """Start a store process, to be used by one run in the block; it ends with the block.
+
+    It is started early: what it imports takes as long as a source takes to answer.
+
+    Raises:
+        WorkerError: The process cannot be started.
+    """
+    process, sock = await asyncio.to_thread(spawn, "stacpull.engine.store_server")
+    try:
+        yield process, sock
+    finally:
+        sock.close()
+        await asyncio.to_thread(reap, process)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +84,7 @@ class StoreClient(asyncio.Protocol):
     def __init__(
         self, destination: Destination, run: Run, secrets: Secrets, checksum: str | None, on: StoreEvents
     ) -> None:
-        """Prepare; `start` starts the process.
+        """Prepare; `open` opens the mirror.
 
         Args:
             destination: DEST, for the parts that are written here.
@@ -102,29 +124,29 @@ class StoreClient(asyncio.Protocol):
 
     # --- start and end -----------------------------------------------------------------------------------
 
-    async def start(self, requests: Requests, lock: int) -> None:
-        """Start the store process, and have it open the mirror.
+    async def open(self, started: Started, requests: Requests, lock: int) -> None:
+        """Have the store process open the mirror.
 
         Args:
+            started: The process, and our end of its socket.
             requests: What the run was started with.
-            lock: The descriptor of the mirror's lock, which the process holds until it ends.
+            lock: The descriptor of the mirror's lock, which the process holds as well until it ends.
 
         Raises:
-            WorkerError: The process cannot be started.
+            DestinationError: The process has ended.
         """
-        self._process, ours = await asyncio.to_thread(spawn, "stacpull.engine.store_server", lock)
-        await self.connect(ours, requests)
-
-    async def connect(self, sock: socket.socket, requests: Requests) -> None:
-        """Have the store at the other end of a socket open the mirror."""
+        self._process, sock = started
+        self._known_there = self._secrets.values
+        dest = os.fsencode(self._destination.path)
+        opening = messages.OpenMirror(dest, self._run.id, requests, self._checksum, *self._secrets.revealed())
+        try:
+            await asyncio.to_thread(socket.send_fds, sock, [messages.framed(opening)], [lock])
+        except OSError as error:
+            raise DestinationError(_ENDED) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         sock.setblocking(False)
         await self._loop.create_unix_connection(lambda: self, sock=sock)
         self._writer.start()
-        known, learned = self._secrets.revealed()
-        self._known_there = self._secrets.values
-        dest = os.fsencode(self._destination.path)
-        self._send(messages.OpenMirror(dest, self._run.id, requests, self._checksum, known, learned))
 
     async def flush(self) -> None:
         """Send everything that was put in."""
@@ -239,10 +261,7 @@ class StoreClient(asyncio.Protocol):
         """Hear that the store process is gone: unless it was to end, the run ends."""
         self._transport = None
         if not self._closed.done():
-            self._failure = DestinationError(
-                "The process that writes to the destination ended unexpectedly: what it recorded is safe. "
-                "Run `stacpull resume`."
-            )
+            self._failure = DestinationError(_ENDED)
             self._on.broken(self._failure)
         for future, _ in self._waiting.values():
             if not future.done():

@@ -51,7 +51,7 @@ class IncomingPart(NamedTuple):
 
 
 class OpenMirror(msgspec.Struct, tag=0, array_like=True):
-    """Open a mirror, whose lock the store process has inherited, and take up a run."""
+    """Open a mirror, and take up a run. The descriptor of the mirror's lock comes with it."""
 
     dest: bytes
     run: int

@@ -1,9 +1,10 @@
-"""The store process, started as `python -m stacpull.engine.store_server SOCKET LOCK` (`store_client.py`).
+"""The store process, started as `python -m stacpull.engine.store_server SOCKET` (`store_client.py`).
 
     socket ─▶ reader: sha256, whole parts ─▶ queue ─▶ store thread: operations, groups ─▶ DEST, ledger
 
 It ends with its socket: when the network process closes that, ends or is killed, everything that was sent is
-published and recorded, and the ledger is closed. Until then it holds the lock of DEST, which it inherited. It
+published and recorded, and the ledger is closed. Until then it holds the lock of DEST, whose descriptor came
+with the first message. It
 ignores SIGINT and SIGTERM, which a terminal sends to both processes: the network process decides.
 """
 
@@ -71,7 +72,10 @@ class StoreServer:
 
     def _listen(self, opened: ExitStack) -> None:
         frames = messages.MessageFrames(messages.decode_to_store)
-        while data := self._received():
+        data, locks, _, _ = socket.recv_fds(self._sock, _READ, 1)
+        for lock in locks:
+            opened.callback(os.close, lock)
+        while data:
             for message in frames.feed(data):
                 if isinstance(message, messages.CloseMirror):
                     return
@@ -79,6 +83,7 @@ class StoreServer:
                     self._open(message, opened)
                 else:
                     self._take(message)
+            data = self._received()
 
     def _received(self) -> bytes:
         try:

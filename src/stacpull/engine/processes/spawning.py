@@ -31,12 +31,12 @@ Started = tuple["subprocess.Popen[bytes]", socket.socket]
 """A process, and our end of the socket."""
 
 
-def spawn(module: str, lock: int) -> Started:
+def spawn(module: str, *inherited: int) -> Started:
     """Start a process of stacpull's (in any thread; it takes some milliseconds).
 
     Args:
         module: what it runs; its argument is the descriptor of its end of the socket.
-        lock: the descriptor of a lock that it holds as long as it lives.
+        inherited: descriptors that it holds as long as it lives: a lock.
 
     Raises:
         WorkerError: it cannot be started.
@@ -49,7 +49,7 @@ def spawn(module: str, lock: int) -> Started:
             env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), lock),
+            pass_fds=(theirs.fileno(), *inherited),
         )
     except OSError as error:
         ours.close()
