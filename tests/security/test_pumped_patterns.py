@@ -75,14 +75,13 @@ EXAMPLES: dict[str, str] = {
     "net/logins/cookies.py:_DELETED": "; max-age=-1 ; path",
     "net/logins/cookies.py:_DOMAIN": "; domain= .host.example",
     "net/logins/cookies.py:_SEPARATE": "a=b, c=d,  e=f",
-    "net/redirects.py:_UNSAFE": "a b",
+    "urls.py:_UNSAFE": "a b",
     "net/status.py:_ARCHIVED_BODY": "InvalidObjectState BlobArchived BlobBeingRehydrated",
     "net/status.py:_HTML_START": "\ufeff \n<!----> <!-- a --><!doctype html>",
     "net/status.py:_THROTTLED_BODY": "Rate limit exceeded. Throttling: SlowDown",
     "net/status.py:_WAIT_IN_BODY": "Try again in 42 seconds",
     "net/status.py:_XML_REASONS[0]": "<Message>a b</Message>",
     "net/status.py:_XML_REASONS[1]": "<Code>ab</Code>",
-    "planning/hrefs.py:_SCHEME": "ab+c.1-d:",
     "planning/kinds.py:_RENDERERS": "/x/preview.png",
     "planning/kinds.py:_TILE": "/{z}/{-y}/",
     "planning/layout.py:_DATE": "2017-06-13",
@@ -113,10 +112,11 @@ EXAMPLES: dict[str, str] = {
     "transfer/s3.py:_REGION": "eu-central-1",
 }
 
-SCREENED, CONFIRMED = 3_000, 100_000
+SCREENED, CONFIRMED = 10_000, 100_000
 """Characters of the pumped texts: all have the first number, and those that take long for it the second."""
 SUSPICIOUS, LIMIT = 0.001, 0.25
-"""Seconds of processor time for those. A quadratic pattern takes many seconds for the second."""
+"""Seconds of processor time for those, which Linux counts in ticks of a few milliseconds. A quadratic pattern
+takes many seconds for the second."""
 LONGEST_PIECE = 16
 
 

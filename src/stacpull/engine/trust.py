@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.planning.hrefs import parts_of
 from stacpull.sources.api import ApiSource, api_place
 from stacpull.sources.search import SearchSource
 from stacpull.sources.source import Source
+from stacpull.urls import parts_of
 
 __all__ = ["Trust", "is_found", "is_gone", "service_of"]
 

@@ -19,15 +19,15 @@ import orjson
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
+from stacpull.hosts import host_of
 from stacpull.models import Failure
 from stacpull.net.client import OK, Client, Counters, Exchange
-from stacpull.net.credentials import same_site
 from stacpull.net.logins.lease import Lease, Lent
-from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import reason_in
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets
+from stacpull.urls import same_site
 from stacpull_trace.hub.hub_settings import OLD_TOKEN_PATH, TOKEN_PATH, HubSettings
 
 _LONGEST_REPLY = 64 * 1024

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of, origin_of
 from stacpull.redact import Secret, cut_url
+from stacpull.urls import is_web
 
 __all__ = ["OLD_TOKEN_PATH", "TOKEN_PATH", "HubSettings", "hub_settings"]
 
@@ -139,7 +140,7 @@ def _checked(url: str, what: str) -> str:
     """
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and bool(host_of(url)) and origin_of(url).port != 0
+        usable = is_web(f"{parts.scheme}://") and bool(host_of(url)) and origin_of(url).port != 0
     except ValueError:
         usable = False
     if not usable or "@" in parts.netloc or parts.query or parts.fragment:

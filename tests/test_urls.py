@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import SourceError
-from stacpull.sources.urls import (
+from stacpull.urls import (
     Parameter,
     add_parameters,
     authority,
     drop_parameters,
-    join,
+    join_web,
     parameter,
     parameters,
     set_parameter,
@@ -85,7 +85,7 @@ def test_authority(url: str, expected: str) -> None:
     ],
 )
 def test_join(href: str, expected: str) -> None:
-    assert join("https://h/v1/c/items?limit=1", href) == expected
+    assert join_web("https://h/v1/c/items?limit=1", href) == expected
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def test_join(href: str, expected: str) -> None:
 )
 def test_join_refuses_what_is_no_web_address(href: str) -> None:
     with pytest.raises(SourceError, match="link that is n"):
-        join("https://h/items", href)
+        join_web("https://h/items", href)
