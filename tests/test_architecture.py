@@ -19,7 +19,7 @@ SOURCE = PACKAGE.parent
 
 BASE = frozenset(
     {
-        "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "redact",
+        "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "proxies", "redact",
         "reports", "schemes", "selection", "spans", "system", "urls",
     }
 )  # fmt: skip
@@ -27,8 +27,8 @@ PURE = frozenset({"filters", "planning"})
 SIBLINGS = frozenset({"sources", "transfer", "store", "ledger"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(BASE, BASE),
-    "config": BASE,
-    "net": BASE | {"config"},
+    "net": BASE,
+    "config": BASE | {"net"},
     **dict.fromkeys(PURE, BASE),
     "sources": BASE | PURE | {"net"},
     "transfer": BASE | {"config", "net", "planning"},
@@ -71,7 +71,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "", "arguments", "catalog.tables", "cli.numbers", "clock", "config.options", "engine.network",
             "engine.together", "errors", "events", "filters.interval", "hosts", "ledger.database",
             "ledger.results", "models", "net.addresses", "net.api", "net.client", "net.gate", "net.json",
-            "net.logins.lease", "net.retry", "net.status", "net.transport", "redact", "store.atomic",
+            "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "store.atomic",
             "urls",
         }
     ),
@@ -97,7 +97,7 @@ IMPURE = frozenset(
     {"aiofiles", "asyncio", "http", "shutil", "socket", "ssl", "subprocess", "tempfile", "threading"}
 )
 """What does I/O: never in a pure room."""
-ENVIRONMENT_ROOMS = frozenset({"config", "cli", "system"})
+ENVIRONMENT_ROOMS = frozenset({"config", "cli", "proxies", "system"})
 
 OWN_TASKS = {"engine/stream.py"}
 """A generator may not yield inside a task group (PEP 789): it awaits the one task it starts."""

@@ -7,7 +7,7 @@ import pytest
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
-from stacpull.net.logins.lease import PASSING, Lease, Lent
+from stacpull.net.logins.tokens import PASSING, CachedToken, TimedToken
 
 
 class Service:
@@ -18,7 +18,7 @@ class Service:
         self.broken = False
         self.error: StacpullError | None = None
 
-    async def ask(self) -> Lent[int]:
+    async def ask(self) -> TimedToken[int]:
         self.asked += 1
         number = self.asked
         await self.clock.sleep(1)
@@ -26,7 +26,7 @@ class Service:
             raise RuntimeError
         if self.error is not None:
             raise self.error
-        return Lent(number, self.seconds)
+        return TimedToken(number, self.seconds)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_it_is_used_until_shortly_before_its_end(life: float, used: float) -> No
     service = Service(clock, life)
 
     async def main() -> None:
-        lease = Lease(service.ask, clock)
+        lease = CachedToken(service.ask, clock)
         assert await lease.current() == 1
         clock.now = used - 0.5
         assert await lease.current() == 1
@@ -64,7 +64,7 @@ def test_all_who_want_it_at_once_share_one_request() -> None:
     service = Service(clock)
 
     async def main() -> None:
-        lease = Lease(service.ask, clock)
+        lease = CachedToken(service.ask, clock)
         assert await asyncio.gather(*(lease.current() for _ in range(50))) == [1] * 50
         assert await asyncio.gather(*(lease.instead_of(1) for _ in range(50))) == [2] * 50
         assert await lease.instead_of(1) == 2  # which another task refused before
@@ -78,7 +78,7 @@ def test_a_service_that_breaks_leaves_what_there_is_and_is_asked_again() -> None
     service = Service(clock, 600)
 
     async def main() -> None:
-        lease = Lease(service.ask, clock)
+        lease = CachedToken(service.ask, clock)
         await lease.current()
         service.broken = True
         with pytest.raises(RuntimeError):
@@ -107,7 +107,7 @@ def test_a_failure_is_told_to_all_who_wait_and_stands_for_its_time(
     service.error = error
 
     async def main() -> None:
-        lease = Lease(service.ask, clock)
+        lease = CachedToken(service.ask, clock)
         found = await asyncio.gather(*(lease.current() for _ in range(20)), return_exceptions=True)
         assert [(type(one), str(one)) for one in found] == [(type(error), str(error))] * 20
         clock.now += after

@@ -16,8 +16,6 @@ from typing import NamedTuple
 from stacpull.hosts import host_of, scheme_of
 from stacpull.redact import cut_url
 
-__all__ = ["Proxy", "proxies"]
-
 
 class Proxy(NamedTuple):
     """A proxy, and what names it. `url` may hold a password; `str(proxy)` does not."""
