@@ -30,8 +30,8 @@ if TYPE_CHECKING:
         retry,
         status,
     )
-    from stacpull.engine.given_items import SourceLike
     from stacpull.engine.headers import headers
+    from stacpull.engine.item_input import SourceLike
     from stacpull.engine.stream import mirror_events
     from stacpull.engine.tracing import trace, trace_estimate
     from stacpull.engine.verify import verify
@@ -88,7 +88,7 @@ _HOMES = {
         "retry",
         "status",
     ),
-    "stacpull.engine.given_items": ("SourceLike",),
+    "stacpull.engine.item_input": ("SourceLike",),
     "stacpull.engine.headers": ("headers",),
     "stacpull.engine.stream": ("mirror_events",),
     "stacpull.engine.tracing": ("trace", "trace_estimate"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.sources.memory import MemoryReader, page
 from tests.sources.model_server import HOST, LASTS, SEARCH, STYLES, Model
 
-from stacpull.engine.position import Position
+from stacpull.engine.walk import Position
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Page, PageRequest

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.sources.memory import MemoryReader, failed
 from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi, item
 
-from stacpull.engine.position import Position
+from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
 from stacpull.filters.items import compile_items
 from stacpull.filters.verdict import Verdict

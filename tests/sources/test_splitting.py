@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.sources.memory import MemoryReader
 from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi
 
-from stacpull.engine.position import Position
+from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
 from stacpull.filters.interval import Interval
 from stacpull.filters.items import compile_items

@@ -24,21 +24,21 @@ from stacpull.engine.catalogs import collections_to_read, keep_collection, write
 from stacpull.engine.course import Tools
 from stacpull.engine.documents import ItemWriter
 from stacpull.engine.fetching import open_fetcher
-from stacpull.engine.inquiry import Inquiry
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
+from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.origins import first_places
-from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
 from stacpull.engine.processes.crew import Crew, Surroundings
 from stacpull.engine.producer import Producer
 from stacpull.engine.pruning import Pruning
 from stacpull.engine.publisher import Ledger, Publisher
 from stacpull.engine.recovery import accept, recover
+from stacpull.engine.selector import Selector
 from stacpull.engine.together import FailureLimit, Patience, Works, cause, together, unless_stopped
-from stacpull.engine.walking import WalkSummary
+from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import (
     CredentialsError,
@@ -396,26 +396,26 @@ class MirrorRun:
 
         matched = self._publisher.counters["items_matched"] or 0
         drawn = await self._publisher.call(lambda: samples.ranks(db))
-        inquiry = Inquiry(
+        lookups = Lookups(
             self._source,
             self._network,
             spec.selection,
             self._clock,
-            agreed_to_pay=self._options.s3.request_payer,
+            request_payer=self._options.s3.request_payer,
         )
-        picker = Picker(
+        selector = Selector(
             spec.selection,
             Layout.parse(spec.layout),
             reader,
             known,
             matched=matched,
             drawn=drawn,
-            inquiry=inquiry,
+            lookups=lookups,
         )
         return Producer(
             self._source,
             reader,
-            picker,
+            selector,
             planner,
             self._publisher,
             queue,

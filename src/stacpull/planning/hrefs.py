@@ -20,6 +20,7 @@ __all__ = [
     "asset_href",
     "asset_hrefs",
     "is_local",
+    "is_remote",
     "join",
     "links_of",
     "own_href",
@@ -72,6 +73,11 @@ def _alternates(alternates: Any) -> list[Any]:
     if isinstance(alternates, dict):
         return [alternates] if isinstance(alternates.get("href"), str) else list(alternates.values())
     return alternates if isinstance(alternates, list) else []
+
+
+def is_remote(href: str) -> bool:
+    """Return True for an absolute URL of a scheme that is fetched over the network."""
+    return href.startswith(_REMOTE)
 
 
 def is_local(url: str | None) -> bool:
