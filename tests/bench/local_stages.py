@@ -16,8 +16,8 @@ from tests.engine.bench import Bench
 from stacpull.engine.documents import clean_item
 from stacpull.engine.publisher import GROUP
 from stacpull.filters.assets import compile_assets
+from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
-from stacpull.filters.verdict import Verdict
 from stacpull.ledger.batches import ItemRow
 from stacpull.ledger.schema import STATE_DONE
 from stacpull.models import Job, Json, PlannedItem, Received, Selection, Validator

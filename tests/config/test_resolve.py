@@ -226,7 +226,7 @@ def test_a_selection_with_nothing_in_its_file_is_refused(tmp_path: Path) -> None
     empty = tmp_path / "empty"
     empty.write_text(" \n")
     for flags in ({"ids": (f"@{empty}",)}, {"filter": f"@{empty}"}, {"intersects": f"@{empty}"}):
-        with pytest.raises(UsageError, match=r"finds (no id|nothing) in|is no GeoJSON"):
+        with pytest.raises(UsageError, match=r"finds (no id|nothing) in|is not GeoJSON"):
             told(flags)
 
 
@@ -295,7 +295,7 @@ def test_a_selection_cannot_come_from_the_environment() -> None:
         ({"bbox": "1,2"}, {}, "--bbox must be four numbers W,S,E,N (or six, with heights), not '1,2'"),
         ({"bbox": "1,2,3,4,5"}, {}, "--bbox must be four numbers"),
         ({"bbox": "1,2,9,3,1,9"}, {}, "--bbox must have its latitudes in order"),
-        ({"intersects": "{"}, {}, "--intersects is no GeoJSON: "),
+        ({"intersects": "{"}, {}, "--intersects is not GeoJSON: "),
         ({"intersects": "nowhere.geojson"}, {}, "--intersects cannot read nowhere.geojson: No such file"),
         ({"intersects": "POLYGON ((0 0, 1 1, 1 0, 0 0))"}, {}, "--intersects must be GeoJSON"),
         ({"intersects": "multipoint z((0 0 1))"}, {}, "--intersects must be GeoJSON"),

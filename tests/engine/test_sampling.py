@@ -13,7 +13,7 @@ from tests.acceptance.small_api import SmallApi
 from stacpull import MirrorReport, Options, PlanReport, Selection, UsageError, headers, mirror, plan, status
 from stacpull.engine.sample import MemorySample, restored_candidates, sampled_item
 from stacpull.engine.selector import Candidate
-from stacpull.filters.draw import rank_of
+from stacpull.filters.ids import rank_of
 from stacpull.ledger import samples
 from stacpull.ledger.database import open_reader, open_writer
 from stacpull.models import Failure, FailureKind, ItemId

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.config.options import DEFAULT_LAYOUT
-from stacpull.filters import compile_assets
+from stacpull.filters.assets import compile_assets
 from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem, Selection
 from stacpull.planning.items import (
     NO_COLLECTION,

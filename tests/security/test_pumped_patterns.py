@@ -24,7 +24,7 @@ from tests.security.sources import Source, feature
 import stacpull
 from stacpull import MirrorReport, Options, mirror
 from stacpull.filters.assets import compile_assets
-from stacpull.filters.language import compile_expression, parse_filter
+from stacpull.filters.cql2 import compile_expression, parse_filter
 from stacpull.models import Selection
 from stacpull.net.memory import Answer
 
@@ -33,7 +33,7 @@ PACKAGE = Path(stacpull.__file__).parent
 OWN_WORDS = {
     "cli": "the words of the command line",
     "config": "options, config files and profiles of the user",
-    "filters/language/parsing.py": "the user's filter and the parser's own messages",
+    "filters/cql2.py": "the user's filter and the parser's own messages",
     "ledger/schema.py": "the statements of this module",
     "replicas": "servers for trials, which answer clients on this machine",
     "tracing/indices.py": "the user's evalscript",
@@ -43,7 +43,7 @@ OWN_WORDS = {
 
 BUILT_AT_RUN_TIME = {
     "filters/assets.py:_any_glob": "test_a_glob_is_matched_in_linear_time",
-    "filters/language/operators.py:like_pattern": "test_like_is_matched_in_linear_time",
+    "filters/cql2_operators.py:like_pattern": "test_like_is_matched_in_linear_time",
 }
 """Functions that compile what the user wrote, and the test here that pumps what they make."""
 
@@ -61,9 +61,9 @@ EXAMPLES: dict[str, str] = {
     "filters/interval.py:_DATE": "2017-06-13",
     "filters/interval.py:_INSTANT": "2017-06-13T10:00:00.000+00:00",
     "filters/interval.py:_LEAP_SECOND": "T10:59:60",
-    "filters/language/operators.py:\\\\(.)|(%)|(_)|(.)": "a\\%_%",
-    "filters/language/times.py:_DATE": "2017-06-13",
-    "filters/language/times.py:_INSTANT": "2017-06-13T10:00",
+    "filters/cql2_operators.py:\\\\(.)|(%)|(_)|(.)": "a\\%_%",
+    "filters/cql2_operators.py:_DATE": "2017-06-13",
+    "filters/cql2_operators.py:_INSTANT": "2017-06-13T10:00",
     "hosts.py:[/?#]": "host/path?a#b",
     "hosts.py:_AUTHORITY": "[fe80::1]:8080",
     "hosts.py:_SCHEME": "ab+c.1-d:",

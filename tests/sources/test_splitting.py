@@ -17,9 +17,9 @@ from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi
 
 from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
+from stacpull.filters.check import Verdict
 from stacpull.filters.interval import Interval
 from stacpull.filters.items import compile_items
-from stacpull.filters.verdict import Verdict
 from stacpull.models import Page, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.sources.opening import open_source

@@ -260,7 +260,7 @@ def area(raw: object) -> str:
     try:
         document = json.loads(told)
     except (json.JSONDecodeError, RecursionError) as problem:
-        raise ValueError(f"is no GeoJSON: {problem}") from problem
+        raise ValueError(f"is not GeoJSON: {problem}") from problem
     return json.dumps(document, separators=(",", ":"))
 
 

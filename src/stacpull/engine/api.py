@@ -25,9 +25,8 @@ from stacpull.engine.unwritten import unwritten
 from stacpull.engine.walk import Position
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener
-from stacpull.filters.classes import class_list
 from stacpull.filters.items import compile_items
-from stacpull.filters.labels import item_labels
+from stacpull.filters.labels import class_list, item_labels
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import note_named_source

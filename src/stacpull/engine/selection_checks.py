@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stacpull.errors import SourceError, UsageError
-from stacpull.filters.area import area_geometry
-from stacpull.filters.classes import check_labels, class_list
-from stacpull.filters.space import is_apart
+from stacpull.filters.labels import check_labels, class_list
+from stacpull.filters.places import area_geometry, is_apart
 from stacpull.models import Json, Selection
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import source_links

@@ -16,9 +16,9 @@ from stacpull.engine.documents import item_of
 from stacpull.engine.lookups import NO_RESULTS, LookupResults, Lookups
 from stacpull.errors import StacpullError
 from stacpull.filters.assets import compile_assets
-from stacpull.filters.draw import Draw
+from stacpull.filters.check import Verdict
+from stacpull.filters.ids import Draw
 from stacpull.filters.items import ItemFilter, compile_items
-from stacpull.filters.verdict import Verdict
 from stacpull.ledger.batches import ItemFailure
 from stacpull.models import OF_COLLECTION, Failure, FailureKind, ItemId, Json, PlannedItem, Selection, Unread
 from stacpull.planning.hrefs import self_href, source_links
@@ -56,7 +56,7 @@ class SourceLink(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A matched item that may be in the sample; `rank` decides (`filters.draw`)."""
+    """A matched item that may be in the sample; `rank` decides (`filters.ids`)."""
 
     rank: int
     id: ItemId
