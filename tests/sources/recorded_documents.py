@@ -25,8 +25,8 @@ from stacpull.planning.layout import Layout
 from stacpull.sources.api import ApiSource
 from stacpull.sources.opening import open_source
 from stacpull.sources.page_size import PageSize
+from stacpull.sources.pages import walk
 from stacpull.sources.recognition import is_api_root
-from stacpull.sources.walk import walk
 
 COLUMNS = (
     "file",

@@ -20,7 +20,7 @@ from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Page, PageRequest
 from stacpull.sources.page_size import PageSize
-from stacpull.sources.walk import walk
+from stacpull.sources.pages import walk
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "sources.md"
 INNER = "http://inner:8080"

@@ -502,14 +502,12 @@ class MirrorRun:
 
     def _left_over(self) -> StacpullError | None:
         """Return what to say if nothing stopped the run and it has work left that nobody would do."""
-        counters, db = self._publisher.counters, self._workspace.db
+        counters = self._publisher.counters
         if counters["walk_ended"] and not counters["assets_pending"]:
             return None
-        with translated(ledger_path(self._workspace.destination.path)):
-            runs.count_pending(db, self._run.id)
         return StacpullError(
             "The run ended with work left, though nothing stopped it: this is a mistake of stacpull's, "
-            "please report it. What is done is safe; the same command again counts what is left, and goes on."
+            "please report it. What is done is safe; run the same command again to continue."
         )
 
     def _record_end(self, state: EndState, reason: str | None) -> None:

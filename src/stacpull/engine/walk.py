@@ -27,11 +27,11 @@ from stacpull.planning.items import Problem
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.sources.api import ApiSource
 from stacpull.sources.page_size import PageSize
+from stacpull.sources.pages import is_forgotten
 from stacpull.sources.paging import allowed_headers
 from stacpull.sources.prefetch import prefetch
 from stacpull.sources.search import SearchSource
 from stacpull.sources.source import Restarts, Source, WalkStart
-from stacpull.sources.walk import is_forgotten
 
 _BARREN = 3
 """Pages in a row without a new item, after which a walk is taken to run in circles."""

@@ -1,4 +1,4 @@
-"""What a filter on items decides (`Verdict`), and the interface that every filter has (`Check`)."""
+"""What a filter on items decides (`Verdict`), and the interface that every filter has (`ItemCheck`)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Counts = Mapping[Verdict, int]
 """How many items got which verdict."""
 
 
-class Check:
+class ItemCheck:
     """One compiled filter on items.
 
     Attributes:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import Check, Counts, Verdict, left_out
+from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
 from stacpull.filters.cql2_operators import (
     ALWAYS,
     ARITHMETIC,
@@ -446,7 +446,7 @@ def _word(node: Any) -> str | None:
     return None if node is None else str(node)
 
 
-class ExpressionCheck(Check):
+class ExpressionCheck(ItemCheck):
     """`--filter`: the expression is true of the item; if that is unknown, it has a verdict of its own."""
 
     may_take_long = True
@@ -471,7 +471,7 @@ class ExpressionCheck(Check):
             return None
         return Verdict.FILTER if truth is False else Verdict.UNKNOWN_FILTER
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in Check
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return notes about unknown items, unusual geometries and unknown names."""
         why = "--filter cannot be judged there, a property is absent or of another kind."
         notes = left_out(counts, Verdict.UNKNOWN_FILTER, why) + self._expression.places.notes()

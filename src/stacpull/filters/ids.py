@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Self
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import Check, Counts, Verdict
+from stacpull.filters.check import Counts, ItemCheck, Verdict
 from stacpull.models import Json, Selection
 
 _SEPARATORS: Final = frozenset("_-/.:")
@@ -21,7 +21,7 @@ _NAMED = 3
 _FILES: Final = (".csv", ".txt", ".json")
 
 
-class IdsCheck(Check):
+class IdsCheck(ItemCheck):
     """`--ids`: whole ids, or their endings.
 
     Official split lists hold bare patch names (`S2A_MSIL2A_..._0_45`) where the service uses
@@ -63,7 +63,7 @@ class IdsCheck(Check):
                 found = True
         return None if found else Verdict.IDS
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in Check
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a note about the ids that no item had, after a walk that judged all items."""
         missing = sorted(self._wanted - self._found) if whole else []
         if not missing:
@@ -75,7 +75,7 @@ class IdsCheck(Check):
         return [f"No item has {ids} asked for: {shown}.{hint}"]
 
 
-class ShardCheck(Check):
+class ShardCheck(ItemCheck):
     """`--shard I/N`: one of N parts of a collection, I from 1 to N."""
 
     def __init__(self, shard: tuple[int, ...]) -> None:

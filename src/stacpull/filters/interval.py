@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any, Final, NamedTuple, Self
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import Check, Verdict
+from stacpull.filters.check import ItemCheck, Verdict
 from stacpull.models import Json, Selection
 
 _DATE: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
@@ -66,7 +66,7 @@ def parse_instant(value: object) -> datetime | None:
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
-class DatetimeCheck(Check):
+class DatetimeCheck(ItemCheck):
     """`--datetime`: the item's instant, or its range, overlaps an interval."""
 
     def __init__(self, text: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import Check, Counts, Verdict
+from stacpull.filters.check import Counts, ItemCheck, Verdict
 from stacpull.filters.cql2 import ExpressionCheck
 from stacpull.filters.ids import IdsCheck, ShardCheck
 from stacpull.filters.interval import DatetimeCheck
@@ -37,7 +37,7 @@ _FILTERS = (
 class ItemFilter:
     """A compiled selection of items. The caller counts verdicts; `notes` puts the counts into words."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[ItemCheck, ...]
 
     def judge(self, item: Json) -> Verdict:
         """Return MATCH, or why the item is left out. Never raises on an odd item."""

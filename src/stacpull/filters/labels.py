@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Self, cast
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError
-from stacpull.filters.check import Check, Counts, Verdict, left_out
+from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
 from stacpull.models import Json, Selection
 
 Nomenclature = Literal["clc43", "ben19"]
@@ -130,7 +130,7 @@ def item_labels(properties: dict[str, Any], label_property: str | None = None) -
     return _names(labels) if labels is not None else _counted(properties.get("label:overviews"))
 
 
-class LabelCheck(Check):
+class LabelCheck(ItemCheck):
     """`--label`, `--exclude-label` and `--nomenclature`."""
 
     def __init__(self, selection: Selection) -> None:
@@ -161,7 +161,7 @@ class LabelCheck(Check):
             return Verdict.LABEL
         return None if labels.isdisjoint(self._excluded) else Verdict.EXCLUDED_LABEL
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in Check
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a note about items whose labels are all outside of the nomenclature."""
         why = f"no label there exists in {self._nomenclature}."
         return left_out(counts, Verdict.NO_LABEL_IN_NOMENCLATURE, why)
@@ -215,7 +215,7 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
 
 
 def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Check the labels asked for and excluded against the nomenclature, or else the collection's classes.
+    """ItemCheck the labels asked for and excluded against the nomenclature, or else the collection's classes.
 
     Args:
         selection: The selection.

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Self
 import orjson
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import Check, Counts, Verdict
+from stacpull.filters.check import Counts, ItemCheck, Verdict
 from stacpull.models import Json, Selection
 
 _SHOWN: Final = 5
@@ -221,7 +221,7 @@ _EDGE, _LATITUDE, _TURN = 180.0, 90.0, 360.0
 """Degrees: the antimeridian, the poles, a full turn."""
 
 
-class BboxCheck(Check):
+class BboxCheck(ItemCheck):
     """`--bbox`: the item has a point in common with one of the boxes.
 
     The geometry counts, as in STAC's item search, and the item's own `bbox` if it has no readable geometry.
@@ -265,7 +265,7 @@ class BboxCheck(Check):
             self._places.stray.add(item)
         return None if met else Verdict.BBOX
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in Check
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return notes about unusual geometries."""
         return self._places.notes()
 
@@ -348,7 +348,7 @@ class Area(NamedTuple):
     geometry: Json | None
 
 
-class AreaCheck(Check):
+class AreaCheck(ItemCheck):
     """`--intersects`: the item shares a point with an area given as GeoJSON.
 
     As with `--bbox` the geometry counts, and the item's bbox if it has no readable geometry.
@@ -382,7 +382,7 @@ class AreaCheck(Check):
             return Verdict.INTERSECTS
         return None if self._area.intersects(self._shapes.turned(place)) else Verdict.INTERSECTS
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in Check
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return notes about unusual geometries."""
         mended = ["The area of --intersects crosses itself: it was made valid."] if self._mended else []
         return mended + self._places.notes()

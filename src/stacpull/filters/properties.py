@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Self
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import Check, Counts, Verdict, left_out
+from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
 from stacpull.models import Json, Selection
 
 _OF_THE_ITEM: Final = frozenset({"id", "collection", "geometry", "bbox"})
@@ -67,7 +67,7 @@ def unknown_names(option: str, references: Sequence[Reference]) -> list[str]:
     return [f"{option} names {name!r}, which none of the items it judged has{hint}." for name in names]
 
 
-class WhereCheck(Check):
+class WhereCheck(ItemCheck):
     """`--where`: properties have values, written as numbers or as text.
 
     `--where platform=sentinel-2a --where 'proj:epsg=32633'`: values of one property are alternatives, and
@@ -105,7 +105,7 @@ class WhereCheck(Check):
                 return Verdict.WHERE
         return None
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in Check
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a note about each property that no item had."""
         return unknown_names("--where", self._references) if counts.get(Verdict.WHERE) else []
 
@@ -136,7 +136,7 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-class FlagCheck(Check):
+class FlagCheck(ItemCheck):
     """`--cloud-and-shadow` and `--seasonal-snow`: the two flags of BigEarthNet's label items.
 
     All flags asked for are read before one is compared, so that every unreadable one is counted.
@@ -166,7 +166,7 @@ class FlagCheck(Check):
                 found = verdict
         return found
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in Check
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a note about unreadable flags."""
         return left_out(
             counts, Verdict.UNREADABLE_FLAG, "cloud_and_shadow or seasonal_snow is not a flag there."
@@ -188,7 +188,7 @@ def read_flag(value: object) -> bool | None:
     return None
 
 
-class CloudCoverCheck(Check):
+class CloudCoverCheck(ItemCheck):
     """`--max-cloud-cover`: `eo:cloud_cover`, a percentage (STAC, EO extension).
 
     Items that do not state it are left out, and counted.
@@ -216,7 +216,7 @@ class CloudCoverCheck(Check):
             return Verdict.UNKNOWN_CLOUD_COVER
         return None if cover <= self._most else Verdict.CLOUD_COVER
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in Check
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a note about items without a cloud cover."""
         why = "eo:cloud_cover is absent there, or not a number."
         return left_out(counts, Verdict.UNKNOWN_CLOUD_COVER, why)

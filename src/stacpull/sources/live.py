@@ -32,6 +32,7 @@ from stacpull.sources.api import ApiSource, api_place
 from stacpull.sources.documents import Kind, kind_of
 from stacpull.sources.features import FeaturesSource
 from stacpull.sources.page_size import PageSize
+from stacpull.sources.pages import is_forgotten
 from stacpull.sources.reading import read_root
 from stacpull.sources.recognition import (
     has_next,
@@ -41,7 +42,6 @@ from stacpull.sources.recognition import (
     items_link,
 )
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
-from stacpull.sources.walk import is_forgotten
 
 __all__ = ["LivePage", "LivePlace", "LiveWalk", "is_live", "live_source"]
 

@@ -29,11 +29,11 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import parts_of
 from stacpull.sources.doubting import Question, walk_doubting
 from stacpull.sources.page_size import AUTO_ITEMS, PageSize
+from stacpull.sources.pages import walk
 from stacpull.sources.paging import announced_total, with_limit
 from stacpull.sources.pushing import period_of
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.sources.urls import parameter
-from stacpull.sources.walk import walk
 
 __all__ = ["Split", "borders", "owns", "parts", "period_of_collection", "unsplit", "walk_split"]
 
