@@ -17,10 +17,10 @@ from stacpull.filters.assets import AssetFilter, compile_assets
 from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem, Selection
 from stacpull.planning.suffixes import suffix_of
 from stacpull.redact import Secrets
-from stacpull_headers.header_book import HeaderBook, Stretch, key_of, key_prefix
+from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
 from stacpull_headers.header_rows import HeaderJob
 
-__all__ = ["HeaderPlans", "Tally", "TiffAssets"]
+__all__ = ["HeaderCounts", "HeaderPlans", "TiffAssets"]
 
 _TIFF_TYPES = frozenset({"image/tiff", "image/tif", "image/geotiff", "image/vnd.stac.geotiff"})
 _TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".gtiff", ".geotiff", ".btf", ".tf8"})
@@ -59,7 +59,7 @@ def is_tiff(asset: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class HeaderCounts:
     """What was counted up to a position."""
 
     place: int = 0
@@ -75,7 +75,7 @@ class Tally:
         return {"walk": walk.to_json(), "ended": ended, **asdict(self)}
 
     @classmethod
-    def from_json(cls, position: Json | None) -> Tally:
+    def from_json(cls, position: Json | None) -> HeaderCounts:
         """Return what `to_json` saved; nothing counted for None."""
         if position is None:
             return cls()
@@ -83,7 +83,7 @@ class Tally:
 
 
 class HeaderPlans:
-    """The sink of a walk (`engine.walk.Sink`) that feeds the queue of the pool."""
+    """Takes what a walk picks (`engine.walk.Sink`) and feeds the queue of the pool."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class HeaderPlans:
     ) -> None:
         """Make it; `sample_size` is how many items are drawn before any is planned, if a sample is asked."""
         self._sample = MemorySample(sample_size) if sample_size else None
-        self.tally = Tally.from_json(saved)
+        self.tally = HeaderCounts.from_json(saved)
         self.ended = bool(saved and saved["ended"])
         self._book = book
         self._queue = queue
@@ -144,8 +144,8 @@ class HeaderPlans:
         await self._plan(Selected(), Reached(walk_ended=True))
 
     async def _plan(self, selected: Selected, reached: Reached) -> int:
-        stretch = Stretch(frozenset(planned.id for planned in selected.items))
-        jobs, failures = self._planned(selected, stretch)
+        batch = RowBatch(frozenset(planned.id for planned in selected.items))
+        jobs, failures = self._planned(selected, batch)
         known = await self._rows_of([*jobs, *(job for job, _ in failures)])
         jobs = [job for job in jobs if job.place not in known]
         failures = [(job, why) for job, why in failures if job.place not in known]
@@ -153,11 +153,11 @@ class HeaderPlans:
         walk = reached.position or Position(None, None)
         ends_page = reached.position is not None or reached.walk_ended
         if ends_page and walk.may_be_kept(self._secrets):
-            stretch.position = self.tally.to_json(walk, ended=reached.walk_ended)
+            batch.position = self.tally.to_json(walk, ended=reached.walk_ended)
             self._saved_place = self.tally.place
         self.ended = self.ended or reached.walk_ended
-        stretch.open = len(jobs) + len(failures)
-        self._book.begin(stretch)
+        batch.open = len(jobs) + len(failures)
+        self._book.begin(batch)
         for job, why in failures:
             self._book.give_up(job, why)
         for job in jobs:
@@ -175,27 +175,27 @@ class HeaderPlans:
         What is open is waited for: an item that has its rows is told from one that has none.
         """
         await self._book.all_saved()
-        self.tally = Tally()
+        self.tally = HeaderCounts()
         self._saved_place = 0
         self._assets.others = 0
         return 0
 
     def _planned(
-        self, selected: Selected, stretch: Stretch
+        self, selected: Selected, batch: RowBatch
     ) -> tuple[list[HeaderJob], list[tuple[HeaderJob, Failure]]]:
-        """Return the headers of a stretch, and what cannot be read at all, numbered in the walk's order."""
+        """Return the headers of a batch, and what cannot be read at all, numbered in the walk's order."""
         jobs: list[HeaderJob] = []
         failures: list[tuple[HeaderJob, Failure]] = []
         place = self.tally.place
         for planned in selected.items:
             for asset in planned.assets:
-                jobs.append(_job(planned, asset, place, stretch))
+                jobs.append(_job(planned, asset, place, batch))
                 place += 1
             for key, why in planned.problems:
-                failures.append((_named(planned.id, key, place, stretch), why))
+                failures.append((_named(planned.id, key, place, batch), why))
                 place += 1
         for item, why in _unread(selected):
-            failures.append((_named(item, "", place, stretch), why))
+            failures.append((_named(item, "", place, batch), why))
             place += 1
         self.tally = replace(self.tally, place=place)
         return jobs, failures
@@ -221,12 +221,12 @@ def _unread(selected: Selected) -> Iterator[tuple[ItemId, Failure]]:
     yield from ((ItemId(odd.collection, odd.item), odd.failure) for odd in selected.problems)
 
 
-def _named(item: ItemId, key: str, place: int, stretch: Stretch) -> HeaderJob:
+def _named(item: ItemId, key: str, place: int, batch: RowBatch) -> HeaderJob:
     """Return a job that is not tried: it names the row."""
-    return HeaderJob(place, item, key, "", None, stretch)
+    return HeaderJob(place, item, key, "", None, batch)
 
 
-def _job(item: PlannedItem, asset: Asset, place: int, stretch: Stretch) -> HeaderJob:
+def _job(item: PlannedItem, asset: Asset, place: int, batch: RowBatch) -> HeaderJob:
     told = item.document["assets"][asset.key].get("file:header_size")
     return HeaderJob(
         place,
@@ -234,7 +234,7 @@ def _job(item: PlannedItem, asset: Asset, place: int, stretch: Stretch) -> Heade
         asset.key,
         asset.href,
         item.href,
-        stretch,
+        batch,
         header_size=told if isinstance(told, int) and not isinstance(told, bool) else None,
         size=asset.size,
         media_type=asset.media_type,

@@ -9,9 +9,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from stacpull.config.options import Options, S3Options, TraceOptions
-from stacpull.config.resolve import Output, Resolved, resolve
-from stacpull.config.table import OPTIONS, Option, Scope
+from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, Scope, TraceOptions
+from stacpull.config.resolve import Resolved, resolve
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.models import Selection
 from stacpull.redact import Secret
@@ -153,6 +152,7 @@ def test_the_table_sets_every_field_there_is() -> None:
     assert targets <= fields
     assert fields - targets == {
         "s3",  # a part by itself
+        "is_complete",  # set by the readers
         "query",  # [credentials] and SOURCE
         "credential_names",  # derived
         "provider",  # what --credentials names, if it is no profile of AWS
@@ -330,7 +330,7 @@ def test_a_bad_value_in_a_file_is_named_with_its_line(tmp_path: Path) -> None:
 
 
 def test_a_source_that_is_no_url() -> None:
-    with pytest.raises(UsageError, match="SOURCE is no URL"):
+    with pytest.raises(UsageError, match="SOURCE is not a valid URL"):
         told(source="http://[::1/stac")
 
 

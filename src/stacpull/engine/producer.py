@@ -1,9 +1,9 @@
 """The producer of a mirror: saves what its walk selects, and feeds the bounded queue.
 
-    pending jobs of an earlier start ───────────────────┐
+    pending jobs of an earlier start ───────────────┐
     walk ─▶ selected ─▶ ledger (one transaction) ─▶ queue
 
-A full queue stops the producer, and with it the walk (`engine.walk`).
+The queue is bounded: a full queue stops the producer, and with it the walk (`engine.walk`).
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from stacpull.engine.documents import clean_item
-from stacpull.engine.publisher import Publisher
+from stacpull.engine.mirror_store import MirrorStore
 from stacpull.engine.sample import restored_candidates, sampled_item
 from stacpull.engine.selector import BATCH, Selected, Selector, SourceLink
+from stacpull.engine.store_thread import StoreThread
 from stacpull.engine.walk import Position, Reached, Walk, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
-from stacpull.ledger import damage, jobs, meta, runs, samples, unread
-from stacpull.ledger.batches import ItemFailure, UnreadLink
+from stacpull.ledger import runs
+from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch, UnreadLink
 from stacpull.ledger.damage import DamagedItem
-from stacpull.ledger.planning import Committed, ItemRow, PlanBatch, Planner
+from stacpull.ledger.samples import SampledItem
 from stacpull.models import Failure, ItemId, Job, Json
 from stacpull.redact import Secrets
 from stacpull.sources.again import LinkAgain, LinksAgain
@@ -42,8 +42,7 @@ class Producer:
         source: Source,
         reader: ItemReader,
         selector: Selector,
-        planner: Planner,
-        publisher: Publisher,
+        store: StoreThread,
         queue: asyncio.Queue[Job | None],
         *,
         run: runs.Run,
@@ -56,8 +55,7 @@ class Producer:
         self._page_size = page_size
         self._reader = reader
         self._selector = selector
-        self._planner = planner
-        self._publisher = publisher
+        self._store = store
         self._queue = queue
         self._run = run
         self._secrets = secrets
@@ -91,9 +89,9 @@ class Producer:
         """Feed what is pending, then walk on from the position of the run.
 
         Raises:
-            UsageError: A label or a collection does not exist.
-            SourceError, CredentialsError: The source cannot be read.
-            DestinationError: The ledger cannot be written.
+            UsageError: a label does not exist, a collection does not exist.
+            SourceError, CredentialsError: the source cannot be read.
+            DestinationError: the ledger cannot be written.
         """
         await self._feed_pending()
         if self._run.spec.kind == "retry":
@@ -105,21 +103,18 @@ class Producer:
             await self._commit(PlanBatch(walk_ended=True))
         elif not self._run.walk_ended:
             if not self._run.drawn:
-                walked = await self._publisher.call(lambda: runs.walked(self._publisher.db))
+                walked = await self._store.call(MirrorStore.walked)
                 await self._walk.run(Position.from_json(self._run.position), walked)
                 if self.summary.whole:
-                    await self._publisher.call(
-                        lambda: meta.set_walked_whole(self._publisher.db, self._run.id)
-                    )
+                    await self._store.call(MirrorStore.set_walked_whole)
             if self._run.spec.selection.sample:
                 await self._plan_sample()
 
     async def _feed_pending(self) -> None:
-        db, run, after = self._publisher.db, self._run.id, 0
-        newest = await self._publisher.call(lambda: jobs.newest(db))
+        after = 0
+        newest = await self._store.call(MirrorStore.newest_job)
         while True:
-            start = after
-            batch = await self._publisher.call(lambda: jobs.pending_jobs(db, run, start, _STREAMED))  # noqa: B023 -- awaited at once
+            batch = await self._store.call(MirrorStore.pending_jobs, after, _STREAMED)
             for job in batch:
                 if job.row > newest:
                     return
@@ -130,7 +125,7 @@ class Producer:
 
     async def _retry_items(self) -> None:
         """Read the source items again that could not be read before."""
-        failed = await self._publisher.call(lambda: jobs.failed_items(self._publisher.db))
+        failed = await self._store.call(MirrorStore.failed_items)
         for start in range(0, len(failed), BATCH):
             links = [SourceLink(one.href, one.parent, one.id) for one in failed[start : start + BATCH]]
             documents = await self._reader.read_many([link.href for link in links])
@@ -143,26 +138,26 @@ class Producer:
 
         Not for a sample: it was drawn without them. With --max-items they add only as many as are missing.
         """
-        db, run, selection = self._publisher.db, self._run.id, self._run.spec.selection
-        links = await self._publisher.call(lambda: unread.links(db, run))
+        selection = self._run.spec.selection
+        links = await self._store.call(MirrorStore.unread_links)
         if not links or selection.sample is not None or not isinstance(self._source, StaticSource):
             return
-        self._selector.matched = await self._publisher.call(lambda: runs.matched_by_walk(db, run))
+        self._selector.matched = await self._store.call(MirrorStore.matched_by_walk)
         if selection.max_items is not None and self._selector.matched >= selection.max_items:
             return
         again = LinksAgain(self._source, [LinkAgain(one.collection, one.href, one.path) for one in links])
         self._unread = set()
         await self._walk_of(again).run()
         read = again.finished - self._unread
-        await self._publisher.call(lambda: unread.forget(db, run, read))
+        await self._store.call(MirrorStore.forget_unread, list(read))
 
     async def _read_damaged_items(self) -> None:
         """Read each item whose JSON in DEST is damaged; the JSON is written when the run ends.
 
         One that can no longer be read stays marked in the ledger: the next walk may bring it.
         """
-        after, db = 0, self._publisher.db
-        while items := await self._publisher.call(partial(damage.damaged_documents, db, after, BATCH)):
+        after = 0
+        while items := await self._store.call(MirrorStore.damaged_documents, after, BATCH):
             known = [one for one in items if one.href is not None]
             found = await self._reader.read_many([one.href or "" for one in known])
             documents = dict(zip((one.row for one in known), found, strict=True))
@@ -170,18 +165,16 @@ class Producer:
                 document = documents.get(one.row)
                 if isinstance(document, dict) and document.get("id") == one.name:
                     kept = clean_item(document, self._secrets)
-                    await self._publisher.call(partial(damage.keep_document, db, one.row, kept))
+                    await self._store.call(MirrorStore.keep_document, one.row, kept)
                 else:
                     self._on_event(Notice("warning", _unreadable(one, document)))
             after = items[-1].row
 
     async def _plan_sample(self) -> None:
         """Plan the sample in order of rank; after a kill, what is planned already is skipped."""
-        db = self._publisher.db
-        last: samples.SampledItem | None = None
+        last: SampledItem | None = None
         while True:
-            after = last
-            kept = await self._publisher.call(lambda: samples.candidates(db, after, BATCH))  # noqa: B023 -- awaited at once
+            kept = await self._store.call(MirrorStore.sample_candidates, last, BATCH)
             if not kept:
                 break
             selected = await self._selector.plan_drawn(await restored_candidates(kept, self._reader))
@@ -192,7 +185,7 @@ class Producer:
     @property
     def items_seen(self) -> int:
         """Distinct items that the run read on pages."""
-        return self._publisher.counters["items_seen"] or 0
+        return self._store.counters["items_seen"] or 0
 
     async def take(self, selected: Selected, reached: Reached) -> int:
         """Plan a batch; return how many of its items are new. Waits while the queue is full."""
@@ -214,8 +207,8 @@ class Producer:
 
     async def restart(self) -> int:
         """Forget the position of the run; its items are known and stay counted."""
-        await self._publisher.call(lambda: runs.restart_walk(self._publisher.db, self._run.id))
-        return self._publisher.counters["items_matched"] or 0
+        await self._store.call(MirrorStore.restart_walk)
+        return self._store.counters["items_matched"] or 0
 
     def _batch(self, selected: Selected) -> PlanBatch:
         left_out = {item for items in selected.left_out.values() for item in items}
@@ -246,7 +239,7 @@ class Producer:
         return replace(failed, id=ItemId(failed.id.collection, self._secrets.cut(failed.href)))
 
     async def _commit(self, batch: PlanBatch) -> Committed:
-        committed = await self._publisher.call(lambda: self._planner.commit(batch, self._now()))
+        committed = await self._store.call(MirrorStore.plan, batch, self._now())
         for item, key, failure in committed.failures:
             self._on_event(AssetFailed(item, key, failure.kind, failure.message))
         for job in committed.jobs:

@@ -27,7 +27,7 @@ from stacpull.models import (
     Json,
     PlannedItem,
 )
-from stacpull.planning.hrefs import asset_href, asset_hrefs, is_local, own_href, self_href
+from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href
 from stacpull.planning.kinds import Kind, kind_of
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.multihash import parse as parse_multihash
@@ -35,6 +35,7 @@ from stacpull.planning.names import document_name, fold, kept_apart, safe_segmen
 from stacpull.planning.orders import stated, why_not_ready
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
 from stacpull.planning.suffixes import plain_suffix, suffix_of
+from stacpull.urls import is_local
 
 NO_COLLECTION: Final = "no-collection"
 """The collection of items that name none and whose source names none."""

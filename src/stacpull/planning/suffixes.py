@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from stacpull.caches import Recent, cached_if_short
-from stacpull.planning.hrefs import is_remote
+from stacpull.schemes import remote_schemes
 
 _SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z", re.IGNORECASE)
 """At least one letter: the end of `…/v1.5` is no suffix."""
@@ -55,6 +55,7 @@ def suffix_of(href: str, media_type: str | None) -> str:
     return _of_path(href) or (_of_media_type(media_type) if media_type else "")
 
 
+_REMOTE: Final = tuple(f"{scheme}://" for scheme in remote_schemes())
 _SUFFIXES: Final = Recent[str, bool](1024)
 """Endings of names, and whether each is a suffix."""
 _SCHEME_AND_HOST: Final = len("https://") - 1
@@ -69,7 +70,12 @@ def plain_suffix(href: str) -> str | None:
     """
     slash = href.rfind("/")
     dot = href.rfind(".", slash)
-    if slash <= _SCHEME_AND_HOST or dot <= slash + 1 or not is_remote(href) or not href.isprintable():
+    if (
+        slash <= _SCHEME_AND_HOST
+        or dot <= slash + 1
+        or not href.startswith(_REMOTE)
+        or not href.isprintable()
+    ):
         return None
     if "?" in href or "#" in href or "{" in href or "%" in href:
         return None
