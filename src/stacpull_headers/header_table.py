@@ -24,25 +24,24 @@ from stacpull.catalog.tables import check_table, write_table
 from stacpull.clock import SystemClock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
-from stacpull.engine.given_items import SourceLike
+from stacpull.engine.item_input import SourceLike, kept_for_now
 from stacpull.engine.network import source_address
-from stacpull.engine.position import Position
 from stacpull.engine.session import opened_source
-from stacpull.engine.standard_input import kept_for_now
 from stacpull.engine.together import timed_stop
+from stacpull.engine.walk import Position
 from stacpull.errors import UsageError
 from stacpull.events import Listener
 from stacpull.filters.items import compile_items
 from stacpull.ledger.results import Results
 from stacpull.models import Json, Selection
 from stacpull.reports import HeadersReport
-from stacpull_headers.header_plans import Tally
+from stacpull_headers.header_plans import HeaderCounts
 from stacpull_headers.header_rows import COLUMNS, as_mapping
 from stacpull_headers.header_run import HeadersRun
 
 __all__ = ["headers"]
 
-_BEGINNING: Json = Tally().to_json(Position(None, None), ended=False)
+_BEGINNING: Json = HeaderCounts().to_json(Position(None, None), ended=False)
 
 OnRow = Callable[[Mapping[str, Any]], None]
 
@@ -177,7 +176,7 @@ def _take_up(results: Results) -> Json | None:
 
 def _report_of_before(results: Results, position: Json, source: str) -> HeadersReport:
     """Return the report of a job that was complete before: nothing is asked of anybody."""
-    tally, done = Tally.from_json(position), results.count(ok=True)
+    tally, done = HeaderCounts.from_json(position), results.count(ok=True)
     return HeadersReport(
         state="complete",
         items_seen=tally.items_seen,
