@@ -24,8 +24,8 @@ from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
-from stacpull.transfer.intake import failed
-from stacpull.transfer.opener import Opener
+from stacpull.transfer.checks import failed
+from stacpull_headers.opener import Opener
 from stacpull_headers.ranged_file import ChangedError, Used, Version
 from stacpull_headers.tiff import FIRST_READ, MOST_BYTES, Header, TiffError
 

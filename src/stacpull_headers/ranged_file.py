@@ -13,17 +13,11 @@ from collections.abc import AsyncIterator
 
 from stacpull.models import FailureKind, Validator
 from stacpull.net.coding import can_decode, coding_of, decoded
+from stacpull.net.ranges import content_length, content_range
 from stacpull.net.transport import Request, Response, TransferError, is_framed
-from stacpull.transfer.headers import (
-    content_length,
-    content_range,
-    is_page_instead,
-    promised,
-    validator_of,
-)
-from stacpull.transfer.intake import failed
-from stacpull.transfer.opener import Opener
-from stacpull.transfer.resume import is_another, same_object
+from stacpull.transfer.checks import failed, is_page_instead, promised
+from stacpull.transfer.resume import is_another, same_object, validator_of
+from stacpull_headers.opener import Opener
 from stacpull_headers.tiff import Header, Needs, Segments, parse
 
 __all__ = ["ChangedError", "Used", "Version"]

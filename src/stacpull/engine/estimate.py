@@ -29,6 +29,7 @@ from stacpull.hosts import host_of
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
 from stacpull.models import Asset, ItemId, Page, Selection
+from stacpull.net.ranges import content_length, content_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import Layout
 from stacpull.reports import HostPlan, PlanReport
@@ -36,7 +37,6 @@ from stacpull.sources.links import ItemReader
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.source import Source
 from stacpull.sources.walk import is_forgotten
-from stacpull.transfer.headers import content_length, content_range
 
 __all__ = ["Estimate"]
 
