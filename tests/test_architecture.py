@@ -20,7 +20,7 @@ SOURCE = PACKAGE.parent
 BASE = frozenset(
     {
         "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "redact",
-        "reports", "schemes", "spans", "system", "urls",
+        "reports", "schemes", "selection", "spans", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning"})
@@ -85,7 +85,7 @@ imports them for type checkers only.)
 COMMANDS_MAY_IMPORT = frozenset(
     {
         "cli.ending", "cli.help", "cli.parameters", "cli.printing", "cli.progress", "cli.running",
-        "cli.summary", "cli.table", "config.resolve", "config.shipped", "config.table", "engine.api",
+        "cli.summary", "cli.table", "config.options", "config.resolve", "config.toml", "engine.api",
         "errors", "reports",
     }
 )  # fmt: skip

@@ -8,7 +8,7 @@ import shapely
 from rasterio.warp import transform
 from shapely.geometry import box
 
-from stacpull_trace.utm import is_utm, to_degrees
+from stacpull_trace.utm_projection import is_utm, to_degrees
 
 TILE = 24_000.0
 MILLIMETRE = 1e-3 / 111_000

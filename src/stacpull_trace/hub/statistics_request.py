@@ -14,12 +14,12 @@ from typing import Literal, NamedTuple
 
 from stacpull.errors import UsageError
 from stacpull.models import Json
-from stacpull_trace.hub.values import Interval
+from stacpull_trace.hub.replies import TimeRange
 
 __all__ = [
     "MOST_PIXELS",
-    "Bounds",
     "Calculation",
+    "RequestBounds",
     "Resolution",
     "Size",
     "StatisticsRequest",
@@ -51,7 +51,7 @@ class Resolution(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class RequestBounds:
     """Where: a box, a GeoJSON geometry, or both (then the geometry is a mask), in the CRS of `epsg`."""
 
     bbox: tuple[float, float, float, float] | None = None
@@ -111,8 +111,8 @@ class StatisticsRequest:
 
     collection: str
     """With or without `byoc-`."""
-    bounds: Bounds
-    interval: Interval
+    bounds: RequestBounds
+    interval: TimeRange
     evalscript: str
     grid: Size | Resolution
     step: str = "P1D"

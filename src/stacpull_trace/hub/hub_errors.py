@@ -24,9 +24,9 @@ from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageE
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.status import reason_in
 from stacpull.net.transport import TransferError
-from stacpull_trace.hub.paths import Service
+from stacpull_trace.hub.hub_paths import HubService
 
-__all__ = ["Asked", "ServiceError", "parse_error", "refusal"]
+__all__ = ["HubQuestion", "ServiceError", "parse_error", "refusal"]
 
 _SPENT_CODE = "INSUFFICIENT_PROCESSING_UNITS"
 _SPENT_WORDS = ("processing units", "quota", "requests available")
@@ -34,10 +34,10 @@ _EXPIRED_CODE = "ACCOUNT_EXPIRED"
 _LONGEST = 400
 
 
-class Asked(NamedTuple):
+class HubQuestion(NamedTuple):
     """What was asked for; `tile` and `file` are empty where the question was not of one."""
 
-    service: Service
+    service: HubService
     collection: str
     tile: str = ""
     file: str = ""
@@ -67,7 +67,7 @@ def parse_error(status: int, body: bytes) -> ServiceError:
     return ServiceError(status, str(found.get("code") or ""), _one_line("; ".join(filter(None, parts))))
 
 
-def refusal(error: ServiceError, host: str, asked: Asked) -> StacpullError | TransferError:
+def refusal(error: ServiceError, host: str, asked: HubQuestion) -> StacpullError | TransferError:
     """Return what to raise for `error`, which `host` answered to what was `asked`."""
     said = f" ({error.message})" if error.message else ""
     if error.status == HTTPStatus.BAD_REQUEST:
@@ -81,7 +81,7 @@ def refusal(error: ServiceError, host: str, asked: Asked) -> StacpullError | Tra
     return SourceError(f"{host} answered {error.status}{said}: try again later.")
 
 
-def _forbidden(error: ServiceError, host: str, asked: Asked, said: str) -> StacpullError:
+def _forbidden(error: ServiceError, host: str, asked: HubQuestion, said: str) -> StacpullError:
     words = error.message.lower()
     if _SPENT_CODE in error.code or any(word in words for word in _SPENT_WORDS):
         return SourceError(
@@ -90,7 +90,7 @@ def _forbidden(error: ServiceError, host: str, asked: Asked, said: str) -> Stacp
         )
     if _EXPIRED_CODE in error.code:
         return CredentialsError(f"Your account at {host} has expired{said}: renew it there.")
-    if asked.service is Service.BYOC:
+    if asked.service is HubService.BYOC:
         return CredentialsError(
             f"{host} shows tiles and files only to the owner of a collection, and {asked.collection} is not "
             f"yours{said}: take a collection of your own account, or the client id of its owner."
@@ -101,7 +101,7 @@ def _forbidden(error: ServiceError, host: str, asked: Asked, said: str) -> Stacp
     )
 
 
-def _missing(host: str, asked: Asked, said: str) -> StacpullError | TransferError:
+def _missing(host: str, asked: HubQuestion, said: str) -> StacpullError | TransferError:
     if asked.tile:
         what = f"file {asked.file} of the tile" if asked.file else "tile"
         message = f"{host} has no {what} {asked.tile}{said}."

@@ -15,17 +15,17 @@ import orjson
 
 from stacpull.ledger.results import Result, Results
 from stacpull.models import Json
-from stacpull_trace.hub.values import ByocTile, Footprint, TileFile
+from stacpull_trace.hub.replies import ByocTile, Footprint, TileFile
 
-__all__ = ["Answers", "FileAnswers", "Kept", "MemoryAnswers", "tile_from_json", "tile_to_json"]
+__all__ = ["AnswerStore", "FileAnswers", "Kept", "MemoryAnswers", "tile_from_json", "tile_to_json"]
 
 
 Kept = tuple[Json, bool]
 """An answer, and whether it is whole: one that is not has to be asked for again."""
 
 
-class Answers(Protocol):
-    """Answers by key."""
+class AnswerStore(Protocol):
+    """AnswerStore by key."""
 
     async def get(self, key: str) -> Kept | None:
         """Return the answer and whether it is whole; None if there is none."""
@@ -45,7 +45,7 @@ class Answers(Protocol):
 
 
 class MemoryAnswers:
-    """Answers of this run only."""
+    """AnswerStore of this run only."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Kept] = {}
@@ -68,7 +68,7 @@ class MemoryAnswers:
 
 
 class FileAnswers:
-    """Answers in a file of results; written off the loop, what is put at once in one transaction."""
+    """AnswerStore in a file of results; written off the loop, what is put at once in one transaction."""
 
     def __init__(self, results: Results) -> None:
         self._results = results

@@ -1,12 +1,17 @@
-"""The one token that all tasks share: had once, renewed early, renewed again when it is refused.
+"""Requests to Sentinel Hub with a shared token, which is renewed early, and when it is refused.
 
-When it is renewed, and who asks, is for `net.logins.lease`. Client id and secret go into the body of a POST
-to the token URL and nowhere else (RFC 6749, 4.4.2); a redirect to another host is not followed with them.
+A `Session` opens requests as `net.client.Client` does, so the ranged header reader can read through it. The
+token is sent to the deployment's own host only; a redirect to another host removes it. The cost of each reply
+is added up. `net.logins.lease` decides when a token is renewed and by which task. Client id and secret are
+sent in the body of a POST to the token URL and nowhere else (RFC 6749, 4.4.2); a redirect to another host is
+not followed with them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from urllib.parse import urlencode
 
@@ -16,15 +21,14 @@ from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.models import Failure
-from stacpull.net.client import Client
+from stacpull.net.client import OK, Client, Counters, Exchange
 from stacpull.net.logins.lease import Lease, Lent
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import reason_in
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets
-from stacpull_trace.hub_settings import OLD_TOKEN_PATH, TOKEN_PATH, HubSettings
-
-__all__ = ["Tokens"]
+from stacpull.urls import same_site
+from stacpull_trace.hub.hub_settings import OLD_TOKEN_PATH, TOKEN_PATH, HubSettings
 
 _LONGEST_REPLY = 64 * 1024
 _REFUSED = frozenset({400, 401, 403})
@@ -138,3 +142,82 @@ def _life(expires_in: object) -> float:
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
         return math.inf
     return float(expires_in)
+
+
+_SPENT = "x-processingunits-spent"
+
+
+class Session:
+    """A client with a token.
+
+    Args:
+        client: Sends the requests, without credentials of its own.
+        tokens: Where tokens come from.
+        base_url: The deployment: what else is asked goes without the token.
+    """
+
+    def __init__(self, client: Client, tokens: Tokens, base_url: str) -> None:
+        self._client = client
+        self._tokens = tokens
+        self._base_url = base_url
+        self.processing_units = 0.0
+        """What the replies so far cost, as they said."""
+
+    @property
+    def counters(self) -> Counters:
+        """What went over the network so far."""
+        return self._client.counters
+
+    @asynccontextmanager
+    async def open(
+        self, request: Request, *, accept: frozenset[int] = OK, count_refusal: bool = False
+    ) -> AsyncIterator[Exchange]:
+        """Send `request` with the token.
+
+        Args:
+            request: What to ask for.
+            accept: The statuses that are a response and not a failure.
+            count_refusal: As in `net.client.Client.open`.
+
+        Raises:
+            TransferError: As in `net.client.Client.open`.
+            CredentialsError: A new token is refused too, or none is given.
+            SourceError: The token service cannot be reached.
+        """
+        if not same_site(self._base_url, request.url):
+            async with self._client.open(request, accept=accept, count_refusal=count_refusal) as response:
+                yield response
+            return
+        accept |= {HTTPStatus.UNAUTHORIZED}
+        async with AsyncExitStack() as stack:
+            token = await self._tokens.current()
+            exchange = self._client.open(_signed(request, token), accept=accept, count_refusal=count_refusal)
+            response = await stack.enter_async_context(exchange)
+            if response.status == HTTPStatus.UNAUTHORIZED:
+                await stack.aclose()  # its permit goes back before the token's request asks for one
+                token = await self._tokens.instead_of(token)
+                exchange = self._client.open(
+                    _signed(request, token), accept=accept, count_refusal=count_refusal
+                )
+                response = await stack.enter_async_context(exchange)
+            if response.status == HTTPStatus.UNAUTHORIZED:
+                raise CredentialsError(
+                    f"{host_of(self._base_url)} does not take the token it gave: check that SH_CLIENT_ID and "
+                    "SH_CLIENT_SECRET are for this deployment, and --base-url."
+                )
+            self.processing_units += units_in(response.headers)
+            yield response
+
+
+def units_in(headers: Mapping[str, str]) -> float:
+    """Return the processing units that a reply cost; 0 if it does not say."""
+    try:
+        units = float(headers.get(_SPENT, "0"))
+    except ValueError:
+        return 0.0
+    return units if math.isfinite(units) and units > 0 else 0.0
+
+
+def _signed(request: Request, token: Secret) -> Request:
+    headers = {name: value for name, value in request.headers.items() if name.lower() != "authorization"}
+    return request._replace(headers={**headers, "Authorization": f"Bearer {token.reveal()}"})

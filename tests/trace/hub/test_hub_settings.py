@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.errors import CredentialsError, UsageError
-from stacpull_trace.hub_settings import TOKEN_PATH, HubSettings, hub_settings
+from stacpull_trace.hub.hub_settings import TOKEN_PATH, HubSettings, hub_settings
 
 MAIN = "https://services.sentinel-hub.com"
 MAIN_TOKENS = "https://services.sentinel-hub.com/auth/realms/main/protocol/openid-connect/token"

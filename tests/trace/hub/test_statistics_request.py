@@ -7,9 +7,10 @@ import pytest
 from tests.trace.hub.desk import COLLECTION
 
 from stacpull.errors import UsageError
-from stacpull_trace.hub.request import (
-    Bounds,
+from stacpull_trace.hub.replies import TimeRange
+from stacpull_trace.hub.statistics_request import (
     Calculation,
+    RequestBounds,
     Resolution,
     Size,
     StatisticsRequest,
@@ -17,16 +18,15 @@ from stacpull_trace.hub.request import (
     collection_type,
     written,
 )
-from stacpull_trace.hub.values import Interval
 
-NOVEMBER = Interval(datetime(2023, 11, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC))
+NOVEMBER = TimeRange(datetime(2023, 11, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC))
 BOX = (-122.44, 37.75, -122.39, 37.79)
 
 
 def request(**changes: Any) -> StatisticsRequest:
     told: dict[str, Any] = {
         "collection": COLLECTION,
-        "bounds": Bounds(BOX),
+        "bounds": RequestBounds(BOX),
         "interval": NOVEMBER,
         "evalscript": "//VERSION=3",
         "grid": Size(497, 739),
@@ -72,7 +72,7 @@ def test_a_request_as_the_service_takes_it() -> None:
 
 def test_a_geometry_in_utm_at_a_resolution() -> None:
     triangle = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
-    body = request(bounds=Bounds(geometry=triangle, epsg=32610), grid=Resolution(3, 3)).body()
+    body = request(bounds=RequestBounds(geometry=triangle, epsg=32610), grid=Resolution(3, 3)).body()
     assert body["input"]["bounds"] == {
         "geometry": triangle,
         "properties": {"crs": "http://www.opengis.net/def/crs/EPSG/0/32610"},
@@ -88,8 +88,8 @@ def test_a_geometry_in_utm_at_a_resolution() -> None:
         ({"grid": Size(2501, 10)}, "2501 by 10 pixels.* smaller area or a coarser"),
         ({"grid": Size(0, 10)}, "1 to 2500"),
         ({"grid": Resolution(0, 3)}, "greater than 0"),
-        ({"bounds": Bounds()}, "a bounding box or a geometry"),
-        ({"bounds": Bounds((1, 0, 0, 1))}, "west, south, east, north"),
+        ({"bounds": RequestBounds()}, "a bounding box or a geometry"),
+        ({"bounds": RequestBounds((1, 0, 0, 1))}, "west, south, east, north"),
         ({"calculations": {"a": Calculation(edges=(1, 1))}}, "ascend"),
         ({"calculations": {"a": Calculation(edges=(1,))}}, "two or more"),
     ],

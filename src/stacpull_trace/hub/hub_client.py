@@ -32,17 +32,31 @@ from stacpull.net.transport import Request, Response, TransferError, Transport, 
 from stacpull.redact import Secrets
 from stacpull_headers.ranged import HeaderRead, RangedReader, read_header
 from stacpull_headers.tiff import Header
-from stacpull_trace.hub import byoc, search
-from stacpull_trace.hub.paths import Paths, Service
-from stacpull_trace.hub.refusals import Asked, ServiceError, parse_error, refusal
-from stacpull_trace.hub.request import StatisticsRequest
-from stacpull_trace.hub.session import Session, units_in
-from stacpull_trace.hub.statistics import parse_statistics
-from stacpull_trace.hub.token import Tokens
-from stacpull_trace.hub.values import ByocTile, CatalogTile, Interval, StatisticsReply, TileFile
-from stacpull_trace.hub_settings import HubSettings
-
-__all__ = ["Hub", "open_hub"]
+from stacpull_trace.hub.hub_errors import HubQuestion, ServiceError, parse_error, refusal
+from stacpull_trace.hub.hub_paths import HubService, Paths
+from stacpull_trace.hub.hub_session import Session, Tokens, units_in
+from stacpull_trace.hub.hub_settings import HubSettings
+from stacpull_trace.hub.replies import (
+    ByocTile,
+    CatalogTile,
+    StatisticsReply,
+    TileFile,
+    TimeRange,
+    parse_statistics,
+)
+from stacpull_trace.hub.statistics_request import StatisticsRequest
+from stacpull_trace.hub.tiles import (
+    file_path,
+    next_search,
+    next_token,
+    parse_files,
+    parse_page,
+    parse_tile,
+    parse_tiles,
+    search_body,
+    tile_path,
+    tiles_path,
+)
 
 _MILLISECOND = 0.001
 _DAY = timedelta(days=1)
@@ -140,7 +154,7 @@ class Hub:
     async def search(
         self,
         collection: str,
-        interval: Interval,
+        interval: TimeRange,
         *,
         bbox: tuple[float, float, float, float] | None = None,
         intersects: Json | None = None,
@@ -158,15 +172,15 @@ class Hub:
             CredentialsError: The client id is refused, or may not read the collection.
             SourceError: A page cannot be had or read, or the pages go round in a circle.
         """
-        body = search.search_body(collection, interval, bbox, intersects)
-        asked = Asked(Service.CATALOG, collection)
+        body = search_body(collection, interval, bbox, intersects)
+        asked = HubQuestion(HubService.CATALOG, collection)
         known: set[str] = set()
         following: Json | None = body
         while following is not None:
             page = await self._page(asked, "/search", following)
-            found = search.parse_page(page)
+            found = parse_page(page)
             new = [tile for tile in found if tile.id not in known]
-            following = search.next_search(body, page) if found else None
+            following = next_search(body, page) if found else None
             if found and not new:
                 raise SourceError(f"The catalog of {self._host} gives the same page again and again.")
             known.update(tile.id for tile in new)
@@ -182,14 +196,14 @@ class Hub:
             CredentialsError: The client id is refused, or the collection is somebody else's.
             SourceError: A page cannot be had or read, or the pages go round in a circle.
         """
-        asked = Asked(Service.BYOC, collection)
+        asked = HubQuestion(HubService.BYOC, collection)
         known: set[str] = set()
         token: str | None = None
         while True:
-            page = await self._page(asked, byoc.tiles_path(collection, token))
-            found = byoc.parse_tiles(page)
+            page = await self._page(asked, tiles_path(collection, token))
+            found = parse_tiles(page)
             new = [tile for tile in found if tile.id not in known]
-            token = byoc.next_token(page)
+            token = next_token(page)
             if found and not new:
                 raise SourceError(f"{self._host} gives the same page of tiles again and again.")
             known.update(tile.id for tile in new)
@@ -206,9 +220,9 @@ class Hub:
             CredentialsError: The client id is refused, or the collection is somebody else's.
             SourceError: The answer cannot be read; the quota is spent.
         """
-        asked = Asked(Service.BYOC, collection, tile)
-        document = await self._json(asked, byoc.tile_path(collection, tile))
-        return byoc.parse_tile(document.get("data") if isinstance(document, dict) else None)
+        asked = HubQuestion(HubService.BYOC, collection, tile)
+        document = await self._json(asked, tile_path(collection, tile))
+        return parse_tile(document.get("data") if isinstance(document, dict) else None)
 
     async def files(self, collection: str, tile: str) -> tuple[str, ...]:
         """Return the names of all files of a tile of a collection of one's own.
@@ -218,8 +232,8 @@ class Hub:
             CredentialsError: The client id is refused, or the collection is somebody else's.
             SourceError: The answer cannot be read; the quota is spent.
         """
-        asked = Asked(Service.BYOC, collection, tile)
-        return byoc.parse_files(await self._json(asked, byoc.file_path(collection, tile)))
+        asked = HubQuestion(HubService.BYOC, collection, tile)
+        return parse_files(await self._json(asked, file_path(collection, tile)))
 
     async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
         """Return the statistics of an area over a period; days that failed have their error in the reply.
@@ -232,7 +246,7 @@ class Hub:
             CredentialsError: The client id is refused, or may not read the collection.
             SourceError: The reply cannot be read; the quota is spent.
         """
-        asked = Asked(Service.STATISTICS, request.collection)
+        asked = HubQuestion(HubService.STATISTICS, request.collection)
         long = request.interval.end - request.interval.start > _DAY
         final = frozenset({FailureKind.STALLED}) if long else frozenset[FailureKind]()
         answer = await self._answer(asked, "", request.body(), final)
@@ -259,26 +273,26 @@ class Hub:
                 self._reader, url, self._policy, self._clock, self._note_retry, header_size=known.header_size
             )
 
-        found = (await self._located(Service.BYOC, byoc.file_path(collection, tile.id, name), ask))[-1]
+        found = (await self._located(HubService.BYOC, file_path(collection, tile.id, name), ask))[-1]
         if isinstance(found, HeaderRead):
             return found.header
         if found.status not in {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
             raise TransferError(found)
         said = ServiceError(found.status, "", found.message.rstrip("."))
-        raise refusal(said, self._host, Asked(Service.BYOC, collection, tile.id, name))
+        raise refusal(said, self._host, HubQuestion(HubService.BYOC, collection, tile.id, name))
 
-    async def _page(self, asked: Asked, rest: str, body: Json | None = None) -> object:
+    async def _page(self, asked: HubQuestion, rest: str, body: Json | None = None) -> object:
         """Return a page of a walk: without it the walk is no walk."""
         try:
             return await self._json(asked, rest, body)
         except TransferError as error:
             raise SourceError(error.failure.message) from error
 
-    async def _json(self, asked: Asked, rest: str, body: Json | None = None) -> object:
+    async def _json(self, asked: HubQuestion, rest: str, body: Json | None = None) -> object:
         return (await self._answer(asked, rest, body)).body
 
     async def _answer(
-        self, asked: Asked, rest: str, body: Json | None, final: frozenset[FailureKind] = frozenset()
+        self, asked: HubQuestion, rest: str, body: Json | None, final: frozenset[FailureKind] = frozenset()
     ) -> _Answer:
         """Return the answer to a question; raise what a refusal means, and `final` failures at once."""
 
@@ -293,7 +307,7 @@ class Hub:
         said = parse_error(answer.status, self._secrets.scrub_bytes(said_of_it))  # before it is made short
         raise refusal(said._replace(message=self._secrets.scrub(said.message)), self._host, asked)
 
-    async def _located(self, service: Service, rest: str, ask: Callable[[str], Awaitable[T]]) -> list[T]:
+    async def _located(self, service: HubService, rest: str, ask: Callable[[str], Awaitable[T]]) -> list[T]:
         """Ask under each family of paths until something is there; return all answers, that one last."""
         answers = []
         for family in self._paths.candidates(service):

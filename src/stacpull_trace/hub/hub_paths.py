@@ -1,18 +1,16 @@
-"""Where on a deployment its services are: two families of paths, of which a deployment may know only one.
+"""The paths of the services on a deployment, which has one or both of two families of paths.
 
-Which one it is shows with the first answer other than 404, for each service by itself, and is remembered.
-Until then a 404 may mean either, so the other family is asked too. `/api/v1/…` comes first: sentinelhub-py
-3.12 knows no other, so every deployment does.
+The first answer other than 404 shows which family a service has, and this is remembered. Until then a 404 may
+mean either, so the other family is tried too. `/api/v1/…` comes first: sentinelhub-py 3.12 uses no other, so
+every deployment has it.
 """
 
 from __future__ import annotations
 
 import enum
 
-__all__ = ["Family", "Paths", "Service"]
 
-
-class Service(enum.Enum):
+class HubService(enum.Enum):
     """What can be asked of a deployment."""
 
     STATISTICS = "statistics"
@@ -28,12 +26,12 @@ class Family(enum.Enum):
 
 
 _PREFIXES = {
-    (Family.API_FIRST, Service.STATISTICS): "/api/v1/statistics",
-    (Family.API_FIRST, Service.CATALOG): "/api/v1/catalog/1.0.0",
-    (Family.API_FIRST, Service.BYOC): "/api/v1/byoc",
-    (Family.VERSION_LAST, Service.STATISTICS): "/statistics/v1",
-    (Family.VERSION_LAST, Service.CATALOG): "/catalog/v1",
-    (Family.VERSION_LAST, Service.BYOC): "/byoc/v1",
+    (Family.API_FIRST, HubService.STATISTICS): "/api/v1/statistics",
+    (Family.API_FIRST, HubService.CATALOG): "/api/v1/catalog/1.0.0",
+    (Family.API_FIRST, HubService.BYOC): "/api/v1/byoc",
+    (Family.VERSION_LAST, HubService.STATISTICS): "/statistics/v1",
+    (Family.VERSION_LAST, HubService.CATALOG): "/catalog/v1",
+    (Family.VERSION_LAST, HubService.BYOC): "/byoc/v1",
 }
 
 
@@ -46,21 +44,21 @@ class Paths:
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        self._settled: dict[Service, Family] = {}
+        self._settled: dict[HubService, Family] = {}
 
     def __repr__(self) -> str:
         known = ", ".join(f"{service.value}: {family.value}" for service, family in self._settled.items())
         return f"<Paths of {self._base_url}: {known or 'nothing known yet'}>"
 
-    def candidates(self, service: Service) -> tuple[Family, ...]:
+    def candidates(self, service: HubService) -> tuple[Family, ...]:
         """Return the families to try, in order: one, once it is known."""
         known = self._settled.get(service)
         return tuple(Family) if known is None else (known,)
 
-    def settle(self, service: Service, family: Family) -> None:
+    def settle(self, service: HubService, family: Family) -> None:
         """Take note that `service` answers under `family`."""
         self._settled.setdefault(service, family)
 
-    def url(self, service: Service, family: Family, rest: str = "") -> str:
+    def url(self, service: HubService, family: Family, rest: str = "") -> str:
         """Return the URL of a service and what follows (`/search`)."""
         return self._base_url + _PREFIXES[family, service] + rest

@@ -1,4 +1,4 @@
-"""Answers that outlive a run."""
+"""AnswerStore that outlive a run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 
 from stacpull.errors import UsageError
 from stacpull.ledger.results import Results
-from stacpull_trace.area import area_of_bbox
-from stacpull_trace.hub.values import ByocTile, Footprint, TileFile
+from stacpull_trace.answer_store import AnswerStore, FileAnswers, MemoryAnswers, tile_from_json, tile_to_json
+from stacpull_trace.hub.replies import ByocTile, Footprint, TileFile
 from stacpull_trace.indices import INDICES
 from stacpull_trace.period import days_between
-from stacpull_trace.question import Question, question
-from stacpull_trace.stored import Answers, FileAnswers, MemoryAnswers, tile_from_json, tile_to_json
+from stacpull_trace.question import TraceQuestion, question
+from stacpull_trace.traced_area import area_of_bbox
 
 NOVEMBER = datetime(2023, 11, 2, 10, 0, 0, 123_456, tzinfo=UTC)
 SQUARE = {"type": "Polygon", "coordinates": [[[0.1, 0], [1, 0], [1, 1], [0.1, 0]]]}
@@ -43,7 +43,7 @@ def test_a_tile_survives_being_stored(tile: ByocTile) -> None:
     assert tile_from_json(orjson.loads(orjson.dumps(tile_to_json(tile)))) == tile
 
 
-async def _conversation(answers: Answers) -> None:
+async def _conversation(answers: AnswerStore) -> None:
     assert await answers.get("a") is None
     await asyncio.gather(*(answers.put(f"k{n}", {"n": n}, whole=n % 2 == 0) for n in range(20)))
     assert [await answers.get(f"k{n}") for n in range(4)] == [({"n": n}, n % 2 == 0) for n in range(4)]
@@ -62,7 +62,7 @@ def test_answers_are_kept_in_memory_and_in_a_file_alike(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_json_cannot_hold_is_asked_for_again(tmp_path: Path) -> None:
-    async def conversation(answers: Answers) -> None:
+    async def conversation(answers: AnswerStore) -> None:
         await answers.put("half", {"tag": "half \ud800 a character"})
         await answers.put("whole", {"tag": "one"})
         assert await answers.get("half") is None
@@ -72,7 +72,7 @@ def test_an_answer_that_json_cannot_hold_is_asked_for_again(tmp_path: Path) -> N
         asyncio.run(conversation(FileAnswers(results)))
 
 
-def asked(**changes: object) -> Question:
+def asked(**changes: object) -> TraceQuestion:
     values: dict[str, object] = {"resolution": 3.0, "method": "mode", "base_url": "http://h"}
     start = datetime(2023, 11, 1, tzinfo=UTC)
     return question(

@@ -30,12 +30,12 @@ from stacpull.models import FailureKind
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Request, TransferError
 from stacpull_headers.tiff import Header
-from stacpull_trace.hub.client import Hub
-from stacpull_trace.hub.request import Bounds, Calculation, Size, StatisticsRequest
-from stacpull_trace.hub.values import ByocTile, Interval, TileFile
-from stacpull_trace.hub_settings import TOKEN_PATH
+from stacpull_trace.hub.hub_client import Hub
+from stacpull_trace.hub.hub_settings import TOKEN_PATH
+from stacpull_trace.hub.replies import ByocTile, TileFile, TimeRange
+from stacpull_trace.hub.statistics_request import Calculation, RequestBounds, Size, StatisticsRequest
 
-NOVEMBER = Interval(datetime(2023, 11, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC))
+NOVEMBER = TimeRange(datetime(2023, 11, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC))
 BOX = (-122.44, 37.75, -122.39, 37.79)
 SEARCH = "/api/v1/catalog/1.0.0/search"
 STATISTICS = "/api/v1/statistics"
@@ -46,7 +46,7 @@ NEW_TILES = f"/byoc/v1/collections/{COLLECTION}/tiles"
 
 ASKED = StatisticsRequest(
     COLLECTION,
-    Bounds(BOX),
+    RequestBounds(BOX),
     NOVEMBER,
     "//VERSION=3",
     Size(497, 739),
@@ -270,7 +270,7 @@ class TestStatistics:
     @pytest.mark.parametrize(("days", "times"), [(30, 1), (2, 1), (1, 3)])
     def test_only_a_single_day_is_waited_for_again(self, days: int, times: int) -> None:
         memory = MemoryHub({STATISTICS: [Answer(fault=Fault.SILENT)]}, policy=RetryPolicy(retries=2))
-        interval = Interval(NOVEMBER.start, NOVEMBER.start + timedelta(days=days))
+        interval = TimeRange(NOVEMBER.start, NOVEMBER.start + timedelta(days=days))
         with pytest.raises(TransferError) as caught:
             memory.run(lambda hub: hub.statistics(replace(ASKED, interval=interval)))
         assert (caught.value.failure.kind, memory.paths.count(STATISTICS)) == (FailureKind.STALLED, times)
@@ -296,7 +296,7 @@ class TestStatistics:
 
     def test_what_cannot_be_computed_is_not_asked(self) -> None:
         memory = MemoryHub({})
-        huge = StatisticsRequest(COLLECTION, Bounds(BOX), NOVEMBER, "", Size(2501, 1))
+        huge = StatisticsRequest(COLLECTION, RequestBounds(BOX), NOVEMBER, "", Size(2501, 1))
         with pytest.raises(UsageError, match="2501"):
             memory.run(lambda hub: hub.statistics(huge))
         assert memory.asked == []

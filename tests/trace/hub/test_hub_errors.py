@@ -9,13 +9,13 @@ from tests.trace.hub.desk import COLLECTION, TILE
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import FailureKind
 from stacpull.net.transport import TransferError
-from stacpull_trace.hub.paths import Service
-from stacpull_trace.hub.refusals import Asked, ServiceError, parse_error, refusal
+from stacpull_trace.hub.hub_errors import HubQuestion, ServiceError, parse_error, refusal
+from stacpull_trace.hub.hub_paths import HubService
 
-STATISTICS = Asked(Service.STATISTICS, COLLECTION)
-CATALOG = Asked(Service.CATALOG, COLLECTION)
-TILE_ASKED = Asked(Service.BYOC, COLLECTION, TILE)
-FILE_ASKED = Asked(Service.BYOC, COLLECTION, TILE, "qa.tif")
+STATISTICS = HubQuestion(HubService.STATISTICS, COLLECTION)
+CATALOG = HubQuestion(HubService.CATALOG, COLLECTION)
+TILE_ASKED = HubQuestion(HubService.BYOC, COLLECTION, TILE)
+FILE_ASKED = HubQuestion(HubService.BYOC, COLLECTION, TILE, "qa.tif")
 
 
 def wrapped(**said: object) -> bytes:
@@ -86,7 +86,9 @@ FORBIDDEN = ServiceError(
         (ServiceError(409, "", "busy"), CATALOG, SourceError, "answered 409 .busy.: try again"),
     ],
 )  # fmt: skip
-def test_what_a_refusal_means(error: ServiceError, asked: Asked, kind: type[Exception], words: str) -> None:
+def test_what_a_refusal_means(
+    error: ServiceError, asked: HubQuestion, kind: type[Exception], words: str
+) -> None:
     raised = refusal(error, "h", asked)
     assert type(raised) is kind
     with pytest.raises(kind, match=words):
@@ -97,7 +99,7 @@ def test_what_a_refusal_means(error: ServiceError, asked: Asked, kind: type[Exce
     ("asked", "words"),
     [(TILE_ASKED, f"h has no tile {TILE}"), (FILE_ASKED, f"h has no file qa.tif of the tile {TILE}")],
 )
-def test_a_tile_or_file_that_is_missing_ends_no_run(asked: Asked, words: str) -> None:
+def test_a_tile_or_file_that_is_missing_ends_no_run(asked: HubQuestion, words: str) -> None:
     raised = refusal(ServiceError(404, "COMMON_NOT_FOUND", "Tile not found"), "h", asked)
     assert isinstance(raised, TransferError)
     assert (raised.failure.kind, raised.failure.status) == (FailureKind.GONE, 404)

@@ -1,8 +1,8 @@
-"""The area asked for and its grid of pixels.
+"""The area of a trace and its grid of pixels.
 
-All requests of a run lie on one grid: that of the area's box in longitude and latitude, so many pixels wide
-and high as the resolution gives. A part of the area is asked for as a window of that grid, with a geometry as
-mask where the window holds more than the part. A pixel belongs where its centre lies, so that parts add up.
+All requests of a run use one grid: the box of the area in longitude and latitude, divided into as many pixels
+as the resolution gives. A part of the area is requested as a window of that grid, with a geometry as mask
+where the window holds more than the part. A pixel belongs where its centre is, so parts add up.
 """
 
 from __future__ import annotations
@@ -24,10 +24,28 @@ from shapely.geometry.base import BaseGeometry
 
 from stacpull.errors import UsageError
 from stacpull.models import Json
-from stacpull_trace.hub.request import MOST_PIXELS
-from stacpull_trace.hub.size import bbox_size
+from stacpull_trace.hub.statistics_request import MOST_PIXELS, Size
+from stacpull_trace.utm_projection import project, utm_zone
 
-__all__ = ["Area", "Box", "Grid", "Window", "area_of_bbox", "area_of_geometry"]
+
+def bbox_size(bbox: tuple[float, float, float, float], resolution: float) -> Size:
+    """Return the pixels of a box of longitudes and latitudes at `resolution` metres a pixel.
+
+    As `bbox_to_dimensions` of sentinelhub-py 3.12: south-west and north-east corner are projected to the UTM
+    zone of the box's middle, and the rounded differences are the size. A side of less than half a pixel
+    gives 0.
+
+    Raises:
+        UsageError: The resolution is not greater than 0.
+    """
+    if not resolution > 0:
+        raise UsageError(f"the resolution must be greater than 0 metres, not {resolution}")
+    west, south, east, north = bbox
+    zone = utm_zone((west + east) / 2, (south + north) / 2)
+    left, bottom = project(west, south, zone)
+    right, top = project(east, north, zone)
+    return Size(round(abs(right - left) / resolution), round(abs(top - bottom) / resolution))
+
 
 Coordinates = NDArray[np.float64]
 Box = tuple[float, float, float, float]
@@ -37,7 +55,7 @@ _WEST, _SOUTH, _EAST, _NORTH = -180.0, -90.0, 180.0, 90.0
 _AREAL: Final = ("Polygon", "MultiPolygon")
 
 
-class Window(NamedTuple):
+class PixelWindow(NamedTuple):
     """A rectangle of a grid: columns from the west, rows from the north, ends not part of it."""
 
     left: int
@@ -57,7 +75,7 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class PixelGrid:
     """A box of degrees, divided into `width` by `height` pixels."""
 
     bbox: Box
@@ -65,9 +83,9 @@ class Grid:
     height: int
 
     @property
-    def whole(self) -> Window:
+    def whole(self) -> PixelWindow:
         """All of it."""
-        return Window(0, 0, self.width, self.height)
+        return PixelWindow(0, 0, self.width, self.height)
 
     @property
     def pixel(self) -> tuple[float, float]:
@@ -75,7 +93,7 @@ class Grid:
         west, south, east, north = self.bbox
         return (east - west) / self.width, (north - south) / self.height
 
-    def box(self, window: Window) -> Box:
+    def box(self, window: PixelWindow) -> Box:
         """Return the box of a window; that of the whole is the grid's own, to the last digit."""
         west, south, east, north = self.bbox
         across, down = self.pixel
@@ -86,7 +104,7 @@ class Grid:
             north - window.top * down,
         )
 
-    def around(self, bounds: Box) -> Window:
+    def around(self, bounds: Box) -> PixelWindow:
         """Return the smallest window that holds the part of `bounds` inside of the grid."""
         west, south, east, north = bounds
         across, down = self.pixel
@@ -94,13 +112,13 @@ class Grid:
         right = math.ceil((east - self.bbox[0]) / across)
         top = math.floor((self.bbox[3] - north) / down)
         bottom = math.ceil((self.bbox[3] - south) / down)
-        return Window(max(left, 0), max(top, 0), min(right, self.width), min(bottom, self.height))
+        return PixelWindow(max(left, 0), max(top, 0), min(right, self.width), min(bottom, self.height))
 
-    def blocks(self, window: Window, most: int = MOST_PIXELS) -> Iterator[Window]:
+    def blocks(self, window: PixelWindow, most: int = MOST_PIXELS) -> Iterator[PixelWindow]:
         """Divide a window into windows of equal size, as near as can be, none with a side above `most`."""
         for top, bottom in _stretches(window.top, window.bottom, most):
             for left, right in _stretches(window.left, window.right, most):
-                yield Window(left, top, right, bottom)
+                yield PixelWindow(left, top, right, bottom)
 
 
 def _stretches(start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
@@ -110,11 +128,11 @@ def _stretches(start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
+class TracedArea:
     """What is asked for: its outline in degrees and the grid around it."""
 
     outline: BaseGeometry
-    grid: Grid
+    grid: PixelGrid
     is_box: bool
     """True if the outline is the grid's own box: then no mask is needed."""
 
@@ -148,7 +166,7 @@ def _edges(outline: BaseGeometry) -> tuple[Coordinates, Coordinates, Coordinates
     return starts[:, 0], starts[:, 1], ends[:, 0], ends[:, 1]
 
 
-def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> Area:
+def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
     """Return the area of a box W, S, E, N in degrees.
 
     Raises:
@@ -163,10 +181,10 @@ def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> Area:
             "a box across the antimeridian is traced in two runs."
         )
     sides = (west, south, east, north)
-    return Area(box(*sides), _grid(sides, resolution), is_box=True)
+    return TracedArea(box(*sides), _grid(sides, resolution), is_box=True)
 
 
-def area_of_geometry(text: str, resolution: float) -> Area:
+def area_of_geometry(text: str, resolution: float) -> TracedArea:
     """Return the area of a GeoJSON geometry, feature or collection of them, in longitude and latitude.
 
     Args:
@@ -187,7 +205,7 @@ def area_of_geometry(text: str, resolution: float) -> Area:
     if not (_WEST <= west < east <= _EAST and _SOUTH <= south < north <= _NORTH):
         raise UsageError("--geometry must be in longitude and latitude, in degrees (RFC 7946).")
     sides = (west, south, east, north)
-    return Area(outline, _grid(sides, resolution), is_box=outline.equals(box(*sides)))
+    return TracedArea(outline, _grid(sides, resolution), is_box=outline.equals(box(*sides)))
 
 
 def _document(text: str) -> Any:
@@ -214,10 +232,10 @@ def _geometries(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield document
 
 
-def _grid(bbox: Box, resolution: float) -> Grid:
+def _grid(bbox: Box, resolution: float) -> PixelGrid:
     if not (math.isfinite(resolution) and resolution > 0):
         raise UsageError(f"--resolution must be metres a pixel, above 0, not {resolution:g}.")
     width, height = bbox_size(bbox, resolution)
     if width < 1 or height < 1:
         raise UsageError(f"The area is smaller than a pixel of {resolution:g} m: give a finer --resolution.")
-    return Grid(bbox, width, height)
+    return PixelGrid(bbox, width, height)

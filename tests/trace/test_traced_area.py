@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import UsageError
-from stacpull_trace.area import Grid, Window, area_of_bbox, area_of_geometry
+from stacpull_trace.traced_area import PixelGrid, PixelWindow, area_of_bbox, area_of_geometry
 
 BOX = (-122.44, 37.75, -122.42293, 37.76989)
 SQUARE = {"type": "Polygon", "coordinates": [[[10, 50], [10.02, 50], [10.02, 50.01], [10, 50.01], [10, 50]]]}
@@ -102,7 +102,7 @@ def test_refuses_what_is_no_polygon(text: str, words: str) -> None:
 
 @given(st.integers(1, 6000), st.integers(1, 6000), st.integers(400, 2500))
 def test_blocks_cover_every_pixel_once(width: int, height: int, most: int) -> None:
-    grid = Grid((0, 0, 1, 1), width, height)
+    grid = PixelGrid((0, 0, 1, 1), width, height)
     rows: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for block in grid.blocks(grid.whole, most):
         assert 0 < block.width <= most
@@ -120,9 +120,9 @@ def _joined(stretches: list[tuple[int, int]]) -> tuple[int, int]:
 
 @given(st.integers(1, 500), st.integers(1, 500), st.data())
 def test_windows_have_the_pixels_of_the_whole(width: int, height: int, data: st.DataObject) -> None:
-    grid = Grid(BOX, width, height)
+    grid = PixelGrid(BOX, width, height)
     left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
-    window = Window(
+    window = PixelWindow(
         left, top, data.draw(st.integers(left + 1, width)), data.draw(st.integers(top + 1, height))
     )
     west, south, east, north = grid.box(window)
