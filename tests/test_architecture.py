@@ -58,12 +58,11 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_headers": frozenset(
         {
             "catalog.tables", "clock", "config.environment", "config.options", "engine.course",
-            "engine.given_items", "engine.inquiry", "engine.network", "engine.picking", "engine.pool",
-            "engine.position", "engine.sampling", "engine.session", "engine.standard_input",
-            "engine.together", "engine.walking", "errors", "events", "filters.assets", "filters.items",
-            "ledger.results", "models", "net.coding", "net.retry", "net.transport", "planning.items",
-            "planning.layout", "planning.suffixes", "redact", "reports", "sources.links", "sources.source",
-            "net.ranges", "transfer.checks", "transfer.resume",
+            "engine.item_input", "engine.lookups", "engine.network", "engine.pool", "engine.sample",
+            "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
+            "filters.assets", "filters.items", "ledger.results", "models", "net.coding", "net.retry",
+            "net.transport", "planning.layout", "planning.suffixes", "redact", "reports",
+            "sources.links", "sources.source", "net.ranges", "transfer.checks", "transfer.resume",
         }
     ),
     "stacpull_trace": frozenset(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         retry,
         status,
     )
-    from stacpull.engine.given_items import SourceLike
+    from stacpull.engine.item_input import SourceLike
     from stacpull.engine.stream import mirror_events
     from stacpull.engine.verify import verify
     from stacpull.errors import (
@@ -88,7 +88,7 @@ _HOMES = {
         "retry",
         "status",
     ),
-    "stacpull.engine.given_items": ("SourceLike",),
+    "stacpull.engine.item_input": ("SourceLike",),
     "stacpull_headers.header_table": ("headers",),
     "stacpull.engine.stream": ("mirror_events",),
     "stacpull_trace.trace": ("trace", "trace_estimate"),

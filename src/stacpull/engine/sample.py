@@ -1,6 +1,6 @@
-"""`--sample N`: the walk is drawn from first, and what was drawn is planned when it has ended.
+"""`--sample N`: the walk draws candidates, and the sample is planned when the walk has ended.
 
-    walk ─▶ Picker ─candidates─▶ N kept (ledger or memory) ─▶ end of the walk ─▶ planned in order of rank
+    walk ─▶ Selector ─candidates─▶ N kept (ledger or memory) ─▶ end of the walk ─▶ planned in order of rank
 
 A mirror keeps its candidates in the ledger (`ledger.samples`), `plan` and `headers` keep theirs in memory
 (`MemorySample`): N items, however long the walk is.
@@ -14,38 +14,36 @@ from collections.abc import Iterable, Iterator, Sequence
 import orjson
 
 from stacpull.engine.documents import clean_item
-from stacpull.engine.picking import STRETCH, Candidate
+from stacpull.engine.selector import BATCH, Candidate
 from stacpull.ledger.samples import SampledItem
 from stacpull.models import Failure
 from stacpull.planning.hrefs import own_href, self_href
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.sources.links import ItemReader
 
-__all__ = ["MemorySample", "candidates_again", "sampled_item"]
-
 
 class MemorySample:
-    """The candidates of a draw, in memory."""
+    """The candidates of a sample, in memory."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._kept: dict[tuple[int, str, str], Candidate] = {}
 
     def keep(self, found: Iterable[Candidate]) -> None:
-        """Keep those of smallest rank."""
+        """Keep the candidates of smallest rank."""
         self._kept.update(((one.rank, *one.id), one) for one in found)
         if len(self._kept) > self._size:
             self._kept = {key: self._kept[key] for key in heapq.nsmallest(self._size, self._kept)}
 
-    def stretches(self) -> Iterator[list[Candidate]]:
-        """Yield what was drawn in order of rank, a hundred at a time."""
+    def batches(self) -> Iterator[list[Candidate]]:
+        """Yield the sample in order of rank."""
         ordered = [self._kept[key] for key in sorted(self._kept)]
-        for start in range(0, len(ordered), STRETCH):
-            yield ordered[start : start + STRETCH]
+        for start in range(0, len(ordered), BATCH):
+            yield ordered[start : start + BATCH]
 
 
 def sampled_item(candidate: Candidate, secrets: Secrets) -> SampledItem:
-    """Return a candidate as the ledger keeps it."""
+    """Return a candidate as the ledger stores it."""
     item = candidate.item
     document = clean_item(item, secrets)
     href = self_href(item) or own_href(candidate.id, candidate.page_url)
@@ -59,10 +57,10 @@ def sampled_item(candidate: Candidate, secrets: Secrets) -> SampledItem:
     )
 
 
-async def candidates_again(kept: Sequence[SampledItem], reader: ItemReader) -> list[Candidate]:
+async def restored_candidates(kept: Sequence[SampledItem], reader: ItemReader) -> list[Candidate]:
     """Return candidates as they were drawn; items whose hrefs lost their signatures are read again.
 
-    One that cannot be read again is planned as it was kept: its assets then say what is wrong.
+    One that cannot be read again is planned as it was stored: its assets then fail with a reason.
     """
     hrefs = [one.href for one in kept if one.stale and one.href is not None]
     fresh = dict(zip(hrefs, await reader.read_many(hrefs), strict=True))

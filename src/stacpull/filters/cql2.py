@@ -1,33 +1,117 @@
-"""A tree of CQL2 JSON, checked and compiled into functions of an item.
+"""CQL2, the filter language of OGC 21-065r2, as text and as JSON: parsed, checked, compiled, judged.
 
-Every node becomes a function (item, its properties) → value, None where the value is unknown. What can be
-wrong with the expression itself is found here, before the first item: an operator that does not exist, too
-many arguments, a date that is none. Operators are compiled by kind, in `_Compiler._OPERATORS`.
+    text ─cql2─▶ ┐
+                 ├▶ tree of JSON ─compile─▶ Judgement: item ─▶ True | False | None (unknown)
+    JSON ───────▶ ┘
+
+The text is parsed by the library `cql2`; items are judged here, since its own `matches` gives silent wrong
+answers on what items hold (docs/meaning.md lists them): BETWEEN and IN over times, a date beside a timestamp,
+CASEI in a list, comparisons with NULL, boxes across the antimeridian, names with dots.
+
+Logic has three values (OGC 21-065r2, 7.7): what a predicate needs and the item lacks makes it unknown, and
+NOT of unknown is unknown. An item is kept where the whole is true.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from stacpull.errors import UsageError
-from stacpull.filters.language.operators import (
+from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
+from stacpull.filters.cql2_operators import (
+    ALWAYS,
     ARITHMETIC,
     ARRAYS,
     COMPARISONS,
+    RELATIONS,
+    Span,
     casei,
     contained,
+    item_span,
     like_pattern,
+    span_of,
     unaccented,
 )
-from stacpull.filters.language.parsing import pointed
-from stacpull.filters.language.times import ALWAYS, RELATIONS, Span, item_span, span_of
 from stacpull.filters.places import Places
-from stacpull.filters.properties import Reference
-from stacpull.models import Json
+from stacpull.filters.properties import Reference, unknown_names
+from stacpull.models import Json, Selection
 
-__all__ = ["Expression", "compile_expression"]
+_PLACE: Final = re.compile(r"--> (\d+):(\d+)")
+_EXPECTED: Final = re.compile(r"= expected (.+)")
+_QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+_BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
+_KINDS: Final = (
+    (frozenset({"Identifier", "DECIMAL", "SingleQuotedString", "Expr"}), "a value or a property is missing"),
+    (frozenset({"And", "Or", "Eq"}), "AND, OR, a comparison or the end is expected"),
+)
+
+
+def parse_filter(text: str) -> Any:
+    """Return the tree of CQL2 JSON that `text` means; text that begins with `{` is that JSON itself.
+
+    Raises:
+        UsageError: It cannot be parsed; the message shows the line with a mark under the place.
+    """
+    if text.lstrip().startswith("{"):
+        return _json(text)
+    bare = _BARE_DATE.search(_QUOTED.sub(lambda quoted: " " * len(quoted.group()), text))
+    if bare is not None:
+        raise _error(text, bare.start(), f"a date is written DATE('{bare.group()}')")
+    return _text(text)
+
+
+def filter_text(tree: Any) -> str:
+    """Return a tree of CQL2 JSON as CQL2 text."""
+    import cql2  # noqa: PLC0415 -- a run without a filter need not pay for it
+
+    return str(cql2.Expr(tree).to_text())
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _error(text, error.pos, f"this is not valid JSON: {error.msg}") from error
+    except RecursionError:
+        raise UsageError("--filter is nested too deeply to be read.") from None
+
+
+def _text(text: str) -> Any:
+    import cql2  # noqa: PLC0415 -- a run without a filter need not pay for it
+
+    try:
+        return cql2.Expr(text).to_json()
+    except Exception as error:  # the library raises bare Exception, and no other class for text
+        place = _PLACE.search(str(error))
+        if place is None:
+            raise UsageError(f"--filter cannot be read as CQL2: {error}") from error
+        line, column = int(place[1]), int(place[2])
+        offset = sum(len(one) for one in text.splitlines(keepends=True)[: line - 1]) + column - 1
+        raise _error(text, offset, _expectation(str(error))) from error
+
+
+def _expectation(message: str) -> str:
+    """Return what the parser expected, in words for people: it names the rules of its grammar."""
+    expected = _EXPECTED.search(message)
+    rules = frozenset(re.findall(r"\w+", expected[1])) if expected else frozenset()
+    return next((words for kinds, words in _KINDS if kinds & rules), "this is not CQL2")
+
+
+def _error(text: str, offset: int, problem: str) -> UsageError:
+    return UsageError(f"--filter: {problem}, here:\n{pointed(text, offset)}")
+
+
+def pointed(text: str, offset: int) -> str:
+    """Return the line of `text` that holds `offset`, and below it a mark under that place."""
+    offset = min(offset, len(text))
+    start = text.rfind("\n", 0, offset) + 1
+    line = text[start:].partition("\n")[0]
+    return f"  {line.expandtabs(1)}\n  {' ' * (offset - start)}^"
+
 
 Evaluate = Callable[[Json, dict[str, Any]], Any]
 _TEXTS: Final[dict[str, Callable[[Any], Any]]] = {"casei": casei, "accenti": unaccented}
@@ -279,7 +363,7 @@ class _Compiler:
         return _Term(judge, truth=True)
 
     def _spatial(self, name: str, arguments: Sequence[Any]) -> _Term:
-        from stacpull.filters.language.spatial import spatial_relation  # noqa: PLC0415 -- shapely is heavy
+        from stacpull.filters.shapes import spatial_relation  # noqa: PLC0415 -- shapely is heavy
 
         one, other = (self.node(argument) for argument in arguments)
         constants = [term.evaluate({}, {}) if term.constant else None for term in (one, other)]
@@ -360,3 +444,37 @@ def _word(node: Any) -> str | None:
     if isinstance(node, float) and node.is_integer():
         return str(int(node))
     return None if node is None else str(node)
+
+
+class ExpressionCheck(ItemCheck):
+    """`--filter`: the expression is true of the item; if that is unknown, it has a verdict of its own."""
+
+    may_take_long = True
+
+    def __init__(self, text: str) -> None:
+        """Compile a filter.
+
+        Raises:
+            UsageError: It is not a boolean expression of CQL2; the message shows the place.
+        """
+        self._expression = compile_expression(parse_filter(text), text)
+
+    @classmethod
+    def of(cls, selection: Selection) -> Self | None:
+        """Compile the filter of a selection, None if it has none."""
+        return None if selection.filter is None else cls(selection.filter)
+
+    def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:
+        """Return FILTER if the expression is false, UNKNOWN_FILTER if the item lacks a value it needs."""
+        truth = self._expression.evaluate(item, properties)
+        if truth is True:
+            return None
+        return Verdict.FILTER if truth is False else Verdict.UNKNOWN_FILTER
+
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+        """Return notes about unknown items, unusual geometries and unknown names."""
+        why = "--filter cannot be judged there, a property is absent or of another kind."
+        notes = left_out(counts, Verdict.UNKNOWN_FILTER, why) + self._expression.places.notes()
+        if counts.get(Verdict.UNKNOWN_FILTER):
+            notes += unknown_names("--filter", self._expression.references)
+        return notes
