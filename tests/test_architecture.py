@@ -62,8 +62,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
             "filters.assets", "filters.items", "ledger.results", "models", "net.coding", "net.retry",
             "net.transport", "planning.layout", "planning.suffixes", "redact", "reports",
-            "sources.links", "sources.source", "transfer.headers", "transfer.intake", "transfer.opener",
-            "transfer.resume",
+            "sources.links", "sources.source", "net.ranges", "transfer.checks", "transfer.resume",
         }
     ),
     "stacpull_trace": frozenset(
@@ -393,8 +392,8 @@ def test_tests_have_the_folders_of_the_code() -> None:
 CLASS_NAMES_USED_TWICE = frozenset(
     {
         "Answers", "Area", "Bounds", "Calculation", "Claim", "Confirmed", "Damage", "Door", "Entry",
-        "Exchange", "Failed", "Field", "Found", "Grid", "Intake", "Interval", "Kind", "Layout", "Listed",
-        "Login", "Look", "Origin", "Output", "Overlay", "Page", "Patience", "Place", "Places", "Question",
+        "Exchange", "Failed", "Field", "Found", "Grid", "Interval", "Kind", "Layout", "Listed",
+        "Login", "Origin", "Output", "Overlay", "Page", "Patience", "Place", "Places", "Question",
         "ReadItem", "Reply", "Request", "Run", "Scene", "Scope", "Search", "Service", "Shares", "Span",
         "Stretch", "Tally", "Trust", "Verdict", "Whole", "Window", "_Asked", "_Hasher", "_Kept", "_Place",
         "_Read", "_Tally",
@@ -403,10 +402,10 @@ CLASS_NAMES_USED_TWICE = frozenset(
 MODULE_NAMES_USED_TWICE = frozenset(
     {
         "api", "area", "asking", "assets", "byoc", "catalog", "classes", "client", "contents",
-        "credentials", "documents", "errors", "failures", "fields", "inspection", "intake", "items",
+        "credentials", "documents", "errors", "failures", "fields", "inspection", "items",
         "mirror", "notebook", "operators", "parts", "paths", "places", "planning", "pruning", "reading",
         "recognition", "refusals", "replica", "resume", "retry", "s3", "samples", "search", "session",
-        "shares", "sigv4", "splitting", "statistics", "status", "stored", "summary", "sync", "table",
+        "sigv4", "statistics", "status", "stored", "summary", "sync", "table",
         "tokens", "transferring", "tree", "trust", "utm", "values", "verdict", "verify",
     }
 )  # fmt: skip

@@ -17,7 +17,7 @@ from tests.transfer.origin import Answer, Asked, Origin, Reply, Thing, client, o
 
 from stacpull.models import Checksum, FailureKind, Job, Received, Validator
 from stacpull.net.transport import TransferError
-from stacpull.transfer.fetch import Fetcher
+from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.parts import Hasher
 
 LIMIT = 1000

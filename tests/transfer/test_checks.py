@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from stacpull.digests import digest_of, new_hasher
 from stacpull.models import Checksum
-from stacpull.transfer.verify import Check, expected_checks
+from stacpull.transfer.checks import Check, expected_checks
 
 BODY = b"a band of a patch"
 MD5 = hashlib.md5(BODY, usedforsecurity=False).digest()

@@ -22,8 +22,8 @@ from stacpull.models import Failure, FailureKind, Job, Received, Validator
 from stacpull.net.client import Client
 from stacpull.net.transport import Request, TransferError
 from stacpull.spans import Span
-from stacpull.transfer.fetch import Fetcher
-from stacpull.transfer.haul import CHUNK, Freight, Haul, Room
+from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.multirange import CHUNK, BufferBudget, MultiRangeDownload, RemoteObject
 
 MIB = 1 << 20
 DATA = random.Random(3).randbytes(24 * MIB)
@@ -332,13 +332,15 @@ def test_what_a_response_says_at_its_end_counts_if_it_says_that_it_is_too_long(
 
     async def act(_fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
         writer = await parts.create(1, 1, V1, len(DATA))
-        haul = Haul(opened, writer, SystemClock(), Freight(job(served).href, V1, len(DATA)), Room())
+        download = MultiRangeDownload(
+            opened, writer, SystemClock(), BufferBudget(), RemoteObject(job(served).href, V1, len(DATA))
+        )
         async with opened.open(Request(job(served).href)) as reply:
             if fails:
                 with pytest.raises(TransferError, match="as said"):
-                    await haul.run(reply, b"", chunks())
+                    await download.run(reply, chunks())
             else:
-                await haul.run(reply, b"", chunks())
+                await download.run(reply, chunks())
         assert bytes(writer.data) == DATA
         await writer.discard()
 
@@ -442,7 +444,7 @@ def test_a_gap_that_is_not_served_costs_the_part_once() -> None:
     run(on_ranges(lambda _asked, _reply: Reply(412)), act)
 
 
-def test_the_last_lane_waits_for_its_turn() -> None:
+def test_the_last_connection_waits_for_its_turn() -> None:
     """Somebody waits for the permit that the first response gives back: the gap behind it comes later."""
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
