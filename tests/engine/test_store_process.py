@@ -264,3 +264,18 @@ def test_a_stop_reaches_an_operation_under_way(
                 store.stop()
 
     run(course)
+
+
+def test_a_message_that_cannot_be_read_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:
+    heard = Heard()
+
+    async def course() -> None:
+        async with opened(tmp_path, heard) as store:
+            assert store._transport is not None
+            store._transport.write(b"\x02\x00\x00\x00\x91\x63")
+            await until(lambda: heard.broken)
+            with pytest.raises(WorkerError, match="ValidationError"):
+                await store.call(MirrorStore.newest_job)
+
+    with pytest.raises(WorkerError, match="ValidationError"):
+        run(course)

@@ -175,6 +175,8 @@ class MirrorRun:
             InterruptedRunError: a stop came before all was in order.
         """
         await self._store.open(self._started, requests_of(self._options), self._workspace.lock)
+        if self._stop.is_set():
+            self._store.stop()
         is_in_order = False
         try:
             recovered = await self._store.call(MirrorStore.recover)

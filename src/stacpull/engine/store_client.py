@@ -111,6 +111,7 @@ class StoreClient(asyncio.Protocol):
         self._closed: asyncio.Future[messages.StoreError | None] = self._loop.create_future()
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self._failure: BaseException | None = None
+        self._closing = False
         self._writer = BodyWriter(
             destination,
             checksum=checksum,
@@ -163,6 +164,7 @@ class StoreClient(asyncio.Protocol):
         Raises:
             DestinationError: The ledger could not be brought to the disk.
         """
+        self._closing = True
         if self._transport is not None:
             self._send(messages.CloseMirror())
             ends: list[asyncio.Future[Any]] = [self._closed, self._lost]
@@ -260,8 +262,9 @@ class StoreClient(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Hear that the store process is gone: unless it was to end, the run ends."""
         self._transport = None
-        if not self._closed.done():
-            self._failure = DestinationError(_ENDED)
+        if not (self._closing and self._closed.done()):
+            error = self._closed.result() if self._closed.done() else None
+            self._failure = DestinationError(_ENDED) if error is None else messages.error_of(error)
             self._on.broken(self._failure)
         for future, _ in self._waiting.values():
             if not future.done():
