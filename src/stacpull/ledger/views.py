@@ -21,6 +21,7 @@ __all__ = [
     "Unwritten",
     "assets_of_collection",
     "collection_rows",
+    "count_items",
     "current_run",
     "done_assets",
     "failures",
@@ -28,6 +29,7 @@ __all__ = [
     "item_and_key",
     "item_at",
     "item_documents",
+    "item_names",
     "item_record",
     "item_totals",
     "items_of",
@@ -299,6 +301,22 @@ def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str
             (collection,),
         )
     )
+
+
+def item_names(db: sqlite3.Connection, collection: int) -> Iterator[str]:
+    """Yield the ids of a collection's items, sorted, but for the one that stands for the collection itself."""
+    rows = db.execute(
+        "SELECT name FROM items WHERE collection = ? AND name <> ? ORDER BY name", (collection, OF_COLLECTION)
+    )
+    return (row[0] for row in rows)
+
+
+def count_items(db: sqlite3.Connection, collection: int) -> int:
+    """Return how many items `item_names` yields."""
+    found: int = db.execute(
+        "SELECT count(*) FROM items WHERE collection = ? AND name <> ?", (collection, OF_COLLECTION)
+    ).fetchone()[0]
+    return found
 
 
 def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
