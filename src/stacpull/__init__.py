@@ -57,6 +57,8 @@ if TYPE_CHECKING:
         RunStarted,
         Stage,
     )
+    from stacpull.outputs.export import export
+    from stacpull.outputs.export_report import ExportReport
     from stacpull.models import FailureKind, ItemId, Selection
     from stacpull.notebook import progress_bar
     from stacpull.redact import Secret
@@ -115,6 +117,8 @@ _HOMES = {
         "RunStarted",
         "Stage",
     ),
+    "stacpull.outputs.export": ("export",),
+    "stacpull.outputs.export_report": ("ExportReport",),
     "stacpull.models": ("FailureKind", "ItemId", "Selection"),
     "stacpull.notebook": ("progress_bar",),
     "stacpull.redact": ("Secret",),
@@ -141,6 +145,7 @@ __all__ = [
     "DamageKind",
     "DestinationError",
     "Event",
+    "ExportReport",
     "FailureKind",
     "FailureRecord",
     "HeadersReport",
@@ -174,6 +179,7 @@ __all__ = [
     "__version__",
     "classes",
     "collections",
+    "export",
     "failures",
     "headers",
     "mirror",

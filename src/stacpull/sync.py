@@ -21,10 +21,12 @@ from stacpull.engine import headers as header_tables
 from stacpull.engine import verify as verifying
 from stacpull.engine.api import failures, status
 from stacpull.errors import UsageError
+from stacpull.outputs import export as exporting
 
 __all__ = [
     "classes",
     "collections",
+    "export",
     "failures",
     "headers",
     "mirror",
@@ -62,6 +64,7 @@ def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
 classes = _blocking(api.classes)
 collections = _blocking(api.collections)
 headers = _blocking(header_tables.headers)
+export = _blocking(exporting.export)
 mirror = _blocking(api.mirror)
 plan = _blocking(api.plan)
 resume = _blocking(api.resume)

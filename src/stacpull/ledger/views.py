@@ -303,12 +303,16 @@ def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str
     )
 
 
-def item_names(db: sqlite3.Connection, collection: int) -> Iterator[str]:
-    """Yield the ids of a collection's items, sorted, but for the one that stands for the collection itself."""
+def item_names(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, bool]]:
+    """Yield the ids of a collection's items, sorted, and whether each was reached through a link of another.
+
+    The row that holds the collection's own assets is left out.
+    """
     rows = db.execute(
-        "SELECT name FROM items WHERE collection = ? AND name <> ? ORDER BY name", (collection, OF_COLLECTION)
+        "SELECT name, parent IS NOT NULL FROM items WHERE collection = ? AND name <> ? ORDER BY name",
+        (collection, OF_COLLECTION),
     )
-    return (row[0] for row in rows)
+    return ((name, bool(is_linked)) for name, is_linked in rows)
 
 
 def count_items(db: sqlite3.Connection, collection: int) -> int:

@@ -42,7 +42,9 @@ def json_array(values: Sequence[Any], path: str, mixed: Mixed) -> pa.Array:
     try:
         return pa.array(values)
     except _REFUSED:
-        kind = reduce(lambda a, b: merged_type(a, b, path, mixed), map(lambda v: _type_of(v, path, mixed), values))
+        kind = reduce(
+            lambda a, b: merged_type(a, b, path, mixed), map(lambda v: _type_of(v, path, mixed), values)
+        )
         return pa.array([_as_type(value, kind) for value in values], kind)
 
 

@@ -35,6 +35,8 @@ class MirroredItem(NamedTuple):
     path: str
     """Its document, relative to DEST. The relative hrefs of the document start in the directory of this file."""
     document: Json
+    is_linked: bool = False
+    """True for an item that was reached through a link of another one, as source imagery is."""
 
 
 class MirrorContents:
@@ -65,29 +67,36 @@ class MirrorContents:
         for row in self._rows:
             lines = f"{safe_segment(row.name)}/{LINES_FILE}"
             if (self.dest / lines).is_file():
-                yield from self._from_lines(row.name, lines)
+                yield from self._from_lines(row, lines)
             else:
                 yield from self._from_files(row)
 
     def _from_files(self, row: CollectionRow) -> Iterator[MirroredItem]:
-        for name in views.item_names(self._db, row.row):
+        for name, is_linked in views.item_names(self._db, row.row):
             path = item_document_path(ItemId(row.name, name))
-            document = self._document(path)
+            document = self.document(path)
             if document is None:
                 self.unreadable.append(path)
             else:
-                yield MirroredItem(row.name, name, path, document)
+                yield MirroredItem(row.name, name, path, document, is_linked)
 
-    def _from_lines(self, collection: str, path: str) -> Iterator[MirroredItem]:
+    def _from_lines(self, row: CollectionRow, path: str) -> Iterator[MirroredItem]:
+        linked = {name for name, is_linked in views.item_names(self._db, row.row) if is_linked}
         with (self.dest / path).open("rb") as file:
             for number, line in enumerate(file, 1):
                 document = _parsed(line)
                 if document is None:
                     self.unreadable.append(f"{path}:{number}")
                 else:
-                    yield MirroredItem(collection, str(document.get("id")), path, document)
+                    name = str(document.get("id"))
+                    yield MirroredItem(row.name, name, path, document, name in linked)
 
-    def _document(self, path: str) -> Json | None:
+    def document(self, path: str) -> Json | None:
+        """Return the JSON object at `path`, relative to DEST; None if there is none.
+
+        Raises:
+            DestinationError: The file cannot be read.
+        """
         try:
             data = read_regular(self.dest / path)
         except OSError as error:
@@ -95,7 +104,7 @@ class MirrorContents:
         return None if data is None else _parsed(data)
 
     def _collection(self, row: CollectionRow) -> Json:
-        stored = self._document(f"{safe_segment(row.name)}/collection.json")
+        stored = self.document(f"{safe_segment(row.name)}/collection.json")
         return stored or {"type": "Collection", "id": row.name}
 
 

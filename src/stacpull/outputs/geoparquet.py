@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO
 from urllib.parse import quote
 
 import orjson
@@ -25,9 +25,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
+from stacpull.errors import DestinationError, UsageError
 from stacpull.models import Json
 from stacpull.outputs.arrow import TIME, Mixed, fitted, json_array, merged_type, storable_type
 from stacpull.outputs.contents import MirrorContents, MirroredItem
+from stacpull.outputs.export_report import ExportReport
+from stacpull.outputs.samples import SampleOptions
+from stacpull.planning.names import safe_segment
+from stacpull.store.atomic import whole_file
 
 _BATCH = 250
 """Items per batch of the first pass: what is held in memory as JSON."""
@@ -36,7 +41,16 @@ _ROW_GROUP = 10_000
 _ROW_GROUP_BYTES = 16 << 20
 """Bytes in memory per row group, about."""
 _VERSION = "1.1.0"
-_TIMES = ("datetime", "start_datetime", "end_datetime", "created", "updated", "published", "expires", "unpublished")
+_TIMES = (
+    "datetime",
+    "start_datetime",
+    "end_datetime",
+    "created",
+    "updated",
+    "published",
+    "expires",
+    "unpublished",
+)
 """Properties that STAC's common metadata and its timestamps extension define as times."""
 _MEMBERS = ("stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
 _LEFT_OUT = frozenset({"type", "properties"})
@@ -47,18 +61,22 @@ _GEOMETRY_NAMES = ("Point", "LineString", "LineString", "Polygon", "MultiPoint",
 """By shapely's type ids; id 2 is a linear ring."""
 
 
-class GeoparquetSummary(NamedTuple):
-    """What was written."""
+def export_geoparquet(
+    contents: MirrorContents, out: Path, options: SampleOptions, on_progress: Callable[[int], None]
+) -> ExportReport:
+    """Write the items of a mirror to the file `out`.
 
-    items: int
-    mixed: Mixed
-    """Places whose values differed in kind and are JSON text."""
-    renamed: tuple[str, ...]
-    """Properties that have the name of a member of the item; their columns are named `properties:<name>`."""
-    left_out: tuple[str, ...]
-    """Members of items that STAC does not define; the format has no place for them."""
-    bad_geometries: int
-    """Items whose geometry is not valid GeoJSON; the column is null."""
+    Raises:
+        UsageError: `out` is not a file name, or an option of training samples was given.
+        DestinationError: `out` cannot be written; what was there is unchanged.
+    """
+    if options.splits or options.nomenclature or options.label_property:
+        raise UsageError("Splits and labels are for the formats webdataset, csv and parquet.")
+    if out.is_dir() or not out.parent.is_dir():
+        raise DestinationError(f"{out} is not the name of a file in a directory that exists.")
+    with whole_file(out) as file:
+        build = write_geoparquet(file, out, contents, collections=options.collections, on_progress=on_progress)
+    return ExportReport(build.items, (out.name,), out.stat().st_size, build.notes(contents))
 
 
 def write_geoparquet(
@@ -68,7 +86,7 @@ def write_geoparquet(
     *,
     collections: Sequence[str] = (),
     on_progress: Callable[[int], None] = lambda _items: None,
-) -> GeoparquetSummary:
+) -> _Build:
     """Write the items of a mirror to `file`.
 
     Args:
@@ -79,26 +97,22 @@ def write_geoparquet(
         on_progress: Called with the number of items read so far, once per batch.
 
     Returns:
-        The number of items, and what the format could not hold as it was.
+        What is known after the last item: their number, and what the format could not hold as it was.
     """
-    build = _Build()
-    chosen = {name: document for name, document in contents.collections.items() if not collections or name in collections}
+    build, hrefs = _Build(), _Hrefs(contents.dest, path)
+    chosen = {n: document for n, document in contents.collections.items() if not collections or n in collections}
     with tempfile.TemporaryFile(dir=path.parent) as spool:
         items = (item for item in contents.items() if item.collection in chosen)
         for batch in _batched(items, _BATCH):
-            _spool(spool, build.batch(batch, _Hrefs(contents.dest, path)))
+            _spool(spool, build.batch(batch, hrefs))
             on_progress(build.items)
-        schema = build.schema({
-            name: _Hrefs(contents.dest, path).document(f"{name}/collection.json", document)
-            for name, document in chosen.items()
-        })  # fmt: skip
+        documents = {n: hrefs.document(f"{safe_segment(n)}/collection.json", d) for n, d in chosen.items()}
+        schema = build.schema(documents)
         spool.seek(0)
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for table in _row_groups(_unspooled(spool), schema):
                 writer.write_table(table, row_group_size=_ROW_GROUP)
-    return GeoparquetSummary(
-        build.items, build.mixed, tuple(sorted(build.renamed)), tuple(sorted(build.left_out)), build.bad_geometries
-    )
+    return build
 
 
 class _Hrefs:
@@ -109,11 +123,19 @@ class _Hrefs:
 
     def document(self, path: str, document: Json) -> Json:
         """Return a document at `path` in DEST with the relative hrefs of its links and assets rewritten."""
-        prefix = quote(posixpath.normpath(f"{self._to_dest}/{posixpath.dirname(path)}"), safe="/!$&'()*+,=@~") + "/"
+        prefix = (
+            quote(posixpath.normpath(f"{self._to_dest}/{posixpath.dirname(path)}"), safe="/!$&'()*+,=@~")
+            + "/"
+        )
         links, assets = document.get("links"), document.get("assets")
-        moved = {**document, "links": [_moved(link, prefix) for link in links or () if isinstance(link, dict)]}
+        moved = {
+            **document,
+            "links": [_moved(link, prefix) for link in links or () if isinstance(link, dict)],
+        }
         if isinstance(assets, dict):
-            moved["assets"] = {key: _moved(asset, prefix) for key, asset in assets.items() if isinstance(asset, dict)}
+            moved["assets"] = {
+                key: _moved(asset, prefix) for key, asset in assets.items() if isinstance(asset, dict)
+            }
         return moved
 
 
@@ -135,8 +157,8 @@ class _Build:
         self.items = 0
         self.bad_geometries = 0
         self.mixed: Mixed = {}
-        self.renamed: set[str] = set()
-        self.left_out: set[str] = set()
+        self._renamed: set[str] = set()
+        self._left_out: set[str] = set()
         self._types: dict[str, pa.DataType] = {
             "stac_version": pa.string(), "stac_extensions": pa.list_(pa.string()), "id": pa.string(),
             "geometry": pa.binary(), "bbox": _boxes([], height=False).type, "links": _LINK, "assets": pa.null(),
@@ -144,6 +166,20 @@ class _Build:
         }  # fmt: skip
         self._geometry_types: set[str] = set()
         self._bounds: list[float] = []
+
+    def notes(self, contents: MirrorContents) -> tuple[str, ...]:
+        """Return sentences about what the file does not hold as the items have it."""
+        notes = [
+            f"{place} has values of several kinds ({', '.join(sorted(kinds))}): they are JSON text."
+            for place, kinds in sorted(self.mixed.items())
+        ]
+        notes += [f"The property {n} has the name of a member: its column is properties:{n}." for n in self._renamed]
+        notes += [f"The member {name} is left out: the format has no place for it." for name in sorted(self._left_out)]
+        if self.bad_geometries:
+            notes.append(f"{self.bad_geometries:,} geometries are not valid GeoJSON: they are null.")
+        if contents.unreadable:
+            notes.append(f"{len(contents.unreadable):,} item documents cannot be read, {contents.unreadable[0]} for one.")
+        return tuple(notes)
 
     def batch(self, items: Sequence[MirroredItem], hrefs: _Hrefs) -> pa.RecordBatch:
         """Return a batch of items as columns, each of the type that its values have."""
@@ -189,14 +225,14 @@ class _Build:
             properties = document.get("properties")
             for name, value in properties.items() if isinstance(properties, dict) else ():
                 if name in _MEMBERS:
-                    self.renamed.add(name)
+                    self._renamed.add(name)
                     name = f"properties:{name}"  # noqa: PLW2901
                 column = columns.get(name)
                 if column is None:
                     column = columns[name] = [None] * len(documents)
                 column[row] = value
             if len(document) > len(_MEMBERS) + len(_LEFT_OUT) or not document.keys() <= _KNOWN:
-                self.left_out.update(document.keys() - _KNOWN)
+                self._left_out.update(document.keys() - _KNOWN)
         return columns
 
     def _geometries(self, values: Sequence[Any]) -> pa.Array:
@@ -205,13 +241,20 @@ class _Build:
         found = ~shapely.is_missing(shapes)
         self.bad_geometries += sum(text is not None for text in texts) - int(found.sum())
         present = shapes[found]
-        for type_id, has_height in set(zip(shapely.get_type_id(present), shapely.has_z(present), strict=True)):
+        for type_id, has_height in set(
+            zip(shapely.get_type_id(present), shapely.has_z(present), strict=True)
+        ):
             self._geometry_types.add(_GEOMETRY_NAMES[type_id] + (" Z" if has_height else ""))
         filled = present[~shapely.is_empty(present)]
         if len(filled):
             west, south, east, north = shapely.total_bounds(filled).tolist()
             before = self._bounds or [west, south, east, north]
-            self._bounds = [min(before[0], west), min(before[1], south), max(before[2], east), max(before[3], north)]
+            self._bounds = [
+                min(before[0], west),
+                min(before[1], south),
+                max(before[2], east),
+                max(before[3], north),
+            ]
         return pa.array(shapely.to_wkb(shapes, include_srid=False), pa.binary())
 
 
@@ -220,14 +263,24 @@ _KNOWN = frozenset(_MEMBERS) | _LEFT_OUT
 
 def _bboxes(values: Sequence[Any]) -> pa.Array:
     boxes = [value if isinstance(value, list) and len(value) in (4, 6) else None for value in values]
-    boxes = [box if box is None or all(isinstance(one, int | float) for one in box) else None for box in boxes]
+    boxes = [
+        box if box is None or all(isinstance(one, int | float) for one in box) else None for box in boxes
+    ]
     return _boxes(boxes, height=any(box is not None and len(box) == len(_WITH_HEIGHT) for box in boxes))
 
 
 def _boxes(boxes: Sequence[list[float] | None], *, height: bool) -> pa.Array:
     names = _WITH_HEIGHT if height else _FLAT
     kind = pa.struct([(name, pa.float64()) for name in names])
-    return pa.array([None if box is None else dict(zip(_WITH_HEIGHT if len(box) == 6 else _FLAT, map(float, box), strict=True)) for box in boxes], kind)
+    return pa.array(
+        [
+            None
+            if box is None
+            else dict(zip(_WITH_HEIGHT if len(box) == 6 else _FLAT, map(float, box), strict=True))
+            for box in boxes
+        ],
+        kind,
+    )
 
 
 def _times(array: pa.Array) -> pa.Array:
