@@ -42,6 +42,7 @@ COMMANDS: dict[str, _Entry] = {
         "verify": "Check the files in DEST against the ledger; optionally repair them.",
         "failures": "List every asset of DEST that failed, and why.",
         "export": "Turn DEST into an index, training shards or a table of labels.",
+        "report": "Write an HTML page about DEST: contents, sizes, runs, failures.",
         "trace": "Trace the scenes behind the pixels of an area, day by day.",
         "credentials": "List the credential profiles, or check one.",
         "serve": "Run a replica of a service on this machine, for trials and tests.",

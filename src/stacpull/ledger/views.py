@@ -37,6 +37,7 @@ __all__ = [
     "name_of_asset",
     "ordered",
     "path_of_item",
+    "run_summaries",
     "state_now",
     "totals",
     "unproven",
@@ -146,6 +147,16 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
     found = dict(zip((column[0] for column in cursor.description), row, strict=True))
     found["selection"] = orjson.loads(found["selection"])
     return found
+
+
+def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Return the runs, oldest first, each with what it fetched."""
+    cursor = db.execute(
+        "SELECT source, kind, state, started, assets_done - assets_skipped AS files, bytes_fetched AS bytes, "
+        "seconds, retries FROM runs ORDER BY id"
+    )
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
 def state_now(state: str, *, live: bool) -> RunState:

@@ -22,6 +22,7 @@ from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
 from stacpull.planning.items import item_document_path
 from stacpull.planning.names import safe_segment
+from stacpull.reports import FailureRecord
 
 LINES_FILE = "items.ndjson"
 """The items of a collection, one per line (`mirror --metadata ndjson`)."""
@@ -70,6 +71,19 @@ class MirrorContents:
                 yield from self._from_lines(row, lines)
             else:
                 yield from self._from_files(row)
+
+    def totals(self) -> dict[str, int]:
+        """Return the counters of the whole mirror: assets done, failed, pending and missing, and bytes."""
+        return views.totals(self._db)
+
+    def runs(self) -> list[Json]:
+        """Return the runs, oldest first: `source`, `kind`, `state`, `started` (seconds since 1970), `files`,
+        `bytes` (fetched), `seconds` and `retries`."""
+        return views.run_summaries(self._db)
+
+    def failures(self) -> Iterator[FailureRecord]:
+        """Yield every asset that failed, and every item that could not be read."""
+        return views.failures(self._db)
 
     def _from_files(self, row: CollectionRow) -> Iterator[MirroredItem]:
         for name, is_linked in views.item_names(self._db, row.row):

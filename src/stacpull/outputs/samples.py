@@ -157,7 +157,7 @@ class Samples:
     def _files(self, item: MirroredItem) -> tuple[SampleFile, ...]:
         found: dict[str, SampleFile] = {}
         for number, (path, document) in enumerate([(item.path, item.document), *self._sources(item)]):
-            for key, file in _local_files(path, document):
+            for key, file in local_files(path, document):
                 name = f"{number}_{key}" if key in found else key
                 found[name] = file._replace(key=name)
         return tuple(found[key] for key in sorted(found))
@@ -171,7 +171,13 @@ class Samples:
                     yield path, document
 
 
-def _local_files(path: str, document: Json) -> Iterator[tuple[str, SampleFile]]:
+def local_files(path: str, document: Json) -> Iterator[tuple[str, SampleFile]]:
+    """Yield asset key and file of each asset that is in the mirror.
+
+    Args:
+        path: Of the document, relative to DEST.
+        document: An item as the mirror stores it.
+    """
     assets = document.get("assets")
     for key, asset in assets.items() if isinstance(assets, dict) else ():
         local = _local_path(path, asset.get("href")) if isinstance(asset, dict) else None
