@@ -13,8 +13,6 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
-import stacpull
-
 ROOT = Path(__file__).resolve().parents[1]
 
 pytest.register_assert_rewrite(  # modules that tests of several directories import
@@ -120,10 +118,10 @@ def outside_connections() -> Iterator[list[str]]:
 def blocking_calls() -> Iterator[None]:
     """Raise `blockbuster.BlockingError` where code of ours blocks a running event loop.
 
-    The replicas stand for other machines and may run in a thread of the test: they are not looked at.
+    The replicas stand for other machines and may run in a thread of the test: they are left out.
     """
-    replicas = ["stacpull.replicas"] if (Path(stacpull.__file__).parent / "replicas").is_dir() else []
-    with blockbuster_ctx(["stacpull"], excluded_modules=replicas) as detector:
+    ours = ["stacpull", "stacpull_headers", "stacpull_trace"]
+    with blockbuster_ctx(ours, excluded_modules=["stacpull_replicas"]) as detector:
         # the signal handler and the display write a line to the terminal, as print does
         detector.functions["os.write"].can_block_in("stacpull/cli/running.py", {"handle"})
         detector.functions["os.write"].can_block_in("stacpull/cli/progress.py", {"_emit"})

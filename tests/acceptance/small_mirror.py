@@ -19,7 +19,7 @@ from tests.acceptance.command import COMMAND, environment, mirror_of
 from tests.acceptance.sized_replica import SizedReplica
 from tests.acceptance.trees import Damage, damage, expected_files
 
-from stacpull.replicas import ExpectedFile, MlhubReplica, run_in_thread
+from stacpull_replicas import ExpectedFile, MlhubReplica, run_in_thread
 
 LARGE = 2_500_000
 _LARGE_KEY = "large_files/large_0000.bin"

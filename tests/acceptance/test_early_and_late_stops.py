@@ -20,8 +20,8 @@ import stacpull
 from stacpull.engine import mirror as engine_mirror
 from stacpull.engine import recovery
 from stacpull.engine.publisher import Publisher
-from stacpull.replicas import MlhubReplica, Request, Stall, run_in_thread
 from stacpull.store.destination import Destination
+from stacpull_replicas import MlhubReplica, Request, Stall, run_in_thread
 
 SOON = 8.0  # seconds; DESIGN says ten
 

@@ -22,7 +22,7 @@ from stacpull import DestinationError, Notice, RebuildReport, failures, plan, re
 from stacpull.ledger import rebuilding
 from stacpull.ledger.compact import true_name
 from stacpull.ledger.database import ledger_path
-from stacpull.replicas import MlhubReplica, run_in_thread
+from stacpull_replicas import MlhubReplica, run_in_thread
 
 Harm = Callable[[Path], None]
 

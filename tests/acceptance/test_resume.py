@@ -13,7 +13,7 @@ from tests.acceptance.command import LABELS, Running, environment, mirror_of, ru
 from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
 
 import stacpull
-from stacpull.replicas import MlhubReplica, PlannedFaults, Stall, parse_faults, run_in_thread
+from stacpull_replicas import MlhubReplica, PlannedFaults, Stall, parse_faults, run_in_thread
 
 ITEMS = 150
 

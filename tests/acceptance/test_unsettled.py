@@ -12,6 +12,7 @@ import orjson
 import pytest
 from tests.acceptance.command import LABELS
 from tests.acceptance.small_api import SmallApi
+from tests.net.memory import Answer
 
 from stacpull import (
     AssetFailed,
@@ -27,7 +28,6 @@ from stacpull import (
     retry,
     status,
 )
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 OLD_SERVER = b"HTTP/1.0 200 OK\r\nContent-Type: image/tiff\r\n\r\nall or a part of it"

@@ -35,8 +35,8 @@ from stacpull import (
 )
 from stacpull.engine.inspection import Findings, Inspection
 from stacpull.ledger.database import open_writer
-from stacpull.replicas import MlhubReplica, Request, Status, run_in_thread
 from stacpull.store.lock import MirrorLock
+from stacpull_replicas import MlhubReplica, Request, Status, run_in_thread
 
 Change = Callable[[Path], None]
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.net.memory import Answer, MemoryTransport
 
 from stacpull.clock import SystemClock
 from stacpull.config.provider import HostPattern
@@ -11,7 +12,6 @@ from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.credentials import HostCredentials, origin_of, same_site
 from stacpull.net.gate import Gates
-from stacpull.net.memory import Answer, MemoryTransport
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret
 

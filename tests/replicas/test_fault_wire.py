@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stacpull.replicas import (
+from stacpull_replicas import (
     MemoryStore,
     MlhubReplica,
     PlannedFaults,

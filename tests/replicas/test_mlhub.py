@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from stacpull.replicas import Dataset, MlhubReplica, run_in_thread
-from stacpull.replicas.dataset import MAX_ITEMS
-from stacpull.replicas.tokens import Sealer, TokenRefused
+from stacpull_replicas import Dataset, MlhubReplica, run_in_thread
+from stacpull_replicas.dataset import MAX_ITEMS
+from stacpull_replicas.tokens import Sealer, TokenRefused
 
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 

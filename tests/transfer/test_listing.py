@@ -17,9 +17,9 @@ from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
 from stacpull.planning.prefixes import Listed
-from stacpull.replicas import MemoryStore, S3Access, S3Replica
 from stacpull.transfer import listing
 from stacpull.transfer.listing import ListedPage, list_prefix, listed_page
+from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
 ODD = [
     "a b.tif",
