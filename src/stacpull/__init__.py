@@ -55,11 +55,11 @@ if TYPE_CHECKING:
         RunStarted,
         Stage,
     )
+    from stacpull.models import FailureKind, ItemId, Selection
+    from stacpull.notebook import progress_bar
     from stacpull.outputs.export import export
     from stacpull.outputs.export_report import ExportReport
     from stacpull.outputs.report import report
-    from stacpull.models import FailureKind, ItemId, Selection
-    from stacpull.notebook import progress_bar
     from stacpull.redact import Secret
     from stacpull.reports import (
         FailureRecord,

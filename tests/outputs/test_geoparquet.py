@@ -52,6 +52,7 @@ UNUSUAL: dict[str, dict[str, Any]] = {
 
 
 _UNREADABLE = {"null-geometry", "height", "geometry-collection"}
+"""What stac-geoparquet 0.8 cannot read."""
 
 
 def export(dest: Path, out: Path, **settings: Any) -> stacpull.ExportReport:
@@ -78,7 +79,10 @@ def test_every_value_of_unusual_items_is_in_the_file(mirrored: Mirror, tmp_path:
     }  # fmt: skip
     assert rows["integer-bbox"]["bbox"]["zmin"] is None
     assert (rows["late-property"]["gsd"], rows["float-after-integer"]["gsd"]) == (10.0, 1.5)
-    assert (rows["flag-as-boolean"]["seasonal_snow"], rows["flag-as-text"]["seasonal_snow"]) == ("true", '"true"')
+    assert (rows["flag-as-boolean"]["seasonal_snow"], rows["flag-as-text"]["seasonal_snow"]) == (
+        "true",
+        '"true"',
+    )
     assert rows["large-integer"]["large"] == str(2**63)
     assert rows["microseconds"]["datetime"].isoformat() == "2017-06-13T10:10:31.123456+00:00"
     assert rows["offset"]["datetime"].isoformat() == "2017-06-13T10:10:31+00:00"
@@ -109,7 +113,7 @@ def test_duckdb_reads_it(mirrored: Mirror, tmp_path: Path) -> None:
     duckdb = pytest.importorskip("duckdb")
     out, _ = unusual(mirrored, tmp_path)
     found = duckdb.sql(
-        f"SELECT id, bbox.xmin FROM '{out}' WHERE datetime > '2017-06-13T10:10:31Z'::TIMESTAMPTZ ORDER BY id"
+        f"SELECT id, bbox.xmin FROM '{out}' WHERE datetime > '2017-06-13T10:10:31Z'::TIMESTAMPTZ ORDER BY id"  # noqa: S608 - the path is this test's own
     ).fetchall()
     assert found == [("microseconds", 10.0)]
 
@@ -129,13 +133,16 @@ def test_stac_geoparquet_gives_the_items_back(mirrored: Mirror, tmp_path: Path) 
 
 def test_rustac_gives_the_items_back(mirrored: Mirror, tmp_path: Path) -> None:
     rustac = pytest.importorskip("rustac")
-    out, _ = unusual(mirrored, tmp_path)
+    """Version 0.9 ends in a panic where a geometry is null."""
+    out = tmp_path / "items.parquet"
+    located = {name: members for name, members in UNUSUAL.items() if name != "null-geometry"}
+    export(mirrored([item(name, **members) for name, members in located.items()]), out)
 
     async def read() -> Any:
         return await rustac.read(str(out))
 
     items = {one["id"]: one for one in asyncio.run(read())["features"]}
-    assert items.keys() == UNUSUAL.keys()
+    assert items.keys() == located.keys()
     assert items["late-asset"]["assets"]["quicklook"]["href"] == "https://example.com/q.png"
 
 
@@ -176,7 +183,10 @@ def test_types_of_different_batches_are_merged(mirrored: Mirror, tmp_path: Path,
     rows = rows_of(out)
     assert report.items == len(rows) == len(UNUSUAL)
     assert (rows["late-property"]["gsd"], rows["float-after-integer"]["gsd"]) == (10.0, 1.5)
-    assert (rows["flag-as-boolean"]["seasonal_snow"], rows["flag-as-text"]["seasonal_snow"]) == ("true", '"true"')
+    assert (rows["flag-as-boolean"]["seasonal_snow"], rows["flag-as-text"]["seasonal_snow"]) == (
+        "true",
+        '"true"',
+    )
     assert rows["offset"]["datetime"].isoformat() == "2017-06-13T10:10:31+00:00"
     assert rows["empty-object"]["processing"] == "{}"
     assert rows["late-asset"]["assets"]["quicklook"]["gsd"] == 2

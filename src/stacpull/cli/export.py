@@ -18,7 +18,9 @@ from stacpull.errors import UsageError
 _FORMATS = ("geoparquet", "webdataset", "csv", "parquet")
 
 
-def _option(flags: Sequence[str], text: str, metavar: str | None = None, *, many: bool = False) -> click.Option:
+def _option(
+    flags: Sequence[str], text: str, metavar: str | None = None, *, many: bool = False
+) -> click.Option:
     return parameters.GroupedOption(flags, metavar=metavar, multiple=many, help=text)
 
 
@@ -37,7 +39,7 @@ def _option(flags: Sequence[str], text: str, metavar: str | None = None, *, many
             type=click.Choice(_FORMATS),
             default="geoparquet",
             show_default=True,
-            help="geoparquet: an index of the items. webdataset: tar shards. csv, parquet: a table of labels.",
+            help="geoparquet: an index of the items; webdataset: tar shards; csv, parquet: labels.",
         ),
         *parameters.named("collection", "nomenclature", "label-property"),
         _option(
@@ -47,7 +49,9 @@ def _option(flags: Sequence[str], text: str, metavar: str | None = None, *, many
             many=True,
         ),
         _option(["--shard-size"], "Bytes per shard, at most, as in 500M. [default: 1G]", "SIZE"),
-        click.Option(["--shard-samples"], type=click.IntRange(min=1), metavar="N", help="Samples per shard, at most."),
+        click.Option(
+            ["--shard-samples"], type=click.IntRange(min=1), metavar="N", help="Samples per shard, at most."
+        ),
         *parameters.named("json", "no-progress", "quiet", "verbose"),
     ],
 )
@@ -65,8 +69,8 @@ def command(
 ) -> None:
     """Write what is in DEST as one index, as training shards, or as a table of labels.
 
-    OUT is a file, for webdataset a directory. It appears when it is complete; complete shards are kept when an
-    interrupted export is run again. DEST is only read.
+    OUT is a file, for webdataset a directory. It appears when it is complete. Complete shards are kept when
+    an interrupted export is run again. DEST is only read.
     """
     from stacpull.outputs.export import export
 
@@ -97,7 +101,9 @@ def command(
     elif not told.output.quiet:
         what = "sample" if form != "geoparquet" else "item"
         files = count(len(report.files), "file")
-        printing.lines([f"{out}: {count(report.items, what)} in {files}, {size(report.bytes)}", *report.notes])
+        printing.lines(
+            [f"{out}: {count(report.items, what)} in {files}, {size(report.bytes)}", *report.notes]
+        )
 
 
 def _split(text: str) -> tuple[str, tuple[str, ...]]:

@@ -42,13 +42,14 @@ def json_array(values: Sequence[Any], path: str, mixed: Mixed) -> pa.Array:
     try:
         return pa.array(values)
     except _REFUSED:
-        kind = reduce(
-            lambda a, b: merged_type(a, b, path, mixed), map(lambda v: _type_of(v, path, mixed), values)
-        )
+        types = (_type_of(value, path, mixed) for value in values)
+        kind = reduce(lambda one, other: merged_type(one, other, path, mixed), types)
         return pa.array([_as_type(value, kind) for value in values], kind)
 
 
-def merged_type(one: pa.DataType, other: pa.DataType, path: str, mixed: Mixed) -> pa.DataType:
+def merged_type(  # noqa: PLR0911 - one return per rule
+    one: pa.DataType, other: pa.DataType, path: str, mixed: Mixed
+) -> pa.DataType:
     """Return the type that holds the values of both types; the arguments are those of `json_array`."""
     if one.equals(other) or pa.types.is_null(other):
         return one
@@ -85,8 +86,8 @@ def storable_type(kind: pa.DataType) -> pa.DataType | None:
     return kind
 
 
-def fitted(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Return an array with the values of `array` as type `kind`, which `merged_type` or `storable_type` gave."""
+def fitted(array: pa.Array, kind: pa.DataType) -> pa.Array:  # noqa: PLR0911 - one return per rule
+    """Return an array with the values of `array` as `kind`, a type of `merged_type` or `storable_type`."""
     if array.type.equals(kind):
         return array
     if pa.types.is_null(array.type):

@@ -34,7 +34,7 @@ class MirroredItem(NamedTuple):
     collection: str
     id: str
     path: str
-    """Its document, relative to DEST. The relative hrefs of the document start in the directory of this file."""
+    """Its document, relative to DEST. The relative hrefs of the document start in its directory."""
     document: Json
     is_linked: bool = False
     """True for an item that was reached through a link of another one, as source imagery is."""
@@ -77,8 +77,11 @@ class MirrorContents:
         return views.totals(self._db)
 
     def runs(self) -> list[Json]:
-        """Return the runs, oldest first: `source`, `kind`, `state`, `started` (seconds since 1970), `files`,
-        `bytes` (fetched), `seconds` and `retries`."""
+        """Return the runs, oldest first.
+
+        Each has `source`, `kind`, `state`, `started` (seconds since 1970), `files` and `bytes` (fetched),
+        `seconds` and `retries`.
+        """
         return views.run_summaries(self._db)
 
     def failures(self) -> Iterator[FailureRecord]:

@@ -41,8 +41,8 @@ async def export(
 ) -> ExportReport:
     """Turn the mirror at `dest` into an index, training shards or a label table.
 
-    The mirror is only read; it may be running. What `out` names appears when it is complete: an export that is
-    stopped leaves nothing under that name, and shards that are complete are kept for the next export.
+    The mirror is only read; it may be running. What `out` names appears when it is complete. An export that
+    is stopped leaves nothing under that name; complete shards are kept for the next export.
 
     Args:
         dest: The mirror.
@@ -71,15 +71,17 @@ async def export(
     if format not in FORMATS:
         raise UsageError(f"{format!r} is not a format of export: use {', '.join(FORMATS)}.")
     if format in {"geoparquet", "webdataset", "parquet"} and find_spec("pyarrow") is None:
-        raise UsageError(f"{format} needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'.")
+        raise UsageError(
+            f"{format} needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'."
+        )
     chosen = (collections,) if isinstance(collections, str) else tuple(collections)
     options = SampleOptions(chosen, splits or {}, nomenclature, label_property)
     shards = {"shard_bytes": shard_bytes, "shard_samples": shard_samples}
     given = {name: value for name, value in shards.items() if value is not None}
     if given and format != "webdataset":
         raise UsageError("Shards are for the format webdataset.")
-    path, target = dest_path(dest), Path(out).expanduser()
-    return await asyncio.to_thread(_export, path, target, format, options, given, on_event, stop)
+    arguments = dest_path(dest), Path(out), format, options, given, on_event, stop
+    return await asyncio.to_thread(_export, *arguments)
 
 
 def _export(
@@ -91,6 +93,7 @@ def _export(
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> ExportReport:
+    out = out.expanduser()
     module, _, function = FORMATS[name].partition(":")
     with open_contents(dest) as contents:
         unknown = set(options.collections) - contents.collections.keys()

@@ -56,7 +56,8 @@ _MEMBERS = ("stac_version", "stac_extensions", "id", "geometry", "bbox", "links"
 _LEFT_OUT = frozenset({"type", "properties"})
 _FLAT, _WITH_HEIGHT = ("xmin", "ymin", "xmax", "ymax"), ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
 _LINK = pa.list_(pa.struct([("href", pa.string()), ("rel", pa.string())]))
-_GEOMETRY_NAMES = ("Point", "LineString", "LineString", "Polygon", "MultiPoint", "MultiLineString", "MultiPolygon",
+_GEOMETRY_NAMES = ("Point", "LineString", "LineString", "Polygon", "MultiPoint", "MultiLineString",
+                   "MultiPolygon",
                    "GeometryCollection")  # fmt: skip
 """By shapely's type ids; id 2 is a linear ring."""
 
@@ -75,7 +76,9 @@ def export_geoparquet(
     if out.is_dir() or not out.parent.is_dir():
         raise DestinationError(f"{out} is not the name of a file in a directory that exists.")
     with whole_file(out) as file:
-        build = write_geoparquet(file, out, contents, collections=options.collections, on_progress=on_progress)
+        build = write_geoparquet(
+            file, out, contents, collections=options.collections, on_progress=on_progress
+        )
     return ExportReport(build.items, (out.name,), out.stat().st_size, build.notes(contents))
 
 
@@ -100,7 +103,9 @@ def write_geoparquet(
         What is known after the last item: their number, and what the format could not hold as it was.
     """
     build, hrefs = _Build(), _Hrefs(contents.dest, path)
-    chosen = {n: document for n, document in contents.collections.items() if not collections or n in collections}
+    chosen = {
+        n: document for n, document in contents.collections.items() if not collections or n in collections
+    }
     with tempfile.TemporaryFile(dir=path.parent) as spool:
         items = (item for item in contents.items() if item.collection in chosen)
         for batch in _batched(items, _BATCH):
@@ -143,10 +148,7 @@ def _moved(holder: Json, prefix: str) -> Json:
     href = holder.get("href")
     if not isinstance(href, str) or not href.startswith(("./", "../")):
         return holder
-    if href.startswith("./"):
-        path = prefix + href[2:]
-    else:
-        path = posixpath.normpath(prefix + href)
+    path = prefix + href[2:] if href.startswith("./") else posixpath.normpath(prefix + href)
     return {**holder, "href": path if path.startswith("../") else f"./{path.removeprefix('./')}"}
 
 
@@ -161,7 +163,8 @@ class _Build:
         self._left_out: set[str] = set()
         self._types: dict[str, pa.DataType] = {
             "stac_version": pa.string(), "stac_extensions": pa.list_(pa.string()), "id": pa.string(),
-            "geometry": pa.binary(), "bbox": _boxes([], height=False).type, "links": _LINK, "assets": pa.null(),
+            "geometry": pa.binary(), "bbox": _boxes([], height=False).type, "links": _LINK,
+            "assets": pa.null(),
             "collection": pa.string(),
         }  # fmt: skip
         self._geometry_types: set[str] = set()
@@ -173,12 +176,19 @@ class _Build:
             f"{place} has values of several kinds ({', '.join(sorted(kinds))}): they are JSON text."
             for place, kinds in sorted(self.mixed.items())
         ]
-        notes += [f"The property {n} has the name of a member: its column is properties:{n}." for n in self._renamed]
-        notes += [f"The member {name} is left out: the format has no place for it." for name in sorted(self._left_out)]
+        notes += [
+            f"The property {n} has the name of a member: its column is properties:{n}." for n in self._renamed
+        ]
+        notes += [
+            f"The member {name} is left out: the format has no place for it."
+            for name in sorted(self._left_out)
+        ]
         if self.bad_geometries:
             notes.append(f"{self.bad_geometries:,} geometries are not valid GeoJSON: they are null.")
         if contents.unreadable:
-            notes.append(f"{len(contents.unreadable):,} item documents cannot be read, {contents.unreadable[0]} for one.")
+            notes.append(
+                f"{len(contents.unreadable):,} item documents cannot be read, as {contents.unreadable[0]}."
+            )
         return tuple(notes)
 
     def batch(self, items: Sequence[MirroredItem], hrefs: _Hrefs) -> pa.RecordBatch:
@@ -276,7 +286,9 @@ def _boxes(boxes: Sequence[list[float] | None], *, height: bool) -> pa.Array:
         [
             None
             if box is None
-            else dict(zip(_WITH_HEIGHT if len(box) == 6 else _FLAT, map(float, box), strict=True))
+            else dict(
+                zip(_WITH_HEIGHT if len(box) == len(_WITH_HEIGHT) else _FLAT, map(float, box), strict=True)
+            )
             for box in boxes
         ],
         kind,

@@ -20,7 +20,8 @@ from stacpull.outputs.samples import SampleOptions, Samples
 
 _FLAGS = ("cloud_and_shadow", "seasonal_snow")
 _COLUMNS = (
-    Column("id"), Column("collection"), Column("split"), Column("datetime"), *(Column(name, "boolean") for name in _FLAGS),
+    Column("id"), Column("collection"), Column("split"), Column("datetime"),
+    *(Column(name, "boolean") for name in _FLAGS),
     Column("labels", "json"), Column("paths", "json"), Column("sha256", "json"),
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
@@ -28,7 +28,7 @@ from stacpull.config.dest import dest_path
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
-from stacpull.models import Json
+from stacpull.models import FailureKind, Json
 from stacpull.outputs.contents import MirrorContents, MirroredItem, open_contents
 from stacpull.outputs.export_report import ExportReport
 from stacpull.outputs.samples import local_files
@@ -38,6 +38,8 @@ _MOST_LABELS = 60
 """Labels that the charts show, the most frequent ones."""
 _CELLS_ACROSS = 90
 """Cells of the map along its longer side, at most."""
+_MOST_NAMED = 3
+"""Collections that the title names."""
 _MOST_ROWS = 200
 """Rows of a table: collections, asset keys, hosts, months, runs."""
 _SIZES: Final = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -71,11 +73,11 @@ async def report(
         DestinationError: The mirror cannot be read, or `out` cannot be written.
         InterruptedRunError: `stop` was set.
     """
-    target = Path(out or "report.html").expanduser()
-    return await asyncio.to_thread(_report, dest_path(dest), target, on_event, stop)
+    return await asyncio.to_thread(_report, dest_path(dest), Path(out or "report.html"), on_event, stop)
 
 
 def _report(dest: Path, out: Path, on_event: Listener | None, stop: asyncio.Event | None) -> ExportReport:
+    out = out.expanduser()
     if out.is_dir():
         raise DestinationError(f"{out} is a directory: name a file, such as {out / 'report.html'}.")
 
@@ -128,9 +130,10 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None] = lam
     totals, runs = contents.totals(), contents.runs()
     notes = [f"{len(contents.unreadable):,} item documents cannot be read."] if contents.unreadable else []
     latest: Mapping[str, Any] = runs[-1] if runs else {}
-    title = f"Mirror of {', '.join(list(contents.collections)[:3]) or 'nothing yet'}"
+    named, more = list(contents.collections)[:_MOST_NAMED], len(contents.collections) - _MOST_NAMED
+    title = f"Mirror of {', '.join(named) or 'nothing yet'}" + (f" and {more} more" if more > 0 else "")
     return {
-        "title": title if len(contents.collections) <= 3 else f"{title} and {len(contents.collections) - 3} more",  # noqa: PLR2004
+        "title": title,
         "source": latest.get("source", ""),
         "state": latest.get("state", ""),
         "written": _moment(datetime.now(UTC).timestamp()),
@@ -218,7 +221,12 @@ class _Tally:
 def _cell(box: object) -> tuple[int, int] | None:
     """Return the cell of the finest grid that holds the middle of a bounding box."""
     match box:
-        case [int() | float() as west, int() | float() as south, int() | float() as east, int() | float() as north]:
+        case [
+            int() | float() as west,
+            int() | float() as south,
+            int() | float() as east,
+            int() | float() as north,
+        ]:
             pass
         case [int() | float() as west, int() | float() as south, _, int() | float() as east,
               int() | float() as north, _]:  # fmt: skip
@@ -239,15 +247,29 @@ def _map(finest: Mapping[tuple[int, int], int]) -> Json:
         return {"degrees": _FINEST, "box": [-180, -90, 180, 90], "cells": []}
     xs, ys = [x for x, _ in finest], [y for _, y in finest]
     extent = max(max(xs) - min(xs), max(ys) - min(ys)) + 1
-    per = next((n for n in (round(size / _FINEST) for size in reversed(_SIZES)) if extent <= n * _CELLS_ACROSS), 1000)
+    per = next(
+        (n for n in (round(size / _FINEST) for size in reversed(_SIZES)) if extent <= n * _CELLS_ACROSS), 1000
+    )
     cells: Counter[tuple[int, int]] = Counter()
     for (x, y), count in finest.items():
         cells[x // per, y // per] += count
     degrees = per * _FINEST
     margin = 2 * per
-    west, south, east, north = min(xs) - margin, min(ys) - margin, max(xs) + per + margin, max(ys) + per + margin
-    box = [max(-180, west * _FINEST), max(-90, south * _FINEST), min(180, east * _FINEST), min(90, north * _FINEST)]
-    listed = [[round(x * degrees, 2), round(y * degrees, 2), count] for (x, y), count in sorted(cells.items())]
+    west, south, east, north = (
+        min(xs) - margin,
+        min(ys) - margin,
+        max(xs) + per + margin,
+        max(ys) + per + margin,
+    )
+    box = [
+        max(-180, west * _FINEST),
+        max(-90, south * _FINEST),
+        min(180, east * _FINEST),
+        min(90, north * _FINEST),
+    ]
+    listed = [
+        [round(x * degrees, 2), round(y * degrees, 2), count] for (x, y), count in sorted(cells.items())
+    ]
     return {"degrees": round(degrees, 2), "box": [round(edge, 2) for edge in box], "cells": listed}
 
 
@@ -262,11 +284,11 @@ def _failures(contents: MirrorContents) -> list[Json]:
             keys[failure.kind].add(failure.key)
     return [
         {
-            "what": ADVICE[kind][0] if kind in ADVICE else kind,
+            "what": ADVICE[FailureKind(kind)][0],
             "count": count,
             "keys": ", ".join(sorted(filter(None, keys[kind]))),
             "example": examples[kind],
-            "advice": ADVICE[kind][1] if kind in ADVICE else "",
+            "advice": ADVICE[FailureKind(kind)][1],
         }
         for kind, count in counts.most_common()
     ]

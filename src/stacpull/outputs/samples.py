@@ -189,7 +189,7 @@ def local_files(path: str, document: Json) -> Iterator[tuple[str, SampleFile]]:
 
 
 def _local_path(document: str, href: object) -> str | None:
-    """Return the path, relative to DEST, that a relative href in `document` leads to; None if it leads out."""
+    """Return the path in DEST that a relative href in `document` leads to; None if it leads out."""
     if not isinstance(href, str) or not href.startswith(("./", "../")):
         return None
     path = posixpath.normpath(posixpath.join(posixpath.dirname(document), unquote(href)))

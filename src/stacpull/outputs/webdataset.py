@@ -1,10 +1,10 @@
 """WebDataset shards: plain tar files of samples, the same bytes for the same mirror.
 
-`OUT/<split>-000000.tar` (`samples-000000.tar` without splits) holds whole samples: the files of a sample share
-their name up to the first dot, as https://github.com/webdataset/webdataset reads them, and a `.json` comes
+`OUT/<split>-000000.tar` (`samples-000000.tar` without splits) holds whole samples: their files share the
+name up to the first dot, as https://github.com/webdataset/webdataset reads them, and a `.json` comes
 first with id, labels, label vector and checksums. Times, owners and modes are fixed. Beside each shard lies a
-Parquet table of its samples, written last: a shard with its table is complete, and is kept when an interrupted
-export is started again. `OUT/shards.json` lists the shards with their SHA-256, and the classes.
+Parquet table of its samples, written last: a shard with its table is complete, and is kept when an
+interrupted export is started again. `OUT/shards.json` lists the shards with their SHA-256, and the classes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import suppress
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 import orjson
 
@@ -37,8 +37,9 @@ _BLOCK = 512
 _LIST = "shards.json"
 _MARKER = ".stacpull-export"
 _OWN_NAME = re.compile(r"\.?[^/]+-[0-9]{6}\.tar(\.parquet)?(\.part)?")
-_COLUMNS = (
-    Column("key"), Column("id"), Column("collection"), Column("labels", "json"), Column("label_vector", "json"),
+_COLUMNS: Final = (
+    Column("key"), Column("id"), Column("collection"), Column("labels", "json"),
+    Column("label_vector", "json"),
     Column("sha256", "json"),
 )  # fmt: skip
 
@@ -85,59 +86,67 @@ def export_webdataset(
     check_table(out.parent / "samples.parquet")
     _prepare(out)
     samples = Samples(contents, options)
-    done: list[_Shard] = []
+    writer = _ShardWriter(contents.dest, out, samples, shard_bytes, shard_samples, on_progress)
     for split in options.splits or ("",):
-        writer = _SplitWriter(contents.dest, out, samples, split, shard_bytes, shard_samples)
-        before = sum(shard.samples for shard in done)
-        done += writer.run(lambda count, before=before: on_progress(before + count))
+        writer.write_split(split)
+    done = writer.done
     _remove_others(out, {shard.name for shard in done})
     document = {
         "classes": list(samples.classes),
-        "samples": sum(shard.samples for shard in done),
+        "samples": writer.count,
         "shards": [shard._asdict() for shard in done],
     }
     with whole_file(out / _LIST) as file:
         file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    files = tuple(shard.name for shard in done)
-    return ExportReport(document["samples"], files, sum(shard.bytes for shard in done), samples.notes())
+    names = tuple(shard.name for shard in done)
+    return ExportReport(writer.count, names, sum(shard.bytes for shard in done), samples.notes())
 
 
-class _SplitWriter:
-    """Writes the shards of one split, one after the other."""
+class _ShardWriter:
+    """Writes shards one after the other; `done` and `count` say how far it has come."""
 
     def __init__(
-        self, dest: Path, out: Path, samples: Samples, split: str, most_bytes: int, most_samples: int | None
+        self,
+        dest: Path,
+        out: Path,
+        samples: Samples,
+        most_bytes: int,
+        most_samples: int | None,
+        on_progress: Callable[[int], None],
     ) -> None:
+        self.done: list[_Shard] = []
+        self.count = 0
+        """Samples in `done`."""
         self._dest = dest
         self._out = out
         self._samples = samples
-        self._split = split
         self._most_bytes = most_bytes
         self._most_samples = most_samples
+        self._on_progress = on_progress
 
-    def run(self, on_progress: Callable[[int], None]) -> list[_Shard]:
-        done: list[_Shard] = []
-        count = 0
-        waiting = self._from(0)
+    def write_split(self, split: str) -> None:
+        """Write the shards of one split; those that are there and complete are kept."""
+        waiting = self._from(split, 0)
+        number = taken = 0
         while (first := next(waiting, None)) is not None:
-            name = f"{self._split or 'samples'}-{len(done):06d}.tar"
+            name = f"{split or 'samples'}-{number:06d}.tar"
             group = _Group(first, waiting, self._most_bytes, self._most_samples)
             try:
-                shard = self._kept(name, group)
+                shard = self._kept(name, split, group)
             except _Changed:
-                waiting = self._from(count)
+                waiting = self._from(split, taken)
                 group = _Group(next(waiting), waiting, self._most_bytes, self._most_samples)
-                shard = self._written(name, group, lambda written, count=count: on_progress(count + written))
+                shard = self._written(name, split, group)
             waiting = group.rest()
-            count += shard.samples
-            done.append(shard)
-            on_progress(count)
-        return done
+            number, taken = number + 1, taken + shard.samples
+            self.done.append(shard)
+            self.count += shard.samples
+            self._on_progress(self.count)
 
-    def _from(self, start: int) -> Iterator[Sample]:
-        return islice((sample for sample in self._samples if sample.split == self._split), start, None)
+    def _from(self, split: str, start: int) -> Iterator[Sample]:
+        return islice((sample for sample in self._samples if sample.split == split), start, None)
 
-    def _kept(self, name: str, group: _Group) -> _Shard:
+    def _kept(self, name: str, split: str, group: _Group) -> _Shard:
         """Return the shard that is there already, if it is complete and holds these samples.
 
         Raises:
@@ -164,21 +173,22 @@ class _SplitWriter:
             count += 1
         if count != len(rows):
             raise _Changed
-        return _Shard(name, self._split, count, size, digest)
+        return _Shard(name, split, count, size, digest)
 
-    def _written(self, name: str, group: _Group, on_progress: Callable[[int], None]) -> _Shard:
-        table, rows = self._out / f"{name}.parquet", []
+    def _written(self, name: str, split: str, group: _Group) -> _Shard:
+        table = self._out / f"{name}.parquet"
+        rows: list[tuple[Any, ...]] = []
         table.unlink(missing_ok=True)
         with whole_file(self._out / name) as file:
             hashed = _HashedWriter(file)
-            with tarfile.open(fileobj=hashed, mode="w|", format=tarfile.GNU_FORMAT) as tar:
+            with tarfile.open(fileobj=cast("BinaryIO", hashed), mode="w|", format=tarfile.GNU_FORMAT) as tar:
                 for sample in group:
                     self._add(tar, sample)
                     rows.append(self._row(sample))
-                    on_progress(len(rows))
+                    self._on_progress(self.count + len(rows))
         digest = hashed.sha256.hexdigest()
         write_table(table, _COLUMNS, rows, metadata={"sha256": digest, "bytes": str(hashed.size)})
-        return _Shard(name, self._split, len(rows), hashed.size, digest)
+        return _Shard(name, split, len(rows), hashed.size, digest)
 
     def _row(self, sample: Sample) -> tuple[Any, ...]:
         checksums = {file.key: file.sha256 for file in sample.files}
@@ -204,12 +214,13 @@ class _SplitWriter:
             try:
                 with open(open_regular(path, os.O_RDONLY), "rb") as opened:  # noqa: PTH123 - follows no link
                     checked = _HashedReader(opened)
-                    tar.addfile(_header(_member(key, file), file.size), checked)
+                    tar.addfile(_header(_member(key, file), file.size), cast("BinaryIO", checked))
             except OSError as error:
                 raise DestinationError(f"{path} cannot be read: {error.strerror or error}.") from error
             if file.sha256 and checked.sha256.hexdigest() != file.sha256:
                 raise StacpullError(
-                    f"{path} differs from its checksum: run `stacpull verify {self._dest} --repair`, then export again."
+                    f"{path} differs from its checksum: run `stacpull verify {self._dest} --repair`, "
+                    "then export again."
                 )
 
 
@@ -265,7 +276,7 @@ class _HashedReader:
 
 
 def key_of(sample: Sample) -> str:
-    """Return the name that the files of a sample share: the item id, with `_` for what WebDataset reads otherwise."""
+    """Return the name that the files of a sample share: the item id, with `_` for each dot and slash."""
     return sample.item.id.replace(".", "_").replace("/", "_")
 
 
@@ -298,7 +309,9 @@ def _prepare(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / _MARKER).exists():
             if foreign := next(out.iterdir(), None):
-                raise UsageError(f"{out} holds {foreign.name}, which is not part of an export: name another directory.")
+                raise UsageError(
+                    f"{out} holds {foreign.name}, which is not part of an export: name another directory."
+                )
             (out / _MARKER).touch()
     except OSError as error:
         raise destination_error(error, out) from error
