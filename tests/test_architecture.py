@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ SOURCE = PACKAGE.parent
 BASE = frozenset(
     {
         "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "redact",
-        "reports", "spans", "system",
+        "reports", "schemes", "selection", "spans", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning"})
@@ -38,6 +38,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "engine": BASE | PURE | SIBLINGS | {"config", "net", "catalog"},
 }
 """Which rooms a room may import, itself apart."""
+DEFERRED: dict[str, frozenset[str]] = {"schemes": frozenset({"config", "net", "planning", "transfer"})}
+"""What a room may import besides, but only inside of functions and for annotations: when it is used."""
 EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 """What may import every room: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""
 
@@ -68,9 +70,9 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "", "arguments", "catalog.tables", "cli.numbers", "clock", "config.options", "engine.network",
             "engine.together", "errors", "events", "filters.interval", "hosts", "ledger.database",
-            "ledger.results", "models", "net.addresses", "net.api", "net.client", "net.credentials",
-            "net.gate", "net.json", "net.logins.lease", "net.redirects", "net.retry", "net.status",
-            "net.transport", "redact", "store.atomic",
+            "ledger.results", "models", "net.addresses", "net.api", "net.client", "net.gate", "net.json",
+            "net.logins.lease", "net.retry", "net.status", "net.transport", "redact", "store.atomic",
+            "urls",
         }
     ),
     "stacpull_replicas": frozenset(),
@@ -83,7 +85,7 @@ imports them for type checkers only.)
 COMMANDS_MAY_IMPORT = frozenset(
     {
         "cli.ending", "cli.help", "cli.parameters", "cli.printing", "cli.progress", "cli.running",
-        "cli.summary", "cli.table", "config.resolve", "config.shipped", "config.table", "engine.api",
+        "cli.summary", "cli.table", "config.options", "config.resolve", "config.toml", "engine.api",
         "errors", "reports",
     }
 )  # fmt: skip
@@ -121,10 +123,19 @@ def read_package(package: Path) -> list[Module]:
     return [Module(p.relative_to(package), p.read_text(), ast.parse(p.read_text())) for p in paths]
 
 
-def imported(module: Module, package: str) -> Iterator[str]:
+def at_once(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what runs when a module is imported: no functions, and nothing under `if TYPE_CHECKING`."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        is_typing = isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING"
+        if not is_typing and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from at_once(child)
+
+
+def imported(module: Module, package: str, nodes: Iterable[ast.AST] | None = None) -> Iterator[str]:
     """Yield the dotted name of everything a module imports, relative imports made absolute."""
     here = (package, *module.place.parent.parts)
-    for node in ast.walk(module.tree):
+    for node in ast.walk(module.tree) if nodes is None else nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -134,10 +145,13 @@ def imported(module: Module, package: str) -> Iterator[str]:
 
 
 def import_violations(module: Module, package: str, rooms: frozenset[str]) -> Iterator[str]:
+    now = set(imported(module, package, at_once(module.tree)))
     for name in imported(module, package):
         top, _, rest = name.partition(".")
+        target = rest.partition(".")[0]
         if top == package:
-            yield from room_violations(module.room, rest.partition(".")[0], rooms)
+            if name in now or target not in DEFERRED.get(module.room, ()):
+                yield from room_violations(module.room, target, rooms)
         elif top in NEIGHBOURS and module.room != "__init__":
             yield f"{module.room} must not import {top}: it is a package beside this one"
         elif module.room not in LIBRARIES.get(top, {module.room}):

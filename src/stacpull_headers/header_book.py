@@ -24,14 +24,14 @@ from stacpull.redact import Secrets
 from stacpull_headers.header_rows import HeaderJob, UnwritableError, failed_row, header_row
 from stacpull_headers.ranged import HeaderRead
 
-__all__ = ["HeaderBook", "Stretch", "key_of", "key_prefix"]
+__all__ = ["HeaderBook", "RowBatch", "key_of", "key_prefix"]
 
 _PACE = 0.01
 """Seconds in which rows gather before they are saved together."""
 
 
 @dataclass(slots=True)
-class Stretch:
+class RowBatch:
     """Items of a page that were planned together: how many rows are not saved yet, where the walk is then."""
 
     items: frozenset[ItemId] = frozenset()
@@ -81,9 +81,9 @@ class HeaderBook:
         self._slots = asyncio.Semaphore(slots)
         self._clock = clock
         self._on_failed = on_failed
-        self._stretches: deque[Stretch] = deque()
+        self._batches: deque[RowBatch] = deque()
         self._rows: list[Result] = []
-        self._closed: list[Stretch] = []
+        self._closed: list[RowBatch] = []
         self._held = self._unsaved = 0
         self._news = asyncio.Event()
         self._saved = asyncio.Event()
@@ -121,14 +121,14 @@ class HeaderBook:
     @property
     def open_rows(self) -> int:
         """Rows that were planned and are not saved yet."""
-        return sum(stretch.open for stretch in self._stretches)
+        return sum(batch.open for batch in self._batches)
 
     # What the walk says.
 
-    def begin(self, stretch: Stretch) -> None:
-        """Take note of the next stretch of the walk; all of its rows are counted in `open` already."""
-        self._stretches.append(stretch)
-        self._unsaved += stretch.open
+    def begin(self, batch: RowBatch) -> None:
+        """Take note of the next batch of the walk; all of its rows are counted in `open` already."""
+        self._batches.append(batch)
+        self._unsaved += batch.open
         self._news.set()
 
     async def all_saved(self) -> None:
@@ -139,7 +139,7 @@ class HeaderBook:
 
     def is_open(self, item: ItemId) -> bool:
         """Tell whether an item was planned, and rows before or of it are not saved yet."""
-        return any(item in stretch.items for stretch in self._stretches)
+        return any(item in batch.items for batch in self._batches)
 
     def give_up(self, job: HeaderJob, failure: Failure) -> None:
         """Take an asset, or an item, that is not tried at all."""
@@ -149,7 +149,7 @@ class HeaderBook:
 
     def _take(self, job: HeaderJob, row: bytes, *, ok: bool) -> None:
         self._rows.append(Result(key_of(job.item, job.key), row, ok, job.place))
-        self._closed.append(job.stretch)
+        self._closed.append(job.batch)
         self._news.set()
 
     # Saving.
@@ -176,8 +176,8 @@ class HeaderBook:
     async def _save(self) -> None:
         rows, closed, held = self._rows, self._closed, self._held
         self._rows, self._closed, self._held = [], [], 0
-        for stretch in closed:
-            stretch.open -= 1
+        for batch in closed:
+            batch.open -= 1
         position = self._reached()
         if rows or position is not None:
             await asyncio.to_thread(self.results.put, rows, position=position)
@@ -187,8 +187,8 @@ class HeaderBook:
             self._slots.release()
 
     def _reached(self) -> Any:
-        """Drop the stretches that are whole; return the position behind them, None if it did not move."""
+        """Drop the batches that are whole; return the position behind them, None if it did not move."""
         position = None
-        while self._stretches and not self._stretches[0].open:
-            position = self._stretches.popleft().position or position
+        while self._batches and not self._batches[0].open:
+            position = self._batches.popleft().position or position
         return position

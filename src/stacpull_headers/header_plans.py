@@ -19,10 +19,10 @@ from stacpull.models import Asset, Failure, ItemId, Json, Selection
 from stacpull.planning.items import Planned
 from stacpull.planning.suffixes import suffix_of
 from stacpull.redact import Secrets
-from stacpull_headers.header_book import HeaderBook, Stretch, key_of, key_prefix
+from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
 from stacpull_headers.header_rows import HeaderJob
 
-__all__ = ["HeaderPlans", "Tally", "TiffAssets"]
+__all__ = ["HeaderCounts", "HeaderPlans", "TiffAssets"]
 
 _TIFF_TYPES = frozenset({"image/tiff", "image/tif", "image/geotiff", "image/vnd.stac.geotiff"})
 _TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".gtiff", ".geotiff", ".btf", ".tf8"})
@@ -61,7 +61,7 @@ def is_tiff(asset: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class HeaderCounts:
     """What was counted up to a position."""
 
     place: int = 0
@@ -77,7 +77,7 @@ class Tally:
         return {"walk": walk.to_json(), "ended": ended, **asdict(self)}
 
     @classmethod
-    def from_json(cls, position: Json | None) -> Tally:
+    def from_json(cls, position: Json | None) -> HeaderCounts:
         """Return what `to_json` saved; nothing counted for None."""
         if position is None:
             return cls()
@@ -99,7 +99,7 @@ class HeaderPlans:
     ) -> None:
         """Make it; `sample_size` is how many items are drawn before any is planned, if a sample is asked."""
         self._sample = MemorySample(sample_size) if sample_size else None
-        self.tally = Tally.from_json(saved)
+        self.tally = HeaderCounts.from_json(saved)
         self.ended = bool(saved and saved["ended"])
         self._book = book
         self._queue = queue
@@ -125,7 +125,7 @@ class HeaderPlans:
         return found
 
     async def save(self, picked: Picked, reached: Reached) -> int:
-        """Plan a stretch; feed what has no row yet. Waits while the queue is full.
+        """Plan a batch; feed what has no row yet. Waits while the queue is full.
 
         While a sample is drawn nothing is planned or saved: a job that was stopped draws again.
         """
@@ -141,13 +141,13 @@ class HeaderPlans:
         """Plan what was drawn, if a sample was asked for; the walk has ended."""
         if self._sample is None:
             return
-        for stretch in self._sample.stretches():
-            await self._plan(await picker.pick_drawn(stretch), Reached())
+        for batch in self._sample.stretches():
+            await self._plan(await picker.pick_drawn(batch), Reached())
         await self._plan(Picked(), Reached(walk_ended=True))
 
     async def _plan(self, picked: Picked, reached: Reached) -> int:
-        stretch = Stretch(frozenset(planned.item.id for planned in picked.items))
-        jobs, failures = self._planned(picked, stretch)
+        batch = RowBatch(frozenset(planned.item.id for planned in picked.items))
+        jobs, failures = self._planned(picked, batch)
         known = await self._rows_of([*jobs, *(job for job, _ in failures)])
         jobs = [job for job in jobs if job.place not in known]
         failures = [(job, why) for job, why in failures if job.place not in known]
@@ -155,11 +155,11 @@ class HeaderPlans:
         walk = reached.position or Position(None, None)
         ends_page = reached.position is not None or reached.walk_ended
         if ends_page and walk.may_be_kept(self._secrets):
-            stretch.position = self.tally.to_json(walk, ended=reached.walk_ended)
+            batch.position = self.tally.to_json(walk, ended=reached.walk_ended)
             self._saved_place = self.tally.place
         self.ended = self.ended or reached.walk_ended
-        stretch.open = len(jobs) + len(failures)
-        self._book.begin(stretch)
+        batch.open = len(jobs) + len(failures)
+        self._book.begin(batch)
         for job, why in failures:
             self._book.give_up(job, why)
         for job in jobs:
@@ -177,27 +177,27 @@ class HeaderPlans:
         What is open is waited for: an item that has its rows is told from one that has none.
         """
         await self._book.all_saved()
-        self.tally = Tally()
+        self.tally = HeaderCounts()
         self._saved_place = 0
         self._assets.others = 0
         return 0
 
     def _planned(
-        self, picked: Picked, stretch: Stretch
+        self, picked: Picked, batch: RowBatch
     ) -> tuple[list[HeaderJob], list[tuple[HeaderJob, Failure]]]:
-        """Return the headers of a stretch, and what cannot be read at all, numbered in the walk's order."""
+        """Return the headers of a batch, and what cannot be read at all, numbered in the walk's order."""
         jobs: list[HeaderJob] = []
         failures: list[tuple[HeaderJob, Failure]] = []
         place = self.tally.place
         for planned in picked.items:
             for asset in planned.item.assets:
-                jobs.append(_job(planned, asset, place, stretch))
+                jobs.append(_job(planned, asset, place, batch))
                 place += 1
             for key, why in planned.problems:
-                failures.append((_named(planned.item.id, key, place, stretch), why))
+                failures.append((_named(planned.item.id, key, place, batch), why))
                 place += 1
         for item, why in _unread(picked):
-            failures.append((_named(item, "", place, stretch), why))
+            failures.append((_named(item, "", place, batch), why))
             place += 1
         self.tally = replace(self.tally, place=place)
         return jobs, failures
@@ -223,12 +223,12 @@ def _unread(picked: Picked) -> Iterator[tuple[ItemId, Failure]]:
     yield from ((ItemId(odd.collection, odd.item), odd.failure) for odd in picked.problems)
 
 
-def _named(item: ItemId, key: str, place: int, stretch: Stretch) -> HeaderJob:
+def _named(item: ItemId, key: str, place: int, batch: RowBatch) -> HeaderJob:
     """Return a job that is not tried: it names the row."""
-    return HeaderJob(place, item, key, "", None, stretch)
+    return HeaderJob(place, item, key, "", None, batch)
 
 
-def _job(planned: Planned, asset: Asset, place: int, stretch: Stretch) -> HeaderJob:
+def _job(planned: Planned, asset: Asset, place: int, batch: RowBatch) -> HeaderJob:
     item = planned.item
     told = item.document["assets"][asset.key].get("file:header_size")
     return HeaderJob(
@@ -237,7 +237,7 @@ def _job(planned: Planned, asset: Asset, place: int, stretch: Stretch) -> Header
         asset.key,
         asset.href,
         item.href,
-        stretch,
+        batch,
         header_size=told if isinstance(told, int) and not isinstance(told, bool) else None,
         size=asset.size,
         media_type=asset.media_type,

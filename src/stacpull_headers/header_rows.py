@@ -79,14 +79,14 @@ class UnwritableError(ValueError):
 
 
 class HeaderJob(NamedTuple):
-    """One header to read. `stretch` is whatever counts how much of the walk is done."""
+    """One header to read. `batch` is whatever counts how much of the walk is done."""
 
     place: int
     item: ItemId
     key: str
     href: str
     item_href: str | None
-    stretch: Any
+    batch: Any
     header_size: int | None = None
     size: int | None = None
     media_type: str | None = None

@@ -36,13 +36,13 @@ from stacpull.filters.items import compile_items
 from stacpull.ledger.results import Results
 from stacpull.models import Json, Selection
 from stacpull.reports import HeadersReport
-from stacpull_headers.header_plans import Tally
+from stacpull_headers.header_plans import HeaderCounts
 from stacpull_headers.header_rows import COLUMNS, as_mapping
 from stacpull_headers.header_run import HeadersRun
 
 __all__ = ["headers"]
 
-_BEGINNING: Json = Tally().to_json(Position(None, None), ended=False)
+_BEGINNING: Json = HeaderCounts().to_json(Position(None, None), ended=False)
 
 OnRow = Callable[[Mapping[str, Any]], None]
 
@@ -177,7 +177,7 @@ def _take_up(results: Results) -> Json | None:
 
 def _report_of_before(results: Results, position: Json, source: str) -> HeadersReport:
     """Return the report of a job that was complete before: nothing is asked of anybody."""
-    tally, done = Tally.from_json(position), results.count(ok=True)
+    tally, done = HeaderCounts.from_json(position), results.count(ok=True)
     return HeadersReport(
         state="complete",
         items_seen=tally.items_seen,

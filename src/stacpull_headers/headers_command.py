@@ -14,7 +14,7 @@ from stacpull.cli.progress import display
 from stacpull.cli.running import run_until_stopped
 from stacpull.cli.summary import headers_lines
 from stacpull.cli.table import Table
-from stacpull.config.table import Scope
+from stacpull.config.options import Scope
 
 __all__ = ["command"]
 

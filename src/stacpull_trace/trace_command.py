@@ -11,8 +11,8 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.help import Command
 from stacpull.cli.progress import Display, display
 from stacpull.cli.running import run, run_until_stopped
+from stacpull.config.options import Scope
 from stacpull.config.resolve import Resolved
-from stacpull.config.table import Scope
 from stacpull.errors import UsageError
 from stacpull_trace.trace_summary import estimate_lines, trace_lines
 
@@ -39,8 +39,8 @@ _TRANSFER = ("stall-timeout", "transport", "ca-bundle", "allow-private-hosts")
         click.Option(
             ["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."
         ),
-        parameters.worded("concurrency", "Simultaneous requests. [default: 8]"),
-        parameters.worded("retries", "Retries per request before it is marked failed. [default: 5]"),
+        parameters.worded("concurrency", "Simultaneous requests.", default="8"),
+        parameters.worded("retries", "Retries per request before it is marked failed."),
         *parameters.named(*_TRANSFER),
         *parameters.options(Scope.OUTPUT),
         parameters.config(),

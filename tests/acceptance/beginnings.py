@@ -78,11 +78,11 @@ class Scene:
 
 
 @contextmanager
-def scene(begin: str = "nothing", *, single: bool = False) -> Iterator[Scene]:
+def scene(begin: str = "nothing", *, single: bool = False, one_thread: bool = False) -> Iterator[Scene]:
     """Start the replica for the length of the block, and prepare what runs find."""
     beginning = BEGINNINGS[begin]
     with (
-        small_mirror(single=single, sized=begin == "refresh") as mirror,
+        small_mirror(single=single, one_thread=one_thread, sized=begin == "refresh") as mirror,
         tempfile.TemporaryDirectory(prefix="stacpull-scene-") as temporary,
     ):
         whole = Path(temporary, "mirror")

@@ -73,6 +73,7 @@ def test_a_signal_stops_gracefully_and_resume_completes(tmp_path, number):
         assert bodies.in_life == 60 * 13 - ran.report["assets_done"]  # none of those done is fetched again
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_at_once(tmp_path, small_hub, number):
     dest, env = tmp_path / "mirror", environment(small_hub)

@@ -24,9 +24,9 @@ from stacpull_replicas import run_in_thread
 from stacpull_replicas.faults import Status
 from stacpull_replicas.sentinelhub import SentinelHubReplica
 from stacpull_replicas.wire import Request
-from stacpull_trace.area import area_of_bbox, area_of_geometry
 from stacpull_trace.report import DayState
 from stacpull_trace.scene_map import Kind
+from stacpull_trace.traced_area import area_of_bbox, area_of_geometry
 
 BOX = (-122.44, 37.75, -122.42293, 37.76989)
 MONTH = "2023-11-01/2023-12-01"

@@ -16,8 +16,8 @@ from typing import Self
 from multidict import CIMultiDict
 
 from stacpull.clock import Clock
+from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, TransferError
 
 __all__ = ["Answer", "Fault", "MemoryExchange", "MemoryTransport"]

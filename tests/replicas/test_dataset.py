@@ -185,6 +185,7 @@ def test_outlines_lie_in_the_extent_of_the_collection():
     assert all(west - 1e-5 <= x <= east and south <= y <= north for x, y in corners)
 
 
+@pytest.mark.alone
 def test_any_patch_is_made_at_once():
     started = time.perf_counter()
     for index in range(MAX_ITEMS - 1000, MAX_ITEMS):

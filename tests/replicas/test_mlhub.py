@@ -180,6 +180,7 @@ def test_the_staging_quirk_piles_up_keys(client_of):
         assert keys == [1, 2, 3, 4, 5, 0]
 
 
+@pytest.mark.alone
 def test_the_last_pages_of_590326_come_at_once(client_of):
     with run_in_thread(MlhubReplica(items=MAX_ITEMS)) as replica:
         client, dataset = client_of(replica), Dataset(MAX_ITEMS, 7)

@@ -11,6 +11,8 @@ from stacpull_replicas import Dataset, MlhubReplica, run_in_thread
 from stacpull_replicas.dataset import MAX_ITEMS
 from stacpull_replicas.wire import Request
 
+pytestmark = pytest.mark.alone
+
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 SECONDS_A_PAGE = 0.5
 SECONDS_A_REQUEST = 1 / 5000

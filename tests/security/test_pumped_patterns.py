@@ -75,14 +75,13 @@ EXAMPLES: dict[str, str] = {
     "net/logins/cookies.py:_DELETED": "; max-age=-1 ; path",
     "net/logins/cookies.py:_DOMAIN": "; domain= .host.example",
     "net/logins/cookies.py:_SEPARATE": "a=b, c=d,  e=f",
-    "net/redirects.py:_UNSAFE": "a b",
+    "urls.py:_UNSAFE": "a b",
     "net/status.py:_ARCHIVED_BODY": "InvalidObjectState BlobArchived BlobBeingRehydrated",
     "net/status.py:_HTML_START": "\ufeff \n<!----> <!-- a --><!doctype html>",
     "net/status.py:_THROTTLED_BODY": "Rate limit exceeded. Throttling: SlowDown",
     "net/status.py:_WAIT_IN_BODY": "Try again in 42 seconds",
     "net/status.py:_XML_REASONS[0]": "<Message>a b</Message>",
     "net/status.py:_XML_REASONS[1]": "<Code>ab</Code>",
-    "planning/hrefs.py:_SCHEME": "ab+c.1-d:",
     "planning/kinds.py:_RENDERERS": "/x/preview.png",
     "planning/kinds.py:_TILE": "/{z}/{-y}/",
     "planning/layout.py:_DATE": "2017-06-13",
@@ -102,10 +101,10 @@ EXAMPLES: dict[str, str] = {
     "sources/places.py:_PRIVATE": "[fe80::1]",
     "sources/places.py:_SCHEME": "ab+c.1-d:",
     "store/wholes.py:_PLAIN": 'a.~"-0',
-    "stacpull_headers/tiff/metadata.py:[0-9]{1,5}": "12",
-    "stacpull_headers/tiff/metadata.py:_ENTITY": "a&lt;&#x41;&#65;b",
-    "stacpull_trace/hub/request.py:_UUID": "01234567-89ab-cdef-0123-456789abcdef",
-    "stacpull_trace/scene.py:_ID": "PSScene/20240601_183012_07_24b1_3B_a",
+    "stacpull_headers/tiff/gdal_metadata.py:[0-9]{1,5}": "12",
+    "stacpull_headers/tiff/gdal_metadata.py:_ENTITY": "a&lt;&#x41;&#65;b",
+    "stacpull_trace/hub/statistics_request.py:_UUID": "01234567-89ab-cdef-0123-456789abcdef",
+    "stacpull_trace/scene_map.py:_ID": "PSScene/20240601_183012_07_24b1_3B_a",
     "stacpull_trace/scene_map.py:_LINE": "PSScene/a[0] b[-12]",
     "transfer/local.py:[?#]": "file:///a?b#c",
     "transfer/local.py:_RANGE": "bytes=0-12",
@@ -113,10 +112,11 @@ EXAMPLES: dict[str, str] = {
     "transfer/s3.py:_REGION": "eu-central-1",
 }
 
-SCREENED, CONFIRMED = 3_000, 100_000
+SCREENED, CONFIRMED = 10_000, 100_000
 """Characters of the pumped texts: all have the first number, and those that take long for it the second."""
 SUSPICIOUS, LIMIT = 0.001, 0.25
-"""Seconds of processor time for those. A quadratic pattern takes many seconds for the second."""
+"""Seconds of processor time for those, which Linux counts in ticks of a few milliseconds. A quadratic pattern
+takes many seconds for the second."""
 LONGEST_PIECE = 16
 
 

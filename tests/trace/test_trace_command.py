@@ -16,14 +16,13 @@ import pytest
 from tests.cli.conftest import Ran
 
 from stacpull.cli.progress import Lines, Live
-from stacpull.config.resolve import Output
-from stacpull.config.table import OPTIONS
+from stacpull.config.options import OPTIONS, Output
 from stacpull.errors import SourceError
 from stacpull.events import Stage
 from stacpull_trace import trace as tracing
 from stacpull_trace.indices import INDICES
 from stacpull_trace.report import DayState, MedianRow, ScenePixels, TraceDay, TraceEstimate, TraceReport
-from stacpull_trace.scene_map import Kind
+from stacpull_trace.scene_map import OriginKind
 
 Command = Callable[..., Ran]
 DOCS = Path(__file__).parents[2] / "docs"
@@ -235,13 +234,14 @@ def test_the_page_names_every_column_index_and_kind() -> None:
     assert columns <= words
     rows = page.replace(" | ", ", ")
     assert all(f"| `{index.name}`, {index.formula} |" in rows for index in INDICES.values())
-    assert {*map(str, Kind), *map(str, DayState)} <= words
+    assert {*map(str, OriginKind), *map(str, DayState)} <= words
 
 
 def test_the_help_and_the_page_list_the_indices() -> None:
     first, *others = INDICES
     (option,) = (option for option in OPTIONS if option.name == "index")
-    assert f": {', '.join([first, *others[:-1]])} or {others[-1]}. [default: {first}]" in option.help
+    assert f": {', '.join([first, *others[:-1]])} or {others[-1]}." in option.help
+    assert option.default == first
     listed = ", ".join([f"`--index {others[0]}`", *(f"`{name}`" for name in others[1:])])
     assert f"| {listed} (default `{first}`) |" in (DOCS / "trace.md").read_text()
 

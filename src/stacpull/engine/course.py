@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, Self, TypeVar
 
 from stacpull.clock import Clock
+from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Json
-from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs

@@ -25,20 +25,13 @@ from typing import TypeVar
 from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
 from stacpull.digests import recorded
+from stacpull.hosts import host_of
 from stacpull.models import FailureKind, Job, Present, Received, ResumePoint, Validator
 from stacpull.net.coding import can_decode, coding_of, decoded
-from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import Secrets
 from stacpull.transfer.haul import CHUNK, Freight, Haul, Room
-from stacpull.transfer.headers import (
-    content_length,
-    content_range,
-    filename_of,
-    is_page_instead,
-    promised,
-    validator_of,
-)
+from stacpull.transfer.headers import content_length, content_range, is_page_instead, promised, validator_of
 from stacpull.transfer.intake import (
     EARLIER,
     Answer,
@@ -54,7 +47,8 @@ from stacpull.transfer.intake import (
 from stacpull.transfer.opener import LaneOpener, Reply
 from stacpull.transfer.parts import Hasher, Parts, PartWriter
 from stacpull.transfer.resume import Verdict, change_headers, denies, provable, range_headers, verdict
-from stacpull.transfer.verify import Check, expected_checks
+from stacpull.transfer.verify import Check, expected_checks, has_md5_etags
+from stacpull.urls import filename_of
 
 __all__ = ["Fetcher"]
 
@@ -369,7 +363,7 @@ class Fetcher:
     ) -> tuple[Check, ...]:
         """Return what the content must be held against; what a response says of coded bytes is left out."""
         url, headers = response.url, response.headers
-        is_s3 = url.startswith("s3://") or headers.get("Server") == "AmazonS3"
+        is_s3 = has_md5_etags(url, headers)
         stated = expected_checks(job.checksum, response.status, {} if coded else headers, is_s3=is_s3)
         checks = _with_wanted(job, stated)
         if doubted is not None:

@@ -10,17 +10,19 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from stacpull_headers.tiff import fields
-from stacpull_headers.tiff.fields import Field, Layout
-from stacpull_headers.tiff.reading import Reader
-from stacpull_headers.tiff.segments import TiffError
+from stacpull_headers.tiff.segments import Reader, TiffError
 from stacpull_headers.tiff.tags import (
     ARRAYS,
     OF_A_FURTHER_IMAGE,
     OF_A_SUB_IMAGE,
     OF_BLOCKS,
     OF_THE_FIRST_IMAGE,
+    ByteLayout,
     Tag,
+    TagField,
+    decode_integers,
+    decode_numbers,
+    decode_text,
     label,
 )
 
@@ -29,10 +31,10 @@ FIRST_READ = 16 * 1024
 MOST_DIRECTORIES = 256
 _AHEAD = 4096
 """Values mostly follow their directory, and overviews the image: asked for together."""
-_MAGIC = {b"II*\0": Layout("<", False), b"MM\0*": Layout(">", False)}
-_MAGIC_BIG = {b"II+\0\x08\0\0\0": Layout("<", True), b"MM\0+\0\x08\0\0": Layout(">", True)}
+_MAGIC = {b"II*\0": ByteLayout("<", False), b"MM\0*": ByteLayout(">", False)}
+_MAGIC_BIG = {b"II+\0\x08\0\0\0": ByteLayout("<", True), b"MM\0+\0\x08\0\0": ByteLayout(">", True)}
 _ENTRIES = {
-    Layout(order, bigtiff): struct.Struct(f"{order}HH{'Q8s' if bigtiff else 'I4s'}")
+    ByteLayout(order, bigtiff): struct.Struct(f"{order}HH{'Q8s' if bigtiff else 'I4s'}")
     for order in "<>"
     for bigtiff in (False, True)
 }
@@ -49,10 +51,10 @@ class Directory(NamedTuple):
         values: Bytes of their values by tag; lists of blocks only where the directory itself holds them.
     """
 
-    layout: Layout
+    layout: ByteLayout
     offset: int
     sub: bool
-    fields: Mapping[int, Field]
+    fields: Mapping[int, TagField]
     values: Mapping[int, bytes]
 
     def integers(self, tag: Tag) -> tuple[int, ...]:
@@ -62,7 +64,7 @@ class Directory(NamedTuple):
             TiffError: It holds something else.
         """
         data = self.values.get(tag)
-        return fields.integers(self.layout.order, self.fields[tag], data) if data is not None else ()
+        return decode_integers(self.layout.order, self.fields[tag], data) if data is not None else ()
 
     def integer(self, tag: Tag) -> int | None:
         """Give the first of the whole numbers, None if the tag is not there.
@@ -73,7 +75,7 @@ class Directory(NamedTuple):
         data = self.values.get(tag)
         if data is None:
             return None
-        found = fields.integers(self.layout.order, self.fields[tag], data)
+        found = decode_integers(self.layout.order, self.fields[tag], data)
         if not found:
             raise TiffError(f"{label(tag)} holds nothing")
         return found[0]
@@ -85,7 +87,7 @@ class Directory(NamedTuple):
             TiffError: It holds something else.
         """
         data = self.values.get(tag)
-        return fields.numbers(self.layout.order, self.fields[tag], data) if data is not None else ()
+        return decode_numbers(self.layout.order, self.fields[tag], data) if data is not None else ()
 
     def text(self, tag: Tag) -> str | None:
         """Give a text, None if the tag is not there.
@@ -94,10 +96,10 @@ class Directory(NamedTuple):
             TiffError: It holds something else.
         """
         data = self.values.get(tag)
-        return fields.text(self.fields[tag], data) if data is not None else None
+        return decode_text(self.fields[tag], data) if data is not None else None
 
 
-def read_start(reader: Reader) -> tuple[Layout, int] | None:
+def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
     """Read how the file is laid out and where its first directory is; None where bytes lack.
 
     Raises:
@@ -116,7 +118,7 @@ def read_start(reader: Reader) -> tuple[Layout, int] | None:
     return None if first is None else (layout, layout.unsigned(first))
 
 
-def read_directories(reader: Reader, layout: Layout, first: int) -> list[Directory]:
+def read_directories(reader: Reader, layout: ByteLayout, first: int) -> list[Directory]:
     """Read the chain from the directory at `first`, with the SubIFDs of each, as far as the bytes are known.
 
     Raises:
@@ -155,7 +157,7 @@ def _read_subdirectories(reader: Reader, parent: Directory, seen: set[int]) -> I
 
 
 def _read_directory(
-    reader: Reader, layout: Layout, offset: int, *, main: bool, sub: bool = False
+    reader: Reader, layout: ByteLayout, offset: int, *, main: bool, sub: bool = False
 ) -> tuple[Directory | None, int | None]:
     """Read a directory and where the next one is; None where bytes lack."""
     width = 8 if layout.bigtiff else 2
@@ -171,15 +173,17 @@ def _read_directory(
         return None, None
     body, following = whole[width : -layout.offset_size], whole[-layout.offset_size :]
     wanted = OF_THE_FIRST_IMAGE if main else OF_A_SUB_IMAGE if sub else OF_A_FURTHER_IMAGE
-    listed: dict[int, Field] = {}
+    listed: dict[int, TagField] = {}
     for tag, kind, claimed, cell in entry.iter_unpack(body):
         if tag in wanted and tag not in listed:  # a second one is ignored, as by libtiff
-            listed[tag] = Field(tag, kind, claimed, cell)
+            listed[tag] = TagField(tag, kind, claimed, cell)
     values = dict(_read_values(reader, layout, listed))
     return Directory(layout, offset, sub, listed, values), layout.unsigned(following)
 
 
-def _read_values(reader: Reader, layout: Layout, listed: Mapping[int, Field]) -> Iterator[tuple[int, bytes]]:
+def _read_values(
+    reader: Reader, layout: ByteLayout, listed: Mapping[int, TagField]
+) -> Iterator[tuple[int, bytes]]:
     for tag, field in listed.items():
         count = field.claimed if tag in ARRAYS or tag in OF_BLOCKS else min(field.claimed, 1)
         size = field.size(count)

@@ -15,9 +15,10 @@ from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
 from stacpull.config.provider import Activation, Fixed, HostPattern, Login, Provider
+from stacpull.hosts import origin_of
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Counters
-from stacpull.net.credentials import HostCredentials, origin_of
+from stacpull.net.credentials import HostCredentials
 from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.logins.activation import ActivationTransport
