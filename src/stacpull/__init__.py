@@ -57,9 +57,9 @@ if TYPE_CHECKING:
     )
     from stacpull.models import FailureKind, ItemId, Selection
     from stacpull.notebook import progress_bar
-    from stacpull.outputs.export import export
     from stacpull.outputs.export_report import ExportReport
-    from stacpull.outputs.report import report
+    from stacpull.outputs.formats import export
+    from stacpull.outputs.html_report import report
     from stacpull.redact import Secret
     from stacpull.reports import (
         FailureRecord,
@@ -118,9 +118,9 @@ _HOMES = {
         "RunStarted",
         "Stage",
     ),
-    "stacpull.outputs.export": ("export",),
+    "stacpull.outputs.formats": ("export",),
     "stacpull.outputs.export_report": ("ExportReport",),
-    "stacpull.outputs.report": ("report",),
+    "stacpull.outputs.html_report": ("report",),
     "stacpull.models": ("FailureKind", "ItemId", "Selection"),
     "stacpull.notebook": ("progress_bar",),
     "stacpull.redact": ("Secret",),

@@ -17,8 +17,8 @@ import pytest
 from tests.outputs.conftest import item
 
 import stacpull
-from stacpull.outputs.contents import MirroredItem
-from stacpull.outputs.report import _Tally, render
+from stacpull.outputs.html_report import _Tally, render
+from stacpull.outputs.mirrored_items import MirroredItem
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 

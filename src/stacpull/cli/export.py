@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
+from stacpull.arguments import byte_count
 from stacpull.cli import parameters, printing
 from stacpull.cli.help import Command
 from stacpull.cli.numbers import count, size
 from stacpull.cli.progress import display
 from stacpull.cli.running import run_until_stopped
-from stacpull.config.values import byte_count
 from stacpull.errors import UsageError
 
 _FORMATS = ("geoparquet", "webdataset", "csv", "parquet")
@@ -72,7 +72,7 @@ def command(
     OUT is a file, for webdataset a directory. It appears when it is complete. Complete shards are kept when
     an interrupted export is run again. DEST is only read.
     """
-    from stacpull.outputs.export import export
+    from stacpull.outputs.formats import export
 
     told = parameters.told(context, raw)
     chosen = told.selection

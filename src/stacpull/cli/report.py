@@ -36,7 +36,7 @@ def command(context: click.Context, /, dest: Path, out: Path, **raw: object) -> 
 
     The page is self-contained: it opens without a network, and it loads nothing. DEST is only read.
     """
-    from stacpull.outputs.report import report
+    from stacpull.outputs.html_report import report
 
     told = parameters.told(context, raw)
     show = display(told.output, noun="items")

@@ -28,9 +28,9 @@ import shapely
 from stacpull.errors import DestinationError, UsageError
 from stacpull.models import Json
 from stacpull.outputs.arrow import TIME, Mixed, fitted, json_array, merged_type, storable_type
-from stacpull.outputs.contents import MirrorContents, MirroredItem
 from stacpull.outputs.export_report import ExportReport
-from stacpull.outputs.samples import SampleOptions
+from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem
+from stacpull.outputs.training_samples import SampleOptions
 from stacpull.planning.names import safe_segment
 from stacpull.store.atomic import whole_file
 

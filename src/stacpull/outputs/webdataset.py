@@ -24,9 +24,9 @@ import orjson
 
 from stacpull.catalog.tables import Column, check_table, write_table
 from stacpull.errors import DestinationError, StacpullError, UsageError
-from stacpull.outputs.contents import MirrorContents
 from stacpull.outputs.export_report import ExportReport
-from stacpull.outputs.samples import Sample, SampleFile, SampleOptions, Samples
+from stacpull.outputs.mirrored_items import MirrorContents
+from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
 from stacpull.store.atomic import whole_file
 from stacpull.store.destination import destination_error
 from stacpull.store.regular import open_regular
@@ -130,12 +130,12 @@ class _ShardWriter:
         number = taken = 0
         while (first := next(waiting, None)) is not None:
             name = f"{split or 'samples'}-{number:06d}.tar"
-            group = _Group(first, waiting, self._most_bytes, self._most_samples)
+            group = _ShardSamples(first, waiting, self._most_bytes, self._most_samples)
             try:
                 shard = self._kept(name, split, group)
             except _Changed:
                 waiting = self._from(split, taken)
-                group = _Group(next(waiting), waiting, self._most_bytes, self._most_samples)
+                group = _ShardSamples(next(waiting), waiting, self._most_bytes, self._most_samples)
                 shard = self._written(name, split, group)
             waiting = group.rest()
             number, taken = number + 1, taken + shard.samples
@@ -143,10 +143,10 @@ class _ShardWriter:
             self.count += shard.samples
             self._on_progress(self.count)
 
-    def _from(self, split: str, start: int) -> Iterator[Sample]:
+    def _from(self, split: str, start: int) -> Iterator[TrainingSample]:
         return islice((sample for sample in self._samples if sample.split == split), start, None)
 
-    def _kept(self, name: str, split: str, group: _Group) -> _Shard:
+    def _kept(self, name: str, split: str, group: _ShardSamples) -> _Shard:
         """Return the shard that is there already, if it is complete and holds these samples.
 
         Raises:
@@ -175,7 +175,7 @@ class _ShardWriter:
             raise _Changed
         return _Shard(name, split, count, size, digest)
 
-    def _written(self, name: str, split: str, group: _Group) -> _Shard:
+    def _written(self, name: str, split: str, group: _ShardSamples) -> _Shard:
         table = self._out / f"{name}.parquet"
         rows: list[tuple[Any, ...]] = []
         table.unlink(missing_ok=True)
@@ -190,12 +190,12 @@ class _ShardWriter:
         write_table(table, _COLUMNS, rows, metadata={"sha256": digest, "bytes": str(hashed.size)})
         return _Shard(name, split, len(rows), hashed.size, digest)
 
-    def _row(self, sample: Sample) -> tuple[Any, ...]:
+    def _row(self, sample: TrainingSample) -> tuple[Any, ...]:
         checksums = {file.key: file.sha256 for file in sample.files}
         vector = self._samples.vector(sample)
         return key_of(sample), sample.item.id, sample.item.collection, list(sample.labels), vector, checksums
 
-    def _add(self, tar: tarfile.TarFile, sample: Sample) -> None:
+    def _add(self, tar: tarfile.TarFile, sample: TrainingSample) -> None:
         key = key_of(sample)
         properties = sample.item.document.get("properties") or {}
         described = {
@@ -224,18 +224,22 @@ class _ShardWriter:
                 )
 
 
-class _Group:
+class _ShardSamples:
     """The samples of one shard: as many as fit, taken from the samples that wait."""
 
     def __init__(
-        self, first: Sample, waiting: Iterator[Sample], most_bytes: int, most_samples: int | None
+        self,
+        first: TrainingSample,
+        waiting: Iterator[TrainingSample],
+        most_bytes: int,
+        most_samples: int | None,
     ) -> None:
-        self._next: Sample | None = first
+        self._next: TrainingSample | None = first
         self._waiting = waiting
         self._most_bytes = most_bytes
         self._most_samples = most_samples
 
-    def __iter__(self) -> Iterator[Sample]:
+    def __iter__(self) -> Iterator[TrainingSample]:
         size = count = 0
         while (sample := self._next) is not None:
             more = _tar_size(sample)
@@ -245,7 +249,7 @@ class _Group:
             self._next = next(self._waiting, None)
             yield sample
 
-    def rest(self) -> Iterator[Sample]:
+    def rest(self) -> Iterator[TrainingSample]:
         """Yield the samples that did not fit."""
         if self._next is not None:
             yield self._next
@@ -275,7 +279,7 @@ class _HashedReader:
         return data
 
 
-def key_of(sample: Sample) -> str:
+def key_of(sample: TrainingSample) -> str:
     """Return the name that the files of a sample share: the item id, with `_` for each dot and slash."""
     return sample.item.id.replace(".", "_").replace("/", "_")
 
@@ -292,7 +296,7 @@ def _header(name: str, size: int) -> tarfile.TarInfo:
     return header  # time 0 and owner 0, so that the same samples give the same bytes
 
 
-def _tar_size(sample: Sample) -> int:
+def _tar_size(sample: TrainingSample) -> int:
     """Return about how many bytes a sample takes in a shard."""
     return sum(_BLOCK + -(-file.size // _BLOCK) * _BLOCK for file in sample.files) + 8 * _BLOCK
 

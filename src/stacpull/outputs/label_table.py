@@ -14,9 +14,9 @@ from typing import Any
 
 from stacpull.catalog.tables import Column, check_table, write_table
 from stacpull.filters.flags import read_flag
-from stacpull.outputs.contents import MirrorContents
 from stacpull.outputs.export_report import ExportReport
-from stacpull.outputs.samples import SampleOptions, Samples
+from stacpull.outputs.mirrored_items import MirrorContents
+from stacpull.outputs.training_samples import SampleOptions, Samples
 
 _FLAGS = ("cloud_and_shadow", "seasonal_snow")
 _COLUMNS = (

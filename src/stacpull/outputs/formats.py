@@ -12,15 +12,15 @@ from typing import Final
 from stacpull.config.dest import dest_path
 from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import Listener, Stage
-from stacpull.outputs.contents import open_contents
 from stacpull.outputs.export_report import ExportReport
-from stacpull.outputs.samples import SampleOptions
+from stacpull.outputs.mirrored_items import open_contents
+from stacpull.outputs.training_samples import SampleOptions
 
 FORMATS: Final[Mapping[str, str]] = {
     "geoparquet": "stacpull.outputs.geoparquet:export_geoparquet",
     "webdataset": "stacpull.outputs.webdataset:export_webdataset",
-    "csv": "stacpull.outputs.labels:export_labels",
-    "parquet": "stacpull.outputs.labels:export_labels",
+    "csv": "stacpull.outputs.label_table:export_labels",
+    "parquet": "stacpull.outputs.label_table:export_labels",
 }
 """Format to the function that writes it, imported when it is used."""
 

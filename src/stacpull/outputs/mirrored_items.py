@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from sqlite3 import Connection
 from typing import NamedTuple
 
 import orjson
@@ -17,7 +16,7 @@ import orjson
 from stacpull.catalog.disk import read_regular
 from stacpull.errors import DestinationError
 from stacpull.ledger import views
-from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
 from stacpull.planning.items import item_document_path

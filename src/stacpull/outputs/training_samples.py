@@ -17,7 +17,7 @@ from stacpull.filters.classes import class_list
 from stacpull.filters.ids import IdsCheck
 from stacpull.filters.labels import fold, item_labels
 from stacpull.models import Json
-from stacpull.outputs.contents import MirrorContents, MirroredItem
+from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem
 
 _SHA256 = "1220"
 """How the multihash of a SHA-256 begins (`file:checksum`)."""
@@ -38,7 +38,7 @@ class SampleFile(NamedTuple):
     """In hexadecimal digits; empty if the mirror keeps none."""
 
 
-class Sample(NamedTuple):
+class TrainingSample(NamedTuple):
     """A primary item with its labels and files."""
 
     item: MirroredItem
@@ -86,7 +86,7 @@ class Samples:
         self.classes = self._classes()
         self._order = {fold(name): (rank, name) for rank, name in enumerate(self.classes)}
 
-    def __iter__(self) -> Iterator[Sample]:
+    def __iter__(self) -> Iterator[TrainingSample]:
         """Yield the samples, sorted by collection and id.
 
         Raises:
@@ -99,7 +99,7 @@ class Samples:
             if split is None:
                 self.left_out += 1
             else:
-                yield Sample(item, self._labels(item), self._files(item), split)
+                yield TrainingSample(item, self._labels(item), self._files(item), split)
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out; call it after all samples were read."""
@@ -111,7 +111,7 @@ class Samples:
             notes.append(f"{len(unreadable):,} item documents cannot be read, {unreadable[0]} for one.")
         return tuple(notes)
 
-    def vector(self, sample: Sample) -> list[int]:
+    def vector(self, sample: TrainingSample) -> list[int]:
         """Return a one for each class the sample has and a zero for each that it has not."""
         present = set(sample.labels)
         return [int(name in present) for name in self.classes]

@@ -23,15 +23,15 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from stacpull.cli.summary import ADVICE
 from stacpull.config.dest import dest_path
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
 from stacpull.models import FailureKind, Json
-from stacpull.outputs.contents import MirrorContents, MirroredItem, open_contents
 from stacpull.outputs.export_report import ExportReport
-from stacpull.outputs.samples import local_files
+from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem, open_contents
+from stacpull.outputs.training_samples import local_files
+from stacpull.reports import ADVICE
 from stacpull.store.atomic import whole_file
 
 _MOST_LABELS = 60
@@ -97,7 +97,7 @@ def _report(dest: Path, out: Path, on_event: Listener | None, stop: asyncio.Even
 
 def render(data: Json) -> bytes:
     """Return the page that shows `data`, as `page_data` gives it."""
-    script = _PAGE.joinpath("report.js").read_text("utf-8")
+    script = _PAGE.joinpath("html_report.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     parts = {
@@ -106,7 +106,7 @@ def render(data: Json) -> bytes:
         "data": orjson.dumps(data).decode().replace("<", "\\u003c"),
         "script": script,
     }
-    before, *rest = _PAGE.joinpath("report.html").read_text("utf-8").split("{{")
+    before, *rest = _PAGE.joinpath("html_report.html").read_text("utf-8").split("{{")
     filled = [before]
     for piece in rest:
         name, _, text = piece.partition("}}")
