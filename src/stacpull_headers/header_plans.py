@@ -10,13 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from stacpull.engine.picking import Picked, Picker
-from stacpull.engine.position import Position
-from stacpull.engine.sampling import MemorySample
-from stacpull.engine.walking import Reached
+from stacpull.engine.sample import MemorySample
+from stacpull.engine.selector import Selected, Selector
+from stacpull.engine.walk import Position, Reached
 from stacpull.filters.assets import AssetFilter, compile_assets
-from stacpull.models import Asset, Failure, ItemId, Json, Selection
-from stacpull.planning.items import Planned
+from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem, Selection
 from stacpull.planning.suffixes import suffix_of
 from stacpull.redact import Secrets
 from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
@@ -85,7 +83,7 @@ class HeaderCounts:
 
 
 class HeaderPlans:
-    """Takes what a walk picks (`engine.walking.Plans`) and feeds the queue of the pool."""
+    """Takes what a walk picks (`engine.walk.Sink`) and feeds the queue of the pool."""
 
     def __init__(
         self,
@@ -124,7 +122,7 @@ class HeaderPlans:
             }
         return found
 
-    async def save(self, picked: Picked, reached: Reached) -> int:
+    async def take(self, selected: Selected, reached: Reached) -> int:
         """Plan a batch; feed what has no row yet. Waits while the queue is full.
 
         While a sample is drawn nothing is planned or saved: a job that was stopped draws again.
@@ -132,26 +130,26 @@ class HeaderPlans:
         if reached.announced is not None:
             self.announced = reached.announced
         if self._sample is not None:
-            self._sample.keep(picked.candidates)
-            self._count(picked)
-            return len(picked.seen)
-        return await self._plan(picked, reached)
+            self._sample.keep(selected.candidates)
+            self._count(selected)
+            return len(selected.seen)
+        return await self._plan(selected, reached)
 
-    async def plan_sample(self, picker: Picker) -> None:
+    async def plan_sample(self, selector: Selector) -> None:
         """Plan what was drawn, if a sample was asked for; the walk has ended."""
         if self._sample is None:
             return
-        for batch in self._sample.stretches():
-            await self._plan(await picker.pick_drawn(batch), Reached())
-        await self._plan(Picked(), Reached(walk_ended=True))
+        for batch in self._sample.batches():
+            await self._plan(await selector.plan_drawn(batch), Reached())
+        await self._plan(Selected(), Reached(walk_ended=True))
 
-    async def _plan(self, picked: Picked, reached: Reached) -> int:
-        batch = RowBatch(frozenset(planned.item.id for planned in picked.items))
-        jobs, failures = self._planned(picked, batch)
+    async def _plan(self, selected: Selected, reached: Reached) -> int:
+        batch = RowBatch(frozenset(planned.id for planned in selected.items))
+        jobs, failures = self._planned(selected, batch)
         known = await self._rows_of([*jobs, *(job for job, _ in failures)])
         jobs = [job for job in jobs if job.place not in known]
         failures = [(job, why) for job, why in failures if job.place not in known]
-        self._count(picked)
+        self._count(selected)
         walk = reached.position or Position(None, None)
         ends_page = reached.position is not None or reached.walk_ended
         if ends_page and walk.may_be_kept(self._secrets):
@@ -164,14 +162,14 @@ class HeaderPlans:
             self._book.give_up(job, why)
         for job in jobs:
             await self._queue.put(job)
-        return len(picked.seen)
+        return len(selected.seen)
 
     async def _rows_of(self, jobs: Sequence[HeaderJob]) -> set[int]:
         """Return the places of those of `jobs` that have a row."""
         keys = {key_of(job.item, job.key): job.place for job in jobs}
         return {keys[key] for key in await asyncio.to_thread(self._book.results.known, list(keys))}
 
-    async def begin_again(self) -> int:
+    async def restart(self) -> int:
         """Count everything again from the start, so that nothing stays counted; rows that are there stay.
 
         What is open is waited for: an item that has its rows is told from one that has none.
@@ -183,44 +181,44 @@ class HeaderPlans:
         return 0
 
     def _planned(
-        self, picked: Picked, batch: RowBatch
+        self, selected: Selected, batch: RowBatch
     ) -> tuple[list[HeaderJob], list[tuple[HeaderJob, Failure]]]:
         """Return the headers of a batch, and what cannot be read at all, numbered in the walk's order."""
         jobs: list[HeaderJob] = []
         failures: list[tuple[HeaderJob, Failure]] = []
         place = self.tally.place
-        for planned in picked.items:
-            for asset in planned.item.assets:
+        for planned in selected.items:
+            for asset in planned.assets:
                 jobs.append(_job(planned, asset, place, batch))
                 place += 1
             for key, why in planned.problems:
-                failures.append((_named(planned.item.id, key, place, batch), why))
+                failures.append((_named(planned.id, key, place, batch), why))
                 place += 1
-        for item, why in _unread(picked):
+        for item, why in _unread(selected):
             failures.append((_named(item, "", place, batch), why))
             place += 1
         self.tally = replace(self.tally, place=place)
         return jobs, failures
 
-    def _count(self, picked: Picked) -> None:
+    def _count(self, selected: Selected) -> None:
         tally, others = self.tally, self._assets.others
         self._assets.others = 0
-        excluded = sum(planned.item.excluded_assets for planned in picked.items)
-        pages = sum(planned.item.pages for planned in picked.items)
+        excluded = sum(len(planned.excluded) for planned in selected.items)
+        pages = sum(len(planned.pages) for planned in selected.items)
         self.tally = replace(
             tally,
-            items_seen=tally.items_seen + len(picked.seen),
-            items_matched=tally.items_matched + sum(p.item.parent is None for p in picked.items),
-            items_without_label=tally.items_without_label + len(picked.without_label),
+            items_seen=tally.items_seen + len(selected.seen),
+            items_matched=tally.items_matched + sum(p.parent is None for p in selected.items),
+            items_without_label=tally.items_without_label + len(selected.without_label),
             assets_excluded=tally.assets_excluded + excluded - others,
             assets_not_tiff=tally.assets_not_tiff + others + pages,
         )
 
 
-def _unread(picked: Picked) -> Iterator[tuple[ItemId, Failure]]:
+def _unread(selected: Selected) -> Iterator[tuple[ItemId, Failure]]:
     """Yield the items that could not be read or planned at all."""
-    yield from ((missed.id, missed.failure) for missed in picked.failures)
-    yield from ((ItemId(odd.collection, odd.item), odd.failure) for odd in picked.problems)
+    yield from ((missed.id, missed.failure) for missed in selected.failures)
+    yield from ((ItemId(odd.collection, odd.item), odd.failure) for odd in selected.problems)
 
 
 def _named(item: ItemId, key: str, place: int, batch: RowBatch) -> HeaderJob:
@@ -228,8 +226,7 @@ def _named(item: ItemId, key: str, place: int, batch: RowBatch) -> HeaderJob:
     return HeaderJob(place, item, key, "", None, batch)
 
 
-def _job(planned: Planned, asset: Asset, place: int, batch: RowBatch) -> HeaderJob:
-    item = planned.item
+def _job(item: PlannedItem, asset: Asset, place: int, batch: RowBatch) -> HeaderJob:
     told = item.document["assets"][asset.key].get("file:header_size")
     return HeaderJob(
         place,

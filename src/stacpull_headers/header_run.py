@@ -1,6 +1,6 @@
 """One job of headers: the same walk and the same courses as a mirror's, with rows instead of files.
 
-    walk ─▶ picked ─▶ HeaderPlans ─▶ queue ─▶ pool (course: RangedReader) ─▶ HeaderBook ─▶ results
+    walk ─▶ selected ─▶ HeaderPlans ─▶ queue ─▶ pool (course: RangedReader) ─▶ HeaderBook ─▶ results
 
 A stop ends the walk and lets what is under way come in; an error that ends the job does so when what was read
 is saved.
@@ -16,13 +16,12 @@ import attrs
 from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.engine.course import Tools
-from stacpull.engine.inquiry import Inquiry
+from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network
-from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
-from stacpull.engine.position import Position
+from stacpull.engine.selector import Selector
 from stacpull.engine.together import FailureLimit, cause, together
-from stacpull.engine.walking import Walk, WalkSummary
+from stacpull.engine.walk import Position, Walk, WalkSummary
 from stacpull.errors import DestinationError
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger.results import Results
@@ -121,21 +120,21 @@ class HeadersRun:
         reader = ItemReader(self._source.item, self._clock)
         # prefixes are no TIFFs: they are left out, and not listed
         asked = attrs.evolve(self._selection, expand_prefix=False)
-        inquiry = Inquiry(
-            self._source, self._network, asked, self._clock, agreed_to_pay=self._options.s3.request_payer
+        lookups = Lookups(
+            self._source, self._network, asked, self._clock, request_payer=self._options.s3.request_payer
         )
-        picker = Picker(
+        selector = Selector(
             self._selection,
             Layout.parse(DEFAULT_LAYOUT),
             reader,
             plans.known,
             matched=plans.tally.items_matched,
             assets=assets,
-            inquiry=inquiry,
+            lookups=lookups,
         )
         walk = Walk(
             self._source,
-            picker,
+            selector,
             plans,
             self._selection,
             page_size=self._options.page_size,
@@ -150,7 +149,7 @@ class HeadersRun:
 
         async def produce() -> None:
             await walk.run(position)
-            await plans.plan_sample(picker)
+            await plans.plan_sample(selector)
 
         await together(produce, pool, self._tick, stop=self._stop, broken=self._broken)
         self._failures.check()

@@ -24,12 +24,11 @@ from stacpull.catalog.tables import check_table, write_table
 from stacpull.clock import SystemClock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
-from stacpull.engine.given_items import SourceLike
+from stacpull.engine.item_input import SourceLike, kept_for_now
 from stacpull.engine.network import source_address
-from stacpull.engine.position import Position
 from stacpull.engine.session import opened_source
-from stacpull.engine.standard_input import kept_for_now
 from stacpull.engine.together import timed_stop
+from stacpull.engine.walk import Position
 from stacpull.errors import UsageError
 from stacpull.events import Listener
 from stacpull.filters.items import compile_items

@@ -20,29 +20,33 @@ Source: RFC 9110, 13.1.5 (If-Range), 14.2 (Range), 15.3.7 (206), 15.5.17 (416).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import NamedTuple
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol
 
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind, Validator
 from stacpull.net.coding import can_decode, coding_of, decoded
+from stacpull.net.ranges import content_length, content_range
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import Request, Response, TransferError, is_framed
-from stacpull.transfer.headers import (
-    content_length,
-    content_range,
-    is_page_instead,
-    promised,
-    validator_of,
-)
-from stacpull.transfer.intake import failed
-from stacpull.transfer.opener import Opener
-from stacpull.transfer.resume import is_another, same_object
+from stacpull.transfer.checks import failed, is_page_instead, promised
+from stacpull.transfer.resume import is_another, same_object, validator_of
 from stacpull_headers.tiff import FIRST_READ, MOST_BYTES, Header, Needs, Segments, TiffError, parse
 
 _MOST_READS = 32
 _CHUNK = 16 * 1024
 _ACCEPTED = frozenset({200, 206, 412, 416})
 _OK, _PARTIAL, _PRECONDITION, _UNSATISFIABLE = 200, 206, 412, 416
+
+
+class Opener(Protocol):
+    """Sends requests and follows redirects: the client of a run, or a session of `stacpull_trace`."""
+
+    def open(
+        self, request: Request, *, accept: frozenset[int] = ..., count_refusal: bool = ...
+    ) -> AbstractAsyncContextManager[Response]:
+        """Send `request`; a final status outside `accept` raises `TransferError`."""
+        ...
 
 
 class ChangedError(Exception):
