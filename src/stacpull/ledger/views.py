@@ -151,8 +151,9 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
 def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
     """Return the runs, oldest first, each with what it fetched."""
     cursor = db.execute(
-        "SELECT source, kind, state, started, assets_done - assets_skipped AS files, bytes_fetched AS bytes, "
-        "seconds, retries FROM runs ORDER BY id"
+        "SELECT source, kind, state, started, max(0, coalesce((SELECT sum(assets) FROM asset_counts c "
+        f"WHERE c.run = r.id AND c.state = {STATE_DONE}), 0) - assets_skipped) AS files, "
+        "bytes_fetched AS bytes, seconds, retries FROM runs r ORDER BY id"
     )
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor]
