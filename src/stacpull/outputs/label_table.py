@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stacpull.catalog.tables import Column, check_table, write_table
-from stacpull.filters.flags import read_flag
+from stacpull.filters.properties import read_flag
 from stacpull.outputs.export_report import ExportReport
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.training_samples import SampleOptions, Samples

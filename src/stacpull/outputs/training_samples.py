@@ -12,10 +12,8 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from stacpull.errors import UsageError
-from stacpull.filters.bigearthnet import BEN19, CLC43, TO_BEN19
-from stacpull.filters.classes import class_list
 from stacpull.filters.ids import IdsCheck
-from stacpull.filters.labels import fold, item_labels
+from stacpull.filters.labels import BEN19, CLC43, TO_BEN19, class_list, fold, item_labels
 from stacpull.models import Json
 from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem
 
@@ -78,10 +76,7 @@ class Samples:
     def __init__(self, contents: MirrorContents, options: SampleOptions) -> None:
         self._contents = contents
         self._options = options
-        self._splits = {
-            name: IdsCheck(frozenset(ids), tuple(sorted({len(one) for one in ids})))
-            for name, ids in options.splits.items()
-        }
+        self._splits = {name: IdsCheck(ids) for name, ids in options.splits.items()}
         self.left_out = 0
         self.classes = self._classes()
         self._order = {fold(name): (rank, name) for rank, name in enumerate(self.classes)}
@@ -105,7 +100,7 @@ class Samples:
         """Return sentences about what was left out; call it after all samples were read."""
         notes = [f"{self.left_out:,} items are in no split and were left out."] if self.left_out else []
         for name, check in self._splits.items():
-            if missing := len(check.asked - check.met):
+            if missing := len(check.missing()):
                 notes.append(f"{missing:,} ids of the split {name} match no item of the mirror.")
         if unreadable := self._contents.unreadable:
             notes.append(f"{len(unreadable):,} item documents cannot be read, {unreadable[0]} for one.")
