@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stacpull_replicas.sentinelhub.evalscript.errors import ScriptError, ScriptFault
-from stacpull_replicas.sentinelhub.evalscript.evaluation import Run
-from stacpull_replicas.sentinelhub.evalscript.operators import number
-from stacpull_replicas.sentinelhub.evalscript.syntax import parse
+from stacpull_replicas.sentinelhub.script_evaluation import ScriptRun, number
+from stacpull_replicas.sentinelhub.script_syntax import ScriptError, ScriptFault, parse
 
 DATA_MASK = "dataMask"
 _TYPES: Mapping[str, type[np.generic]] = {
@@ -33,7 +31,7 @@ _LONGEST = 100_000
 
 
 @dataclass(frozen=True)
-class Output:
+class ScriptOutput:
     """An output: its id, the names of its bands (B0, B1, … unless told), the type of its samples."""
 
     id: str
@@ -50,9 +48,9 @@ class Output:
 class Evalscript:
     """A script that has been read: the bands it takes, and its outputs (the mask apart)."""
 
-    run: Run
+    run: ScriptRun
     bands: tuple[str, ...]
-    outputs: tuple[Output, ...]
+    outputs: tuple[ScriptOutput, ...]
     masks: tuple[str, ...]
 
     def evaluate(self, samples: Mapping[str, NDArray[np.int16]]) -> Evaluated:
@@ -98,7 +96,7 @@ def read_script(text: str, known_bands: tuple[str, ...]) -> Evalscript:
     if not text.lstrip().startswith("//VERSION=3"):
         raise ScriptError("the evalscript must begin with //VERSION=3")
     try:
-        run = Run(parse(text))
+        run = ScriptRun(parse(text))
         for function in ("setup", "evaluatePixel"):
             if function not in run.program.functions:
                 raise ScriptError(f"the function {function} is missing")
@@ -147,7 +145,7 @@ def _units_known(units: Any) -> bool:
     return set(units if isinstance(units, list) else [units]) <= {"DN"}
 
 
-def _outputs(given: Any) -> tuple[Output, ...]:
+def _outputs(given: Any) -> tuple[ScriptOutput, ...]:
     found = tuple(map(_output, given if isinstance(given, list) else [given]))
     names = [output.id for output in found]
     if len(set(names)) < len(names):
@@ -155,7 +153,7 @@ def _outputs(given: Any) -> tuple[Output, ...]:
     return found
 
 
-def _output(given: Any) -> Output:
+def _output(given: Any) -> ScriptOutput:
     if not isinstance(given, dict):
         raise ScriptError("output must be an object or a list of objects")
     bands = given.get("bands")
@@ -170,7 +168,7 @@ def _output(given: Any) -> Output:
     sample_type = given.get("sampleType", "FLOAT32")
     if sample_type not in _TYPES:
         raise ScriptError(f"sampleType {sample_type} is not supported")
-    return Output(str(given.get("id", "default")), names, str(sample_type))
+    return ScriptOutput(str(given.get("id", "default")), names, str(sample_type))
 
 
 def _arrays(result: dict[str, Any], output: str, bands: int, count: int) -> list[NDArray[np.float64]]:

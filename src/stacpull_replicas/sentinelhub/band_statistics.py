@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stacpull_replicas.sentinelhub.refusals import bad_payload
+from stacpull_replicas.sentinelhub.sentinelhub_service import bad_payload
 
 _MOST_BINS = 10_000
 _KINDS = ("bins", "nBins", "binWidth")
@@ -103,7 +103,7 @@ def _is_number(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Calculation:
+class BandCalculation:
     """What is asked of a band beside the four figures: percentiles and how they are found, a histogram."""
 
     percentiles: tuple[float, ...] = ()

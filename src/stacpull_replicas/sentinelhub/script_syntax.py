@@ -1,41 +1,225 @@
-"""From tokens to a tree: a recursive descent over the part of ECMA-262 that indices need.
+"""The syntax of evalscripts: from text to tokens (ECMA-262, 12) to a tree of statements and expressions.
 
-Known are functions, `var`, `let`, `const`, assignment, `if`, `return`, arithmetic, comparison, logic, bits,
-`?:`, members, elements, arrays, records, and arrow functions bound to a name. Loops, classes, templates and
-the rest are refused by name.
+A recursive descent over the part of ECMA-262 that indices need: functions, `var`, `let`, `const`, assignment,
+`if`, `return`, arithmetic, comparison, logic, bits, `?:`, members, elements, arrays, records, and arrow
+functions bound to a name. Loops, classes, templates and the rest are refused by name.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
-from stacpull_replicas.sentinelhub.evalscript.errors import ScriptError
-from stacpull_replicas.sentinelhub.evalscript.tokens import Token, tokens_of
-from stacpull_replicas.sentinelhub.evalscript.tree import (
-    Array,
-    Assign,
-    Binary,
-    Block,
-    Call,
-    Conditional,
-    Declare,
-    Element,
-    Expression,
-    Function,
-    If,
-    Member,
-    Name,
-    Number,
-    Perform,
-    Program,
-    Record,
-    Return,
-    Several,
-    Statement,
-    Text,
-    Unary,
+
+class ScriptError(Exception):
+    """The text cannot be read, or uses something that is not known here."""
+
+
+class ScriptFault(Exception):  # noqa: N818 - what happens while it runs
+    """The script failed while it ran: a name that is not defined, a value of the wrong kind."""
+
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+|//[^\n]*|/\*.*?\*/)
+    |(?P<number>0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+    |(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+    |(?P<name>[A-Za-z_$][\w$]*)
+    |(?P<mark>===|!==|\*\*=?|<<=?|>>=?|=>|==|!=|<=|>=|&&|\|\||\+\+|--|[-+*/%&|^]=|[-+*/%<>=!?:;,.(){}\[\]&|^~])""",
+    re.DOTALL | re.VERBOSE | re.ASCII,
 )
+
+
+class Token(NamedTuple):
+    """A token: `kind` is number, string, name, mark or end; `fresh` if a new line began before it."""
+
+    kind: str
+    text: str
+    line: int
+    fresh: bool
+
+
+def tokens_of(text: str) -> list[Token]:
+    """All tokens of a text, with one of kind `end` behind them. Raises ScriptError."""
+    found: list[Token] = []
+    place, line, fresh = 0, 1, True
+    while place < len(text):
+        match = _TOKEN.match(text, place)
+        if match is None:
+            raise ScriptError(f"line {line}: unexpected character {text[place]!r}")
+        kind, lexeme = str(match.lastgroup), match[0]
+        if kind == "space":
+            fresh = fresh or "\n" in lexeme
+        else:
+            found.append(Token(kind, lexeme, line, fresh))
+            fresh = False
+        line += lexeme.count("\n")
+        place = match.end()
+    return [*found, Token("end", "the end", line, fresh=True)]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class Text:
+    """A string."""
+
+    value: str
+
+
+@dataclass(frozen=True)
+class Name:
+    """A variable."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """`of.name`."""
+
+    of: Expression
+    name: str
+
+
+@dataclass(frozen=True)
+class Element:
+    """`of[place]`."""
+
+    of: Expression
+    place: Expression
+
+
+@dataclass(frozen=True)
+class Call:
+    """`function(arguments)`; the function is a name, or dotted names as `Math.abs`."""
+
+    function: str
+    arguments: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Unary:
+    """`operator of`."""
+
+    operator: str
+    of: Expression
+
+
+@dataclass(frozen=True)
+class Binary:
+    """`left operator right`."""
+
+    operator: str
+    left: Expression
+    right: Expression
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """`condition ? yes : no`."""
+
+    condition: Expression
+    yes: Expression
+    no: Expression
+
+
+@dataclass(frozen=True)
+class Array:
+    """`[...]`."""
+
+    elements: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """`{name: value, ...}`."""
+
+    members: tuple[tuple[str, Expression], ...]
+
+
+Expression = Number | Text | Name | Member | Element | Call | Unary | Binary | Conditional | Array | Record
+
+
+@dataclass(frozen=True)
+class Declare:
+    """`let name = value`; no value is undefined."""
+
+    name: str
+    value: Expression | None
+    constant: bool
+
+
+@dataclass(frozen=True)
+class Assign:
+    """`name = value`; of `name += value` the value is the sum."""
+
+    name: str
+    value: Expression
+
+
+@dataclass(frozen=True)
+class If:
+    """`if (condition) yes else no`."""
+
+    condition: Expression
+    yes: Statement
+    no: Statement | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """`{ ... }`."""
+
+    statements: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
+class Several:
+    """Declarations of one `var a, b`: a block without a scope of its own."""
+
+    statements: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
+class Return:
+    """`return value`."""
+
+    value: Expression | None
+
+
+@dataclass(frozen=True)
+class Perform:
+    """An expression that stands alone."""
+
+    value: Expression
+
+
+Statement = Declare | Assign | If | Block | Several | Return | Perform
+
+
+@dataclass(frozen=True)
+class Function:
+    """`function name(parameters) { ... }`."""
+
+    name: str
+    parameters: tuple[str, ...]
+    body: Block
+
+
+@dataclass(frozen=True)
+class Program:
+    """A script: its functions, and what stands beside them."""
+
+    functions: dict[str, Function]
+    statements: tuple[Statement, ...]
+
 
 _LEVELS = (
     ("||",),

@@ -14,19 +14,18 @@ from itertools import count
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
-from stacpull_replicas.objects import ARCHIVE_PREFIX, ObjectStore, content_type
-from stacpull_replicas.s3_access import S3Access, S3Error
-from stacpull_replicas.sigv4 import read_claim
-from stacpull_replicas.wire import (
+from stacpull_replicas.http_messages import (
     Content,
     RangeNotSatisfiable,
-    Reply,
-    Request,
+    ReplicaReply,
+    RequestInfo,
     byte_range,
     http_date,
     precondition,
     ranged,
 )
+from stacpull_replicas.object_store import ARCHIVE_PREFIX, ObjectStore, content_type
+from stacpull_replicas.s3_access import S3Access, S3Error, read_claim
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -64,7 +63,7 @@ class S3Service:
     store: ObjectStore
     access: S3Access
 
-    def respond(self, request: Request) -> Reply:
+    def respond(self, request: RequestInfo) -> ReplicaReply:
         """Answer a request."""
         stamp = _stamp()
         try:
@@ -76,9 +75,9 @@ class S3Service:
                 f"<RequestId>{stamp['x-amz-request-id']}</RequestId><HostId>{stamp['x-amz-id-2']}</HostId></Error>"
             )
             headers = {"Content-Type": "application/xml", **stamp, **error.headers}
-            return Reply(error.status, headers, body.encode(), kind="error")
+            return ReplicaReply(error.status, headers, body.encode(), kind="error")
 
-    def _answer(self, request: Request, stamp: dict[str, str]) -> Reply:
+    def _answer(self, request: RequestInfo, stamp: dict[str, str]) -> ReplicaReply:
         self.access.check(request)
         if request.method not in {"GET", "HEAD"}:
             message = "The specified method is not allowed against this resource."
@@ -103,7 +102,7 @@ class S3Service:
             raise S3Error(404, "NoSuchKey", "The specified key does not exist.", {"Key": key})
         return _object_reply(request, content, key, stamp)
 
-    def _list_buckets(self, stamp: dict[str, str]) -> Reply:
+    def _list_buckets(self, stamp: dict[str, str]) -> ReplicaReply:
         found = "".join(
             f"<Bucket><Name>{escape(name)}</Name><CreationDate>2020-06-09T00:00:00.000Z</CreationDate></Bucket>"
             for name in self.store.buckets()
@@ -111,18 +110,20 @@ class S3Service:
         owner = "<Owner><ID>replica</ID><DisplayName>replica</DisplayName></Owner>"
         return _document("ListAllMyBucketsResult", f"{owner}<Buckets>{found}</Buckets>", stamp, "buckets")
 
-    def _bucket(self, request: Request, bucket: str, stamp: dict[str, str]) -> Reply:
+    def _bucket(self, request: RequestInfo, bucket: str, stamp: dict[str, str]) -> ReplicaReply:
         region = self.access.region or "us-east-1"
         stamp = {**stamp, "x-amz-bucket-region": region}
         if request.method == "HEAD":
-            return Reply(200, {"Content-Type": "application/xml", **stamp}, kind="bucket")
+            return ReplicaReply(200, {"Content-Type": "application/xml", **stamp}, kind="bucket")
         if request.parameter("location") is not None:
             place = "" if region == "us-east-1" else region
             body = f'{_XML}<LocationConstraint xmlns="{_NAMESPACE}">{place}</LocationConstraint>'
-            return Reply(200, {"Content-Type": "application/xml", **stamp}, body.encode(), kind="location")
+            return ReplicaReply(
+                200, {"Content-Type": "application/xml", **stamp}, body.encode(), kind="location"
+            )
         return self._list(request, bucket, stamp)
 
-    def _list(self, request: Request, bucket: str, stamp: dict[str, str]) -> Reply:
+    def _list(self, request: RequestInfo, bucket: str, stamp: dict[str, str]) -> ReplicaReply:
         listing = _Listing.asked(request)
         keys, folders, last = self._page(bucket, listing)
         body = [
@@ -186,7 +187,7 @@ class _Listing:
     url_encoded: bool
 
     @classmethod
-    def asked(cls, request: Request) -> _Listing:
+    def asked(cls, request: RequestInfo) -> _Listing:
         query = dict(request.query)
         kind = query.get("list-type")
         if kind not in {None, "2"}:
@@ -217,7 +218,7 @@ class _Listing:
         return self.prefix + head + self.delimiter if found else None
 
 
-def _asked_max_keys(request: Request) -> int:
+def _asked_max_keys(request: RequestInfo) -> int:
     text = request.parameter("max-keys")
     if text is None:
         return _MAX_KEYS
@@ -232,7 +233,7 @@ def _asked_max_keys(request: Request) -> int:
     return asked
 
 
-def _last_name(request: Request, token: str) -> str:
+def _last_name(request: RequestInfo, token: str) -> str:
     """Return the last name on the page that a continuation token came with."""
     try:
         return base64.urlsafe_b64decode(token).decode()
@@ -241,12 +242,12 @@ def _last_name(request: Request, token: str) -> str:
         raise _invalid(request, "continuation-token", message) from error
 
 
-def _invalid(request: Request, parameter: str, message: str) -> S3Error:
+def _invalid(request: RequestInfo, parameter: str, message: str) -> S3Error:
     value = request.parameter(parameter) or ""
     return S3Error(400, "InvalidArgument", message, {"ArgumentName": parameter, "ArgumentValue": value})
 
 
-def _check_sub_resource(request: Request) -> None:
+def _check_sub_resource(request: RequestInfo) -> None:
     """Refuse a request for a sub-resource: the object or the listing would be the wrong answer."""
     asked = next((name for name, _ in request.query if name in _SUB_RESOURCES), None)
     if asked is not None:
@@ -254,7 +255,7 @@ def _check_sub_resource(request: Request) -> None:
         raise S3Error(501, "NotImplemented", message, {"Resource": asked})
 
 
-def _check_version(request: Request, key: str) -> None:
+def _check_version(request: RequestInfo, key: str) -> None:
     """Refuse every version but `null`, the only one that an object has in a bucket without versions."""
     version = request.parameter("versionId")
     if version in {None, "null"}:
@@ -267,7 +268,7 @@ def _check_version(request: Request, key: str) -> None:
     raise S3Error(404, "NoSuchVersion", message, {"Key": key, "VersionId": version})
 
 
-def _wanted_headers(request: Request) -> dict[str, str]:
+def _wanted_headers(request: RequestInfo) -> dict[str, str]:
     """Return the headers that the query of a signed request sets."""
     wanted = {_RESPONSE_HEADERS[name]: value for name, value in request.query if name in _RESPONSE_HEADERS}
     if wanted and read_claim(request) is None:
@@ -279,7 +280,7 @@ def _wanted_headers(request: Request) -> dict[str, str]:
     return wanted
 
 
-def _object_reply(request: Request, content: Content, key: str, stamp: dict[str, str]) -> Reply:
+def _object_reply(request: RequestInfo, content: Content, key: str, stamp: dict[str, str]) -> ReplicaReply:
     etag = f'"{content.md5.hex()}"'
     headers = {
         **stamp,
@@ -297,7 +298,7 @@ def _object_reply(request: Request, content: Content, key: str, stamp: dict[str,
         raise S3Error(412, "PreconditionFailed", message, {"Condition": "If-Match"})
     if status is not None:
         del headers["Content-Type"]
-        return Reply(status, headers, kind="object")
+        return ReplicaReply(status, headers, kind="object")
     try:
         span = byte_range(request.wishes.get("range"), content.size)
     except RangeNotSatisfiable as error:
@@ -308,16 +309,16 @@ def _object_reply(request: Request, content: Content, key: str, stamp: dict[str,
         ) from error
     if span is not None:
         headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{content.size}"
-        return Reply(206, headers, ranged(content, span), kind="object")
+        return ReplicaReply(206, headers, ranged(content, span), kind="object")
     if request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
         headers["x-amz-checksum-sha256"] = base64.b64encode(content.sha256).decode()
         headers["x-amz-checksum-type"] = "FULL_OBJECT"
-    return Reply(200, headers, ranged(content, (0, content.size)), kind="object")
+    return ReplicaReply(200, headers, ranged(content, (0, content.size)), kind="object")
 
 
-def _document(root: str, body: str, stamp: dict[str, str], kind: str) -> Reply:
+def _document(root: str, body: str, stamp: dict[str, str], kind: str) -> ReplicaReply:
     text = f'{_XML}<{root} xmlns="{_NAMESPACE}">{body}</{root}>'
-    return Reply(200, {"Content-Type": "application/xml", **stamp}, text.encode(), kind=kind)
+    return ReplicaReply(200, {"Content-Type": "application/xml", **stamp}, text.encode(), kind=kind)
 
 
 def _token(last: str) -> str:

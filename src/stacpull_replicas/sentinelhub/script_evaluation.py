@@ -1,11 +1,15 @@
-"""Run a script on whole arrays: every branch is taken, and each pixel keeps what its own branch gave.
+"""Run an evalscript on whole arrays: every branch runs, and each pixel keeps the result of its own branch.
 
-An `if` whose condition is an array runs both its sides, each for the pixels that go there: an assignment
-changes those alone, a `return` ends the function for them. So `active` goes along everywhere: true for all
-pixels, or an array that says for which.
+An `if` whose condition is an array runs both its sides, each for its own pixels: an assignment changes only
+those, and a `return` ends the function for them. `active` says everywhere which pixels are meant: True for
+all of them, or an array.
+
+Operators and functions of numbers work on numbers and arrays alike (ECMA-262, 13 and 21.3). Every number is a
+64-bit float. Division by zero gives infinity or NaN, never an error. Comparing and `&&`, `||` choose element
+by element.
 
 Steps are counted, because a short script can ask for more than any machine can do: functions that call each
-other twice, arrays that hold each other twice.
+other twice, arrays that contain each other twice.
 """
 
 from __future__ import annotations
@@ -16,18 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from stacpull_replicas.sentinelhub.evalscript.errors import ScriptFault
-from stacpull_replicas.sentinelhub.evalscript.operators import (
-    BINARY,
-    CONSTANTS,
-    FUNCTIONS,
-    MEMBERS,
-    UNARY,
-    UNDEFINED,
-    choose,
-    truth,
-)
-from stacpull_replicas.sentinelhub.evalscript.tree import (
+from stacpull_replicas.sentinelhub.script_syntax import (
     Array,
     Assign,
     Binary,
@@ -46,11 +39,233 @@ from stacpull_replicas.sentinelhub.evalscript.tree import (
     Program,
     Record,
     Return,
+    ScriptFault,
     Several,
     Statement,
     Text,
     Unary,
 )
+
+UNDEFINED = None
+"""The value of what was not defined."""
+
+
+def number(value: Any) -> Any:
+    """A value as number: booleans are 0 and 1, undefined is NaN. Raises ScriptFault for what is none."""
+    if isinstance(value, bool):
+        return float(value)
+    if value is UNDEFINED:
+        return np.nan
+    if isinstance(value, np.ndarray):
+        return value.astype(np.float64) if value.dtype == bool else value
+    if isinstance(value, float | np.floating | np.bool_):
+        return np.float64(value)
+    if isinstance(value, list) and len(value) == 1:
+        return number(value[0])
+    raise ScriptFault(f"{_kind(value)} is used as a number")
+
+
+def truth(value: Any) -> Any:
+    """Whether a value counts as true: everything but false, 0, NaN, "" and undefined."""
+    if isinstance(value, np.ndarray):
+        return value if value.dtype == bool else (value != 0) & ~np.isnan(value)
+    if isinstance(value, float | np.floating):
+        return bool(value != 0 and not np.isnan(value))
+    if isinstance(value, list | dict):
+        return True
+    return bool(value)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, str):
+        return "a string"
+    return "an array" if isinstance(value, list) else "an object"
+
+
+def choose(condition: Any, yes: Any, no: Any, step: Callable[[], None]) -> Any:
+    """Return `yes` where a condition holds, otherwise `no`; arrays and records member by member.
+
+    Args:
+        condition: A boolean, or an array of them.
+        yes: A value.
+        no: Another value.
+        step: Called for each member.
+    """
+    step()
+    if not isinstance(condition, np.ndarray):
+        return yes if condition else no
+    if isinstance(yes, list) and isinstance(no, list) and len(yes) == len(no):
+        return [choose(condition, a, b, step) for a, b in zip(yes, no, strict=True)]
+    if isinstance(yes, dict) and isinstance(no, dict) and yes.keys() == no.keys():
+        return {name: choose(condition, yes[name], no[name], step) for name in yes}
+    if yes is UNDEFINED and no is UNDEFINED:
+        return UNDEFINED
+    if _is_boolean(yes) and _is_boolean(no):
+        return np.where(condition, yes, no)
+    return np.where(condition, number(yes), number(no))
+
+
+def _is_boolean(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, np.ndarray) and value.dtype == bool)
+
+
+def _equal(left: Any, right: Any) -> Any:
+    if isinstance(left, str) or isinstance(right, str):
+        return isinstance(left, str) and isinstance(right, str) and left == right
+    if (left is UNDEFINED) != (right is UNDEFINED):
+        return False
+    if left is UNDEFINED:
+        return True
+    return number(left) == number(right)
+
+
+def _unequal(left: Any, right: Any) -> Any:
+    same = _equal(left, right)
+    return ~same if isinstance(same, np.ndarray | np.bool_) else not same
+
+
+def _whole(value: Any) -> Any:
+    """A number as 32 bits with a sign (ECMA-262, 7.1.6)."""
+    finite = np.nan_to_num(np.asarray(number(value), np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    return np.trunc(np.fmod(finite, 2.0**32)).astype(np.int64).astype(np.int32)
+
+
+def _bits(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def apply(left: Any, right: Any) -> Any:
+        return operation(_whole(left), _whole(right)).astype(np.float64)[()]
+
+    return apply
+
+
+def _shift_left(left: Any, right: Any) -> Any:
+    return (left.astype(np.int64) << (right & 31)).astype(np.int32)
+
+
+def _numeric(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def apply(left: Any, right: Any) -> Any:
+        return operation(number(left), number(right))
+
+    return apply
+
+
+BINARY: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": _numeric(np.add),
+    "-": _numeric(np.subtract),
+    "*": _numeric(np.multiply),
+    "/": _numeric(np.divide),
+    "%": _numeric(np.fmod),
+    "**": _numeric(np.power),
+    "<": _numeric(np.less),
+    ">": _numeric(np.greater),
+    "<=": _numeric(np.less_equal),
+    ">=": _numeric(np.greater_equal),
+    "==": _equal,
+    "===": _equal,
+    "!=": _unequal,
+    "!==": _unequal,
+    "&": _bits(np.bitwise_and),
+    "|": _bits(np.bitwise_or),
+    "^": _bits(np.bitwise_xor),
+    "<<": _bits(_shift_left),
+    ">>": _bits(lambda left, right: left >> (right & 31)),
+}
+"""Operators that take both their sides."""
+
+
+def negated(value: Any) -> Any:
+    """`!value`."""
+    holds = truth(value)
+    return ~holds if isinstance(holds, np.ndarray) else not holds
+
+
+UNARY: Mapping[str, Callable[[Any], Any]] = {
+    "-": lambda value: np.negative(number(value)),
+    "+": number,
+    "!": negated,
+    "~": lambda value: (~_whole(value)).astype(np.float64)[()],
+}
+"""Operators with one side."""
+
+
+def _all(operation: Callable[[Any, Any], Any], start: float) -> Callable[..., Any]:
+    def apply(*values: Any) -> Any:
+        found: Any = np.float64(start)
+        for value in values:
+            found = operation(found, number(value))
+        return found
+
+    return apply
+
+
+def _one(operation: Callable[[Any], Any]) -> Callable[..., Any]:
+    def apply(*values: Any) -> Any:
+        return operation(number(values[0] if values else UNDEFINED))
+
+    return apply
+
+
+def _two(operation: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    def apply(*values: Any) -> Any:
+        left, right, *_ = [*values, UNDEFINED, UNDEFINED]
+        return operation(number(left), number(right))
+
+    return apply
+
+
+_SAME_NAMES = (
+    *(
+        "abs",
+        "sqrt",
+        "cbrt",
+        "exp",
+        "log",
+        "log10",
+        "log2",
+        "log1p",
+        "expm1",
+        "floor",
+        "ceil",
+        "trunc",
+        "sign",
+    ),
+    *("sin", "cos", "tan", "sinh", "cosh", "tanh"),
+)
+"""Functions that are called alike in JavaScript's Math and in numpy."""
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    **{
+        f"Math.{name}": _one(getattr(np, operation))
+        for name, operation in {
+            **{name: name for name in _SAME_NAMES},
+            "asin": "arcsin",
+            "acos": "arccos",
+            "atan": "arctan",
+        }.items()
+    },
+    "Math.round": _one(lambda value: np.floor(value + 0.5)),
+    "Math.pow": _two(np.power),
+    "Math.atan2": _two(np.arctan2),
+    "Math.hypot": _all(np.hypot, 0.0),
+    "Math.min": _all(np.minimum, np.inf),
+    "Math.max": _all(np.maximum, -np.inf),
+    "isNaN": _one(np.isnan),
+    "Number.isNaN": _one(np.isnan),
+    "isFinite": _one(np.isfinite),
+    "Number.isFinite": _one(np.isfinite),
+    "index": _two(lambda left, right: (left - right) / (left + right)),
+}
+"""Functions that are there without being defined; `index` is the service's own."""
+
+CONSTANTS: Mapping[str, Any] = {
+    "NaN": np.float64(np.nan),
+    "Infinity": np.float64(np.inf),
+    "undefined": UNDEFINED,
+    "null": UNDEFINED,
+    "true": True,
+    "false": False,
+}
+MEMBERS: Mapping[str, Any] = {"Math.PI": np.float64(np.pi), "Math.E": np.float64(np.e)}
+
 
 _DEEPEST_CALL = 20
 _MOST_STEPS = 10_000
@@ -60,29 +275,29 @@ Active = Any
 
 
 @dataclass
-class Scope:
+class ScriptScope:
     """Variables, and where to look for those that are not here."""
 
-    outer: Scope | None = None
+    outer: ScriptScope | None = None
     values: dict[str, Any] = field(default_factory=dict)
     constants: set[str] = field(default_factory=set)
 
-    def holder(self, name: str) -> Scope | None:
+    def holder(self, name: str) -> ScriptScope | None:
         """The nearest scope that has a variable."""
-        here: Scope | None = self
+        here: ScriptScope | None = self
         while here is not None and name not in here.values:
             here = here.outer
         return here
 
 
-class Run:
+class ScriptRun:
     """A program that runs: its functions and what stands at its top."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.depth = 0
         self.steps = 0
-        self.top = Scope(values=dict(CONSTANTS), constants=set(CONSTANTS))
+        self.top = ScriptScope(values=dict(CONSTANTS), constants=set(CONSTANTS))
         with np.errstate(all="ignore"):
             for statement in program.statements:
                 _Body(self).run(statement, self.top, active=True)
@@ -111,9 +326,9 @@ class Run:
             raise ScriptFault(f"the script takes more than {_MOST_STEPS:,} steps")
 
 
-def _called(run: Run, function: Function, arguments: list[Any], active: Active) -> Any:
+def _called(run: ScriptRun, function: Function, arguments: list[Any], active: Active) -> Any:
     given = [*arguments, *[UNDEFINED] * len(function.parameters)]
-    scope = Scope(run.top, dict(zip(function.parameters, given, strict=False)))
+    scope = ScriptScope(run.top, dict(zip(function.parameters, given, strict=False)))
     body = _Body(run)
     body.run(function.body, scope, active)
     return body.result()
@@ -138,7 +353,7 @@ def _without(active: Active, gone: Active) -> Active:
 class _Body:
     """One call of a function: what its pixels have returned so far."""
 
-    def __init__(self, program: Run) -> None:
+    def __init__(self, program: ScriptRun) -> None:
         self.program = program
         self.returned: list[tuple[Active, Any]] = []
 
@@ -151,14 +366,14 @@ class _Body:
             value = choose(active, given, value, self.program.step)
         return value
 
-    def run(self, statement: Statement, scope: Scope, active: Active) -> Active:
+    def run(self, statement: Statement, scope: ScriptScope, active: Active) -> Active:
         """Do a statement; which pixels go on to the next."""
         if not _some(active):
             return False
         self.program.step()
         match statement:
             case Block(statements):
-                return self._in_turn(statements, Scope(scope), active)
+                return self._in_turn(statements, ScriptScope(scope), active)
             case Several(statements):
                 return self._in_turn(statements, scope, active)
             case If():
@@ -176,21 +391,21 @@ class _Body:
                 self.value(value, scope, active)
         return active
 
-    def _in_turn(self, statements: tuple[Statement, ...], scope: Scope, active: Active) -> Active:
+    def _in_turn(self, statements: tuple[Statement, ...], scope: ScriptScope, active: Active) -> Active:
         for statement in statements:
             active = self.run(statement, scope, active)
         return active
 
-    def _branch(self, statement: If, scope: Scope, active: Active) -> Active:
+    def _branch(self, statement: If, scope: ScriptScope, active: Active) -> Active:
         holds = truth(self.value(statement.condition, scope, active))
         there = _both(active, holds) if isinstance(holds, np.ndarray) else (active if holds else False)
         elsewhere = _without(active, there)
-        there = self.run(statement.yes, Scope(scope), there)
+        there = self.run(statement.yes, ScriptScope(scope), there)
         if statement.no is not None:
-            elsewhere = self.run(statement.no, Scope(scope), elsewhere)
+            elsewhere = self.run(statement.no, ScriptScope(scope), elsewhere)
         return there | elsewhere
 
-    def _assign(self, name: str, value: Any, scope: Scope, active: Active) -> None:
+    def _assign(self, name: str, value: Any, scope: ScriptScope, active: Active) -> None:
         holder = scope.holder(name)
         if holder is None:  # without `use strict`, a new global variable
             holder = self.program.top
@@ -198,7 +413,7 @@ class _Body:
             raise ScriptFault(f"{name} is constant and cannot be assigned to")
         holder.values[name] = choose(active, value, holder.values.get(name, UNDEFINED), self.program.step)
 
-    def value(self, expression: Expression, scope: Scope, active: Active) -> Any:
+    def value(self, expression: Expression, scope: ScriptScope, active: Active) -> Any:
         """What an expression comes to."""
 
         def of(part: Expression) -> Any:
@@ -224,7 +439,7 @@ class _Body:
         return self.program.call(name, arguments, active)
 
 
-def _looked_up(name: str, scope: Scope) -> Any:
+def _looked_up(name: str, scope: ScriptScope) -> Any:
     holder = scope.holder(name)
     if holder is None:
         raise ScriptFault(f"{name} is not defined")

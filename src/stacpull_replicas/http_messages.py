@@ -1,8 +1,8 @@
-"""Requests and replies as values: what the services see and say, with no server library in sight.
+"""Requests and replies as values, independent of the server library.
 
-A service is a function from `Request` to `Reply`; the door (`door.py`) turns sockets into the one and the
-other back into bytes on the wire. Everything that concerns every service alike (ranges, conditional requests,
-dates) is here, as pure functions after RFC 9110.
+A service is a function from `RequestInfo` to `ReplicaReply`; `replica_server.py` reads the one from a socket
+and writes the other to it. Ranges, conditional requests and dates, which are the same for every service, are
+pure functions here (RFC 9110).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Request:
+class RequestInfo:
     """One request as it came in. `target` is the raw path and query, header names are in lower case."""
 
     server: str
@@ -100,7 +100,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ReplicaReply:
     """One reply. `kind` names the route for the counters; a `compressible` body may be gzipped."""
 
     status: int = 200

@@ -14,17 +14,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from stacpull_replicas.sentinelhub.archive import Archive
-from stacpull_replicas.sentinelhub.captures import MASK, Capture, Pixels
-from stacpull_replicas.sentinelhub.evalscript.errors import ScriptFault
-from stacpull_replicas.sentinelhub.evalscript.script import Evaluated
-from stacpull_replicas.sentinelhub.grid import Stretch
-from stacpull_replicas.sentinelhub.intervals import Interval
-from stacpull_replicas.sentinelhub.order import Order, read_order
-from stacpull_replicas.sentinelhub.refusals import Refusal, not_found
-from stacpull_replicas.sentinelhub.service import LEAST_UNITS, UNITS_HEADER
-from stacpull_replicas.sentinelhub.squares import SIDE
-from stacpull_replicas.wire import Reply, Request
+from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
+from stacpull_replicas.sentinelhub.captures import MASK, Archive, Capture, Pixels
+from stacpull_replicas.sentinelhub.evalscript import Evaluated
+from stacpull_replicas.sentinelhub.script_syntax import ScriptFault
+from stacpull_replicas.sentinelhub.sentinelhub_service import LEAST_UNITS, UNITS_HEADER, Refusal, not_found
+from stacpull_replicas.sentinelhub.statistics_order import Order, SampleBlock, StatisticsInterval, read_order
+from stacpull_replicas.sentinelhub.tile_grid import SIDE
 
 _UNIT_PIXELS = 512 * 512
 _UNIT_BANDS = 3
@@ -37,7 +33,7 @@ class Statistics:
     archives: Mapping[str, Archive]
     failing_days: frozenset[str]
 
-    def respond(self, request: Request, below: str) -> Reply:
+    def respond(self, request: RequestInfo, below: str) -> ReplicaReply:
         """Answer a request. Raises Refusal."""
         if below:
             raise not_found(f"Resource {request.path}")
@@ -59,10 +55,14 @@ class Statistics:
             UNITS_HEADER: str(units(order.grid.samples, order.script.bands, len(found))),
         }
         body = orjson.dumps({"data": data, "status": _status(data)})
-        return Reply(200, headers, body, kind="statistics", compressible=True)
+        return ReplicaReply(200, headers, body, kind="statistics", compressible=True)
 
     def _interval(
-        self, order: Order, interval: Interval, captures: list[Capture], stretches: Sequence[Stretch]
+        self,
+        order: Order,
+        interval: StatisticsInterval,
+        captures: list[Capture],
+        stretches: Sequence[SampleBlock],
     ) -> dict[str, Any]:
         document: dict[str, Any] = {"interval": interval.document()}
         if any(str(capture.day) in self.failing_days for capture in captures):
@@ -94,7 +94,7 @@ def units(samples: int, bands: Sequence[str], intervals: int) -> float:
     return max(LEAST_UNITS, samples / _UNIT_PIXELS * counted / _UNIT_BANDS * intervals)
 
 
-def _samples(order: Order, captures: Sequence[Capture], stretch: Stretch) -> dict[str, Pixels]:
+def _samples(order: Order, captures: Sequence[Capture], stretch: SampleBlock) -> dict[str, Pixels]:
     """The bands that a script reads, for the samples of a stretch: 0 where there are no data."""
     count = len(stretch.columns)
     names = order.script.bands
@@ -117,7 +117,7 @@ def _samples(order: Order, captures: Sequence[Capture], stretch: Stretch) -> dic
 
 
 def _on(
-    capture: Capture, stretch: Stretch, places: NDArray[np.intp]
+    capture: Capture, stretch: SampleBlock, places: NDArray[np.intp]
 ) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     """Which of some samples fall on a capture's tile."""
     left, top = capture.square.corner
@@ -126,7 +126,7 @@ def _on(
     return within, places[within]
 
 
-def _outputs(order: Order, stretches: Sequence[Stretch], parts: Sequence[Evaluated]) -> dict[str, Any]:
+def _outputs(order: Order, stretches: Sequence[SampleBlock], parts: Sequence[Evaluated]) -> dict[str, Any]:
     document: dict[str, Any] = {}
     inside = np.concatenate([stretch.inside for stretch in stretches])
     for output in order.script.outputs:

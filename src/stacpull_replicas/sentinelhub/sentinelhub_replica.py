@@ -7,9 +7,9 @@ import uuid
 from collections.abc import Collection, Mapping
 
 from stacpull_replicas.faults import Faults
-from stacpull_replicas.hosting import Hosted, Responder
-from stacpull_replicas.sentinelhub.accounts import Accounts, Quota, RateLimit
-from stacpull_replicas.sentinelhub.archive import (
+from stacpull_replicas.replica_server import ReplicaServer, Responder
+from stacpull_replicas.sentinelhub.byoc_service import Byoc
+from stacpull_replicas.sentinelhub.captures import (
     DEFAULT_SEED,
     FIRST_DAY,
     LAST_DAY,
@@ -17,11 +17,16 @@ from stacpull_replicas.sentinelhub.archive import (
     archive_of,
     whole_area,
 )
-from stacpull_replicas.sentinelhub.byoc import Byoc
-from stacpull_replicas.sentinelhub.catalog import Catalog
-from stacpull_replicas.sentinelhub.notebook import PRINTED_BOX
-from stacpull_replicas.sentinelhub.service import TOKEN_PATHS, Service
-from stacpull_replicas.sentinelhub.statistics import Statistics
+from stacpull_replicas.sentinelhub.catalog_service import Catalog
+from stacpull_replicas.sentinelhub.notebook_figures import PRINTED_BOX
+from stacpull_replicas.sentinelhub.sentinelhub_service import (
+    TOKEN_PATHS,
+    Accounts,
+    Quota,
+    RateLimit,
+    SentinelHubService,
+)
+from stacpull_replicas.sentinelhub.statistics_service import Statistics
 
 _FOREIGN = 1_000_003
 """How far the seed of the collection is away that somebody else shares."""
@@ -35,7 +40,7 @@ def _uuid(seed: int, purpose: str) -> str:
     return str(uuid.UUID(_derived(seed, purpose)[:32], version=4))
 
 
-class SentinelHubReplica(Hosted):
+class SentinelHubReplica(ReplicaServer):
     """Sentinel Hub with an ARPS collection, on `port` (0: a free one).
 
     `collection_id` is the account's own collection; `foreign_collection_id` is shared with it by somebody
@@ -138,5 +143,5 @@ class SentinelHubReplica(Hosted):
             "catalog": Catalog(shared, self.base_url).respond,
             "byoc": Byoc(own, foreign, _uuid(self.seed, "user"), self.base_url).respond,
         }
-        service = Service(self._accounts, parts, self.quota, self._rate, self._token_rate)
+        service = SentinelHubService(self._accounts, parts, self.quota, self._rate, self._token_rate)
         return {"api": service.respond}

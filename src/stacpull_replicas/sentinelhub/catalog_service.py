@@ -17,14 +17,17 @@ import shapely
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
-from stacpull_replicas.sentinelhub.archive import FIRST_DAY, LAST_DAY, Archive, footprint
-from stacpull_replicas.sentinelhub.captures import Capture
-from stacpull_replicas.sentinelhub.grid import box_of, geometry_of
-from stacpull_replicas.sentinelhub.intervals import moment_of, written
-from stacpull_replicas.sentinelhub.order import document_of
-from stacpull_replicas.sentinelhub.refusals import Refusal, bad_payload, not_found
-from stacpull_replicas.sentinelhub.squares import EPSG
-from stacpull_replicas.wire import Reply, Request
+from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
+from stacpull_replicas.sentinelhub.captures import FIRST_DAY, LAST_DAY, Archive, Capture, footprint
+from stacpull_replicas.sentinelhub.sentinelhub_service import Refusal, bad_payload, not_found
+from stacpull_replicas.sentinelhub.statistics_order import (
+    box_of,
+    document_of,
+    geometry_of,
+    moment_of,
+    written,
+)
+from stacpull_replicas.sentinelhub.tile_grid import EPSG
 
 ROOT = "/api/v1/catalog/1.0.0"
 BUCKET = "planet-arps-replica"
@@ -63,7 +66,7 @@ class Catalog:
     archives: Mapping[str, Archive]
     base_url: str
 
-    def respond(self, request: Request, below: str) -> Reply:
+    def respond(self, request: RequestInfo, below: str) -> ReplicaReply:
         """Answer a request for the path `below` the catalog's root. Raises Refusal."""
         if below == "/search":
             return self._method(request, "POST", self._search)
@@ -80,7 +83,9 @@ class Catalog:
                 return self._method(request, "GET", lambda _: self._item(name, item))
         raise not_found(f"Resource {request.path}")
 
-    def _method(self, request: Request, method: str, answer: Callable[[Request], Reply]) -> Reply:
+    def _method(
+        self, request: RequestInfo, method: str, answer: Callable[[RequestInfo], ReplicaReply]
+    ) -> ReplicaReply:
         if request.method != method:
             raise Refusal(405, "COMMON_METHOD_NOT_ALLOWED", f"Method {request.method} is not allowed.")
         return answer(request)
@@ -88,7 +93,7 @@ class Catalog:
     def _url(self, path: str) -> str:
         return f"{self.base_url}{ROOT}{path}"
 
-    def _landing(self, _: Request) -> Reply:
+    def _landing(self, _: RequestInfo) -> ReplicaReply:
         links = [
             ("/", "self"),
             ("/conformance", "conformance"),
@@ -107,7 +112,7 @@ class Catalog:
         }
         return _json(document)
 
-    def _collections(self, _: Request) -> Reply:
+    def _collections(self, _: RequestInfo) -> ReplicaReply:
         listed = [self._collection(f"byoc-{name}") for name in self.archives]
         links = [{"href": self._url("/collections"), "rel": "self"}, {"href": self._url("/"), "rel": "root"}]
         return _json({"collections": listed, "links": links})
@@ -142,7 +147,7 @@ class Catalog:
             ],
         }
 
-    def _item(self, name: str, item: str) -> Reply:
+    def _item(self, name: str, item: str) -> ReplicaReply:
         capture = self._archive(name).by_id.get(item)
         if capture is None:
             raise not_found(f"Item {item}")
@@ -177,8 +182,8 @@ class Catalog:
             ],
         }
 
-    def _search(self, request: Request) -> Reply:
-        search = Search.read(document_of(request.body))
+    def _search(self, request: RequestInfo) -> ReplicaReply:
+        search = CatalogSearch.read(document_of(request.body))
         found = search.matches(self._archive(search.collection).captures)
         page = found[search.start : search.start + search.limit]
         end = search.start + len(page)
@@ -207,7 +212,7 @@ class Catalog:
 
 
 @dataclass(frozen=True)
-class Search:
+class CatalogSearch:
     """A search, read: collection, time (both ends belong to it), area in degrees, ids, page."""
 
     collection: str
@@ -219,7 +224,7 @@ class Search:
     start: int
 
     @classmethod
-    def read(cls, given: Mapping[str, Any]) -> Search:
+    def read(cls, given: Mapping[str, Any]) -> CatalogSearch:
         """Read the body of a search. Raises Refusal."""
         for name in _UNKNOWN:
             if given.get(name):
@@ -273,6 +278,6 @@ def _number(given: Any, name: str, least: int, most: int) -> int:
     return given
 
 
-def _json(document: Any, content_type: str = "application/json;charset=utf-8") -> Reply:
+def _json(document: Any, content_type: str = "application/json;charset=utf-8") -> ReplicaReply:
     body = orjson.dumps(document)
-    return Reply(200, {"Content-Type": content_type}, body, kind="catalog", compressible=True)
+    return ReplicaReply(200, {"Content-Type": content_type}, body, kind="catalog", compressible=True)

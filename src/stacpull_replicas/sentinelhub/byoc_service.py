@@ -18,25 +18,24 @@ import orjson
 import shapely
 
 from stacpull_replicas.draws import mix
-from stacpull_replicas.sentinelhub.archive import Archive
-from stacpull_replicas.sentinelhub.captures import BANDS, Capture
-from stacpull_replicas.sentinelhub.catalog import BUCKET, path_of, with_crs
-from stacpull_replicas.sentinelhub.geotiff import KINDS, RasterFile
-from stacpull_replicas.sentinelhub.intervals import written
-from stacpull_replicas.sentinelhub.refusals import Refusal, bad_payload, not_found, not_yours
-from stacpull_replicas.sentinelhub.scenes import NODATA
-from stacpull_replicas.sentinelhub.squares import EPSG, METRES
-from stacpull_replicas.wire import (
+from stacpull_replicas.http_messages import (
     LARGE,
     RangeNotSatisfiable,
-    Reply,
-    Request,
+    ReplicaReply,
+    RequestInfo,
     Stream,
     byte_range,
     http_date,
     precondition,
     range_still_valid,
 )
+from stacpull_replicas.sentinelhub.captures import BANDS, Archive, Capture
+from stacpull_replicas.sentinelhub.catalog_service import BUCKET, path_of, with_crs
+from stacpull_replicas.sentinelhub.geotiff import KINDS, RasterFile
+from stacpull_replicas.sentinelhub.scenes import NODATA
+from stacpull_replicas.sentinelhub.sentinelhub_service import Refusal, bad_payload, not_found, not_yours
+from stacpull_replicas.sentinelhub.statistics_order import written
+from stacpull_replicas.sentinelhub.tile_grid import EPSG, METRES
 
 ROOT = "/api/v1/byoc"
 _MOST = 100
@@ -53,7 +52,7 @@ class Byoc:
     user: str
     base_url: str
 
-    def respond(self, request: Request, below: str) -> Reply:
+    def respond(self, request: RequestInfo, below: str) -> ReplicaReply:
         """Answer a request for the path `below` the root of BYOC. Raises Refusal."""
         if request.method not in {"GET", "HEAD"}:
             raise Refusal(405, "COMMON_METHOD_NOT_ALLOWED", f"Method {request.method} is not allowed.")
@@ -86,7 +85,7 @@ class Byoc:
             raise not_found(f"Tile {tile}")
         return capture
 
-    def _page(self, request: Request, members: Sequence[Any]) -> dict[str, Any]:
+    def _page(self, request: RequestInfo, members: Sequence[Any]) -> dict[str, Any]:
         """A page of a list: how many, and from where, the query tells."""
         count = _count(request.parameter("count"))
         start = _place(request.parameter("viewtoken"))
@@ -122,7 +121,7 @@ class Byoc:
             },
         }
 
-    def _tiles(self, request: Request, name: str) -> dict[str, Any]:
+    def _tiles(self, request: RequestInfo, name: str) -> dict[str, Any]:
         captures: Sequence[Capture] = self._archive(name).captures
         path = request.parameter("path")
         if path is not None:
@@ -155,7 +154,7 @@ class Byoc:
         pattern = path_of(capture, name).rpartition("/")[2]
         return [pattern.replace("(BAND)", kind) for kind in KINDS]
 
-    def _file(self, request: Request, name: str, capture: Capture, path: str) -> Reply:
+    def _file(self, request: RequestInfo, name: str, capture: Capture, path: str) -> ReplicaReply:
         """A file by its name."""
         for kind, known in zip(KINDS, self._files(name, capture), strict=True):
             if path == known:
@@ -169,7 +168,7 @@ def file_of(capture: Capture, kind: str) -> RasterFile:
     return RasterFile(capture, KINDS[kind])
 
 
-def _sent(request: Request, capture: Capture, file: RasterFile) -> Reply:
+def _sent(request: RequestInfo, capture: Capture, file: RasterFile) -> ReplicaReply:
     """A file or a range of it (RFC 9110, 14)."""
     modified = capture.ingested.replace(microsecond=0)
     headers = {
@@ -180,16 +179,16 @@ def _sent(request: Request, capture: Capture, file: RasterFile) -> Reply:
     }
     status = precondition(request.headers, file.etag, modified)
     if status is not None:
-        return Reply(status, headers, kind="file")
+        return ReplicaReply(status, headers, kind="file")
     try:
         span = byte_range(request.headers.get("range"), file.size)
     except RangeNotSatisfiable:
-        return Reply(416, {**headers, "Content-Range": f"bytes */{file.size}"}, kind="file")
+        return ReplicaReply(416, {**headers, "Content-Range": f"bytes */{file.size}"}, kind="file")
     if span is None or not range_still_valid(request.headers.get("if-range"), file.etag, modified):
-        return Reply(200, headers, _body(file, 0, file.size), kind="file")
+        return ReplicaReply(200, headers, _body(file, 0, file.size), kind="file")
     start, stop = span
     headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
-    return Reply(206, headers, _body(file, start, stop), kind="file")
+    return ReplicaReply(206, headers, _body(file, start, stop), kind="file")
 
 
 def _body(file: RasterFile, start: int, stop: int) -> bytes | Stream:
@@ -231,6 +230,6 @@ def _place(token: str | None) -> int:
         raise bad_payload("Invalid viewtoken.", "viewtoken") from error
 
 
-def _json(document: Any) -> Reply:
+def _json(document: Any) -> ReplicaReply:
     headers = {"Content-Type": "application/json;charset=utf-8"}
-    return Reply(200, headers, orjson.dumps(document), kind="byoc", compressible=True)
+    return ReplicaReply(200, headers, orjson.dumps(document), kind="byoc", compressible=True)
