@@ -1,4 +1,4 @@
-"""`stacpull headers SOURCE [-o OUT]`: what TIFFs say of themselves, without their pixels."""
+"""`stacpull headers SOURCE [-o OUT]`: the headers of TIFFs, without their pixels."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def headers_command(session: CommandSession, source: str, output: Path | None, r
     is_shown = output is None and not (session.output.json or session.output.quiet)
 
     def on_row(row: Mapping[str, Any]) -> None:
-        session.close()  # all rows are known: bars would be mixed with them
+        session.close()  # all rows are read, and progress bars would mix with the table
         table.add(_cells(row))
 
     report = session.run(
@@ -77,7 +77,7 @@ _SHOWN = ("item", "asset", "size", "type", "layout", "crs", "overviews", "nodata
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a line of the terminal's table shows of a row."""
+    """Return the cells of a row for the table on the terminal."""
     asset = (row["item"], row["asset"] or "")
     if row["failure"] is not None:
         return (*asset, f"{row['failure']}: {row['error']}")

@@ -42,6 +42,13 @@ COMMANDS: dict[str, _Entry] = {
         "Check the files in DEST against the ledger; optionally repair them.",
     ),
     "failures": _Entry("stacpull.cli.status:failures", "List every asset of DEST that failed, and why."),
+    "export": _Entry(
+        "stacpull.cli.export:export", "Turn DEST into an index, training shards or a table of labels."
+    ),
+    "report": _Entry(
+        "stacpull.cli.report_command:report_command",
+        "Write an HTML page about DEST: contents, sizes, runs, failures.",
+    ),
     "trace": _Entry(
         "stacpull_trace.trace_command:trace_command",
         "Trace the scenes behind the pixels of an area, day by day.",

@@ -1,0 +1,98 @@
+"""`stacpull export DEST OUT`: turn a mirror into an index, training shards or a label table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stacpull.arguments import byte_count
+from stacpull.cli import parameters
+from stacpull.cli.command import CommandSession, command
+from stacpull.cli.printing import count, size
+from stacpull.errors import UsageError
+
+_FORMATS = ("geoparquet", "webdataset", "csv", "parquet")
+
+
+@command(
+    "export",
+    parameters.dest(),
+    click.Argument(["out"], metavar="OUT", type=click.Path(path_type=Path)),
+    click.Option(
+        ["-f", "--format", "form"],
+        type=click.Choice(_FORMATS),
+        default="geoparquet",
+        show_default=True,
+        help="geoparquet: an index of the items; webdataset: tar shards; csv, parquet: labels.",
+    ),
+    *parameters.named("collection", "nomenclature", "label-property"),
+    click.Option(
+        ["--split", "split"],
+        metavar="NAME=@FILE",
+        multiple=True,
+        help="Ids in a split, one per line: whole ids or their endings (repeatable). Others are left out.",
+    ),
+    click.Option(
+        ["--shard-size"], metavar="SIZE", help="Bytes per shard, at most, as in 500M. [default: 1G]"
+    ),
+    click.Option(
+        ["--shard-samples"], type=click.IntRange(min=1), metavar="N", help="Samples per shard, at most."
+    ),
+    *parameters.named("json", "no-progress", "quiet", "verbose"),
+    examples=[
+        "export s2 s2/items.parquet",
+        "export bigearthnet shards -f webdataset --split train=@train.txt --split test=@test.txt",
+    ],
+    noun="items",
+)
+def export(
+    session: CommandSession,
+    dest: Path,
+    out: Path,
+    form: str,
+    split: tuple[str, ...],
+    shard_size: str | None,
+    shard_samples: int | None,
+) -> int:
+    """Write what is in DEST as one index, as training shards, or as a table of labels.
+
+    OUT is a file, for webdataset a directory. It appears when it is complete. Complete shards are kept when
+    an interrupted export is run again. DEST is only read.
+    """
+    from stacpull.outputs import formats
+
+    chosen = session.selection
+    report = session.run(
+        lambda stop: formats.export(
+            dest,
+            out,
+            form,
+            collections=chosen.collections,
+            splits=dict(map(_split, split)),
+            nomenclature=chosen.nomenclature,
+            label_property=chosen.label_property,
+            shard_bytes=None if shard_size is None else byte_count(shard_size),
+            shard_samples=shard_samples,
+            on_event=session.show,
+            stop=stop,
+        )
+    )
+    what = "sample" if form != "geoparquet" else "item"
+    files = count(len(report.files), "file")
+    lines = [f"{out}: {count(report.items, what)} in {files}, {size(report.bytes)}", *report.notes]
+    return session.finish(report, lines, aside=False)
+
+
+def _split(text: str) -> tuple[str, tuple[str, ...]]:
+    name, _, file = text.partition("=")
+    if not name or not file.startswith("@") or not name.replace("-", "").replace("_", "").isalnum():
+        raise UsageError(f"--split must be NAME=@FILE, as in train=@train.txt, not {text!r}.")
+    try:
+        lines = Path(file[1:]).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--split {name}: {file[1:]} cannot be read: {error}.") from error
+    ids = tuple(line.split(",", 1)[0].strip() for line in lines if line.strip())
+    if not ids:
+        raise UsageError(f"--split {name}: {file[1:]} holds no ids.")
+    return name, ids

@@ -1,0 +1,37 @@
+"""`stacpull report DEST`: an HTML page about a mirror."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stacpull.cli import parameters
+from stacpull.cli.command import CommandSession, command
+from stacpull.cli.printing import size
+
+
+@command(
+    "report",
+    parameters.dest(),
+    click.Option(
+        ["-o", "--output", "out"],
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        default=Path("report.html"),
+        show_default=True,
+        help="Write the page to this file.",
+    ),
+    *parameters.named("json", "no-progress", "quiet", "verbose"),
+    examples=["report s2", "report s2 -o s2.html"],
+    noun="items",
+)
+def report_command(session: CommandSession, dest: Path, out: Path) -> int:
+    """Write one HTML page about DEST: what it holds, where, how large, how it was fetched, and what failed.
+
+    The page is self-contained: it opens without a network, and it loads nothing. DEST is only read.
+    """
+    from stacpull.outputs.html_report import report
+
+    written = session.run(lambda stop: report(dest, out, on_event=session.show, stop=stop))
+    return session.finish(written, [f"{out}: {size(written.bytes)}", *written.notes], aside=False)
