@@ -9,8 +9,9 @@ from tests.sources.memory import API, MemoryReader, failed, item, page
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind, PageRequest, Selection
 from stacpull.net.transport import TransferError
-from stacpull.sources.api import ApiPlace, ApiSource, api_place
-from stacpull.sources.page_size import PageSize
+from stacpull.sources.api import ApiSource
+from stacpull.sources.documents import ApiPlace, api_place
+from stacpull.sources.paging import PageSize
 from stacpull.sources.source import WalkStart
 
 LABELS = f"{API}/collections/bigearthnet_v1_labels"

@@ -18,8 +18,8 @@ from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Page, PageRequest, Selection
 from stacpull.net.transport import TransferError
-from stacpull.sources.lines import LinesSource
-from stacpull.sources.page_size import PageSize
+from stacpull.sources.items_file import LinesSource
+from stacpull.sources.paging import PageSize
 
 URL = "https://files.test/items.ndjson"
 

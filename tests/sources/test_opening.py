@@ -11,8 +11,7 @@ from tests.sources.memory import API, MemoryReader, failed, page
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind
 from stacpull.sources.api import ApiSource
-from stacpull.sources.features import FeaturesSource
-from stacpull.sources.lines import LinesSource
+from stacpull.sources.items_file import FeaturesSource, LinesSource
 from stacpull.sources.opening import open_source
 from stacpull.sources.static import StaticSource
 

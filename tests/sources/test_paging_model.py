@@ -19,8 +19,8 @@ from stacpull.engine.walk import Position
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Page, PageRequest
-from stacpull.sources.page_size import PageSize
 from stacpull.sources.pages import walk
+from stacpull.sources.paging import PageSize
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "sources.md"
 INNER = "http://inner:8080"

@@ -24,7 +24,7 @@ from stacpull.planning.items import stated_of
 from stacpull.planning.orders import why_not_ready
 from stacpull.planning.prefixes import object_of
 from stacpull.redact import is_signed
-from stacpull.sources.links import ReadItem
+from stacpull.sources.item_reader import ReadItem
 
 __all__ = ["Course", "Fetchable", "Fetches", "ReadsItems", "Tools"]
 
@@ -93,7 +93,7 @@ class Fetches(Protocol[J_contra, T_co]):
 
 
 class ReadsItems(Protocol):
-    """Reads an item again (`sources.links.ItemReader`)."""
+    """Reads an item again (`sources.item_reader.ItemReader`)."""
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
         """Return the item at `href`, read after `newer_than`."""

@@ -33,7 +33,7 @@ from stacpull.models import Asset, ItemId, Selection
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import Layout
 from stacpull.reports import HostPlan, PlanReport
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.transfer.headers import content_length, content_range
 

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.sources.api import ApiSource, api_place
-from stacpull.sources.search import SearchSource
+from stacpull.sources.api import ApiSource, SearchSource
+from stacpull.sources.documents import api_place
 from stacpull.sources.source import Source
 from stacpull.urls import server_of
 

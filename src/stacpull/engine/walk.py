@@ -25,12 +25,9 @@ from stacpull.events import Listener, Notice
 from stacpull.models import OF_COLLECTION, Page, PageRequest, Selection
 from stacpull.planning.items import Problem
 from stacpull.redact import Secrets, cut_cursor
-from stacpull.sources.api import ApiSource
-from stacpull.sources.page_size import PageSize
-from stacpull.sources.pages import is_forgotten
-from stacpull.sources.paging import allowed_headers
-from stacpull.sources.prefetch import prefetch
-from stacpull.sources.search import SearchSource
+from stacpull.sources.api import ApiSource, SearchSource
+from stacpull.sources.pages import is_forgotten, prefetch
+from stacpull.sources.paging import PageSize, allowed_headers
 from stacpull.sources.source import Restarts, Source, WalkStart
 
 _BARREN = 3

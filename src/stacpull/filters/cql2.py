@@ -36,7 +36,7 @@ from stacpull.filters.cql2_operators import (
     span_of,
     unaccented,
 )
-from stacpull.filters.places import Places
+from stacpull.filters.places import GeometryNotes
 from stacpull.filters.properties import Reference, unknown_names
 from stacpull.models import Json, Selection
 
@@ -127,7 +127,7 @@ class Expression(NamedTuple):
 
     evaluate: Evaluate
     references: tuple[Reference, ...]
-    places: Places
+    places: GeometryNotes
     """What was odd about where items lie, where geometries are compared."""
 
 
@@ -156,7 +156,7 @@ def compile_expression(tree: Any, text: str) -> Expression:
 class _Compiler:
     def __init__(self, text: str) -> None:
         self.references: list[Reference] = []
-        self.places = Places()
+        self.places = GeometryNotes()
         self._text = text
 
     def wrong(self, problem: str, word: object = None) -> UsageError:

@@ -44,7 +44,7 @@ class Named:
             self._shown.append(str(item.get("id"))[:120])
 
 
-class Places:
+class GeometryNotes:
     """What `--bbox` and `--intersects` met on their way.
 
     Attributes:
@@ -247,7 +247,7 @@ class BboxCheck(ItemCheck):
         if max(abs(south), abs(north)) > _LATITUDE or south > north:
             raise UsageError(f"--bbox {text!r}: S and N are latitudes from -90 to 90, S not above N.")
         self._boxes = _boxes(bbox)
-        self._places = Places()
+        self._places = GeometryNotes()
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
@@ -367,7 +367,7 @@ class AreaCheck(ItemCheck):
         self._shapes = shapes
         area, self._mended = _area_of(text, shapes)
         self._area = shapes.prepared(area)
-        self._places = Places()
+        self._places = GeometryNotes()
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:

@@ -16,7 +16,7 @@ from stacpull.caches import cached_if_short
 from stacpull.urls import is_in_object_store, is_prefix
 
 
-class Kind(enum.Enum):
+class AssetKind(enum.Enum):
     """What an asset turns out to be."""
 
     FILE = "file"
@@ -27,17 +27,17 @@ class Kind(enum.Enum):
 
 
 _OF_TYPE: Final = {
-    "text/html": Kind.PAGE,
-    "application/xhtml+xml": Kind.PAGE,
-    "inode/directory": Kind.PREFIX,
-    "application/x-directory": Kind.PREFIX,
+    "text/html": AssetKind.PAGE,
+    "application/xhtml+xml": AssetKind.PAGE,
+    "inode/directory": AssetKind.PREFIX,
+    "application/x-directory": AssetKind.PREFIX,
 }
 _RENDERERS: Final = re.compile(r"/(tilejson\.json|preview|map|viewer|wmts|WMTSCapabilities\.xml)(\.\w+)?\Z")
 _TILE: Final = re.compile(r"\{-?[xyz]\}", re.IGNORECASE)
 """Where a number goes into the URL of a map tile."""
 
 
-def kind_of(href: str, media_type: str | None) -> Kind:
+def kind_of(href: str, media_type: str | None) -> AssetKind:
     """Return what the asset at this absolute href is.
 
     A page shows by its media type, or by an address that names what is to be computed: a template of map
@@ -48,14 +48,14 @@ def kind_of(href: str, media_type: str | None) -> Kind:
     if kind is not None:
         return kind
     if is_in_object_store(href):
-        return Kind.PREFIX if is_prefix(href) else Kind.FILE
+        return AssetKind.PREFIX if is_prefix(href) else AssetKind.FILE
     if ("?" in href and _computes(href)) or ("{" in href and _TILE.search(href) is not None):
-        return Kind.PAGE
-    return Kind.FILE
+        return AssetKind.PAGE
+    return AssetKind.FILE
 
 
 @cached_if_short(1024)
-def _of_media_type(media_type: str) -> Kind | None:
+def _of_media_type(media_type: str) -> AssetKind | None:
     return _OF_TYPE.get(media_type.partition(";")[0].strip().lower())
 
 

@@ -27,19 +27,21 @@ from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.redact import cut_url
-from stacpull.sources.api import ApiSource, api_place
-from stacpull.sources.documents import Kind, kind_of
-from stacpull.sources.features import FeaturesSource
-from stacpull.sources.page_size import PageSize
-from stacpull.sources.pages import is_forgotten
-from stacpull.sources.reading import read_root
-from stacpull.sources.recognition import (
+from stacpull.sources.api import ApiSource
+from stacpull.sources.documents import (
+    DocumentKind,
+    api_place,
     has_next,
     is_collection_of_api,
     is_landing_page,
     items_elsewhere,
     items_link,
+    kind_of,
+    read_root,
 )
+from stacpull.sources.items_file import FeaturesSource
+from stacpull.sources.pages import is_forgotten
+from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
 from stacpull.urls import is_web, parts_of
 
@@ -68,13 +70,15 @@ def is_live(document: Document) -> bool:
         return False
     url, remote = document.url, is_web(document.url)
     kind = kind_of(body)
-    if kind is Kind.ITEM:
+    if kind is DocumentKind.ITEM:
         return False
-    if kind is Kind.ITEMS:
+    if kind is DocumentKind.ITEMS:
         return remote and has_next(body)
     if remote and (is_landing_page(body) or is_collection_of_api(body, api_place(url).collection)):
         return True
-    return items_link(body, url) is not None or (kind is not Kind.OTHER and bool(items_elsewhere(body, url)))
+    return items_link(body, url) is not None or (
+        kind is not DocumentKind.OTHER and bool(items_elsewhere(body, url))
+    )
 
 
 async def live_source(document: Document, reader: JsonReader) -> Source:
@@ -86,7 +90,7 @@ async def live_source(document: Document, reader: JsonReader) -> Source:
     """
     body: Json = document.body if isinstance(document.body, dict) else {}
     url, kind = document.url, kind_of(body)
-    if kind is Kind.ITEMS:
+    if kind is DocumentKind.ITEMS:
         return ApiSource(url, reader) if api_place(url).items else FeaturesSource(document, reader)
     remote = is_web(url)
     if remote and (is_landing_page(body) or is_collection_of_api(body, api_place(url).collection)):

@@ -11,13 +11,19 @@ from stacpull.models import Json
 from stacpull.net.api import Document
 from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
-from stacpull.sources.api import ApiPlace, ApiSource, api_place
-from stacpull.sources.documents import Kind, kind_of, tree_hrefs
-from stacpull.sources.features import FeaturesSource
-from stacpull.sources.lines import LinesSource, is_lines
-from stacpull.sources.reading import read_root
-from stacpull.sources.recognition import is_api_root, is_collection_of_api, items_elsewhere
-from stacpull.sources.search import SearchSource
+from stacpull.sources.api import ApiSource, SearchSource
+from stacpull.sources.documents import (
+    ApiPlace,
+    DocumentKind,
+    api_place,
+    is_api_root,
+    is_collection_of_api,
+    items_elsewhere,
+    kind_of,
+    read_root,
+    tree_hrefs,
+)
+from stacpull.sources.items_file import FeaturesSource, LinesSource, is_lines
 from stacpull.sources.source import JsonReader, Source
 from stacpull.sources.static import StaticSource
 from stacpull.urls import is_web
@@ -73,10 +79,10 @@ def _static(url: str, document: Document, reader: JsonReader) -> Source:
     """
     body: Json = document.body if isinstance(document.body, dict) else {}
     match kind_of(body):
-        case Kind.CATALOG | Kind.COLLECTION if items := items_elsewhere(body, document.url):
+        case DocumentKind.CATALOG | DocumentKind.COLLECTION if items := items_elsewhere(body, document.url):
             return ApiSource(items, reader)
-        case Kind.CATALOG | Kind.COLLECTION:
+        case DocumentKind.CATALOG | DocumentKind.COLLECTION:
             return StaticSource(url, document, reader)
-        case Kind.ITEM | Kind.ITEMS:
+        case DocumentKind.ITEM | DocumentKind.ITEMS:
             return FeaturesSource(document, reader, url)
     raise SourceError(f"{url} is not STAC: it is neither an API, a catalog, a collection nor items.")

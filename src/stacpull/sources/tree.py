@@ -40,11 +40,18 @@ from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selec
 from stacpull.net.api import SMALL, Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_cursor, cut_url
-from stacpull.sources.documents import Kind, absolute, kind_of, located, tree_hrefs, whole_item
+from stacpull.sources.documents import (
+    DocumentKind,
+    absolute,
+    has_next,
+    kind_of,
+    located,
+    outcome_of,
+    tree_hrefs,
+    whole_item,
+)
 from stacpull.sources.live import LivePlace, LiveWalk, is_live
-from stacpull.sources.page_size import PageSize
-from stacpull.sources.reading import outcome_of
-from stacpull.sources.recognition import has_next
+from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice
 
 __all__ = ["AT_ONCE", "DEEPEST", "PAGE_ITEMS", "OnCollection", "tree_pages"]
@@ -373,7 +380,7 @@ class _TreeWalk:
         self._bytes += outcome.bytes
         self._weight += outcome.weight
         body: Json = outcome.body if isinstance(outcome.body, dict) else {}
-        if kind_of(body) is Kind.ITEM:
+        if kind_of(body) is DocumentKind.ITEM:
             self._add(read, body, outcome.url, is_alone=True)
             return
         for feature in _features(body):
@@ -480,9 +487,9 @@ class _TreeWalk:
         if is_live(document):
             return [_Api(document, read.branch.collection, read.step, read.resume)]
         match kind_of(document.body):
-            case Kind.ITEM | Kind.ITEMS:
+            case DocumentKind.ITEM | DocumentKind.ITEMS:
                 return document
-            case Kind.OTHER:
+            case DocumentKind.OTHER:
                 return Failure(FailureKind.ITEM, f"{cut_url(url)} is neither an item nor a catalog.")
         return self._catalog(read, document)
 
@@ -513,7 +520,7 @@ class _TreeWalk:
     ) -> _Branch:
         """Return a catalog with its links."""
         body: Json = document.body if isinstance(document.body, dict) else {}
-        if kind_of(body) is Kind.COLLECTION and isinstance(body.get("id"), str):
+        if kind_of(body) is DocumentKind.COLLECTION and isinstance(body.get("id"), str):
             collection = body["id"]
             self._on_collection(collection, document.url)
         hrefs = tree_hrefs(body)

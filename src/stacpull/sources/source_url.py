@@ -5,17 +5,20 @@ Nothing is looked at but the working directory, which relative paths are relativ
 
 from __future__ import annotations
 
+import base64
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from stacpull.errors import UsageError
+from stacpull.hosts import host_of
+from stacpull.redact import Secret, cut_cursor, cut_url
 from stacpull.schemes import SCHEMES, remote_schemes
-from stacpull.urls import is_local
-
-__all__ = ["STANDARD_INPUT", "meant_url", "source_url"]
+from stacpull.sources.documents import api_place
+from stacpull.urls import is_local, is_web, parameters
 
 STANDARD_INPUT: Final = "-"
 """SOURCE that stands for NDJSON on standard input."""
@@ -69,3 +72,45 @@ def _file_url(path: str) -> str:
     """Return the URL of a path, symlinks left alone: links in the document are relative to what was named."""
     whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 -- no call that may block
     return Path(os.path.normpath(whole)).as_uri()
+
+
+class SourceUrl(NamedTuple):
+    """A SOURCE without its credentials, and they: query parameters, and a value for `Authorization`."""
+
+    url: str
+    query: Mapping[str, Secret]
+    authorization: Secret | None = None
+
+
+def split_credentials(source: str) -> SourceUrl:
+    """Split SOURCE as the user gave it; what is no http or https URL is returned as it is.
+
+    A parameter given several times counts once, with its last value. `token` is a credential, except in an
+    `…/items` URL, where it is the position of a page.
+
+    Raises:
+        UsageError: it looks like a URL, and is none.
+    """
+    try:
+        parts = urlsplit(source)
+    except ValueError:
+        raise UsageError("SOURCE is not a valid URL: check its host and port.") from None
+    if not is_web(f"{parts.scheme}://"):
+        return SourceUrl(source, {})
+    if not parts.netloc:
+        raise UsageError("SOURCE names no host: write https://host/path.")
+    if not host_of(source):
+        raise UsageError("SOURCE is not a valid URL: check its host and port.")
+    plain = source.partition("#")[0]
+    clean = cut_cursor(plain) if api_place(plain).items else cut_url(plain)
+    kept = {p.raw for p in parameters(clean)}
+    query = {p.name: Secret(p.value) for p in parameters(plain) if p.raw not in kept and p.value}
+    return SourceUrl(clean, query, _basic(parts.username, parts.password))
+
+
+def _basic(user: str | None, password: str | None) -> Secret | None:
+    """Return the `Authorization` that `user:password@` stands for (RFC 7617)."""
+    if not user and not password:
+        return None
+    pair = f"{unquote(user or '')}:{unquote(password or '')}"
+    return Secret("Basic " + base64.b64encode(pair.encode()).decode())
