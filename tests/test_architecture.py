@@ -62,7 +62,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
             "filters.assets", "filters.items", "ledger.results", "models", "net.coding", "net.retry",
             "net.transport", "planning.layout", "planning.suffixes", "redact", "reports",
-            "sources.links", "sources.source", "transfer.headers", "transfer.intake", "transfer.opener",
+            "sources.item_reader", "sources.source", "transfer.headers", "transfer.intake", "transfer.opener",
             "transfer.resume",
         }
     ),

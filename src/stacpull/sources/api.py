@@ -19,11 +19,11 @@ from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selec
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.items import NO_COLLECTION
-from stacpull.sources.documents import api_place
 from stacpull.sources.paging import PageSize, WalkGuard, limit_of, next_request
 from stacpull.sources.push_down import PushDown
 from stacpull.sources.search_query import Capabilities, SearchEndpoint, items_endpoint, search_endpoint
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
+from stacpull.sources.source_url import api_place
 from stacpull.sources.time_split import period_of_collection
 from stacpull.urls import authority, parameter, set_parameter
 

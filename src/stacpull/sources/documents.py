@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from typing import Final, NamedTuple
-from urllib.parse import SplitResult, unquote, urlunsplit
+from typing import Final
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import Failure, FailureKind, Json, PageRequest, Selection
@@ -19,8 +18,8 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
 from stacpull.sources.source import JsonReader
-from stacpull.sources.source_url import meant_url
-from stacpull.urls import authority, is_in_object_store, is_local, is_web, join, may_lead, parts_of
+from stacpull.sources.source_url import api_place, meant_url
+from stacpull.urls import authority, is_in_object_store, is_local, is_web, join, may_lead
 
 
 class DocumentKind(enum.Enum):
@@ -112,35 +111,6 @@ def without_links(document: Json, *unwanted: str) -> Json:
         if not (isinstance(link, dict) and link.get("rel") in unwanted)
     ]
     return {**document, "links": kept}
-
-
-class ApiPlace(NamedTuple):
-    """Where in an API a URL points: its root, and the collection if it names one."""
-
-    root: str
-    collection: str | None = None
-    items: bool = False
-    """True for `…/items`."""
-    search: bool = False
-    """True for `…/search`."""
-
-
-def api_place(url: str) -> ApiPlace:
-    """Read the place from the path of `url`; what does not look like a collection is taken for a root."""
-    parts = parts_of(url)
-    match parts.path.rstrip("/").split("/"):
-        case [*above, "collections", name, "items"]:
-            return ApiPlace(_root(parts, above), unquote(name), items=True)
-        case [*above, "collections", name]:
-            return ApiPlace(_root(parts, above), unquote(name))
-        case [*above, "search"]:
-            return ApiPlace(_root(parts, above), search=True)
-        case [*above, "collections"] | above:
-            return ApiPlace(_root(parts, above))
-
-
-def _root(parts: SplitResult, path: list[str]) -> str:
-    return urlunsplit(parts._replace(path="/".join(path), query="", fragment=""))
 
 
 _API_LINKS: Final = frozenset({"data", "search", "conformance"})

@@ -30,7 +30,6 @@ from stacpull.redact import cut_url
 from stacpull.sources.api import ApiSource
 from stacpull.sources.documents import (
     DocumentKind,
-    api_place,
     has_next,
     is_collection_of_api,
     is_landing_page,
@@ -43,6 +42,7 @@ from stacpull.sources.items_file import FeaturesSource
 from stacpull.sources.pages import is_forgotten
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
+from stacpull.sources.source_url import api_place
 from stacpull.urls import is_web, parts_of
 
 __all__ = ["LivePage", "LivePlace", "LiveWalk", "is_live", "live_source"]

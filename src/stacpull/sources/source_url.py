@@ -11,14 +11,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from stacpull.errors import UsageError
 from stacpull.hosts import host_of
 from stacpull.redact import Secret, cut_cursor, cut_url
 from stacpull.schemes import SCHEMES, remote_schemes
-from stacpull.sources.documents import api_place
-from stacpull.urls import is_local, is_web, parameters
+from stacpull.urls import is_local, is_web, parameters, parts_of
 
 STANDARD_INPUT: Final = "-"
 """SOURCE that stands for NDJSON on standard input."""
@@ -72,6 +71,35 @@ def _file_url(path: str) -> str:
     """Return the URL of a path, symlinks left alone: links in the document are relative to what was named."""
     whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 -- no call that may block
     return Path(os.path.normpath(whole)).as_uri()
+
+
+class ApiPlace(NamedTuple):
+    """Where in an API a URL points: its root, and the collection if it names one."""
+
+    root: str
+    collection: str | None = None
+    items: bool = False
+    """True for `…/items`."""
+    search: bool = False
+    """True for `…/search`."""
+
+
+def api_place(url: str) -> ApiPlace:
+    """Read the place from the path of `url`; what does not look like a collection is taken for a root."""
+    parts = parts_of(url)
+    match parts.path.rstrip("/").split("/"):
+        case [*above, "collections", name, "items"]:
+            return ApiPlace(_root(parts, above), unquote(name), items=True)
+        case [*above, "collections", name]:
+            return ApiPlace(_root(parts, above), unquote(name))
+        case [*above, "search"]:
+            return ApiPlace(_root(parts, above), search=True)
+        case [*above, "collections"] | above:
+            return ApiPlace(_root(parts, above))
+
+
+def _root(parts: SplitResult, path: list[str]) -> str:
+    return urlunsplit(parts._replace(path="/".join(path), query="", fragment=""))
 
 
 class SourceUrl(NamedTuple):

@@ -24,7 +24,6 @@ from stacpull.redact import cut_url
 from stacpull.sources.documents import (
     DocumentKind,
     absolute,
-    api_place,
     kind_of,
     located,
     outcome_of,
@@ -37,6 +36,7 @@ from stacpull.sources.documents import (
 from stacpull.sources.live import is_live, live_source
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
+from stacpull.sources.source_url import api_place
 from stacpull.sources.tree import AT_ONCE, DEEPEST, tree_pages
 
 _MOST_NAMED = 40
