@@ -30,12 +30,12 @@ from stacpull.hosts import host_of
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
 from stacpull.models import Asset, ItemId, Selection
+from stacpull.net.ranges import content_length, content_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import Layout
 from stacpull.reports import HostPlan, PlanReport
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
-from stacpull.transfer.headers import content_length, content_range
 
 _FULLY_READ = 200
 """Matched items whose source items are read; those of the others are extrapolated."""
