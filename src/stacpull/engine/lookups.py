@@ -25,7 +25,7 @@ from stacpull.planning.hrefs import asset_hrefs, self_href
 from stacpull.planning.items import DescribedAssets, KeepsAssets, described
 from stacpull.planning.kinds import AssetKind, kind_of
 from stacpull.planning.prefixes import Listed, Listing, as_prefix
-from stacpull.planning.storage import storage_at
+from stacpull.planning.statements import storage_at
 from stacpull.schemes import SCHEMES
 from stacpull.sources.source import Source
 from stacpull.urls import is_in_object_store, is_local

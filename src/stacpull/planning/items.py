@@ -28,13 +28,11 @@ from stacpull.models import (
     PlannedItem,
 )
 from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href
-from stacpull.planning.kinds import AssetKind, kind_of
+from stacpull.planning.kinds import AssetKind, kind_of, plain_suffix, suffix_of
 from stacpull.planning.layout import ItemLayout, Layout
-from stacpull.planning.multihash import parse as parse_multihash
 from stacpull.planning.names import document_name, fold, kept_apart, safe_segment
-from stacpull.planning.orders import stated, why_not_ready
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
-from stacpull.planning.suffixes import plain_suffix, suffix_of
+from stacpull.planning.statements import parse_multihash, stated, why_not_ready
 from stacpull.urls import is_local
 
 NO_COLLECTION: Final = "no-collection"
