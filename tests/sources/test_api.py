@@ -173,7 +173,7 @@ def test_a_long_list_of_collections_is_cut() -> None:
             SourceError,
             "collection x could not be read",
         ),
-        ({f"{API}/collections/x": []}, SourceError, "no JSON object"),
+        ({f"{API}/collections/x": []}, SourceError, "not a JSON object"),
         ({}, UsageError, "has no collection x."),
         ({f"{API}/collections": {"collections": []}}, UsageError, "the source lists none"),
     ],

@@ -195,8 +195,8 @@ def test_items_without_id_are_left_out_and_counted() -> None:
     found, _ = walked({at(): odd, at("t"): page(["b", None])})
     assert found.names == ["a", "7", "b"]
     assert found.warnings == [
-        f"7 entries of {at()} are no items with an id and are left out.",
-        "8 entries of this walk are no items with an id and are left out.",
+        f"7 entries of {at()} are not items with an id and are left out.",
+        "8 entries of this walk are not items with an id and are left out.",
     ]
 
 
@@ -217,7 +217,7 @@ def test_pages_on_another_host_are_read_and_told_of_once() -> None:
     found, _ = walked(table)
     assert found.names == ["a", "b", "c"]
     assert found.warnings == [
-        "The pages go on at other.test, which is not given the credentials of api.test."
+        "The pages continue at other.test, which is not given the credentials of api.test."
     ]
 
 
@@ -232,7 +232,7 @@ def test_relative_links_start_from_where_redirects_led() -> None:
 def test_what_is_no_page_is_named(body: object) -> None:
     found, _ = walked({at(): body})
     assert isinstance(found.error, SourceError)
-    assert "is no page of items" in str(found.error)
+    assert "is not a page of items" in str(found.error)
 
 
 def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], object]:

@@ -293,7 +293,7 @@ class Walk:
     async def _judge_barren(self, page: Page, new: int) -> None:
         """End a walk whose pages bring no new items.
 
-        Places in a tree or a file always move forward: items that were seen there before are no circle.
+        Places in a tree or a file always move forward: items that were seen before are not a circle.
         """
         is_placed = page.next is not None and page.next.after
         self._barren = 0 if new or is_placed else self._barren + 1

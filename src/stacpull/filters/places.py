@@ -1,4 +1,8 @@
-"""What was odd about where items lie: counted, with the first few named, for the user to be told."""
+"""Filters on place: `--bbox` and `--intersects`, and notes about unusual geometries.
+
+The item's geometry counts, as in STAC's item search. One broken vertex (or a bbox made of it) can make a
+1.2 km patch continent-sized: what was compared is reported. Geometry is plane, on longitude and latitude.
+"""
 
 from __future__ import annotations
 
@@ -65,8 +69,8 @@ class GeometryNotes:
         self.stray = Named()
 
     def notes(self) -> list[str]:
-        """Return what the user must be told, as plain sentences."""
-        told = (
+        """Return the notes, as plain sentences."""
+        notes = (
             (self.without_geometry, "without a geometry that can be read: the bbox was compared instead."),
             (self.nowhere, "left out: neither geometry nor bbox says where."),
             (self.mended, "with a geometry that crosses itself: it was made valid."),
@@ -76,7 +80,7 @@ class GeometryNotes:
             ),
             (self.stray, "with one vertex far off the others: the geometry was compared as it is."),
         )
-        return [f"{named} {words}" for named, words in told if named.count]
+        return [f"{named} {words}" for named, words in notes if named.count]
 
 
 def is_stray(geometry: Any) -> bool:
@@ -291,7 +295,7 @@ def parse_bbox(text: str) -> tuple[float, ...]:
     """Parse `W,S,E,N` (or six numbers, with heights), in degrees.
 
     Raises:
-        UsageError: It is no box.
+        UsageError: It is not a box.
     """
     try:
         numbers = tuple(float(part) for part in text.split(","))

@@ -134,7 +134,7 @@ def read_box(bbox: Any) -> Geometry | None:
 
 
 def united(geometries: Sequence[Geometry]) -> Geometry:
-    """Return everything that lies in any of the geometries."""
+    """Return the union of the geometries."""
     return geometries[0] if len(geometries) == 1 else shapely.union_all(geometries)
 
 

@@ -1,4 +1,4 @@
-"""What an asset is: a file, a page that poses as one, or a prefix; and the suffix of its file name. Pure.
+"""What an asset is: a file, a page listed as one, or a prefix; and the suffix of its file name. Pure.
 
 Services list assets that no mirror wants as files: the web page about the item, a preview or a tile map that
 is computed on request. Some list one asset that is a whole directory of an object store. Seen: `tilejson` and
@@ -42,8 +42,9 @@ def kind_of(href: str, media_type: str | None) -> AssetKind:
     """Return what the asset at this absolute href is.
 
     A page shows by its media type, or by an address that names what is to be computed: a template of map
-    tiles, a renderer that is told the item (`collection=…&item=…`) or the file (`url=…`), an OGC service
-    (`service=…&request=…`, OGC 06-121r9, 7.2). A key that ends with a slash, and a bucket, are prefixes.
+    tiles, a renderer with the item as a parameter (`collection=…&item=…`) or the file (`url=…`), an OGC
+    service (`service=…&request=…`, OGC 06-121r9, 7.2). A key that ends with a slash, and a bucket, are
+    prefixes.
     """
     kind = _kind_of_type(media_type) if media_type is not None else None
     if kind is not None:
@@ -61,7 +62,7 @@ def _kind_of_type(media_type: str) -> AssetKind | None:
 
 
 def _computes(href: str) -> bool:
-    """Tell if the query of a URL says what is to be computed."""
+    """Return True if the query of a URL describes what to compute."""
     try:
         parts = urlsplit(href)
         names = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
@@ -73,7 +74,7 @@ def _computes(href: str) -> bool:
 
 
 _SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z", re.IGNORECASE)
-"""At least one letter: the end of `…/v1.5` is no suffix."""
+"""At least one letter: the end of `…/v1.5` is not a suffix."""
 
 _LONGEST_SUFFIX: Final = len(".tar") + len(".") + 10
 """Characters that a suffix has at most: more of a name, which may be long, need not be searched."""
@@ -114,7 +115,7 @@ _SUFFIX_OF_TYPE: Final = {
 
 
 def suffix_of(href: str, media_type: str | None) -> str:
-    """Return the suffix with its dot; empty if neither the href's path nor the media type tells one."""
+    """Return the suffix with its dot; empty if neither the href's path nor the media type has one."""
     return _suffix_of_path(href) or (_suffix_of_type(media_type) if media_type else "")
 
 

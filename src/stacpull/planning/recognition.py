@@ -1,8 +1,8 @@
-"""Which `--layout` a tree follows, told from where the assets of some items lie.
+"""Recognising the `--layout` of a tree by the paths of some assets.
 
 Each segment of the paths is held against what the fields of a layout would make of it; what holds for every
 sample is taken, the plainest first. A file's name that nothing explains is taken for `{filename}`: it came
-from a URL that nobody knows any more.
+from a URL that is no longer known.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Sample(NamedTuple):
 
 
 def recognised(samples: Sequence[Sample]) -> str | None:
-    """Return a layout that puts every sample where it lies, None if there is none (or no sample)."""
+    """Return a layout that gives every sample its path, None if there is none (or no sample)."""
     paths = [sample.path.split("/") for sample in samples]
     if not samples or len({len(path) for path in paths}) != 1:
         return None

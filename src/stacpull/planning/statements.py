@@ -3,7 +3,7 @@
 - The file extension writes `file:checksum`, a multihash in hex: an unsigned varint code, an unsigned varint
   length in bytes, and the digest (https://github.com/multiformats/multihash, codes in multicodec's table).
 - The order extension writes `order:status`, the storage extension (version 1) `storage:tier`: the asset was
-  ordered, or is in an archive. That is no proof: the asset is requested all the same, and the statement only
+  ordered, or is in an archive. That is not proof: the asset is requested all the same, and the statement only
   explains why it cannot be fetched. (https://github.com/stac-extensions/order, v1.1.0)
 - The storage extension writes the region of a bucket, and who pays. Version 1 has `storage:region` and
   `storage:requester_pays` on the asset, or on the item for all of them. Version 2 names schemes once
@@ -37,7 +37,7 @@ _KINDS: Final = {
 def parse_multihash(text: str) -> Checksum | None:
     """Return the checksum that a multihash states; None if it cannot be verified.
 
-    That is no failure: codes may be unknown, and some services write a length that disagrees with the code
+    That is not a failure: codes may be unknown, and some services write a length that disagrees with the code
     (`d50120…`: MD5 with 32 bytes). The digest size of BLAKE2b is the length of `Checksum.digest`.
     """
     try:
@@ -77,7 +77,7 @@ def why_not_ready(item: Json, key: str) -> str:
     if status in _UNDER_WAY:
         return f"its item says that it is being prepared (order:status {status})"
     if tier is not None and _ARCHIVED.search(tier):
-        return f"its item says that it lies in an archive (storage:tier {tier[:40]})"
+        return f"its item says that it is in an archive (storage:tier {tier[:40]})"
     return ""
 
 

@@ -3,7 +3,7 @@
 Paths are those of OGC API Features (part 1, 7.13-7.16): `/collections`, `/collections/X`,
 `/collections/X/items`, `/collections/X/items/Y`. The query that the user gave with an `…/items` URL is kept
 on every page; it is the user's own narrowing of the walk. What the selection narrows is pushed down to the
-API's item search, or to `…/items` where there is no more (`asking`).
+API's item search, or to `…/items` if there is no search (`push_down`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from stacpull.sources.time_split import period_of_collection
 from stacpull.urls import authority, parameter, set_parameter
 
 _MOST_NAMED = 40
-"""Collections that an error sentence lists; services with hundreds are told to use `stacpull collections`."""
+"""Collections that a message lists; for more it names `stacpull collections`."""
 
 
 class ApiSource:
@@ -71,7 +71,7 @@ class ApiSource:
                 raise UsageError(await self._unknown(collection_id)) from error
             raise
         if not isinstance(document.body, dict):
-            raise SourceError(f"{document.url} is no collection: it is no JSON object.")
+            raise SourceError(f"{document.url} is not a collection: it is not a JSON object.")
         self._read_before[collection_id] = document.body
         return document.body
 
@@ -112,7 +112,7 @@ class ApiSource:
 
         Raises:
             TransferError: it could not be read; GONE if it is not there, REFUSED if it is not for us, ITEM if
-                it is no item.
+                it is not an item.
             CredentialsError: the host refuses whatever it is asked for.
             SourceError: the host asks to be left alone for too long.
         """
@@ -125,7 +125,7 @@ class ApiSource:
             raise TransferError(Failure(FailureKind.ITEM, str(error), host=authority(href))) from error
         body = document.body
         if not isinstance(body, dict) or not isinstance(body.get("id"), str) or "features" in body:
-            message = f"{document.url} is no item: it is no JSON object with an id."
+            message = f"{document.url} is not an item: it is not a JSON object with an id."
             raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))
         return body
 

@@ -1,8 +1,8 @@
 """What a STAC document is, and where its links lead. Pure.
 
 `type` says it since STAC 1.0; before that (0.6 to 1.0.0-beta) catalogs and collections had none, and what
-they must have tells them apart. `item` and `child` links are mixed up often enough that only the document
-behind a link says what it is.
+they must contain distinguishes them. `item` and `child` links are mixed up often enough that only the
+document behind a link says what it is.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TYPES = {
 
 
 def kind_of(document: object) -> DocumentKind:
-    """Tell what a document is, whatever version of STAC it is of."""
+    """Return what a document is, of whatever version of STAC."""
     if not isinstance(document, dict):
         return DocumentKind.OTHER
     said = document.get("type")
@@ -84,7 +84,7 @@ def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
 def absolute(base: str, href: str) -> str | Failure:
     """Return where a link of the document at `base` leads, without fragment; or why it is not followed.
 
-    Only a document that lies on this disk may lead to files.
+    Only a document on this disk may lead to files.
     """
     url = join(base, href.strip())
     if url is not None and may_lead(base, url):
@@ -118,13 +118,13 @@ _API_LINKS: Final = frozenset({"data", "search", "conformance"})
 
 
 def is_api_root(document: Json) -> bool:
-    """Tell whether this is a landing page, or the list of collections right below it."""
+    """Return True for a landing page, and for the list of collections right below it."""
     listed = isinstance(document.get("collections"), list)
     return listed or "conformsTo" in document or bool({rel for rel, _ in links_of(document)} & _API_LINKS)
 
 
 def is_landing_page(document: Json) -> bool:
-    """Tell whether a document that a tree leads to is an API's root.
+    """Return True if a document that a tree leads to is the root of an API.
 
     A catalog that was saved from an API may have kept the API's links: what it links down to counts then.
     """
@@ -132,7 +132,7 @@ def is_landing_page(document: Json) -> bool:
 
 
 def is_collection_of_api(document: Json, named: str | None) -> bool:
-    """Tell whether the document is the collection that its own URL, `…/collections/X`, names."""
+    """Return True for the collection that its own URL, `…/collections/X`, names."""
     is_named = named is not None and document.get("id") == named
     return is_named and _is_collection(document) and not _is_tree(document)
 
@@ -158,12 +158,12 @@ def items_link(body: Json, base: str) -> str | None:
 
 
 def has_next(body: Json) -> bool:
-    """Tell whether a page names another one behind it."""
+    """Return True if a page names a next page."""
     return any(rel == "next" for rel, _ in links_of(body))
 
 
 def _is_tree(document: Json) -> bool:
-    """Tell whether a document links to items one by one, or to catalogs, and to no pages."""
+    """Return True if a document links to single items or catalogs, and not to pages."""
     pages = any(rel == "items" for rel, _ in links_of(document))
     return not pages and any(not api_place(href).items for href in tree_hrefs(document))
 
@@ -205,12 +205,12 @@ async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) 
 
 
 async def read_root(reader: JsonReader, url: str) -> Document:
-    """Return the document at `url`, without which there is no walk.
+    """Return the document at `url`, which the walk needs.
 
     Raises:
-        SourceError: it could not be read (its `__cause__` is then the TransferError), or is no JSON object.
-        CredentialsError: credentials are missing or refused.
-        UsageError: it is a path without a file that looks like a URL without its scheme.
+        SourceError: it could not be read (its `__cause__` is then the TransferError), or is not a JSON
+        object. CredentialsError: credentials are missing or refused. UsageError: it is a path without a file
+        that looks like a URL without its scheme.
     """
     try:
         document = _items(await reader.read(PageRequest(url)))
@@ -233,7 +233,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
     if isinstance(document.body, list):
         raise SourceError(f"{url} is not STAC: it is a JSON list, and nothing in it is an item.")
     if not isinstance(document.body, dict):
-        raise SourceError(f"{url} is not STAC: what came is no JSON object.")
+        raise SourceError(f"{url} is not STAC: what came is not a JSON object.")
     return document
 
 
@@ -241,7 +241,7 @@ async def static_item(reader: JsonReader, href: str) -> Json:
     """Return the item at `href`, its `self` link where it was read.
 
     Raises:
-        TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
+        TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
         SourceError: the host asks to be left alone for too long.
         CredentialsError: the host refuses whatever it is asked for.
     """
@@ -250,13 +250,13 @@ async def static_item(reader: JsonReader, href: str) -> Json:
         raise TransferError(document)
     item = None if kind_of(document.body) is DocumentKind.ITEMS else whole_item(document.body)
     if item is None:
-        message = f"{cut_url(document.url)} is no item: it is no JSON object with an id."
+        message = f"{cut_url(document.url)} is not an item: it is not a JSON object with an id."
         raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))
     return located(item, document.url)
 
 
 def refuse_split(selection: Selection) -> None:
-    """Refuse to split the walk of what is no API.
+    """Refuse to split the walk of a source that is not an API.
 
     Raises:
         UsageError: the selection asks for it.

@@ -1,11 +1,11 @@
 """One item, or the items of one document (a GeoJSON FeatureCollection, STAC's ItemCollection), as a source.
 
 A document that was saved by itself is a copy: relative hrefs of its items belong to their `self` links, and
-to where it lies only if they have none. (A tree was moved as a whole: there it is the other way round.)
+to its place only if they have none. (A tree was moved as a whole: there it is the other way round.)
 
 The whole document is in memory; its items are given out in stretches, so that the first transfers need not
 wait for the last item. A page of an API that was saved names a next page, which is not followed: what is
-asked for is the file. One that a server gives is followed as pages of an API are, and read anew where it is
+asked for is the file. One that a server gives is followed as pages of an API are, and read again where it is
 walked again: what it named behind itself may have expired.
 """
 
@@ -45,11 +45,11 @@ from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.urls import is_local
 
 PAGE_ITEMS = 100
-"""Items of a page, unless told."""
+"""Items per page, by default."""
 
 
 def _wants(collections: Sequence[str]) -> Callable[[Json], bool]:
-    """Return what tells if an item is of one of these collections; of none named, all are wanted."""
+    """Return the test if an item is of one of these collections; without names all are wanted."""
     names = frozenset(collections)
     return lambda item: not names or item.get("collection") in names
 
@@ -155,7 +155,7 @@ class FeaturesSource(ItemsFile):
         """Yield the items from `start` on: a stretch of the document, or a page behind it.
 
         Raises:
-            SourceError: a page behind it could not be read, or the document when it was to be read anew.
+            SourceError: a page behind it could not be read, or the document when it is read again.
         """
         behind: PageRequest | None = start
         is_fresh, self._is_fresh = self._is_fresh, False
@@ -178,7 +178,7 @@ class FeaturesSource(ItemsFile):
         """Return the item that `href` leads to.
 
         Raises:
-            TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
+            TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
         """
         return await static_item(self._reader, href)
 
@@ -319,7 +319,7 @@ class LinesSource(ItemsFile):
         """Return the item that `href` leads to.
 
         Raises:
-            TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
+            TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
         """
         return await static_item(self._reader, href)
 
@@ -337,8 +337,8 @@ class LinesSource(ItemsFile):
         except ValueError:
             if number == 1 and line in _OPENINGS:
                 raise SourceError(
-                    f"{self.url} is no NDJSON, which has an item a line: a document over several lines is "
-                    "read from a file whose name ends with .json."
+                    f"{self.url} is not NDJSON, which has one item per line: a document over several lines "
+                    "is read from a file whose name ends with .json."
                 ) from None
             found, why = [None], "not valid JSON"
         for item in found:
@@ -448,7 +448,7 @@ async def _split(chunks: AsyncIterator[bytes], skipped: int) -> AsyncGenerator[b
         for line in lines:
             yield line + b"\n"
         if len(rest) > _LONGEST:
-            raise SourceError(f"A line has more than {_LONGEST} bytes: this is no NDJSON.")
+            raise SourceError(f"A line has more than {_LONGEST} bytes: this is not NDJSON.")
     if rest:
         yield rest
 

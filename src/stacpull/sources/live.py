@@ -1,11 +1,11 @@
-"""An API that a static catalog links to, walked amid the tree as an API that is SOURCE itself would be.
+"""An API that a static catalog links to, walked within the tree like an API that is SOURCE itself.
 
     landing page ─▶ collection, collection, …      each once, in the API's order
     collection   ─▶ page, page, …                   pushed down, judged, always ending (`asking`, `walk`)
     a page of items that names a next one ─▶ page, page, …
 
-Nothing leads out of an API again: its own `child` links are its collections. What it cannot give is told as a
-link that cannot be read is, and the tree goes on behind it. A cursor that it has forgotten begins the
+Nothing leads out of an API again: its own `child` links are its collections. A failure is reported like a
+link that cannot be read, and the walk of the tree continues. A cursor that it has forgotten starts the
 collection again, as long as each walk of it gets further than the one before; what is known is passed over by
 the engine.
 """
@@ -49,7 +49,7 @@ __all__ = ["LivePage", "LivePlace", "LiveWalk", "is_live", "live_source"]
 
 
 class LivePlace(NamedTuple):
-    """Where the walk of an API goes on: in which of its collections, and at which page (None: the first)."""
+    """Where the walk of an API resumes: the collection, and the page (None: the first)."""
 
     number: int
     collection: str
@@ -65,7 +65,7 @@ class LivePage(NamedTuple):
 
 
 def is_live(document: Document) -> bool:
-    """Tell whether a document of a tree is one of an API, whose items come in pages."""
+    """Return True if a document of a tree belongs to an API, whose items come in pages."""
     if not isinstance(body := document.body, dict):
         return False
     url, remote = document.url, is_web(document.url)
@@ -101,7 +101,7 @@ async def live_source(document: Document, reader: JsonReader) -> Source:
 
 
 class LiveWalk:
-    """The walk of one API amid a tree.
+    """The walk of one API within a tree.
 
     Args:
         document: What `is_live` holds of.
@@ -161,7 +161,7 @@ class LiveWalk:
                         yield page
 
     def _asked(self, source: Source) -> Selection:
-        """Return the selection as the API is asked it: all that lies behind the link, in one piece."""
+        """Return the selection as the API is asked it: all that the link leads to, in one piece."""
         whole = isinstance(source, ApiSource) and api_place(source.url).collection is None
         return attrs.evolve(self._selection, collections=(), all_collections=whole, split_walk=1)
 
@@ -204,7 +204,7 @@ class LiveWalk:
 
 
 def _number_of(place: LivePlace | None, starts: list[WalkStart]) -> int:
-    """Return which of `starts` to go on with: the first, if the one of `place` is not there any more."""
+    """Return the number of the start to resume with: the first if that of `place` no longer exists."""
     names = [start.collection for start in starts]
     if place is None or place.collection not in names:
         return 0

@@ -101,7 +101,7 @@ async def prefetch(upstream: AsyncGenerator[T], depth: int = 1) -> AsyncIterator
 
 
 _BROKEN_JSON_RETRIES = 2
-"""How often a page that is no JSON is asked for again, smaller: a body cut off may be why."""
+"""How often a page that is not valid JSON is requested again, smaller: its body may have been cut off."""
 
 _NOT_THERE = frozenset(
     {FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.STALLED, FailureKind.GONE, FailureKind.REFUSED}
@@ -114,7 +114,7 @@ _FORGOTTEN = frozenset({400, 404, 410, 422})
 
 
 def is_forgotten(error: SourceError) -> bool:
-    """Tell whether a page that a source itself named was refused as one that is not there."""
+    """Return True if the source refused a page that it named itself, as if there were no such page."""
     failure = getattr(error.__cause__, "failure", None)
     return failure is not None and failure.status in _FORGOTTEN
 
@@ -139,7 +139,7 @@ async def walk(
         reader: what asks.
         start: the first page, or the `next` of any page of an earlier walk.
         size: how many items to ask for in a page.
-        on_notice: told what the user should know.
+        on_notice: Called with what the user should know.
         home: SOURCE's URL, where a page is looked for that the host named in a link does not have.
 
     Raises:
@@ -224,7 +224,7 @@ async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_not
 
 
 async def _comes_small(reader: JsonReader, asked: PageRequest, smaller: PageSize) -> bool:
-    """Tell whether the service gives the smallest page; True if that is what would be asked for next."""
+    """Return True if the service returns the smallest page, or if that is the next size anyway."""
     if smaller.smaller() is None:
         return True
     try:
@@ -243,7 +243,7 @@ def _page(request: PageRequest, document: Document) -> Page:
     body = document.body
     features = body.get("features") if isinstance(body, dict) else None
     if not isinstance(body, dict) or not isinstance(features, list):
-        raise SourceError(f"{cut_url(request.url)} is no page of items: it has no list of features.")
+        raise SourceError(f"{cut_url(request.url)} is not a page of items: it has no list of features.")
     total = announced_total(body)
     try:
         following = next_request(body, request, document.url)
@@ -270,7 +270,7 @@ class _WalkNotices:
         self._without_pages: set[str] = set()
 
     def whole_items(self, page: Page) -> list[Json]:
-        """Return the features that are items with an id; the others are counted, and told of once."""
+        """Return the features that are items with an id; the others are counted and reported once."""
         items = [item for feature in page.items if (item := whole_item(feature)) is not None]
         self._skipped += len(page.items) - len(items)
         if not self._skipped_told:
@@ -281,21 +281,21 @@ class _WalkNotices:
         """Say how many entries were no items, if there are more than was said."""
         if self._skipped > self._skipped_told:
             self._skipped_told = self._skipped
-            text = f"{self._skipped} entries {where} are no items with an id and are left out."
+            text = f"{self._skipped} entries {where} are not items with an id and are left out."
             self.notice(Notice("warning", text))
 
     def other_host(self, following: PageRequest) -> None:
-        """Say, once for each change of host, that the pages go on elsewhere."""
+        """Report, once for each change of host, that the pages continue on another host."""
         host = authority(following.url)
         if host not in {self._first_host, self._last_host}:
-            text = f"The pages go on at {host}, which is not given the credentials of {self._first_host}."
+            text = f"The pages continue at {host}, which is not given the credentials of {self._first_host}."
             self.notice(Notice("warning", text))
         self._last_host = host
 
     def found_at_home(self, elsewhere: str, home: str) -> None:
         """Say, once for each of them, that a host named in a link is not the one that has the pages."""
         self._without_pages.add(elsewhere)
-        text = f"The pages were said to go on at {elsewhere}, which does not have them; {home} has."
+        text = f"The pages were said to continue at {elsewhere}, which does not have them; {home} has."
         self.notice(Notice("info", text))
 
     def reachable(self, page: Page) -> Page:

@@ -243,7 +243,7 @@ def page_number(request: PageRequest) -> int | None:
 def with_limit(request: PageRequest, limit: int | None) -> PageRequest:
     """Return `request` for pages of `limit` items (None: without a limit), at the same position.
 
-    A position that is counted in pages is counted anew, rounded down: some items come twice, none is lost.
+    A position that is counted in pages is counted again, rounded down: some items come twice, none is lost.
     That holds for smaller pages only, so such a request never asks for larger ones.
     """
     if limit is None:
@@ -422,7 +422,7 @@ class WalkGuard:
         return new
 
     def reason_to_end(self, current: PageRequest, following: PageRequest) -> str | None:
-        """Tell why the walk must not go on from `current` to `following`, or return None if it may."""
+        """Return why the walk must not continue from `current` to `following`, None if it may."""
         here, there = _signature(current), _signature(following)
         self._cursors.add(here)
         if there == here:

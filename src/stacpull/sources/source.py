@@ -37,7 +37,7 @@ class JsonReader(Protocol):
 
         Raises:
             TransferError: it could not be had, after retries; the failure says why.
-            SourceError: what came is no JSON (its `__cause__` is then the decoder's ValueError), or the host
+            SourceError: what came is not JSON (its `__cause__` is then the decoder's ValueError), or the host
                 wants to be left alone for long.
             CredentialsError: credentials are missing or refused.
         """
@@ -134,7 +134,7 @@ class Source(Protocol):
         """Return the item that `href` leads to: one read again, or a source item.
 
         Raises:
-            TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
+            TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
         """
         ...
 

@@ -111,7 +111,7 @@ class SourceUrl(NamedTuple):
 
 
 def split_credentials(source: str) -> SourceUrl:
-    """Split SOURCE as the user gave it; what is no http or https URL is returned as it is.
+    """Split SOURCE as the user gave it; what is not an http or https URL is returned as it is.
 
     A parameter given several times counts once, with its last value. `token` is a credential, except in an
     `…/items` URL, where it is the position of a page.

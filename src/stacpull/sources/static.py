@@ -191,7 +191,7 @@ class StaticSource:
         """Return the item that `href` leads to.
 
         Raises:
-            TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
+            TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
         """
         return await static_item(self._reader, href)
 
@@ -228,7 +228,7 @@ class StaticSource:
             source = await live_source(document, self._reader)
             listed = await source.collections()
         except (SourceError, UsageError):
-            return  # the walk tells why
+            return  # the walk reports why
         for one in listed:
             url = f"{api_place(source.url).root}/collections/{quote(str(one.get('id')), safe='')}"
             if isinstance(name := one.get("id"), str) and name not in known:
@@ -339,7 +339,7 @@ class LinksAgain:
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages of what lies behind one link.
+        """Yield the pages of what one link leads to.
 
         Raises:
             SourceError: the servers answer no more.
@@ -401,5 +401,5 @@ class _Signed:
         """Return where the link of that name leads, in the last document of the chain."""
         _, base, hrefs = self._chain[-1]
         href = next((one for one in hrefs if cut_url(one) == name), None)
-        url = absolute(base, href or name)  # one that was read again by its own URL is no link of the root
+        url = absolute(base, href or name)  # one that was read again by its own URL is not a link of the root
         return url if isinstance(url, str) else None

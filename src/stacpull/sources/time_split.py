@@ -4,7 +4,7 @@
         │            │                  │             N of them are read at a time
         └────────────┴──────────────────┴──▶ pages, part by part, each in the service's own order
 
-The order is that of the parts, whatever arrives first, so a run that is stopped goes on at the same place: a
+The order is that of the parts, whatever arrives first, so a stopped run resumes at the same place: a
 cursor says by its `datetime` of which part it is, and the parts behind that are cut as they were. Items
 that lie in two parts come once if they have a range of time; an instant on a border may come twice, which the
 engine plans once. A service must show that it can tell times apart before it is trusted with this.
@@ -78,7 +78,7 @@ def period_of_collection(collection: Json, asked: str | None, now: float | None 
     Args:
         collection: Its document (`extent.temporal.interval`, STAC collection).
         asked: The interval of the query, if it has one.
-        now: The end of a collection that goes on, in seconds of Unix time; None: now.
+        now: The end of a collection that is still growing, in seconds of Unix time; None: now.
     """
     period = _stated(collection)
     today = datetime.fromtimestamp(SystemClock().time() if now is None else now, UTC)
@@ -183,7 +183,7 @@ async def _probe(
 
 
 def unsplit(why: str) -> Notice:
-    """Return what is told of a walk that was to be split and is not."""
+    """Return the notice about a walk that cannot be split."""
     return Notice("warning", f"The walk is not split by time: {why}.")
 
 
