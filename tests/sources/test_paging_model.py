@@ -135,7 +135,7 @@ def test_of_an_inner_host_is_told_once_and_only_its_first_page_asked_for_there()
     model = replace(FORMS["an inner host"], total=60, asked=[])
     pages, notices = pages_of(model)
     assert names_of(pages) == model.names
-    assert [n.text for n in notices if "said to go on" in n.text] == [
+    assert [n.text for n in notices if "said to continue" in n.text] == [
         "The pages were said to continue at inner:8080, which does not have them; api.test has."
     ]
     assert sum(request.url.startswith(INNER) for request in model.asked) == 1
