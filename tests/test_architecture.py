@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "store": BASE | {"planning"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "ledger", "planning"},
+    "outputs": BASE | PURE | {"config", "store", "ledger", "catalog"},
     "engine": BASE | PURE | SIBLINGS | {"config", "net", "catalog"},
 }
 """Which rooms a room may import, itself apart."""
