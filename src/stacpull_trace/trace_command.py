@@ -40,9 +40,9 @@ _TRANSFER = ("stall-timeout", "transport", "ca-bundle", "allow-private-hosts")
 def trace_command(session: CommandSession, collection: str, out: Path | None, dry_run: bool) -> int:
     """Trace the scenes behind the pixels of an area, day by day.
 
-    COLLECTION is the id of an Analysis-Ready PlanetScope collection of your own in Sentinel Hub. Each day's
-    index over the area, the scenes its pixels were taken from, and when these were acquired. Credentials are
-    those of sentinelhub-py: SH_CLIENT_ID and SH_CLIENT_SECRET, or its config file. An interrupted command
+    COLLECTION is the id of an Analysis-Ready PlanetScope collection of your own in Sentinel Hub. For each day
+    it gives the index over the area, the scenes behind its pixels, and when these were acquired. Credentials
+    are those of sentinelhub-py: SH_CLIENT_ID and SH_CLIENT_SECRET, or its config file. An interrupted command
     resumes when it is run again.
     """
     from stacpull_trace import trace as tracing
@@ -63,7 +63,7 @@ def trace_command(session: CommandSession, collection: str, out: Path | None, dr
 def _question(session: CommandSession) -> dict[str, Any]:
     """Return what to trace, as the library takes it."""
     if session.selection.datetime is None:
-        raise UsageError("Say which period to trace: --datetime 2024-06-01/2024-06-30.")
+        raise UsageError("Name the period to trace: --datetime 2024-06-01/2024-06-30.")
     return {
         "datetime": session.selection.datetime,
         "bbox": session.selection.bbox,
