@@ -29,7 +29,6 @@ from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network, login_advice
-from stacpull.engine.origins import first_places
 from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
 from stacpull.engine.processes.crew import Crew, Surroundings
@@ -385,7 +384,6 @@ class MirrorRun:
                 self._run.id,
                 sample_size=size,
                 revalidate=again,
-                places=partial(first_places, db, self._workspace.destination),
                 is_there=self._workspace.destination.has,
                 secrets=self._network.secrets,
             )

@@ -21,8 +21,8 @@ from stacpull.engine.sampling import candidates_again, sampled_item
 from stacpull.engine.walking import Reached, Walk, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import jobs, meta, runs, samples, unread
-from stacpull.ledger.batches import UnreadLink
-from stacpull.ledger.planning import Committed, ItemFailure, ItemRow, PlanBatch, Planner
+from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch, UnreadLink
+from stacpull.ledger.planning import Planner
 from stacpull.models import ItemId, Job
 from stacpull.redact import Secrets
 from stacpull.sources.again import LinkAgain, LinksAgain
