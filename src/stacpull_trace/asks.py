@@ -18,10 +18,10 @@ from shapely.geometry import box, mapping
 from shapely.geometry.base import BaseGeometry
 
 from stacpull.models import Json
-from stacpull_trace.area import Area, Window
 from stacpull_trace.cover import Piece, Tile, split
-from stacpull_trace.hub.request import MOST_PIXELS
+from stacpull_trace.hub.statistics_request import MOST_PIXELS
 from stacpull_trace.period import Days
+from stacpull_trace.traced_area import PixelWindow, TracedArea
 
 __all__ = ["LEAST_UNITS", "Ask", "asks", "pieces_by_day", "processing_units", "whole_area_asks"]
 
@@ -36,7 +36,7 @@ class Ask:
     """One request for statistics."""
 
     days: Days
-    window: Window
+    window: PixelWindow
     mask: BaseGeometry | None
     """What of the window is meant, in degrees; None: all of it."""
     tiles: Mapping[date, str]
@@ -79,7 +79,7 @@ def _key(day: date, place: str, tile: str, created: Mapping[str, str]) -> str:
     return f"statistics/{day}/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def pieces_by_day(area: Area, tiles: Iterable[Tile]) -> dict[date, list[Piece]]:
+def pieces_by_day(area: TracedArea, tiles: Iterable[Tile]) -> dict[date, list[Piece]]:
     """Divide the area over the tiles of each day, days in order."""
     by_day: dict[date, list[Tile]] = {}
     for tile in tiles:
@@ -87,7 +87,7 @@ def pieces_by_day(area: Area, tiles: Iterable[Tile]) -> dict[date, list[Piece]]:
     return {day: split(area, by_day[day]) for day in sorted(by_day)}
 
 
-def asks(area: Area, period: Days, pieces: Mapping[date, Sequence[Piece]]) -> Iterator[Ask]:
+def asks(area: TracedArea, period: Days, pieces: Mapping[date, Sequence[Piece]]) -> Iterator[Ask]:
     """Yield the requests for a period: each day's pieces exactly once.
 
     Args:
@@ -101,7 +101,7 @@ def asks(area: Area, period: Days, pieces: Mapping[date, Sequence[Piece]]) -> It
             yield from _windows(area, run)
 
 
-def whole_area_asks(area: Area, period: Days, tiles: Mapping[date, str]) -> Iterator[Ask]:
+def whole_area_asks(area: TracedArea, period: Days, tiles: Mapping[date, str]) -> Iterator[Ask]:
     """Yield requests for the area as one grid, whatever tiles there are (`--method median`).
 
     Args:
@@ -153,7 +153,7 @@ def _place(piece: Piece) -> bytes:
     return placed
 
 
-def _windows(area: Area, run: _Run) -> Iterator[Ask]:
+def _windows(area: TracedArea, run: _Run) -> Iterator[Ask]:
     piece = run.piece
     days = Days(min(run.tiles), max(run.tiles))
     around = area.grid.whole if piece.whole else area.grid.around(piece.outline.bounds)

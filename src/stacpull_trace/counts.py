@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stacpull_trace.hub.values import BandStatistics, IntervalStatistics
+from stacpull_trace.hub.replies import BandStatistics, IntervalStatistics
 from stacpull_trace.indices import DEFAULT, SCENES
 
 __all__ = ["EMPTY", "Count", "Summary", "count_of", "merged", "sum_of"]

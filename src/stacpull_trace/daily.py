@@ -12,12 +12,12 @@ from typing import Final, NamedTuple, Protocol
 
 from stacpull.models import FailureKind
 from stacpull.net.transport import TransferError
+from stacpull_trace.answer_store import AnswerStore
 from stacpull_trace.asks import Ask
 from stacpull_trace.counts import EMPTY, Count, count_of
-from stacpull_trace.hub.request import StatisticsRequest
-from stacpull_trace.hub.values import StatisticsReply
-from stacpull_trace.question import Question
-from stacpull_trace.stored import Answers
+from stacpull_trace.hub.replies import StatisticsReply
+from stacpull_trace.hub.statistics_request import StatisticsRequest
+from stacpull_trace.question import TraceQuestion
 
 __all__ = ["Counting", "DayCounts"]
 
@@ -45,21 +45,21 @@ class _Refused(NamedTuple):
 
 
 class DayCounts:
-    """Answers requests by the day, from what is kept or from the service.
+    """AnswerStore requests by the day, from what is kept or from the service.
 
     Args:
         service: Who counts.
         question: What is asked of each pixel.
         answers: Where days are kept.
         made: By tile id, a word that changes when the tile does.
-        stopped: Asked before each request; True: no more of them.
+        stopped: HubQuestion before each request; True: no more of them.
     """
 
     def __init__(
         self,
         service: Counting,
-        question: Question,
-        answers: Answers,
+        question: TraceQuestion,
+        answers: AnswerStore,
         made: Mapping[str, str],
         stopped: Callable[[], bool],
     ) -> None:

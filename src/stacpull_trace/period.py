@@ -1,7 +1,7 @@
-"""The period asked for, in whole UTC days, and the chunks it is asked in.
+"""The period of a trace in whole UTC days, and its division into years.
 
-The service computes a figure a day, counted from the start of a request, and drops a last day that is cut. So
-requests begin and end at midnight UTC: no day is cut, none asked twice. Long periods are asked by the year.
+The service computes one figure per day, counted from the start of a request, and drops a last day that is
+cut. Requests therefore begin and end at midnight UTC. Long periods are requested year by year.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from stacpull.errors import UsageError
-from stacpull_trace.hub.values import Interval
-
-__all__ = ["Days", "days_between"]
+from stacpull_trace.hub.replies import TimeRange
 
 _DAY = timedelta(days=1)
 
@@ -39,9 +37,9 @@ class Days:
         return f"{self.first}/{self.last}"
 
     @property
-    def interval(self) -> Interval:
+    def interval(self) -> TimeRange:
         """From midnight to midnight, the end not part of it."""
-        return Interval(midnight(self.first), midnight(self.last + _DAY))
+        return TimeRange(midnight(self.first), midnight(self.last + _DAY))
 
     def years(self) -> Iterator[Days]:
         """Divide it at the turns of the years."""

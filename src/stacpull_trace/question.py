@@ -1,4 +1,4 @@
-"""What is asked of a trace, checked: the values a run is made of."""
+"""The checked input of a trace: collection, area, period of UTC days, index and method."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Any, Literal
 import shapely
 
 from stacpull.errors import UsageError
-from stacpull_trace.area import Area
 from stacpull_trace.asks import Ask
-from stacpull_trace.hub.request import MOST_PIXELS, Bounds, Calculation, Size, StatisticsRequest
+from stacpull_trace.hub.statistics_request import (
+    MOST_PIXELS,
+    Calculation,
+    RequestBounds,
+    Size,
+    StatisticsRequest,
+)
 from stacpull_trace.indices import DEFAULT, EDGES, SCENES, Index
 from stacpull_trace.period import Days
-
-__all__ = ["Method", "Question", "question"]
+from stacpull_trace.traced_area import TracedArea
 
 Method = Literal["mode", "median"]
 _MEDIAN = 50.0
@@ -23,12 +27,12 @@ _FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class TraceQuestion:
     """What a trace computes: of which collection, where, when, and what of each pixel."""
 
     collection: str
     """Without `byoc-`."""
-    area: Area
+    area: TracedArea
     period: Days
     resolution: float
     """Metres a pixel."""
@@ -63,7 +67,7 @@ class Question:
         edges = EDGES if self.method == "mode" else ()
         return StatisticsRequest(
             collection=f"byoc-{self.collection}",
-            bounds=Bounds(grid.box(ask.window), ask.geometry),
+            bounds=RequestBounds(grid.box(ask.window), ask.geometry),
             interval=ask.days.interval,
             evalscript=self.index.evalscript,
             grid=Size(ask.window.width, ask.window.height),
@@ -76,14 +80,14 @@ class Question:
 
 def question(
     collection: str,
-    area: Area,
+    area: TracedArea,
     period: Days,
     index: Index,
     *,
     resolution: float,
     method: Method,
     base_url: str,
-) -> Question:
+) -> TraceQuestion:
     """Return a question, checked as a whole.
 
     Raises:
@@ -98,4 +102,4 @@ def question(
             f"The area is {grid.width:,} by {grid.height:,} pixels; a median is not put together from parts, "
             f"and the service takes {MOST_PIXELS:,} a side: use --method mode."
         )
-    return Question(bare, area, period, resolution, index, method, base_url)
+    return TraceQuestion(bare, area, period, resolution, index, method, base_url)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime
 from typing import Any, Literal
 
-from stacpull_trace.scene_map import Kind
+from stacpull_trace.scene_map import OriginKind
 
 __all__ = ["DayState", "MedianRow", "ScenePixels", "TraceDay", "TraceEstimate", "TraceReport"]
 
@@ -34,7 +34,7 @@ class ScenePixels:
     tile: str
     index: int | None
     """Value of the scene mask; None for pixels that have none."""
-    kind: Kind
+    kind: OriginKind
     name: str
     """The scene's id, or what is known instead of it."""
     acquired: datetime | None

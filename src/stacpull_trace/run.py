@@ -18,17 +18,17 @@ from stacpull.events import Listener, Stage
 from stacpull.models import Json
 from stacpull.net.transport import TransferError
 from stacpull_headers.tiff import Header
+from stacpull_trace.answer_store import AnswerStore, tile_from_json, tile_to_json
 from stacpull_trace.asks import Ask, asks, pieces_by_day, whole_area_asks
 from stacpull_trace.counts import Count, merged
 from stacpull_trace.cover import Tile, tile_of
 from stacpull_trace.daily import Counting, DayCounts
 from stacpull_trace.days import TileDay
-from stacpull_trace.hub.values import ByocTile, CatalogTile, Interval
-from stacpull_trace.question import Question
+from stacpull_trace.hub.replies import ByocTile, CatalogTile, TimeRange
+from stacpull_trace.question import TraceQuestion
 from stacpull_trace.scene_map import SceneMap, read_scene_map
-from stacpull_trace.stored import Answers, tile_from_json, tile_to_json
 
-__all__ = ["Found", "TraceRun", "TraceSource"]
+__all__ = ["TraceResult", "TraceRun", "TraceSource"]
 
 _QA_FILE = "analysis_ready_ps_qa"
 _AT_ONCE = 8
@@ -38,12 +38,12 @@ T = TypeVar("T")
 
 
 class TraceSource(Counting, Protocol):
-    """What a run asks of Sentinel Hub (`stacpull_trace.hub.client.Hub`)."""
+    """What a run asks of Sentinel Hub (`stacpull_trace.hub.hub_client.Hub`)."""
 
     def search(
         self,
         collection: str,
-        interval: Interval,
+        interval: TimeRange,
         *,
         bbox: tuple[float, float, float, float] | None = None,
         intersects: Json | None = None,
@@ -61,7 +61,7 @@ class TraceSource(Counting, Protocol):
 
 
 @dataclass(slots=True)
-class Found:
+class TraceResult:
     """What a run has come to."""
 
     days: dict[date, list[TileDay]] = field(default_factory=dict)
@@ -86,8 +86,8 @@ class TraceRun:
     def __init__(
         self,
         service: TraceSource,
-        question: Question,
-        answers: Answers,
+        question: TraceQuestion,
+        answers: AnswerStore,
         *,
         on_event: Listener | None = None,
         stop: asyncio.Event | None = None,
@@ -99,12 +99,12 @@ class TraceRun:
         self._on_event = on_event
         self._stop = stop
         self._at_once = at_once or _AT_ONCE
-        self._found = Found()
+        self._found = TraceResult()
         self._unknown: dict[str, str] = {}
         """Why nothing is known of a tile."""
 
     @property
-    def found(self) -> Found:
+    def found(self) -> TraceResult:
         """What the run has come to so far."""
         return self._found
 
@@ -136,7 +136,7 @@ class TraceRun:
         self._found.tiles = len(found)
         return list(found.values())
 
-    async def by_mode(self, catalog: Sequence[CatalogTile]) -> Found:
+    async def by_mode(self, catalog: Sequence[CatalogTile]) -> TraceResult:
         """Count the pixels of each scene of each tile and day.
 
         Raises:
@@ -156,7 +156,7 @@ class TraceRun:
             self._found.days.setdefault(day, []).append(TileDay(day, tile, count, scenes, problem))
         return self._found
 
-    async def by_median(self, catalog: Sequence[CatalogTile]) -> Found:
+    async def by_median(self, catalog: Sequence[CatalogTile]) -> TraceResult:
         """Take each day's median index and look it up in the day's first tile, whatever the others hold.
 
         Raises:

@@ -1,9 +1,14 @@
-"""The scene map of a tile: what each value of its scene mask stands for, as the QA file's header tells it.
+"""The scenes of a tile: which scene each value of its scene mask stands for, and when it was acquired.
 
-A header has the tags `SCENE_IDS[LAYER_2_VALUE]`, `SCENE_SOLAR_AZIMUTH[…]` and `SCENE_SOLAR_ELEVATION[…]`,
-each also with the prefix `PS_`: lines `value[index]`, where a value may be the word None. A header may leave
-out indices that pixels have: they stay counted under a name of their own. A line that cannot be read is named
-in `problems` and never stops the others.
+The header of a tile's QA file has the tags `SCENE_IDS[LAYER_2_VALUE]`, `SCENE_SOLAR_AZIMUTH[…]` and
+`SCENE_SOLAR_ELEVATION[…]`, each also with the prefix `PS_`. Their lines are `value[index]`, where a value may
+be the word None. A header may leave out indices that pixels have; these are counted under a name of their
+own. A line that cannot be read is reported in `problems` and does not stop the others.
+
+A scene id is `YYYYMMDD_HHMMSS[_part]_satellite`, in UTC, perhaps below its item type (`PSScene/…`) and with a
+product name behind it (Planet, PSScene: item naming). The optional part is hundredths of a second where it
+has two digits, truncated and not rounded; one digit counts scenes within the second. Names that are not
+PlanetScope scenes are kept as names. Reading an id never raises.
 """
 
 from __future__ import annotations
@@ -13,11 +18,80 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from stacpull_trace.scene import Scene, read_scene
+ITEM_TYPE: Final = "PSScene"
+"""The item type of PlanetScope scenes."""
 
-__all__ = ["Kind", "Origin", "SceneMap", "read_scene_map"]
+_ID: Final = re.compile(
+    r"(?:(?P<type>[A-Za-z0-9]+)/)?"
+    r"(?P<date>\d{8})_(?P<time>\d{6})(?:_(?P<part>\d{1,2}))?_(?P<satellite>[0-9a-z]{4})(?:_.*)?",
+    re.ASCII,
+)
+_WHOLE_SECOND: Final = 1.0
+_HALF_HUNDREDTH: Final = 0.005
+_SKYSAT: Final = "ssc"
+_HUNDREDTHS_DIGITS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One PlanetScope scene: the true time lies within `acquired` ± `precision`."""
+
+    id: str
+    """Without its item type."""
+    acquired: datetime
+    """UTC, aware. Where hundredths are stated, the middle of the hundredth that they cut off at."""
+    precision: float
+    """Seconds: 0.005 where hundredths are stated, else 1."""
+    satellite: str
+
+    def __str__(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, slots=True)
+class NoScene:
+    """A name that is no PlanetScope scene, and why in half a sentence."""
+
+    text: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.reason}"
+
+
+def read_scene(text: str) -> Scene | NoScene:
+    """Read a scene id, with or without its item type.
+
+    Args:
+        text: As a header writes it: `PSScene/20240601_183012_07_24b1`.
+    """
+    if text == "None":
+        return NoScene(text, "the header names no scene")
+    found = _ID.fullmatch(text)
+    kind, slash, _ = text.partition("/")
+    if slash and kind != ITEM_TYPE:
+        return NoScene(text, f"{kind} is no PlanetScope scene")
+    if found is None:
+        reason = "RapidEye is no PlanetScope scene" if "rapideye" in text.lower() else "no scene id"
+        return NoScene(text, reason)
+    if found["satellite"].startswith(_SKYSAT):
+        return NoScene(text, "SkySat is no PlanetScope scene")
+    try:
+        second = datetime.strptime(found["date"] + found["time"], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return NoScene(text, "its date or time does not exist")
+    acquired, precision = _timed(second, found["part"])
+    return Scene(text.removeprefix(f"{ITEM_TYPE}/"), acquired, precision, found["satellite"])
+
+
+def _timed(second: datetime, part: str | None) -> tuple[datetime, float]:
+    if part is None or len(part) < _HUNDREDTHS_DIGITS:
+        return second, _WHOLE_SECOND
+    return second + timedelta(milliseconds=10 * int(part) + 5), _HALF_HUNDREDTH
+
 
 _LINE: Final = re.compile(r"(?P<value>.*)\[(?P<index>[+-]?\d{1,9})\]", re.ASCII)
 _IDS, _AZIMUTH, _ELEVATION = (
@@ -27,7 +101,7 @@ _SHOWN: Final = 60
 _NO_IDS: Final = "the header of its QA file has no scene ids"
 
 
-class Kind(enum.StrEnum):
+class OriginKind(enum.StrEnum):
     """What is known of the pixels that have one index."""
 
     SCENE = "scene"
@@ -40,10 +114,10 @@ class Kind(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class PixelOrigin:
     """Where the pixels of one index come from: a scene, or a name for there being none."""
 
-    kind: Kind
+    kind: OriginKind
     name: str
     """The scene's id, or a few words: `scene index 5 is not in the header`."""
     scene: Scene | None = None
@@ -57,18 +131,18 @@ class Origin:
 class SceneMap:
     """What a header says of the indices of its tile."""
 
-    origins: Mapping[int, Origin] = field(default_factory=dict)
+    origins: Mapping[int, PixelOrigin] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     """Lines that could not be read, each in half a sentence."""
     has_ids: bool = True
     """False if the header has no scene ids at all."""
 
-    def origin(self, index: int) -> Origin:
+    def origin(self, index: int) -> PixelOrigin:
         """Return where the pixels of `index` come from."""
         if not self.has_ids:
-            return Origin(Kind.NO_HEADER, f"index {index}: {_NO_IDS}")
+            return PixelOrigin(OriginKind.NO_HEADER, f"index {index}: {_NO_IDS}")
         found = self.origins.get(index)
-        return found or Origin(Kind.UNMAPPED, f"scene index {index} is not in the header")
+        return found or PixelOrigin(OriginKind.UNMAPPED, f"scene index {index} is not in the header")
 
 
 def read_scene_map(tags: Mapping[str, str]) -> SceneMap:
@@ -128,10 +202,10 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _origin(index: int, name: str, azimuth: float | None, elevation: float | None) -> Origin:
+def _origin(index: int, name: str, azimuth: float | None, elevation: float | None) -> PixelOrigin:
     read = read_scene(name)
     if isinstance(read, Scene):
-        return Origin(Kind.SCENE, read.id, read, azimuth, elevation)
+        return PixelOrigin(OriginKind.SCENE, read.id, read, azimuth, elevation)
     if read.text == "None":
-        return Origin(Kind.NONE, f"scene index {index} names no scene in the header")
-    return Origin(Kind.FOREIGN, str(read)[: 2 * _SHOWN], None, azimuth, elevation)
+        return PixelOrigin(OriginKind.NONE, f"scene index {index} names no scene in the header")
+    return PixelOrigin(OriginKind.FOREIGN, str(read)[: 2 * _SHOWN], None, azimuth, elevation)

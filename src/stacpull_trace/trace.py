@@ -21,17 +21,17 @@ from stacpull.ledger.results import Results
 from stacpull.models import Selection
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.retry import RetryPolicy
-from stacpull_trace.area import Area, area_of_bbox, area_of_geometry
-from stacpull_trace.hub.client import Hub, open_hub
-from stacpull_trace.hub_settings import HubSettings, hub_settings
+from stacpull_trace.answer_store import AnswerStore, FileAnswers, MemoryAnswers
+from stacpull_trace.hub.hub_client import Hub, open_hub
+from stacpull_trace.hub.hub_settings import HubSettings, hub_settings
 from stacpull_trace.indices import Index, index_of_name, index_of_script
 from stacpull_trace.period import days_between
-from stacpull_trace.question import Method, Question, question
+from stacpull_trace.question import Method, TraceQuestion, question
 from stacpull_trace.report import TraceEstimate, TraceReport
-from stacpull_trace.run import Found, TraceRun
-from stacpull_trace.stored import Answers, FileAnswers, MemoryAnswers
-from stacpull_trace.trace_output import Output, output_at, write_all
+from stacpull_trace.run import TraceResult, TraceRun
+from stacpull_trace.trace_output import TraceOutput, output_at, write_all
 from stacpull_trace.trace_report import estimate_of, trace_report
+from stacpull_trace.traced_area import TracedArea, area_of_bbox, area_of_geometry
 
 __all__ = ["trace", "trace_estimate"]
 
@@ -41,10 +41,10 @@ _AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _TraceTarget:
     """A question, and where it is asked."""
 
-    question: Question
+    question: TraceQuestion
     settings: HubSettings
 
 
@@ -117,7 +117,7 @@ async def trace(
     return replace(report, files=files)
 
 
-async def _traced(run: TraceRun, method: Method) -> Found:
+async def _traced(run: TraceRun, method: Method) -> TraceResult:
     catalog = await run.tiles()
     return await (run.by_median if method == "median" else run.by_mode)(catalog)
 
@@ -159,7 +159,7 @@ def _asked(
     evalscript: str | Path | None,
     method: Method,
     base_url: str | None,
-) -> _Asked:
+) -> _TraceTarget:
     """Check what is asked, before anything is sent. Blocks: it reads files."""
     place = Selection(datetime=datetime, bbox=bbox, intersects=geometry)
     interval = parse_interval(place.datetime or "")
@@ -167,7 +167,7 @@ def _asked(
     computed = _index(index, evalscript)
     settings = hub_settings(base_url)
     period = days_between(interval.start, interval.end)
-    return _Asked(
+    return _TraceTarget(
         question(
             collection,
             area,
@@ -181,7 +181,7 @@ def _asked(
     )
 
 
-def _area(bbox: tuple[float, ...] | None, geometry: str | None, resolution: float) -> Area:
+def _area(bbox: tuple[float, ...] | None, geometry: str | None, resolution: float) -> TracedArea:
     if bbox is not None and geometry is not None:
         raise UsageError("--bbox and --geometry contradict each other: give one of them.")
     if bbox is not None:
@@ -218,7 +218,7 @@ async def _hub(settings: HubSettings, options: Options) -> AsyncIterator[Hub]:
 
 
 @asynccontextmanager
-async def _answers(output: Output | None, asked: Question) -> AsyncIterator[Answers]:
+async def _answers(output: TraceOutput | None, asked: TraceQuestion) -> AsyncIterator[AnswerStore]:
     """Open the file of answers beside OUT; without OUT they are kept in memory."""
     if output is None:
         yield MemoryAnswers()
@@ -229,7 +229,7 @@ async def _answers(output: Output | None, asked: Question) -> AsyncIterator[Answ
         yield FileAnswers(results)
 
 
-def _results(output: Output, asked: Question) -> Results:
+def _results(output: TraceOutput, asked: TraceQuestion) -> Results:
     try:
         output.answers.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

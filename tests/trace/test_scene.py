@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull_trace.scene import NoScene, Scene, read_scene
+from stacpull_trace.scene_map import NoScene, Scene, read_scene
 
 HUNDREDTHS, SECOND = 0.005, 1.0
 

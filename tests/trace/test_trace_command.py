@@ -22,7 +22,7 @@ from stacpull.events import Stage
 from stacpull_trace import trace as tracing
 from stacpull_trace.indices import INDICES
 from stacpull_trace.report import DayState, MedianRow, ScenePixels, TraceDay, TraceEstimate, TraceReport
-from stacpull_trace.scene_map import Kind
+from stacpull_trace.scene_map import OriginKind
 
 Command = Callable[..., Ran]
 DOCS = Path(__file__).parents[2] / "docs"
@@ -234,7 +234,7 @@ def test_the_page_names_every_column_index_and_kind() -> None:
     assert columns <= words
     rows = page.replace(" | ", ", ")
     assert all(f"| `{index.name}`, {index.formula} |" in rows for index in INDICES.values())
-    assert {*map(str, Kind), *map(str, DayState)} <= words
+    assert {*map(str, OriginKind), *map(str, DayState)} <= words
 
 
 def test_the_help_and_the_page_list_the_indices() -> None:

@@ -36,8 +36,7 @@ from stacpull.ledger.compact import UNOWNED, present, stored_name, true_name
 from stacpull.ledger.database import insert_rows, marks, pieces
 from stacpull.ledger.failures import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
-from stacpull.models import Asset, Checksum, Failure, ItemId, Job, PlannedItem
-from stacpull.planning.items import AssetProblem
+from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem
 from stacpull.planning.names import joined, path_hash
 from stacpull.redact import Secrets, is_signed, place_of
 
@@ -193,7 +192,6 @@ class AssetPlanner:
         self,
         place: ItemPlace,
         item: PlannedItem,
-        problems: Sequence[AssetProblem],
         existing: Mapping[str, Existing],
         *,
         touched: bool,
@@ -204,7 +202,6 @@ class AssetPlanner:
         Args:
             place: The item.
             item: As it is planned now.
-            problems: Assets that cannot be fetched.
             existing: What the ledger has of it.
             touched: True if its `updated` changed: the source is asked about what no checksum proves.
             fresh_is_change: True if an asset that is not known is new at the source: False if the run before
@@ -230,7 +227,7 @@ class AssetPlanner:
         if fresh:
             is_open = self.insert(fresh, self.prepare(fresh)) > 0
             opened.append(Opened(is_open, fresh_is_change))
-        self.fail(place, problems, existing)
+        self.fail(place, item.problems, existing)
         return Opened(any(one.any for one in opened), any(one.changed for one in opened))
 
     def _is_lost(self, key: str, old: Existing) -> bool:

@@ -195,7 +195,7 @@ class Planner:
         self._assets.keep()
         self._assets.insert(fresh, hashes)
         for one in new:
-            self._assets.fail(one.place, one.given.problems, {})
+            self._assets.fail(one.place, one.given.item.problems, {})
         return [row for one in planned for row in _with_parents(one.place.row, one.parent, one.before)]
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _Known]:
@@ -222,8 +222,8 @@ class Planner:
         if item.parent is None and not item.of_collection:
             sequence, self._next_sequence = self._next_sequence, self._next_sequence + 1
             committed.matched += 1
-        committed.excluded += item.excluded_assets
-        committed.pages += item.pages
+        committed.excluded += len(item.excluded)
+        committed.pages += len(item.pages)
         committed.items_new += before is None and not item.of_collection
         parent = None if item.parent is None else self._known.get(item.parent)
         row = before.row if before is not None else self._new_row()
@@ -273,7 +273,6 @@ class Planner:
         opened = self._assets.plan_again(
             one.place,
             item,
-            one.given.problems,
             existing,
             touched=touched,
             fresh_is_change=self._chose_same_assets(before.run),

@@ -9,8 +9,8 @@ from tests.trace.hub.desk import BASE, TOKEN_URL, MemoryHub, answer, token
 from stacpull.errors import CredentialsError
 from stacpull.models import FailureKind
 from stacpull.net.transport import Request, TransferError
-from stacpull_trace.hub.client import Hub
-from stacpull_trace.hub.session import units_in
+from stacpull_trace.hub.hub_client import Hub
+from stacpull_trace.hub.hub_session import units_in
 
 URL = f"{BASE}/x"
 FINE = Answer(body=b"fine", headers={"X-ProcessingUnits-Spent": "1.5"})

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import UsageError
-from stacpull_trace.hub.size import bbox_size
-from stacpull_trace.utm import project, utm_zone
+from stacpull_trace.traced_area import bbox_size
+from stacpull_trace.utm_projection import project, utm_zone
 
 Box = tuple[float, float, float, float]
 

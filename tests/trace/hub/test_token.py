@@ -23,8 +23,8 @@ from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.retry import RetryPolicy
 from stacpull.redact import Secret, Secrets
-from stacpull_trace.hub.token import Tokens
-from stacpull_trace.hub_settings import TOKEN_PATH
+from stacpull_trace.hub.hub_session import Tokens
+from stacpull_trace.hub.hub_settings import TOKEN_PATH
 
 OLD = f"{BASE}/oauth/token"
 
