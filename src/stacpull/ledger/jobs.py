@@ -23,7 +23,7 @@ from stacpull.ledger.schema import (
     WRITTEN_ONCE,
 )
 from stacpull.models import Checksum, FailureKind, ItemId, Job
-from stacpull.planning.orders import STATEMENTS
+from stacpull.planning.statements import STATEMENTS
 
 __all__ = [
     "FailedItem",

@@ -2,7 +2,7 @@ r"""Names for the file system: safe, readable, and different where the originals
 
 A name that is safe already stays as it is. Unsafe characters are percent-encoded: control characters,
 `/ \ : * ? " < > |`, `#` and `;` (readers of a catalog take them for the end of a path), lone surrogates, and
-`%` itself, so that the encoding can be read back. A name that cannot be had even so keeps a readable
+`%` itself, so that the encoding can be read back. A name that is impossible even so keeps a readable
 beginning and its suffix, and gets `~` and 12 hex digits of its SHA-256 between them:
 
 - the mirror's own names (`.stacpull`, `catalog.json`, `collection.json`), in any case;
