@@ -138,6 +138,11 @@ def parts_of(url: str) -> SplitResult:
         return SplitResult("", "", url, "", "")
 
 
+def server_of(url: str) -> str:
+    """Return the host and port that a URL names, "" if it names none."""
+    return parts_of(url).netloc.lower()
+
+
 def without_blanks(href: str) -> str:
     """Return a href without spaces and control characters around it, and without tabs and newlines in it.
 

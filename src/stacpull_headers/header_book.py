@@ -1,11 +1,11 @@
-"""What is open and what is saved of a job of headers: rows into the file of results, in groups.
+"""The rows of a header job: collected from the pool and saved to the file of results in groups.
 
     walk ─▶ `HeaderPlans.save` ─▶ queue ─▶ pool ─▶ `HeaderBook.put`/`fail` ─▶ results, in one transaction
                                                                               with the position
 
-The position moves on to the end of a page when every row up to there is saved, never before: after a kill the
-walk reads the page again, and of its assets only those that have no row. A worker's slot is free again when
-its row is saved: so a kill costs no more headers than there are slots.
+The saved position advances to the end of a page only when every row up to there is saved. After a kill the
+walk reads the page again, and only those of its assets that have no row. A worker's slot is released when its
+row is saved, so a kill loses at most as many headers as there are slots.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from stacpull.redact import Secrets
 from stacpull_headers.header_rows import HeaderJob, UnwritableError, failed_row, header_row
 from stacpull_headers.ranged import HeaderRead
 
-__all__ = ["HeaderBook", "Stretch", "key_of", "key_prefix"]
+__all__ = ["HeaderBook", "RowBatch", "key_of", "key_prefix"]
 
 _PACE = 0.01
 """Seconds in which rows gather before they are saved together."""
 
 
 @dataclass(slots=True)
-class Stretch:
-    """Items of a page that were planned together: how many rows are not saved yet, where the walk is then."""
+class RowBatch:
+    """Items that were planned together, the number of their unsaved rows, and the position after them."""
 
     items: frozenset[ItemId] = frozenset()
     open: int = 0
@@ -54,15 +54,15 @@ def _quoted(name: str) -> str:
 
 
 class HeaderBook:
-    """Gathers outcomes on the loop and saves them off it. An `engine.pool.Takes`.
+    """Collects outcomes on the event loop and saves them in a thread. An `engine.pool.Takes`.
 
     Args:
         results: where rows go; only `record` writes to it.
-        secrets: what must not be written down.
+        secrets: values that must not be written.
         slots: rows that may be open at once.
         clock: paces the saving.
         counts: rows that are there: answered, failed.
-        on_failed: hears of every row that failed.
+        on_failed: called for every row that failed.
     """
 
     def __init__(
@@ -81,24 +81,24 @@ class HeaderBook:
         self._slots = asyncio.Semaphore(slots)
         self._clock = clock
         self._on_failed = on_failed
-        self._stretches: deque[Stretch] = deque()
+        self._batches: deque[RowBatch] = deque()
         self._rows: list[Result] = []
-        self._closed: list[Stretch] = []
+        self._closed: list[RowBatch] = []
         self._held = self._unsaved = 0
         self._news = asyncio.Event()
         self._saved = asyncio.Event()
         self._over = False
 
-    # What the pool asks for.
+    # Called by the pool.
 
     async def slot(self) -> None:
-        """Take a slot for the next header, as soon as one is free."""
+        """Wait for a slot for the next header."""
         await self._slots.acquire()
 
     def put(self, job: HeaderJob, received: HeaderRead) -> None:
-        """Take a header that was read; its slot is free when the row is saved.
+        """Add a header; its slot is released when the row is saved.
 
-        One that no row can hold is a row that failed: it is one odd file, and no reason to stop.
+        A header that cannot be written as a row becomes a failed row and does not stop the job.
         """
         self._held += 1
         try:
@@ -110,25 +110,25 @@ class HeaderBook:
         self.done += 1
         self._take(job, row, ok=True)
 
-    def fail(self, job: HeaderJob, failure: Failure, attempts: int) -> None:  # noqa: ARG002 - as the pool tells it
-        """Take an asset that failed for good; its slot was given back before."""
+    def fail(self, job: HeaderJob, failure: Failure, attempts: int) -> None:  # noqa: ARG002 - the pool passes it
+        """Add an asset that failed for good; its slot is already released."""
         self.give_up(job, failure)
 
     def give_back(self) -> None:
-        """Free the slot of an asset of which no header came in."""
+        """Release the slot of an asset without a header."""
         self._slots.release()
 
     @property
     def open_rows(self) -> int:
         """Rows that were planned and are not saved yet."""
-        return sum(stretch.open for stretch in self._stretches)
+        return sum(batch.open for batch in self._batches)
 
-    # What the walk says.
+    # Called by the walk.
 
-    def begin(self, stretch: Stretch) -> None:
-        """Take note of the next stretch of the walk; all of its rows are counted in `open` already."""
-        self._stretches.append(stretch)
-        self._unsaved += stretch.open
+    def begin(self, batch: RowBatch) -> None:
+        """Add the next batch of the walk; all of its rows are already counted in `open`."""
+        self._batches.append(batch)
+        self._unsaved += batch.open
         self._news.set()
 
     async def all_saved(self) -> None:
@@ -138,18 +138,18 @@ class HeaderBook:
             await self._saved.wait()
 
     def is_open(self, item: ItemId) -> bool:
-        """Tell whether an item was planned, and rows before or of it are not saved yet."""
-        return any(item in stretch.items for stretch in self._stretches)
+        """Return True if an item was planned, and its rows or earlier ones are not saved yet."""
+        return any(item in batch.items for batch in self._batches)
 
     def give_up(self, job: HeaderJob, failure: Failure) -> None:
-        """Take an asset, or an item, that is not tried at all."""
+        """Add an asset or item that is not tried at all."""
         self.failed += 1
         self._on_failed(AssetFailed(job.item, job.key, failure.kind, failure.message))
         self._take(job, failed_row(job, failure, self._secrets), ok=False)
 
     def _take(self, job: HeaderJob, row: bytes, *, ok: bool) -> None:
         self._rows.append(Result(key_of(job.item, job.key), row, ok, job.place))
-        self._closed.append(job.stretch)
+        self._closed.append(job.batch)
         self._news.set()
 
     # Saving.
@@ -169,15 +169,15 @@ class HeaderBook:
         await self._save()
 
     def close(self) -> None:
-        """Say that nothing more will come: `record` saves what there is and ends."""
+        """End the recording: `record` saves the remaining rows and returns."""
         self._over = True
         self._news.set()
 
     async def _save(self) -> None:
         rows, closed, held = self._rows, self._closed, self._held
         self._rows, self._closed, self._held = [], [], 0
-        for stretch in closed:
-            stretch.open -= 1
+        for batch in closed:
+            batch.open -= 1
         position = self._reached()
         if rows or position is not None:
             await asyncio.to_thread(self.results.put, rows, position=position)
@@ -187,8 +187,8 @@ class HeaderBook:
             self._slots.release()
 
     def _reached(self) -> Any:
-        """Drop the stretches that are whole; return the position behind them, None if it did not move."""
+        """Remove complete batches; return the position after them, None if it did not change."""
         position = None
-        while self._stretches and not self._stretches[0].open:
-            position = self._stretches.popleft().position or position
+        while self._batches and not self._batches[0].open:
+            position = self._batches.popleft().position or position
         return position

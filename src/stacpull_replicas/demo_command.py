@@ -18,7 +18,7 @@ from stacpull.cli.help import Command
 from stacpull.cli.progress import Display, display
 from stacpull.cli.running import run_until_stopped
 from stacpull.config.resolve import Resolved
-from stacpull.config.shipped import shipped_config
+from stacpull.config.toml import shipped_config
 from stacpull.reports import MirrorReport
 
 __all__ = ["command"]

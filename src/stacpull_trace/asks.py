@@ -1,4 +1,4 @@
-"""From the tiles of a period to the requests for statistics, and what they will cost. Pure.
+"""From the tiles of a period to the statistics requests, and their cost. Pure.
 
 One request asks a window of the grid over a stretch of days on which it is read from the same part of the
 area: a year of one tile is one request. Days in between may be without that part, but not show another one.
@@ -18,17 +18,17 @@ from shapely.geometry import box, mapping
 from shapely.geometry.base import BaseGeometry
 
 from stacpull.models import Json
-from stacpull_trace.area import Area, Window
 from stacpull_trace.cover import Piece, Tile, split
-from stacpull_trace.hub.request import MOST_PIXELS
+from stacpull_trace.hub.statistics_request import MOST_PIXELS
 from stacpull_trace.period import Days
+from stacpull_trace.traced_area import PixelWindow, TracedArea
 
 __all__ = ["LEAST_UNITS", "Ask", "asks", "pieces_by_day", "processing_units", "whole_area_asks"]
 
 _TILE_PIXELS: Final = 512 * 512
 _TILE_BANDS: Final = 3
 LEAST_UNITS: Final = 0.01
-"""What the smallest request costs."""
+"""The cost of the smallest request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class Ask:
     """One request for statistics."""
 
     days: Days
-    window: Window
+    window: PixelWindow
     mask: BaseGeometry | None
-    """What of the window is meant, in degrees; None: all of it."""
+    """The part of the window that is meant, in degrees; None for all of it."""
     tiles: Mapping[date, str]
-    """On which days tiles are expected, and which: other days of the stretch are empty."""
+    """The expected tile of each day; other days of the period are empty."""
 
     @property
     def geometry(self) -> Json | None:
@@ -64,10 +64,10 @@ class Ask:
                 yield self.on(list(some))
 
     def keys(self, created: Mapping[str, str]) -> dict[date, str]:
-        """Return for each day a name that only the same pixels have: day, place, tile and when it was made.
+        """Return for each day a key that only the same pixels have: day, area, tile and when it was made.
 
         Args:
-            created: By tile id, a word that changes when the tile does.
+            created: By tile id, a text that changes with the tile.
         """
         mask = "" if self.mask is None else shapely.to_wkb(shapely.normalize(self.mask), hex=True)
         place = f"{tuple(self.window)!r}\n{mask}"
@@ -79,7 +79,7 @@ def _key(day: date, place: str, tile: str, created: Mapping[str, str]) -> str:
     return f"statistics/{day}/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def pieces_by_day(area: Area, tiles: Iterable[Tile]) -> dict[date, list[Piece]]:
+def pieces_by_day(area: TracedArea, tiles: Iterable[Tile]) -> dict[date, list[Piece]]:
     """Divide the area over the tiles of each day, days in order."""
     by_day: dict[date, list[Tile]] = {}
     for tile in tiles:
@@ -87,12 +87,12 @@ def pieces_by_day(area: Area, tiles: Iterable[Tile]) -> dict[date, list[Piece]]:
     return {day: split(area, by_day[day]) for day in sorted(by_day)}
 
 
-def asks(area: Area, period: Days, pieces: Mapping[date, Sequence[Piece]]) -> Iterator[Ask]:
+def asks(area: TracedArea, period: Days, pieces: Mapping[date, Sequence[Piece]]) -> Iterator[Ask]:
     """Yield the requests for a period: each day's pieces exactly once.
 
     Args:
         area: With the grid that all requests lie on.
-        period: What is asked for; days outside of it are left out.
+        period: The period; days outside of it are skipped.
         pieces: By day, as `pieces_by_day` gives them.
     """
     for year in period.years():
@@ -101,12 +101,12 @@ def asks(area: Area, period: Days, pieces: Mapping[date, Sequence[Piece]]) -> It
             yield from _windows(area, run)
 
 
-def whole_area_asks(area: Area, period: Days, tiles: Mapping[date, str]) -> Iterator[Ask]:
+def whole_area_asks(area: TracedArea, period: Days, tiles: Mapping[date, str]) -> Iterator[Ask]:
     """Yield requests for the area as one grid, whatever tiles there are (`--method median`).
 
     Args:
         area: With the grid.
-        period: What is asked for; days outside of it are left out.
+        period: The period; days outside of it are skipped.
         tiles: By day, the ids of all its tiles in one word.
     """
     known = sorted(day for day in tiles if day in period)
@@ -153,7 +153,7 @@ def _place(piece: Piece) -> bytes:
     return placed
 
 
-def _windows(area: Area, run: _Run) -> Iterator[Ask]:
+def _windows(area: TracedArea, run: _Run) -> Iterator[Ask]:
     piece = run.piece
     days = Days(min(run.tiles), max(run.tiles))
     around = area.grid.whole if piece.whole else area.grid.around(piece.outline.bounds)

@@ -19,7 +19,7 @@ from stacpull_trace.days import by_origin
 from stacpull_trace.indices import INDICES
 from stacpull_trace.period import Days
 from stacpull_trace.report import DayState, ScenePixels, TraceDay, TraceReport
-from stacpull_trace.scene_map import Kind
+from stacpull_trace.scene_map import OriginKind
 
 __all__ = ["ChartFormat", "bars", "chart_bytes"]
 
@@ -28,7 +28,7 @@ ChartFormat = Literal["png", "svg", "pdf"]
 _INK, _FAINT, _BAND = "#1b1f24", "#8a94a3", "#c9dcf2"
 _LINE, _WARNING = "#1f5fa8", "#c4501b"
 _RANKS: Final = ("#1f5fa8", "#5b9bd5", "#a9cdea", "#d7e6f4")
-_KINDS: Final = {Kind.NONE: "#b9b9b9", Kind.UNMAPPED: _WARNING}
+_KINDS: Final = {OriginKind.NONE: "#b9b9b9", OriginKind.UNMAPPED: _WARNING}
 _LABELS: Final = ("largest scene", "second largest", "third largest", "others")
 _NONE, _UNKNOWN = "no scene (None)", "scene not known"
 _KNOWN_MEAN, _UNKNOWN_MEAN, _PALE, _SPREAD = (
@@ -215,14 +215,14 @@ def bars(scenes: Sequence[ScenePixels]) -> Iterator[tuple[ScenePixels, str, str]
         A row whose `share` is of the day's valid pixels, its label in the legend, and its colour.
     """
     for rows in _valid_rows_by_day(scenes):
-        some = sorted(rows, key=lambda row: (row.kind is not Kind.SCENE, -row.pixels, row.name))
+        some = sorted(rows, key=lambda row: (row.kind is not OriginKind.SCENE, -row.pixels, row.name))
         for rank, row in enumerate(some):
-            if row.kind is Kind.SCENE:
+            if row.kind is OriginKind.SCENE:
                 yield row, _LABELS[min(rank, 3)], _RANKS[min(rank, 3)]
-            elif row.kind is Kind.NONE:
-                yield row, _NONE, _KINDS[Kind.NONE]
+            elif row.kind is OriginKind.NONE:
+                yield row, _NONE, _KINDS[OriginKind.NONE]
             else:
-                yield row, _UNKNOWN, _KINDS[Kind.UNMAPPED]
+                yield row, _UNKNOWN, _KINDS[OriginKind.UNMAPPED]
 
 
 def _valid_rows_by_day(scenes: Sequence[ScenePixels]) -> Iterator[list[ScenePixels]]:

@@ -1,11 +1,11 @@
-"""Which tile each part of the area is read from, on one day.
+"""The division of the area over the tiles of one day.
 
 The service lays tiles over each other, the most recent on top (on a tie, the one made later). So the area
 goes, tile by tile in that order, to the tiles whose cover (the part that has data) holds it. What no cover
 holds goes to the tiles in whose rectangle it lies: covers are drawn roughly, and pixels beyond their line
 still count. Where rectangles do not overlap, as in the grid of one UTM zone, a tile's part never changes.
 
-All geometry is in degrees; `stacpull_trace.area` says how parts become pixels.
+All geometry is in degrees; `stacpull_trace.traced_area` says how parts become pixels.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from shapely.errors import ShapelyError
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from stacpull_trace.area import Area
-from stacpull_trace.hub.values import ByocTile, CatalogTile, Footprint
-from stacpull_trace.utm import is_utm, to_degrees
+from stacpull_trace.hub.replies import ByocTile, CatalogTile, Footprint
+from stacpull_trace.traced_area import TracedArea
+from stacpull_trace.utm_projection import is_utm, to_degrees
 
 __all__ = ["Piece", "Tile", "split", "tile_of"]
 
@@ -58,7 +58,7 @@ class Piece:
     """True if it is all of the area."""
 
 
-def tile_of(found: CatalogTile, details: ByocTile | None, area: Area) -> Tile:
+def tile_of(found: CatalogTile, details: ByocTile | None, area: TracedArea) -> Tile:
     """Return a tile with its footprint: the cover if there are details, else that of the catalog.
 
     Where neither can be understood the tile is taken to hold the whole area.
@@ -81,7 +81,7 @@ def _outline(footprint: Footprint | None) -> BaseGeometry | None:
     return outline if footprint.epsg == _DEGREES else None
 
 
-def split(area: Area, tiles: Iterable[Tile]) -> list[Piece]:
+def split(area: TracedArea, tiles: Iterable[Tile]) -> list[Piece]:
     """Divide the area over the tiles of one day: no two pieces overlap; what no tile holds is left out.
 
     Returns:
@@ -117,7 +117,7 @@ def _rank(tile: Tile) -> tuple[datetime, datetime, str]:
 def _deal(
     rest: BaseGeometry, outlines: Sequence[BaseGeometry], parts: list[list[BaseGeometry]]
 ) -> BaseGeometry:
-    """Give each outline in turn what it holds of `rest`; return what is left."""
+    """Assign to each outline in turn its part of `rest`; return what is left."""
     for outline, mine in zip(outlines, parts, strict=True):
         if rest.is_empty:
             break
@@ -135,7 +135,7 @@ def _without_slivers(geometry: BaseGeometry, thinnest: float) -> BaseGeometry:
 
 
 def _pieces(
-    area: Area, tiles: Sequence[Tile], outlines: Iterable[BaseGeometry], thin: float
+    area: TracedArea, tiles: Sequence[Tile], outlines: Iterable[BaseGeometry], thin: float
 ) -> Iterator[Piece]:
     for tile, outline in zip(tiles, outlines, strict=True):
         if outline.is_empty:

@@ -14,11 +14,11 @@ from typing import Final
 
 from stacpull_trace.counts import Count, merged
 from stacpull_trace.report import DayState, ScenePixels, TraceDay
-from stacpull_trace.scene_map import Kind, Origin, SceneMap
+from stacpull_trace.scene_map import OriginKind, PixelOrigin, SceneMap
 
 __all__ = ["TileDay", "by_origin", "day_row", "rows_of", "scene_rows"]
 
-_NAMED: Final = (Kind.SCENE, Kind.FOREIGN)
+_NAMED: Final = (OriginKind.SCENE, OriginKind.FOREIGN)
 """Kinds of pixels whose header names what they were taken from."""
 _NO_TILE: Final = "the catalog has no tile for these pixels"
 _LATEST: Final = datetime.max.replace(tzinfo=UTC)
@@ -33,7 +33,7 @@ class TileDay:
     """Empty for pixels of a day on which the catalog has no tile."""
     count: Count
     scenes: SceneMap | None
-    """None: the header could not be had (`problem` says why), or was not needed."""
+    """None if the header is missing (see `problem`) or was not needed."""
     problem: str | None = None
 
 
@@ -51,22 +51,26 @@ def _tile_rows(tile: TileDay, valid: int) -> Iterator[ScenePixels]:
     for index, pixels in sorted(tile.count.scenes.items(), key=lambda entry: (-entry[1], entry[0])):
         yield _row(tile, index, _origin(tile, index), pixels, pixels / valid)
     if tile.count.outside:
-        outside = Origin(Kind.OUTSIDE, "a value that is no scene index")
+        outside = PixelOrigin(OriginKind.OUTSIDE, "a value that is not a scene index")
         yield _row(tile, None, outside, tile.count.outside, tile.count.outside / valid)
     if tile.count.no_data:
-        masked = Origin(Kind.MASKED, "cloud, no data or outside of the area")
+        masked = PixelOrigin(OriginKind.MASKED, "cloud, no data or outside of the area")
         yield _row(tile, None, masked, tile.count.no_data, None)
 
 
-def _origin(tile: TileDay, index: int) -> Origin:
+def _origin(tile: TileDay, index: int) -> PixelOrigin:
     if not tile.tile:
-        return Origin(Kind.NO_HEADER, f"index {index}: {_NO_TILE}")
+        return PixelOrigin(OriginKind.NO_HEADER, f"index {index}: {_NO_TILE}")
     if tile.scenes is None:
-        return Origin(Kind.NO_HEADER, f"index {index}: {tile.problem or 'the header was not read'}")
+        return PixelOrigin(
+            OriginKind.NO_HEADER, f"index {index}: {tile.problem or 'the header was not read'}"
+        )
     return tile.scenes.origin(index)
 
 
-def _row(tile: TileDay, index: int | None, origin: Origin, pixels: int, share: float | None) -> ScenePixels:
+def _row(
+    tile: TileDay, index: int | None, origin: PixelOrigin, pixels: int, share: float | None
+) -> ScenePixels:
     scene = origin.scene
     return ScenePixels(
         date=tile.day,
@@ -94,7 +98,7 @@ def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels], ar
         area_pixels: Number of pixels in the area, each counted once however many tiles hold it.
     """
     count = merged(tile.count for tile in tiles)
-    origins = by_origin(row for row in rows if row.kind is not Kind.MASKED)
+    origins = by_origin(row for row in rows if row.kind is not OriginKind.MASKED)
     mode = min(origins, key=_precedence, default=None)
     times = [(row.acquired, row.pixels) for row in origins if row.acquired is not None]
     valid = sum(row.pixels for row in origins)
@@ -152,7 +156,7 @@ def _joined(rows: Sequence[ScenePixels]) -> ScenePixels:
 
 
 def _precedence(row: ScenePixels) -> tuple[int, datetime, str, str]:
-    """Most pixels first; on a tie the earlier scene, scenes before what is none, then by name and tile."""
+    """Most pixels first; on a tie the earlier scene, scenes before other origins, then by name and tile."""
     return -row.pixels, row.acquired or _LATEST, row.name, row.tile
 
 

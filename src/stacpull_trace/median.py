@@ -12,7 +12,7 @@ from datetime import date
 
 from stacpull_trace.days import TileDay
 from stacpull_trace.report import DayState, MedianRow, TraceDay
-from stacpull_trace.scene_map import Kind, Origin
+from stacpull_trace.scene_map import OriginKind, PixelOrigin
 
 __all__ = ["median_series", "median_table"]
 
@@ -60,7 +60,7 @@ def _row(tile: TileDay, area_pixels: int) -> TraceDay:
         valid=count.valid,
         clear_share=count.valid / area_pixels,
         tiles=int(count.valid > 0),
-        scenes=int(origin is not None and origin.kind in (Kind.SCENE, Kind.FOREIGN)),
+        scenes=int(origin is not None and origin.kind in (OriginKind.SCENE, OriginKind.FOREIGN)),
         mode=origin.name if origin else None,
         mode_tile=tile.tile if index is not None else None,
         mode_index=index,
@@ -77,13 +77,13 @@ def _row(tile: TileDay, area_pixels: int) -> TraceDay:
     )
 
 
-def _origin(tile: TileDay, index: int | None) -> Origin | None:
+def _origin(tile: TileDay, index: int | None) -> PixelOrigin | None:
     return tile.scenes.origin(index) if tile.scenes is not None and index is not None else None
 
 
-def _state(problem: str | None, index: int | None, origin: Origin | None) -> DayState:
+def _state(problem: str | None, index: int | None, origin: PixelOrigin | None) -> DayState:
     if problem is not None:
         return DayState.FAILED
     if index is None:
         return DayState.EMPTY
-    return DayState.OK if origin is not None and origin.kind is Kind.SCENE else DayState.UNMAPPED
+    return DayState.OK if origin is not None and origin.kind is OriginKind.SCENE else DayState.UNMAPPED

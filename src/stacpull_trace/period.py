@@ -1,7 +1,7 @@
-"""The period asked for, in whole UTC days, and the chunks it is asked in.
+"""The period of a trace in whole UTC days, and its division into years.
 
-The service computes a figure a day, counted from the start of a request, and drops a last day that is cut. So
-requests begin and end at midnight UTC: no day is cut, none asked twice. Long periods are asked by the year.
+The service computes one figure per day, counted from the start of a request, and drops a last day that is
+cut. Requests therefore begin and end at midnight UTC. Long periods are requested year by year.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from stacpull.errors import UsageError
-from stacpull_trace.hub.values import Interval
-
-__all__ = ["Days", "days_between"]
+from stacpull_trace.hub.replies import TimeRange
 
 _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Days:
-    """A stretch of UTC days, both ends part of it."""
+    """A range of UTC days, both ends included."""
 
     first: date
     last: date
@@ -39,9 +37,9 @@ class Days:
         return f"{self.first}/{self.last}"
 
     @property
-    def interval(self) -> Interval:
-        """From midnight to midnight, the end not part of it."""
-        return Interval(midnight(self.first), midnight(self.last + _DAY))
+    def interval(self) -> TimeRange:
+        """From midnight to midnight, without the end."""
+        return TimeRange(midnight(self.first), midnight(self.last + _DAY))
 
     def years(self) -> Iterator[Days]:
         """Divide it at the turns of the years."""
@@ -58,17 +56,17 @@ def days_between(start: datetime | None, end: datetime | None) -> Days:
     """Return the UTC days that an interval touches; midnight at its end touches no further day.
 
     Raises:
-        UsageError: It is open at an end.
+        UsageError: The interval is open, or out of range.
     """
     if start is None or end is None:
         raise UsageError("--datetime needs both ends, for example 2024-06-01/2024-06-30.")
     try:
         first, instant = start.astimezone(UTC).date(), end.astimezone(UTC)
     except OverflowError:
-        raise UsageError("--datetime lies beyond what calendars hold.") from None
+        raise UsageError("--datetime is out of range.") from None
     last = instant.date()
     if instant.time() == time.min and last > first:
         last -= _DAY
     if last >= date.max:
-        raise UsageError("--datetime lies beyond what calendars hold.")
+        raise UsageError("--datetime is out of range.")
     return Days(first, last)

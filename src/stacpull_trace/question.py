@@ -1,4 +1,4 @@
-"""What is asked of a trace, checked: the values a run is made of."""
+"""The checked input of a trace: collection, area, period of UTC days, index and method."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ from typing import Any, Literal
 import shapely
 
 from stacpull.errors import UsageError
-from stacpull_trace.area import Area
 from stacpull_trace.asks import Ask
-from stacpull_trace.hub.request import MOST_PIXELS, Bounds, Calculation, Size, StatisticsRequest
+from stacpull_trace.hub.statistics_request import (
+    MOST_PIXELS,
+    Calculation,
+    RequestBounds,
+    Size,
+    StatisticsRequest,
+)
 from stacpull_trace.indices import DEFAULT, EDGES, SCENES, Index
 from stacpull_trace.period import Days
-
-__all__ = ["Method", "Question", "question"]
+from stacpull_trace.traced_area import TracedArea
 
 Method = Literal["mode", "median"]
 _MEDIAN = 50.0
 _FORMAT = 2
-"""Of the kept answers and their keys: a change raises it, so that older ones are not misread."""
+"""Version of the stored answers and their keys. Increase it when they change."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What a trace computes: of which collection, where, when, and what of each pixel."""
+class TraceQuestion:
+    """The question of a trace: collection, area, period, and what to compute for each pixel."""
 
     collection: str
     """Without `byoc-`."""
-    area: Area
+    area: TracedArea
     period: Days
     resolution: float
-    """Metres a pixel."""
+    """Metres per pixel."""
     index: Index
     method: Method
     base_url: str
@@ -41,7 +45,7 @@ class Question:
         return {**self.identity(), "period": str(self.period), "index": self.index.name}
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes stored results usable: all but the period, by which each of them is named."""
+        """Return what stored results depend on, without the period: the key of each result has its day."""
         grid = self.area.grid
         return {
             "format": _FORMAT,
@@ -57,13 +61,13 @@ class Question:
         }
 
     def request(self, ask: Ask) -> StatisticsRequest:
-        """Return the request for statistics that asks for `ask`."""
+        """Return the statistics request for `ask`."""
         grid = self.area.grid
         percentiles = (_MEDIAN,) if self.method == "median" else ()
         edges = EDGES if self.method == "mode" else ()
         return StatisticsRequest(
             collection=f"byoc-{self.collection}",
-            bounds=Bounds(grid.box(ask.window), ask.geometry),
+            bounds=RequestBounds(grid.box(ask.window), ask.geometry),
             interval=ask.days.interval,
             evalscript=self.index.evalscript,
             grid=Size(ask.window.width, ask.window.height),
@@ -76,18 +80,18 @@ class Question:
 
 def question(
     collection: str,
-    area: Area,
+    area: TracedArea,
     period: Days,
     index: Index,
     *,
     resolution: float,
     method: Method,
     base_url: str,
-) -> Question:
+) -> TraceQuestion:
     """Return a question, checked as a whole.
 
     Raises:
-        UsageError: There is no collection, or a median is asked for over more than one request can hold.
+        UsageError: There is no collection, or a median needs more pixels than one request can have.
     """
     bare = collection.strip().removeprefix("byoc-")
     if not bare or "/" in bare:
@@ -95,7 +99,7 @@ def question(
     grid = area.grid
     if method == "median" and max(grid.width, grid.height) > MOST_PIXELS:
         raise UsageError(
-            f"The area is {grid.width:,} by {grid.height:,} pixels; a median is not put together from parts, "
-            f"and the service takes {MOST_PIXELS:,} a side: use --method mode."
+            f"The area is {grid.width:,} by {grid.height:,} pixels; a median cannot be combined from parts, "
+            f"and the service accepts {MOST_PIXELS:,} per side: use --method mode."
         )
-    return Question(bare, area, period, resolution, index, method, base_url)
+    return TraceQuestion(bare, area, period, resolution, index, method, base_url)

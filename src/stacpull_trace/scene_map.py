@@ -1,9 +1,14 @@
-"""The scene map of a tile: what each value of its scene mask stands for, as the QA file's header tells it.
+"""The scenes of a tile: which scene each value of its scene mask stands for, and when it was acquired.
 
-A header has the tags `SCENE_IDS[LAYER_2_VALUE]`, `SCENE_SOLAR_AZIMUTH[…]` and `SCENE_SOLAR_ELEVATION[…]`,
-each also with the prefix `PS_`: lines `value[index]`, where a value may be the word None. A header may leave
-out indices that pixels have: they stay counted under a name of their own. A line that cannot be read is named
-in `problems` and never stops the others.
+The header of a tile's QA file has the tags `SCENE_IDS[LAYER_2_VALUE]`, `SCENE_SOLAR_AZIMUTH[…]` and
+`SCENE_SOLAR_ELEVATION[…]`, each also with the prefix `PS_`. Their lines are `value[index]`, where a value may
+be the word None. A header may leave out indices that pixels have; these are counted under a name of their
+own. A line that cannot be read is reported in `problems` and does not stop the others.
+
+A scene id is `YYYYMMDD_HHMMSS[_part]_satellite`, in UTC, perhaps below its item type (`PSScene/…`) and with a
+product name behind it (Planet, PSScene: item naming). The optional part is hundredths of a second where it
+has two digits, truncated and not rounded; one digit counts scenes within the second. Names that are not
+PlanetScope scenes are kept as names. Reading an id never raises.
 """
 
 from __future__ import annotations
@@ -13,11 +18,80 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from stacpull_trace.scene import Scene, read_scene
+ITEM_TYPE: Final = "PSScene"
+"""The item type of PlanetScope scenes."""
 
-__all__ = ["Kind", "Origin", "SceneMap", "read_scene_map"]
+_ID: Final = re.compile(
+    r"(?:(?P<type>[A-Za-z0-9]+)/)?"
+    r"(?P<date>\d{8})_(?P<time>\d{6})(?:_(?P<part>\d{1,2}))?_(?P<satellite>[0-9a-z]{4})(?:_.*)?",
+    re.ASCII,
+)
+_WHOLE_SECOND: Final = 1.0
+_HALF_HUNDREDTH: Final = 0.005
+_SKYSAT: Final = "ssc"
+_HUNDREDTHS_DIGITS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One PlanetScope scene: its true time is within `acquired` ± `precision`."""
+
+    id: str
+    """Without its item type."""
+    acquired: datetime
+    """UTC, aware. Where hundredths are stated, the middle of the hundredth that they cut off at."""
+    precision: float
+    """Seconds: 0.005 where hundredths are stated, else 1."""
+    satellite: str
+
+    def __str__(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, slots=True)
+class NoScene:
+    """A name that is not a PlanetScope scene, and the reason."""
+
+    text: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.reason}"
+
+
+def read_scene(text: str) -> Scene | NoScene:
+    """Read a scene id, with or without its item type.
+
+    Args:
+        text: As a header writes it: `PSScene/20240601_183012_07_24b1`.
+    """
+    if text == "None":
+        return NoScene(text, "the header names no scene")
+    found = _ID.fullmatch(text)
+    kind, slash, _ = text.partition("/")
+    if slash and kind != ITEM_TYPE:
+        return NoScene(text, f"{kind} is not a PlanetScope scene")
+    if found is None:
+        reason = "RapidEye is not a PlanetScope scene" if "rapideye" in text.lower() else "not a scene id"
+        return NoScene(text, reason)
+    if found["satellite"].startswith(_SKYSAT):
+        return NoScene(text, "SkySat is not a PlanetScope scene")
+    try:
+        second = datetime.strptime(found["date"] + found["time"], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return NoScene(text, "its date or time does not exist")
+    acquired, precision = _timed(second, found["part"])
+    return Scene(text.removeprefix(f"{ITEM_TYPE}/"), acquired, precision, found["satellite"])
+
+
+def _timed(second: datetime, part: str | None) -> tuple[datetime, float]:
+    if part is None or len(part) < _HUNDREDTHS_DIGITS:
+        return second, _WHOLE_SECOND
+    return second + timedelta(milliseconds=10 * int(part) + 5), _HALF_HUNDREDTH
+
 
 _LINE: Final = re.compile(r"(?P<value>.*)\[(?P<index>[+-]?\d{1,9})\]", re.ASCII)
 _IDS, _AZIMUTH, _ELEVATION = (
@@ -27,23 +101,23 @@ _SHOWN: Final = 60
 _NO_IDS: Final = "the header of its QA file has no scene ids"
 
 
-class Kind(enum.StrEnum):
-    """What is known of the pixels that have one index."""
+class OriginKind(enum.StrEnum):
+    """What is known about the pixels with one index."""
 
     SCENE = "scene"
     NONE = "none"  # the header says None
-    FOREIGN = "foreign"  # a name that is no PlanetScope scene
+    FOREIGN = "foreign"  # a name that is not a PlanetScope scene
     UNMAPPED = "unmapped"  # the header does not have the index
-    NO_HEADER = "no-header"  # the QA file, or its tags, could not be had
+    NO_HEADER = "no-header"  # the QA file, or its tags, are missing
     OUTSIDE = "outside"  # a value below 0 or above 601: no index (601 itself counts as 600, `indices.EDGES`)
     MASKED = "masked"  # cloud, no data or outside of the area: not counted as valid
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where the pixels of one index come from: a scene, or a name for there being none."""
+class PixelOrigin:
+    """The origin of the pixels of one index: a scene, or the reason why there is none."""
 
-    kind: Kind
+    kind: OriginKind
     name: str
     """The scene's id, or a few words: `scene index 5 is not in the header`."""
     scene: Scene | None = None
@@ -55,24 +129,24 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class SceneMap:
-    """What a header says of the indices of its tile."""
+    """The scene indices of a tile, as its header defines them."""
 
-    origins: Mapping[int, Origin] = field(default_factory=dict)
+    origins: Mapping[int, PixelOrigin] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
-    """Lines that could not be read, each in half a sentence."""
+    """Lines that could not be read, as parts of sentences."""
     has_ids: bool = True
     """False if the header has no scene ids at all."""
 
-    def origin(self, index: int) -> Origin:
+    def origin(self, index: int) -> PixelOrigin:
         """Return where the pixels of `index` come from."""
         if not self.has_ids:
-            return Origin(Kind.NO_HEADER, f"index {index}: {_NO_IDS}")
+            return PixelOrigin(OriginKind.NO_HEADER, f"index {index}: {_NO_IDS}")
         found = self.origins.get(index)
-        return found or Origin(Kind.UNMAPPED, f"scene index {index} is not in the header")
+        return found or PixelOrigin(OriginKind.UNMAPPED, f"scene index {index} is not in the header")
 
 
 def read_scene_map(tags: Mapping[str, str]) -> SceneMap:
-    """Read the scene map from the tags of a QA file; one without scene ids maps nothing, and says so."""
+    """Read the scene map from the tags of a QA file; without scene ids it is empty, with a problem."""
     problems: list[str] = []
     has_ids = any(name in tags for name in _spellings(_IDS))
     if not has_ids:
@@ -102,7 +176,7 @@ def _lines(text: str, tag: str, problems: list[str]) -> Iterator[tuple[str, int]
     for line in filter(None, (line.strip() for line in text.splitlines())):
         match = _LINE.fullmatch(line)
         if match is None:
-            problems.append(f"{tag} has a line that is no value[index]: {line[:_SHOWN]!r}")
+            problems.append(f"{tag} has a line that is not value[index]: {line[:_SHOWN]!r}")
         else:
             yield match["value"].strip(), int(match["index"])
 
@@ -114,7 +188,7 @@ def _numbers(values: Mapping[int, str], tag: str, problems: list[str]) -> dict[i
             continue
         number = _number(value)
         if number is None:
-            problems.append(f"{tag} of index {index} is no number: {value[:_SHOWN]!r}")
+            problems.append(f"{tag} of index {index} is not a number: {value[:_SHOWN]!r}")
         else:
             numbers[index] = number
     return numbers
@@ -128,10 +202,10 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _origin(index: int, name: str, azimuth: float | None, elevation: float | None) -> Origin:
+def _origin(index: int, name: str, azimuth: float | None, elevation: float | None) -> PixelOrigin:
     read = read_scene(name)
     if isinstance(read, Scene):
-        return Origin(Kind.SCENE, read.id, read, azimuth, elevation)
+        return PixelOrigin(OriginKind.SCENE, read.id, read, azimuth, elevation)
     if read.text == "None":
-        return Origin(Kind.NONE, f"scene index {index} names no scene in the header")
-    return Origin(Kind.FOREIGN, str(read)[: 2 * _SHOWN], None, azimuth, elevation)
+        return PixelOrigin(OriginKind.NONE, f"scene index {index} names no scene in the header")
+    return PixelOrigin(OriginKind.FOREIGN, str(read)[: 2 * _SHOWN], None, azimuth, elevation)

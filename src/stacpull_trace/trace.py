@@ -21,30 +21,30 @@ from stacpull.ledger.results import Results
 from stacpull.models import Selection
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.retry import RetryPolicy
-from stacpull_trace.area import Area, area_of_bbox, area_of_geometry
-from stacpull_trace.hub.client import Hub, open_hub
-from stacpull_trace.hub_settings import HubSettings, hub_settings
+from stacpull_trace.answer_store import AnswerStore, FileAnswers, MemoryAnswers
+from stacpull_trace.hub.hub_client import Hub, open_hub
+from stacpull_trace.hub.hub_settings import HubSettings, hub_settings
 from stacpull_trace.indices import Index, index_of_name, index_of_script
 from stacpull_trace.period import days_between
-from stacpull_trace.question import Method, Question, question
+from stacpull_trace.question import Method, TraceQuestion, question
 from stacpull_trace.report import TraceEstimate, TraceReport
-from stacpull_trace.run import Found, TraceRun
-from stacpull_trace.stored import Answers, FileAnswers, MemoryAnswers
-from stacpull_trace.trace_output import Output, output_at, write_all
+from stacpull_trace.run import TraceResult, TraceRun
+from stacpull_trace.trace_output import TraceOutput, output_at, write_all
 from stacpull_trace.trace_report import estimate_of, trace_report
+from stacpull_trace.traced_area import TracedArea, area_of_bbox, area_of_geometry
 
 __all__ = ["trace", "trace_estimate"]
 
 _INDEX: Final = "ndwi"
 _AT_ONCE: Final = 8
-"""Requests at once unless told: services of this kind allow a client few."""
+"""Default number of requests at once: services of this kind allow few per client."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A question, and where it is asked."""
+class _TraceTarget:
+    """A question and the settings of the service."""
 
-    question: Question
+    question: TraceQuestion
     settings: HubSettings
 
 
@@ -73,20 +73,20 @@ async def trace(
         bbox: West, south, east, north in degrees. Give this or `geometry`.
         geometry: Polygons in longitude and latitude: GeoJSON as a dict or text, the path of a file of it, or
             a shapely geometry.
-        resolution: Metres a pixel.
-        index: What to compute: a name in `tracing.indices.INDICES`; ndwi unless told.
+        resolution: Metres per pixel.
+        index: What to compute: a name in `stacpull_trace.indices.INDICES`; ndwi by default.
         evalscript: The path of an evalscript to compute instead.
         method: `mode`: the pixels of every scene; `median`: the table that a median index gives.
-        out: Where to write: a folder, or a file `.csv`, `.parquet` or `.png`. What is answered is kept there,
-            so that the same call goes on after any stop.
+        out: Where to write: a folder, or a file `.csv`, `.parquet` or `.png`. Responses are stored there,
+            so the same call resumes after any stop.
         base_url: The deployment to ask.
         options: How to transfer.
         on_event: Called with the stages and with notices.
-        stop: Set it to end gracefully; nothing is written then, and the same call goes on.
+        stop: Set it to end gracefully; nothing is written, and the same call resumes.
 
     Raises:
-        UsageError: Something asked for cannot be; the service does not take the evalscript.
-        CredentialsError: Credentials are missing or refused, or the collection is somebody else's.
+        UsageError: An argument is invalid, or the service rejects the evalscript.
+        CredentialsError: Credentials are missing or refused, or the collection belongs to another account.
         SourceError: The service cannot be reached or read, or the quota is spent.
         DestinationError: `out` cannot be written.
     """
@@ -103,7 +103,7 @@ async def trace(
             stop = stop or asyncio.Event()
             run = TraceRun(hub, asked.question, answers, on_event=on_event, stop=stop, at_once=at_once)
             ended = await within_grace(_traced(run, method), stop)
-            stopped = ended is None or run.stopped  # from here on a stop comes too late
+            stopped = ended is None or run.stopped  # a stop after this has no effect
             seconds = clock.monotonic() - start
             report = await asyncio.to_thread(trace_report, asked.question, run.found, hub, seconds, stopped)
     except BaseExceptionGroup as group:
@@ -117,7 +117,7 @@ async def trace(
     return replace(report, files=files)
 
 
-async def _traced(run: TraceRun, method: Method) -> Found:
+async def _traced(run: TraceRun, method: Method) -> TraceResult:
     catalog = await run.tiles()
     return await (run.by_median if method == "median" else run.by_mode)(catalog)
 
@@ -136,7 +136,7 @@ async def trace_estimate(
     options: Options | None = None,
     on_event: Listener | None = None,
 ) -> TraceEstimate:
-    """Say what `trace` would ask for and cost, after one search of the catalog.
+    """Estimate the requests and the cost of `trace` with one search of the catalog.
 
     Args and Raises:
         As `trace`.
@@ -159,15 +159,15 @@ def _asked(
     evalscript: str | Path | None,
     method: Method,
     base_url: str | None,
-) -> _Asked:
-    """Check what is asked, before anything is sent. Blocks: it reads files."""
+) -> _TraceTarget:
+    """Check the arguments before any request is sent. Blocks: it reads files."""
     place = Selection(datetime=datetime, bbox=bbox, intersects=geometry)
     interval = parse_interval(place.datetime or "")
     area = _area(place.bbox, place.intersects, resolution)
     computed = _index(index, evalscript)
     settings = hub_settings(base_url)
     period = days_between(interval.start, interval.end)
-    return _Asked(
+    return _TraceTarget(
         question(
             collection,
             area,
@@ -181,14 +181,14 @@ def _asked(
     )
 
 
-def _area(bbox: tuple[float, ...] | None, geometry: str | None, resolution: float) -> Area:
+def _area(bbox: tuple[float, ...] | None, geometry: str | None, resolution: float) -> TracedArea:
     if bbox is not None and geometry is not None:
         raise UsageError("--bbox and --geometry contradict each other: give one of them.")
     if bbox is not None:
         return area_of_bbox(tuple(bbox), resolution)
     if geometry is not None:
         return area_of_geometry(geometry, resolution)
-    raise UsageError("Say which area to trace: --bbox W,S,E,N or --geometry FILE.")
+    raise UsageError("Name the area to trace: --bbox W,S,E,N or --geometry FILE.")
 
 
 def _index(name: str | None, evalscript: str | Path | None) -> Index:
@@ -218,8 +218,8 @@ async def _hub(settings: HubSettings, options: Options) -> AsyncIterator[Hub]:
 
 
 @asynccontextmanager
-async def _answers(output: Output | None, asked: Question) -> AsyncIterator[Answers]:
-    """Open the file of answers beside OUT; without OUT they are kept in memory."""
+async def _answers(output: TraceOutput | None, asked: TraceQuestion) -> AsyncIterator[AnswerStore]:
+    """Open the file of answers beside OUT; without OUT they are stored in memory."""
     if output is None:
         yield MemoryAnswers()
         return
@@ -229,12 +229,13 @@ async def _answers(output: Output | None, asked: Question) -> AsyncIterator[Answ
         yield FileAnswers(results)
 
 
-def _results(output: Output, asked: Question) -> Results:
+def _results(output: TraceOutput, asked: TraceQuestion) -> Results:
     try:
         output.answers.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DestinationError(f"{output.path} cannot be made: {reason}.") from error
+        raise DestinationError(f"{output.path} cannot be created: {reason}.") from error
     if output.folder and output.answers.parent.is_symlink():
-        raise DestinationError(f"{output.answers.parent} is a link: nothing is written there. Move it away.")
+        where = output.answers.parent
+        raise DestinationError(f"{where} is a symbolic link. stacpull does not write through it: remove it.")
     return Results(output.answers, asked.identity())

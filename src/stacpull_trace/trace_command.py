@@ -11,8 +11,8 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.help import Command
 from stacpull.cli.progress import Display, display
 from stacpull.cli.running import run, run_until_stopped
+from stacpull.config.options import Scope
 from stacpull.config.resolve import Resolved
-from stacpull.config.table import Scope
 from stacpull.errors import UsageError
 from stacpull_trace.trace_summary import estimate_lines, trace_lines
 
@@ -39,8 +39,8 @@ _TRANSFER = ("stall-timeout", "transport", "ca-bundle", "allow-private-hosts")
         click.Option(
             ["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."
         ),
-        parameters.worded("concurrency", "Simultaneous requests. [default: 8]"),
-        parameters.worded("retries", "Retries per request before it is marked failed. [default: 5]"),
+        parameters.worded("concurrency", "Simultaneous requests.", default="8"),
+        parameters.worded("retries", "Retries per request before it is marked failed."),
         *parameters.named(*_TRANSFER),
         *parameters.options(Scope.OUTPUT),
         parameters.config(),
@@ -52,9 +52,9 @@ def command(
 ) -> int:
     """Trace the scenes behind the pixels of an area, day by day.
 
-    COLLECTION is the id of an Analysis-Ready PlanetScope collection of your own in Sentinel Hub. Each day's
-    index over the area, the scenes its pixels were taken from, and when these were acquired. Credentials are
-    those of sentinelhub-py: SH_CLIENT_ID and SH_CLIENT_SECRET, or its config file. An interrupted command
+    COLLECTION is the id of an Analysis-Ready PlanetScope collection of your own in Sentinel Hub. For each day
+    it gives the index over the area, the scenes behind its pixels, and when these were acquired. Credentials
+    are those of sentinelhub-py: SH_CLIENT_ID and SH_CLIENT_SECRET, or its config file. An interrupted command
     resumes when it is run again.
     """
     told = parameters.told(context, raw)
@@ -69,9 +69,9 @@ def command(
 
 
 def _asked(told: Resolved) -> dict[str, Any]:
-    """Return what is asked, as the library takes it."""
+    """Return the arguments of the library function."""
     if told.selection.datetime is None:
-        raise UsageError("Say which period to trace: --datetime 2024-06-01/2024-06-30.")
+        raise UsageError("Name the period to trace: --datetime 2024-06-01/2024-06-30.")
     wanted = told.trace
     return {
         "datetime": told.selection.datetime,

@@ -31,7 +31,7 @@ from stacpull_trace.chart import ChartFormat, chart_bytes
 from stacpull_trace.question import Method
 from stacpull_trace.report import MedianRow, ScenePixels, TraceDay, TraceReport
 
-__all__ = ["Output", "output_at", "write_all"]
+__all__ = ["TraceOutput", "output_at", "write_all"]
 
 _FORMATS: Final = (".csv", ".parquet")
 """Of the tables in a folder."""
@@ -46,7 +46,7 @@ _KINDS: Final[dict[Kind, frozenset[str]]] = {
 """Kinds of columns by name; all others are real numbers."""
 
 
-class Output(NamedTuple):
+class TraceOutput(NamedTuple):
     """Where a trace is written."""
 
     path: Path
@@ -54,21 +54,21 @@ class Output(NamedTuple):
 
     @property
     def answers(self) -> Path:
-        """The file that keeps what was answered, so that a run goes on after a kill."""
+        """The file that stores responses, so that a run resumes after a kill."""
         if self.folder:
             return self.path / ".stacpull" / "trace.sqlite"
         return self.path.with_name(f"{self.path.name}.stacpull")
 
 
-def output_at(path: Path, method: Method) -> Output:
-    """Return what OUT is, and see that it can be written, before anything is asked.
+def output_at(path: Path, method: Method) -> TraceOutput:
+    """Return the outputs for OUT, after checking that they can be written. No request is sent before.
 
     Raises:
-        UsageError: Its suffix is none of those known, a package that it needs is not installed, or something
-            lies there that no trace has written.
-        DestinationError: It would lie in no directory.
+        UsageError: The suffix is unknown, a required package is not installed, or OUT exists and was not
+            written by a trace.
+        DestinationError: Its directory does not exist.
     """
-    output = Output(path, folder=path.is_dir() or not path.suffix)
+    output = TraceOutput(path, folder=path.is_dir() or not path.suffix)
     if output.folder:
         _check_installed(
             path, ("pyarrow", "geoparquet"), *([("matplotlib", "plot")] if method == "mode" else [])
@@ -91,10 +91,10 @@ def _check_file(path: Path, method: Method) -> None:
     else:
         _check_installed(path, ("matplotlib", "plot"))
         if not path.parent.is_dir():
-            raise DestinationError(f"{path.parent} is no directory: make it first.")
+            raise DestinationError(f"{path.parent} is not a directory. Create it first.")
 
 
-def _check_free(output: Output, method: Method) -> None:
+def _check_free(output: TraceOutput, method: Method) -> None:
     """Refuse what would write over files that are not a trace's: only beside its answers they are."""
     if output.folder and ledger_path(output.path).exists():
         raise UsageError(f"{output.path} is a mirror: name another folder for the trace.")
@@ -104,7 +104,7 @@ def _check_free(output: Output, method: Method) -> None:
     there = next(filter(os.path.lexists, paths), None)
     if there is not None:
         raise UsageError(
-            f"{there} exists, and nothing tells that a trace wrote it: name another output, or remove it."
+            f"{there} already exists and was not written by a trace. Choose another output, or remove it."
         )
 
 
@@ -126,7 +126,7 @@ def _check_installed(path: Path, *needs: tuple[str, str]) -> None:
         )
 
 
-def write_all(output: Output, report: TraceReport) -> tuple[str, ...]:
+def write_all(output: TraceOutput, report: TraceReport) -> tuple[str, ...]:
     """Write what OUT is to hold and return the paths; blocks.
 
     Raises:
@@ -135,7 +135,7 @@ def write_all(output: Output, report: TraceReport) -> tuple[str, ...]:
     return tuple(str(path) for path in _written(output, report))
 
 
-def _written(output: Output, report: TraceReport) -> Iterator[Path]:
+def _written(output: TraceOutput, report: TraceReport) -> Iterator[Path]:
     tables = _tables(report)
     if not output.folder:
         suffix = output.path.suffix.lower()

@@ -1,4 +1,4 @@
-"""What a trace comes to: its report from what a run found, or its estimate from the tiles alone."""
+"""The report of a run, and the estimate from the tiles alone."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 from stacpull_trace.asks import LEAST_UNITS, asks, pieces_by_day, processing_units, whole_area_asks
 from stacpull_trace.cover import tile_of
 from stacpull_trace.days import rows_of
-from stacpull_trace.hub.client import Hub
-from stacpull_trace.hub.values import CatalogTile
+from stacpull_trace.hub.hub_client import Hub
+from stacpull_trace.hub.replies import CatalogTile
 from stacpull_trace.median import median_series, median_table
-from stacpull_trace.question import Question
+from stacpull_trace.question import TraceQuestion
 from stacpull_trace.report import DayState, MedianRow, ScenePixels, TraceEstimate, TraceReport
-from stacpull_trace.run import Found
+from stacpull_trace.run import TraceResult
 
 __all__ = ["estimate_of", "trace_report"]
 
@@ -25,7 +25,9 @@ _PAGE: Final = 100
 """Tiles on a page of the catalog."""
 
 
-def trace_report(asked: Question, found: Found, hub: Hub, seconds: float, stopped: bool) -> TraceReport:
+def trace_report(
+    asked: TraceQuestion, found: TraceResult, hub: Hub, seconds: float, stopped: bool
+) -> TraceReport:
     """Return the report of a run; a run that was stopped has no days in it. Blocks: it makes the rows."""
     known = {} if stopped else found.days
     pixels = asked.area.count_pixels()
@@ -68,8 +70,8 @@ def trace_report(asked: Question, found: Found, hub: Hub, seconds: float, stoppe
     )
 
 
-def estimate_of(asked: Question, catalog: Sequence[CatalogTile]) -> TraceEstimate:
-    """Return what a trace of these tiles would ask for and cost. Blocks: it divides the area."""
+def estimate_of(asked: TraceQuestion, catalog: Sequence[CatalogTile]) -> TraceEstimate:
+    """Return the requests and cost of a trace of these tiles. Blocks: it divides the area."""
     tiles = [tile_of(tile, None, asked.area) for tile in catalog]
     days = sorted({tile.day for tile in tiles})
     if asked.method == "median":

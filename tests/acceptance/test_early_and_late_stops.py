@@ -17,11 +17,10 @@ from tests.acceptance.command import SOURCE, Running, environment, wait_until
 from tests.acceptance.mirrored import ASSET_ROUTES, SELECTION, options_for
 
 import stacpull
-from stacpull.engine import mirror as engine_mirror
-from stacpull.engine import recovery
+from stacpull.engine import mirror_store, recovery
 from stacpull.engine.publisher import Publisher
 from stacpull.store.destination import Destination
-from stacpull_replicas import MlhubReplica, Request, Stall, run_in_thread
+from stacpull_replicas import MlhubReplica, RequestInfo, Stall, run_in_thread
 
 SOON = 8.0  # seconds; DESIGN says ten
 
@@ -86,7 +85,7 @@ def test_a_stop_is_heard_while_the_collections_are_read(tmp_path):
         async def stopped() -> stacpull.MirrorReport:
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
-            def is_last(request: Request) -> bool:
+            def is_last(request: RequestInfo) -> bool:
                 """Match the one document that nobody needs before; ask for the stop when it is read."""
                 if not request.path.endswith(f"/collections/{SOURCE}"):
                     return False
@@ -168,7 +167,7 @@ def _killed(*_: object, **__: object) -> None:
 def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monkeypatch):
     """What they lack is written by `resume`."""
     dest = tmp_path / "mirror"
-    monkeypatch.setattr(engine_mirror, "_CATALOG_PATIENCE", 0.0)
+    monkeypatch.setattr(mirror_store, "_CATALOG_PATIENCE", 0.0)
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
         options = options_for(replica)
 

@@ -13,7 +13,7 @@ from tests.cli.conftest import Library, Ran
 from stacpull import __version__
 from stacpull.cli import main
 from stacpull.cli.parameters import FIXED
-from stacpull.config.table import MIRRORING, OPTIONS, Scope
+from stacpull.config.options import MIRRORING, OPTIONS, Scope
 from stacpull.errors import (
     CredentialsError,
     DestinationError,

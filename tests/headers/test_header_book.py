@@ -19,7 +19,7 @@ from stacpull.events import AssetFailed
 from stacpull.ledger.results import Result, Results
 from stacpull.models import Failure, FailureKind, ItemId
 from stacpull.redact import Secret, Secrets
-from stacpull_headers.header_book import HeaderBook, Stretch, key_of, key_prefix
+from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
 from stacpull_headers.header_rows import COLUMNS, HeaderJob, as_mapping, failed_row, header_row
 from stacpull_headers.ranged import HeaderRead
 from stacpull_headers.tiff import parse_bytes
@@ -45,8 +45,8 @@ def read() -> HeaderRead:
     return HeaderRead(header, 74, 1, 74)
 
 
-def job(place: int, stretch: Stretch, *, href: str = "http://h.test/a.tif", key: str = "a") -> HeaderJob:
-    return HeaderJob(place, ItemId("c", f"i{place}"), key, href, None, stretch)
+def job(place: int, batch: RowBatch, *, href: str = "http://h.test/a.tif", key: str = "a") -> HeaderJob:
+    return HeaderJob(place, ItemId("c", f"i{place}"), key, href, None, batch)
 
 
 class Kept(Results):
@@ -79,9 +79,9 @@ def test_the_position_never_runs_ahead_of_the_rows(sizes: list[int], draw: rando
         book = book_on(kept)
         jobs: list[HeaderJob] = []
         for number, size in enumerate(sizes):
-            stretch = Stretch(open=size, position={"stretch": number})
-            jobs += [job(len(jobs) + n, stretch) for n in range(size)]
-            book.begin(stretch)
+            batch = RowBatch(open=size, position={"batch": number})
+            jobs += [job(len(jobs) + n, batch) for n in range(size)]
+            book.begin(batch)
         draw.shuffle(jobs)
         async with asyncio.TaskGroup() as group:
             group.create_task(book.record())
@@ -103,9 +103,9 @@ def test_the_position_never_runs_ahead_of_the_rows(sizes: list[int], draw: rando
     for rows, position in kept.puts:
         saved |= {row.place for row in rows if row.place is not None}
         if position is not None:
-            assert saved >= set(range(ends[position["stretch"]]))
+            assert saved >= set(range(ends[position["batch"]]))
     assert saved == set(range(sum(sizes)))
-    positions = [position["stretch"] for _, position in kept.puts if position is not None]
+    positions = [position["batch"] for _, position in kept.puts if position is not None]
     assert positions == sorted(positions)
     assert positions[-1:] == [len(sizes) - 1][: len(sizes)]
 
@@ -114,10 +114,10 @@ def test_a_slot_is_free_when_its_row_is_saved_and_not_before(read: HeaderRead) -
     kept = Kept()
 
     async def work() -> None:
-        book, stretch = book_on(kept, slots=1), Stretch(open=2)
-        book.begin(stretch)
+        book, batch = book_on(kept, slots=1), RowBatch(open=2)
+        book.begin(batch)
         await book.slot()
-        book.put(job(0, stretch), read)
+        book.put(job(0, batch), read)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await book.slot()
@@ -138,10 +138,10 @@ def test_a_header_that_no_row_can_hold_is_a_failed_row_and_frees_its_slot(
     unwritable = read._replace(header=replace(read.header, **odd))
 
     async def work() -> tuple[int, int]:
-        book, stretch = book_on(kept, heard, slots=1), Stretch(open=1)
-        book.begin(stretch)
+        book, batch = book_on(kept, heard, slots=1), RowBatch(open=1)
+        book.begin(batch)
         await book.slot()
-        book.put(job(0, stretch), unwritable)
+        book.put(job(0, batch), unwritable)
         async with asyncio.TaskGroup() as group:
             group.create_task(book.record())
             await book.slot()
@@ -157,9 +157,9 @@ def test_a_header_that_no_row_can_hold_is_a_failed_row_and_frees_its_slot(
 
 def test_what_cannot_be_saved_ends_the_recording(read: HeaderRead) -> None:
     async def work() -> None:
-        book, stretch = book_on(Kept(fails=True)), Stretch(open=1)
-        book.begin(stretch)
-        book.put(job(0, stretch), read)
+        book, batch = book_on(Kept(fails=True)), RowBatch(open=1)
+        book.begin(batch)
+        book.put(job(0, batch), read)
         await book.record()
 
     with pytest.raises(DestinationError):
@@ -170,10 +170,10 @@ def test_a_failure_is_told_and_counted(read: HeaderRead) -> None:
     heard: list[AssetFailed] = []
 
     async def work() -> tuple[int, int]:
-        book, stretch = book_on(Kept(), heard), Stretch(open=2)
-        book.begin(stretch)
-        book.put(job(0, stretch), read)
-        book.give_up(job(1, stretch), GONE)
+        book, batch = book_on(Kept(), heard), RowBatch(open=2)
+        book.begin(batch)
+        book.put(job(0, batch), read)
+        book.give_up(job(1, batch), GONE)
         return book.done, book.failed
 
     assert asyncio.run(work()) == (1, 1)
@@ -195,7 +195,7 @@ def test_keys_of_different_assets_differ_and_begin_with_their_own_item_only(
 
 
 def test_a_row_says_what_the_header_says(read: HeaderRead) -> None:
-    row = as_mapping(header_row(job(0, Stretch()), read, Secrets()))
+    row = as_mapping(header_row(job(0, RowBatch()), read, Secrets()))
     assert list(row) == [column.name for column in COLUMNS]
     assert {name: row[name] for name in ("collection", "item", "asset", "href", "size")} == {
         "collection": "c",
@@ -217,7 +217,7 @@ def test_every_field_of_a_header_has_a_column() -> None:
 @pytest.mark.parametrize("kind", ["header", "failure"])
 def test_a_row_holds_no_credential(read: HeaderRead, kind: str) -> None:
     secrets = Secrets([Secret("planted")])
-    odd = job(0, Stretch(), href="http://u:planted@h.test/a.tif?key=planted&sig=x&path=planted")
+    odd = job(0, RowBatch(), href="http://u:planted@h.test/a.tif?key=planted&sig=x&path=planted")
     failed = Failure(FailureKind.HTTP, "It said planted.")
     row = header_row(odd, read, secrets) if kind == "header" else failed_row(odd, failed, secrets)
     assert b"planted" not in row
@@ -226,7 +226,7 @@ def test_a_row_holds_no_credential(read: HeaderRead, kind: str) -> None:
 
 
 def test_an_item_that_failed_has_neither_asset_nor_href() -> None:
-    row = as_mapping(failed_row(job(0, Stretch(), href="", key=""), GONE, Secrets()))
+    row = as_mapping(failed_row(job(0, RowBatch(), href="", key=""), GONE, Secrets()))
     assert (row["asset"], row["href"], row["failure"], row["error"]) == (None, None, "gone", "It is gone.")
 
 
@@ -236,7 +236,7 @@ def real_rows(shared_data: Path) -> Iterator[dict[str, Any]]:
         for path in sorted((shared_data / "tiff").glob("*.tif*")):
             header = parse_bytes(path.read_bytes())
             assert isinstance(header, Header)
-            row = as_mapping(header_row(job(0, Stretch()), HeaderRead(header, None, 1, 1), Secrets()))
+            row = as_mapping(header_row(job(0, RowBatch()), HeaderRead(header, None, 1, 1), Secrets()))
             yield {"header": header, **row}
 
     return rows()

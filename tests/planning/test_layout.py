@@ -10,7 +10,9 @@ from tests.planning.hostile import NAMES
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.errors import UsageError
 from stacpull.models import ItemId
-from stacpull.planning import Layout, complete, item_document_path, safe_segment
+from stacpull.planning.items import item_document_path
+from stacpull.planning.layout import Layout, complete
+from stacpull.planning.names import safe_segment
 
 LABEL = ItemId("bigearthnet_v1_labels", "bigearthnet_v1_labels_S2A_0_45")
 SOURCE = ItemId("bigearthnet_v1_source", "bigearthnet_v1_source_S2A_0_45")
@@ -89,9 +91,9 @@ def test_keys_with_braces_and_slashes_survive_a_late_name():
         ("a/{ key}", "names no field"),
         ("a/{ke/y}", "names no field"),
         ("a/{colection}/{key}", r"character 3.*did you mean \{collection\}"),
-        ("a/{key|upper}", "'upper' is no filter"),
-        ("a/{key|removeprefix}", "'removeprefix' is no filter"),
-        ("a/{key|}", "'' is no filter"),
+        ("a/{key|upper}", "'upper' is not a filter"),
+        ("a/{key|removeprefix}", "'removeprefix' is not a filter"),
+        ("a/{key|}", "'' is not a filter"),
         ("../{key}", "'..' cannot be a name"),
         ("a/./{key}", "'.' cannot be a name"),
         (".stacpull/{key}", "'.stacpull' cannot"),

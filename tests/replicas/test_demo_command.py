@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import Ran
 
 from stacpull.cli.main import cli
-from stacpull.config.shipped import shipped_config
+from stacpull.config.toml import shipped_config
 from stacpull_replicas.demo_command import tree
 
 EXPORTED = (

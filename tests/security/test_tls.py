@@ -14,7 +14,7 @@ from tests.security.authority import Authority
 from tests.security.sources import Source, feature
 
 from stacpull import MirrorReport, Options, SourceError, failures, mirror
-from stacpull.config.table import OPTIONS
+from stacpull.config.options import OPTIONS
 from stacpull.net.transport import Request
 
 BODY = b"sealed"

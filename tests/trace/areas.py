@@ -9,8 +9,8 @@ import shapely
 from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
-from stacpull_trace.area import Area, Grid
 from stacpull_trace.cover import Tile
+from stacpull_trace.traced_area import PixelGrid, TracedArea
 
 SIDE = 12
 WEST, NORTH, PIXEL = 10.0, 50.0, 0.001
@@ -28,10 +28,10 @@ def outline(*cells: Cells) -> BaseGeometry:
     return shapely.union_all([one(*some) for some in cells])
 
 
-def area(*cells: Cells) -> Area:
-    grid = Grid((WEST, NORTH - SIDE * PIXEL, WEST + SIDE * PIXEL, NORTH), SIDE, SIDE)
+def area(*cells: Cells) -> TracedArea:
+    grid = PixelGrid((WEST, NORTH - SIDE * PIXEL, WEST + SIDE * PIXEL, NORTH), SIDE, SIDE)
     shape = outline(*cells) if cells else box(*grid.bbox)
-    return Area(shape, grid, is_box=not cells)
+    return TracedArea(shape, grid, is_box=not cells)
 
 
 def tile(

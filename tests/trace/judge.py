@@ -14,8 +14,8 @@ import numpy as np
 import shapely
 from rasterio.warp import transform
 
-from stacpull_replicas.sentinelhub.archive import Archive
-from stacpull_trace.area import Area
+from stacpull_replicas.sentinelhub.captures import Archive
+from stacpull_trace.traced_area import TracedArea
 
 METRES = 3
 
@@ -28,7 +28,7 @@ class Judged:
     ndwi: dict[date, tuple[int, float, float, float, float]]
 
 
-def judge(archive: Archive, area: Area, first: date, last: date) -> Judged:
+def judge(archive: Archive, area: TracedArea, first: date, last: date) -> Judged:
     """Count the valid pixels of an area on each day of a period."""
     grid = area.grid
     across, down = grid.pixel

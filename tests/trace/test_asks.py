@@ -12,10 +12,10 @@ from shapely.geometry import box
 from tests.trace.areas import FIRST_DAY, SIDE, Cells, area, holds, tile
 
 from stacpull_trace import asks as asking
-from stacpull_trace.area import Area, Grid, area_of_bbox
 from stacpull_trace.asks import Ask, asks, pieces_by_day, processing_units, whole_area_asks
 from stacpull_trace.cover import Tile
 from stacpull_trace.period import Days
+from stacpull_trace.traced_area import PixelGrid, TracedArea, area_of_bbox
 
 ALL: Cells = (0, 0, SIDE, SIDE)
 LEFT, RIGHT = (-3, -3, 6, SIDE + 3), (6, -3, SIDE + 3, SIDE + 3)
@@ -30,7 +30,7 @@ def planned(tiles: list[Tile], *cells: Cells, days: int = 900) -> list[Ask]:
     return list(asks(wanted, Days(FIRST_DAY, day(days - 1)), pieces_by_day(wanted, tiles)))
 
 
-def pixels(ask: Ask, wanted: Area) -> np.ndarray:
+def pixels(ask: Ask, wanted: TracedArea) -> np.ndarray:
     """Which pixels of the whole grid a request counts."""
     found = np.zeros((SIDE, SIDE), dtype=int)
     window = ask.window
@@ -157,7 +157,7 @@ def test_what_lacks_is_asked_for_in_stretches_between_what_is_known() -> None:
     [(512, 3, 1, 1.0), (1024, 3, 1, 4.0), (512, 6, 10, 20.0), (10, 3, 7, 0.07), (497, 4, 1, 1.256)],
 )
 def test_the_cost_is_the_services_rule(size: int, bands: int, days: int, units: float) -> None:
-    grid = Grid((0, 0, 1, 1), size, size)
+    grid = PixelGrid((0, 0, 1, 1), size, size)
     ask = Ask(Days(day(0), day(days - 1)), grid.whole, None, {day(n): "t" for n in range(days)})
     assert processing_units(ask, bands) == pytest.approx(units, abs=1e-3)
 

@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull_trace.counts import Count, Summary, count_of, merged, sum_of
-from stacpull_trace.hub.values import (
+from stacpull_trace.hub.replies import (
     BandStatistics,
     Bin,
     Histogram,
-    Interval,
     IntervalError,
     IntervalStatistics,
+    TimeRange,
 )
 
-DAY = Interval(datetime(2023, 11, 2, tzinfo=UTC), datetime(2023, 11, 3, tzinfo=UTC))
+DAY = TimeRange(datetime(2023, 11, 2, tzinfo=UTC), datetime(2023, 11, 3, tzinfo=UTC))
 
 
 def band(samples: int = 100, no_data: int = 40, mean: float | None = 0.5, **more: Any) -> BandStatistics:

@@ -13,7 +13,7 @@ from shapely.geometry import mapping
 from tests.trace.areas import SIDE, Cells, area, holds, outline, tile
 
 from stacpull_trace.cover import Tile, split, tile_of
-from stacpull_trace.hub.values import ByocTile, CatalogTile, Footprint
+from stacpull_trace.hub.replies import ByocTile, CatalogTile, Footprint
 
 ALL: Cells = (0, 0, SIDE, SIDE)
 LEFT, RIGHT = (-3, -3, 6, SIDE + 3), (6, -3, SIDE + 3, SIDE + 3)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stacpull_trace.counts import Count, Summary
 from stacpull_trace.days import TileDay, day_row, rows_of, scene_rows
 from stacpull_trace.report import DayState, ScenePixels, TraceDay
-from stacpull_trace.scene_map import Kind, read_scene_map
+from stacpull_trace.scene_map import OriginKind, read_scene_map
 
 DAY = date(2023, 11, 2)
 AREA = 367_283
@@ -72,7 +72,7 @@ def test_two_scenes_share_the_day() -> None:
         ([tile({203: 5, 202: 5})], "scene index 202 is not in the header", DayState.UNMAPPED),
         ([tile({29: 6, 10: 5})], "scene index 29 names no scene in the header", DayState.UNMAPPED),
         ([tile({7: 6, 10: 5})], "SkySatCollect", DayState.UNMAPPED),
-        ([tile({10: 5}, outside=6)], "a value that is no scene index", DayState.UNMAPPED),
+        ([tile({10: 5}, outside=6)], "a value that is not a scene index", DayState.UNMAPPED),
         # one scene in two tiles counts as one, under whatever index
         (
             [
@@ -141,7 +141,7 @@ def test_a_day_says_what_is_wrong_with_it(some: TileDay, state: DayState, proble
 
 def test_a_day_without_header_keeps_index_and_counts() -> None:
     (row,) = scene_rows([tile({10: 5}, header=None, problem="the tile has no QA file")])
-    assert (row.kind, row.name, row.pixels) == (Kind.NO_HEADER, "index 10: the tile has no QA file", 5)
+    assert (row.kind, row.name, row.pixels) == (OriginKind.NO_HEADER, "index 10: the tile has no QA file", 5)
     assert day(tile({10: 5}, header=None, problem="x")).mean == 0.25
 
 
@@ -155,7 +155,7 @@ def test_a_header_without_scene_ids_is_as_good_as_none() -> None:
         DAY, "t", tile({10: 5}).count, read_scene_map({"SCENE_SOLAR_AZIMUTH[LAYER_2_VALUE]": "1[10]"})
     )
     (row,) = scene_rows([bare])
-    assert row.kind is Kind.NO_HEADER
+    assert row.kind is OriginKind.NO_HEADER
     assert row.name == "index 10: the header of its QA file has no scene ids"
     assert day(bare).state is DayState.UNMAPPED
 
@@ -169,13 +169,13 @@ def test_tiles_that_gave_nothing_are_not_counted() -> None:
 def test_every_kind_of_pixel_has_a_row_of_its_own() -> None:
     rows = scene_rows([tile({10: 3, 233: 9, 29: 2, 202: 1, 7: 1}, outside=4, no_data=80)])
     assert [(row.index, row.kind, row.pixels) for row in rows] == [
-        (233, Kind.SCENE, 9),
-        (10, Kind.SCENE, 3),
-        (29, Kind.NONE, 2),
-        (7, Kind.FOREIGN, 1),
-        (202, Kind.UNMAPPED, 1),
-        (None, Kind.OUTSIDE, 4),
-        (None, Kind.MASKED, 80),
+        (233, OriginKind.SCENE, 9),
+        (10, OriginKind.SCENE, 3),
+        (29, OriginKind.NONE, 2),
+        (7, OriginKind.FOREIGN, 1),
+        (202, OriginKind.UNMAPPED, 1),
+        (None, OriginKind.OUTSIDE, 4),
+        (None, OriginKind.MASKED, 80),
     ]
     assert sum(row.share for row in rows if row.share is not None) == pytest.approx(1)
     assert rows[-1].share is None
@@ -191,7 +191,7 @@ tiles = st.lists(
 @given(tiles)
 def test_rows_and_day_hold_the_same_pixels(some: list[TileDay]) -> None:
     (series,), rows = rows_of({DAY: some}, AREA)
-    valid = [row for row in rows if row.kind is not Kind.MASKED]
+    valid = [row for row in rows if row.kind is not OriginKind.MASKED]
     assert sum(row.pixels for row in valid) == series.valid
     if valid:
         assert sum(row.share or 0 for row in valid) == pytest.approx(1)
@@ -205,6 +205,6 @@ def test_rows_and_day_hold_the_same_pixels(some: list[TileDay]) -> None:
 def _by_name(rows: list[ScenePixels]) -> dict[tuple[str, ...], int]:
     sums: dict[tuple[str, ...], int] = {}
     for row in rows:
-        key = (row.name,) if row.kind in (Kind.SCENE, Kind.FOREIGN) else (row.name, row.tile)
+        key = (row.name,) if row.kind in (OriginKind.SCENE, OriginKind.FOREIGN) else (row.name, row.tile)
         sums[key] = sums.get(key, 0) + row.pixels
     return sums

@@ -14,26 +14,26 @@ from tests.trace.areas import FIRST_DAY, area, tile
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
+from stacpull_trace.answer_store import AnswerStore, MemoryAnswers
 from stacpull_trace.days import rows_of
-from stacpull_trace.hub.request import StatisticsRequest
-from stacpull_trace.hub.values import (
+from stacpull_trace.hub.replies import (
     BandStatistics,
     Bin,
     ByocTile,
     CatalogTile,
     Histogram,
-    Interval,
     IntervalError,
     IntervalStatistics,
     StatisticsReply,
     TileFile,
+    TimeRange,
 )
+from stacpull_trace.hub.statistics_request import StatisticsRequest
 from stacpull_trace.indices import INDICES
 from stacpull_trace.period import Days
 from stacpull_trace.question import Method, question
 from stacpull_trace.report import DayState, TraceDay
-from stacpull_trace.run import Found, TraceRun
-from stacpull_trace.stored import Answers, MemoryAnswers
+from stacpull_trace.run import TraceResult, TraceRun
 
 ALL = (0, 0, 12, 12)
 VALID = 100
@@ -90,7 +90,7 @@ class Scripted:
         return {day(number) for number in range(self.days)}
 
     def _interval(self, some: date) -> IntervalStatistics:
-        interval = Interval(*Days(some, some).interval)
+        interval = TimeRange(*Days(some, some).interval)
         number = (some - FIRST_DAY).days
         if self.wrong.get(number, 0) > 0:
             self.wrong[number] -= 1
@@ -108,9 +108,9 @@ class Scripted:
 
 
 def traced(
-    service: Scripted, answers: Answers | None = None, stop: bool = False, method: Method = "mode"
-) -> Found:
-    async def work() -> Found:
+    service: Scripted, answers: AnswerStore | None = None, stop: bool = False, method: Method = "mode"
+) -> TraceResult:
+    async def work() -> TraceResult:
         asked = question(
             "byoc-c",
             area(),
@@ -130,11 +130,11 @@ def traced(
     return asyncio.run(work())
 
 
-def states(found: Found) -> list[DayState]:
+def states(found: TraceResult) -> list[DayState]:
     return [row.state for row in rows(found)]
 
 
-def rows(found: Found) -> tuple[TraceDay, ...]:
+def rows(found: TraceResult) -> tuple[TraceDay, ...]:
     return rows_of(found.days, 144)[0]
 
 

@@ -14,14 +14,14 @@ import pytest
 from tests.virtual_clock import VirtualClock
 
 from stacpull_trace import trace as tracing
-from stacpull_trace.hub.request import StatisticsRequest
-from stacpull_trace.hub.values import (
+from stacpull_trace.hub.replies import (
     BandStatistics,
     ByocTile,
     CatalogTile,
     IntervalStatistics,
     StatisticsReply,
 )
+from stacpull_trace.hub.statistics_request import StatisticsRequest
 from stacpull_trace.report import TraceReport
 
 MIDNIGHT = datetime(2023, 1, 2, tzinfo=UTC)

@@ -16,14 +16,13 @@ import pytest
 from tests.cli.conftest import Ran
 
 from stacpull.cli.progress import Lines, Live
-from stacpull.config.resolve import Output
-from stacpull.config.table import OPTIONS
+from stacpull.config.options import OPTIONS, Output
 from stacpull.errors import SourceError
 from stacpull.events import Stage
 from stacpull_trace import trace as tracing
 from stacpull_trace.indices import INDICES
 from stacpull_trace.report import DayState, MedianRow, ScenePixels, TraceDay, TraceEstimate, TraceReport
-from stacpull_trace.scene_map import Kind
+from stacpull_trace.scene_map import OriginKind
 
 Command = Callable[..., Ran]
 DOCS = Path(__file__).parents[2] / "docs"
@@ -145,7 +144,7 @@ def test_a_line_for_each_day_and_what_it_cost(stacpull_command: Command, asked: 
     assert "  problem 2023-11-06: the service answers TIMEOUT" in lines
     assert "  wrote out/series.csv" in lines
     assert "28.29 processing units, 29 requests (1 for statistics)" in ran.out
-    assert "give the same command again" in lines[-1]
+    assert "run the same command again" in lines[-1]
     assert "statistics: 1 of 1" in ran.err
 
 
@@ -155,7 +154,7 @@ def test_the_exit_code_is_the_reports(stacpull_command: Command, asked: Asked) -
     asked.report = replace(REPORT, state="interrupted", days=())
     ran = stacpull_command("trace", "c", *WHERE)
     assert ran.code == 130
-    assert "give the same command again to go on" in ran.out
+    assert "run the same command again to resume" in ran.out
     asked.error = SourceError("The processing units of your account are spent.")
     ran = stacpull_command("trace", "c", *WHERE)
     assert (ran.code, ran.out) == (4, "")
@@ -235,13 +234,14 @@ def test_the_page_names_every_column_index_and_kind() -> None:
     assert columns <= words
     rows = page.replace(" | ", ", ")
     assert all(f"| `{index.name}`, {index.formula} |" in rows for index in INDICES.values())
-    assert {*map(str, Kind), *map(str, DayState)} <= words
+    assert {*map(str, OriginKind), *map(str, DayState)} <= words
 
 
 def test_the_help_and_the_page_list_the_indices() -> None:
     first, *others = INDICES
     (option,) = (option for option in OPTIONS if option.name == "index")
-    assert f": {', '.join([first, *others[:-1]])} or {others[-1]}. [default: {first}]" in option.help
+    assert f": {', '.join([first, *others[:-1]])} or {others[-1]}." in option.help
+    assert option.default == first
     listed = ", ".join([f"`--index {others[0]}`", *(f"`{name}`" for name in others[1:])])
     assert f"| {listed} (default `{first}`) |" in (DOCS / "trace.md").read_text()
 

@@ -8,7 +8,7 @@ and when that is durable the list is cleared. What is still listed at the next s
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ from stacpull.ledger.schema import (
 from stacpull.models import OF_COLLECTION, ItemId
 from stacpull.planning.items import item_document_path
 from stacpull.planning.names import joined, safe_segment
+from stacpull.urls import server_of
 
 __all__ = [
     "LabelItem",
@@ -100,15 +101,15 @@ def _is_listed(db: sqlite3.Connection, item: ItemId) -> bool:
 
 
 def met_examples(
-    db: sqlite3.Connection, run: int, collection: str, wanted: Callable[[str], bool], limit: int
+    db: sqlite3.Connection, run: int, collection: str, server: str, limit: int
 ) -> list[tuple[str, str]]:
-    """Return (id, own URL) of items of a collection that `run` met, of URLs that are `wanted`."""
+    """Return (id, own URL) of items of a collection that `run` met, of URLs at one server."""
     rows = db.execute(
         f"SELECT i.name, {href_of()} FROM items i JOIN collections c ON c.id = i.collection "
         f"WHERE c.name = ? AND i.walk = ? AND i.name <> '{OF_COLLECTION}'",
         (collection, run),
     )
-    found = ((name, href) for name, href in rows if href is not None and wanted(href))
+    found = ((name, href) for name, href in rows if href is not None and server_of(href) == server)
     return list(islice(found, limit))
 
 

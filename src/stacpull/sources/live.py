@@ -1,11 +1,11 @@
-"""An API that a static catalog links to, walked amid the tree as an API that is SOURCE itself would be.
+"""An API that a static catalog links to, walked within the tree like an API that is SOURCE itself.
 
     landing page ─▶ collection, collection, …      each once, in the API's order
     collection   ─▶ page, page, …                   pushed down, judged, always ending (`asking`, `walk`)
     a page of items that names a next one ─▶ page, page, …
 
-Nothing leads out of an API again: its own `child` links are its collections. What it cannot give is told as a
-link that cannot be read is, and the tree goes on behind it. A cursor that it has forgotten begins the
+Nothing leads out of an API again: its own `child` links are its collections. A failure is reported like a
+link that cannot be read, and the walk of the tree continues. A cursor that it has forgotten starts the
 collection again, as long as each walk of it gets further than the one before; what is known is passed over by
 the engine.
 """
@@ -27,27 +27,27 @@ from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.redact import cut_url
-from stacpull.sources.api import ApiSource, api_place
-from stacpull.sources.documents import Kind, kind_of
-from stacpull.sources.features import FeaturesSource
-from stacpull.sources.page_size import PageSize
-from stacpull.sources.reading import read_root
-from stacpull.sources.recognition import (
+from stacpull.sources.api import ApiSource
+from stacpull.sources.documents import (
+    DocumentKind,
     has_next,
     is_collection_of_api,
     is_landing_page,
     items_elsewhere,
     items_link,
+    kind_of,
+    read_root,
 )
-from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
-from stacpull.sources.walk import is_forgotten
+from stacpull.sources.items_file import FeaturesSource
+from stacpull.sources.pages import is_forgotten
+from stacpull.sources.paging import PageSize
+from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
+from stacpull.sources.source_url import api_place
 from stacpull.urls import is_web, parts_of
-
-__all__ = ["LivePage", "LivePlace", "LiveWalk", "is_live", "live_source"]
 
 
 class LivePlace(NamedTuple):
-    """Where the walk of an API goes on: in which of its collections, and at which page (None: the first)."""
+    """Where the walk of an API resumes: the collection, and the page (None: the first)."""
 
     number: int
     collection: str
@@ -63,18 +63,20 @@ class LivePage(NamedTuple):
 
 
 def is_live(document: Document) -> bool:
-    """Tell whether a document of a tree is one of an API, whose items come in pages."""
+    """Return True if a document of a tree belongs to an API, whose items come in pages."""
     if not isinstance(body := document.body, dict):
         return False
     url, remote = document.url, is_web(document.url)
     kind = kind_of(body)
-    if kind is Kind.ITEM:
+    if kind is DocumentKind.ITEM:
         return False
-    if kind is Kind.ITEMS:
+    if kind is DocumentKind.ITEMS:
         return remote and has_next(body)
     if remote and (is_landing_page(body) or is_collection_of_api(body, api_place(url).collection)):
         return True
-    return items_link(body, url) is not None or (kind is not Kind.OTHER and bool(items_elsewhere(body, url)))
+    return items_link(body, url) is not None or (
+        kind is not DocumentKind.OTHER and bool(items_elsewhere(body, url))
+    )
 
 
 async def live_source(document: Document, reader: JsonReader) -> Source:
@@ -86,7 +88,7 @@ async def live_source(document: Document, reader: JsonReader) -> Source:
     """
     body: Json = document.body if isinstance(document.body, dict) else {}
     url, kind = document.url, kind_of(body)
-    if kind is Kind.ITEMS:
+    if kind is DocumentKind.ITEMS:
         return ApiSource(url, reader) if api_place(url).items else FeaturesSource(document, reader)
     remote = is_web(url)
     if remote and (is_landing_page(body) or is_collection_of_api(body, api_place(url).collection)):
@@ -97,7 +99,7 @@ async def live_source(document: Document, reader: JsonReader) -> Source:
 
 
 class LiveWalk:
-    """The walk of one API amid a tree.
+    """The walk of one API within a tree.
 
     Args:
         document: What `is_live` holds of.
@@ -157,7 +159,7 @@ class LiveWalk:
                         yield page
 
     def _asked(self, source: Source) -> Selection:
-        """Return the selection as the API is asked it: all that lies behind the link, in one piece."""
+        """Return the selection as the API is asked it: all that the link leads to, in one piece."""
         whole = isinstance(source, ApiSource) and api_place(source.url).collection is None
         return attrs.evolve(self._selection, collections=(), all_collections=whole, split_walk=1)
 
@@ -175,64 +177,32 @@ class LiveWalk:
     async def _collection(
         self, source: Source, start: WalkStart, here: LivePlace, following: LivePlace | None
     ) -> AsyncGenerator[LivePage]:
-        """Yield the pages of one collection, from the page of `here` on; begin again where that is lost."""
-        request, walks = here.page or start.request, _Walks(is_whole=here.page is None)
+        """Yield the pages of one collection from the page of `here` on; start again if that is forgotten."""
+        request, restarts = here.page or start.request, Restarts(from_start=here.page is None)
         name = None if start.collection == NO_COLLECTION else start.collection
         while True:
+            was_named, items = request is not start.request, 0
             try:
                 async with aclosing(
                     source.pages(request, page_size=self._size, on_notice=self._on_notice)
                 ) as pages:
                     async for page in pages:
-                        walks.met(page)
+                        was_named, items = True, items + len(page.items)
                         behind = here._replace(page=page.next) if page.next is not None else following
                         yield LivePage(page, name, behind)
             except SourceError as error:
-                if not is_forgotten(error) or not walks.may_begin_again():
+                if not (was_named and is_forgotten(error) and restarts.may_restart(items)):
                     yield LivePage(_unread(_url_of(source, start), start.collection, error), name, following)
                     return
                 text = f"{source.url} has forgotten the saved position ({error}): its walk begins again."
-                self._on_notice(Notice("info" if walks.lost else "warning", text))
+                self._on_notice(Notice("warning" if restarts.count == 1 else "info", text))
                 request = start.request
-                walks.begin_again()
             else:
                 return
 
 
-class _Walks:
-    """How far the walks of one collection came, one after the other: each must get further than the last.
-
-    Args:
-        is_whole: True if the first one is from the start, and not from a page that was saved.
-    """
-
-    def __init__(self, *, is_whole: bool) -> None:
-        self.lost = 0
-        """How many were ended by a cursor that was forgotten."""
-        self._is_whole = is_whole
-        self._pages = self._items = 0
-        self._furthest = -1
-        """Items of the walk before that was whole; -1 if there is none."""
-
-    def met(self, page: Page) -> None:
-        """Count a page of the walk under way."""
-        self._pages += 1
-        self._items += len(page.items)
-
-    def may_begin_again(self) -> bool:
-        """Tell if a page that is refused was one that the API itself named, and the walk got further."""
-        was_named = self._pages > 0 or not self._is_whole
-        return was_named and (not self._is_whole or self._items > self._furthest)
-
-    def begin_again(self) -> None:
-        """Count from the start of the collection."""
-        self._furthest = self._items if self._is_whole else -1
-        self._is_whole, self._pages, self._items = True, 0, 0
-        self.lost += 1
-
-
 def _number_of(place: LivePlace | None, starts: list[WalkStart]) -> int:
-    """Return which of `starts` to go on with: the first, if the one of `place` is not there any more."""
+    """Return the number of the start to resume with: the first if that of `place` no longer exists."""
     names = [start.collection for start in starts]
     if place is None or place.collection not in names:
         return 0

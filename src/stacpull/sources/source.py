@@ -9,16 +9,14 @@ source works on a reader in memory as well as on a server.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import NamedTuple, Protocol
 
 from stacpull.events import Notice
 from stacpull.models import Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.net.transport import Response
-from stacpull.sources.page_size import PageSize
-
-__all__ = ["JsonReader", "OnNotice", "Source", "WalkStart"]
+from stacpull.sources.paging import PageSize
 
 OnNotice = Callable[[Notice], None]
 """Called with what the user should know; returns at once and never raises."""
@@ -39,7 +37,7 @@ class JsonReader(Protocol):
 
         Raises:
             TransferError: it could not be had, after retries; the failure says why.
-            SourceError: what came is no JSON (its `__cause__` is then the decoder's ValueError), or the host
+            SourceError: what came is not JSON (its `__cause__` is then the decoder's ValueError), or the host
                 wants to be left alone for long.
             CredentialsError: credentials are missing or refused.
         """
@@ -54,8 +52,35 @@ class JsonReader(Protocol):
         ...
 
 
+class Restarts:
+    """Decides whether a walk may start again after the source has forgotten the cursor it was at.
+
+    Each walk from the start must get further than the one before it: otherwise cursors expire faster than the
+    source can be walked, and it would never end.
+
+    Args:
+        from_start: False if the first walk resumes from a saved position.
+    """
+
+    def __init__(self, *, from_start: bool) -> None:
+        self.count = 0
+        """How many walks were started again."""
+        self._from_start = from_start
+        self._furthest = -1
+
+    def may_restart(self, reached: int) -> bool:
+        """Return True if the walk, which got as far as `reached` items, is to start again."""
+        if self._from_start:
+            if reached <= self._furthest:
+                return False
+            self._furthest = reached
+        self._from_start = True
+        self.count += 1
+        return True
+
+
 class WalkStart(NamedTuple):
-    """Where the walk of one collection begins: its first page, without page size."""
+    """The start of the walk of one collection: its first page, without page size."""
 
     collection: str
     request: PageRequest
@@ -109,6 +134,37 @@ class Source(Protocol):
         """Return the item that `href` leads to: one read again, or a source item.
 
         Raises:
-            TransferError: it could not be read; GONE if it is not there, ITEM if it is no item.
+            TransferError: it could not be read; GONE if it is not there, ITEM if it is not an item.
         """
         ...
+
+
+_FIRST_ITEMS = 10
+
+
+class ClassDocuments(NamedTuple):
+    """A collection's document, and the first items of it (none if it is empty)."""
+
+    collection: Json
+    items: list[Json]
+
+
+async def class_documents(source: Source, collection_id: str) -> ClassDocuments:
+    """Read what says which label classes a collection has.
+
+    Raises:
+        UsageError: there is no such collection.
+        SourceError: it could not be read.
+        CredentialsError: credentials are missing or refused.
+    """
+    (start,) = await source.starts(Selection(collections=(collection_id,)))
+    collection = await source.collection(collection_id)
+    pages = source.pages(start.request, page_size=PageSize(_FIRST_ITEMS), on_notice=_ignore)
+    async with aclosing(pages):
+        async for page in pages:
+            return ClassDocuments(collection, page.items)
+    return ClassDocuments(collection, [])
+
+
+def _ignore(_: Notice) -> None:
+    """Notices about the first page are for the walk itself."""

@@ -1,37 +1,55 @@
-"""From bytes of a file to its `Header`, or to the bytes that lack.
+"""Parse the bytes of a file into its `Header`, or report the bytes that are missing.
 
-In two steps: first the bytes of every directory and value are gathered, past what lacks as far as possible;
-only when all are there are they judged. So a file gives the same header however its bytes came.
+There are two steps. First the bytes of every directory and value are collected, as far as possible past
+missing ones. Only when all of them are known are they interpreted, so a file gives the same header in
+whatever order its bytes arrive.
 """
 
 from __future__ import annotations
 
-from stacpull_headers.tiff import geokeys, images, metadata, samples
 from stacpull_headers.tiff.directories import Directory, read_directories, read_start
-from stacpull_headers.tiff.fields import Layout
-from stacpull_headers.tiff.georeference import locate
+from stacpull_headers.tiff.gdal_metadata import (
+    GHOST_HEAD,
+    BandMetadata,
+    Item,
+    band_metadata,
+    dataset_domains,
+    dataset_tags,
+    ghost_size,
+    parse_ghost,
+    read_items,
+)
+from stacpull_headers.tiff.georeference import crs_kind, epsg, locate, pixel_is_point, read_geokeys
 from stacpull_headers.tiff.header import GeoValue, Header
-from stacpull_headers.tiff.metadata import BandMetadata, Item
-from stacpull_headers.tiff.reading import Reader
-from stacpull_headers.tiff.segments import Needs, Segments
-from stacpull_headers.tiff.tags import Tag
+from stacpull_headers.tiff.images import (
+    PHOTOMETRICS,
+    compression_name,
+    describe,
+    is_tiled,
+    mask_sizes,
+    overview_sizes,
+    sample_types,
+    size_of,
+)
+from stacpull_headers.tiff.segments import Needs, Reader, Segments
+from stacpull_headers.tiff.tags import ByteLayout, Tag
 
 MOST_BYTES = 1 << 20
-"""What directories and values of a header take at most, in bytes."""
-_NOTHING_SAID = BandMetadata()
+"""The largest size of the directories and values of a header, in bytes."""
+_NO_METADATA = BandMetadata()
 
 
 def parse(segments: Segments, *, most_bytes: int = MOST_BYTES) -> Header | Needs:
-    """Read the header of a file, or say which bytes lack.
+    """Read the header of a file, or report which bytes are missing.
 
-    Fetching exactly the bytes of `Needs`, adding them and parsing again comes to an end.
+    Fetching exactly the bytes of `Needs`, adding them and parsing again always ends.
 
     Args:
-        segments: What is known of the file.
-        most_bytes: What directories and values may take in all.
+        segments: The known bytes of the file.
+        most_bytes: The largest total size of directories and values.
 
     Raises:
-        TiffError: The file is no TIFF, contradicts itself, or its header is larger than `most_bytes`.
+        TiffError: The file is not a TIFF, contradicts itself, or its header is larger than `most_bytes`.
     """
     reader = Reader(segments, most_bytes)
     structure, directories = _gather(reader)
@@ -50,7 +68,7 @@ def parse_bytes(data: bytes) -> Header | Needs:
 
 
 def _gather(reader: Reader) -> tuple[dict[str, str] | None, list[Directory]]:
-    """Read the ghost area and the directories, as far as bytes are there."""
+    """Read the ghost area and the directories, as far as their bytes are known."""
     start = read_start(reader)
     if start is None:
         return None, []
@@ -58,33 +76,33 @@ def _gather(reader: Reader) -> tuple[dict[str, str] | None, list[Directory]]:
     return _read_ghost(reader, layout, first), read_directories(reader, layout, first)
 
 
-def _read_ghost(reader: Reader, layout: Layout, first: int) -> dict[str, str] | None:
+def _read_ghost(reader: Reader, layout: ByteLayout, first: int) -> dict[str, str] | None:
     """Read GDAL's ghost area, between the TIFF header and the first directory; None without one."""
     start = 16 if layout.bigtiff else 8
-    if start <= first < start + metadata.GHOST_HEAD:
+    if start <= first < start + GHOST_HEAD:
         return None
-    head = reader.take(start, metadata.GHOST_HEAD, "the ghost area")
-    size = metadata.ghost_size(head) if head else None
+    head = reader.take(start, GHOST_HEAD, "the ghost area")
+    size = ghost_size(head) if head else None
     if size is None:
         return None
-    area = reader.take(start + metadata.GHOST_HEAD, size, "the ghost area")
-    return None if area is None else metadata.parse_ghost(area)
+    area = reader.take(start + GHOST_HEAD, size, "the ghost area")
+    return None if area is None else parse_ghost(area)
 
 
 def _header(directories: list[Directory], structure: dict[str, str] | None, header_size: int) -> Header:
-    """Judge what was gathered."""
+    """Interpret the directories."""
     main = directories[0]
-    found = tuple(map(images.describe, directories))
-    bands = images.size_of(main, Tag.SamplesPerPixel) if Tag.SamplesPerPixel in main.fields else 1
-    dtype, bits = samples.sample_types(main, bands)
+    found = tuple(map(describe, directories))
+    bands = size_of(main, Tag.SamplesPerPixel) if Tag.SamplesPerPixel in main.fields else 1
+    dtype, bits = sample_types(main, bands)
     compression = _code(main, Tag.Compression, 1)
     photometric = _code(main, Tag.PhotometricInterpretation, 1)
     planar = _code(main, Tag.PlanarConfiguration, 1)
-    keys = geokeys.read_geokeys(main)
-    is_point = geokeys.pixel_is_point(keys)
+    keys = read_geokeys(main)
+    is_point = pixel_is_point(keys)
     transform, gcps = locate(main, pixel_is_point=is_point)
-    items = metadata.read_items(main)
-    said = _of_bands(items, bands)
+    items = read_items(main)
+    by_band = _of_bands(items, bands)
     return Header(
         byte_order=main.layout.order,
         bigtiff=main.layout.bigtiff,
@@ -93,30 +111,30 @@ def _header(directories: list[Directory], structure: dict[str, str] | None, head
         bands=bands,
         dtype=dtype,
         bits_per_sample=bits,
-        compression=samples.compression_name(main, compression),
+        compression=compression_name(main, compression),
         compression_code=compression,
         predictor=_code(main, Tag.Predictor, 1),
         interleave="pixel" if planar == 1 and bands > 1 else "band",
-        photometric=samples.PHOTOMETRICS.get(photometric, str(photometric)),
-        tiled=images.is_tiled(main),
+        photometric=PHOTOMETRICS.get(photometric, str(photometric)),
+        tiled=is_tiled(main),
         block_width=found[0].block_width,
         block_height=found[0].block_height,
-        overviews=images.overview_sizes(found),
-        masks=images.mask_sizes(found),
-        epsg=geokeys.epsg(keys),
-        crs_kind=geokeys.crs_kind(keys),
+        overviews=overview_sizes(found),
+        masks=mask_sizes(found),
+        epsg=epsg(keys),
+        crs_kind=crs_kind(keys),
         geokeys=keys,
         transform=transform,
         gcps=gcps,
         pixel_is_point=is_point,
         nodata=main.text(Tag.GDAL_NODATA) or None,
-        tags=metadata.dataset_tags(main, items, _raster_type(keys)),
-        domains=metadata.dataset_domains(items),
-        band_tags=tuple(band.tags for band in said),
-        scales=tuple(band.scale for band in said),
-        offsets=tuple(band.offset for band in said),
-        units=tuple(band.unit for band in said),
-        descriptions=tuple(band.description for band in said),
+        tags=dataset_tags(main, items, _raster_type(keys)),
+        domains=dataset_domains(items),
+        band_tags=tuple(band.tags for band in by_band),
+        scales=tuple(band.scale for band in by_band),
+        offsets=tuple(band.offset for band in by_band),
+        units=tuple(band.unit for band in by_band),
+        descriptions=tuple(band.description for band in by_band),
         structure=structure,
         description=main.text(Tag.ImageDescription),
         datetime=main.text(Tag.DateTime),
@@ -137,5 +155,5 @@ def _raster_type(keys: dict[str, GeoValue]) -> int | None:
 
 
 def _of_bands(items: list[Item], bands: int) -> list[BandMetadata]:
-    found = metadata.band_metadata(items, bands)
-    return [found.get(band, _NOTHING_SAID) for band in range(bands)] if found else [_NOTHING_SAID] * bands
+    found = band_metadata(items, bands)
+    return [found.get(band, _NO_METADATA) for band in range(bands)] if found else [_NO_METADATA] * bands

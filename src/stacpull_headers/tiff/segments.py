@@ -1,7 +1,8 @@
-"""What is known of a file: pieces of bytes, and what lacks next.
+"""The known bytes of a file, and the bytes that are missing.
 
-A header is read by ranged requests, so a file is known in pieces. `Segments` holds them, however and in which
-order they came; the parser reads from it and says with `Needs` which bytes to fetch next.
+A header is read with range requests, so only pieces of the file are known. `Segments` holds them, in whatever
+order they arrive. The parser takes pieces through `Reader`, which continues past a missing piece as far as it
+can and then reports with `Needs` which bytes to fetch, so that one request brings as much as possible.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import NamedTuple
 
 
 class TiffError(ValueError):
-    """The file is no TIFF, or contradicts itself; the message is one sentence that names what and where.
+    """The file is not a TIFF, or contradicts itself; the message says what is wrong and where.
 
-    It is the failure of one file (a row of the table), never of a run: so it is not in the tree of `errors`.
+    It concerns one file (a row of the table), never the run, so it is not in the tree of `errors`.
     """
 
 
@@ -21,9 +22,9 @@ class Needs(NamedTuple):
     """The bytes to fetch before parsing again, half-open: `Range: bytes=start-(stop-1)`.
 
     Attributes:
-        start: The first byte that lacks.
-        stop: Behind the last one. It lies past the end of the file only where nobody told the total: a reply
-            that is shorter than asked (or a 416) tells it, and `Segments.total` is to be set before parsing.
+        start: The first missing byte.
+        stop: The end of the range. It is past the end of the file only if the total is unknown: a shorter
+            reply (or a 416) gives the total, which must then be set as `Segments.total` before parsing.
     """
 
     start: int
@@ -31,10 +32,10 @@ class Needs(NamedTuple):
 
 
 class Segments:
-    """Byte ranges of one file, each byte known once.
+    """The known byte ranges of one file.
 
     Attributes:
-        total: Size of the file in bytes; None as long as nobody told (`Content-Range` does).
+        total: Size of the file in bytes; None until it is known (from `Content-Range`).
     """
 
     def __init__(self, total: int | None = None) -> None:
@@ -47,7 +48,7 @@ class Segments:
         return f"Segments({known or 'nothing'} of {'?' if self.total is None else self.total})"
 
     def add(self, start: int, data: bytes) -> None:
-        """Take in the bytes at `start`; what is known already stays as it is.
+        """Add the bytes at `start`; bytes that are already known are not replaced.
 
         Raises:
             ValueError: `start` is negative, or the bytes reach past `total`.
@@ -58,15 +59,15 @@ class Segments:
             self._insert(gap_start, data[gap_start - start : gap_stop - start])
 
     def read(self, start: int, stop: int) -> bytes | None:
-        """Give the bytes `start` to `stop` (half-open), None where not all of them are known."""
+        """Return the bytes `start` to `stop` (half-open), None if not all of them are known."""
         index = bisect_right(self._starts, start) - 1
         if index < 0:
             return None
         piece, begin = self._pieces[index], self._starts[index]
         return piece[start - begin : stop - begin] if stop - begin <= len(piece) else None
 
-    def lacking(self, start: int, stop: int) -> Needs | None:
-        """Give the span from the first to the last byte of `start` to `stop` that is not known."""
+    def missing(self, start: int, stop: int) -> Needs | None:
+        """Return the range from the first to the last unknown byte of `start` to `stop`."""
         gaps = self._gaps(start, stop)
         return Needs(gaps[0][0], gaps[-1][1]) if gaps else None
 
@@ -84,7 +85,7 @@ class Segments:
         return [*gaps, (start, stop)] if start < stop else gaps
 
     def _insert(self, start: int, data: bytes) -> None:
-        """Put in bytes none of which are known, joined with the neighbours they touch."""
+        """Insert unknown bytes, joined with the pieces that they touch."""
         index = bisect_right(self._starts, start)
         if index < len(self._starts) and self._starts[index] == start + len(data):
             data += self._pieces.pop(index)
@@ -94,3 +95,78 @@ class Segments:
             return
         self._starts.insert(index, start)
         self._pieces.insert(index, data)
+
+
+_NEAR = 4096
+"""Pieces closer together than this are one request: a round trip costs more than 4 KiB."""
+_REST = 65_536
+"""If a directory is this close to the end of the file, request the rest: most likely it is its values."""
+
+_FARTHEST = 2**63 - 1
+"""No file is larger: file systems and HTTP ranges have signed offsets."""
+
+
+class Reader:
+    """Takes pieces of a file and records those that are missing.
+
+    Attributes:
+        segments: The known bytes.
+        stop: The end of the last piece taken: bytes 0 to `stop` contain all of them.
+    """
+
+    def __init__(self, segments: Segments, most_bytes: int) -> None:
+        self.segments = segments
+        self.stop = 0
+        self._most_bytes = most_bytes
+        self._left = most_bytes
+        self._missing: list[Needs] = []
+
+    def take(self, start: int, size: int, what: str, *, ahead: int = 0, rest: bool = False) -> bytes | None:
+        """Return a piece, or None and record it as missing.
+
+        Args:
+            start: Where it begins.
+            size: Its length in bytes, 0 allowed.
+            what: Names the piece in a message.
+            ahead: If it is missing, request this many more bytes after it, likely to be needed next.
+            rest: If it is missing, also request the rest of the file if that is small.
+
+        Raises:
+            TiffError: The piece reaches past the end of the file, or too much was taken.
+        """
+        stop, total = start + size, self.segments.total
+        if stop > (_FARTHEST if total is None else total):
+            end = "any file" if total is None else f"the file ({total} bytes)"
+            raise TiffError(f"{what} at byte {start} reaches past the end of {end}")
+        self._left -= size
+        if self._left < 0:
+            raise TiffError(f"{what} makes the header larger than {self._most_bytes} bytes")
+        data = self.segments.read(start, stop) if size else b""
+        if data is None:
+            self._note_missing(start, self._reach(start, stop + ahead, rest=rest))
+        else:
+            self.stop = max(self.stop, stop)
+        return data
+
+    def needs(self) -> Needs | None:
+        """Return the first range of missing bytes, joined with others nearby; None if nothing is missing."""
+        if not self._missing:
+            return None
+        start, stop = min(self._missing)
+        for piece in sorted(self._missing):
+            if piece.start - stop > _NEAR:
+                break
+            stop = max(stop, piece.stop)
+        return Needs(start, stop)
+
+    def _reach(self, start: int, stop: int, *, rest: bool) -> int:
+        """Return the end of the request, never past a known end of the file."""
+        total = self.segments.total
+        if total is None:
+            return stop
+        return total if rest and total - start <= _REST else min(stop, total)
+
+    def _note_missing(self, start: int, stop: int) -> None:
+        missing = self.segments.missing(start, stop)
+        if missing is not None:
+            self._missing.append(missing)

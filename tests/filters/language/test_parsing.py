@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import UsageError
-from stacpull.filters.language import compile_expression, parse_filter
+from stacpull.filters.cql2 import compile_expression, parse_filter
 
 
 def message(text):
@@ -28,9 +28,9 @@ def message(text):
         ("datetime > 2020-01-01", "a date is written DATE('2020-01-01')", "2020-01-01"),
         ("UPPR(a) = 'x'", "there is no operator or function UPPR", "UPPR(a) = 'x'"),
         ("a = 1 AND CASEII(b) = 'x'", "CASEII; did you mean CASEI?", "CASEII(b) = 'x'"),
-        ("a = TIMESTAMP('noon')", "'noon' is no time, though TIMESTAMP('…') says so", "noon')"),
-        ("a = DATE('2020-13-01')", "'2020-13-01' is no time", "2020-13-01')"),
-        ("T_INTERSECTS(a, INTERVAL('x', '..'))", "'x' is no time, though INTERVAL says so", "x', '..'))"),
+        ("a = TIMESTAMP('noon')", "'noon' is not a time, though TIMESTAMP('…') says so", "noon')"),
+        ("a = DATE('2020-13-01')", "'2020-13-01' is not a time", "2020-13-01')"),
+        ("T_INTERSECTS(a, INTERVAL('x', '..'))", "'x' is not a time, though INTERVAL says so", "x', '..'))"),
         ("a = 1 AND 5", "this is a mere value", "5"),
         ("a + 1", "this is a mere value", "+ 1"),
         ("'text'", "this is a mere value", "text'"),
@@ -40,8 +40,8 @@ def message(text):
             "this Polygon cannot be read",
             "POLYGON((0 0, 5 5)))",
         ),
-        ("S_INTERSECTS(geometry, BBOX(1, 2, 3))", "this is no box: a box has four", "BBOX(1, 2, 3))"),
-        ('{"op":"=","args":[1,2]', "this is no JSON: Expecting ',' delimiter", ""),
+        ("S_INTERSECTS(geometry, BBOX(1, 2, 3))", "this is not a box: a box has four", "BBOX(1, 2, 3))"),
+        ('{"op":"=","args":[1,2]', "this is not valid JSON: Expecting ',' delimiter", ""),
         ('{"op":"eq","args":[1,2]}', "there is no operator or function eq", 'eq","args":[1,2]}'),
         ('{"op":"=","args":[1]}', "= takes 2 arguments, not 1", '=","args":[1]}'),
         ('{"op":"=","args":5}', "`args` of = must be a list", '=","args":5}'),

@@ -20,8 +20,8 @@ from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Request
 from stacpull.redact import Secret
-from stacpull_trace.hub.client import Hub, open_hub
-from stacpull_trace.hub_settings import TOKEN_PATH, HubSettings
+from stacpull_trace.hub.hub_client import Hub, open_hub
+from stacpull_trace.hub.hub_settings import TOKEN_PATH, HubSettings
 
 T = TypeVar("T")
 

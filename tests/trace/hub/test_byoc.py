@@ -9,8 +9,8 @@ import pytest
 from tests.trace.hub.desk import COLLECTION, TILE
 
 from stacpull.errors import SourceError
-from stacpull_trace.hub.byoc import file_path, next_token, parse_files, parse_tile, tile_path, tiles_path
-from stacpull_trace.hub.values import TileFile
+from stacpull_trace.hub.replies import TileFile
+from stacpull_trace.hub.tiles import file_path, next_token, parse_files, parse_tile, tile_path, tiles_path
 
 BARE: dict[str, Any] = {"id": TILE, "path": "a/b/(BAND).tif", "status": "INGESTED"}
 

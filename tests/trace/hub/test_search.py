@@ -9,10 +9,10 @@ import pytest
 from tests.trace.hub.desk import COLLECTION
 
 from stacpull.errors import SourceError
-from stacpull_trace.hub.search import next_search, parse_catalog_tile, parse_page, search_body
-from stacpull_trace.hub.values import Footprint, Interval
+from stacpull_trace.hub.replies import Footprint, TimeRange
+from stacpull_trace.hub.tiles import next_search, parse_catalog_tile, parse_page, search_body
 
-NOVEMBER = Interval(datetime(2023, 11, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC))
+NOVEMBER = TimeRange(datetime(2023, 11, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC))
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
 ITEM: dict[str, Any] = {
     "id": "a",
@@ -105,7 +105,7 @@ def test_the_next_page(page: dict[str, Any], following: dict[str, Any] | None) -
 
 
 def test_a_next_page_that_cannot_be_asked_for_is_no_end() -> None:
-    with pytest.raises(SourceError, match="names a next page"):
+    with pytest.raises(SourceError, match="has a next page"):
         next_search({}, link())
 
 

@@ -9,8 +9,8 @@ from tests.trace.hub.desk import BASE, TOKEN_URL, MemoryHub, answer, token
 from stacpull.errors import CredentialsError
 from stacpull.models import FailureKind
 from stacpull.net.transport import Request, TransferError
-from stacpull_trace.hub.client import Hub
-from stacpull_trace.hub.session import units_in
+from stacpull_trace.hub.hub_client import Hub
+from stacpull_trace.hub.hub_session import units_in
 
 URL = f"{BASE}/x"
 FINE = Answer(body=b"fine", headers={"X-ProcessingUnits-Spent": "1.5"})
@@ -41,7 +41,7 @@ def test_a_refused_token_is_renewed_and_the_request_sent_again() -> None:
 
 def test_two_refusals_are_a_matter_of_credentials() -> None:
     memory = MemoryHub({TOKEN_URL: [token("one"), token("two")], URL: [Answer(401)]})
-    with pytest.raises(CredentialsError, match=r"hub\.example does not take the token it gave.*SH_CLIENT_ID"):
+    with pytest.raises(CredentialsError, match=r"hub\.example rejects its own token.*SH_CLIENT_ID"):
         memory.run(fetch)
     assert len(memory.asked) == 4
 

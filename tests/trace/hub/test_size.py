@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import UsageError
-from stacpull_trace.hub.size import bbox_size
-from stacpull_trace.utm import project, utm_zone
+from stacpull_trace.traced_area import bbox_size
+from stacpull_trace.utm_projection import project, utm_zone
 
 Box = tuple[float, float, float, float]
 
@@ -78,5 +78,5 @@ def test_a_zone_mirrors_itself_at_its_meridian_and_the_equator(offset: float, la
 
 @pytest.mark.parametrize("epsg", [4326, 32600, 32661, 32700, 3857])
 def test_only_utm_zones_are_projected_to(epsg: int) -> None:
-    with pytest.raises(ValueError, match="no UTM zone"):
+    with pytest.raises(ValueError, match="not a UTM zone"):
         project(0, 0, epsg)

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import SourceError
-from stacpull_trace.hub.statistics import parse_statistics
-from stacpull_trace.hub.values import BandStatistics, Bin, Histogram, IntervalError
+from stacpull_trace.hub.replies import BandStatistics, Bin, Histogram, IntervalError, parse_statistics
 
 STATS = {"min": 10.0, "max": 233.0, "mean": 208.5, "stDev": 69.5, "sampleCount": 9, "noDataCount": 4}
 DAY = {"from": "2023-11-02T00:00:00Z", "to": "2023-11-03T00:00:00Z"}

@@ -1,0 +1,320 @@
+"""Reading ahead: the next page is on its way while the current one is planned.
+
+    async with prefetch(source.pages(…)) as pages:
+        async for page in pages:
+            …
+
+The upstream iterator runs in one task, which lives exactly as long as the `async with` block: however that is
+left, the task is cancelled, awaited, and the iterator closed. What upstream raises comes out where its next
+element would have come, and what the block raises comes out of the block as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Generic, NamedTuple, TypeVar
+
+from stacpull.errors import SourceError
+from stacpull.events import Notice
+from stacpull.models import FailureKind, Json, Page, PageRequest
+from stacpull.net.api import Document
+from stacpull.net.transport import TransferError
+from stacpull.redact import cut_url
+from stacpull.sources.documents import whole_item
+from stacpull.sources.paging import (
+    LEAST_ITEMS,
+    PageSize,
+    WalkGuard,
+    announced_total,
+    at_home,
+    limit_of,
+    next_request,
+    page_number,
+    with_limit,
+    with_true_limit,
+    with_true_offset,
+)
+from stacpull.sources.source import JsonReader, OnNotice
+from stacpull.urls import authority
+
+T = TypeVar("T")
+
+
+class Prefetched(AsyncIterator[T], Generic[T]):
+    """What has been read ahead; to be iterated over once, by one task."""
+
+    def __init__(self, depth: int) -> None:
+        self._ready: deque[T] = deque()
+        self._room = asyncio.Semaphore(depth)
+        self._news = asyncio.Event()
+        self._end: Exception | None = None
+
+    async def fill(self, upstream: AsyncGenerator[T]) -> None:
+        """Take from `upstream` as room allows, until it ends, fails or this is cancelled."""
+        end: Exception = RuntimeError("the task that reads ahead was cancelled")
+        try:
+            async with aclosing(upstream):
+                await self._room.acquire()
+                async for element in upstream:
+                    self._ready.append(element)
+                    self._news.set()
+                    await self._room.acquire()
+            end = StopAsyncIteration()
+        except Exception as error:  # noqa: BLE001 - it is raised again where the element would have come
+            end = error
+        finally:
+            self._end = end
+            self._news.set()
+
+    async def __anext__(self) -> T:
+        while not self._ready:
+            if self._end is not None:
+                raise self._end
+            self._news.clear()
+            await self._news.wait()
+        self._room.release()
+        return self._ready.popleft()
+
+
+@asynccontextmanager
+async def prefetch(upstream: AsyncGenerator[T], depth: int = 1) -> AsyncIterator[Prefetched[T]]:
+    """Run `upstream` at most `depth` elements ahead of what has been taken.
+
+    The first element is read as soon as the block is entered.
+    """
+    ahead = Prefetched[T](depth)
+    failed: Exception | None = None
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(ahead.fill(upstream))
+        try:
+            yield ahead
+        except Exception as error:  # noqa: BLE001 - raised below, where the group cannot wrap it
+            failed = error
+        finally:
+            task.cancel()
+    if failed is not None:
+        raise failed
+
+
+_BROKEN_JSON_RETRIES = 2
+"""How often a page that is not valid JSON is requested again, smaller: its body may have been cut off."""
+
+_NOT_THERE = frozenset(
+    {FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.STALLED, FailureKind.GONE, FailureKind.REFUSED}
+)
+"""Failures by which a host shows that it is not the one that serves these pages to the world."""
+
+
+_FORGOTTEN = frozenset({400, 404, 410, 422})
+"""With what services answer a cursor that they do not know any more."""
+
+
+def is_forgotten(error: SourceError) -> bool:
+    """Return True if the source refused a page that it named itself, as if there were no such page."""
+    failure = getattr(error.__cause__, "failure", None)
+    return failure is not None and failure.status in _FORGOTTEN
+
+
+class _PageRead(NamedTuple):
+    request: PageRequest
+    document: Document
+    size: PageSize
+
+
+async def walk(
+    reader: JsonReader,
+    start: PageRequest,
+    size: PageSize,
+    on_notice: OnNotice,
+    *,
+    home: str | None = None,
+) -> AsyncGenerator[Page]:
+    """Yield the pages from `start` on, each once, until the source names no next one or goes in circles.
+
+    Args:
+        reader: what asks.
+        start: the first page, or the `next` of any page of an earlier walk.
+        size: how many items to ask for in a page.
+        on_notice: Called with what the user should know.
+        home: SOURCE's URL, where a page is looked for that the host named in a link does not have.
+
+    Raises:
+        SourceError: a page could not be read; its `__cause__` is the TransferError, if it was one.
+        CredentialsError: credentials are missing or refused.
+    """
+    guard, notices = WalkGuard(), _WalkNotices(authority(start.url), on_notice)
+    request: PageRequest | None = start
+    last = PageRequest(home or start.url)
+    while request is not None:
+        asked, document, size = await _read_at_home(reader, request, last, size, notices)
+        last = asked
+        page = _judged(notices.reachable(_page(asked, document)), guard, notices)
+        size = size.after_page(len(page.items), document.bytes)
+        request = page.next
+        yield page
+    notices.tell_skipped("of this walk")
+
+
+def _judged(page: Page, guard: WalkGuard, notices: _WalkNotices) -> Page:
+    """Return `page` with only new and whole items, and without a next page if that leads nowhere."""
+    items = notices.whole_items(page)
+    if not guard.brings_new([(item.get("collection"), item["id"]) for item in items]):
+        items = []
+    notices.items += len(items)
+    page = replace(page, items=items)
+    if page.next is None:
+        return notices.last(page)
+    notices.other_host(page.next)
+    reason = guard.reason_to_end(page.request, page.next)
+    return page if reason is None else notices.last_of_circle(page, reason)
+
+
+async def _read_at_home(
+    reader: JsonReader, request: PageRequest, last: PageRequest, size: PageSize, notices: _WalkNotices
+) -> _PageRead:
+    """Read one page; where another host that `last` named does not have it, from the host of `last`."""
+    home = at_home(request, last)
+    if home is None:
+        return await _read(reader, request, size, notices.notice)
+    try:
+        return await _read(reader, request, size, notices.notice)
+    except SourceError as error:
+        if not isinstance(error.__cause__, TransferError) or error.__cause__.failure.kind not in _NOT_THERE:
+            raise
+        try:
+            found = await _read(reader, home, size, notices.notice)
+        except SourceError:
+            raise error from error.__cause__
+    notices.found_at_home(authority(request.url), authority(home.url))
+    return found
+
+
+async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_notice: OnNotice) -> _PageRead:
+    """Read one page, at a smaller size where the service fails with this one.
+
+    After the first failure the smallest page is asked for: where it fails as well, size is not the matter,
+    and none of those in between is tried (each with all its retries).
+    """
+    first: TransferError | SourceError | None = None
+    broken, asked = 0, request
+    while True:
+        asked = with_limit(asked, size.items)
+        size = replace(size, items=limit_of(asked) or size.items)
+        try:
+            return _PageRead(asked, await reader.read(asked), size)
+        except TransferError as error:
+            smaller = size.after_failure(error.failure)
+            if first is None and smaller is not None and not await _comes_small(reader, asked, smaller):
+                smaller = None
+            first = first or error
+        except SourceError as error:
+            if not isinstance(error.__cause__, ValueError):
+                raise
+            first = first or error
+            broken += 1
+            smaller = size.smaller() if broken <= _BROKEN_JSON_RETRIES else None
+        if smaller is None:
+            raise _unreadable(request, first) from first
+        on_notice(Notice("info", f"A page of {size.items} items failed; asking for {smaller.items} instead."))
+        size = smaller
+
+
+async def _comes_small(reader: JsonReader, asked: PageRequest, smaller: PageSize) -> bool:
+    """Return True if the service returns the smallest page, or if that is the next size anyway."""
+    if smaller.smaller() is None:
+        return True
+    try:
+        await reader.read(with_limit(asked, LEAST_ITEMS))
+    except (TransferError, SourceError):
+        return False
+    return True
+
+
+def _unreadable(request: PageRequest, error: TransferError | SourceError) -> SourceError:
+    return SourceError(f"The page {cut_url(request.url)} could not be read: {error}")
+
+
+def _page(request: PageRequest, document: Document) -> Page:
+    """Make a page of what was read; its items are still as they came."""
+    body = document.body
+    features = body.get("features") if isinstance(body, dict) else None
+    if not isinstance(body, dict) or not isinstance(features, list):
+        raise SourceError(f"{cut_url(request.url)} is not a page of items: it has no list of features.")
+    total = announced_total(body)
+    try:
+        following = next_request(body, request, document.url)
+    except SourceError as error:
+        reason = f"The walk ends at {request.url}, for its next page cannot be asked for: {error}"
+        return Page(request, features, None, total, document.bytes, reason)
+    if following is not None:
+        if page_number(request) is None:  # later a short page is the last one, not a service's own limit
+            following = with_true_limit(following, len(features))
+        following = with_true_offset(following, request, len(features))
+    return Page(request, features, following, total, document.bytes)
+
+
+class _WalkNotices:
+    """What is counted over one walk, and what is said about it."""
+
+    def __init__(self, host: str, on_notice: OnNotice) -> None:
+        self._first_host = self._last_host = host
+        self.notice = on_notice
+        self._skipped = 0
+        self._skipped_told = 0
+        self.items = 0
+        """New items so far."""
+        self._without_pages: set[str] = set()
+
+    def whole_items(self, page: Page) -> list[Json]:
+        """Return the features that are items with an id; the others are counted and reported once."""
+        items = [item for feature in page.items if (item := whole_item(feature)) is not None]
+        self._skipped += len(page.items) - len(items)
+        if not self._skipped_told:
+            self.tell_skipped(f"of {page.request.url}")
+        return items
+
+    def tell_skipped(self, where: str) -> None:
+        """Say how many entries were no items, if there are more than was said."""
+        if self._skipped > self._skipped_told:
+            self._skipped_told = self._skipped
+            text = f"{self._skipped} entries {where} are not items with an id and are left out."
+            self.notice(Notice("warning", text))
+
+    def other_host(self, following: PageRequest) -> None:
+        """Report, once for each change of host, that the pages continue on another host."""
+        host = authority(following.url)
+        if host not in {self._first_host, self._last_host}:
+            text = f"The pages continue at {host}, which is not given the credentials of {self._first_host}."
+            self.notice(Notice("warning", text))
+        self._last_host = host
+
+    def found_at_home(self, elsewhere: str, home: str) -> None:
+        """Say, once for each of them, that a host named in a link is not the one that has the pages."""
+        self._without_pages.add(elsewhere)
+        text = f"The pages were said to continue at {elsewhere}, which does not have them; {home} has."
+        self.notice(Notice("info", text))
+
+    def reachable(self, page: Page) -> Page:
+        """Return `page` with its next one at a host that has it."""
+        if page.next is None or authority(page.next.url) not in self._without_pages:
+            return page
+        return replace(page, next=at_home(page.next, page.request))
+
+    def last_of_circle(self, page: Page, reason: str) -> Page:
+        """Return `page` as the last one, and say whether something may be missing behind it."""
+        if page.matched is not None and self.items >= page.matched:
+            text = f"The walk ends at {page.request.url}: {reason}; all items announced were seen."
+            self.notice(Notice("info", text))
+            return replace(page, next=None)
+        text = f"The walk ends at {page.request.url}: {reason}; items behind it cannot be reached."
+        return self.last(replace(page, next=None, cut_short=text))
+
+    def last(self, page: Page) -> Page:
+        """Return `page`, saying why it is the last one if it is not the end of what the source has."""
+        if page.cut_short is not None:
+            self.notice(Notice("warning", page.cut_short))
+        return page
