@@ -54,8 +54,6 @@ from stacpull.sources.live import LivePlace, LiveWalk, is_live
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice
 
-__all__ = ["AT_ONCE", "DEEPEST", "PAGE_ITEMS", "OnCollection", "tree_pages"]
-
 OnCollection = Callable[[str, str], None]
 """Told the id and URL of each collection that is met."""
 
