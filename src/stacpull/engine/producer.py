@@ -23,12 +23,11 @@ from stacpull.ledger import runs
 from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch, UnreadLink
 from stacpull.ledger.damage import DamagedItem
 from stacpull.ledger.samples import SampledItem
-from stacpull.models import Failure, ItemId, Job, Json
+from stacpull.models import Failure, ItemId, Job, Json, PlannedItem
 from stacpull.redact import Secrets
-from stacpull.sources.again import LinkAgain, LinksAgain
-from stacpull.sources.links import ItemReader
+from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
-from stacpull.sources.static import StaticSource
+from stacpull.sources.static import LinkAgain, LinksAgain, StaticSource
 
 _STREAMED = 1000
 """Pending jobs read from the ledger at a time."""
@@ -210,10 +209,14 @@ class Producer:
         await self._store.call(MirrorStore.restart_walk)
         return self._store.counters["items_matched"] or 0
 
+    def _item_row(self, item: PlannedItem) -> ItemRow:
+        """Return an item as the ledger takes it: its document goes there once, as text."""
+        return ItemRow(item._replace(document={}), clean_item(item.document, self._secrets))
+
     def _batch(self, selected: Selected) -> PlanBatch:
         left_out = {item for items in selected.left_out.values() for item in items}
         return PlanBatch(
-            items=[ItemRow(one, clean_item(one.document, self._secrets)) for one in selected.items],
+            items=[self._item_row(one) for one in selected.items],
             failed_items=[self._cut_name(one) for one in selected.failures],
             seen=[item for item in selected.seen if item not in left_out] if left_out else selected.seen,
             left_out={str(verdict): items for verdict, items in selected.left_out.items()},
