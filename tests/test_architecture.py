@@ -62,7 +62,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
             "filters.assets", "filters.items", "ledger.results", "models", "net.coding", "net.retry",
             "net.transport", "planning.layout", "planning.suffixes", "redact", "reports",
-            "sources.links", "sources.source", "net.ranges", "transfer.checks", "transfer.resume",
+            "sources.links", "sources.source", "net.notices", "net.ranges", "transfer.checks",
+            "transfer.resume",
         }
     ),
     "stacpull_trace": frozenset(

@@ -38,6 +38,7 @@ from stacpull.net.json import (
     decode,
     weight_of,
 )
+from stacpull.net.notices import NetworkEvents
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
@@ -99,6 +100,7 @@ class ApiReader:
             known; named when there are no credentials.
         limit: The most bytes, decoded, of a document.
         jitter: The random numbers of the retries' waits, if they are to be seeded.
+        events: Told of long waits, and of items that are not strict JSON (`net.json`).
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class ApiReader:
         wanted_variable: str | None = None,
         limit: int = PAGE_LIMIT,
         jitter: random.Random | None = None,
+        events: NetworkEvents | None = None,
     ) -> None:
         self._client = client
         self._policy = policy
@@ -122,9 +125,8 @@ class ApiReader:
         self._limit = limit
         self._jitter = jitter
         self._room = _Room()
-        self.on_warning: Callable[[str], None] = lambda _: None
-        """Called with each warning, one sentence: it names items that are not strict JSON (`net.json`)."""
-        self._repaired = RepairWarnings(self._tell)
+        self._warn = (events or NetworkEvents()).warn
+        self._repaired = RepairWarnings(self._warn)
         self._silent: set[str] = set()
         """Hosts that were waited for, and named: each took `SILENT_AFTER` to get here."""
         self._answered: str | None = None
@@ -230,7 +232,7 @@ class ApiReader:
         def note_retry(failure: Failure) -> None:
             self._client.counters.retries += 1
             if failure.kind is FailureKind.STALLED and not one_of_many:
-                self._tell(f"{failure.message} Requesting it again.")
+                self._warn(f"{failure.message} Requesting it again.")
 
         return await attempted(attempt, self._policy, self._clock, note_retry, jitter=self._jitter)
 
@@ -280,10 +282,7 @@ class ApiReader:
     def _tell_silent(self, host: str) -> None:
         if host not in self._silent:
             self._silent.add(host)
-            self._tell(f"{host} has not answered for {SILENT_AFTER:.0f} s; still waiting.")
-
-    def _tell(self, warning: str) -> None:
-        self.on_warning(warning)
+            self._warn(f"{host} has not answered for {SILENT_AFTER:.0f} s; still waiting.")
 
     def _note_retry(self, _failure: Failure) -> None:
         self._client.counters.retries += 1
