@@ -81,7 +81,7 @@ class LocalTransport:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 os.close(descriptor)
-                raise _failed(FailureKind.HTTP, f"{_shown(url)} is no file that can be read.")
+                raise _failed(FailureKind.HTTP, f"{_shown(url)} is not a file that can be read.")
             stream = os.fdopen(descriptor, "rb", buffering=0)
         except (FileNotFoundError, NotADirectoryError):
             raise _failed(FailureKind.GONE, f"There is no file {_shown(url)}.") from None
@@ -101,7 +101,7 @@ class LocalTransport:
             path = Path(unquote(url.removeprefix("file://")))
         real = path.resolve(strict=True)
         if not real.is_relative_to(self._root) and path != self._source:
-            message = f"{path} is not below the directory of SOURCE ({self._root}), and not opened."
+            message = f"{path} is not below the directory of SOURCE ({self._root}), so it is not opened."
             raise _failed(FailureKind.SCHEME, message)
         return _index(path) if path == self._source and real.is_dir() else path
 
@@ -224,7 +224,7 @@ def _index(directory: Path) -> Path:
         if (directory / name).is_file():
             return directory / name
     names = " or ".join(INDEX_NAMES)
-    raise _failed(FailureKind.GONE, f"The directory {directory} holds no {names}: name a file.")
+    raise _failed(FailureKind.GONE, f"The directory {directory} does not contain {names}: name a file.")
 
 
 def _shown(url: str) -> str:
