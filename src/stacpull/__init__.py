@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     )
     from stacpull.models import FailureKind, ItemId, Selection
     from stacpull.notebook import progress_bar
+    from stacpull.outputs.export_report import ExportReport
+    from stacpull.outputs.formats import export
+    from stacpull.outputs.html_report import report
     from stacpull.redact import Secret
     from stacpull.reports import (
         FailureRecord,
@@ -115,6 +118,9 @@ _HOMES = {
         "RunStarted",
         "Stage",
     ),
+    "stacpull.outputs.formats": ("export",),
+    "stacpull.outputs.export_report": ("ExportReport",),
+    "stacpull.outputs.html_report": ("report",),
     "stacpull.models": ("FailureKind", "ItemId", "Selection"),
     "stacpull.notebook": ("progress_bar",),
     "stacpull.redact": ("Secret",),
@@ -141,6 +147,7 @@ __all__ = [
     "DamageKind",
     "DestinationError",
     "Event",
+    "ExportReport",
     "FailureKind",
     "FailureRecord",
     "HeadersReport",
@@ -174,6 +181,7 @@ __all__ = [
     "__version__",
     "classes",
     "collections",
+    "export",
     "failures",
     "headers",
     "mirror",
@@ -181,6 +189,7 @@ __all__ = [
     "plan",
     "profile_options",
     "progress_bar",
+    "report",
     "resume",
     "retry",
     "status",

@@ -63,9 +63,13 @@ class IdsCheck(ItemCheck):
                 found = True
         return None if found else Verdict.IDS
 
+    def missing(self) -> list[str]:
+        """Return the ids that no item had so far, sorted."""
+        return sorted(self._wanted - self._found)
+
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a note about the ids that no item had, after a walk that judged all items."""
-        missing = sorted(self._wanted - self._found) if whole else []
+        missing = self.missing() if whole else []
         if not missing:
             return []
         shown = ", ".join(missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
