@@ -63,7 +63,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
             "filters.assets", "filters.items", "ledger.results", "models", "net.coding", "net.retry",
             "net.transport", "planning.layout", "planning.kinds", "redact", "reports",
-            "sources.item_reader", "sources.source", "net.ranges", "transfer.checks", "transfer.resume",
+            "sources.item_reader", "sources.source", "net.notices", "net.ranges", "transfer.checks",
+            "transfer.resume",
         }
     ),
     "stacpull_trace": frozenset(
