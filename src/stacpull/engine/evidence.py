@@ -24,7 +24,7 @@ from stacpull.catalog.contents import read_json
 from stacpull.catalog.stored import StoredAsset, StoredItem, stored_item
 from stacpull.digests import new_hasher
 from stacpull.events import DamageKind
-from stacpull.ledger.salvage import OldAsset
+from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import Json
 from stacpull.store.inspection import Look, look_at, obstacle
 

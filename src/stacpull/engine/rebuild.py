@@ -38,9 +38,17 @@ from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Checked, Damage, DamageKind
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.expected import Expectations
-from stacpull.ledger.rebuilding import FoundAsset, FoundItem, RebuiltLedger, left_ledger, new_ledger_path
+from stacpull.ledger.rebuilding import (
+    FoundAsset,
+    FoundItem,
+    OldAsset,
+    RebuiltLedger,
+    Salvage,
+    left_ledger,
+    new_ledger_path,
+    whats_wrong,
+)
 from stacpull.ledger.runs import RunSpec
-from stacpull.ledger.salvage import OldAsset, Salvage, whats_wrong
 from stacpull.models import ItemId, Selection
 from stacpull.planning.hrefs import own_href
 from stacpull.planning.names import joined, path_hash, safe_segment

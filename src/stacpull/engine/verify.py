@@ -26,7 +26,7 @@ from stacpull.engine.together import timed_stop
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Damage, Listener
-from stacpull.ledger import damage, runs, views
+from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import Connection, damaged_sentence, ledger_path, open_reader, translated
 from stacpull.ledger.expected import Expectations, Expected, FileKind, integrity
 from stacpull.ledger.runs import Run
@@ -166,7 +166,7 @@ class _Check:
     def is_repairable(self, db: Connection) -> bool:
         """Return True if the check came to its end, and there is something that a run can make good."""
         found = self._assets or self._items or self._catalogs
-        return self._findings.complete and (bool(found) or damage.is_left_open(db))
+        return self._findings.complete and (bool(found) or jobs.is_left_open(db))
 
     def claim(self, workspace: Workspace) -> Run:
         """Note in the ledger what is to be made good, and return the run that does it.
@@ -182,18 +182,18 @@ class _Check:
                 "`stacpull mirror SOURCE DEST` fetches what is missing."
             )
         run = runs.begin(db, replace(last, kind="repair"), SystemClock().time())
-        damage.mark_documents(db, self._items)
+        jobs.mark_documents(db, self._items)
         for start in range(0, len(self._assets), _CLAIMED_AT_ONCE):
             rows = self._assets[start : start + _CLAIMED_AT_ONCE]
-            damage.claim_damaged(db, run.id, origins(db, workspace.destination, rows))
-        damage.take_over_pending(db, run.id)
+            jobs.claim_damaged(db, run.id, origins(db, workspace.destination, rows))
+        jobs.take_over_pending(db, run.id)
         return replace(run, counters=runs.counters(db, run.id))
 
     def remaining(self, db: Connection, fixed: MirrorReport | None) -> int:
         """Return how much damage is left after a repair: what could not be fetched or read."""
         if fixed is None:
             return self._findings.total
-        return fixed.assets_failed + fixed.assets_pending + damage.damaged_items(db)
+        return fixed.assets_failed + fixed.assets_pending + jobs.damaged_items(db)
 
     def report(
         self,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from stacpull.ledger import runs, unread
+from stacpull.ledger import runs, walk_state
 from stacpull.ledger.compact import href_of, name_in, true_name
 from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, STATE_PENDING, UNWRITTEN, WRITTEN
 from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile
@@ -114,7 +114,11 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
         "SELECT coalesce(sum(items), 0), coalesce(sum(done), 0) FROM item_counts"
     ).fetchone()
     failed = db.execute("SELECT count(*) FROM failures WHERE key = ''").fetchone()[0]
-    return {"items_matched": matched, "items_done": done, "items_failed": failed + unread.count(db)}
+    return {
+        "items_matched": matched,
+        "items_done": done,
+        "items_failed": failed + walk_state.count_unread(db),
+    }
 
 
 def left_out(db: sqlite3.Connection, run: int) -> dict[str, int]:
