@@ -282,7 +282,7 @@ def _take_over(db: sqlite3.Connection, run: int, item: int) -> None:
 
 
 def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
-    """Note that the JSON of these items is damaged: it is not read any more, and made anew."""
+    """Note that the JSON of these items is damaged: it is not read any more, and written again."""
     with transaction(db):
         db.executemany(
             f"UPDATE items SET written = {DAMAGED} WHERE id = ? AND written = {WRITTEN}",

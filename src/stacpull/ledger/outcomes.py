@@ -32,7 +32,7 @@ from stacpull.planning.names import path_hash
 
 
 class Arrival(NamedTuple):
-    """An asset that lies whole in a part file: where it will go, and what proves it (size, inode, sha256)."""
+    """An asset that is complete in a part file: where it will go, and what proves it (size, inode, sha256)."""
 
     row: int
     item_row: int
@@ -41,7 +41,7 @@ class Arrival(NamedTuple):
     name: str
     size: int
     inode: int | None
-    """None where a file of the user's is adopted: what lies in the place is no part of ours renamed."""
+    """None where a file of the user is adopted: what is in place is not a renamed part."""
     sha256: bytes | None = None
     etag: str | None = None
     unproven: int | None = None
@@ -64,7 +64,7 @@ class AssetFailure:
 
 
 class Confirmed(NamedTuple):
-    """An asset of which the source said that what lies in its place is what it has."""
+    """An asset of which the source said that the file in place is current."""
 
     row: int
     item_row: int
@@ -222,7 +222,7 @@ def record(
         failed: failed for good.
         written_items: items whose JSON is durable on disk.
         now: seconds since 1970.
-        confirmed: lie in place, and are what the source has.
+        confirmed: in place, and current at the source.
     """
     found: defaultdict[int, _Compared] = defaultdict(_Compared)
     with transaction(db):

@@ -144,7 +144,7 @@ def is_same(existing: Existing, checksum: Checksum | None) -> bool:
 
 
 def taken_to_be_there(_path: str) -> bool:
-    """Say of every file that it is in DEST, where nobody looks."""
+    """Return True for every file, where DEST is not looked at."""
     return True
 
 

@@ -51,7 +51,7 @@ class Unmet(NamedTuple):
     id: ItemId
     href: str | None
     linked: bool
-    """True if the walk met a link to it, behind which there was nothing."""
+    """True if the walk met a link to it that led to nothing."""
     listed: bool
     """True if it was on a page of the walk all the same, and a filter left it out."""
     assets: int
@@ -224,7 +224,7 @@ def _paths_of(db: sqlite3.Connection, item: int) -> list[str]:
 
 
 def _assets_of(db: sqlite3.Connection, item: int) -> list[str]:
-    """Return where its assets lie; one that never was done lies nowhere, and what is there is not ours."""
+    """Return the paths of its assets; one that never was done has no file, and what is there is not ours."""
     rows = db.execute(
         "SELECT d.path, a.name, a.key FROM assets a JOIN directories d ON d.id = a.directory "
         "WHERE a.item = ? AND a.name IS NOT NULL "
@@ -307,7 +307,7 @@ def forget_unwanted(
 ) -> None:
     """Forget what only earlier runs with an at least as wide selection wanted.
 
-    Nothing is forgotten if the walk met links that it could not read: what is behind them may be wanted.
+    Nothing is forgotten if the walk met links that it could not read: what they lead to may be wanted.
 
     Args:
         db: The ledger.

@@ -48,11 +48,11 @@ _LOGS = ("-wal", "-journal", "-shm")
 
 
 class FoundItem(NamedTuple):
-    """An item that is in DEST. `sha256` of its JSON as it lies there; None if that is to be made anew."""
+    """An item that is in DEST. `sha256` is of its JSON there; None if that must be written again."""
 
     id: ItemId
     directory: str | None
-    """Where its JSON lies (or belongs); None: where it would be planned."""
+    """Of its JSON; None: where it would be planned."""
     href: str | None
     updated: str | None
     sha256: bytes | None
@@ -92,7 +92,7 @@ def left_ledger(dest: Path) -> Path:
 
 
 def new_ledger_path(dest: Path) -> Path:
-    """Return where a ledger lies while it is made."""
+    """Return the path of a ledger while it is created."""
     return ledger_path(dest).with_name(_NEW)
 
 
@@ -147,7 +147,7 @@ class RebuiltLedger:
         meta.claim_file(self.db, path, sha256)
 
     def has_path(self, path: str) -> bool:
-        """Return True if an item was added whose JSON lies there."""
+        """Return True if an item was added whose JSON has that path."""
         return self.db.execute("SELECT 1 FROM temp.places WHERE path = ?", (path,)).fetchone() is not None
 
     def has_item(self, item: ItemId) -> int | None:
@@ -160,7 +160,7 @@ class RebuiltLedger:
         return None if row is None else row[0]
 
     def add_item(self, item: FoundItem, path: str | None = None, sources: tuple[str, ...] = ()) -> int:
-        """Add an item whose JSON lies at `path`, with the paths of its source items' JSON; return its row."""
+        """Add an item whose JSON is at `path`, with the paths of its source items' JSON; return its row."""
         written = UNWRITTEN if not item.is_written else WRITTEN if item.sha256 is not None else DAMAGED
         directory = item.directory if item.directory is not None else item_directory(item.id)
         values = (
@@ -197,7 +197,7 @@ class RebuiltLedger:
                 item,
                 asset.key,
                 STATE_DONE if asset.done else STATE_PENDING,
-                0 if asset.done else 1,  # of a later generation: what lies in its place is ours
+                0 if asset.done else 1,  # of a later generation: what is in its place is ours
                 self._run,
                 directory,
                 stored_name(name, directory_path, asset.key),
@@ -246,7 +246,7 @@ class RebuiltLedger:
         meta.set_adopting(self.db, adopting=True)
         if mirror is not None:
             run = runs.begin(self.db, replace(mirror, kind="mirror"), now)
-            runs.end(self.db, run.id, "interrupted", "The ledger was made anew.", now)
+            runs.end(self.db, run.id, "interrupted", "The ledger was rebuilt.", now)
 
     def put_in_place(self) -> str | None:
         """Close and sync it, and let it take the old one's place; return the old one's new name, if any.
@@ -345,9 +345,10 @@ class OldAsset(NamedTuple):
     size: int | None
     sha256: bytes | None
     etag: str | None
-    origin: int | None
     stated: bytes | None
     unproven: int | None
+    origin: int | None = None
+    """Hash of the place that the ETag belongs to (`planned_assets.origin_of`)."""
 
 
 class OldItem(NamedTuple):
@@ -506,7 +507,7 @@ def _old_asset(row: tuple[Any, ...]) -> OldAsset:
 
 _DIGEST = "coalesce(a.sha256, nullif(o.was, x''))"
 _OLD_ASSET = (
-    f"SELECT a.item, a.key, d.path, a.name, a.size, {_DIGEST}, a.etag, a.origin, a.stated, a.unproven "
+    f"SELECT a.item, a.key, d.path, a.name, a.size, {_DIGEST}, a.etag, a.stated, a.unproven, a.origin "
     "FROM temp.old_assets a JOIN temp.old_directories d ON d.id = a.directory "
     "LEFT JOIN temp.old_open_assets o ON o.asset = a.id "
     f"WHERE (a.state = {STATE_DONE} OR {_DIGEST} IS NOT NULL)"

@@ -128,12 +128,12 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, requests: Requests 
 
 
 def _asks_the_same(one: RunSpec, other: RunSpec) -> bool:
-    """Return True if the second run may go on with the first; credentials may have come another way."""
+    """Return True if the second run may continue the first; credentials may come another way."""
     return replace(one, credential_names=()) == replace(other, credential_names=())
 
 
 def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
-    """Return the last run that did not complete, ready to go on; None if there is none."""
+    """Return the last run that did not complete, ready to continue; None if there is none."""
     row = db.execute(
         "SELECT id, (SELECT max(id) FROM runs) FROM runs "
         "WHERE state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
@@ -174,7 +174,7 @@ def add_effort(db: sqlite3.Connection, run: int, effort: Mapping[str, float]) ->
 
 
 def restart_walk(db: sqlite3.Connection, run: int) -> None:
-    """Forget how far the walk is: it begins anew and skips what is planned."""
+    """Forget how far the walk is: it begins again and skips what is planned."""
     with transaction(db):
         db.execute("DELETE FROM seen")
         db.execute("DELETE FROM walked")
@@ -349,7 +349,7 @@ def count_changes(db: sqlite3.Connection, run: int, numbers: Mapping[str, int]) 
 
 
 def set_change(db: sqlite3.Connection, run: int, what: str, number: int) -> None:
-    """Say how many there are, where a run that goes on counts them all anew."""
+    """Set how many there are, where a run that continues counts all of them again."""
     db.execute("INSERT OR REPLACE INTO changes VALUES (?, ?, ?)", (run, what, number))
 
 

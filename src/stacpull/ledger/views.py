@@ -132,7 +132,7 @@ def left_out(db: sqlite3.Connection, run: int) -> dict[str, int]:
 def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
     """Return the run that `status` is about as a dict (`selection` decoded), or None if there was none.
 
-    That is the last one, unless an unfinished one is left: then what `resume` would go on with.
+    That is the last one, unless an unfinished one is left: then the one that `resume` would continue.
     """
     cursor = db.execute(
         "SELECT *, (SELECT count(*) FROM runs) AS runs, "
@@ -164,7 +164,7 @@ def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
 
 
 def state_now(state: str, *, live: bool) -> RunState:
-    """Return the state of the current run; one that says it runs while nobody holds the mirror was killed."""
+    """Return the state of the current run; one that is marked as running while no process holds the mirror was killed."""
     if live:
         return "running"
     if state == "complete":

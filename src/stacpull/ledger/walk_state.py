@@ -67,7 +67,7 @@ def ranks(db: sqlite3.Connection) -> list[int]:
 
 
 def candidates(db: sqlite3.Connection, after: SampledItem | None, limit: int) -> list[SampledItem]:
-    """Return up to `limit` candidates in their order, those behind `after` if it is given."""
+    """Return up to `limit` candidates in their order, those after `after` if it is given."""
     place = (-1, "", "") if after is None else (after.rank, *after.item)
     rows = db.execute(
         "SELECT * FROM sample WHERE (rank, collection, item) > (?, ?, ?) "
