@@ -98,7 +98,7 @@ class Expectations:
         return counted["assets_done"] + documents + len(self._files), counted["bytes_done"]
 
     def of(self, paths: Sequence[str]) -> list[Expected | None]:
-        """Return what is expected of the files at `paths` (relative to DEST), None for those that the ledger does not know.
+        """Return what is expected of the files at `paths` (relative to DEST), None for unknown ones.
 
         They count as met from now on.
         """

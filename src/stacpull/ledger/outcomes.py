@@ -32,7 +32,7 @@ from stacpull.planning.names import path_hash
 
 
 class Arrival(NamedTuple):
-    """An asset that is complete in a part file: where it will go, and what proves it (size, inode, sha256)."""
+    """An asset that is complete in a part file: where it will go, and what proves it."""
 
     row: int
     item_row: int

@@ -164,7 +164,7 @@ def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
 
 
 def state_now(state: str, *, live: bool) -> RunState:
-    """Return the state of the current run; one that is marked as running while no process holds the mirror was killed."""
+    """Return the state of the current run: one that is "running" in a mirror not in use was killed."""
     if live:
         return "running"
     if state == "complete":
