@@ -1,8 +1,8 @@
-"""`verify`: proves a mirror against its ledger, and with `repair` has what is damaged fetched again.
+"""`verify`: checks a mirror against its ledger, and with `repair` fetches again what is damaged.
 
-The check alone changes nothing: it reads beside other readers, keeps every run out meanwhile, and works on a
-read-only disk. A repair holds the mirror as a run does: it notes in the ledger what is damaged, then goes on
-as a run of kind `repair`, which a kill can harm no more than any other.
+The check alone changes nothing: it can run beside other readers, keeps every run out meanwhile, and works on
+a read-only disk. A repair holds the mirror as a run does: it notes in the ledger what is damaged, then
+continues as a run of kind `repair`, which a kill harms no more than any other.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ async def verify(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> VerifyReport:
-    """Prove what `dest` holds against its ledger: every asset, item JSON and catalog, and what nobody knows.
+    """Check `dest` against its ledger: every asset, item JSON and catalog, and files that it does not know.
 
     Args:
         dest: The mirror.
         quick: Look at sizes only, and read no file.
-        repair: Fetch again what is damaged or missing, and make item JSON and catalogs anew.
+        repair: Fetch again what is damaged or missing, and write item JSON and catalogs again.
         rebuild: First make a new ledger from the files that are there, where the old one is damaged, lost or
             older than they are.
         strict: Count files that do not belong to the mirror as damage.
@@ -147,7 +147,7 @@ class _Check:
         self._reporter.flush()
 
     def look_at_mirror(self, db: Connection) -> Mapping[str, int]:
-        """Note the state that the mirror is in, which nobody is at work on; return the ledger's totals."""
+        """Note the state of the mirror, which no run is working on; return the totals of the ledger."""
         run = views.current_run(db)
         self._mirror_state = None if run is None else views.state_now(run["state"], live=False)
         return views.totals(db)
