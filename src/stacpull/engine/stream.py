@@ -13,8 +13,6 @@ from stacpull.events import Event
 from stacpull.models import Selection
 from stacpull.reports import MirrorReport
 
-__all__ = ["mirror_events"]
-
 
 async def mirror_events(
     source: SourceLike,

@@ -14,8 +14,6 @@ from typing import Any, Final
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.models import Json, Selection
 
-__all__ = ["AssetFilter", "compile_assets"]
-
 _MEMO_SIZE: Final = 4096
 _WILD: Final = re.compile(r"[*?\[]")
 

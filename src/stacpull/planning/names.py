@@ -24,18 +24,6 @@ from typing import Final
 
 from stacpull.caches import cached_if_short
 
-__all__ = [
-    "CATALOG_ID",
-    "catalog_id",
-    "document_name",
-    "fold",
-    "is_catalog_id",
-    "joined",
-    "kept_apart",
-    "path_hash",
-    "safe_segment",
-]
-
 CATALOG_ID: Final = "stacpull-mirror"
 """How the id of the STAC catalog begins that every mirror has at its top."""
 MAX_BYTES: Final = 255

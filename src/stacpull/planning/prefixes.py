@@ -17,8 +17,6 @@ from stacpull.planning.layout import ItemLayout, complete
 from stacpull.planning.names import fold, kept_apart, safe_segment
 from stacpull.urls import is_in_object_store
 
-__all__ = ["Listed", "Listing", "as_prefix", "keys_of", "object_of", "objects", "refused", "with_objects"]
-
 _OWN_MEMBERS: Final = frozenset({"href", "type", "file:size", "file:checksum", "alternate"})
 """What an asset says of itself as a directory, which is not true of the objects in it."""
 

@@ -15,8 +15,6 @@ from stacpull.planning.kinds import suffix_of
 from stacpull.planning.layout import Layout, escape
 from stacpull.planning.names import safe_segment
 
-__all__ = ["Sample", "recognised"]
-
 _DIRECTORIES: Final = ("collection", "item", "parent", "year", "month", "day")
 _NAMES: Final = ("{key}{ext}", "{item}_{key}{ext}", "{parent}_{key}{ext}", "{key}")
 _LATE: Final = "{filename}"

@@ -45,8 +45,6 @@ from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, Walk
 from stacpull.sources.source_url import api_place
 from stacpull.urls import is_web, parts_of
 
-__all__ = ["LivePage", "LivePlace", "LiveWalk", "is_live", "live_source"]
-
 
 class LivePlace(NamedTuple):
     """Where the walk of an API resumes: the collection, and the page (None: the first)."""

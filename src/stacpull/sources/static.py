@@ -37,7 +37,7 @@ from stacpull.sources.live import is_live, live_source
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.source_url import api_place
-from stacpull.sources.tree import AT_ONCE, DEEPEST, tree_pages
+from stacpull.sources.tree import AT_ONCE, DEEPEST, TreeWalk
 
 _MOST_NAMED = 40
 """Collections that an error sentence lists."""
@@ -149,43 +149,31 @@ class StaticSource:
         root, self._root = self._root, None
         if root is None or start.url != self.url:
             root = await read_root(self._reader, start.url)
-        pages = tree_pages(
-            self._reader, root, start, page_size, self._meet, on_notice, self._id, self._selection
-        )
+        pages = self._walk(page_size, on_notice).below(root, start, self._id)
         del root
         async with aclosing(pages):
             async for page in pages:
                 yield page
 
+    def _walk(self, page_size: PageSize, on_notice: OnNotice) -> TreeWalk:
+        return TreeWalk(
+            self._reader, self._selection, page_size, on_collection=self._meet, on_notice=on_notice
+        )
+
     def narrow(self, selection: Selection) -> None:
-        """Say what APIs that the tree leads to are to be asked for."""
+        """Set what APIs that the tree leads to are asked to filter."""
         self._selection = selection
 
-    async def behind(
+    def behind(
         self, href: str, collection: str, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages of what one link leads to, whatever it is, below a collection.
+        """Return the pages of what one link leads to, whatever it is, below a collection.
 
         Raises:
-            SourceError: the servers answer no more.
-            CredentialsError: credentials are missing or refused.
+            SourceError: The servers no longer answer.
+            CredentialsError: Credentials are missing or refused.
         """
-        link = Document(
-            {"type": "Catalog", "id": "", "links": [{"rel": "item", "href": href}]}, 0, self.url, {}
-        )
-        pages = tree_pages(
-            self._reader,
-            link,
-            PageRequest(self.url),
-            page_size,
-            self._meet,
-            on_notice,
-            collection,
-            self._selection,
-        )
-        async with aclosing(pages):
-            async for page in pages:
-                yield page
+        return self._walk(page_size, on_notice).behind(self.url, href, collection)
 
     async def item(self, href: str) -> Json:
         """Return the item that `href` leads to.

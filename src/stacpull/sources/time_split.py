@@ -32,8 +32,6 @@ from stacpull.sources.search_query import SearchQuery, period_of, walk_verified
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.urls import parameter, parts_of
 
-__all__ = ["Split", "borders", "owns", "parts", "period_of_collection", "unsplit", "walk_split"]
-
 _AHEAD_BYTES = 32_000_000
 """JSON, decoded, that is held of parts whose turn has not come; what is being read comes on top."""
 

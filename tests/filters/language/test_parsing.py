@@ -29,7 +29,7 @@ def message(text):
         ("UPPR(a) = 'x'", "there is no operator or function UPPR", "UPPR(a) = 'x'"),
         ("a = 1 AND CASEII(b) = 'x'", "CASEII; did you mean CASEI?", "CASEII(b) = 'x'"),
         ("a = TIMESTAMP('noon')", "'noon' is not a time, though TIMESTAMP('…') says so", "noon')"),
-        ("a = DATE('2020-13-01')", "'2020-13-01' is no time", "2020-13-01')"),
+        ("a = DATE('2020-13-01')", "'2020-13-01' is not a time", "2020-13-01')"),
         ("T_INTERSECTS(a, INTERVAL('x', '..'))", "'x' is not a time, though INTERVAL says so", "x', '..'))"),
         ("a = 1 AND 5", "this is a mere value", "5"),
         ("a + 1", "this is a mere value", "+ 1"),
