@@ -69,7 +69,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     ),
     "stacpull_trace": frozenset(
         {
-            "", "arguments", "catalog.tables", "cli.printing", "clock", "config.options", "engine.network",
+            "", "arguments", "catalog.tables", "clock", "config.options", "engine.network",
             "engine.together", "errors", "events", "filters.interval", "hosts", "ledger.database",
             "ledger.results", "models", "net.addresses", "net.api", "net.client", "net.gate", "net.json",
             "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "store.atomic",

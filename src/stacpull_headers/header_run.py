@@ -35,8 +35,6 @@ from stacpull_headers.header_plans import HeaderPlans, TiffAssets
 from stacpull_headers.header_rows import HeaderJob, as_mapping
 from stacpull_headers.ranged import HeaderRead, RangedReader
 
-__all__ = ["HeadersRun"]
-
 _WORKERS = 64
 """Default number of headers read at once; the gates limit each host further."""
 _TICK = 0.25
