@@ -24,7 +24,7 @@ from stacpull.errors import DestinationError
 from stacpull.store.destination import Destination
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, run_in_thread
 
-SOON = 8.0  # seconds; DESIGN says ten
+SOON = 10.0  # seconds
 
 
 class Silent:

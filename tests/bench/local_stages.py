@@ -18,7 +18,7 @@ from stacpull.engine.publisher import GROUP
 from stacpull.filters.assets import compile_assets
 from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
-from stacpull.ledger.batches import ItemRow
+from stacpull.ledger.planning import ItemRow
 from stacpull.ledger.schema import STATE_DONE
 from stacpull.models import Job, Json, PlannedItem, Received, Selection, Validator
 from stacpull.planning.items import plan_item
