@@ -30,11 +30,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(PURE, BASE),
     "sources": BASE | PURE | {"net"},
     "transfer": BASE | {"config", "net", "planning", "tiff"},
+    "fastpath": BASE | {"config", "net"},
     "store": BASE | {"planning"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "ledger", "planning"},
     "tracing": BASE | {"config", "net", "transfer", "tiff", "ledger"},
-    "engine": BASE | PURE | SIBLINGS | {"config", "net", "catalog", "tracing"},
+    "engine": BASE | PURE | SIBLINGS | {"config", "net", "fastpath", "catalog", "tracing"},
     "replicas": frozenset(),
 }
 """Which rooms a room may import, itself apart."""
@@ -43,7 +44,7 @@ EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 
 LIBRARIES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"net", "replicas"}),
-    "httptools": frozenset({"net"}),
+    "httptools": frozenset({"net", "fastpath"}),
     **dict.fromkeys(("aioboto3", "aiobotocore", "boto3", "botocore"), frozenset({"transfer"})),
     "sqlite3": frozenset({"ledger"}),
     "pystac": frozenset({"catalog"}),

@@ -60,8 +60,9 @@ class _Sink:
     def __init__(self) -> None:
         self._slots = asyncio.Semaphore(WORKERS)
 
-    async def slot(self) -> None:
+    async def slots(self, _most: int) -> int:
         await self._slots.acquire()
+        return 1
 
     def put(self, _job: Job, _received: Received) -> None:
         self._slots.release()
@@ -69,8 +70,9 @@ class _Sink:
     def fail(self, _job: Job, failure: Failure, _attempts: int) -> None:
         raise RuntimeError(failure.message)
 
-    def give_back(self) -> None:
-        self._slots.release()
+    def give_back(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._slots.release()
 
 
 class _NoItems:

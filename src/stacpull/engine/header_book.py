@@ -91,9 +91,10 @@ class HeaderBook:
 
     # What the pool asks for.
 
-    async def slot(self) -> None:
+    async def slots(self, _most: int) -> int:
         """Take a slot for the next header, as soon as one is free."""
         await self._slots.acquire()
+        return 1
 
     def put(self, job: HeaderJob, received: HeaderRead) -> None:
         """Take a header that was read; its slot is free when the row is saved.
@@ -114,9 +115,10 @@ class HeaderBook:
         """Take an asset that failed for good; its slot was given back before."""
         self.give_up(job, failure)
 
-    def give_back(self) -> None:
-        """Free the slot of an asset of which no header came in."""
-        self._slots.release()
+    def give_back(self, count: int = 1) -> None:
+        """Free the slots of assets of which no header came in."""
+        for _ in range(count):
+            self._slots.release()
 
     @property
     def open_rows(self) -> int:

@@ -80,6 +80,8 @@ class Network:
     """What each process may do at once."""
     logins: Logins | None = None
     """Those of a credential profile."""
+    http: Transport | None = None
+    """What sends over http and https: the fast path takes its place for plain requests."""
     regions: dict[str, str] = field(default_factory=dict)
     """Regions of buckets, as items hint at them (`planning.storage`): the S3 transport begins there."""
 
@@ -213,7 +215,7 @@ async def open_network(
         limit=options.max_page_size,
     )
     try:
-        yield Network(client, reader, secrets, policy, address, addresses, shares, logins, regions=regions)
+        yield Network(client, reader, secrets, policy, address, addresses, shares, logins, http, regions)
     except BaseException as error:
         secrets.scrub_error(error)  # whatever it quotes, it may be printed now
         raise

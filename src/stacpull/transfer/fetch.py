@@ -24,9 +24,11 @@ from typing import TypeVar
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
-from stacpull.digests import recorded
+from stacpull.digests import digest_of, recorded
 from stacpull.models import FailureKind, Job, Present, Received, ResumePoint, Validator
+from stacpull.net.client import Begun
 from stacpull.net.coding import can_decode, coding_of, decoded
+from stacpull.net.lean_headers import LeanHeaders
 from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import Secrets
@@ -54,7 +56,7 @@ from stacpull.transfer.intake import (
 from stacpull.transfer.opener import LaneOpener, Reply
 from stacpull.transfer.parts import Hasher, Parts, PartWriter
 from stacpull.transfer.resume import Verdict, change_headers, denies, provable, range_headers, verdict
-from stacpull.transfer.verify import Check, expected_checks
+from stacpull.transfer.verify import Check, expected_checks, may_state
 
 __all__ = ["Fetcher"]
 
@@ -117,12 +119,13 @@ class Fetcher:
         self._on_detail = on_detail
         self._without_validators = Recent[str, None]()
 
-    async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
+    async def fetch(self, job: Job, *, count_refusal: bool = True, begun: Begun | None = None) -> Received:
         """Make one attempt at `job`.
 
         Args:
             job: the asset; its href is used as it is.
             count_refusal: False if the href may have expired, so that a refusal says nothing of credentials.
+            begun: an exchange for the whole of the asset that the fast path has begun.
 
         Raises:
             TransferError: the attempt failed; the failure says if another may succeed.
@@ -131,15 +134,55 @@ class Fetcher:
         """
         try:
             received = None
-            if job.size is None or job.size > self._small_limit:
+            if begun is None and (job.size is None or job.size > self._small_limit):
                 point = await self._parts.point(job.row, job.generation)
                 received = None if point is None else await self._go_on(job, point, count_refusal)
-            return received or await self._afresh(job, count_refusal, keep=True)
+            return received or await self._afresh(job, count_refusal, keep=True, begun=begun)
         except DoubtfulError as doubt:
             return await self._afresh(job, count_refusal, keep=False, doubted=doubt.actual)
 
+    async def open(self) -> None:
+        """Get ready to be asked by `is_fresh`."""
+        await self._parts.load()
+
+    def is_fresh(self, job: Job) -> bool:
+        """Return True if nothing is there of an asset that a request could continue from."""
+        return job.size is not None or self._parts.is_fresh(job.row, job.generation)
+
+    def take(self, job: Job, url: str, headers: LeanHeaders, body: bytes) -> Received | None:
+        """Return the asset if a 200 has brought it in one piece, of known length, and all is well with it.
+
+        Args:
+            job: the asset.
+            url: the URL that answered, as it may be written down.
+            headers: of the response.
+            body: the whole of it.
+
+        Returns:
+            None if anything about the response is unusual: `fetch` then says what it means.
+        """
+        if job.size is not None and job.size != len(body):
+            return None
+        if job.checksum is not None or may_state(headers):
+            if coding_of(headers) is not None:
+                return None
+            for check in self._checks_of(job, url, _OK, headers):
+                if digest_of(check.checksum, body) != check.checksum.digest:
+                    return None
+        if b"<" in body[:1024] and is_page_instead(promised(job.media_type, job.href), headers, body):
+            return None
+        validator = Validator() if job.moved else self._validator(headers)
+        name = self._secrets.scrub(filename_of(url))
+        return Received(len(body), None, name, validator, body)
+
     async def _afresh(
-        self, job: Job, count_refusal: bool, *, keep: bool, doubted: Check | None = None
+        self,
+        job: Job,
+        count_refusal: bool,
+        *,
+        keep: bool,
+        doubted: Check | None = None,
+        begun: Begun | None = None,
     ) -> Received:
         """Ask for the whole; content that was `doubted` must come the same again, or agree with its ETag."""
         present = job.present if doubted is None else None
@@ -147,8 +190,11 @@ class Fetcher:
             received = await self._if_changed(job, present, count_refusal, keep=keep)
             if received is not None:
                 return received
-        request = Request(job.href)
-        async with self._client.open(request, accept=_WHOLE, count_refusal=count_refusal) as response:
+        if begun is None:
+            opening = self._client.open(Request(job.href), accept=_WHOLE, count_refusal=count_refusal)
+        else:
+            opening = self._client.resume(begun, accept=_WHOLE, count_refusal=count_refusal)
+        async with opening as response:
             intake = await self._take(job, response, keep=keep, doubted=doubted)
         return await self._conclude(job, intake)
 
@@ -368,10 +414,20 @@ class Fetcher:
         self, job: Job, response: Response, *, coded: bool = False, doubted: Check | None = None
     ) -> tuple[Check, ...]:
         """Return what the content must be held against; what a response says of coded bytes is left out."""
-        url, headers = response.url, response.headers
+        headers = {} if coded else response.headers
+        return self._checks_of(job, response.url, response.status, headers, doubted=doubted)
+
+    def _checks_of(
+        self,
+        job: Job,
+        url: str,
+        status: int,
+        headers: Mapping[str, str],
+        *,
+        doubted: Check | None = None,
+    ) -> tuple[Check, ...]:
         is_s3 = url.startswith("s3://") or headers.get("Server") == "AmazonS3"
-        stated = expected_checks(job.checksum, response.status, {} if coded else headers, is_s3=is_s3)
-        checks = _with_wanted(job, stated)
+        checks = _with_wanted(job, expected_checks(job.checksum, status, headers, is_s3=is_s3))
         if doubted is not None:
             return (*checks, doubted)
         if checks and not checks[-1].sure and host_of(url) in self._opaque_etags:

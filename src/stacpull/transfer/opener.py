@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from stacpull.net.client import Begun
 from stacpull.net.transport import Request, Response, TransferError
 
 __all__ = ["LaneOpener", "Opener", "Reply"]
@@ -38,4 +39,10 @@ class LaneOpener(Protocol):
 
         With `wait=False` so does a host that has no permit free (`net.client.NoPermitError`).
         """
+        ...
+
+    def resume(
+        self, begun: Begun, *, accept: frozenset[int] = ..., count_refusal: bool = ...
+    ) -> AbstractAsyncContextManager[Reply]:
+        """Continue an exchange that was begun elsewhere."""
         ...

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from stacpull.models import Checksum
+from stacpull.net.lean_headers import LeanHeaders
 
-__all__ = ["Check", "expected_checks"]
+__all__ = ["Check", "expected_checks", "may_state"]
 
 
 class Check(NamedTuple):
@@ -35,9 +36,21 @@ _DIGEST_BYTES = {
 _AMAZON = tuple((f"x-amz-checksum-{algorithm}", algorithm) for algorithm in _DIGEST_BYTES)
 _RFC_9530 = {"sha-512": "sha512", "sha-256": "sha256", "sha": "sha1", "md5": "md5", "crc32c": "crc32c"}
 """By the names that RFC 9530 registers (section 5, and 6.3 for those that are out of use)."""
+_STATING = frozenset(
+    {b"repr-digest", b"content-digest", b"content-md5", b"x-goog-hash", b"content-encoding"}
+    | {name.encode() for name, _ in _AMAZON}
+)
 _MD5_BYTES = 16
 _MD5_HEX = 32
 _OK = 200
+
+
+def may_state(headers: LeanHeaders) -> bool:
+    """Return False if the fields of a response surely say nothing of its content, nor of its coding.
+
+    Nearly all servers only send an ETag, which is no MD5: one look at the names is enough then.
+    """
+    return len((headers.get("ETag") or "").strip('"')) == _MD5_HEX or not headers.lacks(_STATING)
 
 
 def expected_checks(
