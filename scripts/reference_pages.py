@@ -9,11 +9,6 @@ variable and default from the table that reads them, and the Python reference li
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from typing import Any
-
-import attrs
 import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -21,18 +16,8 @@ from mkdocs.structure.files import File, Files
 import stacpull
 from stacpull import errors
 from stacpull.cli.main import COMMANDS, cli
-from stacpull.config.options import Options, S3Options, TraceOptions
-from stacpull.config.resolve import Output
-from stacpull.config.table import OPTIONS, Option, Scope
-from stacpull.models import Selection
+from stacpull.config.options import HOLDERS, OPTIONS, Option, S3Options, Scope, declared
 
-HOLDERS: dict[Scope, type] = {
-    Scope.SELECTION: Selection,
-    Scope.LAYOUT: Options,
-    Scope.TRANSFER: Options,
-    Scope.TRACE: TraceOptions,
-    Scope.OUTPUT: Output,
-}
 TITLES = {
     Scope.SELECTION: "Selection",
     Scope.LAYOUT: "Destination",
@@ -102,27 +87,14 @@ def _cells(option: Option) -> list[str]:
     flag = f"--{option.name}" + (f"`, `--no-{option.name}" if option.opposite else "")
     if option.short:
         flag = f"-{option.short}`, `{flag}"
-    value = "" if option.switch or option.name == "verbose" else f" {option.metavar}"
+    value = "" if option.switch or option.counted else f" {option.metavar}"
     if option.choices:
         value = " " + "|".join(option.choices)
     key = "" if option.scope is Scope.OUTPUT else f"`{option.name}`"
     variables = ", ".join(f"`{name}`" for name in option.variables)
-    default = _default(option)
-    effect = re.sub(r" \[default: [^]]*\]", "", option.help) if default else option.help
+    default = f"`{option.default}`" if option.default else ""
     # A | inside backticks does not end a cell.
-    return [f"`{flag}{value}`", key, variables, default, effect.replace("|", chr(92) + "|")]
-
-
-def _default(option: Option) -> str:
-    holder: Any = HOLDERS[option.scope]
-    target = option.target
-    if target.startswith("s3."):
-        holder, target = S3Options, target.removeprefix("s3.")
-    fields = attrs.fields(holder) if attrs.has(holder) else dataclasses.fields(holder)
-    default = next((field.default for field in fields if field.name == target), None)
-    if default in (None, (), False, "") or isinstance(default, attrs.Factory | type(dataclasses.MISSING)):  # type: ignore[arg-type]
-        return ""
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    return [f"`{flag}{value}`", key, variables, default, _escaped(option.help)]
 
 
 def exit_codes_page() -> str:
@@ -168,5 +140,23 @@ def python_page() -> str:
             kinds["Types"].append(name)
     for kind, names in kinds.items():
         parts.append(f"## {kind}\n")
-        parts += [f"::: stacpull.{name}\n" for name in names]
+        for name in names:
+            parts += [f"::: stacpull.{name}\n", *_fields(getattr(stacpull, name))]
     return "\n".join(parts)
+
+
+def _fields(holder: type) -> list[str]:
+    """Return a table of the fields of a class that declare options, with what each option does."""
+    if holder not in {*HOLDERS.values(), S3Options}:
+        return []
+    rows = [
+        f"| `{option.target}` | `--{option.name}` | {_escaped(option.help)} |"
+        for option in declared(holder, Scope.TRANSFER)
+        if "." not in option.target
+    ]
+    return ["| field | option | effect |", "|---|---|---|", *rows, ""]
+
+
+def _escaped(text: str) -> str:
+    """Escape |, which ends a cell of a table, also between backticks."""
+    return text.replace("|", chr(92) + "|")

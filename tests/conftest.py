@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
-
-import stacpull
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -74,6 +74,95 @@ def shared_data() -> Path:
     return data
 
 
+class SharedLock:
+    """A lock that several processes hold together, or one holds alone.
+
+    It consists of the locks of two files (man flock). A process that waits to be alone already holds the
+    turnstile, so no other process can enter before it.
+
+    Args:
+        turnstile: A file or directory that exists.
+        room: Another one.
+    """
+
+    def __init__(self, turnstile: Path, room: Path) -> None:
+        self._turnstile = os.open(turnstile, os.O_RDONLY)
+        self._room = os.open(room, os.O_RDONLY)
+        self._is_alone = False
+
+    def acquire(self, *, alone: bool) -> None:
+        """Wait for the lock; does nothing if it is already held alone and shall be again."""
+        if self._is_alone and alone:
+            return
+        how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+        fcntl.flock(self._turnstile, how)
+        fcntl.flock(self._room, how)
+        if not alone:
+            fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+        self._is_alone = alone
+
+    def release(self) -> None:
+        """Let others enter."""
+        fcntl.flock(self._room, fcntl.LOCK_UN)
+        fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+        self._is_alone = False
+
+    def close(self) -> None:
+        os.close(self._turnstile)
+        os.close(self._room)
+
+
+_machine = SharedLock(ROOT / "tests", Path(__file__))
+"""Held by each test. All runs of this tree share it, not only the workers of one."""
+
+
+def _is_alone(item: pytest.Item | None) -> bool:
+    return item is not None and item.get_closest_marker("alone") is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that run alone first: they then run one after the other, and the rest in parallel."""
+    items.sort(key=lambda item: not _is_alone(item))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    """Run nothing beside a test that is marked `alone`. The time limit of a test begins after the wait."""
+    _machine.acquire(alone=_is_alone(item))
+    try:
+        return (yield)
+    finally:
+        if not (_is_alone(item) and _is_alone(nextitem)):
+            _machine.release()
+        _freeze()
+
+
+_THAW_AFTER = 500_000
+"""New frozen objects after which those that are garbage by then are collected."""
+_frozen = 0
+
+
+def _freeze() -> None:
+    """Collect garbage and exclude the rest from later collections, which then cost very little."""
+    global _frozen  # noqa: PLW0603 - the collector is global as well
+    gc.collect()
+    gc.freeze()
+    if gc.get_freeze_count() - _frozen > _THAW_AFTER:
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+        _frozen = gc.get_freeze_count()
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Fail the test that leaves an unclosed socket or file in a reference cycle, instead of a later test."""
+    yield
+    gc.collect()
+
+
 class OutsideConnectionError(Exception):
     """A test tried to leave this machine."""
 
@@ -120,10 +209,10 @@ def outside_connections() -> Iterator[list[str]]:
 def blocking_calls() -> Iterator[None]:
     """Raise `blockbuster.BlockingError` where code of ours blocks a running event loop.
 
-    The replicas stand for other machines and may run in a thread of the test: they are not looked at.
+    The replicas stand for other machines and may run in a thread of the test: they are left out.
     """
-    replicas = ["stacpull.replicas"] if (Path(stacpull.__file__).parent / "replicas").is_dir() else []
-    with blockbuster_ctx(["stacpull"], excluded_modules=replicas) as detector:
+    ours = ["stacpull", "stacpull_headers", "stacpull_trace"]
+    with blockbuster_ctx(ours, excluded_modules=["stacpull_replicas"]) as detector:
         # the signal handler and the display write a line to the terminal, as print does
         detector.functions["os.write"].can_block_in("stacpull/cli/running.py", {"handle"})
         detector.functions["os.write"].can_block_in("stacpull/cli/progress.py", {"_emit"})

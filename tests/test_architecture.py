@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,14 +15,15 @@ import stacpull
 from stacpull import errors
 
 PACKAGE = Path(stacpull.__file__).parent
+SOURCE = PACKAGE.parent
 
 BASE = frozenset(
     {
-        "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "redact", "reports",
-        "spans", "system",
+        "arguments", "caches", "clock", "digests", "errors", "events", "hosts", "models", "redact",
+        "reports", "schemes", "selection", "spans", "system", "urls",
     }
 )  # fmt: skip
-PURE = frozenset({"filters", "planning", "tiff"})
+PURE = frozenset({"filters", "planning"})
 SIBLINGS = frozenset({"sources", "transfer", "store", "ledger"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(BASE, BASE),
@@ -29,21 +31,21 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "net": BASE | {"config"},
     **dict.fromkeys(PURE, BASE),
     "sources": BASE | PURE | {"net"},
-    "transfer": BASE | {"config", "net", "planning", "tiff"},
+    "transfer": BASE | {"config", "net", "planning"},
     "fastpath": BASE | {"config", "net"},
     "store": BASE | {"planning"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "ledger", "planning"},
-    "tracing": BASE | {"config", "net", "transfer", "tiff", "ledger"},
-    "engine": BASE | PURE | SIBLINGS | {"config", "net", "fastpath", "catalog", "tracing"},
-    "replicas": frozenset(),
+    "engine": BASE | PURE | SIBLINGS | {"config", "net", "fastpath", "catalog"},
 }
 """Which rooms a room may import, itself apart."""
+DEFERRED: dict[str, frozenset[str]] = {"schemes": frozenset({"config", "net", "planning", "transfer"})}
+"""What a room may import besides, but only inside of functions and for annotations: when it is used."""
 EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 """What may import every room: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""
 
 LIBRARIES: dict[str, frozenset[str]] = {
-    "aiohttp": frozenset({"net", "replicas"}),
+    "aiohttp": frozenset({"net"}),
     "httptools": frozenset({"net", "fastpath"}),
     **dict.fromkeys(("aioboto3", "aiobotocore", "boto3", "botocore"), frozenset({"transfer"})),
     "sqlite3": frozenset({"ledger"}),
@@ -53,6 +55,45 @@ LIBRARIES: dict[str, frozenset[str]] = {
     "click": frozenset({"cli"}),
 }
 """Where a library may be imported; those not named here, everywhere."""
+NEIGHBOURS: dict[str, frozenset[str]] = {
+    "stacpull_headers": frozenset(
+        {
+            "catalog.tables", "clock", "config.environment", "config.options", "engine.course",
+            "engine.given_items", "engine.inquiry", "engine.network", "engine.picking", "engine.pool",
+            "engine.position", "engine.sampling", "engine.session", "engine.standard_input",
+            "engine.together", "engine.walking", "errors", "events", "filters.assets", "filters.items",
+            "ledger.results", "models", "net.coding", "net.retry", "net.transport", "planning.items",
+            "planning.layout", "planning.suffixes", "redact", "reports", "sources.links", "sources.source",
+            "transfer.headers", "transfer.intake", "transfer.opener", "transfer.resume",
+        }
+    ),
+    "stacpull_trace": frozenset(
+        {
+            "", "arguments", "catalog.tables", "cli.numbers", "clock", "config.options", "engine.network",
+            "engine.together", "errors", "events", "filters.interval", "hosts", "ledger.database",
+            "ledger.results", "models", "net.addresses", "net.api", "net.client", "net.gate", "net.json",
+            "net.logins.lease", "net.retry", "net.status", "net.transport", "redact", "store.atomic",
+            "urls",
+        }
+    ),
+    "stacpull_replicas": frozenset(),
+}  # fmt: skip
+"""The packages beside `stacpull`, and the modules of `stacpull` that each may import ("": its front).
+
+`stacpull` imports none of them: it names their commands and functions as text. (`stacpull/__init__.py`
+imports them for type checkers only.)
+"""
+COMMANDS_MAY_IMPORT = frozenset(
+    {
+        "cli.ending", "cli.help", "cli.parameters", "cli.printing", "cli.progress", "cli.running",
+        "cli.summary", "cli.table", "config.options", "config.resolve", "config.toml", "engine.api",
+        "errors", "reports",
+    }
+)  # fmt: skip
+"""What the commands of these packages (`*_command.py`) may import of `stacpull` instead."""
+NEIGHBOURS_OF_NEIGHBOURS = {"stacpull_trace": frozenset({"stacpull_headers.ranged", "stacpull_headers.tiff"})}
+"""What these packages may import of each other."""
+
 IMPURE = frozenset(
     {"aiofiles", "asyncio", "http", "shutil", "socket", "ssl", "subprocess", "tempfile", "threading"}
 )
@@ -66,7 +107,7 @@ VAGUE_NAMES = frozenset({"common", "helper", "helpers", "manager", "managers", "
 
 
 class Module(NamedTuple):
-    """One source file: its place under the package and its syntax tree."""
+    """One source file: its path under the package and its syntax tree."""
 
     place: Path
     text: str
@@ -83,10 +124,19 @@ def read_package(package: Path) -> list[Module]:
     return [Module(p.relative_to(package), p.read_text(), ast.parse(p.read_text())) for p in paths]
 
 
-def imported(module: Module, package: str) -> Iterator[str]:
+def at_once(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what runs when a module is imported: no functions, and nothing under `if TYPE_CHECKING`."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        is_typing = isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING"
+        if not is_typing and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from at_once(child)
+
+
+def imported(module: Module, package: str, nodes: Iterable[ast.AST] | None = None) -> Iterator[str]:
     """Yield the dotted name of everything a module imports, relative imports made absolute."""
     here = (package, *module.place.parent.parts)
-    for node in ast.walk(module.tree):
+    for node in ast.walk(module.tree) if nodes is None else nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -96,10 +146,15 @@ def imported(module: Module, package: str) -> Iterator[str]:
 
 
 def import_violations(module: Module, package: str, rooms: frozenset[str]) -> Iterator[str]:
+    now = set(imported(module, package, at_once(module.tree)))
     for name in imported(module, package):
         top, _, rest = name.partition(".")
+        target = rest.partition(".")[0]
         if top == package:
-            yield from room_violations(module.room, rest.partition(".")[0], rooms)
+            if name in now or target not in DEFERRED.get(module.room, ()):
+                yield from room_violations(module.room, target, rooms)
+        elif top in NEIGHBOURS and module.room != "__init__":
+            yield f"{module.room} must not import {top}: it is a package beside this one"
         elif module.room not in LIBRARIES.get(top, {module.room}):
             yield f"{module.room} must not import {top}"
         elif module.room in PURE and top in IMPURE:
@@ -187,6 +242,17 @@ def test_the_package_holds_the_table_of_rooms() -> None:
     assert violations(PACKAGE) == []
 
 
+def test_the_front_imports_the_packages_beside_it_for_type_checkers_only() -> None:
+    front = ast.parse((PACKAGE / "__init__.py").read_text())
+    front.body = [node for node in front.body if not is_for_type_checkers(node)]
+    names = imported(Module(Path("__init__.py"), "", front), "stacpull")
+    assert {name.partition(".")[0] for name in names} & NEIGHBOURS.keys() == set()
+
+
+def is_for_type_checkers(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
 def test_every_room_is_in_the_table() -> None:
     rooms = {module.room for module in read_package(PACKAGE)}
     assert rooms <= {*MAY_IMPORT, *EVERYTHING}
@@ -221,7 +287,6 @@ SOUND = {
         ("store/a.py", "def f():\n    from made.cli import x", "store must not import cli"),
         ("models.py", "from made.planning import x", "models must not import planning"),
         ("planning/a.py", "from made.store import x", "planning must not import store"),
-        ("replicas/a.py", "from made import models", "replicas must not import models"),
         ("attic/a.py", "from made.planning import x", "attic is no room of the table"),
         ("store/a.py", "import sqlite3", "store must not import sqlite3"),
         ("store/a.py", "from aiohttp import web", "store must not import aiohttp"),
@@ -278,3 +343,101 @@ def write_tree(root: Path, files: dict[str, str]) -> None:
         path = root / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+# The packages beside `stacpull`.
+
+
+def imports_across(source: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield the package, the file and the module of every import of one package of `source` by another."""
+    packages = (PACKAGE.name, *NEIGHBOURS)
+    trees = {name: read_package(source / name) for name in packages}
+    modules = {dotted(name, module) for name, tree in trees.items() for module in tree}
+    for package in NEIGHBOURS:
+        for module in trees[package]:
+            targets = {
+                name if name in modules else name.rpartition(".")[0] for name in imported(module, package)
+            }
+            for target in sorted(targets):
+                if target.partition(".")[0] in set(packages) - {package}:
+                    yield package, module.place.as_posix(), target
+
+
+def dotted(package: str, module: Module) -> str:
+    parts = module.place.with_suffix("").parts
+    return ".".join((package, *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def allowed_imports() -> dict[str, set[str]]:
+    """Return what each package may import of the others, and what their commands may."""
+    own = {**NEIGHBOURS, "commands": COMMANDS_MAY_IMPORT}
+    return {
+        name: {f"stacpull.{module}".rstrip(".") for module in modules}
+        | NEIGHBOURS_OF_NEIGHBOURS.get(name, frozenset())
+        for name, modules in own.items()
+    }
+
+
+def test_the_packages_beside_stacpull_import_what_their_tables_name_and_no_more() -> None:
+    found: dict[str, set[str]] = {name: set() for name in allowed_imports()}
+    for package, place, target in imports_across(SOURCE):
+        found["commands" if place.endswith("_command.py") else package].add(target)
+    assert found == allowed_imports()
+
+
+def test_tests_have_the_folders_of_the_code() -> None:
+    """`src/stacpull/X` is tested in `tests/X`, and `src/stacpull_X` too: no name may be in both places."""
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    assert rooms.isdisjoint(name.removeprefix("stacpull_") for name in NEIGHBOURS)
+
+
+CLASS_NAMES_USED_TWICE = frozenset(
+    {
+        "Answers", "Area", "Bounds", "Calculation", "Claim", "Confirmed", "Damage", "Door", "Entry",
+        "Exchange", "Failed", "Field", "Found", "Grid", "Intake", "Interval", "Kind", "Layout", "Listed",
+        "Login", "Look", "Origin", "Output", "Overlay", "Page", "Patience", "Place", "Places", "Question",
+        "ReadItem", "Reply", "Request", "Run", "Scene", "Scope", "Search", "Service", "Shares", "Span",
+        "Stretch", "Tally", "Trust", "Verdict", "Whole", "Window", "_Asked", "_Hasher", "_Kept", "_Place",
+        "_Read", "_Tally",
+    }
+)  # fmt: skip
+MODULE_NAMES_USED_TWICE = frozenset(
+    {
+        "api", "area", "asking", "assets", "byoc", "catalog", "classes", "client", "contents",
+        "credentials", "documents", "errors", "failures", "fields", "inspection", "intake", "items",
+        "mirror", "notebook", "operators", "parts", "paths", "places", "planning", "pruning", "reading",
+        "recognition", "refusals", "replica", "resume", "retry", "s3", "samples", "search", "session",
+        "shares", "sigv4", "splitting", "statistics", "status", "stored", "summary", "sync", "table",
+        "tokens", "transferring", "tree", "trust", "utm", "values", "verdict", "verify",
+    }
+)  # fmt: skip
+"""Names of classes and modules that stand for several things. Take out what is renamed; add nothing."""
+
+
+def names_used_twice(source: Path) -> tuple[set[str], ...]:
+    """Return the names that several classes of `source` have, and those of several modules or packages."""
+    classes, modules = Counter[str](), Counter[str]()
+    for path in source.rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        classes.update(node.name for node in nodes if isinstance(node, ast.ClassDef))
+        modules[path.parent.name if path.stem == "__init__" else path.stem] += 1
+    return tuple({name for name, times in counts.items() if times > 1} for counts in (classes, modules))
+
+
+def test_a_name_stands_for_one_class_and_for_one_module() -> None:
+    classes, modules = names_used_twice(SOURCE)
+    assert classes <= CLASS_NAMES_USED_TWICE
+    assert modules <= MODULE_NAMES_USED_TWICE
+
+
+def test_names_used_twice_are_found(tmp_path: Path) -> None:
+    write_tree(
+        tmp_path,
+        {
+            "a/__init__.py": "",
+            "a/one.py": "class Same: ...\nclass Own: ...",
+            "b/one.py": "def f():\n    class Same: ...",
+            "b/a.py": "",
+        },
+    )
+    assert names_used_twice(tmp_path) == ({"Same"}, {"one", "a"})

@@ -14,7 +14,7 @@ from stacpull import reports
 from stacpull.engine.credentials import CredentialsCheck, ProfileState
 from stacpull.events import Damage
 from stacpull.models import FailureKind
-from stacpull.tracing.report import TraceEstimate, TraceReport
+from stacpull_trace.report import TraceEstimate, TraceReport
 
 TESTS = Path(__file__).resolve().parent
 DOCS = TESTS.parent / "docs"
@@ -73,7 +73,7 @@ def _texts_of_the_program() -> list[str]:
     nodes = [
         node
         for path in (TESTS.parent / "src").rglob("*.py")
-        if "replicas" not in path.parts
+        if "stacpull_replicas" not in path.parts
         for node in ast.walk(ast.parse(path.read_text()))
     ]
     docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}

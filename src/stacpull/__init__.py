@@ -31,9 +31,7 @@ if TYPE_CHECKING:
         status,
     )
     from stacpull.engine.given_items import SourceLike
-    from stacpull.engine.headers import headers
     from stacpull.engine.stream import mirror_events
-    from stacpull.engine.tracing import trace, trace_estimate
     from stacpull.engine.verify import verify
     from stacpull.errors import (
         CredentialsError,
@@ -70,7 +68,9 @@ if TYPE_CHECKING:
         StatusReport,
         VerifyReport,
     )
-    from stacpull.tracing.report import ScenePixels, TraceDay, TraceEstimate, TraceReport
+    from stacpull_headers.header_table import headers
+    from stacpull_trace.report import ScenePixels, TraceDay, TraceEstimate, TraceReport
+    from stacpull_trace.trace import trace, trace_estimate
 
 __version__ = "0.1.0"
 
@@ -89,9 +89,9 @@ _HOMES = {
         "status",
     ),
     "stacpull.engine.given_items": ("SourceLike",),
-    "stacpull.engine.headers": ("headers",),
+    "stacpull_headers.header_table": ("headers",),
     "stacpull.engine.stream": ("mirror_events",),
-    "stacpull.engine.tracing": ("trace", "trace_estimate"),
+    "stacpull_trace.trace": ("trace", "trace_estimate"),
     "stacpull.engine.verify": ("verify",),
     "stacpull.errors": (
         "CredentialsError",
@@ -128,7 +128,7 @@ _HOMES = {
         "StatusReport",
         "VerifyReport",
     ),
-    "stacpull.tracing.report": ("ScenePixels", "TraceDay", "TraceEstimate", "TraceReport"),
+    "stacpull_trace.report": ("ScenePixels", "TraceDay", "TraceEstimate", "TraceReport"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,22 +1,30 @@
-"""Read the arguments of `Selection` and `Options` as people write them in Python.
+"""Read the values of options: from the command line, the environment and TOML, and from Python.
 
-Each function here converts one argument: `labels="Rice fields"` becomes a tuple of one text, a `date` becomes
-the text that STAC uses, a geometry becomes GeoJSON. A value that cannot be converted becomes a `Rejected`,
-and `named` turns that into an error that names the argument.
+- A *reader* takes a raw value (text, or what TOML gives) and returns the value that `Selection` or `Options`
+  holds. It raises ValueError with half a sentence ("must be ..."); the caller knows where the value was
+  written and adds that.
+- A *converter* takes one argument as people write it in Python: `labels="Rice fields"` becomes a tuple of
+  one text, a `date` the text that STAC uses, a geometry GeoJSON. What it cannot convert becomes `Rejected`,
+  which `named` turns into an error that names the argument.
+- `option` declares the command-line option of a field, next to the field's type and default.
 """
 
 from __future__ import annotations
 
+import csv
 import functools
 import json
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from os import PathLike
 from pathlib import Path
 from typing import (
     Annotated,
     Any,
+    Final,
     Literal,
     NamedTuple,
     Protocol,
@@ -31,59 +39,415 @@ import attrs
 
 from stacpull.errors import UsageError
 from stacpull.redact import Secret
+from stacpull.schemes import remote_schemes
+from stacpull.urls import is_web
 
-__all__ = [
-    "MOST_AT_ONCE",
-    "AtOnce",
-    "Geometry",
-    "Interval",
-    "NotNegative",
-    "Positive",
-    "Time",
-    "box",
-    "file_path",
-    "geometry",
-    "instance",
-    "interval",
-    "named",
-    "pair",
-    "ratio",
-    "secrets",
-    "switch",
-    "text",
-    "texts",
-    "where",
-    "whole",
-]
+Held = TypeVar("Held")
+
+Reader = Callable[[object], object]
 
 MOST_AT_ONCE = 4096
 """More simultaneous transfers need more open files than systems allow."""
 
-Held = TypeVar("Held")
+Positive = Annotated[int, (1, math.inf)]
+NotNegative = Annotated[int, (0, math.inf)]
+AtOnce = Annotated[int, (1, MOST_AT_ONCE)]
+"""How many transfers run at the same time."""
 
 Time = str | date | datetime
 """A time, as text in the forms that `--datetime` takes, or as Python's own types. Naive times are UTC."""
 
 Interval = Time | tuple[Time | None, Time | None] | list[Time | None]
-"""A time, or a start and an end of which one may be None: open."""
-
-
-Positive = Annotated[int, (1, math.inf)]
-"""An integer from 1 on."""
-
-NotNegative = Annotated[int, (0, math.inf)]
-"""An integer from 0 on."""
-
-AtOnce = Annotated[int, (1, MOST_AT_ONCE)]
-"""How many transfers go on at once."""
+"""A time, or a start and an end, of which one may be None (open)."""
 
 
 class Geometry(Protocol):
-    """A geometry of shapely, GeoPandas or another library that gives itself as GeoJSON."""
+    """A geometry of shapely, GeoPandas or another library that can represent itself as GeoJSON."""
 
     @property
     def __geo_interface__(self) -> Mapping[str, Any]:
         """The geometry as a GeoJSON object."""
+
+
+# --- declarations -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """The command-line option of a field (`option`)."""
+
+    help: str
+    flag: str
+    short: str
+    metavar: str
+    read: Reader | None
+    narrows: bool
+    fixed: bool
+    shown: str
+    unit: str
+    environment: tuple[str, ...]
+    group: str
+    counted: bool
+    single: bool
+
+
+def option(
+    help_: str,
+    *,
+    flag: str = "",
+    short: str = "",
+    metavar: str = "",
+    read: Reader | None = None,
+    narrows: bool = False,
+    fixed: bool = False,
+    shown: str = "",
+    unit: str = "",
+    environment: tuple[str, ...] = (),
+    group: str = "",
+    counted: bool = False,
+    single: bool = False,
+) -> dict[str, Declaration]:
+    """Return the metadata of a field that declares its command-line option, config key and variable.
+
+    Args:
+        help_: One sentence for help pages and the reference. The default is added from the field.
+        flag: The name in kebab case; that of the field if empty.
+        short: One letter.
+        metavar: What help pages show for the value.
+        read: Reads one value; chosen by the type of the field if not given (`reader_of`).
+        narrows: True if an empty list keeps everything: `''` is then refused, unless it undoes a config file.
+        fixed: True if a run keeps the value from its start to its end.
+        shown: What help pages show as the default, if not its value.
+        unit: The unit of the default, for help pages.
+        environment: Variables of other programs that set it, after its own STACPULL_ variable.
+        group: The group on help pages; that of the class if empty.
+        counted: True if the flag takes no value: how often it is given is counted (-vv).
+        single: True if a tuple is given as one value (`s3,https`), not by repeating the flag.
+    """
+    declaration = Declaration(
+        help_, flag, short, metavar, read, narrows, fixed, shown, unit, environment, group, counted, single
+    )
+    return {"option": declaration}
+
+
+def reader_of(hint: Any) -> Reader:
+    """Return the reader for values of a field with the type `hint`; of one element if it is a tuple."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    if get_origin(hint) is Literal:
+        return choice(*kinds)
+    if get_origin(hint) is Annotated:
+        return whole(kinds[1][0])
+    if type(None) in get_args(hint):
+        return reader_of(kinds[0])
+    return {bool: read_switch, int: whole(0)}.get(hint, read_text)
+
+
+# --- readers of text and TOML -----------------------------------------------------------------------------
+
+_WKT = re.compile(r"(MULTI)?(POINT|LINESTRING|POLYGON)\s*Z?M?\s*\(|GEOMETRYCOLLECTION\s*\(", re.IGNORECASE)
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+_MULTIPLES = {"K": 1e3, "M": 1e6, "G": 1e9}
+_STRUCTURAL = frozenset(
+    {"self", "root", "parent", "collection", "child", "item", "items", "next", "prev", "search", "license"}
+)
+"""Relations of the tree that an item is in, and of its licence."""
+_DURATION = re.compile(
+    r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?"
+)
+_UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
+
+
+def read_text(raw: object) -> str:
+    """Read any text that is not empty."""
+    if not isinstance(raw, str):
+        raise ValueError(f"must be text in quotes, not {raw!r}")  # noqa: TRY004 - readers raise one error
+    if not raw.strip():
+        raise ValueError("must not be empty")
+    return raw
+
+
+def read_switch(raw: object) -> bool:
+    """Read on or off: a TOML boolean, or true/false, yes/no, on/off, 1/0 in any case."""
+    if isinstance(raw, bool):
+        return raw
+    word = raw.strip().lower() if isinstance(raw, str) else ""
+    if word in _TRUE | _FALSE:
+        return word in _TRUE
+    raise ValueError(f"must be true or false, not {raw!r}")
+
+
+def choice(*allowed: str) -> Reader:
+    """Return a reader that takes one of `allowed`."""
+
+    def read(raw: object) -> str:
+        if raw not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}, not {raw!r}")
+        return str(raw)
+
+    return read
+
+
+def schemes(raw: object) -> tuple[str, ...]:
+    """Read URL schemes, separated by commas."""
+    parts = raw.split(",") if isinstance(raw, str) else raw
+    names = [str(part).strip().lower() for part in parts] if isinstance(parts, list) else []
+    known = sorted(remote_schemes())
+    if not names or not set(names).issubset(known):
+        raise ValueError(f"must be some of {', '.join(known)}, separated by commas, not {raw!r}")
+    return tuple(dict.fromkeys(names))
+
+
+def relation(raw: object) -> str:
+    """Read the relation of a link that can lead from one item to another."""
+    name = read_text(raw).strip()
+    if name.lower() in _STRUCTURAL:
+        raise ValueError(f"must be a relation that leads to another item, not {name!r}")
+    return name
+
+
+def whole(least: int) -> Callable[[object], int]:
+    """Return a reader of whole numbers from `least` on."""
+
+    def read(raw: object) -> int:
+        number = _integer(raw)
+        if number is None or number < least:
+            raise ValueError(f"must be a whole number from {least} on, not {raw!r}")
+        return number
+
+    return read
+
+
+def auto_or_at_once(raw: object) -> int | None:
+    """Read a number of simultaneous transfers, from 1 to 4096; None stands for `auto`."""
+    number = auto_or_whole(raw)
+    if number is not None and number > MOST_AT_ONCE:
+        raise ValueError(f"must be auto or a whole number from 1 to {MOST_AT_ONCE}, not {raw!r}")
+    return number
+
+
+def auto_or_whole(raw: object) -> int | None:
+    """Read a whole number from 1 on; None stands for `auto`."""
+    if raw == "auto":
+        return None
+    number = _integer(raw)
+    if number is None or number < 1:
+        raise ValueError(f"must be auto or a whole number from 1 on, not {raw!r}")
+    return number
+
+
+def above_zero(quantity: str) -> Callable[[object], float]:
+    """Return a reader of numbers above 0; `quantity` names them in the error, as in "number of metres"."""
+
+    def read(raw: object) -> float:
+        number = _number(raw)
+        if number is None or number <= 0:
+            raise ValueError(f"must be a {quantity} above 0, not {raw!r}")
+        return number
+
+    return read
+
+
+seconds = above_zero("number of seconds")
+
+
+def duration(raw: object) -> float:
+    """Read a time in seconds: a number above 0, or text like 3h50m, 90m, 1d12h or 45s."""
+    found = _DURATION.fullmatch(raw.strip().lower()) if isinstance(raw, str) else None
+    if found is not None and found[0]:
+        total = sum(
+            float(part) * unit for part, unit in zip(found.groups(), _UNIT_SECONDS, strict=True) if part
+        )
+    else:
+        total = _number(raw) or 0.0
+    if total <= 0:
+        raise ValueError(f"must be a time above 0, like 3h50m, 90m or a number of seconds, not {raw!r}")
+    return total
+
+
+def byte_count(raw: object) -> int:
+    """Read a size in bytes: a number from 1 on, or text with a suffix K (a thousand bytes), M or G."""
+    number = _bytes(raw)
+    if number is None or number < 1:
+        raise ValueError(f"must be a number of bytes, like 500M or 2G, not {raw!r}")
+    return int(number)
+
+
+def byte_rate(raw: object) -> float:
+    """Read bytes per second: a number from 0 on, or text with a suffix K (a thousand bytes), M or G."""
+    number = _bytes(raw)
+    if number is None or number < 0:
+        raise ValueError(f"must be a number of bytes per second, like 500K or 2M, not {raw!r}")
+    return number
+
+
+def _bytes(raw: object) -> float | None:
+    plain = raw.strip() if isinstance(raw, str) else raw
+    factor = 1.0
+    if isinstance(plain, str) and plain[-1:].upper() in _MULTIPLES:
+        factor, plain = _MULTIPLES[plain[-1:].upper()], plain[:-1]
+    number = _number(plain)
+    return None if number is None else number * factor
+
+
+def existing_file(raw: object) -> Path:
+    """Read the path of a file that exists."""
+    path = Path(read_text(raw)).expanduser()
+    if not path.is_file():
+        raise ValueError(f"is not a file: {path}")
+    return path
+
+
+def web_address(raw: object) -> str:
+    """Read an http or https URL."""
+    address = read_text(raw)
+    if not is_web(address):
+        raise ValueError(f"must begin with http:// or https://, not {raw!r}")
+    return address
+
+
+def spatial_extent(raw: object) -> tuple[float, ...]:
+    """Read W,S,E,N in degrees (RFC 7946, 5: west may exceed east, across the antimeridian).
+
+    Six numbers are a box with heights, W,S,low,E,N,high; the heights are not compared.
+    """
+    parts = raw.split(",") if isinstance(raw, str) else raw
+    numbers = [_number(part) for part in parts] if isinstance(parts, list) else []
+    if len(numbers) not in (4, 6) or None in numbers:
+        raise ValueError(f"must be four numbers W,S,E,N (or six, with heights), not {raw!r}")
+    sides = tuple(number for number in numbers if number is not None)
+    half = len(sides) // 2
+    west, south, east, north = sides[0], sides[1], sides[half], sides[half + 1]
+    if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
+        raise ValueError("has a longitude outside of -180 to 180")
+    if not -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
+        raise ValueError("must have its latitudes in order, within -90 to 90: W,S,E,N")
+    return sides
+
+
+def item_ids(raw: object) -> tuple[str, ...]:
+    """Read one item id, or with @FILE the ids in a file (`ids_in`)."""
+    name = read_text(raw)
+    if not name.startswith("@"):
+        return (name,)
+    try:
+        ids = ids_in(_contents(name[1:]))
+    except csv.Error as problem:
+        raise ValueError(f"finds no list of ids in {name[1:]}: {problem}") from problem
+    if not ids:
+        raise ValueError(f"finds no id in {name[1:]}")
+    return ids
+
+
+_ID_COLUMNS: Final = (
+    "id", "item", "item_id", "itemid", "patch", "patch_id", "patch_name", "s2_patch", "s2v1_name", "s2_name",
+    "name", "tile_id", "image_id", "filename",
+)  # fmt: skip
+"""Headers that name the column of ids, the surest first."""
+
+
+def ids_in(text: str) -> tuple[str, ...]:
+    """Return the ids in the text of a list, in order, each once.
+
+    One id per line, or a table: comma, semicolon or tab, quoted or not, with or without a header, as datasets
+    publish their splits (BigEarthNet's `train.csv`, TorchGeo's `<s2 patch>,<s1 patch>`). Without a header
+    that names a column of ids, they are in the first column. Blank lines and lines that begin with `#` are
+    skipped.
+
+    Raises:
+        csv.Error: A cell has more than 131,072 characters (the limit of Python's csv).
+    """
+    lines = [
+        line
+        for line in text.lstrip("\ufeff").splitlines()
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    if not lines:
+        return ()
+    delimiter = next((sign for sign in "\t;," if sign in lines[0]), ",")
+    rows = [row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row]
+    names = [cell.strip().casefold().replace(" ", "_").replace("-", "_") for cell in rows[0]]
+    column = next((names.index(name) for name in _ID_COLUMNS if name in names), None)
+    body = rows if column is None else rows[1:]
+    cells = (row[column or 0].strip() for row in body if len(row) > (column or 0))
+    return tuple(dict.fromkeys(cell for cell in cells if cell))
+
+
+def area(raw: object) -> str:
+    """Read GeoJSON: text, a TOML table, or a file (@FILE, or its path alone)."""
+    if isinstance(raw, dict):
+        return json.dumps(raw, separators=(",", ":"))
+    written = read_text(raw).strip()
+    if _WKT.match(written):
+        raise ValueError("must be GeoJSON (text, or a file with it), not WKT; --filter takes WKT")
+    if not written.startswith(("{", "[")):
+        written = _contents(written.removeprefix("@"))
+    try:
+        document = json.loads(written)
+    except (json.JSONDecodeError, RecursionError) as problem:
+        raise ValueError(f"is not GeoJSON: {problem}") from problem
+    return json.dumps(document, separators=(",", ":"))
+
+
+def expression(raw: object) -> str:
+    """Read CQL2: text, JSON as text or as a TOML table, or a file (@FILE)."""
+    if isinstance(raw, dict):
+        return json.dumps(raw)
+    written = read_text(raw).strip()
+    if not written.startswith("@"):
+        return written
+    found = _contents(written[1:]).strip()
+    if not found:
+        raise ValueError(f"finds nothing in {written[1:]}")
+    return found
+
+
+def percentage(raw: object) -> float:
+    """Read a number from 0 to 100, with or without a percent sign."""
+    number = _number(raw.strip().removesuffix("%") if isinstance(raw, str) else raw)
+    if number is None or not 0 <= number <= 100:  # noqa: PLR2004 - percent
+        raise ValueError(f"must be a number from 0 to 100, not {raw!r}")
+    return number
+
+
+def shard(raw: object) -> tuple[int, int]:
+    """Read I/N, the I-th of N parts."""
+    number, _, count = read_text(raw).partition("/")
+    first, last = _integer(number), _integer(count)
+    if first is None or last is None or not 1 <= first <= last:
+        raise ValueError(f"must be I/N with I from 1 to N, not {raw!r}")
+    return first, last
+
+
+def _contents(name: str) -> str:
+    try:
+        return Path(name).expanduser().read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise ValueError(f"cannot read {name}: it is not UTF-8 text") from problem
+    except (OSError, ValueError) as problem:
+        raise ValueError(f"cannot read {name}: {getattr(problem, 'strerror', None) or problem}") from problem
+
+
+def _integer(raw: object) -> int | None:
+    if isinstance(raw, bool):
+        return None
+    if isinstance(raw, int):
+        return raw
+    plain = raw.strip() if isinstance(raw, str) else ""
+    return int(plain) if plain.isascii() and plain.removeprefix("-").isdigit() else None
+
+
+def _number(raw: object) -> float | None:
+    if isinstance(raw, bool):
+        return None
+    try:
+        number = float(raw)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+# --- converters of Python arguments -----------------------------------------------------------------------
 
 
 class Rejected(NamedTuple):
@@ -102,20 +466,21 @@ def _check(holder: object, field: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, Rejected):
         raise UsageError(f"{field.name} must be {value.expected}, not {value.value!r}.")
     kind: Any = type(holder)
-    expected = _expected(_hints(kind)[field.name], value)
+    expected = _expected(hints(kind)[field.name], value)
     if expected is not None:
         raise UsageError(f"{field.name} must be {expected}, not {value!r}.")
 
 
 @functools.cache
-def _hints(kind: Any) -> Mapping[str, Any]:
+def hints(kind: Any) -> Mapping[str, Any]:
+    """Return the types of the fields of a class, with what `Annotated` adds."""
     return get_type_hints(kind, include_extras=True)
 
 
 def _expected(hint: Any, value: object) -> str | None:
     """Return what `hint`, the annotation of an argument, asks for in place of `value`; None if that fits.
 
-    Choices, numbers and classes with named arguments are looked at; converters read what else there is.
+    Checks choices, numbers and classes of options; converters check everything else.
     """
     kinds = get_args(hint)
     if get_origin(hint) is Literal:
@@ -123,9 +488,8 @@ def _expected(hint: Any, value: object) -> str | None:
     if get_origin(hint) is Annotated:
         least, most = kinds[1]
         number = getattr(value, "__index__", lambda: -1)()
-        upper = "" if most == math.inf else f" to {most:,}"
         fits = least <= number <= most and not isinstance(value, bool)
-        return None if fits else f"an integer from {least}{upper}{'' if upper else ' on'}"
+        return None if fits else f"an integer from {least} " + ("on" if most == math.inf else f"to {most:,}")
     if type(None) in kinds:
         rest = [kind for kind in kinds if kind is not type(None)]
         return None if value is None or len(rest) > 1 else _expected(rest[0], value)
@@ -143,7 +507,7 @@ def _expected_of_class(hint: Any, value: object) -> str | None:
 
 
 def instance(name: str, kind: type[Held], value: Held | None) -> Held:
-    """Return `value`, or one with defaults for None.
+    """Return `value`, or an instance with the defaults for None.
 
     Raises:
         UsageError: It is something else, such as a dict.
@@ -176,14 +540,12 @@ def texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str, ...]:
-    """Return conditions as `property=value` texts; a mapping gives one of each of its entries."""
+    """Return conditions as `property=value` texts; a mapping gives one for each of its entries."""
     if isinstance(value, Mapping):
-        return tuple(f"{name}={_plain(one)}" for name, one in value.items())
+        return tuple(
+            f"{name}={one if isinstance(one, str) else json.dumps(one)}" for name, one in value.items()
+        )
     return texts(value)
-
-
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def switch(value: bool | None) -> bool | None:
@@ -192,7 +554,7 @@ def switch(value: bool | None) -> bool | None:
     return given if given is None or isinstance(given, bool) else _reject("True, False or None", given)
 
 
-def whole(value: int | None) -> int | None:
+def integer(value: int | None) -> int | None:
     """Return `value` if it is None or an integer, of any library."""
     if value is None:
         return None
@@ -268,7 +630,7 @@ def geometry(value: str | Mapping[str, Any] | Geometry | None) -> str | None:
 
 
 def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
-    """Return header fields or query parameters with their values kept as secrets."""
+    """Return header fields or query parameters with their values as secrets."""
     given: object = {} if value is None else value
     if not isinstance(given, Mapping) or not all(
         isinstance(name, str) and isinstance(one, str | Secret) for name, one in given.items()
@@ -292,13 +654,3 @@ def _listed(value: object) -> tuple[Any, ...] | None:
     if isinstance(value, Iterable) and not isinstance(value, Mapping | bytes):
         return tuple(value)
     return None
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None

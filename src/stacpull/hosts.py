@@ -21,9 +21,12 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
 
+from stacpull.schemes import SCHEMES
+
 __all__ = [
     "MOST_HOSTS",
     "Origin",
+    "default_port",
     "forget_hosts",
     "head_of",
     "host_of",
@@ -42,7 +45,6 @@ V = TypeVar("V")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]@]*\]|[^\[\]:@\\]*)(?::(?P<port>[0-9]{1,5}))?")
 _MOST_PORTS = 65535
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 MOST_HOSTS = 256
 """Hosts of which something is remembered while nothing is asked of them (`forget_hosts`)."""
 _LONGEST = 400  # characters of a host that is remembered: names have up to 253
@@ -101,6 +103,12 @@ def scheme_of(url: str) -> str:
     return match[1].lower() if match else ""
 
 
+def default_port(scheme: str) -> int | None:
+    """Return the port of a URL that names none; None for a scheme without ports."""
+    known = SCHEMES.get(scheme)
+    return None if known is None else known.default_port
+
+
 def head_of(url: str) -> str:
     """Return `url` up to its path: the same text for all URLs of a host, short enough to be remembered."""
     start = url.find("://")
@@ -133,7 +141,7 @@ def _parsed(head: str) -> tuple[str, Origin]:
     match = _AUTHORITY.fullmatch(authority)
     if match is None or not match["host"] or int(match["port"] or 0) > _MOST_PORTS:
         return "", Origin(scheme, "", None)
-    port = int(match["port"]) if match["port"] else _DEFAULT_PORTS.get(scheme)
+    port = int(match["port"]) if match["port"] else default_port(scheme)
     return authority, Origin(scheme, match["host"].rstrip("."), port)
 
 

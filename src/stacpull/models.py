@@ -15,10 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-import attrs
-
-from stacpull import arguments
 from stacpull.redact import Secrets, place_of
+from stacpull.selection import Selection
 
 __all__ = [
     "OF_COLLECTION",
@@ -54,96 +52,6 @@ class ItemId(NamedTuple):
 
     collection: str
     item: str
-
-
-@attrs.frozen(field_transformer=arguments.named)
-class Selection:
-    """What to keep of a source: every filter that is set must match.
-
-    Two runs with equal selections and an equal source are the same job: the second resumes the first.
-
-    Attributes:
-        collections: IDs of the collections to walk, one text or several.
-        all_collections: True to walk every collection of the API.
-        labels: Label classes; case does not matter.
-        label_mode: "any" keeps items with at least one of `labels`, "all" those with every one.
-        exclude_labels: Label classes that drop an item.
-        label_property: The item property that holds the labels, if it is not `labels`.
-        nomenclature: "clc43" or "ben19": the class list that `labels` are names of.
-        cloud_and_shadow: True keeps only items with clouds and shadow, False only those without.
-        seasonal_snow: True keeps only items with seasonal snow, False only those without.
-        bbox: West, south, east, north in degrees; the item's geometry must intersect it.
-        intersects: A geometry that the item's geometry must intersect: GeoJSON as text or dict, or an
-            object with `__geo_interface__` (shapely, GeoPandas).
-        datetime: A date, a datetime, text as STAC writes it ("2018-01-01/2018-03-31"), or (start, end) of
-            those, where None is an open end. A datetime without time zone is UTC.
-        max_cloud_cover: The highest `eo:cloud_cover` in percent; items without one are dropped.
-        where: Values of properties: {"platform": "sentinel-2a"}, or texts such as "platform=sentinel-2a".
-        filter: CQL2, as text or JSON.
-        ids: Item IDs, whole or their endings.
-        shard: (I, N): the I-th of N parts, I from 1 to N.
-        assets: Globs of asset keys to fetch.
-        exclude_assets: Globs of asset keys to leave out.
-        roles: Asset roles to fetch.
-        media_types: Media types to fetch.
-        source_links: True to fetch the items that `rel=source` links point to.
-        follow: Further relations of links whose items are fetched as source items are.
-        push_down: False to have the source filter nothing.
-        split_walk: How many parts of time of a collection are walked at once.
-        max_items: Stop after this many matching items.
-        sample: Draw this many of all matching items.
-        seed: Which sample is drawn.
-        prefer: Schemes of `alternate` hrefs, the preferred first.
-        include_pages: True to fetch assets that are web pages or endpoints.
-        expand_prefix: True to fetch all objects under an asset that is an S3 prefix.
-        collection_assets: True to fetch the assets of the collections themselves.
-
-    Raises:
-        UsageError: An argument has a type that cannot be converted; the message names it.
-    """
-
-    collections: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
-    all_collections: bool = False
-    labels: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
-    label_mode: Literal["any", "all"] = "any"
-    exclude_labels: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
-    label_property: str | None = attrs.field(default=None, converter=arguments.text)
-    nomenclature: Literal["clc43", "ben19"] | None = None
-    cloud_and_shadow: bool | None = attrs.field(default=None, converter=arguments.switch)
-    seasonal_snow: bool | None = attrs.field(default=None, converter=arguments.switch)
-    bbox: tuple[float, ...] | None = attrs.field(default=None, converter=arguments.box)
-    intersects: str | None = attrs.field(default=None, converter=arguments.geometry)
-    datetime: str | None = attrs.field(default=None, converter=arguments.interval)
-    max_cloud_cover: float | None = attrs.field(default=None, converter=arguments.ratio)
-    where: tuple[str, ...] = attrs.field(default=(), converter=arguments.where)
-    filter: str | None = attrs.field(default=None, converter=arguments.text)
-    ids: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
-    shard: tuple[int, ...] | None = attrs.field(default=None, converter=arguments.pair)
-    assets: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
-    exclude_assets: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
-    roles: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
-    media_types: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
-    source_links: bool = True
-    follow: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
-    push_down: bool = True
-    split_walk: arguments.Positive = 1
-    max_items: arguments.Positive | None = attrs.field(default=None, converter=arguments.whole)
-    sample: arguments.Positive | None = attrs.field(default=None, converter=arguments.whole)
-    seed: int = 0
-    prefer: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
-    include_pages: bool = False
-    expand_prefix: bool = False
-    collection_assets: bool = False
-
-    @property
-    def followed(self) -> frozenset[str]:
-        """The relations of links whose items are fetched along with an item."""
-        return frozenset((*(["source"] if self.source_links else []), *self.follow))
-
-    @property
-    def most_items(self) -> int | None:
-        """How many matching items are taken at most; None without a limit."""
-        return min((limit for limit in (self.max_items, self.sample) if limit), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from stacpull.engine import api, tracing
-from stacpull.engine import headers as header_tables
+import stacpull
+from stacpull.engine import api
 from stacpull.engine import verify as verifying
 from stacpull.engine.api import failures, status
 from stacpull.errors import UsageError
@@ -61,11 +61,20 @@ def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
 
 classes = _blocking(api.classes)
 collections = _blocking(api.collections)
-headers = _blocking(header_tables.headers)
 mirror = _blocking(api.mirror)
 plan = _blocking(api.plan)
 resume = _blocking(api.resume)
 retry = _blocking(api.retry)
-trace = _blocking(tracing.trace)
-trace_estimate = _blocking(tracing.trace_estimate)
 verify = _blocking(verifying.verify)
+
+if TYPE_CHECKING:
+    headers = _blocking(stacpull.headers)
+    trace = _blocking(stacpull.trace)
+    trace_estimate = _blocking(stacpull.trace_estimate)
+
+
+def __getattr__(name: str) -> Any:
+    """Return a function of a package beside this one, which is imported only when it is used."""
+    if name not in __all__:
+        raise AttributeError(f"module 'stacpull.sync' has no attribute {name!r}")
+    return _blocking(getattr(stacpull, name))

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from tests.acceptance.trees import digests_in, files_in, metadata_files
 
-from stacpull.replicas import ExpectedFile
+from stacpull_replicas import ExpectedFile
 
 _RESERVED, _DONE = 1, 2
 _ROWS = """

@@ -19,7 +19,7 @@ from tests.acceptance.sized_replica import key_of
 from tests.acceptance.small_mirror import Ended, SmallMirror, small_mirror
 
 from stacpull.ledger.database import ledger_path
-from stacpull.replicas.objects import DATASET_BUCKET
+from stacpull_replicas.objects import DATASET_BUCKET
 
 
 def _again(found: Scene, dest: Path) -> Iterator[str]:
@@ -78,11 +78,11 @@ class Scene:
 
 
 @contextmanager
-def scene(begin: str = "nothing", *, single: bool = False) -> Iterator[Scene]:
+def scene(begin: str = "nothing", *, single: bool = False, one_thread: bool = False) -> Iterator[Scene]:
     """Start the replica for the length of the block, and prepare what runs find."""
     beginning = BEGINNINGS[begin]
     with (
-        small_mirror(single=single, sized=begin == "refresh") as mirror,
+        small_mirror(single=single, one_thread=one_thread, sized=begin == "refresh") as mirror,
         tempfile.TemporaryDirectory(prefix="stacpull-scene-") as temporary,
     ):
         whole = Path(temporary, "mirror")

@@ -28,7 +28,7 @@ from tests.acceptance.command import Running, environment, mirror_of, run, wait_
 from tests.acceptance.trees import Damage, damage, expected_files
 
 from stacpull.engine.network import _SLOTS as WORKERS
-from stacpull.replicas import MlhubReplica, RequestRecord, run_in_thread
+from stacpull_replicas import MlhubReplica, RequestRecord, run_in_thread
 
 Kind = Literal["KILL", "TERM", "INT", "mix"]
 SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}

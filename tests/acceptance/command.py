@@ -17,7 +17,7 @@ from typing import Any, Self
 from tests.security.watch import CURRENT, arguments_of
 
 import stacpull
-from stacpull.replicas import MlhubReplica
+from stacpull_replicas import MlhubReplica
 
 COMMAND = Path(sys.executable).with_name("stacpull")
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.mirrored import Mirrored, options_for
 from tests.security.watch import every_replica, watching
 
-from stacpull.replicas import MlhubReplica, run_in_thread
+from stacpull_replicas import MlhubReplica, run_in_thread
 
 __all__ = ["every_replica", "watching"]
 

@@ -24,7 +24,7 @@ from stacpull import (
     mirror,
     verify,
 )
-from stacpull.replicas import MlhubReplica
+from stacpull_replicas import MlhubReplica
 
 ASSET_ROUTES = (("api", "download"), ("blob", "blob"), ("s3", "object"))
 NOTEBOOK = "bigearthnet/{parent}/{filename}"

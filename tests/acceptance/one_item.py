@@ -8,9 +8,8 @@ from email.utils import formatdate, parsedate_to_datetime
 from typing import Any
 
 import orjson
+from tests.net.memory import Answer
 from tests.net.wire_server import Heard, Scripted, WireServer
-
-from stacpull.net.memory import Answer
 
 COLLECTION = "/collections/c"
 BUCKET = "bkt"

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from stacpull.replicas import MlhubReplica
-from stacpull.replicas.hosting import Responder
-from stacpull.replicas.objects import DATASET_BUCKET, DATASET_PREFIX, large_key
-from stacpull.replicas.wire import Reply, Request
+from stacpull_replicas import MlhubReplica
+from stacpull_replicas.hosting import Responder
+from stacpull_replicas.objects import DATASET_BUCKET, DATASET_PREFIX, large_key
+from stacpull_replicas.wire import Reply, Request
 
 _LARGE = "large_files_v1_"
 

@@ -8,9 +8,9 @@ from functools import partial
 from urllib.parse import quote
 
 import orjson
+from tests.net.memory import Answer
 from tests.net.wire_server import Scripted, WireServer
 
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 PER_PAGE = 2

@@ -19,7 +19,7 @@ from tests.acceptance.command import COMMAND, environment, mirror_of
 from tests.acceptance.sized_replica import SizedReplica
 from tests.acceptance.trees import Damage, damage, expected_files
 
-from stacpull.replicas import ExpectedFile, MlhubReplica, run_in_thread
+from stacpull_replicas import ExpectedFile, MlhubReplica, run_in_thread
 
 LARGE = 2_500_000
 _LARGE_KEY = "large_files/large_0000.bin"
@@ -29,6 +29,14 @@ SINGLE = (
     "from stacpull.cli.entry import main; sys.argv[0] = 'stacpull'; main()"
 )
 """The command on a file system that nobody knows: files and directories are synced one by one."""
+
+
+ONE_THREAD = (
+    "import sys; from concurrent.futures import ThreadPoolExecutor as pool; "
+    "pool.__init__.__defaults__ = (1, *pool.__init__.__defaults__[1:]); "
+    "from stacpull.cli.entry import main; sys.argv[0] = 'stacpull'; main()"
+)
+"""The command with one thread for blocking calls: every run makes the same calls in the same threads."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class SmallMirror:
     env: Mapping[str, str]
     single: bool = False
     """True to sync file by file."""
+    one_thread: bool = False
+    """True to do all that may block in one thread."""
 
     def run(self, dest: Path, *options: str, under: Sequence[str] = ()) -> Ended:
         """Make it at `dest`, or go on with it, with the command run by another (`under`)."""
@@ -66,7 +76,8 @@ class SmallMirror:
 
     def _run(self, arguments: list[str], under: Sequence[str], timeout: float = 60) -> Ended:
         """Run a command to its end; one that hangs is killed."""
-        program = [sys.executable, "-c", SINGLE] if self.single else [str(COMMAND)]
+        code = SINGLE if self.single else ONE_THREAD if self.one_thread else None
+        program = [str(COMMAND)] if code is None else [sys.executable, "-c", code]
         process = subprocess.Popen(
             [*under, *program, *arguments],
             env=self.env,
@@ -90,7 +101,9 @@ class SmallMirror:
 
 
 @contextmanager
-def small_mirror(*, single: bool = False, sized: bool = False) -> Iterator[SmallMirror]:
+def small_mirror(
+    *, single: bool = False, one_thread: bool = False, sized: bool = False
+) -> Iterator[SmallMirror]:
     """Start the replica for the length of the block; if `sized`, its items state the sizes of their files."""
     kind = SizedReplica if sized else MlhubReplica
     replica = kind(items=1, seed=7, large_items=1, large_size=LARGE)
@@ -107,4 +120,4 @@ def small_mirror(*, single: bool = False, sized: bool = False) -> Iterator[Small
             sha256=hashlib.sha256(content).hexdigest(),
         )
         expected[f"bigearthnet/{large.item_id}/{large.name}"] = large
-        yield SmallMirror(replica, expected, environment(replica), single)
+        yield SmallMirror(replica, expected, environment(replica), single, one_thread)

@@ -15,14 +15,14 @@ from attrs import evolve
 from tests.acceptance.command import BIGEARTHNET, environment, mirror_of, run
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, rewritten
 from tests.acceptance.small_api import SmallApi
+from tests.net.memory import Answer
 
 from stacpull import MirrorReport, Options, Selection, failures, mirror, resume, retry
 from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.errors import DestinationError
 from stacpull.models import Job, Received
-from stacpull.net.memory import Answer
-from stacpull.replicas import Request, Status
 from stacpull.store.sync import GroupSync
+from stacpull_replicas import Request, Status
 
 Change = Callable[[Path], None]
 

@@ -15,7 +15,7 @@ from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, digests_in, expected_files, files_in
 
 from stacpull import Notice, Options, mirror, verify
-from stacpull.replicas import MlhubReplica, Request, Stall, Status
+from stacpull_replicas import MlhubReplica, Request, Stall, Status
 
 ASSET_ROUTES = {("api", "download"), ("blob", "blob"), ("s3", "object")}
 INVARIANT = ("assets_done", "assets_failed", "assets_pending")

@@ -15,6 +15,7 @@ import attrs
 import orjson
 import pystac
 import pytest
+from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
 from stacpull import (
@@ -35,9 +36,8 @@ from stacpull import (
 from stacpull.errors import CredentialsError
 from stacpull.events import Event
 from stacpull.models import Json
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
-from stacpull.replicas import MemoryStore, S3Access, S3Replica
+from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
 ITEM = "URN:odd:item"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDTEST", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}

@@ -18,7 +18,7 @@ from tests.acceptance.trees import expected_files
 
 import stacpull
 from stacpull.catalog.assets import REMOTE_ASSETS
-from stacpull.replicas import MlhubReplica
+from stacpull_replicas import MlhubReplica
 
 COUNT = 12
 

@@ -15,10 +15,10 @@ import attrs
 import pytest
 from awscrt.checksums import crc64nvme
 from tests.acceptance.beginnings import table_zeroed
+from tests.net.memory import Answer
 from tests.security.sources import Source, feature
 
 from stacpull import Damage, MirrorReport, Options, mirror, sync, verify
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 BODIES = {

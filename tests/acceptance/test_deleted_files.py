@@ -14,7 +14,7 @@ from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import files_in
 
 from stacpull import MirrorReport, Notice, Options, mirror, verify
-from stacpull.replicas import EvolvingReplica, Status, run_in_thread
+from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
 ITEMS = ["1", "2", "3"]
 CHANGES: dict[str, tuple[Callable[[Path], None], int, int]] = {

@@ -12,7 +12,7 @@ from tests.acceptance.static_tree import write_tree
 
 from stacpull import NotAMirrorError, UsageError, sync
 from stacpull.cli.main import execute
-from stacpull.replicas import MlhubReplica
+from stacpull_replicas import MlhubReplica
 
 REFUSED = [
     ("s3://mybucket/prefix", "DEST is the bucket s3://mybucket/prefix. Buckets are not supported as DEST"),

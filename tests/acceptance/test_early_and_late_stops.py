@@ -17,11 +17,10 @@ from tests.acceptance.command import SOURCE, Running, environment, wait_until
 from tests.acceptance.mirrored import ASSET_ROUTES, SELECTION, options_for
 
 import stacpull
-from stacpull.engine import mirror as engine_mirror
-from stacpull.engine import recovery
+from stacpull.engine import mirror_store, recovery
 from stacpull.engine.publisher import Publisher
-from stacpull.replicas import MlhubReplica, Request, Stall, run_in_thread
 from stacpull.store.destination import Destination
+from stacpull_replicas import MlhubReplica, Request, Stall, run_in_thread
 
 SOON = 8.0  # seconds; DESIGN says ten
 
@@ -168,7 +167,7 @@ def _killed(*_: object, **__: object) -> None:
 def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monkeypatch):
     """What they lack is written by `resume`."""
     dest = tmp_path / "mirror"
-    monkeypatch.setattr(engine_mirror, "_CATALOG_PATIENCE", 0.0)
+    monkeypatch.setattr(mirror_store, "_CATALOG_PATIENCE", 0.0)
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
         options = options_for(replica)
 

@@ -17,7 +17,7 @@ from tests.acceptance.trees import damage, expected_files
 
 import stacpull
 from stacpull import Options, Secret, Selection
-from stacpull.replicas import Close, MlhubReplica, Request, Status, Truncate, run_in_thread
+from stacpull_replicas import Close, MlhubReplica, Request, Status, Truncate, run_in_thread
 
 CONTRACT = {
     "state", "items_seen", "items_matched", "items_done", "assets_planned", "assets_done", "assets_skipped",

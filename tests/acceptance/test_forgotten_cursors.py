@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.acceptance.small_api import SmallApi
+from tests.net.memory import Answer
 
 from stacpull import (
     MirrorReport,
@@ -21,7 +22,6 @@ from stacpull import (
     resume,
     status,
 )
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 IDS = [str(number) for number in range(1, 11)]

@@ -21,9 +21,9 @@ from tests.acceptance.command import SOURCE, Running, environment, run, wait_unt
 from tests.acceptance.test_secrets import ACCESS, KEY, SECRET, TOKEN, places
 
 from stacpull import HeadersReport, Options, S3Options, Secret, Selection, StacpullError, UsageError
-from stacpull.replicas import MlhubReplica, Status, run_in_thread
-from stacpull.replicas.dataset import Dataset
 from stacpull.sync import headers
+from stacpull_replicas import MlhubReplica, Status, run_in_thread
+from stacpull_replicas.dataset import Dataset
 
 WHOLE = "STACPULL_HEADERS_ITEMS"
 """Set it to 1000 to hold 12 x 1000 headers against tifffile."""

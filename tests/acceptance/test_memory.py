@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.command import COMMAND, Running, environment, mirror_of
 from tests.bench import yardstick
 
-from stacpull.replicas import MlhubReplica, run_in_thread
+from stacpull_replicas import MlhubReplica, run_in_thread
 
 MOST = 120e6
 """Bytes, whatever the number."""

@@ -10,7 +10,7 @@ from tests.acceptance.command import LABELS, SOURCE, environment, mirror_of, run
 from tests.acceptance.trees import digests_in, expected_files, metadata_files
 from tests.replicas.test_notebook import NOTEBOOK, code_cells, run_notebook, selection
 
-from stacpull.replicas import MlhubReplica
+from stacpull_replicas import MlhubReplica
 
 SELECTION = (
     *("--label", "Coniferous forest", "--label", "Rice fields"),

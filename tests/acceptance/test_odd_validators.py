@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.small_api import SmallApi
+from tests.net.memory import Answer
 
 from stacpull import Options, Selection, mirror, verify
-from stacpull.net.memory import Answer
 from stacpull.redact import Secret
 from stacpull.reports import MirrorReport
 

@@ -13,10 +13,10 @@ import orjson
 import pytest
 from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import digests_in
+from tests.net.memory import Answer
 
 from stacpull import DestinationError, Options, UsageError, failures, mirror, resume, retry, verify
 from stacpull.ledger.database import ledger_path
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 ITEMS = [str(number) for number in range(8)]

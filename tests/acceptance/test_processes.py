@@ -24,7 +24,7 @@ import stacpull
 from stacpull import MirrorReport
 from stacpull.engine.processes import crew
 from stacpull.engine.processes.crew import Crew
-from stacpull.replicas import MlhubReplica, Request, RequestRecord, Stall, Status, run_in_thread
+from stacpull_replicas import MlhubReplica, Request, RequestRecord, Stall, Status, run_in_thread
 
 ITEMS = 40
 FILES = ITEMS * 13

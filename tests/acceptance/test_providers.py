@@ -26,6 +26,7 @@ from tests.net.logins.services import (
     Urs,
     basic,
 )
+from tests.net.memory import Answer
 from tests.net.wire_server import Heard, WireServer
 from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
@@ -34,8 +35,7 @@ from stacpull import CredentialsError, MirrorReport, Options, mirror
 from stacpull.config.filling import profile_options
 from stacpull.engine.processes.crew import Crew
 from stacpull.events import Notice
-from stacpull.net.memory import Answer
-from stacpull.replicas import MemoryStore, S3Access, S3Replica
+from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
 
 class Other(WireServer):

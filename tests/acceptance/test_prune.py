@@ -14,15 +14,15 @@ import orjson
 import pytest
 from tests.acceptance.static_tree import write_tree
 from tests.acceptance.trees import files_in
+from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
 import stacpull
 from stacpull import MirrorReport, Notice, Options, Selection, failures, mirror, retry, verify
 from stacpull.events import Event, ItemGone
 from stacpull.ledger import pruning
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
-from stacpull.replicas import EvolvingReplica, Status, run_in_thread
+from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
 PRUNE = Options(prune=True, yes=True, retries=0)
 

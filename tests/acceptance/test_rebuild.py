@@ -22,7 +22,7 @@ from stacpull import DestinationError, Notice, RebuildReport, failures, plan, re
 from stacpull.ledger import rebuilding
 from stacpull.ledger.compact import true_name
 from stacpull.ledger.database import ledger_path
-from stacpull.replicas import MlhubReplica, run_in_thread
+from stacpull_replicas import MlhubReplica, run_in_thread
 
 Harm = Callable[[Path], None]
 
@@ -359,13 +359,24 @@ def test_a_damaged_ledger_of_an_older_version_tells_as_much(mirrored: Mirrored) 
     with closing(sqlite3.connect(ledger_path(mirrored.dest), isolation_level=None)) as db:
         newer = (("assets", "was"), ("assets", "wanted"), ("runs", "adopt"), ("runs", "drawn"))
         for table, column in newer:
-            db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+            db.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO nameless_{column}")
         for table in ("sample", "left_out"):
             db.execute(f"DROP TABLE {table}")
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 13")
     table_zeroed(checkpointed(mirrored.dest), "failures")
     report = rebuilt(mirrored)
     assert (report.done, report.by_checksum, report.selection_known) == (78, 78, True)
+
+
+def test_a_sound_ledger_of_another_version_is_refused_and_can_be_rebuilt(mirrored: Mirrored) -> None:
+    with closing(sqlite3.connect(ledger_path(mirrored.dest), isolation_level=None)) as db:
+        db.execute("PRAGMA user_version = 13")
+    with pytest.raises(DestinationError, match=r"has version 13 .* verify --rebuild"):
+        mirrored.verify()
+    report = rebuilt(mirrored)
+    assert "version 13" in report.reason
+    assert (report.done, report.selection_known) == (78, True)
+    assert mirrored.verify().exit_code == 0
 
 
 @pytest.mark.parametrize("after", [0.02, 0.3])

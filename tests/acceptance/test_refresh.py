@@ -21,7 +21,7 @@ from tests.acceptance.trees import files_in
 import stacpull
 from stacpull import MirrorReport, Notice, Options, Selection, mirror, resume, retry, verify
 from stacpull.events import ItemGone
-from stacpull.replicas import EvolvingReplica, Status, run_in_thread
+from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
 FILES = ("file", "unchanged", "gone")
 

@@ -20,7 +20,7 @@ from tests.acceptance.command import Running, environment, run, wait_until
 from tests.acceptance.trees import files_in
 
 from stacpull.ledger.compact import true_name
-from stacpull.replicas import EvolvingReplica, Request, Stall, run_in_thread
+from stacpull_replicas import EvolvingReplica, Request, Stall, run_in_thread
 
 KILLS = int(os.environ.get("STACPULL_REFRESH_KILLS", "3"))
 DONE = 2

@@ -13,7 +13,7 @@ from tests.acceptance.command import LABELS, Running, environment, mirror_of, ru
 from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
 
 import stacpull
-from stacpull.replicas import MlhubReplica, PlannedFaults, Stall, parse_faults, run_in_thread
+from stacpull_replicas import MlhubReplica, PlannedFaults, Stall, parse_faults, run_in_thread
 
 ITEMS = 150
 
@@ -73,6 +73,7 @@ def test_a_signal_stops_gracefully_and_resume_completes(tmp_path, number):
         assert bodies.in_life == 60 * 13 - ran.report["assets_done"]  # none of those done is fetched again
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_at_once(tmp_path, small_hub, number):
     dest, env = tmp_path / "mirror", environment(small_hub)

@@ -11,11 +11,11 @@ import orjson
 import pytest
 from tests.acceptance.command import environment, run
 from tests.acceptance.static_tree import asset_of, write_tree
+from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
 from stacpull import Options, Selection, failures, mirror, retry, status, sync
 from stacpull.models import FailureKind
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 

@@ -18,7 +18,7 @@ import pytest
 from tests.acceptance.command import LABELS, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import files_in
 
-from stacpull.replicas import MlhubReplica, Request, S3Access, Status, run_in_thread
+from stacpull_replicas import MlhubReplica, Request, S3Access, Status, run_in_thread
 
 KEY = 'planted-key/with+odd=characters&"more"\\'
 SECRET = "plantedS3/secret+thatnobodysees0123456789"

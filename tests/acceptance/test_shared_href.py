@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from tests.acceptance.small_api import SmallApi
+from tests.net.memory import Answer
 
 from stacpull import Options, mirror, status, verify
-from stacpull.net.memory import Answer
 
 ITEMS = [str(number) for number in range(12)]
 

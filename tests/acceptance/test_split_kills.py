@@ -17,10 +17,10 @@ from tests.acceptance.command import Running, environment, run, wait_until
 from tests.acceptance.test_resume import large
 from tests.acceptance.trees import files_in
 
-from stacpull.replicas import MlhubReplica, run_in_thread
-from stacpull.replicas.faults import Drip
 from stacpull.spans import Spans, length
 from stacpull.store.part_log import log_of, read_log
+from stacpull_replicas import MlhubReplica, run_in_thread
+from stacpull_replicas.faults import Drip
 
 SIZE = 40_000_000
 RATE = 5_000_000

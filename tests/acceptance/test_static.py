@@ -19,7 +19,7 @@ from tests.acceptance.static_tree import asset_of, write_tree
 from tests.servers.nginx import Nginx, nginx
 
 from stacpull import sync
-from stacpull.replicas import S3Replica, run_in_thread
+from stacpull_replicas import S3Replica, run_in_thread
 
 COLLECTIONS = 10
 ITEMS = int(os.environ.get("STATIC_ITEMS", "300"))

@@ -8,9 +8,9 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.acceptance.small_api import SmallApi
+from tests.net.memory import Answer
 
 from stacpull import MirrorReport, Options, Selection, failures, mirror, resume, retry
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 

@@ -18,7 +18,7 @@ from tests.acceptance.trees import damage, expected_files, files_in
 import stacpull
 from stacpull import DestinationError, Options, Secret, Selection
 from stacpull.ledger import runs
-from stacpull.replicas import MlhubReplica, Stall
+from stacpull_replicas import MlhubReplica, Stall
 
 ITEMS = 30
 

@@ -15,18 +15,18 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from tests.acceptance.command import Ran, Running, environment, wait_until
-from tests.tracing.judge import judge
+from tests.trace.judge import judge
 
 from stacpull import Options, TraceReport
 from stacpull.cli.main import execute
-from stacpull.replicas import run_in_thread
-from stacpull.replicas.faults import Status
-from stacpull.replicas.sentinelhub import SentinelHubReplica
-from stacpull.replicas.wire import Request
 from stacpull.sync import trace
-from stacpull.tracing.area import area_of_bbox, area_of_geometry
-from stacpull.tracing.report import DayState
-from stacpull.tracing.scene_map import Kind
+from stacpull_replicas import run_in_thread
+from stacpull_replicas.faults import Status
+from stacpull_replicas.sentinelhub import SentinelHubReplica
+from stacpull_replicas.wire import Request
+from stacpull_trace.report import DayState
+from stacpull_trace.scene_map import Kind
+from stacpull_trace.traced_area import area_of_bbox, area_of_geometry
 
 BOX = (-122.44, 37.75, -122.42293, 37.76989)
 MONTH = "2023-11-01/2023-12-01"
@@ -332,7 +332,7 @@ def test_bad_input_is_told_before_anything_is_asked(
 def test_an_evalscript_is_checked_and_then_computed(
     replica: SentinelHubReplica, command: Command, tmp_path: Path
 ) -> None:
-    from stacpull.tracing.indices import INDICES  # noqa: PLC0415 - only the text of a script
+    from stacpull_trace.indices import INDICES  # noqa: PLC0415 - only the text of a script
 
     script = tmp_path / "mine.js"
     script.write_text(INDICES["ndvi"].evalscript.replace('id: "scenes"', 'id: "other"'))

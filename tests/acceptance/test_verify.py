@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from tests.acceptance.command import SOURCE, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, options_for, rewritten
 from tests.acceptance.trees import files_in
-from tests.ledger.plans import as_version_4
 
 from stacpull import (
     DestinationError,
@@ -35,8 +34,8 @@ from stacpull import (
 )
 from stacpull.engine.inspection import Findings, Inspection
 from stacpull.ledger.database import open_writer
-from stacpull.replicas import MlhubReplica, Request, Status, run_in_thread
 from stacpull.store.lock import MirrorLock
+from stacpull_replicas import MlhubReplica, Request, Status, run_in_thread
 
 Change = Callable[[Path], None]
 
@@ -251,18 +250,6 @@ def test_without_an_item_json_each(
     assert made.damages == dict.fromkeys(names, "altered")
     assert made.verify(repair=True).exit_code == 0
     assert is_same(before, made.files) == []
-
-
-def test_a_ledger_of_an_older_version_is_read_as_it_is(mirrored: Mirrored) -> None:
-    with closing(open_writer(mirrored.dest)) as db:
-        as_version_4(db)
-        newer = (("items", "sha256"), ("assets", "was"), ("assets", "wanted"), ("runs", "adopt"))
-        for table, column in newer:
-            db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        db.execute("PRAGMA user_version = 1")
-    rewritten(flipped)(mirrored.dest / document_of(mirrored))
-    report = mirrored.verify()
-    assert (report.exit_code, report.unproven) == (0, 12)  # the JSON of items, whose digests it does not have
 
 
 # --- random damage -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.acceptance.command import LABELS
 
-from stacpull.replicas import Dataset, ExpectedFile, manifest
+from stacpull_replicas import Dataset, ExpectedFile, manifest
 
 TOKEN = re.compile(rb"http://127\.0\.0\.1:\d+(/mlhub/v1)(?:/download/[\w-]+=*)?")
 PORT = re.compile(rb"127\.0\.0\.1[-:]\d+")

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from tests.bench.mixes import BUCKET, COLLECTION
 
-from stacpull.replicas.hosting import Hosted, Responder, fast_loop
-from stacpull.replicas.objects import DirectoryStore
-from stacpull.replicas.s3 import S3Service
-from stacpull.replicas.s3_access import S3Access
-from stacpull.replicas.wire import Reply, Request
+from stacpull_replicas.hosting import Hosted, Responder, fast_loop
+from stacpull_replicas.objects import DirectoryStore
+from stacpull_replicas.s3 import S3Service
+from stacpull_replicas.s3_access import S3Access
+from stacpull_replicas.wire import Reply, Request
 
 _PAGES = f"/collections/{COLLECTION}"
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Ran
 from tests.net.logins.services import Blobs, DataCentre, Downloads, Identity, PlanetApi, Signing, Urs
+from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
-from stacpull.net.memory import Answer
-from stacpull.replicas import MemoryStore, S3Access, S3Replica, run_in_thread
+from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
 Command = Callable[..., Ran]
 SECRETS = ("planted+pass/word", "planted-planet-key", "planted-secret-key")

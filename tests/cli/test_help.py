@@ -15,7 +15,7 @@ from tests.cli.conftest import Ran
 from stacpull.cli import main
 from stacpull.cli.help import GROUPS
 from stacpull.cli.help import Command as GroupedCommand
-from stacpull.config.table import OPTIONS
+from stacpull.config.options import OPTIONS
 
 Command = Callable[..., Ran]
 COMMAND = Path(sys.executable).with_name("stacpull")

@@ -13,7 +13,7 @@ from tests.cli.conftest import Library, Ran
 from stacpull import __version__
 from stacpull.cli import main
 from stacpull.cli.parameters import FIXED
-from stacpull.config.table import MIRRORING, OPTIONS, Scope
+from stacpull.config.options import MIRRORING, OPTIONS, Scope
 from stacpull.errors import (
     CredentialsError,
     DestinationError,
@@ -146,6 +146,7 @@ def stacpull_process(*arguments: str, **more: object) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **more)  # type: ignore[call-overload]
 
 
+@pytest.mark.alone
 def test_help_imports_nothing_heavy_and_is_quick() -> None:
     stacpull_process("--help")  # writes the bytecode
     heavy = {"aiohttp", "aioboto3", "botocore", "pystac", "tomlkit", "orjson", "sqlite3", "asyncio", "tqdm"}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 from tests.cli.conftest import Ran
 
-from stacpull.replicas import MlhubReplica, run_in_thread
+from stacpull_replicas import MlhubReplica, run_in_thread
 
 Command = Callable[..., Ran]
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from stacpull.cli.progress import Display, Lines, Live, display
-from stacpull.config.resolve import Output
+from stacpull.config.options import Output
 from stacpull.events import Checked, Progress, RunEnded
 
 

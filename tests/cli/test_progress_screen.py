@@ -22,7 +22,7 @@ SCRIPT = """
 import sys, threading
 from stacpull.cli.progress import display
 from stacpull.cli.running import run_until_stopped
-from stacpull.config.resolve import Output
+from stacpull.config.options import Output
 from stacpull.events import *
 from stacpull.models import FailureKind, ItemId
 

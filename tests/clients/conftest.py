@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stacpull.replicas import MlhubReplica, run_in_thread
+from stacpull_replicas import MlhubReplica, run_in_thread
 
 
 @pytest.fixture(scope="session")

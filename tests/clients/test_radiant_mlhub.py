@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.clients.venv_tools import run_script
 
-from stacpull.replicas import MlhubReplica
+from stacpull_replicas import MlhubReplica
 
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 VENV = "radiant-mlhub"

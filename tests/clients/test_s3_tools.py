@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.clients.venv_tools import run
 
-from stacpull.replicas import MlhubReplica, run_in_thread
+from stacpull_replicas import MlhubReplica, run_in_thread
 
 BUCKET = "radiant-mlhub"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.clients.venv_tools import PROGRAMS, run, run_script
 
-from stacpull.replicas import SentinelHubReplica, run_in_thread
+from stacpull_replicas import SentinelHubReplica, run_in_thread
 
 NOTEBOOK = "000_035c6198680205f4.txt"
 SERVICE = "https://services.sentinel-hub.com"

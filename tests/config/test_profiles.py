@@ -7,7 +7,7 @@ import pytest
 from stacpull.config.profiles import KINDS, Profile, find_profile, profiles
 from stacpull.config.provider import HostPattern
 from stacpull.errors import UsageError
-from stacpull.net.credentials import origin_of
+from stacpull.hosts import origin_of
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "configs" / "providers"

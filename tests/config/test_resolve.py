@@ -9,9 +9,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from stacpull.config.options import Options, S3Options, TraceOptions
-from stacpull.config.resolve import Output, Resolved, resolve
-from stacpull.config.table import OPTIONS, Option, Scope
+from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, Scope, TraceOptions
+from stacpull.config.resolve import Resolved, resolve
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.models import Selection
 from stacpull.redact import Secret
@@ -153,6 +152,7 @@ def test_the_table_sets_every_field_there_is() -> None:
     assert targets <= fields
     assert fields - targets == {
         "s3",  # a part by itself
+        "is_complete",  # set by the readers
         "query",  # [credentials] and SOURCE
         "credential_names",  # derived
         "provider",  # what --credentials names, if it is no profile of AWS
@@ -226,7 +226,7 @@ def test_a_selection_with_nothing_in_its_file_is_refused(tmp_path: Path) -> None
     empty = tmp_path / "empty"
     empty.write_text(" \n")
     for flags in ({"ids": (f"@{empty}",)}, {"filter": f"@{empty}"}, {"intersects": f"@{empty}"}):
-        with pytest.raises(UsageError, match=r"finds (no id|nothing) in|is no GeoJSON"):
+        with pytest.raises(UsageError, match=r"finds (no id|nothing) in|is not GeoJSON"):
             told(flags)
 
 
@@ -295,7 +295,7 @@ def test_a_selection_cannot_come_from_the_environment() -> None:
         ({"bbox": "1,2"}, {}, "--bbox must be four numbers W,S,E,N (or six, with heights), not '1,2'"),
         ({"bbox": "1,2,3,4,5"}, {}, "--bbox must be four numbers"),
         ({"bbox": "1,2,9,3,1,9"}, {}, "--bbox must have its latitudes in order"),
-        ({"intersects": "{"}, {}, "--intersects is no GeoJSON: "),
+        ({"intersects": "{"}, {}, "--intersects is not GeoJSON: "),
         ({"intersects": "nowhere.geojson"}, {}, "--intersects cannot read nowhere.geojson: No such file"),
         ({"intersects": "POLYGON ((0 0, 1 1, 1 0, 0 0))"}, {}, "--intersects must be GeoJSON"),
         ({"intersects": "multipoint z((0 0 1))"}, {}, "--intersects must be GeoJSON"),
@@ -330,7 +330,7 @@ def test_a_bad_value_in_a_file_is_named_with_its_line(tmp_path: Path) -> None:
 
 
 def test_a_source_that_is_no_url() -> None:
-    with pytest.raises(UsageError, match="SOURCE is no URL"):
+    with pytest.raises(UsageError, match="SOURCE is not a valid URL"):
         told(source="http://[::1/stac")
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.config import toml
-from stacpull.config.table import OPTIONS
+from stacpull.config.options import OPTIONS
 from stacpull.errors import UsageError
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import stacpull
 from stacpull.cli.main import COMMANDS
-from stacpull.config.table import OPTIONS
+from stacpull.config.options import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from stacpull.clock import SystemClock
 from stacpull.engine import recovery
-from stacpull.engine.documents import ItemWriter
-from stacpull.engine.publisher import Ledger, Publisher
+from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.batches import Committed, ItemRow, PlanBatch
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.planning import Planner
-from stacpull.ledger.runs import RunSpec
+from stacpull.ledger.runs import Requests, RunSpec
 from stacpull.models import Asset, ItemId, Job, PlannedItem, Received, Selection, Validator
 from stacpull.planning.items import item_directory
 from stacpull.redact import Secrets
@@ -66,21 +66,22 @@ class Bench:
         self.run = runs.begin(self.db, spec, NOW)
         self.planner = Planner(self.db, self.run.id)
         self.failed: list[AssetFailed] = []
-        self.errors: list[BaseException] = []
         self.published: list[int] = []
         self.notices: list[str] = []
-        self.items = ItemWriter(self.db, self.destination, Secrets(()), "item")
-        self.publisher = Publisher(
-            Ledger(self.db, self.run.id, self.run.counters),
-            self.destination,
-            sync or RecordingSync(),
-            self.items,
+        self.stopped = False
+        self.store = MirrorStore(
+            Workspace(self.destination, self.db, sync or RecordingSync()),
+            self.run,
+            Requests(),
+            checksum="sha256",
+            secrets=Secrets(()),
             clock=SystemClock(),
-            on_error=self.errors.append,
+            is_stopped=lambda: self.stopped,
             on_published=self.published.append,
             on_failed=self.failed.extend,
             on_notice=self.notices.append,
         )
+        self.publisher = self.store.publisher
 
     def close(self) -> None:
         self.db.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.net.memory import Answer
 from tests.net.test_http import watched_connections
 from tests.net.wire_server import WireServer
 from tests.security.sources import Source, feature, json_answer
@@ -26,7 +27,6 @@ from stacpull.engine.network import open_network, source_address
 from stacpull.models import FailureKind
 from stacpull.net import addresses
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request, TransferError
 
 FAR = "127.0.0.1"  # public, where `far` is used

@@ -1,9 +1,7 @@
-"""The publisher: the order of its steps, what it refuses, and that nobody hangs on it when it has ended."""
+"""The publisher: the order of its steps, and what it refuses."""
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import Any
 import pytest
 from tests.engine.bench import Bench, RecordingSync, documents, parts, planned, tree
 
-from stacpull.engine.publisher import Publisher
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.batches import PlanBatch
@@ -126,7 +123,7 @@ def test_an_item_json_that_nobody_knows_is_kept_too(
     bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.settle()
     assert (tmp_path / "c/i/i.json").read_bytes() == b"mine"
-    (sentence,) = bench.items.unwritable.values()
+    (sentence,) = bench.store.findings().unwritten
     assert sentence.startswith("c/i/i.json is in the way and not of this mirror: move it away, then mirror ")
     monkeypatch.undo()
     bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
@@ -139,7 +136,7 @@ def test_an_item_json_that_nobody_knows_is_kept_too(
     bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
     bench.publisher.settle()
     assert b'"Feature"' in mine.read_bytes()
-    assert bench.items.unwritable == {}
+    assert bench.store.findings().unwritten == []
 
 
 def test_our_own_json_is_renewed(bench: Bench, tmp_path: Path) -> None:
@@ -198,122 +195,3 @@ def test_group_syncs_are_given_up_when_slow_several_times_in_a_row(
     assert isinstance(bench.publisher._sync, GroupSync) == grouped
     assert bench.db.execute("PRAGMA synchronous").fetchone() == ((1,) if grouped else (2,))
     assert [("each file by itself" in text) for text in bench.notices] == ([] if grouped else [True])
-
-
-# --- on its thread -----------------------------------------------------------------------------------------
-
-
-def on_thread(bench: Bench, course: Callable[[Publisher], Any]) -> Any:
-    """Run `course` on a loop, beside the publisher's thread; nothing in it may take more than 10 s."""
-
-    async def run() -> Any:
-        async with asyncio.timeout(10):
-            return await course(bench.publisher)
-
-    bench.publisher.start()
-    try:
-        return asyncio.run(run())
-    finally:
-        bench.publisher.close()
-
-
-def test_groups_are_published_in_time_without_being_asked(bench: Bench, tmp_path: Path) -> None:
-    arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs]
-
-    async def course(publisher: Publisher) -> None:
-        publisher.deliver(arrived)
-        while publisher.counters["items_done"] != 1:  # noqa: ASYNC110 - set by a thread
-            await asyncio.sleep(0.01)
-
-    on_thread(bench, course)
-    assert len(tree(tmp_path)) == 2
-    assert documents(tmp_path) == ["c/i/i.json"]
-    assert sum(bench.published) == 2
-
-
-def test_failures_leave_no_room_that_is_not_there(bench: Bench) -> None:
-    """What the intake hears of are the parts it handed on: neither failures, nor what a kill left."""
-    planned_jobs = bench.plan(planned("i", "abc")).jobs
-    left, new = ([bench.arrive(planned_jobs[n], b"x")] for n in (0, 2))
-
-    async def course(publisher: Publisher) -> None:
-        await publisher.call(lambda: publisher.take(left))
-        publisher.fail(planned_jobs[1], BROKEN, 1)
-        publisher.deliver(new)
-        await publisher.call(publisher.settle)
-
-    on_thread(bench, course)
-    assert sum(bench.published) == 1
-    assert bench.states() == {"a": 2, "b": 3, "c": 2}
-
-
-def test_a_call_gets_its_answer_or_its_error(bench: Bench) -> None:
-    def breaks() -> None:
-        raise KeyError("x")
-
-    def sqlite_fails() -> None:
-        bench.db.execute("SELECT nonsense")
-
-    async def course(publisher: Publisher) -> None:
-        assert await publisher.call(lambda: 42) == 42
-        with pytest.raises(KeyError):
-            await publisher.call(breaks)
-        with pytest.raises(DestinationError, match="nonsense"):
-            await publisher.call(sqlite_fails)
-        assert await publisher.call(lambda: 43) == 43
-
-    on_thread(bench, course)
-    assert bench.errors == []
-
-
-@pytest.mark.parametrize("moment", ["under way", "after the end", "after close"])
-def test_nobody_hangs_on_a_thread_that_has_ended(bench: Bench, moment: str) -> None:
-    def fails() -> None:
-        raise sqlite3.OperationalError("disk I/O error")
-
-    arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs]
-
-    async def course(publisher: Publisher) -> None:
-        if moment == "after close":
-            await asyncio.to_thread(publisher.close)
-        else:
-            bench.destination.take_touched = fails  # type: ignore[assignment, method-assign] # the disk breaks
-            publisher.deliver(arrived)
-        calls = [publisher.call(lambda: None) for _ in range(3)] if moment == "under way" else []
-        found = await asyncio.gather(*calls, return_exceptions=True)
-        assert all(one is None or isinstance(one, DestinationError) for one in found)
-        await asyncio.to_thread(publisher._thread.join)
-        for _ in range(2):
-            with pytest.raises(DestinationError):
-                await publisher.call(lambda: None)
-
-    on_thread(bench, course)
-    assert len(bench.errors) == (moment != "after close")
-
-
-def test_a_failed_sync_ends_the_thread_and_close_does_not_hang(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, RecordingSync(fails=True))
-    arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs]
-
-    async def course(publisher: Publisher) -> None:
-        publisher.deliver(arrived)
-        await asyncio.to_thread(publisher._thread.join)
-
-    on_thread(bench, course)
-    assert [type(error) for error in bench.errors] == [DestinationError]
-    assert bench.states() == {"a": 1}
-    assert tree(tmp_path) == {}
-    bench.close()
-
-
-def test_a_sync_that_fails_at_the_close_is_told(tmp_path: Path) -> None:
-    sync = RecordingSync()
-    bench = Bench(tmp_path, sync)
-
-    async def course(publisher: Publisher) -> None:
-        await publisher.call(lambda: publisher.write_file(Path("catalog.json"), b"{}"))
-        sync.fails = True
-
-    on_thread(bench, course)
-    assert [type(error) for error in bench.errors] == [DestinationError]
-    bench.close()

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 from tests.engine.bench import Bench, RecordingSync, parts, planned, tree
 
 from stacpull.engine import recovery
+from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.publisher import PACE
+from stacpull.engine.store_thread import StoreThread
 from stacpull.errors import DestinationError
 from stacpull.ledger import meta, outcomes
 from stacpull.ledger.database import Connection, checkpoint
+from stacpull.redact import Secrets
 
 
 def left_by_a_failed_sync(dest: Path, *, told: bool = True) -> None:
@@ -158,15 +163,17 @@ def test_a_sync_of_sqlites_own_that_fails_withdraws_trust(
 
     async def settled() -> None:
         with pytest.raises(DestinationError):
-            await bench.publisher.call(bench.publisher.settle)
+            await thread.call(MirrorStore.settle)
 
-    bench.publisher.start()
+    thread = StoreThread(bench.store, Secrets(), lambda _error: None)
+    thread.start()
     if asked:
         bench.publisher.take([arrived])
-        asyncio.run(settled())
     else:
-        bench.publisher.deliver([arrived])
-    bench.publisher.close()
+        thread.deliver([arrived])
+        time.sleep(2 * PACE)
+    asyncio.run(settled())
+    thread.close()
     assert (tmp_path / ".stacpull/boot").exists() is is_believed
     assert meta.is_tainted(bench.db) is not is_believed
     bench.close()

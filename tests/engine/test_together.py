@@ -48,7 +48,7 @@ def test_another_thread_has_a_while_after_it_has_seen_the_stop(monkeypatch: pyte
     now = 100.0
     monkeypatch.setattr(together.time, "monotonic", lambda: now)
     stop = asyncio.Event()
-    patience = Patience(stop, 3)
+    patience = Patience(stop.is_set, 3)
     assert not patience.is_over()
     now = 200.0
     stop.set()

@@ -13,7 +13,7 @@ from tests.net.certificates import certificate
 from tests.security.watch import every_replica, watching
 
 import stacpull.engine.api
-from stacpull.replicas import run_in_thread
+from stacpull_replicas import run_in_thread
 
 __all__ = ["certificate", "clock", "every_replica", "stage", "transport", "watching"]
 

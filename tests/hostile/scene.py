@@ -18,9 +18,9 @@ from tests.acceptance.trees import damage, expected_files, files_in
 import stacpull
 from stacpull.cli.main import execute
 from stacpull.clock import SystemClock
-from stacpull.replicas import MlhubReplica, PlannedFaults, parse_faults
-from stacpull.replicas.objects import DATASET_BUCKET, large_key
 from stacpull.reports import FailureRecord
+from stacpull_replicas import MlhubReplica, PlannedFaults, parse_faults
+from stacpull_replicas.objects import DATASET_BUCKET, large_key
 
 HURRY = 50
 SIZE = 3 << 20

@@ -13,10 +13,10 @@ import pytest
 from tests.acceptance.small_api import SmallApi
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import HurriedClock
+from tests.net.memory import Answer, Fault
 from tests.net.wire_server import Heard, Scripted, read_request, wire_of
 
 from stacpull import MirrorReport, Notice, Options, SourceError, failures, mirror, status
-from stacpull.net.memory import Answer, Fault
 from stacpull.net.transport import Request
 from stacpull.reports import FailureRecord
 

@@ -15,8 +15,8 @@ from tests.acceptance.trees import damage, expected_files
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import Cast, Scene
 
-from stacpull.replicas import Close, Delay, Fault, FaultPlan, PlannedFaults, Rule, Stall, Status
-from stacpull.replicas.faults import (
+from stacpull_replicas import Close, Delay, Fault, FaultPlan, PlannedFaults, Rule, Stall, Status
+from stacpull_replicas.faults import (
     Alter,
     Coded,
     Damage,

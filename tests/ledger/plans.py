@@ -8,14 +8,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch
-from stacpull.ledger.compact import href_of, true_etag, true_name
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import Asset, Checksum, Failure, FailureKind, ItemId, Job, PlannedItem, Selection
 from stacpull.planning.items import AssetProblem, item_directory
-from stacpull.planning.names import path_hash
 
 SPEC = RunSpec("https://api.example/v1", Selection(collections=("c",)), "{collection}/{item}/{key}{ext}")
 NOW = 1_700_000_000.0
@@ -119,13 +117,13 @@ def arrival(job: Job, *, size: int = 10, name: str | None = None, inode: int | N
 
 def counts(db: sqlite3.Connection, run: int) -> dict[str, int]:
     """What counting the rows of a run gives, by the names of the run's counters."""
-    states = dict.fromkeys(range(4), 0)
+    states = dict.fromkeys(range(5), 0)
     states |= dict(db.execute("SELECT state, count(*) FROM assets WHERE run = ? GROUP BY state", (run,)))
     size = db.execute("SELECT coalesce(sum(size), 0) FROM assets WHERE run = ? AND state = 2", (run,))
     return {
         "assets_pending": states[0] + states[1],
         "assets_done": states[2],
-        "assets_failed": states[3],
+        "assets_failed": states[3] + states[4],
         "assets_missing": _missing(db, run),
         "bytes_done": size.fetchone()[0],
     }
@@ -133,13 +131,13 @@ def counts(db: sqlite3.Connection, run: int) -> dict[str, int]:
 
 def all_counts(db: sqlite3.Connection) -> dict[str, int]:
     """What counting all rows gives, by the names of the totals."""
-    states = dict.fromkeys(range(4), 0)
+    states = dict.fromkeys(range(5), 0)
     states |= dict(db.execute("SELECT state, count(*) FROM assets GROUP BY state"))
     size = db.execute("SELECT coalesce(sum(size), 0) FROM assets WHERE state = 2").fetchone()[0]
     return {
         "assets_pending": states[0] + states[1],
         "assets_done": states[2],
-        "assets_failed": states[3],
+        "assets_failed": states[3] + states[4],
         "assets_missing": _missing(db, None),
         "bytes_done": size,
     }
@@ -148,7 +146,7 @@ def all_counts(db: sqlite3.Connection) -> dict[str, int]:
 def _missing(db: sqlite3.Connection, run: int | None) -> int:
     found: int = db.execute(
         "SELECT count(*) FROM assets a JOIN failures f ON f.item = a.item AND f.key = a.key "
-        "WHERE a.state = 3 AND f.kind = 'gone' AND (?1 IS NULL OR a.run = ?1)",
+        "WHERE a.state > 2 AND f.kind = 'gone' AND (?1 IS NULL OR a.run = ?1)",
         (run,),
     ).fetchone()[0]
     return found
@@ -160,47 +158,3 @@ def standing(db: sqlite3.Connection, name: str) -> tuple[int, int]:
         "SELECT remaining, failed FROM items WHERE name = ?", (name,)
     ).fetchone()
     return found
-
-
-def as_version_4(db: sqlite3.Connection) -> None:
-    """Make a ledger what version 4 of it was: hashes of paths and all texts in the rows themselves."""
-    for row, directory, kept, key, etag, placed in db.execute(
-        "SELECT a.id, d.path, a.name, a.key, a.etag, a.placed FROM assets a "
-        "LEFT JOIN directories d ON d.id = a.directory"
-    ).fetchall():
-        name = None if kept is None else true_name(kept, directory, key)
-        index = None if placed is None else path_hash(f"{directory}/{name}")
-        values = (name, true_etag(etag), index, row)
-        db.execute("UPDATE assets SET name = ?, etag = ?, placed = ? WHERE id = ?", values)
-    db.execute(f"UPDATE items AS i SET href = {href_of()}")  # noqa: S608 - a constant
-    db.executescript(
-        """
-        ALTER TABLE open_assets DROP COLUMN alternates;
-        ALTER TABLE runs DROP COLUMN assets_pages;
-        DROP TABLE changes;
-        DROP TABLE walked;
-        DROP TABLE removals;
-        ALTER TABLE runs DROP COLUMN revalidate;
-        DROP TRIGGER item_inserted;
-        DROP TRIGGER item_deleted;
-        DROP TRIGGER item_updated;
-        DROP TABLE item_totals;
-        DROP INDEX failures_newest;
-        DROP INDEX failures_items;
-        DROP INDEX items_href;
-        ALTER TABLE runs DROP COLUMN cut_short;
-        ALTER TABLE runs DROP COLUMN items_unseen;
-        ALTER TABLE runs DROP COLUMN prune;
-        ALTER TABLE runs DROP COLUMN prune_yes;
-        ALTER TABLE assets RENAME COLUMN placed TO path_hash;
-        CREATE UNIQUE INDEX assets_path ON assets(path_hash) WHERE path_hash IS NOT NULL;
-        ALTER TABLE items DROP COLUMN walk;
-        ALTER TABLE items DROP COLUMN href_form;
-        DROP TABLE href_forms;
-        DROP TABLE paths;
-        DROP TABLE unread;
-        DROP TRIGGER forget_unasked;
-        DROP TABLE unasked;
-        PRAGMA user_version = 4;
-        """
-    )

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ledger.plans import NOW, arrival, as_version_4, asset, commit, id_of, item, ledger, started
+from tests.ledger.plans import NOW, arrival, asset, commit, id_of, item, ledger, started
 
-from stacpull.ledger import compact, jobs, outcomes, paths, runs, views
+from stacpull.ledger import compact, outcomes, paths, runs, views
 from stacpull.ledger.compact import (
     HrefForms,
     href_of,
@@ -23,10 +23,6 @@ from stacpull.ledger.compact import (
     true_etag,
     true_name,
 )
-from stacpull.ledger.database import open_reader, open_writer
-from stacpull.ledger.expected import Expectations
-from stacpull.ledger.outcomes import Arrival, AssetFailure
-from stacpull.models import Failure, FailureKind
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 NAMES = st.lists(st.sampled_from(["S2A", "B01", "_", ".tif", "\x01", "\x02", "\x04", "\x05", "é"])).map(
@@ -186,46 +182,6 @@ def test_an_asset_that_moves_gives_its_name_up(db):
     assert outcomes.reserve(db, [freed]) == ([freed], [])
     taken = paths.claim(db, 0, "c/i", "elsewhere.tif")
     assert taken.failure is not None
-
-
-def _told(db: sqlite3.Connection) -> dict[str, object]:
-    """What those who only read are told of a ledger."""
-    expectations = Expectations(db)
-    places = [f"c/i/{key}.tif" for key in "abcd"] + ["c/i/i.json", "c/i/nobody.tif"]
-    return {
-        "items": [views.item_record(db, row) for (row,) in db.execute("SELECT id FROM items ORDER BY id")],
-        "failures": list(views.failures(db)),
-        "unread": jobs.failed_items(db),
-        "pending": jobs.pending_jobs(db, 1, 0, 9),
-        "reserved": list(jobs.reservations(db)),
-        "expected": expectations.of(places),
-        "not met": list(expectations.not_met()),
-    }
-
-
-def _mirrored(db: sqlite3.Connection) -> None:
-    """One asset done, one reserved, one failed, one pending, and a source item that could not be read."""
-    planned = commit(started(db)[1], item("i", [asset(key) for key in "abcd"], href="https://h/items/i")).jobs
-    tags = ('"9b2cf535f27731c974343645a3985328"', '"6b008e22-1f4"')
-    done, reserved = (arrival(job)._replace(etag=tag) for job, tag in zip(planned, tags, strict=False))
-    outcomes.reserve(db, [done, reserved])
-    broken = Failure(FailureKind.NETWORK, "The connection was reset.")
-    outcomes.record(db, [done], [AssetFailure(planned[2].row, planned[2].item_row, broken)], [], NOW)
-
-
-def test_an_older_ledger_tells_the_same_unchanged_and_brought_up(tmp_path):
-    with ledger(tmp_path) as db:
-        _mirrored(db)
-        told = _told(db)
-        as_version_4(db)
-    with closing(open_reader(tmp_path)) as db:
-        assert _told(db) == told
-    with closing(open_writer(tmp_path)) as db:
-        assert _told(db) == told
-        assert paths.claim(db, 0, "c/i", "A.TIF").name != "A.TIF"
-        (reserved,) = jobs.reservations(db)
-        assert isinstance(reserved, Arrival)
-        assert reserved.etag == '"6b008e22-1f4"'
 
 
 def test_an_asset_takes_so_many_bytes(tmp_path):

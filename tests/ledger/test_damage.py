@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from tests.ledger.plans import (
     SPEC,
     all_counts,
     arrival,
-    as_version_4,
     asset,
     commit,
     counts,
@@ -27,10 +25,8 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import damage, jobs, outcomes, runs, views
-from stacpull.ledger.database import open_reader
-from stacpull.ledger.expected import Expectations, FileKind
+from stacpull.ledger.expected import Expectations
 from stacpull.ledger.outcomes import AssetFailure, Written
-from stacpull.ledger.schema import migrate
 from stacpull.models import Failure, Job
 
 
@@ -215,20 +211,3 @@ def test_a_damaged_file_stays_so_until_it_is_had_again(mirrored) -> None:
     _, planner = started(db)
     commit(planner, item("L", [asset(k) for k in "abc"]))
     assert expected() == (bytes(32), True)
-
-
-def test_a_repair_that_an_older_version_began_goes_on(mirrored) -> None:
-    db, planned = mirrored
-    run = repair(db)
-    damage.claim_damaged(db, run, {planned[0].row: None})
-    as_version_4(db)
-    db.execute("UPDATE assets SET sha256 = was WHERE was IS NOT NULL")
-    for table, column in (("assets", "was"), ("assets", "wanted"), ("runs", "adopt")):
-        db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-    db.execute("PRAGMA user_version = 3")
-    with closing(open_reader(Path(db.execute("PRAGMA database_list").fetchone()[2]).parents[1])) as reader:
-        missing = [one.row for one in Expectations(reader).not_met() if one.kind is FileKind.ASSET]
-    migrate(db)
-    assert [one.row for one in Expectations(db).not_met() if one.kind is FileKind.ASSET] == missing
-    assert planned[0].row in missing
-    assert [job.sha256 for job in jobs.pending_jobs(db, run, 0, 9)] == [bytes(32)]

@@ -51,43 +51,39 @@ def version_of(db: sqlite3.Connection) -> int:
     return version
 
 
-def test_a_new_ledger_is_of_the_newest_version_and_keeps_it(dest: Path) -> None:
+def test_a_new_ledger_has_the_version_of_the_schema_and_keeps_it(dest: Path) -> None:
     for _ in range(2):
         with closing(open_writer(dest)) as db:
-            assert version_of(db) == len(schema.MIGRATIONS)
-
-
-@pytest.mark.parametrize("version", range(1, len(schema.MIGRATIONS) + 1))
-def test_an_older_ledger_is_brought_up_and_keeps_its_rows(dest: Path, version: int) -> None:
-    with closing(sqlite3.connect(ledger_path(dest), isolation_level=None)) as db:
-        for step, script in enumerate(schema.MIGRATIONS[:version], start=1):
-            db.executescript(f"{script}; PRAGMA user_version = {step};")
-        db.execute("INSERT INTO collections(name) VALUES ('kept')")
-    with closing(open_writer(dest)) as db:
-        assert version_of(db) == len(schema.MIGRATIONS)
-        assert db.execute("SELECT name FROM collections").fetchall() == [("kept",)]
-
-
-def test_a_migration_that_fails_leaves_the_version_it_found(
-    dest: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    open_writer(dest).close()
-    broken = (*schema.MIGRATIONS, "CREATE TABLE half(x); SELECT nonsense()")
-    monkeypatch.setattr(schema, "MIGRATIONS", broken)
-    with pytest.raises(DestinationError, match="cannot be used"):
-        open_writer(dest)
-    monkeypatch.undo()
-    with closing(open_writer(dest)) as db:
-        assert version_of(db) == len(schema.MIGRATIONS)
-        assert db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone() == (0,)
+            assert version_of(db) == schema.LEDGER.version
 
 
 @pytest.mark.parametrize("opened", [open_writer, open_reader])
 def test_a_newer_ledger_is_refused(dest: Path, opened: object) -> None:
     with closing(open_writer(dest)) as db:
-        db.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+        db.execute(f"PRAGMA user_version = {schema.LEDGER.version + 1}")
     with pytest.raises(DestinationError, match="Install a newer stacpull"):
         opened(dest)  # type: ignore[operator] # one of the two functions above
+
+
+@pytest.mark.parametrize("opened", [open_writer, open_reader])
+def test_an_older_ledger_is_refused_with_what_to_do(dest: Path, opened: object) -> None:
+    with closing(open_writer(dest)) as db:
+        db.execute("PRAGMA user_version = 13")
+    with pytest.raises(DestinationError, match=r"has version 13 .* Run `stacpull verify --rebuild`"):
+        opened(dest)  # type: ignore[operator] # one of the two functions above
+    with closing(sqlite3.connect(ledger_path(dest))) as db:
+        assert version_of(db) == 13
+
+
+def test_tables_that_cannot_all_be_created_leave_nothing(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = schema.LEDGER._replace(text=f"{schema.LEDGER.text}; CREATE TABLE half(x); SELECT nonsense()")
+    monkeypatch.setattr(schema.prepare, "__defaults__", (broken,))
+    with pytest.raises(DestinationError, match="cannot be used"):
+        open_writer(dest)
+    monkeypatch.undo()
+    with closing(open_writer(dest)) as db:
+        assert version_of(db) == schema.LEDGER.version
+        assert db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])

@@ -229,7 +229,7 @@ def test_a_source_item_known_by_its_href_only_gives_way_to_the_real_one(tmp_path
 def test_a_name_that_is_taken_fails_the_second_and_its_retry_asks_for_the_same_name(tmp_path: Path) -> None:
     shared = asset("a", directory="flat", name="same.tif")
     with ledger(tmp_path) as db:
-        run, planner = started(db)
+        _, planner = started(db)
         committed = commit(planner, item("i", [shared]), item("j", [shared]))
         assert [job.item_row for job in committed.jobs] == [1]
         assert [(of.item, key, f.kind) for of, key, f in committed.failures] == [("j", "a", FailureKind.NAME)]
@@ -240,7 +240,8 @@ def test_a_name_that_is_taken_fails_the_second_and_its_retry_asks_for_the_same_n
         assert (job.name, job.directory) == ("same.tif", "flat")
         _, failures = outcomes.reserve(db, [arrival(job)])
         assert [f.failure.kind for f in failures] == [FailureKind.NAME]
-        assert runs.counters(db, run.id)["assets_failed"] == 1
+        outcomes.record(db, [], failures, [], NOW)
+        assert runs.counters(db, retried.id)["assets_failed"] == 1
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["told when planned", "told when it had come"])

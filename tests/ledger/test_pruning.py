@@ -24,7 +24,6 @@ from tests.ledger.plans import (
 from stacpull.ledger import changes, meta, outcomes, pruning, runs, views
 from stacpull.ledger.outcomes import AssetFailure, Written
 from stacpull.ledger.runs import RunSpec
-from stacpull.ledger.schema import migrate
 from stacpull.models import Selection
 
 OTHER = replace(SPEC, selection=Selection(collections=("c",), labels=("x",)))
@@ -66,21 +65,6 @@ def test_only_walks_are_compared_and_only_with_as_many_credentials(tmp_path: Pat
         last = mirrored(db, "")
         assert [name for name, *_ in unmet(db, last)] == ["a", "b"]
         assert pruning.of_more_credentials(db, last) == 1
-
-
-def test_what_the_last_version_did_not_know_is_taken_from_walks_alone(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        mirrored(db, "a")
-        mirrored(db, "b", replace(SPEC, kind="retry"))
-        newer = "DROP TRIGGER forget_unasked; DROP TABLE unasked; ALTER TABLE unread DROP COLUMN path; "
-        newer += "ALTER TABLE runs DROP COLUMN prune; ALTER TABLE runs DROP COLUMN prune_yes; "
-        newer += "DROP INDEX items_href; "
-        newer += "ALTER TABLE runs DROP COLUMN cut_short; ALTER TABLE runs DROP COLUMN items_unseen; "
-        newer += "DROP TRIGGER item_inserted; DROP TRIGGER item_deleted; DROP TRIGGER item_updated; "
-        newer += "DROP TABLE item_totals; DROP INDEX failures_newest; DROP INDEX failures_items"
-        db.executescript(f"{newer}; ALTER TABLE items DROP COLUMN walk; PRAGMA user_version = 8")
-        migrate(db)
-        assert db.execute("SELECT name, walk FROM items").fetchall() == [("a", 1), ("b", None)]
 
 
 def test_what_is_forgotten_is_listed_and_counted_off(tmp_path: Path) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.ledger.plans import NOW, SPEC, as_version_4, ledger
+from tests.ledger.plans import NOW, SPEC, ledger
 
 from stacpull.ledger import runs, unread, views
 from stacpull.ledger.batches import PlanBatch, UnreadLink
-from stacpull.ledger.database import open_reader
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import Failure, FailureKind, Selection
@@ -102,13 +100,3 @@ def test_what_a_retry_meets_goes_with_the_next_walk_of_the_same(tmp_path: Path) 
         retry = run_of(db, replace(SPEC, kind="retry"), found=("below",))
         assert hrefs(db, retry) == ["a", "below"]
         assert hrefs(db, run_of(db)) == []
-
-
-def test_a_ledger_of_before_is_read_as_one_without_such_links(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run_of(db)
-        as_version_4(db)
-        path = Path(db.execute("PRAGMA database_list").fetchone()[2]).parents[1]
-        with closing(open_reader(path)) as reader:
-            assert views.item_totals(reader)["items_failed"] == 0
-            assert list(views.failures(reader)) == []

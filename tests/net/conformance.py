@@ -4,7 +4,7 @@
         def world(self, routes):  # an async context manager that gives a World
             ...
 
-Routes are paths (`/object`); answers are those of `stacpull.net.memory`.
+Routes are paths (`/object`); answers are those of `tests.net.memory`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pytest
+from tests.net.memory import Answer, Fault
 
 from stacpull.models import Failure, FailureKind
-from stacpull.net.memory import Answer, Fault
 from stacpull.net.transport import Request, TransferError, Transport
 
 T = TypeVar("T")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 
-from stacpull.net.memory import Answer
+from tests.net.memory import Answer
+
 from stacpull.net.transport import Request
 
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple, cast
 
+import pytest
 import uvloop
 
 from stacpull.clock import SystemClock
@@ -21,6 +22,8 @@ from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.transport import Request
+
+pytestmark = pytest.mark.alone
 
 BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 WORKERS = 64

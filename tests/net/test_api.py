@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.net.memory import Answer, Fault, MemoryTransport, Script
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
@@ -16,7 +17,6 @@ from stacpull.net.api import ApiReader, Document
 from stacpull.net.client import Client
 from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
-from stacpull.net.memory import Answer, Fault, MemoryTransport, Script
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError, is_framed
 from stacpull.redact import Secret

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from tests.net.memory import Answer, Fault, MemoryTransport, Script
 from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
@@ -16,7 +17,6 @@ from stacpull.net.client import Client, Counters, Exchange, NoPermitError
 from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import MAX_REFUSALS, Gate, Gates
 from stacpull.net.http import HttpTransport
-from stacpull.net.memory import Answer, Fault, MemoryTransport, Script
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.net.conformance_objects import ObjectContract, Shelf
+from tests.net.memory import MemoryTransport
 from tests.net.object_server import object_server
 from tests.net.test_http import transport
 from tests.net.wire_server import WireServer
@@ -17,15 +18,14 @@ from tests.virtual_clock import VirtualClock
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.net.http import HttpTransport
-from stacpull.net.memory import MemoryTransport
-from stacpull.replicas import MemoryStore, S3Access, S3Replica
-from stacpull.replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost
-from stacpull.replicas.hosting import Hosted
-from stacpull.replicas.objects import DATASET_BUCKET
-from stacpull.replicas.tokens import Sealer
 from stacpull.transfer.aws import AwsSettings
 from stacpull.transfer.s3 import S3Transport
 from stacpull.transfer.sigv4 import Credentials
+from stacpull_replicas import MemoryStore, S3Access, S3Replica
+from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost
+from stacpull_replicas.hosting import Hosted
+from stacpull_replicas.objects import DATASET_BUCKET
+from stacpull_replicas.tokens import Sealer
 
 
 @asynccontextmanager

@@ -3,17 +3,18 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.net.memory import Answer, MemoryTransport
 
 from stacpull.clock import SystemClock
 from stacpull.config.provider import HostPattern
-from stacpull.hosts import host_of
+from stacpull.hosts import host_of, origin_of
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
-from stacpull.net.credentials import HostCredentials, origin_of, same_site
+from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
-from stacpull.net.memory import Answer, MemoryTransport
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret
+from stacpull.urls import same_site
 
 KEY = Secret("planted key/1")
 BEARER = Secret("Bearer planted-token")

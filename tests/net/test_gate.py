@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError
+from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import MAX_REFUSALS, Gate, Gates
 
 T = TypeVar("T")
@@ -269,6 +270,26 @@ def test_changes_are_told_when_they_matter() -> None:
         "h: 64 at once, 640 answers a second.",
         "h throttled: 32 at once, again in 7 s.",
     ]
+
+
+def test_once_a_host_has_shown_that_it_serves_fewer_a_reset_beside_others_is_free_for_a_while() -> None:
+    """An answer takes back one of the three resets that lower the limit: the others must not be charged."""
+    bench, reset = Bench(), Failure(FailureKind.NETWORK, "reset", retryable=True)
+
+    async def is_free(after: float) -> bool:
+        await asyncio.sleep(after)
+        bench.gate.succeeded(bench.clock.now)
+        return bench.gate.unanswered(bench.clock.now, reset).free
+
+    async def course() -> list[bool]:
+        await bench.gate.acquire()
+        await bench.gate.acquire()
+        bench.gate.succeeded(bench.clock.now)
+        at_once = [bench.gate.unanswered(bench.clock.now, reset).free for _ in range(3)]
+        return [*at_once, await is_free(1), await is_free(1), await is_free(60)]
+
+    assert bench.run(course()) == [False, False, True, True, True, False]
+    bench.gate.release()
 
 
 def test_fifty_refusals_in_a_row_stop_the_run() -> None:

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import pytest
 import uvloop
 from tests.net.conformance import DecodingContract, Routes, TransportContract, World
+from tests.net.memory import Answer, Fault
 from tests.net.wire_server import WireServer, read_request
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import HttpTransport, user_agent
-from stacpull.net.memory import Answer, Fault
 from stacpull.net.transport import Request, TransferError
 
 T = TypeVar("T")

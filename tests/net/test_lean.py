@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 import uvloop
+from tests.net.memory import Answer, Fault
 from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
@@ -18,7 +19,6 @@ from stacpull.net import lean as module
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
-from stacpull.net.memory import Answer, Fault
 from stacpull.net.transport import Request, TransferError, Transport
 
 T = TypeVar("T")

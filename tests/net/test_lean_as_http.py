@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from tests.net import test_http
+from tests.net.memory import Answer, Fault
 from tests.net.test_http import *  # noqa: F403 - all of its tests and fixtures
 from tests.net.test_lean import LOOPS, fetch, lean, run, serving, until
 from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
-from stacpull.net.memory import Answer, Fault
 
 
 @pytest.fixture(autouse=True)

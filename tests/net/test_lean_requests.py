@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stacpull.hosts import host_of
 from stacpull.net.lean_requests import Place, is_plain, place_of, request_tail, split_url
-from stacpull.net.redirects import host_of
 
 
 @pytest.mark.parametrize(

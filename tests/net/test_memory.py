@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import pytest
 from tests.net.conformance import DecodingContract, Routes, TransportContract, World
+from tests.net.memory import Answer, Fault, MemoryTransport
 from tests.virtual_clock import VirtualClock
 
 from stacpull.models import FailureKind
-from stacpull.net.memory import Answer, Fault, MemoryTransport
 from stacpull.net.transport import Request, TransferError
 
 T = TypeVar("T")

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stacpull.hosts import host_of, scheme_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.redirects import MAX_HOPS, host_of, next_hop, scheme_of, wire_url
+from stacpull.net.redirects import MAX_HOPS, next_hop
+from stacpull.urls import wire_url
 
 HTTPS = "https://api.example/a/b?x=1"
 HTTP = "http://api.example/a/b"

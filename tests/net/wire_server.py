@@ -1,6 +1,6 @@
 """A server on loopback that says exactly what a test tells it to, byte for byte, faults included.
 
-It takes the same table of answers as `stacpull.net.memory.MemoryTransport`, or raw bytes.
+It takes the same table of answers as `tests.net.memory.MemoryTransport`, or raw bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
-from stacpull.net.memory import Answer, Fault
+from tests.net.memory import Answer, Fault
+
 from stacpull.net.transport import Request
 
 Scripted = Answer | bytes

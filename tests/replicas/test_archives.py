@@ -9,7 +9,7 @@ import tarfile
 import pytest
 import requests
 
-from stacpull.replicas import MlhubReplica, run_in_thread
+from stacpull_replicas import MlhubReplica, run_in_thread
 
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 

@@ -9,8 +9,8 @@ import re
 import pytest
 import requests
 
-from stacpull.replicas import MlhubReplica, run_in_thread
-from stacpull.replicas.tokens import Sealer, TokenRefused
+from stacpull_replicas import MlhubReplica, run_in_thread
+from stacpull_replicas.tokens import Sealer, TokenRefused
 
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 OLD = {"x-ms-version": "2009-09-19"}

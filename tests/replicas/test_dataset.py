@@ -10,10 +10,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from stacpull.replicas import Dataset, manifest
-from stacpull.replicas.corine import CLASSES, DROPPED_BY_19
-from stacpull.replicas.dataset import CLOUD, MAX_ITEMS, ONLY_DROPPED, SNOW, Flag
-from stacpull.replicas.utm import tile_name, to_lonlat
+from stacpull_replicas import Dataset, manifest
+from stacpull_replicas.corine import CLASSES, DROPPED_BY_19
+from stacpull_replicas.dataset import CLOUD, MAX_ITEMS, ONLY_DROPPED, SNOW, Flag
+from stacpull_replicas.utm import tile_name, to_lonlat
 
 FULL = Dataset(MAX_ITEMS, 7)
 
@@ -185,6 +185,7 @@ def test_outlines_lie_in_the_extent_of_the_collection():
     assert all(west - 1e-5 <= x <= east and south <= y <= north for x, y in corners)
 
 
+@pytest.mark.alone
 def test_any_patch_is_made_at_once():
     started = time.perf_counter()
     for index in range(MAX_ITEMS - 1000, MAX_ITEMS):

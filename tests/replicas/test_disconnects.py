@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from stacpull.replicas import (
+from stacpull_replicas import (
     MemoryStore,
     MlhubReplica,
     S3Access,
@@ -19,7 +19,7 @@ from stacpull.replicas import (
     SentinelHubReplica,
     run_in_thread,
 )
-from stacpull.replicas.hosting import Hosted
+from stacpull_replicas.hosting import Hosted
 
 LARGE = 40_000_000
 OPEN = S3Access("AKIATEST", "secret", anonymous=True)

@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import pytest
 
-from stacpull.replicas import FaultFileError, FaultPlan, Rule, parse_faults, read_faults
-from stacpull.replicas import faults as kinds
-from stacpull.replicas.fault_file import FAULTS
+from stacpull_replicas import FaultFileError, FaultPlan, Rule, parse_faults, read_faults
+from stacpull_replicas import faults as kinds
+from stacpull_replicas.fault_file import FAULTS
 
 FULL = """
 seed = 7

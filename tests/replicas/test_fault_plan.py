@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.replicas import Close, FaultPlan, PlannedFaults, Request, Rule, Status
-from stacpull.replicas.fault_plan import Turn, kind_of
+from stacpull_replicas import Close, FaultPlan, PlannedFaults, Request, Rule, Status
+from stacpull_replicas.fault_plan import Turn, kind_of
 
 BANG = Close()
 

@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from stacpull.replicas import Dataset, MlhubReplica, run_in_thread
-from stacpull.replicas.dataset import MAX_ITEMS
-from stacpull.replicas.tokens import Sealer, TokenRefused
+from stacpull_replicas import Dataset, MlhubReplica, run_in_thread
+from stacpull_replicas.dataset import MAX_ITEMS
+from stacpull_replicas.tokens import Sealer, TokenRefused
 
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 
@@ -180,6 +180,7 @@ def test_the_staging_quirk_piles_up_keys(client_of):
         assert keys == [1, 2, 3, 4, 5, 0]
 
 
+@pytest.mark.alone
 def test_the_last_pages_of_590326_come_at_once(client_of):
     with run_in_thread(MlhubReplica(items=MAX_ITEMS)) as replica:
         client, dataset = client_of(replica), Dataset(MAX_ITEMS, 7)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.replicas import Dataset, MlhubReplica, manifest, run_in_thread
+from stacpull_replicas import Dataset, MlhubReplica, manifest, run_in_thread
 
 NOTEBOOK = "004_13151ba76ea8ec86.txt"
 WANTED = {"Coniferous forest", "Rice fields"}

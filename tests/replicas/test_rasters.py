@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from stacpull.replicas import Dataset, manifest
-from stacpull.replicas.rasters import BAND_BYTES, BAND_METRES
+from stacpull_replicas import Dataset, manifest
+from stacpull_replicas.rasters import BAND_BYTES, BAND_METRES
 
 DATASET = Dataset(400, 7)
 REAL = "S2A_MSIL2A_20170617T113321_4_55"

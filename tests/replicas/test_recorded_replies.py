@@ -14,7 +14,7 @@ import pytest
 import requests
 from tests.replicas.recorded import Recording, differences
 
-from stacpull.replicas import MlhubReplica, run_in_thread
+from stacpull_replicas import MlhubReplica, run_in_thread
 
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 NEW = {"x-ms-version": "2021-06-08"}

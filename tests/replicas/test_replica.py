@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 import requests
 
-from stacpull.replicas import (
+from stacpull_replicas import (
     Close,
     Delay,
     MlhubReplica,
@@ -213,7 +213,7 @@ def test_planned_faults_come_after_injected_ones():
 SERVE = """
 import asyncio
 from pathlib import Path
-from stacpull.replicas import serve_mlhub, serve_s3
+from stacpull_replicas import serve_mlhub, serve_s3
 asyncio.run({call})
 """
 MLHUB = (

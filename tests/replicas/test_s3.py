@@ -17,7 +17,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from stacpull.replicas import MemoryStore, MlhubReplica, S3Access, S3Replica, run_in_thread
+from stacpull_replicas import MemoryStore, MlhubReplica, S3Access, S3Replica, run_in_thread
 
 ACCESS = S3Access("AKIATEST", "secret")
 ODD_KEYS = [

@@ -7,9 +7,11 @@ import time
 import orjson
 import pytest
 
-from stacpull.replicas import Dataset, MlhubReplica, run_in_thread
-from stacpull.replicas.dataset import MAX_ITEMS
-from stacpull.replicas.wire import Request
+from stacpull_replicas import Dataset, MlhubReplica, run_in_thread
+from stacpull_replicas.dataset import MAX_ITEMS
+from stacpull_replicas.wire import Request
+
+pytestmark = pytest.mark.alone
 
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 SECONDS_A_PAGE = 0.5

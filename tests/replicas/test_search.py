@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.replicas import MlhubReplica, run_in_thread
-from stacpull.replicas.dataset import MAX_ITEMS
-from stacpull.replicas.geometry import NotGeometry, intersects
+from stacpull_replicas import MlhubReplica, run_in_thread
+from stacpull_replicas.dataset import MAX_ITEMS
+from stacpull_replicas.geometry import NotGeometry, intersects
 
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 SQUARE = [[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 0.0]]

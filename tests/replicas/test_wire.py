@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.replicas.wire import (
+from stacpull_replicas.wire import (
     RangeNotSatisfiable,
     Request,
     Stream,

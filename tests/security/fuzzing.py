@@ -16,11 +16,11 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from tests.net.memory import Answer, Fault
 from tests.net.wire_server import Scripted, WireServer
 
 from stacpull import MirrorReport, Options, Selection, StacpullError, mirror
 from stacpull.config.options import S3Options
-from stacpull.net.memory import Answer, Fault
 from stacpull.net.transport import Request
 
 __all__ = ["fuzzed_documents", "fuzzed_responses", "is_unfiltered"]

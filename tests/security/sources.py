@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
+from tests.net.memory import Answer
 from tests.net.wire_server import Script, Scripted, WireServer
 
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 __all__ = ["COLLECTION", "Source", "feature", "json_answer"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.net.memory import Answer
 from tests.net.test_http import watched_connections
 from tests.net.wire_server import WireServer
 from tests.security.proxy import Proxy
@@ -27,7 +28,6 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request, TransferError, Transport
 
 LINK_LOCAL = [

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.net.memory import Answer
 from tests.security.sources import COLLECTION, Source, feature
 
 from stacpull import MirrorReport, Options, Selection, failures, mirror
 from stacpull.config.options import S3Options
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 LISTING = """<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated>

@@ -15,12 +15,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from tests.net.memory import Answer
 from tests.net.wire_server import Heard, WireServer
 from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature, json_answer
 
 from stacpull import MirrorReport, Options, S3Options, Secret, mirror
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 KEY = "planted-key/with+odd=characters&more"

@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.net.memory import Answer
 from tests.security.sources import Source, feature
 
 from stacpull import DestinationError, Options, UsageError, failures, mirror, resume, retry, status, verify
-from stacpull.net.memory import Answer
 
 CODE = {
     "a trigger": "CREATE TRIGGER evil AFTER UPDATE ON runs BEGIN DELETE FROM items; END",

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.net.memory import Answer
 from tests.security.sources import Source, feature
 
 from stacpull import MirrorReport, Options, Selection, mirror
 from stacpull.events import Event, Notice
-from stacpull.net.memory import Answer
 
 AREA = {"type": "Polygon", "coordinates": [[[2, 2], [3, 2], [3, 3], [2, 3], [2, 2]]]}
 SECONDS = 20

@@ -12,11 +12,11 @@ from urllib.parse import quote
 import pystac
 import pytest
 from tests.acceptance.trees import files_in
+from tests.net.memory import Answer
 from tests.planning.hostile import NAMES
 from tests.security.sources import Source, feature
 
 from stacpull import MirrorReport, Options, Selection, failures, mirror
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 SAYABLE = [name for name in NAMES if name and "\ud800" not in name]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.security.sources import COLLECTION, Source, feature
 
@@ -19,7 +20,6 @@ from stacpull import MirrorReport, Options, Selection, SourceError, failures, mi
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.api import PAGE_LIMIT
 from stacpull.net.http import HttpTransport
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request, TransferError
 
 MIB = 1 << 20

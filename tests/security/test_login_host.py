@@ -9,9 +9,9 @@ import pytest
 from tests.net.logins.services import DATA, Urs
 from tests.net.logins.test_visit import World, world
 from tests.net.logins.world import get
+from tests.net.memory import Answer, Fault
 
 from stacpull.errors import StacpullError
-from stacpull.net.memory import Answer, Fault
 from stacpull.net.transport import TransferError
 
 PLAIN = "http://data.example.org/collections/properties/type/features"

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.net.memory import Answer, MemoryTransport
 
 from stacpull.clock import SystemClock
 from stacpull.engine.held_failures import HeldFailures
@@ -20,7 +21,6 @@ from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
-from stacpull.net.memory import Answer, MemoryTransport
 from stacpull.net.transport import Request, TransferError, Transport
 
 FEW, MANY = 2 * MOST_HOSTS, 6 * MOST_HOSTS

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.security.sources import Source, feature, json_answer
 
 from stacpull import MirrorReport, Selection, mirror
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 MIB = 1 << 20

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.net.memory import Answer
 from tests.security.authority import Authority
 from tests.security.proxy import Proxy
 from tests.security.sources import Source, feature
 
 from stacpull import MirrorReport, Options, Secret, StacpullError, failures, mirror
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 PASSWORD = "planted-proxy-password"

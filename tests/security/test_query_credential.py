@@ -14,12 +14,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from tests.net.memory import Answer
 from tests.net.wire_server import Scripted, WireServer
 from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature, json_answer
 
 from stacpull import Options, Secret, StacpullError, failures, mirror, plan, status
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 SECRET = "planted/credential+of=a&query"

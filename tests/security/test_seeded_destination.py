@@ -15,7 +15,7 @@ import pytest
 from tests.acceptance.command import BIGEARTHNET
 
 from stacpull.cli.main import execute
-from stacpull.replicas import MlhubReplica, run_in_thread
+from stacpull_replicas import MlhubReplica, run_in_thread
 
 PRECIOUS = b"precious"
 LABELS = "bigearthnet_v1_labels"

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.net.memory import Answer
 from tests.security.authority import Authority
 from tests.security.sources import Source, feature
 
 from stacpull import MirrorReport, Options, SourceError, failures, mirror
-from stacpull.config.table import OPTIONS
-from stacpull.net.memory import Answer
+from stacpull.config.options import OPTIONS
 from stacpull.net.transport import Request
 
 BODY = b"sealed"

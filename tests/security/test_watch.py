@@ -13,7 +13,7 @@ import pytest
 from tests.security.secrets import found_in
 from tests.security.watch import Watch, arguments_of
 
-from stacpull.replicas import MlhubReplica, SentinelHubReplica, run_in_thread
+from stacpull_replicas import MlhubReplica, SentinelHubReplica, run_in_thread
 
 KEY = "planted-key/with+odd=characters"
 

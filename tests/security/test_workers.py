@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.net.memory import Answer, Fault
 from tests.net.wire_server import Scripted
 from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
@@ -14,7 +15,6 @@ from tests.security.sources import Source, feature
 from stacpull import MirrorReport, Options, Secret, failures, mirror
 from stacpull.engine.course import Course
 from stacpull.engine.processes.crew import Crew
-from stacpull.net.memory import Answer, Fault
 from stacpull.net.transport import Request
 
 KEY = "planted/credential+of=a&query"

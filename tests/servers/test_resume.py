@@ -27,8 +27,8 @@ from tests.servers.rclone import Rclone
 from tests.servers.stac_api import StacApi
 from tests.servers.valve import Valve, valve
 
-from stacpull.replicas.blob import NEW_VERSION, OLD_VERSION
-from stacpull.replicas.hosting import run_in_thread
+from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION
+from stacpull_replicas.hosting import run_in_thread
 
 SIZE = 12_000_000
 FIRST, SECOND = (random.Random(seed).randbytes(SIZE) for seed in (21, 22))

@@ -13,7 +13,7 @@ from tests.sources.memory import failed
 from stacpull.filters.items import compile_items
 from stacpull.filters.verdict import Verdict
 from stacpull.models import FailureKind, PageRequest, Selection
-from stacpull.sources.urls import parameters
+from stacpull.urls import parameters
 
 API = "https://api.test/v1"
 SEARCHES = (

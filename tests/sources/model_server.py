@@ -15,7 +15,7 @@ import orjson
 from tests.sources.memory import failed, page
 
 from stacpull.models import FailureKind, PageRequest
-from stacpull.sources.urls import authority, parameters
+from stacpull.urls import authority, parameters
 
 HOST = "https://api.test"
 PATH = "/stac/v1/search"

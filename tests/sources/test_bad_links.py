@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.net.memory import Answer, MemoryTransport
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import SourceError
@@ -10,7 +11,6 @@ from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.api import ApiReader
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
-from stacpull.net.memory import Answer, MemoryTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sources.api import ApiSource

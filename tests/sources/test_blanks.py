@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 import orjson
+from tests.net.memory import Answer
 from tests.net.wire_server import Scripted
 from tests.security.sources import Source, feature, json_answer
 
 from stacpull import MirrorReport, mirror
-from stacpull.net.memory import Answer
 from stacpull.net.transport import Request
 
 

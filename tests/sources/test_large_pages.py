@@ -7,10 +7,10 @@ from pathlib import Path
 
 import orjson
 import pytest
+from tests.net.memory import Answer
 from tests.security.sources import COLLECTION, Source, feature
 
 from stacpull import MirrorReport, Options, SourceError, mirror
-from stacpull.net.memory import Answer
 
 MIB = 1 << 20
 

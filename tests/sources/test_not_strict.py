@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.net.memory import Answer
 from tests.net.wire_server import Scripted, WireServer
 
 from stacpull import Event, MirrorReport, Notice, mirror
 from stacpull.net.json import LENIENT_LIMIT, decode
-from stacpull.net.memory import Answer
 
 DIGITS = "9" * 400
 VALUES = [

@@ -20,7 +20,7 @@ from stacpull.models import FailureKind, PageRequest, Selection
 from stacpull.sources.opening import open_source
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.source import WalkStart
-from stacpull.sources.urls import parameter
+from stacpull.urls import parameter
 
 TRIANGLE = {"type": "Polygon", "coordinates": [[[2, 0], [8, 0], [8, 1], [2, 0]]]}
 AREA = orjson.dumps(TRIANGLE).decode()

@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.net.memory import Answer, Fault
 from tests.net.wire_server import WireServer
 from tests.security.sources import Source, feature
 
 from stacpull import Event, Notice, Options, SourceError, mirror
 from stacpull.net import api
-from stacpull.net.memory import Answer, Fault
 
 
 def test_a_next_link_to_a_host_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

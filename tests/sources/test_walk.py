@@ -20,8 +20,8 @@ from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
 from stacpull.sources.page_size import PAGE_BYTES, PageSize
 from stacpull.sources.paging import limit_of, page_number
-from stacpull.sources.urls import parameter
 from stacpull.sources.walk import walk
+from stacpull.urls import parameter
 
 ITEMS = "https://api.test/v1/collections/x/items"
 

@@ -25,7 +25,6 @@ from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
-from stacpull.replicas import MlhubReplica
 from stacpull.sources.classes import class_documents
 from stacpull.sources.credentials import split_credentials
 from stacpull.sources.links import ItemReader
@@ -33,6 +32,7 @@ from stacpull.sources.opening import open_source
 from stacpull.sources.page_size import PageSize
 from stacpull.sources.prefetch import prefetch
 from stacpull.sources.source import Source
+from stacpull_replicas import MlhubReplica
 
 KEY = "planted-key-0123456789"
 ITEMS = 95

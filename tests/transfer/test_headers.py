@@ -13,11 +13,11 @@ from stacpull.transfer.headers import (
     ContentRange,
     content_length,
     content_range,
-    filename_of,
     is_page_instead,
     promised,
     validator_of,
 )
+from stacpull.urls import filename_of
 
 NONE = ContentRange(None, None, None)
 

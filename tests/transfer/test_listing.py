@@ -17,9 +17,9 @@ from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
 from stacpull.planning.prefixes import Listed
-from stacpull.replicas import MemoryStore, S3Access, S3Replica
 from stacpull.transfer import listing
 from stacpull.transfer.listing import ListedPage, list_prefix, listed_page
+from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
 ODD = [
     "a b.tif",
@@ -55,7 +55,7 @@ def on_replica(
 @pytest.mark.parametrize("anonymous", [False, True])
 def test_names_of_every_kind_come_as_they_are(anonymous: bool) -> None:
     async def act(opened: Client, _replica: S3Replica) -> None:
-        found = await list_prefix(opened, "odd", "p/")
+        found = await list_prefix(opened, "s3://odd/p/")
         assert set(found) == {Listed(name, len(name.encode())) for name in ODD}
 
     on_replica(act, access(anonymous=anonymous), S3Options(no_sign_request=anonymous))
@@ -63,7 +63,7 @@ def test_names_of_every_kind_come_as_they_are(anonymous: bool) -> None:
 
 def test_a_long_listing_is_read_page_by_page() -> None:
     async def act(opened: Client, replica: S3Replica) -> None:
-        found = await list_prefix(opened, "many", "n/")
+        found = await list_prefix(opened, "s3://many/n/")
         assert [one.name for one in found] == [f"{number:04d}" for number in range(2100)]
         assert sum(one.size for one in found) == 2100
         assert [record.status for record in replica.requests] == [200, 200, 200]
@@ -73,14 +73,14 @@ def test_a_long_listing_is_read_page_by_page() -> None:
 
 def test_what_stands_for_a_directory_is_left_out() -> None:
     async def act(opened: Client, _replica: S3Replica) -> None:
-        assert set(await list_prefix(opened, "marked", "d/")) == {Listed("e/f", 1), Listed("g/", 19)}
+        assert set(await list_prefix(opened, "s3://marked/d/")) == {Listed("e/f", 1), Listed("g/", 19)}
 
     on_replica(act)
 
 
 def test_a_listing_goes_to_the_region_of_its_bucket() -> None:
     async def act(opened: Client, replica: S3Replica) -> None:
-        assert await list_prefix(opened, "marked", "dd/") == (Listed("h", 0),)
+        assert await list_prefix(opened, "s3://marked/dd/") == (Listed("h", 0),)
         assert [record.status for record in replica.requests] == [301, 200]
 
     on_replica(act, access(region="eu-central-1", region_redirect=True))
@@ -91,7 +91,7 @@ def test_too_many_objects_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def act(opened: Client, _replica: S3Replica) -> None:
         with pytest.raises(TransferError, match="more than 1,500 objects"):
-            await list_prefix(opened, "many", "n/")
+            await list_prefix(opened, "s3://many/n/")
 
     on_replica(act)
 
@@ -125,7 +125,7 @@ def test_listings_that_cannot_be_right_are_named(bodies: Sequence[bytes], words:
             given.endpoint_url = server.url.removesuffix("/")
             async with client(given, None) as opened:
                 with pytest.raises(TransferError, match=words) as caught:
-                    await list_prefix(opened, "data", "p/")
+                    await list_prefix(opened, "s3://data/p/")
                 assert caught.value.failure.kind is FailureKind.PREFIX
 
     asyncio.run(live())

@@ -21,11 +21,11 @@ from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import Request, Response, TransferError, Transport
-from stacpull.replicas import MemoryStore, S3Access, S3Replica
 from stacpull.transfer.aws import AwsSettings
 from stacpull.transfer.fetch import Fetcher
-from stacpull.transfer.s3 import Lesson, S3Transport, lesson_of, may_sign, place_of, split_s3_url
+from stacpull.transfer.s3 import Lesson, S3Transport, endpoint_of, lesson_of, may_sign, split_s3_url
 from stacpull.transfer.sigv4 import Credentials
+from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
 OK = frozenset({200})
 KEYS = Credentials("AKIDEXAMPLE", "a-secret-of-the-tests")
@@ -62,7 +62,7 @@ PLACES = [
 
 @pytest.mark.parametrize(("bucket", "region", "endpoint", "style", "expected"), PLACES)
 def test_where_a_bucket_is_asked(bucket: str, region: str, endpoint: str | None, style: str, expected: str):
-    place = place_of(bucket, region, endpoint, style)
+    place = endpoint_of(bucket, region, endpoint, style)
     assert place.origin + place.path == expected
     assert place.origin.endswith("://" + place.host)
     assert place.region == region
@@ -222,7 +222,7 @@ def test_a_region_that_items_hint_at_is_where_a_bucket_is_asked_first(
         rules = access(region="eu-central-1", region_redirect=False)
         async with S3Replica(store=MemoryStore(OBJECTS), access=rules, record=True) as replica:
             given = Given(region=configured, endpoint_url=replica.s3_url)
-            async with client(given, regions={"data": hint}) as opened:
+            async with client(given, regions={"s3://data": hint}) as opened:
                 assert await read(opened, "s3://data/./x") == b"this is ./x"
             assert [record.status for record in replica.requests] == statuses
 

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tests.net.conformance import Routes, TransportContract, World
+from tests.net.memory import Fault
 from tests.net.test_http import closed_port, transport
 from tests.net.wire_server import WireServer
 
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
-from stacpull.net.memory import Fault
 from stacpull.net.transport import Request
 from stacpull.transfer.aws import AwsSettings
 from stacpull.transfer.s3 import S3Transport

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import urljoin
 
 from stacpull.catalog.references import reference
 from stacpull.models import Json, MirroredFile
-from stacpull.planning.hrefs import without_blanks
 from stacpull.planning.prefixes import object_of
 from stacpull.redact import cut_url, place_of
+from stacpull.urls import is_remote, join, without_blanks
 
 __all__ = [
     "EXTENSION",
@@ -36,7 +35,6 @@ FILE_EXTENSION = f"{_SCHEMAS}/file/v2.1.0/schema.json"
 FILE_FIELDS = ("file:size", "file:checksum")
 _SHA256_MULTIHASH = b"\x12\x20"
 """Code and length in bytes (https://github.com/multiformats/multihash)."""
-_ABSOLUTE = ("https://", "http://", "s3://")
 _SCRUBBED = "***"
 """What `redact.Secrets` puts in the place of a secret."""
 
@@ -101,8 +99,8 @@ def _is_lasting(asset: object, base: str | None) -> bool:
     href = asset.get("href") if isinstance(asset, dict) else None
     if not isinstance(href, str):
         return False
-    url = _absolute(without_blanks(href), base)
-    return url.startswith(_ABSOLUTE) and place_of(url) == url and _SCRUBBED not in url
+    url = join(base, href) or without_blanks(href)
+    return is_remote(url) and place_of(url) == url and _SCRUBBED not in url
 
 
 def note_cut_hrefs(document: Json) -> Json:
@@ -155,7 +153,7 @@ def stored_links(links: object, base: str | None, keep: Callable[[str, str], str
             continue
         rel, href = link.get("rel"), link.get("href")
         if isinstance(rel, str) and rel and isinstance(href, str) and href:
-            kept = keep(rel, _absolute(href, base))
+            kept = keep(rel, join(base, href) or href)
             if kept:
                 stored.append({**link, "href": kept})
     return stored
@@ -175,7 +173,7 @@ def provenance_links(links: object, base: str | None, stored: Iterable[Json]) ->
     """
     known = {(link["rel"], link["href"]) for link in stored} | {(link["rel"], "") for link in stored}
     own = next((href for rel, href in _remote_links(links) if rel == "self"), None)
-    read = remote_href(base, None) if base is not None and base.startswith(_ABSOLUTE) else own
+    read = remote_href(base, None) if base is not None and is_remote(base) else own
     found = [("via", read, read), ("canonical", own or read, "")]
     return [
         {"rel": rel, "href": href, "type": "application/json"}
@@ -187,13 +185,13 @@ def provenance_links(links: object, base: str | None, stored: Iterable[Json]) ->
 def _remote_links(links: object) -> Iterator[tuple[str, str]]:
     for link in links if isinstance(links, list) else ():
         rel, href = (link.get("rel"), link.get("href")) if isinstance(link, dict) else (None, None)
-        if isinstance(rel, str) and isinstance(href, str) and href.startswith(_ABSOLUTE):
+        if isinstance(rel, str) and isinstance(href, str) and is_remote(href):
             yield rel, remote_href(href, None)
 
 
 def remote_href(href: str, base: str | None) -> str:
     """Return a source's href made absolute, credentials and signatures cut."""
-    return cut_url(_absolute(without_blanks(href), base))
+    return cut_url(join(base, href) or without_blanks(href))
 
 
 def _local_asset(
@@ -244,15 +242,3 @@ def _alternates(alternates: object, base: str | None) -> dict[str, Any]:
         for name, entry in alternates.items()
         if isinstance(entry, dict) and isinstance(entry.get("href"), str)
     }
-
-
-def _absolute(href: str, base: str | None) -> str:
-    if base is None or href.startswith(_ABSOLUTE):
-        return href
-    try:
-        if base.startswith("s3://"):  # which urljoin does not know as hierarchical
-            joined = urljoin("https://" + base[5:], href)
-            return "s3://" + joined[8:] if joined.startswith("https://") else joined
-        return urljoin(base, href)
-    except ValueError:  # "http://[": no URL, and nothing else to make of it
-        return href

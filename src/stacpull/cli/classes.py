@@ -12,7 +12,7 @@ import click
 from stacpull.cli import parameters, printing
 from stacpull.cli.help import Command
 from stacpull.cli.running import run
-from stacpull.config.table import Scope
+from stacpull.config.options import Scope
 from stacpull.errors import UsageError
 
 if TYPE_CHECKING:

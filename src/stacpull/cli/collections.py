@@ -10,7 +10,7 @@ import click
 from stacpull.cli import parameters, printing
 from stacpull.cli.help import Command
 from stacpull.cli.running import run
-from stacpull.config.table import Scope
+from stacpull.config.options import Scope
 
 __all__ = ["command"]
 

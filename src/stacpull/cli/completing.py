@@ -37,7 +37,7 @@ def _mirrored(dest: object) -> list[str]:
 
 
 def _configured(config: object) -> Iterator[str]:
-    from stacpull.config.shipped import shipped_config
+    from stacpull.config.toml import shipped_config
 
     given = [Path(str(config))] if config else []
     for path in [*given, *sorted(shipped_config("").glob("*.toml"))]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stacpull.cli import printing
 from stacpull.cli.progress import Display
 from stacpull.cli.summary import mirror_lines, resumed_nothing
-from stacpull.config.resolve import Output
+from stacpull.config.options import Output
 from stacpull.reports import MirrorReport
 
 __all__ = ["finish"]

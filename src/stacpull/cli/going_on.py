@@ -13,8 +13,7 @@ from stacpull.cli import parameters
 from stacpull.cli.ending import finish
 from stacpull.cli.progress import display
 from stacpull.cli.running import run_until_stopped
-from stacpull.config.options import Options
-from stacpull.config.table import Scope
+from stacpull.config.options import Options, Scope
 from stacpull.events import Listener
 from stacpull.reports import MirrorReport
 

@@ -22,14 +22,22 @@ __all__ = ["COMMANDS", "cli", "execute"]
 
 
 class _Entry(NamedTuple):
-    """Where a command is, and what `--help` says of it without importing it."""
+    """Where a command is (`module:attribute`), and its line of help: `--help` imports no command."""
 
-    module: str
+    target: str
     help: str
 
 
+_IN_OTHER_PACKAGES = {
+    "headers": "stacpull_headers.headers_command:command",
+    "trace": "stacpull_trace.trace_command:command",
+    "serve": "stacpull_replicas.serve_command:command",
+    "demo": "stacpull_replicas.demo_command:command",
+}
+"""Commands of the packages beside this one, which it does not import."""
+
 COMMANDS: dict[str, _Entry] = {
-    name: _Entry(f"stacpull.cli.{name}", help_)
+    name: _Entry(_IN_OTHER_PACKAGES.get(name, f"stacpull.cli.{name}:command"), help_)
     for name, help_ in {
         "mirror": "Mirror the selected items of SOURCE into DEST.",
         "plan": "Show what a mirror would do, without downloading.",
@@ -59,7 +67,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(COMMANDS[cmd_name].module).command
+        module, _, attribute = COMMANDS[cmd_name].target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
         return command if isinstance(command, click.Command) else None
 
     def resolve_command(

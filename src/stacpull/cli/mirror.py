@@ -11,7 +11,7 @@ from stacpull.cli.ending import finish
 from stacpull.cli.help import Command
 from stacpull.cli.progress import display
 from stacpull.cli.running import run_until_stopped
-from stacpull.config.table import MIRRORING
+from stacpull.config.options import MIRRORING
 
 __all__ = ["command"]
 

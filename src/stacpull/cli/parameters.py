@@ -1,4 +1,4 @@
-"""The parameters of commands, made for click from the table in `config.table`, and what was told by them."""
+"""The parameters of commands, made for click from the options in `config.options`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import click
 from stacpull.cli import completing
 from stacpull.cli.verbosity import Verbosity
 from stacpull.config.dest import dest_path
+from stacpull.config.options import BY_NAME, OPTIONS, Option, Scope
 from stacpull.config.resolve import Resolved, resolve
-from stacpull.config.table import BY_NAME, OPTIONS, Option, Scope
 from stacpull.errors import UsageError
 
 __all__ = [
@@ -96,24 +96,15 @@ def named(*names: str) -> list[click.Parameter]:
     return [_parameter(BY_NAME[name], hidden=False) for name in names]
 
 
-def worded(name: str, text: str) -> click.Option:
-    """Return one option, its help in the words of a command for which it means something of its own."""
-    return _parameter(replace(BY_NAME[name], help=text), hidden=False)
+def worded(name: str, text: str, **changes: Any) -> click.Option:
+    """Return one option with a help text of its own, for a command where it means something different."""
+    return _parameter(replace(BY_NAME[name], help=text, **changes), hidden=False)
 
 
 class GroupedOption(click.Option):
     """An option that help pages list in a group."""
 
     group = "Options"
-
-
-_GROUPS = {
-    Scope.SELECTION: "Selection",
-    Scope.LAYOUT: "Destination",
-    Scope.TRANSFER: "Transfer",
-    Scope.TRACE: "Area and period",
-    Scope.OUTPUT: "Output",
-}
 
 
 def _parameter(option: Option, hidden: bool) -> click.Option:
@@ -126,12 +117,13 @@ def _parameter(option: Option, hidden: bool) -> click.Option:
         how["metavar"] = option.metavar
     if option.switch:
         how = {"is_flag": True, "default": None}
-    if option.name == "verbose":
+    if option.counted:
         how = {"count": True}
     if complete := completing.COMPLETIONS.get(option.name):
         how["shell_complete"] = complete
-    made = GroupedOption(names, help=option.help, hidden=hidden, **how)
-    made.group = option.group or _GROUPS[option.scope]
+    default = f" [default: {option.default}]" if option.default else ""
+    made = GroupedOption(names, help=option.help + default, hidden=hidden, **how)
+    made.group = option.group
     return made
 
 

@@ -11,7 +11,7 @@ from stacpull.cli.help import Command
 from stacpull.cli.progress import display
 from stacpull.cli.running import run
 from stacpull.cli.summary import plan_lines
-from stacpull.config.table import MIRRORING
+from stacpull.config.options import MIRRORING
 
 __all__ = ["command"]
 

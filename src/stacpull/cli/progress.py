@@ -22,7 +22,7 @@ from stacpull.cli import printing
 from stacpull.cli.numbers import count, duration, rate, size
 from stacpull.cli.printing import paint, plain
 from stacpull.cli.summary import Failed
-from stacpull.config.resolve import Output
+from stacpull.config.options import Output
 from stacpull.events import (
     AssetFailed,
     Checked,

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from stacpull.cli.numbers import count, duration, rate, size
-from stacpull.config.table import OPTIONS, Option, Scope
+from stacpull.config.options import OPTIONS, Option, Scope
 from stacpull.models import FailureKind, Selection
 from stacpull.reports import FailureRecord, HeadersReport, MirrorReport, PlanReport, StatusReport
 

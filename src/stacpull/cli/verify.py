@@ -11,7 +11,7 @@ from stacpull.cli.help import Command
 from stacpull.cli.progress import display
 from stacpull.cli.running import run_until_stopped
 from stacpull.cli.verdict import damage_line, verify_lines
-from stacpull.config.table import Scope
+from stacpull.config.options import Scope
 from stacpull.errors import UsageError
 from stacpull.events import Damage, Event
 

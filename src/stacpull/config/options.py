@@ -1,91 +1,262 @@
-"""How to transfer, as opposed to what (`stacpull.models.Selection`): a resumed run may have other options."""
+"""How to transfer, as opposed to what (`Selection`), and the table of all options.
+
+Each field declares its command-line option, config key, variable and help (`arguments.option`). The command
+line, the readers of TOML and of the environment, and the reference pages are made from `OPTIONS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import enum
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
 from stacpull import arguments
+from stacpull.arguments import Declaration, Reader, option
 from stacpull.config.provider import Provider
 from stacpull.redact import Secret
-
-__all__ = ["DEFAULT_LAYOUT", "Options", "S3Options", "TraceOptions"]
+from stacpull.selection import Selection
 
 DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
+
+_DEST = "Destination"
+_NETWORK = "Credentials and network"
 
 
 @attrs.frozen(field_transformer=arguments.named)
 class S3Options:
-    """How S3 is spoken to; names as in the AWS CLI. Unset: AWS environment, profile."""
+    """How to access S3; the names are those of the AWS CLI. Unset fields: AWS environment, AWS profile."""
 
-    profile: str | None = None
-    region: str | None = None
-    endpoint_url: str | None = None
-    no_sign_request: bool = False
-    request_payer: bool = False
+    no_sign_request: bool = attrs.field(
+        default=False, metadata=option("Send S3 requests without credentials.", group=_NETWORK)
+    )
+    request_payer: bool = attrs.field(
+        default=False,
+        metadata=option("Agree to pay for requests to requester-pays buckets.", group=_NETWORK),
+    )
+    endpoint_url: str | None = attrs.field(
+        default=None,
+        metadata=option(
+            "Use this S3 endpoint instead of Amazon's.",
+            metavar="URL",
+            read=arguments.web_address,
+            environment=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+            group=_NETWORK,
+        ),
+    )
+    region: str | None = attrs.field(
+        default=None,
+        metadata=option(
+            "S3 region.", metavar="NAME", environment=("AWS_REGION", "AWS_DEFAULT_REGION"), group=_NETWORK
+        ),
+    )
+    profile: str | None = attrs.field(
+        default=None,
+        metadata=option(
+            "Log in with this profile (see `stacpull credentials list`), or with an AWS profile for S3.",
+            flag="credentials",
+            metavar="NAME",
+            environment=("AWS_PROFILE",),
+            group=_NETWORK,
+        ),
+    )
+    buckets: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=option(
+            "Also sign requests for this S3 bucket when a redirect leads to it. May be repeated.",
+            flag="sign-bucket",
+            metavar="NAME",
+            group=_NETWORK,
+        ),
+    )
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
-    buckets: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
-    """Buckets that may be signed for even when reached by a redirect."""
     keys: tuple[Secret, Secret] | None = None
-    """Access key and secret key of a credential profile; None: what the AWS tools find."""
+    """Access key and secret key of a credential profile; None: those that the AWS tools find."""
     allow_instance_metadata: bool = False
     """True to ask the machine's own metadata service (link-local) for credentials, as on EC2."""
 
 
 @attrs.frozen(field_transformer=arguments.named)
 class Options:
-    """Everything about a run that is not its selection. Durations in seconds, sizes in bytes."""
+    """How to transfer. The fields have the effect of the options of the same name (`stacpull mirror --help`).
 
-    concurrency: arguments.AtOnce | None = attrs.field(default=None, converter=arguments.whole)
-    """Transfers at once over all hosts; None: decided while running."""
-    per_host: arguments.Positive = 64
-    processes: arguments.Positive = 1
-    """Processes that transfer; more than one are worker processes beside this one, from 1 on."""
-    retries: arguments.NotNegative = 5
-    stall_timeout: float = 30.0
-    min_rate: float = 100.0
-    """Bytes a second below which a transfer is given up, judged over `stall_timeout`; 0: never."""
-    limit_rate: float = 0.0
-    """Bytes a second that the whole run may fetch, over all hosts and processes; 0: no limit."""
-    requests_per_second: float = 0.0
-    """Requests a second to each host, over all processes; 0: no limit."""
-    stop_after: float | None = attrs.field(default=None, converter=arguments.ratio)
-    """Seconds after which the run stops as if it were interrupted; it can be resumed."""
-    max_failures: arguments.NotNegative | None = attrs.field(default=None, converter=arguments.whole)
-    """The run stops when more assets than that have failed in it; the rest stays pending."""
-    layout: str = DEFAULT_LAYOUT
-    metadata: Literal["item", "ndjson", "none"] = "item"
-    checksum: Literal["sha256", "crc64nvme", "none"] = "sha256"
-    """What is recorded of the content of every asset, for `verify` to check."""
-    missing: Literal["fail", "ok"] = "fail"
-    adopt: bool = False
-    """True to take files that the ledger does not know where size and a checksum or validator agree."""
-    revalidate: bool = False
-    """True to ask about every asset that is done if it has changed."""
-    prune: bool = False
-    """True to tell, after the walk, which items are gone upstream; with `yes` they are removed."""
-    yes: bool = False
-    page_size: arguments.Positive | None = attrs.field(default=None, converter=arguments.whole)
-    """Items a page; None: decided while walking."""
-    max_page_size: int = 64 * 1024 * 1024
-    """The largest page, or other JSON document of a source, in bytes, decoded."""
-    headers: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)
-    """Header fields sent to the source's own host only."""
+    Times are in seconds, sizes in bytes, rates per second; a rate of 0 means no limit.
+
+    Attributes:
+        headers: Header fields sent to the source's own host only.
+        query: Query parameters (a key) sent to the source's own host only.
+        credential_names: Where the credentials came from (for example `MLHUB_API_KEY`), to name what is
+            missing when a run is resumed.
+        provider: The logins of a credential profile (`profile_options`).
+        s3: How to access S3.
+
+    Raises:
+        UsageError: An argument has a type that cannot be converted; the message names it.
+    """
+
+    layout: str = attrs.field(
+        default=DEFAULT_LAYOUT,
+        metadata=option("Path of assets in DEST.", metavar="TEMPLATE", fixed=True, group=_DEST),
+    )
+    metadata: Literal["item", "ndjson", "none"] = attrs.field(
+        default="item",
+        metadata=option(
+            "Write item documents as one file each, as NDJSON, or not at all.", fixed=True, group=_DEST
+        ),
+    )
+    concurrency: arguments.AtOnce | None = attrs.field(
+        default=None,
+        converter=arguments.integer,
+        metadata=option(
+            "Simultaneous transfers.", metavar="N|auto", read=arguments.auto_or_at_once, shown="auto"
+        ),
+    )
+    per_host: arguments.Positive = attrs.field(
+        default=64, metadata=option("Simultaneous transfers per host.", metavar="N")
+    )
+    processes: arguments.Positive = attrs.field(
+        default=1,
+        metadata=option("Network processes, for many small files on several cores.", metavar="N"),
+    )
+    retries: arguments.NotNegative = attrs.field(
+        default=5, metadata=option("Retries per asset before it is marked failed.", metavar="N")
+    )
+    stall_timeout: float = attrs.field(
+        default=30.0,
+        metadata=option(
+            "Abort an attempt after this many seconds without data.",
+            metavar="SECONDS",
+            read=arguments.seconds,
+        ),
+    )
+    min_rate: float = attrs.field(
+        default=100.0,
+        metadata=option(
+            "Abort an attempt that stays slower than this for --stall-timeout.",
+            metavar="BYTES[K|M|G]",
+            read=arguments.byte_rate,
+            unit="bytes per second",
+        ),
+    )
+    limit_rate: float = attrs.field(
+        default=0.0,
+        metadata=option(
+            "Fetch at most this many bytes per second, over all hosts and processes.",
+            metavar="BYTES[K|M|G]",
+            read=arguments.byte_rate,
+            shown="no limit",
+        ),
+    )
+    requests_per_second: float = attrs.field(
+        default=0.0,
+        metadata=option(
+            "Send each host at most this many requests per second.",
+            metavar="N",
+            read=arguments.above_zero("number"),
+            shown="no limit",
+        ),
+    )
+    stop_after: float | None = attrs.field(
+        default=None,
+        converter=arguments.ratio,
+        metadata=option(
+            "Stop after this time, as Ctrl-C would; the run can be resumed. For example 3h50m.",
+            metavar="TIME",
+            read=arguments.duration,
+        ),
+    )
+    max_failures: arguments.NotNegative | None = attrs.field(
+        default=None,
+        converter=arguments.integer,
+        metadata=option("Stop when more assets than this have failed; the rest stays pending.", metavar="N"),
+    )
+    page_size: arguments.Positive | None = attrs.field(
+        default=None,
+        converter=arguments.integer,
+        metadata=option(
+            "Items per page; auto starts large and shrinks after errors.",
+            metavar="N|auto",
+            read=arguments.auto_or_whole,
+            shown="auto",
+        ),
+    )
+    max_page_size: int = attrs.field(
+        default=64 * 1024 * 1024,
+        metadata=option(
+            "Largest page or JSON document to read, for services that ignore --page-size.",
+            metavar="BYTES[K|M|G]",
+            read=arguments.byte_count,
+            unit="M",
+        ),
+    )
+    headers: Mapping[str, Secret] = attrs.field(
+        factory=dict,
+        converter=arguments.secrets,
+        metadata=option(
+            "Send this header to SOURCE's host only; ${NAME} is an environment variable. May be repeated.",
+            flag="header",
+            metavar="'K: V'|@FILE",
+            group=_NETWORK,
+        ),
+    )
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)
-    """Query parameters (a key) sent to the source's own host only."""
     credential_names: tuple[str, ...] = ()
-    """Where the credentials came from (for example `MLHUB_API_KEY`), to name what is missing on resume."""
     provider: Provider | None = None
-    """Logins for other hosts than the source's own, of a credential profile (`config.profiles`)."""
     s3: S3Options = attrs.field(factory=S3Options)
-    transport: Literal["auto", "aiohttp"] = "auto"
-    """What sends plain requests: `auto` the lean transport (half the processor time), or aiohttp for all."""
-    ca_bundle: Path | None = attrs.field(default=None, converter=arguments.file_path)
-    allow_private_hosts: bool = False
+    transport: Literal["auto", "aiohttp"] = attrs.field(
+        default="auto", metadata=option("HTTP client: auto uses the fast one where it can.")
+    )
+    ca_bundle: Path | None = attrs.field(
+        default=None,
+        converter=arguments.file_path,
+        metadata=option(
+            "Trust the certificate authorities in this PEM file.",
+            metavar="FILE",
+            read=arguments.existing_file,
+            group=_NETWORK,
+        ),
+    )
+    checksum: Literal["sha256", "crc64nvme", "none"] = attrs.field(
+        default="sha256",
+        metadata=option(
+            "Checksum to record of every asset; crc64nvme is faster for large files.", group=_DEST
+        ),
+    )
+    missing: Literal["fail", "ok"] = attrs.field(
+        default="fail",
+        metadata=option("Whether an asset that is listed but gone at the source is a failure.", group=_DEST),
+    )
+    revalidate: bool = attrs.field(
+        default=False,
+        metadata=option(
+            "Re-check every local asset with the server, not only those whose item was updated.",
+            group=_DEST,
+        ),
+    )
+    prune: bool = attrs.field(
+        default=False,
+        metadata=option(
+            "List the items in DEST that are gone at the source; with --yes, remove them.", group=_DEST
+        ),
+    )
+    yes: bool = attrs.field(
+        default=False, metadata=option("With --prune: remove the listed items.", group=_DEST)
+    )
+    adopt: bool = attrs.field(
+        default=False,
+        metadata=option("Reuse files already in place if size and checksum (or date) match.", group=_DEST),
+    )
+    allow_private_hosts: bool = attrs.field(
+        default=False,
+        metadata=option("Follow links and redirects to private and loopback addresses.", group=_NETWORK),
+    )
+    is_complete: bool = attrs.field(default=False, eq=False, repr=False)
+    """True once unset fields were looked up in the environment (`config.environment.completed`)."""
 
     @property
     def recorded_checksum(self) -> str | None:
@@ -93,15 +264,170 @@ class Options:
         return None if self.checksum == "none" else self.checksum
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class TraceOptions:
-    """What to trace, beside its place and time (`stacpull.trace`)."""
+    """What to trace, beside its area and period (`stacpull.trace`)."""
 
-    geometry: str | None = None
-    """GeoJSON, or the path of a file of it."""
-    resolution: float = 3.0
-    """Metres a pixel."""
-    index: str | None = None
-    evalscript: Path | None = None
-    method: Literal["mode", "median"] = "mode"
-    base_url: str | None = None
+    geometry: str | None = attrs.field(
+        default=None,
+        metadata=option(
+            "Trace this polygon: GeoJSON in longitude and latitude, or a file with it.",
+            metavar="GEOJSON|FILE",
+        ),
+    )
+    resolution: float = attrs.field(
+        default=3.0,
+        metadata=option("Metres per pixel.", metavar="METRES", read=arguments.above_zero("number of metres")),
+    )
+    index: str | None = attrs.field(
+        default=None,
+        metadata=option("Compute this index: ndwi, ndvi, gndvi, evi or savi.", metavar="NAME", shown="ndwi"),
+    )
+    evalscript: Path | None = attrs.field(
+        default=None,
+        metadata=option(
+            "Compute the outputs of this evalscript: default, scenes (INT16), dataMask.",
+            metavar="FILE",
+            read=arguments.existing_file,
+        ),
+    )
+    method: Literal["mode", "median"] = attrs.field(
+        default="mode",
+        metadata=option("Name each day's most frequent scene (mode), or give only the median index."),
+    )
+    base_url: str | None = attrs.field(
+        default=None,
+        metadata=option(
+            "Sentinel Hub deployment; tokens come from its own identity service.",
+            metavar="URL",
+            read=arguments.web_address,
+        ),
+    )
+
+
+@attrs.frozen
+class Output:
+    """What a command prints."""
+
+    json: bool = attrs.field(default=False, metadata=option("Print one JSON object as the last line."))
+    no_progress: bool = attrs.field(default=False, metadata=option("Show no progress."))
+    quiet: bool = attrs.field(default=False, metadata=option("Print errors only.", short="q"))
+    verbose: int = attrs.field(
+        default=0, metadata=option("Verbose; -vv adds tracebacks.", short="v", counted=True)
+    )
+
+
+class Scope(enum.Enum):
+    """Which commands take an option, and when: the group of options that it belongs to."""
+
+    SELECTION = "Selection"
+    """What to mirror: `Selection`. Fixed for a run, so refused by `resume` and `retry`."""
+    LAYOUT = "Destination"
+    """How DEST is laid out: a part of `Options`, but fixed for a run like the selection."""
+    TRANSFER = "Transfer"
+    """How to transfer: `Options`. May be different each time a run is resumed."""
+    TRACE = "Area and period"
+    """What to trace: `TraceOptions`. Taken by `stacpull trace` only."""
+    OUTPUT = "Output"
+    """What the command prints: `Output`."""
+
+
+MIRRORING = (Scope.SELECTION, Scope.LAYOUT, Scope.TRANSFER, Scope.OUTPUT)
+"""What `mirror` takes."""
+
+HOLDERS: Mapping[Scope, type] = {
+    Scope.SELECTION: Selection,
+    Scope.TRANSFER: Options,
+    Scope.TRACE: TraceOptions,
+    Scope.OUTPUT: Output,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option, as it is declared on a field: `name` in kebab case, `target` the field (`s3.region`)."""
+
+    scope: Scope
+    name: str
+    target: str
+    help: str
+    """What it does, without its default."""
+    read: Reader
+    """Reads one value of text or TOML."""
+    metavar: str = "TEXT"
+    many: bool = False
+    """True if it may be given several times: the field is a tuple, and '' alone means an empty one."""
+    narrows: bool = False
+    switch: bool = False
+    """True if it takes no value on the command line."""
+    opposite: bool = False
+    """True if the switch also comes as --no-NAME."""
+    counted: bool = False
+    """True if it takes no value on the command line, and how often it is given is counted."""
+    choices: tuple[str, ...] = ()
+    short: str = ""
+    environment: tuple[str, ...] = ()
+    """Variables of other programs that set it, in order; its own STACPULL_ variable comes first."""
+    group: str = ""
+    """The group on help pages."""
+    default: str = ""
+    """Its default, as help pages and the reference show it."""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables that set it, of which the first that is set wins: only single transfer options."""
+        if self.many or self.scope not in (Scope.TRANSFER, Scope.LAYOUT):
+            return ()
+        return (f"STACPULL_{self.name.replace('-', '_').upper()}", *self.environment)
+
+
+def declared(holder: type, scope: Scope, prefix: str = "") -> Iterator[Option]:
+    """Yield the options that the fields of a class declare, those of a part such as `s3` in its place."""
+    for field in attrs.fields(holder):
+        hint = arguments.hints(holder)[field.name]
+        if field.name == "s3":
+            yield from declared(S3Options, scope, "s3.")
+        elif "option" in field.metadata:
+            yield _option(field, hint, field.metadata["option"], scope, prefix)
+
+
+def _option(field: attrs.Attribute[Any], hint: Any, given: Declaration, scope: Scope, prefix: str) -> Option:
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    plain = kinds[0] if NoneType in get_args(hint) else hint
+    name = given.flag or field.name.replace("_", "-")
+    opposite = plain is bool and field.default is not False
+    return Option(
+        Scope.LAYOUT if given.fixed else scope,
+        name,
+        prefix + field.name,
+        given.help,
+        given.read or arguments.reader_of(hint),
+        given.metavar or "TEXT",
+        many=get_origin(hint) in (tuple, Mapping) and not given.single,
+        narrows=given.narrows,
+        switch=plain is bool,
+        opposite=opposite,
+        counted=given.counted,
+        choices=get_args(plain) if get_origin(plain) is Literal else (),
+        short=given.short,
+        environment=given.environment,
+        group=given.group or scope.value,
+        default="" if given.counted else given.shown or _shown(name, field.default, given.unit),
+    )
+
+
+def _shown(name: str, default: object, unit: str) -> str:
+    """Write a default as it is given on the command line; nothing for one that means "not given"."""
+    if isinstance(default, bool):
+        return name if default else ""
+    if isinstance(default, int | float):
+        return f"{default / 1e6:.0f}M" if unit == "M" else f"{default:g} {unit}".rstrip()
+    return default if isinstance(default, str) else ""
+
+
+OPTIONS: tuple[Option, ...] = tuple(
+    option for scope, holder in HOLDERS.items() for option in declared(holder, scope)
+)
+"""Every option, in the order of the help pages."""
+
+BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}

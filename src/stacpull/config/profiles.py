@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from stacpull.config import values
-from stacpull.config.provider import HostPattern, is_web_address
-from stacpull.config.shipped import shipped_config
-from stacpull.config.toml import Entry, Setting, nearest, read_entries
+from stacpull import arguments
+from stacpull.arguments import Reader
+from stacpull.config.provider import HostPattern, is_address
+from stacpull.config.toml import Entry, Setting, nearest, read_entries, shipped_config
 from stacpull.errors import UsageError
 
 __all__ = [
@@ -198,7 +198,7 @@ def _login(table: Entry) -> LoginText:
     hosts = entries.pop("hosts", None)
     if kind is None or hosts is None:
         raise table.wrong("a login says its kind and its hosts")
-    name = _value(kind, values.choice(*KINDS))
+    name = _value(kind, arguments.choice(*KINDS))
     known = KINDS[str(name)]
     for entry in entries.values():
         _known_key(entry, str(name), known)
@@ -207,7 +207,7 @@ def _login(table: Entry) -> LoginText:
             raise table.wrong(f"a login of the kind {name} needs the key {key}")
     _refuse_halves(table, str(name), entries)
     patterns = tuple(_pattern(hosts, text) for text in _list(hosts))
-    settings = {key: Setting(_text(entry), entry.setting.where) for key, entry in entries.items()}
+    settings = {key: Setting(_text(entry), entry.where) for key, entry in entries.items()}
     return LoginText(table.key, str(name), patterns, settings)
 
 
@@ -252,7 +252,7 @@ def _s3(table: Entry) -> S3Text:
     keys: dict[str, Setting] = {}
     for entry in _table(table):
         if entry.name in _S3_KEYS:
-            keys[entry.name] = Setting(_text(entry), entry.setting.where)
+            keys[entry.name] = Setting(_text(entry), entry.where)
         elif entry.name in _S3_OPTIONS:
             options[entry.name.replace("-", "_")] = _value(entry, _S3_OPTIONS[entry.name])
         else:
@@ -294,7 +294,7 @@ def _text(entry: Entry) -> str:
     return value
 
 
-def _value(entry: Entry, reader: values.Reader) -> object:
+def _value(entry: Entry, reader: Reader) -> object:
     try:
         return reader(entry.item.unwrap())
     except ValueError as problem:
@@ -318,7 +318,7 @@ _PLACES = ("{account}", "{container}")
 
 def _field_name(raw: object) -> str:
     """Read the name of a header field that may carry a credential."""
-    name = values.text(raw)
+    name = arguments.read_text(raw)
     if not _FIELD_NAME.fullmatch(name):
         raise ValueError(f"must be the name of a header field, not {name!r}")
     if name.lower() in _STEERING:
@@ -326,14 +326,14 @@ def _field_name(raw: object) -> str:
     return name
 
 
-def _service(*places: str) -> values.Reader:
+def _service(*places: str) -> Reader:
     """Return a reader of the http address of a service, in which these places may be left open."""
 
     def read(raw: object) -> str:
-        plain = url = values.text(raw)
+        plain = url = arguments.read_text(raw)
         for place in places:
             plain = plain.replace(place, "x")
-        if not is_web_address(plain):
+        if not is_address(plain):
             raise ValueError("must be like https://host/path")
         if "{" in plain or "}" in plain:
             known = " and ".join(places) or "no place"
@@ -345,26 +345,30 @@ def _service(*places: str) -> values.Reader:
 
 def _checks(raw: object) -> tuple[str, ...]:
     urls = _texts(raw)
-    if not all(is_web_address(url, "http", "https", "s3") for url in urls):
+    if not all(is_address(url, web=False) for url in urls):
         raise ValueError("must be a list of addresses, like https://host/path or s3://bucket/key")
     return urls
 
 
-_LITERALS: Mapping[tuple[str, str], values.Reader] = {
+_LITERALS: Mapping[tuple[str, str], Reader] = {
     ("header", "name"): _field_name,
-    ("query", "name"): values.text,
+    ("query", "name"): arguments.read_text,
     ("sas", "key-header"): _field_name,
-    ("visit", "login-host"): lambda raw: HostPattern.read(values.text(raw)),
+    ("visit", "login-host"): lambda raw: HostPattern.read(arguments.read_text(raw)),
     ("sas", "token-url"): _service(*_PLACES),
     ("token", "token-url"): _service(),
 }
 """How a key that holds no secret is read, by kind and name."""
-_PLAIN: Mapping[str, values.Reader] = {"about": values.text, "per-host": values.whole(1), "check": _checks}
-_S3_OPTIONS: Mapping[str, values.Reader] = {
-    "endpoint-url": values.web_address,
-    "region": values.text,
-    "request-payer": values.switch,
-    "addressing-style": values.choice("auto", "path", "virtual"),
+_PLAIN: Mapping[str, Reader] = {
+    "about": arguments.read_text,
+    "per-host": arguments.whole(1),
+    "check": _checks,
+}
+_S3_OPTIONS: Mapping[str, Reader] = {
+    "endpoint-url": arguments.web_address,
+    "region": arguments.read_text,
+    "request-payer": arguments.read_switch,
+    "addressing-style": arguments.choice("auto", "path", "virtual"),
     "buckets": _texts,
 }
 _S3_KEYS = ("access-key", "secret-key")

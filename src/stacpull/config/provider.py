@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from stacpull.hosts import host_of, origin_of
 from stacpull.redact import Secret
+from stacpull.urls import is_remote, is_web
 
 __all__ = [
     "Activation",
@@ -24,10 +25,9 @@ __all__ = [
     "SasTokens",
     "TokenGrant",
     "Visit",
-    "is_web_address",
+    "is_address",
 ]
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _LEAST_LABELS = 2
 _NAME = re.compile(r"(?:[\w-]+\.)*[\w-]+|\[[0-9a-f:.]+\]")
 """A host's name, as URLs may have it, or an IPv6 address in brackets."""
@@ -56,7 +56,7 @@ class HostPattern(NamedTuple):
         any_below, host = name.startswith("*."), name.removeprefix("*.")
         alone = host_of(url) == url.partition("://")[2].lower()
         narrow = not any_below or len(host.split(".")) >= _LEAST_LABELS
-        if not (_NAME.fullmatch(host) and scheme in _DEFAULT_PORTS and port and alone and narrow):
+        if not (_NAME.fullmatch(host) and is_web(f"{scheme}://") and port and alone and narrow):
             raise ValueError(_no_host(text))
         return cls(scheme, host, port, any_below)
 
@@ -72,14 +72,18 @@ class HostPattern(NamedTuple):
         return None if self.any_below else f"{self.scheme}://{self.host}:{self.port}"
 
 
-def is_web_address(url: str, *schemes: str) -> bool:
-    """Return True if `url` is whole, without user and password: of http or https, or of these schemes."""
+def is_address(url: str, *, web: bool = True) -> bool:
+    """Return True if `url` is whole and without user and password, and http or https.
+
+    With `web=False` other remote schemes are addresses, too.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:  # a bracket without its other half, characters that come to other ones
         return False
     usable = bool(host_of(url)) and origin_of(url).port != 0
-    right = parts.scheme in (schemes or _DEFAULT_PORTS) and "@" not in parts.netloc
+    head = f"{parts.scheme}://"
+    right = (is_web(head) if web else is_remote(head)) and "@" not in parts.netloc
     return usable and right and url.isprintable() and " " not in url
 
 

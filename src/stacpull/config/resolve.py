@@ -1,8 +1,8 @@
-"""From flags, environment and config file to the values a run is made of.
+"""From flags, environment and config file to the values that a run is made of.
 
-The first that says something wins: flag, environment, config, default. Lists replace, they never add, and ''
-alone stands for the empty list: `--exclude-asset ''` undoes what a config file excludes. Where an empty list
-keeps everything (`--ids`), '' is refused, unless there is something to undo.
+The first that sets an option wins: flag, environment, config file, default. Lists replace each other and are
+never joined; '' alone stands for the empty list: `--exclude-asset ''` undoes what a config file excludes.
+Where an empty list keeps everything (`--ids`), '' is refused, unless there is something to undo.
 """
 
 from __future__ import annotations
@@ -18,33 +18,20 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 import attrs
 
 from stacpull.config import credentials, toml
-from stacpull.config.options import Options, S3Options, TraceOptions
-from stacpull.config.shipped import config_path
-from stacpull.config.table import OPTIONS, Option, Scope
+from stacpull.config.environment import allows_instance_metadata
+from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, Scope, TraceOptions
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError
-from stacpull.models import Selection
+from stacpull.selection import Selection
 from stacpull.system import PORTABLE
-
-__all__ = ["Output", "Resolved", "resolve"]
 
 _PREFIX = "STACPULL_"
 _AWS_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}|aws-global")
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """What a command says on the terminal."""
-
-    json: bool = False
-    no_progress: bool = False
-    quiet: bool = False
-    verbose: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Resolved:
-    """Everything a command was told."""
+    """Everything that a command was given."""
 
     selection: Selection = field(default_factory=Selection)
     options: Options = field(default_factory=Options)
@@ -61,14 +48,15 @@ def resolve(
     environ: Mapping[str, str] | None = None,
     scopes: frozenset[Scope] = frozenset(Scope),
 ) -> Resolved:
-    """Put together what was said.
+    """Combine the flags with the environment, the config file and the defaults.
 
     Args:
-        flags: Raw values by kebab name, and `config`, the path of a config file. None and () say nothing.
+        flags: Raw values by kebab name, and `config`, the path of a config file. None and () mean that an
+            option is not given.
         source: The SOURCE, for the credentials of services that are known by it.
         environ: The environment; that of the process if not given.
-        scopes: What this command takes. A config file may hold more: the same file serves `mirror`, which
-            takes its selection, and `resume`, which leaves it aside.
+        scopes: What the command takes. A config file may hold more: the same file serves `mirror`, which
+            takes its selection, and `resume`, which ignores it.
 
     Raises:
         UsageError: A value cannot be read, a key is unknown, two options contradict each other.
@@ -76,77 +64,48 @@ def resolve(
     """
     variables = os.environ if environ is None else environ
     file = flags.get("config")
-    config = toml.load(config_path(str(file))) if file else Config()
+    config = toml.load(toml.config_path(str(file))) if file else Config()
     settings = _settings(flags, variables, config, scopes)
     values = {scope: _values(settings, scope) for scope in Scope}
+    options = _options(
+        values[Scope.LAYOUT] | values[Scope.TRANSFER],
+        _credentials(settings.get("header"), config, source, variables),
+        variables,
+        is_complete=source is not None,
+    )
     return Resolved(
         _consistent(Selection(**values[Scope.SELECTION])),
-        _with_profile(
-            _options(
-                values[Scope.LAYOUT] | values[Scope.TRANSFER],
-                _credentials(settings.get("header"), config, source, variables),
-                variables,
-            ),
-            settings.get("credentials"),
-            variables,
-        ),
+        _with_profile(options, settings.get("credentials"), variables),
         Output(**values[Scope.OUTPUT]),
         TraceOptions(**values[Scope.TRACE]),
         (*_unknown_variables(variables), *_doubtful_region(settings)),
     )
 
 
-def _doubtful_region(settings: Mapping[str, Setting]) -> Iterator[str]:
-    """Warn of a region that Amazon does not have. Other S3 services name theirs as they like."""
-    region = settings.get("region")
-    if region is None or "endpoint-url" in settings or _AWS_REGION.fullmatch(str(region.value)):
-        return
-    yield (
-        f"{region.where} {str(region.value)!r} is not a region of Amazon, such as us-west-2; "
-        "another S3 service needs --endpoint-url."
-    )
-
-
-def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
-    """Give one sentence for each variable that begins with `STACPULL_` and sets nothing."""
-    read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
-    options = {option.name.upper().replace("-", "_"): option for option in OPTIONS}
-    for name in sorted(variables):
-        word = name.removeprefix(_PREFIX)
-        if not name.startswith(_PREFIX) or word in read or name == PORTABLE:
-            continue
-        if word in options:
-            hint = f": --{options[word].name} is not read from the environment."
-        else:
-            near = difflib.get_close_matches(word, read, n=1)
-            hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
-        yield f"The environment variable {name} sets nothing{hint}"
-
-
 def _settings(
     flags: Mapping[str, object], variables: Mapping[str, str], config: Config, scopes: frozenset[Scope]
 ) -> dict[str, Setting]:
-    """Return what is said of each option, by name, from the first that says something."""
-    said = {}
+    """Return the raw value of each option that is set, by name, from the first place that sets it."""
+    found = {}
     for option in OPTIONS:
+        in_file = config.options.get(option.name)
         candidates = (
             Setting(flags.get(option.name), f"--{option.name}"),
             *(Setting(variables.get(name) or None, name) for name in option.variables),
-            config.options.get(option.name),
+            in_file,
         )
-        heard = next((s for s in candidates if s is not None and s.value not in (None, ())), None)
-        if heard is not None and option.scope in scopes:
-            in_file = config.options.get(option.name)
-            _refuse_nothing(option, heard, undoes=in_file not in (None, heard))
-            said[option.name] = heard
-    return said
+        first = next((s for s in candidates if s is not None and s.value not in (None, ())), None)
+        if first is not None and option.scope in scopes:
+            _refuse_empty(option, first, undoes=in_file not in (None, first))
+            found[option.name] = first
+    return found
 
 
-def _refuse_nothing(option: Option, setting: Setting, *, undoes: bool) -> None:
+def _refuse_empty(option: Option, setting: Setting, *, undoes: bool) -> None:
     """Refuse '' where it would keep everything.
 
     Raises:
-        UsageError: It stands among others, or for a list that nobody gave.
+        UsageError: It is one of several values, or there is no list in a config file that it could undo.
     """
     value = setting.value
     given = list(value) if isinstance(value, list | tuple) else [value]
@@ -155,7 +114,7 @@ def _refuse_nothing(option: Option, setting: Setting, *, undoes: bool) -> None:
 
 
 def _values(settings: Mapping[str, Setting], scope: Scope) -> dict[str, Any]:
-    """Return the values of one scope by target field; header fields are read apart, they are secrets."""
+    """Return the values of one scope by target field, without header fields: these are read as secrets."""
     return {
         option.target: _read(option, settings[option.name])
         for option in OPTIONS
@@ -173,7 +132,7 @@ def _read(option: Option, setting: Setting) -> object:
 
 
 def _elements(setting: Setting) -> list[object]:
-    """Return the elements of a list, those that are empty left out; a single value is a list of one."""
+    """Return the elements of a list that are not empty; a single value is a list of one."""
     value = setting.value
     return [element for element in (value if isinstance(value, list | tuple) else [value]) if element != ""]
 
@@ -184,6 +143,20 @@ def _flat(values: Iterable[object]) -> Iterator[object]:
             yield from value
         else:
             yield value
+
+
+def _options(
+    values: dict[str, Any],
+    credential_values: Mapping[str, Any],
+    variables: Mapping[str, str],
+    *,
+    is_complete: bool,
+) -> Options:
+    """Build the options; `s3.NAME` goes into the S3 part."""
+    s3 = {name.removeprefix("s3."): value for name, value in values.items() if name.startswith("s3.")}
+    s3["allow_instance_metadata"] = allows_instance_metadata(variables)
+    rest = {name: value for name, value in values.items() if not name.startswith("s3.")}
+    return Options(**rest, **credential_values, s3=S3Options(**s3), is_complete=is_complete)
 
 
 def _consistent(selection: Selection) -> Selection:
@@ -199,14 +172,17 @@ def _credentials(
 ) -> dict[str, Any]:
     """Return the fields of `Options` that hold credentials.
 
-    What SOURCE carries goes before the config file; the built-in key comes where nothing else is given.
+    Parameters in SOURCE take precedence over the config file; the built-in key is used where nothing else is
+    given.
     """
-    carried = parse_qs(_split(source).query, keep_blank_values=True)
+    parts = _split(source)
+    carried = parse_qs(parts.query, keep_blank_values=True)
     wanted = {name: setting for name, setting in config.query.items() if name not in carried}
-    headers = credentials.header_fields(_header_settings(header), variables)
+    given = [] if header is None else [Setting(value, header.where) for value in _elements(header)]
+    headers = credentials.header_fields(given, variables)
     query = credentials.query_parameters(wanted, variables)
     if not (headers or query or "key" in carried):
-        query = credentials.builtin_query(_split(source), variables)
+        query = credentials.builtin_query(parts, variables)
     return {
         "headers": {credential.name: credential.value for credential in headers},
         "query": {credential.name: credential.value for credential in query},
@@ -214,8 +190,15 @@ def _credentials(
     }
 
 
+def _split(source: str | None) -> SplitResult:
+    try:
+        return urlsplit(source or "")
+    except ValueError as problem:
+        raise UsageError(f"SOURCE is not a valid URL: {problem}") from problem
+
+
 def _with_profile(options: Options, setting: Setting | None, variables: Mapping[str, str]) -> Options:
-    """Return `options` with a credential profile, if `--credentials` names one: else it is one of AWS.
+    """Return `options` with the credential profile that `--credentials` names, if it is not one of AWS.
 
     AWS_PROFILE always means one of AWS.
 
@@ -235,25 +218,28 @@ def _with_profile(options: Options, setting: Setting | None, variables: Mapping[
     return found or options
 
 
-def _split(source: str | None) -> SplitResult:
-    try:
-        return urlsplit(source or "")
-    except ValueError as problem:
-        raise UsageError(f"SOURCE is no URL that can be read: {problem}") from problem
+def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
+    """Yield one sentence for each variable that begins with `STACPULL_` and sets nothing."""
+    read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
+    options = {option.name.upper().replace("-", "_"): option for option in OPTIONS}
+    for name in sorted(variables):
+        word = name.removeprefix(_PREFIX)
+        if not name.startswith(_PREFIX) or word in read or name == PORTABLE:
+            continue
+        if word in options:
+            hint = f": --{options[word].name} is not read from the environment."
+        else:
+            near = difflib.get_close_matches(word, read, n=1)
+            hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
+        yield f"The environment variable {name} sets nothing{hint}"
 
 
-def _header_settings(header: Setting | None) -> list[Setting]:
-    return [] if header is None else [Setting(value, header.where) for value in _elements(header)]
-
-
-def _options(
-    values: dict[str, Any], credential_values: Mapping[str, Any], variables: Mapping[str, str]
-) -> Options:
-    """Build the options; `s3.NAME` goes into the S3 part.
-
-    The metadata service of EC2 is a link-local address: asked only where the environment says so outright.
-    """
-    s3 = {name.removeprefix("s3."): value for name, value in values.items() if name.startswith("s3.")}
-    s3["allow_instance_metadata"] = variables.get("AWS_EC2_METADATA_DISABLED", "").lower() == "false"
-    rest = {name: value for name, value in values.items() if not name.startswith("s3.")}
-    return Options(**rest, **credential_values, s3=S3Options(**s3))
+def _doubtful_region(settings: Mapping[str, Setting]) -> Iterator[str]:
+    """Warn of a region that Amazon does not have. Other S3 services choose their own names."""
+    region = settings.get("region")
+    if region is None or "endpoint-url" in settings or _AWS_REGION.fullmatch(str(region.value)):
+        return
+    yield (
+        f"{region.where} {str(region.value)!r} is not a region of Amazon, such as us-west-2; "
+        "another S3 service needs --endpoint-url."
+    )

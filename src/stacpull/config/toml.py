@@ -1,8 +1,9 @@
-"""Reading a config file: which option is set to what, and on which line.
+"""Read TOML files with the line of each key, and config files: which option is set to what, on which line.
 
-Keys are the names of options, in kebab or snake case, at the top of the file. `[credentials]` holds what is
-sent to the source: `query = { key = "${NAME}" }`, and `profile`, which is what `credentials = "NAME"` says
-without a table. Anything else is an error that names the key, its line, and the nearest key there is.
+The keys of a config file are the names of options, in kebab or snake case, at the top of the file.
+`[credentials]` holds what is sent to the source: `query = { key = "${NAME}" }`, and `profile`, which means
+the same as `credentials = "NAME"` without a table. Anything else is an error that names the key, its line,
+and the nearest known key.
 """
 
 from __future__ import annotations
@@ -14,21 +15,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stacpull.config.table import BY_NAME
+from stacpull.arguments import Reader
+from stacpull.config.options import BY_NAME
 from stacpull.errors import UsageError
 
 if TYPE_CHECKING:
     from tomlkit.container import Container
 
-__all__ = ["Config", "Entry", "Setting", "load", "nearest", "read_entries"]
-
-
+_PACKAGE = Path(__file__).parents[1]
 _LONGEST = 100
-"""Lines that a statement may be looked for above the place where it cannot be read."""
+"""How many lines a statement may begin above the line where it cannot be read."""
 
 
 class Setting(NamedTuple):
-    """A value as TOML gives it, and where it stands: "configs/x.toml, line 4, layout"."""
+    """A raw value, and where it was given: "configs/x.toml, line 4, layout"."""
 
     value: object
     where: str
@@ -36,14 +36,14 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a file says: `options` by kebab name, `query` the parameters of `[credentials]` as written."""
+    """The content of a config file: `options` by kebab name, `query` the parameters of `[credentials]`."""
 
     options: Mapping[str, Setting] = field(default_factory=dict)
     query: Mapping[str, Setting] = field(default_factory=dict)
 
 
 class Entry(NamedTuple):
-    """A key with its item as tomlkit has it, and where it stands."""
+    """A key with its item as tomlkit represents it, and its place."""
 
     path: Path
     line: int
@@ -56,9 +56,14 @@ class Entry(NamedTuple):
         return self.key.replace("_", "-")
 
     @property
-    def setting(self) -> Setting:
-        """Its value and place."""
-        return Setting(self.item.unwrap(), f"{self.path}, line {self.line}, {self.key}")
+    def value(self) -> Any:
+        """The value as plain Python."""
+        return self.item.unwrap()
+
+    @property
+    def where(self) -> str:
+        """The place, for messages."""
+        return f"{self.path}, line {self.line}, {self.key}"
 
     @property
     def children(self) -> list[Entry]:
@@ -68,27 +73,98 @@ class Entry(NamedTuple):
         headed = isinstance(self.item, Table) and not self.item.is_super_table()
         return list(_entries(self.item.value, self.path, self.line + headed))
 
+    def read(self, reader: Reader) -> Any:
+        """Return the value as `reader` reads it.
+
+        Raises:
+            UsageError: It cannot be read; the message names the place.
+        """
+        try:
+            return reader(self.value)
+        except ValueError as problem:
+            raise self.wrong(str(problem)) from problem
+
     def wrong(self, problem: str) -> UsageError:
         """Return an error that names the place."""
-        return UsageError(f"{self.path}, line {self.line}, {self.key}: {problem}")
+        return UsageError(f"{self.where}: {problem}")
+
+
+def config_path(given: str) -> Path:
+    """Return the path of the config file that `--config` names: a file, or a shipped config by its name.
+
+    A file takes precedence over a shipped config of the same name.
+
+    Raises:
+        UsageError: There is neither a file nor a shipped config of that name.
+    """
+    path = Path(given).expanduser()
+    if path.exists() or path.name != given or path.suffix not in {"", ".toml"}:
+        return path
+    shipped = shipped_config(f"{path.stem}.toml")
+    if shipped.exists() or path.suffix:
+        return shipped if shipped.exists() else path
+    names = sorted(one.stem for one in shipped_config("").glob("*.toml"))
+    hint = nearest(given, names)
+    hint = f"{hint}?" if hint else f"; there are {', '.join(names)}."
+    raise UsageError(f"--config {given}: there is no such file, and no config of that name{hint}")
+
+
+def shipped_config(name: str) -> Path:
+    """Return the path of `configs/NAME`: in a checkout, or else inside the installed package."""
+    checkout = _PACKAGE.parents[1] / "configs" / name
+    return checkout if checkout.exists() else _PACKAGE / "configs" / name
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return half a sentence that names the nearest of the known names, empty if none is near."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def load(path: Path) -> Config:
     """Read the config file at `path`.
 
     Raises:
-        UsageError: It cannot be read, is no TOML, or holds an unknown or repeated key.
+        UsageError: It cannot be read, is not TOML, or has an unknown or repeated key.
     """
-    return _interpret(read_entries(path))
+    options: dict[str, Setting] = {}
+    query: dict[str, Setting] = {}
+    for entry in read_entries(path):
+        if entry.name in options:
+            raise entry.wrong("this option is set twice")
+        if entry.name not in BY_NAME:
+            raise entry.wrong(f"there is no such option{nearest(entry.name, BY_NAME)}")
+        if entry.name == "credentials" and isinstance(entry.value, dict):
+            profile, query = _credentials(entry)
+            options |= profile
+        else:
+            options[entry.name] = Setting(entry.value, entry.where)
+    return Config(options, query)
+
+
+def _credentials(table: Entry) -> tuple[dict[str, Setting], dict[str, Setting]]:
+    """Return what `[credentials]` sets for the option `credentials`, and its query parameters."""
+    profile: dict[str, Setting] = {}
+    query: dict[str, Setting] = {}
+    for entry in table.children:
+        if entry.key == "profile":
+            profile["credentials"] = Setting(entry.value, entry.where)
+        elif entry.key != "query":
+            raise entry.wrong(f"there is no such key{nearest(entry.key, ('profile', 'query'))}")
+        elif not isinstance(entry.value, dict):
+            raise entry.wrong('must be a table: query = { key = "${NAME}" }')
+        else:
+            query = {child.key: Setting(child.value, child.where) for child in entry.children}
+    return profile, query
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
     """Return the keys at the top of the TOML file at `path`.
 
     Raises:
-        UsageError: It cannot be read, or is no TOML.
+        UsageError: It cannot be read, or is not TOML.
     """
-    import tomlkit  # noqa: PLC0415 - a run without a config file need not pay for it
+    import tomlkit  # noqa: PLC0415 - only needed where there is a TOML file
     from tomlkit.exceptions import ParseError, TOMLKitError  # noqa: PLC0415
 
     try:
@@ -113,7 +189,7 @@ def _not_toml(path: Path, text: str, line: int) -> str:
 
     Args:
         path: The file.
-        text: What is in it.
+        text: Its content.
         line: Where tomlkit stopped.
     """
     try:
@@ -135,7 +211,7 @@ def _is_toml(lines: list[str]) -> bool:
 
 
 def _entries(container: Container, path: Path, line: int) -> Iterator[Entry]:
-    """Yield the keys of a table whose text begins on `line`, each with the line that it stands on.
+    """Yield the keys of a table whose text begins on `line`, each with its own line.
 
     tomlkit keeps no positions, but it renders any beginning of a document as it was written.
     """
@@ -147,41 +223,3 @@ def _entries(container: Container, path: Path, line: int) -> Iterator[Entry]:
             above = before.as_string().count("\n") + item.trivia.indent.count("\n")
             yield Entry(path, line + above, key.key, item)
         before.body.append((key, item))
-
-
-def _interpret(entries: Iterator[Entry]) -> Config:
-    options: dict[str, Setting] = {}
-    query: dict[str, Setting] = {}
-    for entry in entries:
-        if entry.name in options:
-            raise entry.wrong("this option is set twice")
-        if entry.name not in BY_NAME:
-            raise entry.wrong(f"there is no such option{nearest(entry.name, BY_NAME)}")
-        if entry.name == "credentials" and isinstance(entry.item.unwrap(), dict):
-            profile, query = _credentials(entry)
-            options |= profile
-        else:
-            options[entry.name] = entry.setting
-    return Config(options, query)
-
-
-def _credentials(table: Entry) -> tuple[dict[str, Setting], dict[str, Setting]]:
-    """Return what `[credentials]` says of the option `credentials`, and its query parameters."""
-    profile: dict[str, Setting] = {}
-    query: dict[str, Setting] = {}
-    for entry in table.children:
-        if entry.key == "profile":
-            profile["credentials"] = entry.setting
-        elif entry.key != "query":
-            raise entry.wrong(f"there is no such key{nearest(entry.key, ('profile', 'query'))}")
-        elif not isinstance(entry.item.unwrap(), dict):
-            raise entry.wrong('must be a table: query = { key = "${NAME}" }')
-        else:
-            query = {child.key: child.setting for child in entry.children}
-    return profile, query
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return half a sentence that names the nearest of the known keys, empty if none is near."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""

@@ -8,8 +8,6 @@ from typing import Literal
 
 from stacpull.clock import Clock
 from stacpull.events import Progress
-from stacpull.ledger import runs
-from stacpull.ledger.database import Connection
 from stacpull.ledger.runs import Run
 from stacpull.net.client import Counters
 from stacpull.reports import MirrorReport
@@ -35,7 +33,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class _Spent:
-    """What this process has spent on the run, as far as the ledger knows it."""
+    """What this process has spent on the run, as far as it was saved."""
 
     bytes_fetched: int = 0
     requests: int = 0
@@ -94,15 +92,14 @@ class Account:
             seconds=round(self._clock.monotonic() - self._started, 3),
         )
 
-    def save(self, db: Connection) -> None:
-        """Add what was spent since the last time to the run's sums (on the ledger's thread)."""
+    def spend(self) -> dict[str, float]:
+        """Return what was spent since the last time, to be added to the sums of the run."""
         network, saved = self._network, self._saved
         now = _Spent(
             network.bytes_fetched, network.requests, network.retries, self._clock.monotonic() - self._started
         )
-        spent = {f.name: getattr(now, f.name) - getattr(saved, f.name) for f in fields(_Spent)}
-        runs.add_effort(db, self._run.id, spent)
         self._saved = now
+        return {f.name: getattr(now, f.name) - getattr(saved, f.name) for f in fields(_Spent)}
 
     def report(self, ending: Ending, dest: str) -> MirrorReport:
         """Return the report of the run."""

@@ -30,9 +30,10 @@ from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination, destination_error
 from stacpull.store.inspection import obstacle
-from stacpull.transfer.headers import content_length, filename_of, validator_of
+from stacpull.transfer.headers import content_length, validator_of
 from stacpull.transfer.opener import Opener
-from stacpull.transfer.verify import Check, expected_checks
+from stacpull.transfer.verify import Check, expected_checks, has_md5_etags
+from stacpull.urls import filename_of
 
 __all__ = ["AdoptingFetcher", "Stated", "disagreement", "is_proven"]
 
@@ -193,9 +194,8 @@ class AdoptingFetcher:
 
 def _stated(job: Job, url: str, headers: Mapping[str, str]) -> Stated:
     """Return what the item states, and the response to a HEAD."""
-    is_s3 = url.startswith("s3://") or headers.get("Server") == "AmazonS3"
     length = content_length(headers)
-    checks = expected_checks(job.checksum, 200, headers, is_s3=is_s3)
+    checks = expected_checks(job.checksum, 200, headers, is_s3=has_md5_etags(url, headers))
     return Stated(
         job.size if job.size is not None else length, checks, _time_of(headers.get("Last-Modified"))
     )

@@ -34,7 +34,6 @@ from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json, Selection
-from stacpull.planning.hrefs import is_local
 from stacpull.planning.layout import Layout
 from stacpull.reports import Counts, FailureRecord, MirrorReport, PlanReport, StatusReport
 from stacpull.sources.classes import class_documents
@@ -42,6 +41,7 @@ from stacpull.sources.page_size import PageSize
 from stacpull.sources.places import STANDARD_INPUT
 from stacpull.sources.source import Source
 from stacpull.store.lock import holder, is_held
+from stacpull.urls import is_local
 
 __all__ = [
     "ClassInfo",

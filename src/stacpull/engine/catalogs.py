@@ -11,7 +11,7 @@ import orjson
 
 from stacpull.catalog.ndjson import write_ndjson
 from stacpull.catalog.tree import CollectionEntry, unless, write_catalogs
-from stacpull.engine.documents import ItemWriter, clean_document
+from stacpull.engine.documents import ItemWriter
 from stacpull.engine.unwritten import in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
 from stacpull.ledger import meta, views
@@ -28,20 +28,13 @@ from stacpull.store.inspection import look_at
 LINES_FILE = "items.ndjson"
 """What `--metadata ndjson` writes into the directory of a collection."""
 
-__all__ = ["LINES_FILE", "collections_to_read", "keep_collection", "write_mirror_catalogs"]
+__all__ = ["LINES_FILE", "collections_to_read", "write_mirror_catalogs"]
 
 
 def collections_to_read(db: Connection, run: int) -> list[str]:
     """Return the collections whose document `run` reads: those it met items of, and those not known yet."""
     rows = views.collection_rows(db)
     return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
-
-
-def keep_collection(db: Connection, name: str, document: Json, secrets: Secrets) -> None:
-    """Keep a collection's document, credentials cut."""
-    db.execute(
-        "UPDATE collections SET document = ? WHERE name = ?", (clean_document(document, secrets), name)
-    )
 
 
 def write_mirror_catalogs(

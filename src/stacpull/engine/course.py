@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 from stacpull.clock import Clock
+from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Json
-from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
@@ -85,7 +85,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Fetches(Protocol[J_contra, T_co]):
-    """One attempt at one asset (`transfer.fetch.Fetcher`, `engine.header_run._HeaderFetcher`)."""
+    """One attempt at one asset (`transfer.fetch.Fetcher`, `stacpull_headers.header_run._HeaderFetcher`)."""
 
     async def fetch(self, job: J_contra, *, count_refusal: bool) -> T_co:
         """Fetch `job` or raise `TransferError`; a refusal that a stale href may explain is not counted."""

@@ -15,16 +15,16 @@ from stacpull.clock import Clock, SystemClock
 from stacpull.config.filling import Listed, missing
 from stacpull.config.options import Options
 from stacpull.config.profiles import Unreadable
-from stacpull.config.provider import Provider, is_web_address
+from stacpull.config.provider import Provider, is_address
 from stacpull.engine.network import Network, SourceAddress, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
+from stacpull.hosts import host_of, origin_of, scheme_of
 from stacpull.models import FailureKind
-from stacpull.net.credentials import origin_of
-from stacpull.net.redirects import host_of, scheme_of
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.redact import cut_url
+from stacpull.urls import is_in_object_store, is_web, rules_of
 
 __all__ = ["CredentialsCheck", "ProfileState", "check_credentials", "state_of"]
 
@@ -120,19 +120,19 @@ def _chosen(url: str, provider: Provider, options: Options) -> str:
     """
     head, mark, query = url.partition("?")
     plain = cut_url(head) + mark + query
-    if not is_web_address(plain, "http", "https", "s3"):
+    if not is_address(plain, web=False):
         raise UsageError("--url must be like https://host/path or s3://bucket/key.")
     if not _is_covered(plain, provider, options):
-        where = f"for {host_of(plain)}" if scheme_of(plain) != "s3" else "for S3"
+        where = f"for {host_of(plain)}" if is_web(plain) else f"for {scheme_of(plain)}:// URLs"
         raise UsageError(f"The profile {provider.name} has no login {where}: it would be asked without one.")
     return plain
 
 
 def _is_covered(url: str, provider: Provider, options: Options) -> bool:
-    """Return True if a login that is complete covers the URL; S3 needs none."""
-    if scheme_of(url) == "s3":
-        s3 = options.s3
-        return bool(s3.keys or s3.endpoint_url or s3.request_payer or s3.buckets or not provider.logins)
+    """Return True if a complete login covers the URL, or if its scheme has credentials of its own."""
+    rules = rules_of(url)
+    if rules is not None and not rules.is_web:
+        return rules.has_credentials(options) or not provider.logins
     return provider.login_for(*origin_of(url)) is not None
 
 
@@ -151,8 +151,8 @@ async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) ->
             raise SourceError(_sent_away(url, failure.host)) from error
         if failure.status in _REFUSED or failure.kind is FailureKind.REFUSED:
             raise CredentialsError(f"The credentials are not accepted: {failure.message}") from error
-        if failure.status == _NOT_FOUND and url.startswith("s3:"):
-            return  # who may not look is answered 403 before anything is looked for
+        if failure.status == _NOT_FOUND and is_in_object_store(url):
+            return  # without permission the answer is 403, whether the object exists or not
         raise SourceError(f"Whether they are accepted cannot be told: {failure.message}") from error
     if page:
         host = host_of(response.url)

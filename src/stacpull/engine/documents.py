@@ -18,11 +18,11 @@ from stacpull.ledger import outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import Written
 from stacpull.models import FailureKind, ItemId, Json
-from stacpull.planning.hrefs import parts_of
 from stacpull.planning.items import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets, cut_url
 from stacpull.store.destination import Destination
+from stacpull.urls import parts_of
 
 __all__ = ["ItemWriter", "WrittenItem", "clean_document", "clean_item", "item_of"]
 

@@ -25,10 +25,10 @@ from stacpull.engine.sampling import MemorySample
 from stacpull.engine.workspace import disk_of
 from stacpull.errors import NotAMirrorError, SourceError
 from stacpull.events import Listener, Notice, Progress, scrubbed
+from stacpull.hosts import host_of
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
 from stacpull.models import Asset, ItemId, Page, Selection
-from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import Layout
 from stacpull.reports import HostPlan, PlanReport

@@ -16,19 +16,20 @@ from stacpull.engine.network import Network
 from stacpull.engine.together import cause
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.filters.assets import AssetFilter, compile_assets
+from stacpull.hosts import head_of, scheme_of
 from stacpull.models import Failure, ItemId, Json, Selection
 from stacpull.net.json import weight_of_document
 from stacpull.net.retry import attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.described import Described, described
-from stacpull.planning.hrefs import asset_hrefs, is_local, self_href
+from stacpull.planning.hrefs import asset_hrefs, self_href
 from stacpull.planning.items import KeepsAssets, Planned
-from stacpull.planning.kinds import Kind, can_be_listed, kind_of
+from stacpull.planning.kinds import Kind, kind_of
 from stacpull.planning.prefixes import Listed, Listing, as_prefix
 from stacpull.planning.storage import storage_at
+from stacpull.schemes import SCHEMES
 from stacpull.sources.source import Source
-from stacpull.transfer.listing import list_prefix
-from stacpull.transfer.s3 import split_s3_url
+from stacpull.urls import is_in_object_store, is_local
 
 __all__ = ["NOTHING_ASKED", "Answers", "Inquiry", "Unplanned"]
 
@@ -108,11 +109,11 @@ class Inquiry:
         self._unverifiable += planned_item.unverifiable
         assets: Json = item.document.get("assets") or {}
         for planned in item.assets:
-            asset = assets.get(planned.key) if planned.href.startswith("s3://") else None
+            asset = assets.get(planned.key) if is_in_object_store(planned.href) else None
             if not isinstance(asset, dict):
                 continue
             storage = storage_at(item.document, asset, planned.href)
-            bucket = planned.href[len("s3://") :].partition("/")[0]
+            bucket = head_of(planned.href)
             if storage.region is not None:
                 self._network.regions.setdefault(bucket, storage.region)
             if storage.requester_pays:
@@ -127,7 +128,7 @@ class Inquiry:
                 "unknown kind, or of a length that is not that of their kind."
             )
         if self._paid and not self._agreed:
-            buckets = ", ".join(f"s3://{bucket}" for bucket in sorted(self._paid))
+            buckets = ", ".join(sorted(self._paid))
             notes.append(
                 f"Items say that whoever asks {buckets} pays for it: --request-payer agrees to that."
             )
@@ -185,11 +186,10 @@ class Inquiry:
         return Listing(kept, tuple(one.name for one in found if one.name not in names))
 
     async def _listing(self, href: str) -> tuple[Listed, ...] | Failure:
-        network = self._network
+        network, scheme = self._network, SCHEMES[scheme_of(href)]
         try:
-            bucket, prefix = split_s3_url(as_prefix(href), bare=True)
             return await attempted(
-                lambda: list_prefix(network.client, bucket, prefix),
+                lambda: scheme.list_prefix(network.client, as_prefix(href)),
                 network.policy,
                 self._clock,
                 network.note_retry,
@@ -201,7 +201,7 @@ class Inquiry:
 def _prefixes(
     item: Unplanned, assets_filter: AssetFilter, item_assets: Json, prefer: tuple[str, ...]
 ) -> Iterable[tuple[str, str]]:
-    """Yield key and href of the assets of an item that are prefixes of S3 and may hold what is wanted."""
+    """Yield key and href of the assets of an item that are prefixes and may hold what is wanted."""
     assets: Any = item.document.get("assets")
     base = self_href(item.document, local=is_local(item.url)) or item.url
     for key, asset in assets.items() if isinstance(assets, dict) else ():
@@ -211,7 +211,7 @@ def _prefixes(
             continue
         hrefs = asset_hrefs(asset, base, prefer)
         media_type = asset.get("type")
-        if isinstance(hrefs, Failure) or not can_be_listed(hrefs[0]):
+        if isinstance(hrefs, Failure) or not is_in_object_store(hrefs[0]):
             continue
         if kind_of(hrefs[0], media_type if isinstance(media_type, str) else None) is Kind.PREFIX:
             yield key, hrefs[0]

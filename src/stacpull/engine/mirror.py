@@ -1,6 +1,6 @@
 """One run of a mirror, from its begin to its end however that comes.
 
-    producer ─▶ queue ─▶ pool of workers ─▶ intake ─▶ writer thread ─▶ publisher thread ─▶ ledger
+    producer ─▶ queue ─▶ pool of workers ─▶ intake ─▶ writer thread ─▶ store thread ─▶ DEST, ledger
         ▲                                                                                    │
         └──────────────────────────── what is planned already ◀─────────────────────────────┘
 
@@ -20,24 +20,22 @@ from functools import partial
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.account import Account, Ending
-from stacpull.engine.catalogs import collections_to_read, keep_collection, write_mirror_catalogs
 from stacpull.engine.course import Tools
-from stacpull.engine.documents import ItemWriter
+from stacpull.engine.documents import clean_document
 from stacpull.engine.fetching import open_fetching
 from stacpull.engine.inquiry import Inquiry
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
+from stacpull.engine.mirror_store import MirrorStore, RunFindings
 from stacpull.engine.network import Network, login_advice
-from stacpull.engine.origins import first_places
 from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
 from stacpull.engine.processes.crew import Crew, Surroundings
 from stacpull.engine.producer import Producer
 from stacpull.engine.pruning import Pruning
-from stacpull.engine.publisher import Ledger, Publisher
-from stacpull.engine.recovery import accept, recover
-from stacpull.engine.together import FailureLimit, Patience, Works, cause, together, unless_stopped
+from stacpull.engine.store_thread import StoreThread
+from stacpull.engine.together import FailureLimit, Works, cause, together, unless_stopped
 from stacpull.engine.walking import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import (
@@ -49,12 +47,7 @@ from stacpull.errors import (
     UsageError,
 )
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
-from stacpull.filters.covering import covers
-from stacpull.ledger import changes, jobs, meta, runs, samples, views
-from stacpull.ledger.database import ledger_path, translated
-from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import EndState, Requests, Run
-from stacpull.ledger.unwanted import forget_unwanted
 from stacpull.models import ItemId
 from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
@@ -62,7 +55,6 @@ from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.destination import destination_error, is_destination_failure
 from stacpull.store.parts import PartStore
-from stacpull.store.sync import FileSync
 from stacpull.store.writer import BodyWriter
 
 __all__ = ["MirrorRun", "requests_of"]
@@ -112,22 +104,25 @@ class MirrorRun:
         self._account = Account(run, network.counters, clock, network.client.gates.waiting)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
-        self._items = ItemWriter(workspace.db, workspace.destination, network.secrets, options.metadata)
-        self._publisher = Publisher(
-            Ledger(workspace.db, run.id, run.counters),
-            workspace.destination,
-            workspace.sync,
-            self._items,
-            clock=clock,
-            on_error=self._break,
-            on_published=self._published,
-            on_failed=self._failed,
-            secrets=network.secrets,
-            on_notice=self._noticed,
+        self._store = StoreThread(
+            MirrorStore(
+                workspace,
+                run,
+                requests_of(options),
+                checksum=options.recorded_checksum,
+                secrets=network.secrets,
+                clock=clock,
+                is_stopped=self._stop.is_set,
+                on_published=self._published,
+                on_failed=self._failed,
+                on_notice=self._noticed,
+            ),
+            network.secrets,
+            self._break,
         )
         self._workers = network.shares.own.slots
         self._backlog = Backlog()
-        self._intake = Intake(self._publisher, self._backlog, slots=self._workers)
+        self._intake = Intake(self._store, self._backlog, slots=self._workers)
         network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
         network.on_warning(lambda text: self._emit(Notice("warning", text)))
         self._summary = WalkSummary()
@@ -152,9 +147,12 @@ class MirrorRun:
             self._cut_short = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
             error = await asyncio.to_thread(self._told, cause(caught))
-        if error is None and not (self._cut_short or self._stop.is_set()):
-            error = await asyncio.to_thread(self._left_over)
-        report = await self._conclude(error)
+        try:
+            if error is None and not (self._cut_short or self._stop.is_set()):
+                error = self._left_over()
+            report = await self._conclude(error)
+        finally:
+            await asyncio.to_thread(self._store.close)
         if error is not None:
             raise error
         return report
@@ -185,62 +183,41 @@ class MirrorRun:
             destination, checksum=checksum, deliver=self._intake.deliver, on_error=self._break
         )
         self._intake.writer = writer
-        self._publisher.start()
+        self._store.start()
         writer.start()
         is_in_order = False
         try:
-            await self._publisher.call(lambda: self._take_up(checksum=checksum))
+            recovered = await self._store.call(MirrorStore.recover)
             is_in_order = True
-            if isinstance(self._workspace.sync, FileSync) and (why := self._workspace.sync.reason):
-                self._emit(Notice("warning", why))
-            await self._warn_of_layout()
+            if recovered.why_single:
+                self._emit(Notice("warning", recovered.why_single))
+            self._warn_of_layout(recovered.layout)
             await self._warn_of_little_room()
             yield
         finally:
             await asyncio.to_thread(writer.close)
             try:
                 if is_in_order and not self._broken.done():
-                    await self._publisher.call(self._write_final_items)
-                    await self._publisher.call(self._sweep_parts)
+                    await self._store.call(MirrorStore.write_final_items)
+                    await self._store.call(MirrorStore.sweep_parts)
                     await self._warn_of_unproven()
-                    self._warn_of_unwritten()
+                    await self._warn_of_unwritten()
                     await self._finish_catalog()
             finally:
-                await asyncio.to_thread(self._publisher.close)
+                await self._finish()
         if self._broken.done():
             raise self._broken.result()
 
-    def _take_up(self, *, checksum: str | None) -> None:
-        """Put in order what an earlier run left (on the publisher's thread)."""
-        db = self._workspace.db
-        self._publisher.remove_listed()
-        runs.set_requests(db, self._run.id, requests_of(self._options))
-        left = recover(db, self._workspace.destination, checksum=checksum, is_stopped=self._stop.is_set)
-        accept(db, self._workspace.destination)
-        self._publisher.adopting = self._options.adopt or meta.is_adopting(db)
-        self._publisher.take_in_place(left.in_place)
-        self._publisher.take(left.wholes)
-        self._write_final_items()
-
-    def _write_final_items(self) -> None:
-        """Settle, then write the JSON of items that are final without it (on the publisher's thread)."""
-        self._publisher.settle()
-        if self._options.metadata != "item":
-            return
-        after, db = 0, self._workspace.db
-        while rows := jobs.unwritten_items(db, after, 1000):
-            self._publisher.write_items(rows)
-            self._publisher.settle()
-            after = rows[-1]
-
-    def _sweep_parts(self) -> None:
-        """Remove parts of what is done: an asset may have come in small, and whole, beside a parked part."""
-        db = self._workspace.db
-        parts = PartStore(self._workspace.destination.parts)
-        parts.sweep(lambda row, generation: jobs.is_open(db, row, generation))
+    async def _finish(self) -> None:
+        """Have everything published and synced; what fails is what broke the run."""
+        try:
+            await self._store.call(MirrorStore.finish)
+        except Exception as error:  # noqa: BLE001 -- raised where the run ends
+            if not self._broken.done():
+                self._broken.set_result(error)
 
     async def _warn_of_unproven(self) -> None:
-        count = await self._publisher.call(lambda: views.unproven(self._workspace.db))
+        count = await self._store.call(MirrorStore.unproven)
         if count:
             text = (
                 f"{count:,} files came without a length, or were found by name alone, "
@@ -248,8 +225,8 @@ class MirrorRun:
             )
             self._emit(Notice("warning", text))
 
-    def _warn_of_unwritten(self) -> None:
-        for sentence in self._items.unwritable.values():
+    async def _warn_of_unwritten(self) -> None:
+        for sentence in (await self._store.call(MirrorStore.findings)).unwritten:
             self._emit(Notice("warning", sentence))
 
     async def _finish_catalog(self) -> None:
@@ -259,35 +236,17 @@ class MirrorRun:
             except InterruptedRunError:
                 self._cut_short = True
         try:
-            await self._publisher.call(self._write_catalogs)
+            await self._store.call(MirrorStore.write_catalogs)
         except InterruptedRunError:
             self._cut_short = True
 
-    def _write_catalogs(self) -> None:
-        """Bring the catalogs up to date (on the publisher's thread).
-
-        Raises:
-            InterruptedRunError: a stop has waited long enough.
-        """
-        write_mirror_catalogs(
-            self._workspace.db,
-            self._workspace.destination,
-            metadata=self._options.metadata,
-            secrets=self._network.secrets,
-            source=self._run.spec.source,
-            write=self._publisher.write_file,
-            adopting=self._publisher.adopting,
-            is_stopped=Patience(self._stop, _CATALOG_PATIENCE).is_over,
-        )
-
     async def _read_collections(self) -> None:
         """Read the documents of collections that this run met items of: they change, too."""
-        for name in await self._publisher.call(lambda: collections_to_read(self._workspace.db, self._run.id)):
+        for name in await self._store.call(MirrorStore.collections_to_read):
             with suppress(SourceError, CredentialsError, UsageError):
                 document = await unless_stopped(partial(self._source.collection, name), self._stop)
-                await self._publisher.call(
-                    lambda: keep_collection(self._workspace.db, name, document, self._network.secrets)  # noqa: B023 -- awaited at once
-                )
+                kept = clean_document(document, self._network.secrets)
+                await self._store.call(MirrorStore.keep_collection, name, kept)
 
     def _published(self, count: int) -> None:
         self._backlog.published(count)
@@ -319,30 +278,23 @@ class MirrorRun:
         self._summary = producer.summary
         works = self._works(queue, reader)
         await together(producer.run, works, self._tick, stop=self._stop, broken=self._broken)
-        await self._publisher.call(self._forget_unwanted)
+        if not self._summary.items_unseen:
+            await self._store.call(MirrorStore.forget_unwanted)
         self._failures.check()
-
-    def _forget_unwanted(self) -> None:
-        """Forget what only earlier, wider runs wanted, if this one is done (on the publisher's thread)."""
-        self._publisher.settle()
-        counters, destination = self._publisher.counters, self._workspace.destination
-        is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._summary.items_unseen
-        if is_done and self._run.spec.kind == "mirror":
-            forget_unwanted(self._workspace.db, self._run.id, covers, destination.has)
 
     async def _prune(self) -> None:
         """Look for what is gone at the source, if that was asked for and everything else is done."""
         if not self._options.prune:
             return
-        await self._publisher.call(self._publisher.settle)
-        counters = self._publisher.counters
+        await self._store.call(MirrorStore.settle)
+        counters = self._store.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
         if self._run.spec.kind != "mirror" or not is_done:
             self._emit(Notice("warning", "Nothing was pruned: that is for a `mirror` that comes to its end."))
             return
         reader = ItemReader(self._source.item, self._clock)
         secrets = self._network.secrets
-        gone = Pruning(self._publisher, self._run.id, self._source, reader, secrets, self._emit, self._stop)
+        gone = Pruning(self._store, self._source, reader, secrets, self._emit, self._stop)
         await gone.run(self._run.spec.selection, self._summary, remove=self._options.yes)
 
     def _works(self, queue: JobQueue, reader: ItemReader) -> Works:
@@ -371,7 +323,7 @@ class MirrorRun:
         around = Surroundings(
             destination,
             network,
-            self._publisher,
+            self._store,
             self._backlog,
             reader,
             self._clock,
@@ -383,26 +335,13 @@ class MirrorRun:
         return Crew(queue, pool, around)
 
     async def _producer(self, queue: JobQueue, reader: ItemReader) -> Producer:
-        db, spec = self._workspace.db, self._run.spec
-        size = spec.selection.sample or 0
-        again = self._options.revalidate
-        planner = await self._publisher.call(
-            lambda: Planner(
-                db,
-                self._run.id,
-                sample_size=size,
-                revalidate=again,
-                places=partial(first_places, db, self._workspace.destination),
-                is_there=self._workspace.destination.has,
-                secrets=self._network.secrets,
-            )
-        )
+        spec = self._run.spec
 
         async def known(ids: Sequence[ItemId]) -> set[ItemId]:
-            return await self._publisher.call(lambda: planner.known(ids)) if ids else set()
+            return await self._store.call(MirrorStore.known, ids) if ids else set()
 
-        matched = self._publisher.counters["items_matched"] or 0
-        drawn = await self._publisher.call(lambda: samples.ranks(db))
+        matched = self._store.counters["items_matched"] or 0
+        drawn = await self._store.call(MirrorStore.sample_ranks)
         inquiry = Inquiry(
             self._source,
             self._network,
@@ -423,8 +362,7 @@ class MirrorRun:
             self._source,
             reader,
             picker,
-            planner,
-            self._publisher,
+            self._store,
             queue,
             run=self._run,
             page_size=self._options.page_size,
@@ -445,15 +383,14 @@ class MirrorRun:
         while True:
             await self._clock.sleep(_TICK)
             ticks += 1
-            self._account.counters = self._publisher.counters
+            self._account.counters = self._store.counters
             self._emit(self._account.progress())
             await asyncio.to_thread(self._journal.flush)
             if ticks % _SAVED_EVERY == 0:
-                await self._publisher.call(lambda: self._account.save(self._workspace.db))
+                await self._store.call(MirrorStore.add_effort, self._account.spend())
 
-    async def _warn_of_layout(self) -> None:
-        """Say so where the files that are here follow another layout than this run."""
-        before = await self._publisher.call(lambda: runs.layout_before(self._workspace.db, self._run.id))
+    def _warn_of_layout(self, before: str | None) -> None:
+        """Warn where the files that are here follow another layout than this run."""
         now = self._run.spec.layout
         if before not in (None, now):
             text = f"Files that are here keep their paths (layout {before!r}); only new files follow {now!r}."
@@ -474,7 +411,7 @@ class MirrorRun:
 
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
         """Record how the run ended, as far as the disk allows, and report."""
-        self._account.counters = self._publisher.counters
+        self._account.counters = self._store.counters
         progress = self._account.progress()
         state = self._end_state(progress, error)
         reason = str(error) if error is not None else self._summary.cut_short
@@ -482,14 +419,16 @@ class MirrorRun:
         self._emit(progress)
         if state == "complete" and (warning := self._account.of_nothing()) is not None:
             self._emit(Notice("warning", warning))
-        left_out, found, ordered = await asyncio.to_thread(self._counted_by_kind)
+        findings = await self._findings()
+        found = findings.changes
         if lost := found.get("files_lost"):
             dest = self._workspace.destination.path
             what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
             self._emit(Notice("warning", f"{what} gone from {dest}: fetched or written again."))
         self._emit(RunEnded(self._run.id, state))
         try:
-            await asyncio.to_thread(self._record_end, state, reason)
+            await self._store.call(MirrorStore.add_effort, self._account.spend())
+            await self._store.call(MirrorStore.end_run, state, reason)
         except DestinationError:
             if error is None:  # else the disk is full or gone, and that is what is raised
                 raise
@@ -500,39 +439,28 @@ class MirrorRun:
             reason,
             self._summary.items_unseen,
             missing_ok=self._options.missing == "ok",
-            items_left_out=left_out,
+            items_left_out=findings.left_out,
             changes=found,
-            items_unwritten=len(self._items.unwritable),
-            assets_ordered=ordered,
+            items_unwritten=len(findings.unwritten),
+            assets_ordered=findings.ordered,
         )
         return self._account.report(ending, str(self._workspace.destination.path))
 
     def _left_over(self) -> StacpullError | None:
-        """Return what to say if nothing stopped the run and it has work left that nobody would do."""
-        counters, db = self._publisher.counters, self._workspace.db
+        """Return the error for a run that has work left although nothing stopped it; None if it has none."""
+        counters = self._store.counters
         if counters["walk_ended"] and not counters["assets_pending"]:
             return None
-        with translated(ledger_path(self._workspace.destination.path)):
-            runs.count_pending(db, self._run.id)
         return StacpullError(
             "The run ended with work left, though nothing stopped it: this is a mistake of stacpull's, "
-            "please report it. What is done is safe; the same command again counts what is left, and goes on."
+            "please report it. What is done is safe; run the same command again to continue."
         )
 
-    def _record_end(self, state: EndState, reason: str | None) -> None:
-        db = self._workspace.db
-        with translated(ledger_path(self._workspace.destination.path)):
-            self._account.save(db)
-            runs.end(db, self._run.id, state, reason, self._clock.time())
-            if state == "complete" and self._run.spec.kind == "mirror":
-                meta.set_adopting(db, adopting=False)
-
-    def _counted_by_kind(self) -> tuple[dict[str, int], dict[str, int], int]:
-        """Return what was left out, by reason, what has changed, and how many assets are not ready yet."""
-        db, run = self._workspace.db, self._run.id
-        with suppress(DestinationError), translated(ledger_path(self._workspace.destination.path)):
-            return views.left_out(db, run), changes.counted(db, run), views.ordered(db, run)
-        return {}, {}, 0
+    async def _findings(self) -> RunFindings:
+        try:
+            return await self._store.call(MirrorStore.findings)
+        except DestinationError:
+            return RunFindings({}, {}, 0, [])
 
     def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
         if error is not None and not isinstance(error, asyncio.CancelledError):

@@ -26,13 +26,11 @@ from stacpull.net.limits import Limits, Reserve
 from stacpull.net.logins.registry import Logins
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Transport
-from stacpull.planning.hrefs import is_local
 from stacpull.redact import Secret, Secrets, credentials_in
+from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.credentials import split_credentials
 from stacpull.sources.places import source_url
-from stacpull.transfer.aws import AwsCredentials
-from stacpull.transfer.local import LocalTransport, OneFileTransport
-from stacpull.transfer.s3 import S3Transport
+from stacpull.urls import is_encrypted, is_web
 
 __all__ = [
     "Network",
@@ -83,7 +81,7 @@ class Network:
     http: Transport | None = None
     """What sends over http and https: the fast path takes its place for plain requests."""
     regions: dict[str, str] = field(default_factory=dict)
-    """Regions of buckets, as items hint at them (`planning.storage`): the S3 transport begins there."""
+    """Regions of buckets (`s3://name`) as items state them: the S3 transport tries these first."""
 
     def on_warning(self, hear: Callable[[str], None]) -> None:
         """Call `hear` with each warning of the network, one sentence: long waits, JSON that is not strict."""
@@ -170,14 +168,10 @@ async def open_network(
     shares = _shares(options, processes)
     addresses = addresses or _address_policy(address, options)
     http = http_transport(options, addresses)
-    aws = AwsCredentials(options.s3, allow_instance_metadata=options.s3.allow_instance_metadata)
     regions: dict[str, str] = {}
-    s3 = S3Transport(http, aws, options.s3, clock=clock, regions=regions)
-    transports: dict[str, Transport] = {"http": http, "https": http, "s3": s3}
-    if is_local(address.url):
-        transports["file"] = LocalTransport(address.url)
-    if address.kept is not None:
-        transports["stdin"] = OneFileTransport(address.kept)
+    setup = TransportSetup(http, address.url, options, clock, address.kept, regions)
+    made = {name: scheme.transport(setup) for name, scheme in SCHEMES.items()}
+    transports = {name: transport for name, transport in made.items() if transport is not None}
     policy = policy or RetryPolicy(retries=options.retries)
     counters = Counters()
     logins = plain = None
@@ -196,7 +190,7 @@ async def open_network(
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
         counters=counters,
-        allow_downgrade=address.url.lower().startswith("http:"),
+        allow_downgrade=is_web(address.url) and not is_encrypted(address.url),
         limits=Limits(
             clock,
             byte_rate=options.limit_rate,

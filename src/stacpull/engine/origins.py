@@ -12,9 +12,10 @@ from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.places import first_place
 from stacpull.models import Json
-from stacpull.planning.hrefs import asset_href, is_local
+from stacpull.planning.hrefs import asset_href
 from stacpull.planning.items import item_document_path
 from stacpull.store.destination import Destination
+from stacpull.urls import is_local
 
 __all__ = ["first_places", "origin_of", "origins"]
 

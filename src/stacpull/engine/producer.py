@@ -13,16 +13,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from stacpull.engine.documents import clean_item
+from stacpull.engine.mirror_store import MirrorStore
 from stacpull.engine.picking import STRETCH, Picked, Picker, SourceFailure, SourceRead
 from stacpull.engine.position import Position
-from stacpull.engine.publisher import Publisher
 from stacpull.engine.rereading import read_damaged_items
 from stacpull.engine.sampling import candidates_again, sampled_item
+from stacpull.engine.store_thread import StoreThread
 from stacpull.engine.walking import Reached, Walk, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
-from stacpull.ledger import jobs, meta, runs, samples, unread
-from stacpull.ledger.batches import UnreadLink
-from stacpull.ledger.planning import Committed, ItemFailure, ItemRow, PlanBatch, Planner
+from stacpull.ledger import runs
+from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch, UnreadLink
+from stacpull.ledger.samples import SampledItem
 from stacpull.models import ItemId, Job
 from stacpull.redact import Secrets
 from stacpull.sources.again import LinkAgain, LinksAgain
@@ -44,8 +45,7 @@ class Producer:
         source: Source,
         reader: ItemReader,
         picker: Picker,
-        planner: Planner,
-        publisher: Publisher,
+        store: StoreThread,
         queue: asyncio.Queue[Job | None],
         *,
         run: runs.Run,
@@ -58,8 +58,7 @@ class Producer:
         self._page_size = page_size
         self._reader = reader
         self._picker = picker
-        self._planner = planner
-        self._publisher = publisher
+        self._store = store
         self._queue = queue
         self._run = run
         self._secrets = secrets
@@ -101,25 +100,22 @@ class Producer:
             await self._retry_links()
             await self._commit(PlanBatch(walk_ended=True))
         elif self._run.spec.kind == "repair":
-            await read_damaged_items(self._publisher, self._reader, self._secrets, self._on_event)
+            await read_damaged_items(self._store, self._reader, self._secrets, self._on_event)
             await self._commit(PlanBatch(walk_ended=True))
         elif not self._run.walk_ended:
             if not self._run.drawn:
-                walked = await self._publisher.call(lambda: runs.walked(self._publisher.db))
+                walked = await self._store.call(MirrorStore.walked)
                 await self._walk.run(Position.from_json(self._run.position), walked)
                 if self.summary.whole:
-                    await self._publisher.call(
-                        lambda: meta.set_walked_whole(self._publisher.db, self._run.id)
-                    )
+                    await self._store.call(MirrorStore.set_walked_whole)
             if self._run.spec.selection.sample:
                 await self._plan_sample()
 
     async def _feed_pending(self) -> None:
-        db, run, after = self._publisher.db, self._run.id, 0
-        newest = await self._publisher.call(lambda: jobs.newest(db))
+        after = 0
+        newest = await self._store.call(MirrorStore.newest_job)
         while True:
-            start = after
-            batch = await self._publisher.call(lambda: jobs.pending_jobs(db, run, start, _STREAMED))  # noqa: B023 -- awaited at once
+            batch = await self._store.call(MirrorStore.pending_jobs, after, _STREAMED)
             for job in batch:
                 if job.row > newest:
                     return
@@ -130,7 +126,7 @@ class Producer:
 
     async def _retry_items(self) -> None:
         """Read the source items again that could not be read before."""
-        failed = await self._publisher.call(lambda: jobs.failed_items(self._publisher.db))
+        failed = await self._store.call(MirrorStore.failed_items)
         for start in range(0, len(failed), STRETCH):
             stretch = failed[start : start + STRETCH]
             documents = await self._reader.read_many([one.href for one in stretch])
@@ -148,26 +144,24 @@ class Producer:
         Of a sample they are not: it was drawn without them. With --max-items they bring no more than are
         missing from it.
         """
-        db, run, selection = self._publisher.db, self._run.id, self._run.spec.selection
-        links = await self._publisher.call(lambda: unread.links(db, run))
+        selection = self._run.spec.selection
+        links = await self._store.call(MirrorStore.unread_links)
         if not links or selection.sample is not None or not isinstance(self._source, StaticSource):
             return
-        self._picker.matched = await self._publisher.call(lambda: runs.matched_by_walk(db, run))
+        self._picker.matched = await self._store.call(MirrorStore.matched_by_walk)
         if selection.max_items is not None and self._picker.matched >= selection.max_items:
             return
         again = LinksAgain(self._source, [LinkAgain(one.collection, one.href, one.path) for one in links])
         self._unread = set()
         await self._walk_of(again).run(Position(None, None))
         read = again.finished - self._unread
-        await self._publisher.call(lambda: unread.forget(db, run, read))
+        await self._store.call(MirrorStore.forget_unread, list(read))
 
     async def _plan_sample(self) -> None:
         """Plan what was drawn, in order of rank; a kill in between finds what is planned, and goes on."""
-        db = self._publisher.db
-        last: samples.SampledItem | None = None
+        last: SampledItem | None = None
         while True:
-            after = last
-            kept = await self._publisher.call(lambda: samples.candidates(db, after, STRETCH))  # noqa: B023 -- awaited at once
+            kept = await self._store.call(MirrorStore.sample_candidates, last, STRETCH)
             if not kept:
                 break
             picked = await self._picker.pick_drawn(await candidates_again(kept, self._reader))
@@ -178,7 +172,7 @@ class Producer:
     @property
     def items_seen(self) -> int:
         """Distinct items that the run met on pages."""
-        return self._publisher.counters["items_seen"] or 0
+        return self._store.counters["items_seen"] or 0
 
     async def save(self, picked: Picked, reached: Reached) -> int:
         """Plan a stretch; return how many of its items are new. Waits while the queue is full."""
@@ -200,8 +194,8 @@ class Producer:
 
     async def begin_again(self) -> int:
         """Let the run forget where its walk was; its items are known and stay counted."""
-        await self._publisher.call(lambda: runs.restart_walk(self._publisher.db, self._run.id))
-        return self._publisher.counters["items_matched"] or 0
+        await self._store.call(MirrorStore.restart_walk)
+        return self._store.counters["items_matched"] or 0
 
     def _batch(self, picked: Picked) -> PlanBatch:
         left_out = {item for items in picked.left_out.values() for item in items}
@@ -235,7 +229,7 @@ class Producer:
         return ItemFailure(item, failed.href, failed.parent, failed.failure)
 
     async def _commit(self, batch: PlanBatch) -> Committed:
-        committed = await self._publisher.call(lambda: self._planner.commit(batch, self._now()))
+        committed = await self._store.call(MirrorStore.plan, batch, self._now())
         for item, key, failure in committed.failures:
             self._on_event(AssetFailed(item, key, failure.kind, failure.message))
         for job in committed.jobs:

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from stacpull.engine.documents import clean_item, item_of
-from stacpull.engine.publisher import Publisher
+from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.store_thread import StoreThread
 from stacpull.engine.together import unless_stopped
 from stacpull.engine.trust import Trust, is_found, is_gone, service_of
 from stacpull.engine.walking import WalkSummary
 from stacpull.events import ItemGone, Listener, Notice
-from stacpull.ledger import changes, meta, pruning
-from stacpull.ledger.database import Connection
 from stacpull.ledger.pruning import LabelItem, Unmet
 from stacpull.models import Failure, ItemId, Json, Selection
 from stacpull.planning.hrefs import own_href
@@ -33,7 +31,6 @@ from stacpull.sources.source import Source
 
 __all__ = ["Pruning", "why_not"]
 
-T = TypeVar("T")
 _STRETCH = 500
 """Items asked for, and removed, at a time."""
 
@@ -77,16 +74,14 @@ class Pruning:
 
     def __init__(
         self,
-        publisher: Publisher,
-        run: int,
+        store: StoreThread,
         source: Source,
         reader: ItemReader,
         secrets: Secrets,
         on_event: Listener,
         stop: asyncio.Event,
     ) -> None:
-        self._publisher = publisher
-        self._run = run
+        self._call = store.call
         self._service = service_of(source)
         self._reader = reader
         self._secrets = secrets
@@ -103,9 +98,8 @@ class Pruning:
             CredentialsError, SourceError: the source cannot be asked.
             DestinationError: the mirror cannot be written.
         """
-        whole = summary.whole or await self._call(meta.walked_whole) == self._run
-        unread = await self._call(lambda db: pruning.unread(db, self._run))
-        why = why_not(selection, summary, whole=whole, unread=unread)
+        basis = await self._call(MirrorStore.prune_basis)
+        why = why_not(selection, summary, whole=summary.whole or basis.whole, unread=basis.unread)
         if why is not None:
             self._on_event(Notice("warning", f"Nothing was pruned: {why}."))
             return
@@ -120,15 +114,14 @@ class Pruning:
                 removed = remove and one in going
                 self._on_event(ItemGone(one.id, one.assets, one.size, removed=removed))
             if going and remove:
-                await self._remove([one.row for one in going], renewed)
-        await self._call(lambda db: changes.put(db, self._run, "items_gone", gone))
+                await self._call(MirrorStore.remove_items, [one.row for one in going], renewed)
+        await self._call(MirrorStore.put_change, "items_gone", gone)
         await self._tell_of_kept()
 
     async def _unmet(self) -> AsyncIterator[Sequence[Unmet]]:
         after = 0
         while True:
-            start = after
-            stretch = await self._call(lambda db: pruning.unmet(db, self._run, start, _STRETCH))  # noqa: B023 -- awaited at once
+            stretch = await self._call(MirrorStore.unmet, after, _STRETCH)
             if not stretch:
                 return
             yield stretch
@@ -172,9 +165,7 @@ class Pruning:
         """
         rows = {one.row: one for one in found if not one.linked}
         labels = [
-            label
-            for label in await self._call(lambda db: pruning.label_items(db, list(rows)))
-            if label.row not in rows
+            label for label in await self._call(MirrorStore.label_items, list(rows)) if label.row not in rows
         ]
         hrefs = list(dict.fromkeys(label.href for label in labels if label.href is not None))
         told = dict(zip(hrefs, await self._asked(hrefs), strict=True))
@@ -190,20 +181,11 @@ class Pruning:
     async def _asked(self, hrefs: Sequence[str]) -> list[Json | Failure]:
         return await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)
 
-    async def _examples(self, collection: str, is_wanted: Callable[[str], bool]) -> list[tuple[str, str]]:
-        return await self._call(lambda db: pruning.met_examples(db, self._run, collection, is_wanted, 3))
-
-    async def _remove(self, rows: Sequence[int], renewed: Mapping[int, bytes]) -> None:
-        def remove(db: Connection) -> None:
-            pruning.forget(db, self._run, rows, renewed)
-            self._publisher.remove_listed()
-
-        await self._call(remove)
+    async def _examples(self, collection: str, server: str) -> list[tuple[str, str]]:
+        return await self._call(MirrorStore.met_examples, collection, server, 3)
 
     async def _tell_of_kept(self) -> None:
-        unlisted = await self._call(lambda db: pruning.unlisted_assets(db, self._run))
-        hidden = await self._call(lambda db: pruning.of_more_credentials(db, self._run))
-        several = await self._call(lambda db: pruning.of_several(db, self._run))
+        unlisted, hidden, several = await self._call(MirrorStore.kept)
         for why, number in self._kept.doubted.items():
             self._warn(number, f"not met and denied under their own URLs, but are kept: {why}")
         self._warn(self._kept.nameless, "not met, and have no URL to ask if they are gone: they are kept")
@@ -218,9 +200,6 @@ class Pruning:
     def _warn(self, number: int, what: str) -> None:
         if number:
             self._on_event(Notice("warning", f"Items that are {what} ({number:,})."))
-
-    async def _call(self, function: Callable[[Connection], T]) -> T:
-        return await self._publisher.call(lambda: function(self._publisher.db))
 
 
 def _is_without(document: Json, label: LabelItem, source: Unmet) -> bool:

@@ -1,4 +1,4 @@
-"""The publisher: the one thread that owns the ledger, and brings whole parts under their final names.
+"""The publisher: it brings whole parts under their final names, in groups.
 
 It takes what has gathered, up to `GROUP` files or `PACE` seconds, and for each group:
 
@@ -10,22 +10,16 @@ It takes what has gathered, up to `GROUP` files or `PACE` seconds, and for each 
 So one sync serves two groups, nothing is recorded before it is on stable storage, and at any kill a file
 under a final name is whole and reserved or recorded. When nothing more comes, a last sync settles the last
 group. The JSON of an item travels the same way, after the last of its assets.
-
-Everything else that concerns the ledger runs on this thread too, through `call`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
 
 from stacpull.clock import Clock
 from stacpull.engine.documents import ItemWriter
@@ -36,15 +30,13 @@ from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
 from stacpull.ledger.outcomes import Arrival, AssetFailure, Confirmed, Written
-from stacpull.models import Failure, FailureKind, Job
 from stacpull.planning.layout import complete
-from stacpull.redact import Secrets
 from stacpull.store.destination import Destination
 from stacpull.store.sync import FileSync, GroupSync, Sync
 from stacpull.store.trust import withdraw_trust
 from stacpull.store.writer import Arrived
 
-__all__ = ["GROUP", "PACE", "Ledger", "Publisher", "arrival_of"]
+__all__ = ["GROUP", "PACE", "Publisher", "arrival_of"]
 
 GROUP = 512
 """Files a group at most."""
@@ -53,25 +45,6 @@ PACE = 0.25
 _SLOW_SYNC = 2.0
 """Seconds after which a group sync is taken to wait for the writes of others on the same disk."""
 _SLOW_IN_A_ROW = 3
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """The open ledger as functions on the publisher's thread see it."""
-
-    db: Connection
-    run: int
-    counters: Mapping[str, int | None]
-    """The run's counters when it was taken up."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    function: Callable[[], Any]
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
 
 
 @dataclass(slots=True)
@@ -127,157 +100,65 @@ def _as_text(etag: str | None) -> str | None:
 
 
 class Publisher:
-    """Owns the ledger's connection while it runs.
-
-    `start`, `call`, `deliver`, `confirm`, `fail` and `close` belong to others; every other method runs on its
-    thread, the public ones through `call`.
-    """
+    """Publishes whole parts in groups. Every method runs on the thread of the ledger's connection."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        db: Connection,
+        run: int,
+        counters: Mapping[str, int | None],
         destination: Destination,
         sync: Sync,
         items: ItemWriter,
         *,
         clock: Clock,
-        on_error: Callable[[BaseException], None],
         on_published: Callable[[int], None] = lambda _count: None,
         on_failed: Callable[[list[AssetFailed]], None] = lambda _failed: None,
-        secrets: Secrets | None = None,
         on_notice: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        self._secrets = Secrets() if secrets is None else secrets
-        self._ledger = ledger
+        self._db = db
+        self._run = run
         self._destination = destination
         self._sync = sync
         self._items = items
         self._clock = clock
-        self._on_error = on_error
         self._on_published = on_published
         self._on_failed = on_failed
         self._on_notice = on_notice
-        self._queue: SimpleQueue[list[Arrived] | AssetFailure | Confirmed | _Call | None] = SimpleQueue()
         self._group = _Group()
         self._renamed = _Renamed()
         self._final_items: list[int] = []
         self._failed_sync: DestinationError | None = None
         self._slow_syncs = 0
-        self._over: BaseException | None = None
         self._deadline: float | None = None
-        self._thread = threading.Thread(target=self._run, name="stacpull-publisher", daemon=True)
         self.adopting = False
         """True to take a file that is in the way for the asset itself, if the content is the same."""
-        self.counters: Mapping[str, int | None] = ledger.counters
+        self.counters: Mapping[str, int | None] = counters
         """The run's counters after the last transaction; replaced whole, read from any thread."""
 
-    @property
-    def db(self) -> Connection:
-        """The ledger's connection, for functions that are handed to `call`."""
-        return self._ledger.db
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def deliver(self, batch: list[Arrived]) -> None:
-        """Take whole parts (from any thread)."""
-        self._queue.put(batch)
-
-    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        """Take an asset that failed for good, or that is not ready yet (from any thread)."""
-        counted = 0 if failure.kind is FailureKind.ORDERED else attempts
-        self._queue.put(AssetFailure(job.row, job.item_row, failure.scrubbed(self._secrets), counted))
-
-    def confirm(self, job: Job) -> None:
-        """Take an asset of which the source said that it has not changed (from any thread)."""
-        self._queue.put(Confirmed(job.row, job.item_row, job.generation))
-
-    async def call(self, function: Callable[[], T]) -> T:
-        """Run `function` on the publisher's thread, between groups, and return what it returns.
-
-        Raises:
-            DestinationError: the ledger or the disk fails; also if the thread has ended.
-        """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._queue.put(_Call(function, loop, future))
-        if self._over is not None:
-            self._refuse_calls(self._over)
-        return await future
-
-    def close(self) -> None:
-        """Publish and record what is there, then end the thread."""
-        self._queue.put(None)
-        if self._thread.ident is not None:  # it was started
-            self._thread.join()
-
-    # --- on the thread -----------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        try:
-            with translated(ledger_path(self._destination.path)):
-                while self._step():
-                    pass
-            self._over = DestinationError("The mirror is closed: nothing can be written to it any more.")
-        except BaseException as error:  # noqa: BLE001 -- the run must hear of it, whatever it is
-            self._over = error
-            self._distrust_ledger(error)
-            self._on_error(error)
-        self._refuse_calls(self._over)
-
-    def _refuse_calls(self, error: BaseException) -> None:
-        """Answer what still waits: nobody may hang on a thread that has ended."""
-        while True:
-            try:
-                message = self._queue.get_nowait()
-            except Empty:
-                return
-            if isinstance(message, _Call):
-                message.loop.call_soon_threadsafe(_answer, message.future, None, error)
-
-    def _step(self) -> bool:
-        try:
-            message = self._queue.get(timeout=self._wait())
-        except Empty:
-            self.publish()
-            return True
-        if message is None:
-            self.settle()
-            self._sync_all(())  # what was renamed last: catalogs
-            return False
-        if isinstance(message, _Call):
-            self._answer(message)
-        elif isinstance(message, AssetFailure):
-            self._group.failures.append(message)
-        elif isinstance(message, Confirmed):
-            self._group.confirmed.append(message)
-        else:
-            self.take(message)
-            self._group.delivered += len(message)
-        self._pace()
-        return True
-
-    def _wait(self) -> float | None:
+    def wait(self) -> float | None:
+        """Return the seconds after which `pace` publishes what waits, None if nothing does."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
-    def _pace(self) -> None:
+    def pace(self) -> None:
         """Publish a full or old group; else see that it is published in time."""
         if len(self._group) >= GROUP or (self._deadline is not None and time.monotonic() >= self._deadline):
             self.publish()
         elif self._deadline is None and (len(self._group) or self._renamed or self._final_items):
             self._deadline = time.monotonic() + PACE
 
-    def _answer(self, call: _Call) -> None:
-        result, failure = None, None
-        try:
-            with translated(ledger_path(self._destination.path)):
-                result = call.function()
-                self._refresh_counters()
-        except BaseException as error:  # noqa: BLE001 -- it belongs to the caller
-            failure = error
-            self._distrust_ledger(error)
-        call.loop.call_soon_threadsafe(_answer, call.future, result, failure)
+    def deliver(self, batch: Sequence[Arrived]) -> None:
+        """Add whole parts that the network side has handed in; `on_published` counts them."""
+        self.take(batch)
+        self._group.delivered += len(batch)
+
+    def fail(self, failure: AssetFailure) -> None:
+        """Take an asset that failed for good, or that is not ready yet."""
+        self._group.failures.append(failure)
+
+    def confirm(self, confirmed: Confirmed) -> None:
+        """Take an asset of which the source said that it has not changed."""
+        self._group.confirmed.append(confirmed)
 
     def take(self, batch: Sequence[Arrived]) -> None:
         """Add whole parts to the group."""
@@ -296,7 +177,7 @@ class Publisher:
             DestinationError: it cannot be written, or a file of that name is not of this mirror.
         """
         directory, _, name = path.as_posix().rpartition("/")
-        if not meta.owns_file(self._ledger.db, path.as_posix()) and not may_be_replaced(
+        if not meta.owns_file(self._db, path.as_posix()) and not may_be_replaced(
             self._destination.path,
             path.as_posix(),
             lambda: self._destination.read(directory, name) == data,
@@ -305,13 +186,13 @@ class Publisher:
             raise DestinationError(in_the_way(path.as_posix()))
         part = f"{name}.tmp"
         self._destination.write_part(part, data)
-        meta.claim_file(self._ledger.db, path.as_posix())
+        meta.claim_file(self._db, path.as_posix())
         self._sync_all([part])
         failure = self._destination.place(part, directory, name, replace=True)
         if failure is not None:
             self._destination.drop_part(part)
             raise DestinationError(failure.message)
-        meta.claim_file(self._ledger.db, path.as_posix(), hashlib.sha256(data).digest())
+        meta.claim_file(self._db, path.as_posix(), hashlib.sha256(data).digest())
 
     def remove_listed(self) -> None:
         """Remove the files of what was forgotten (`ledger.pruning`).
@@ -319,7 +200,11 @@ class Publisher:
         Raises:
             DestinationError: they cannot be removed.
         """
-        remove_listed(self._ledger.db, self._destination, lambda: self._sync_all(()))
+        remove_listed(self._db, self._destination, lambda: self._sync_all(()))
+
+    def sync_renamed(self) -> None:
+        """Sync what was renamed since the last sync: catalogs."""
+        self._sync_all(())
 
     def settle(self) -> None:
         """Publish until nothing waits any more."""
@@ -341,13 +226,13 @@ class Publisher:
         if failures:
             self._group.failures.extend(failures)
         self._on_published(group.delivered)
-        self._pace()
+        self.pace()
 
     def _reserve(self, group: _Group, items: Sequence[int]) -> list[tuple[Arrival, str]]:
         if not group.parts and not items:
             return []
         arrivals = [self._disowned(arrival) for arrival, _ in group.parts]
-        reserved, failures = outcomes.reserve(self._ledger.db, arrivals, items)
+        reserved, failures = outcomes.reserve(self._db, arrivals, items)
         group.failures.extend(failures)
         parts = {(arrival.row, arrival.generation): part for arrival, part in group.parts}
         ready = [(arrival, parts.pop((arrival.row, arrival.generation))) for arrival in reserved]
@@ -385,7 +270,7 @@ class Publisher:
             raise
         self._judge_pace(time.monotonic() - started)
 
-    def _distrust_ledger(self, error: BaseException) -> None:
+    def distrust_ledger(self, error: BaseException) -> None:
         """Believe nothing that waits, if the disk failed under the ledger: SQLite syncs by itself, too."""
         if isinstance(error, DestinationError) and is_disk_error(error):
             self._distrust(error)
@@ -395,7 +280,7 @@ class Publisher:
         self._failed_sync = error
         withdraw_trust(self._destination)  # first: the ledger is on the disk that fails
         with suppress(DestinationError), translated(ledger_path(self._destination.path)):
-            meta.set_tainted(self._ledger.db, str(error))
+            meta.set_tainted(self._db, str(error))
 
     def _sync_now(self, parts: Sequence[str], touched: Sequence[str]) -> None:
         if self._sync.covers_ledger:
@@ -417,7 +302,7 @@ class Publisher:
                 "stacpull syncs each file by itself."
             )
             self._sync = FileSync(self._destination.parts_fd)
-            sync_each_commit(self._ledger.db)
+            sync_each_commit(self._db)
 
     def _record(
         self, renamed: _Renamed, failures: Sequence[AssetFailure], confirmed: Sequence[Confirmed]
@@ -425,7 +310,7 @@ class Publisher:
         if not renamed and not failures and not confirmed:
             return
         recorded = outcomes.record(
-            self._ledger.db,
+            self._db,
             done=renamed.done,
             failed=failures,
             written_items=renamed.items,
@@ -433,12 +318,12 @@ class Publisher:
             confirmed=confirmed,
         )
         self._final_items.extend(recorded.final_items)
-        self._refresh_counters()
+        self.refresh_counters()
         if failures:
             self._on_failed([self._told(one) for one in failures])
 
     def _told(self, one: AssetFailure) -> AssetFailed:
-        item, key = views.name_of_asset(self._ledger.db, one.row)
+        item, key = views.name_of_asset(self._db, one.row)
         return AssetFailed(item, key, one.failure.kind, one.failure.message)
 
     def _rename(self, ready: Sequence[tuple[Arrival, str]]) -> list[AssetFailure]:
@@ -456,18 +341,10 @@ class Publisher:
                 failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
         return failures
 
-    def _refresh_counters(self) -> None:
-        self.counters = runs.counters(self._ledger.db, self._ledger.run)
+    def refresh_counters(self) -> None:
+        """Read the counters of the run again, after a transaction of another part."""
+        self.counters = runs.counters(self._db, self._run)
 
     def write_items(self, rows: Sequence[int]) -> None:
         """Have the JSON of these items written (again) with the next group."""
         self._final_items.extend(rows)
-
-
-def _answer(future: asyncio.Future[Any], result: Any, failure: BaseException | None) -> None:
-    if future.cancelled():
-        return
-    if failure is not None:
-        future.set_exception(failure)
-    else:
-        future.set_result(result)

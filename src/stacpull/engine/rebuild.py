@@ -49,6 +49,7 @@ from stacpull.reports import RebuildReport
 from stacpull.store.destination import Destination, destination_error
 from stacpull.store.inspection import Look, look_at, walk
 from stacpull.store.parts import is_part_name
+from stacpull.urls import is_web
 
 __all__ = ["rebuild_ledger"]
 
@@ -343,7 +344,7 @@ class _Rebuild:
 
     def _href(self, item: ItemId) -> str | None:
         """Return where an API would serve an item: a guess, that is put right by the next walk."""
-        if not self._source.startswith(("http://", "https://")):
+        if not is_web(self._source):
             return None
         root = self._source.partition("?")[0].partition("/collections")[0].rstrip("/")
         return own_href(item, f"{root}/collections/{safe_segment(item.collection)}/items")

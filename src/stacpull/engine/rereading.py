@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from stacpull.engine.documents import clean_item
-from stacpull.engine.publisher import Publisher
+from stacpull.engine.mirror_store import MirrorStore
+from stacpull.engine.store_thread import StoreThread
 from stacpull.events import Listener, Notice
-from stacpull.ledger import damage
 from stacpull.ledger.damage import DamagedItem
 from stacpull.models import Failure, Json
 from stacpull.redact import Secrets
@@ -20,14 +18,14 @@ _STRETCH = 100
 
 
 async def read_damaged_items(
-    publisher: Publisher, reader: ItemReader, secrets: Secrets, on_event: Listener
+    store: StoreThread, reader: ItemReader, secrets: Secrets, on_event: Listener
 ) -> None:
     """Read each again and keep its document: its JSON is written when the run ends.
 
     One that cannot be read any more stays marked in the ledger, and is told; the next walk may bring it.
     """
     after = 0
-    while items := await publisher.call(partial(damage.damaged_documents, publisher.db, after, _STRETCH)):
+    while items := await store.call(MirrorStore.damaged_documents, after, _STRETCH):
         known = [one for one in items if one.href is not None]
         found = await reader.read_many([one.href or "" for one in known])
         documents = dict(zip((one.row for one in known), found, strict=True))
@@ -35,7 +33,7 @@ async def read_damaged_items(
             document = documents.get(one.row)
             if isinstance(document, dict) and document.get("id") == one.name:
                 kept = clean_item(document, secrets)
-                await publisher.call(partial(damage.keep_document, publisher.db, one.row, kept))
+                await store.call(MirrorStore.keep_document, one.row, kept)
             else:
                 on_event(Notice("warning", _sentence(one, document)))
         after = items[-1].row

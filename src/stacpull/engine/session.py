@@ -25,10 +25,10 @@ from stacpull.events import Listener, Notice
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import is_named_source
 from stacpull.ledger.runs import Run
-from stacpull.planning.hrefs import is_local
 from stacpull.reports import MirrorReport
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
+from stacpull.urls import is_local
 
 __all__ = ["go_on", "mirror_at", "on_ledger", "opened_source", "opened_workspace"]
 

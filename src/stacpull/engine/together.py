@@ -37,16 +37,16 @@ T = TypeVar("T")
 
 
 class Patience:
-    """How long what another thread is doing may still take after a stop; asked by that thread."""
+    """How long work may still take after a stop; asked by whatever does the work."""
 
-    def __init__(self, stop: asyncio.Event, seconds: float) -> None:
-        self._stop = stop
+    def __init__(self, is_stopped: Callable[[], bool], seconds: float) -> None:
+        self._is_stopped = is_stopped
         self._seconds = seconds
         self._since: float | None = None
 
     def is_over(self) -> bool:
         """Return True if a stop has been waiting for that long since it was first seen here."""
-        if not self._stop.is_set():
+        if not self._is_stopped():
             return False
         now = time.monotonic()
         self._since = now if self._since is None else self._since

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.planning.hrefs import parts_of
 from stacpull.sources.api import ApiSource, api_place
 from stacpull.sources.search import SearchSource
 from stacpull.sources.source import Source
+from stacpull.urls import server_of
 
 __all__ = ["Trust", "is_found", "is_gone", "service_of"]
 
@@ -22,8 +22,8 @@ _DENIED = frozenset({404, 410, None})
 """None: a file that is not there. A 451 (GONE as well) is withheld, not gone."""
 
 Ask = Callable[[Sequence[str]], Awaitable[list[Json | Failure]]]
-Examples = Callable[[str, Callable[[str], bool]], Awaitable[list[tuple[str, str]]]]
-"""Some items, (id, own URL), of a collection that the walk met, of URLs that are wanted."""
+Examples = Callable[[str, str], Awaitable[list[tuple[str, str]]]]
+"""Returns some items, (id, own URL), of a collection that the walk met at a server."""
 
 
 def is_gone(answer: Json | Failure) -> bool:
@@ -56,13 +56,13 @@ class Trust:
         Raises:
             CredentialsError, SourceError: the source cannot be asked.
         """
-        key = (collection, _host(href))
+        key = (collection, server_of(href))
         if key not in self._known:
             self._known[key] = await self._doubt(*key)
         return self._known[key]
 
     async def _doubt(self, collection: str, host: str) -> str | None:
-        examples = await self._examples(collection, lambda href: _host(href) == host)
+        examples = await self._examples(collection, host)
         if not examples:
             return await self._doubt_of_empty(collection, host)
         answers = await self._ask([href for _, href in examples])
@@ -75,7 +75,7 @@ class Trust:
 
     async def _doubt_of_empty(self, collection: str, host: str) -> str | None:
         """Return why it is not believed of a collection that it has no items any more."""
-        if host == _host(self._source.url):
+        if host == server_of(self._source.url):
             try:
                 document = await self._source.collection(collection)
             except (CredentialsError, SourceError, UsageError):
@@ -85,11 +85,3 @@ class Trust:
         return (
             f"the walk met no other item of {collection} there, and the source does not show that collection"
         )
-
-
-def _host(href: str) -> str:
-    """Return the scheme's server of a URL, nothing of a file's."""
-    try:
-        return parts_of(href).netloc.lower()
-    except ValueError:
-        return href

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stacpull.net.redirects import wire_url
+from stacpull.urls import wire_url
 
 _PORTS = {"http": 80, "https": 443}
 _MOST_PORTS = 65535

@@ -14,12 +14,10 @@ from typing import NamedTuple
 
 from stacpull.ledger.compact import href_of
 from stacpull.ledger.database import transaction
-from stacpull.ledger.failures import was_gone
-from stacpull.ledger.items import count_items_done, settle
+from stacpull.ledger.items import settle
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
-    STATE_FAILED,
     STATE_PENDING,
     WRITTEN,
     WRITTEN_ONCE,
@@ -56,37 +54,23 @@ def claim_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | N
             source had for it. Where that is not known the item is read again first.
     """
     with transaction(db):
-        claimed = [_claim(db, run, row, href) for row, href in assets.items()]
-        found = [one for one in claimed if one is not None]
-        _count(db, run, found)
-        items = {one.item for one in found}
+        claimed = {_claim(db, run, row, href) for row, href in assets.items()}
+        items = {item for item in claimed if item is not None}
         for item in items:
             _take_over(db, run, item)
-        count_items_done(db, settle(db, items))
+        settle(db, items)
 
 
-class _Claimed(NamedTuple):
-    """What an asset was before it was claimed."""
-
-    item: int
-    state: int
-    size: int
-    own: bool
-    """True if it was counted for this run already."""
-    gone: bool
-    """True if it failed because it was gone upstream."""
-
-
-def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None) -> _Claimed | None:
-    """Open one asset; None if it is open already."""
+def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None) -> int | None:
+    """Open one asset and return its item; None if it is open already."""
     found = db.execute(
-        "SELECT item, key, state, coalesce(size, 0), run, coalesce(sha256, was, x'') = x'' FROM assets "
-        "WHERE id = ?",
+        "SELECT item, coalesce(size, 0), coalesce(sha256, was, x'') = x'' FROM assets "
+        f"WHERE id = ? AND state >= {STATE_DONE}",
         (row,),
     ).fetchone()
-    if found is None or found[2] not in (STATE_DONE, STATE_FAILED):
+    if found is None:
         return None
-    item, key, state, size, counted_for, by_size = found
+    item, size, by_size = found
     db.execute(
         f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, inode = NULL, "
         "was = coalesce(sha256, was, x''), wanted = 1, sha256 = NULL, etag = NULL WHERE id = ?",
@@ -96,37 +80,7 @@ def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None) -> _Cla
         "INSERT OR REPLACE INTO open_assets VALUES (?, ?, ?, NULL, ?, NULL, NULL)",
         (row, href or "", int(href is None), size if by_size else None),
     )
-    gone = state == STATE_FAILED and was_gone(db, item, key)
-    return _Claimed(item, state, size, counted_for == run, gone)
-
-
-def _count(db: sqlite3.Connection, run: int, claimed: Sequence[_Claimed]) -> None:
-    done = [one for one in claimed if one.state == STATE_DONE]
-    own_done = [one for one in done if one.own]
-    db.execute(
-        "UPDATE runs SET assets_pending = assets_pending + ?, assets_done = assets_done - ?, "
-        "bytes_done = bytes_done - ?, assets_failed = assets_failed - ?, assets_missing = assets_missing - ? "
-        "WHERE id = ?",
-        (
-            len(claimed),
-            len(own_done),
-            sum(one.size for one in own_done),
-            sum(one.own and one.state == STATE_FAILED for one in claimed),
-            sum(one.own and one.gone for one in claimed),
-            run,
-        ),
-    )
-    db.execute(
-        "UPDATE totals SET assets_pending = assets_pending + ?, assets_done = assets_done - ?, "
-        "assets_failed = assets_failed - ?, assets_missing = assets_missing - ?, bytes_done = bytes_done - ?",
-        (
-            len(claimed),
-            len(done),
-            len(claimed) - len(done),
-            sum(one.gone for one in claimed),
-            sum(one.size for one in done),
-        ),
-    )
+    return int(item)
 
 
 def _take_over(db: sqlite3.Connection, run: int, item: int) -> None:
@@ -165,14 +119,12 @@ def keep_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
 
 def take_over_pending(db: sqlite3.Connection, run: int) -> None:
     """Let `run` fetch as well what an earlier repair, or a rebuild of the ledger, left to be fetched."""
-    with transaction(db):
-        taken = db.execute(
-            f"UPDATE assets SET run = ? WHERE state = {STATE_PENDING} "
-            "AND id IN (SELECT asset FROM open_assets) AND run <> ? "
-            "AND run IN (SELECT id FROM runs WHERE kind IN ('repair', 'rebuild'))",
-            (run, run),
-        ).rowcount
-        db.execute("UPDATE runs SET assets_pending = assets_pending + ? WHERE id = ?", (taken, run))
+    db.execute(
+        f"UPDATE assets SET run = ? WHERE state = {STATE_PENDING} "
+        "AND id IN (SELECT asset FROM open_assets) AND run <> ? "
+        "AND run IN (SELECT id FROM runs WHERE kind IN ('repair', 'rebuild'))",
+        (run, run),
+    )
 
 
 def is_left_open(db: sqlite3.Connection) -> bool:

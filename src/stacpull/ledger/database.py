@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from stacpull.errors import DestinationError, NotAMirrorError
-from stacpull.ledger.schema import AS_NEWEST, migrate, refuse_newer
+from stacpull.ledger.schema import check_version, prepare
 from stacpull.planning.names import CATALOG_ID
 
 __all__ = [
@@ -108,7 +108,7 @@ def _code(error: sqlite3.Error) -> int:
 def open_writer(
     dest: Path, *, journal: Literal["wal", "delete"] = "wal", durable: bool = False
 ) -> sqlite3.Connection:
-    """Open the ledger of `dest` for its one writer, making or migrating it first.
+    """Open the ledger of `dest` for its one writer, which is created if there is none.
 
     The connection may be handed to one other thread, which then owns it.
 
@@ -118,7 +118,7 @@ def open_writer(
         durable: True to sync each commit (where the group sync does not cover the ledger).
 
     Raises:
-        DestinationError: the ledger is damaged, newer than this program, or cannot be written.
+        DestinationError: the ledger is damaged, of another version, or cannot be written.
     """
     path = ledger_path(dest)
     refuse_odd(path)
@@ -137,7 +137,7 @@ def open_writer(
             else:
                 db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA journal_size_limit = 16777216")
-            migrate(db)
+            prepare(db)
         except BaseException:
             db.close()
             raise
@@ -185,10 +185,7 @@ def checkpoint(db: sqlite3.Connection) -> None:
 
 
 def give_back(db: sqlite3.Connection) -> None:
-    """Give room that rows took which are gone (item JSON on its way) back to the disk, up to 100 MB.
-
-    A ledger made by a version before 12 keeps its room.
-    """
+    """Give room that rows took which are gone (item JSON on its way) back to the disk, up to 100 MB."""
     db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would give back one page
 
 
@@ -242,7 +239,7 @@ def open_reader(dest: Path) -> sqlite3.Connection:
 
     Raises:
         NotAMirrorError: there is no ledger, or a run was killed before it had tables.
-        DestinationError: it cannot be read, or a newer stacpull made it.
+        DestinationError: it cannot be read, or has another version.
     """
     path = ledger_path(dest)
     refuse_odd(path)
@@ -283,11 +280,7 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
         f"{path.absolute().as_uri()}?{query}", uri=True, isolation_level=None, timeout=_READER_TIMEOUT
     )
     try:
-        version = refuse_newer(db)
-        _refuse_unfinished(path, version)
-        for newer, script in AS_NEWEST:
-            if version < newer:
-                db.executescript(script)
+        _refuse_unfinished(path, check_version(db))
     except BaseException:
         db.close()
         raise

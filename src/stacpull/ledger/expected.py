@@ -14,11 +14,10 @@ from typing import NamedTuple
 from stacpull.ledger.compact import true_name
 from stacpull.ledger.meta import file_digests, files_not_yet_there
 from stacpull.ledger.pruning import listed
+from stacpull.ledger.runs import asset_counters
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
-    STATE_FAILED,
-    STATE_PENDING,
     STATE_RESERVED,
     UNWRITTEN,
     WRITTEN,
@@ -77,17 +76,13 @@ class Expectations:
         self._met_files: set[str] = set()
         self._met_assets = _Bits(_highest(db, "assets"))
         self._met_items = _Bits(_highest(db, "items"))
-        self._digest = "sha256" if "sha256" in _columns(db, "items") else "NULL"  # a ledger of version 1
-        self._was = "a.was" if "was" in _columns(db, "assets") else _WAS_BEFORE_VERSION_4
         self._hash_documents()
 
     def _hash_documents(self) -> None:
         """Note where the JSON of items lies: `items` has no index by place, and needs none otherwise."""
         self._db.execute("DROP TABLE IF EXISTS temp.documents_by_path")
         self._db.execute("CREATE TEMP TABLE documents_by_path(hash INTEGER PRIMARY KEY, item INTEGER)")
-        rows = self._db.execute(
-            f"{_DOCUMENTS.format(digest=self._digest)} WHERE i.written <> {UNWRITTEN}",
-        )
+        rows = self._db.execute(f"{_DOCUMENTS} WHERE i.written <> {UNWRITTEN}")
         self._db.execute("BEGIN")
         self._db.executemany(
             "INSERT OR IGNORE INTO temp.documents_by_path VALUES (?, ?)",
@@ -98,9 +93,9 @@ class Expectations:
     @property
     def totals(self) -> tuple[int, int]:
         """How many files are expected, and how many bytes of assets."""
-        assets, size = self._db.execute("SELECT assets_done, bytes_done FROM totals").fetchone()
+        counted = asset_counters(self._db)
         documents = self._db.execute("SELECT count(*) FROM temp.documents_by_path").fetchone()[0]
-        return assets + documents + len(self._files), size
+        return counted["assets_done"] + documents + len(self._files), counted["bytes_done"]
 
     def of(self, paths: Sequence[str]) -> list[Expected | None]:
         """Return what is expected of the files at `paths` (relative to DEST), None for those nobody knows.
@@ -111,7 +106,7 @@ class Expectations:
         for start in range(0, len(paths), _AT_ONCE):
             some = paths[start : start + _AT_ONCE]
             hashes = [path_hash(path) for path in some]
-            query = _ASSETS_AT.format(was=self._was, marks=", ".join("?" * len(some)))
+            query = _ASSETS_AT.format(marks=", ".join("?" * len(some)))
             rows = {row[-1]: row for row in self._db.execute(query, hashes)}
             found += [
                 self._one(path, index, rows.get(index)) for path, index in zip(some, hashes, strict=True)
@@ -135,15 +130,16 @@ class Expectations:
 
     def _asset(self, row: _AssetRow, path: str) -> Expected | None:
         number, _, _, _, state, generation, size, sha256, was, _ = row
-        if state in (STATE_PENDING, STATE_FAILED) and generation == 0:
+        is_open = state not in (STATE_RESERVED, STATE_DONE)
+        if is_open and generation == 0:
             return None  # it was never put there: a stranger is in the way
         self._met_assets.add(number)
-        if state in (STATE_PENDING, STATE_FAILED) and was is not None:  # damaged, and not yet repaired
+        if is_open and was is not None:  # damaged, and not yet repaired
             return Expected(FileKind.ASSET, number, path, size, was or None, checked=True)
         return Expected(FileKind.ASSET, number, path, size, sha256, checked=state == STATE_DONE)
 
     def _document(self, item: int) -> Expected:
-        row = self._db.execute(f"{_DOCUMENTS.format(digest=self._digest)} WHERE i.id = ?", (item,)).fetchone()
+        row = self._db.execute(f"{_DOCUMENTS} WHERE i.id = ?", (item,)).fetchone()
         checked = row[4] in (WRITTEN, DAMAGED)
         return Expected(FileKind.DOCUMENT, item, _document_path(row), None, row[5], checked=checked)
 
@@ -155,7 +151,7 @@ class Expectations:
 
     def not_met(self) -> Iterator[Expected]:
         """Yield what must be there and was never asked for: assets, then documents, then catalogs."""
-        for (row,) in self._db.execute(_MUST_BE_THERE.format(was=self._was)):
+        for (row,) in self._db.execute(_MUST_BE_THERE):
             if row not in self._met_assets:
                 yield self._missing_asset(row)
         for (item,) in self._db.execute("SELECT item FROM temp.documents_by_path ORDER BY item"):
@@ -166,7 +162,7 @@ class Expectations:
 
     def _missing_asset(self, row: int) -> Expected:
         directory, kept, key, size, sha256 = self._db.execute(
-            f"SELECT d.path, a.name, a.key, a.size, coalesce(a.sha256, nullif({self._was}, x'')) "
+            "SELECT d.path, a.name, a.key, a.size, coalesce(a.sha256, nullif(a.was, x'')) "
             "FROM assets a JOIN directories d ON d.id = a.directory WHERE a.id = ?",
             (row,),
         ).fetchone()
@@ -207,28 +203,23 @@ def _highest(db: sqlite3.Connection, table: str) -> int:
     return found
 
 
-def _columns(db: sqlite3.Connection, table: str) -> set[str]:
-    return {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
-
-
 def _document_path(row: tuple[int, str, str, str]) -> str:
     """Return where an item's JSON lies, from a row of `_DOCUMENTS`."""
     _, collection, item, directory, *_ = row
     return f"{directory}/{item_document_path(ItemId(collection, item)).rpartition('/')[2]}"
 
 
-_WAS_BEFORE_VERSION_4 = f"iif(a.state IN ({STATE_PENDING}, {STATE_FAILED}), a.sha256, NULL)"
 _MUST_BE_THERE = (
     f"SELECT a.id FROM assets a WHERE a.state = {STATE_DONE} "
-    f"OR (a.state <> {STATE_RESERVED} AND {{was}} IS NOT NULL) ORDER BY a.id"
+    f"OR (a.state <> {STATE_RESERVED} AND a.was IS NOT NULL) ORDER BY a.id"
 )
 _ASSETS_AT = (
-    "SELECT a.id, d.path, a.name, a.key, a.state, a.generation, a.size, a.sha256, {was}, p.hash "
+    "SELECT a.id, d.path, a.name, a.key, a.state, a.generation, a.size, a.sha256, a.was, p.hash "
     "FROM paths p JOIN assets a ON a.id = p.asset JOIN directories d ON d.id = a.directory "
     "WHERE p.hash IN ({marks})"
 )
 _DOCUMENTS = (
-    "SELECT i.id, c.name, i.name, d.path, i.written, {digest} FROM items i "
+    "SELECT i.id, c.name, i.name, d.path, i.written, i.sha256 FROM items i "
     "JOIN collections c ON c.id = i.collection JOIN directories d ON d.id = i.directory"
 )
 _WHOSE_ASSET = (

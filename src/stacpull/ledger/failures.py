@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 
+from stacpull.ledger.schema import STATE_FAILED, STATE_MISSING
 from stacpull.models import Failure, FailureKind
 
-__all__ = ["put_failure", "was_gone"]
+__all__ = ["put_failure", "state_of"]
 
 _PUT = """
 INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -23,7 +24,6 @@ def put_failure(
     db.execute(_PUT, (item, key, failure.kind, message, failure.status, attempts, now))
 
 
-def was_gone(db: sqlite3.Connection, item: int, key: str) -> bool:
-    """Return True if an asset failed last because it is gone upstream."""
-    found = db.execute("SELECT kind FROM failures WHERE item = ? AND key = ?", (item, key)).fetchone()
-    return found is not None and found[0] == FailureKind.GONE
+def state_of(failure: Failure) -> int:
+    """Return the state of an asset that failed so."""
+    return STATE_MISSING if failure.kind is FailureKind.GONE else STATE_FAILED

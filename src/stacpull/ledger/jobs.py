@@ -12,7 +12,7 @@ import orjson
 from stacpull.digests import recorded
 from stacpull.ledger.compact import href_of, present, true_etag, true_name
 from stacpull.ledger.database import transaction
-from stacpull.ledger.items import count_items_done, settle
+from stacpull.ledger.items import settle
 from stacpull.ledger.outcomes import Arrival
 from stacpull.ledger.schema import (
     STATE_DONE,
@@ -132,37 +132,18 @@ def claim_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -
     """
     with transaction(db):
         failed = db.execute(_CLAIMABLE + (f" AND EXISTS ({_ORDERED})" if ordered else "")).fetchall()
-        again = [one for one in failed if one[2] == run]
         db.executemany(
             f"UPDATE assets SET state = {STATE_PENDING}, run = ?, wanted = NULL WHERE id = ?",
             [(run, one[0]) for one in failed],
         )
-        left = db.execute(_TAKE_OVER, {"run": run}).rowcount
+        db.execute(_TAKE_OVER, {"run": run})
         _take_over_items(db, run)
-        settled = settle(db, {one[1] for one in failed})
-        db.execute(
-            "UPDATE runs SET assets_pending = assets_pending + :n, assets_failed = assets_failed - :again, "
-            "assets_missing = assets_missing - :missing WHERE id = :run",
-            {
-                "n": len(failed) + left,
-                "again": len(again),
-                "missing": sum(one[3] for one in again),
-                "run": run,
-            },
-        )
-        db.execute(
-            "UPDATE totals SET assets_pending = assets_pending + :n, assets_failed = assets_failed - :n, "
-            "assets_missing = assets_missing - :m",
-            {"n": len(failed), "m": sum(one[3] for one in failed)},
-        )
-        count_items_done(db, settled)
+        settle(db, {one[1] for one in failed})
     return len(failed)
 
 
 _CLAIMABLE = (
-    "SELECT a.id, a.item, a.run, "
-    "EXISTS (SELECT 1 FROM failures f WHERE f.item = a.item AND f.key = a.key AND f.kind = 'gone') "
-    f"FROM open_assets o JOIN assets a ON a.id = o.asset WHERE a.state = {STATE_FAILED}"
+    f"SELECT a.id, a.item FROM open_assets o JOIN assets a ON a.id = o.asset WHERE a.state >= {STATE_FAILED}"
 )
 _TAKE_OVER = (
     f"UPDATE assets SET run = :run WHERE state < {STATE_DONE} AND id IN (SELECT asset FROM open_assets) "

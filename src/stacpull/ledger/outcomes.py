@@ -16,18 +16,17 @@ from typing import NamedTuple
 from stacpull.ledger import bulk, changes, paths
 from stacpull.ledger.compact import stored_etag, stored_name
 from stacpull.ledger.database import transaction
-from stacpull.ledger.failures import put_failure
-from stacpull.ledger.items import count_items_done, settle
+from stacpull.ledger.failures import put_failure, state_of
+from stacpull.ledger.items import settle
 from stacpull.ledger.schema import (
     STATE_DONE,
-    STATE_FAILED,
     STATE_PENDING,
     STATE_RESERVED,
     UNWRITTEN,
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Failure
 
 __all__ = [
     "Arrival",
@@ -201,18 +200,16 @@ def record(
         now: seconds since 1970.
         confirmed: lie in place, and are what the source has.
     """
-    sums: defaultdict[int, _Sums] = defaultdict(_Sums)
+    found: defaultdict[int, _Compared] = defaultdict(_Compared)
     with transaction(db):
-        _record_done(db, done, sums)
-        _record_confirmed(db, confirmed, sums)
-        _record_failed(db, failed, sums, now)
-        settled = settle(db, {one.item_row for some in (done, failed, confirmed) for one in some})
+        _record_done(db, done, found)
+        _record_confirmed(db, confirmed, found)
+        _record_failed(db, failed, now)
+        final = settle(db, {one.item_row for some in (done, failed, confirmed) for one in some})
         _record_written(db, written_items)
-        for run, one in sums.items():
-            _count(db, run, one)
+        for run, one in found.items():
             changes.count(db, run, {"assets_changed": one.changed, "assets_revalidated": one.same})
-        count_items_done(db, settled)
-    return Recorded(settled.final)
+    return Recorded(final)
 
 
 def _record_written(db: sqlite3.Connection, items: Sequence[Written]) -> None:
@@ -223,37 +220,30 @@ def _record_written(db: sqlite3.Connection, items: Sequence[Written]) -> None:
 
 
 @dataclass(slots=True)
-class _Sums:
-    """What became of the assets of one run."""
+class _Compared:
+    """What a run found about assets of which an earlier version was there."""
 
-    done: int = 0
-    failed: int = 0
-    missing: int = 0
-    size: int = 0
     changed: int = 0
-    """Of those done, in place of another content."""
+    """Of another content."""
     same: int = 0
-    """Of those done, the content that was here before."""
+    """Of the same content."""
 
 
-def _record_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict[int, _Sums]) -> None:
+def _record_done(db: sqlite3.Connection, done: Sequence[Arrival], found: defaultdict[int, _Compared]) -> None:
     for stretch in bulk.in_stretches(done):
-        if not _all_done(db, stretch, sums):
-            _each_done(db, stretch, sums)
+        if not _all_done(db, stretch, found):
+            _each_done(db, stretch, found)
 
 
-def _all_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict[int, _Sums]) -> bool:
+def _all_done(db: sqlite3.Connection, done: Sequence[Arrival], by_run: defaultdict[int, _Compared]) -> bool:
     """Record arrivals at once; False, and nothing is done, unless each is reserved in its generation."""
     values = [value for arrival in done for value in (arrival.row, arrival.generation)]
     found = db.execute(_RESERVED_BY_RUN.format(rows=bulk.rows(len(done), 2)), values).fetchall()
     if sum(row[1] for row in found) != len(done):
         return False
-    for run, count, size, changed, same in found:
-        one = sums[run]
-        one.done += count
-        one.size += size
-        one.changed += changed
-        one.same += same
+    for run, _, changed, same in found:
+        by_run[run].changed += changed
+        by_run[run].same += same
     asked = [arrival.row for arrival in done]
     places = bulk.places(len(done))
     for statement in (_ALL_DONE, _ALL_HEALED, _ALL_CLOSED):
@@ -261,58 +251,37 @@ def _all_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict
     return True
 
 
-def _each_done(db: sqlite3.Connection, done: Sequence[Arrival], sums: defaultdict[int, _Sums]) -> None:
+def _each_done(db: sqlite3.Connection, done: Sequence[Arrival], by_run: defaultdict[int, _Compared]) -> None:
     healed = []
     for arrival in done:
         changed, same = db.execute(_OF_ONE, (arrival.row,)).fetchone() or (0, 0)
         found = db.execute(_DONE, (arrival.row, arrival.generation)).fetchone()
         if found is not None:
-            one = sums[found[0]]
-            one.done += 1
-            one.size += arrival.size
-            one.changed += changed
-            one.same += same
+            by_run[found[0]].changed += changed
+            by_run[found[0]].same += same
             healed.append((arrival.item_row, found[1]))
             db.execute("DELETE FROM open_assets WHERE asset = ?", (arrival.row,))
     db.executemany("DELETE FROM failures WHERE item = ? AND key = ?", healed)
 
 
 def _record_confirmed(
-    db: sqlite3.Connection, confirmed: Sequence[Confirmed], sums: defaultdict[int, _Sums]
+    db: sqlite3.Connection, confirmed: Sequence[Confirmed], by_run: defaultdict[int, _Compared]
 ) -> None:
     """Take what lies in place for done; not what was planned otherwise meanwhile."""
     for one in confirmed:
         found = db.execute(_CONFIRMED, (one.row, one.generation)).fetchone()
         if found is not None:
-            run, key, size = found
-            sums[run].done += 1
-            sums[run].same += 1
-            sums[run].size += size
+            run, key = found
+            by_run[run].same += 1
             db.execute("DELETE FROM open_assets WHERE asset = ?", (one.row,))
             db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (one.item_row, key))
 
 
-def _record_failed(
-    db: sqlite3.Connection, failed: Sequence[AssetFailure], sums: defaultdict[int, _Sums], now: float
-) -> None:
+def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: float) -> None:
     for failure in failed:
-        found = db.execute(_FAILED, (failure.row,)).fetchone()
+        found = db.execute(_FAILED, (state_of(failure.failure), failure.row)).fetchone()
         if found is not None:
-            one = sums[found[0]]
-            one.failed += 1
-            one.missing += failure.failure.kind == FailureKind.GONE
-            put_failure(db, failure.item_row, found[1], failure.failure, failure.attempts, now)
-
-
-def _count(db: sqlite3.Connection, run: int, sums: _Sums) -> None:
-    values = {"done": sums.done, "failed": sums.failed, "missing": sums.missing, "size": sums.size}
-    counted = (
-        "assets_pending = assets_pending - :done - :failed, assets_done = assets_done + :done, "
-        "assets_failed = assets_failed + :failed, assets_missing = assets_missing + :missing, "
-        "bytes_done = bytes_done + :size"
-    )
-    db.execute(f"UPDATE runs SET {counted} WHERE id = :run", {**values, "run": run})
-    db.execute(f"UPDATE totals SET {counted}", values)
+            put_failure(db, failure.item_row, found[0], failure.failure, failure.attempts, now)
 
 
 _SET_RESERVED = (
@@ -334,7 +303,7 @@ _SAME = "wanted IS NULL AND was IS NOT NULL AND sha256 IS NOT NULL AND was = sha
 """`wanted`: it was damaged, and is here again; else `was` is of the version before."""
 _OF_ONE = f"SELECT {_CHANGED}, {_SAME} FROM assets WHERE id = ?"
 _RESERVED_BY_RUN = (
-    f"SELECT run, count(*), sum(size), sum({_CHANGED}), sum({_SAME}) "
+    f"SELECT run, count(*), sum({_CHANGED}), sum({_SAME}) "
     "FROM ({rows}) AS v CROSS JOIN assets ON id = v.column1 "
     f"WHERE generation = v.column2 AND state = {STATE_RESERVED} GROUP BY run"
 )
@@ -346,10 +315,10 @@ _DONE = f"{_SET_DONE} WHERE id = ? AND generation = ? AND state = {STATE_RESERVE
 _CONFIRMED = (
     f"UPDATE assets SET state = {STATE_DONE}, sha256 = nullif(was, x''), was = NULL "
     f"WHERE id = ? AND generation = ? AND state = {STATE_PENDING} AND etag IS NOT NULL AND wanted IS NULL "
-    "RETURNING run, key, size"
+    "RETURNING run, key"
 )
 _WRITTEN = f"UPDATE items SET written = {WRITTEN}, sha256 = ? WHERE id = ? AND remaining = 0"
 _FAILED = (
-    f"UPDATE assets SET state = {STATE_FAILED}, inode = NULL, etag = NULL, sha256 = NULL "
-    f"WHERE id = ? AND state < {STATE_DONE} RETURNING run, key"
+    "UPDATE assets SET state = ?, inode = NULL, etag = NULL, sha256 = NULL "
+    f"WHERE id = ? AND state < {STATE_DONE} RETURNING key"
 )

@@ -15,9 +15,10 @@ from typing import Protocol
 
 from stacpull.ledger.schema import STATE_DONE
 from stacpull.models import Json, PlannedItem
-from stacpull.planning.hrefs import asset_hrefs, is_local
+from stacpull.planning.hrefs import asset_hrefs
 from stacpull.planning.prefixes import object_of
 from stacpull.redact import place_of
+from stacpull.urls import is_local
 
 __all__ = ["Places", "TellsPlaces", "first_place", "forget_validators", "leave_out", "nothing_told"]
 

@@ -29,9 +29,9 @@ from stacpull.errors import StacpullError
 from stacpull.ledger import bulk, paths
 from stacpull.ledger.batches import Committed
 from stacpull.ledger.compact import present, stored_name, true_name
-from stacpull.ledger.failures import put_failure, was_gone
+from stacpull.ledger.failures import put_failure, state_of
 from stacpull.ledger.places import Places
-from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
+from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
 from stacpull.models import Asset, Checksum, Failure, ItemId, Job
 from stacpull.planning.items import AssetProblem
 from stacpull.planning.names import joined
@@ -42,25 +42,15 @@ __all__ = ["AssetPlanner", "ItemPlace", "Tally", "is_changed", "is_same", "state
 
 @dataclass(slots=True)
 class Tally:
-    """What one commit adds to the run's counters, and (`total_…`) to those of the whole mirror."""
+    """What one commit adds to the counters of its run that are not derived."""
 
     matched: int = 0
     items_failed: int = 0
     excluded: int = 0
     pages: int = 0
-    pending: int = 0
-    done: int = 0
-    failed: int = 0
-    missing: int = 0
-    bytes_done: int = 0
     items_new: int = 0
     items_changed: int = 0
     files_lost: int = 0
-    total_pending: int = 0
-    total_done: int = 0
-    total_failed: int = 0
-    total_missing: int = 0
-    total_bytes: int = 0
 
 
 class ItemPlace(NamedTuple):
@@ -229,7 +219,6 @@ class AssetPlanner:
             if old is None:
                 fresh.append(asset)
                 continue
-            self._uncount(item, asset.key, old)
             due = old.unasked is not None
             if due:
                 opened |= (True, False)
@@ -271,8 +260,6 @@ class AssetPlanner:
         self._db.execute(_INSERT_OPEN + bulk.rows(count, _OPEN_COLUMNS), opens)
         if claimed:
             self._db.execute(paths.INSERT + bulk.rows(len(claimed) // 2, 2), claimed)
-        self.tally.pending += count
-        self.tally.total_pending += count
         return True
 
     def _free_names(self, assets: Sequence[Asset]) -> list[int | None] | None:
@@ -309,8 +296,6 @@ class AssetPlanner:
         if failure is not None:
             self._failed_now(item, asset.key, failure)
             return False
-        self.tally.pending += 1
-        self.tally.total_pending += 1
         self.committed.jobs.append(_job(row, item, 0, asset, directory, name))
         return True
 
@@ -328,7 +313,7 @@ class AssetPlanner:
         return row, item.row, asset.key, state, 0, self._run, directory, name, placed, stated_now
 
     def _keep(self, unchanged: Sequence[tuple[Existing, bytes | None]]) -> None:
-        """Count assets for this run that are done and as they were; each comes with what is stated of it."""
+        """Take over into this run assets that are done and unchanged, each with the checksum stated now."""
         for some in bulk.in_stretches(unchanged):
             rows = [old.row for old, _ in some]
             taken_over = f"UPDATE assets SET run = ? WHERE id IN {bulk.places(len(rows))}"
@@ -336,8 +321,6 @@ class AssetPlanner:
             newly = [(now, old.row) for old, now in some if now is not None and now != old.stated]
             self._db.executemany("UPDATE assets SET stated = ? WHERE id = ?", newly)
             self._db.executemany(_ASKED, [(old.row,) for old, _ in some if old.unasked is not None])
-        self.tally.done += len(unchanged)
-        self.tally.bytes_done += sum(old.size or 0 for old, _ in unchanged)
 
     def _is_lost(self, key: str, old: Existing) -> bool:
         """Return True if an asset is done and its file is not in DEST any more."""
@@ -367,9 +350,8 @@ class AssetPlanner:
         """Plan an asset that is open, changed, failed or to be asked about."""
         directory, name = self._place(asset, old)
         self._db.execute(_INSERT_OPEN + bulk.rows(1, _OPEN_COLUMNS), self._open_row(old.row, asset))
-        if old.state == STATE_FAILED and not touched:
+        if old.state >= STATE_FAILED and not touched:
             self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
-            self._failed_still(item, asset.key)
             return Opened()
         changed = is_changed(old, asset.size, asset.checksum)
         if changed or old.unasked or old.etag is None or not places.is_same(asset.key, old):
@@ -380,20 +362,9 @@ class AssetPlanner:
         self, item: ItemPlace, asset: Asset, old: Existing, place: tuple[str, str | None], *, changed: bool
     ) -> Opened:
         """Make an asset pending, whatever it was; of one that is done the source may only be asked."""
-        tally = self.tally
         was_done = old.state == STATE_DONE
         etag = old.etag if was_done or old.is_asked else None
-        generation = old.generation
-        tally.pending += 1
-        if was_done:
-            generation += 1
-            tally.total_done -= 1
-            tally.total_pending += 1
-            tally.total_bytes -= old.size or 0
-        elif old.state == STATE_FAILED:
-            tally.total_failed -= 1
-            tally.total_pending += 1
-            tally.total_missing -= was_gone(self._db, item.row, asset.key)
+        generation = old.generation + was_done
         self._db.execute(
             "UPDATE assets SET run = ?, state = ?, generation = ?, stated = ?, inode = NULL, "
             "was = iif(?, coalesce(sha256, x''), was), sha256 = NULL, etag = ?, wanted = NULL WHERE id = ?",
@@ -407,21 +378,7 @@ class AssetPlanner:
         if old.unasked is not None:
             self._db.execute(_ASKED, (old.row,))
         self.committed.jobs.append(job)
-        return Opened(was_done or old.state == STATE_FAILED, was_done and changed)
-
-    def _uncount(self, item: ItemPlace, key: str, old: Existing) -> None:
-        """Take back what this run has counted already: a retry claims assets of items it then reads again."""
-        if old.run != self._run:
-            return
-        tally = self.tally
-        if old.state == STATE_DONE:
-            tally.done -= 1
-            tally.bytes_done -= old.size or 0
-        elif old.state == STATE_FAILED:
-            tally.failed -= 1
-            tally.missing -= was_gone(self._db, item.row, key)
-        else:
-            tally.pending -= 1
+        return Opened(old.state >= STATE_DONE, was_done and changed)
 
     def _place(self, asset: Asset, old: Existing) -> tuple[str, str | None]:
         """Return where a known asset goes: where it was; one that never owned a name gets the planned one."""
@@ -437,25 +394,19 @@ class AssetPlanner:
     def _problem(self, item: ItemPlace, problem: AssetProblem, old: Existing | None) -> None:
         """Record an asset that cannot be fetched as it is planned; what is done stays done."""
         if old is None:
-            values = (self._next, item.row, problem.key, STATE_FAILED, 0, self._run, None, None, None, None)
+            state = state_of(problem.failure)
+            values = (self._next, item.row, problem.key, state, 0, self._run, None, None, None, None)
             self._db.execute(_INSERT_ASSETS + bulk.rows(1, _ASSET_COLUMNS), values)
             self._next += 1
             self._failed_now(item, problem.key, problem.failure)
             return
-        self._uncount(item, problem.key, old)
-        self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
-        if old.state == STATE_DONE:
-            self.tally.done += 1
-            self.tally.bytes_done += old.size or 0
-        elif old.state == STATE_FAILED:
-            self.tally.failed += 1
-            self.tally.total_missing -= was_gone(self._db, item.row, problem.key)
+        state = STATE_DONE if old.state == STATE_DONE else state_of(problem.failure)
+        self._db.execute("UPDATE assets SET run = ?, state = ? WHERE id = ?", (self._run, state, old.row))
+        if old.state >= STATE_FAILED:
             put_failure(
                 self._db, item.row, problem.key, problem.failure.scrubbed(self._secrets), 1, self._now
             )
-        else:
-            self._db.execute("UPDATE assets SET state = ? WHERE id = ?", (STATE_FAILED, old.row))
-            self.tally.total_pending -= 1
+        elif old.state != STATE_DONE:
             self._failed_now(item, problem.key, problem.failure)
 
     def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> bool:
@@ -463,14 +414,8 @@ class AssetPlanner:
 
         If an earlier version of it is here, that stays, as any asset does that its item lists no more.
         """
-        if old is None or old.state not in (STATE_FAILED, STATE_PENDING):
+        if old is None or old.state in (STATE_RESERVED, STATE_DONE):
             return False
-        self._uncount(item, key, old)
-        if old.state == STATE_FAILED:
-            self.tally.total_failed -= 1
-            self.tally.total_missing -= was_gone(self._db, item.row, key)
-        else:
-            self.tally.total_pending -= 1
         self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item.row, key))
         self._db.execute("DELETE FROM open_assets WHERE asset = ?", (old.row,))
         if old.generation == 0:
@@ -487,20 +432,10 @@ class AssetPlanner:
             "stated = NULL, etag = NULL WHERE id = ?",
             (STATE_DONE, self._run, old.row),
         )
-        self.tally.done += 1
-        self.tally.bytes_done += old.size or 0
-        self.tally.total_done += 1
-        self.tally.total_bytes += old.size or 0
 
     def _failed_now(self, item: ItemPlace, key: str, failure: Failure) -> None:
         put_failure(self._db, item.row, key, failure, 1, self._now)
-        self.tally.failed += 1
-        self.tally.total_failed += 1
         self.committed.failures.append((item.id, key, failure))
-
-    def _failed_still(self, item: ItemPlace, key: str) -> None:
-        self.tally.failed += 1
-        self.tally.missing += was_gone(self._db, item.row, key)
 
 
 def _refuse_twice(item: ItemPlace, assets: Sequence[Asset]) -> None:

@@ -19,10 +19,10 @@ from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch
 from stacpull.ledger.compact import HrefForms, href_of
 from stacpull.ledger.database import transaction
 from stacpull.ledger.failures import put_failure
-from stacpull.ledger.items import count_items_done, settle
+from stacpull.ledger.items import settle
 from stacpull.ledger.places import Places, TellsPlaces, forget_validators, leave_out, nothing_told
 from stacpull.ledger.planned_assets import AssetPlanner, Existing, ItemPlace, Tally, taken_to_be_there
-from stacpull.ledger.runs import selection_of
+from stacpull.ledger.runs import asset_counters, selection_of
 from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, STATE_DONE, WRITTEN, WRITTEN_ONCE
 from stacpull.models import ItemId
 from stacpull.planning.items import item_directory, item_document_path
@@ -96,16 +96,16 @@ class Planner:
         self._assets.begin(now)
         try:
             with transaction(self._db):
+                done_before = asset_counters(self._db, self._run)["assets_done"]
                 self._assets.committed.new_seen = self._see(batch.seen) + self._leave_out(batch)
                 touched = [row for item in batch.items for row in self._item(item)]
                 touched += [row for one in batch.failed_items for row in self._failed_item(one, now)]
-                settled = settle(self._db, touched)
-                self._count(batch)
+                settle(self._db, touched)
+                self._count(batch, asset_counters(self._db, self._run)["assets_done"] - done_before)
                 self._sample(batch)
                 unread.note(self._db, self._run, batch.unread, now)
                 if batch.walk_ended or batch.drawn:
                     unread.end_of_walk(self._db, self._run)
-                count_items_done(self._db, settled)
         except BaseException:
             self._forget()
             raise
@@ -380,7 +380,7 @@ class Planner:
         self._assets.committed.failures.append((failed.id, "", failed.failure))
         return _with_parents(row, above, found)
 
-    def _count(self, batch: PlanBatch) -> None:
+    def _count(self, batch: PlanBatch, skipped: int) -> None:
         tally = self._tally
         self._db.execute(
             _COUNT_RUN,
@@ -391,11 +391,7 @@ class Planner:
                 "without_label": batch.without_label,
                 "excluded": tally.excluded,
                 "pages": tally.pages,
-                "pending": tally.pending,
-                "done": tally.done,
-                "failed": tally.failed,
-                "missing": tally.missing,
-                "bytes_done": tally.bytes_done,
+                "skipped": skipped,
                 "position": batch.position,
                 "walk_ended": batch.walk_ended,
                 "announced": batch.announced,
@@ -415,18 +411,6 @@ class Planner:
                 "files_lost": tally.files_lost,
             },
         )
-        self._db.execute(
-            "UPDATE totals SET assets_pending = assets_pending + ?, assets_done = assets_done + ?, "
-            "assets_failed = assets_failed + ?, assets_missing = assets_missing + ?, "
-            "bytes_done = bytes_done + ?",
-            (
-                tally.total_pending,
-                tally.total_done,
-                tally.total_failed,
-                tally.total_missing,
-                tally.total_bytes,
-            ),
-        )
 
 
 _SEE = "INSERT OR IGNORE INTO seen "
@@ -441,10 +425,7 @@ _COUNT_RUN = (
     "items_failed = items_failed + :items_failed, "
     "items_without_label = items_without_label + :without_label, "
     "assets_excluded = assets_excluded + :excluded, assets_pages = assets_pages + :pages, "
-    "assets_pending = assets_pending + :pending, "
-    "assets_done = assets_done + :done, assets_skipped = assets_skipped + :done, "
-    "assets_failed = assets_failed + :failed, assets_missing = assets_missing + :missing, "
-    "bytes_done = bytes_done + :bytes_done, position = coalesce(:position, position), "
+    "assets_skipped = assets_skipped + :skipped, position = coalesce(:position, position), "
     "walk_ended = walk_ended OR :walk_ended, "
     "items_announced = coalesce(:announced, items_announced), "
     "cut_short = coalesce(:cut_short, cut_short), "

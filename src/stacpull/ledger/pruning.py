@@ -8,7 +8,7 @@ and when that is durable the list is cleared. What is still listed at the next s
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -17,22 +17,22 @@ import orjson
 from stacpull.ledger import changes, paths
 from stacpull.ledger.compact import href_of, true_name
 from stacpull.ledger.database import transaction
-from stacpull.ledger.items import count_items_done, settle
+from stacpull.ledger.items import settle
 from stacpull.ledger.meta import disown_file, file_digests
 from stacpull.ledger.planning import seen_hash
 from stacpull.ledger.runs import selection_of
 from stacpull.ledger.schema import (
     OF_SEVERAL,
     STATE_DONE,
-    STATE_FAILED,
     STATE_RESERVED,
     UNWRITTEN,
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import OF_COLLECTION, FailureKind, ItemId
+from stacpull.models import OF_COLLECTION, ItemId
 from stacpull.planning.items import item_document_path
 from stacpull.planning.names import joined, safe_segment
+from stacpull.urls import server_of
 
 __all__ = [
     "LabelItem",
@@ -101,15 +101,15 @@ def _is_listed(db: sqlite3.Connection, item: ItemId) -> bool:
 
 
 def met_examples(
-    db: sqlite3.Connection, run: int, collection: str, wanted: Callable[[str], bool], limit: int
+    db: sqlite3.Connection, run: int, collection: str, server: str, limit: int
 ) -> list[tuple[str, str]]:
-    """Return (id, own URL) of items of a collection that `run` met, of URLs that are `wanted`."""
+    """Return (id, own URL) of items of a collection that `run` met, of URLs at one server."""
     rows = db.execute(
         f"SELECT i.name, {href_of()} FROM items i JOIN collections c ON c.id = i.collection "
         f"WHERE c.name = ? AND i.walk = ? AND i.name <> '{OF_COLLECTION}'",
         (collection, run),
     )
-    found = ((name, href) for name, href in rows if href is not None and wanted(href))
+    found = ((name, href) for name, href in rows if href is not None and server_of(href) == server)
     return list(islice(found, limit))
 
 
@@ -213,11 +213,10 @@ def forget(
         files = sum(len(_assets_of(db, item)) for item in items)
         parents = {row for item in items for row in _parent_of(db, item)} - set(items)
         for item in items:
-            _uncount(db, item)
             _delete(db, item)
         paths += _catalogs_of_nothing(db)
         db.executemany("INSERT OR IGNORE INTO removals VALUES (?)", ((path,) for path in paths))
-        count_items_done(db, settle(db, parents))
+        settle(db, parents)
         changes.count(db, run, {"items_pruned": len(items), "assets_pruned": files})
 
 
@@ -247,22 +246,6 @@ def _assets_of(db: sqlite3.Connection, item: int) -> list[str]:
 def _parent_of(db: sqlite3.Connection, item: int) -> list[int]:
     rows = db.execute("SELECT parent FROM items WHERE id = ? AND parent IS NOT NULL", (item,))
     return [row[0] for row in rows]
-
-
-def _uncount(db: sqlite3.Connection, item: int) -> None:
-    """Take the assets of an item from the totals of the mirror."""
-    rows = db.execute(
-        "SELECT a.state, coalesce(a.size, 0), EXISTS (SELECT 1 FROM failures f WHERE f.item = a.item "
-        "AND f.key = a.key AND f.kind = ?) FROM assets a WHERE a.item = ?",
-        (FailureKind.GONE, item),
-    ).fetchall()
-    done = [size for state, size, _ in rows if state == STATE_DONE]
-    failed = [gone for state, _, gone in rows if state == STATE_FAILED]
-    db.execute(
-        "UPDATE totals SET assets_pending = assets_pending - ?, assets_done = assets_done - ?, "
-        "assets_failed = assets_failed - ?, assets_missing = assets_missing - ?, bytes_done = bytes_done - ?",
-        (len(rows) - len(done) - len(failed), len(done), len(failed), sum(failed), sum(done)),
-    )
 
 
 def _delete(db: sqlite3.Connection, item: int) -> None:

@@ -21,7 +21,7 @@ from stacpull.ledger.compact import HrefForms, stored_etag, stored_name
 from stacpull.ledger.database import ledger_path, make_private, refuse_odd, translated
 from stacpull.ledger.planned_assets import stated
 from stacpull.ledger.runs import RunSpec
-from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_PENDING, UNWRITTEN, WRITTEN, migrate
+from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_PENDING, UNWRITTEN, WRITTEN, prepare
 from stacpull.models import Checksum, ItemId
 from stacpull.planning.items import item_directory
 
@@ -97,7 +97,7 @@ class RebuiltLedger:
             self.db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self.db.execute("PRAGMA journal_mode = OFF")
             self.db.execute("PRAGMA synchronous = OFF")
-            migrate(self.db)
+            prepare(self.db)
             self._directories = paths.Directories(self.db)
             self._forms = HrefForms(self.db)
             self._collections: dict[str, int] = {}
@@ -298,15 +298,5 @@ UPDATE items SET remaining = remaining
     + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining > 0)
 WHERE id IN (SELECT parent FROM items)
 """
-_TOTALS = """
-UPDATE totals SET assets_done = (SELECT count(*) FROM assets WHERE state = 2),
-    assets_pending = (SELECT count(*) FROM assets WHERE state < 2),
-    bytes_done = (SELECT coalesce(sum(size), 0) FROM assets WHERE state = 2)
-"""
-_RUN = """
-UPDATE runs SET walk_ended = 1, assets_done = (SELECT assets_done FROM totals),
-    assets_pending = (SELECT assets_pending FROM totals), bytes_done = (SELECT bytes_done FROM totals),
-    items_matched = (SELECT count(*) FROM items WHERE parent IS NULL),
-    items_done = (SELECT count(*) FROM items WHERE parent IS NULL AND remaining = 0)
-"""
-_DERIVED = (_LINK, _NUMBER, _SETTLE_OWN, _SETTLE_PARENTS, _TOTALS, _RUN)
+_RUN = "UPDATE runs SET walk_ended = 1, items_matched = (SELECT count(*) FROM items WHERE parent IS NULL)"
+_DERIVED = (_LINK, _NUMBER, _SETTLE_OWN, _SETTLE_PARENTS, _RUN)

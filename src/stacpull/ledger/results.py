@@ -25,12 +25,12 @@ import orjson
 
 from stacpull.errors import UsageError
 from stacpull.ledger.database import make_private, refuse_odd, transaction, translated
-from stacpull.ledger.schema import migrate
+from stacpull.ledger.schema import Schema, prepare
 from stacpull.models import Json
 
 __all__ = ["Result", "Results"]
 
-_VERSION_1 = """
+_TABLES = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
 CREATE TABLE results(
     id INTEGER PRIMARY KEY,
@@ -41,7 +41,6 @@ CREATE TABLE results(
 );
 CREATE INDEX results_place ON results(place, id);
 """
-_MIGRATIONS = (_VERSION_1,)
 
 _SENTENCES = {
     sqlite3.SQLITE_BUSY: "Another stacpull is working on {path}: wait for it, or stop it first.",
@@ -101,7 +100,7 @@ class Results:
             )
             try:
                 _lock(self._db)
-                migrate(self._db, _MIGRATIONS, str(path))
+                prepare(self._db, Schema(_TABLES, 1, str(path), "Remove it and start again."))
                 self._agree(question, anew=anew)
                 found = self._db.execute("SELECT max(place) FROM results").fetchone()[0]
             except BaseException:

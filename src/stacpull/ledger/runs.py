@@ -18,7 +18,7 @@ import orjson
 from stacpull.errors import UsageError
 from stacpull.ledger import unread
 from stacpull.ledger.database import give_back, transaction
-from stacpull.ledger.schema import STATE_PENDING, STATE_RESERVED
+from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_MISSING, STATE_PENDING
 from stacpull.models import Selection
 
 __all__ = [
@@ -27,8 +27,8 @@ __all__ = [
     "Run",
     "RunSpec",
     "add_effort",
+    "asset_counters",
     "begin",
-    "count_pending",
     "counters",
     "end",
     "last_spec",
@@ -48,18 +48,12 @@ EndState = Literal["complete", "interrupted", "failed"]
 _COUNTERS = (
     "items_seen",
     "items_matched",
-    "items_done",
     "items_failed",
     "items_without_label",
     "items_announced",
     "assets_excluded",
     "assets_pages",
-    "assets_pending",
-    "assets_done",
     "assets_skipped",
-    "assets_failed",
-    "assets_missing",
-    "bytes_done",
     "walk_ended",
 )
 
@@ -191,19 +185,6 @@ def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, n
     give_back(db)
 
 
-def count_pending(db: sqlite3.Connection, run: int) -> None:
-    """Count anew what is still to do, of `run` and of all, where the counters cannot be true."""
-    with transaction(db):
-        db.execute(f"UPDATE runs SET assets_pending = ({_PENDING} AND a.run = runs.id) WHERE id = ?", (run,))
-        db.execute(f"UPDATE totals SET assets_pending = ({_PENDING})")
-
-
-_PENDING = (
-    "SELECT count(*) FROM open_assets o JOIN assets a ON a.id = o.asset "
-    f"WHERE a.state IN ({STATE_PENDING}, {STATE_RESERVED})"
-)
-
-
 def add_effort(db: sqlite3.Connection, run: int, effort: Mapping[str, float]) -> None:
     """Add what this process spent (bytes_fetched, requests, retries, seconds) to the run's own sums."""
     db.execute(
@@ -252,7 +233,8 @@ def layout_before(db: sqlite3.Connection, run: int) -> str | None:
     """Return the layout of the last mirror before `run`, None if there was none or it left no file."""
     row = db.execute(
         "SELECT layout FROM runs WHERE id < ? AND kind = 'mirror' "
-        "AND (SELECT assets_done FROM totals) > 0 ORDER BY id DESC LIMIT 1",
+        f"AND EXISTS (SELECT 1 FROM asset_counts WHERE state = {STATE_DONE} AND assets > 0) "
+        "ORDER BY id DESC LIMIT 1",
         (run,),
     ).fetchone()
     return None if row is None else row[0]
@@ -261,7 +243,28 @@ def layout_before(db: sqlite3.Connection, run: int) -> str | None:
 def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
     """Return the run's counters by name (`items_announced` may be None)."""
     row = db.execute(f"SELECT {', '.join(_COUNTERS)} FROM runs WHERE id = ?", (run,)).fetchone()
-    return dict(zip(_COUNTERS, row, strict=True))
+    done = db.execute("SELECT done FROM item_counts WHERE run = ?", (run,)).fetchone()[0]
+    return {**dict(zip(_COUNTERS, row, strict=True)), "items_done": done, **asset_counters(db, run)}
+
+
+def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
+    """Return the counters of assets by name: those of one run, or of all of them."""
+    rows = db.execute(
+        "SELECT state, sum(assets), sum(bytes) FROM asset_counts WHERE run = ?1 OR ?1 IS NULL GROUP BY state",
+        (run,),
+    )
+    found = dict.fromkeys((STATE_PENDING, STATE_DONE, STATE_FAILED, STATE_MISSING), 0)
+    size = 0
+    for state, assets, in_bytes in rows:
+        found[state] = assets
+        size += in_bytes
+    return {
+        "assets_pending": found[STATE_PENDING],
+        "assets_done": found[STATE_DONE],
+        "assets_failed": found[STATE_FAILED] + found[STATE_MISSING],
+        "assets_missing": found[STATE_MISSING],
+        "bytes_done": size,
+    }
 
 
 def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, requests: Requests) -> Run:

@@ -18,7 +18,7 @@ from stacpull.ledger.compact import href_of, true_etag, true_name
 from stacpull.ledger.database import is_damage, ledger_path, refuse_odd, translated
 from stacpull.ledger.expected import integrity
 from stacpull.ledger.runs import RunSpec
-from stacpull.ledger.schema import MIGRATIONS, STATE_DONE, foreign_code, refuse_newer
+from stacpull.ledger.schema import LEDGER, STATE_DONE, foreign_code, other_version
 from stacpull.planning.names import joined, path_hash
 
 __all__ = ["OldAsset", "OldItem", "Salvage", "whats_wrong"]
@@ -87,15 +87,15 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _foreign_tables(db: sqlite3.Connection) -> str | None:
-    """Return which table is not as it should be, for the version that the ledger says it has."""
+    """Return which table is not as it should be, or that all of them are of another version."""
     if (code := foreign_code(db)) is not None:
         return f"it holds {code}"
-    version = refuse_newer(db)
+    if (other := other_version(db)) is not None:
+        return f"it {other}"
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
-        for script in MIGRATIONS[:version]:
-            model.executescript(script)
+        model.executescript(LEDGER.text)
         tables = [row[0] for row in model.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        if not tables:
+        if not _columns(db, "meta"):
             return "it has no tables"
         for table in tables:
             if _columns(db, table) != _columns(model, table):

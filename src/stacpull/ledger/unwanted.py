@@ -17,8 +17,7 @@ from typing import NamedTuple
 from stacpull.ledger import paths
 from stacpull.ledger.compact import true_name
 from stacpull.ledger.database import transaction
-from stacpull.ledger.failures import was_gone
-from stacpull.ledger.items import count_items_done, settle
+from stacpull.ledger.items import settle
 from stacpull.ledger.places import leave_out
 from stacpull.ledger.runs import selection_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, UNWRITTEN
@@ -34,10 +33,6 @@ class _Open(NamedTuple):
     row: int
     item: int
     key: str
-    state: int
-    generation: int
-    run: int
-    size: int | None
     directory: str | None
     name: str | None
     has_version: bool
@@ -81,10 +76,8 @@ def forget_unwanted(
             _forget_asset(db, asset, is_there)
             touched.add(asset.item)
         touched |= _forget_unread_items(db, run, replaced)
-        settled = settle(db, touched)
-        count_items_done(db, settled)
-        above = _delete_empty(db, run, touched)
-        count_items_done(db, settle(db, above))
+        settle(db, touched)
+        settle(db, _delete_empty(db, run, touched))
         db.executemany("DELETE FROM unread WHERE run = ?", ((one,) for one in replaced))
         db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", ((one,) for one in replaced))
 
@@ -121,11 +114,10 @@ def _replaced(asked: Sequence[_Asked], run: int, covers: Callable[[Selection, Se
 def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> list[_Open]:
     """Return what these runs left open; not of items that `run` wanted and could not read."""
     rows = db.execute(
-        "SELECT a.id, a.item, a.key, a.state, a.generation, a.run, a.size, d.path, a.name, "
-        "a.was IS NOT NULL "
+        "SELECT a.id, a.item, a.key, d.path, a.name, a.was IS NOT NULL "
         "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
         f"LEFT JOIN directories d ON d.id = a.directory WHERE a.run IN ({_marks(replaced)}) "
-        f"AND a.state IN ({STATE_PENDING}, {STATE_FAILED}) AND NOT (i.run = ? AND EXISTS "
+        f"AND (a.state = {STATE_PENDING} OR a.state >= {STATE_FAILED}) AND NOT (i.run = ? AND EXISTS "
         "(SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = ''))",
         (*replaced, run),
     )
@@ -134,8 +126,6 @@ def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> l
 
 def _forget_asset(db: sqlite3.Connection, asset: _Open, is_there: Callable[[str], bool]) -> None:
     """Forget an open asset; if an earlier version of it is in the mirror, that one stays, as done."""
-    failed = asset.state == STATE_FAILED
-    missing = failed and was_gone(db, asset.item, asset.key)
     stays = bool(asset.has_version) and _has_file(asset, is_there)
     db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item, asset.key))
     db.execute("DELETE FROM open_assets WHERE asset = ?", (asset.row,))
@@ -149,28 +139,12 @@ def _forget_asset(db: sqlite3.Connection, asset: _Open, is_there: Callable[[str]
     else:
         paths.disown(db, asset.row)
         db.execute("DELETE FROM assets WHERE id = ?", (asset.row,))
-    changed = {
-        "pending": int(not failed),
-        "failed": int(failed),
-        "missing": int(missing),
-        "done": int(stays),
-        "size": (asset.size or 0) if stays else 0,
-    }
-    db.execute(f"UPDATE runs SET {_COUNTED} WHERE id = :run", {**changed, "run": asset.run})
-    db.execute(f"UPDATE totals SET {_COUNTED}", changed)
 
 
 def _has_file(asset: _Open, is_there: Callable[[str], bool]) -> bool:
     if asset.name is None or asset.directory is None:
         return False
     return is_there(joined(asset.directory, true_name(asset.name, asset.directory, asset.key)))
-
-
-_COUNTED = (
-    "assets_pending = assets_pending - :pending, assets_failed = assets_failed - :failed, "
-    "assets_missing = assets_missing - :missing, assets_done = assets_done + :done, "
-    "bytes_done = bytes_done + :size"
-)
 
 
 def _forget_unread_items(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> set[int]:

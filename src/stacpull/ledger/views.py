@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from stacpull.ledger import unread
+from stacpull.ledger import runs, unread
 from stacpull.ledger.compact import href_of, name_in, true_name
-from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN
+from stacpull.ledger.schema import DAMAGED, STATE_DONE, STATE_FAILED, STATE_PENDING, UNWRITTEN, WRITTEN
 from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile
 from stacpull.reports import FailureRecord, RunState
 
@@ -85,18 +85,15 @@ class CollectionRow:
 
 def totals(db: sqlite3.Connection) -> dict[str, int]:
     """Return the counters over all of DEST."""
-    row = db.execute(
-        "SELECT assets_pending, assets_done, assets_failed, assets_missing, bytes_done FROM totals"
-    ).fetchone()
-    names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done")
-    return dict(zip(names, row, strict=True))
+    return runs.asset_counters(db)
 
 
 def ordered(db: sqlite3.Connection, run: int | None = None) -> int:
     """Return how many failed assets (of `run`) are not ready yet at their hosts."""
     found: int = db.execute(
         "SELECT count(*) FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key "
-        f"WHERE f.kind = '{FailureKind.ORDERED}' AND a.state = {STATE_FAILED} AND a.run = coalesce(?, a.run)",
+        f"WHERE f.kind = '{FailureKind.ORDERED}' AND a.state >= {STATE_FAILED} "
+        "AND a.run = coalesce(?, a.run)",
         (run,),
     ).fetchone()[0]
     return found
@@ -110,7 +107,9 @@ def unproven(db: sqlite3.Connection) -> int:
 
 def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     """Return how many primary items DEST holds, how many are whole, how many items could not be read."""
-    matched, done = db.execute("SELECT items_matched, items_done FROM item_totals").fetchone()
+    matched, done = db.execute(
+        "SELECT coalesce(sum(items), 0), coalesce(sum(done), 0) FROM item_counts"
+    ).fetchone()
     failed = db.execute("SELECT count(*) FROM failures WHERE key = ''").fetchone()[0]
     return {"items_matched": matched, "items_done": done, "items_failed": failed + unread.count(db)}
 
@@ -135,7 +134,7 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
         "(SELECT sum(retries) FROM runs) AS all_retries, (SELECT items_seen FROM runs WHERE kind = 'mirror' "
         "ORDER BY id DESC LIMIT 1) AS walk_seen FROM runs ORDER BY CASE "
         "WHEN (SELECT state FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1) = 'complete' "
-        "AND (SELECT assets_pending FROM totals) = 0 THEN 0 "
+        f"AND NOT EXISTS (SELECT 1 FROM asset_counts WHERE state = {STATE_PENDING} AND assets > 0) THEN 0 "
         "ELSE state NOT IN ('complete', 'superseded') END DESC, id DESC LIMIT 1"
     )
     row = cursor.fetchone()
@@ -167,7 +166,7 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
         f"CASE WHEN f.key = '' THEN {href_of()} ELSE o.href END, f.item, f.key "
         f"FROM {recorded} f JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON a.item = f.item AND a.key = f.key LEFT JOIN open_assets o ON o.asset = a.id "
-        f"WHERE f.key = '' OR a.state = {STATE_FAILED} UNION ALL "
+        f"WHERE f.key = '' OR a.state >= {STATE_FAILED} UNION ALL "
         "SELECT collection, href, '', kind, message, status, attempts, at, href, 9223372036854775807, href "
         f"FROM unread {order}",
         () if newest is None else (newest,),

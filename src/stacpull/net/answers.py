@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
+from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.redirects import host_of
 from stacpull.net.transport import Response, TransferError
 
 __all__ = ["KeptAnswer", "RenamedAnswer", "kept"]

@@ -26,9 +26,9 @@ import orjson
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
+from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind, PageRequest
 from stacpull.net.client import Client, Exchange
-from stacpull.net.credentials import same_site
 from stacpull.net.json import (
     PAGE_LIMIT,
     Decoded,
@@ -38,11 +38,11 @@ from stacpull.net.json import (
     decode,
     weight_of,
 )
-from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import cut_cursor
+from stacpull.urls import same_site
 
 __all__ = ["PAGE_LIMIT", "SILENT_AFTER", "SMALL", "SOURCE_LIMIT", "ApiReader", "Document"]
 

@@ -18,16 +18,17 @@ from typing import NamedTuple, Protocol, Self, cast, runtime_checkable
 
 from stacpull.caches import LONGEST_KEY
 from stacpull.clock import Clock
-from stacpull.hosts import forget_hosts
+from stacpull.hosts import forget_hosts, host_of, scheme_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.credentials import HostCredentials, same_site
+from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gate, Gates
 from stacpull.net.limits import Limits
 from stacpull.net.ranges import is_whole
-from stacpull.net.redirects import REDIRECTS, host_of, is_beside, next_hop, scheme_of
+from stacpull.net.redirects import REDIRECTS, next_hop
 from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets, cut_url
+from stacpull.urls import gate_name, is_beside, same_site
 
 __all__ = [
     "LONGEST_URL",
@@ -302,7 +303,7 @@ class Client:
         if transport is None or not (host_of(url) or named):
             message = f"{self._secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."
             raise TransferError(Failure(FailureKind.SCHEME, message))
-        name = transport.host_of(url) if isinstance(transport, NamesHosts) else _gate_name(url)
+        name = transport.host_of(url) if isinstance(transport, NamesHosts) else gate_name(url)
         own = self._credentials is not None and self._credentials.covers(url)
         return Route(transport, self.gates[name], own)
 
@@ -557,15 +558,6 @@ def _method_after(status: int, request: Request) -> tuple[str, bytes | None]:
     if rewritten and request.method != "HEAD":
         return "GET", None
     return request.method, request.body
-
-
-def _gate_name(url: str) -> str:
-    host = host_of(url)
-    scheme = scheme_of(url)
-    if scheme == "s3":
-        return f"s3://{host}"
-    with_port = ":" in host.rpartition("]")[2]
-    return host if with_port else f"{host}:{443 if scheme == 'https' else 80}"
 
 
 def _wire_size(request: Request, response: Response, decoded: int) -> int:

@@ -13,18 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote, unquote_plus
 
-from stacpull.hosts import Origin, origin_of
+from stacpull.hosts import host_of
 from stacpull.net.transport import Request
 from stacpull.redact import Secret, Secrets, credentials_in
-
-__all__ = ["HostCredentials", "Origin", "origin_of", "same_site"]
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-def same_site(url: str, other: str) -> bool:
-    """Return True if what may go to `url` may go to `other`: one host and port, no less encrypted."""
-    return _reaches(origin_of(url), origin_of(other))
+from stacpull.urls import same_site
 
 
 class HostCredentials:
@@ -37,7 +29,7 @@ class HostCredentials:
     """
 
     def __init__(self, origin: str, headers: Mapping[str, Secret], query: Mapping[str, Secret]) -> None:
-        self._origin = origin_of(origin)
+        self._origin = origin
         self._headers = dict(headers)
         self._replaced = frozenset(name.lower() for name in headers)
         self._query = "&".join(f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in query.items())
@@ -48,14 +40,14 @@ class HostCredentials:
 
     def __repr__(self) -> str:
         names = ", ".join(sorted([*self._headers, *self._names]))
-        return f"<HostCredentials for {self._origin.host}: {names}>"
+        return f"<HostCredentials for {host_of(self._origin)}: {names}>"
 
     def __bool__(self) -> bool:
         return bool(self._headers or self._names)
 
     def covers(self, url: str) -> bool:
         """Return True if `url` is of SOURCE's host, no less encrypted than SOURCE."""
-        return _reaches(self._origin, origin_of(url))
+        return same_site(self._origin, url)
 
     def attach(self, request: Request) -> Request:
         """Return `request` with the credentials, or as it is if it leads to another host.
@@ -72,15 +64,6 @@ class HostCredentials:
     def strip(self, url: str) -> str:
         """Return `url` without these credentials, for a host that they are not for (`Secrets.strip_url`)."""
         return self._secrets.strip_url(url)
-
-
-def _reaches(mine: Origin, theirs: Origin) -> bool:
-    if not mine.host or mine.host != theirs.host or mine.scheme not in _DEFAULT_PORTS:
-        return False
-    if theirs.scheme == mine.scheme:
-        return theirs.port == mine.port
-    upgraded = (mine.scheme, theirs.scheme) == ("http", "https")
-    return upgraded and (theirs.port == mine.port or (mine.port, theirs.port) == (80, 443))
 
 
 def _with_query(url: str, names: frozenset[str], query: str) -> str:

@@ -284,7 +284,7 @@ class Gate:
             return False
         self._too_much += 1
         if self._too_much < _TOO_MUCH:
-            return False
+            return now - self._cut_at <= _RECENT  # it has shown lately that it serves fewer
         self._too_much = 0
         self._cut_at = now
         self._lower(0.0)

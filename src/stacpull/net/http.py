@@ -38,7 +38,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from stacpull.config.proxies import Proxy, proxies
-from stacpull.hosts import forget_hosts
+from stacpull.hosts import forget_hosts, host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
 from stacpull.net.coding import can_decode, coding_of, undone
@@ -46,8 +46,8 @@ from stacpull.net.heads import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, L
 from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, too_slow, unknown_to_proxy
 from stacpull.net.lean_headers import LeanHeaders, joined_fields
 from stacpull.net.pace import Pace
-from stacpull.net.redirects import host_of, wire_url
 from stacpull.net.transport import Request, TransferError
+from stacpull.urls import wire_url
 
 __all__ = ["HttpExchange", "HttpTransport", "user_agent"]
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stacpull.net.redirects import wire_url
+from stacpull.urls import wire_url
 
 __all__ = ["Place", "is_plain", "place_of", "request_tail", "split_url"]
 

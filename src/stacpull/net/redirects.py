@@ -1,29 +1,22 @@
 """Where a redirect leads, and whether it may be followed (docs/meaning.md).
 
-http, https and s3 only; from https (or s3) to http only if SOURCE itself is http; at most 10 hops; no loops.
-A Location is used exactly as the server sent it, percent-encoding included: a signature covers it. Only what
-cannot stand in a request line at all (spaces, controls, bytes beyond ASCII) is encoded, by `wire_url`.
+Redirects are followed to remote schemes only; from an encrypted connection to plain http only if SOURCE
+itself is http; at most 10 times; never in a loop. A Location is used exactly as the server sent it,
+percent-encoding included, because a signature covers it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from urllib.parse import urljoin
 
-from stacpull.hosts import head_of, host_of, scheme_of
+from stacpull.hosts import host_of, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.redact import cut_url
-
-__all__ = ["MAX_HOPS", "REDIRECTS", "head_of", "host_of", "is_beside", "next_hop", "scheme_of", "wire_url"]
+from stacpull.urls import is_beside, is_encrypted, rules_of
 
 MAX_HOPS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-"""Statuses that name another place (RFC 9110, 15.4)."""
-
-_FOLLOWED = frozenset({"http", "https", "s3"})
-_SECURE = frozenset({"https", "s3"})
-_UNSAFE = re.compile(rb"[^\x21-\x7e]")
+"""Statuses that name another URL (RFC 9110, 15.4)."""
 
 
 def next_hop(
@@ -38,19 +31,23 @@ def next_hop(
         allow_downgrade: True if SOURCE is http: then https may lead to http.
 
     Returns:
-        An absolute URL of scheme http, https or s3; or a final failure (REDIRECT, or SCHEME for a scheme that
-        is never followed).
+        An absolute URL of a remote scheme; or a final failure: REDIRECT, or SCHEME for a scheme that is never
+        followed.
     """
     if location is None or not location.strip():
         return _refusal(current_url, "answered with a redirect that names no Location")
     if len(hops) >= MAX_HOPS:
         return _refusal(current_url, f"is the end of more than {MAX_HOPS} redirects")
-    target = _joined(current_url, location.strip())
+    try:
+        target = _joined(current_url, location.strip())
+    except ValueError:
+        return _refusal(current_url, "redirects to an address that is not a valid URL")
     if is_beside(current_url, target) and target != current_url and not hops:
         return target  # nearly all: the first hop, to another place on the same host
-    scheme = scheme_of(target)
-    if scheme not in _FOLLOWED:
-        message = f"{cut_url(current_url)} redirects to {scheme or 'another'} address, which is not followed."
+    rules = rules_of(target)
+    if rules is None or not rules.is_remote:
+        what = f"a {scheme}: URL" if (scheme := scheme_of(target)) else "an address without a host"
+        message = f"{cut_url(current_url)} redirects to {what}, which is not followed."
         return Failure(FailureKind.SCHEME, message, host=host_of(current_url))
     reason = _objection(current_url, target, hops, allow_downgrade=allow_downgrade)
     return target if reason is None else _refusal(current_url, reason)
@@ -60,33 +57,23 @@ def _objection(current_url: str, target: str, hops: Sequence[str], *, allow_down
     """Return what is wrong with going to `target`, or None."""
     if not host_of(target):
         return "redirects to an address without a host"
-    if scheme_of(target) == "http" and scheme_of(current_url) in _SECURE and not allow_downgrade:
+    if is_encrypted(current_url) and not is_encrypted(target) and not allow_downgrade:
         return "redirects from an encrypted connection to plain http, which is not followed"
     if target == current_url or target in hops:
         return "redirects in a loop"
     return None
 
 
-def is_beside(url: str, other: str) -> bool:
-    """Return True if `other` begins with the same scheme and host as `url`, letter by letter.
-
-    That shows in a moment what would else have to be read from both: what holds for one host holds here.
-    """
-    path = url.find("/", url.find("://") + 3)
-    return path > 0 and other.startswith(url[: path + 1])
-
-
-def wire_url(url: str) -> str:
-    """Return `url` with what cannot stand in a request line percent-encoded; the rest is left alone."""
-    if url.isascii() and url.isprintable() and " " not in url:
-        return url
-    raw = url.encode("utf-8", "surrogateescape")
-    return _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
-
-
 def _joined(current_url: str, location: str) -> str:
-    """Return the absolute URL (RFC 3986, 5.2); an absolute one stays as it is, to the letter."""
-    return location if scheme_of(location) else urljoin(current_url, location)
+    """Return the absolute URL; one that is absolute stays letter by letter as it is.
+
+    A redirect of an object store is relative to the server that it came from, which its URL does not name:
+    such a Location is returned as it is.
+    """
+    rules = rules_of(current_url)
+    if scheme_of(location) or rules is None or not rules.is_web:
+        return location
+    return rules.join(current_url, location)
 
 
 def _refusal(url: str, what: str) -> Failure:

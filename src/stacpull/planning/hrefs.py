@@ -1,40 +1,21 @@
-"""Where the links and assets of an item point: hrefs made absolute, or named as unusable.
+"""Where the links and assets of an item point: hrefs made absolute, or the reason why they cannot be used.
 
-Relative hrefs belong to the item's own URL: its `self` link if that is absolute, else where it was read. Only
-http, https and s3 are ever fetched: a `file:` in a service's reply is a path on its own disk. An item that
-was itself read from this disk may name files there; which of them are given out is for the transport to say
-(`transfer.local`).
+A relative href is relative to the item's own URL: its `self` link if that is absolute, else the URL that it
+was read from. Only remote schemes are fetched: a `file:` in a service's reply is a path on its own disk. An
+item that was read from this disk may name files on it; `transfer.local` decides which may be opened.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
-from typing import Any, Final
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from typing import Any
+from urllib.parse import quote
 
 from stacpull.caches import cached_if_short
+from stacpull.hosts import scheme_of
 from stacpull.models import Failure, FailureKind, ItemId, Json
-
-__all__ = [
-    "asset_href",
-    "asset_hrefs",
-    "is_local",
-    "join",
-    "links_of",
-    "own_href",
-    "parts_of",
-    "self_href",
-    "source_links",
-    "without_blanks",
-]
-
-_REMOTE: Final = ("https://", "http://", "s3://")
-_LOCAL: Final = "file:///"
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-
-_AROUND: Final = "".join(map(chr, range(0x21)))
-_WITHIN: Final = str.maketrans("", "", "\t\n\r")
+from stacpull.schemes import remote_schemes
+from stacpull.urls import is_local, is_remote, join, may_lead, parts_of, without_blanks
 
 
 def asset_href(asset: Any, base: str | None) -> str | Failure:
@@ -44,7 +25,7 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
         href = without_blanks(href)
     if not isinstance(href, str) or not href:
         return _unusable("the item gives no href for it" if href in (None, "") else "its href is not a text")
-    if href.startswith(_REMOTE):
+    if is_remote(href):
         return href
     return _joined(base, href)
 
@@ -74,15 +55,10 @@ def _alternates(alternates: Any) -> list[Any]:
     return alternates if isinstance(alternates, list) else []
 
 
-def is_local(url: str | None) -> bool:
-    """Return True for the URL of a file on this disk (RFC 8089)."""
-    return url is not None and url.startswith(_LOCAL)
-
-
 def self_href(item: Json, *, local: bool = False) -> str | None:
     """Return the item's `self` link, if it is absolute; one to a file only if the item is `local`."""
-    known = (*_REMOTE, _LOCAL) if local else _REMOTE
-    return next((href for rel, href in links_of(item) if rel == "self" and href.startswith(known)), None)
+    own = (href for rel, href in links_of(item) if rel == "self")
+    return next((href for href in own if is_remote(href) or (local and is_local(href))), None)
 
 
 def links_of(document: Json) -> Iterator[tuple[str, str]]:
@@ -96,14 +72,6 @@ def links_of(document: Json) -> Iterator[tuple[str, str]]:
             rel, href = link.get("rel"), link.get("href")
             if isinstance(rel, str) and isinstance(href, str) and (href := without_blanks(href)):
                 yield rel, href
-
-
-def parts_of(url: str) -> SplitResult:
-    """Return the parts of a URL; one that is not valid (`http://[::1`) is all path."""
-    try:
-        return urlsplit(url)
-    except ValueError:
-        return SplitResult("", "", url, "", "")
 
 
 def own_href(item_id: ItemId, page_url: str | None) -> str | None:
@@ -136,29 +104,6 @@ def source_links(
     return tuple(dict.fromkeys(href for href in absolute if href is not None))
 
 
-def without_blanks(href: str) -> str:
-    """Return a href without spaces and control characters around it, and without tabs and newlines in it.
-
-    So the URL standard parses every href (WHATWG URL, section 4.4, basic URL parser).
-    """
-    return href.strip(_AROUND).translate(_WITHIN)
-
-
-def join(base: str | None, href: str) -> str | None:
-    """Return a href made absolute (RFC 3986, 5.2; s3 the same); None if it cannot be."""
-    href = without_blanks(href)
-    if _SCHEME.match(href):
-        return href
-    if base is None:
-        return None
-    bucket = base.startswith("s3://")  # urljoin knows no s3
-    try:
-        absolute = urljoin(f"http{base[2:]}" if bucket else base, href)
-    except ValueError:
-        return None
-    return f"s3{absolute[4:]}" if bucket else absolute
-
-
 @cached_if_short(64)
 def _item_url(page_url: str) -> str | None:
     """Return the URL of an item, `{c}` and `{i}` for collection and item, as the URL of its page tells it."""
@@ -178,15 +123,18 @@ def _item_url(page_url: str) -> str | None:
 def _joined(base: str | None, href: str) -> str | Failure:
     absolute = join(base, href)
     if absolute is None:
-        return _unusable("its href is relative, and nothing tells to what")
-    scheme = _SCHEME.match(absolute)
-    if scheme is None:
+        return _unusable("its href is relative, and the URL of the item is not known")
+    name = scheme_of(absolute)
+    if not name:
         return _unusable("its href is a path on a disk")
-    name = scheme[1].lower()
     absolute = name + absolute[len(name) :]
-    if not absolute.startswith(_REMOTE) and not (is_local(base) and is_local(absolute)):
-        return _unusable(f"its href is a {name}: URL, only http, https and s3 are fetched")
+    if not may_lead(base, absolute):
+        return _unusable(f"its href is a {name}: URL, and only {_named(remote_schemes())} are fetched")
     return absolute
+
+
+def _named(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _unusable(why: str) -> Failure:

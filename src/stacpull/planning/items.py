@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from stacpull.models import OF_COLLECTION, Asset, Checksum, Failure, FailureKind, ItemId, Json, PlannedItem
 from stacpull.planning.clashes import keep_apart
-from stacpull.planning.hrefs import asset_href, asset_hrefs, is_local, own_href, self_href, source_links
+from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href, source_links
 from stacpull.planning.kinds import Kind, kind_of
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.multihash import parse as parse_multihash
@@ -22,6 +22,7 @@ from stacpull.planning.names import document_name, safe_segment
 from stacpull.planning.orders import why_not_ready
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
 from stacpull.planning.suffixes import suffix_of
+from stacpull.urls import is_local
 
 __all__ = [
     "NO_COLLECTION",

@@ -13,8 +13,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from stacpull.caches import cached_if_short
-
-__all__ = ["Kind", "can_be_listed", "kind_of"]
+from stacpull.urls import is_in_object_store, is_prefix
 
 
 class Kind(enum.Enum):
@@ -33,8 +32,6 @@ _OF_TYPE: Final = {
     "inode/directory": Kind.PREFIX,
     "application/x-directory": Kind.PREFIX,
 }
-_OBJECT_STORES: Final = ("s3://",)
-"""Begin the hrefs of storage in which what lies under a prefix can be listed (`transfer.listing`)."""
 _RENDERERS: Final = re.compile(r"/(tilejson\.json|preview|map|viewer|wmts|WMTSCapabilities\.xml)(\.\w+)?\Z")
 _TILE: Final = re.compile(r"\{-?[xyz]\}", re.IGNORECASE)
 """Where a number goes into the URL of a map tile."""
@@ -50,16 +47,11 @@ def kind_of(href: str, media_type: str | None) -> Kind:
     kind = _of_media_type(media_type) if media_type is not None else None
     if kind is not None:
         return kind
-    if can_be_listed(href):
-        return Kind.PREFIX if href.endswith("/") or "/" not in href.partition("://")[2] else Kind.FILE
+    if is_in_object_store(href):
+        return Kind.PREFIX if is_prefix(href) else Kind.FILE
     if ("?" in href and _computes(href)) or ("{" in href and _TILE.search(href) is not None):
         return Kind.PAGE
     return Kind.FILE
-
-
-def can_be_listed(href: str) -> bool:
-    """Return True if an absolute href is one of storage that lists what lies under a prefix."""
-    return href.startswith(_OBJECT_STORES)
 
 
 @cached_if_short(1024)

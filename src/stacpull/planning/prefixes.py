@@ -13,9 +13,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from stacpull.models import Asset, Failure, FailureKind, Json
-from stacpull.planning.kinds import can_be_listed
 from stacpull.planning.layout import ItemLayout, complete
 from stacpull.planning.names import fold, kept_apart, safe_segment
+from stacpull.urls import is_in_object_store
 
 __all__ = ["Listed", "Listing", "as_prefix", "keys_of", "object_of", "objects", "refused", "with_objects"]
 
@@ -44,10 +44,10 @@ def as_prefix(href: str) -> str:
 
 def refused(href: str) -> Failure:
     """Return why a prefix is not fetched as it is."""
-    if can_be_listed(href):
-        why = "it is an S3 prefix and no file; --expand-prefix mirrors what lies under it"
+    if is_in_object_store(href):
+        why = "it is a prefix, not a file; --expand-prefix mirrors what is under it"
     else:
-        why = "it is a directory and no file, and only those of S3 can be listed"
+        why = "it is a directory, not a file, and only those of an object store can be listed"
     return Failure(FailureKind.PREFIX, f"The asset cannot be fetched: {why}.")
 
 

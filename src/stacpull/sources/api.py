@@ -18,7 +18,6 @@ from stacpull.filters.narrowing import Narrowing, narrowing
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import parts_of
 from stacpull.sources.asking import Asking
 from stacpull.sources.conformance import Ability
 from stacpull.sources.guard import WalkGuard
@@ -27,7 +26,7 @@ from stacpull.sources.paging import limit_of, next_request
 from stacpull.sources.pushing import Door, items_door, search_door
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.splitting import period_of_collection
-from stacpull.sources.urls import authority
+from stacpull.urls import authority, parts_of
 
 __all__ = ["ApiPlace", "ApiSource", "api_place"]
 

@@ -16,7 +16,7 @@ from stacpull.errors import UsageError
 from stacpull.hosts import host_of
 from stacpull.redact import Secret, cut_cursor, cut_url
 from stacpull.sources.api import api_place
-from stacpull.sources.urls import parameters
+from stacpull.urls import is_web, parameters
 
 __all__ = ["SourceUrl", "split_credentials"]
 
@@ -42,7 +42,7 @@ def split_credentials(source: str) -> SourceUrl:
         parts = urlsplit(source)
     except ValueError:
         raise UsageError("SOURCE is not a valid URL: check its host and port.") from None
-    if parts.scheme.lower() not in {"http", "https"}:
+    if not is_web(f"{parts.scheme}://"):
         return SourceUrl(source, {})
     if not parts.netloc:
         raise UsageError("SOURCE names no host: write https://host/path.")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.planning.hrefs import is_local, join, links_of
+from stacpull.planning.hrefs import links_of
+from stacpull.urls import is_local, join, may_lead
 
 __all__ = ["Kind", "absolute", "kind_of", "located", "tree_hrefs", "whole_item", "without_links"]
 
@@ -32,7 +33,6 @@ _TYPES = {
     "Feature": Kind.ITEM,
     "FeatureCollection": Kind.ITEMS,
 }
-_FETCHED = ("https://", "http://", "s3://")
 
 
 def kind_of(document: object) -> Kind:
@@ -81,7 +81,7 @@ def absolute(base: str, href: str) -> str | Failure:
     Only a document that lies on this disk may lead to files.
     """
     url = join(base, href.strip())
-    if url is not None and (url.startswith(_FETCHED) or (is_local(base) and is_local(url))):
+    if url is not None and may_lead(base, url):
         return url if is_local(url) else url.partition("#")[0]
     return Failure(FailureKind.SCHEME, f"The link {href[:200]!r} leads to nothing that can be read.")
 

@@ -18,7 +18,7 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection, Unread
 from stacpull.net.api import Document
-from stacpull.planning.hrefs import is_local, links_of, self_href
+from stacpull.planning.hrefs import links_of, self_href
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.redact import cut_cursor
 from stacpull.sources.documents import Kind, absolute, kind_of, located, whole_item, without_links
@@ -27,6 +27,7 @@ from stacpull.sources.paging import next_request
 from stacpull.sources.reading import read_root, refuse_split, static_item
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.walk import walk
+from stacpull.urls import is_local
 
 __all__ = ["PAGE_ITEMS", "FeaturesSource", "ItemsFile"]
 

@@ -25,7 +25,6 @@ from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Selection, Unread
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import parts_of
 from stacpull.planning.items import NO_COLLECTION
 from stacpull.redact import cut_url
 from stacpull.sources.api import ApiSource, api_place
@@ -42,6 +41,7 @@ from stacpull.sources.recognition import (
 )
 from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 from stacpull.sources.walk import is_forgotten
+from stacpull.urls import is_web, parts_of
 
 __all__ = ["LivePage", "LivePlace", "LiveWalk", "is_live", "live_source"]
 
@@ -66,7 +66,7 @@ def is_live(document: Document) -> bool:
     """Tell whether a document of a tree is one of an API, whose items come in pages."""
     if not isinstance(body := document.body, dict):
         return False
-    url, remote = document.url, document.url.startswith(("https://", "http://"))
+    url, remote = document.url, is_web(document.url)
     kind = kind_of(body)
     if kind is Kind.ITEM:
         return False
@@ -88,7 +88,7 @@ async def live_source(document: Document, reader: JsonReader) -> Source:
     url, kind = document.url, kind_of(body)
     if kind is Kind.ITEMS:
         return ApiSource(url, reader) if api_place(url).items else FeaturesSource(document, reader)
-    remote = url.startswith(("https://", "http://"))
+    remote = is_web(url)
     if remote and (is_landing_page(body) or is_collection_of_api(body, api_place(url).collection)):
         return ApiSource(url, reader, body if "conformsTo" in body else None)
     if (items := items_elsewhere(body, url)) is not None:

@@ -6,8 +6,6 @@ path, and NDJSON by its name, so that nothing is read in vain; everything else i
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import Json
 from stacpull.net.api import Document
@@ -22,6 +20,7 @@ from stacpull.sources.recognition import is_api_root, is_collection_of_api, item
 from stacpull.sources.search import SearchSource
 from stacpull.sources.source import JsonReader, Source
 from stacpull.sources.static import StaticSource
+from stacpull.urls import is_web
 
 __all__ = ["open_source"]
 
@@ -36,14 +35,14 @@ async def open_source(url: str, reader: JsonReader) -> Source:
     """
     if is_lines(url):
         return LinesSource(url, reader)
-    place = api_place(url) if urlsplit(url).scheme in {"http", "https"} else ApiPlace(url)
+    place = api_place(url) if is_web(url) else ApiPlace(url)
     if place.items:
         return ApiSource(url, reader)
     if place.search:
         return SearchSource(url, reader)
     document = await read_root(reader, url)
     body: Json = document.body if isinstance(document.body, dict) else {}
-    if is_api_root(body) and not url.startswith(("https://", "http://")):
+    if is_api_root(body) and not is_web(url):
         return _saved_api(url, document, reader)
     if is_api_root(body) or is_collection_of_api(body, place.collection):
         return ApiSource(url, reader, body if "conformsTo" in body else None)

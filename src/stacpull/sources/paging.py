@@ -24,18 +24,19 @@ from urllib.parse import unquote, urlunsplit
 
 from stacpull.errors import SourceError
 from stacpull.models import Json, PageRequest
-from stacpull.net.credentials import same_site
-from stacpull.planning.hrefs import parts_of
 from stacpull.redact import cut_cursor
 from stacpull.sources.query import members_of, parameters_of
-from stacpull.sources.urls import (
+from stacpull.urls import (
     Parameter,
     add_parameters,
     authority,
     drop_parameters,
-    join,
+    join_web,
+    kept_encrypted,
     parameter,
     parameters,
+    parts_of,
+    same_site,
     set_parameter,
 )
 
@@ -202,10 +203,7 @@ def _without_link(page: Json, current: PageRequest, base: str) -> PageRequest | 
 
 
 def _followed(href: str, base: str) -> str:
-    url = cut_cursor(join(base, href))
-    if parts_of(base).scheme == "https" and url.startswith("http:") and authority(url) == authority(base):
-        return "https" + url.removeprefix("http")
-    return url
+    return kept_encrypted(base, cut_cursor(join_web(base, href)))
 
 
 def _method(link: Json) -> Literal["GET", "POST"]:

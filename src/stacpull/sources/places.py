@@ -12,6 +12,8 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from stacpull.errors import UsageError
+from stacpull.schemes import SCHEMES, remote_schemes
+from stacpull.urls import is_local
 
 __all__ = ["STANDARD_INPUT", "meant_url", "source_url"]
 
@@ -25,7 +27,6 @@ _HOST = re.compile(
 )
 """A host with a port, or a domain with a path."""
 _PRIVATE = re.compile(r"localhost|\[.*\]|[0-9.]+", re.IGNORECASE)
-_READ = frozenset({"http", "https", "s3", "stdin"})
 
 
 def source_url(source: str) -> str:
@@ -43,8 +44,9 @@ def source_url(source: str) -> str:
     if name == "file":
         return _file_url(unquote(re.sub("^(?i:file):(//(localhost)?(?=/))?", "", source)))
     if name == "stdin" or (name and source[len(name) + 1 :].startswith("//")):
-        if name not in _READ:
-            raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use http, https, s3 or file.")
+        if name not in SCHEMES:
+            known = ", ".join(remote_schemes())
+            raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use {known} or file.")
         return name + source[len(name) :]
     return _file_url(os.path.expanduser(source))  # noqa: PTH111 -- keeps the path as it was written
 
@@ -54,7 +56,7 @@ def meant_url(url: str) -> str | None:
 
     A host with a port, or a domain with a path, is a URL without its scheme if there is no such file.
     """
-    if not url.startswith("file:///"):
+    if not is_local(url):
         return None
     given = os.path.relpath(unquote(urlsplit(url).path))
     host = _HOST.match(given)

@@ -21,7 +21,7 @@ from stacpull.filters.properties import Reference
 from stacpull.models import Json, PageRequest
 from stacpull.sources.conformance import Ability
 from stacpull.sources.query import parameters_of
-from stacpull.sources.urls import add_parameters, parameters
+from stacpull.urls import add_parameters, parameters
 
 __all__ = [
     "MOST_IDS",

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import orjson
 
-from stacpull.sources.urls import Parameter
+from stacpull.urls import Parameter
 
 __all__ = ["members_of", "parameters_of"]
 

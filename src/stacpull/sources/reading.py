@@ -12,7 +12,7 @@ from stacpull.redact import cut_url
 from stacpull.sources.documents import Kind, kind_of, located, whole_item
 from stacpull.sources.places import meant_url
 from stacpull.sources.source import JsonReader
-from stacpull.sources.urls import authority
+from stacpull.urls import authority, is_in_object_store, is_web
 
 __all__ = ["outcome_of", "read_root", "refuse_split", "static_item"]
 
@@ -58,7 +58,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
     try:
         document = _items(await reader.read(PageRequest(url)))
     except TransferError as error:
-        if url.startswith("s3://") and error.failure.kind is FailureKind.REFUSED:
+        if is_in_object_store(url) and error.failure.kind is FailureKind.REFUSED:
             text = f"{error} Give AWS credentials, or --no-sign-request for a public bucket."
             raise CredentialsError(text) from error
         is_missing = error.failure.kind is FailureKind.GONE
@@ -71,8 +71,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         says_it_all = (
             failure.kind is FailureKind.NETWORK and not failure.retryable
         )  # a certificate, for example
-        is_remote = url.startswith(("http://", "https://"))
-        hint = _HINTS.get(failure.kind, "") if is_remote and not says_it_all else ""
+        hint = _HINTS.get(failure.kind, "") if is_web(url) and not says_it_all else ""
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
     if isinstance(document.body, list):
         raise SourceError(f"{url} is not STAC: it is a JSON list, and nothing in it is an item.")

@@ -18,7 +18,7 @@ from stacpull.sources.page_size import PageSize
 from stacpull.sources.paging import limit_of
 from stacpull.sources.pushing import search_door
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
-from stacpull.sources.urls import parameter, set_parameter
+from stacpull.urls import parameter, set_parameter
 
 __all__ = ["SearchSource"]
 

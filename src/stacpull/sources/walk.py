@@ -31,7 +31,7 @@ from stacpull.sources.paging import (
     with_true_offset,
 )
 from stacpull.sources.source import JsonReader, OnNotice
-from stacpull.sources.urls import authority
+from stacpull.urls import authority
 
 __all__ = ["is_forgotten", "walk"]
 

@@ -25,22 +25,15 @@ from typing import TypeVar
 from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
 from stacpull.digests import digest_of, recorded
+from stacpull.hosts import host_of
 from stacpull.models import FailureKind, Job, Present, Received, ResumePoint, Validator
 from stacpull.net.client import Begun
 from stacpull.net.coding import can_decode, coding_of, decoded
 from stacpull.net.lean_headers import LeanHeaders
-from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import Secrets
 from stacpull.transfer.haul import CHUNK, Freight, Haul, Room
-from stacpull.transfer.headers import (
-    content_length,
-    content_range,
-    filename_of,
-    is_page_instead,
-    promised,
-    validator_of,
-)
+from stacpull.transfer.headers import content_length, content_range, is_page_instead, promised, validator_of
 from stacpull.transfer.intake import (
     EARLIER,
     Answer,
@@ -56,7 +49,8 @@ from stacpull.transfer.intake import (
 from stacpull.transfer.opener import LaneOpener, Reply
 from stacpull.transfer.parts import Hasher, Parts, PartWriter
 from stacpull.transfer.resume import Verdict, change_headers, denies, provable, range_headers, verdict
-from stacpull.transfer.verify import Check, expected_checks, may_state
+from stacpull.transfer.verify import Check, expected_checks, has_md5_etags, may_state
+from stacpull.urls import filename_of
 
 __all__ = ["Fetcher"]
 
@@ -426,7 +420,7 @@ class Fetcher:
         *,
         doubted: Check | None = None,
     ) -> tuple[Check, ...]:
-        is_s3 = url.startswith("s3://") or headers.get("Server") == "AmazonS3"
+        is_s3 = has_md5_etags(url, headers)
         checks = _with_wanted(job, expected_checks(job.checksum, status, headers, is_s3=is_s3))
         if doubted is not None:
             return (*checks, doubted)

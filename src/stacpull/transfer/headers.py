@@ -7,17 +7,16 @@ may still send the right bytes, and those are proven otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import unquote
 
 from stacpull.models import Validator
 from stacpull.net.ranges import ContentRange, content_length, content_range
 from stacpull.net.status import is_login_page
+from stacpull.urls import filename_of
 
 __all__ = [
     "ContentRange",
     "content_length",
     "content_range",
-    "filename_of",
     "is_page_instead",
     "promised",
     "validator_of",
@@ -42,19 +41,6 @@ def _as_text(value: str | None) -> str | None:
     if value is None or value.isascii():
         return value
     return None if any("\ud800" <= character <= "\udfff" for character in value) else value
-
-
-def filename_of(url: str) -> str:
-    """Return the last segment of the path of `url`, percent-decoded once; "" if there is none.
-
-    The key of an `s3://` URL is no URL path: it is taken as it stands.
-    """
-    scheme, _, rest = url.partition("://")
-    if scheme == "s3":
-        return rest.rpartition("/")[2]
-    path = rest.partition("?")[0].partition("#")[0].partition("/")[2]
-    name = path.rpartition("/")[2]
-    return unquote(name) if "%" in name else name
 
 
 def promised(media_type: str | None, href: str) -> str | None:

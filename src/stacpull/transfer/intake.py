@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from stacpull.digests import digest_of, new_hasher
+from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
-from stacpull.net.redirects import host_of
 from stacpull.transfer.parts import Hasher, PartWriter
 from stacpull.transfer.verify import Check
 

@@ -14,6 +14,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.prefixes import Listed
 from stacpull.transfer.opener import Opener
+from stacpull.transfer.s3 import split_s3_url
 
 __all__ = ["MOST_OBJECTS", "ListedPage", "list_prefix", "listed_page"]
 
@@ -36,8 +37,8 @@ class ListedPage(NamedTuple):
     token: str | None
 
 
-async def list_prefix(client: Opener, bucket: str, prefix: str) -> tuple[Listed, ...]:
-    """Return the objects whose keys begin with `prefix`, by what their names have behind it.
+async def list_prefix(client: Opener, url: str) -> tuple[Listed, ...]:
+    """Return the objects whose URLs begin with `url`, named by what follows it.
 
     An object of the very name of the prefix, and empty ones whose names end with a slash, stand for
     directories and are left out.
@@ -46,6 +47,7 @@ async def list_prefix(client: Opener, bucket: str, prefix: str) -> tuple[Listed,
         TransferError: the bucket cannot be listed; PREFIX if there is nothing, or more than `MOST_OBJECTS`.
         CredentialsError: credentials are configured but cannot be had.
     """
+    bucket, prefix = split_s3_url(url, bare=True)
     found: list[Listed] = []
     token: str | None = None
     seen: set[str] = set()

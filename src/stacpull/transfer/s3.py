@@ -2,8 +2,8 @@
 
 Three questions are answered for each request, and each answer is a pure function here:
 
-- where: `place_of`. Path style for a custom endpoint and for names that no host can have, else the bucket is
-  the host. The region is the configured one until the bucket itself names another, which is then remembered.
+- where: `endpoint_of`. Path style for a custom endpoint and for names that no host can have, else the bucket
+  is the host. The region is the configured one until the bucket names another, which is then remembered.
 - as whom: `may_sign`. A bucket that a redirect led to was not chosen by the user: it gets a signature (and
   pays its requests from the user's account) only if the user configured it, its endpoint or a profile.
 - what again: `lesson_of`. A wrong region comes as 301 without Location or as 400; credentials that expired as
@@ -31,6 +31,7 @@ from urllib.parse import quote, urlsplit
 from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
+from stacpull.hosts import default_port, head_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.transport import Request, Response, TransferError, Transport
@@ -39,12 +40,12 @@ from stacpull.transfer.sigv4 import Credentials, Signer, encode_key
 
 __all__ = [
     "Credentialed",
+    "Endpoint",
     "Lesson",
-    "Place",
     "S3Transport",
+    "endpoint_of",
     "lesson_of",
     "may_sign",
-    "place_of",
     "split_s3_url",
 ]
 
@@ -52,7 +53,6 @@ _DEFAULT_REGION = "us-east-1"
 _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 """What may be a region: it becomes a part of the host's name, and it is a server that says it."""
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _TEACHING = frozenset({301, 307, 400})
 _FORBIDDEN = 403
 
@@ -73,7 +73,7 @@ class Credentialed(Protocol):
         ...
 
 
-class Place(NamedTuple):
+class Endpoint(NamedTuple):
     """Where a bucket is asked: `origin` is scheme and authority, `path` comes before the key, with `/`."""
 
     origin: str
@@ -104,12 +104,12 @@ def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
     return bucket, key
 
 
-def place_of(
+def endpoint_of(
     bucket: str,
     region: str,
     endpoint_url: str | None,
     style: Literal["auto", "path", "virtual"] = "auto",
-) -> Place:
+) -> Endpoint:
     """Return where `bucket` is asked for.
 
     A name that is no host label (dots, capitals, anything hostile) is put into the path, whatever `style`
@@ -117,7 +117,7 @@ def place_of(
     """
     endpoint = endpoint_url or f"https://s3.{region}.{_domain(region)}"
     scheme, _, path, _, _ = parts = urlsplit(endpoint)
-    port = f":{parts.port}" if parts.port and parts.port != _DEFAULT_PORTS.get(scheme) else ""
+    port = f":{parts.port}" if parts.port and parts.port != default_port(scheme) else ""
     name = parts.hostname or ""
     host = (f"[{name}]" if ":" in name else name) + port
     base = path.rstrip("/") + "/"
@@ -127,7 +127,7 @@ def place_of(
         host = f"{bucket}.{host}"
     else:
         base += quote(bucket, safe="-_.~") + "/"
-    return Place(f"{scheme}://{host}", host, base, region)
+    return Endpoint(f"{scheme}://{host}", host, base, region)
 
 
 def _domain(region: str) -> str:
@@ -177,7 +177,7 @@ class S3Transport:
             credentials: who signs, and the settings in force.
             options: what the user said about S3.
             clock: tells the time that signatures carry.
-            regions: of buckets, as items hint at them; looked into when a bucket is asked for the first time.
+            regions: of buckets (`s3://name`), as items state them; read when a bucket is first asked.
         """
         self._http = http
         self._credentials = credentials
@@ -185,7 +185,7 @@ class S3Transport:
         self._clock = clock
         self._regions = regions
         self._signer = Signer()
-        self._places = Recent[str, Place]()
+        self._places = Recent[str, Endpoint]()
         self._date = (0, "")
 
     @asynccontextmanager
@@ -233,26 +233,26 @@ class S3Transport:
         """
         endpoint = self._options.endpoint_url
         if endpoint is None:
-            return f"s3://{url[len('s3://') :].partition('/')[0]}"
+            return head_of(url)
         parts = urlsplit(endpoint)
-        return f"{parts.hostname}:{parts.port or _DEFAULT_PORTS.get(parts.scheme)}"
+        return f"{parts.hostname}:{parts.port or default_port(parts.scheme)}"
 
     async def close(self) -> None:
         """Nothing is held here; the transport underneath is closed by its owner."""
 
     def _first(self, bucket: str, settings: AwsSettings) -> str:
         """Return the region in which `bucket` is looked for first: as told, else as items hint."""
-        hint = self._regions.get(bucket, "")
+        hint = self._regions.get(f"s3://{bucket}", "")
         return settings.region or (hint if _REGION.fullmatch(hint) else _DEFAULT_REGION)
 
-    def _settle(self, bucket: str, settings: AwsSettings, region: str) -> Place:
+    def _settle(self, bucket: str, settings: AwsSettings, region: str) -> Endpoint:
         """Remember where `bucket` is."""
-        place = place_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
+        place = endpoint_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
         self._places[bucket] = place
         return place
 
     def _send(
-        self, request: Request, place: Place, key: str, identity: Credentials | None
+        self, request: Request, place: Endpoint, key: str, identity: Credentials | None
     ) -> AbstractAsyncContextManager[Response]:
         path, query = place.path + encode_key(key), request.query
         rest, signed = _headers_for_s3(request.headers)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from stacpull.models import Checksum
 from stacpull.net.lean_headers import LeanHeaders
+from stacpull.urls import rules_of
 
 __all__ = ["Check", "expected_checks", "may_state"]
 
@@ -79,6 +80,12 @@ def expected_checks(
     if etag is not None and (etag.sure or not checks):
         checks.append(etag)
     return tuple(_distinct(checks)) if len(checks) > 1 else tuple(checks)
+
+
+def has_md5_etags(url: str, headers: Mapping[str, str]) -> bool:
+    """Return True if ETags have the meaning that they have on S3, also when S3 is asked over HTTP."""
+    rules = rules_of(url)
+    return (rules is not None and rules.has_md5_etags) or headers.get("Server") == "AmazonS3"
 
 
 def _distinct(checks: list[Check]) -> list[Check]:

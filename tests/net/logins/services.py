@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, quote, urlsplit
 
+from tests.net.memory import Answer
 from tests.net.wire_server import Heard, WireServer
 
 from stacpull.clock import Clock, SystemClock
-from stacpull.net.memory import Answer
 
 __all__ = [
     "Blobs",

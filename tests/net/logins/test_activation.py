@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pytest
 from tests.net.logins.services import DATA, PlanetApi, basic, json_reply
 from tests.net.logins.world import client_for, get
+from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
 from stacpull.config.provider import Activation, HostPattern, Login, Provider
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
-from stacpull.net.memory import Answer
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from stacpull.net.credentials import origin_of
+from stacpull.hosts import origin_of
 from stacpull.net.logins.cookies import Cookies
 
 HOST = origin_of("https://a.example")

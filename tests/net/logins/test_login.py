@@ -9,19 +9,20 @@ from contextlib import asynccontextmanager
 import pytest
 from tests.net.conformance import Routes, TransportContract, World
 from tests.net.logins.world import client_for, get
+from tests.net.memory import Answer, Fault
 from tests.net.test_http import closed_port
 from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
 from stacpull.config.provider import Activation, Fixed, HostPattern, Login, Provider
+from stacpull.hosts import origin_of
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Counters
-from stacpull.net.credentials import HostCredentials, origin_of
+from stacpull.net.credentials import HostCredentials
 from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
 from stacpull.net.logins.activation import ActivationTransport
 from stacpull.net.logins.login import FixedLogin, LoginTransport
-from stacpull.net.memory import Answer, Fault
 from stacpull.net.transport import Request, TransferError, Transport
 from stacpull.redact import Secret
 

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.net.logins.services import DATA, Blobs, Signing, json_reply
 from tests.net.logins.world import client_for, get
+from tests.net.memory import Answer
 from tests.virtual_clock import EPOCH, VirtualClock
 
 from stacpull.config.provider import HostPattern, Login, Provider, SasTokens
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
 from stacpull.net.logins.sas import signed_url
-from stacpull.net.memory import Answer
 from stacpull.net.transport import TransferError
 
 TOKEN = "se=2024&sp=rl&sv=2021&sr=c&sig=abc%3D"

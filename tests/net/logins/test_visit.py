@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 from tests.net.logins.services import DATA, DataCentre, Urs
 from tests.net.logins.world import client_for, get
+from tests.net.memory import Answer, Fault
 from tests.virtual_clock import VirtualClock
 
 from stacpull.config.provider import HostPattern, Login, Provider, Visit
@@ -16,7 +17,6 @@ from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.logins.lease import PASSING
-from stacpull.net.memory import Answer, Fault
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
 

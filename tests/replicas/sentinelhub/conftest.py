@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from stacpull.replicas import SentinelHubReplica, run_in_thread
+from stacpull_replicas import SentinelHubReplica, run_in_thread
 
 OTHER_SEED = 20
 

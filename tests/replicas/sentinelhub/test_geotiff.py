@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.io import MemoryFile
 
-from stacpull.replicas.sentinelhub.archive import archive_of
-from stacpull.replicas.sentinelhub.captures import QA_BANDS
-from stacpull.replicas.sentinelhub.geotiff import KINDS, QA_FILE, RasterFile, fitted, header_tags
+from stacpull_replicas.sentinelhub.archive import archive_of
+from stacpull_replicas.sentinelhub.captures import QA_BANDS
+from stacpull_replicas.sentinelhub.geotiff import KINDS, QA_FILE, RasterFile, fitted, header_tags
 
 SAME = np.arange(8000, dtype=np.int32)
 

@@ -16,7 +16,7 @@ from tests.replicas.recorded import Recording, differences
 from tests.replicas.sentinelhub.conftest import Asker
 from tests.replicas.sentinelhub.requests_made import NDVI, request, script
 
-from stacpull.replicas import SentinelHubReplica, run_in_thread
+from stacpull_replicas import SentinelHubReplica, run_in_thread
 
 HISTOGRAM = {"ndvi": {"histograms": {"default": {"nBins": 10, "lowEdge": -1.0, "highEdge": 1.0}}}}
 MEDIAN = {"ndvi": {"statistics": {"default": {"percentiles": {"k": [50]}}}}}

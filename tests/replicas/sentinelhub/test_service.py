@@ -11,10 +11,10 @@ import requests
 from tests.replicas.sentinelhub.conftest import Asker
 from tests.replicas.sentinelhub.requests_made import CRS84, NDVI, PRINTED_BOX, UTM, request
 
-from stacpull.replicas import SentinelHubReplica, Status, run_in_thread
-from stacpull.replicas.sentinelhub.accounts import RateLimit
-from stacpull.replicas.sentinelhub.projection import to_utm
-from stacpull.replicas.sentinelhub.squares import ALL, EPSG
+from stacpull_replicas import SentinelHubReplica, Status, run_in_thread
+from stacpull_replicas.sentinelhub.accounts import RateLimit
+from stacpull_replicas.sentinelhub.projection import to_utm
+from stacpull_replicas.sentinelhub.squares import ALL, EPSG
 
 TOKEN_PATHS = ["/oauth/token", "/auth/realms/main/protocol/openid-connect/token"]
 SMALL = {"bbox": [550000.0, 4179000.0, 550300.0, 4179300.0], "properties": {"crs": UTM}}

@@ -8,9 +8,9 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from stacpull.replicas.sentinelhub.intervals import Interval, Step, cut_up, moment_of
-from stacpull.replicas.sentinelhub.refusals import Refusal
-from stacpull.replicas.sentinelhub.summary import Bins, Calculation
+from stacpull_replicas.sentinelhub.intervals import Interval, Step, cut_up, moment_of
+from stacpull_replicas.sentinelhub.refusals import Refusal
+from stacpull_replicas.sentinelhub.summary import Bins, Calculation
 
 VALUES = np.array([1.0, 2.0, 4.0, 9.0, 100.0])
 VALID = np.array([True, True, True, True, False])

@@ -19,12 +19,12 @@ import orjson
 
 from stacpull.clock import Clock
 from stacpull.config.provider import Activation
+from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.client import Counters
-from stacpull.net.credentials import same_site
-from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.urls import same_site
 
 __all__ = ["ActivationTransport"]
 

@@ -9,9 +9,10 @@ import orjson
 
 from stacpull.clock import Clock
 from stacpull.errors import SourceError
+from stacpull.hosts import host_of
 from stacpull.models import Failure
 from stacpull.net.client import Client, Counters
-from stacpull.net.redirects import REDIRECTS, host_of
+from stacpull.net.redirects import REDIRECTS
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import moment_of, reason_in
 from stacpull.net.transport import Request, TransferError

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from stacpull.net.credentials import Origin
+from stacpull.hosts import Origin
 from stacpull.redact import Secret
 
 __all__ = ["Cookies"]

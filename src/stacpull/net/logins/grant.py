@@ -14,11 +14,11 @@ from urllib.parse import urlencode
 
 from stacpull.config.provider import TokenGrant
 from stacpull.errors import CredentialsError, SourceError
+from stacpull.hosts import host_of
 from stacpull.net.answers import KeptAnswer
 from stacpull.net.logins.asking import Asker, Reply
 from stacpull.net.logins.lease import Lease, Lent
 from stacpull.net.logins.login import Attached, Login
-from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response
 from stacpull.redact import Secret
 

@@ -14,11 +14,12 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
+from stacpull.hosts import head_of, host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.client import Counters
 from stacpull.net.credentials import HostCredentials
-from stacpull.net.redirects import REDIRECTS, head_of, host_of
+from stacpull.net.redirects import REDIRECTS
 from stacpull.net.transport import Request, Response, TransferError, Transport
 
 __all__ = ["Attached", "FixedLogin", "Login", "LoginTransport", "refused"]

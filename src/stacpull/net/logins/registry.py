@@ -7,8 +7,9 @@ from collections.abc import Callable
 from stacpull.clock import Clock
 from stacpull.config.provider import Activation, Fixed, Means, Provider, SasTokens, TokenGrant, Visit
 from stacpull.config.provider import Login as LoginOf
+from stacpull.hosts import host_of, origin_of
 from stacpull.net.client import Client, Counters
-from stacpull.net.credentials import HostCredentials, origin_of
+from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
 from stacpull.net.logins.activation import ActivationTransport
 from stacpull.net.logins.asking import Asker, Patience
@@ -16,7 +17,6 @@ from stacpull.net.logins.grant import GrantLogin
 from stacpull.net.logins.login import FixedLogin, Login, LoginTransport
 from stacpull.net.logins.sas import SasLogin
 from stacpull.net.logins.visit import VisitLogin
-from stacpull.net.redirects import host_of
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Request, Transport
 from stacpull.redact import Secrets

@@ -18,11 +18,11 @@ from urllib.parse import quote, unquote_plus, urlsplit
 
 from stacpull.config.provider import SasTokens
 from stacpull.errors import CredentialsError, SourceError
+from stacpull.hosts import host_of
 from stacpull.net.answers import KeptAnswer
 from stacpull.net.logins.asking import Asker, Reply
 from stacpull.net.logins.lease import Lease, Lent
 from stacpull.net.logins.login import Attached, Login
-from stacpull.net.redirects import host_of
 from stacpull.net.transport import Request, Response
 from stacpull.redact import Secret
 

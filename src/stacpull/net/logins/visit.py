@@ -25,15 +25,15 @@ from http import HTTPStatus
 
 from stacpull.config.provider import Visit
 from stacpull.errors import CredentialsError, SourceError, StacpullError
+from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, kept
 from stacpull.net.client import Counters
-from stacpull.net.credentials import origin_of
 from stacpull.net.logins.asking import Patience
 from stacpull.net.logins.cookies import Cookies
 from stacpull.net.logins.lease import PASSING, Failed
 from stacpull.net.logins.login import Attached, Login, refused
-from stacpull.net.redirects import REDIRECTS, host_of, next_hop
+from stacpull.net.redirects import REDIRECTS, next_hop
 from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets

@@ -1,0 +1,355 @@
+"""The owner of DEST and of the ledger during a run: each operation that the network side asks for.
+
+Arguments and results are plain values (numbers, text, bytes, and the named tuples and dataclasses of the
+ledger), so that the two sides need not share memory. Nothing else writes to the ledger while a run is active.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
+from typing import NamedTuple
+
+from stacpull.clock import Clock
+from stacpull.engine.catalogs import collections_to_read, write_mirror_catalogs
+from stacpull.engine.documents import ItemWriter
+from stacpull.engine.origins import first_places
+from stacpull.engine.publisher import Publisher
+from stacpull.engine.recovery import accept, recover
+from stacpull.engine.together import Patience
+from stacpull.engine.workspace import Workspace
+from stacpull.events import AssetFailed
+from stacpull.filters.covering import covers
+from stacpull.ledger import changes, damage, jobs, meta, pruning, runs, samples, unread, views
+from stacpull.ledger.batches import Committed, PlanBatch, UnreadLink
+from stacpull.ledger.damage import DamagedItem
+from stacpull.ledger.database import ledger_path, translated
+from stacpull.ledger.jobs import FailedItem
+from stacpull.ledger.planning import Planner
+from stacpull.ledger.pruning import LabelItem, Unmet
+from stacpull.ledger.runs import EndState, Requests, Run
+from stacpull.ledger.samples import SampledItem
+from stacpull.ledger.unwanted import forget_unwanted
+from stacpull.models import ItemId, Job
+from stacpull.redact import Secrets
+from stacpull.store.parts import PartStore
+from stacpull.store.sync import FileSync
+
+_CATALOG_PATIENCE = 3.0
+"""Seconds that catalogs are still written after a stop: enough for all of a mirror that is not huge."""
+
+
+class Recovered(NamedTuple):
+    """The state of a mirror once what an earlier run left is in order."""
+
+    layout: str | None
+    """The layout of the last mirror here, None if it left no file."""
+    why_single: str | None
+    """Why files are synced one by one, where a group sync was expected."""
+
+
+class RunFindings(NamedTuple):
+    """What a run has found, by kind."""
+
+    left_out: dict[str, int]
+    changes: dict[str, int]
+    ordered: int
+    """Assets that are not ready yet."""
+    unwritten: list[str]
+    """Why the JSON of an item could not be written: a sentence for each item."""
+
+
+class PruneBasis(NamedTuple):
+    """What decides whether a walk can say what is gone."""
+
+    whole: bool
+    """True if the walk is known to have met all that the source has."""
+    unread: int
+    """Links and items that the walk met and could not read or use."""
+
+
+class Kept(NamedTuple):
+    """What the walk did not meet and nothing is asked about."""
+
+    unlisted_assets: int
+    """Files that their items do not list any more."""
+    of_more_credentials: int
+    """Items that an earlier run read with other credentials."""
+    of_several: int
+    """Items that other sources have had as well."""
+
+
+class MirrorStore:
+    """Owns DEST and the ledger for one run. Its public methods are the operations of the network side.
+
+    Every method runs on one thread, and raises `DestinationError` if the disk or the ledger fails.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        run: Run,
+        requests: Requests,
+        *,
+        checksum: str | None,
+        secrets: Secrets,
+        clock: Clock,
+        is_stopped: Callable[[], bool],
+        on_published: Callable[[int], None],
+        on_failed: Callable[[list[AssetFailed]], None],
+        on_notice: Callable[[str], None],
+    ) -> None:
+        """Prepare; nothing is written yet.
+
+        Args:
+            workspace: The opened mirror.
+            run: The run.
+            requests: What the run was started with.
+            checksum: Algorithm of the digest that is recorded; None: none.
+            secrets: Removed from everything that is written.
+            clock: Where time comes from.
+            is_stopped: Asked during operations that take long.
+            on_published: Called with the number of delivered parts that have been published.
+            on_failed: Called with the assets that failed for good.
+            on_notice: Called with a warning for the user.
+        """
+        self._db = workspace.db
+        self._destination = workspace.destination
+        self._sync = workspace.sync
+        self._run = run
+        self._requests = requests
+        self._checksum = checksum
+        self._secrets = secrets
+        self._clock = clock
+        self._is_stopped = is_stopped
+        self._items = ItemWriter(self._db, self._destination, secrets, run.spec.metadata)
+        self.publisher = Publisher(
+            self._db,
+            run.id,
+            run.counters,
+            self._destination,
+            workspace.sync,
+            self._items,
+            clock=clock,
+            on_published=on_published,
+            on_failed=on_failed,
+            on_notice=on_notice,
+        )
+
+    @cached_property
+    def _planner(self) -> Planner:
+        return Planner(
+            self._db,
+            self._run.id,
+            sample_size=self._run.spec.selection.sample or 0,
+            revalidate=self._requests.revalidate,
+            places=partial(first_places, self._db, self._destination),
+            is_there=self._destination.has,
+            secrets=self._secrets,
+        )
+
+    def translated(self) -> AbstractContextManager[None]:
+        """Raise errors of SQLite in the block as `DestinationError`."""
+        return translated(ledger_path(self._destination.path))
+
+    # --- start and end -----------------------------------------------------------------------------------
+
+    def recover(self) -> Recovered:
+        """Put in order what an earlier run left.
+
+        Raises:
+            InterruptedRunError: The run was stopped before everything was in order.
+        """
+        db = self._db
+        self.publisher.remove_listed()
+        runs.set_requests(db, self._run.id, self._requests)
+        left = recover(db, self._destination, checksum=self._checksum, is_stopped=self._is_stopped)
+        accept(db, self._destination)
+        self.publisher.adopting = self._requests.adopt or meta.is_adopting(db)
+        self.publisher.take_in_place(left.in_place)
+        self.publisher.take(left.wholes)
+        self.write_final_items()
+        why = self._sync.reason if isinstance(self._sync, FileSync) else None
+        return Recovered(runs.layout_before(db, self._run.id), why)
+
+    def settle(self) -> None:
+        """Publish and record everything that was received."""
+        self.publisher.settle()
+
+    def write_final_items(self) -> None:
+        """Publish everything, then write the JSON of items that are final without it."""
+        self.publisher.settle()
+        if self._run.spec.metadata != "item":
+            return
+        after = 0
+        while rows := jobs.unwritten_items(self._db, after, 1000):
+            self.publisher.write_items(rows)
+            self.publisher.settle()
+            after = rows[-1]
+
+    def sweep_parts(self) -> None:
+        """Remove parts of what is done: an asset may have come in small, and whole, beside a parked part."""
+        PartStore(self._destination.parts).sweep(
+            lambda row, generation: jobs.is_open(self._db, row, generation)
+        )
+
+    def finish(self) -> None:
+        """Publish and record everything, and sync what was renamed last."""
+        self.publisher.settle()
+        self.publisher.sync_renamed()
+
+    def forget_unwanted(self) -> None:
+        """Forget what only earlier, wider runs wanted, if this one is done."""
+        self.publisher.settle()
+        counters = self.publisher.counters
+        is_done = counters["walk_ended"] and not counters["assets_pending"]
+        if is_done and self._run.spec.kind == "mirror":
+            forget_unwanted(self._db, self._run.id, covers, self._destination.has)
+
+    def add_effort(self, spent: dict[str, float]) -> None:
+        """Add what was spent to the sums of the run."""
+        runs.add_effort(self._db, self._run.id, spent)
+
+    def unproven(self) -> int:
+        """Return how many files nothing proved to be whole."""
+        return views.unproven(self._db)
+
+    def findings(self) -> RunFindings:
+        """Return what the run has found so far."""
+        unwritten, db, run = list(self._items.unwritable.values()), self._db, self._run.id
+        return RunFindings(
+            views.left_out(db, run), changes.counted(db, run), views.ordered(db, run), unwritten
+        )
+
+    def end_run(self, state: EndState, reason: str | None) -> None:
+        """Record how the run ended."""
+        runs.end(self._db, self._run.id, state, reason, self._clock.time())
+        if state == "complete" and self._run.spec.kind == "mirror":
+            meta.set_adopting(self._db, adopting=False)
+
+    # --- catalogs ----------------------------------------------------------------------------------------
+
+    def collections_to_read(self) -> list[str]:
+        """Return the collections whose documents the run reads."""
+        return collections_to_read(self._db, self._run.id)
+
+    def keep_collection(self, name: str, document: bytes) -> None:
+        """Keep the document of a collection, without credentials."""
+        self._db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
+
+    def write_catalogs(self) -> None:
+        """Bring the catalogs up to date.
+
+        Raises:
+            InterruptedRunError: A stop has waited long enough.
+        """
+        write_mirror_catalogs(
+            self._db,
+            self._destination,
+            metadata=self._run.spec.metadata,
+            secrets=self._secrets,
+            source=self._run.spec.source,
+            write=self.publisher.write_file,
+            adopting=self.publisher.adopting,
+            is_stopped=Patience(self._is_stopped, _CATALOG_PATIENCE).is_over,
+        )
+
+    # --- the walk ----------------------------------------------------------------------------------------
+
+    def plan(self, batch: PlanBatch, now: float) -> Committed:
+        """Save a batch of the walk, and return the jobs that it opens; `now` in seconds since 1970."""
+        return self._planner.commit(batch, now)
+
+    def known(self, ids: Sequence[ItemId]) -> set[ItemId]:
+        """Return which of these items the run has planned already."""
+        return self._planner.known(ids)
+
+    def newest_job(self) -> int:
+        """Return the highest row of an asset: what is planned later has a higher one."""
+        return jobs.newest(self._db)
+
+    def pending_jobs(self, after: int, most: int) -> list[Job]:
+        """Return up to `most` pending jobs with rows past `after`, in row order."""
+        return jobs.pending_jobs(self._db, self._run.id, after, most)
+
+    def walked(self) -> frozenset[str]:
+        """Return the collections whose walk has ended."""
+        return runs.walked(self._db)
+
+    def set_walked_whole(self) -> None:
+        """Record that the walk has met all that the source has."""
+        meta.set_walked_whole(self._db, self._run.id)
+
+    def restart_walk(self) -> None:
+        """Forget how far the walk is; its items are known and stay counted."""
+        runs.restart_walk(self._db, self._run.id)
+
+    def failed_items(self) -> list[FailedItem]:
+        """Return the source items that could not be read."""
+        return jobs.failed_items(self._db)
+
+    def unread_links(self) -> list[UnreadLink]:
+        """Return the links of a tree that could not be read."""
+        return unread.links(self._db, self._run.id)
+
+    def forget_unread(self, hrefs: Sequence[str]) -> None:
+        """Forget links that have been read."""
+        unread.forget(self._db, self._run.id, hrefs)
+
+    def matched_by_walk(self) -> int:
+        """Return how many items matched in the last walk, and in what tried again since."""
+        return runs.matched_by_walk(self._db, self._run.id)
+
+    def sample_ranks(self) -> list[int]:
+        """Return the ranks of the candidates of the sample so far."""
+        return samples.ranks(self._db)
+
+    def sample_candidates(self, after: SampledItem | None, most: int) -> list[SampledItem]:
+        """Return up to `most` candidates of the sample in their order, those behind `after`."""
+        return samples.candidates(self._db, after, most)
+
+    def damaged_documents(self, after: int, most: int) -> list[DamagedItem]:
+        """Return up to `most` items past row `after` whose JSON in DEST is damaged."""
+        return damage.damaged_documents(self._db, after, most)
+
+    def keep_document(self, row: int, document: bytes) -> None:
+        """Keep the document of an item whose JSON is damaged; it is written when the run ends."""
+        damage.keep_document(self._db, row, document)
+
+    # --- pruning -----------------------------------------------------------------------------------------
+
+    def prune_basis(self) -> PruneBasis:
+        """Return what decides whether the walk can say what is gone."""
+        whole = meta.walked_whole(self._db) == self._run.id
+        return PruneBasis(whole, pruning.unread(self._db, self._run.id))
+
+    def unmet(self, after: int, most: int) -> list[Unmet]:
+        """Return up to `most` items past row `after` that the walk did not meet."""
+        return pruning.unmet(self._db, self._run.id, after, most)
+
+    def met_examples(self, collection: str, host: str, most: int) -> list[tuple[str, str]]:
+        """Return (id, URL) of up to `most` items of a collection that the walk met at a host."""
+        return pruning.met_examples(self._db, self._run.id, collection, host, most)
+
+    def label_items(self, sources: Sequence[int]) -> list[LabelItem]:
+        """Return the label items of these source items."""
+        return pruning.label_items(self._db, sources)
+
+    def remove_items(self, rows: Sequence[int], renewed: Mapping[int, bytes]) -> None:
+        """Forget items and remove their files; `renewed` has new documents of label items, by row."""
+        pruning.forget(self._db, self._run.id, rows, renewed)
+        self.publisher.remove_listed()
+
+    def put_change(self, what: str, number: int) -> None:
+        """Record how many changes of a kind there are."""
+        changes.put(self._db, self._run.id, what, number)
+
+    def kept(self) -> Kept:
+        """Return how much stays that the walk did not meet."""
+        db, run = self._db, self._run.id
+        return Kept(
+            unlisted_assets=pruning.unlisted_assets(db, run),
+            of_more_credentials=pruning.of_more_credentials(db, run),
+            of_several=pruning.of_several(db, run),
+        )

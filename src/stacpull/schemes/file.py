@@ -1,0 +1,38 @@
+"""`file:///path` and `stdin:`: what is on this machine. Only SOURCE can name it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stacpull.schemes.scheme import Scheme, TransportSetup
+
+if TYPE_CHECKING:
+    from stacpull.net.transport import Transport
+
+__all__ = ["File", "Stdin"]
+
+
+class File(Scheme):
+    """A file below the directory of SOURCE (RFC 8089)."""
+
+    name = "file"
+    is_remote = False
+
+    def transport(self, setup: TransportSetup) -> Transport | None:
+        """Return what opens files, if SOURCE is one."""
+        from stacpull.transfer.local import LocalTransport  # noqa: PLC0415 - only where SOURCE is local
+
+        return LocalTransport(setup.source) if setup.source.startswith("file:///") else None
+
+
+class Stdin(Scheme):
+    """The lines of standard input, which are kept in a file."""
+
+    name = "stdin"
+    is_remote = False
+
+    def transport(self, setup: TransportSetup) -> Transport | None:
+        """Return what reads that file, if SOURCE is standard input."""
+        from stacpull.transfer.local import OneFileTransport  # noqa: PLC0415 - only where SOURCE is local
+
+        return None if setup.kept is None else OneFileTransport(setup.kept)

@@ -1,0 +1,51 @@
+"""`s3://bucket/key`: objects of Amazon S3 and of services like it.
+
+A key is no path of a URL: `%`, `?` and `#` in it are characters of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stacpull.schemes.scheme import Scheme, TransportSetup
+
+if TYPE_CHECKING:
+    from stacpull.config.options import Options
+    from stacpull.net.client import Client
+    from stacpull.net.transport import Transport
+    from stacpull.planning.prefixes import Listed
+
+__all__ = ["S3"]
+
+
+class S3(Scheme):
+    """S3, signed or anonymous."""
+
+    name = "s3"
+    is_encrypted = True
+    is_object_store = True
+    has_md5_etags = True
+
+    def filename(self, url: str) -> str:
+        """Return the last segment of the key, as it is."""
+        return url.rpartition("/")[2]
+
+    def has_credentials(self, options: Options) -> bool:
+        """Return True if keys, an endpoint, buckets or the consent to pay are configured."""
+        s3 = options.s3
+        return bool(s3.keys or s3.endpoint_url or s3.request_payer or s3.buckets)
+
+    def transport(self, setup: TransportSetup) -> Transport:
+        """Return a transport that signs requests and sends them over HTTP."""
+        from stacpull.transfer.aws import AwsCredentials  # noqa: PLC0415 - only where S3 is used
+        from stacpull.transfer.s3 import S3Transport  # noqa: PLC0415 - see above
+
+        options = setup.options.s3
+        credentials = AwsCredentials(options, allow_instance_metadata=options.allow_instance_metadata)
+        return S3Transport(setup.http, credentials, options, clock=setup.clock, regions=setup.regions)
+
+    async def list_prefix(self, client: Client, prefix: str) -> tuple[Listed, ...]:
+        """Return the objects under a prefix, as ListObjectsV2 lists them."""
+        from stacpull.transfer.listing import list_prefix  # noqa: PLC0415 - only where S3 is used
+
+        return await list_prefix(client, prefix)

@@ -1,0 +1,114 @@
+"""What the program needs to know of a URL scheme: the base class of all schemes.
+
+A scheme is one subclass in one module of this package, plus one line in `stacpull.schemes`. The class
+attributes and the methods without `setup` are rules: pure, cheap and used by every part of the program. The
+transport and the listing do the work; a scheme imports what they need where it is needed, so that a run that
+meets no `s3://` URL imports nothing of S3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urljoin, uses_relative
+
+if TYPE_CHECKING:
+    from stacpull.clock import Clock
+    from stacpull.config.options import Options
+    from stacpull.net.client import Client
+    from stacpull.net.transport import Transport
+    from stacpull.planning.prefixes import Listed
+
+__all__ = ["Scheme", "TransportSetup"]
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSetup:
+    """What a scheme may use to make its transport."""
+
+    http: Transport
+    """Sends requests over http and https. It is shared, and closed by its owner."""
+    source: str
+    """The URL of SOURCE."""
+    options: Options
+    clock: Clock
+    kept: Path | None = None
+    """The file that holds what was read from standard input, if that is SOURCE."""
+    regions: Mapping[str, str] = field(default_factory=dict)
+    """Regions of buckets as items state them, by the URL of the bucket (`s3://name`)."""
+
+
+class Scheme:
+    """The rules of one URL scheme. Subclasses override what differs from a plain `name://host/path`.
+
+    Attributes:
+        name: The scheme in lower case.
+        default_port: The port of a URL without one, None if the scheme has no ports.
+        is_web: True for HTTP to the host in the URL. Only these URLs have a query and a fragment, get the
+            credentials of SOURCE or of a login, and can be the address of a STAC API.
+        is_encrypted: True if what is sent cannot be read on the way. A redirect from an encrypted URL to one
+            that is not is refused unless SOURCE itself is not encrypted.
+        is_remote: True if any document or redirect may lead to such a URL. False for what is on this
+            machine: only SOURCE, and documents read from the same scheme, may name it.
+        is_object_store: True if the URL is a bucket and a key, and `list_prefix` lists keys.
+        has_md5_etags: True if an ETag of 32 hexadecimal digits is the MD5 of the content.
+    """
+
+    name: str
+    default_port: int | None = None
+    is_web: bool = False
+    is_encrypted: bool = False
+    is_remote: bool = True
+    is_object_store: bool = False
+    has_md5_etags: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Scheme {self.name}>"
+
+    def join(self, base: str, href: str) -> str:
+        """Return a relative href as an absolute URL (RFC 3986, 5.2).
+
+        Args:
+            base: The URL that `href` is relative to; it is of this scheme.
+            href: The href. It has no scheme.
+
+        Raises:
+            ValueError: They make no valid URL.
+        """
+        if self.name in uses_relative:
+            return urljoin(base, href)
+        rest = base[len(self.name) :]  # `urljoin` joins only URLs of schemes that it knows
+        return self.name + urljoin(f"http{rest}", href)[len("http") :]
+
+    def filename(self, url: str) -> str:
+        """Return the last segment of the path, percent-decoded once; empty if there is none."""
+        path = url.partition("://")[2].partition("?")[0].partition("#")[0].partition("/")[2]
+        name = path.rpartition("/")[2]
+        return unquote(name) if "%" in name else name
+
+    def is_prefix(self, url: str) -> bool:
+        """Return True if `url` names many keys: a bucket, or a key that ends with a slash."""
+        return self.is_object_store and (url.endswith("/") or "/" not in url.partition("://")[2])
+
+    def has_credentials(self, options: Options) -> bool:  # noqa: ARG002 - most schemes have none
+        """Return True if the options hold credentials of this scheme itself, not of a host."""
+        return False
+
+    def transport(self, setup: TransportSetup) -> Transport | None:
+        """Return what sends requests for URLs of this scheme; None if this run has no use for it."""
+        raise NotImplementedError
+
+    async def list_prefix(self, client: Client, prefix: str) -> tuple[Listed, ...]:
+        """Return the objects whose URLs begin with `prefix`, named by what follows it, each name once.
+
+        Args:
+            client: Sends the requests.
+            prefix: A URL of this scheme that ends with a slash.
+
+        Raises:
+            TransferError: The prefix cannot be listed; PREFIX if it is empty or has too many objects.
+            CredentialsError: Credentials are configured but cannot be obtained.
+        """
+        raise NotImplementedError

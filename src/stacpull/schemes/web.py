@@ -1,0 +1,32 @@
+"""`http://` and `https://`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stacpull.schemes.scheme import Scheme, TransportSetup
+
+if TYPE_CHECKING:
+    from stacpull.net.transport import Transport
+
+__all__ = ["Http", "Https"]
+
+
+class Http(Scheme):
+    """Plain HTTP."""
+
+    name = "http"
+    default_port = 80
+    is_web = True
+
+    def transport(self, setup: TransportSetup) -> Transport:
+        """Return the transport that the run has for HTTP."""
+        return setup.http
+
+
+class Https(Http):
+    """HTTP over TLS."""
+
+    name = "https"
+    default_port = 443
+    is_encrypted = True

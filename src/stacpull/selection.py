@@ -1,0 +1,248 @@
+"""What to keep of a source. Each field declares its command-line option, config key and help."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from stacpull import arguments
+from stacpull.arguments import option
+
+
+@attrs.frozen(field_transformer=arguments.named)
+class Selection:
+    """What to keep of a source: every filter that is set must match.
+
+    Two runs with equal selections and an equal source are the same job: the second resumes the first.
+    The fields have the effect of the options of the same meaning (`stacpull mirror --help`). Fields with
+    several values take one text or several; `intersects` also takes a dict or an object with
+    `__geo_interface__` (shapely, GeoPandas); `datetime` takes text, a date, a datetime (UTC if it has no time
+    zone), or (start, end) of those, where None is an open end; `where` also takes a dict; `shard` takes
+    (I, N).
+
+    Raises:
+        UsageError: An argument has a type that cannot be converted; the message names it.
+    """
+
+    collections: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=option(
+            "Select this collection. May be repeated.",
+            flag="collection",
+            short="C",
+            metavar="ID",
+            narrows=True,
+        ),
+    )
+    all_collections: bool = attrs.field(default=False, metadata=option("Select every collection of the API."))
+    labels: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=option(
+            "Keep items with this label class; case does not matter. May be repeated.",
+            flag="label",
+            metavar="NAME",
+            narrows=True,
+        ),
+    )
+    label_mode: Literal["any", "all"] = attrs.field(
+        default="any", metadata=option("Keep items with any or with all of the labels.")
+    )
+    exclude_labels: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=option(
+            "Drop items with this label class. May be repeated.", flag="exclude-label", metavar="NAME"
+        ),
+    )
+    label_property: str | None = attrs.field(
+        default=None,
+        converter=arguments.text,
+        metadata=option("Read labels from this item property.", metavar="NAME"),
+    )
+    nomenclature: Literal["clc43", "ben19"] | None = attrs.field(
+        default=None,
+        metadata=option("Read labels as the 43 classes of CORINE (clc43) or the 19 of BigEarthNet (ben19)."),
+    )
+    cloud_and_shadow: bool | None = attrs.field(
+        default=None,
+        converter=arguments.switch,
+        metadata=option("Keep only items with / without cloud and shadow.", shown="keep both"),
+    )
+    seasonal_snow: bool | None = attrs.field(
+        default=None,
+        converter=arguments.switch,
+        metadata=option("Keep only items with / without seasonal snow.", shown="keep both"),
+    )
+    bbox: tuple[float, ...] | None = attrs.field(
+        default=None,
+        converter=arguments.box,
+        metadata=option(
+            "Keep items whose geometry intersects this box, in degrees.",
+            metavar="W,S,E,N",
+            read=arguments.spatial_extent,
+        ),
+    )
+    intersects: str | None = attrs.field(
+        default=None,
+        converter=arguments.geometry,
+        metadata=option(
+            "Keep items whose geometry intersects this one: GeoJSON, or a file with it.",
+            metavar="GEOJSON|@FILE",
+            read=arguments.area,
+        ),
+    )
+    datetime: str | None = attrs.field(
+        default=None,
+        converter=arguments.interval,
+        metadata=option(
+            "Keep items of this time or interval: 2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.",
+            metavar="INTERVAL",
+        ),
+    )
+    max_cloud_cover: float | None = attrs.field(
+        default=None,
+        converter=arguments.ratio,
+        metadata=option(
+            "Keep items whose eo:cloud_cover is known and not above this.",
+            metavar="PERCENT",
+            read=arguments.percentage,
+        ),
+    )
+    where: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.where,
+        metadata=option(
+            "Keep items whose property has this value. Repeat it for other values or properties.",
+            metavar="PROPERTY=VALUE",
+            narrows=True,
+        ),
+    )
+    filter: str | None = attrs.field(
+        default=None,
+        converter=arguments.text,
+        metadata=option(
+            "Keep items that match this CQL2 filter: text, JSON, or a file (@FILE).",
+            metavar="CQL2",
+            read=arguments.expression,
+        ),
+    )
+    ids: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=option(
+            "Keep items with this id or id ending, or with those listed in a file (@FILE). May be repeated.",
+            metavar="ID|@FILE",
+            read=arguments.item_ids,
+            narrows=True,
+        ),
+    )
+    assets: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=option(
+            "Fetch only assets whose key matches. May be repeated.",
+            flag="asset",
+            metavar="GLOB",
+            narrows=True,
+        ),
+    )
+    exclude_assets: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=option(
+            "Skip assets whose key matches; '' skips none. May be repeated.",
+            flag="exclude-asset",
+            metavar="GLOB",
+        ),
+    )
+    roles: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=option(
+            "Fetch only assets with this role. May be repeated.", flag="role", metavar="ROLE", narrows=True
+        ),
+    )
+    media_types: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=option(
+            "Fetch only assets of this media type. May be repeated.",
+            flag="media-type",
+            metavar="TYPE",
+            narrows=True,
+        ),
+    )
+    prefer: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=option(
+            "Prefer hrefs with these schemes, in this order, `alternate` hrefs included.",
+            metavar="SCHEME[,SCHEME]",
+            read=arguments.schemes,
+            single=True,
+        ),
+    )
+    include_pages: bool = attrs.field(
+        default=False, metadata=option("Also fetch assets that are web pages or endpoints.")
+    )
+    expand_prefix: bool = attrs.field(
+        default=False, metadata=option("Fetch every object under assets that are S3 prefixes.")
+    )
+    collection_assets: bool = attrs.field(
+        default=False, metadata=option("Also fetch the assets of collections (thumbnails, documents).")
+    )
+    source_links: bool = attrs.field(
+        default=True, metadata=option("Follow label items to their source imagery, or do not.")
+    )
+    follow: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=option(
+            "Fetch the items behind links of this relation, too, as source items are. May be repeated.",
+            metavar="REL",
+            read=arguments.relation,
+        ),
+    )
+    push_down: bool = attrs.field(
+        default=True,
+        metadata=option("Let the source filter what it can; all filters are checked locally too."),
+    )
+    split_walk: arguments.Positive = attrs.field(
+        default=1,
+        metadata=option("Split a large collection by time and list this many parts at once.", metavar="N"),
+    )
+    max_items: arguments.Positive | None = attrs.field(
+        default=None,
+        converter=arguments.integer,
+        metadata=option("Stop after this many matching items.", metavar="N"),
+    )
+    sample: arguments.Positive | None = attrs.field(
+        default=None,
+        converter=arguments.integer,
+        metadata=option(
+            "Take a random sample of this many matching items, the same one in every run.", metavar="N"
+        ),
+    )
+    seed: int = attrs.field(default=0, metadata=option("Random seed for --sample.", metavar="S"))
+    shard: tuple[int, ...] | None = attrs.field(
+        default=None,
+        converter=arguments.pair,
+        metadata=option(
+            "Process only shard I of N (split by item id), e.g. one per machine.",
+            metavar="I/N",
+            read=arguments.shard,
+        ),
+    )
+
+    @property
+    def followed(self) -> frozenset[str]:
+        """The relations of links whose items are fetched along with an item."""
+        return frozenset((*(["source"] if self.source_links else []), *self.follow))
+
+    @property
+    def most_items(self) -> int | None:
+        """The most matching items that are taken; None without a limit."""
+        return min((limit for limit in (self.max_items, self.sample) if limit), default=None)

@@ -1,0 +1,256 @@
+"""URLs: read, joined and changed in one way for all schemes.
+
+What differs between schemes is in `stacpull.schemes`, hosts and ports are read by `stacpull.hosts`, and
+credentials are removed by `stacpull.redact`. A part of a URL that is not changed stays byte for byte as it
+came: signatures cover it, and services compare their cursors letter by letter (`token=next%3Aid` in one,
+`token=next:id` in another).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+from urllib.parse import SplitResult, quote, unquote_plus, urljoin, urlsplit, urlunsplit
+
+from stacpull.errors import SourceError
+from stacpull.hosts import default_port, head_of, host_of, origin_of, scheme_of
+from stacpull.schemes import SCHEMES, Scheme
+
+_AROUND: Final = "".join(map(chr, range(0x21)))
+_WITHIN: Final = str.maketrans("", "", "\t\n\r")
+_UNSAFE: Final = re.compile(rb"[^\x21-\x7e]")
+
+
+# --- schemes ---------------------------------------------------------------------------------------------
+
+
+def rules_of(url: str) -> Scheme | None:
+    """Return the scheme of an absolute URL; None if it has none, or an unknown one."""
+    return SCHEMES.get(scheme_of(url))
+
+
+def is_remote(url: str) -> bool:
+    """Return True for the URL of a server (`http://`, `https://`, `s3://`), its scheme in lower case."""
+    name, mark, _ = url.partition("://")
+    scheme = SCHEMES.get(name) if mark else None
+    return scheme is not None and scheme.is_remote
+
+
+def is_web(url: str) -> bool:
+    """Return True for an http or https URL, its scheme in lower case."""
+    name, mark, _ = url.partition("://")
+    scheme = SCHEMES.get(name) if mark else None
+    return scheme is not None and scheme.is_web
+
+
+def is_encrypted(url: str) -> bool:
+    """Return True if what is sent to this URL cannot be read on the way."""
+    rules = rules_of(url)
+    return rules is not None and rules.is_encrypted
+
+
+def is_local(url: str | None) -> bool:
+    """Return True for the URL of a file on this machine (RFC 8089)."""
+    return url is not None and url.startswith("file:///")
+
+
+def may_lead(base: str | None, url: str) -> bool:
+    """Return True if a document at `base` may lead to `url`: a server, or from a file to another file."""
+    return is_remote(url) or (is_local(base) and is_local(url))
+
+
+def is_in_object_store(url: str) -> bool:
+    """Return True if the storage of `url` lists what is under a prefix."""
+    scheme = SCHEMES.get(url.partition("://")[0])
+    return scheme is not None and scheme.is_object_store
+
+
+def is_prefix(url: str) -> bool:
+    """Return True if `url` stands for many objects of an object store."""
+    scheme = SCHEMES.get(url.partition("://")[0])
+    return scheme is not None and scheme.is_prefix(url)
+
+
+def filename_of(url: str) -> str:
+    """Return the name that the path of `url` ends with, as its scheme reads it; empty if there is none."""
+    return (SCHEMES.get(scheme_of(url)) or SCHEMES["http"]).filename(url)
+
+
+# --- hosts -----------------------------------------------------------------------------------------------
+
+
+def authority(url: str) -> str:
+    """Return `host` or `host:port` of `url`, lower case, without user and without a default port."""
+    scheme, host, port = origin_of(url)
+    return host if port in {None, default_port(scheme)} else f"{host}:{port}"
+
+
+def gate_name(url: str) -> str:
+    """Return the name under which requests for `url` are limited and counted.
+
+    It is `host:port`; of a scheme without ports the URL up to its path (`s3://bucket`).
+    """
+    port = default_port(scheme_of(url))
+    host = host_of(url)
+    if port is None:
+        return head_of(url)
+    return host if ":" in host.rpartition("]")[2] else f"{host}:{port}"
+
+
+def same_site(url: str, other: str) -> bool:
+    """Return True if credentials for `url` may be sent to `other`.
+
+    Both are the same host and port, and `other` is not less encrypted. From the default port of http to that
+    of https counts as the same port.
+    """
+    mine, theirs = origin_of(url), origin_of(other)
+    if not mine.host or mine.host != theirs.host:
+        return False
+    rules, other_rules = SCHEMES.get(mine.scheme), SCHEMES.get(theirs.scheme)
+    if rules is None or other_rules is None or not (rules.is_web and other_rules.is_web):
+        return False
+    if theirs.scheme == mine.scheme:
+        return theirs.port == mine.port
+    if rules.is_encrypted or not other_rules.is_encrypted:
+        return False
+    defaults = (rules.default_port, other_rules.default_port)
+    return theirs.port == mine.port or (mine.port, theirs.port) == defaults
+
+
+def is_beside(url: str, other: str) -> bool:
+    """Return True if `other` begins with the same scheme and host as `url`, letter by letter.
+
+    This is a quick test: if it holds, what is true of the host of `url` is true of that of `other`.
+    """
+    path = url.find("/", url.find("://") + 3)
+    return path > 0 and other.startswith(url[: path + 1])
+
+
+# --- whole URLs ------------------------------------------------------------------------------------------
+
+
+def parts_of(url: str) -> SplitResult:
+    """Return the parts of a URL; one that is not valid (`http://[::1`) is all path."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", url, "", "")
+
+
+def server_of(url: str) -> str:
+    """Return the host and port that a URL names, "" if it names none."""
+    return parts_of(url).netloc.lower()
+
+
+def without_blanks(href: str) -> str:
+    """Return a href without spaces and control characters around it, and without tabs and newlines in it.
+
+    This is how the URL standard parses every href (WHATWG URL, section 4.4, basic URL parser).
+    """
+    return href.strip(_AROUND).translate(_WITHIN)
+
+
+def join(base: str | None, href: str) -> str | None:
+    """Return a href made absolute (RFC 3986, 5.2).
+
+    Args:
+        base: The URL that a relative href is relative to, None if it is not known.
+        href: The href, with blanks around it or not.
+
+    Returns:
+        An absolute URL, not necessarily of a known scheme; None if there is no valid one.
+    """
+    href = without_blanks(href)
+    if scheme_of(href):
+        return href
+    if base is None:
+        return None
+    try:
+        return (rules_of(base) or SCHEMES["http"]).join(base, href)
+    except ValueError:
+        return None
+
+
+def join_web(base: str, href: str) -> str:
+    """Return a link of a web page or API made absolute: an http or https URL without fragment and user.
+
+    Raises:
+        SourceError: `href` is not a valid URL, or leads to another scheme.
+    """
+    try:
+        parts = urlsplit(urljoin(base, href.strip()))
+        if parts.netloc and not host_of(parts.geturl()):
+            raise ValueError  # noqa: TRY301 - as for what `urlsplit` refuses
+    except ValueError:
+        raise SourceError(f"The source names a link that is not a valid URL: {href[:80]!r}.") from None
+    if not is_web(f"{parts.scheme}://") or not parts.netloc:
+        raise SourceError(f"The source names a link that is not http or https: {parts.scheme}:.")
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+
+
+def kept_encrypted(base: str, url: str) -> str:
+    """Return `url`, a link in a document at `base`, with https for http if `base` is https on that host."""
+    if scheme_of(base) == "https" and scheme_of(url) == "http" and authority(url) == authority(base):
+        return "https" + url[len("http") :]
+    return url
+
+
+def wire_url(url: str) -> str:
+    """Return `url` with what cannot stand in a request line percent-encoded; the rest is left alone."""
+    if url.isascii() and url.isprintable() and " " not in url:
+        return url
+    raw = url.encode("utf-8", "surrogateescape")
+    return _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
+
+
+# --- query parameters ------------------------------------------------------------------------------------
+
+
+class Parameter(NamedTuple):
+    """One `name=value` of a query: its name and value decoded, and the text as it was."""
+
+    name: str
+    value: str
+    raw: str
+
+
+def parameters(url: str) -> list[Parameter]:
+    """Return the query parameters of `url` in their order, repeated ones included."""
+    found = []
+    for raw in parts_of(url).query.split("&"):
+        name, _, value = raw.partition("=")
+        if raw:
+            found.append(Parameter(unquote_plus(name), unquote_plus(value), raw))
+    return found
+
+
+def parameter(url: str, name: str) -> str | None:
+    """Return the first value of the query parameter `name`, decoded, or None."""
+    return next((p.value for p in parameters(url) if p.name == name), None)
+
+
+def drop_parameters(url: str, unwanted: Callable[[str], bool]) -> str:
+    """Return `url` without the query parameters whose name is `unwanted`."""
+    return _with_query(url, (p.raw for p in parameters(url) if not unwanted(p.name)))
+
+
+def set_parameter(url: str, name: str, value: str) -> str:
+    """Return `url` with exactly one query parameter `name`, in the place of the first that was there."""
+    new = f"{quote(name, safe='')}={quote(value, safe='')}"
+    raws: list[str] = []
+    for old in parameters(url):
+        if old.name != name:
+            raws.append(old.raw)
+        elif new not in raws:
+            raws.append(new)
+    return _with_query(url, raws if new in raws else [*raws, new])
+
+
+def add_parameters(url: str, added: Iterable[Parameter]) -> str:
+    """Return `url` with the parameters `added` behind its own, spelled as they came."""
+    return _with_query(url, [p.raw for p in (*parameters(url), *added)])
+
+
+def _with_query(url: str, raws: Iterable[str]) -> str:
+    return urlunsplit(parts_of(url)._replace(query="&".join(raws)))

@@ -1,0 +1,1 @@
+"""Headers of TIFF and COG assets as a table (`stacpull headers`), read with a few range requests each."""

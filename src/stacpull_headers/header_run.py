@@ -1,0 +1,255 @@
+"""One job of headers: the same walk and the same courses as a mirror's, with rows instead of files.
+
+    walk ─▶ picked ─▶ HeaderPlans ─▶ queue ─▶ pool (course: RangedReader) ─▶ HeaderBook ─▶ results
+
+A stop ends the walk and lets what is under way come in; an error that ends the job does so when what was read
+is saved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+import attrs
+
+from stacpull.clock import Clock
+from stacpull.config.options import DEFAULT_LAYOUT, Options
+from stacpull.engine.course import Tools
+from stacpull.engine.inquiry import Inquiry
+from stacpull.engine.network import Network
+from stacpull.engine.picking import Picker
+from stacpull.engine.pool import Pool
+from stacpull.engine.position import Position
+from stacpull.engine.together import FailureLimit, cause, together
+from stacpull.engine.walking import Walk, WalkSummary
+from stacpull.errors import DestinationError
+from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
+from stacpull.ledger.results import Results
+from stacpull.models import FailureKind, Json, Selection
+from stacpull.planning.layout import Layout
+from stacpull.reports import HeadersReport
+from stacpull.sources.links import ItemReader
+from stacpull.sources.source import Source
+from stacpull_headers.header_book import HeaderBook
+from stacpull_headers.header_plans import HeaderPlans, TiffAssets
+from stacpull_headers.header_rows import HeaderJob, as_mapping
+from stacpull_headers.ranged import HeaderRead, RangedReader
+
+__all__ = ["HeadersRun"]
+
+_WORKERS = 64
+"""Headers read at once, unless told: the gates hold each host to what it bears."""
+_TICK = 0.25
+"""Seconds between two looks at the counters."""
+
+
+class HeadersRun:
+    """One job of headers on an open file of results, from where it stands to its end."""
+
+    def __init__(
+        self,
+        results: Results,
+        source: Source,
+        network: Network,
+        selection: Selection,
+        options: Options,
+        *,
+        clock: Clock,
+        on_event: Listener | None,
+        stop: asyncio.Event | None,
+    ) -> None:
+        self._results = results
+        self._source = source
+        self._network = network
+        self._selection = selection
+        self._options = options
+        self._clock = clock
+        self._listener = on_event
+        self._stop = stop or asyncio.Event()
+        self._failures = FailureLimit(options.max_failures, self._stop)
+        self._started = clock.monotonic()
+        network.client.gates.on_change = lambda text: self._emit(Notice("debug", text))
+        network.on_warning(lambda text: self._emit(Notice("warning", text)))
+        self._workers = options.concurrency or _WORKERS
+        self._summary = WalkSummary()
+        self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    async def execute(self, before: Json | None) -> HeadersReport:
+        """Run to the end, or until stopped.
+
+        Args:
+            before: The position that was saved, None if there is none.
+
+        Raises:
+            StacpullError: what stopped the job; what was read is saved.
+        """
+        done, failed = await asyncio.to_thread(_counts, self._results)
+        self._book = HeaderBook(
+            self._results,
+            self._network.secrets,
+            slots=self._workers,
+            clock=self._clock,
+            counts=(done, failed),
+            on_failed=self._emit,
+        )
+        self._emit(RunStarted(1, self._source.url, resumed=bool(done or failed)))
+        error: BaseException | None = None
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._record())
+            try:
+                await self._read(before)
+            except BaseException as caught:  # noqa: BLE001 -- what was read is saved, then it is raised again
+                error = cause(caught)
+            self._book.close()
+        if error is None and self._broken.done():
+            error = self._broken.result()
+        return await self._conclude(error, skipped=done)
+
+    async def _record(self) -> None:
+        try:
+            await self._book.record()
+        except DestinationError as error:
+            self._broken.set_result(error)
+
+    async def _read(self, before: Json | None) -> None:
+        queue: asyncio.Queue[HeaderJob | None] = asyncio.Queue(2 * self._workers)
+        assets = TiffAssets(self._selection)
+        self._plans = plans = HeaderPlans(
+            self._book, queue, assets, before, self._network.secrets, sample_size=self._selection.sample
+        )
+        reader = ItemReader(self._source.item, self._clock)
+        # prefixes are no TIFFs: they are left out, and not listed
+        asked = attrs.evolve(self._selection, expand_prefix=False)
+        inquiry = Inquiry(
+            self._source, self._network, asked, self._clock, agreed_to_pay=self._options.s3.request_payer
+        )
+        picker = Picker(
+            self._selection,
+            Layout.parse(DEFAULT_LAYOUT),
+            reader,
+            plans.known,
+            matched=plans.tally.items_matched,
+            assets=assets,
+            inquiry=inquiry,
+        )
+        walk = Walk(
+            self._source,
+            picker,
+            plans,
+            self._selection,
+            page_size=self._options.page_size,
+            on_event=self._emit,
+        )
+        self._summary = walk.summary
+        position = Position.from_json(before["walk"] if before else None)
+        fetcher = _HeaderFetcher(RangedReader(self._network.client))
+        network, prefer = self._network, self._selection.prefer
+        tools = Tools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
+        pool = Pool(queue, self._book, tools, workers=self._workers, on_failure=self._failures.failed)
+
+        async def produce() -> None:
+            await walk.run(position)
+            await plans.plan_sample(picker)
+
+        await together(produce, pool, self._tick, stop=self._stop, broken=self._broken)
+        self._failures.check()
+
+    async def _tick(self) -> None:
+        while True:
+            await self._clock.sleep(_TICK)
+            self._emit(self._progress())
+
+    def _progress(self) -> Progress:
+        book, tally, counters = self._book, self._plans.tally, self._network.counters
+        pending = book.open_rows
+        return Progress(
+            items_seen=tally.items_seen,
+            items_matched=tally.items_matched,
+            assets_planned=book.done + book.failed + pending,
+            assets_done=book.done,
+            assets_failed=book.failed,
+            assets_pending=pending,
+            bytes_done=counters.bytes_fetched,
+            bytes_fetched=counters.bytes_fetched,
+            items_announced=self._plans.announced,
+            items_wanted=self._selection.most_items,
+            hosts_waiting=self._network.client.gates.waiting(),
+            requests=counters.requests,
+            retries=counters.retries,
+            walk_ended=self._plans.ended,
+            seconds=round(self._clock.monotonic() - self._started, 3),
+        )
+
+    async def _conclude(self, error: BaseException | None, *, skipped: int) -> HeadersReport:
+        if error is not None:
+            raise error
+        progress, tally = self._progress(), self._plans.tally
+        whole = self._plans.ended and not progress.assets_pending
+        state: Literal["complete", "interrupted"] = "complete" if whole else "interrupted"
+        self._emit(progress)
+        report = HeadersReport(
+            state=state,
+            items_seen=tally.items_seen,
+            items_matched=tally.items_matched,
+            items_unseen=self._summary.items_unseen,
+            items_without_label=tally.items_without_label,
+            headers_done=self._book.done,
+            headers_skipped=skipped,
+            headers_failed=self._book.failed,
+            headers_missing=await asyncio.to_thread(_missing, self._results),
+            assets_excluded=tally.assets_excluded,
+            assets_not_tiff=tally.assets_not_tiff,
+            bytes_fetched=progress.bytes_fetched,
+            seconds=progress.seconds,
+            requests=progress.requests,
+            retries=progress.retries,
+            source=self._source.url,
+            reason=self._network.secrets.scrub(self._summary.cut_short or "") or None,
+            missing_ok=self._options.missing == "ok",
+        )
+        if whole and (warning := _of_nothing(report)) is not None:
+            self._emit(Notice("warning", warning))
+        self._emit(RunEnded(1, state))
+        return report
+
+    def _emit(self, event: Event) -> None:
+        if self._listener is not None:
+            self._listener(scrubbed(event, self._network.secrets))
+
+
+class _HeaderFetcher:
+    """One attempt at the header of a job's asset (`engine.course.Fetches`)."""
+
+    def __init__(self, reader: RangedReader) -> None:
+        self._reader = reader
+
+    async def fetch(self, job: HeaderJob, *, count_refusal: bool) -> HeaderRead:
+        return await self._reader.read(
+            job.href, header_size=job.header_size, media_type=job.media_type, count_refusal=count_refusal
+        )
+
+
+def _of_nothing(report: HeadersReport) -> str | None:
+    """Return what to say of a job that found no header to read."""
+    if report.headers_done or report.headers_failed:
+        return None
+    if not report.items_matched:
+        kept = f"{report.items_seen:,} items were seen, and the filters kept none of them"
+        return f"Nothing matched: {kept if report.items_seen else 'the source listed no items'}."
+    others = (
+        f"{report.assets_not_tiff:,} are no TIFFs by media type or suffix (--asset names some all the same)"
+    )
+    return (
+        f"{report.items_matched:,} items matched, but there is no header to read: of their assets {others}."
+    )
+
+
+def _counts(results: Results) -> tuple[int, int]:
+    return results.count(ok=True), results.count(ok=False)
+
+
+def _missing(results: Results) -> int:
+    """Return how many assets are gone at the source."""
+    failed = (as_mapping(row.value) for row in results.failed())
+    return sum(row["asset"] is not None and row["failure"] == FailureKind.GONE for row in failed)

@@ -1,0 +1,207 @@
+"""`headers`: the headers of all TIFFs of a selection as a table, without the pixels.
+
+    HeadersRun ─▶ OUT.stacpull ─▶ OUT
+
+Everything that was read lies in a file of results beside OUT; OUT itself is written from it at the end, in
+the walk's order. A job that was interrupted or killed goes on; one that is complete reads nothing again, but
+for what had failed, unless a refresh is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import attrs
+import orjson
+
+from stacpull.catalog.tables import check_table, write_table
+from stacpull.clock import SystemClock
+from stacpull.config.environment import completed
+from stacpull.config.options import Options
+from stacpull.engine.given_items import SourceLike
+from stacpull.engine.network import source_address
+from stacpull.engine.position import Position
+from stacpull.engine.session import opened_source
+from stacpull.engine.standard_input import kept_for_now
+from stacpull.engine.together import timed_stop
+from stacpull.errors import UsageError
+from stacpull.events import Listener
+from stacpull.filters.items import compile_items
+from stacpull.ledger.results import Results
+from stacpull.models import Json, Selection
+from stacpull.reports import HeadersReport
+from stacpull_headers.header_plans import HeaderCounts
+from stacpull_headers.header_rows import COLUMNS, as_mapping
+from stacpull_headers.header_run import HeadersRun
+
+__all__ = ["headers"]
+
+_BEGINNING: Json = HeaderCounts().to_json(Position(None, None), ended=False)
+
+OnRow = Callable[[Mapping[str, Any]], None]
+
+
+async def headers(
+    source: SourceLike,
+    out: str | Path | None = None,
+    *,
+    selection: Selection | None = None,
+    options: Options | None = None,
+    refresh: bool = False,
+    on_row: OnRow | None = None,
+    on_event: Listener | None = None,
+    stop: asyncio.Event | None = None,
+) -> HeadersReport:
+    """Read the headers of the TIFF assets that `selection` keeps of `source`, and write them as a table.
+
+    A job for `out` that was stopped goes on; of one that is complete only what had failed is tried again.
+
+    Args:
+        source: As for `mirror`.
+        out: The table: `.parquet`, `.csv` or `.ndjson`; None writes none. What is read lies in
+            `<out>.stacpull` meanwhile and stays there.
+        selection: What to keep. Without `assets` and `media_types`, TIFFs by media type or suffix.
+        options: How to transfer.
+        refresh: True to read everything again, whatever `out` is.
+        on_row: Called with each row, by name of column, in the walk's order, when all are there (in another
+            thread). Without `out` also with those of a job that was stopped.
+        on_event: Called with progress, notices and failures.
+        stop: Set it to end the job gracefully; it can be resumed.
+
+    Raises:
+        UsageError: The selection is wrong, `out` cannot be such a table, or holds something else.
+        CredentialsError: Credentials are missing or refused.
+        SourceError: The source cannot be read.
+        DestinationError: `out` cannot be written, or another process is at it.
+        InterruptedRunError: `stop` was set before the source was opened.
+    """
+    options = options or Options()
+    with timed_stop(stop, options.stop_after, on_event) as stopping:
+        async with kept_for_now(source, stopping) as kept:
+            return await _headers(
+                kept.source,
+                out,
+                kept=kept.path,
+                selection=selection or Selection(),
+                options=completed(options, kept.source),
+                refresh=refresh,
+                on_row=on_row,
+                on_event=on_event,
+                stop=stopping,
+            )
+
+
+async def _headers(
+    source: str,
+    out: str | Path | None,
+    *,
+    kept: Path | None,
+    selection: Selection,
+    options: Options,
+    refresh: bool,
+    on_row: Callable[[Mapping[str, Any]], None] | None,
+    on_event: Listener | None,
+    stop: asyncio.Event | None,
+) -> HeadersReport:
+    address, clock = source_address(source, options, kept), SystemClock()
+    compile_items(selection)
+    question = {
+        "job": "headers",
+        "source": address.url,
+        "selection": _said(selection),
+        "columns": [column.name for column in COLUMNS],
+    }
+    table = None if out is None else Path(out)
+    async with _opened_results(table, question, refresh=refresh) as results:
+        before = await asyncio.to_thread(_take_up, results)
+        if before is not None and before["ended"]:
+            report = await asyncio.to_thread(_report_of_before, results, before, address.url)
+        else:
+            async with opened_source(address, options, clock, stop, on_event=on_event) as (network, opened):
+                run = HeadersRun(
+                    results, opened, network, selection, options, clock=clock, on_event=on_event, stop=stop
+                )
+                report = await run.execute(before)
+        return await asyncio.to_thread(_publish, report, results, table, on_row)
+
+
+def _said(selection: Selection) -> dict[str, Any]:
+    """Return what a selection says beside the defaults: options that later versions add change nothing."""
+    default = attrs.asdict(Selection())
+    return {name: value for name, value in attrs.asdict(selection).items() if value != default[name]}
+
+
+@asynccontextmanager
+async def _opened_results(
+    out: Path | None, question: Mapping[str, Any], *, refresh: bool
+) -> AsyncIterator[Results]:
+    """Open the file of results beside OUT; without OUT, one that is gone at the end."""
+    with ExitStack() as stack:
+        results = await asyncio.to_thread(_open_results, stack, out, question, refresh=refresh)
+        try:
+            yield results
+        finally:
+            await asyncio.to_thread(stack.close)
+
+
+def _open_results(
+    stack: ExitStack, out: Path | None, question: Mapping[str, Any], *, refresh: bool
+) -> Results:
+    if out is None:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stacpull-")))
+        return stack.enter_context(Results(directory / "headers", question))
+    check_table(out)
+    path = out.with_name(out.name + ".stacpull")
+    if out.exists() and not path.exists() and not refresh:
+        raise UsageError(
+            f"{out} already exists and was not written by stacpull. Choose another file, "
+            "or overwrite it with --refresh."
+        )
+    return stack.enter_context(Results(path, question, anew=refresh))
+
+
+def _take_up(results: Results) -> Json | None:
+    """Return where the job goes on; one that has ended with failures begins again, for those alone."""
+    position = results.position
+    if position is not None and position["ended"] and results.count(ok=False):
+        results.forget_failed(_BEGINNING)
+        return _BEGINNING
+    return position
+
+
+def _report_of_before(results: Results, position: Json, source: str) -> HeadersReport:
+    """Return the report of a job that was complete before: nothing is asked of anybody."""
+    tally, done = HeaderCounts.from_json(position), results.count(ok=True)
+    return HeadersReport(
+        state="complete",
+        items_seen=tally.items_seen,
+        items_matched=tally.items_matched,
+        items_without_label=tally.items_without_label,
+        headers_done=done,
+        headers_skipped=done,
+        headers_failed=0,
+        assets_excluded=tally.assets_excluded,
+        assets_not_tiff=tally.assets_not_tiff,
+        source=source,
+    )
+
+
+def _publish(
+    report: HeadersReport, results: Results, out: Path | None, on_row: OnRow | None
+) -> HeadersReport:
+    """Write OUT if the job is complete, and hand on the rows. Off the loop."""
+    if out is not None and report.state == "complete":
+        position = results.position or _BEGINNING
+        if not (position.get("written") and out.exists()):
+            write_table(out, COLUMNS, (orjson.loads(row.value) for row in results.rows()))
+            results.put((), position={**position, "written": True})
+    if on_row is not None and (out is None or report.state == "complete"):
+        for row in results.rows():
+            on_row(as_mapping(row.value))
+    return replace(report, out=None if out is None else str(out))

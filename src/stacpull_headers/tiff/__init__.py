@@ -1,0 +1,32 @@
+"""Headers of TIFF, BigTIFF and COG files, read from any pieces of them; pure, no I/O.
+
+```
+segments = Segments(total)
+segments.add(0, first_16_kib)
+while isinstance(found := parse(segments), Needs):
+    segments.add(found.start, fetch(found.start, found.stop))
+```
+
+`parse_bytes` does it with the first bytes of a file at hand; `Header.nodata_value` is `nodata` as a number.
+"""
+
+from __future__ import annotations
+
+from stacpull_headers.tiff.directories import FIRST_READ
+from stacpull_headers.tiff.header import Bounds, Header, Image, Transform
+from stacpull_headers.tiff.parser import MOST_BYTES, parse, parse_bytes
+from stacpull_headers.tiff.segments import Needs, Segments, TiffError
+
+__all__ = [
+    "FIRST_READ",
+    "MOST_BYTES",
+    "Bounds",
+    "Header",
+    "Image",
+    "Needs",
+    "Segments",
+    "TiffError",
+    "Transform",
+    "parse",
+    "parse_bytes",
+]

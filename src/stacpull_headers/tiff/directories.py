@@ -1,0 +1,195 @@
+"""The chain of image file directories, with the bytes of every field that a header is read from.
+
+TIFF 6.0, section 2; BigTIFF: 8 bytes for offsets and counts. Every count and offset is a claim of the file,
+checked before it is followed: the end of the file, a limit of bytes and directories, and no directory twice.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from stacpull_headers.tiff.segments import Reader, TiffError
+from stacpull_headers.tiff.tags import (
+    ARRAYS,
+    OF_A_FURTHER_IMAGE,
+    OF_A_SUB_IMAGE,
+    OF_BLOCKS,
+    OF_THE_FIRST_IMAGE,
+    ByteLayout,
+    Tag,
+    TagField,
+    decode_integers,
+    decode_numbers,
+    decode_text,
+    label,
+)
+
+FIRST_READ = 16 * 1024
+"""Bytes to ask for of a file of which nothing is known: most headers are in them (COG: IFDs before data)."""
+MOST_DIRECTORIES = 256
+_AHEAD = 4096
+"""Values mostly follow their directory, and overviews the image: asked for together."""
+_MAGIC = {b"II*\0": ByteLayout("<", False), b"MM\0*": ByteLayout(">", False)}
+_MAGIC_BIG = {b"II+\0\x08\0\0\0": ByteLayout("<", True), b"MM\0+\0\x08\0\0": ByteLayout(">", True)}
+_ENTRIES = {
+    ByteLayout(order, bigtiff): struct.Struct(f"{order}HH{'Q8s' if bigtiff else 'I4s'}")
+    for order in "<>"
+    for bigtiff in (False, True)
+}
+
+
+class Directory(NamedTuple):
+    """One image file directory with the values read of it.
+
+    Attributes:
+        layout: Of the file.
+        offset: Where it begins.
+        sub: It was named by tag 330 of another.
+        fields: By tag: those a header is read from, and those of the blocks.
+        values: Bytes of their values by tag; lists of blocks only where the directory itself holds them.
+    """
+
+    layout: ByteLayout
+    offset: int
+    sub: bool
+    fields: Mapping[int, TagField]
+    values: Mapping[int, bytes]
+
+    def integers(self, tag: Tag) -> tuple[int, ...]:
+        """Give whole numbers, none if the tag is not there.
+
+        Raises:
+            TiffError: It holds something else.
+        """
+        data = self.values.get(tag)
+        return decode_integers(self.layout.order, self.fields[tag], data) if data is not None else ()
+
+    def integer(self, tag: Tag) -> int | None:
+        """Give the first of the whole numbers, None if the tag is not there.
+
+        Raises:
+            TiffError: It holds something else, or nothing.
+        """
+        data = self.values.get(tag)
+        if data is None:
+            return None
+        found = decode_integers(self.layout.order, self.fields[tag], data)
+        if not found:
+            raise TiffError(f"{label(tag)} holds nothing")
+        return found[0]
+
+    def numbers(self, tag: Tag) -> tuple[float, ...]:
+        """Give numbers of any type, none if the tag is not there.
+
+        Raises:
+            TiffError: It holds something else.
+        """
+        data = self.values.get(tag)
+        return decode_numbers(self.layout.order, self.fields[tag], data) if data is not None else ()
+
+    def text(self, tag: Tag) -> str | None:
+        """Give a text, None if the tag is not there.
+
+        Raises:
+            TiffError: It holds something else.
+        """
+        data = self.values.get(tag)
+        return decode_text(self.fields[tag], data) if data is not None else None
+
+
+def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
+    """Read how the file is laid out and where its first directory is; None where bytes lack.
+
+    Raises:
+        TiffError: The file is no TIFF.
+    """
+    head = reader.take(0, 8, "the TIFF header", ahead=FIRST_READ - 8)
+    if head is None:
+        return None
+    layout = _MAGIC.get(head[:4])
+    if layout is not None:
+        return layout, layout.unsigned(head[4:])
+    layout = _MAGIC_BIG.get(head)
+    if layout is None:
+        raise TiffError(f"the file is no TIFF: it begins with {head[:4]!r}")
+    first = reader.take(8, 8, "the BigTIFF header", ahead=FIRST_READ - 16)
+    return None if first is None else (layout, layout.unsigned(first))
+
+
+def read_directories(reader: Reader, layout: ByteLayout, first: int) -> list[Directory]:
+    """Read the chain from the directory at `first`, with the SubIFDs of each, as far as the bytes are known.
+
+    Raises:
+        TiffError: A loop, too many directories, a value past the end of the file, or too many bytes.
+    """
+    found: list[Directory] = []
+    seen: set[int] = set()
+    offset: int | None = first
+    while offset:
+        _visit(offset, seen)
+        directory, offset = _read_directory(reader, layout, offset, main=not found)
+        if directory is None:
+            break
+        found.append(directory)
+        found.extend(_read_subdirectories(reader, directory, seen))
+    if not seen:
+        raise TiffError("the file has no image: the offset of its first directory is 0")
+    return found
+
+
+def _visit(offset: int, seen: set[int]) -> None:
+    if offset in seen:
+        raise TiffError(f"the directory at byte {offset} is named twice: the file runs in a loop")
+    seen.add(offset)
+    if len(seen) > MOST_DIRECTORIES:
+        raise TiffError(f"the file has more than {MOST_DIRECTORIES} directories")
+
+
+def _read_subdirectories(reader: Reader, parent: Directory, seen: set[int]) -> Iterator[Directory]:
+    """Read the directories that tag 330 names; a chain that one of them begins is not followed."""
+    for offset in parent.integers(Tag.SubIFDs):
+        _visit(offset, seen)
+        directory, _ = _read_directory(reader, parent.layout, offset, main=False, sub=True)
+        if directory is not None:
+            yield directory
+
+
+def _read_directory(
+    reader: Reader, layout: ByteLayout, offset: int, *, main: bool, sub: bool = False
+) -> tuple[Directory | None, int | None]:
+    """Read a directory and where the next one is; None where bytes lack."""
+    width = 8 if layout.bigtiff else 2
+    told = reader.take(offset, width, "the directory", ahead=_AHEAD, rest=True)
+    if told is None:
+        return None, None
+    count, entry = layout.unsigned(told), _ENTRIES[layout]
+    if not count:
+        raise TiffError(f"the directory at byte {offset} has no fields")
+    size = width + count * entry.size + layout.offset_size
+    whole = reader.take(offset, size, "the directory", ahead=_AHEAD, rest=True)
+    if whole is None:
+        return None, None
+    body, following = whole[width : -layout.offset_size], whole[-layout.offset_size :]
+    wanted = OF_THE_FIRST_IMAGE if main else OF_A_SUB_IMAGE if sub else OF_A_FURTHER_IMAGE
+    listed: dict[int, TagField] = {}
+    for tag, kind, claimed, cell in entry.iter_unpack(body):
+        if tag in wanted and tag not in listed:  # a second one is ignored, as by libtiff
+            listed[tag] = TagField(tag, kind, claimed, cell)
+    values = dict(_read_values(reader, layout, listed))
+    return Directory(layout, offset, sub, listed, values), layout.unsigned(following)
+
+
+def _read_values(
+    reader: Reader, layout: ByteLayout, listed: Mapping[int, TagField]
+) -> Iterator[tuple[int, bytes]]:
+    for tag, field in listed.items():
+        count = field.claimed if tag in ARRAYS or tag in OF_BLOCKS else min(field.claimed, 1)
+        size = field.size(count)
+        if field.size(field.claimed) <= layout.offset_size:
+            yield tag, field.cell[:size]
+        elif tag not in OF_BLOCKS:
+            data = reader.take(layout.unsigned(field.cell), size, label(tag))
+            if data is not None:
+                yield tag, data

@@ -1,0 +1,252 @@
+"""GDAL's metadata: the XML of tag 42112, the ghost area, and what GDAL makes of plain TIFF tags.
+
+The XML is read by expat with every declaration refused: no DTD, so no entities, so nothing can grow or point
+outside.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from xml.parsers import expat
+
+from stacpull_headers.tiff.directories import Directory
+from stacpull_headers.tiff.segments import TiffError
+from stacpull_headers.tiff.tags import Tag, label
+
+GHOST = b"GDAL_STRUCTURAL_METADATA_SIZE="
+"""How the ghost area of a COG begins, right behind the TIFF header (GDAL, COG driver)."""
+GHOST_HEAD = 43
+"""Its first line: that, six digits, ` bytes` and a line feed."""
+
+_TEXTS = {
+    Tag.DocumentName: "TIFFTAG_DOCUMENTNAME",
+    Tag.ImageDescription: "TIFFTAG_IMAGEDESCRIPTION",
+    Tag.Software: "TIFFTAG_SOFTWARE",
+    Tag.DateTime: "TIFFTAG_DATETIME",
+    Tag.Artist: "TIFFTAG_ARTIST",
+    Tag.HostComputer: "TIFFTAG_HOSTCOMPUTER",
+    Tag.Copyright: "TIFFTAG_COPYRIGHT",
+    Tag.TIFF_RSID: "TIFF_RSID",
+    Tag.GEO_METADATA: "GEO_METADATA",
+}
+_FLOATS = {Tag.XResolution: "TIFFTAG_XRESOLUTION", Tag.YResolution: "TIFFTAG_YRESOLUTION"}
+_SHORTS = {Tag.MinSampleValue: "TIFFTAG_MINSAMPLEVALUE", Tag.MaxSampleValue: "TIFFTAG_MAXSAMPLEVALUE"}
+_UNITS = {1: "1 (unitless)", 2: "2 (pixels/inch)", 3: "3 (pixels/cm)"}
+_ENTITY = re.compile(r"&(?:(lt|gt|amp|apos|quot)|#(?:[xX]([0-9A-Fa-f]{1,6})|([0-9]{1,7})));")
+_NAMED = {"lt": "<", "gt": ">", "amp": "&", "apos": "'", "quot": '"'}
+_ITEM = ["GDALMetadata", "Item"]
+_LAST_CHARACTER = 0x10FFFF
+_SURROGATES = range(0xD800, 0xE000)
+"""Halves of a pair in UTF-16, no characters: UTF-8 cannot hold them (RFC 3629, section 3)."""
+
+
+class Item(NamedTuple):
+    """One `<Item>` of tag 42112; `sample` counts bands from 0 and is None for the dataset."""
+
+    name: str
+    value: str
+    sample: int | None
+    role: str
+    domain: str
+
+
+@dataclass(slots=True)
+class BandMetadata:
+    """What the items say of one band."""
+
+    tags: dict[str, str] = field(default_factory=dict)
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str | None = None
+    description: str | None = None
+
+
+def read_items(directory: Directory) -> list[Item]:
+    """Read the items of GDAL_METADATA, in their order.
+
+    Raises:
+        TiffError: It is no XML, or declares something.
+    """
+    written = directory.text(Tag.GDAL_METADATA)
+    return parse_items(written) if written and written.strip() else []
+
+
+def parse_items(written: str) -> list[Item]:
+    """Read the items of an XML document `<GDALMetadata><Item name=… sample=… role=… domain=…>`.
+
+    Raises:
+        TiffError: It is no XML, declares something, or has a `sample` that is no number.
+    """
+    collector = _Collector()
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = _refuse
+    parser.StartElementHandler = collector.start
+    parser.EndElementHandler = collector.end
+    parser.CharacterDataHandler = collector.text
+    try:
+        parser.Parse(written.lstrip(), True)
+    except expat.ExpatError as error:
+        raise TiffError(f"{label(Tag.GDAL_METADATA)} is no XML: {error}") from None
+    return collector.items
+
+
+def _refuse(*_: object) -> None:
+    raise TiffError(f"{label(Tag.GDAL_METADATA)} declares a document type, which is not read")
+
+
+class _Collector:
+    """Takes what expat sees, and keeps the items directly under `<GDALMetadata>`."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self._path: list[str] = []
+        self._attributes: Mapping[str, str] = {}
+        self._text: list[str] = []
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self._path.append(name)
+        is_item = self._path == _ITEM
+        self._attributes, self._text = (
+            (attributes if is_item else {}),
+            [],
+        )  # one that holds elements is no item
+
+    def text(self, data: str) -> None:
+        if self._path == _ITEM:
+            self._text.append(data)
+
+    def end(self, _: str) -> None:
+        if self._path == _ITEM and "name" in self._attributes:
+            value = "".join(
+                self._text
+            ).lstrip()  # GDAL skips white space before a text, and items without one
+            if value:
+                self.items.append(_item(self._attributes, value))
+        self._path.pop()
+
+
+def _item(attributes: Mapping[str, str], value: str) -> Item:
+    sample = attributes.get("sample")
+    if sample is not None and not re.fullmatch(r"[0-9]{1,5}", sample):
+        raise TiffError(f"{label(Tag.GDAL_METADATA)} has an item for the band {sample!r}")
+    return Item(
+        attributes["name"],
+        unescape(value),
+        None if sample is None else int(sample),
+        attributes.get("role", "").lower(),
+        attributes.get("domain", ""),
+    )
+
+
+def unescape(value: str) -> str:
+    """Undo the second escaping: GDAL writes the text of an item escaped twice, and reads it so.
+
+    A number that is no character stays as it is written.
+    """
+    return _ENTITY.sub(_character, value) if "&" in value else value
+
+
+def _character(found: re.Match[str]) -> str:
+    name, hexadecimal, decimal = found.groups()
+    if name:
+        return _NAMED[name]
+    number = int(hexadecimal, 16) if hexadecimal else int(decimal)
+    is_character = 0 < number <= _LAST_CHARACTER and number not in _SURROGATES
+    return chr(number) if is_character else found.group()
+
+
+def dataset_tags(directory: Directory, items: list[Item], raster_type: int | None) -> dict[str, str]:
+    """Give what rasterio's `dataset.tags()` shows: TIFF tags by GDAL's names, items, AREA_OR_POINT.
+
+    Raises:
+        TiffError: A tag does not hold what its name says.
+    """
+    tags = {name: text for tag, name in _TEXTS.items() if (text := directory.text(tag)) is not None}
+    for tag, name in _FLOATS.items():
+        for value in directory.numbers(tag)[:1]:
+            tags[name] = _single(value)
+    for tag, name in _SHORTS.items():
+        if (short := directory.integer(tag)) is not None:
+            tags[name] = str(short)
+    unit = directory.integer(Tag.ResolutionUnit)
+    if unit is not None:
+        tags["TIFFTAG_RESOLUTIONUNIT"] = _UNITS.get(unit, str(unit))
+    tags.update((item.name, item.value) for item in items if item.sample is None and not item.domain)
+    if raster_type is not None:
+        tags["AREA_OR_POINT"] = "Point" if raster_type == 2 else "Area"  # noqa: PLR2004 -- RasterPixelIsPoint
+    return tags
+
+
+def _single(value: float) -> str:
+    """Write a number as GDAL does: rounded to single precision, eight digits."""
+    try:
+        return f"{struct.unpack('f', struct.pack('f', value))[0]:.8g}"
+    except OverflowError:
+        return "inf" if value > 0 else "-inf"
+
+
+def dataset_domains(items: list[Item]) -> dict[str, dict[str, str]]:
+    """Give the dataset's items of other domains than the default one."""
+    domains: dict[str, dict[str, str]] = {}
+    for item in items:
+        if item.sample is None and item.domain:
+            domains.setdefault(item.domain, {})[item.name] = item.value
+    return domains
+
+
+def band_metadata(items: list[Item], bands: int) -> dict[int, BandMetadata]:
+    """Give what is said of bands, by their index from 0; those of which nothing is said are not in it.
+
+    Raises:
+        TiffError: A scale or offset is no number.
+    """
+    found: dict[int, BandMetadata] = {}
+    for item in items:
+        if item.sample is not None and item.sample < bands:
+            _apply(found.setdefault(item.sample, BandMetadata()), item)
+    return found
+
+
+def _apply(band: BandMetadata, item: Item) -> None:
+    if item.role == "scale":
+        band.scale = _number(item)
+    elif item.role == "offset":
+        band.offset = _number(item)
+    elif item.role == "unittype":
+        band.unit = item.value
+    elif item.role == "description":
+        band.description = item.value
+    elif item.role != "colorinterp" and not item.domain:
+        band.tags[item.name] = item.value
+
+
+def _number(item: Item) -> float:
+    try:
+        return float(item.value)
+    except ValueError:
+        raise TiffError(f"{label(Tag.GDAL_METADATA)} has the {item.role} {item.value!r}, no number") from None
+
+
+def ghost_size(head: bytes) -> int | None:
+    """Give the length of the ghost area behind its first line; None if there is none.
+
+    Raises:
+        TiffError: It begins like one, but tells no length.
+    """
+    if not head.startswith(GHOST):
+        return None
+    digits = head[len(GHOST) :].partition(b" ")[0]
+    if not digits.isdigit():
+        raise TiffError("the ghost area states no length")
+    return int(digits)
+
+
+def parse_ghost(area: bytes) -> dict[str, str]:
+    """Give the keys and values of the ghost area, one a line."""
+    pairs = (line.partition("=") for line in area.decode("latin-1").splitlines())
+    return {key.strip(): value.strip() for key, is_pair, value in pairs if is_pair}

@@ -1,0 +1,158 @@
+"""From bytes of a file to its `Header`, or to the bytes that lack.
+
+In two steps: first the bytes of every directory and value are gathered, past what lacks as far as possible;
+only when all are there are they judged. So a file gives the same header however its bytes came.
+"""
+
+from __future__ import annotations
+
+from stacpull_headers.tiff.directories import Directory, read_directories, read_start
+from stacpull_headers.tiff.gdal_metadata import (
+    GHOST_HEAD,
+    BandMetadata,
+    Item,
+    band_metadata,
+    dataset_domains,
+    dataset_tags,
+    ghost_size,
+    parse_ghost,
+    read_items,
+)
+from stacpull_headers.tiff.georeference import crs_kind, epsg, locate, pixel_is_point, read_geokeys
+from stacpull_headers.tiff.header import GeoValue, Header
+from stacpull_headers.tiff.images import (
+    PHOTOMETRICS,
+    compression_name,
+    describe,
+    is_tiled,
+    mask_sizes,
+    overview_sizes,
+    sample_types,
+    size_of,
+)
+from stacpull_headers.tiff.segments import Needs, Reader, Segments
+from stacpull_headers.tiff.tags import ByteLayout, Tag
+
+MOST_BYTES = 1 << 20
+"""What directories and values of a header take at most, in bytes."""
+_NOTHING_SAID = BandMetadata()
+
+
+def parse(segments: Segments, *, most_bytes: int = MOST_BYTES) -> Header | Needs:
+    """Read the header of a file, or say which bytes lack.
+
+    Fetching exactly the bytes of `Needs`, adding them and parsing again comes to an end.
+
+    Args:
+        segments: What is known of the file.
+        most_bytes: What directories and values may take in all.
+
+    Raises:
+        TiffError: The file is no TIFF, contradicts itself, or its header is larger than `most_bytes`.
+    """
+    reader = Reader(segments, most_bytes)
+    structure, directories = _gather(reader)
+    return reader.needs() or _header(directories, structure, reader.stop)
+
+
+def parse_bytes(data: bytes) -> Header | Needs:
+    """Read the header of a file that begins with `data`.
+
+    Raises:
+        TiffError: As `parse`.
+    """
+    segments = Segments()
+    segments.add(0, data)
+    return parse(segments)
+
+
+def _gather(reader: Reader) -> tuple[dict[str, str] | None, list[Directory]]:
+    """Read the ghost area and the directories, as far as bytes are there."""
+    start = read_start(reader)
+    if start is None:
+        return None, []
+    layout, first = start
+    return _read_ghost(reader, layout, first), read_directories(reader, layout, first)
+
+
+def _read_ghost(reader: Reader, layout: ByteLayout, first: int) -> dict[str, str] | None:
+    """Read GDAL's ghost area, between the TIFF header and the first directory; None without one."""
+    start = 16 if layout.bigtiff else 8
+    if start <= first < start + GHOST_HEAD:
+        return None
+    head = reader.take(start, GHOST_HEAD, "the ghost area")
+    size = ghost_size(head) if head else None
+    if size is None:
+        return None
+    area = reader.take(start + GHOST_HEAD, size, "the ghost area")
+    return None if area is None else parse_ghost(area)
+
+
+def _header(directories: list[Directory], structure: dict[str, str] | None, header_size: int) -> Header:
+    """Judge what was gathered."""
+    main = directories[0]
+    found = tuple(map(describe, directories))
+    bands = size_of(main, Tag.SamplesPerPixel) if Tag.SamplesPerPixel in main.fields else 1
+    dtype, bits = sample_types(main, bands)
+    compression = _code(main, Tag.Compression, 1)
+    photometric = _code(main, Tag.PhotometricInterpretation, 1)
+    planar = _code(main, Tag.PlanarConfiguration, 1)
+    keys = read_geokeys(main)
+    is_point = pixel_is_point(keys)
+    transform, gcps = locate(main, pixel_is_point=is_point)
+    items = read_items(main)
+    said = _of_bands(items, bands)
+    return Header(
+        byte_order=main.layout.order,
+        bigtiff=main.layout.bigtiff,
+        width=found[0].width,
+        height=found[0].height,
+        bands=bands,
+        dtype=dtype,
+        bits_per_sample=bits,
+        compression=compression_name(main, compression),
+        compression_code=compression,
+        predictor=_code(main, Tag.Predictor, 1),
+        interleave="pixel" if planar == 1 and bands > 1 else "band",
+        photometric=PHOTOMETRICS.get(photometric, str(photometric)),
+        tiled=is_tiled(main),
+        block_width=found[0].block_width,
+        block_height=found[0].block_height,
+        overviews=overview_sizes(found),
+        masks=mask_sizes(found),
+        epsg=epsg(keys),
+        crs_kind=crs_kind(keys),
+        geokeys=keys,
+        transform=transform,
+        gcps=gcps,
+        pixel_is_point=is_point,
+        nodata=main.text(Tag.GDAL_NODATA) or None,
+        tags=dataset_tags(main, items, _raster_type(keys)),
+        domains=dataset_domains(items),
+        band_tags=tuple(band.tags for band in said),
+        scales=tuple(band.scale for band in said),
+        offsets=tuple(band.offset for band in said),
+        units=tuple(band.unit for band in said),
+        descriptions=tuple(band.description for band in said),
+        structure=structure,
+        description=main.text(Tag.ImageDescription),
+        datetime=main.text(Tag.DateTime),
+        software=main.text(Tag.Software),
+        images=found,
+        header_size=header_size,
+    )
+
+
+def _code(directory: Directory, tag: Tag, default: int) -> int:
+    code = directory.integer(tag)
+    return default if code is None else code
+
+
+def _raster_type(keys: dict[str, GeoValue]) -> int | None:
+    kind = keys.get("GTRasterTypeGeoKey")
+    return kind if isinstance(kind, int) else None
+
+
+def _of_bands(items: list[Item], bands: int) -> list[BandMetadata]:
+    found = band_metadata(items, bands)
+    return [found.get(band, _NOTHING_SAID) for band in range(bands)] if found else [_NOTHING_SAID] * bands

@@ -1,0 +1,61 @@
+"""Embedded replicas of the services that stacpull mirrors: for trying out, for tests, for measuring.
+
+`MlhubReplica` is the Radiant MLHub of BigEarthNet (API, blob host, S3), `S3Replica` an S3 endpoint over
+anything, `SentinelHubReplica` Sentinel Hub with Analysis-Ready PlanetScope; `run_in_thread` hosts them for
+clients that block. Nothing here is stored: data sets of any size are made while they are asked for.
+"""
+
+from stacpull_replicas.dataset import Dataset, Patch
+from stacpull_replicas.evolving import Evolution, EvolvingReplica
+from stacpull_replicas.fault_file import FaultFileError, parse_faults, read_faults
+from stacpull_replicas.fault_plan import FaultPlan, PlannedFaults, Rule
+from stacpull_replicas.faults import Close, Delay, Fault, Faults, Stall, Status, Truncate
+from stacpull_replicas.hosting import run_in_thread
+from stacpull_replicas.manifest import ExpectedFile, manifest
+from stacpull_replicas.objects import DirectoryStore, MemoryStore, ObjectStore
+from stacpull_replicas.replica import MlhubReplica, S3Replica, demo_access
+from stacpull_replicas.s3_access import S3Access
+from stacpull_replicas.sentinelhub import SentinelHubReplica
+from stacpull_replicas.serve import serve_mlhub, serve_s3, serve_sentinelhub
+from stacpull_replicas.traffic import RequestRecord
+from stacpull_replicas.wire import Request
+
+RequestInfo = Request
+"""What a fault's `match` looks at: server, method, target, headers."""
+
+__all__ = [
+    "Close",
+    "Dataset",
+    "Delay",
+    "DirectoryStore",
+    "Evolution",
+    "EvolvingReplica",
+    "ExpectedFile",
+    "Fault",
+    "FaultFileError",
+    "FaultPlan",
+    "Faults",
+    "MemoryStore",
+    "MlhubReplica",
+    "ObjectStore",
+    "Patch",
+    "PlannedFaults",
+    "Request",
+    "RequestInfo",
+    "RequestRecord",
+    "Rule",
+    "S3Access",
+    "S3Replica",
+    "SentinelHubReplica",
+    "Stall",
+    "Status",
+    "Truncate",
+    "demo_access",
+    "manifest",
+    "parse_faults",
+    "read_faults",
+    "run_in_thread",
+    "serve_mlhub",
+    "serve_s3",
+    "serve_sentinelhub",
+]

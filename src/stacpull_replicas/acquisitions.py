@@ -1,0 +1,103 @@
+"""The 125 Sentinel-2 acquisitions that patches are cut from: when, by which satellite, over which tile.
+
+Tiles lie over the ten countries of BigEarthNet; a tile is 109.8 km wide and yields 91 columns and 91 rows of
+patches of 1.2 km. Dates run from 2017-06-13 to 2018-05-29. As in the real names, some times before ten
+o'clock have lost their leading zero (`T94033`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from stacpull_replicas.utm import tile_name, to_lonlat
+
+GRID = 91
+PATCH_METRES = 1200
+
+_FIRST_DAY = datetime(2017, 6, 13, tzinfo=UTC)
+_LAST = 124
+_DAYS = 350
+
+_TILES: tuple[tuple[int, int, int, int, int], ...] = (
+    # zone, easting and northing of the upper left corner, relative orbit, time of day as HHMMSS
+    (33, 499980, 5300040, 22, 101031),  # Austria
+    (35, 399960, 7000020, 136, 93021),  # Finland
+    (29, 499980, 4300020, 37, 112111),  # Portugal
+    (34, 399960, 5000040, 36, 94029),  # Serbia
+    (29, 600000, 5900040, 80, 113321),  # Ireland
+    (31, 600000, 5600040, 94, 105019),  # Belgium
+    (35, 499980, 6800040, 136, 93029),  # Finland
+    (34, 600000, 6200040, 79, 95031),  # Lithuania
+    (32, 300000, 5300040, 108, 103021),  # Switzerland
+    (29, 600000, 4300020, 37, 112431),  # Portugal
+    (35, 600000, 7200000, 36, 94033),  # Finland
+    (34, 499980, 4800000, 136, 93209),  # Kosovo
+    (33, 600000, 5400000, 122, 100319),  # Austria
+    (31, 699960, 5500020, 8, 104010),  # Luxembourg
+    (34, 499980, 7100040, 22, 101019),  # Finland
+    (35, 300000, 6200040, 36, 94019),  # Lithuania
+    (34, 499980, 4900020, 136, 93039),  # Serbia
+    (29, 600000, 6000000, 123, 115401),  # Ireland
+    (35, 300000, 7400040, 122, 100029),  # Finland
+    (32, 399960, 5200020, 65, 102021),  # Switzerland
+    (29, 499980, 4400040, 137, 112109),  # Portugal
+    (35, 499980, 7300020, 122, 100209),  # Finland
+    (34, 600000, 6800040, 122, 100159),  # Finland
+    (31, 499980, 5600040, 51, 105619),  # Belgium
+    (35, 399960, 6100020, 36, 94021),  # Lithuania
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """One tile seen once: everything that its patches share."""
+
+    platform: str
+    moment: datetime
+    stamp: str
+    zone: int
+    easting: int
+    northing: int
+    tile_source: str
+    datetime: bytes
+    """The moment as items have it: `2017-06-13T10:10:31Z`."""
+
+    def ring(self) -> list[list[float]]:
+        """The closed outline of all its patches in degrees, clockwise from the upper left."""
+        side = GRID * PATCH_METRES
+        right, bottom = self.easting + side, self.northing - side
+        corners = (
+            (self.easting, self.northing),
+            (right, self.northing),
+            (right, bottom),
+            (self.easting, bottom),
+        )
+        ring = [list(to_lonlat(self.zone, x, y)) for x, y in corners]
+        return [*ring, ring[0]]
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its patches start with."""
+        return f"{self.platform}_MSIL2A_{self.stamp}"
+
+
+def _acquisition(number: int) -> Acquisition:
+    zone, easting, northing, orbit, hhmmss = _TILES[number * 8 % len(_TILES)]
+    wobble = number % 4 if 0 < number < _LAST else 0
+    seconds = hhmmss // 10000 * 3600 + hhmmss // 100 % 100 * 60 + hhmmss % 100 + wobble
+    moment = _FIRST_DAY + timedelta(days=number * _DAYS // _LAST, seconds=seconds)
+    stamp = moment.strftime("%Y%m%dT%H%M%S")
+    if number % 3 == 0:
+        stamp = stamp.replace("T0", "T")
+    platform = "S2A" if number % 5 < 3 else "S2B"  # noqa: PLR2004
+    tile = tile_name(zone, easting, northing - 100000)
+    made = (moment + timedelta(seconds=131 + number * 37)).strftime("%Y%m%dT%H%M%S")
+    baseline = "N0205" if moment < datetime(2017, 10, 23, tzinfo=UTC) else "N0206"
+    source = f"{platform}_MSIL1C_{stamp}_{baseline}_R{orbit:03d}_{tile}_{made}.SAFE"
+    written = moment.strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+    return Acquisition(platform, moment, stamp, zone, easting, northing, source, written)
+
+
+ACQUISITIONS: tuple[Acquisition, ...] = tuple(_acquisition(number) for number in range(_LAST + 1))
+NUMBER_OF_PREFIX: dict[str, int] = {acquisition.prefix: n for n, acquisition in enumerate(ACQUISITIONS)}

@@ -1,0 +1,162 @@
+"""The blob host: Azure Blob Storage as recorded, read-only, some of it open, the rest behind signed queries.
+
+ETag, Content-MD5 on 200 but not on 206, `application/octet-stream` for everything but archives, `x-ms-*`
+headers, XML errors that start with a byte order mark. Version 2009-09-19 (the default of old accounts) leaves
+the ETag unquoted and says nothing of Accept-Ranges although ranges work; a client asks for another version
+with `x-ms-version`, or has one in its signed query (`sv`).
+
+Archives, catalogs and the files that catalogs name are open to all, as in the recordings. What downloads lead
+to is not: a client that loses a query on its way is told so with a 403. Inferred, not recorded: the wording
+of the 403, 412 and 416 bodies; a suffix range (`bytes=-5`), which the documentation leaves out, gets the
+whole.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from stacpull_replicas.archives import OPEN_PREFIXES
+from stacpull_replicas.draws import mix
+from stacpull_replicas.objects import DATASET_BUCKET, ObjectStore, content_type
+from stacpull_replicas.tokens import Sealer, TokenRefused
+from stacpull_replicas.wire import (
+    Content,
+    RangeNotSatisfiable,
+    Reply,
+    Request,
+    byte_range,
+    http_date,
+    precondition,
+    range_still_valid,
+    ranged,
+)
+
+CONTAINER = "/mlhub/"
+ACCOUNT = "/radiantearth.blob.core.windows.net"
+"""The account that the replica stands for. Open blobs have it in front of their path, because `radiant-mlhub`
+looks for `blob.core.windows.net` in a URL before it asks for a version that tells of ranges."""
+
+NEW_VERSION, OLD_VERSION = "2021-06-08", "2009-09-19"
+_SERVER = "Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0"
+_SPEAKS_QUOTED = "2011-08-18"
+
+_ERRORS: dict[int, tuple[str, str]] = {
+    400: ("InvalidUri", "The requested URI does not represent any resource on the server."),
+    403: ("AuthenticationFailed", "Server failed to authenticate the request."),
+    404: ("BlobNotFound", "The specified blob does not exist."),
+    405: ("UnsupportedHttpVerb", "The resource doesn't support specified Http Verb."),
+    412: ("ConditionNotMet", "The condition specified using HTTP conditional header(s) is not met."),
+    416: ("InvalidRange", "The range specified is invalid for the current size of the resource."),
+}
+
+
+def public_path(key: str) -> str:
+    """The path of an open blob."""
+    return f"{ACCOUNT}{CONTAINER}{key}"
+
+
+@dataclass(frozen=True)
+class BlobHost:
+    """Serves the objects of the data set's bucket under `/mlhub/<key>`; signatures are of `version`."""
+
+    store: ObjectStore
+    sealer: Sealer
+    version: str = NEW_VERSION
+
+    def signed_path(self, key: str) -> str:
+        """Path and query that open an object."""
+        return f"{CONTAINER}{key}?{self.sealer.sign_query(CONTAINER + key, self.version)}"
+
+    def respond(self, request: Request) -> Reply:
+        """Answer a request."""
+        signed = request.parameter("sig") is not None
+        version = request.headers.get("x-ms-version") or (request.parameter("sv") if signed else None)
+        version = version or OLD_VERSION
+        if request.method not in {"GET", "HEAD"}:
+            return self._error(request, 405, version)
+        path = request.path.removeprefix(ACCOUNT)
+        key = path.removeprefix(CONTAINER)
+        if signed or not key.startswith(OPEN_PREFIXES):
+            try:
+                self.sealer.check_query(path, request.raw_query)
+            except TokenRefused as refusal:
+                return self._error(request, 403, version, str(refusal))
+        content = self.store.get(DATASET_BUCKET, key) if path.startswith(CONTAINER) else None
+        if content is None:
+            return self._error(request, 404, version)
+        return self._serve(request, content, key, version)
+
+    def _serve(self, request: Request, content: Content, key: str, version: str) -> Reply:
+        headers = self._headers(content, key, version)
+        status = precondition(request.wishes, headers["ETag"], content.modified)
+        if status == 412:  # noqa: PLR2004
+            return self._error(request, 412, version)
+        if status is not None:
+            return Reply(status, _stamp(request, version) | _only_validators(headers), kind="blob")
+        wanted = request.wishes.get("x-ms-range") or request.wishes.get("range")
+        if not range_still_valid(request.wishes.get("if-range"), headers["ETag"], content.modified):
+            wanted = None
+        try:
+            span = byte_range(wanted, content.size, suffixes=False)
+        except RangeNotSatisfiable:
+            return self._error(request, 416, version, extra={"Content-Range": f"bytes */{content.size}"})
+        headers |= _stamp(request, version)
+        if span is None:
+            headers["Content-MD5"] = base64.b64encode(content.md5).decode()
+            return Reply(200, headers, ranged(content, (0, content.size)), kind="blob")
+        headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{content.size}"
+        return Reply(206, headers, ranged(content, span), kind="blob")
+
+    def _headers(self, content: Content, key: str, version: str) -> dict[str, str]:
+        modified = http_date(content.modified)
+        etag = f"0x8D{content.md5.hex()[:13].upper()}"
+        headers = {
+            "Access-Control-Allow-Origin": "*",
+            "Content-Type": content_type(key, "application/octet-stream"),
+            "ETag": etag,
+            "Last-Modified": modified,
+            "x-ms-blob-type": "BlockBlob",
+            "x-ms-lease-status": "unlocked",
+        }
+        if version >= _SPEAKS_QUOTED:
+            headers["ETag"] = f'"{etag}"'
+            headers["Accept-Ranges"] = "bytes"
+            headers["x-ms-creation-time"] = modified
+            headers["x-ms-lease-state"] = "available"
+            headers["x-ms-server-encrypted"] = "true"
+        return headers
+
+    def _error(
+        self,
+        request: Request,
+        status: int,
+        version: str,
+        detail: str = "",
+        *,
+        extra: dict[str, str] | None = None,
+    ) -> Reply:
+        code, message = _ERRORS[status]
+        stamp = _stamp(request, version)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
+        more = f"<AuthenticationErrorDetail>{detail}</AuthenticationErrorDetail>" if detail else ""
+        body = (
+            f'\ufeff<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>{message}\n'
+            f"RequestId:{stamp['x-ms-request-id']}\nTime:{now}</Message>{more}</Error>"
+        )
+        headers = {"Content-Type": "application/xml", **stamp, **(extra or {})}
+        if version >= _SPEAKS_QUOTED:
+            headers["x-ms-error-code"] = code
+        return Reply(status, headers, body.encode(), message, "blob")
+
+
+def _only_validators(headers: dict[str, str]) -> dict[str, str]:
+    return {name: headers[name] for name in ("ETag", "Last-Modified")}
+
+
+def _stamp(request: Request, version: str) -> dict[str, str]:
+    word = mix(hash(request.target), id(request))
+    digits = f"{word:016x}"
+    request_id = f"{digits[:8]}-{digits[8:12]}-{digits[12:]}-73da-{digits[5:11]}000000"
+    return {"Server": _SERVER, "x-ms-request-id": request_id, "x-ms-version": version}

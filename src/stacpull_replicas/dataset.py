@@ -1,0 +1,210 @@
+"""A BigEarthNet of any size up to the real one, kept nowhere: patch `i` is a pure function of (seed, i).
+
+Counts of flags are exact, not drawn: of 590,326 patches 61,707 have seasonal snow, 9,280 cloud or shadow,
+never both, and 55 of the others carry only classes that the 19-class nomenclature drops, which leaves the
+recommended 519,284. Small data sets have a few per cent of each, so that every filter has something to do.
+
+Names are those of the real set: acquisition, column, row, all unpadded. Patch and place among the 125 x 91 x
+91 possible ones are tied by a permutation, so a name leads to its index, and an index to its name, in
+constant time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from stacpull_replicas.acquisitions import ACQUISITIONS, GRID, NUMBER_OF_PREFIX, PATCH_METRES, Acquisition
+from stacpull_replicas.corine import draw_labels
+from stacpull_replicas.draws import Permutation, mix
+from stacpull_replicas.rasters import band_file
+from stacpull_replicas.utm import projection_wkt, to_lonlat
+
+MAX_ITEMS = 590_326
+SNOW, CLOUD, ONLY_DROPPED = 61_707, 9_280, 55
+"""Patches of the whole set with snow, with cloud or shadow, with no label in the 19-class nomenclature."""
+
+_SMALL = 20_000
+_SMALL_SHARES = (0.08, 0.04, 0.01)
+_NAME = re.compile(r"(S2[AB]_MSIL2A_\d{8}T\d{5,6})_(0|[1-9]\d?)_(0|[1-9]\d?)", re.ASCII)
+_LABELS, _FLAG_SPELLING, _ABSENCE = 11, 12, 13  # purposes of draws
+
+Ring = list[list[float]]
+
+
+class Flag(Enum):
+    """What the metadata of a patch says about it, beside its labels."""
+
+    NONE = 0
+    SNOW = 1
+    CLOUD = 2
+    ONLY_DROPPED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where one patch of 1.2 km lies, and what it is called: all that its imagery needs."""
+
+    index: int
+    name: str
+    acquisition: Acquisition
+    column: int
+    row: int
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Easting and northing of the upper left corner in metres."""
+        return (
+            self.acquisition.easting + self.column * PATCH_METRES,
+            self.acquisition.northing - self.row * PATCH_METRES,
+        )
+
+    def ring(self, *, broken: bool = False) -> Ring:
+        """The closed outline in degrees, clockwise from the upper left.
+
+        The service of 2021 had swapped the axes of the lower right corner before projecting it (`broken`),
+        which made the bounding box of a patch as large as a continent.
+        """
+        left, top = self.corner
+        right, bottom = left + PATCH_METRES, top - PATCH_METRES
+        third = (bottom, right) if broken else (right, bottom)
+        corners = ((left, top), (right, top), third, (left, bottom))
+        ring = [list(to_lonlat(self.acquisition.zone, x, y)) for x, y in corners]
+        return [*ring, ring[0]]
+
+
+@dataclass(frozen=True, slots=True)
+class Patch(Site):
+    """One patch, with what it is labelled with."""
+
+    labels: tuple[str, ...]
+    seasonal_snow: bool
+    cloud_and_shadow: bool
+
+    def metadata(self) -> bytes:
+        """The content of `<patch>_labels_metadata.json`."""
+        left, top = self.corner
+        corners = {"ulx": left, "uly": top, "lrx": left + PATCH_METRES, "lry": top - PATCH_METRES}
+        document = {
+            "labels": list(self.labels),
+            "coordinates": corners,
+            "projection": projection_wkt(self.acquisition.zone),
+            "tile_source": self.acquisition.tile_source,
+            "acquisition_date": self.acquisition.moment.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        return json.dumps(document).encode()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`items` patches that belong to `seed`; `string_flags` spells a quarter of the flags as strings."""
+
+    items: int = 400
+    seed: int = 7
+    string_flags: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.items <= MAX_ITEMS:
+            raise ValueError(f"a data set has 1 to {MAX_ITEMS} items, not {self.items}")
+
+    @cached_property
+    def _places(self) -> Permutation:
+        return Permutation.seeded(len(ACQUISITIONS) * GRID * GRID, self.seed, 1)
+
+    @cached_property
+    def _ranks(self) -> Permutation:
+        return Permutation.seeded(self.items, self.seed, 2)
+
+    @cached_property
+    def _flag_limits(self) -> tuple[int, int, int]:
+        """Ranks below which a patch has snow, cloud, only dropped labels."""
+        if self.items < _SMALL:
+            snow, cloud, dropped = (round(self.items * share) for share in _SMALL_SHARES)
+        else:
+            snow, cloud, dropped = (
+                round(self.items * count / MAX_ITEMS) for count in (SNOW, CLOUD, ONLY_DROPPED)
+            )
+        return snow, snow + cloud, snow + cloud + dropped
+
+    def flag(self, index: int) -> Flag:
+        """Which of the exclusive flags the patch has."""
+        rank = self._ranks.forward(index)
+        snow, cloud, dropped = self._flag_limits
+        if rank >= dropped:
+            return Flag.NONE
+        if rank >= cloud:
+            return Flag.ONLY_DROPPED
+        return Flag.CLOUD if rank >= snow else Flag.SNOW
+
+    def acquisition_of(self, index: int) -> int:
+        """The number of the acquisition that the patch was cut from."""
+        return self._places.forward(index) // (GRID * GRID)
+
+    def name(self, index: int) -> str:
+        """The patch name, as `S2A_MSIL2A_20170613T101031_0_45`."""
+        place, row = divmod(self._places.forward(index), GRID)
+        number, column = divmod(place, GRID)
+        return f"{ACQUISITIONS[number].prefix}_{column}_{row}"
+
+    def index_of(self, name: str) -> int | None:
+        """The index of the patch with this name, None if the data set has none."""
+        match = _NAME.fullmatch(name)
+        number = NUMBER_OF_PREFIX.get(match[1]) if match else None
+        if match is None or number is None:
+            return None
+        column, row = int(match[2]), int(match[3])
+        if column >= GRID or row >= GRID:
+            return None
+        index = self._places.backward((number * GRID + column) * GRID + row)
+        return index if index < self.items else None
+
+    def site(self, index: int) -> Site:
+        """Where patch `index` of 0…items-1 lies."""
+        if not 0 <= index < self.items:
+            raise IndexError(f"patch {index} of {self.items}")
+        place, row = divmod(self._places.forward(index), GRID)
+        number, column = divmod(place, GRID)
+        acquisition = ACQUISITIONS[number]
+        return Site(index, f"{acquisition.prefix}_{column}_{row}", acquisition, column, row)
+
+    def patch(self, index: int) -> Patch:
+        """Patch `index` of 0…items-1."""
+        site = self.site(index)
+        flag = self.flag(index)
+        return Patch(
+            index=index,
+            name=site.name,
+            acquisition=site.acquisition,
+            column=site.column,
+            row=site.row,
+            labels=draw_labels(mix(self.seed, index, _LABELS), only_dropped=flag is Flag.ONLY_DROPPED),
+            seasonal_snow=flag is Flag.SNOW,
+            cloud_and_shadow=flag is Flag.CLOUD,
+        )
+
+    def patches(self) -> Iterator[Patch]:
+        """Every patch in the order of the service."""
+        return map(self.patch, range(self.items))
+
+    def flag_properties(self, patch: Patch) -> dict[str, bool | str]:
+        """The flags as item properties: a false one may be absent, strings occur where they are asked for."""
+        properties: dict[str, bool | str] = {}
+        for number, name in enumerate(("seasonal_snow", "cloud_and_shadow")):
+            value: bool = getattr(patch, name)
+            if not value and mix(self.seed, patch.index, _ABSENCE, number) % 32 == 0:
+                continue
+            spelled = self.string_flags and mix(self.seed, patch.index, _FLAG_SPELLING, number) % 4 == 0
+            properties[name] = str(value).lower() if spelled else value
+        return properties
+
+    def has_class_list(self, index: int) -> bool:
+        """Whether the label item carries `label:classes`: the first does, one in 64 others does not."""
+        return index == 0 or mix(self.seed, index, _ABSENCE, 2) % 64 != 0
+
+    def band(self, patch: Site, band: str) -> bytes:
+        """The GeoTIFF of one band."""
+        return band_file(self.seed, patch.index, band, patch.acquisition.zone, patch.corner)

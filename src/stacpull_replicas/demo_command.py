@@ -1,0 +1,134 @@
+"""`stacpull demo [DEST]`: the main job, on replicas of the services that run in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from stacpull.cli import parameters, printing
+from stacpull.cli.ending import finish
+from stacpull.cli.help import Command
+from stacpull.cli.progress import Display, display
+from stacpull.cli.running import run_until_stopped
+from stacpull.config.resolve import Resolved
+from stacpull.config.toml import shipped_config
+from stacpull.reports import MirrorReport
+
+__all__ = ["command"]
+
+_SEED = 7
+_ITEMS = 400
+_PORT = 8801
+"""Where `stacpull serve mlhub` listens, for the commands to try next."""
+_COLLECTION = "bigearthnet_v1_labels"
+_LABELS = ("Coniferous forest", "Rice fields")
+_MOST_ENTRIES = 3
+"""Entries of a directory that the tree shows."""
+
+
+@click.command(
+    "demo",
+    cls=Command,
+    examples=["demo"],
+    params=[parameters.dest(required=False), *parameters.named("json", "no-progress", "quiet", "verbose")],
+)
+@click.pass_context
+def command(context: click.Context, /, dest: Path | None, **raw: object) -> int:
+    """Try stacpull on replicas of real services, without an account.
+
+    Starts Radiant MLHub, its blob host and its S3 on free local ports, mirrors the selection of the
+    BigEarthNet notebook into DEST (default: stacpull-demo), and prints commands to try next.
+    """
+    dest = dest or Path("stacpull-demo")
+    output = parameters.told(context, raw).output
+    show = display(output)
+    selection: dict[str, object] = {
+        "config": shipped_config("bigearthnet.toml"),
+        "collection": (_COLLECTION,),
+        "label": _LABELS,
+        "cloud_and_shadow": False,
+        "seasonal_snow": False,
+        "max_items": "5",
+    }
+
+    def tell(source: str) -> Resolved:
+        return parameters.told(context, selection, source=source)
+
+    try:
+        report = run_until_stopped(lambda stop: _mirror_replica(dest, tell, show, stop), show)
+    finally:
+        show.close()
+    code = finish(report, output, show)
+    if not (output.quiet or output.json):
+        printing.lines(["", *tree(dest), "", *_next_commands(dest)])
+    return code
+
+
+async def _mirror_replica(
+    dest: Path, tell: Callable[[str], Resolved], show: Display, stop: asyncio.Event
+) -> MirrorReport:
+    """Mirror from a replica that is stopped afterwards."""
+    from stacpull.engine import api
+    from stacpull_replicas import MlhubReplica
+
+    async with MlhubReplica(items=_ITEMS, seed=_SEED) as replica:
+        os.environ.update(replica.exports())
+        told = await asyncio.to_thread(tell, replica.base_url)
+        return await api.mirror(
+            replica.base_url, dest, selection=told.selection, options=told.options, on_event=show, stop=stop
+        )
+
+
+def tree(top: Path, indent: str = "") -> Iterator[str]:
+    """Draw what `top` holds: directories before files, the long ones cut, what is stacpull's own left out."""
+    if not indent:
+        yield f"{top}/"
+        indent = "  "
+    entries = sorted(top.iterdir(), key=lambda path: (path.is_file(), path.name))
+    entries = [path for path in entries if path.name != ".stacpull"]
+    shown = entries if len(entries) <= _MOST_ENTRIES else entries[: _MOST_ENTRIES - 1]
+    for path in shown:
+        yield f"{indent}{path.name}{'/' if path.is_dir() else f'  {path.stat().st_size:,} B'}"
+        if path.is_dir():
+            yield from tree(path, f"{indent}  ")
+    if len(shown) < len(entries):
+        yield f"{indent}... and {len(entries) - len(shown)} more"
+
+
+def _next_commands(dest: Path) -> Iterator[str]:
+    """Yield the commands to try next, as they can be pasted."""
+    me, here, source = _own_name(), shlex.quote(str(dest)), f"http://127.0.0.1:{_PORT}/mlhub/v1"
+    labels = " ".join(f"--label {shlex.quote(label)}" for label in _LABELS)
+    selection = f"-C {_COLLECTION} --config bigearthnet {labels} --no-cloud-and-shadow --no-seasonal-snow"
+    yield "Look at the mirror:"
+    yield f"  {me} status {here}"
+    yield f"  {me} verify {here}"
+    yield "Run it yourself, on a replica in the background:"
+    yield f"  {me} serve mlhub --port {_PORT} > mlhub.env &"
+    yield "  sleep 3; . ./mlhub.env"
+    yield f"  {me} collections {source}"
+    yield f"  {me} classes {source} -C {_COLLECTION}"
+    yield f"  {me} plan {source} {selection}"
+    yield f"  {me} mirror {source} my-mirror {selection}"
+    yield "  kill %1"
+
+
+def _own_name() -> str:
+    """Return how this command is called from here: by name if the shell finds it, else by its path."""
+    found, own = shutil.which("stacpull"), Path(sys.argv[0])
+    if own.name != "stacpull" or (found and Path(found).resolve() == own.resolve()):
+        return "stacpull"
+    return _pasteable(own)
+
+
+def _pasteable(path: Path) -> str:
+    """Write a path for a shell in this directory: relative if it lies below, else absolute."""
+    whole = path.absolute()
+    return shlex.quote(str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole))

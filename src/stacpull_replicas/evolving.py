@@ -1,0 +1,240 @@
+"""A STAC API whose collection changes between two walks: what a mirror that is run again has to find.
+
+Each `evolve` is one publication: items come, go and get another id, files change with and without another
+size, items are touched, assets come and go. What it does is a pure function of (seed, step), and is told as
+an `Evolution`, so that a test can hold a report against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import orjson
+
+from stacpull_replicas.contents import Blob
+from stacpull_replicas.draws import mix
+from stacpull_replicas.faults import Faults
+from stacpull_replicas.hosting import Hosted, Responder
+from stacpull_replicas.wire import Reply, Request, http_date, precondition
+
+COLLECTION = "evolving"
+_BEGAN = datetime(2021, 3, 1, tzinfo=UTC)
+_PER_PAGE = 10
+_LENGTH = 400
+_KINDS = ("added", "removed", "renamed", "rewritten", "resized", "touched", "asset_added", "asset_removed")
+
+
+@dataclass(frozen=True)
+class EvolvingItem:
+    """One item as it is published: when it was last touched, and its files by asset key."""
+
+    updated: datetime
+    files: Mapping[str, Blob]
+
+
+@dataclass
+class Evolution:
+    """What one step did: ids of items by kind; a renamed item is under its old id."""
+
+    added: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
+    rewritten: list[str] = field(default_factory=list)
+    """One file has other bytes, as many as before."""
+    resized: list[str] = field(default_factory=list)
+    """One file has more bytes."""
+    touched: list[str] = field(default_factory=list)
+    """Nothing but `updated` is another."""
+    asset_added: list[str] = field(default_factory=list)
+    asset_removed: list[str] = field(default_factory=list)
+
+    @property
+    def gone(self) -> list[str]:
+        """Items that are not there any more."""
+        return sorted(self.removed + self.renamed)
+
+    @property
+    def new(self) -> int:
+        """How many items are there that were not."""
+        return len(self.added) + len(self.renamed)
+
+    @property
+    def changed(self) -> list[str]:
+        """Items that are listed otherwise than before, under the same id."""
+        return sorted(
+            self.rewritten + self.resized + self.touched + self.asset_added + self.asset_removed,
+        )
+
+
+class EvolvingReplica(Hosted):
+    """One collection of `items` items with two files each.
+
+    `validators` says what files come with: a strong ETag and a date, a date alone, or neither.
+    """
+
+    server_names = ("api",)
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        items: int = 40,
+        seed: int = 1,
+        validators: Literal["etag", "date", "none"] = "etag",
+        latency_ms: float = 0,
+        record: bool = False,
+        faults: Faults | None = None,
+    ) -> None:
+        super().__init__(port=port, host=host, latency_ms=latency_ms, record=record, faults=faults)
+        self.items: dict[str, EvolvingItem] = {}
+        self.hidden: set[str] = set()
+        """Items that are there and on no page."""
+        self.announced: int | None = None
+        """What a page says that there are, if it is not the truth."""
+        self._seed = seed
+        self._step = 0
+        self._made = 0
+        self._validators = validators
+        self._next = self.items
+        for _ in range(items):
+            self._add()
+
+    @property
+    def base_url(self) -> str:
+        """The collection, as SOURCE."""
+        return f"{self.url('api')}/collections/{COLLECTION}"
+
+    def files(self) -> dict[str, bytes]:
+        """What a mirror with the default layout holds of it: content by path below DEST."""
+        return {
+            f"{COLLECTION}/{name}/{key}.bin": blob.data
+            for name, item in self.items.items()
+            for key, blob in item.files.items()
+        }
+
+    def evolve(self) -> Evolution:
+        """Publish the next version; each kind of change strikes one or two items of its own."""
+        self._step += 1
+        told = Evolution()
+        before, self._next = self.items, dict(self.items)
+        names = sorted(before, key=lambda name: mix(self._seed, self._step, *name.encode()))
+        for kind in _KINDS:
+            for _ in range(1 + mix(self._seed, self._step, len(kind)) % 2):
+                name = self._add() if kind == "added" else names.pop()
+                getattr(told, kind).append(name)
+                if kind != "added":
+                    self._change(kind, name)
+        self.items = self._next  # at once: another thread answers
+        return told
+
+    @property
+    def _now(self) -> datetime:
+        return _BEGAN + timedelta(days=self._step)
+
+    def _add(self) -> str:
+        self._made += 1
+        name = f"item-{self._made:04d}"
+        files = {key: self._blob(name, key) for key in ("data", "mask")}
+        self._next[name] = EvolvingItem(self._now, files)
+        return name
+
+    def _blob(self, name: str, key: str, size: int = _LENGTH) -> Blob:
+        text = f"{name} {key} of step {self._step:04d}\n".encode()
+        return Blob((text * (size // len(text) + 1))[:size], self._now)
+
+    def _change(self, kind: str, name: str) -> None:
+        item = replace(self._next.pop(name), updated=self._now)
+        files = dict(item.files)
+        match kind:
+            case "removed":
+                return
+            case "renamed":
+                name = f"{name}-v{self._step}"
+            case "rewritten":
+                files["data"] = self._blob(name, "data", files["data"].size)
+            case "resized":
+                files["data"] = self._blob(name, "data", files["data"].size + 7)
+            case "asset_added":
+                files[f"extra{self._step}"] = self._blob(name, f"extra{self._step}")
+            case "asset_removed" if len(files) > 1:
+                del files[max(files.keys() - {"data"})]
+        self._next[name] = replace(item, files=files)
+
+    # --- what it answers ---------------------------------------------------------------------------------
+
+    def responders(self) -> Mapping[str, Responder]:
+        """The one service."""
+        return {"api": self.respond}
+
+    def respond(self, request: Request) -> Reply:
+        """Answer a request."""
+        match request.path.strip("/").split("/"):
+            case [""]:
+                return _json({"type": "Catalog", "id": "evolving", "conformsTo": [], "links": []}, "root")
+            case ["collections", name] if name == COLLECTION:
+                return _json(_COLLECTION, "collection")
+            case ["collections", name, "items"] if name == COLLECTION:
+                return self._page(request)
+            case ["collections", name, "items", item] if name == COLLECTION and item in self.items:
+                return _json(self._item(item), "item")
+            case ["files", item, file] if item in self.items:
+                return self._file(request, self.items[item].files.get(file.removesuffix(".bin")))
+        return Reply(404, {"Content-Type": "application/json"}, b"{}", kind="gone")
+
+    def _page(self, request: Request) -> Reply:
+        first = int(request.parameter("offset") or 0)
+        names = sorted(self.items.keys() - self.hidden)
+        links = []
+        if first + _PER_PAGE < len(names):
+            links = [{"rel": "next", "href": f"{self.base_url}/items?offset={first + _PER_PAGE}"}]
+        features = [self._item(name) for name in names[first : first + _PER_PAGE]]
+        page = {"type": "FeatureCollection", "features": features, "links": links}
+        return _json({**page, "numberMatched": self.announced or len(names)}, "items")
+
+    def _item(self, name: str) -> dict[str, Any]:
+        item = self.items[name]
+        return {
+            "type": "Feature",
+            "stac_version": "1.0.0",
+            "id": name,
+            "collection": COLLECTION,
+            "geometry": None,
+            "properties": {"datetime": "2021-01-01T00:00:00Z", "updated": item.updated.isoformat()},
+            "links": [{"rel": "self", "href": f"{self.base_url}/items/{name}"}],
+            "assets": {
+                key: {"href": f"{self.url('api')}/files/{name}/{key}.bin", "file:size": blob.size}
+                for key, blob in item.files.items()
+            },
+        }
+
+    def _file(self, request: Request, blob: Blob | None) -> Reply:
+        if blob is None:
+            return Reply(404, kind="gone")
+        headers = {"Content-Type": "application/octet-stream"}
+        etag = f'"{blob.md5.hex()}"'
+        if self._validators != "none":
+            headers["Last-Modified"] = http_date(blob.modified)
+        if self._validators == "etag":
+            headers["ETag"] = etag
+        if self._validators != "none" and precondition(request.wishes, etag, blob.modified) is not None:
+            return Reply(304, headers, kind="unchanged")
+        return Reply(200, headers, blob.data, kind="file")
+
+
+_COLLECTION: dict[str, Any] = {
+    "type": "Collection",
+    "stac_version": "1.0.0",
+    "id": COLLECTION,
+    "description": "A collection that changes between two walks.",
+    "license": "CC0-1.0",
+    "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
+    "links": [],
+}
+
+
+def _json(document: object, kind: str) -> Reply:
+    return Reply(200, {"Content-Type": "application/json"}, orjson.dumps(document), kind=kind)

@@ -1,0 +1,204 @@
+"""One tile on one day: what it is called, what it covers, and the pixels of its six bands.
+
+`Capture.read` is the only source of pixels: the statistics and the GeoTIFF files both ask it. A pixel depends
+on seed, tile, day and place alone, so that any part can be made at any time. The land is drawn in cells of 8
+by 8 pixels, clouds in larger ones, which keeps files small; scenes, the edges of the swath and the notebook's
+pixels are exact.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property, lru_cache
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely import Polygon
+
+from stacpull_replicas.draws import fraction, mix
+from stacpull_replicas.sentinelhub import overlay
+from stacpull_replicas.sentinelhub.noise import smooth
+from stacpull_replicas.sentinelhub.notebook import Sight
+from stacpull_replicas.sentinelhub.scenes import NODATA, Cuts, Scene, cut
+from stacpull_replicas.sentinelhub.squares import CELL, CLOUD_CELL, EXTENT, SIDE, Square
+from stacpull_replicas.sentinelhub.swaths import Swath
+
+SR_BANDS = ("blue", "green", "red", "nir")
+QA_BANDS = ("cloud_mask", "scene_mask")
+BANDS = SR_BANDS + QA_BANDS
+MASK = "dataMask"
+"""Not in the files: 1 where there are data."""
+CLEAR = 1
+"""`cloud_mask` of a pixel that can be used; a clouded one has 0."""
+
+_BACKFILL = datetime(2024, 11, 12, 8, tzinfo=UTC)
+"""When the collection was filled with what had been seen by then."""
+_CELLS, _CLOUD_CELLS = SIDE // CELL, SIDE // CLOUD_CELL
+
+Pixels = NDArray[np.int16]
+Places = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """A tile on a day; `version` counts what was ingested for the same tile and day, the last one on top."""
+
+    seed: int
+    square: Square
+    day: date
+    version: int
+    swath: Swath
+    sight: Sight | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """The id of tile and item."""
+        words = f"tile {self.seed} {self.square.name} {self.day} {self.version}"
+        return str(uuid.UUID(bytes=sha256(words.encode()).digest()[:16], version=4))
+
+    @property
+    def sensed(self) -> datetime:
+        """The time the service knows: the day, at midnight."""
+        return datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC)
+
+    @cached_property
+    def ingested(self) -> datetime:
+        """When it came into the collection."""
+        words = self.seed, self.square.column, self.square.row, self.day.toordinal()
+        start = max(_BACKFILL, self.sensed + timedelta(days=2)) + timedelta(days=30 * self.version)
+        return start + timedelta(microseconds=mix(*words, 50, self.version) % 10**12)
+
+    @cached_property
+    def cuts(self) -> Cuts:
+        """Its scenes."""
+        if self.sight is not None:
+            return self.sight.cuts()
+        return cut(self.seed, self.square, self.day.toordinal(), self.swath)
+
+    @cached_property
+    def cover(self) -> Polygon:
+        """What has data, in metres: exactly the pixels whose centre lies in it."""
+        return Polygon(self.swath.outline(self.square))
+
+    @cached_property
+    def clear_share(self) -> float:
+        """How much of the tile is clear, in percent, as its header says."""
+        if self.sight is not None:
+            return self.sight.clear
+        covered = float(self.cover.area) / EXTENT**2
+        return round((3 + 92 * fraction(*self._words, 51)) * covered, 2)
+
+    @property
+    def _words(self) -> tuple[int, ...]:
+        return self.seed, self.square.column, self.square.row, self.day.toordinal(), self.version
+
+    def header_scenes(self) -> tuple[Scene, ...]:
+        """The scenes that the header lists, in order of value, those without an id last."""
+        known = {scene.value: scene for scene in self.cuts.within(self.square) if scene.listed}
+        return tuple(sorted(known.values(), key=lambda scene: (scene.id is None, scene.value)))
+
+    def read(self, bands: Collection[str], rows: Places, columns: Places) -> dict[str, Pixels]:
+        """Pixels of bands at rows and columns (0 to 7999) of the tile, broadcast against each other.
+
+        Bands are those of `BANDS`, -999 where there are no data, and `dataMask`.
+        """
+        left, top = self.square.corner
+        strip = self.swath.strip_of(columns + left, rows + top) - 1
+        empty = (strip < 0) | (strip >= self.swath.strips)
+        values = self.cuts.values(strip, columns + left, rows + top)
+        cells = rows // CELL, columns // CELL
+        found: dict[str, Pixels] = {}
+        for band in bands:
+            if band == MASK:
+                found[band] = (~empty).astype(np.int16)
+            elif band == "scene_mask":
+                found[band] = values
+            elif band == "cloud_mask":
+                clear = _clear_cells(self)[rows // CLOUD_CELL, columns // CLOUD_CELL].astype(np.int16)
+                found[band] = np.where(empty, NODATA, clear).astype(np.int16)
+            else:
+                tint = values % 31 + self.day.toordinal() % 17
+                light = _surface(self.seed, self.square)[band][cells] + tint
+                found[band] = np.where(empty, NODATA, light).astype(np.int16)
+        if self.sight is not None and overlay.covers(rows, columns):
+            _lay_over(found, _overlay(self), rows, columns)
+        return found
+
+
+def _lay_over(found: dict[str, Pixels], laid: overlay.Overlay, rows: Places, columns: Places) -> None:
+    """Put the notebook's pixels over those read."""
+    place = laid.window
+    rows, columns = np.broadcast_arrays(rows, columns)
+    stop = place.stop
+    inside = (rows >= place.row) & (rows < stop[0]) & (columns >= place.column) & (columns < stop[1])
+    at = rows[inside] - place.row, columns[inside] - place.column
+    clear = laid.clear[at]
+    green, nir = laid.green[at], laid.nir[at]
+    made = {"green": green, "nir": nir, "red": green - green // 5, "blue": green - green // 4}
+    for band, pixels in found.items():
+        if band == "cloud_mask":
+            pixels[inside] = clear
+        elif band in made:
+            pixels[inside] = np.where(clear, made[band], pixels[inside])
+
+
+@lru_cache(maxsize=16)
+def _overlay(capture: Capture) -> overlay.Overlay:
+    if capture.sight is None:
+        raise ValueError("the notebook saw nothing of this tile on this day")
+    return overlay.lay(capture.seed, capture.sight)
+
+
+@lru_cache(maxsize=9)
+def _surface(seed: int, square: Square) -> dict[str, Pixels]:
+    """Reflectances (times 10,000) of the land in cells, the same on every day."""
+    corner = square.corner[0] // CELL, square.corner[1] // CELL
+    wet = 0.7 * _field(seed, 1, corner, 220) + 0.3 * _field(seed, 1, corner, 45)
+    grain, green = _field(seed, 2, corner, 12), _field(seed, 3, corner, 90)
+    water = wet < 0.42  # noqa: PLR2004 - two fifths or so
+    bands = {
+        "blue": np.where(water, 380 + 300 * grain, 300 + 500 * grain + 150 * (1 - green)),
+        "green": np.where(water, 420 + 380 * grain, 450 + 500 * grain + 250 * green),
+        "red": np.where(water, 250 + 200 * grain, 400 + 900 * (1 - green) + 300 * grain),
+        "nir": np.where(water, 90 + 160 * grain, 1400 + 2200 * green + 500 * grain),
+    }
+    return {band: light.astype(np.int16) for band, light in bands.items()}
+
+
+def _field(seed: int, purpose: int, corner: tuple[int, int], spacing: int) -> NDArray[np.float32]:
+    return smooth((seed, 60 + purpose), corner, _CELLS, spacing)
+
+
+@lru_cache(maxsize=128)
+def _clear_cells(capture: Capture) -> NDArray[np.uint8]:
+    """1 for every clear cell: those least clouded, as many as the tile's share of clear pixels asks for."""
+    words = *capture._words, 52  # noqa: SLF001 - a function of this class
+    clouds = 0.75 * smooth(words, (0, 0), _CLOUD_CELLS, 75) + 0.25 * smooth(words, (0, 0), _CLOUD_CELLS, 15)
+    left, top = capture.square.corner
+    middle = np.arange(_CLOUD_CELLS, dtype=np.int32) * CLOUD_CELL + CLOUD_CELL // 2
+    strip = capture.swath.strip_of(middle[None, :] + left, middle[:, None] + top)
+    usable = (strip > 0) & (strip <= capture.swath.strips)
+    wanted = capture.clear_share / 100 * usable.size
+    if capture.sight is not None:
+        usable &= ~_cells_of_window()
+        wanted -= int(_overlay(capture).clear.sum()) / CLOUD_CELL**2
+    count = min(max(0, round(wanted)), int(usable.sum()))
+    clear = np.zeros(usable.shape, np.uint8)
+    places = np.flatnonzero(usable)
+    order = np.argpartition(clouds.ravel()[places], min(count, len(places) - 1))
+    clear.ravel()[places[order[:count]]] = 1
+    return clear
+
+
+def _cells_of_window() -> NDArray[np.bool_]:
+    """The cells that the notebook's window covers."""
+    place = overlay.window()
+    inside = np.zeros((_CLOUD_CELLS, _CLOUD_CELLS), bool)
+    bottom, right = place.stop
+    rows = slice(place.row // CLOUD_CELL, bottom // CLOUD_CELL)
+    inside[rows, place.column // CLOUD_CELL : right // CLOUD_CELL] = True
+    return inside

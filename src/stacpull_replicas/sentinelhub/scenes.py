@@ -1,0 +1,129 @@
+"""Which scene a pixel came from: its value in `scene_mask`, and what the header says about that.
+
+Scene ids are written in every way that PlanetScope's are: with hundredths of a second, with a counter,
+without either. Some values have no scene (`None`), some a scene of another satellite, and some real ones are
+missing in the header, as the notebook found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely import Polygon, box
+
+from stacpull_replicas.draws import Permutation, fraction, mix
+from stacpull_replicas.sentinelhub.squares import SIDE, Square
+from stacpull_replicas.sentinelhub.swaths import Integers, Swath, across, along
+
+MOST_VALUES = 600
+_SLIVER = 1e8
+"""Some ten thousand pixels, as an area in hundredths of a pixel squared."""
+NODATA = -999
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One entry of the header: the value of its pixels, and the id, None where the header says so.
+
+    `listed` is false where pixels have the value and the header does not know it. Angles are in degrees.
+    """
+
+    value: int
+    id: str | None
+    azimuth: float = 0.0
+    elevation: float = 0.0
+    listed: bool = True
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """The scenes of a tile: `scenes[strip][k - firsts[strip]]` lies behind the cut k of a strip."""
+
+    swath: Swath
+    firsts: tuple[int, ...]
+    scenes: tuple[tuple[Scene, ...], ...]
+
+    def values(self, strip: Integers, column: Integers, row: Integers) -> NDArray[np.int16]:
+        """The value of `scene_mask` of pixels of the whole grid whose strip (from 0) is known.
+
+        Strips -1 and beyond the last have no data: -999.
+        """
+        flat = [NODATA, *(scene.value for scenes in self.scenes for scene in scenes), NODATA]
+        ends = np.cumsum([1, *map(len, self.scenes)])
+        inside = np.clip(strip, 0, len(self.scenes) - 1)
+        cut = (along(column, row) - _taken(self.swath.starts, inside)) // _taken(self.swath.lengths, inside)
+        place = cut - _taken(self.firsts, inside) + ends[:-1].astype(np.int32)[inside]
+        place = np.where(strip < 0, 0, np.where(strip >= len(self.scenes), len(flat) - 1, place))
+        return np.array(flat, np.int16)[place]
+
+    def within(self, square: Square) -> Iterator[Scene]:
+        """The scenes that cover more of a tile than a sliver."""
+        tile = _turned(square)
+        for strip, scenes in enumerate(self.scenes):
+            west, east = self.swath.edges[strip : strip + 2]
+            for k, scene in enumerate(scenes, self.firsts[strip]):
+                north = self.swath.starts[strip] + k * self.swath.lengths[strip]
+                area = box(west, north, east, north + self.swath.lengths[strip])
+                if area.intersection(tile).area > _SLIVER:
+                    yield scene
+
+
+@lru_cache(maxsize=16)
+def _turned(square: Square) -> Polygon:
+    """A tile's outline as the strips see it: across and along."""
+    column, row = square.corner
+    corners = [(column, row), (column + SIDE, row), (column + SIDE, row + SIDE), (column, row + SIDE)]
+    return Polygon([(across(x, y), along(x, y)) for x, y in corners])
+
+
+def _taken(values: tuple[int, ...], places: Integers) -> Integers:
+    return np.array(values, np.int32)[places]
+
+
+def reach(swath: Swath, square: Square, strip: int) -> tuple[int, int]:
+    """The first and the last cut of a strip that a tile can reach."""
+    column, row = square.corner
+    north, south = along(column + SIDE - 1, row), along(column, row + SIDE - 1)
+    start, length = swath.starts[strip], swath.lengths[strip]
+    return (north - start) // length, (south - start) // length
+
+
+def cut(seed: int, square: Square, day: int, swath: Swath) -> Cuts:
+    """Draw the scenes of a tile on a day (ordinal)."""
+    order = Permutation.seeded(MOST_VALUES, seed, square.column, square.row, day)
+    reaches = [reach(swath, square, strip) for strip in range(swath.strips)]
+    scenes, number = [], 0
+    for strip, (first, last) in enumerate(reaches):
+        row = []
+        for k in range(first, last + 1):
+            row.append(_drawn(seed, day, strip, k, order.forward(number) + 1))
+            number += 1
+        scenes.append(tuple(row))
+    return Cuts(swath, tuple(first for first, _ in reaches), tuple(scenes))
+
+
+def _drawn(seed: int, day: int, strip: int, k: int, value: int) -> Scene:
+    """A scene of a strip; only `value` depends on the tile."""
+    start = datetime.fromordinal(day).replace(tzinfo=UTC) + timedelta(hours=18, minutes=5)
+    moment = start + timedelta(seconds=fraction(seed, day, 30) * 4200 + strip * 93.7 + k * 2.08)
+    luck = mix(seed, day, 31, strip, k) % 100
+    hours = (moment - moment.replace(hour=0, minute=0, second=0)) / timedelta(hours=1)
+    azimuth, elevation = round(180 + (hours - 20) * 15, 1), round(36 - (20 - hours) ** 2 * 2, 1)
+    name = None if luck < 4 else _id(moment, seed, day, strip, luck)  # noqa: PLR2004 - in a hundred
+    return Scene(value, name, azimuth, elevation, listed=luck < 94)  # noqa: PLR2004 - in a hundred
+
+
+def _id(moment: datetime, seed: int, day: int, strip: int, luck: int) -> str:
+    satellite = f"{0x2400 + mix(seed, day, 32, strip) % 0xE0:04x}"
+    second = moment.strftime("%Y%m%d_%H%M%S")
+    if luck == 4:  # noqa: PLR2004 - one in a hundred
+        return f"SkySatCollect/{second}_ssc{1 + mix(seed, strip) % 19}_u0001"
+    part = {0: "", 1: f"_{mix(seed, day, strip) % 10}"}.get(
+        mix(seed, day, 33, strip) % 4, f"_{moment.microsecond // 10000:02d}"
+    )
+    return f"PSScene/{second}{part}_{satellite}"

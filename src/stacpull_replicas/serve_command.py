@@ -1,0 +1,206 @@
+"""`stacpull serve`: replicas of services on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stacpull.errors import UsageError
+
+if TYPE_CHECKING:
+    from stacpull_replicas import Faults
+
+__all__ = ["command"]
+
+
+def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[click.Parameter]:
+    """Return the options that every replica has."""
+    patches = click.Option(
+        ["--items"], type=click.IntRange(1), default=400, show_default=True, help="Patches in the data set."
+    )
+    return [
+        click.Option(
+            ["--port"], type=click.IntRange(1, 65535), default=port, show_default=True, help=port_help
+        ),
+        click.Option(["--host"], default="127.0.0.1", show_default=True, help="The address to listen on."),
+        *([patches] if items else []),
+        click.Option(["--seed"], type=int, default=7, show_default=True, help="Another seed, other data."),
+        click.Option(
+            ["--latency-ms"],
+            type=click.FloatRange(0),
+            default=0.0,
+            show_default=True,
+            help="Wait this long before each reply.",
+        ),
+        click.Option(
+            ["--faults"],
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="Let the faults of this TOML file strike (docs/replicas.md).",
+        ),
+    ]
+
+
+def _planned(faults: Path | None) -> Faults | None:
+    """Return the faults of a file.
+
+    Raises:
+        UsageError: it says something that is not understood.
+    """
+    from stacpull_replicas import FaultFileError, PlannedFaults, read_faults
+
+    if faults is None:
+        return None
+    try:
+        return PlannedFaults(read_faults(faults))
+    except FaultFileError as error:
+        raise UsageError(str(error)) from error
+
+
+def _run(serving: Coroutine[None, None, None]) -> None:
+    """Serve until it is stopped; a port that is taken is told in one sentence."""
+    try:
+        asyncio.run(serving)
+    except OSError as error:
+        raise UsageError(f"{error.strerror or error}: take another --port or --host.") from error
+
+
+@click.group("serve")
+def command() -> None:
+    """Run a replica of a service on this machine, for trials and tests.
+
+    Prints the export lines that point clients at it, and serves until it is stopped (Ctrl-C).
+    """
+
+
+@command.command("mlhub", params=_shared("The API's port; the blob host and S3 take the next two."))
+@click.option(
+    "--era",
+    type=click.Choice(["2021", "2022"]),
+    default="2022",
+    show_default=True,
+    help="The generation of the API to behave like.",
+)
+@click.option("--string-flags", is_flag=True, help="Write some flags of items as text, not as booleans.")
+@click.option(
+    "--href-ttl",
+    type=click.FloatRange(0, min_open=True),
+    default=6 * 3600.0,
+    show_default=True,
+    help="Seconds that download links live.",
+)
+@click.option("--key", default=None, help="The API key to ask for. Default: one made from the seed.")
+def mlhub(
+    port: int,
+    host: str,
+    items: int,
+    seed: int,
+    latency_ms: float,
+    faults: Path | None,
+    era: str,
+    string_flags: bool,
+    href_ttl: float,
+    key: str | None,
+) -> None:
+    """Serve Radiant MLHub with BigEarthNet: the API, a blob host and an S3 endpoint."""
+    from stacpull_replicas import serve_mlhub
+
+    _run(
+        serve_mlhub(
+            port=port,
+            host=host,
+            items=items,
+            seed=seed,
+            latency_ms=latency_ms,
+            era=era,
+            string_flags=string_flags,
+            href_ttl=href_ttl,
+            key=key,
+            faults=_planned(faults),
+        )
+    )
+
+
+@command.command("s3", params=_shared("The endpoint's port."))
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Serve the folders of this directory as buckets. Default: the data set.",
+)
+@click.option("--anonymous", is_flag=True, help="Let requests without credentials read.")
+@click.option("--requester-pays", is_flag=True, help="Refuse requests that do not agree to pay.")
+def s3(
+    port: int,
+    host: str,
+    items: int,
+    seed: int,
+    latency_ms: float,
+    faults: Path | None,
+    root: Path | None,
+    anonymous: bool,
+    requester_pays: bool,
+) -> None:
+    """Serve an S3 endpoint."""
+    from stacpull_replicas import serve_s3
+
+    _run(
+        serve_s3(
+            port=port,
+            host=host,
+            root=root,
+            items=items,
+            seed=seed,
+            latency_ms=latency_ms,
+            anonymous=anonymous,
+            requester_pays=requester_pays,
+            faults=_planned(faults),
+        )
+    )
+
+
+@command.command("sentinelhub", params=_shared("The service's port.", port=8802, items=False))
+@click.option(
+    "--token-ttl",
+    type=click.FloatRange(0, min_open=True),
+    default=3600.0,
+    show_default=True,
+    help="Seconds that an access token lives.",
+)
+@click.option(
+    "--rate-limit",
+    type=click.FloatRange(0, min_open=True),
+    help="Requests a second that are answered; others get a 429. Default: all.",
+)
+@click.option(
+    "--quota",
+    type=click.FloatRange(0),
+    help="Processing units of the account; once they are spent it answers 403. Default: no end.",
+)
+def sentinelhub(
+    port: int,
+    host: str,
+    seed: int,
+    latency_ms: float,
+    token_ttl: float,
+    rate_limit: float | None,
+    quota: float | None,
+    faults: Path | None,
+) -> None:
+    """Serve Sentinel Hub with a collection of Analysis-Ready PlanetScope: statistics, catalog, BYOC."""
+    from stacpull_replicas import serve_sentinelhub
+
+    _run(
+        serve_sentinelhub(
+            port=port,
+            host=host,
+            seed=seed,
+            latency_ms=latency_ms,
+            token_ttl=token_ttl,
+            rate_limit=rate_limit,
+            quota=quota,
+            faults=_planned(faults),
+        )
+    )

@@ -1,0 +1,165 @@
+"""What a run has found so far, so that it is not asked for again: in a file beside OUT, or in memory.
+
+The file survives a kill at any moment. Keys name what was asked so closely (day, place, tile and when it
+was made) that an answer fits whoever asks under the same key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import orjson
+
+from stacpull.ledger.results import Result, Results
+from stacpull.models import Json
+from stacpull_trace.hub.replies import ByocTile, Footprint, TileFile
+
+__all__ = ["AnswerStore", "FileAnswers", "Kept", "MemoryAnswers", "tile_from_json", "tile_to_json"]
+
+
+Kept = tuple[Json, bool]
+"""An answer, and whether it is whole: one that is not has to be asked for again."""
+
+
+class AnswerStore(Protocol):
+    """AnswerStore by key."""
+
+    async def get(self, key: str) -> Kept | None:
+        """Return the answer and whether it is whole; None if there is none."""
+        ...
+
+    async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]:
+        """Return those of the answers that there are."""
+        ...
+
+    async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
+        """Keep an answer; one of the same key is replaced."""
+        ...
+
+    async def put_all(self, answers: Mapping[str, Kept]) -> None:
+        """Keep answers, all or none of them."""
+        ...
+
+
+class MemoryAnswers:
+    """AnswerStore of this run only."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Kept] = {}
+
+    async def get(self, key: str) -> Kept | None:
+        """Return the answer and whether it is whole; None if there is none."""
+        return self._kept.get(key)
+
+    async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
+        """Keep an answer; one of the same key is replaced."""
+        self._kept[key] = (answer, whole)
+
+    async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]:
+        """Return those of the answers that there are."""
+        return {key: self._kept[key] for key in keys if key in self._kept}
+
+    async def put_all(self, answers: Mapping[str, Kept]) -> None:
+        """Keep answers, all or none of them."""
+        self._kept.update(answers)
+
+
+class FileAnswers:
+    """AnswerStore in a file of results; written off the loop, what is put at once in one transaction."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._turn = asyncio.Lock()
+
+    async def get(self, key: str) -> Kept | None:
+        """Return the answer and whether it is whole; None if there is none.
+
+        Raises:
+            DestinationError: the file cannot be read.
+        """
+        return (await self.get_all([key])).get(key)
+
+    async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]:
+        """Return those of the answers that there are.
+
+        Raises:
+            DestinationError: the file cannot be read.
+        """
+        async with self._turn:
+            return await asyncio.to_thread(self._read, list(keys))
+
+    async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
+        """Keep an answer; one of the same key is replaced. One that JSON cannot hold is not kept.
+
+        Raises:
+            DestinationError: the file cannot be written.
+        """
+        await self.put_all({key: (answer, whole)})
+
+    async def put_all(self, answers: Mapping[str, Kept]) -> None:
+        """Keep answers, all or none of them; one that JSON cannot hold is asked for again next time.
+
+        Raises:
+            DestinationError: the file cannot be written.
+        """
+        async with self._turn:
+            await asyncio.to_thread(self._write, answers)
+
+    def _read(self, keys: Sequence[str]) -> dict[str, Kept]:
+        found = filter(None, map(self._results.get, keys))
+        return {one.key: (orjson.loads(one.value), one.ok) for one in found}
+
+    def _write(self, answers: Mapping[str, Kept]) -> None:
+        encoded = [(key, _encoded(one), whole) for key, (one, whole) in answers.items()]
+        self._results.put([Result(key, one, ok=whole) for key, one, whole in encoded if one is not None])
+
+
+def _encoded(answer: Json) -> bytes | None:
+    """Return an answer as JSON; None if that cannot hold it (half a character from some file)."""
+    try:
+        return orjson.dumps(answer)
+    except orjson.JSONEncodeError:
+        return None
+
+
+def tile_to_json(tile: ByocTile) -> Json:
+    """Return a tile as JSON."""
+    return {
+        "id": tile.id,
+        "path": tile.path,
+        "status": tile.status,
+        "sensing_time": _written(tile.sensing_time),
+        "created": _written(tile.created),
+        "tile_geometry": tile.tile_geometry and list(tile.tile_geometry),
+        "cover_geometry": tile.cover_geometry and list(tile.cover_geometry),
+        "files": {name: list(file) for name, file in tile.files.items()},
+    }
+
+
+def tile_from_json(stored: Json) -> ByocTile:
+    """Return what `tile_to_json` wrote."""
+    return ByocTile(
+        id=stored["id"],
+        path=stored["path"],
+        status=stored["status"],
+        sensing_time=_read(stored["sensing_time"]),
+        created=_read(stored["created"]),
+        tile_geometry=_footprint(stored["tile_geometry"]),
+        cover_geometry=_footprint(stored["cover_geometry"]),
+        files={name: TileFile(*file) for name, file in stored["files"].items()},
+    )
+
+
+def _written(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat()
+
+
+def _read(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _footprint(stored: list[Any] | None) -> Footprint | None:
+    return None if stored is None else Footprint(*stored)

@@ -1,0 +1,184 @@
+"""From the tiles of a period to the requests for statistics, and what they will cost. Pure.
+
+One request asks a window of the grid over a stretch of days on which it is read from the same part of the
+area: a year of one tile is one request. Days in between may be without that part, but not show another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from itertools import groupby
+from typing import Final
+
+import shapely
+from shapely.geometry import box, mapping
+from shapely.geometry.base import BaseGeometry
+
+from stacpull.models import Json
+from stacpull_trace.cover import Piece, Tile, split
+from stacpull_trace.hub.statistics_request import MOST_PIXELS
+from stacpull_trace.period import Days
+from stacpull_trace.traced_area import PixelWindow, TracedArea
+
+__all__ = ["LEAST_UNITS", "Ask", "asks", "pieces_by_day", "processing_units", "whole_area_asks"]
+
+_TILE_PIXELS: Final = 512 * 512
+_TILE_BANDS: Final = 3
+LEAST_UNITS: Final = 0.01
+"""What the smallest request costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request for statistics."""
+
+    days: Days
+    window: PixelWindow
+    mask: BaseGeometry | None
+    """What of the window is meant, in degrees; None: all of it."""
+    tiles: Mapping[date, str]
+    """On which days tiles are expected, and which: other days of the stretch are empty."""
+
+    @property
+    def geometry(self) -> Json | None:
+        """The mask as GeoJSON."""
+        return None if self.mask is None else dict(mapping(self.mask))
+
+    def on(self, some: Sequence[date]) -> Ask:
+        """Return the same for a part of its days, in order."""
+        return replace(self, days=Days(some[0], some[-1]), tiles={day: self.tiles[day] for day in some})
+
+    def halves(self) -> tuple[Ask, Ask]:
+        """Return the same for the earlier and for the later half of its days; it has two or more."""
+        days = sorted(self.tiles)
+        middle = len(days) // 2
+        return self.on(days[:middle]), self.on(days[middle:])
+
+    def lacking(self, known: Container[date]) -> Iterator[Ask]:
+        """Yield the same for the days that are not known, each stretch between known ones by itself."""
+        for lacks, some in groupby(sorted(self.tiles), key=lambda day: day not in known):
+            if lacks:
+                yield self.on(list(some))
+
+    def keys(self, created: Mapping[str, str]) -> dict[date, str]:
+        """Return for each day a name that only the same pixels have: day, place, tile and when it was made.
+
+        Args:
+            created: By tile id, a word that changes when the tile does.
+        """
+        mask = "" if self.mask is None else shapely.to_wkb(shapely.normalize(self.mask), hex=True)
+        place = f"{tuple(self.window)!r}\n{mask}"
+        return {day: _key(day, place, self.tiles.get(day, ""), created) for day in self.days}
+
+
+def _key(day: date, place: str, tile: str, created: Mapping[str, str]) -> str:
+    text = f"{place}\n{tile}@{created.get(tile, '')}"
+    return f"statistics/{day}/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def pieces_by_day(area: TracedArea, tiles: Iterable[Tile]) -> dict[date, list[Piece]]:
+    """Divide the area over the tiles of each day, days in order."""
+    by_day: dict[date, list[Tile]] = {}
+    for tile in tiles:
+        by_day.setdefault(tile.day, []).append(tile)
+    return {day: split(area, by_day[day]) for day in sorted(by_day)}
+
+
+def asks(area: TracedArea, period: Days, pieces: Mapping[date, Sequence[Piece]]) -> Iterator[Ask]:
+    """Yield the requests for a period: each day's pieces exactly once.
+
+    Args:
+        area: With the grid that all requests lie on.
+        period: What is asked for; days outside of it are left out.
+        pieces: By day, as `pieces_by_day` gives them.
+    """
+    for year in period.years():
+        known = {day: pieces[day] for day in sorted(pieces) if day in year}
+        for run in _runs(known):
+            yield from _windows(area, run)
+
+
+def whole_area_asks(area: TracedArea, period: Days, tiles: Mapping[date, str]) -> Iterator[Ask]:
+    """Yield requests for the area as one grid, whatever tiles there are (`--method median`).
+
+    Args:
+        area: With the grid.
+        period: What is asked for; days outside of it are left out.
+        tiles: By day, the ids of all its tiles in one word.
+    """
+    known = sorted(day for day in tiles if day in period)
+    for year in period.years():
+        some = [day for day in known if day in year]
+        if some:
+            mask = None if area.is_box else area.outline
+            yield Ask(Days(some[0], some[-1]), area.grid.whole, mask, {day: tiles[day] for day in some})
+
+
+@dataclass(slots=True)
+class _Run:
+    """Days on which one part of the area is read from one tile each."""
+
+    piece: Piece
+    tiles: dict[date, str]
+
+
+def _runs(pieces: Mapping[date, Sequence[Piece]]) -> list[_Run]:
+    """Join days with the same piece, as long as no day between them shows another one there."""
+    runs: list[_Run] = []
+    open_runs: dict[bytes, _Run] = {}
+    for day, todays in pieces.items():
+        keys = [_place(piece) for piece in todays]
+        for key in [key for key in open_runs if key not in keys]:
+            if any(_overlap(open_runs[key].piece, piece) for piece in todays):
+                del open_runs[key]
+        for key, piece in zip(keys, todays, strict=True):
+            run = open_runs.get(key)
+            if run is None:
+                run = open_runs[key] = _Run(piece, {})
+                runs.append(run)
+            run.tiles[day] = piece.tile
+    return runs
+
+
+def _overlap(one: Piece, other: Piece) -> bool:
+    """Return True if two pieces share more than an edge (DE-9IM: their interiors meet)."""
+    return bool(one.outline.relate_pattern(other.outline, "T********"))
+
+
+def _place(piece: Piece) -> bytes:
+    placed: bytes = b"" if piece.whole else shapely.to_wkb(shapely.normalize(piece.outline))
+    return placed
+
+
+def _windows(area: TracedArea, run: _Run) -> Iterator[Ask]:
+    piece = run.piece
+    days = Days(min(run.tiles), max(run.tiles))
+    around = area.grid.whole if piece.whole else area.grid.around(piece.outline.bounds)
+    blocks = list(area.grid.blocks(around, MOST_PIXELS))
+    for block in blocks:
+        rectangle = box(*area.grid.box(block))
+        if (piece.whole and area.is_box) or piece.outline.contains(rectangle):
+            yield Ask(days, block, None, run.tiles)
+        elif len(blocks) == 1:
+            yield Ask(days, block, piece.outline, run.tiles)
+        else:
+            mask = _polygons(piece.outline.intersection(rectangle))
+            if not mask.is_empty:
+                yield Ask(days, block, mask, run.tiles)
+
+
+def _polygons(geometry: BaseGeometry) -> BaseGeometry:
+    """Return the polygons of a geometry: lines and points hold no pixel."""
+    return shapely.union_all([part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"])
+
+
+def processing_units(ask: Ask, bands: int) -> float:
+    """Estimate what a request costs in processing units, days without a tile being free.
+
+    Sentinel Hub's rule for a day: (width · height / 512²) · (bands / 3), at least 0.01.
+    """
+    one = ask.window.width * ask.window.height / _TILE_PIXELS * bands / _TILE_BANDS
+    return len(ask.tiles) * max(one, LEAST_UNITS)

@@ -1,0 +1,144 @@
+"""Which tile each part of the area is read from, on one day.
+
+The service lays tiles over each other, the most recent on top (on a tie, the one made later). So the area
+goes, tile by tile in that order, to the tiles whose cover (the part that has data) holds it. What no cover
+holds goes to the tiles in whose rectangle it lies: covers are drawn roughly, and pixels beyond their line
+still count. Where rectangles do not overlap, as in the grid of one UTM zone, a tile's part never changes.
+
+All geometry is in degrees; `stacpull_trace.traced_area` says how parts become pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Final
+
+import shapely
+from shapely.errors import ShapelyError
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+
+from stacpull_trace.hub.replies import ByocTile, CatalogTile, Footprint
+from stacpull_trace.traced_area import TracedArea
+from stacpull_trace.utm_projection import is_utm, to_degrees
+
+__all__ = ["Piece", "Tile", "split", "tile_of"]
+
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+_THINNEST: Final = 1e-3
+"""Of a pixel's side: parts thinner than twice this are where two lines that should be one differ."""
+_DEGREES: Final = 4326
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One tile of the collection. Geometries are in degrees."""
+
+    id: str
+    time: datetime
+    created: datetime | None
+    rectangle: BaseGeometry
+    cover: BaseGeometry
+
+    @property
+    def day(self) -> date:
+        """The UTC day of its time."""
+        return self.time.astimezone(UTC).date()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The part of the area that is read from one tile."""
+
+    tile: str
+    outline: BaseGeometry
+    whole: bool
+    """True if it is all of the area."""
+
+
+def tile_of(found: CatalogTile, details: ByocTile | None, area: TracedArea) -> Tile:
+    """Return a tile with its footprint: the cover if there are details, else that of the catalog.
+
+    Where neither can be understood the tile is taken to hold the whole area.
+    """
+    rough = _outline(found.footprint) or area.outline
+    rectangle = (details and _outline(details.tile_geometry)) or rough
+    cover = (details and _outline(details.cover_geometry)) or rectangle
+    return Tile(found.id, found.time, details.created if details else None, rectangle, cover)
+
+
+def _outline(footprint: Footprint | None) -> BaseGeometry | None:
+    if footprint is None:
+        return None
+    try:
+        outline = shapely.make_valid(shape(footprint.geometry))
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, ShapelyError):
+        return None
+    if is_utm(footprint.epsg):
+        return to_degrees(outline, footprint.epsg)
+    return outline if footprint.epsg == _DEGREES else None
+
+
+def split(area: TracedArea, tiles: Iterable[Tile]) -> list[Piece]:
+    """Divide the area over the tiles of one day: no two pieces overlap; what no tile holds is left out.
+
+    Returns:
+        The pieces from the most recent tile down; a tile that is hidden by others has none.
+    """
+    ranked = sorted(tiles, key=_rank, reverse=True)
+    thin = _THINNEST * min(area.grid.pixel)
+    held = [_without_slivers(area.outline.intersection(tile.rectangle), thin) for tile in ranked]
+    alone = [not any(_overlap(mine, other, thin) for other in held if other is not mine) for mine in held]
+    rivals = [tile for tile, single in zip(ranked, alone, strict=True) if not single]
+    contested = dict(zip([tile.id for tile in rivals], _contest(area.outline, rivals, thin), strict=True))
+    outlines = [contested.get(tile.id, mine) for tile, mine in zip(ranked, held, strict=True)]
+    return list(_pieces(area, ranked, outlines, thin))
+
+
+def _overlap(one: BaseGeometry, other: BaseGeometry, thin: float) -> bool:
+    return bool(one.intersects(other)) and not _without_slivers(one.intersection(other), thin).is_empty
+
+
+def _contest(outline: BaseGeometry, tiles: Sequence[Tile], thin: float) -> list[BaseGeometry]:
+    """Return what each of these tiles, the first on top, shows of the outline: by covers, then rectangles."""
+    parts: list[list[BaseGeometry]] = [[] for _ in tiles]
+    rest = outline
+    for footprints in ([tile.cover for tile in tiles], [tile.rectangle for tile in tiles]):
+        rest = _deal(rest, footprints, parts)
+    return [_without_slivers(shapely.union_all(some), thin) for some in parts]
+
+
+def _rank(tile: Tile) -> tuple[datetime, datetime, str]:
+    return tile.time, tile.created or _EARLIEST, tile.id
+
+
+def _deal(
+    rest: BaseGeometry, outlines: Sequence[BaseGeometry], parts: list[list[BaseGeometry]]
+) -> BaseGeometry:
+    """Give each outline in turn what it holds of `rest`; return what is left."""
+    for outline, mine in zip(outlines, parts, strict=True):
+        if rest.is_empty:
+            break
+        held = rest.intersection(outline)
+        if not held.is_empty:
+            mine.append(held)
+            rest = rest.difference(outline)
+    return rest
+
+
+def _without_slivers(geometry: BaseGeometry, thinnest: float) -> BaseGeometry:
+    """Return the polygons of a geometry that are more than a line."""
+    polygons = [part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"]
+    return shapely.union_all([part for part in polygons if not part.buffer(-thinnest).is_empty])
+
+
+def _pieces(
+    area: TracedArea, tiles: Sequence[Tile], outlines: Iterable[BaseGeometry], thin: float
+) -> Iterator[Piece]:
+    for tile, outline in zip(tiles, outlines, strict=True):
+        if outline.is_empty:
+            continue
+        whole = _without_slivers(area.outline.difference(outline), thin).is_empty
+        yield Piece(tile.id, area.outline if whole else outline, whole)

@@ -1,0 +1,208 @@
+"""Make the rows of a trace from counts and scene maps: one row per scene, one row per day. Pure.
+
+Scene indices are looked up in the header of their own tile, because they have a meaning only there. The mode
+is taken over all tiles, by scene, because a scene can appear in several tiles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Final
+
+from stacpull_trace.counts import Count, merged
+from stacpull_trace.report import DayState, ScenePixels, TraceDay
+from stacpull_trace.scene_map import OriginKind, PixelOrigin, SceneMap
+
+__all__ = ["TileDay", "by_origin", "day_row", "rows_of", "scene_rows"]
+
+_NAMED: Final = (OriginKind.SCENE, OriginKind.FOREIGN)
+"""Kinds of pixels whose header names what they were taken from."""
+_NO_TILE: Final = "the catalog has no tile for these pixels"
+_LATEST: Final = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class TileDay:
+    """What is known of one tile on one day."""
+
+    day: date
+    tile: str
+    """Empty for pixels of a day on which the catalog has no tile."""
+    count: Count
+    scenes: SceneMap | None
+    """None: the header could not be had (`problem` says why), or was not needed."""
+    problem: str | None = None
+
+
+def scene_rows(tiles: Sequence[TileDay]) -> list[ScenePixels]:
+    """Return the rows of one day's tiles: most pixels first in each tile, masked pixels last.
+
+    Args:
+        tiles: Those of one day.
+    """
+    valid = sum(tile.count.counted for tile in tiles)
+    return [row for tile in tiles for row in _tile_rows(tile, valid)]
+
+
+def _tile_rows(tile: TileDay, valid: int) -> Iterator[ScenePixels]:
+    for index, pixels in sorted(tile.count.scenes.items(), key=lambda entry: (-entry[1], entry[0])):
+        yield _row(tile, index, _origin(tile, index), pixels, pixels / valid)
+    if tile.count.outside:
+        outside = PixelOrigin(OriginKind.OUTSIDE, "a value that is no scene index")
+        yield _row(tile, None, outside, tile.count.outside, tile.count.outside / valid)
+    if tile.count.no_data:
+        masked = PixelOrigin(OriginKind.MASKED, "cloud, no data or outside of the area")
+        yield _row(tile, None, masked, tile.count.no_data, None)
+
+
+def _origin(tile: TileDay, index: int) -> PixelOrigin:
+    if not tile.tile:
+        return PixelOrigin(OriginKind.NO_HEADER, f"index {index}: {_NO_TILE}")
+    if tile.scenes is None:
+        return PixelOrigin(
+            OriginKind.NO_HEADER, f"index {index}: {tile.problem or 'the header was not read'}"
+        )
+    return tile.scenes.origin(index)
+
+
+def _row(
+    tile: TileDay, index: int | None, origin: PixelOrigin, pixels: int, share: float | None
+) -> ScenePixels:
+    scene = origin.scene
+    return ScenePixels(
+        date=tile.day,
+        tile=tile.tile,
+        index=index,
+        kind=origin.kind,
+        name=origin.name,
+        acquired=scene.acquired if scene else None,
+        precision=scene.precision if scene else None,
+        satellite=scene.satellite if scene else None,
+        pixels=pixels,
+        share=share,
+        solar_azimuth=origin.solar_azimuth,
+        solar_elevation=origin.solar_elevation,
+    )
+
+
+def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels], area_pixels: int) -> TraceDay:
+    """Return the row of one day.
+
+    Args:
+        day: The UTC day.
+        tiles: The tiles of the day.
+        rows: The rows of these tiles, from `scene_rows`.
+        area_pixels: Number of pixels in the area, each counted once however many tiles hold it.
+    """
+    count = merged(tile.count for tile in tiles)
+    origins = by_origin(row for row in rows if row.kind is not OriginKind.MASKED)
+    mode = min(origins, key=_precedence, default=None)
+    times = [(row.acquired, row.pixels) for row in origins if row.acquired is not None]
+    valid = sum(row.pixels for row in origins)
+    unknown = valid - sum(pixels for _, pixels in times)
+    value = count.value
+    return TraceDay(
+        date=day,
+        state=_state(count, tiles, mostly_unknown=2 * unknown > valid),
+        mean=value.mean,
+        min=value.min,
+        max=value.max,
+        st_dev=value.st_dev,
+        samples=area_pixels,
+        valid=count.valid,
+        clear_share=count.valid / area_pixels,
+        tiles=sum(bool(tile.tile and tile.count.valid) for tile in tiles),
+        scenes=sum(row.kind in _NAMED for row in origins),
+        mode=mode.name if mode else None,
+        mode_tile=mode.tile if mode else None,
+        mode_index=mode.index if mode else None,
+        mode_share=mode.pixels / valid if mode else None,
+        acquired=mode.acquired if mode else None,
+        precision=mode.precision if mode else None,
+        first=min((time for time, _ in times), default=None),
+        weighted=_mean_time(times),
+        last=max((time for time, _ in times), default=None),
+        unknown_share=unknown / valid if valid else None,
+        solar_azimuth=mode.solar_azimuth if mode else None,
+        solar_elevation=mode.solar_elevation if mode else None,
+        problem=_problem(count, tiles),
+    )
+
+
+def by_origin(rows: Iterable[ScenePixels]) -> list[ScenePixels]:
+    """Join the rows of each scene over all tiles of a day.
+
+    A joined row has the tile, index and solar angles of the row with the most pixels (on a tie, the first
+    tile by id). Pixels without a named scene are not joined: an index has a meaning in its own tile only.
+
+    Args:
+        rows: The unmasked rows of one day; each has a share.
+    """
+    groups: dict[tuple[str, ...], list[ScenePixels]] = {}
+    for row in rows:
+        key = (row.kind, row.name) if row.kind in _NAMED else (row.kind, row.tile, str(row.index))
+        groups.setdefault(key, []).append(row)
+    return [_joined(group) for group in groups.values()]
+
+
+def _joined(rows: Sequence[ScenePixels]) -> ScenePixels:
+    largest = min(rows, key=lambda row: (-row.pixels, row.tile, row.index or 0))
+    return replace(
+        largest, pixels=sum(row.pixels for row in rows), share=math.fsum(row.share or 0.0 for row in rows)
+    )
+
+
+def _precedence(row: ScenePixels) -> tuple[int, datetime, str, str]:
+    """Most pixels first; on a tie the earlier scene, scenes before what is none, then by name and tile."""
+    return -row.pixels, row.acquired or _LATEST, row.name, row.tile
+
+
+def _mean_time(times: Sequence[tuple[datetime, int]]) -> datetime | None:
+    pixels = sum(number for _, number in times)
+    if not pixels:
+        return None
+    start = times[0][0]
+    offset = sum(((time - start) * number for time, number in times), start - start)
+    return start + offset / pixels
+
+
+def _state(count: Count, tiles: Sequence[TileDay], *, mostly_unknown: bool) -> DayState:
+    if count.error is not None or any(tile.problem for tile in tiles):
+        return DayState.FAILED
+    if not count.valid and not count.counted:
+        return DayState.EMPTY
+    if not all(tile.count.agrees for tile in tiles):
+        return DayState.MISMATCH
+    return DayState.UNMAPPED if mostly_unknown else DayState.OK
+
+
+def _problem(count: Count, tiles: Sequence[TileDay]) -> str | None:
+    problems = [count.error] if count.error else []
+    problems += [f"{tile.tile}: {tile.problem}" for tile in tiles if tile.problem]
+    problems += [
+        f"{tile.tile}: {tile.count.counted:,} pixels in the histogram, {tile.count.valid:,} are valid"
+        for tile in tiles
+        if not tile.count.agrees
+    ]
+    return "; ".join(problems) or None
+
+
+def rows_of(
+    days: Mapping[date, Sequence[TileDay]], area_pixels: int
+) -> tuple[tuple[TraceDay, ...], tuple[ScenePixels, ...]]:
+    """Return the rows of all days and of all scenes, by date.
+
+    Args:
+        days: The tiles of each day.
+        area_pixels: Number of pixels in the area.
+    """
+    series: list[TraceDay] = []
+    scenes: list[ScenePixels] = []
+    for day in sorted(days):
+        rows = scene_rows(days[day])
+        series.append(day_row(day, days[day], rows, area_pixels))
+        scenes += rows
+    return tuple(series), tuple(scenes)

@@ -1,0 +1,374 @@
+"""The client: what can be asked of Sentinel Hub, in typed questions and answers.
+
+    Hub ─▶ paths of the service ─▶ Session (token) ─▶ net.client.Client (gate of the host) ─▶ transport
+
+Failures that concern one tile, one file or one request come out as `TransferError` (its failure says why; a
+run may name the day and go on); what concerns the whole run as one of `stacpull.errors`. A collection is
+named with or without `byoc-`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from http import HTTPStatus
+from typing import NamedTuple, TypeVar
+
+import orjson
+
+from stacpull.clock import Clock
+from stacpull.errors import SourceError
+from stacpull.hosts import host_of
+from stacpull.models import Failure, FailureKind, Json
+from stacpull.net.api import PAGE_LIMIT
+from stacpull.net.client import Client
+from stacpull.net.gate import Gates
+from stacpull.net.json import TooManyValuesError, decode
+from stacpull.net.retry import RetryPolicy, attempted
+from stacpull.net.transport import Request, Response, TransferError, Transport, is_framed
+from stacpull.redact import Secrets
+from stacpull_headers.ranged import HeaderRead, RangedReader, read_header
+from stacpull_headers.tiff import Header
+from stacpull_trace.hub.hub_errors import HubQuestion, ServiceError, parse_error, refusal
+from stacpull_trace.hub.hub_paths import HubService, Paths
+from stacpull_trace.hub.hub_session import Session, Tokens, units_in
+from stacpull_trace.hub.hub_settings import HubSettings
+from stacpull_trace.hub.replies import (
+    ByocTile,
+    CatalogTile,
+    StatisticsReply,
+    TileFile,
+    TimeRange,
+    parse_statistics,
+)
+from stacpull_trace.hub.statistics_request import StatisticsRequest
+from stacpull_trace.hub.tiles import (
+    file_path,
+    next_search,
+    next_token,
+    parse_files,
+    parse_page,
+    parse_tile,
+    parse_tiles,
+    search_body,
+    tile_path,
+    tiles_path,
+)
+
+_MILLISECOND = 0.001
+_DAY = timedelta(days=1)
+_OPERATED = ".sentinel-hub.com"
+_IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
+_RETRIED = frozenset({408, 421, 425, 429})
+_ANSWERS = frozenset({200, *range(400, 500)}) - _RETRIED
+"""Statuses whose body says something: an answer, or why there is none."""
+
+
+class _Answer(NamedTuple):
+    status: int
+    body: object
+    """The JSON of a 200; the bytes of anything else."""
+    processing_units: float
+
+
+T = TypeVar("T", bound=_Answer | HeaderRead | Failure)
+
+
+@asynccontextmanager
+async def open_hub(
+    settings: HubSettings,
+    transport: Transport,
+    clock: Clock,
+    *,
+    policy: RetryPolicy | None = None,
+    per_host: int = 8,
+) -> AsyncIterator[Hub]:
+    """Open a client on `transport`, which is closed with it.
+
+    Args:
+        settings: Which deployment, and who asks.
+        transport: Sends over http and https.
+        clock: What waits, and tells the age of the token.
+        policy: How patient to be with failures.
+        per_host: The most requests at once.
+    """
+    policy = policy or RetryPolicy()
+    secrets = Secrets((settings.client_secret,))
+    client = Client(
+        {"http": transport, "https": transport},
+        Gates(per_host, per_host, clock),
+        clock,
+        secrets=secrets,
+        throttle_units=dict.fromkeys(_counting_milliseconds(settings), _MILLISECOND),
+    )
+    tokens = Tokens(settings, client, policy, clock, secrets)
+    try:
+        yield Hub(settings, Session(client, tokens, settings.base_url), policy, clock, secrets)
+    except BaseException as error:
+        secrets.scrub_error(error)
+        raise
+    finally:
+        await client.close()
+
+
+def _counting_milliseconds(settings: HubSettings) -> set[str]:
+    """Return the hosts whose 429 counts milliseconds: Sentinel Hub's own, not somebody's identity service."""
+    hosts = {host_of(settings.base_url), host_of(settings.token_url)}
+    return {host for host in hosts if host == host_of(settings.base_url) or host.endswith(_OPERATED)}
+
+
+class Hub:
+    """A client of one deployment, as `open_hub` makes it. Many tasks may share it.
+
+    Args:
+        settings: Which deployment.
+        session: Sends requests with the token.
+        policy: How patient to be.
+        clock: What waits.
+        secrets: What must not appear in messages.
+    """
+
+    def __init__(
+        self, settings: HubSettings, session: Session, policy: RetryPolicy, clock: Clock, secrets: Secrets
+    ) -> None:
+        self.session = session
+        """For whatever else reads through a client."""
+        self._reader = RangedReader(session)
+        self._host = host_of(settings.base_url)
+        self._paths = Paths(settings.base_url)
+        self._policy = policy
+        self._clock = clock
+        self._secrets = secrets
+
+    def __repr__(self) -> str:
+        return f"<Hub at {self._host}: {self.processing_units:.2f} processing units>"
+
+    @property
+    def processing_units(self) -> float:
+        """What all replies so far cost, as they said."""
+        return self.session.processing_units
+
+    async def search(
+        self,
+        collection: str,
+        interval: TimeRange,
+        *,
+        bbox: tuple[float, float, float, float] | None = None,
+        intersects: Json | None = None,
+    ) -> AsyncIterator[CatalogTile]:
+        """Yield the tiles of a collection in a period and an area, in the catalog's order, each once.
+
+        Args:
+            collection: Its id.
+            interval: Tiles at its very end are left out.
+            bbox: West, south, east, north in degrees.
+            intersects: A GeoJSON geometry in degrees.
+
+        Raises:
+            UsageError: There is no such collection, or the service does not take the area or period.
+            CredentialsError: The client id is refused, or may not read the collection.
+            SourceError: A page cannot be had or read, or the pages go round in a circle.
+        """
+        body = search_body(collection, interval, bbox, intersects)
+        asked = HubQuestion(HubService.CATALOG, collection)
+        known: set[str] = set()
+        following: Json | None = body
+        while following is not None:
+            page = await self._page(asked, "/search", following)
+            found = parse_page(page)
+            new = [tile for tile in found if tile.id not in known]
+            following = next_search(body, page) if found else None
+            if found and not new:
+                raise SourceError(f"The catalog of {self._host} gives the same page again and again.")
+            known.update(tile.id for tile in new)
+            for tile in new:
+                if interval.start <= tile.time < interval.end:
+                    yield tile
+
+    async def tiles(self, collection: str) -> AsyncIterator[ByocTile]:
+        """Yield all tiles of a collection of one's own, in the service's order, each once.
+
+        Raises:
+            UsageError: There is no such collection.
+            CredentialsError: The client id is refused, or the collection is somebody else's.
+            SourceError: A page cannot be had or read, or the pages go round in a circle.
+        """
+        asked = HubQuestion(HubService.BYOC, collection)
+        known: set[str] = set()
+        token: str | None = None
+        while True:
+            page = await self._page(asked, tiles_path(collection, token))
+            found = parse_tiles(page)
+            new = [tile for tile in found if tile.id not in known]
+            token = next_token(page)
+            if found and not new:
+                raise SourceError(f"{self._host} gives the same page of tiles again and again.")
+            known.update(tile.id for tile in new)
+            for tile in new:
+                yield tile
+            if token is None or not found:
+                return
+
+    async def tile(self, collection: str, tile: str) -> ByocTile:
+        """Return what is known of a tile of a collection of one's own.
+
+        Raises:
+            TransferError: GONE if there is none; what remains after retries.
+            CredentialsError: The client id is refused, or the collection is somebody else's.
+            SourceError: The answer cannot be read; the quota is spent.
+        """
+        asked = HubQuestion(HubService.BYOC, collection, tile)
+        document = await self._json(asked, tile_path(collection, tile))
+        return parse_tile(document.get("data") if isinstance(document, dict) else None)
+
+    async def files(self, collection: str, tile: str) -> tuple[str, ...]:
+        """Return the names of all files of a tile of a collection of one's own.
+
+        Raises:
+            TransferError: GONE if there is no such tile; what remains after retries.
+            CredentialsError: The client id is refused, or the collection is somebody else's.
+            SourceError: The answer cannot be read; the quota is spent.
+        """
+        asked = HubQuestion(HubService.BYOC, collection, tile)
+        return parse_files(await self._json(asked, file_path(collection, tile)))
+
+    async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
+        """Return the statistics of an area over a period; days that failed have their error in the reply.
+
+        Of several days, one that stalls is not tried again: fewer days are quicker.
+
+        Raises:
+            UsageError: The request, or its evalscript, is not taken; the message is the service's own.
+            TransferError: What remains after retries.
+            CredentialsError: The client id is refused, or may not read the collection.
+            SourceError: The reply cannot be read; the quota is spent.
+        """
+        asked = HubQuestion(HubService.STATISTICS, request.collection)
+        long = request.interval.end - request.interval.start > _DAY
+        final = frozenset({FailureKind.STALLED}) if long else frozenset[FailureKind]()
+        answer = await self._answer(asked, "", request.body(), final)
+        return await asyncio.to_thread(parse_statistics, answer.body, answer.processing_units)
+
+    async def header(self, collection: str, tile: ByocTile, file: str) -> Header:
+        """Return the header of a file of a tile, by ranged reads: at once where its size is known.
+
+        Args:
+            collection: The collection, one's own.
+            tile: As `tile` gives it.
+            file: The name of the file (`analysis_ready_ps_qa`), whether the tile lists it or not.
+
+        Raises:
+            TransferError: GONE if there is no such file; FORMAT if it is no TIFF; what remains after retries.
+            CredentialsError: The client id is refused, or the collection is somebody else's.
+            SourceError: The quota is spent.
+        """
+        name = tile.filename(file)
+        known = tile.files.get(file, TileFile(None, None))
+
+        async def ask(url: str) -> HeaderRead | Failure:
+            return await read_header(
+                self._reader, url, self._policy, self._clock, self._note_retry, header_size=known.header_size
+            )
+
+        found = (await self._located(HubService.BYOC, file_path(collection, tile.id, name), ask))[-1]
+        if isinstance(found, HeaderRead):
+            return found.header
+        if found.status not in {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
+            raise TransferError(found)
+        said = ServiceError(found.status, "", found.message.rstrip("."))
+        raise refusal(said, self._host, HubQuestion(HubService.BYOC, collection, tile.id, name))
+
+    async def _page(self, asked: HubQuestion, rest: str, body: Json | None = None) -> object:
+        """Return a page of a walk: without it the walk is no walk."""
+        try:
+            return await self._json(asked, rest, body)
+        except TransferError as error:
+            raise SourceError(error.failure.message) from error
+
+    async def _json(self, asked: HubQuestion, rest: str, body: Json | None = None) -> object:
+        return (await self._answer(asked, rest, body)).body
+
+    async def _answer(
+        self, asked: HubQuestion, rest: str, body: Json | None, final: frozenset[FailureKind] = frozenset()
+    ) -> _Answer:
+        """Return the answer to a question; raise what a refusal means, and `final` failures at once."""
+
+        async def ask(url: str) -> _Answer:
+            return await self._patiently(_request(url, body), final)
+
+        answers = await self._located(asked.service, rest, ask)
+        answer = next((one for one in answers if _is_of_the_service(one)), answers[0])
+        if answer.status == HTTPStatus.OK:
+            return answer
+        said_of_it = answer.body if isinstance(answer.body, bytes) else b""
+        said = parse_error(answer.status, self._secrets.scrub_bytes(said_of_it))  # before it is made short
+        raise refusal(said._replace(message=self._secrets.scrub(said.message)), self._host, asked)
+
+    async def _located(self, service: HubService, rest: str, ask: Callable[[str], Awaitable[T]]) -> list[T]:
+        """Ask under each family of paths until something is there; return all answers, that one last."""
+        answers = []
+        for family in self._paths.candidates(service):
+            answers.append(await ask(self._paths.url(service, family, rest)))
+            if not _is_missing(answers[-1]):
+                self._paths.settle(service, family)
+                break
+        return answers
+
+    async def _patiently(self, request: Request, final: frozenset[FailureKind]) -> _Answer:
+        async def attempt() -> _Answer:
+            try:
+                return await self._attempt(request)
+            except TransferError as error:
+                if error.failure.kind in final:
+                    raise TransferError(replace(error.failure, retryable=False)) from error
+                raise
+
+        return await attempted(attempt, self._policy, self._clock, self._note_retry)
+
+    async def _attempt(self, request: Request) -> _Answer:
+        async with self.session.open(request, accept=_ANSWERS) as response:
+            body = await response.read(PAGE_LIMIT)
+            units = units_in(response.headers)
+            if response.status != HTTPStatus.OK:
+                return _Answer(response.status, body, units)
+            return _Answer(response.status, await _decoded(body, response), units)
+
+    def _note_retry(self, _failure: Failure) -> None:
+        self.session.counters.retries += 1
+
+
+def _request(url: str, body: Json | None) -> Request:
+    headers = {"Accept": "application/json"}
+    if body is None:
+        return Request(url, headers=headers, decode=True)
+    headers["Content-Type"] = "application/json"
+    return Request(url, "POST", headers, orjson.dumps(body), decode=True)
+
+
+async def _decoded(body: bytes, response: Response) -> object:
+    try:
+        if len(body) > _IN_THREAD:
+            return (await asyncio.to_thread(decode, body)).value
+        return decode(body).value
+    except TooManyValuesError as error:
+        raise SourceError(f"{host_of(response.url)} sent a document of {error}.") from error
+    except ValueError as error:
+        host = host_of(response.url)
+        if is_framed(response.headers):
+            raise SourceError(f"What {host} sent is no JSON: check --base-url.") from error
+        message = f"The JSON of {host} breaks off, and it did not say how long it is."
+        failure = Failure(FailureKind.TRUNCATED, message, response.status, host, retryable=True)
+        raise TransferError(failure) from error
+
+
+def _is_missing(answer: _Answer | HeaderRead | Failure) -> bool:
+    return not isinstance(answer, HeaderRead) and answer.status == HTTPStatus.NOT_FOUND
+
+
+def _is_of_the_service(answer: _Answer) -> bool:
+    """Return False for a 404 of a gateway; the services' own say in a code what is missing."""
+    body = answer.body if isinstance(answer.body, bytes) else b""
+    return not _is_missing(answer) or bool(parse_error(answer.status, body).code)

@@ -1,0 +1,136 @@
+"""What a refusal of Sentinel Hub means for the user. Pure.
+
+| status | means | becomes |
+|---|---|---|
+| 400 | the request, often its evalscript | `UsageError` with the service's own words |
+| 401 | see `session` | `CredentialsError` |
+| 403 | the quota is spent | `SourceError`: come back later |
+| 403 | the collection is somebody else's | `CredentialsError` |
+| 404 | no such tile or file | `TransferError`, GONE: one day is lost, not the run |
+| 404 | no such collection | `UsageError` |
+| other | | `SourceError` |
+
+The services answer `{"error": {status, reason, message, code, errors}}`, or the same without `error` around.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import NamedTuple
+
+import orjson
+
+from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
+from stacpull.models import Failure, FailureKind, Json
+from stacpull.net.status import reason_in
+from stacpull.net.transport import TransferError
+from stacpull_trace.hub.hub_paths import HubService
+
+__all__ = ["HubQuestion", "ServiceError", "parse_error", "refusal"]
+
+_SPENT_CODE = "INSUFFICIENT_PROCESSING_UNITS"
+_SPENT_WORDS = ("processing units", "quota", "requests available")
+_EXPIRED_CODE = "ACCOUNT_EXPIRED"
+_LONGEST = 400
+
+
+class HubQuestion(NamedTuple):
+    """What was asked for; `tile` and `file` are empty where the question was not of one."""
+
+    service: HubService
+    collection: str
+    tile: str = ""
+    file: str = ""
+
+
+class ServiceError(NamedTuple):
+    """What a service says of an error."""
+
+    status: int
+    code: str
+    """Its own word (COMMON_BAD_PAYLOAD), empty if it says none."""
+    message: str
+    """One line, with the details that stand under `errors`."""
+
+
+def parse_error(status: int, body: bytes) -> ServiceError:
+    """Return what the body of an error says, whatever it is."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ServiceError(status, "", reason_in(body))
+    found = document.get("error", document) if isinstance(document, dict) else None
+    if not isinstance(found, dict):
+        return ServiceError(status, "", _one_line(reason_in(body)))
+    message = str(found.get("message") or found.get("reason") or found.get("description") or "")
+    parts = [message, *_details(found.get("errors"), message)]
+    return ServiceError(status, str(found.get("code") or ""), _one_line("; ".join(filter(None, parts))))
+
+
+def refusal(error: ServiceError, host: str, asked: HubQuestion) -> StacpullError | TransferError:
+    """Return what to raise for `error`, which `host` answered to what was `asked`."""
+    said = f" ({error.message})" if error.message else ""
+    if error.status == HTTPStatus.BAD_REQUEST:
+        return UsageError(
+            f"{host} does not take the request{_of_script(error)}: {error.message or error.code}"
+        )
+    if error.status == HTTPStatus.FORBIDDEN:
+        return _forbidden(error, host, asked, said)
+    if error.status == HTTPStatus.NOT_FOUND:
+        return _missing(host, asked, said)
+    return SourceError(f"{host} answered {error.status}{said}: try again later.")
+
+
+def _forbidden(error: ServiceError, host: str, asked: HubQuestion, said: str) -> StacpullError:
+    words = error.message.lower()
+    if _SPENT_CODE in error.code or any(word in words for word in _SPENT_WORDS):
+        return SourceError(
+            f"The processing units of your account at {host} are spent{said}: "
+            "go on when they are renewed, at the beginning of the month, or buy more."
+        )
+    if _EXPIRED_CODE in error.code:
+        return CredentialsError(f"Your account at {host} has expired{said}: renew it there.")
+    if asked.service is HubService.BYOC:
+        return CredentialsError(
+            f"{host} shows tiles and files only to the owner of a collection, and {asked.collection} is not "
+            f"yours{said}: take a collection of your own account, or the client id of its owner."
+        )
+    return CredentialsError(
+        f"{host} does not let you read the collection {asked.collection}{said}: "
+        "ask its owner to share it, or take the client id of an account that may."
+    )
+
+
+def _missing(host: str, asked: HubQuestion, said: str) -> StacpullError | TransferError:
+    if asked.tile:
+        what = f"file {asked.file} of the tile" if asked.file else "tile"
+        message = f"{host} has no {what} {asked.tile}{said}."
+        return TransferError(Failure(FailureKind.GONE, message, HTTPStatus.NOT_FOUND, host))
+    return UsageError(f"{host} has no collection {asked.collection}{said}: check its id, and --base-url.")
+
+
+def _of_script(error: ServiceError) -> str:
+    return ", because of its evalscript" if "script" in error.message.lower() else ""
+
+
+def _details(errors: object, message: str) -> list[str]:
+    """Return what `errors` says beyond `message`: one line each; the service gives a list or one object."""
+    entries = errors if isinstance(errors, list) else [errors] if isinstance(errors, dict) else []
+    return [_detail(entry, message) if isinstance(entry, dict) else str(entry) for entry in entries]
+
+
+def _detail(entry: Json, message: str) -> str:
+    """Return one entry, usually `{parameter, invalidValue, violation}`; what `message` says is left out."""
+    place = str(entry.get("parameter") or "")
+    what = str(entry.get("violation") or entry.get("description") or entry.get("message") or "")
+    if not (place or what):
+        return ", ".join(f"{key} {value}" for key, value in entry.items())
+    if what in message:
+        return place
+    return f"{place}: {what}" if place else what
+
+
+def _one_line(message: str) -> str:
+    printable = "".join(c if c.isprintable() else " " for c in message)
+    words = " ".join(printable.split())
+    return words[:_LONGEST].rstrip(" .")

@@ -1,0 +1,223 @@
+"""Requests to Sentinel Hub with a shared token, which is renewed early, and when it is refused.
+
+A `Session` opens requests as `net.client.Client` does, so the ranged header reader can read through it. The
+token is sent to the deployment's own host only; a redirect to another host removes it. The cost of each reply
+is added up. `net.logins.lease` decides when a token is renewed and by which task. Client id and secret are
+sent in the body of a POST to the token URL and nowhere else (RFC 6749, 4.4.2); a redirect to another host is
+not followed with them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+import orjson
+
+from stacpull.clock import Clock
+from stacpull.errors import CredentialsError, SourceError
+from stacpull.hosts import host_of
+from stacpull.models import Failure
+from stacpull.net.client import OK, Client, Counters, Exchange
+from stacpull.net.logins.lease import Lease, Lent
+from stacpull.net.retry import RetryPolicy, attempted
+from stacpull.net.status import reason_in
+from stacpull.net.transport import Request, TransferError
+from stacpull.redact import Secret, Secrets
+from stacpull.urls import same_site
+from stacpull_trace.hub.hub_settings import OLD_TOKEN_PATH, TOKEN_PATH, HubSettings
+
+_LONGEST_REPLY = 64 * 1024
+_REFUSED = frozenset({400, 401, 403})
+_ACCEPTED = _REFUSED | {200, 404}
+
+
+class Tokens:
+    """The tokens of one client id.
+
+    Args:
+        settings: Who asks, and where.
+        client: Sends the requests, without credentials of its own.
+        policy: How patient to be.
+        clock: What tells the age of a token.
+        secrets: Told of each new token, so that none is ever written down.
+    """
+
+    def __init__(
+        self, settings: HubSettings, client: Client, policy: RetryPolicy, clock: Clock, secrets: Secrets
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._policy = policy
+        self._clock = clock
+        self._secrets = secrets
+        self._url = settings.token_url
+        self._lease = Lease(self._renew, clock)
+
+    def __repr__(self) -> str:
+        return f"<Tokens of {self._url}: {'one' if self._lease.held else 'none'} held>"
+
+    async def current(self) -> Secret:
+        """Return a token that lives for a while yet.
+
+        Raises:
+            CredentialsError: The client id or secret is refused.
+            SourceError: The token service cannot be reached, or answers no token.
+        """
+        return await self._lease.current()
+
+    async def instead_of(self, refused: Secret) -> Secret:
+        """Return a token other than `refused`: a new one, unless another task has had one meanwhile.
+
+        Raises:
+            CredentialsError: The client id or secret is refused.
+            SourceError: The token service cannot be reached, or answers no token.
+        """
+        return await self._lease.instead_of(refused)
+
+    async def _renew(self) -> Lent[Secret]:
+        try:
+            status, body = await self._patiently()
+        except TransferError as error:
+            raise SourceError(f"No token could be had: {error.failure.message}") from error
+        if status in _REFUSED:
+            raise CredentialsError(self._refusal(status, body))
+        if status == HTTPStatus.NOT_FOUND:
+            raise SourceError(f"{self._url} is no token service: check --base-url and sh_token_url.")
+        return self._token_in(body)
+
+    async def _patiently(self) -> tuple[int, bytes]:
+        """Ask, with retries; and where there is nothing, once at the path of old deployments."""
+        status, body = await self._retried()
+        if status == HTTPStatus.NOT_FOUND and self._url.endswith(TOKEN_PATH):
+            newer, self._url = self._url, self._url.removesuffix(TOKEN_PATH) + OLD_TOKEN_PATH
+            status, body = await self._retried()
+            if status == HTTPStatus.NOT_FOUND:
+                self._url = newer
+        return status, body
+
+    async def _retried(self) -> tuple[int, bytes]:
+        return await attempted(self._ask, self._policy, self._clock, self._note_retry)
+
+    async def _ask(self) -> tuple[int, bytes]:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self._settings.client_id,
+            "client_secret": self._settings.client_secret.reveal(),
+        }
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        request = Request(self._url, "POST", headers, urlencode(form).encode(), decode=True)
+        async with self._client.open(request, accept=_ACCEPTED, count_refusal=False) as response:
+            return response.status, await response.read(_LONGEST_REPLY)
+
+    def _token_in(self, body: bytes) -> Lent[Secret]:
+        try:
+            reply = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            reply = None
+        value = reply.get("access_token") if isinstance(reply, dict) else None
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
+            raise SourceError(f"{self._url} answered without a token: check --base-url and sh_token_url.")
+        secret = Secret(value)
+        self._secrets.add(secret)
+        return Lent(secret, _life(reply.get("expires_in")))
+
+    def _refusal(self, status: int, body: bytes) -> str:
+        reason = reason_in(body, self._secrets)
+        said = f"{status}: {reason}" if reason else str(status)
+        return (
+            f"{host_of(self._url)} refuses the client id and secret ({said}): "
+            "check SH_CLIENT_ID and SH_CLIENT_SECRET, or the profile that they come from."
+        )
+
+    def _note_retry(self, _failure: Failure) -> None:
+        self._client.counters.retries += 1
+
+
+def _life(expires_in: object) -> float:
+    """Return for how many seconds a token lives; without end if the service does not say, until refused."""
+    if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
+        return math.inf
+    return float(expires_in)
+
+
+_SPENT = "x-processingunits-spent"
+
+
+class Session:
+    """A client with a token.
+
+    Args:
+        client: Sends the requests, without credentials of its own.
+        tokens: Where tokens come from.
+        base_url: The deployment: what else is asked goes without the token.
+    """
+
+    def __init__(self, client: Client, tokens: Tokens, base_url: str) -> None:
+        self._client = client
+        self._tokens = tokens
+        self._base_url = base_url
+        self.processing_units = 0.0
+        """What the replies so far cost, as they said."""
+
+    @property
+    def counters(self) -> Counters:
+        """What went over the network so far."""
+        return self._client.counters
+
+    @asynccontextmanager
+    async def open(
+        self, request: Request, *, accept: frozenset[int] = OK, count_refusal: bool = False
+    ) -> AsyncIterator[Exchange]:
+        """Send `request` with the token.
+
+        Args:
+            request: What to ask for.
+            accept: The statuses that are a response and not a failure.
+            count_refusal: As in `net.client.Client.open`.
+
+        Raises:
+            TransferError: As in `net.client.Client.open`.
+            CredentialsError: A new token is refused too, or none is given.
+            SourceError: The token service cannot be reached.
+        """
+        if not same_site(self._base_url, request.url):
+            async with self._client.open(request, accept=accept, count_refusal=count_refusal) as response:
+                yield response
+            return
+        accept |= {HTTPStatus.UNAUTHORIZED}
+        async with AsyncExitStack() as stack:
+            token = await self._tokens.current()
+            exchange = self._client.open(_signed(request, token), accept=accept, count_refusal=count_refusal)
+            response = await stack.enter_async_context(exchange)
+            if response.status == HTTPStatus.UNAUTHORIZED:
+                await stack.aclose()  # its permit goes back before the token's request asks for one
+                token = await self._tokens.instead_of(token)
+                exchange = self._client.open(
+                    _signed(request, token), accept=accept, count_refusal=count_refusal
+                )
+                response = await stack.enter_async_context(exchange)
+            if response.status == HTTPStatus.UNAUTHORIZED:
+                raise CredentialsError(
+                    f"{host_of(self._base_url)} does not take the token it gave: check that SH_CLIENT_ID and "
+                    "SH_CLIENT_SECRET are for this deployment, and --base-url."
+                )
+            self.processing_units += units_in(response.headers)
+            yield response
+
+
+def units_in(headers: Mapping[str, str]) -> float:
+    """Return the processing units that a reply cost; 0 if it does not say."""
+    try:
+        units = float(headers.get(_SPENT, "0"))
+    except ValueError:
+        return 0.0
+    return units if math.isfinite(units) and units > 0 else 0.0
+
+
+def _signed(request: Request, token: Secret) -> Request:
+    headers = {name: value for name, value in request.headers.items() if name.lower() != "authorization"}
+    return request._replace(headers={**headers, "Authorization": f"Bearer {token.reveal()}"})

@@ -1,0 +1,202 @@
+"""Tiles of a collection: searched in the catalog, or described by the BYOC service to their owner. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import parse_qs, quote, urlsplit
+
+from stacpull.errors import SourceError
+from stacpull.models import Json
+from stacpull_trace.hub.replies import (
+    ByocTile,
+    CatalogTile,
+    Footprint,
+    TileFile,
+    TimeRange,
+    array,
+    count,
+    footprint_code,
+    mapping,
+    moment,
+    number,
+    text,
+)
+from stacpull_trace.hub.statistics_request import bare_collection, collection_type, written
+
+_CATALOG_PAGE_SIZE = 100
+"""The most the catalog gives at once; without being asked it gives 10."""
+
+
+def search_body(
+    collection: str,
+    interval: TimeRange,
+    bbox: tuple[float, float, float, float] | None = None,
+    intersects: Json | None = None,
+) -> Json:
+    """Return the JSON document of a search; coordinates are longitudes and latitudes."""
+    body: Json = {
+        "collections": [collection_type(collection)],
+        "datetime": f"{written(interval.start)}/{written(interval.end)}",
+        "limit": _CATALOG_PAGE_SIZE,
+    }
+    if bbox is not None:
+        body["bbox"] = list(bbox)
+    if intersects is not None:
+        body["intersects"] = intersects
+    return body
+
+
+def parse_page(document: object) -> list[CatalogTile]:
+    """Return the tiles of a page of results.
+
+    Raises:
+        SourceError: It is none.
+    """
+    features = array(mapping(document, "the page").get("features"), "features")
+    return [parse_catalog_tile(feature, f"features[{i}]") for i, feature in enumerate(features)]
+
+
+def parse_catalog_tile(feature: object, where: str = "the item") -> CatalogTile:
+    """Return a tile from its item.
+
+    Raises:
+        SourceError: Its id or time is missing, or its geometry is none.
+    """
+    item = mapping(feature, where)
+    properties = mapping(item.get("properties"), f"{where}.properties")
+    bbox = item.get("bbox")
+    return CatalogTile(
+        id=text(item.get("id"), f"{where}.id"),
+        collection=str(item.get("collection") or ""),
+        time=moment(properties.get("datetime"), f"{where}.properties.datetime"),
+        footprint=parse_footprint(item.get("geometry"), f"{where}.geometry"),
+        bbox=None if bbox is None else _numbers(bbox, f"{where}.bbox"),
+    )
+
+
+def parse_footprint(geometry: object, where: str) -> Footprint | None:
+    """Return a geometry and its CRS, apart; None for none."""
+    if geometry is None:
+        return None
+    document = mapping(geometry, where)
+    text(document.get("type"), f"{where}.type")
+    epsg = footprint_code(document.get("crs"), f"{where}.crs")
+    return Footprint({key: value for key, value in document.items() if key != "crs"}, epsg)
+
+
+def next_search(body: Json, document: object) -> Json | None:
+    """Return the document that asks for the page after this one; None at the end.
+
+    It is named by `context.next`, to be sent back with the search (Sentinel Hub's own way), or by a `next`
+    link for POST whose body is the whole of it, or with `merge` what is to be replaced (STAC API 1.0.0, item
+    search, "Pagination"). The search is always posted to where it was posted first, whatever the address of
+    the link.
+
+    Raises:
+        SourceError: There is a next page, but no way to ask for it is told.
+    """
+    page = mapping(document, "the page")
+    token = (page.get("context") or {}).get("next")
+    if token is not None:
+        return {**body, "next": token}
+    links = [link for link in page.get("links") or [] if isinstance(link, Mapping)]
+    link = next((link for link in links if link.get("rel") == "next"), None)
+    if link is None:
+        return None
+    following = link.get("body")
+    if not isinstance(following, dict):
+        raise SourceError("Sentinel Hub's catalog names a next page, but not how to ask for it by POST.")
+    return {**body, **following} if link.get("merge") else following
+
+
+def _numbers(value: object, where: str) -> tuple[float, ...]:
+    found = [number(part, f"{where}[{i}]") for i, part in enumerate(array(value, where))]
+    return tuple(part for part in found if part is not None)
+
+
+_BYOC_PAGE_SIZE = 100
+"""The most tiles the service gives at once."""
+
+
+def tiles_path(collection: str, token: str | None = None) -> str:
+    """Return path and query of a page of tiles; `token` as the page before it said."""
+    more = f"&viewtoken={quote(token, safe='')}" if token else ""
+    return f"/collections/{quote(bare_collection(collection), safe='')}/tiles?count={_BYOC_PAGE_SIZE}{more}"
+
+
+def tile_path(collection: str, tile: str) -> str:
+    """Return the path of one tile."""
+    return f"/collections/{quote(bare_collection(collection), safe='')}/tiles/{quote(tile, safe='')}"
+
+
+def file_path(collection: str, tile: str, name: str | None = None) -> str:
+    """Return the path of a file of a tile, or of the list of them."""
+    files = f"{tile_path(collection, tile)}/files"
+    return files if name is None else f"{files}/{quote(name)}"
+
+
+def parse_tile(document: object, where: str = "data") -> ByocTile:
+    """Return a tile from its description (what stands under `data`).
+
+    Raises:
+        SourceError: Something in it is not as it should be.
+    """
+    tile = mapping(document, where)
+    sensed, created = tile.get("sensingTime"), tile.get("created")
+    return ByocTile(
+        id=text(tile.get("id"), f"{where}.id"),
+        path=text(tile.get("path"), f"{where}.path"),
+        status=text(tile.get("status"), f"{where}.status"),
+        sensing_time=None if sensed is None else moment(sensed, f"{where}.sensingTime"),
+        created=None if created is None else moment(created, f"{where}.created"),
+        tile_geometry=parse_footprint(tile.get("tileGeometry"), f"{where}.tileGeometry"),
+        cover_geometry=parse_footprint(tile.get("coverGeometry"), f"{where}.coverGeometry"),
+        files=_files(tile.get("additionalData"), f"{where}.additionalData"),
+    )
+
+
+def parse_tiles(document: object) -> list[ByocTile]:
+    """Return the tiles of a page.
+
+    Raises:
+        SourceError: It is none.
+    """
+    tiles = array(mapping(document, "the page").get("data"), "data")
+    return [parse_tile(tile, f"data[{i}]") for i, tile in enumerate(tiles)]
+
+
+def next_token(document: object) -> str | None:
+    """Return the `viewtoken` of the page after this one: told as such, or within the URL of the next page."""
+    links = mapping(mapping(document, "the page").get("links") or {}, "links")
+    token = links.get("nextToken")
+    if token is None and links.get("next"):
+        token = parse_qs(urlsplit(text(links["next"], "links.next")).query).get("viewtoken", [None])[0]
+    return None if token is None else text(token, "links.nextToken")
+
+
+def parse_files(document: object) -> tuple[str, ...]:
+    """Return the names of a tile's files.
+
+    Raises:
+        SourceError: It is no list of names.
+    """
+    names = document.get("data") if isinstance(document, dict) else document
+    return tuple(text(name, f"[{i}]") for i, name in enumerate(array(names, "the list of files")))
+
+
+def _files(additional: object, where: str) -> Mapping[str, TileFile]:
+    if additional is None:
+        return {}
+    described = mapping(additional, where).get("filesMetadata")
+    if described is None:
+        return {}
+    files = mapping(described, f"{where}.filesMetadata")
+    return {name: _file(mapping(file, name), f"{where}.filesMetadata.{name}") for name, file in files.items()}
+
+
+def _file(described: Json, where: str) -> TileFile:
+    size, etag = described.get("headerSize"), described.get("etag")
+    return TileFile(
+        header_size=None if size is None else count(size, f"{where}.headerSize"),
+        etag=None if etag is None else text(etag, f"{where}.etag"),
+    )

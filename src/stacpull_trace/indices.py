@@ -1,0 +1,164 @@
+"""The evalscripts: what the service computes of each pixel.
+
+Three outputs: `default`, the index as FLOAT32; `scenes`, the value of the scene mask as INT16; `dataMask`, 1
+where there are data and the cloud mask says clear. Bands hold surface reflectance times 10,000.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from stacpull.errors import UsageError
+
+__all__ = ["DEFAULT", "EDGES", "INDICES", "SCENES", "Index", "index_of_name", "index_of_script"]
+
+DEFAULT, SCENES = "default", "scenes"
+"""TraceOutput ids."""
+EDGES: Final = tuple(range(602))
+"""Edges of the histogram of scenes, 0 to 601: a bin for each value to 600, the last one closed at 601.
+
+Whole numbers: the service takes no others for an output of whole numbers.
+"""
+
+_TEMPLATE: Final = """//VERSION=3
+function setup() {{
+    return {{
+        input: [{{ bands: [{bands}] }}],
+        output: [
+            {{ id: "default", bands: 1, sampleType: "FLOAT32" }},
+            {{ id: "scenes", bands: 1, sampleType: "INT16" }},
+            {{ id: "dataMask", bands: 1 }}
+        ]
+    }};
+}}
+
+function evaluatePixel(sample) {{
+    var clear = 0;
+    if (sample.cloud_mask == 1) {{
+        clear = 1;
+    }}
+{body}
+    return {{
+        default: [value],
+        scenes: [sample.scene_mask],
+        dataMask: [sample.dataMask * clear]
+    }};
+}}
+"""
+_REFLECTANCE: Final = {band: f"sample.{band} / 10000" for band in ("blue", "green", "red", "nir")}
+_COMMENT: Final = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_BANDS: Final = re.compile(r"\bbands\s*:\s*\[([^\]]*)\]")
+_WORD: Final = re.compile(r"""["']([A-Za-z0-9_]+)["']""")
+_OUTPUT: Final = re.compile(r"""\{[^{}]*\bid\s*:\s*["'](\w+)["'][^{}]*\}""")
+_SAMPLE_TYPE: Final = re.compile(r"""\bsampleType\s*:\s*["'](\w+)["']""")
+_WIDE_ENOUGH: Final = frozenset({"INT16", "UINT16", "FLOAT32"})
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What is computed of each pixel."""
+
+    name: str
+    evalscript: str
+    bands: int
+    """Input bands that the service counts: all but `dataMask`."""
+    formula: str
+    """Formula and source, for people."""
+
+    @property
+    def digest(self) -> str:
+        """A name of the evalscript's text."""
+        return hashlib.sha256(self.evalscript.encode()).hexdigest()[:16]
+
+
+def _normalized(one: str, other: str) -> str:
+    return f"    var value = (sample.{one} - sample.{other}) / (sample.{one} + sample.{other});"
+
+
+def _reflectances(*bands: str) -> str:
+    return "\n".join(f"    var {band} = {_REFLECTANCE[band]};" for band in bands)
+
+
+def _index(name: str, bands: tuple[str, ...], body: str, formula: str) -> Index:
+    inputs = (*bands, "cloud_mask", "scene_mask", "dataMask")
+    names = ", ".join(f'"{band}"' for band in inputs)
+    return Index(name, _TEMPLATE.format(bands=names, body=body), len(inputs) - 1, formula)
+
+
+INDICES: Final = {
+    index.name: index
+    for index in (
+        _index(
+            "ndwi",
+            ("green", "nir"),
+            _normalized("green", "nir"),
+            "(green - nir) / (green + nir), McFeeters 1996",
+        ),
+        _index(
+            "ndvi", ("red", "nir"), _normalized("nir", "red"), "(nir - red) / (nir + red), Rouse et al. 1974"
+        ),
+        _index(
+            "gndvi",
+            ("green", "nir"),
+            _normalized("nir", "green"),
+            "(nir - green) / (nir + green), Gitelson et al. 1996",
+        ),
+        _index(
+            "evi",
+            ("blue", "red", "nir"),
+            _reflectances("blue", "red", "nir")
+            + "\n    var value = 2.5 * (nir - red) / (nir + 6 * red - 7.5 * blue + 1);",
+            "2.5 (nir - red) / (nir + 6 red - 7.5 blue + 1), Huete et al. 2002",
+        ),
+        _index(
+            "savi",
+            ("red", "nir"),
+            _reflectances("red", "nir") + "\n    var value = 1.5 * (nir - red) / (nir + red + 0.5);",
+            "1.5 (nir - red) / (nir + red + 0.5), Huete 1988",
+        ),
+    )
+}
+"""The indices by name."""
+
+
+def index_of_name(name: str) -> Index:
+    """Return one of `INDICES`; case does not matter.
+
+    Raises:
+        UsageError: There is no such index.
+    """
+    try:
+        return INDICES[name.lower()]
+    except KeyError:
+        known = ", ".join(INDICES)
+        text = f"--index {name!r} is not known: use one of {known}, or write an --evalscript."
+        raise UsageError(text) from None
+
+
+def index_of_script(text: str, name: str) -> Index:
+    """Return the index that an evalscript computes.
+
+    Args:
+        text: The script: its outputs must hold `default`, `scenes` (the scene mask, wide enough a type) and
+            `dataMask`.
+        name: What to call it.
+
+    Raises:
+        UsageError: An output is missing, or `scenes` would be cut to 8 bits.
+    """
+    bare = _COMMENT.sub(" ", text)
+    types = {found[1]: _SAMPLE_TYPE.search(found[0]) for found in _OUTPUT.finditer(bare)}
+    missing = [wanted for wanted in (DEFAULT, SCENES, "dataMask") if wanted not in types]
+    if missing:
+        raise UsageError(
+            f"--evalscript: setup() has no output with the id {' or '.join(missing)}; "
+            "it needs default (the index), scenes (the band scene_mask) and dataMask."
+        )
+    scenes = types[SCENES]
+    if scenes is None or scenes[1] not in _WIDE_ENOUGH:
+        raise UsageError('--evalscript: the output scenes needs sampleType: "INT16", else it is cut to 255.')
+    bands = [word for listed in _BANDS.findall(bare) for word in _WORD.findall(listed)]
+    return Index(name, text, len({*bands} - {"dataMask"}) or 1, "as the evalscript computes it")

@@ -1,0 +1,89 @@
+"""`--method median`: trace days as Planet's notebook on scene traceability does, to compare with. Pure.
+
+The notebook takes each day's median scene index over the whole area and looks it up in the header of the
+day's first tile. A median of indices can belong to a scene which gave few pixels, or none. The series has
+every day with a tile; the notebook's own table has only the days for which the median's scene is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+
+from stacpull_trace.days import TileDay
+from stacpull_trace.report import DayState, MedianRow, TraceDay
+from stacpull_trace.scene_map import OriginKind, PixelOrigin
+
+__all__ = ["median_series", "median_table"]
+
+
+def median_series(days: Mapping[date, Sequence[TileDay]], area_pixels: int) -> tuple[TraceDay, ...]:
+    """Return a row for each day, by date.
+
+    Args:
+        days: By day its first tile, with the statistics of the whole area.
+        area_pixels: Number of pixels in the area.
+    """
+    return tuple(_row(days[day][0], area_pixels) for day in sorted(days))
+
+
+def median_table(series: Iterable[TraceDay]) -> tuple[tuple[MedianRow, ...], tuple[str, ...]]:
+    """Return the notebook's table, and a sentence for each day that it does not have.
+
+    Args:
+        series: The rows of `median_series`.
+    """
+    rows: list[MedianRow] = []
+    dropped: list[str] = []
+    for day in series:
+        if day.acquired is not None and day.mean is not None:
+            rows.append(MedianRow(day.acquired.replace(microsecond=0), day.mean))
+        else:
+            dropped.append(f"{day.date}: not in the table, {day.problem or day.mode or 'no valid pixel'}")
+    return tuple(rows), tuple(dropped)
+
+
+def _row(tile: TileDay, area_pixels: int) -> TraceDay:
+    count = tile.count
+    index = None if count.median is None or count.value.mean is None else int(count.median)
+    origin = _origin(tile, index)
+    scene = origin.scene if origin else None
+    problem = count.error or (f"{tile.tile}: {tile.problem}" if tile.problem else None)
+    return TraceDay(
+        date=tile.day,
+        state=_state(problem, index, origin),
+        mean=count.value.mean,
+        min=count.value.min,
+        max=count.value.max,
+        st_dev=count.value.st_dev,
+        samples=area_pixels,
+        valid=count.valid,
+        clear_share=count.valid / area_pixels,
+        tiles=int(count.valid > 0),
+        scenes=int(origin is not None and origin.kind in (OriginKind.SCENE, OriginKind.FOREIGN)),
+        mode=origin.name if origin else None,
+        mode_tile=tile.tile if index is not None else None,
+        mode_index=index,
+        mode_share=None,
+        acquired=scene.acquired if scene else None,
+        precision=scene.precision if scene else None,
+        first=None,
+        weighted=None,
+        last=None,
+        unknown_share=None,
+        solar_azimuth=origin.solar_azimuth if origin else None,
+        solar_elevation=origin.solar_elevation if origin else None,
+        problem=problem,
+    )
+
+
+def _origin(tile: TileDay, index: int | None) -> PixelOrigin | None:
+    return tile.scenes.origin(index) if tile.scenes is not None and index is not None else None
+
+
+def _state(problem: str | None, index: int | None, origin: PixelOrigin | None) -> DayState:
+    if problem is not None:
+        return DayState.FAILED
+    if index is None:
+        return DayState.EMPTY
+    return DayState.OK if origin is not None and origin.kind is OriginKind.SCENE else DayState.UNMAPPED

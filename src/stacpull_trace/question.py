@@ -1,0 +1,105 @@
+"""The checked input of a trace: collection, area, period of UTC days, index and method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import shapely
+
+from stacpull.errors import UsageError
+from stacpull_trace.asks import Ask
+from stacpull_trace.hub.statistics_request import (
+    MOST_PIXELS,
+    Calculation,
+    RequestBounds,
+    Size,
+    StatisticsRequest,
+)
+from stacpull_trace.indices import DEFAULT, EDGES, SCENES, Index
+from stacpull_trace.period import Days
+from stacpull_trace.traced_area import TracedArea
+
+Method = Literal["mode", "median"]
+_MEDIAN = 50.0
+_FORMAT = 2
+"""Of the kept answers and their keys: a change raises it, so that older ones are not misread."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceQuestion:
+    """What a trace computes: of which collection, where, when, and what of each pixel."""
+
+    collection: str
+    """Without `byoc-`."""
+    area: TracedArea
+    period: Days
+    resolution: float
+    """Metres a pixel."""
+    index: Index
+    method: Method
+    base_url: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON, the evalscript by its digest."""
+        return {**self.identity(), "period": str(self.period), "index": self.index.name}
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes stored results usable: all but the period, by which each of them is named."""
+        grid = self.area.grid
+        return {
+            "format": _FORMAT,
+            "collection": self.collection,
+            "bbox": list(grid.bbox),
+            "geometry": None
+            if self.area.is_box
+            else shapely.to_wkt(self.area.outline, rounding_precision=-1),
+            "resolution": self.resolution,
+            "evalscript": self.index.digest,
+            "method": self.method,
+            "base_url": self.base_url,
+        }
+
+    def request(self, ask: Ask) -> StatisticsRequest:
+        """Return the request for statistics that asks for `ask`."""
+        grid = self.area.grid
+        percentiles = (_MEDIAN,) if self.method == "median" else ()
+        edges = EDGES if self.method == "mode" else ()
+        return StatisticsRequest(
+            collection=f"byoc-{self.collection}",
+            bounds=RequestBounds(grid.box(ask.window), ask.geometry),
+            interval=ask.days.interval,
+            evalscript=self.index.evalscript,
+            grid=Size(ask.window.width, ask.window.height),
+            calculations={
+                SCENES: Calculation(percentiles=percentiles, edges=edges),
+                DEFAULT: Calculation(),
+            },
+        )
+
+
+def question(
+    collection: str,
+    area: TracedArea,
+    period: Days,
+    index: Index,
+    *,
+    resolution: float,
+    method: Method,
+    base_url: str,
+) -> TraceQuestion:
+    """Return a question, checked as a whole.
+
+    Raises:
+        UsageError: There is no collection, or a median is asked for over more than one request can hold.
+    """
+    bare = collection.strip().removeprefix("byoc-")
+    if not bare or "/" in bare:
+        raise UsageError(f"COLLECTION is the id of a collection of your own, not {collection!r}.")
+    grid = area.grid
+    if method == "median" and max(grid.width, grid.height) > MOST_PIXELS:
+        raise UsageError(
+            f"The area is {grid.width:,} by {grid.height:,} pixels; a median is not put together from parts, "
+            f"and the service takes {MOST_PIXELS:,} a side: use --method mode."
+        )
+    return TraceQuestion(bare, area, period, resolution, index, method, base_url)

@@ -1,0 +1,195 @@
+"""What a trace returns and writes: a row a day, a row a scene, and how the run went. Frozen values.
+
+Times are aware, in UTC; shares are of the day's valid pixels, 0 to 1.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import date, datetime
+from typing import Any, Literal
+
+from stacpull_trace.scene_map import OriginKind
+
+__all__ = ["DayState", "MedianRow", "ScenePixels", "TraceDay", "TraceEstimate", "TraceReport"]
+
+
+class DayState(enum.StrEnum):
+    """How far a day can be trusted; the first that holds."""
+
+    FAILED = "failed"  # a part of its statistics, or the scenes of a tile, could not be had
+    EMPTY = "empty"  # no valid pixel: cloud, or nothing there
+    MISMATCH = "mismatch"  # the histogram does not hold as many pixels as are valid
+    UNMAPPED = "unmapped"  # no scene is known for more than half of the valid pixels
+    OK = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class ScenePixels:
+    """The pixels of one tile that have one scene index on one day."""
+
+    date: date
+    tile: str
+    index: int | None
+    """Value of the scene mask; None for pixels that have none."""
+    kind: OriginKind
+    name: str
+    """The scene's id, or what is known instead of it."""
+    acquired: datetime | None
+    precision: float | None
+    """Seconds: the true time is within `acquired` plus or minus this."""
+    satellite: str | None
+    pixels: int
+    share: float | None
+    """Of the day's valid pixels; None for masked ones."""
+    solar_azimuth: float | None
+    solar_elevation: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TraceDay:
+    """One day: the index over the area, and the scenes that its valid pixels were taken from.
+
+    The mode is the scene with the most pixels over all tiles (on a tie the earlier one). With `--method
+    median`, the mode's fields hold the scene of the median index instead, and what needs a histogram is None.
+    """
+
+    date: date
+    state: DayState
+    mean: float | None
+    min: float | None
+    max: float | None
+    st_dev: float | None
+    samples: int
+    """Pixels of the area."""
+    valid: int
+    """Those of them that are neither clouded nor without data."""
+    clear_share: float
+    """`valid` divided by `samples`."""
+    tiles: int
+    scenes: int
+    mode: str | None
+    """Name of the most frequent origin: a scene's id, or what is known instead of it."""
+    mode_tile: str | None
+    """The tile that gave the most of the mode's pixels."""
+    mode_index: int | None
+    """The mode's scene index in `mode_tile`."""
+    mode_share: float | None
+    acquired: datetime | None
+    """When the mode was taken; None if it is no scene."""
+    precision: float | None
+    first: datetime | None
+    """The earliest scene's time."""
+    weighted: datetime | None
+    """Mean time of the scenes, weighted by their pixels."""
+    last: datetime | None
+    """The latest scene's time."""
+    unknown_share: float | None
+    """Share of the valid pixels for which no PlanetScope scene is known."""
+    solar_azimuth: float | None
+    """Of the mode in `mode_tile`, in degrees clockwise from north."""
+    solar_elevation: float | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MedianRow:
+    """A row of the table that a median of scene indices gives (`--method median`)."""
+
+    date: datetime
+    """Time of the median's scene, cut to seconds."""
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEstimate:
+    """What a trace would ask for (`--dry-run`).
+
+    Requests are no bound: what fails or is too much at once is asked again. Fewer are usual: days of cloud
+    need no header, and what looks like many parts in the catalog, which knows covers only, may be asked for
+    at once when the rectangles of the tiles are known.
+    """
+
+    collection: str
+    days: int
+    """Days of the period."""
+    days_with_tiles: int
+    tiles: int
+    width: int
+    height: int
+    statistics_requests: int
+    requests: int
+    """All of them: token, catalog, statistics, tiles, headers."""
+    processing_units: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceReport:
+    """How a trace ended."""
+
+    state: Literal["complete", "interrupted"]
+    collection: str
+    period: str
+    """First and last UTC day."""
+    resolution: float
+    index: str
+    method: Literal["mode", "median"]
+    width: int
+    height: int
+    days_found: int
+    """Days on which the catalog has tiles."""
+    days_valid: int
+    """Days with at least one valid pixel."""
+    days_unmapped: int
+    days_mismatched: int
+    days_failed: int
+    tiles: int
+    requests_statistics: int
+    """Statistics asked for by this command; those of an earlier one are not asked again."""
+    requests: int
+    retries: int
+    processing_units: float
+    """Spent by this command, as the service says."""
+    seconds: float
+    days: tuple[TraceDay, ...] = ()
+    scenes: tuple[ScenePixels, ...] = ()
+    table: tuple[MedianRow, ...] = ()
+    """With `--method median` only."""
+    notes: tuple[str, ...] = ()
+    """What was met that a user should know: lines of headers that cannot be read, days dropped."""
+    files: tuple[str, ...] = ()
+    """What was written."""
+    question: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 some day failed, 130 interrupted."""
+        if self.state == "interrupted":
+            return 130
+        return 1 if self.days_failed else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints: all but the rows of scenes."""
+        plain = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("days", "scenes", "table")
+        }
+        plain["days"] = [row_json(day) for day in self.days]
+        plain["table"] = [row_json(row) for row in self.table]
+        return plain
+
+
+def row_json(row: TraceDay | ScenePixels | MedianRow) -> dict[str, Any]:
+    """Return a row with its times as RFC 3339 text."""
+    return {f.name: _plain(getattr(row, f.name)) for f in fields(row)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return value.isoformat() if isinstance(value, date) else value

@@ -1,0 +1,298 @@
+"""One run of a trace: catalog, tiles, statistics, headers, and what they come to.
+
+    search ─▶ tiles ─▶ pieces of the area ─▶ statistics ─▶ headers of the tiles that had pixels ─▶ days
+
+Each stage asks many things at once. What is answered is kept (`stored.py`) and never asked again; what fails
+is named for its days, and the rest goes on. Refused credentials and a spent quota stop the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Protocol, TypeVar
+
+from stacpull.events import Listener, Stage
+from stacpull.models import Json
+from stacpull.net.transport import TransferError
+from stacpull_headers.tiff import Header
+from stacpull_trace.answer_store import AnswerStore, tile_from_json, tile_to_json
+from stacpull_trace.asks import Ask, asks, pieces_by_day, whole_area_asks
+from stacpull_trace.counts import Count, merged
+from stacpull_trace.cover import Tile, tile_of
+from stacpull_trace.daily import Counting, DayCounts
+from stacpull_trace.days import TileDay
+from stacpull_trace.hub.replies import ByocTile, CatalogTile, TimeRange
+from stacpull_trace.question import TraceQuestion
+from stacpull_trace.scene_map import SceneMap, read_scene_map
+
+__all__ = ["TraceResult", "TraceRun", "TraceSource"]
+
+_QA_FILE = "analysis_ready_ps_qa"
+_AT_ONCE = 8
+"""Requests at once; the service limits a client to few anyway."""
+
+T = TypeVar("T")
+
+
+class TraceSource(Counting, Protocol):
+    """What a run asks of Sentinel Hub (`stacpull_trace.hub.hub_client.Hub`)."""
+
+    def search(
+        self,
+        collection: str,
+        interval: TimeRange,
+        *,
+        bbox: tuple[float, float, float, float] | None = None,
+        intersects: Json | None = None,
+    ) -> AsyncIterator[CatalogTile]:
+        """Yield the tiles of a period and area."""
+        ...
+
+    async def tile(self, collection: str, tile: str) -> ByocTile:
+        """Return what is known of a tile."""
+        ...
+
+    async def header(self, collection: str, tile: ByocTile, file: str) -> Header:
+        """Return the header of a file of a tile."""
+        ...
+
+
+@dataclass(slots=True)
+class TraceResult:
+    """What a run has come to."""
+
+    days: dict[date, list[TileDay]] = field(default_factory=dict)
+    tiles: int = 0
+    notes: list[str] = field(default_factory=list)
+    asked: int = 0
+    """Statistics asked for by this run."""
+
+
+class TraceRun:
+    """Runs one question against a service. Call `tiles`, then one of the others.
+
+    Args:
+        service: Who is asked.
+        question: What is asked.
+        answers: Where answers are kept.
+        on_event: Told of each stage.
+        stop: Set it to end gracefully: nothing more is asked, `stopped` is then True.
+        at_once: Requests at once.
+    """
+
+    def __init__(
+        self,
+        service: TraceSource,
+        question: TraceQuestion,
+        answers: AnswerStore,
+        *,
+        on_event: Listener | None = None,
+        stop: asyncio.Event | None = None,
+        at_once: int | None = None,
+    ) -> None:
+        self._service = service
+        self._question = question
+        self._answers = answers
+        self._on_event = on_event
+        self._stop = stop
+        self._at_once = at_once or _AT_ONCE
+        self._found = TraceResult()
+        self._unknown: dict[str, str] = {}
+        """Why nothing is known of a tile."""
+
+    @property
+    def found(self) -> TraceResult:
+        """What the run has come to so far."""
+        return self._found
+
+    @property
+    def stopped(self) -> bool:
+        """True if the run was asked to stop before its end."""
+        return self._stop is not None and self._stop.is_set()
+
+    async def tiles(self) -> list[CatalogTile]:
+        """Return the tiles of the period and area, in the catalog's order, each once; after a stop, some.
+
+        Raises:
+            CredentialsError, SourceError, UsageError: as the service says.
+        """
+        asked = self._question
+        area = asked.area
+        found: dict[str, CatalogTile] = {}
+        async for tile in self._service.search(
+            asked.collection,
+            asked.period.interval,
+            bbox=area.grid.bbox if area.is_box else None,
+            intersects=None if area.is_box else area.geometry,
+        ):
+            if tile.time.date() in asked.period:
+                found.setdefault(tile.id, tile)
+            self._tell("catalog", len(found), None)
+            if self.stopped:
+                break
+        self._found.tiles = len(found)
+        return list(found.values())
+
+    async def by_mode(self, catalog: Sequence[CatalogTile]) -> TraceResult:
+        """Count the pixels of each scene of each tile and day.
+
+        Raises:
+            CredentialsError, SourceError, UsageError: as the service says.
+            DestinationError: answers cannot be kept.
+        """
+        details = await self._details(catalog)
+        placed = [tile_of(tile, details.get(tile.id), self._question.area) for tile in catalog]
+        planned = await asyncio.to_thread(self._planned, placed)
+        made = {tile.id: tile.created.isoformat() if tile.created else "" for tile in placed}
+        counts = await self._statistics(planned, made)
+        by_tile = _by_tile(planned, counts)
+        wanted = {tile for (_, tile), count in by_tile.items() if tile and count.counted}
+        maps = await self._headers({tile: details.get(tile) for tile in sorted(wanted)})
+        for (day, tile), count in sorted(by_tile.items()):
+            scenes, problem = maps.get(tile, (None, None))
+            self._found.days.setdefault(day, []).append(TileDay(day, tile, count, scenes, problem))
+        return self._found
+
+    async def by_median(self, catalog: Sequence[CatalogTile]) -> TraceResult:
+        """Take each day's median index and look it up in the day's first tile, whatever the others hold.
+
+        Raises:
+            As `by_mode`.
+        """
+        firsts: dict[date, CatalogTile] = {}
+        names: dict[date, list[str]] = {}
+        for tile in catalog:
+            firsts.setdefault(tile.time.date(), tile)
+            names.setdefault(tile.time.date(), []).append(tile.id)
+        together = {day: ",".join(sorted(some)) for day, some in names.items()}
+        planned = list(whole_area_asks(self._question.area, self._question.period, together))
+        counts = await self._statistics(planned, {})
+        by_day = {day: merged(c[day] for c in counts if day in c) for day in sorted(firsts)}
+        wanted = {firsts[day].id for day, count in by_day.items() if count.valid}
+        details = await self._details([tile for tile in firsts.values() if tile.id in wanted])
+        maps = await self._headers({tile: details.get(tile) for tile in sorted(wanted)})
+        for day, count in by_day.items():
+            tile_id = firsts[day].id
+            self._found.days[day] = [TileDay(day, tile_id, count, *maps.get(tile_id, (None, None)))]
+        return self._found
+
+    def _planned(self, tiles: Sequence[Tile]) -> list[Ask]:
+        question = self._question
+        return list(asks(question.area, question.period, pieces_by_day(question.area, tiles)))
+
+    async def _details(self, catalog: Sequence[CatalogTile]) -> dict[str, ByocTile]:
+        """Return what the collection's owner knows of the tiles; one that cannot be had is left out."""
+        details: dict[str, ByocTile] = {}
+
+        async def ask(tile: CatalogTile) -> None:
+            key = f"tile/{tile.id}"
+            kept = await self._answers.get(key)
+            if kept is not None:
+                details[tile.id] = tile_from_json(kept[0])
+                return
+            try:
+                found = await self._service.tile(self._question.collection, tile.id)
+            except TransferError as error:
+                self._unknown[tile.id] = error.failure.message.rstrip(".")
+                return
+            details[tile.id] = found
+            await self._answers.put(key, tile_to_json(found))
+
+        await self._each("tiles", catalog, ask)
+        return details
+
+    async def _statistics(self, planned: Sequence[Ask], made: Mapping[str, str]) -> list[dict[date, Count]]:
+        """Return for each request what it says of its days."""
+        counts: list[dict[date, Count]] = [{} for _ in planned]
+        days = DayCounts(self._service, self._question, self._answers, made, lambda: self.stopped)
+
+        async def ask(place: int) -> None:
+            try:
+                counts[place] = await days.of(planned[place])
+            finally:
+                self._found.asked = days.asked
+
+        await self._each("statistics", range(len(planned)), ask)
+        return counts
+
+    async def _headers(
+        self, tiles: Mapping[str, ByocTile | None]
+    ) -> dict[str, tuple[SceneMap | None, str | None]]:
+        """Return the scene map of each tile, or why there is none."""
+        maps: dict[str, tuple[SceneMap | None, str | None]] = {}
+
+        async def ask(tile: str) -> None:
+            key = f"header/{tile}"
+            kept = await self._answers.get(key)
+            if kept is None or not kept[1]:
+                tags, problem = await self._tags(tile, tiles[tile])
+                await self._answers.put(key, {"tags": tags, "problem": problem}, whole=tags is not None)
+            else:
+                tags, problem = kept[0]["tags"], kept[0]["problem"]
+            found = read_scene_map(tags) if tags is not None else None
+            for line in found.problems if found else ():
+                self._note(f"tile {tile}: {line}")
+            maps[tile] = (found, problem)
+
+        await self._each("headers", list(tiles), ask)
+        return maps
+
+    async def _tags(self, name: str, tile: ByocTile | None) -> tuple[dict[str, str] | None, str | None]:
+        """Return the tags of a tile's QA file, or why there are none."""
+        if tile is None:
+            return None, f"its QA file could not be found: {self._unknown.get(name, 'the tile is not known')}"
+        file = _qa_file(tile)
+        if file is None:
+            return None, "the tile has no QA file"
+        try:
+            header = await self._service.header(self._question.collection, tile, file)
+        except TransferError as error:
+            return None, f"its QA file could not be read: {error.failure.message.rstrip('.')}"
+        return {name: text for name, text in header.tags.items() if "LAYER_2_VALUE" in name}, None
+
+    async def _each(self, stage: str, items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
+        """Do `work` for all items, some at once, until done or stopped."""
+        waiting = list(items)
+        total = len(waiting)
+        queue = iter(waiting)
+        done = 0
+        self._tell(stage, done, total)
+
+        async def worker() -> None:
+            nonlocal done
+            for item in queue:
+                if self.stopped:
+                    return
+                await work(item)
+                done += 1
+                self._tell(stage, done, total)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._at_once, total)):
+                group.create_task(worker())
+
+    def _tell(self, stage: str, done: int, total: int | None) -> None:
+        if self._on_event is not None:
+            self._on_event(Stage(stage, done, total))
+
+    def _note(self, text: str) -> None:
+        self._found.notes.append(text)
+
+
+def _qa_file(tile: ByocTile) -> str | None:
+    """Return the name of a tile's QA file; the usual one where the service does not list files."""
+    if not tile.files or _QA_FILE in tile.files:
+        return _QA_FILE
+    return next((name for name in sorted(tile.files) if "qa" in name.lower().split("_")), None)
+
+
+def _by_tile(planned: Sequence[Ask], counts: Sequence[Mapping[date, Count]]) -> dict[tuple[date, str], Count]:
+    """Return the counts of each tile and day; pixels of a day without a tile are those of the tile ''."""
+    parts: dict[tuple[date, str], list[Count]] = {}
+    for ask, said in zip(planned, counts, strict=True):
+        for day, count in said.items():
+            parts.setdefault((day, ask.tiles.get(day, "")), []).append(count)
+    return {key: merged(some) for key, some in parts.items()}

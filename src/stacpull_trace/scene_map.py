@@ -1,0 +1,211 @@
+"""The scenes of a tile: which scene each value of its scene mask stands for, and when it was acquired.
+
+The header of a tile's QA file has the tags `SCENE_IDS[LAYER_2_VALUE]`, `SCENE_SOLAR_AZIMUTH[…]` and
+`SCENE_SOLAR_ELEVATION[…]`, each also with the prefix `PS_`. Their lines are `value[index]`, where a value may
+be the word None. A header may leave out indices that pixels have; these are counted under a name of their
+own. A line that cannot be read is reported in `problems` and does not stop the others.
+
+A scene id is `YYYYMMDD_HHMMSS[_part]_satellite`, in UTC, perhaps below its item type (`PSScene/…`) and with a
+product name behind it (Planet, PSScene: item naming). The optional part is hundredths of a second where it
+has two digits, truncated and not rounded; one digit counts scenes within the second. Names that are not
+PlanetScope scenes are kept as names. Reading an id never raises.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+ITEM_TYPE: Final = "PSScene"
+"""The item type of PlanetScope scenes."""
+
+_ID: Final = re.compile(
+    r"(?:(?P<type>[A-Za-z0-9]+)/)?"
+    r"(?P<date>\d{8})_(?P<time>\d{6})(?:_(?P<part>\d{1,2}))?_(?P<satellite>[0-9a-z]{4})(?:_.*)?",
+    re.ASCII,
+)
+_WHOLE_SECOND: Final = 1.0
+_HALF_HUNDREDTH: Final = 0.005
+_SKYSAT: Final = "ssc"
+_HUNDREDTHS_DIGITS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One PlanetScope scene: the true time lies within `acquired` ± `precision`."""
+
+    id: str
+    """Without its item type."""
+    acquired: datetime
+    """UTC, aware. Where hundredths are stated, the middle of the hundredth that they cut off at."""
+    precision: float
+    """Seconds: 0.005 where hundredths are stated, else 1."""
+    satellite: str
+
+    def __str__(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, slots=True)
+class NoScene:
+    """A name that is no PlanetScope scene, and why in half a sentence."""
+
+    text: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.reason}"
+
+
+def read_scene(text: str) -> Scene | NoScene:
+    """Read a scene id, with or without its item type.
+
+    Args:
+        text: As a header writes it: `PSScene/20240601_183012_07_24b1`.
+    """
+    if text == "None":
+        return NoScene(text, "the header names no scene")
+    found = _ID.fullmatch(text)
+    kind, slash, _ = text.partition("/")
+    if slash and kind != ITEM_TYPE:
+        return NoScene(text, f"{kind} is no PlanetScope scene")
+    if found is None:
+        reason = "RapidEye is no PlanetScope scene" if "rapideye" in text.lower() else "no scene id"
+        return NoScene(text, reason)
+    if found["satellite"].startswith(_SKYSAT):
+        return NoScene(text, "SkySat is no PlanetScope scene")
+    try:
+        second = datetime.strptime(found["date"] + found["time"], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return NoScene(text, "its date or time does not exist")
+    acquired, precision = _timed(second, found["part"])
+    return Scene(text.removeprefix(f"{ITEM_TYPE}/"), acquired, precision, found["satellite"])
+
+
+def _timed(second: datetime, part: str | None) -> tuple[datetime, float]:
+    if part is None or len(part) < _HUNDREDTHS_DIGITS:
+        return second, _WHOLE_SECOND
+    return second + timedelta(milliseconds=10 * int(part) + 5), _HALF_HUNDREDTH
+
+
+_LINE: Final = re.compile(r"(?P<value>.*)\[(?P<index>[+-]?\d{1,9})\]", re.ASCII)
+_IDS, _AZIMUTH, _ELEVATION = (
+    f"{name}[LAYER_2_VALUE]" for name in ("SCENE_IDS", "SCENE_SOLAR_AZIMUTH", "SCENE_SOLAR_ELEVATION")
+)
+_SHOWN: Final = 60
+_NO_IDS: Final = "the header of its QA file has no scene ids"
+
+
+class OriginKind(enum.StrEnum):
+    """What is known of the pixels that have one index."""
+
+    SCENE = "scene"
+    NONE = "none"  # the header says None
+    FOREIGN = "foreign"  # a name that is no PlanetScope scene
+    UNMAPPED = "unmapped"  # the header does not have the index
+    NO_HEADER = "no-header"  # the QA file, or its tags, could not be had
+    OUTSIDE = "outside"  # a value below 0 or above 601: no index (601 itself counts as 600, `indices.EDGES`)
+    MASKED = "masked"  # cloud, no data or outside of the area: not counted as valid
+
+
+@dataclass(frozen=True, slots=True)
+class PixelOrigin:
+    """Where the pixels of one index come from: a scene, or a name for there being none."""
+
+    kind: OriginKind
+    name: str
+    """The scene's id, or a few words: `scene index 5 is not in the header`."""
+    scene: Scene | None = None
+    solar_azimuth: float | None = None
+    """Degrees, clockwise from north."""
+    solar_elevation: float | None = None
+    """Degrees above the horizon."""
+
+
+@dataclass(frozen=True, slots=True)
+class SceneMap:
+    """What a header says of the indices of its tile."""
+
+    origins: Mapping[int, PixelOrigin] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    """Lines that could not be read, each in half a sentence."""
+    has_ids: bool = True
+    """False if the header has no scene ids at all."""
+
+    def origin(self, index: int) -> PixelOrigin:
+        """Return where the pixels of `index` come from."""
+        if not self.has_ids:
+            return PixelOrigin(OriginKind.NO_HEADER, f"index {index}: {_NO_IDS}")
+        found = self.origins.get(index)
+        return found or PixelOrigin(OriginKind.UNMAPPED, f"scene index {index} is not in the header")
+
+
+def read_scene_map(tags: Mapping[str, str]) -> SceneMap:
+    """Read the scene map from the tags of a QA file; one without scene ids maps nothing, and says so."""
+    problems: list[str] = []
+    has_ids = any(name in tags for name in _spellings(_IDS))
+    if not has_ids:
+        problems.append(_NO_IDS)
+    names = _read(tags, _IDS, problems)
+    azimuths = _numbers(_read(tags, _AZIMUTH, problems), _AZIMUTH, problems)
+    elevations = _numbers(_read(tags, _ELEVATION, problems), _ELEVATION, problems)
+    origins = {i: _origin(i, name, azimuths.get(i), elevations.get(i)) for i, name in names.items()}
+    return SceneMap(origins, tuple(problems), has_ids)
+
+
+def _spellings(tag: str) -> tuple[str, str]:
+    return tag, f"PS_{tag}"
+
+
+def _read(tags: Mapping[str, str], tag: str, problems: list[str]) -> dict[int, str]:
+    """Return the values of a tag by index, of both of its spellings; the first that names an index wins."""
+    found: dict[int, str] = {}
+    for spelling in _spellings(tag):
+        for value, index in _lines(tags.get(spelling, ""), spelling, problems):
+            if found.setdefault(index, value) != value:
+                problems.append(f"{spelling} says {value!r} of index {index}, before it was {found[index]!r}")
+    return found
+
+
+def _lines(text: str, tag: str, problems: list[str]) -> Iterator[tuple[str, int]]:
+    for line in filter(None, (line.strip() for line in text.splitlines())):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            problems.append(f"{tag} has a line that is no value[index]: {line[:_SHOWN]!r}")
+        else:
+            yield match["value"].strip(), int(match["index"])
+
+
+def _numbers(values: Mapping[int, str], tag: str, problems: list[str]) -> dict[int, float]:
+    numbers = {}
+    for index, value in values.items():
+        if value == "None":
+            continue
+        number = _number(value)
+        if number is None:
+            problems.append(f"{tag} of index {index} is no number: {value[:_SHOWN]!r}")
+        else:
+            numbers[index] = number
+    return numbers
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _origin(index: int, name: str, azimuth: float | None, elevation: float | None) -> PixelOrigin:
+    read = read_scene(name)
+    if isinstance(read, Scene):
+        return PixelOrigin(OriginKind.SCENE, read.id, read, azimuth, elevation)
+    if read.text == "None":
+        return PixelOrigin(OriginKind.NONE, f"scene index {index} names no scene in the header")
+    return PixelOrigin(OriginKind.FOREIGN, str(read)[: 2 * _SHOWN], None, azimuth, elevation)

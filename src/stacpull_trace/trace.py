@@ -1,0 +1,240 @@
+"""The public function `trace`: opens Sentinel Hub from the options, runs the trace, writes its tables."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from stacpull.arguments import Geometry, Interval
+from stacpull.clock import SystemClock
+from stacpull.config.options import Options
+from stacpull.engine.network import chosen_host, http_transport
+from stacpull.engine.together import cause, within_grace
+from stacpull.errors import DestinationError, UsageError
+from stacpull.events import Listener, Notice
+from stacpull.filters.interval import parse_interval
+from stacpull.ledger.results import Results
+from stacpull.models import Selection
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.retry import RetryPolicy
+from stacpull_trace.answer_store import AnswerStore, FileAnswers, MemoryAnswers
+from stacpull_trace.hub.hub_client import Hub, open_hub
+from stacpull_trace.hub.hub_settings import HubSettings, hub_settings
+from stacpull_trace.indices import Index, index_of_name, index_of_script
+from stacpull_trace.period import days_between
+from stacpull_trace.question import Method, TraceQuestion, question
+from stacpull_trace.report import TraceEstimate, TraceReport
+from stacpull_trace.run import TraceResult, TraceRun
+from stacpull_trace.trace_output import TraceOutput, output_at, write_all
+from stacpull_trace.trace_report import estimate_of, trace_report
+from stacpull_trace.traced_area import TracedArea, area_of_bbox, area_of_geometry
+
+__all__ = ["trace", "trace_estimate"]
+
+_INDEX: Final = "ndwi"
+_AT_ONCE: Final = 8
+"""Requests at once unless told: services of this kind allow a client few."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TraceTarget:
+    """A question, and where it is asked."""
+
+    question: TraceQuestion
+    settings: HubSettings
+
+
+async def trace(
+    collection: str,
+    *,
+    datetime: Interval,
+    bbox: str | Iterable[float] | None = None,
+    geometry: str | Mapping[str, Any] | Geometry | None = None,
+    resolution: float = 3.0,
+    index: str | None = None,
+    evalscript: str | Path | None = None,
+    method: Method = "mode",
+    out: str | Path | None = None,
+    base_url: str | None = None,
+    options: Options | None = None,
+    on_event: Listener | None = None,
+    stop: asyncio.Event | None = None,
+) -> TraceReport:
+    """Trace the scenes behind the pixels of an area, day by day.
+
+    Args:
+        collection: The id of an ARPS collection of your own, with or without `byoc-`.
+        datetime: A date, text as STAC writes it ("2024-06-01/2024-06-30"), or (start, end) of dates. Both
+            ends belong to the period.
+        bbox: West, south, east, north in degrees. Give this or `geometry`.
+        geometry: Polygons in longitude and latitude: GeoJSON as a dict or text, the path of a file of it, or
+            a shapely geometry.
+        resolution: Metres a pixel.
+        index: What to compute: a name in `tracing.indices.INDICES`; ndwi unless told.
+        evalscript: The path of an evalscript to compute instead.
+        method: `mode`: the pixels of every scene; `median`: the table that a median index gives.
+        out: Where to write: a folder, or a file `.csv`, `.parquet` or `.png`. What is answered is kept there,
+            so that the same call goes on after any stop.
+        base_url: The deployment to ask.
+        options: How to transfer.
+        on_event: Called with the stages and with notices.
+        stop: Set it to end gracefully; nothing is written then, and the same call goes on.
+
+    Raises:
+        UsageError: Something asked for cannot be; the service does not take the evalscript.
+        CredentialsError: Credentials are missing or refused, or the collection is somebody else's.
+        SourceError: The service cannot be reached or read, or the quota is spent.
+        DestinationError: `out` cannot be written.
+    """
+    output = None if out is None else await asyncio.to_thread(output_at, Path(out), method)
+    asked = await asyncio.to_thread(
+        _asked, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
+    )
+    options = options or Options()
+    clock = SystemClock()
+    start = clock.monotonic()
+    try:
+        async with _hub(asked.settings, options) as hub, _answers(output, asked.question) as answers:
+            at_once = options.concurrency or _AT_ONCE
+            stop = stop or asyncio.Event()
+            run = TraceRun(hub, asked.question, answers, on_event=on_event, stop=stop, at_once=at_once)
+            ended = await within_grace(_traced(run, method), stop)
+            stopped = ended is None or run.stopped  # from here on a stop comes too late
+            seconds = clock.monotonic() - start
+            report = await asyncio.to_thread(trace_report, asked.question, run.found, hub, seconds, stopped)
+    except BaseExceptionGroup as group:
+        raise cause(group) from group
+    if on_event is not None:
+        for note in report.notes:
+            on_event(Notice("warning", note))
+    if output is None or report.state == "interrupted":
+        return report
+    files = await asyncio.to_thread(write_all, output, report)
+    return replace(report, files=files)
+
+
+async def _traced(run: TraceRun, method: Method) -> TraceResult:
+    catalog = await run.tiles()
+    return await (run.by_median if method == "median" else run.by_mode)(catalog)
+
+
+async def trace_estimate(
+    collection: str,
+    *,
+    datetime: Interval,
+    bbox: str | Iterable[float] | None = None,
+    geometry: str | Mapping[str, Any] | Geometry | None = None,
+    resolution: float = 3.0,
+    index: str | None = None,
+    evalscript: str | Path | None = None,
+    method: Method = "mode",
+    base_url: str | None = None,
+    options: Options | None = None,
+    on_event: Listener | None = None,
+) -> TraceEstimate:
+    """Say what `trace` would ask for and cost, after one search of the catalog.
+
+    Args and Raises:
+        As `trace`.
+    """
+    asked = await asyncio.to_thread(
+        _asked, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
+    )
+    async with _hub(asked.settings, options or Options()) as hub:
+        catalog = await TraceRun(hub, asked.question, MemoryAnswers(), on_event=on_event).tiles()
+    return await asyncio.to_thread(estimate_of, asked.question, catalog)
+
+
+def _asked(
+    collection: str,
+    datetime: Interval,
+    bbox: str | Iterable[float] | None,
+    geometry: str | Mapping[str, Any] | Geometry | None,
+    resolution: float,
+    index: str | None,
+    evalscript: str | Path | None,
+    method: Method,
+    base_url: str | None,
+) -> _TraceTarget:
+    """Check what is asked, before anything is sent. Blocks: it reads files."""
+    place = Selection(datetime=datetime, bbox=bbox, intersects=geometry)
+    interval = parse_interval(place.datetime or "")
+    area = _area(place.bbox, place.intersects, resolution)
+    computed = _index(index, evalscript)
+    settings = hub_settings(base_url)
+    period = days_between(interval.start, interval.end)
+    return _TraceTarget(
+        question(
+            collection,
+            area,
+            period,
+            computed,
+            resolution=resolution,
+            method=method,
+            base_url=settings.base_url,
+        ),
+        settings,
+    )
+
+
+def _area(bbox: tuple[float, ...] | None, geometry: str | None, resolution: float) -> TracedArea:
+    if bbox is not None and geometry is not None:
+        raise UsageError("--bbox and --geometry contradict each other: give one of them.")
+    if bbox is not None:
+        return area_of_bbox(tuple(bbox), resolution)
+    if geometry is not None:
+        return area_of_geometry(geometry, resolution)
+    raise UsageError("Say which area to trace: --bbox W,S,E,N or --geometry FILE.")
+
+
+def _index(name: str | None, evalscript: str | Path | None) -> Index:
+    if evalscript is None:
+        return index_of_name(name or _INDEX)
+    if name is not None:
+        raise UsageError("--index and --evalscript contradict each other: give one of them.")
+    path = Path(evalscript)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"The evalscript {path} cannot be read: {reason}.") from problem
+    return index_of_script(text, path.stem)
+
+
+@asynccontextmanager
+async def _hub(settings: HubSettings, options: Options) -> AsyncIterator[Hub]:
+    chosen = map(chosen_host, (settings.base_url, settings.token_url))
+    transport = http_transport(
+        options, AddressPolicy(allow_private=options.allow_private_hosts, chosen=chosen)
+    )
+    per_host = min(options.per_host, options.concurrency or _AT_ONCE)
+    policy = RetryPolicy(retries=options.retries)
+    async with open_hub(settings, transport, SystemClock(), policy=policy, per_host=per_host) as hub:
+        yield hub
+
+
+@asynccontextmanager
+async def _answers(output: TraceOutput | None, asked: TraceQuestion) -> AsyncIterator[AnswerStore]:
+    """Open the file of answers beside OUT; without OUT they are kept in memory."""
+    if output is None:
+        yield MemoryAnswers()
+        return
+    async with AsyncExitStack() as stack:
+        results = await asyncio.to_thread(_results, output, asked)
+        stack.push_async_callback(asyncio.to_thread, results.close)
+        yield FileAnswers(results)
+
+
+def _results(output: TraceOutput, asked: TraceQuestion) -> Results:
+    try:
+        output.answers.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DestinationError(f"{output.path} cannot be made: {reason}.") from error
+    if output.folder and output.answers.parent.is_symlink():
+        raise DestinationError(f"{output.answers.parent} is a link: nothing is written there. Move it away.")
+    return Results(output.answers, asked.identity())

@@ -1,0 +1,183 @@
+"""Write the tables and the chart of a trace.
+
+OUT is a folder for all of them, or one file chosen by its suffix.
+
+| OUT | contents |
+|---|---|
+| a folder | `series.csv`, `series.parquet`, `scenes.csv`, `scenes.parquet`, `chart.png`, `trace.json` |
+| `x.csv`, `x.parquet`, `x.ndjson` | the series: one row per day |
+| `x.png`, `x.svg`, `x.pdf` | the chart |
+
+With `--method median` a folder holds the notebook's table, `median.csv` and `median.parquet`, in place of the
+scenes and the chart. A file gets its name when it is complete, never before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from stacpull.catalog.tables import Column, Kind, check_table, write_table
+from stacpull.errors import DestinationError, UsageError
+from stacpull.ledger.database import ledger_path
+from stacpull.store.atomic import whole_file
+from stacpull_trace.chart import ChartFormat, chart_bytes
+from stacpull_trace.question import Method
+from stacpull_trace.report import MedianRow, ScenePixels, TraceDay, TraceReport
+
+__all__ = ["TraceOutput", "output_at", "write_all"]
+
+_FORMATS: Final = (".csv", ".parquet")
+"""Of the tables in a folder."""
+_CHARTS: Final[dict[str, ChartFormat]] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+_SUFFIXES: Final = (".csv", ".parquet", ".ndjson", *_CHARTS)
+_KINDS: Final[dict[Kind, frozenset[str]]] = {
+    "date": frozenset({"date"}),
+    "time": frozenset({"acquired", "first", "weighted", "last"}),
+    "integer": frozenset({"samples", "valid", "tiles", "scenes", "mode_index", "index", "pixels"}),
+    "text": frozenset({"tile", "kind", "name", "satellite", "state", "mode", "mode_tile", "problem"}),
+}
+"""Kinds of columns by name; all others are real numbers."""
+
+
+class TraceOutput(NamedTuple):
+    """Where a trace is written."""
+
+    path: Path
+    folder: bool
+
+    @property
+    def answers(self) -> Path:
+        """The file that keeps what was answered, so that a run goes on after a kill."""
+        if self.folder:
+            return self.path / ".stacpull" / "trace.sqlite"
+        return self.path.with_name(f"{self.path.name}.stacpull")
+
+
+def output_at(path: Path, method: Method) -> TraceOutput:
+    """Return what OUT is, and see that it can be written, before anything is asked.
+
+    Raises:
+        UsageError: Its suffix is none of those known, a package that it needs is not installed, or something
+            lies there that no trace has written.
+        DestinationError: It would lie in no directory.
+    """
+    output = TraceOutput(path, folder=path.is_dir() or not path.suffix)
+    if output.folder:
+        _check_installed(
+            path, ("pyarrow", "geoparquet"), *([("matplotlib", "plot")] if method == "mode" else [])
+        )
+    else:
+        _check_file(path, method)
+    _check_free(output, method)
+    return output
+
+
+def _check_file(path: Path, method: Method) -> None:
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
+        known = ", ".join(_SUFFIXES)
+        raise UsageError(f"{path} is neither a folder nor a file of a kind that can be written ({known}).")
+    if suffix not in _CHARTS:
+        check_table(path)
+    elif method == "median":
+        raise UsageError("--method median makes tables and no chart: name a folder, .csv or .parquet.")
+    else:
+        _check_installed(path, ("matplotlib", "plot"))
+        if not path.parent.is_dir():
+            raise DestinationError(f"{path.parent} is no directory: make it first.")
+
+
+def _check_free(output: TraceOutput, method: Method) -> None:
+    """Refuse what would write over files that are not a trace's: only beside its answers they are."""
+    if output.folder and ledger_path(output.path).exists():
+        raise UsageError(f"{output.path} is a mirror: name another folder for the trace.")
+    if output.answers.exists():
+        return
+    paths = [output.path / name for name in _names(method)] if output.folder else [output.path]
+    there = next(filter(os.path.lexists, paths), None)
+    if there is not None:
+        raise UsageError(
+            f"{there} exists, and nothing tells that a trace wrote it: name another output, or remove it."
+        )
+
+
+def _names(method: Method) -> list[str]:
+    """Return the names of what a folder holds, the document of all last."""
+    tables, chart = (
+        (["series", "median"], []) if method == "median" else (["series", "scenes"], ["chart.png"])
+    )
+    return [*(f"{table}{suffix}" for table in tables for suffix in _FORMATS), *chart, "trace.json"]
+
+
+def _check_installed(path: Path, *needs: tuple[str, str]) -> None:
+    missing = [need for need in needs if find_spec(need[0]) is None]
+    if missing:
+        packages = " and ".join(package for package, _ in missing)
+        extras = ",".join(extra for _, extra in missing)
+        raise UsageError(
+            f"{path} needs {packages}: pip install 'stacpull[{extras}]', or name a .csv file for the series."
+        )
+
+
+def write_all(output: TraceOutput, report: TraceReport) -> tuple[str, ...]:
+    """Write what OUT is to hold and return the paths; blocks.
+
+    Raises:
+        DestinationError: It cannot be written.
+    """
+    return tuple(str(path) for path in _written(output, report))
+
+
+def _written(output: TraceOutput, report: TraceReport) -> Iterator[Path]:
+    tables = _tables(report)
+    if not output.folder:
+        suffix = output.path.suffix.lower()
+        if suffix in _CHARTS:
+            yield _write_bytes(output.path, chart_bytes(report, _CHARTS[suffix]))
+        else:
+            yield _write_rows(output.path, *next(iter(tables.values())), report.index)
+        return
+    for name, (kind, rows) in tables.items():
+        for suffix in _FORMATS:
+            yield _write_rows(output.path / f"{name}{suffix}", kind, rows, report.index)
+    if report.method == "mode":
+        yield _write_bytes(output.path / "chart.png", chart_bytes(report, "png"))
+    document = orjson.dumps(report.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    yield _write_bytes(output.path / "trace.json", document)
+
+
+def _tables(report: TraceReport) -> dict[str, tuple[type[Any], Sequence[Any]]]:
+    if report.method == "median":
+        return {"series": (TraceDay, report.days), "median": (MedianRow, report.table)}
+    return {"series": (TraceDay, report.days), "scenes": (ScenePixels, report.scenes)}
+
+
+def _write_rows(path: Path, kind: type[Any], rows: Sequence[Any], index: str) -> Path:
+    names = [field.name for field in fields(kind)]
+    columns = [_column(kind, name, index) for name in names]
+    write_table(path, columns, ([_plain(getattr(row, name)) for name in names] for row in rows))
+    return path
+
+
+def _column(kind: type[Any], name: str, index: str) -> Column:
+    """Return the column of a field; a median's table has those of the notebook: `date` and the index."""
+    if kind is MedianRow:
+        return Column(name, "time") if name == "date" else Column(index, "real")
+    return Column(name, next((found for found, some in _KINDS.items() if name in some), "real"))
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, str) else value  # members of an enum are more than text
+
+
+def _write_bytes(path: Path, data: bytes) -> Path:
+    with whole_file(path) as file:
+        file.write(data)
+    return path

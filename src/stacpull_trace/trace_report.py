@@ -1,0 +1,95 @@
+"""What a trace comes to: its report from what a run found, or its estimate from the tiles alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from stacpull_trace.asks import LEAST_UNITS, asks, pieces_by_day, processing_units, whole_area_asks
+from stacpull_trace.cover import tile_of
+from stacpull_trace.days import rows_of
+from stacpull_trace.hub.hub_client import Hub
+from stacpull_trace.hub.replies import CatalogTile
+from stacpull_trace.median import median_series, median_table
+from stacpull_trace.question import TraceQuestion
+from stacpull_trace.report import DayState, MedianRow, ScenePixels, TraceEstimate, TraceReport
+from stacpull_trace.run import TraceResult
+
+__all__ = ["estimate_of", "trace_report"]
+
+_NOTHING: Final = (
+    "Nothing matched: the collection has no tile in this area and period. "
+    "Check --datetime, and --bbox (W,S,E,N: longitude comes first)."
+)
+_PAGE: Final = 100
+"""Tiles on a page of the catalog."""
+
+
+def trace_report(
+    asked: TraceQuestion, found: TraceResult, hub: Hub, seconds: float, stopped: bool
+) -> TraceReport:
+    """Return the report of a run; a run that was stopped has no days in it. Blocks: it makes the rows."""
+    known = {} if stopped else found.days
+    pixels = asked.area.count_pixels()
+    scenes: tuple[ScenePixels, ...] = ()
+    table: tuple[MedianRow, ...] = ()
+    if asked.method == "median":
+        days = median_series(known, pixels)
+        table, notes = median_table(days)
+    else:
+        (days, scenes), notes = rows_of(known, pixels), ()
+    if not (days or stopped):
+        notes = (_NOTHING,)
+    states = [day.state for day in days]
+    counters = hub.session.counters
+    return TraceReport(
+        state="interrupted" if stopped else "complete",
+        collection=asked.collection,
+        period=str(asked.period),
+        resolution=asked.resolution,
+        index=asked.index.name,
+        method=asked.method,
+        width=asked.area.grid.width,
+        height=asked.area.grid.height,
+        days_found=len(days),
+        days_valid=sum(day.valid > 0 for day in days),
+        days_unmapped=states.count(DayState.UNMAPPED),
+        days_mismatched=states.count(DayState.MISMATCH),
+        days_failed=states.count(DayState.FAILED),
+        tiles=found.tiles,
+        requests_statistics=found.asked,
+        requests=counters.requests,
+        retries=counters.retries,
+        processing_units=round(hub.processing_units, 6),
+        seconds=round(seconds, 3),
+        days=days,
+        scenes=scenes,
+        table=table,
+        notes=(*found.notes, *notes),
+        question=asked.to_json(),
+    )
+
+
+def estimate_of(asked: TraceQuestion, catalog: Sequence[CatalogTile]) -> TraceEstimate:
+    """Return what a trace of these tiles would ask for and cost. Blocks: it divides the area."""
+    tiles = [tile_of(tile, None, asked.area) for tile in catalog]
+    days = sorted({tile.day for tile in tiles})
+    if asked.method == "median":
+        planned = list(whole_area_asks(asked.area, asked.period, dict.fromkeys(days, "")))
+        seen = len(days)
+    else:
+        planned = list(asks(asked.area, asked.period, pieces_by_day(asked.area, tiles)))
+        seen = len(tiles)
+    pages = max(1, -(-len(tiles) // _PAGE))
+    units = sum(processing_units(ask, asked.index.bands) for ask in planned)
+    return TraceEstimate(
+        collection=asked.collection,
+        days=len(asked.period),
+        days_with_tiles=len(days),
+        tiles=len(tiles),
+        width=asked.area.grid.width,
+        height=asked.area.grid.height,
+        statistics_requests=len(planned),
+        requests=1 + pages + len(planned) + 2 * seen,
+        processing_units=round(units + LEAST_UNITS * (pages + 2 * seen), 2),
+    )

@@ -1,0 +1,241 @@
+"""The area of a trace and its grid of pixels.
+
+All requests of a run use one grid: the box of the area in longitude and latitude, divided into as many pixels
+as the resolution gives. A part of the area is requested as a window of that grid, with a geometry as mask
+where the window holds more than the part. A pixel belongs where its centre is, so parts add up.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.errors import ShapelyError
+from shapely.geometry import box, mapping, shape
+from shapely.geometry.base import BaseGeometry
+
+from stacpull.errors import UsageError
+from stacpull.models import Json
+from stacpull_trace.hub.statistics_request import MOST_PIXELS, Size
+from stacpull_trace.utm_projection import project, utm_zone
+
+
+def bbox_size(bbox: tuple[float, float, float, float], resolution: float) -> Size:
+    """Return the pixels of a box of longitudes and latitudes at `resolution` metres a pixel.
+
+    As `bbox_to_dimensions` of sentinelhub-py 3.12: south-west and north-east corner are projected to the UTM
+    zone of the box's middle, and the rounded differences are the size. A side of less than half a pixel
+    gives 0.
+
+    Raises:
+        UsageError: The resolution is not greater than 0.
+    """
+    if not resolution > 0:
+        raise UsageError(f"the resolution must be greater than 0 metres, not {resolution}")
+    west, south, east, north = bbox
+    zone = utm_zone((west + east) / 2, (south + north) / 2)
+    left, bottom = project(west, south, zone)
+    right, top = project(east, north, zone)
+    return Size(round(abs(right - left) / resolution), round(abs(top - bottom) / resolution))
+
+
+Coordinates = NDArray[np.float64]
+Box = tuple[float, float, float, float]
+"""West, south, east, north, in degrees."""
+
+_WEST, _SOUTH, _EAST, _NORTH = -180.0, -90.0, 180.0, 90.0
+_AREAL: Final = ("Polygon", "MultiPolygon")
+
+
+class PixelWindow(NamedTuple):
+    """A rectangle of a grid: columns from the west, rows from the north, ends not part of it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.bottom - self.top
+
+
+@dataclass(frozen=True, slots=True)
+class PixelGrid:
+    """A box of degrees, divided into `width` by `height` pixels."""
+
+    bbox: Box
+    width: int
+    height: int
+
+    @property
+    def whole(self) -> PixelWindow:
+        """All of it."""
+        return PixelWindow(0, 0, self.width, self.height)
+
+    @property
+    def pixel(self) -> tuple[float, float]:
+        """Width and height of a pixel in degrees."""
+        west, south, east, north = self.bbox
+        return (east - west) / self.width, (north - south) / self.height
+
+    def box(self, window: PixelWindow) -> Box:
+        """Return the box of a window; that of the whole is the grid's own, to the last digit."""
+        west, south, east, north = self.bbox
+        across, down = self.pixel
+        return (
+            west + window.left * across,
+            south if window.bottom == self.height else north - window.bottom * down,
+            east if window.right == self.width else west + window.right * across,
+            north - window.top * down,
+        )
+
+    def around(self, bounds: Box) -> PixelWindow:
+        """Return the smallest window that holds the part of `bounds` inside of the grid."""
+        west, south, east, north = bounds
+        across, down = self.pixel
+        left = math.floor((west - self.bbox[0]) / across)
+        right = math.ceil((east - self.bbox[0]) / across)
+        top = math.floor((self.bbox[3] - north) / down)
+        bottom = math.ceil((self.bbox[3] - south) / down)
+        return PixelWindow(max(left, 0), max(top, 0), min(right, self.width), min(bottom, self.height))
+
+    def blocks(self, window: PixelWindow, most: int = MOST_PIXELS) -> Iterator[PixelWindow]:
+        """Divide a window into windows of equal size, as near as can be, none with a side above `most`."""
+        for top, bottom in _stretches(window.top, window.bottom, most):
+            for left, right in _stretches(window.left, window.right, most):
+                yield PixelWindow(left, top, right, bottom)
+
+
+def _stretches(start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
+    parts = -(-(stop - start) // most)
+    edges = [start + (stop - start) * part // parts for part in range(parts + 1)] if parts else []
+    yield from pairwise(edges)
+
+
+@dataclass(frozen=True, slots=True)
+class TracedArea:
+    """What is asked for: its outline in degrees and the grid around it."""
+
+    outline: BaseGeometry
+    grid: PixelGrid
+    is_box: bool
+    """True if the outline is the grid's own box: then no mask is needed."""
+
+    @property
+    def geometry(self) -> Json:
+        """The outline as GeoJSON."""
+        return dict(mapping(self.outline))
+
+    def count_pixels(self) -> int:
+        """Return the number of pixels whose centre lies in the outline; takes some 20 µs per row."""
+        grid = self.grid
+        if self.is_box:
+            return grid.width * grid.height
+        x1, y1, x2, y2 = _edges(self.outline)
+        across, down = grid.pixel
+        total = 0
+        for row in range(grid.height):
+            y = grid.bbox[3] - (row + 0.5) * down
+            crossed = (y1 <= y) != (y2 <= y)
+            left, low = x1[crossed], y1[crossed]
+            x = np.sort(left + (y - low) / (y2[crossed] - low) * (x2[crossed] - left))
+            columns = np.clip(np.ceil((x - grid.bbox[0]) / across - 0.5), 0, grid.width)
+            total += int((columns[1::2] - columns[::2]).sum())  # between every other pair of edges: inside
+        return total
+
+
+def _edges(outline: BaseGeometry) -> tuple[Coordinates, Coordinates, Coordinates, Coordinates]:
+    """Return the edges of all rings: x and y of their starts, x and y of their ends."""
+    rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(shapely.get_parts(outline))]
+    starts, ends = np.concatenate([ring[:-1] for ring in rings]), np.concatenate([ring[1:] for ring in rings])
+    return starts[:, 0], starts[:, 1], ends[:, 0], ends[:, 1]
+
+
+def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
+    """Return the area of a box W, S, E, N in degrees.
+
+    Raises:
+        UsageError: It is no box, it goes across the antimeridian, or the resolution is none.
+    """
+    if len(bbox) != 4 or not all(map(math.isfinite, bbox)):  # noqa: PLR2004 - the four sides
+        raise UsageError("--bbox needs four numbers W,S,E,N in degrees.")
+    west, south, east, north = bbox
+    if not (_WEST <= west < east <= _EAST and _SOUTH <= south < north <= _NORTH):
+        raise UsageError(
+            "--bbox must be W,S,E,N in degrees with W below E and S below N; "
+            "a box across the antimeridian is traced in two runs."
+        )
+    sides = (west, south, east, north)
+    return TracedArea(box(*sides), _grid(sides, resolution), is_box=True)
+
+
+def area_of_geometry(text: str, resolution: float) -> TracedArea:
+    """Return the area of a GeoJSON geometry, feature or collection of them, in longitude and latitude.
+
+    Args:
+        text: GeoJSON, or the path of a file of it.
+        resolution: Metres a pixel.
+
+    Raises:
+        UsageError: It cannot be read or is no polygon.
+    """
+    document = _document(text)
+    try:
+        outline = shapely.union_all([shape(geometry) for geometry in _geometries(document)])
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, ShapelyError) as problem:
+        raise UsageError(f"--geometry is no GeoJSON geometry: {problem}.") from problem
+    if outline.geom_type not in _AREAL or outline.is_empty or outline.area <= 0:
+        raise UsageError(f"--geometry must be a polygon or several; this is a {outline.geom_type}.")
+    west, south, east, north = outline.bounds
+    if not (_WEST <= west < east <= _EAST and _SOUTH <= south < north <= _NORTH):
+        raise UsageError("--geometry must be in longitude and latitude, in degrees (RFC 7946).")
+    sides = (west, south, east, north)
+    return TracedArea(outline, _grid(sides, resolution), is_box=outline.equals(box(*sides)))
+
+
+def _document(text: str) -> Any:
+    if not text.lstrip().startswith("{"):
+        try:
+            text = Path(text).expanduser().read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as problem:
+            reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
+            raise UsageError(f"--geometry cannot be read as a file: {reason}.") from problem
+    try:
+        return json.loads(text)
+    except ValueError as problem:
+        raise UsageError(f"--geometry is no JSON: {problem}.") from problem
+
+
+def _geometries(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the geometries of a GeoJSON document (RFC 7946, 3)."""
+    if document["type"] == "FeatureCollection":
+        for feature in document["features"]:
+            yield from _geometries(feature)
+    elif document["type"] == "Feature":
+        yield document["geometry"]
+    else:
+        yield document
+
+
+def _grid(bbox: Box, resolution: float) -> PixelGrid:
+    if not (math.isfinite(resolution) and resolution > 0):
+        raise UsageError(f"--resolution must be metres a pixel, above 0, not {resolution:g}.")
+    width, height = bbox_size(bbox, resolution)
+    if width < 1 or height < 1:
+        raise UsageError(f"The area is smaller than a pixel of {resolution:g} m: give a finer --resolution.")
+    return PixelGrid(bbox, width, height)

@@ -1,0 +1,526 @@
+"""`headers` on small APIs over which a test has every word: what is picked, refused, read again, told."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+import tifffile
+from tests.acceptance.small_api import SmallApi
+from tests.net.memory import Answer
+
+from stacpull import (
+    AssetFailed,
+    DestinationError,
+    HeadersReport,
+    Notice,
+    Options,
+    Progress,
+    RunEnded,
+    RunStarted,
+    Selection,
+    SourceError,
+    UsageError,
+    headers,
+)
+from stacpull.ledger.results import Results
+from stacpull.net.transport import Request
+
+
+def made(side: int) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((side, side), np.uint8))
+    return file.getvalue()
+
+
+TIFF = made(64)
+
+
+def metadata(xml: str) -> bytes:
+    """A file with this in GDAL's tag of metadata."""
+    file = io.BytesIO()
+    tags = [(42112, "s", 0, xml, True)]
+    tifffile.imwrite(file, np.zeros((64, 64), np.uint8), extratags=tags, metadata=None)
+    return file.getvalue()
+
+
+def ranged(body: bytes) -> Callable[[Request], Answer]:
+    """A file on a server that serves ranges."""
+
+    def answer(asked: Request) -> Answer:
+        first, _, last = asked.headers["range"].removeprefix("bytes=").partition("-")
+        start, stop = int(first), min(int(last) + 1, len(body))
+        return Answer(206, body[start:stop], {"Content-Range": f"bytes {start}-{stop - 1}/{len(body)}"})
+
+    return answer
+
+
+Assets = Mapping[str, Mapping[str, Any]]
+
+
+class AssetApi(SmallApi):
+    """Items whose assets a test names: hrefs are paths of this server, files what is at them."""
+
+    def __init__(
+        self, items: Mapping[str, Assets], files: Mapping[str, Callable[[Request], Answer]] | None = None
+    ) -> None:
+        super().__init__({"c": list(items)})
+        self.assets = dict(items)
+        self.links: dict[str, list[str]] = {}
+        self.item_reads = 0
+        self._routes = {**self._routes, **(files or {})}
+        for name in items:
+            self._routes[f"/collections/c/items/{name}"] = self._one(name)
+
+    def _one(self, name: str) -> Callable[[Request], Answer]:
+        def answer(_: Request) -> Answer:
+            self.item_reads += 1
+            return Answer(body=orjson.dumps(self._item("c", name)))
+
+        return answer
+
+    def _item(self, collection: str, name: str) -> dict[str, object]:
+        item = super()._item(collection, name)
+        assets = {
+            key: {**asset, "href": self._href(asset["href"])} for key, asset in self.assets[name].items()
+        }
+        links = [{"rel": "source", "href": self.url(href)} for href in self.links.get(name, ())]
+        own = [{"rel": "self", "href": self.url(f"/collections/{collection}/items/{name}")}]
+        return {**item, "assets": assets, "links": [*own, *links]}
+
+    def _href(self, href: str) -> str:
+        return self.url(href) if href.startswith("/") else href
+
+    def asked(self, path: str) -> list[Any]:
+        return [one for one in self.heard if one.target.partition("?")[0] == path]
+
+
+def read(
+    api: AssetApi, out: Path | None = None, *, options: Options | None = None, **selection: Any
+) -> tuple[HeadersReport, list[Mapping[str, Any]], list[object]]:
+    """Run `headers` over the API: report, rows, events."""
+    rows: list[Mapping[str, Any]] = []
+    heard: list[object] = []
+
+    async def work() -> HeadersReport:
+        async with api:
+            return await headers(
+                api.url("/collections/c"),
+                out,
+                selection=Selection(**selection),
+                options=options or Options(retries=0),
+                on_row=rows.append,
+                on_event=heard.append,
+            )
+
+    return asyncio.run(work()), rows, heard
+
+
+GEOTIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
+
+
+@pytest.mark.parametrize(
+    ("asset", "kept"),
+    [
+        ({"href": "/a", "type": "image/tiff"}, True),
+        ({"href": "/a", "type": GEOTIFF}, True),
+        ({"href": "/a", "type": "IMAGE/TIFF ; x=y"}, True),
+        ({"href": "/a", "type": "image/vnd.stac.geotiff; cloud-optimized=true"}, True),
+        ({"href": "/a.tif"}, True),
+        ({"href": "/a.TIFF?x=1"}, True),
+        ({"href": "/a.tif", "type": "application/octet-stream"}, True),
+        ({"href": "/a"}, False),
+        ({"href": "/a.jp2", "type": "image/jp2"}, False),
+        ({"href": "/a.html", "type": "text/html"}, False),
+        ({"href": "/a.json", "type": "application/json"}, False),
+    ],
+)
+def test_tiffs_are_told_by_media_type_or_suffix(asset: dict[str, Any], kept: bool) -> None:
+    api = AssetApi({"1": {"data": asset}}, {asset["href"].partition("?")[0]: ranged(TIFF)})
+    report, rows, _ = read(api)
+    assert [row["asset"] for row in rows] == (["data"] if kept else [])
+    assert report.assets_not_tiff == (not kept)
+    assert (report.exit_code, report.headers_done) == (0, int(kept))
+
+
+MIXED: Assets = {
+    "b1": {"href": "/b1", "type": "image/tiff", "roles": ["data"]},
+    "b2": {"href": "/b2", "type": "image/tiff", "roles": ["mask"]},
+    "odd": {"href": "/odd"},
+    "page": {"href": "/page", "type": "text/html"},
+}
+FILES = {path: ranged(TIFF) for path in ("/b1", "/b2", "/odd")}
+FILES["/page"] = lambda _: Answer(body=b"<!doctype html>", headers={"Content-Type": "text/html"})
+
+
+@pytest.mark.parametrize(
+    ("selection", "kept", "excluded", "others"),
+    [
+        ({}, ["b1", "b2"], 0, 2),
+        ({"assets": ("b1",)}, ["b1"], 3, 0),
+        ({"assets": ("odd",)}, ["odd"], 3, 0),
+        ({"exclude_assets": ("b2",)}, ["b1"], 1, 2),
+        ({"roles": ("mask",)}, ["b2"], 3, 0),
+        ({"media_types": ("image/tiff",)}, ["b1", "b2"], 2, 0),
+    ],
+)
+def test_what_the_selection_leaves_out_is_counted(
+    selection: dict[str, Any], kept: list[str], excluded: int, others: int
+) -> None:
+    report, rows, _ = read(AssetApi({"1": MIXED}, FILES), **selection)
+    assert [row["asset"] for row in rows] == kept
+    assert (report.assets_excluded, report.assets_not_tiff) == (excluded, others)
+
+
+def test_an_asset_that_is_asked_for_and_no_tiff_is_a_failed_row() -> None:
+    report, rows, heard = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"), include_pages=True)
+    assert [(row["asset"], row["failure"]) for row in rows] == [("b1", None), ("page", "format")]
+    assert (report.exit_code, report.headers_done, report.headers_failed) == (1, 1, 1)
+    (failed,) = [event for event in heard if isinstance(event, AssetFailed)]
+    assert (failed.item, failed.key) == (("c", "1"), "page")
+    assert rows[1]["width"] is None
+    assert "cannot be read" in rows[1]["error"]
+
+
+def test_odd_files_and_answers_are_rows_and_stop_nothing() -> None:
+    surrogate = metadata('<GDALMetadata><Item name="a">x&amp;#xD800;y</Item></GDALMetadata>')
+    long, longer = ("9" * digits for digits in (30, 4400))
+    files = {
+        "/half": ranged(surrogate),
+        "/long": lambda _: Answer(206, TIFF, {"Content-Range": f"bytes 0-{len(TIFF) - 1}/{long}"}),
+        "/longer": lambda _: Answer(206, TIFF, {"Content-Range": f"bytes 0-{len(TIFF) - 1}/{longer}"}),
+        "/good": ranged(TIFF),
+    }
+    report, rows, _ = read(
+        AssetApi({path: {"a": {"href": path, "type": "image/tiff"}} for path in files}, files)
+    )
+    assert report.headers_done == 4
+    assert [row["size"] for row in rows] == [len(surrogate), None, None, len(TIFF)]
+    assert rows[0]["tags"]["a"] == "x&#xD800;y"
+
+
+def test_the_size_of_the_header_that_an_item_tells_is_asked_for() -> None:
+    asset = {"href": "/a", "type": "image/tiff", "file:header_size": 300, "file:size": len(TIFF)}
+    api = AssetApi({"1": {"data": asset}}, {"/a": ranged(TIFF)})
+    _, (row,), _ = read(api)
+    (asked,) = api.asked("/a")
+    assert asked.headers["range"] == "bytes=0-299"
+    assert (row["bytes_read"], row["reads"], row["size"], row["width"]) == (300, 1, len(TIFF), 64)
+
+
+@pytest.mark.parametrize("told", ["300", True, None, {}, -1])
+def test_a_size_of_the_header_that_makes_no_sense_is_not_believed(told: object) -> None:
+    asset = {"href": "/a", "type": "image/tiff", "file:header_size": told}
+    api = AssetApi({"1": {"data": asset}}, {"/a": ranged(TIFF)})
+    assert read(api)[0].headers_done == 1
+    assert api.asked("/a")[0].headers["range"] == "bytes=0-16383"
+
+
+def test_an_href_that_expired_is_read_again_through_its_item_once() -> None:
+    expired = lambda _: Answer(403, b"expired")  # noqa: E731
+    api = AssetApi(
+        {"1": {key: {"href": f"/{key}?sig=old", "type": "image/tiff"} for key in ("a", "b")}},
+        {f"/{key}": expired for key in ("a", "b")} | {f"/new/{key}": ranged(TIFF) for key in ("a", "b")},
+    )
+    answer_page = api._page
+
+    def page(name: str, asked: Request) -> Any:
+        found = answer_page(name, asked)
+        api.assets["1"] = {key: {"href": f"/new/{key}?sig=new", "type": "image/tiff"} for key in ("a", "b")}
+        return found
+
+    api._routes["/collections/c/items"] = lambda asked: page("c", asked)
+    report, rows, _ = read(api)
+    assert (report.headers_done, report.headers_failed) == (2, 0)
+    assert api.item_reads == 1
+    assert all(row["href"].endswith(f"/new/{row['asset']}") for row in rows)
+
+
+def test_a_refusal_that_stays_is_a_failed_row() -> None:
+    api = AssetApi({"1": {"a": {"href": "/a", "type": "image/tiff"}}}, {"/a": lambda _: Answer(403, b"no")})
+    report, (row,), _ = read(api)
+    assert (report.exit_code, row["failure"]) == (1, "refused")
+    assert len(api.asked("/a")) == 1
+
+
+def test_throttling_is_waited_out() -> None:
+    replies = iter([Answer(429, b"", {"Retry-After": "0"})] * 2)
+    good = ranged(TIFF)
+    api = AssetApi(
+        {"1": {"a": {"href": "/a", "type": "image/tiff"}}},
+        {"/a": lambda asked: next(replies, None) or good(asked)},
+    )
+    report, _, events = read(api, options=Options(retries=2))
+    assert (report.headers_done, report.retries) == (1, 2)
+    told = [event.text.partition(" ")[2] for event in events if isinstance(event, Notice)]
+    assert told == ["throttled: 8 at once, again in 0 s.", "throttled: 4 at once, again in 0 s."]
+
+
+def test_an_href_that_leads_nowhere_is_a_failed_row_that_is_not_tried() -> None:
+    odd: Assets = {
+        "disk": {"href": "file:///etc/x.tif", "type": "image/tiff"},
+        "good": {"href": "/a", "type": "image/tiff"},
+    }
+    report, rows, _ = read(AssetApi({"1": odd}, {"/a": ranged(TIFF)}))
+    assert {row["asset"]: row["failure"] for row in rows} == {"disk": "scheme", "good": None}
+    assert report.exit_code == 1
+
+
+def labels_and_sources() -> AssetApi:
+    """Three label items; two share a source item, one leads to none."""
+    tiff = {"href": "/a", "type": "image/tiff"}
+    api = AssetApi({"l1": {}, "l2": {}, "l3": {}, "s": {"data": tiff}}, {"/a": ranged(TIFF)})
+    api.items = {"c": ["l1", "l2", "l3"]}
+    api.links = {
+        "l1": ["/collections/c/items/s"],
+        "l2": ["/collections/c/items/s"],
+        "l3": ["/collections/c/items/gone"],
+    }
+    return api
+
+
+def test_source_items_are_followed_and_each_read_once() -> None:
+    api = labels_and_sources()
+    report, rows, _ = read(api)
+    assert [(row["item"], row["asset"], row["failure"]) for row in rows] == [
+        ("s", "data", None),
+        ("gone", None, "gone"),
+    ]
+    assert (report.items_matched, report.headers_done, report.headers_failed) == (3, 1, 1)
+    assert len(api.asked("/a")) == 1
+    assert report.headers_missing == 0  # it is the item that is gone
+
+
+def test_source_links_can_be_left_alone() -> None:
+    report, rows, _ = read(labels_and_sources(), source_links=False)
+    assert (rows, report.items_matched, report.exit_code) == ([], 3, 0)
+
+
+def many(count: int, side: int = 64) -> AssetApi:
+    tiff = {"data": {"href": "/a", "type": "image/tiff"}}
+    return AssetApi({f"i{n:03}": tiff for n in range(count)}, {"/a": ranged(made(side))})
+
+
+def test_rows_are_in_the_order_of_the_walk_however_answers_come(tmp_path: Path) -> None:
+    api = many(40)
+    report, rows, heard = read(api, tmp_path / "t.ndjson", options=Options(concurrency=16))
+    assert [row["item"] for row in rows] == [f"i{n:03}" for n in range(40)]
+    assert report.headers_done == 40
+    assert isinstance(heard[0], RunStarted)
+    assert heard[-1] == RunEnded(1, "complete")
+    last = [event for event in heard if isinstance(event, Progress)][-1]
+    assert (last.assets_planned, last.assets_done, last.assets_pending, last.walk_ended) == (40, 40, 0, True)
+
+
+def test_max_items_ends_the_walk() -> None:
+    report, rows, _ = read(many(9), max_items=5)
+    assert (report.items_matched, len(rows), report.state) == (5, 5, "complete")
+
+
+def test_an_item_met_twice_has_one_row() -> None:
+    api = many(3)
+    api.items = {"c": ["i000", "i001", "i000", "i002"]}
+    report, rows, _ = read(api)
+    assert [row["item"] for row in rows] == ["i000", "i001", "i002"]
+    assert len(api.asked("/a")) == report.headers_done == 3
+
+
+@pytest.mark.parametrize(
+    ("api", "selection", "said"),
+    [
+        (lambda: many(2), {"ids": ("other",)}, "the filters kept none of them"),
+        (lambda: AssetApi({}), {}, "the source listed no items"),
+        (lambda: AssetApi({"1": {"p": {"href": "/p"}}}), {}, "1 are no TIFFs"),
+    ],
+)
+def test_a_job_that_finds_nothing_says_why(
+    api: Callable[[], AssetApi], selection: dict[str, Any], said: str
+) -> None:
+    report, rows, heard = read(api(), **selection)
+    warnings = [event.text for event in heard if isinstance(event, Notice) and event.level == "warning"]
+    assert len(warnings) == 1
+    assert said in warnings[0]
+    assert (report.exit_code, rows) == (0, [])
+
+
+def test_a_source_that_breaks_keeps_what_was_read_and_the_job_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "t.ndjson"
+
+    async def work() -> tuple[HeadersReport, list[str]]:
+        async with many(9) as api:
+            api.refused.add("c:3")
+            source = api.url("/collections/c")
+            with pytest.raises(SourceError):
+                await headers(source, out, options=Options(retries=0))
+            assert not out.exists()
+            before = len(api.asked("/a"))
+            assert before == 4
+            api.refused.clear()
+            report = await headers(source, out)
+            return report, [one.target for one in api.asked("/a")]
+
+    report, asked = asyncio.run(work())
+    assert (report.headers_done, report.headers_skipped) == (9, 4)
+    assert len(asked) == 9
+
+
+@pytest.mark.parametrize(("there", "most"), [(9, None), (12, 9), (12, 7)])
+def test_a_position_that_the_source_forgot_is_walked_again_and_nothing_read_twice(
+    tmp_path: Path, there: int, most: int | None
+) -> None:
+    out, heard = tmp_path / "t.ndjson", []
+    kept, wanted = most or there, Selection(max_items=most)
+
+    async def work() -> tuple[HeadersReport, int]:
+        async with many(there) as api:
+            source = api.url("/collections/c")
+            api.refused.add("c:4")
+            with pytest.raises(SourceError):
+                await headers(source, out, selection=wanted, options=Options(retries=0))
+            read_before = len(api.asked("/a"))
+            api.refused.clear()
+            usual = api._routes["/collections/c/items"]
+            gone = iter([Answer(404, b"{}")])
+
+            def forgetful(asked: Request) -> Any:
+                old = "page=4" in asked.url and next(gone, None)
+                return old or usual(asked)
+
+            api._routes["/collections/c/items"] = forgetful
+            report = await headers(
+                source, out, selection=wanted, options=Options(retries=0), on_event=heard.append
+            )
+            assert len(api.asked("/a")) == kept
+            return report, read_before
+
+    report, before = asyncio.run(work())
+    assert before == 6
+    assert (report.headers_done, report.items_seen, report.items_matched) == (kept,) * 3
+    texts = [event.text for event in heard if isinstance(event, Notice)]
+    assert any("forgotten the saved position" in text for text in texts)
+    assert len(out.read_text().splitlines()) == kept
+
+
+def test_a_position_that_is_forgotten_amid_the_walk_is_walked_again_and_nothing_read_twice(
+    tmp_path: Path,
+) -> None:
+    heard: list[object] = []
+
+    async def work() -> HeadersReport:
+        async with many(12) as api:
+            usual = api._routes["/collections/c/items"]
+            gone = iter([Answer(410, b"{}")])
+
+            def forgetful(asked: Request) -> Any:
+                old = "page=4" in asked.url and next(gone, None)
+                return old or usual(asked)
+
+            api._routes["/collections/c/items"] = forgetful
+            source, options = api.url("/collections/c"), Options(retries=0)
+            report = await headers(source, tmp_path / "t.ndjson", options=options, on_event=heard.append)
+            assert len(api.asked("/a")) == 12
+            return report
+
+    report = asyncio.run(work())
+    assert (report.headers_done, report.items_seen, report.items_matched) == (12, 12, 12)
+    assert any("forgotten the saved position" in one.text for one in heard if isinstance(one, Notice))
+
+
+def test_a_stop_that_is_set_ends_the_job_and_the_next_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "t.ndjson"
+
+    async def work() -> tuple[HeadersReport, HeadersReport, int]:
+        async with many(30) as api:
+            source, stop, good = api.url("/collections/c"), asyncio.Event(), ranged(TIFF)
+
+            def stopping(asked: Request) -> Answer:
+                if len(api.asked("/a")) == 10:
+                    stop.set()
+                return good(asked)
+
+            api._routes["/a"] = stopping
+            few = Options(concurrency=2)
+            stopped = await headers(source, out, options=few, stop=stop)
+            assert not out.exists()
+            return stopped, await headers(source, out, options=few), len(api.asked("/a"))
+
+    stopped, resumed, asked = asyncio.run(work())
+    assert (stopped.state, stopped.exit_code) == ("interrupted", 130)
+    assert 8 <= stopped.headers_done < 20
+    assert (resumed.headers_done, resumed.headers_skipped) == (30, stopped.headers_done)
+    assert asked == 30
+
+
+def test_without_an_output_a_stop_still_gives_the_rows_that_are_there() -> None:
+    rows: list[Mapping[str, Any]] = []
+
+    async def work() -> HeadersReport:
+        async with many(30) as api:
+            stop, good = asyncio.Event(), ranged(TIFF)
+
+            def stopping(asked: Request) -> Answer:
+                stop.set()
+                return good(asked)
+
+            api._routes["/a"] = stopping
+            return await headers(api.url("/collections/c"), stop=stop, on_row=rows.append)
+
+    report = asyncio.run(work())
+    assert report.state == "interrupted"
+    assert len(rows) == report.headers_done > 0
+
+
+def test_a_collection_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    api = many(2)
+    with pytest.raises((UsageError, SourceError)):
+        read(api, tmp_path / "t.csv", collections=("other",))
+    assert not (tmp_path / "t.csv").exists()
+
+
+def test_a_disk_that_is_full_ends_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise DestinationError("The disk is full.")
+
+    monkeypatch.setattr(Results, "put", full)
+    with pytest.raises(DestinationError, match="full"):
+        read(many(200), tmp_path / "t.csv", options=Options(concurrency=4))
+
+
+def test_the_row_has_no_signature_of_its_href() -> None:
+    asset = {"href": "/a?sig=secret&se=1&x=kept", "type": "image/tiff"}
+    _, (row,), _ = read(AssetApi({"1": {"data": asset}}, {"/a": ranged(TIFF)}))
+    assert row["href"].endswith("/a?x=kept")
+
+
+def test_names_that_look_like_paths_are_kept_apart(tmp_path: Path) -> None:
+    tiff = {"href": "/a", "type": "image/tiff"}
+    api = AssetApi({"x": {"b/c": tiff, "b%2Fc": tiff}, "x%2Fb": {"c": tiff}}, {"/a": ranged(TIFF)})
+    report, rows, _ = read(api, tmp_path / "t.ndjson")
+    assert [(row["item"], row["asset"]) for row in rows] == [("x", "b/c"), ("x", "b%2Fc"), ("x%2Fb", "c")]
+    assert report.headers_done == 3
+
+
+def test_a_walk_that_met_fewer_items_than_announced_says_so() -> None:
+    api = many(3)
+    usual = api._routes["/collections/c/items"]
+
+    def announcing(asked: Request) -> Answer:
+        answer = usual(asked)
+        return Answer(body=orjson.dumps({**orjson.loads(answer.body), "numberMatched": 5}))
+
+    api._routes["/collections/c/items"] = announcing
+    report, _, heard = read(api)
+    assert report.items_unseen == 2
+    assert any("never on a page" in event.text for event in heard if isinstance(event, Notice))
+
+
+def test_a_page_that_is_asked_for_by_name_is_no_tiff_still() -> None:
+    report, rows, _ = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"))
+    assert [row["asset"] for row in rows] == ["b1"]
+    assert report.assets_not_tiff == 1

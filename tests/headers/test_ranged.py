@@ -1,0 +1,559 @@
+"""Reading headers by ranges from servers that are right, clumsy or hostile, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import zlib
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from tests.transfer.origin import Answer, Asked, Origin, Reply, client, origin
+
+from stacpull.clock import SystemClock
+from stacpull.config.options import S3Options
+from stacpull.models import Failure, FailureKind
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.client import Client
+from stacpull.net.gate import Gates
+from stacpull.net.http import HttpTransport
+from stacpull.net.lean import LeanTransport
+from stacpull.net.retry import RetryPolicy
+from stacpull.net.transport import TransferError
+from stacpull.transfer.aws import AwsSettings
+from stacpull.transfer.sigv4 import Credentials
+from stacpull_headers.ranged import HeaderRead, RangedReader, read_header
+from stacpull_headers.tiff import FIRST_READ, Header, parse_bytes
+
+KIB = 1024
+
+
+def made(*, side: int = 256) -> bytes:
+    """A TIFF of noise, its directory before its pixels."""
+    pixels = np.random.default_rng(side).integers(0, 255, (side, side), np.uint8)
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels)
+    return file.getvalue()
+
+
+def moved_to_the_end(data: bytes) -> bytes:
+    """The same TIFF (classic, II) with its first directory moved behind everything else."""
+    offset = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[offset : offset + 2], "little")
+    directory = data[offset : offset + 2 + 12 * count] + bytes(4)
+    end = len(data) + len(data) % 2
+    return data[:4] + end.to_bytes(4, "little") + data[8:].ljust(end - 8, b"\0") + directory
+
+
+EARLY = made()
+LATE = moved_to_the_end(EARLY)
+
+
+def header_of(data: bytes) -> Header:
+    header = parse_bytes(data)
+    assert isinstance(header, Header)
+    return header
+
+
+@dataclass
+class File:
+    """A file on a server that serves ranges rightly."""
+
+    body: bytes
+    etag: str | None = '"v1"'
+    modified: str | None = "Mon, 01 Jan 2024 00:00:00 GMT"
+    total: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, asked: Asked) -> Reply:
+        told = {"ETag": self.etag, "Last-Modified": self.modified, **self.headers}
+        fields = {name: value for name, value in told.items() if value is not None}
+        start, end = span(asked)
+        condition = asked.headers.get("if-range")
+        if condition not in {None, self.etag, self.modified}:
+            return Reply(200, fields, self.body)
+        size = len(self.body)
+        if start >= size:
+            return Reply(416, {"Content-Range": f"bytes */{size}"})
+        piece = self.body[start : end + 1]
+        total = self.total or str(size)
+        fields["Content-Range"] = f"bytes {start}-{start + len(piece) - 1}/{total}"
+        return Reply(206, fields, piece)
+
+
+def span(asked: Asked) -> tuple[int, int]:
+    """First and last byte that were asked for."""
+    first, _, last = asked.headers["range"].removeprefix("bytes=").partition("-")
+    return int(first), int(last)
+
+
+@asynccontextmanager
+async def lean_client(stall_timeout: float = 20.0):
+    clock, policy = SystemClock(), AddressPolicy(allow_private=True)
+    plain = HttpTransport(policy=policy, stall_timeout=stall_timeout, trust_env=False)
+    lean = LeanTransport(policy=policy, fallback=plain, stall_timeout=stall_timeout, trust_env=False)
+    opened = Client({"http": lean}, Gates(8, None, clock), clock)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+OPENERS = {"aiohttp": client, "lean": lean_client}
+
+
+@pytest.fixture(params=OPENERS)
+def transport(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+Act = Callable[[RangedReader, Origin], Awaitable[None]]
+
+
+def run(answer: Answer, act: Act, transport: str = "lean", *, most_bytes: int = 1 << 20) -> None:
+    async def live() -> None:
+        async with origin(answer) as served, OPENERS[transport]() as opened:
+            await act(RangedReader(opened, most_bytes=most_bytes), served)
+
+    asyncio.run(live())
+
+
+def read(
+    answer: Answer, transport: str = "lean", *, most_bytes: int = 1 << 20, **known: object
+) -> tuple[HeaderRead, list[Asked]]:
+    """Read the header of what `answer` serves; with what was asked."""
+    found: list[tuple[HeaderRead, list[Asked]]] = []
+
+    async def act(reader: RangedReader, served: Origin) -> None:
+        found.append((await reader.read(f"{served.url}/a.tif", **known), served.asked))
+
+    run(answer, act, transport, most_bytes=most_bytes)
+    return found[0]
+
+
+def failure(
+    answer: Answer, transport: str = "lean", *, most_bytes: int = 1 << 20, **known: object
+) -> Failure:
+    with pytest.raises(TransferError) as caught:
+        read(answer, transport, most_bytes=most_bytes, **known)
+    return caught.value.failure
+
+
+# What is right.
+
+
+def test_one_read_of_16_kib_brings_a_header_at_the_front(transport: str) -> None:
+    found, asked = read(File(EARLY), transport)
+    assert found == HeaderRead(header_of(EARLY), len(EARLY), 1, FIRST_READ)
+    assert [one.headers["range"] for one in asked] == ["bytes=0-16383"]
+
+
+def test_the_size_that_the_item_tells_is_read_and_no_byte_more(transport: str) -> None:
+    size = header_of(EARLY).header_size
+    found, asked = read(File(EARLY), transport, header_size=size)
+    assert found == HeaderRead(header_of(EARLY), len(EARLY), 1, size)
+    assert span(asked[0]) == (0, size - 1)
+
+
+@pytest.mark.parametrize("told", [1, 8, 100])
+def test_a_size_told_too_small_costs_one_more_read(told: int) -> None:
+    found, asked = read(File(EARLY), header_size=told)
+    assert found.header == header_of(EARLY)
+    assert len(asked) > 1
+    assert found.bytes_read <= told + FIRST_READ
+
+
+@pytest.mark.parametrize("told", [0, -5])
+def test_a_size_that_is_none_is_not_believed(told: int) -> None:
+    _, asked = read(File(EARLY), header_size=told)
+    assert span(asked[0]) == (0, FIRST_READ - 1)
+
+
+def test_a_directory_at_the_end_costs_one_more_read_of_exactly_that(transport: str) -> None:
+    found, asked = read(File(LATE), transport)
+    assert found.header == header_of(LATE)
+    first, second = asked
+    assert span(second)[0] == int.from_bytes(LATE[4:8], "little")
+    assert second.headers["if-range"] == '"v1"'
+    assert "if-range" not in first.headers
+    assert found.reads == 2
+    assert found.bytes_read < FIRST_READ + 1000
+
+
+@pytest.mark.parametrize(
+    ("etag", "modified", "condition"),
+    [
+        ('"v1"', None, '"v1"'),
+        ('W/"v1"', "Mon, 01 Jan 2024 00:00:00 GMT", "Mon, 01 Jan 2024 00:00:00 GMT"),
+        ('W/"v1"', None, None),
+        (None, None, None),
+    ],
+)
+def test_the_second_read_names_the_strongest_proof(
+    etag: str | None, modified: str | None, condition: str | None
+) -> None:
+    found, asked = read(File(LATE, etag, modified))
+    assert found.header == header_of(LATE)
+    assert asked[1].headers.get("if-range") == condition
+
+
+def test_a_file_shorter_than_the_first_read(transport: str) -> None:
+    small = made(side=16)
+    found, _ = read(File(small), transport)
+    assert found == HeaderRead(header_of(small), len(small), 1, len(small))
+
+
+def test_a_total_that_is_not_told_is_learnt_from_a_416() -> None:
+    found, _ = read(File(LATE, total="*"))
+    assert (found.header, found.size) == (header_of(LATE), None)
+    cut = LATE[:-10]
+    told = failure(File(cut, total="*"))
+    assert told.kind is FailureKind.FORMAT
+
+
+def test_a_redirect_is_followed_at_each_read(transport: str) -> None:
+    file = File(LATE)
+
+    def answer(asked: Asked) -> Reply:
+        return file(asked) if asked.path == "/b.tif" else Reply(302, {"Location": "/b.tif"})
+
+    found, asked = read(answer, transport)
+    assert (found.header, found.reads) == (header_of(LATE), 2)
+    assert [one.path for one in asked] == ["/a.tif", "/b.tif"] * 2
+    assert "range" in asked[3].headers
+
+
+# Servers that do not serve ranges.
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_a_200_is_read_only_as_far_as_needed(transport: str, framing: str) -> None:
+    body = EARLY + bytes(30 << 20)
+    reply = Reply(200, {}, body, framing)  # type: ignore[arg-type]
+    found, asked = read(lambda _: reply, transport)
+    assert found.header == header_of(EARLY)
+    assert found.size == (len(body) if framing == "length" else None)
+    assert found.reads == len(asked) == 1
+    assert found.bytes_read < 3 << 20  # what the transport had taken by then, not thirty
+
+
+def test_a_200_with_a_late_directory_is_read_on_in_the_same_answer(transport: str) -> None:
+    found, asked = read(lambda _: Reply(200, {}, LATE), transport)
+    assert (found.header, found.size, len(asked)) == (header_of(LATE), len(LATE), 1)
+
+
+def test_a_200_whose_header_lies_past_the_cap_is_given_up(transport: str) -> None:
+    late = moved_to_the_end(made(side=2500))
+    told = failure(lambda _: Reply(200, {}, late), transport)
+    assert told.kind is FailureKind.FORMAT
+    assert "1,048,576 bytes" in told.message
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_coded_200_is_decoded(transport: str, coding: str) -> None:
+    coded = gzip.compress(EARLY) if coding == "gzip" else zlib.compress(EARLY)
+    found, _ = read(lambda _: Reply(200, {"Content-Encoding": coding}, coded), transport)
+    assert (found.header, found.size) == (header_of(EARLY), None)
+
+
+def test_coded_ranges_are_refused() -> None:
+    coded = gzip.compress(EARLY)
+    told = failure(File(coded, headers={"Content-Encoding": "gzip"}))
+    assert (told.kind, told.retryable) == (FailureKind.HTTP, False)
+    assert "gzip" in told.message
+
+
+# Files that change.
+
+
+def changing(*versions: Answer) -> Answer:
+    """The first request is answered from the first version, the second from the second, and so on."""
+    left: Iterator[Answer] = iter(versions)
+    last = versions[-1]
+
+    def answer(asked: Asked) -> Reply:
+        return next(left, last)(asked)
+
+    return answer
+
+
+OTHER = moved_to_the_end(made(side=300))
+NEW = File(OTHER, '"v2"', "Tue, 02 Jan 2024 00:00:00 GMT")
+
+
+def ignoring_if_range(file: File) -> Answer:
+    def answer(asked: Asked) -> Reply:
+        fields = {name: value for name, value in asked.headers.items() if name != "if-range"}
+        return file(replace(asked, headers=fields))
+
+    return answer
+
+
+def test_a_file_that_changes_between_reads_is_read_afresh(transport: str) -> None:
+    found, asked = read(changing(File(LATE), NEW), transport)
+    assert found.header == header_of(OTHER)
+    assert [one.start for one in asked[:3]] == [0, span(asked[1])[0], 0]
+    assert found.reads == 4
+
+
+def test_a_server_that_ignores_if_range_does_not_mix_two_versions() -> None:
+    found, _ = read(changing(File(LATE), ignoring_if_range(NEW), NEW))
+    assert found.header == header_of(OTHER)
+
+
+@pytest.mark.parametrize(("etag", "modified"), [('"v1"', None), (None, NEW.modified), ('W/"v1"', None)])
+def test_a_piece_that_does_not_say_of_which_version_it_is_is_not_put_to_another(
+    etag: str | None, modified: str | None
+) -> None:
+    first = File(LATE, etag, modified)
+    silent = ignoring_if_range(File(bytes(len(LATE)), None, None))
+    told = failure(changing(first, silent, first, silent))
+    assert (told.kind, told.retryable) == (FailureKind.CHANGED, False)
+    found, _ = read(changing(first, silent, first))
+    assert found.header == header_of(LATE)
+
+
+def test_another_total_is_another_version() -> None:
+    longer = File(OTHER, None, None)
+    found, _ = read(changing(File(LATE, None, None), longer))
+    assert found.header == header_of(OTHER)
+
+
+def test_a_file_that_changes_again_and_again_is_a_failure(transport: str) -> None:
+    third = File(LATE, '"v3"', "Wed, 03 Jan 2024 00:00:00 GMT")
+    told = failure(changing(File(LATE), NEW, NEW, third), transport)
+    assert (told.kind, told.retryable) == (FailureKind.CHANGED, False)
+
+
+def test_a_412_is_another_version() -> None:
+    found, _ = read(changing(File(LATE), lambda _: Reply(412), NEW))
+    assert found.header == header_of(OTHER)
+
+
+# Hostile and broken ones.
+
+
+def unframed(body: bytes) -> Answer:
+    """A server that ends its answer by closing the connection, as does whatever cuts it."""
+    return lambda _: Reply(200, {}, body, "close")
+
+
+BROKEN = [
+    pytest.param(File(b"no tiff" * 9000), FailureKind.FORMAT, False, id="no TIFF"),
+    pytest.param(File(b"II*\0"), FailureKind.FORMAT, False, id="cut in its first bytes"),
+    pytest.param(File(b""), FailureKind.FORMAT, False, id="empty, 416 at once"),
+    pytest.param(lambda _: Reply(200), FailureKind.FORMAT, False, id="empty 200"),
+    pytest.param(File(EARLY[:80]), FailureKind.FORMAT, False, id="cut in its directory"),
+    pytest.param(File(LATE[:-40]), FailureKind.FORMAT, False, id="cut in its late directory"),
+    pytest.param(unframed(b""), FailureKind.TRUNCATED, True, id="empty 200 of no length"),
+    pytest.param(unframed(EARLY[:80]), FailureKind.TRUNCATED, True, id="cut 200 of no length"),
+    pytest.param(unframed(LATE[:-40]), FailureKind.TRUNCATED, True, id="200 of no length, cut at its end"),
+    pytest.param(unframed(b"no tiff" * 9000), FailureKind.FORMAT, False, id="no TIFF and no length"),
+    pytest.param(lambda _: Reply(416), FailureKind.HTTP, False, id="416 without a total"),
+    pytest.param(
+        lambda _: Reply(206, {"Content-Range": "bytes 100-200/9999"}, bytes(101)),
+        FailureKind.HTTP,
+        False,
+        id="another range",
+    ),
+    pytest.param(lambda _: Reply(206, {}, EARLY), FailureKind.HTTP, False, id="206 without its range"),
+    pytest.param(
+        lambda _: Reply(206, {"Content-Type": "multipart/byteranges; boundary=x"}, b"--x\r\n"),
+        FailureKind.HTTP,
+        False,
+        id="several parts",
+    ),
+    pytest.param(
+        lambda _: Reply(206, {"Content-Range": "bytes 0-16383/99999"}, EARLY[:99]),
+        FailureKind.TRUNCATED,
+        True,
+        id="fewer bytes than its range",
+    ),
+    pytest.param(lambda _: Reply(404), FailureKind.GONE, False, id="404"),
+    pytest.param(lambda _: Reply(403), FailureKind.REFUSED, False, id="403"),
+    pytest.param(lambda _: Reply(429), FailureKind.THROTTLED, True, id="429"),
+    pytest.param(lambda _: Reply(500), FailureKind.SERVER, True, id="500"),
+    pytest.param(lambda _: Reply(302, {"Location": "/a.tif"}), FailureKind.REDIRECT, False, id="a circle"),
+]
+
+
+@pytest.mark.parametrize(("answer", "kind", "retryable"), BROKEN)
+def test_what_cannot_be_read_is_a_named_failure(
+    transport: str, answer: Answer, kind: FailureKind, retryable: bool
+) -> None:
+    told = failure(answer, transport)
+    assert (told.kind, told.retryable) == (kind, retryable), told.message
+    assert told.message.endswith(".")
+    assert "127.0.0.1" in told.message
+
+
+def test_an_answer_without_a_length_that_was_cut_is_asked_for_again() -> None:
+    async def act(reader: RangedReader, served: Origin) -> None:
+        served.cut(500)
+        policy = RetryPolicy(base=0)
+        found = await read_header(reader, f"{served.url}/a.tif", policy, SystemClock())
+        assert isinstance(found, HeaderRead)
+        assert (found.header, len(served.asked)) == (header_of(LATE), 2)
+
+    run(unframed(LATE), act)
+
+
+def test_a_web_page_in_place_of_the_file_says_so(transport: str) -> None:
+    page = Reply(200, {"Content-Type": "text/html"}, b"<!doctype html><title>Log in</title>")
+    told = failure(lambda _: page, transport, media_type="image/tiff")
+    assert told.kind is FailureKind.REFUSED
+    assert "web page" in told.message
+
+
+def test_more_bytes_than_were_asked_for_are_left_alone(transport: str) -> None:
+    def generous(asked: Asked) -> Reply:
+        start, _ = span(asked)
+        body = (LATE + bytes(8 << 20))[start:]
+        whole = len(LATE) + (8 << 20)
+        return Reply(206, {"Content-Range": f"bytes {start}-{whole - 1}/{whole}"}, body)
+
+    found, _ = read(generous, transport)
+    assert found.header == header_of(LATE)
+    assert found.bytes_read < 5 << 20
+
+
+def test_a_server_that_cuts_ranges_short_is_asked_for_the_rest() -> None:
+    """A 206 may hold less than was asked for (RFC 9110, 15.3.7)."""
+
+    def stingy(asked: Asked) -> Reply:
+        start, end = span(asked)
+        piece = LATE[start : min(end + 1, start + 60)]
+        fields = {"Content-Range": f"bytes {start}-{start + len(piece) - 1}/{len(LATE)}", "ETag": '"v1"'}
+        return Reply(206, fields, piece)
+
+    found, asked = read(stingy)
+    assert found.header == header_of(LATE)
+    assert len(asked) <= 10
+
+
+def test_a_header_in_very_many_places_is_given_up() -> None:
+    """Sixty directories, each after a hole: a chain that would cost a request each."""
+    gap = 20 * KIB
+    data = bytearray(b"II*\0" + (8).to_bytes(4, "little"))
+    for number in range(1, 61):
+        entries = [(256, 3, 1, 16), (257, 3, 1, 16), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+        data += len(entries).to_bytes(2, "little")
+        for tag, kind, count, value in entries:
+            data += b"".join(
+                n.to_bytes(w, "little") for n, w in ((tag, 2), (kind, 2), (count, 4), (value, 4))
+            )
+        data += (0 if number == 60 else 8 + number * gap).to_bytes(4, "little")
+        data += bytes(8 + number * gap - len(data))
+    told = failure(File(bytes(data)))
+    assert told.kind is FailureKind.FORMAT
+
+
+def test_the_cap_holds_for_ranges_too() -> None:
+    huge = bytearray(EARLY)
+    huge += bytes(300 * KIB)
+    late = moved_to_the_end(bytes(huge))
+    told = failure(File(late), most_bytes=FIRST_READ)
+    assert told.kind is FailureKind.FORMAT
+    assert "16,384 bytes" in told.message
+
+
+# S3, retries, real files.
+
+
+class Fixed:
+    async def settings(self):
+        return AwsSettings(region="us-east-1", endpoint_url=self.endpoint, profile=None)
+
+    async def frozen(self):
+        return Credentials("AKID", "secret", None)
+
+    async def renew(self, expired):
+        return None
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+
+
+def s3_file(data: bytes) -> Answer:
+    """An object as S3 serves it: If-Range is ignored, If-Match answered with 412."""
+    file = File(data)
+
+    def answer(asked: Asked) -> Reply:
+        if asked.headers.get("if-match") not in {None, file.etag}:
+            return Reply(412)
+        return ignoring_if_range(file)(asked)
+
+    return answer
+
+
+@pytest.mark.parametrize("redirected", [False, True])
+def test_s3_is_read_under_if_match(redirected: bool) -> None:
+    async def live() -> None:
+        async with origin(s3_file(LATE)) as served:
+            credentials = Fixed(served.url)
+            options = S3Options(endpoint_url=served.url, region="us-east-1")
+            async with (
+                client(credentials, options) as opened,
+                origin(lambda _: Reply(302, {"Location": "s3://bucket/a.tif"})) as first,
+            ):
+                href = f"{first.url}/a" if redirected else "s3://bucket/a.tif"
+                found = await RangedReader(opened).read(href)
+            assert found.header == header_of(LATE)
+            assert [one.headers.get("if-match") for one in served.asked] == [None, '"v1"']
+            assert all("range" in one.headers["authorization"] for one in served.asked)
+
+    asyncio.run(live())
+
+
+def test_an_attempt_that_may_succeed_later_is_made_again() -> None:
+    replies = iter([Reply(500), Reply(503, {"Retry-After": "1"})])
+    file, retried = File(EARLY), []
+
+    async def live() -> None:
+        async with origin(lambda asked: next(replies, None) or file(asked)) as served, client() as opened:
+            found = await read_header(
+                RangedReader(opened),
+                f"{served.url}/a",
+                RetryPolicy(3, base=0.01),
+                SystemClock(),
+                retried.append,
+            )
+            assert isinstance(found, HeaderRead)
+
+    asyncio.run(live())
+    assert [one.status for one in retried] == [500, 503]
+
+
+@pytest.mark.parametrize("reply", [Reply(404), Reply(500)])
+def test_what_fails_for_good_is_a_value(reply: Reply) -> None:
+    async def live() -> Failure | HeaderRead:
+        async with origin(lambda _: reply) as served, client() as opened:
+            policy = RetryPolicy(1, base=0.01)
+            return await read_header(RangedReader(opened), f"{served.url}/a", policy, SystemClock())
+
+    found = asyncio.run(live())
+    assert isinstance(found, Failure)
+    assert found.status == reply.status
+
+
+def test_every_real_file_is_read_alike_by_ranges_and_whole(shared_data: Path, transport: str) -> None:
+    files = sorted(p for p in shared_data.rglob("*.tif*") if p.is_file())
+    assert files
+
+    async def live() -> None:
+        bodies = {f"/{n}": path.read_bytes() for n, path in enumerate(files)}
+        serve = lambda asked: File(bodies[asked.path])(asked)  # noqa: E731
+        async with origin(serve) as served, OPENERS[transport]() as opened:
+            for path, body in bodies.items():
+                found = await RangedReader(opened).read(served.url + path)
+                assert found.header == header_of(body)
+                assert found.size == len(body)
+                assert found.reads <= 2
+
+    asyncio.run(live())

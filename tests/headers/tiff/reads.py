@@ -1,0 +1,31 @@
+"""Reading a file the way a ranged client does: only what the parser asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from stacpull_headers.tiff import Header, Needs, Segments, parse
+
+
+class Read(NamedTuple):
+    header: Header
+    asks: list[Needs]
+
+
+def read(data: bytes, *, known: int = 0, most_asks: int = 300) -> Read:
+    """Parse `data`, of which the first `known` bytes are there, and fetch exactly what is asked for."""
+    segments = Segments(len(data))
+    segments.add(0, data[:known])
+    asks: list[Needs] = []
+    while isinstance(found := parse(segments), Needs):
+        assert 0 <= found.start < found.stop <= len(data), "asks for bytes of the file"
+        assert segments.read(found.start, found.start + 1) is None, "asks for what is not known"
+        asks.append(found)
+        assert len(asks) <= most_asks, "comes to an end"
+        segments.add(found.start, data[found.start : found.stop])
+    return Read(found, asks)
+
+
+def real_files(shared_data: Path) -> list[Path]:
+    return sorted(path for path in shared_data.rglob("*") if path.suffix in {".tif", ".tiff"})

@@ -1,0 +1,205 @@
+"""A transport in memory: a server that is a table of answers, faults included.
+
+It passes the same conformance suite as the transports that speak to real servers, so that what is tested
+with it holds for them. It waits on a clock, so that a stall takes no time on a virtual one.
+"""
+
+from __future__ import annotations
+
+import enum
+import gzip
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from multidict import CIMultiDict
+
+from stacpull.clock import Clock
+from stacpull.hosts import host_of
+from stacpull.models import Failure, FailureKind
+from stacpull.net.transport import Request, TransferError
+
+__all__ = ["Answer", "Fault", "MemoryExchange", "MemoryTransport"]
+
+_HALF = 2
+
+
+class Fault(enum.Enum):
+    """What goes wrong with an answer."""
+
+    REFUSED = "the connection is refused"
+    CLOSED = "the connection is closed before the first byte"
+    SILENT = "nothing ever comes"
+    TRUNCATED = "the body ends half-way, though its length was said"
+    UNNOTICED = "the body ends half-way, and its length was not said"
+    STALLED = "nothing more comes after half of the body"
+    OVERLONG = "more bytes come than were said"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is answered to one request. Content-Length is added unless the headers say otherwise."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    fault: Fault | None = None
+    coded: bool = False
+    """True: the body is sent gzipped, with Content-Encoding."""
+
+    @property
+    def sent(self) -> bytes:
+        """The body as it goes over the wire when all is well."""
+        return gzip.compress(self.body, mtime=0) if self.coded else self.body
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """The header fields that are sent."""
+        length = {} if self.fault is Fault.UNNOTICED else {"Content-Length": str(len(self.sent))}
+        coding = {"Content-Encoding": "gzip"} if self.coded else {}
+        return {**length, **coding, **self.headers}
+
+
+Script = Sequence[Answer] | Callable[[Request], Answer]
+"""Answers in turn, the last one for ever; or a function of the request."""
+
+
+class MemoryTransport:
+    """A `stacpull.net.transport.Transport` that asks a table. `requests` are those that were made, in order.
+
+    Args:
+        routes: Answers by URL, without query unless the route has one.
+        clock: What a stall waits on.
+        stall_timeout: Seconds without a byte after which an exchange fails.
+    """
+
+    def __init__(self, routes: Mapping[str, Script], clock: Clock, *, stall_timeout: float = 30.0) -> None:
+        self.requests: list[Request] = []
+        self.closed = False
+        self._routes = dict(routes)
+        self._asked: dict[str, int] = {}
+        self._clock = clock
+        self._stall_timeout = stall_timeout
+
+    def open(self, request: Request) -> MemoryExchange:
+        """Answer `request` when the context is entered.
+
+        Raises:
+            TransferError: NETWORK or STALLED, as the table says.
+        """
+        return MemoryExchange(self, request)
+
+    async def close(self) -> None:
+        """Take note that it was closed."""
+        self.closed = True
+
+    async def answer(self, request: Request) -> Answer:
+        """Return the answer whose turn it is. For `MemoryExchange`.
+
+        Raises:
+            TransferError: NETWORK or STALLED, as the table says.
+        """
+        self.requests.append(request)
+        answer = self._turn(request)
+        host = host_of(request.url)
+        if answer.fault in {Fault.REFUSED, Fault.CLOSED}:
+            message = f"{host}: {answer.fault.value}."
+            raise TransferError(Failure(FailureKind.NETWORK, message, host=host, retryable=True))
+        if answer.fault is Fault.SILENT:
+            await self.stall(host)
+        if answer.fault is Fault.OVERLONG:
+            message = f"{host} sent more bytes than its Content-Length says."
+            raise TransferError(Failure(FailureKind.OVERLONG, message, host=host, retryable=True))
+        return answer
+
+    async def stall(self, host: str) -> None:
+        """Wait until the stall timeout is over, and fail.
+
+        Raises:
+            TransferError: STALLED.
+        """
+        await self._clock.sleep(self._stall_timeout)
+        message = f"{host} sent nothing for too long."
+        raise TransferError(Failure(FailureKind.STALLED, message, host=host, retryable=True))
+
+    def _turn(self, request: Request) -> Answer:
+        url = request.url if request.url in self._routes else request.url.partition("?")[0]
+        script = self._routes.get(url)
+        if script is None:
+            return Answer(404, b"no such route")
+        if callable(script):
+            return script(request)
+        turn = self._asked.get(url, 0)
+        self._asked[url] = turn + 1
+        return script[min(turn, len(script) - 1)]
+
+
+class MemoryExchange:
+    """One request and its answer: a context manager that is the response once it is entered."""
+
+    def __init__(self, transport: MemoryTransport, request: Request) -> None:
+        self._transport = transport
+        self._request = request
+        self._answer = Answer()
+        self.headers: Mapping[str, str] = {}
+
+    async def __aenter__(self) -> Self:
+        self._answer = await self._transport.answer(self._request)
+        self.headers = CIMultiDict(self._answer.fields)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    @property
+    def url(self) -> str:
+        """The URL that answered."""
+        return self._request.url
+
+    @property
+    def status(self) -> int:
+        """HTTP status code."""
+        return self._answer.status
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body, decoded if the request asked for that.
+
+        Raises:
+            TransferError: TRUNCATED, STALLED; or OVERLONG when it exceeds `limit` bytes.
+        """
+        body = b""
+        async for chunk in self.chunks(limit + 1):
+            body += chunk
+            if len(body) > limit:
+                host = host_of(self.url)
+                message = f"{host} sent a body of more than {limit} bytes."
+                raise TransferError(Failure(FailureKind.OVERLONG, message, self.status, host))
+        return body
+
+    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """Yield the body in pieces of `size` bytes, the last one shorter.
+
+        Raises:
+            TransferError: TRUNCATED, STALLED.
+        """
+        body = self._body()
+        for start in range(0, len(body), size):
+            yield body[start : start + size]
+        host = host_of(self.url)
+        if self._answer.fault is Fault.STALLED:
+            await self._transport.stall(host)
+        if self._answer.fault is Fault.TRUNCATED:
+            message = f"{host} closed the connection before the whole body had come."
+            raise TransferError(Failure(FailureKind.TRUNCATED, message, host=host, retryable=True))
+
+    def _body(self) -> bytes:
+        """Return what comes of the body: nothing to HEAD or with 204 and 304, half of it by some faults."""
+        answer = self._answer
+        if self._request.method == "HEAD" or answer.status in {204, 304}:
+            return b""
+        body = answer.body if self._request.decode else answer.sent
+        cut = answer.fault in {Fault.TRUNCATED, Fault.UNNOTICED, Fault.STALLED}
+        return body[: len(body) // _HALF] if cut else body

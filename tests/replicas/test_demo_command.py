@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Ran
+
+from stacpull.cli.main import cli
+from stacpull.config.toml import shipped_config
+from stacpull_replicas.demo_command import tree
+
+EXPORTED = (
+    "MLHUB_API_KEY",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+)
+
+
+@pytest.fixture
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in an empty directory; what the demo exports is taken back."""
+    for name in (*EXPORTED, "AWS_ACCESS_KEY_ID", "AWS_EC2_METADATA_DISABLED"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_demo_mirrors_shows_and_says_what_comes_next(
+    stacpull_command: Callable[..., Ran], somewhere: Path
+) -> None:
+    ran = stacpull_command("demo", "-vv")
+    assert ran.code == 0, ran.err
+    bands = sorted((somewhere / "stacpull-demo" / "bigearthnet").glob("*/*.tif"))
+    assert len(bands) == 5 * 12
+    assert {band.stat().st_size for band in bands} == {29_192, 7_560, 1_160}
+    assert "complete: 65 of 65 files in stacpull-demo" in ran.out
+    commands = [line.strip() for line in ran.out.splitlines() if line.startswith("  stacpull ")]
+    assert len(commands) == 7
+    for command in commands:
+        words = shlex.split(command.partition(" > ")[0])[1:]
+        with cli.make_context("stacpull", words) as context:
+            name, found, rest = cli.resolve_command(context, words)
+            assert found is not None
+            with found.make_context(name, list(rest), parent=context):
+                pass
+    status = stacpull_command(*shlex.split(commands[0])[1:], "--json")
+    assert json.loads(status.out)["assets_done"] == 65
+
+
+def test_the_demo_goes_on_in_what_is_there(stacpull_command: Callable[..., Ran], somewhere: Path) -> None:
+    assert stacpull_command("demo", "there", "-q") == Ran(0, "", "")
+    ran = stacpull_command("demo", "there", "--json")
+    report = json.loads(ran.out.splitlines()[-1])
+    assert (ran.code, report["assets_skipped"], report["assets_failed"]) == (0, 65, 0)
+    assert [path.name for path in somewhere.iterdir()] == ["there"]
+
+
+def test_the_tree_is_short_and_leaves_out_what_is_our_own(tmp_path: Path) -> None:
+    for name in ("b/1", "b/2", "b/3", "b/4", "a/1", ".stacpull/ledger", "z"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"x" * 1234)
+    assert list(tree(tmp_path))[1:] == [
+        "  a/",
+        "    1  1,234 B",
+        "  b/",
+        "    1  1,234 B",
+        "    2  1,234 B",
+        "    ... and 2 more",
+        "  z  1,234 B",
+    ]
+
+
+def test_the_config_that_ships_is_found() -> None:
+    assert "bigearthnet/{parent}/{filename}" in shipped_config("bigearthnet.toml").read_text()

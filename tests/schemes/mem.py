@@ -1,0 +1,56 @@
+"""`mem://bucket/key`: an object store in a dict, as an example of a new scheme."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import orjson
+from multidict import CIMultiDict
+
+from stacpull.models import Failure, FailureKind
+from stacpull.net.answers import KeptAnswer
+from stacpull.net.client import Client
+from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.planning.prefixes import Listed
+from stacpull.schemes import Scheme, TransportSetup
+
+
+class Mem(Scheme):
+    """Objects by URL."""
+
+    name = "mem"
+    is_object_store = True
+
+    def __init__(self, objects: Mapping[str, bytes]) -> None:
+        self.objects = objects
+
+    def transport(self, _setup: TransportSetup) -> Transport:
+        return MemTransport(self.objects)
+
+    async def list_prefix(self, client: Client, prefix: str) -> tuple[Listed, ...]:
+        async with client.open(Request(prefix, query="list")) as response:
+            sizes = orjson.loads(await response.read(1 << 20))
+        if not sizes:
+            message = f"The prefix {prefix} cannot be mirrored: nothing is there."
+            raise TransferError(Failure(FailureKind.PREFIX, message))
+        return tuple(Listed(name, size) for name, size in sizes.items())
+
+
+class MemTransport:
+    """Answers requests as an HTTP server would."""
+
+    def __init__(self, objects: Mapping[str, bytes]) -> None:
+        self._objects = objects
+
+    @asynccontextmanager
+    async def open(self, request: Request) -> AsyncIterator[Response]:
+        body = self._objects.get(request.url)
+        if request.query:
+            under = {url: len(found) for url, found in self._objects.items() if url.startswith(request.url)}
+            body = orjson.dumps({url.removeprefix(request.url): size for url, size in under.items()})
+        fields = CIMultiDict({"Content-Length": str(len(body or b""))})
+        yield KeptAnswer(request.url, 404 if body is None else 200, fields, body or b"")
+
+    async def close(self) -> None:
+        """Nothing is open."""

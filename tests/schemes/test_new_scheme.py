@@ -1,0 +1,84 @@
+"""A scheme is one module and one registration: a mirror from `mem://`, which only this test knows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import orjson
+import pytest
+from tests.schemes.mem import Mem
+
+from stacpull import Selection, UsageError, sync
+from stacpull.schemes import SCHEMES
+
+ITEM = {
+    "type": "Feature",
+    "stac_version": "1.0.0",
+    "id": "one",
+    "collection": "c",
+    "geometry": None,
+    "properties": {"datetime": "2020-01-01T00:00:00Z"},
+    "links": [],
+    "assets": {
+        "beside": {"href": "files/beside%20it.tif"},
+        "absolute": {"href": "mem://other/deep/absolute.tif"},
+        "bands": {"href": "mem://other/bands/"},
+    },
+}
+OBJECTS = {
+    "mem://demo/stac/catalog.json": orjson.dumps(
+        {
+            "type": "Catalog", "stac_version": "1.0.0", "id": "demo", "description": "d",
+            "links": [{"rel": "item", "href": "./items/one.json"}],
+        }
+    ),
+    "mem://demo/stac/items/one.json": orjson.dumps(ITEM),
+    "mem://demo/stac/items/files/beside%20it.tif": b"beside",
+    "mem://other/deep/absolute.tif": b"absolute",
+    "mem://other/bands/B02.tif": b"blue",
+    "mem://other/bands/qi/B03.tif": b"green",
+}  # fmt: skip
+SOURCE = "mem://demo/stac/catalog.json"
+
+
+@pytest.fixture
+def mem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEMES, "mem", Mem(OBJECTS))
+
+
+def test_a_mirror_from_a_new_scheme(mem, tmp_path):
+    dest = tmp_path / "mirror"
+    selection = Selection(expand_prefix=True)
+    assert sync.plan(SOURCE, selection=selection).assets == 4
+    report = sync.mirror(SOURCE, dest, selection=selection)
+    assert (report.state, report.assets_done, report.assets_failed) == ("complete", 4, 0)
+    found = {path.name: path.read_bytes() for path in dest.rglob("*.tif")}
+    assert found == {
+        "beside.tif": b"beside",
+        "absolute.tif": b"absolute",
+        "B02.tif": b"blue",
+        "B03.tif": b"green",
+    }
+    (item,) = dest.rglob("one.json")
+    stored = orjson.loads(item.read_bytes())["assets"]
+    assert stored["bands/B02.tif"]["alternate"]["origin"]["href"] == "mem://other/bands/B02.tif"
+
+
+def test_without_expand_prefix_a_prefix_is_refused(mem, tmp_path):
+    report = sync.mirror(SOURCE, tmp_path / "mirror")
+    assert (report.assets_done, report.assets_failed) == (2, 1)
+
+
+def test_without_the_registration_the_scheme_is_unknown(tmp_path):
+    with pytest.raises(UsageError, match="unsupported URL scheme mem"):
+        sync.mirror(SOURCE, tmp_path / "mirror")
+
+
+def test_the_rules_of_schemes_import_no_transport():
+    script = (
+        "import sys, stacpull.schemes, stacpull.urls;"
+        "print([m for m in sys.modules if m.startswith(('stacpull.net', 'stacpull.transfer', 'aiohttp'))])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

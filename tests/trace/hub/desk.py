@@ -1,0 +1,123 @@
+"""A Sentinel Hub to test against: answers as told, in memory on a virtual clock or on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import orjson
+from tests.net.memory import Answer, MemoryTransport, Script
+from tests.net.wire_server import WireServer
+from tests.virtual_clock import VirtualClock
+
+from stacpull.clock import SystemClock
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.http import HttpTransport
+from stacpull.net.lean import LeanTransport
+from stacpull.net.retry import RetryPolicy
+from stacpull.net.transport import Request
+from stacpull.redact import Secret
+from stacpull_trace.hub.hub_client import Hub, open_hub
+from stacpull_trace.hub.hub_settings import TOKEN_PATH, HubSettings
+
+T = TypeVar("T")
+
+BASE = "https://hub.example"
+TOKEN_URL = BASE + TOKEN_PATH
+CLIENT_ID = "planted-client-id"
+CLIENT_SECRET = "planted+client/secret"
+COLLECTION = "0b1a2c3d-0000-4000-8000-00000000abcd"
+TILE = "75a7bf54-2772-44b1-b87f-3f4ec96096cf"
+
+
+def answer(document: object, status: int = 200, **headers: str) -> Answer:
+    fields = {"Content-Type": "application/json"} | {k.replace("_", "-"): v for k, v in headers.items()}
+    return Answer(status, orjson.dumps(document), fields)
+
+
+def error(status: int, code: str = "", message: str = "", **more: Any) -> Answer:
+    """An error as the services wrap it."""
+    said = {"status": status, "reason": "reason", "message": message, "code": code, **more}
+    return answer({"error": said}, status)
+
+
+def token(value: str = "planted-token-1", expires_in: object = 3600) -> Answer:
+    return answer({"access_token": value, "expires_in": expires_in, "token_type": "Bearer"})
+
+
+def settings(base_url: str = BASE, token_url: str | None = None) -> HubSettings:
+    return HubSettings(base_url, token_url or base_url + TOKEN_PATH, CLIENT_ID, Secret(CLIENT_SECRET))
+
+
+def form(request: Request) -> dict[str, str]:
+    assert request.body is not None
+    return dict(parse_qsl(request.body.decode()))
+
+
+class MemoryHub:
+    """A hub on answers in memory. `asked` are all requests, in order; time is virtual."""
+
+    def __init__(
+        self,
+        routes: Mapping[str, Script],
+        *,
+        asked_as: HubSettings | None = None,
+        policy: RetryPolicy | None = None,
+        per_host: int = 8,
+    ) -> None:
+        self.clock = VirtualClock()
+        known = {TOKEN_URL: [token()]} | {_absolute(path): script for path, script in routes.items()}
+        self.transport = MemoryTransport(known, self.clock)
+        self._settings = asked_as or settings()
+        self._policy = policy
+        self._per_host = per_host
+
+    @property
+    def asked(self) -> list[Request]:
+        return self.transport.requests
+
+    @property
+    def paths(self) -> list[str]:
+        return [request.url.removeprefix(BASE).partition("?")[0] for request in self.asked]
+
+    def run(self, use: Callable[[Hub], Awaitable[T]]) -> T:
+        async def main() -> T:
+            opened = open_hub(
+                self._settings, self.transport, self.clock, policy=self._policy, per_host=self._per_host
+            )
+            async with opened as hub:
+                return await use(hub)
+
+        return self.clock.run(main())
+
+
+@asynccontextmanager
+async def hub_on_socket(
+    routes: Mapping[str, Any], *, lean: bool = False
+) -> AsyncIterator[tuple[Hub, WireServer]]:
+    """A hub that speaks to a server on loopback, through aiohttp or the lean transport."""
+    async with WireServer({TOKEN_PATH: [token()], **routes}) as server:
+        policy = AddressPolicy(allow_private=True)
+        http = HttpTransport(policy=policy)
+        transport = LeanTransport(policy=policy, fallback=http) if lean else http
+        async with open_hub(settings(server.url("")), transport, SystemClock()) as hub:
+            yield hub, server
+
+
+def with_hub(routes: Mapping[str, Any], use: Callable[[Hub, WireServer], Awaitable[T]], **options: Any) -> T:
+    async def main() -> T:
+        async with hub_on_socket(routes, **options) as (hub, server):
+            return await use(hub, server)
+
+    return asyncio.run(main())
+
+
+async def all_of(things: AsyncIterator[T]) -> list[T]:
+    return [thing async for thing in things]
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else BASE + path

@@ -1,0 +1,471 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tests.net.memory import Answer, Fault
+from tests.net.wire_server import WireServer
+from tests.trace.hub.desk import (
+    BASE,
+    CLIENT_SECRET,
+    COLLECTION,
+    TILE,
+    MemoryHub,
+    all_of,
+    answer,
+    error,
+    settings,
+    token,
+    with_hub,
+)
+
+from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
+from stacpull.models import FailureKind
+from stacpull.net.retry import RetryPolicy
+from stacpull.net.transport import Request, TransferError
+from stacpull_headers.tiff import Header
+from stacpull_trace.hub.hub_client import Hub
+from stacpull_trace.hub.hub_settings import TOKEN_PATH
+from stacpull_trace.hub.replies import ByocTile, TileFile, TimeRange
+from stacpull_trace.hub.statistics_request import Calculation, RequestBounds, Size, StatisticsRequest
+
+NOVEMBER = TimeRange(datetime(2023, 11, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC))
+BOX = (-122.44, 37.75, -122.39, 37.79)
+SEARCH = "/api/v1/catalog/1.0.0/search"
+STATISTICS = "/api/v1/statistics"
+TILES = f"/api/v1/byoc/collections/{COLLECTION}/tiles"
+NEW_SEARCH = "/catalog/v1/search"
+NEW_STATISTICS = "/statistics/v1"
+NEW_TILES = f"/byoc/v1/collections/{COLLECTION}/tiles"
+
+ASKED = StatisticsRequest(
+    COLLECTION,
+    RequestBounds(BOX),
+    NOVEMBER,
+    "//VERSION=3",
+    Size(497, 739),
+    calculations={"scenes": Calculation((50,))},
+)
+STATS = {"min": 1, "max": 2, "mean": 1.5, "stDev": 0.5, "sampleCount": 4, "noDataCount": 1}
+REPLY = {
+    "data": [
+        {
+            "interval": {"from": "2023-11-02T00:00:00Z", "to": "2023-11-03T00:00:00Z"},
+            "outputs": {"scenes": {"bands": {"B0": {"stats": STATS}}}},
+        }
+    ],
+    "status": "OK",
+}
+TILE_DOCUMENT = {"id": TILE, "path": "2023/11/02/(BAND).tif", "status": "INGESTED"}
+
+
+def item(name: str, time: str = "2023-11-02T00:00:00Z") -> dict[str, Any]:
+    return {"id": name, "geometry": None, "properties": {"datetime": time}}
+
+
+def features(*names: str, **more: Any) -> dict[str, Any]:
+    return {"type": "FeatureCollection", "features": [item(name) for name in names], **more}
+
+
+def body_of(request: Any) -> dict[str, Any]:
+    document = orjson.loads(request.body)
+    assert isinstance(document, dict)
+    return document
+
+
+async def search(hub: Hub) -> list[str]:
+    return [tile.id for tile in await all_of(hub.search(COLLECTION, NOVEMBER, bbox=BOX))]
+
+
+class TestSearch:
+    def test_pages_follow_each_other(self) -> None:
+        pages = [
+            answer(features("a", "b", context={"next": 2, "limit": 100, "returned": 2})),
+            answer(features("b", "c", context={"next": 4})),
+            answer(features("d", context={"returned": 1})),
+        ]
+        memory = MemoryHub({SEARCH: pages})
+        assert memory.run(search) == ["a", "b", "c", "d"]
+        bodies = [body_of(request) for request in memory.asked[1:]]
+        assert [body.get("next") for body in bodies] == [None, 2, 4]
+        assert all(body["limit"] == 100 and body["bbox"] == list(BOX) for body in bodies)
+        assert {request.method for request in memory.asked[1:]} == {"POST"}
+
+    def test_pages_by_links(self) -> None:
+        link = {
+            "rel": "next",
+            "method": "POST",
+            "merge": True,
+            "body": {"next": "t"},
+            "href": "https://internal/",
+        }
+        memory = MemoryHub({SEARCH: [answer(features("a", links=[link])), answer(features("b"))]})
+        assert memory.run(search) == ["a", "b"]
+        assert body_of(memory.asked[2])["next"] == "t"
+        assert body_of(memory.asked[2])["collections"] == [f"byoc-{COLLECTION}"]
+
+    def test_an_empty_page_is_the_end(self) -> None:
+        endless = [answer(features("a", context={"next": 1})), answer(features(context={"next": 2}))]
+        assert MemoryHub({SEARCH: endless}).run(search) == ["a"]
+
+    def test_a_circle_is_no_answer(self) -> None:
+        memory = MemoryHub({SEARCH: [answer(features("a", context={"next": 0}))]})
+        with pytest.raises(SourceError, match="the same page again and again"):
+            memory.run(search)
+        assert len(memory.asked) == 3
+
+    def test_the_end_of_the_period_is_not_part_of_it(self) -> None:
+        times = [
+            "2023-10-31T23:59:59Z",
+            "2023-11-01T00:00:00Z",
+            "2023-11-30T23:59:59.9Z",
+            "2023-12-01T00:00:00Z",
+        ]
+        page = {"features": [item(time, time) for time in times]}
+        assert MemoryHub({SEARCH: [answer(page)]}).run(search) == times[1:3]
+
+    def test_a_page_that_cannot_be_had_ends_the_run(self) -> None:
+        pages = [answer(features("a", context={"next": 1})), Answer(500, b"oops")]
+        with pytest.raises(SourceError, match="answered 500"):
+            MemoryHub({SEARCH: pages}).run(search)
+
+    @pytest.mark.parametrize(
+        ("refused", "kind", "words"),
+        [
+            (error(404, "COMMON_NOT_FOUND", "Not found"), UsageError, f"has no collection {COLLECTION}"),
+            (error(400, "COMMON_BAD_PAYLOAD", "Illegal bbox"), UsageError, "Illegal bbox"),
+            (error(403, "COMMON_INSUFFICIENT_PERMISSIONS", "No."), CredentialsError, "does not let you read"),
+        ],
+    )
+    def test_refusals(self, refused: Answer, kind: type[StacpullError], words: str) -> None:
+        with pytest.raises(kind, match=words):
+            MemoryHub({SEARCH: [refused]}).run(search)
+
+
+class TestPathFamilies:
+    def test_the_other_family_is_tried_once_and_remembered(self) -> None:
+        memory = MemoryHub(
+            {
+                NEW_SEARCH: [answer(features("a", context={"next": 1})), answer(features("b"))],
+                NEW_STATISTICS: [answer(REPLY)],
+                f"{NEW_TILES}/{TILE}": [answer({"data": TILE_DOCUMENT})],
+            }
+        )
+
+        async def use(hub: Hub) -> None:
+            assert await search(hub) == ["a", "b"]
+            for _ in range(2):
+                await hub.statistics(ASKED)
+                await hub.tile(COLLECTION, TILE)
+
+        memory.run(use)
+        assert memory.paths[1:] == [
+            SEARCH, NEW_SEARCH, NEW_SEARCH, STATISTICS, NEW_STATISTICS,
+            f"{TILES}/{TILE}", f"{NEW_TILES}/{TILE}", NEW_STATISTICS, f"{NEW_TILES}/{TILE}",
+        ]  # fmt: skip
+
+    def test_once_known_a_404_is_one(self) -> None:
+        memory = MemoryHub(
+            {f"{TILES}/{TILE}": [answer({"data": TILE_DOCUMENT}), error(404, "COMMON_NOT_FOUND")]}
+        )
+
+        async def use(hub: Hub) -> None:
+            await hub.tile(COLLECTION, TILE)
+            with pytest.raises(TransferError, match="has no tile"):
+                await hub.tile(COLLECTION, TILE)
+
+        memory.run(use)
+        assert len(memory.asked) == 3
+
+    @pytest.mark.parametrize("family", [TILES, NEW_TILES])
+    def test_the_words_of_the_service_go_before_those_of_a_gateway(self, family: str) -> None:
+        gateway, service = Answer(404, b"no such route"), error(404, "COMMON_NOT_FOUND", "Tile is gone")
+        other = NEW_TILES if family == TILES else TILES
+        memory = MemoryHub({f"{family}/{TILE}": [service], f"{other}/{TILE}": [gateway]})
+        with pytest.raises(TransferError, match="Tile is gone"):
+            memory.run(lambda hub: hub.tile(COLLECTION, TILE))
+
+
+class TestStatistics:
+    def test_over_a_real_socket(self) -> None:
+        replies = {STATISTICS: [answer(REPLY, X_ProcessingUnits_Spent="5.04"), answer(REPLY)]}
+
+        async def use(hub: Hub, server: WireServer) -> None:
+            first = await hub.statistics(ASKED)
+            assert (first.status, first.processing_units) == ("OK", 5.04)
+            band = first.intervals[0].outputs["scenes"]["B0"]
+            assert (band.mean, band.sample_count, band.no_data_count) == (1.5, 4, 1)
+            assert (await hub.statistics(ASKED)).processing_units == 0
+            assert hub.processing_units == 5.04
+            login, heard, _ = server.heard
+            assert (login.method, login.target) == ("POST", TOKEN_PATH)
+            assert "authorization" not in login.headers
+            assert heard.headers["authorization"] == "Bearer planted-token-1"
+            assert heard.headers["content-type"] == "application/json"
+            assert orjson.loads(heard.body) == ASKED.body()
+            assert "planted" not in f"{hub!r}"
+
+        with_hub(replies, use)
+
+    def test_milliseconds_are_waited(self) -> None:
+        slow = answer({"status": 429, "code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="1500")
+        memory = MemoryHub({STATISTICS: [slow, slow, answer(REPLY)]})
+        assert memory.run(lambda hub: hub.statistics(ASKED)).status == "OK"
+        assert memory.clock.now == 3.0
+
+    def test_the_gate_waits_for_all(self) -> None:
+        slow = answer({"code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="60000")
+        memory = MemoryHub({STATISTICS: [slow, answer(REPLY)], SEARCH: [answer(features("a"))]})
+        searched_at: list[float] = []
+
+        async def later(hub: Hub) -> None:
+            await memory.clock.sleep(1)
+            assert await search(hub) == ["a"]
+            searched_at.append(memory.clock.now)
+
+        async def use(hub: Hub) -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(hub.statistics(ASKED))
+                group.create_task(later(hub))
+
+        memory.run(use)
+        assert searched_at == [60.0]
+
+    def test_a_wait_that_is_too_long_stops_the_run(self) -> None:
+        slow = answer({"code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="3600000")
+        with pytest.raises(SourceError, match="not to be called for 60 minutes"):
+            MemoryHub({STATISTICS: [slow]}).run(lambda hub: hub.statistics(ASKED))
+
+    @pytest.mark.parametrize(
+        "trouble",
+        [
+            Answer(503),
+            Answer(502, b"gateway"),
+            Answer(fault=Fault.CLOSED),
+            Answer(body=b'{"da', fault=Fault.UNNOTICED),
+        ],
+        ids=str,
+    )
+    def test_trouble_is_tried_again(self, trouble: Answer) -> None:
+        memory = MemoryHub({STATISTICS: [trouble, answer(REPLY)]})
+
+        async def use(hub: Hub) -> int:
+            await hub.statistics(ASKED)
+            return hub.session.counters.retries
+
+        assert memory.run(use) == 1
+
+    def test_trouble_that_stays_is_this_requests_alone(self) -> None:
+        memory = MemoryHub({STATISTICS: [Answer(500)]}, policy=RetryPolicy(retries=2))
+        with pytest.raises(TransferError) as caught:
+            memory.run(lambda hub: hub.statistics(ASKED))
+        assert (caught.value.failure.kind, memory.paths.count(STATISTICS)) == (FailureKind.SERVER, 3)
+
+    @pytest.mark.parametrize(("days", "times"), [(30, 1), (2, 1), (1, 3)])
+    def test_only_a_single_day_is_waited_for_again(self, days: int, times: int) -> None:
+        memory = MemoryHub({STATISTICS: [Answer(fault=Fault.SILENT)]}, policy=RetryPolicy(retries=2))
+        interval = TimeRange(NOVEMBER.start, NOVEMBER.start + timedelta(days=days))
+        with pytest.raises(TransferError) as caught:
+            memory.run(lambda hub: hub.statistics(replace(ASKED, interval=interval)))
+        assert (caught.value.failure.kind, memory.paths.count(STATISTICS)) == (FailureKind.STALLED, times)
+
+    @pytest.mark.parametrize(
+        ("refused", "kind", "code", "words"),
+        [
+            (error(400, "RENDERER_EXCEPTION", "Failed to evaluate script!"), UsageError, 2, "evalscript: "),
+            (error(403, "ACCESS_INSUFFICIENT_PROCESSING_UNITS"), SourceError, 4, "are spent"),
+            (error(403, "COMMON_INSUFFICIENT_PERMISSIONS"), CredentialsError, 3, "does not let you read"),
+            (Answer(401), CredentialsError, 3, "SH_CLIENT_ID"),
+            (error(409, "X", f"odd {CLIENT_SECRET}"), SourceError, 4, r"409 .odd \*\*\*."),
+            (Answer(body=b"<html>"), SourceError, 4, "is no JSON: check --base-url"),
+            (answer({"status": "OK", "data": [7]}), SourceError, 4, r"data\[0\] is 7"),
+        ],
+    )  # fmt: skip
+    def test_refusals(self, refused: Answer, kind: type[StacpullError], code: int, words: str) -> None:
+        memory = MemoryHub({STATISTICS: [refused]})
+        with pytest.raises(kind, match=words) as caught:
+            memory.run(lambda hub: hub.statistics(ASKED))
+        assert caught.value.exit_code == code
+        assert memory.paths.count(STATISTICS) == (2 if refused.status == 401 else 1)
+
+    def test_what_cannot_be_computed_is_not_asked(self) -> None:
+        memory = MemoryHub({})
+        huge = StatisticsRequest(COLLECTION, RequestBounds(BOX), NOVEMBER, "", Size(2501, 1))
+        with pytest.raises(UsageError, match="2501"):
+            memory.run(lambda hub: hub.statistics(huge))
+        assert memory.asked == []
+
+    def test_a_large_reply_is_read(self) -> None:
+        day = REPLY["data"][0]
+        memory = MemoryHub({STATISTICS: [answer({"data": [day] * 9000, "status": "OK"})]})
+        assert len(memory.run(lambda hub: hub.statistics(ASKED)).intervals) == 9000
+
+
+class TestTiles:
+    def test_a_tile(self) -> None:
+        memory = MemoryHub({f"{TILES}/{TILE}": [answer({"data": TILE_DOCUMENT})]})
+        tile = memory.run(lambda hub: hub.tile(f"byoc-{COLLECTION}", TILE))
+        assert (tile.id, tile.path) == (TILE, "2023/11/02/(BAND).tif")
+
+    def test_all_tiles(self) -> None:
+        second = TILE_DOCUMENT | {"id": "second"}
+
+        def page(request: Request) -> Answer:
+            if "viewtoken=t%2B1" in request.url:
+                return answer({"data": [second]})
+            return answer({"data": [TILE_DOCUMENT], "links": {"nextToken": "t+1"}})
+
+        memory = MemoryHub({TILES: page})
+        tiles = memory.run(lambda hub: all_of(hub.tiles(COLLECTION)))
+        assert [tile.id for tile in tiles] == [TILE, "second"]
+        assert all("count=100" in request.url for request in memory.asked[1:])
+
+    def test_no_tiles_at_all(self) -> None:
+        memory = MemoryHub({TILES: [answer({"data": [], "links": {"nextToken": "more"}})]})
+        assert memory.run(lambda hub: all_of(hub.tiles(COLLECTION))) == []
+
+    def test_tiles_in_a_circle(self) -> None:
+        memory = MemoryHub({TILES: [answer({"data": [TILE_DOCUMENT], "links": {"nextToken": "same"}})]})
+        with pytest.raises(SourceError, match="again and again"):
+            memory.run(lambda hub: all_of(hub.tiles(COLLECTION)))
+
+    def test_names_of_files(self) -> None:
+        memory = MemoryHub({f"{TILES}/{TILE}/files": [answer(["a.tif", "b.json"])]})
+        assert memory.run(lambda hub: hub.files(COLLECTION, TILE)) == ("a.tif", "b.json")
+
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            lambda hub: hub.tile(COLLECTION, TILE),
+            lambda hub: hub.files(COLLECTION, TILE),
+            lambda hub: all_of(hub.tiles(COLLECTION)),
+            lambda hub: hub.header(COLLECTION, described(), "qa"),
+        ],
+        ids=["tile", "files", "tiles", "header"],
+    )
+    @pytest.mark.parametrize(
+        ("refused", "kind", "words"),
+        [
+            (error(403, "COMMON_X", "No."), CredentialsError, f"{COLLECTION} is not yours"),
+            (error(403, "ACCESS_X", "Insufficient processing units"), SourceError, "are spent"),
+        ],
+        ids=["not yours", "spent"],
+    )  # fmt: skip
+    def test_refusals(
+        self,
+        ask: Callable[[Hub], Awaitable[object]],
+        refused: Answer,
+        kind: type[StacpullError],
+        words: str,
+    ) -> None:
+        paths = [TILES, f"{TILES}/{TILE}", f"{TILES}/{TILE}/files", f"{TILES}/{TILE}/files/qa.tif"]
+        with pytest.raises(kind, match=words):
+            MemoryHub({path: [refused] for path in paths}).run(ask)
+
+
+def described(**files: TileFile) -> ByocTile:
+    return ByocTile(TILE, "2023/11/02/(BAND).tif", "INGESTED", None, None, None, None, files)
+
+
+class TestHeader:
+    QA = f"{TILES}/{TILE}/files/qa.tif"
+
+    @pytest.fixture
+    def file(self, shared_data: Path) -> bytes:
+        """A PlanetScope file whose directory lies at its end."""
+        return (shared_data / "tiff" / "planet_psscene_all_nodata.tif").read_bytes()
+
+    @pytest.mark.parametrize("lean", [True, False])
+    @pytest.mark.parametrize(("size", "reads"), [(None, 2), (27_768, 1), (8, 3)])
+    def test_by_ranges_over_a_real_socket(
+        self, file: bytes, size: int | None, reads: int, *, lean: bool
+    ) -> None:
+        tile = described(qa=TileFile(size, '"1"'))
+
+        async def use(hub: Hub, server: WireServer) -> Header:
+            header = await hub.header(COLLECTION, tile, "qa")
+            asked = [heard for heard in server.heard if heard.target == self.QA]
+            assert len(asked) == reads
+            assert asked[0].headers["range"] == f"bytes=0-{(size or 16_384) - 1}"
+            assert {heard.headers["authorization"] for heard in asked} == {"Bearer planted-token-1"}
+            assert hub.processing_units == pytest.approx(0.01 * reads)
+            return header
+
+        header = with_hub({self.QA: ranged(file)}, use, lean=lean)
+        assert (header.width, header.height) == (71, 2475)
+
+    def test_a_server_without_ranges(self, file: bytes) -> None:
+        memory = MemoryHub({self.QA: [Answer(body=file)]})
+        assert memory.run(lambda hub: hub.header(COLLECTION, described(), "qa")).width > 0
+
+    def test_a_file_that_is_missing_ends_no_run(self) -> None:
+        with pytest.raises(TransferError, match=f"no file qa.tif of the tile {TILE}") as caught:
+            MemoryHub({}).run(lambda hub: hub.header(COLLECTION, described(), "qa"))
+        assert caught.value.failure.kind is FailureKind.GONE
+
+    def test_under_the_other_family_of_paths(self, file: bytes) -> None:
+        memory = MemoryHub({f"{NEW_TILES}/{TILE}/files/qa.tif": ranged(file)})
+
+        async def use(hub: Hub) -> None:
+            for _ in range(2):
+                assert (await hub.header(COLLECTION, described(), "qa")).width > 0
+
+        memory.run(use)
+        assert memory.paths.count(self.QA) == 1
+
+    def test_a_token_that_ran_out_between_two_reads(self, file: bytes) -> None:
+        whole = ranged(file)
+        memory = MemoryHub(
+            {
+                TOKEN_PATH: [token("one"), token("two")],
+                self.QA: lambda asked: (
+                    Answer(401)
+                    if asked.headers["Authorization"] == "Bearer one" and asked.headers["Range"][8] != "-"
+                    else whole(asked)
+                ),
+            }
+        )
+        assert memory.run(lambda hub: hub.header(COLLECTION, described(), "qa")).width > 0
+
+    def test_throttling_and_trouble_are_waited_out(self, file: bytes) -> None:
+        turns = [answer({"code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="2000"), Answer(500)]
+        whole = ranged(file)
+        memory = MemoryHub({self.QA: lambda asked: turns.pop(0) if turns else whole(asked)})
+        assert memory.run(lambda hub: hub.header(COLLECTION, described(), "qa")).width > 0
+        assert memory.clock.now >= 2.0
+
+    def test_what_is_no_tiff_is_named(self) -> None:
+        memory = MemoryHub({self.QA: [Answer(206, b"PNG" * 10, {"Content-Range": "bytes 0-29/30"})]})
+        with pytest.raises(TransferError, match="header cannot be read"):
+            memory.run(lambda hub: hub.header(COLLECTION, described(), "qa"))
+
+
+def ranged(file: bytes) -> Callable[[Request], Answer]:
+    """A server of one file that serves ranges, and says what each reply cost."""
+
+    def serve(request: Request) -> Answer:
+        fields = {name.lower(): value for name, value in request.headers.items()}
+        first, _, last = fields["range"].removeprefix("bytes=").partition("-")
+        piece = file[int(first) : int(last) + 1]
+        span = f"bytes {first}-{int(first) + len(piece) - 1}/{len(file)}"
+        return Answer(206, piece, {"Content-Range": span, "ETag": '"1"', "x-processingunits-spent": "0.01"})
+
+    return serve
+
+
+def test_a_hub_that_is_not_there_is_named() -> None:
+    memory = MemoryHub({f"{BASE}{TOKEN_PATH}": [Answer(fault=Fault.REFUSED)]})
+    with pytest.raises(SourceError, match=r"No token could be had: hub\.example: the connection is refused"):
+        memory.run(search)
+
+
+def test_the_transport_is_closed_with_the_hub() -> None:
+    memory = MemoryHub({SEARCH: [answer(features())]}, asked_as=settings())
+    memory.run(search)
+    assert memory.transport.closed

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.trace.hub.desk import COLLECTION, TILE
+
+from stacpull.errors import CredentialsError, SourceError, UsageError
+from stacpull.models import FailureKind
+from stacpull.net.transport import TransferError
+from stacpull_trace.hub.hub_errors import HubQuestion, ServiceError, parse_error, refusal
+from stacpull_trace.hub.hub_paths import HubService
+
+STATISTICS = HubQuestion(HubService.STATISTICS, COLLECTION)
+CATALOG = HubQuestion(HubService.CATALOG, COLLECTION)
+TILE_ASKED = HubQuestion(HubService.BYOC, COLLECTION, TILE)
+FILE_ASKED = HubQuestion(HubService.BYOC, COLLECTION, TILE, "qa.tif")
+
+
+def wrapped(**said: object) -> bytes:
+    return orjson.dumps({"error": said})
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        (wrapped(status=400, reason="Bad", message="No.", code="X"), "X", "No"),
+        (orjson.dumps({"message": "Slow", "code": "RATE_LIMIT_EXCEEDED"}), "RATE_LIMIT_EXCEEDED", "Slow"),
+        (wrapped(reason="Forbidden"), "", "Forbidden"),
+        (wrapped(message="Two\n\tlines\x07"), "", "Two lines"),
+        (wrapped(message="No", errors=[{"parameter": "a->b", "violation": "x"}, "c"]), "", "No; a->b: x; c"),
+        (wrapped(message="Bad", errors={"available": 1, "required": 2}), "", "Bad; available 1, required 2"),
+        (wrapped(message="Bad", errors=[{"violation": "too long"}]), "", "Bad; too long"),
+        (wrapped(message="No.", errors=[{"parameter": "a", "violation": "No."}]), "", "No.; a"),
+        (wrapped(message="No.", errors=[{"violation": "No."}]), "", "No"),
+        (orjson.dumps({"error": "COMMON_BAD_PAYLOAD"}), "", "COMMON_BAD_PAYLOAD"),
+        (b"<html>gateway</html>", "", ""),
+        (b"upstream is gone", "", "upstream is gone"),
+        (b"", "", ""),
+        (b"[1]", "", "[1]"),
+    ],
+)  # fmt: skip
+def test_what_an_error_says(body: bytes, code: str, message: str) -> None:
+    assert parse_error(400, body) == ServiceError(400, code, message)
+
+
+@given(st.binary(max_size=200) | st.from_type(str).map(lambda text: wrapped(message=text, errors=text)))
+def test_any_body_is_read(body: bytes) -> None:
+    said = parse_error(500, body).message
+    assert len(said) <= 400
+    assert said.isprintable()
+
+
+QUOTA = ServiceError(
+    403,
+    "ACCESS_INSUFFICIENT_PROCESSING_UNITS",
+    "Insufficient processing units or requests available in your account",
+)
+FORBIDDEN = ServiceError(
+    403, "COMMON_INSUFFICIENT_PERMISSIONS", "You are not authorized to perform this action"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "asked", "kind", "words"),
+    [
+        (QUOTA, STATISTICS, SourceError, "units of your account at h are spent.*when they are renewed"),
+        (QUOTA, TILE_ASKED, SourceError, "are spent"),
+        (ServiceError(403, "", "Your quota is exceeded"), CATALOG, SourceError, "are spent"),
+        (FORBIDDEN, TILE_ASKED, CredentialsError, f"owner .*{COLLECTION} is not yours.*not authorized"),
+        (FORBIDDEN, FILE_ASKED, CredentialsError, "only to the owner"),
+        (FORBIDDEN, STATISTICS, CredentialsError, f"does not let you read the collection {COLLECTION}"),
+        (ServiceError(403, "", ""), CATALOG, CredentialsError, "read .*: ask its owner"),
+        (ServiceError(403, "COMMON_SENTINEL_ACCOUNT_EXPIRED", ""), CATALOG, CredentialsError, "has expired"),
+        (
+            ServiceError(400, "RENDERER_EXCEPTION", "Failed to evaluate script! evalscript.js:9: no x"),
+            STATISTICS,
+            UsageError,
+            "because of its evalscript: Failed to evaluate script! evalscript.js:9: no x",
+        ),
+        (ServiceError(400, "COMMON_BAD_PAYLOAD", "bbox"), CATALOG, UsageError, "not take the request: bbox"),
+        (ServiceError(400, "COMMON_BAD_PAYLOAD", ""), CATALOG, UsageError, "request: COMMON_BAD_PAYLOAD"),
+        (ServiceError(404, "COMMON_NOT_FOUND", "No"), CATALOG, UsageError, f"collection {COLLECTION} .No."),
+        (ServiceError(404, "", ""), STATISTICS, UsageError, "has no collection .*: check its id"),
+        (ServiceError(409, "", "busy"), CATALOG, SourceError, "answered 409 .busy.: try again"),
+    ],
+)  # fmt: skip
+def test_what_a_refusal_means(
+    error: ServiceError, asked: HubQuestion, kind: type[Exception], words: str
+) -> None:
+    raised = refusal(error, "h", asked)
+    assert type(raised) is kind
+    with pytest.raises(kind, match=words):
+        raise raised
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [(TILE_ASKED, f"h has no tile {TILE}"), (FILE_ASKED, f"h has no file qa.tif of the tile {TILE}")],
+)
+def test_a_tile_or_file_that_is_missing_ends_no_run(asked: HubQuestion, words: str) -> None:
+    raised = refusal(ServiceError(404, "COMMON_NOT_FOUND", "Tile not found"), "h", asked)
+    assert isinstance(raised, TransferError)
+    assert (raised.failure.kind, raised.failure.status) == (FailureKind.GONE, 404)
+    assert raised.failure.message == f"{words} (Tile not found)."

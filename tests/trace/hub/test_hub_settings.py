@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stacpull.errors import CredentialsError, UsageError
+from stacpull_trace.hub.hub_settings import TOKEN_PATH, HubSettings, hub_settings
+
+MAIN = "https://services.sentinel-hub.com"
+MAIN_TOKENS = "https://services.sentinel-hub.com/auth/realms/main/protocol/openid-connect/token"
+WEST = "https://services-uswest2.sentinel-hub.com"
+OWN = "http://127.0.0.1:8802"
+CDSE = "https://sh.dataspace.copernicus.eu"
+CDSE_TOKENS = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token"
+GIVEN = {"SH_CLIENT_ID": "env-id", "SH_CLIENT_SECRET": "env-secret"}
+
+CONFIG = """
+[default-profile]
+sh_client_id = "kept-id"
+sh_client_secret = "kept-secret"
+instance_id = "something else"
+max_download_attempts = 4
+
+[cdse]
+sh_client_id = "cdse-id"
+sh_client_secret = "cdse-secret"
+sh_base_url = "https://sh.dataspace.copernicus.eu/"
+sh_token_url = "https://own.example/token"
+
+[old]
+sh_client_id = "old-id"
+sh_client_secret = "old-secret"
+sh_auth_base_url = "https://auth.example/"
+
+[halved]
+sh_client_id = "only-id"
+
+[wrong]
+sh_client_id = 7
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder of configuration with a file in it."""
+    write(tmp_path, CONFIG)
+    return tmp_path
+
+
+def write(home: Path, text: str) -> None:
+    file = home / "sentinelhub" / "config.toml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+
+
+def read(home: Path, base_url: str | None = None, profile: str | None = None, **environ: str) -> HubSettings:
+    return hub_settings(base_url, profile=profile, environ={"XDG_CONFIG_HOME": str(home), **environ})
+
+
+def who(settings: HubSettings) -> tuple[str, str]:
+    return settings.client_id, settings.client_secret.reveal()
+
+
+@pytest.mark.parametrize(
+    ("profile", "environ", "expected"),
+    [
+        (None, {}, ("kept-id", "kept-secret")),
+        (None, GIVEN, ("env-id", "env-secret")),
+        (None, {"SH_CLIENT_ID": "env-id"}, ("env-id", "kept-secret")),
+        (None, {"SH_CLIENT_ID": "", "SH_CLIENT_SECRET": ""}, ("kept-id", "kept-secret")),
+        (None, {"SH_PROFILE": "cdse"}, ("cdse-id", "cdse-secret")),
+        ("old", {"SH_PROFILE": "cdse"}, ("old-id", "old-secret")),
+    ],
+)
+def test_who_asks(
+    home: Path, profile: str | None, environ: dict[str, str], expected: tuple[str, str]
+) -> None:
+    assert who(read(home, profile=profile, **environ)) == expected
+
+
+@pytest.mark.parametrize(
+    ("base_url", "environ", "expected"),
+    [
+        (None, {}, (MAIN, MAIN_TOKENS)),
+        (WEST, {}, (WEST, MAIN_TOKENS)),
+        (CDSE, {}, (CDSE, CDSE_TOKENS)),
+        ("http://127.0.0.1:8802/", {}, (OWN, OWN + TOKEN_PATH)),
+        (None, {"SH_BASE_URL": CDSE}, (CDSE, CDSE_TOKENS)),
+        (MAIN, {"SH_BASE_URL": CDSE}, (MAIN, MAIN_TOKENS)),
+        (None, {"SH_PROFILE": "cdse"}, (CDSE, "https://own.example/token")),
+        (None, {"SH_PROFILE": "old"}, (MAIN, "https://auth.example/oauth/token")),
+        (MAIN, {"SH_PROFILE": "cdse"}, (MAIN, MAIN_TOKENS)),
+        (MAIN, {"SH_TOKEN_URL": "https://mine.example/t"}, (MAIN, MAIN_TOKENS)),
+        (None, {"SH_TOKEN_URL": "https://mine.example/t"}, (MAIN, "https://mine.example/t")),
+        (None, {"SH_TOKEN_URL": "https://mine.example/t", "SH_PROFILE": "cdse"}, (CDSE, "https://mine.example/t")),
+        (None, {"SH_TOKEN_URL": "https://mine.example/t", "SH_BASE_URL": OWN}, (OWN, "https://mine.example/t")),
+    ],
+)  # fmt: skip
+def test_where_it_is(
+    home: Path, base_url: str | None, environ: dict[str, str], expected: tuple[str, str]
+) -> None:
+    found = read(home, base_url, **environ)
+    assert (found.base_url, found.token_url) == expected
+
+
+def test_without_a_file_the_environment_is_enough(tmp_path: Path) -> None:
+    assert who(read(tmp_path, **GIVEN)) == ("env-id", "env-secret")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_file_is_looked_for_at_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    (home / ".config").mkdir()
+    (home / "sentinelhub").rename(home / ".config" / "sentinelhub")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    assert who(hub_settings()) == ("kept-id", "kept-secret")
+
+
+@pytest.mark.parametrize(
+    ("environ", "missing"),
+    [
+        ({}, "SH_CLIENT_ID is missing"),
+        ({"SH_CLIENT_ID": "x"}, "SH_CLIENT_SECRET is missing"),
+        ({"SH_CLIENT_SECRET": "planted-secret"}, "SH_CLIENT_ID is missing"),
+    ],
+)
+def test_missing_credentials_are_named_and_where_to_put_them(
+    tmp_path: Path, environ: dict[str, str], missing: str
+) -> None:
+    with pytest.raises(CredentialsError, match=missing) as caught:
+        read(tmp_path, **environ)
+    assert str(tmp_path / "sentinelhub" / "config.toml") in str(caught.value)
+    assert "planted-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("profile", "text", "words"),
+    [
+        ("none", CONFIG, "no profile 'none'; it has: default-profile, cdse, old, halved, wrong"),
+        ("none", None, "no profile 'none'; it has: none"),
+        (None, "[a]\nsh_client_id = ?", "is not TOML: .*line 2"),
+        ("flat", "flat = 'x'", "flat must be a table"),
+        (None, "default-profile = []", "default-profile must be a table"),
+        ("wrong", CONFIG, "sh_client_id of the profile wrong must be text"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, profile: str | None, text: str | None, words: str) -> None:
+    if text is not None:
+        write(tmp_path, text)
+    with pytest.raises(UsageError, match=words):
+        read(tmp_path, profile=profile)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sentinelhub" / "config.toml").mkdir(parents=True)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read(tmp_path, **GIVEN)
+    (tmp_path / "sentinelhub" / "config.toml").rmdir()
+    (tmp_path / "sentinelhub" / "config.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        read(tmp_path, **GIVEN)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["services.sentinel-hub.com", "ftp://h.example", "https://", "https://h:x", "https://me:planted@h", "https://h?a=1"],
+)  # fmt: skip
+def test_a_base_url_that_is_none(home: Path, url: str) -> None:
+    with pytest.raises(UsageError, match=r"is written like https://services\.sentinel-hub\.com") as caught:
+        read(home, url)
+    assert "planted" not in str(caught.value)
+
+
+def test_half_a_profile_is_completed_by_the_environment(home: Path) -> None:
+    halved = read(home, profile="halved", SH_CLIENT_SECRET="env-secret")
+    assert who(halved) == ("only-id", "env-secret")
+
+
+def test_the_secret_never_shows(home: Path) -> None:
+    settings = read(home)
+    assert "kept-secret" not in f"{settings} {settings!r}"

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.net.memory import Answer
+from tests.trace.hub.desk import BASE, TOKEN_URL, MemoryHub, answer, token
+
+from stacpull.errors import CredentialsError
+from stacpull.models import FailureKind
+from stacpull.net.transport import Request, TransferError
+from stacpull_trace.hub.hub_client import Hub
+from stacpull_trace.hub.hub_session import units_in
+
+URL = f"{BASE}/x"
+FINE = Answer(body=b"fine", headers={"X-ProcessingUnits-Spent": "1.5"})
+
+
+def sent(hub: MemoryHub) -> list[tuple[str, str | None]]:
+    """Who was asked, and with which token."""
+    return [(request.url, request.headers.get("Authorization")) for request in hub.asked]
+
+
+async def fetch(hub: Hub, url: str = URL, **headers: str) -> bytes:
+    async with hub.session.open(Request(url, headers=headers)) as response:
+        return await response.read(1000)
+
+
+def test_the_token_goes_with_each_request() -> None:
+    memory = MemoryHub({URL: [FINE]})
+    assert memory.run(lambda hub: fetch(hub, authorization="Basic mine", Accept="x")) == b"fine"
+    assert sent(memory) == [(TOKEN_URL, None), (URL, "Bearer planted-token-1")]
+    assert memory.asked[1].headers["Accept"] == "x"
+
+
+def test_a_refused_token_is_renewed_and_the_request_sent_again() -> None:
+    memory = MemoryHub({TOKEN_URL: [token("one"), token("two")], URL: [Answer(401), FINE]})
+    assert memory.run(fetch) == b"fine"
+    assert sent(memory) == [(TOKEN_URL, None), (URL, "Bearer one"), (TOKEN_URL, None), (URL, "Bearer two")]
+
+
+def test_two_refusals_are_a_matter_of_credentials() -> None:
+    memory = MemoryHub({TOKEN_URL: [token("one"), token("two")], URL: [Answer(401)]})
+    with pytest.raises(CredentialsError, match=r"hub\.example does not take the token it gave.*SH_CLIENT_ID"):
+        memory.run(fetch)
+    assert len(memory.asked) == 4
+
+
+def test_many_refused_at_once_renew_once_and_never_hang_at_a_gate_of_one() -> None:
+    memory = MemoryHub(
+        {
+            TOKEN_URL: [token("one"), token("two")],
+            URL: lambda asked: FINE if asked.headers["Authorization"] == "Bearer two" else Answer(401),
+        },
+        per_host=1,
+    )
+
+    async def use(hub: Hub) -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(fetch(hub)) for _ in range(10)]
+        assert {task.result() for task in tasks} == {b"fine"}
+        assert hub.processing_units == 15.0
+
+    memory.run(use)
+    assert [url for url, _ in sent(memory)].count(TOKEN_URL) == 2
+
+
+@pytest.mark.parametrize(
+    "elsewhere", ["https://other.example/x", "http://hub.example/x", "https://hub.example:8443/x"]
+)
+def test_no_other_place_sees_the_token(elsewhere: str) -> None:
+    memory = MemoryHub({elsewhere: [FINE]})
+    memory.run(lambda hub: fetch(hub, elsewhere))
+    assert sent(memory) == [(elsewhere, None)]
+
+
+def test_a_redirect_to_another_host_loses_the_token_and_keeps_the_range() -> None:
+    bucket = "https://bucket.example/x"
+    memory = MemoryHub({URL: [Answer(302, headers={"Location": bucket})], bucket: [Answer(206, b"part")]})
+    assert memory.run(lambda hub: fetch(hub, Range="bytes=0-3")) == b"part"
+    assert sent(memory)[2] == (bucket, None)
+    assert memory.asked[2].headers["Range"] == "bytes=0-3"
+
+
+def test_a_status_that_is_not_accepted_is_a_failure() -> None:
+    memory = MemoryHub({URL: [answer({"error": {"message": "no such file"}}, 404)]})
+    with pytest.raises(TransferError, match="no such file") as caught:
+        memory.run(fetch)
+    assert caught.value.failure.kind is FailureKind.GONE
+
+
+@pytest.mark.parametrize(
+    ("value", "units"),
+    [("5.040412902832031", 5.040412902832031), ("0", 0), ("-1", 0), ("nan", 0), ("inf", 0), ("many", 0)],
+)
+def test_units_as_replies_say_them(value: str, units: float) -> None:
+    assert units_in({"x-processingunits-spent": value}) == units
+    assert units_in({}) == 0

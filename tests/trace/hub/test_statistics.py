@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import copy
+import json
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.errors import SourceError
+from stacpull_trace.hub.replies import BandStatistics, Bin, Histogram, IntervalError, parse_statistics
+
+STATS = {"min": 10.0, "max": 233.0, "mean": 208.5, "stDev": 69.5, "sampleCount": 9, "noDataCount": 4}
+DAY = {"from": "2023-11-02T00:00:00Z", "to": "2023-11-03T00:00:00Z"}
+
+
+def reply(stats: dict[str, Any] | None = None, **band: Any) -> dict[str, Any]:
+    bands = {"B0": {"stats": STATS if stats is None else stats, **band}}
+    return {"data": [{"interval": DAY, "outputs": {"scenes": {"bands": bands}}}], "status": "OK"}
+
+
+def band_of(document: object) -> BandStatistics:
+    return parse_statistics(document).intervals[0].outputs["scenes"]["B0"]
+
+
+def test_an_interval_field_by_field() -> None:
+    histogram = {
+        "bins": [{"lowEdge": 0.0, "highEdge": 1.0, "count": 3}, {"lowEdge": 1.0, "highEdge": 2, "count": 2}],
+        "overflowCount": 7,
+        "underflowCount": 1,
+    }
+    found = parse_statistics(reply(STATS | {"percentiles": {"50.0": 233.0}}, histogram=histogram), 2.5)
+    assert (found.status, found.processing_units, found.error) == ("OK", 2.5, None)
+    day = found.intervals[0]
+    assert day.interval == (datetime(2023, 11, 2, tzinfo=UTC), datetime(2023, 11, 3, tzinfo=UTC))
+    assert day.error is None
+    assert day.outputs["scenes"]["B0"] == BandStatistics(
+        10.0, 233.0, 208.5, 69.5, 9, 4, {50.0: 233.0}, Histogram((Bin(0, 1, 3), Bin(1, 2, 2)), 1, 7)
+    )
+
+
+def test_a_day_without_a_valid_sample() -> None:
+    none = dict.fromkeys(("min", "max", "mean", "stDev"), "NaN")
+    band = band_of(reply(STATS | none | {"percentiles": {"50.0": "NaN"}}))
+    assert (band.min, band.max, band.mean, band.st_dev) == (None, None, None, None)
+    assert band.percentiles == {50.0: None}
+    assert band.sample_count == 9
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        ("EXECUTION_ERROR", IntervalError("EXECUTION_ERROR")),
+        ({"type": "TIMEOUT"}, IntervalError("TIMEOUT")),
+        ({"type": "BAD_REQUEST", "message": "no band X"}, IntervalError("BAD_REQUEST", "no band X")),
+    ],
+)
+def test_a_day_that_failed(error: object, meaning: IntervalError) -> None:
+    document = reply()
+    document["data"].append({"interval": DAY, "error": error})
+    first, second = parse_statistics(document | {"status": "PARTIAL"}).intervals
+    assert (first.error, second.error, second.outputs) == (None, meaning, {})
+
+
+@pytest.mark.parametrize(
+    ("document", "status", "error"),
+    [
+        ({"data": [], "status": "OK"}, "OK", None),
+        ({"data": None, "status": "FAILED"}, "FAILED", None),
+        ({"error": "COMMON_BAD_PAYLOAD"}, "FAILED", IntervalError("COMMON_BAD_PAYLOAD")),
+        ({"error": {"code": "X", "message": "y"}}, "FAILED", IntervalError("X", "y")),
+    ],
+)
+def test_replies_without_intervals(document: object, status: str, error: IntervalError | None) -> None:
+    found = parse_statistics(document)
+    assert (found.status, found.intervals, found.error) == (status, (), error)
+
+
+PLACES = [
+    (("status",), 7, "status is 7, not a text"),
+    (("data",), {}, "data is {}, not an array"),
+    (("data", 0), None, r"data\[0\] is None, not an object"),
+    (("data", 0, "interval", "to"), "soon", r"data\[0\].interval.to is 'soon', not a time"),
+    (("data", 0, "error"), 5, r"data\[0\].error is 5, not an object"),
+    (("data", 0, "outputs"), [], r"data\[0\].outputs is \[\], not an object"),
+    (
+        ("data", 0, "outputs", "scenes", "bands", "B0", "stats", "min"),
+        "low",
+        "B0.stats.min is 'low', not a n",
+    ),
+    (("data", 0, "outputs", "scenes", "bands", "B0", "stats", "mean"), None, "mean is None, not a number"),
+    (
+        ("data", 0, "outputs", "scenes", "bands", "B0", "stats", "sampleCount"),
+        -1,
+        "sampleCount is -1, not a c",
+    ),
+    (("data", 0, "outputs", "scenes", "bands", "B0", "stats", "noDataCount"), 1.5, "is 1.5, not a count"),
+    (("data", 0, "outputs", "scenes", "bands", "B0", "stats", "percentiles"), {"x": 1}, "not a percentile"),
+    (
+        ("data", 0, "outputs", "scenes", "bands", "B0", "histogram"),
+        {"bins": [{}]},
+        r"bins\[0\].lowEdge is None",
+    ),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "words"), PLACES, ids=lambda value: str(value)[-30:])
+def test_what_is_wrong_is_named_by_its_place(place: tuple[Any, ...], value: object, words: str) -> None:
+    document: Any = copy.deepcopy(reply())
+    inner = document
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    with pytest.raises(SourceError, match=words):
+        parse_statistics(document)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(json_values, st.sampled_from([place for place, _, _ in PLACES]))
+def test_any_nonsense_is_read_or_named(value: object, place: tuple[Any, ...]) -> None:
+    document: Any = copy.deepcopy(reply())
+    inner = document
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    with suppress(SourceError):
+        assert parse_statistics(document).status
+
+
+RECORDED = ["pu_headers_cell17.json", "stat_partial_result.json", "stat_request_cell09.json"]
+RECORDED += ["stat_result_histogram.json", "stat_failed_result.json", "stat_batch_results_histogram.json"]
+RECORDED += ["stat_batch_failed_results.json"]
+
+
+def recorded_replies(path: Path) -> list[dict[str, Any]]:
+    """Return the replies in a file: the batch service puts each into a `response`, if there is one."""
+    document = json.loads(path.read_text())
+    found = document if isinstance(document, list) else [document]
+    return [entry.get("response", entry) for entry in found]
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_recorded_replies_lose_nothing(shared_data: Path, name: str) -> None:
+    replies = recorded_replies(shared_data / "sentinelhub" / name)
+    assert replies
+    for document in replies:
+        found = parse_statistics(document)
+        assert found.status == document.get("status", "FAILED")
+        intervals = document.get("data") or []
+        assert len(found.intervals) == len(intervals)
+        for parsed, raw in zip(found.intervals, intervals, strict=True):
+            assert again(parsed) == comparable(raw)
+
+
+def test_the_recorded_interval_of_the_notebook(shared_data: Path) -> None:
+    raw = json.loads((shared_data / "sentinelhub" / "arps_stat_result_one_interval.json").read_text())
+    day = parse_statistics({"data": [raw], "status": "OK"}).intervals[0]
+    assert again(day) == comparable(raw)
+    scenes = day.outputs["scenes"]["B0"]
+    assert scenes.sample_count - scenes.no_data_count == 138_989
+    assert scenes.percentiles == {50.0: 233.0}
+
+
+def again(day: Any) -> dict[str, Any]:
+    """Write a parsed interval as `comparable` writes a raw one."""
+    if day.error is not None:
+        return {"from": day.interval.start, "to": day.interval.end, "error": day.error.kind}
+    bands = {}
+    for output, parsed in day.outputs.items():
+        for name, band in parsed.items():
+            figures = (band.min, band.max, band.mean, band.st_dev, band.sample_count, band.no_data_count)
+            histogram = band.histogram and (
+                [(one.low, one.high, one.count) for one in band.histogram.bins],
+                band.histogram.underflow,
+                band.histogram.overflow,
+            )
+            bands[output, name] = (figures, dict(band.percentiles), histogram)
+    return {"from": day.interval.start, "to": day.interval.end, "bands": bands}
+
+
+def comparable(raw: dict[str, Any]) -> dict[str, Any]:
+    span = {key: datetime.fromisoformat(time) for key, time in raw["interval"].items()}
+    if "error" in raw:
+        error = raw["error"]
+        return {**span, "error": error["type"] if isinstance(error, dict) else error}
+    bands = {}
+    for output, document in raw["outputs"].items():
+        for name, band in document["bands"].items():
+            stats = {key: None if value == "NaN" else value for key, value in band["stats"].items()}
+            figures = tuple(stats[k] for k in ("min", "max", "mean", "stDev", "sampleCount", "noDataCount"))
+            told = stats.get("percentiles", {})
+            percentiles = {float(k): None if v == "NaN" else v for k, v in told.items()}
+            histogram = band.get("histogram")
+            if histogram:
+                bins = [(one["lowEdge"], one["highEdge"], one["count"]) for one in histogram["bins"]]
+                histogram = (bins, histogram["underflowCount"], histogram["overflowCount"])
+            bands[output, name] = (figures, percentiles, histogram)
+    return {**span, "bands": bands}

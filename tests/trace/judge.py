@@ -1,0 +1,77 @@
+"""What a trace must come to: counted with numpy from the replica's rasters, pixel by pixel.
+
+It shares nothing with the client but the grid: tiles are painted over each other in the order they were made,
+the projection is PROJ's (through rasterio), the mask is the outline.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import shapely
+from rasterio.warp import transform
+
+from stacpull_replicas.sentinelhub.archive import Archive
+from stacpull_trace.traced_area import TracedArea
+
+METRES = 3
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Valid pixels by day, tile and scene value; and NDWI by day: pixels, mean, min, max, deviation."""
+
+    scenes: Counter[tuple[date, str, int]]
+    ndwi: dict[date, tuple[int, float, float, float, float]]
+
+
+def judge(archive: Archive, area: TracedArea, first: date, last: date) -> Judged:
+    """Count the valid pixels of an area on each day of a period."""
+    grid = area.grid
+    across, down = grid.pixel
+    columns, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
+    longitude = (grid.bbox[0] + columns * across).ravel()
+    latitude = (grid.bbox[3] - rows * down).ravel()
+    east, north = map(np.array, transform("EPSG:4326", "EPSG:32610", longitude, latitude))
+    wanted = shapely.contains_xy(area.outline, longitude, latitude)
+    scenes: Counter[tuple[date, str, int]] = Counter()
+    ndwi = {}
+    for day in sorted({c.day for c in archive.captures if first <= c.day <= last}):
+        tile, pixels = _painted(archive, day, east, north)
+        valid = wanted & (tile != "") & (pixels["cloud_mask"] == 1)
+        for name in set(tile[valid]):
+            for value, count in zip(*_counted(pixels["scene_mask"][valid & (tile == name)]), strict=True):
+                scenes[day, name, int(value)] += int(count)
+        if valid.any():
+            green, nir = (pixels[band][valid].astype(np.float64) for band in ("green", "nir"))
+            index = ((green - nir) / (green + nir)).astype(np.float32).astype(np.float64)
+            ndwi[day] = (index.size, index.mean(), index.min(), index.max(), index.std())
+    return Judged(scenes, ndwi)
+
+
+def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    found, counts = np.unique(values, return_counts=True)
+    return found, counts
+
+
+def _painted(
+    archive: Archive, day: date, east: np.ndarray, north: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Lay the tiles of a day over each other, the one made last on top."""
+    bands = ("green", "nir", "cloud_mask", "scene_mask")
+    tile = np.full(east.shape, "", dtype=object)
+    pixels = {band: np.zeros(east.shape, dtype=np.int16) for band in bands}
+    for capture in sorted((c for c in archive.captures if c.day == day), key=lambda c: c.ingested):
+        west, south, far_east, far_north = capture.square.bounds
+        inside = np.flatnonzero((east >= west) & (east < far_east) & (north <= far_north) & (north > south))
+        rows = ((far_north - north[inside]) // METRES).astype(np.int32)
+        columns = ((east[inside] - west) // METRES).astype(np.int32)
+        found = capture.read((*bands, "dataMask"), rows, columns)
+        seen = found["dataMask"] == 1
+        tile[inside[seen]] = capture.id
+        for band in bands:
+            pixels[band][inside[seen]] = found[band][seen]
+    return tile, pixels

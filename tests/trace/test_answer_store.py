@@ -1,0 +1,118 @@
+"""AnswerStore that outlive a run."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import pytest
+
+from stacpull.errors import UsageError
+from stacpull.ledger.results import Results
+from stacpull_trace.answer_store import AnswerStore, FileAnswers, MemoryAnswers, tile_from_json, tile_to_json
+from stacpull_trace.hub.replies import ByocTile, Footprint, TileFile
+from stacpull_trace.indices import INDICES
+from stacpull_trace.period import days_between
+from stacpull_trace.question import TraceQuestion, question
+from stacpull_trace.traced_area import area_of_bbox
+
+NOVEMBER = datetime(2023, 11, 2, 10, 0, 0, 123_456, tzinfo=UTC)
+SQUARE = {"type": "Polygon", "coordinates": [[[0.1, 0], [1, 0], [1, 1], [0.1, 0]]]}
+
+
+@pytest.mark.parametrize(
+    "tile",
+    [
+        ByocTile("t", "a/(BAND).tif", "INGESTED", None, None, None, None),
+        ByocTile(
+            "t",
+            "a/x_(BAND).tiff",
+            "INGESTED",
+            NOVEMBER,
+            NOVEMBER,
+            Footprint(SQUARE, 32610),
+            Footprint(SQUARE, 4326),
+            {"qa": TileFile(3521, '"9e4f"'), "sr": TileFile(None, None)},
+        ),
+    ],
+)
+def test_a_tile_survives_being_stored(tile: ByocTile) -> None:
+    assert tile_from_json(orjson.loads(orjson.dumps(tile_to_json(tile)))) == tile
+
+
+async def _conversation(answers: AnswerStore) -> None:
+    assert await answers.get("a") is None
+    await asyncio.gather(*(answers.put(f"k{n}", {"n": n}, whole=n % 2 == 0) for n in range(20)))
+    assert [await answers.get(f"k{n}") for n in range(4)] == [({"n": n}, n % 2 == 0) for n in range(4)]
+    await answers.put("k1", {"n": "again"})
+    assert await answers.get("k1") == ({"n": "again"}, True)
+    await answers.put_all({"k1": ({"n": 1}, False), "more": ([], True)})
+    assert await answers.get_all(["k1", "nobody", "more"]) == {"k1": ({"n": 1}, False), "more": ([], True)}
+
+
+def test_answers_are_kept_in_memory_and_in_a_file_alike(tmp_path: Path) -> None:
+    asyncio.run(_conversation(MemoryAnswers()))
+    with closing(Results(tmp_path / "x", {})) as results:
+        asyncio.run(_conversation(FileAnswers(results)))
+    with closing(Results(tmp_path / "x", {})) as results:
+        assert asyncio.run(FileAnswers(results).get("k1")) == ({"n": 1}, False)
+
+
+def test_an_answer_that_json_cannot_hold_is_asked_for_again(tmp_path: Path) -> None:
+    async def conversation(answers: AnswerStore) -> None:
+        await answers.put("half", {"tag": "half \ud800 a character"})
+        await answers.put("whole", {"tag": "one"})
+        assert await answers.get("half") is None
+        assert await answers.get("whole") == ({"tag": "one"}, True)
+
+    with closing(Results(tmp_path / "x", {})) as results:
+        asyncio.run(conversation(FileAnswers(results)))
+
+
+def asked(**changes: object) -> TraceQuestion:
+    values: dict[str, object] = {"resolution": 3.0, "method": "mode", "base_url": "http://h"}
+    start = datetime(2023, 11, 1, tzinfo=UTC)
+    return question(
+        str(changes.pop("collection", "byoc-c")),
+        area_of_bbox(changes.pop("bbox", (10.0, 50.0, 10.01, 50.01)), 3.0),  # type: ignore[arg-type]  # a table's
+        days_between(start, changes.pop("end", NOVEMBER)),  # type: ignore[arg-type]  # a table's
+        INDICES[str(changes.pop("index", "ndwi"))],
+        **{**values, **changes},  # type: ignore[arg-type]  # a table's
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"collection": "c"}, True),
+        ({"end": datetime(2024, 1, 1, tzinfo=UTC)}, True),
+        ({"collection": "d"}, False),
+        ({"bbox": (10.0, 50.0, 10.01, 50.011)}, False),
+        ({"index": "ndvi"}, False),
+        ({"method": "median"}, False),
+        ({"resolution": 10.0}, False),
+        ({"base_url": "http://other"}, False),
+    ],
+)
+def test_answers_are_used_for_the_same_question_only(change: dict[str, object], same: bool) -> None:
+    assert (asked(**change).identity() == asked().identity()) is same
+
+
+def test_kept_answers_have_a_format_of_their_own() -> None:
+    assert asked().identity()["format"] == 2
+
+
+@pytest.mark.parametrize("collection", ["", "byoc-", "a/b"])
+def test_a_collection_has_an_id(collection: str) -> None:
+    with pytest.raises(UsageError, match="COLLECTION"):
+        asked(collection=collection)
+
+
+def test_a_median_over_more_than_a_request_holds_is_refused() -> None:
+    wide = (10.0, 50.0, 10.2, 50.01)
+    with pytest.raises(UsageError, match="--method mode"):
+        asked(bbox=wide, method="median")
+    assert asked(bbox=wide).area.grid.width > 2500

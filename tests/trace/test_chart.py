@@ -1,0 +1,185 @@
+"""The chart: what it shows of each kind of day, and that its axis is the period that was asked for."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.dates import date2num
+from matplotlib.figure import Figure
+
+from stacpull_trace.chart import bars, chart_bytes
+from stacpull_trace.counts import Count, Summary
+from stacpull_trace.days import TileDay, rows_of
+from stacpull_trace.report import TraceReport
+from stacpull_trace.scene_map import read_scene_map
+
+WARNING = (0xC4, 0x50, 0x1B)
+"""The colour of what is not known."""
+LINE = (0x1F, 0x5F, 0xA8)
+AREA = 1000
+
+
+def tile_day(number: int, scenes: dict[int, int], error: str | None = None, tile: str = "t") -> TileDay:
+    day = date(2023, 1, 1) + timedelta(days=number)
+    header = f"PSScene/{day:%Y%m%d}_190003_53_2495[10]\nPSScene/{day:%Y%m%d}_183001_2410[233]\nNone[29]"
+    pixels = sum(scenes.values())
+    value = Summary(pixels, -0.5, 0.5, 0.01 * number % 1, 0.1) if pixels else Summary()
+    count = Count(AREA, AREA - pixels, scenes, 0, value, error=error)
+    return TileDay(day, tile, count, read_scene_map({"SCENE_IDS[LAYER_2_VALUE]": header}))
+
+
+def report(*days: TileDay, period: str = "2023-01-01/2023-01-31") -> TraceReport:
+    series, scenes = rows_of({day.day: [day] for day in days}, AREA)
+    counts = dict.fromkeys(
+        (f"days_{name}" for name in ("found", "valid", "unmapped", "mismatched", "failed")), 0
+    )
+    return TraceReport(
+        "complete", "c", period, 3.0, "ndwi", "mode", 40, 25,
+        **counts, tiles=0, requests_statistics=0, requests=0, retries=0, processing_units=0.0, seconds=0.1,
+        days=series, scenes=scenes, question={"bbox": [-122.44, 37.75, -122.42293, 37.76989]},
+    )  # fmt: skip
+
+
+def drawn(*days: TileDay, period: str = "2023-01-01/2023-01-31") -> np.ndarray:
+    image = matplotlib.image.imread(io.BytesIO(chart_bytes(report(*days, period=period), "png")))
+    return (image[..., :3] * 255).round().astype(int)
+
+
+def has(image: np.ndarray, color: tuple[int, int, int]) -> bool:
+    return bool((np.abs(image - color).max(axis=2) <= 2).sum() > 10)
+
+
+@pytest.fixture
+def figure(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that were made, to ask for their axes and texts; none is drawn."""
+    made: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: made.append(self))
+    return made
+
+
+def words(figure: Figure) -> str:
+    axes = figure.axes
+    texts = [text.get_text() for one in axes for text in one.texts]
+    legends = [text.get_text() for one in axes if one.get_legend() for text in one.get_legend().get_texts()]
+    labels = [label for one in axes for label in (one.get_ylabel(), one.get_title(loc="left"))]
+    return "\n".join([*texts, *legends, *labels])
+
+
+@pytest.mark.parametrize("days", [0, 1, 10, 300])
+def test_it_is_drawn_for_any_number_of_days(days: int) -> None:
+    some = (tile_day(number * 2, {10: 300, 233: 200, 29: 10}) for number in range(days))
+    image = drawn(*some, period="2023-01-01/2024-12-31")
+    assert image.shape == (1520, 1920, 3)
+    assert has(image, LINE) is (days > 0)
+    assert not has(image, WARNING)
+
+
+@pytest.mark.parametrize(
+    ("odd", "warned"),
+    [
+        (tile_day(5, {202: 600, 10: 10}), True),
+        (tile_day(5, {}, error="TIMEOUT"), True),
+        (tile_day(5, {}), False),
+        (tile_day(5, {29: 600}), True),  # no scene: hollow, too
+    ],
+)
+def test_days_that_need_a_look_have_a_colour_of_their_own(odd: TileDay, warned: bool) -> None:
+    image = drawn(*(tile_day(number, {10: 600}) for number in range(4)), odd)
+    assert has(image, WARNING) is warned
+
+
+def test_scenes_are_ranked_by_their_pixels_in_all_tiles() -> None:
+    day = [tile_day(0, {10: 40, 29: 1}, tile="a"), tile_day(0, {10: 40, 233: 50}, tile="b")]
+    rows = rows_of({day[0].day: day}, AREA)[1]
+    found = [(row.pixels, round(row.share or 0, 3), label) for row, label, _ in bars(rows)]
+    assert found == [
+        (80, 0.611, "largest scene"),
+        (50, 0.382, "second largest"),
+        (1, 0.008, "no scene (None)"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        [],
+        [tile_day(10, {10: 300})],
+        [tile_day(0, {}), tile_day(10, {10: 300}), tile_day(30, {}, error="TIMEOUT")],
+    ],
+)
+def test_the_axis_is_the_period_and_every_day_with_a_tile_is_on_it(
+    days: list[TileDay], figure: list[Figure]
+) -> None:
+    chart_bytes(report(*days), "png")
+    ends = [date2num(datetime(2023, 1, 1, tzinfo=UTC)), date2num(datetime(2023, 2, 1, tzinfo=UTC))]
+    for axes in figure[0].axes:
+        assert list(axes.get_xlim()) == pytest.approx(ends)
+    upper = figure[0].axes[0]
+    marked = {int(x) for dots in upper.collections for x, _ in np.asarray(dots.get_offsets()).reshape(-1, 2)}
+    assert {int(date2num(day.day)) for day in days} <= marked
+
+
+@pytest.mark.parametrize(
+    ("days", "stated"),
+    [
+        ([], "Nothing matched: no tile in this area and period"),
+        ([tile_day(3, {})], "No valid pixel on the only day with a tile"),
+        ([tile_day(3, {}), tile_day(4, {})], "No valid pixel on any of the 2 days with a tile"),
+    ],
+)
+def test_an_empty_result_is_stated_and_has_no_ticks(
+    days: list[TileDay], stated: str, figure: list[Figure]
+) -> None:
+    chart_bytes(report(*days), "png")
+    upper, _, lower = figure[0].axes
+    assert stated in words(figure[0])
+    assert [*upper.get_yticks(), *lower.get_yticks()] == []
+
+
+def test_the_clear_part_of_the_area_is_visible_and_days_with_little_of_it_are_pale(
+    figure: list[Figure],
+) -> None:
+    chart_bytes(report(tile_day(2, {10: 40, 233: 20}), tile_day(4, {10: 870})), "png")
+    upper, middle, _ = figure[0].axes
+    tops: dict[int, float] = {}
+    for bar in middle.patches:
+        day = int(bar.get_x() + bar.get_width() / 2)
+        tops[day] = max(tops.get(day, 0), bar.get_y() + bar.get_height())
+    assert sorted(tops.values()) == pytest.approx([6, 87])
+    (means,) = [dots for dots in upper.collections if dots.get_label().startswith("mean")]
+    pale, full = means.get_facecolors()[:, 3]
+    assert pale < 0.4
+    assert full == 1
+    assert "pale: little of the area is clear" in words(figure[0])
+
+
+def test_labels_say_what_is_drawn(figure: list[Figure]) -> None:
+    chart_bytes(report(tile_day(2, {10: 40, 233: 20}), tile_day(4, {10: 870})), "png")
+    said = words(figure[0])
+    for part in (
+        "± standard deviation over the area",
+        "second largest",
+        "(UTC)",
+        "a scene; size: its share of the day's valid pixels",
+        "NDWI = (green - nir) / (green + nir)",
+        "2023-01-01 to 2023-01-31",
+        "Collection c",
+        "-122.44, 37.75, -122.423, 37.7699",
+        "3 m per pixel",
+        "main scene by mode",
+        "stacpull ",
+    ):
+        assert part in said
+
+
+@pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF-")])
+def test_the_same_trace_gives_the_same_file_in_each_format(kind: Any, start: bytes) -> None:
+    some = report(tile_day(2, {10: 40, 233: 20}))
+    one = chart_bytes(some, kind)
+    assert one.startswith(start)
+    assert one == chart_bytes(some, kind)

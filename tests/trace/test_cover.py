@@ -1,0 +1,160 @@
+"""Whose pixels are shown: the area divided over the tiles of a day."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from shapely.geometry import mapping
+from tests.trace.areas import SIDE, Cells, area, holds, outline, tile
+
+from stacpull_trace.cover import Tile, split, tile_of
+from stacpull_trace.hub.replies import ByocTile, CatalogTile, Footprint
+
+ALL: Cells = (0, 0, SIDE, SIDE)
+LEFT, RIGHT = (-3, -3, 6, SIDE + 3), (6, -3, SIDE + 3, SIDE + 3)
+
+
+def shares(tiles: list[Tile], *cells: Cells) -> dict[str, int]:
+    """Pixels of each piece."""
+    return {piece.tile: int(holds(piece.outline).sum()) for piece in split(area(*cells), tiles)}
+
+
+@pytest.mark.parametrize(
+    ("tiles", "expected"),
+    [
+        ([tile("a", ALL)], {"a": 144}),
+        ([tile("a", (-5, -5, 30, 30))], {"a": 144}),
+        ([tile("a", LEFT), tile("b", RIGHT)], {"a": 72, "b": 72}),
+        ([tile("a", LEFT, cover=(0, 0, 2, 2)), tile("b", RIGHT)], {"a": 72, "b": 72}),
+        ([tile("a", (0, 0, 4, 4))], {"a": 16}),
+        ([tile("a", (20, 20, 30, 30))], {}),
+        ([tile("a", ALL, hour=1), tile("b", ALL, hour=2)], {"b": 144}),
+        ([tile("a", ALL, created=2), tile("b", ALL, created=1)], {"a": 144}),
+        ([tile("a", ALL, created=None), tile("b", ALL, created=1)], {"b": 144}),
+        ([tile("a", ALL, hour=2, cover=(0, 0, 6, 12)), tile("b", ALL, hour=1)], {"a": 72, "b": 72}),
+        (
+            [
+                tile("a", ALL, hour=2, cover=(0, 0, 6, 12)),
+                tile("b", ALL, hour=1, cover=(0, 0, 8, 12)),
+            ],
+            {"a": 72 + 48, "b": 24},
+        ),
+        ([tile("a", (0, 0, 7, 12), hour=2), tile("b", (5, 0, 12, 12))], {"a": 84, "b": 60}),
+        ([tile("a", (0, 0, 7, 12)), tile("b", (5, 0, 12, 12), hour=2)], {"a": 60, "b": 84}),
+    ],
+)
+def test_the_most_recent_cover_is_on_top(tiles: list[Tile], expected: dict[str, int]) -> None:
+    assert shares(tiles) == expected
+    assert shares(tiles[::-1]) == expected
+
+
+def test_four_tiles_meet_in_the_area() -> None:
+    quarters = [(0, 0, 6, 6), (6, 0, 12, 6), (0, 6, 6, 12), (6, 6, 12, 12)]
+    tiles = [tile(str(n), cells, hour=n) for n, cells in enumerate(quarters)]
+    assert shares(tiles) == {"0": 36, "1": 36, "2": 36, "3": 36}
+
+
+def test_a_tile_that_holds_all_of_the_area_is_whole() -> None:
+    (piece,) = split(area((1, 1, 5, 5), (3, 3, 8, 8)), [tile("a", ALL)])
+    assert piece.whole
+    assert piece.outline.equals(outline((1, 1, 5, 5), (3, 3, 8, 8)))
+
+
+def test_lines_that_should_be_one_leave_no_slivers() -> None:
+    noise = 1e-13
+    left, right = tile("a", LEFT), tile("b", RIGHT)
+    moved = shapely.transform(right.rectangle, lambda points: points - noise)
+    pieces = split(area(), [left, Tile("b", right.time, right.created, moved, moved)])
+    assert [shapely.get_num_geometries(piece.outline) for piece in pieces] == [1, 1]
+    assert sum(int(holds(piece.outline).sum()) for piece in pieces) == 144
+
+
+cells = st.tuples(st.integers(-2, 9), st.integers(-2, 9), st.integers(1, 12), st.integers(1, 12)).map(
+    lambda c: (c[0], c[1], c[0] + c[2], c[1] + c[3])
+)
+
+
+@st.composite
+def tiles_of_a_day(draw: st.DrawFn) -> list[tuple[Tile, Cells, Cells]]:
+    drawn = []
+    for number in range(draw(st.integers(1, 5))):
+        left, top, right, bottom = rectangle = draw(cells)
+        cover = (
+            left,
+            top,
+            draw(st.integers(left + 1, right)),
+            draw(st.integers(top + 1, bottom)),
+        )
+        hour, created = draw(st.integers(0, 1)), draw(st.integers(0, 1))
+        drawn.append(
+            (tile(f"t{number}", rectangle, cover=cover, hour=hour, created=created), rectangle, cover)
+        )
+    return drawn
+
+
+@given(tiles_of_a_day(), st.lists(cells, min_size=1, max_size=3))
+def test_each_pixel_belongs_to_the_tile_that_is_seen_there(
+    drawn: list[tuple[Tile, Cells, Cells]], shape: list[Cells]
+) -> None:
+    """The sum over the pieces is the whole: judged pixel by pixel, by painting from the bottom up."""
+    wanted = area(*shape)
+    ranked = sorted(drawn, key=lambda d: (d[0].time, d[0].created or 0, d[0].id))
+    owner = np.full((SIDE, SIDE), "", dtype=object)
+    for footprint in (1, 2):  # rectangles first, covers over all of them
+        for entry in ranked:
+            owner[holds(outline(entry[footprint]))] = entry[0].id  # type: ignore[arg-type]  # cells at 1 and 2
+    owner[~holds(wanted.outline)] = ""
+    contested = {piece.tile: holds(piece.outline) for piece in split(wanted, [entry[0] for entry in drawn])}
+    for name, pixels in contested.items():
+        assert set(owner[pixels]) <= {name}
+    assert sum(int(pixels.sum()) for pixels in contested.values()) == int((owner != "").sum())
+
+
+NOVEMBER = datetime(2023, 11, 2, tzinfo=UTC)
+
+
+def details(**changes: object) -> ByocTile:
+    values: dict[str, object] = {
+        "id": "a",
+        "path": "x_(BAND).tif",
+        "status": "INGESTED",
+        "sensing_time": NOVEMBER,
+        "created": NOVEMBER,
+        "tile_geometry": None,
+        "cover_geometry": None,
+    }
+    return ByocTile(**{**values, **changes})  # type: ignore[arg-type]  # as the table says
+
+
+def footprint(*some: Cells, epsg: int = 4326) -> Footprint:
+    return Footprint(dict(mapping(outline(*some))), epsg)
+
+
+@pytest.mark.parametrize(
+    ("catalog", "told", "rectangle", "cover"),
+    [
+        (None, None, 144, 144),
+        (footprint((0, 0, 4, 4)), None, 16, 16),
+        (footprint((0, 0, 4, 4)), details(), 16, 16),
+        (footprint((0, 0, 4, 4)), details(tile_geometry=footprint((0, 0, 6, 12))), 72, 72),
+        (
+            None,
+            details(tile_geometry=footprint((0, 0, 6, 12)), cover_geometry=footprint((0, 0, 2, 2))),
+            72,
+            4,
+        ),
+        (footprint((0, 0, 4, 4)), details(tile_geometry=footprint((0, 0, 6, 12), epsg=2056)), 16, 16),
+        (None, details(tile_geometry=Footprint({"type": "Polygon", "coordinates": "?"}, 4326)), 144, 144),
+    ],
+)
+def test_a_footprint_is_the_best_that_can_be_understood(
+    catalog: Footprint | None, told: ByocTile | None, rectangle: int, cover: int
+) -> None:
+    found = tile_of(CatalogTile("a", "c", NOVEMBER, catalog), told, area())
+    assert int(holds(found.rectangle).sum()) == rectangle
+    assert int(holds(found.cover).sum()) == cover

@@ -1,0 +1,70 @@
+"""Evalscripts: those that come along, and those that users write."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from stacpull.errors import UsageError
+from stacpull_trace.indices import EDGES, INDICES, index_of_name, index_of_script
+
+NOTEBOOK = """//VERSION=3
+function setup() {
+    return {
+        input: [{bands: ["green", "nir", "cloud_mask", "scene_mask", "dataMask"]}],
+        output: [
+            {id: "default", bands: 1, sampleType: "FLOAT32"},
+            {id: "scenes", bands: 1, sampleType: "INT16"},
+            {id: "dataMask", bands: 1}
+        ]
+    };
+}
+function evaluatePixel(s) { return {default: [s.green], scenes: [s.scene_mask], dataMask: [s.dataMask]}; }
+"""
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_each_index_has_the_three_outputs(name: str) -> None:
+    index = index_of_name(name)
+    assert index.evalscript.startswith("//VERSION=3")
+    read_again = index_of_script(index.evalscript, name)
+    assert read_again.bands == index.bands
+    assert all(f"sample.{band}" in index.evalscript for band in ("scene_mask", "cloud_mask", "dataMask"))
+
+
+def test_the_histogram_tells_every_index_apart() -> None:
+    assert EDGES[0] == 0
+    assert EDGES[-1] == 601
+    assert len(EDGES) == 602
+    assert {type(edge) for edge in EDGES} == {int}
+    assert {b - a for a, b in itertools.pairwise(EDGES)} == {1}
+
+
+def test_an_evalscript_is_taken_as_it_is() -> None:
+    index = index_of_script(NOTEBOOK, "mine")
+    assert (index.name, index.evalscript, index.bands) == ("mine", NOTEBOOK, 4)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('id: "scenes"', 'id: "scene"', "id scenes"),
+        ('id: "default"', 'id: "index"', "id default"),
+        ('id: "dataMask"', 'id: "mask"', "id dataMask"),
+        ('{id: "scenes"', '// {id: "scenes"', "id scenes"),
+        ('{id: "scenes", bands: 1, sampleType: "INT16"},', "/* scenes */", "id scenes"),
+        (', sampleType: "INT16"', "", "INT16"),
+        ('sampleType: "INT16"', 'sampleType: "UINT8"', "INT16"),
+        ('sampleType: "INT16"', 'sampleType: "AUTO"', "INT16"),
+    ],
+)
+def test_refuses_a_script_that_could_not_be_traced(old: str, new: str, words: str) -> None:
+    assert old in NOTEBOOK
+    with pytest.raises(UsageError, match=words):
+        index_of_script(NOTEBOOK.replace(old, new), "mine")
+
+
+def test_an_unknown_index_names_those_there_are() -> None:
+    with pytest.raises(UsageError, match="ndwi, ndvi"):
+        index_of_name("nope")

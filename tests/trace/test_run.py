@@ -1,0 +1,256 @@
+"""A run against a service that fails in ways the replica does not: what is named, what is asked again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.trace.areas import FIRST_DAY, area, tile
+
+from stacpull.models import Failure, FailureKind
+from stacpull.net.transport import TransferError
+from stacpull_trace.answer_store import AnswerStore, MemoryAnswers
+from stacpull_trace.days import rows_of
+from stacpull_trace.hub.replies import (
+    BandStatistics,
+    Bin,
+    ByocTile,
+    CatalogTile,
+    Histogram,
+    IntervalError,
+    IntervalStatistics,
+    StatisticsReply,
+    TileFile,
+    TimeRange,
+)
+from stacpull_trace.hub.statistics_request import StatisticsRequest
+from stacpull_trace.indices import INDICES
+from stacpull_trace.period import Days
+from stacpull_trace.question import Method, question
+from stacpull_trace.report import DayState, TraceDay
+from stacpull_trace.run import TraceResult, TraceRun
+
+ALL = (0, 0, 12, 12)
+VALID = 100
+
+
+def day(number: int) -> date:
+    return FIRST_DAY + timedelta(days=number)
+
+
+@dataclass
+class Scripted:
+    """A service with one tile a day; `wrong` says which days of statistics fail, and how often."""
+
+    days: int = 6
+    wrong: dict[int, int] = field(default_factory=dict)
+    too_long: int = 10_000
+    """Requests of more days than this fail as a whole."""
+    too_slow: int = 10_000
+    """Requests of more days than this have no answer in time."""
+    unreachable: bool = False
+    away: FailureKind = FailureKind.NETWORK
+    """How it fails when it is unreachable."""
+    gone: frozenset[str] = frozenset()
+    files: tuple[str, ...] | None = ("analysis_ready_ps_qa", "analysis_ready_ps_sr")
+    lacking: int = 0
+    """Pixels that the histogram lacks."""
+    asked: list[Days] = field(default_factory=list)
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+    async def search(self, *_: Any, **__: Any) -> AsyncIterator[CatalogTile]:
+        for number in range(self.days):
+            yield CatalogTile(f"t{number}", "c", tile("x", ALL, day=number).time, None)
+
+    async def tile(self, _collection: str, name: str) -> ByocTile:
+        if name in self.gone:
+            raise TransferError(Failure(FailureKind.GONE, f"no tile {name}."))
+        files = {} if self.files is None else dict.fromkeys(self.files, TileFile(None, None))
+        return ByocTile(name, "x_(BAND).tif", "INGESTED", None, None, None, None, files)
+
+    async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
+        start, end = request.interval
+        asked = Days(start.date(), (end - timedelta(days=1)).date())
+        self.asked.append(asked)
+        await asyncio.sleep(0)
+        if self.unreachable:
+            raise TransferError(Failure(self.away, "the network is down."))
+        if len(asked) > self.too_slow:
+            raise TransferError(Failure(FailureKind.STALLED, "nothing came.", retryable=True))
+        if len(asked) > self.too_long:
+            return StatisticsReply("FAILED", (), IntervalError("TIMEOUT", "too much"))
+        return StatisticsReply("OK", tuple(self._interval(some) for some in asked if some in self._known()))
+
+    def _known(self) -> set[date]:
+        return {day(number) for number in range(self.days)}
+
+    def _interval(self, some: date) -> IntervalStatistics:
+        interval = TimeRange(*Days(some, some).interval)
+        number = (some - FIRST_DAY).days
+        if self.wrong.get(number, 0) > 0:
+            self.wrong[number] -= 1
+            return IntervalStatistics(interval, error=IntervalError("EXECUTION_ERROR"))
+        histogram = Histogram((Bin(7, 8, VALID - self.lacking),), 0, 0)
+        value = BandStatistics(-1.0, 1.0, float(number), 0.5, 144, 144 - VALID)
+        scenes = BandStatistics(7.0, 7.0, 7.0, 0.0, 144, 144 - VALID, histogram=histogram)
+        return IntervalStatistics(interval, {"default": {"B0": value}, "scenes": {"B0": scenes}})
+
+    async def header(self, _collection: str, tile: ByocTile, file: str) -> Any:
+        self.headers.append((tile.id, file))
+        if f"header {tile.id}" in self.gone:
+            raise TransferError(Failure(FailureKind.GONE, f"no file {file}."))
+        return SimpleNamespace(tags={"SCENE_IDS[LAYER_2_VALUE]": "PSScene/20231101_190003_53_2495[7]"})
+
+
+def traced(
+    service: Scripted, answers: AnswerStore | None = None, stop: bool = False, method: Method = "mode"
+) -> TraceResult:
+    async def work() -> TraceResult:
+        asked = question(
+            "byoc-c",
+            area(),
+            Days(day(0), day(30)),
+            INDICES["ndwi"],
+            resolution=3,
+            method=method,
+            base_url="u",
+        )
+        event = asyncio.Event()
+        if stop:
+            event.set()
+        run = TraceRun(service, asked, answers or MemoryAnswers(), stop=event)
+        catalog = await run.tiles()
+        return await (run.by_mode if method == "mode" else run.by_median)(catalog)
+
+    return asyncio.run(work())
+
+
+def states(found: TraceResult) -> list[DayState]:
+    return [row.state for row in rows(found)]
+
+
+def rows(found: TraceResult) -> tuple[TraceDay, ...]:
+    return rows_of(found.days, 144)[0]
+
+
+def test_all_is_well() -> None:
+    service = Scripted()
+    found = traced(service)
+    assert states(found) == [DayState.OK] * 6
+    assert service.asked == [Days(day(0), day(5))]
+    assert service.headers == [(f"t{n}", "analysis_ready_ps_qa") for n in range(6)]
+
+
+def test_a_day_that_fails_once_is_asked_once_more() -> None:
+    service = Scripted(wrong={2: 1})
+    assert states(traced(service)) == [DayState.OK] * 6
+    assert service.asked == [Days(day(0), day(5)), Days(day(2), day(2))]
+
+
+def test_a_day_that_fails_again_is_named_and_asked_for_by_the_next_run_only() -> None:
+    service, answers = Scripted(wrong={2: 2}), MemoryAnswers()
+    found = traced(service, answers)
+    assert states(found) == [DayState.OK] * 2 + [DayState.FAILED] + [DayState.OK] * 3
+    assert rows(found)[2].problem == "the service answers EXECUTION_ERROR"
+    service.asked.clear()
+    assert states(traced(service, answers)) == [DayState.OK] * 6
+    assert service.asked == [Days(day(2), day(2))]
+
+
+def test_what_is_too_much_at_once_is_asked_in_halves() -> None:
+    service = Scripted(too_long=2)
+    assert states(traced(service)) == [DayState.OK] * 6
+    assert sorted(len(asked) for asked in service.asked) == [1, 1, 2, 2, 3, 3, 6]
+
+
+def test_what_is_too_slow_at_once_is_asked_in_halves() -> None:
+    service = Scripted(too_slow=2)
+    assert states(traced(service)) == [DayState.OK] * 6
+    assert sorted(len(asked) for asked in service.asked) == [1, 1, 2, 2, 3, 3, 6]
+
+
+@pytest.mark.parametrize("away", [FailureKind.SERVER, FailureKind.STALLED])
+def test_a_service_that_fails_always_is_not_asked_for_each_day(away: FailureKind) -> None:
+    service = Scripted(days=31, unreachable=True, away=away)
+    assert states(traced(service)) == [DayState.FAILED] * 31
+    assert len(service.asked) == 16
+
+
+@pytest.mark.parametrize("method", ["mode", "median"])
+def test_a_longer_period_asks_only_for_the_days_that_lack(method: Method) -> None:
+    answers = MemoryAnswers()
+    short, long = Scripted(days=4), Scripted(days=6)
+    traced(short, answers, method=method)
+    found = traced(long, answers, method=method)
+    assert long.asked == [Days(day(4), day(5))]
+    assert found.days == traced(Scripted(days=6), method=method).days
+
+
+def test_halves_that_came_are_kept_when_the_next_one_fails() -> None:
+    service, answers = Scripted(too_slow=3, wrong={5: 9}), MemoryAnswers()
+    traced(service, answers)
+    service.asked.clear()
+    traced(service, answers)
+    assert service.asked == [Days(day(5), day(5))]
+
+
+def test_a_service_that_is_away_is_not_asked_for_each_day() -> None:
+    service = Scripted(unreachable=True)
+    found = traced(service)
+    assert states(found) == [DayState.FAILED] * 6
+    assert len(service.asked) == 1
+    assert rows(found)[0].problem == "the network is down"
+    assert service.headers == []
+
+
+def test_a_service_that_is_back_is_asked_for_all_days_at_once() -> None:
+    service, answers = Scripted(unreachable=True), MemoryAnswers()
+    traced(service, answers)
+    service.unreachable = False
+    assert states(traced(service, answers)) == [DayState.OK] * 6
+    assert service.asked == [Days(day(0), day(5))] * 2
+
+
+def test_a_tile_that_is_gone_keeps_its_counts() -> None:
+    found = traced(Scripted(gone=frozenset({"t1", "header t4"})))
+    expected = [DayState.FAILED if number in {1, 4} else DayState.OK for number in range(6)]
+    assert states(found) == expected
+    assert [row.valid for row in rows(found)] == [VALID] * 6
+    problems = [row.problem for row in rows(found) if row.problem]
+    assert "could not be found: no tile t1" in problems[0]
+    assert "no file" in problems[1]
+
+
+def test_a_tile_without_a_list_of_files_has_the_usual_name() -> None:
+    service = Scripted(files=None)
+    assert states(traced(service)) == [DayState.OK] * 6
+    assert service.headers[0] == ("t0", "analysis_ready_ps_qa")
+
+
+def test_a_tile_without_a_qa_file_is_named() -> None:
+    found = traced(Scripted(files=("analysis_ready_ps_sr",)))
+    assert rows(found)[0].problem == "t0: the tile has no QA file"
+
+
+def test_a_qa_file_of_another_name_is_found() -> None:
+    service = Scripted(files=("ps_sr", "ps_qa"))
+    assert states(traced(service)) == [DayState.OK] * 6
+    assert service.headers[0] == ("t0", "ps_qa")
+
+
+def test_counts_that_do_not_add_up_mark_the_day() -> None:
+    found = traced(Scripted(lacking=1))
+    assert states(found) == [DayState.MISMATCH] * 6
+    assert rows(found)[0].problem == "t0: 99 pixels in the histogram, 100 are valid"
+
+
+def test_a_stop_asks_nothing_more() -> None:
+    service = Scripted()
+    traced(service, stop=True)
+    assert service.asked == []
+    assert service.headers == []

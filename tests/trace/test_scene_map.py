@@ -1,0 +1,106 @@
+"""Scene maps: the tags of QA headers, as recorded and as they may come."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull_trace.scene_map import OriginKind, SceneMap, read_scene_map
+
+IDS, AZIMUTH, ELEVATION = (
+    f"{name}[LAYER_2_VALUE]" for name in ("SCENE_IDS", "SCENE_SOLAR_AZIMUTH", "SCENE_SOLAR_ELEVATION")
+)
+ONE, TWO = "PSScene/20231102_190001_45_2495", "PSScene/20231102_190003_53_2495"
+
+
+def scene_map(**tags: str) -> SceneMap:
+    names = {"ids": IDS, "azimuth": AZIMUTH, "elevation": ELEVATION, "ps_ids": f"PS_{IDS}"}
+    return read_scene_map({names[name]: text for name, text in tags.items()})
+
+
+def test_reads_the_recorded_header(shared_data: Path) -> None:
+    found = read_scene_map(json.loads((shared_data / "sentinelhub" / "arps_qa_tags.json").read_text()))
+    assert found.problems == ()
+    kinds = {index: origin.kind for index, origin in found.origins.items()}
+    assert kinds == {10: OriginKind.SCENE, 233: OriginKind.SCENE, 29: OriginKind.NONE}
+    main = found.origin(233)
+    assert (main.name, main.solar_azimuth, main.solar_elevation) == ("20231102_190003_53_2495", 165.2, 25.7)
+    assert main.scene is not None
+    assert f"{main.scene.acquired:%H:%M:%S.%f}".startswith("19:00:03.53")
+
+
+@pytest.mark.parametrize("tags", [{}, {"AREA_OR_POINT": "TracedArea"}, {AZIMUTH: "1.0[1]"}])
+def test_without_scene_ids_there_is_no_header_to_speak_of_and_that_is_said(tags: dict[str, str]) -> None:
+    found = read_scene_map(tags)
+    assert found.origin(10).kind is OriginKind.NO_HEADER
+    assert found.problems == ("the header of its QA file has no scene ids",)
+
+
+@pytest.mark.parametrize("tag", ["ids", "ps_ids"])
+def test_the_prefix_makes_no_difference(tag: str) -> None:
+    assert scene_map(**{tag: f"{ONE}[10]"}).origin(10).kind is OriginKind.SCENE
+
+
+@pytest.mark.parametrize(
+    ("line", "index", "kind", "name"),
+    [
+        ("None[29]", 29, OriginKind.NONE, "scene index 29 names no scene in the header"),
+        ("None[-999]", -999, OriginKind.NONE, "index -999 names no scene in the header"),
+        ("SkySatCollect/20231102_190003_ssc9_u0011[7]", 7, OriginKind.FOREIGN, "SkySatCollect"),
+        ("[8]", 8, OriginKind.FOREIGN, "no scene id"),
+        (f"  {ONE}[9]\r", 9, OriginKind.SCENE, "20231102_190001_45_2495"),
+    ],
+)
+def test_names_what_an_index_stands_for(line: str, index: int, kind: OriginKind, name: str) -> None:
+    origin = scene_map(ids=f"None[0]\n{line}\n{TWO}[10]").origin(index)
+    assert origin.kind is kind
+    assert name in origin.name
+
+
+def test_an_index_that_is_missing_has_a_name() -> None:
+    origin = scene_map(ids=f"{ONE}[10]").origin(202)
+    assert (origin.kind, origin.name) == (OriginKind.UNMAPPED, "scene index 202 is not in the header")
+
+
+@pytest.mark.parametrize(
+    ("tags", "problem"),
+    [
+        ({"ids": f"{ONE}[10]\nrubbish"}, "no value[index]"),
+        ({"ids": f"{ONE}[10]\n{ONE}[1.5]"}, "no value[index]"),
+        ({"ids": f"{ONE}[10]\n{ONE}[12345678901]"}, "no value[index]"),
+        ({"ids": f"{ONE}[10]\n{TWO}[10]"}, "of index 10, before it was"),
+        ({"ids": f"{ONE}[10]", "ps_ids": f"{TWO}[10]"}, "of index 10, before it was"),
+        ({"ids": f"{ONE}[10]", "azimuth": "north[10]"}, "no number"),
+        ({"ids": f"{ONE}[10]", "azimuth": "nan[10]"}, "no number"),
+    ],
+)
+def test_names_what_cannot_be_read_and_goes_on(tags: dict[str, str], problem: str) -> None:
+    found = scene_map(**tags)
+    assert len(found.problems) == 1
+    assert problem in found.problems[0]
+    assert found.origin(10).name == "20231102_190001_45_2495"
+
+
+def test_solar_angles_may_be_missing_or_none() -> None:
+    found = scene_map(ids=f"{ONE}[1]\n{TWO}[2]", azimuth="165.3[1]\nNone[2]")
+    assert [found.origin(index).solar_azimuth for index in (1, 2)] == [165.3, None]
+    assert found.origin(1).solar_elevation is None
+    assert found.problems == ()
+
+
+@given(st.text(), st.text(), st.text())
+def test_never_raises(ids: str, azimuth: str, elevation: str) -> None:
+    found = scene_map(ids=ids, azimuth=azimuth, elevation=elevation)
+    assert all(found.origin(index).name for index in (*found.origins, 600))
+
+
+@given(st.dictionaries(st.integers(0, 600), st.sampled_from([ONE, TWO, "None"]), max_size=8))
+def test_reads_back_the_lines_it_was_made_of(indices: dict[int, str]) -> None:
+    found = scene_map(ids="\n".join(f"{name}[{index}]" for index, name in indices.items()))
+    assert found.problems == ()
+    kinds = {index: found.origin(index).kind is OriginKind.SCENE for index in indices}
+    assert kinds == {index: name != "None" for index, name in indices.items()}

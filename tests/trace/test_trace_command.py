@@ -1,0 +1,260 @@
+"""`stacpull trace`: what is asked of the library, what is said, and that the docs say the same."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import fields, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Ran
+
+from stacpull.cli.progress import Lines, Live
+from stacpull.config.options import OPTIONS, Output
+from stacpull.errors import SourceError
+from stacpull.events import Stage
+from stacpull_trace import trace as tracing
+from stacpull_trace.indices import INDICES
+from stacpull_trace.report import DayState, MedianRow, ScenePixels, TraceDay, TraceEstimate, TraceReport
+from stacpull_trace.scene_map import OriginKind
+
+Command = Callable[..., Ran]
+DOCS = Path(__file__).parents[2] / "docs"
+WHERE = ("--bbox=-122.5,37.7,-122.4,37.8", "--datetime", "2023-11-01/2023-11-03")
+
+DAY = TraceDay(
+    date=date(2023, 11, 2),
+    state=DayState.OK,
+    mean=-0.3058,
+    min=-0.7,
+    max=0.6,
+    st_dev=0.35,
+    samples=367_283,
+    valid=138_989,
+    clear_share=0.378,
+    tiles=1,
+    scenes=2,
+    mode="20231102_190003_53_2495",
+    mode_tile="t",
+    mode_index=233,
+    mode_share=0.8893,
+    acquired=datetime(2023, 11, 2, 19, 0, 3, 535_000, tzinfo=UTC),
+    precision=0.005,
+    first=None,
+    weighted=None,
+    last=None,
+    unknown_share=0.0,
+    solar_azimuth=165.2,
+    solar_elevation=25.7,
+    problem=None,
+)
+COARSE = replace(DAY, date=date(2023, 11, 3), precision=1.0, mode="20231103_182145_24a1")
+UNKNOWN = replace(
+    DAY,
+    date=date(2023, 11, 4),
+    state=DayState.UNMAPPED,
+    acquired=None,
+    precision=None,
+    mode="scene index 202 is not in the header",
+)
+EMPTY = replace(
+    UNKNOWN, date=date(2023, 11, 5), state=DayState.EMPTY, mean=None, valid=0, mode=None, mode_share=None
+)
+FAILED = replace(EMPTY, date=date(2023, 11, 6), state=DayState.FAILED, problem="the service answers TIMEOUT")
+REPORT = TraceReport(
+    state="complete",
+    collection="c",
+    period="2023-11-01/2023-11-06",
+    resolution=3.0,
+    index="ndwi",
+    method="mode",
+    width=497,
+    height=739,
+    days_found=5,
+    days_valid=3,
+    days_unmapped=1,
+    days_mismatched=0,
+    days_failed=1,
+    tiles=5,
+    requests_statistics=1,
+    requests=29,
+    retries=0,
+    processing_units=28.29,
+    seconds=3.2,
+    days=(DAY, COARSE, UNKNOWN, EMPTY, FAILED),
+    files=("out/series.csv",),
+)
+ESTIMATE = TraceEstimate("c", 30, 15, 16, 497, 739, 1, 34, 28.33)
+
+
+class Asked:
+    """Stands for the functions of `stacpull_trace.trace`."""
+
+    def __init__(self) -> None:
+        self.report = REPORT
+        self.error: Exception | None = None
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    async def trace(self, collection: str, **named: Any) -> TraceReport:
+        self.calls.append((collection, named))
+        if self.error is not None:
+            raise self.error
+        assert isinstance(named["stop"], asyncio.Event)
+        named["on_event"](Stage("statistics", 1, 1))
+        return self.report
+
+    async def trace_estimate(self, collection: str, **named: Any) -> TraceEstimate:
+        self.calls.append((collection, named))
+        return ESTIMATE
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    asked = Asked()
+    monkeypatch.setattr(tracing, "trace", asked.trace)
+    monkeypatch.setattr(tracing, "trace_estimate", asked.trace_estimate)
+    return asked
+
+
+def test_a_line_for_each_day_and_what_it_cost(stacpull_command: Command, asked: Asked) -> None:
+    ran = stacpull_command("trace", "c", *WHERE)
+    lines = ran.out.splitlines()
+    assert re.split(r"\s{2,}", lines[1]) == [
+        "2023-11-02",
+        "-0.3058",
+        "138,989",
+        "19:00:03.53",
+        "88.9%",
+        "20231102_190003_53_2495",
+    ]
+    assert "19:00:03 " in lines[2]  # no hundredths where they are not known
+    assert lines[3].endswith("scene index 202 is not in the header")
+    assert lines[4].endswith("no valid pixel")
+    assert lines[5].endswith("failed")
+    assert (
+        "5 days with tiles, 3 with valid pixels, 1 with no known scene for most valid pixels, 1 failed"
+        in lines[6]
+    )
+    assert "  problem 2023-11-06: the service answers TIMEOUT" in lines
+    assert "  wrote out/series.csv" in lines
+    assert "28.29 processing units, 29 requests (1 for statistics)" in ran.out
+    assert "give the same command again" in lines[-1]
+    assert "statistics: 1 of 1" in ran.err
+
+
+def test_the_exit_code_is_the_reports(stacpull_command: Command, asked: Asked) -> None:
+    asked.report = replace(REPORT, days_failed=1)
+    assert stacpull_command("trace", "c", *WHERE).code == REPORT.exit_code == 1
+    asked.report = replace(REPORT, state="interrupted", days=())
+    ran = stacpull_command("trace", "c", *WHERE)
+    assert ran.code == 130
+    assert "give the same command again to go on" in ran.out
+    asked.error = SourceError("The processing units of your account are spent.")
+    ran = stacpull_command("trace", "c", *WHERE)
+    assert (ran.code, ran.out) == (4, "")
+    assert "stacpull: The processing units" in ran.err
+
+
+def test_options_reach_the_library(stacpull_command: Command, asked: Asked, tmp_path: Path) -> None:
+    script = tmp_path / "mine.js"
+    script.write_text("x")
+    stacpull_command(
+        *("trace", "byoc-c", *WHERE, "--resolution", "10", "--evalscript", str(script), "--method", "median"),
+        *("--base-url", "http://127.0.0.1:1", "--concurrency", "2", "-o", str(tmp_path / "out"), "-q"),
+    )
+    ((collection, named),) = asked.calls
+    assert collection == "byoc-c"
+    assert named["bbox"] == (-122.5, 37.7, -122.4, 37.8)
+    assert (named["datetime"], named["resolution"], named["method"]) == (WHERE[2], 10.0, "median")
+    assert (named["evalscript"], named["index"], named["geometry"]) == (script, None, None)
+    assert (named["base_url"], named["out"]) == ("http://127.0.0.1:1", tmp_path / "out")
+    assert named["options"].concurrency == 2
+
+
+def test_options_may_stand_in_a_config_file(stacpull_command: Command, asked: Asked, tmp_path: Path) -> None:
+    file = tmp_path / "trace.toml"
+    file.write_text(
+        'datetime = "2023-11-01/2023-11-03"\nindex = "ndvi"\nresolution = 30\nlabel = ["not ours"]\n'
+    )
+    assert stacpull_command("trace", "c", WHERE[0], "--config", str(file)).code == 1
+    ((_, named),) = asked.calls
+    assert (named["datetime"], named["index"], named["resolution"]) == ("2023-11-01/2023-11-03", "ndvi", 30.0)
+
+
+def test_a_period_is_needed(stacpull_command: Command, asked: Asked) -> None:
+    ran = stacpull_command("trace", "c", WHERE[0])
+    assert (ran.code, asked.calls) == (2, [])
+    assert "--datetime" in ran.err
+
+
+def test_mirror_does_not_take_what_is_for_traces(stacpull_command: Command) -> None:
+    assert "--evalscript" not in stacpull_command("mirror", "--help").out
+    assert "--evalscript" in stacpull_command("trace", "--help").out
+
+
+def test_an_estimate_is_told(stacpull_command: Command, asked: Asked) -> None:
+    ran = stacpull_command("trace", "c", *WHERE, "--dry-run")
+    assert ran.code == 0
+    assert "15 of 30 have 16 tiles" in ran.out
+    assert "about 34, 1 of them for statistics" in ran.out
+    assert "28.33 processing units" in ran.out
+    ran = stacpull_command("trace", "c", *WHERE, "--dry-run", "--json")
+    assert json.loads(ran.out) == ESTIMATE.to_json()
+
+
+def test_the_medians_table(stacpull_command: Command, asked: Asked) -> None:
+    row = MedianRow(datetime(2023, 11, 2, 19, 0, 3, tzinfo=UTC), -0.3058)
+    asked.report = replace(REPORT, method="median", table=(row,), days_failed=0)
+    ran = stacpull_command("trace", "c", *WHERE, "--method", "median")
+    assert "2023-11-02 19:00:03    -0.305800" in ran.out
+    assert "scene of the median" in ran.out
+    assert ran.out.splitlines()[6].split() == ["2023-11-05", "-", "0", "-", "no", "valid", "pixel"]
+
+
+def test_json_is_one_line_and_documented(stacpull_command: Command, asked: Asked) -> None:
+    printed = json.loads(stacpull_command("trace", "c", *WHERE, "--json").out)
+    assert printed["days"][0]["acquired"] == "2023-11-02T19:00:03.535000Z"
+    assert printed["days"][0]["date"] == "2023-11-02"
+    assert "scenes" not in printed
+    section = (DOCS / "json.md").read_text().partition("## `trace`")[2]
+    names = {*printed, *(field.name for field in fields(TraceEstimate))}
+    assert {name for name in names if f"`{name}`" not in section} == set()
+
+
+def test_the_page_names_every_column_index_and_kind() -> None:
+    page = (DOCS / "trace.md").read_text()
+    words = set(re.findall(r"`([\w-]+)`", page))
+    columns = {field.name for kind in (TraceDay, ScenePixels) for field in fields(kind)}
+    assert columns <= words
+    rows = page.replace(" | ", ", ")
+    assert all(f"| `{index.name}`, {index.formula} |" in rows for index in INDICES.values())
+    assert {*map(str, OriginKind), *map(str, DayState)} <= words
+
+
+def test_the_help_and_the_page_list_the_indices() -> None:
+    first, *others = INDICES
+    (option,) = (option for option in OPTIONS if option.name == "index")
+    assert f": {', '.join([first, *others[:-1]])} or {others[-1]}." in option.help
+    assert option.default == first
+    listed = ", ".join([f"`--index {others[0]}`", *(f"`{name}`" for name in others[1:])])
+    assert f"| {listed} (default `{first}`) |" in (DOCS / "trace.md").read_text()
+
+
+def test_stages_are_told_as_lines_and_as_bars() -> None:
+    for show in (Lines, Live):
+        stream = io.StringIO()
+        display = show(Output(), stream)
+        for done in range(3):
+            display(Stage("tiles", done, 2))
+            if isinstance(display, Live):
+                display.tick()
+        display(Stage("headers", 0, None))
+        display.close()
+        assert "tiles" in stream.getvalue()
+        assert "2" in stream.getvalue()

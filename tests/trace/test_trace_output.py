@@ -1,0 +1,158 @@
+"""What OUT may be, and what lies there at the end."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from stacpull.errors import DestinationError, UsageError
+from stacpull_trace import trace_output
+from stacpull_trace.question import Method
+from stacpull_trace.report import MedianRow, TraceReport
+from stacpull_trace.trace_output import output_at, write_all
+
+PARQUET, PLOT = "pyarrow", "matplotlib"
+
+
+def report(method: str = "mode") -> TraceReport:
+    counts = dict.fromkeys(
+        (f"days_{name}" for name in ("found", "valid", "unmapped", "mismatched", "failed")), 0
+    )
+    return TraceReport(
+        "complete", "c", "2023-11-01/2023-11-02", 3.0, "ndwi", method, 5, 5,  # type: ignore[arg-type]  # a table's word
+        **counts, tiles=0, requests_statistics=0, requests=0, retries=0, processing_units=0.0, seconds=0.1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "files"),
+    [
+        (
+            "out",
+            "mode",
+            {"series.csv", "series.parquet", "scenes.csv", "scenes.parquet", "chart.png", "trace.json"},
+        ),
+        (
+            "out",
+            "median",
+            {"series.csv", "series.parquet", "median.csv", "median.parquet", "trace.json"},
+        ),
+        ("x.csv", "mode", {"x.csv"}),
+        ("x.PARQUET", "mode", {"x.PARQUET"}),
+        ("x.ndjson", "median", {"x.ndjson"}),
+        ("x.png", "mode", {"x.png"}),
+        ("x.svg", "mode", {"x.svg"}),
+        ("x.PDF", "mode", {"x.PDF"}),
+    ],
+)
+def test_out_is_a_folder_or_a_file(name: str, method: str, files: set[str], tmp_path: Path) -> None:
+    output = output_at(tmp_path / name, method)  # type: ignore[arg-type]  # a table's word
+    if output.folder:
+        output.path.mkdir()
+    written = write_all(output, report(method))
+    folder = output.path if output.folder else tmp_path
+    assert {path.name for path in folder.iterdir()} == files
+    assert {Path(path).name for path in written} == files
+
+
+def test_a_folder_that_is_there_may_have_any_name(tmp_path: Path) -> None:
+    (tmp_path / "run.1").mkdir()
+    assert output_at(tmp_path / "run.1", "mode").folder
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "method"),
+    [
+        ("x.csv", "x.csv", "mode"),
+        ("x.png", "x.png", "mode"),
+        ("out", "out/series.csv", "mode"),
+        ("out", "out/scenes.parquet", "mode"),
+        ("out", "out/chart.png", "mode"),
+        ("out", "out/trace.json", "median"),
+        ("out", "out/median.csv", "median"),
+    ],
+)
+def test_what_no_trace_wrote_is_not_written_over(
+    name: str, there: str, method: Method, tmp_path: Path
+) -> None:
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).write_text("mine")
+    with pytest.raises(UsageError, match="exists, and nothing tells that a trace wrote it"):
+        output_at(tmp_path / name, method)
+    answers = tmp_path / ("out/.stacpull/trace.sqlite" if name == "out" else f"{name}.stacpull")
+    answers.parent.mkdir(exist_ok=True)
+    answers.touch()
+    assert output_at(tmp_path / name, method).path == tmp_path / name
+
+
+def test_a_folder_with_files_of_other_names_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert output_at(tmp_path, "mode").folder
+
+
+def test_a_mirror_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / ".stacpull").mkdir()
+    (tmp_path / ".stacpull" / "ledger.sqlite").touch()
+    with pytest.raises(UsageError, match="is a mirror"):
+        output_at(tmp_path, "mode")
+
+
+def test_answers_lie_beside_what_they_are_for(tmp_path: Path) -> None:
+    assert output_at(tmp_path / "out", "mode").answers == tmp_path / "out" / ".stacpull" / "trace.sqlite"
+    assert output_at(tmp_path / "x.csv", "mode").answers == tmp_path / "x.csv.stacpull"
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "error", "words"),
+    [
+        ("x.txt", "mode", UsageError, r"\.csv, \.parquet, \.ndjson, \.png, \.svg, \.pdf"),
+        ("x.png", "median", UsageError, "no chart"),
+        ("x.svg", "median", UsageError, "no chart"),
+        ("nowhere/x.csv", "mode", DestinationError, "make it first"),
+        ("nowhere/x.png", "mode", DestinationError, "make it first"),
+    ],
+)
+def test_refuses_what_cannot_be_written(
+    name: str, method: str, error: type[Exception], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=words):
+        output_at(tmp_path / name, method)  # type: ignore[arg-type]  # a table's word
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "missing", "extras"),
+    [
+        ("out", "mode", {PARQUET, PLOT}, r"stacpull\[geoparquet,plot\]"),
+        ("out", "mode", {PLOT}, r"stacpull\[plot\]"),
+        ("out", "median", {PARQUET}, r"stacpull\[geoparquet\]"),
+        ("x.png", "mode", {PLOT}, r"stacpull\[plot\]"),
+        ("x.parquet", "mode", {PARQUET}, r"stacpull\[geoparquet\]"),
+    ],
+)
+def test_a_package_that_lacks_is_told_with_its_extra(
+    name: str, method: str, missing: set[str], extras: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = importlib.util.find_spec
+
+    def find(module: str) -> object:
+        return None if module in missing else true(module)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+    monkeypatch.setattr(trace_output, "find_spec", find)
+    with pytest.raises(UsageError, match=extras):
+        output_at(tmp_path / name, method)  # type: ignore[arg-type]  # a table's word
+    assert not output_at(tmp_path / "x.csv", "mode").folder  # this needs no package
+
+
+def test_a_medians_columns_are_those_of_the_notebook(tmp_path: Path) -> None:
+    from datetime import UTC, datetime  # noqa: PLC0415 - for one row
+
+    row = MedianRow(datetime(2023, 11, 2, 19, 0, 3, tzinfo=UTC), -0.25)
+    write_all(output_at(tmp_path, "median"), TraceReport(**{**_fields(report("median")), "table": (row,)}))
+    assert (tmp_path / "median.csv").read_text().splitlines() == ["date,ndwi", "2023-11-02T19:00:03Z,-0.25"]
+
+
+def _fields(some: TraceReport) -> dict[str, object]:
+    return {name: getattr(some, name) for name in some.__slots__}

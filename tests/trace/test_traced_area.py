@@ -1,0 +1,161 @@
+"""The area and its grid: what is accepted, and that windows and blocks divide it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.errors import UsageError
+from stacpull_trace.traced_area import PixelGrid, PixelWindow, area_of_bbox, area_of_geometry
+
+BOX = (-122.44, 37.75, -122.42293, 37.76989)
+SQUARE = {"type": "Polygon", "coordinates": [[[10, 50], [10.02, 50], [10.02, 50.01], [10, 50.01], [10, 50]]]}
+TRIANGLE = {"type": "Polygon", "coordinates": [[[10, 50], [10.02, 50], [10, 50.01], [10, 50]]]}
+
+
+@pytest.mark.parametrize(
+    ("bbox", "resolution", "size"),
+    [(BOX, 3, (497, 739)), ((-122.44, 37.75, -122.39, 37.79), 3, (1459, 1489)), (BOX, 30, (50, 74))],
+)
+def test_the_grid_has_the_pixels_of_sentinelhub_py(
+    bbox: tuple[float, ...], resolution: float, size: tuple[int, int]
+) -> None:
+    area = area_of_bbox(bbox, resolution)
+    assert (area.grid.width, area.grid.height) == size
+    assert area.grid.bbox == bbox
+    assert area.is_box
+
+
+@pytest.mark.parametrize(
+    ("bbox", "resolution", "words"),
+    [
+        ((-122.4, 37.75, -122.44, 37.77), 3, "antimeridian"),
+        ((-122.44, 37.77, -122.4, 37.75), 3, "S below N"),
+        ((-122.44, 37.75, -122.44, 37.77), 3, "W below E"),
+        ((170, 37.75, 190, 37.77), 3, "degrees"),
+        ((-122.44, 37.75, -122.4), 3, "four numbers"),
+        ((-122.44, 37.75, float("nan"), 37.77), 3, "four numbers"),
+        (BOX, 0, "above 0"),
+        (BOX, -3, "above 0"),
+        (BOX, float("inf"), "above 0"),
+        (BOX, 10_000, "smaller than a pixel"),
+    ],
+)
+def test_refuses_what_is_no_area(bbox: tuple[float, ...], resolution: float, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        area_of_bbox(bbox, resolution)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        TRIANGLE,
+        {"type": "Feature", "properties": {}, "geometry": TRIANGLE},
+        {"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": TRIANGLE}]},
+        {"type": "MultiPolygon", "coordinates": [TRIANGLE["coordinates"]]},
+        {"type": "GeometryCollection", "geometries": [TRIANGLE]},
+    ],
+)
+def test_takes_polygons_however_they_are_wrapped(document: object, tmp_path: Path) -> None:
+    file = tmp_path / "area.geojson"
+    file.write_text(json.dumps(document))
+    for text in (json.dumps(document), str(file)):
+        area = area_of_geometry(text, 3)
+        assert not area.is_box
+        assert area.grid.bbox == (10, 50, 10.02, 50.01)
+        assert area.outline.area == pytest.approx(0.0001)
+
+
+def test_a_polygon_that_is_a_box_needs_no_mask() -> None:
+    assert area_of_geometry(json.dumps(SQUARE), 3).is_box
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("/nowhere/area.geojson", "cannot be read"),
+        ("{", "no JSON"),
+        ("{}", "no GeoJSON"),
+        ('{"type": "Cube", "coordinates": []}', "no GeoJSON"),
+        ('{"type": "Polygon", "coordinates": [[[1, 2], [3, 4]]]}', "no GeoJSON"),
+        ('{"type": "Feature", "geometry": null}', "no GeoJSON"),
+        ('{"type": "FeatureCollection", "features": []}', "polygon"),
+        ('{"type": "Point", "coordinates": [10, 50]}', "polygon"),
+        ('{"type": "LineString", "coordinates": [[10, 50], [11, 51]]}', "polygon"),
+        (
+            '{"type": "Polygon", "coordinates": [[[6e5, 5e6], [7e5, 5e6], [7e5, 6e6], [6e5, 5e6]]]}',
+            "longitude and latitude",
+        ),
+    ],
+)
+def test_refuses_what_is_no_polygon(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        area_of_geometry(text, 3)
+
+
+@given(st.integers(1, 6000), st.integers(1, 6000), st.integers(400, 2500))
+def test_blocks_cover_every_pixel_once(width: int, height: int, most: int) -> None:
+    grid = PixelGrid((0, 0, 1, 1), width, height)
+    rows: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for block in grid.blocks(grid.whole, most):
+        assert 0 < block.width <= most
+        assert 0 < block.height <= most
+        rows.setdefault((block.top, block.bottom), []).append((block.left, block.right))
+    assert _joined(sorted(rows)) == (0, height)
+    assert all(_joined(sorted(columns)) == (0, width) for columns in rows.values())
+
+
+def _joined(stretches: list[tuple[int, int]]) -> tuple[int, int]:
+    for before, after in itertools.pairwise(stretches):
+        assert before[1] == after[0]
+    return stretches[0][0], stretches[-1][1]
+
+
+@given(st.integers(1, 500), st.integers(1, 500), st.data())
+def test_windows_have_the_pixels_of_the_whole(width: int, height: int, data: st.DataObject) -> None:
+    grid = PixelGrid(BOX, width, height)
+    left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    window = PixelWindow(
+        left, top, data.draw(st.integers(left + 1, width)), data.draw(st.integers(top + 1, height))
+    )
+    west, south, east, north = grid.box(window)
+    across, down = grid.pixel
+    assert (east - west) / window.width == pytest.approx(across)
+    assert (north - south) / window.height == pytest.approx(down)
+    assert west == pytest.approx(BOX[0] + left * across)
+    assert north == pytest.approx(BOX[3] - top * down)
+    inner = (west + across / 3, south + down / 3, east - across / 3, north - down / 3)
+    assert grid.around(inner) == window
+    assert grid.box(grid.whole) == BOX
+
+
+def test_a_box_has_the_pixels_of_its_grid() -> None:
+    assert area_of_bbox(BOX, 3).count_pixels() == 497 * 739
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(10, 10.02), st.floats(50, 50.01), st.floats(0.001, 0.005)), min_size=1, max_size=4
+    ),
+    st.booleans(),
+)
+def test_an_area_has_the_pixels_whose_centres_lie_in_it(
+    discs: list[tuple[float, float, float]], hollow: bool
+) -> None:
+    shapes = [shapely.Point(x, y).buffer(size) for x, y, size in discs]
+    if hollow:
+        shapes = [shape.difference(shape.centroid.buffer(0.0005)) for shape in shapes]
+    area = area_of_geometry(shapely.to_geojson(shapely.union_all(shapes)), 30)
+    grid, (across, down) = area.grid, area.grid.pixel
+    x, y = np.meshgrid(
+        grid.bbox[0] + (np.arange(grid.width) + 0.5) * across,
+        grid.bbox[3] - (np.arange(grid.height) + 0.5) * down,
+    )
+    assert area.count_pixels() == shapely.contains_xy(area.outline, x, y).sum()
