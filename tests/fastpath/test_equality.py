@@ -76,17 +76,28 @@ def test_what_the_item_states(checksum: Checksum) -> None:
     alike({"/a": [Script((response(BODY),))]}, job(1, "/a", checksum=checksum))
 
 
-@pytest.mark.parametrize("status", ["201 C", "202 A", "203 N", "204 N", "206 P", "304 N", "400 B", "401 U", "403 F", "404 N", "410 G", "412 P", "429 T", "451 U", "500 I", "502 B", "503 S", "504 G", "299 X", "999 X"])  # fmt: skip
+UNUSUAL = [
+    "201 C", "202 A", "203 N", "204 N", "206 P", "304 N", "400 B", "401 U", "403 F", "404 N", "410 G",
+    "412 P", "429 T", "451 U", "500 I", "502 B", "503 S", "504 G", "299 X", "999 X",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("status", UNUSUAL)
 @pytest.mark.parametrize("body", [b"", b'{"message": "why"}', b"x" * 70_000])
 def test_statuses(status: str, body: bytes) -> None:
     bad = Script((response(b"" if status[:3] in {"204", "304"} else body, status),))
     alike({"/a": [bad], "/b": [bad, Script((response(),))]}, job(1, "/a"), job(2, "/b"), job(3, "/c"))
 
 
-@pytest.mark.parametrize(
-    "location",
-    ["/b", "b", "http://127.0.0.1:{port}/b", "http://localhost:{port}/b?x=1", "/b#part", "/b c", "/\xfc", "ftp://h/b", "", "   ", "//127.0.0.1:{port}/b", "http://127.0.0.1:1/b", "/a", "http:///b", "https://127.0.0.1:1/b", "http://169.254.1.1/b", "http://u:p@127.0.0.1:{port}/b", "http://0x7f000001:{port}/b", "?x"],
-)  # fmt: skip
+TARGETS = [
+    "/b", "b", "/b#part", "/b c", "/\xfc", "?x", "/a", "", "   ", "ftp://h/b", "http:///b",
+    "//127.0.0.1:{port}/b", "http://127.0.0.1:{port}/b", "http://localhost:{port}/b?x=1",
+    "http://u:p@127.0.0.1:{port}/b", "http://0x7f000001:{port}/b", "http://0.0.0.0:{port}/b",
+    "http://127.0.0.1:1/b", "https://127.0.0.1:1/b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("location", TARGETS)
 @pytest.mark.parametrize("status", ["301 M", "302 F", "303 S", "307 T", "308 P"])
 def test_redirects(status: str, location: str) -> None:
     alike(
@@ -166,43 +177,52 @@ FIELDS = st.sampled_from(
 BODIES = st.sampled_from(
     [b"", b"hello", BODY, PAGE, gzip.compress(BODY), b"x" * 70_000, b'{"detail": "Rate exceeded"}']
 )
-STATUSES = st.sampled_from(["200 OK"] * 8 + ["302 Found", "301 M", "307 T", "404 Not Found", "403 F", "500 E", "503 S", "206 P", "203 N", "204 N", "304 N", "416 R"])  # fmt: skip
+FEWER = [
+    "302 Found", "301 M", "307 T", "404 N", "403 F", "500 E", "503 S", "206 P", "203 N", "204 N", "304 N",
+    "416 R",
+]  # fmt: skip
+STATUSES = st.sampled_from(["200 OK"] * 8 + FEWER)
 LOCATIONS = st.sampled_from(
     ["/b", "/c", "/b?x", "http://127.0.0.1:{port}/c", "http://localhost:{port}/b", "/a", "//x y", "ftp://h/"]
 )
 
 
-@st.composite
-def scripts(draw: st.DrawFn) -> Script:
-    """A response, more or less well-formed, cut into pieces, perhaps cut off."""
-    body, status = draw(BODIES), draw(STATUSES)
-    if status[:3] in {"204", "304"}:
-        body = b""  # the parser tells bytes past the end from a next response, where aiohttp does not
-    fields = dict(draw(FIELDS))
-    if status[0] == "3" or draw(st.integers(0, 9)) == 0:
-        fields["Location"] = draw(LOCATIONS)
-    framing = draw(
-        st.sampled_from(["length"] * 6 + ["chunked", "chunked", "close", "short", "long", "twice", "both"])
-    )
-    if status[:3] in {"204", "304"}:
-        framing = "length"
-    raw = response(body, status, length=framing in {"length", "twice", "both", "long"}, **fields)
-    head, _, _ = raw.partition(b"\r\n\r\n")
-    closes = draw(st.integers(0, 3)) == 0
+FRAMINGS = st.sampled_from(["length"] * 6 + ["chunked"] * 2 + ["close", "short", "long", "twice", "both"])
+
+
+def framed(head: bytes, body: bytes, framing: str) -> bytes:
+    """Return a response whose end shows in this way, or in a wrong one."""
     match framing:
         case "chunked":
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-            raw = head + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + b"0\r\n\r\n"
+            return head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + b"0\r\n\r\n"
         case "close":
-            closes = True
+            return head + b"\r\n" + body
         case "short":
-            raw, closes = head + b"\r\nContent-Length: %d\r\n\r\n" % (len(body) + 5) + body, True
-        case "long" if 0 < len(body) < 100:
-            return Script((raw + b"!",), closes=True)  # in one piece: later, aiohttp would not read it
-        case "twice":
-            raw = head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            return head + b"Content-Length: %d\r\n\r\n" % (len(body) + 5) + body
         case "both":
-            raw = head + b"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            return head + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    times = 2 if framing == "twice" else 1
+    return head + times * (b"Content-Length: %d\r\n" % len(body)) + b"\r\n" + body
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> Script:
+    """A response, more or less well-formed, cut into pieces, perhaps cut off.
+
+    Left out is what depends on how bytes are cut by the network, and what the parser tells apart better than
+    aiohttp does (`tests/net/test_lean_wire.py`): bytes past the end of short, long and empty bodies.
+    """
+    body, status, fields = draw(BODIES), draw(STATUSES), dict(draw(FIELDS))
+    is_bare = status[:3] in {"204", "304"}
+    body, framing = (b"", "length") if is_bare else (body, draw(FRAMINGS))
+    if status[0] == "3" or draw(st.integers(0, 9)) == 0:
+        fields["Location"] = draw(LOCATIONS)
+    head = response(b"", status, length=False, **fields)[: -len(b"\r\n")]
+    raw = framed(head, body, framing)
+    if framing == "long" and 0 < len(body) < 100:
+        return Script((raw + b"!",), closes=True)
+    closes = framing in {"close", "short"} or draw(st.integers(0, 3)) == 0
     if draw(st.integers(0, 7)) == 0:
         raw, closes = raw[: draw(st.integers(0, len(raw)))], True
     elif draw(st.integers(0, 30)) == 0:
@@ -212,7 +232,15 @@ def scripts(draw: st.DrawFn) -> Script:
     return Script(pieces, closes)
 
 
-@given(st.dictionaries(st.sampled_from(["/a", "/b", "/c"]), st.lists(scripts(), min_size=1, max_size=3), min_size=1), st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([None, None, 5, 11])), min_size=1, max_size=4))  # fmt: skip
+SCRIPTED = st.dictionaries(
+    st.sampled_from(["/a", "/b", "/c"]), st.lists(scripts(), min_size=1, max_size=3), min_size=1
+)
+WANTED = st.lists(
+    st.tuples(st.sampled_from("abc"), st.sampled_from([None, None, 5, 11])), min_size=1, max_size=4
+)
+
+
+@given(SCRIPTED, WANTED)
 def test_generated_exchanges(told: dict[str, list[Script]], wanted: list[tuple[str, int | None]]) -> None:
     jobs = [job(n, f"/{name}?{n}", size=size) for n, (name, size) in enumerate(wanted, 1)]
     alike(told, *jobs, stall_timeout=0.15)

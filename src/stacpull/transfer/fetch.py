@@ -33,7 +33,14 @@ from stacpull.net.lean_headers import LeanHeaders
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import Secrets
 from stacpull.transfer.haul import CHUNK, Freight, Haul, Room
-from stacpull.transfer.headers import content_length, content_range, is_page_instead, promised, validator_of
+from stacpull.transfer.headers import (
+    BOM,
+    content_length,
+    content_range,
+    is_page_instead,
+    promised,
+    validator_of,
+)
 from stacpull.transfer.intake import (
     EARLIER,
     Answer,
@@ -163,7 +170,8 @@ class Fetcher:
             for check in self._checks_of(job, url, _OK, headers):
                 if digest_of(check.checksum, body) != check.checksum.digest:
                     return None
-        if b"<" in body[:1024] and is_page_instead(promised(job.media_type, job.href), headers, body):
+        is_markup = body[:1024].removeprefix(BOM).lstrip()[:1] == b"<"
+        if is_markup and is_page_instead(promised(job.media_type, job.href), headers, body):
             return None
         validator = Validator() if job.moved else self._validator(headers)
         name = self._secrets.scrub(filename_of(url))

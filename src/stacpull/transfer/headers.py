@@ -14,6 +14,7 @@ from stacpull.net.status import is_login_page
 from stacpull.urls import filename_of
 
 __all__ = [
+    "BOM",
     "ContentRange",
     "content_length",
     "content_range",
@@ -27,7 +28,7 @@ _MAY_BE_A_PAGE = ("text/", "application/xhtml")
 _SUFFIXES_OF_PAGES = frozenset(
     {"html", "htm", "xhtml", "shtml", "php", "asp", "aspx", "jsp", "cgi", "do", "txt", "md", "xml"}
 )
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _SNIFFED = 1024
 
 
@@ -71,4 +72,4 @@ def is_page_instead(media_type: str | None, headers: Mapping[str, str], start: b
     if media_type is None or media_type.lower().startswith(_MAY_BE_A_PAGE):
         return False
     prefix = start[:_SNIFFED]
-    return prefix.removeprefix(_BOM).lstrip().startswith(b"<") and is_login_page(headers, prefix)
+    return prefix.removeprefix(BOM).lstrip().startswith(b"<") and is_login_page(headers, prefix)
