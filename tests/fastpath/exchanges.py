@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
 from stacpull.clock import SystemClock
+from stacpull.config.options import S3Options
 from stacpull.engine.course import Tools
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
@@ -22,10 +23,13 @@ from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.retry import RetryPolicy
+from stacpull.redact import Secret
 from stacpull.sources.links import ItemReader
 from stacpull.store.destination import Destination
 from stacpull.store.parts import PartStore
+from stacpull.transfer.aws import AwsCredentials
 from stacpull.transfer.fetch import Fetcher
+from stacpull.transfer.s3 import S3Transport
 
 LOCAL = AddressPolicy(allow_private=True)
 HURRY = 1000.0
@@ -171,7 +175,14 @@ async def _outcome_in(
     clock, parts = HurriedClock(), PartStore(directory)
     http = HttpTransport(policy=LOCAL, stall_timeout=stall_timeout, trust_env=False)
     gates = Gates(workers, workers, clock)
-    client = Client({"http": http, "https": http}, gates, clock, allow_downgrade=True)
+    options = S3Options(
+        endpoint_url=f"http://127.0.0.1:{server.port}",
+        region="us-east-1",
+        keys=(Secret("key"), Secret("secret")),
+    )
+    s3 = S3Transport(http, AwsCredentials(options), options, clock=SystemClock())
+    transports = {"http": http, "https": http, "s3": s3}
+    client = Client(transports, gates, clock, allow_downgrade=True)
     sharing = SharingFetcher(Fetcher(client, parts, clock=clock), cast("Destination", None), checksum=None)
     retried: list[Failure] = []
     tools = Tools(sharing, ItemReader(_no_item, clock), RetryPolicy(retries, base=0.0), clock, retried.append)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.fastpath.exchanges import Script, both, job, response
 from tests.net.test_lean_wire import BROKEN, COOKIES, OK, SOUND
 
+from stacpull.fastpath.connection import FastConnection
 from stacpull.models import Checksum, Job
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -244,3 +245,40 @@ WANTED = st.lists(
 def test_generated_exchanges(told: dict[str, list[Script]], wanted: list[tuple[str, int | None]]) -> None:
     jobs = [job(n, f"/{name}?{n}", size=size) for n, (name, size) in enumerate(wanted, 1)]
     alike(told, *jobs, stall_timeout=0.15)
+
+
+REFUSALS = [
+    b"<Error><Code>AccessDenied</Code><Message>No</Message></Error>",
+    b"<Error><Code>ExpiredToken</Code></Error>",
+    b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>",
+    b"<Error><Code>SlowDown</Code></Error>",
+    b"",
+]
+
+
+@pytest.mark.parametrize("status", ["200 OK", "301 M", "307 T", "400 B", "403 F", "404 N", "503 S"])
+@pytest.mark.parametrize("body", REFUSALS)
+def test_objects(status: str, body: bytes) -> None:
+    scripts = {"/b/odd": [Script((response(body, status, Location="/b/moved"),)), Script((response(),))]}
+    keys = ["a", "odd", "z%2F ?#", "odd?2", "a/b"]
+    alike(scripts, *(job(n, f"s3://b/{key}") for n, key in enumerate(keys)))
+
+
+def test_a_redirect_to_an_object() -> None:
+    scripts = {"/a": [Script((response(b"", "302 F", Location="s3://b/key"),))]}
+    alike(scripts, job(1, "s3://b/first"), job(2, "/a"), job(3, "/a?2"))
+
+
+def test_objects_are_signed_alike_and_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    monkeypatch.setattr(FastConnection, "begin", _noting(asked, FastConnection.begin))
+    alike({}, *(job(n, f"s3://b/{n}") for n in range(5)))
+    assert [b"Credential=key/" in request for request in asked] == [True] * 4  # the first settles the bucket
+
+
+def _noting(asked: list[bytes], begin: Any) -> Any:
+    def noted(self: FastConnection, transfer: Any, request: bytes, **how: Any) -> None:
+        asked.append(request)
+        begin(self, transfer, request, **how)
+
+    return noted

@@ -29,7 +29,7 @@ from stacpull.fastpath.connect import Connector
 from stacpull.fastpath.connection import SMALL, FastConnection
 from stacpull.fastpath.requests import Place, is_plain, place_of, request_tail, split_url
 from stacpull.fastpath.response import FailedResponse, LentResponse
-from stacpull.hosts import forget_hosts
+from stacpull.hosts import forget_hosts, head_of
 from stacpull.models import Failure, Job, Received
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import LONGEST_URL, Begun, Client, Route, Sent
@@ -37,7 +37,7 @@ from stacpull.net.http import user_agent
 from stacpull.net.lean_headers import LeanHeaders
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import next_hop
-from stacpull.net.transport import Request, TransferError, Transport
+from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError, Transport
 
 _CONNECT_TIMEOUT = 30.0
 _KEEP_ALIVE = 30.0
@@ -98,11 +98,14 @@ class Sink(Protocol):
 class FastOrigin:
     """One host as URLs name it: its gate, and its idle connections, the one used last on top."""
 
-    __slots__ = ("gate", "head", "idle", "place", "route", "tail")
+    __slots__ = ("gate", "head", "idle", "place", "rewrites", "route", "tail")
 
-    def __init__(self, head: str, place: Place, route: Route, tail: bytes) -> None:
+    def __init__(self, head: str, place: Place, route: Route, tail: bytes, rewrites: Rewrites | None) -> None:
         self.head = head
+        """How requests that are sent begin: they go to `place`."""
         self.place = place
+        self.rewrites = rewrites
+        """What makes other requests of those that are asked for."""
         self.route = route
         self.gate = route.gate
         self.idle: list[FastConnection] = []
@@ -125,7 +128,10 @@ class FastOrigin:
 class FastTransfer:
     """One asset on the fast path, at one of its requests. It waits in the queue of a gate as it is."""
 
-    __slots__ = ("_path", "asked", "claim", "hops", "job", "origin", "outgoing", "since", "url")
+    __slots__ = (
+        "_path", "asked", "claim", "hops", "job", "origin", "outgoing", "rewritten", "sent", "since",
+        "url",
+    )  # fmt: skip
 
     def __init__(self, path: FastPath, job: Job, claim: Any, origin: FastOrigin, since: float) -> None:
         self._path = path
@@ -136,7 +142,9 @@ class FastTransfer:
         self.hops: list[str] = []
         self.since = self.asked = since
         self.outgoing: Request | None = None
-        """The request as it was sent, where that is not the plain one of `url`."""
+        """The request with credentials, where the host is SOURCE's own."""
+        self.rewritten: Rewritten | None = None
+        self.sent = b""
 
     def done(self) -> bool:
         """Return True once nothing is asked any more: it leaves the queue."""
@@ -256,6 +264,10 @@ class FastPath:
         """Send a request whose permit is taken."""
         origin = transfer.origin
         request = self._request(transfer, origin)
+        if request is None:
+            origin.gate.release()
+            self.hand_over_unsent(transfer)
+            return
         self._counters.requests += 1
         transfer.asked = origin.gate.now()
         connection = origin.pop()
@@ -266,7 +278,7 @@ class FastPath:
 
     def send_again(self, transfer: FastTransfer) -> None:
         """Send a request again, on a new connection: the server had closed the idle one."""
-        self._sink.spawn(self._connect(transfer, self._request(transfer, transfer.origin)))
+        self._sink.spawn(self._connect(transfer, transfer.sent))
 
     def answered(
         self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes
@@ -287,7 +299,7 @@ class FastPath:
             self._sink.received(transfer.job, received)
             return True
         location = fields.get(b"location")
-        if location is None or size > _DRAINED:
+        if location is None or size > _DRAINED or transfer.rewritten is not None:
             return False
         url = transfer.url
         target = next_hop(
@@ -303,6 +315,7 @@ class FastPath:
         gate.answered(transfer.asked, 0)
         transfer.hops.append(url)
         transfer.url = target
+        transfer.outgoing = None
         origin = self._origin(target)
         if origin is None:
             self.hand_over_unsent(transfer)
@@ -320,7 +333,9 @@ class FastPath:
             raise RuntimeError("a response to nothing")
         connection.transfer = None
         outgoing = transfer.outgoing or self._plain_request(transfer)
-        self._hand_over(transfer, LentResponse(connection, outgoing.url))
+        rewritten = transfer.rewritten
+        url = outgoing.url if rewritten is None else rewritten.request.url
+        self._hand_over(transfer, LentResponse(connection, url))
 
     def hand_over_unsent(self, transfer: FastTransfer) -> None:
         """Hand over a transfer before the request that it is at."""
@@ -331,7 +346,9 @@ class FastPath:
         plain = self._plain_request(transfer)
         sent = None
         if response is not None:
-            sent = Sent(transfer.origin.gate, transfer.outgoing or plain, transfer.asked, response)
+            rewritten = transfer.rewritten
+            context = response if rewritten is None else rewritten.resume(response)
+            sent = Sent(transfer.origin.gate, transfer.outgoing or plain, transfer.asked, context)
         begun = Begun(plain, tuple(transfer.hops), sent)
 
         async def attempt(job: Job, /, *, count_refusal: bool) -> Received:
@@ -344,8 +361,13 @@ class FastPath:
     def _plain_request(self, transfer: FastTransfer) -> Request:
         return Request(transfer.url, redirected=bool(transfer.hops))
 
-    def _request(self, transfer: FastTransfer, origin: FastOrigin) -> bytes:
-        """Return the bytes of a request; credentials go to SOURCE's own host, and to no other."""
+    def _request(self, transfer: FastTransfer, origin: FastOrigin) -> bytes | None:
+        """Return the bytes of a request, None if the general path must make it.
+
+        Credentials go to SOURCE's own host, and to no other.
+        """
+        if origin.rewrites is not None:
+            return self._rewritten(transfer, origin.rewrites)
         url = transfer.url
         if origin.route.own:
             transfer.outgoing = outgoing = self._client.prepare(self._plain_request(transfer), origin.route)
@@ -354,7 +376,21 @@ class FastPath:
             target = url[len(origin.head) :]
         else:
             target = split_url(url)[1]
-        return b"GET %b HTTP/1.1\r\n%b" % (target.encode("ascii"), origin.tail)
+        transfer.sent = request = b"GET %b HTTP/1.1\r\n%b" % (target.encode("ascii"), origin.tail)
+        return request
+
+    def _rewritten(self, transfer: FastTransfer, rewrites: Rewrites) -> bytes | None:
+        origin = transfer.origin
+        transfer.rewritten = rewritten = rewrites.ready(self._plain_request(transfer))
+        if rewritten is None or not rewritten.request.url.startswith(origin.head + "/"):
+            transfer.rewritten = None
+            # the bucket is elsewhere now, or credentials must be renewed
+            self._origins = {head: one for head, one in self._origins.items() if one is not origin}
+            return None
+        url, headers = rewritten.request.url, rewritten.request.headers
+        tail = request_tail(headers, self._fields(origin.place))
+        transfer.sent = request = b"GET %b HTTP/1.1\r\n%b" % (url[len(origin.head) :].encode("ascii"), tail)
+        return request
 
     def _fields(self, place: Place) -> dict[str, str]:
         return {
@@ -383,15 +419,29 @@ class FastPath:
             route = self._client.route(url)
         except TransferError:
             return None
-        place = place_of(head) if route.transport is self._http else None
+        transport = route.transport
         origin = None
-        if place is not None and not self._is_proxied(place):
-            headers = self._client.prepare(Request(url), route).headers
-            if is_plain("GET", headers):
-                origin = FastOrigin(head, place, route, request_tail(headers, self._fields(place)))
+        if isinstance(transport, Rewrites):
+            ready = transport.ready(Request(url))
+            if ready is None:
+                return None  # the general path finds out first
+            origin = self._made(ready.request, route, transport)
+        elif transport is self._http:
+            origin = self._made(Request(url), route, None)
         forget_hosts(self._origins, lambda one: one is not None and (one.idle or one.gate.in_use))
         self._origins[head] = origin
         return origin
+
+    def _made(self, sent: Request, route: Route, rewrites: Rewrites | None) -> FastOrigin | None:
+        """Return the origin of a request as it would be sent, None if it cannot be asked here."""
+        head = head_of(sent.url)
+        place = place_of(head)
+        if place is None or self._is_proxied(place):
+            return None
+        headers = sent.headers if rewrites is not None else self._client.prepare(sent, route).headers
+        if not is_plain("GET", headers):
+            return None
+        return FastOrigin(head, place, route, request_tail(headers, self._fields(place)), rewrites)
 
     def _is_proxied(self, place: Place) -> bool:
         return place.scheme in self._proxies and not urllib.request.proxy_bypass(place.host)
