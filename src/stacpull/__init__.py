@@ -17,8 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stacpull.config.filling import profile_options
     from stacpull.config.options import Options, S3Options
+    from stacpull.config.profiles import profile_options
     from stacpull.engine.api import (
         ClassInfo,
         classes,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         retry,
         status,
     )
-    from stacpull.engine.given_items import SourceLike
+    from stacpull.engine.item_input import SourceLike
     from stacpull.engine.stream import mirror_events
     from stacpull.engine.verify import verify
     from stacpull.errors import (
@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     )
     from stacpull.models import FailureKind, ItemId, Selection
     from stacpull.notebook import progress_bar
+    from stacpull.outputs.export_report import ExportReport
+    from stacpull.outputs.formats import export
+    from stacpull.outputs.html_report import report
     from stacpull.redact import Secret
     from stacpull.reports import (
         FailureRecord,
@@ -75,7 +78,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "stacpull.config.filling": ("profile_options",),
+    "stacpull.config.profiles": ("profile_options",),
     "stacpull.config.options": ("Options", "S3Options"),
     "stacpull.engine.api": (
         "ClassInfo",
@@ -88,7 +91,7 @@ _HOMES = {
         "retry",
         "status",
     ),
-    "stacpull.engine.given_items": ("SourceLike",),
+    "stacpull.engine.item_input": ("SourceLike",),
     "stacpull_headers.header_table": ("headers",),
     "stacpull.engine.stream": ("mirror_events",),
     "stacpull_trace.trace": ("trace", "trace_estimate"),
@@ -115,6 +118,9 @@ _HOMES = {
         "RunStarted",
         "Stage",
     ),
+    "stacpull.outputs.formats": ("export",),
+    "stacpull.outputs.export_report": ("ExportReport",),
+    "stacpull.outputs.html_report": ("report",),
     "stacpull.models": ("FailureKind", "ItemId", "Selection"),
     "stacpull.notebook": ("progress_bar",),
     "stacpull.redact": ("Secret",),
@@ -141,6 +147,7 @@ __all__ = [
     "DamageKind",
     "DestinationError",
     "Event",
+    "ExportReport",
     "FailureKind",
     "FailureRecord",
     "HeadersReport",
@@ -174,6 +181,7 @@ __all__ = [
     "__version__",
     "classes",
     "collections",
+    "export",
     "failures",
     "headers",
     "mirror",
@@ -181,6 +189,7 @@ __all__ = [
     "plan",
     "profile_options",
     "progress_bar",
+    "report",
     "resume",
     "retry",
     "status",

@@ -21,6 +21,7 @@ from stacpull.selection import Selection
 __all__ = [
     "OF_COLLECTION",
     "Asset",
+    "AssetProblem",
     "Checksum",
     "Failure",
     "FailureKind",
@@ -142,32 +143,6 @@ class Asset(NamedTuple):
     """What its item says if it is not ready yet (`planning.orders`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedItem:
-    """An item that is kept: its document and the assets to fetch from it.
-
-    `href` is the item's own URL, by which it can be read again when its asset hrefs have expired.
-    `parent` is the label item through which a source item was reached (None: a primary item).
-    """
-
-    id: ItemId
-    document: Json
-    href: str | None
-    assets: tuple[Asset, ...]
-    parent: ItemId | None = None
-    updated: str | None = None
-    excluded_assets: int = 0
-    pages: int = 0
-    """Assets left out since they are web pages or endpoints."""
-    spread: tuple[str, ...] = ()
-    """Keys of prefixes in whose place `assets` has the objects under them."""
-
-    @property
-    def of_collection(self) -> bool:
-        """True if these are the assets of a collection itself, and there is no item."""
-        return self.id.item == OF_COLLECTION
-
-
 class FailureKind(enum.StrEnum):
     """Why an asset (or one attempt at it) failed. Stored in the ledger by value: never rename one."""
 
@@ -218,6 +193,43 @@ class Failure:
         """Return this failure without any of `secrets` in its message."""
         message = secrets.scrub(self.message)
         return self if message == self.message else replace(self, message=message)
+
+
+class AssetProblem(NamedTuple):
+    """A wanted asset that cannot be planned; `key` is empty if it concerns all assets of the item."""
+
+    key: str
+    failure: Failure
+
+
+class PlannedItem(NamedTuple):
+    """An item that is kept: its document, the assets to fetch from it, and what was not planned.
+
+    `href` is the item's own URL, from which it is read again when its asset hrefs have expired.
+    `parent` is the label item whose link led to a source item (None: a primary item).
+    """
+
+    id: ItemId
+    document: Json
+    href: str | None
+    assets: tuple[Asset, ...]
+    parent: ItemId | None = None
+    updated: str | None = None
+    problems: tuple[AssetProblem, ...] = ()
+    """Wanted assets that cannot be fetched."""
+    excluded: tuple[str, ...] = ()
+    """Keys of the assets that a filter left out."""
+    pages: tuple[str, ...] = ()
+    """Keys of the assets that are web pages or endpoints, and therefore left out."""
+    unverifiable: int = 0
+    """How many assets state a checksum of an unknown kind, or of the wrong length."""
+    spread: tuple[str, ...] = ()
+    """Keys of prefixes that `assets` replaces by the objects below them."""
+
+    @property
+    def of_collection(self) -> bool:
+        """True if these are the assets of a collection itself, and there is no item."""
+        return self.id.item == OF_COLLECTION
 
 
 class Validator(NamedTuple):

@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any, Literal
 
+from stacpull.models import FailureKind
+
 __all__ = [
+    "ADVICE",
     "Disk",
     "FailureRecord",
     "HeadersReport",
@@ -19,6 +22,31 @@ __all__ = [
     "StatusReport",
     "VerifyReport",
 ]
+
+ADVICE: Mapping[FailureKind, tuple[str, str]] = {
+    FailureKind.GONE: ("gone at the source", "to accept that: --missing ok"),
+    FailureKind.REFUSED: ("refused (credentials, or an expired link)", "check the credentials, then retry"),
+    FailureKind.THROTTLED: ("throttled", "retry later, perhaps with a lower --per-host"),
+    FailureKind.SERVER: ("server errors", "retry later"),
+    FailureKind.HTTP: ("HTTP errors that are final", "see the details"),
+    FailureKind.NETWORK: ("network errors", "retry"),
+    FailureKind.STALLED: ("stalled", "no data for --stall-timeout; retry"),
+    FailureKind.TRUNCATED: ("shorter than announced", "retry"),
+    FailureKind.OVERLONG: ("longer than announced", "retry"),
+    FailureKind.CHANGED: ("changed during the download", "retry"),
+    FailureKind.CHECKSUM: ("wrong checksum or size", "the content is not what the source states"),
+    FailureKind.REDIRECT: ("redirects that must not be followed", "see the details"),
+    FailureKind.ADDRESS: ("at private addresses", "--allow-private-hosts follows them"),
+    FailureKind.SCHEME: ("with an unsupported URL scheme", "http, https and s3 are supported"),
+    FailureKind.PREFIX: ("S3 prefixes instead of files", "--expand-prefix fetches what is under them"),
+    FailureKind.NAME: ("name conflicts, or names that cannot be written", "choose another --layout"),
+    FailureKind.EXISTS: ("blocked by a file of yours", "move that file, then retry"),
+    FailureKind.FORMAT: ("not a valid file of its type", "see the details"),
+    FailureKind.ITEM: ("items that cannot be read", "retry"),
+    FailureKind.ORDERED: ("not ready yet at their host", "ask again later with retry --ordered"),
+    FailureKind.DOWN: ("at hosts that do not answer", "resume"),
+}
+"""What each kind of failure means, and what helps."""
 
 RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending, failures allowed."""

@@ -21,14 +21,17 @@ from stacpull.engine import api
 from stacpull.engine import verify as verifying
 from stacpull.engine.api import failures, status
 from stacpull.errors import UsageError
+from stacpull.outputs import formats, html_report
 
 __all__ = [
     "classes",
     "collections",
+    "export",
     "failures",
     "headers",
     "mirror",
     "plan",
+    "report",
     "resume",
     "retry",
     "status",
@@ -61,8 +64,10 @@ def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
 
 classes = _blocking(api.classes)
 collections = _blocking(api.collections)
+export = _blocking(formats.export)
 mirror = _blocking(api.mirror)
 plan = _blocking(api.plan)
+report = _blocking(html_report.report)
 resume = _blocking(api.resume)
 retry = _blocking(api.retry)
 verify = _blocking(verifying.verify)

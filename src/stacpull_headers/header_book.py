@@ -1,11 +1,11 @@
-"""What is open and what is saved of a job of headers: rows into the file of results, in groups.
+"""The rows of a header job: collected from the pool and saved to the file of results in groups.
 
     walk ─▶ `HeaderPlans.save` ─▶ queue ─▶ pool ─▶ `HeaderBook.put`/`fail` ─▶ results, in one transaction
                                                                               with the position
 
-The position moves on to the end of a page when every row up to there is saved, never before: after a kill the
-walk reads the page again, and of its assets only those that have no row. A worker's slot is free again when
-its row is saved: so a kill costs no more headers than there are slots.
+The saved position advances to the end of a page only when every row up to there is saved. After a kill the
+walk reads the page again, and only those of its assets that have no row. A worker's slot is released when its
+row is saved, so a kill loses at most as many headers as there are slots.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PACE = 0.01
 
 @dataclass(slots=True)
 class RowBatch:
-    """Items of a page that were planned together: how many rows are not saved yet, where the walk is then."""
+    """Items that were planned together, the number of their unsaved rows, and the position after them."""
 
     items: frozenset[ItemId] = frozenset()
     open: int = 0
@@ -54,15 +54,15 @@ def _quoted(name: str) -> str:
 
 
 class HeaderBook:
-    """Gathers outcomes on the loop and saves them off it. An `engine.pool.Takes`.
+    """Collects outcomes on the event loop and saves them in a thread. An `engine.pool.Takes`.
 
     Args:
         results: where rows go; only `record` writes to it.
-        secrets: what must not be written down.
+        secrets: values that must not be written.
         slots: rows that may be open at once.
         clock: paces the saving.
         counts: rows that are there: answered, failed.
-        on_failed: hears of every row that failed.
+        on_failed: called for every row that failed.
     """
 
     def __init__(
@@ -89,17 +89,17 @@ class HeaderBook:
         self._saved = asyncio.Event()
         self._over = False
 
-    # What the pool asks for.
+    # Called by the pool.
 
     async def slots(self, _most: int) -> int:
-        """Take a slot for the next header, as soon as one is free."""
+        """Wait for a slot for the next header."""
         await self._slots.acquire()
         return 1
 
     def put(self, job: HeaderJob, received: HeaderRead) -> None:
-        """Take a header that was read; its slot is free when the row is saved.
+        """Add a header; its slot is released when the row is saved.
 
-        One that no row can hold is a row that failed: it is one odd file, and no reason to stop.
+        A header that cannot be written as a row becomes a failed row and does not stop the job.
         """
         self._held += 1
         try:
@@ -111,12 +111,12 @@ class HeaderBook:
         self.done += 1
         self._take(job, row, ok=True)
 
-    def fail(self, job: HeaderJob, failure: Failure, attempts: int) -> None:  # noqa: ARG002 - as the pool tells it
-        """Take an asset that failed for good; its slot was given back before."""
+    def fail(self, job: HeaderJob, failure: Failure, attempts: int) -> None:  # noqa: ARG002 - the pool passes it
+        """Add an asset that failed for good; its slot is already released."""
         self.give_up(job, failure)
 
     def give_back(self, count: int = 1) -> None:
-        """Free the slots of assets of which no header came in."""
+        """Release the slots of assets without a header."""
         for _ in range(count):
             self._slots.release()
 
@@ -125,10 +125,10 @@ class HeaderBook:
         """Rows that were planned and are not saved yet."""
         return sum(batch.open for batch in self._batches)
 
-    # What the walk says.
+    # Called by the walk.
 
     def begin(self, batch: RowBatch) -> None:
-        """Take note of the next batch of the walk; all of its rows are counted in `open` already."""
+        """Add the next batch of the walk; all of its rows are already counted in `open`."""
         self._batches.append(batch)
         self._unsaved += batch.open
         self._news.set()
@@ -140,11 +140,11 @@ class HeaderBook:
             await self._saved.wait()
 
     def is_open(self, item: ItemId) -> bool:
-        """Tell whether an item was planned, and rows before or of it are not saved yet."""
+        """Return True if an item was planned, and its rows or earlier ones are not saved yet."""
         return any(item in batch.items for batch in self._batches)
 
     def give_up(self, job: HeaderJob, failure: Failure) -> None:
-        """Take an asset, or an item, that is not tried at all."""
+        """Add an asset or item that is not tried at all."""
         self.failed += 1
         self._on_failed(AssetFailed(job.item, job.key, failure.kind, failure.message))
         self._take(job, failed_row(job, failure, self._secrets), ok=False)
@@ -171,7 +171,7 @@ class HeaderBook:
         await self._save()
 
     def close(self) -> None:
-        """Say that nothing more will come: `record` saves what there is and ends."""
+        """End the recording: `record` saves the remaining rows and returns."""
         self._over = True
         self._news.set()
 
@@ -189,7 +189,7 @@ class HeaderBook:
             self._slots.release()
 
     def _reached(self) -> Any:
-        """Drop the batches that are whole; return the position behind them, None if it did not move."""
+        """Remove complete batches; return the position after them, None if it did not change."""
         position = None
         while self._batches and not self._batches[0].open:
             position = self._batches.popleft().position or position

@@ -1,6 +1,6 @@
-"""What a walk picks becomes headers to read: the TIFFs among the assets, each with its place in the order.
+"""The headers to read: the TIFFs among the selected assets, numbered in the order of the walk.
 
-Everything that was counted is saved with the position, so that a job that goes on reports the whole of it.
+All counts are saved with the position, so that a resumed job reports the whole.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from stacpull.engine.picking import Picked, Picker
-from stacpull.engine.position import Position
-from stacpull.engine.sampling import MemorySample
-from stacpull.engine.walking import Reached
+from stacpull.engine.sample import MemorySample
+from stacpull.engine.selector import Selected, Selector
+from stacpull.engine.walk import Position, Reached
 from stacpull.filters.assets import AssetFilter, compile_assets
-from stacpull.models import Asset, Failure, ItemId, Json, Selection
-from stacpull.planning.items import Planned
+from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem, Selection
 from stacpull.planning.suffixes import suffix_of
 from stacpull.redact import Secrets
 from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
@@ -29,14 +27,14 @@ _TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".gtiff", ".geotiff", ".btf", ".tf8
 
 
 class TiffAssets:
-    """Keeps the assets that the selection keeps and that are TIFFs, by media type or suffix.
+    """Keeps the assets of the selection that are TIFFs, by media type or suffix.
 
-    With --asset or --media-type the user says which they are, and nothing is guessed.
+    With --asset or --media-type the user names the assets, and nothing is guessed.
     """
 
     def __init__(self, selection: Selection) -> None:
         self.others = 0
-        """How many assets the selection would have kept that are no TIFFs."""
+        """Number of assets that the selection keeps but that are not TIFFs."""
         self._chosen: AssetFilter = compile_assets(selection)
         self._guesses = not (selection.assets or selection.media_types)
 
@@ -51,7 +49,7 @@ class TiffAssets:
 
 
 def is_tiff(asset: Any) -> bool:
-    """Tell a TIFF by its media type (its parameters do not count) or the suffix of its href."""
+    """Return True for a TIFF, by media type (without parameters) or suffix of the href."""
     if not isinstance(asset, dict):
         return False
     media_type, href = asset.get("type"), asset.get("href")
@@ -62,7 +60,7 @@ def is_tiff(asset: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class HeaderCounts:
-    """What was counted up to a position."""
+    """The counts up to a position."""
 
     place: int = 0
     """Rows, numbered in the walk's order."""
@@ -78,14 +76,14 @@ class HeaderCounts:
 
     @classmethod
     def from_json(cls, position: Json | None) -> HeaderCounts:
-        """Return what `to_json` saved; nothing counted for None."""
+        """Return the counts that `to_json` saved; zeros for None."""
         if position is None:
             return cls()
         return cls(**{field.name: position[field.name] for field in fields(cls)})
 
 
 class HeaderPlans:
-    """Takes what a walk picks (`engine.walking.Plans`) and feeds the queue of the pool."""
+    """Turns the selected items of a walk into jobs for the pool (an `engine.walk.Sink`)."""
 
     def __init__(
         self,
@@ -97,7 +95,7 @@ class HeaderPlans:
         *,
         sample_size: int | None = None,
     ) -> None:
-        """Make it; `sample_size` is how many items are drawn before any is planned, if a sample is asked."""
+        """Create it; `sample_size` is the number of items to draw before any is planned, if any."""
         self._sample = MemorySample(sample_size) if sample_size else None
         self.tally = HeaderCounts.from_json(saved)
         self.ended = bool(saved and saved["ended"])
@@ -114,7 +112,7 @@ class HeaderPlans:
         return self.tally.items_seen
 
     async def known(self, ids: Sequence[ItemId]) -> set[ItemId]:
-        """Return those of `ids` that were planned before, on this page or on one that is whole."""
+        """Return those of `ids` that are already planned, on this page or on a complete one."""
         book, before = self._book, self._saved_place
         found = {item for item in ids if book.is_open(item)}
         prefixes = {key_prefix(item): item for item in ids if item not in found}
@@ -124,34 +122,34 @@ class HeaderPlans:
             }
         return found
 
-    async def save(self, picked: Picked, reached: Reached) -> int:
-        """Plan a batch; feed what has no row yet. Waits while the queue is full.
+    async def take(self, selected: Selected, reached: Reached) -> int:
+        """Plan a batch and queue the assets that have no row yet. Waits while the queue is full.
 
-        While a sample is drawn nothing is planned or saved: a job that was stopped draws again.
+        While a sample is drawn nothing is planned or saved; a stopped job draws again.
         """
         if reached.announced is not None:
             self.announced = reached.announced
         if self._sample is not None:
-            self._sample.keep(picked.candidates)
-            self._count(picked)
-            return len(picked.seen)
-        return await self._plan(picked, reached)
+            self._sample.keep(selected.candidates)
+            self._count(selected)
+            return len(selected.seen)
+        return await self._plan(selected, reached)
 
-    async def plan_sample(self, picker: Picker) -> None:
-        """Plan what was drawn, if a sample was asked for; the walk has ended."""
+    async def plan_sample(self, selector: Selector) -> None:
+        """Plan the drawn items, if a sample was requested; the walk has ended."""
         if self._sample is None:
             return
-        for batch in self._sample.stretches():
-            await self._plan(await picker.pick_drawn(batch), Reached())
-        await self._plan(Picked(), Reached(walk_ended=True))
+        for batch in self._sample.batches():
+            await self._plan(await selector.plan_drawn(batch), Reached())
+        await self._plan(Selected(), Reached(walk_ended=True))
 
-    async def _plan(self, picked: Picked, reached: Reached) -> int:
-        batch = RowBatch(frozenset(planned.item.id for planned in picked.items))
-        jobs, failures = self._planned(picked, batch)
+    async def _plan(self, selected: Selected, reached: Reached) -> int:
+        batch = RowBatch(frozenset(planned.id for planned in selected.items))
+        jobs, failures = self._planned(selected, batch)
         known = await self._rows_of([*jobs, *(job for job, _ in failures)])
         jobs = [job for job in jobs if job.place not in known]
         failures = [(job, why) for job, why in failures if job.place not in known]
-        self._count(picked)
+        self._count(selected)
         walk = reached.position or Position(None, None)
         ends_page = reached.position is not None or reached.walk_ended
         if ends_page and walk.may_be_kept(self._secrets):
@@ -164,17 +162,17 @@ class HeaderPlans:
             self._book.give_up(job, why)
         for job in jobs:
             await self._queue.put(job)
-        return len(picked.seen)
+        return len(selected.seen)
 
     async def _rows_of(self, jobs: Sequence[HeaderJob]) -> set[int]:
         """Return the places of those of `jobs` that have a row."""
         keys = {key_of(job.item, job.key): job.place for job in jobs}
         return {keys[key] for key in await asyncio.to_thread(self._book.results.known, list(keys))}
 
-    async def begin_again(self) -> int:
-        """Count everything again from the start, so that nothing stays counted; rows that are there stay.
+    async def restart(self) -> int:
+        """Reset all counts; rows that exist stay.
 
-        What is open is waited for: an item that has its rows is told from one that has none.
+        Waits until open rows are saved, so that items with rows can be recognized.
         """
         await self._book.all_saved()
         self.tally = HeaderCounts()
@@ -183,54 +181,53 @@ class HeaderPlans:
         return 0
 
     def _planned(
-        self, picked: Picked, batch: RowBatch
+        self, selected: Selected, batch: RowBatch
     ) -> tuple[list[HeaderJob], list[tuple[HeaderJob, Failure]]]:
         """Return the headers of a batch, and what cannot be read at all, numbered in the walk's order."""
         jobs: list[HeaderJob] = []
         failures: list[tuple[HeaderJob, Failure]] = []
         place = self.tally.place
-        for planned in picked.items:
-            for asset in planned.item.assets:
+        for planned in selected.items:
+            for asset in planned.assets:
                 jobs.append(_job(planned, asset, place, batch))
                 place += 1
             for key, why in planned.problems:
-                failures.append((_named(planned.item.id, key, place, batch), why))
+                failures.append((_named(planned.id, key, place, batch), why))
                 place += 1
-        for item, why in _unread(picked):
+        for item, why in _unread(selected):
             failures.append((_named(item, "", place, batch), why))
             place += 1
         self.tally = replace(self.tally, place=place)
         return jobs, failures
 
-    def _count(self, picked: Picked) -> None:
+    def _count(self, selected: Selected) -> None:
         tally, others = self.tally, self._assets.others
         self._assets.others = 0
-        excluded = sum(planned.item.excluded_assets for planned in picked.items)
-        pages = sum(planned.item.pages for planned in picked.items)
+        excluded = sum(len(planned.excluded) for planned in selected.items)
+        pages = sum(len(planned.pages) for planned in selected.items)
         self.tally = replace(
             tally,
-            items_seen=tally.items_seen + len(picked.seen),
-            items_matched=tally.items_matched + sum(p.item.parent is None for p in picked.items),
-            items_without_label=tally.items_without_label + len(picked.without_label),
+            items_seen=tally.items_seen + len(selected.seen),
+            items_matched=tally.items_matched + sum(p.parent is None for p in selected.items),
+            items_without_label=tally.items_without_label + len(selected.without_label),
             assets_excluded=tally.assets_excluded + excluded - others,
             assets_not_tiff=tally.assets_not_tiff + others + pages,
         )
 
 
-def _unread(picked: Picked) -> Iterator[tuple[ItemId, Failure]]:
-    """Yield the items that could not be read or planned at all."""
-    yield from ((missed.id, missed.failure) for missed in picked.failures)
-    yield from ((ItemId(odd.collection, odd.item), odd.failure) for odd in picked.problems)
+def _unread(selected: Selected) -> Iterator[tuple[ItemId, Failure]]:
+    """Yield the items that could not be read or planned."""
+    yield from ((missed.id, missed.failure) for missed in selected.failures)
+    yield from ((ItemId(odd.collection, odd.item), odd.failure) for odd in selected.problems)
 
 
 def _named(item: ItemId, key: str, place: int, batch: RowBatch) -> HeaderJob:
-    """Return a job that is not tried: it names the row."""
+    """Return a job that is not tried but names the row."""
     return HeaderJob(place, item, key, "", None, batch)
 
 
-def _job(planned: Planned, asset: Asset, place: int, batch: RowBatch) -> HeaderJob:
-    item = planned.item
-    told = item.document["assets"][asset.key].get("file:header_size")
+def _job(item: PlannedItem, asset: Asset, place: int, batch: RowBatch) -> HeaderJob:
+    stated = item.document["assets"][asset.key].get("file:header_size")
     return HeaderJob(
         place,
         item.id,
@@ -238,7 +235,7 @@ def _job(planned: Planned, asset: Asset, place: int, batch: RowBatch) -> HeaderJ
         asset.href,
         item.href,
         batch,
-        header_size=told if isinstance(told, int) and not isinstance(told, bool) else None,
+        header_size=stated if isinstance(stated, int) and not isinstance(stated, bool) else None,
         size=asset.size,
         media_type=asset.media_type,
         alternates=asset.alternates,

@@ -1,6 +1,6 @@
-"""One row of a table of headers: which asset, what its header says, what it took or why it failed.
+"""One row of a table of headers: the asset, its header, the bytes read, or why it failed.
 
-What a header says of bands, tags or overviews are lists and objects: columns of kind `json`.
+Bands, tags and overviews are lists and objects: columns of kind `json`.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ _NO_BOUNDS = (None,) * len(_EDGES)
 
 
 class UnwritableError(ValueError):
-    """A header that no row can hold."""
+    """A header that cannot be written as a row."""
 
 
 class HeaderJob(NamedTuple):
-    """One header to read. `batch` is whatever counts how much of the walk is done."""
+    """One header to read. `batch` is the `RowBatch` that it belongs to."""
 
     place: int
     item: ItemId
@@ -93,22 +93,22 @@ class HeaderJob(NamedTuple):
     stale: bool = False
     alternates: tuple[str, ...] = ()
     unready: str = ""
-    """What its item said if it is not ready yet."""
+    """The words of its item if the asset is not ready yet."""
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
-        """Return the job with these places, at least one; its item was read again, or one was left behind."""
+        """Return the job with these hrefs (at least one), after its item was read again or an href failed."""
         return self._replace(href=hrefs[0], alternates=hrefs[1:], stale=False)
 
     def stating(self, size: int | None, _checksum: Checksum | None) -> Self:
-        """Return the job with the size that its item, read again, states; a header proves no checksum."""
+        """Return the job with the size that its item states when read again. A header has no checksum."""
         return self._replace(size=size)
 
 
 def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:
-    """Return the row of a header that was read, as JSON: a list of values in the order of `COLUMNS`.
+    """Return the row of a header as JSON: a list of values in the order of `COLUMNS`.
 
     Raises:
-        UnwritableError: the header holds what JSON cannot: half a character, a number above 64 bits.
+        UnwritableError: JSON cannot represent a value: a lone surrogate, or a number above 64 bits.
     """
     size = read.size if read.size is not None else job.size
     effort = (read.reads, read.bytes_read, None, None)
@@ -146,9 +146,9 @@ def _encoded(row: tuple[Any, ...]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can hold of a value: named tuples as objects, mappings as they are."""
+    """Return a value as JSON can represent it: named tuples as objects, mappings as dicts."""
     if isinstance(value, Mapping):
         return dict(value)
     if hasattr(value, "_asdict"):
         return value._asdict()
-    raise TypeError(f"{type(value).__name__} is nothing that a row holds")
+    raise TypeError(f"{type(value).__name__} cannot be written to a row")

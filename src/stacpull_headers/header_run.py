@@ -1,9 +1,8 @@
-"""One job of headers: the same walk and the same courses as a mirror's, with rows instead of files.
+"""One job of headers: the walk and the transfers of a mirror, with rows instead of files.
 
-    walk ─▶ picked ─▶ HeaderPlans ─▶ queue ─▶ pool (course: RangedReader) ─▶ HeaderBook ─▶ results
+    walk ─▶ selected ─▶ HeaderPlans ─▶ queue ─▶ pool (course: RangedReader) ─▶ HeaderBook ─▶ results
 
-A stop ends the walk and lets what is under way come in; an error that ends the job does so when what was read
-is saved.
+After a stop the walk ends and reads in progress finish. An error ends the job after what was read is saved.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ import attrs
 from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.engine.course import Tools
-from stacpull.engine.inquiry import Inquiry
+from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network
-from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
-from stacpull.engine.position import Position
+from stacpull.engine.selector import Selector
 from stacpull.engine.together import FailureLimit, cause, together
-from stacpull.engine.walking import Walk, WalkSummary
+from stacpull.engine.walk import Position, Walk, WalkSummary
 from stacpull.errors import DestinationError
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger.results import Results
@@ -39,9 +37,9 @@ from stacpull_headers.ranged import HeaderRead, RangedReader
 __all__ = ["HeadersRun"]
 
 _WORKERS = 64
-"""Headers read at once, unless told: the gates hold each host to what it bears."""
+"""Default number of headers read at once; the gates limit each host further."""
 _TICK = 0.25
-"""Seconds between two looks at the counters."""
+"""Seconds between progress events."""
 
 
 class HeadersRun:
@@ -79,10 +77,10 @@ class HeadersRun:
         """Run to the end, or until stopped.
 
         Args:
-            before: The position that was saved, None if there is none.
+            before: The saved position, None if there is none.
 
         Raises:
-            StacpullError: what stopped the job; what was read is saved.
+            StacpullError: The error that stopped the job; what was read is saved.
         """
         done, failed = await asyncio.to_thread(_counts, self._results)
         self._book = HeaderBook(
@@ -119,23 +117,23 @@ class HeadersRun:
             self._book, queue, assets, before, self._network.secrets, sample_size=self._selection.sample
         )
         reader = ItemReader(self._source.item, self._clock)
-        # prefixes are no TIFFs: they are left out, and not listed
+        # prefixes are not TIFFs: they are skipped, and not listed
         asked = attrs.evolve(self._selection, expand_prefix=False)
-        inquiry = Inquiry(
-            self._source, self._network, asked, self._clock, agreed_to_pay=self._options.s3.request_payer
+        lookups = Lookups(
+            self._source, self._network, asked, self._clock, request_payer=self._options.s3.request_payer
         )
-        picker = Picker(
+        selector = Selector(
             self._selection,
             Layout.parse(DEFAULT_LAYOUT),
             reader,
             plans.known,
             matched=plans.tally.items_matched,
             assets=assets,
-            inquiry=inquiry,
+            lookups=lookups,
         )
         walk = Walk(
             self._source,
-            picker,
+            selector,
             plans,
             self._selection,
             page_size=self._options.page_size,
@@ -150,7 +148,7 @@ class HeadersRun:
 
         async def produce() -> None:
             await walk.run(position)
-            await plans.plan_sample(picker)
+            await plans.plan_sample(selector)
 
         await together(produce, pool, self._tick, stop=self._stop, broken=self._broken)
         self._failures.check()
@@ -231,17 +229,17 @@ class _HeaderFetcher:
 
 
 def _of_nothing(report: HeadersReport) -> str | None:
-    """Return what to say of a job that found no header to read."""
+    """Return the warning for a job that found no header to read."""
     if report.headers_done or report.headers_failed:
         return None
     if not report.items_matched:
         kept = f"{report.items_seen:,} items were seen, and the filters kept none of them"
         return f"Nothing matched: {kept if report.items_seen else 'the source listed no items'}."
     others = (
-        f"{report.assets_not_tiff:,} are no TIFFs by media type or suffix (--asset names some all the same)"
+        f"{report.assets_not_tiff:,} are not TIFFs by media type or suffix (use --asset to read them anyway)"
     )
     return (
-        f"{report.items_matched:,} items matched, but there is no header to read: of their assets {others}."
+        f"{report.items_matched:,} items matched, but there is no header to read: of their assets, {others}."
     )
 
 
@@ -250,6 +248,6 @@ def _counts(results: Results) -> tuple[int, int]:
 
 
 def _missing(results: Results) -> int:
-    """Return how many assets are gone at the source."""
+    """Return the number of assets that no longer exist at the source."""
     failed = (as_mapping(row.value) for row in results.failed())
     return sum(row["asset"] is not None and row["failure"] == FailureKind.GONE for row in failed)

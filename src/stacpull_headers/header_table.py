@@ -2,9 +2,9 @@
 
     HeadersRun ─▶ OUT.stacpull ─▶ OUT
 
-Everything that was read lies in a file of results beside OUT; OUT itself is written from it at the end, in
-the walk's order. A job that was interrupted or killed goes on; one that is complete reads nothing again, but
-for what had failed, unless a refresh is asked for.
+Everything that was read is kept in a file of results beside OUT. OUT itself is written from it at the end, in
+the order of the walk. A job that was interrupted or killed resumes. A complete job retries only what failed,
+unless a refresh is requested.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from stacpull.catalog.tables import check_table, write_table
 from stacpull.clock import SystemClock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
-from stacpull.engine.given_items import SourceLike
+from stacpull.engine.item_input import SourceLike, kept_for_now
 from stacpull.engine.network import source_address
-from stacpull.engine.position import Position
 from stacpull.engine.session import opened_source
-from stacpull.engine.standard_input import kept_for_now
 from stacpull.engine.together import timed_stop
+from stacpull.engine.walk import Position
 from stacpull.errors import UsageError
 from stacpull.events import Listener
 from stacpull.filters.items import compile_items
@@ -60,25 +59,25 @@ async def headers(
 ) -> HeadersReport:
     """Read the headers of the TIFF assets that `selection` keeps of `source`, and write them as a table.
 
-    A job for `out` that was stopped goes on; of one that is complete only what had failed is tried again.
+    A job for `out` that was stopped resumes; a complete one only retries what failed.
 
     Args:
         source: As for `mirror`.
-        out: The table: `.parquet`, `.csv` or `.ndjson`; None writes none. What is read lies in
-            `<out>.stacpull` meanwhile and stays there.
+        out: The table: `.parquet`, `.csv` or `.ndjson`; None writes none. Results are kept in
+            `<out>.stacpull`.
         selection: What to keep. Without `assets` and `media_types`, TIFFs by media type or suffix.
         options: How to transfer.
-        refresh: True to read everything again, whatever `out` is.
-        on_row: Called with each row, by name of column, in the walk's order, when all are there (in another
-            thread). Without `out` also with those of a job that was stopped.
+        refresh: True to read everything again and replace `out`.
+        on_row: Called with each row, by column name, in the order of the walk, when all are read (in another
+            thread). Without `out`, also with the rows of a job that was stopped.
         on_event: Called with progress, notices and failures.
         stop: Set it to end the job gracefully; it can be resumed.
 
     Raises:
-        UsageError: The selection is wrong, `out` cannot be such a table, or holds something else.
+        UsageError: The selection is wrong, `out` cannot be such a table, or belongs to another selection.
         CredentialsError: Credentials are missing or refused.
         SourceError: The source cannot be read.
-        DestinationError: `out` cannot be written, or another process is at it.
+        DestinationError: `out` cannot be written, or another process is using it.
         InterruptedRunError: `stop` was set before the source was opened.
     """
     options = options or Options()
@@ -114,12 +113,12 @@ async def _headers(
     question = {
         "job": "headers",
         "source": address.url,
-        "selection": _said(selection),
+        "selection": _changed_options(selection),
         "columns": [column.name for column in COLUMNS],
     }
     table = None if out is None else Path(out)
     async with _opened_results(table, question, refresh=refresh) as results:
-        before = await asyncio.to_thread(_take_up, results)
+        before = await asyncio.to_thread(_saved_position, results)
         if before is not None and before["ended"]:
             report = await asyncio.to_thread(_report_of_before, results, before, address.url)
         else:
@@ -131,8 +130,8 @@ async def _headers(
         return await asyncio.to_thread(_publish, report, results, table, on_row)
 
 
-def _said(selection: Selection) -> dict[str, Any]:
-    """Return what a selection says beside the defaults: options that later versions add change nothing."""
+def _changed_options(selection: Selection) -> dict[str, Any]:
+    """Return the options of a selection that are not defaults, so that options added later change nothing."""
     default = attrs.asdict(Selection())
     return {name: value for name, value in attrs.asdict(selection).items() if value != default[name]}
 
@@ -166,8 +165,8 @@ def _open_results(
     return stack.enter_context(Results(path, question, anew=refresh))
 
 
-def _take_up(results: Results) -> Json | None:
-    """Return where the job goes on; one that has ended with failures begins again, for those alone."""
+def _saved_position(results: Results) -> Json | None:
+    """Return the position to resume from. A job that ended with failures starts again, for these only."""
     position = results.position
     if position is not None and position["ended"] and results.count(ok=False):
         results.forget_failed(_BEGINNING)
@@ -176,7 +175,7 @@ def _take_up(results: Results) -> Json | None:
 
 
 def _report_of_before(results: Results, position: Json, source: str) -> HeadersReport:
-    """Return the report of a job that was complete before: nothing is asked of anybody."""
+    """Return the report of a job that was already complete; no request is sent."""
     tally, done = HeaderCounts.from_json(position), results.count(ok=True)
     return HeadersReport(
         state="complete",

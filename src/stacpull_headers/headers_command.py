@@ -1,4 +1,4 @@
-"""`stacpull headers SOURCE [-o OUT]`: what TIFFs say of themselves, without their pixels."""
+"""`stacpull headers SOURCE [-o OUT]`: the headers of TIFFs, without their pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from stacpull.config.options import Scope
 __all__ = ["command"]
 
 _SCOPES = (Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT)
-_OF_WHOLE_FILES = ("checksum", "revalidate", "prune", "yes", "adopt", "processes")
 
 
 @click.command(
@@ -71,7 +70,7 @@ def command(context: click.Context, /, source: str, output: Path | None, refresh
     shown = output is None and not (told.output.json or told.output.quiet)
 
     def on_row(row: Mapping[str, Any]) -> None:
-        show.close()  # all rows are there: bars would run into them
+        show.close()  # all rows are read, and progress bars would mix with the table
         table.add(_cells(row))
 
     try:
@@ -103,7 +102,7 @@ _SHOWN = ("item", "asset", "size", "type", "layout", "crs", "overviews", "nodata
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a line of the terminal's table shows of a row."""
+    """Return the cells of a row for the table on the terminal."""
     asset = (row["item"], row["asset"] or "")
     if row["failure"] is not None:
         return (*asset, f"{row['failure']}: {row['error']}")

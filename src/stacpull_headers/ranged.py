@@ -20,23 +20,17 @@ Source: RFC 9110, 13.1.5 (If-Range), 14.2 (Range), 15.3.7 (206), 15.5.17 (416).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import NamedTuple
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol
 
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind, Validator
 from stacpull.net.coding import can_decode, coding_of, decoded
+from stacpull.net.ranges import content_length, content_range
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import Request, Response, TransferError, is_framed
-from stacpull.transfer.headers import (
-    content_length,
-    content_range,
-    is_page_instead,
-    promised,
-    validator_of,
-)
-from stacpull.transfer.intake import failed
-from stacpull.transfer.opener import Opener
-from stacpull.transfer.resume import is_another, same_object
+from stacpull.transfer.checks import failed, is_page_instead, promised
+from stacpull.transfer.resume import is_another, same_object, validator_of
 from stacpull_headers.tiff import FIRST_READ, MOST_BYTES, Header, Needs, Segments, TiffError, parse
 
 _MOST_READS = 32
@@ -45,12 +39,22 @@ _ACCEPTED = frozenset({200, 206, 412, 416})
 _OK, _PARTIAL, _PRECONDITION, _UNSATISFIABLE = 200, 206, 412, 416
 
 
+class Opener(Protocol):
+    """Sends requests and follows redirects: the client of a run, or a session of `stacpull_trace`."""
+
+    def open(
+        self, request: Request, *, accept: frozenset[int] = ..., count_refusal: bool = ...
+    ) -> AbstractAsyncContextManager[Response]:
+        """Send `request`; a final status outside `accept` raises `TransferError`."""
+        ...
+
+
 class ChangedError(Exception):
-    """The object is not the one of the read before."""
+    """The object is not the one of the previous read."""
 
 
 class ReadCounts:
-    """What an attempt has used so far, versions that were given up included."""
+    """Requests and bytes of an attempt so far, including abandoned versions."""
 
     __slots__ = ("bytes", "reads")
 
@@ -60,15 +64,15 @@ class ReadCounts:
 
 
 class FileVersion:
-    """A file as it was when it was first asked for.
+    """One version of a file: the one that the first request found.
 
     Args:
         client: sends the requests.
         href: where the file is.
         used: counted into.
         most_bytes: how much of the file is read at most.
-        media_type: what the item says the file is.
-        count_refusal: False if a refusal says nothing of credentials.
+        media_type: The media type that the item states.
+        count_refusal: False if a refusal does not concern credentials.
     """
 
     __slots__ = (
@@ -95,16 +99,16 @@ class FileVersion:
 
     @property
     def total(self) -> int | None:
-        """Size of the whole file in bytes, None if nobody told."""
+        """Size of the whole file in bytes, None if unknown."""
         return self._segments.total
 
     async def header(self, first: int) -> Header:
-        """Read `first` bytes, then what the parser names, until it has all.
+        """Read `first` bytes, then what the parser names, until it has the whole header.
 
         Raises:
-            TransferError: an answer is of no use.
-            TiffError: the file is no TIFF.
-            ChangedError: an answer is of another version of the file.
+            TransferError: An answer cannot be used.
+            TiffError: The file is not a TIFF.
+            ChangedError: An answer is of another version of the file.
         """
         wanted = Needs(0, first)
         came = 0
@@ -116,14 +120,14 @@ class FileVersion:
             if isinstance(found, Header):
                 return found
             if found == wanted:
-                what = f"does not send bytes {wanted.start} to {wanted.stop - 1}, where the header goes on"
+                what = f"does not send bytes {wanted.start} to {wanted.stop - 1}, where the header continues"
                 raise TransferError(failed(FailureKind.TRUNCATED, self._href, what, again=True))
             wanted = found
-        what = f"sent a file whose header lies in more than {_MOST_READS} places"
+        what = f"sent a file whose header is in more than {_MOST_READS} places"
         raise TransferError(failed(FailureKind.FORMAT, self._href, what))
 
     async def _ask(self, wanted: Needs) -> Header | Needs:
-        """Ask for the bytes that lack, and parse what is known then."""
+        """Request the missing bytes, then parse all known bytes."""
         request = Request(self._href, headers=self._fields(wanted))
         self._used.reads += 1
         async with self._client.open(
@@ -151,10 +155,10 @@ class FileVersion:
     def _compare(self, response: Response) -> None:
         """Hold the answer's validator against that of the first one; a 206 must repeat it (RFC 9110, 15.3.7).
 
-        Where the first one told none there is nothing to hold it against but the size of the whole.
+        If the first answer had no validator, only the size of the whole can be compared.
 
         Raises:
-            ChangedError: they do not agree.
+            ChangedError: They do not agree.
         """
         known, headers = self._validator, response.headers
         if known is None:
@@ -230,7 +234,7 @@ class FileVersion:
             if wanted.stop > self._most_bytes:
                 raise self._too_large()
         if not is_framed(response.headers) and isinstance(self._parse(), Needs):
-            what = f"ended after {size} bytes, before the header did, and told no length"
+            what = f"ended after {size} bytes, before the end of the header, and did not state a length"
             raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
         self._segments.total = size
         return self._parse()
@@ -239,7 +243,7 @@ class FileVersion:
         """Learn from a 416 where the file ends."""
         total = content_range(response.headers).total
         if total is None:
-            what = "does not serve the range of the file in which the header goes on"
+            what = "does not serve the range of the file where the header continues"
             raise TransferError(failed(FailureKind.HTTP, response.url, what, status=_UNSATISFIABLE))
         self._set_total(total)
 
@@ -272,24 +276,24 @@ class FileVersion:
         return parse(self._segments, most_bytes=self._most_bytes)
 
     def _too_large(self) -> TransferError:
-        what = f"sent a file whose header goes on past the {self._most_bytes:,} bytes that are read at most"
+        what = f"sent a file whose header continues past the {self._most_bytes:,} bytes that are read"
         return TransferError(failed(FailureKind.FORMAT, self._href, what))
 
 
 class HeaderRead(NamedTuple):
-    """A header, and what it took."""
+    """A header, and the requests and bytes that it took."""
 
     header: Header
     size: int | None
-    """Size of the whole file in bytes, as the server tells it; None if it does not."""
+    """Size of the whole file in bytes, as the server states it; None if it does not."""
     reads: int
     """Requests for pieces of the file; hops of redirects are not counted."""
     bytes_read: int
-    """Bytes of the file that came."""
+    """Bytes of the file that were received."""
 
 
 class RangedReader:
-    """Reads headers through a client. Holds no state of any file.
+    """Reads headers through a client. It keeps no state between files.
 
     Args:
         client: sends the requests.
@@ -312,17 +316,17 @@ class RangedReader:
 
         Args:
             href: where the file is: http, https or s3; used as it is.
-            header_size: how many bytes the header takes, as the item tells it.
-            media_type: what the item says the file is: a web page in its place is then known as one.
-            count_refusal: False if the href may have expired, so that a refusal says nothing of credentials.
+            header_size: Size of the header in bytes, as the item states it.
+            media_type: The media type that the item states, to recognize a web page in its place.
+            count_refusal: False if the href may have expired, so that a refusal does not concern credentials.
 
         Raises:
             TransferError: the attempt failed; the failure says if another may succeed. FORMAT: the file is no
                 TIFF, or its header is larger than the reader goes; CHANGED: it changed again and again.
-            CredentialsError: AWS credentials are configured but cannot be had.
+            CredentialsError: AWS credentials are configured but cannot be obtained.
         """
-        told = header_size if header_size is not None and header_size > 0 else FIRST_READ
-        first = min(told, self._most_bytes)
+        stated = header_size if header_size is not None and header_size > 0 else FIRST_READ
+        first = min(stated, self._most_bytes)
         used = ReadCounts()
         for _ in range(2):
             version = FileVersion(self._client, href, used, self._most_bytes, media_type, count_refusal)
@@ -334,7 +338,7 @@ class RangedReader:
                 what = f"sent a file whose header cannot be read: {str(error).rstrip('.')}"
                 raise TransferError(failed(FailureKind.FORMAT, href, what)) from error
             return HeaderRead(header, version.total, used.reads, used.bytes)
-        what = "sent a file that changed between two reads of its header, or did not prove it had not"
+        what = "sent a file that may have changed between two reads of its header"
         raise TransferError(failed(FailureKind.CHANGED, href, what))
 
 
@@ -347,13 +351,13 @@ async def read_header(
     *,
     header_size: int | None = None,
 ) -> HeaderRead | Failure:
-    """Read the header of the file at `href`, tried again as `policy` says; a failure is a value.
+    """Read the header of the file at `href`, with retries by `policy`. A failure is returned, not raised.
 
-    For hrefs that no item stands behind; those that one does take the course of `engine.course`.
+    For hrefs without an item; those of items are retried by `engine.course`.
 
     Raises:
-        CredentialsError: credentials are refused, or cannot be had.
-        SourceError: the host wants to be left alone for longer than is waited.
+        CredentialsError: Credentials are refused, or cannot be obtained.
+        SourceError: The host requests a longer wait than is allowed.
     """
 
     async def attempt() -> HeaderRead:

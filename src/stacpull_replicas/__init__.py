@@ -7,21 +7,21 @@ clients that block. Nothing here is stored: data sets of any size are made while
 
 from stacpull_replicas.dataset import Dataset, Patch
 from stacpull_replicas.evolving import Evolution, EvolvingReplica
-from stacpull_replicas.fault_file import FaultFileError, parse_faults, read_faults
-from stacpull_replicas.fault_plan import FaultPlan, PlannedFaults, Rule
+from stacpull_replicas.fault_plan import (
+    FaultFileError,
+    FaultPlan,
+    PlannedFaults,
+    Rule,
+    parse_faults,
+    read_faults,
+)
 from stacpull_replicas.faults import Close, Delay, Fault, Faults, Stall, Status, Truncate
-from stacpull_replicas.hosting import run_in_thread
-from stacpull_replicas.manifest import ExpectedFile, manifest
-from stacpull_replicas.objects import DirectoryStore, MemoryStore, ObjectStore
-from stacpull_replicas.replica import MlhubReplica, S3Replica, demo_access
+from stacpull_replicas.http_messages import RequestInfo
+from stacpull_replicas.mlhub_replica import ExpectedFile, MlhubReplica, S3Replica, demo_access, manifest
+from stacpull_replicas.object_store import DirectoryStore, MemoryStore, ObjectStore
+from stacpull_replicas.replica_server import RequestRecord, run_in_thread, serve
 from stacpull_replicas.s3_access import S3Access
 from stacpull_replicas.sentinelhub import SentinelHubReplica
-from stacpull_replicas.serve import serve_mlhub, serve_s3, serve_sentinelhub
-from stacpull_replicas.traffic import RequestRecord
-from stacpull_replicas.wire import Request
-
-RequestInfo = Request
-"""What a fault's `match` looks at: server, method, target, headers."""
 
 __all__ = [
     "Close",
@@ -40,7 +40,6 @@ __all__ = [
     "ObjectStore",
     "Patch",
     "PlannedFaults",
-    "Request",
     "RequestInfo",
     "RequestRecord",
     "Rule",
@@ -55,7 +54,5 @@ __all__ = [
     "parse_faults",
     "read_faults",
     "run_in_thread",
-    "serve_mlhub",
-    "serve_s3",
-    "serve_sentinelhub",
+    "serve",
 ]

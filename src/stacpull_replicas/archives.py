@@ -21,8 +21,8 @@ from urllib.parse import quote
 
 import orjson
 
-from stacpull_replicas.contents import PUBLISHED, Blob
 from stacpull_replicas.dataset import Dataset, Patch
+from stacpull_replicas.http_messages import Content
 from stacpull_replicas.hub_catalog import (
     DATASET_ID,
     LABELS_COLLECTION,
@@ -30,25 +30,28 @@ from stacpull_replicas.hub_catalog import (
     Document,
     HubCatalog,
 )
-from stacpull_replicas.hub_documents import (
+from stacpull_replicas.hub_items import (
     EO_BANDS,
     LABELS_ASSET,
+    Template,
+    described,
     frame_2022,
     label_properties,
+    labelled,
     source_link,
     source_properties,
+    text,
 )
-from stacpull_replicas.hub_items import described, labelled
-from stacpull_replicas.objects import (
+from stacpull_replicas.object_store import (
     ARCHIVE_PREFIX,
     CATALOG_PREFIX,
     DATASET_BUCKET,
     DATASET_PREFIX,
+    PUBLISHED,
+    Blob,
     ObjectStore,
 )
 from stacpull_replicas.rasters import BAND_BYTES, BAND_METRES
-from stacpull_replicas.templates import Template, text
-from stacpull_replicas.wire import Content
 
 OPEN_FOLDER = "bigearthnet-v1/"
 OPEN_PREFIXES = (ARCHIVE_PREFIX, CATALOG_PREFIX, OPEN_FOLDER)

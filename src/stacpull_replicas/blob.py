@@ -18,20 +18,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from stacpull_replicas.archives import OPEN_PREFIXES
+from stacpull_replicas.download_tokens import Sealer, TokenRefused
 from stacpull_replicas.draws import mix
-from stacpull_replicas.objects import DATASET_BUCKET, ObjectStore, content_type
-from stacpull_replicas.tokens import Sealer, TokenRefused
-from stacpull_replicas.wire import (
+from stacpull_replicas.http_messages import (
     Content,
     RangeNotSatisfiable,
-    Reply,
-    Request,
+    ReplicaReply,
+    RequestInfo,
     byte_range,
     http_date,
     precondition,
     range_still_valid,
     ranged,
 )
+from stacpull_replicas.object_store import DATASET_BUCKET, ObjectStore, content_type
 
 CONTAINER = "/mlhub/"
 ACCOUNT = "/radiantearth.blob.core.windows.net"
@@ -69,7 +69,7 @@ class BlobHost:
         """Path and query that open an object."""
         return f"{CONTAINER}{key}?{self.sealer.sign_query(CONTAINER + key, self.version)}"
 
-    def respond(self, request: Request) -> Reply:
+    def respond(self, request: RequestInfo) -> ReplicaReply:
         """Answer a request."""
         signed = request.parameter("sig") is not None
         version = request.headers.get("x-ms-version") or (request.parameter("sv") if signed else None)
@@ -88,13 +88,13 @@ class BlobHost:
             return self._error(request, 404, version)
         return self._serve(request, content, key, version)
 
-    def _serve(self, request: Request, content: Content, key: str, version: str) -> Reply:
+    def _serve(self, request: RequestInfo, content: Content, key: str, version: str) -> ReplicaReply:
         headers = self._headers(content, key, version)
         status = precondition(request.wishes, headers["ETag"], content.modified)
         if status == 412:  # noqa: PLR2004
             return self._error(request, 412, version)
         if status is not None:
-            return Reply(status, _stamp(request, version) | _only_validators(headers), kind="blob")
+            return ReplicaReply(status, _stamp(request, version) | _only_validators(headers), kind="blob")
         wanted = request.wishes.get("x-ms-range") or request.wishes.get("range")
         if not range_still_valid(request.wishes.get("if-range"), headers["ETag"], content.modified):
             wanted = None
@@ -105,9 +105,9 @@ class BlobHost:
         headers |= _stamp(request, version)
         if span is None:
             headers["Content-MD5"] = base64.b64encode(content.md5).decode()
-            return Reply(200, headers, ranged(content, (0, content.size)), kind="blob")
+            return ReplicaReply(200, headers, ranged(content, (0, content.size)), kind="blob")
         headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{content.size}"
-        return Reply(206, headers, ranged(content, span), kind="blob")
+        return ReplicaReply(206, headers, ranged(content, span), kind="blob")
 
     def _headers(self, content: Content, key: str, version: str) -> dict[str, str]:
         modified = http_date(content.modified)
@@ -130,13 +130,13 @@ class BlobHost:
 
     def _error(
         self,
-        request: Request,
+        request: RequestInfo,
         status: int,
         version: str,
         detail: str = "",
         *,
         extra: dict[str, str] | None = None,
-    ) -> Reply:
+    ) -> ReplicaReply:
         code, message = _ERRORS[status]
         stamp = _stamp(request, version)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
@@ -148,14 +148,14 @@ class BlobHost:
         headers = {"Content-Type": "application/xml", **stamp, **(extra or {})}
         if version >= _SPEAKS_QUOTED:
             headers["x-ms-error-code"] = code
-        return Reply(status, headers, body.encode(), message, "blob")
+        return ReplicaReply(status, headers, body.encode(), message, "blob")
 
 
 def _only_validators(headers: dict[str, str]) -> dict[str, str]:
     return {name: headers[name] for name in ("ETag", "Last-Modified")}
 
 
-def _stamp(request: Request, version: str) -> dict[str, str]:
+def _stamp(request: RequestInfo, version: str) -> dict[str, str]:
     word = mix(hash(request.target), id(request))
     digits = f"{word:016x}"
     request_id = f"{digits[:8]}-{digits[8:12]}-{digits[12:]}-73da-{digits[5:11]}000000"

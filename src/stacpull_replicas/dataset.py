@@ -18,11 +18,18 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from stacpull_replicas.acquisitions import ACQUISITIONS, GRID, NUMBER_OF_PREFIX, PATCH_METRES, Acquisition
+from stacpull_replicas.acquisitions import (
+    ACQUISITIONS,
+    GRID,
+    NUMBER_OF_PREFIX,
+    PATCH_METRES,
+    Acquisition,
+    projection_wkt,
+    to_lonlat,
+)
 from stacpull_replicas.corine import draw_labels
 from stacpull_replicas.draws import Permutation, mix
 from stacpull_replicas.rasters import band_file
-from stacpull_replicas.utm import projection_wkt, to_lonlat
 
 MAX_ITEMS = 590_326
 SNOW, CLOUD, ONLY_DROPPED = 61_707, 9_280, 55

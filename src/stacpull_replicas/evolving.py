@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import orjson
 
-from stacpull_replicas.contents import Blob
 from stacpull_replicas.draws import mix
 from stacpull_replicas.faults import Faults
-from stacpull_replicas.hosting import Hosted, Responder
-from stacpull_replicas.wire import Reply, Request, http_date, precondition
+from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, http_date, precondition
+from stacpull_replicas.object_store import Blob
+from stacpull_replicas.replica_server import ReplicaServer, Responder
 
 COLLECTION = "evolving"
 _BEGAN = datetime(2021, 3, 1, tzinfo=UTC)
@@ -69,7 +69,7 @@ class Evolution:
         )
 
 
-class EvolvingReplica(Hosted):
+class EvolvingReplica(ReplicaServer):
     """One collection of `items` items with two files each.
 
     `validators` says what files come with: a strong ETag and a date, a date alone, or neither.
@@ -170,7 +170,7 @@ class EvolvingReplica(Hosted):
         """The one service."""
         return {"api": self.respond}
 
-    def respond(self, request: Request) -> Reply:
+    def respond(self, request: RequestInfo) -> ReplicaReply:
         """Answer a request."""
         match request.path.strip("/").split("/"):
             case [""]:
@@ -183,9 +183,9 @@ class EvolvingReplica(Hosted):
                 return _json(self._item(item), "item")
             case ["files", item, file] if item in self.items:
                 return self._file(request, self.items[item].files.get(file.removesuffix(".bin")))
-        return Reply(404, {"Content-Type": "application/json"}, b"{}", kind="gone")
+        return ReplicaReply(404, {"Content-Type": "application/json"}, b"{}", kind="gone")
 
-    def _page(self, request: Request) -> Reply:
+    def _page(self, request: RequestInfo) -> ReplicaReply:
         first = int(request.parameter("offset") or 0)
         names = sorted(self.items.keys() - self.hidden)
         links = []
@@ -211,9 +211,9 @@ class EvolvingReplica(Hosted):
             },
         }
 
-    def _file(self, request: Request, blob: Blob | None) -> Reply:
+    def _file(self, request: RequestInfo, blob: Blob | None) -> ReplicaReply:
         if blob is None:
-            return Reply(404, kind="gone")
+            return ReplicaReply(404, kind="gone")
         headers = {"Content-Type": "application/octet-stream"}
         etag = f'"{blob.md5.hex()}"'
         if self._validators != "none":
@@ -221,8 +221,8 @@ class EvolvingReplica(Hosted):
         if self._validators == "etag":
             headers["ETag"] = etag
         if self._validators != "none" and precondition(request.wishes, etag, blob.modified) is not None:
-            return Reply(304, headers, kind="unchanged")
-        return Reply(200, headers, blob.data, kind="file")
+            return ReplicaReply(304, headers, kind="unchanged")
+        return ReplicaReply(200, headers, blob.data, kind="file")
 
 
 _COLLECTION: dict[str, Any] = {
@@ -236,5 +236,5 @@ _COLLECTION: dict[str, Any] = {
 }
 
 
-def _json(document: object, kind: str) -> Reply:
-    return Reply(200, {"Content-Type": "application/json"}, orjson.dumps(document), kind=kind)
+def _json(document: object, kind: str) -> ReplicaReply:
+    return ReplicaReply(200, {"Content-Type": "application/json"}, orjson.dumps(document), kind=kind)

@@ -1,27 +1,64 @@
-"""Which requests a fault strikes, by rules: the n-th, every n-th, with a probability from a seed.
+"""Which requests a fault strikes, by rules, and the TOML files that hold such rules.
 
     request ─▶ the rules that match it, each with its count ─▶ FaultPlan.choose (pure) ─▶ fault or None
 
-Every rule counts all requests that match it; of those that strike the first in the plan wins. A draw is a
-function of seed, rule, path (where it is counted by path) and count: the same requests meet the same faults,
-in whatever order they come.
+Every rule counts all requests that match it; of those that strike, the first in the plan wins. A draw depends
+only on seed, rule, path (where requests are counted by path) and count, so the same requests meet the same
+faults in whatever order they come.
+
+A fault file (`stacpull serve … --faults FILE`; docs/replicas.md has the keys and examples):
+
+    seed = 7
+
+    [[fault]]
+    kind = "object"         # which requests
+    probability = 0.1       # which of them
+    what = "close"          # what happens: the name of a fault, with its own keys
+    after = 100
+
+Every error names its line. The TOML reader reports lines of syntax errors only, so those of keys are found in
+the text.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
 from fnmatch import translate
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 from zlib import crc32
 
 from stacpull_replicas.draws import fraction
-from stacpull_replicas.faults import Fault
-from stacpull_replicas.wire import Request
+from stacpull_replicas.faults import (
+    Alter,
+    Bomb,
+    Changed,
+    Close,
+    Coded,
+    Delay,
+    Drip,
+    EditedPage,
+    Fault,
+    Fields,
+    IgnoredRange,
+    InvertedByte,
+    LoginPage,
+    Overlong,
+    Raw,
+    Redirect,
+    Stall,
+    Status,
+    Truncate,
+    Unframed,
+)
+from stacpull_replicas.http_messages import RequestInfo
 
 KINDS = ("page", "item", "collection", "download", "object", "listing", "other")
 
@@ -34,7 +71,7 @@ _KINDS_BY_PATH = (
 _STORES = frozenset({"blob", "s3"})
 
 
-def kind_of(request: Request) -> str:
+def kind_of(request: RequestInfo) -> str:
     """What is asked for, one of `KINDS`: told from server and path, so before anything is answered."""
     if request.server in _STORES:
         return "object" if request.raw_path.strip("/").count("/") else "listing"
@@ -80,7 +117,7 @@ class Rule:
         glob = None if self.path is None else re.compile(translate(self.path))
         return glob, None if self.regex is None else re.compile(self.regex)
 
-    def matches(self, request: Request) -> bool:
+    def matches(self, request: RequestInfo) -> bool:
         """Whether the rule is about this request."""
         glob, regex = self._patterns
         return (
@@ -119,7 +156,7 @@ class FaultPlan:
     rules: tuple[Rule, ...]
     seed: int = 0
 
-    def matching(self, request: Request) -> list[tuple[int, str]]:
+    def matching(self, request: RequestInfo) -> list[tuple[int, str]]:
         """The rules that match `request`, each with the path that it counts by."""
         return [
             (number, request.path if rule.per == "path" else "")
@@ -147,7 +184,7 @@ class PlannedFaults:
     struck: Counter[tuple[int, str]] = field(default_factory=Counter)
     lock: Lock = field(default_factory=Lock)
 
-    def before(self, request: Request) -> Fault | None:
+    def before(self, request: RequestInfo) -> Fault | None:
         """The fault of the first rule that strikes."""
         with self.lock:
             turns = []
@@ -159,3 +196,194 @@ class PlannedFaults:
                 return None
             self.struck[chosen.rule, chosen.path] += 1
         return self.plan.rules[chosen.rule].fault
+
+
+FAULTS: Mapping[str, type[Fault]] = {
+    "status": Status,
+    "login-page": LoginPage,
+    "redirect": Redirect,
+    "alter": Alter,
+    "truncate": Truncate,
+    "damage": InvertedByte,
+    "changed": Changed,
+    "whole": IgnoredRange,
+    "coded": Coded,
+    "page": EditedPage,
+    "bomb": Bomb,
+    "delay": Delay,
+    "close": Close,
+    "stall": Stall,
+    "drip": Drip,
+    "overlong": Overlong,
+    "unframed": Unframed,
+    "fields": Fields,
+    "raw": Raw,
+}
+"""What `what` may say; the keys of a fault are its fields."""
+
+_RENAMED = {"from": "first", "until": "last"}
+_CHOICES = {"kind": KINDS, "per": ("rule", "path")}
+_AT_LEAST_1 = frozenset({"first", "last", "every", "times"})
+_RULE_HEAD = re.compile(r"\s*\[\[\s*fault\s*\]\]")
+
+
+class FaultFileError(ValueError):
+    """A fault file is wrong; the message is a sentence that names file and line."""
+
+
+def read_faults(path: Path) -> FaultPlan:
+    """The plan in a file.
+
+    Raises:
+        FaultFileError: It cannot be read, or says something that is not understood.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FaultFileError(f"{path} cannot be read: {error}.") from error
+    return parse_faults(text, str(path))
+
+
+def parse_faults(text: str, name: str = "the fault file") -> FaultPlan:
+    """The plan that `text` says; `name` is for messages.
+
+    Raises:
+        FaultFileError: It says something that is not understood.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise FaultFileError(f"{name} is no TOML: {error}.") from error
+    for key in document.keys() - {"seed", "fault"}:
+        raise _wrong(name, text, None, key, "is no key of a fault file; it has seed and [[fault]]")
+    seed, tables = document.get("seed", 0), document.get("fault", [])
+    if not _is_whole(seed):
+        raise _wrong(name, text, None, "seed", "must be a whole number")
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise _wrong(name, text, None, "fault", "must be written [[fault]]")
+    rules = []
+    for number, table in enumerate(tables):
+        try:
+            rules.append(_rule(table))
+        except _KeyWrongError as wrong:
+            raise _wrong(name, text, number, wrong.key, wrong.problem) from wrong
+    return FaultPlan(tuple(rules), seed)
+
+
+class _KeyWrongError(Exception):
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(key, problem)
+        self.key = key
+        self.problem = problem
+
+
+def _rule(table: Mapping[str, Any]) -> Rule:
+    what = table.get("what")
+    if not isinstance(what, str) or what not in FAULTS:
+        raise _KeyWrongError("what", f"must be one of {', '.join(FAULTS)}")
+    kind = FAULTS[what]
+    own = {one.name: one for one in fields(kind)}
+    of_rule = {one.name: one for one in fields(Rule) if one.name != "fault"}
+    told: dict[str, Any] = {}
+    made: dict[str, Any] = {}
+    for key, value in table.items():
+        if key == "nth":
+            told |= {"first": _number(key, value), "last": _number(key, value)}
+        elif key in own:
+            made[key] = _value(key, value, get_type_hints(kind)[key])
+        elif (name := _RENAMED.get(key, key)) in of_rule and key not in _RENAMED.values():
+            told[name] = _checked(key, name, _value(key, value, get_type_hints(Rule)[name]))
+        elif key != "what":
+            known = ", ".join([*own, "nth", *_RENAMED, *(n for n in of_rule if n not in _RENAMED.values())])
+            raise _KeyWrongError(key, f"is no key of a rule with {what}; it may have {known}")
+    for missing in (name for name, one in own.items() if name not in made and _is_required(one)):
+        raise _KeyWrongError("what", f"= {what!r} needs {missing}")
+    return Rule(kind(**made), **told)
+
+
+def _checked(key: str, name: str, value: Any) -> Any:
+    """A value of a rule that is of the right type, if it also makes sense."""
+    choices = _CHOICES.get(name)
+    if choices is not None and value not in choices:
+        raise _KeyWrongError(key, f"must be one of {', '.join(choices)}")
+    if name in _AT_LEAST_1:
+        _number(key, value)
+    if name == "probability" and not 0 <= value <= 1:
+        raise _KeyWrongError(key, "must be between 0 and 1")
+    if name == "regex":
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise _KeyWrongError(key, f"is no regular expression: {error}") from error
+    return value
+
+
+def _number(key: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _KeyWrongError(key, "must be a whole number from 1 on")
+    return value
+
+
+def _value(key: str, value: object, hint: Any) -> object:
+    """A TOML value as the field of type `hint` wants it."""
+    members = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+    wanted = next(member for member in members if member is not NoneType)
+    if get_origin(wanted) is Literal:
+        if value not in get_args(wanted):
+            raise _KeyWrongError(key, f"must be one of {', '.join(get_args(wanted))}")
+        return value
+    spoken, fits = _TYPES[wanted]
+    if not fits(value):
+        raise _KeyWrongError(key, f"must be {spoken}")
+    if wanted is bytes:
+        return str(value).encode()
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_amount(value: object) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and value >= 0)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
+    int: ("a whole number", _is_whole),
+    float: ("a number", _is_amount),
+    str: ("text", _is_text),
+    bytes: ("text", _is_text),
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    tuple[str, ...]: ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
+    Mapping[str, str]: (
+        "a table of texts",
+        lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
+    ),
+}
+"""How a field's type is called in a message, and which TOML values it takes. No number is below 0."""
+
+
+def _is_required(one: Field[Any]) -> bool:
+    return one.default is MISSING and one.default_factory is MISSING
+
+
+def _wrong(name: str, text: str, rule: int | None, key: str, problem: str) -> FaultFileError:
+    return FaultFileError(f"{name}, line {_line_of(text, rule, key)}: {key} {problem}.")
+
+
+def _line_of(text: str, rule: int | None, key: str) -> int:
+    """The line of a key of the `rule`-th [[fault]] (None: of the head), or else that of its table."""
+    here, found = -1, 1
+    wanted = re.compile(rf"""\s*(\[\[?\s*)?["']?{re.escape(key)}["']?\s*[]=.]""")
+    for number, line in enumerate(text.splitlines(), 1):
+        if _RULE_HEAD.match(line):
+            here += 1
+            if here == rule:
+                found = number
+        elif here == (-1 if rule is None else rule) and wanted.match(line):
+            return number
+    return found

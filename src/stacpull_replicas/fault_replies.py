@@ -20,18 +20,18 @@ from stacpull_replicas.faults import (
     Bomb,
     Changed,
     Coded,
-    Damage,
+    EditedPage,
+    IgnoredRange,
+    InvertedByte,
     LoginPage,
-    Page,
     Redirect,
     Reworded,
     Status,
     Truncate,
-    Whole,
 )
-from stacpull_replicas.wire import Reply, Request, Stream, http_date
+from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, Stream, http_date
 
-Responder = Callable[[Request], Reply]
+Responder = Callable[[RequestInfo], ReplicaReply]
 
 _KIND = "fault"
 _HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -44,12 +44,12 @@ _CHANGED_ON = http_date(datetime(2021, 6, 9, tzinfo=UTC))
 _INVERTED = bytes(255 - value for value in range(256))
 
 
-def reply_under(fault: Reworded, request: Request, respond: Responder) -> Reply:
+def reply_under(fault: Reworded, request: RequestInfo, respond: Responder) -> ReplicaReply:
     """What `respond` would have answered to `request`, made wrong by `fault`."""
     match fault:
         case Status() | LoginPage() | Redirect() | Bomb():
             return _in_place(fault, request)
-        case Whole():
+        case IgnoredRange():
             return respond(replace(request, believed=_without(request.wishes, _RANGES)))
         case Changed():
             return _changed(request, respond)
@@ -57,21 +57,23 @@ def reply_under(fault: Reworded, request: Request, respond: Responder) -> Reply:
             return _edited(fault, request, respond(request))
 
 
-def _in_place(fault: Status | LoginPage | Redirect | Bomb, request: Request) -> Reply:
+def _in_place(fault: Status | LoginPage | Redirect | Bomb, request: RequestInfo) -> ReplicaReply:
     """A reply that has nothing to do with the right one."""
     match fault:
         case Status(code, headers, body):
-            return Reply(code, dict(headers), body, kind=_KIND)
+            return ReplicaReply(code, dict(headers), body, kind=_KIND)
         case LoginPage():
-            return Reply(200, dict(_HTML), _LOGIN, kind=_KIND)
+            return ReplicaReply(200, dict(_HTML), _LOGIN, kind=_KIND)
         case Redirect(location, code):
             place = location.replace("{url}", request.url).replace("{path}", request.raw_path)
-            return Reply(code, {"Location": place}, kind=_KIND)
+            return ReplicaReply(code, {"Location": place}, kind=_KIND)
         case Bomb(shape, size):
             return _bomb(shape, size)
 
 
-def _edited(fault: Alter | Truncate | Damage | Coded | Page, request: Request, reply: Reply) -> Reply:
+def _edited(
+    fault: Alter | Truncate | InvertedByte | Coded | EditedPage, request: RequestInfo, reply: ReplicaReply
+) -> ReplicaReply:
     """A reply with something about it changed."""
     match fault:
         case Alter(headers, without):
@@ -79,17 +81,17 @@ def _edited(fault: Alter | Truncate | Damage | Coded | Page, request: Request, r
             return replace(reply, headers=_without(reply.headers, left_out) | dict(headers))
         case Truncate(keep):
             return replace(reply, body=_read(reply, 0, min(keep, reply.size)))
-        case Damage(at):
+        case InvertedByte(at):
             return _damaged(reply, at)
         case Coded():
             packed = zlib.compress(_read(reply, 0, reply.size), level=1, wbits=31)
             headers = {**reply.headers, "Content-Encoding": "gzip"}
             return replace(reply, headers=headers, body=packed, compressible=False)
-        case Page():
+        case EditedPage():
             return replace(reply, body=_edited_page(fault, request, _read(reply, 0, reply.size)))
 
 
-def _damaged(reply: Reply, at: int) -> Reply:
+def _damaged(reply: ReplicaReply, at: int) -> ReplicaReply:
     def read(start: int, stop: int) -> bytes:
         piece = bytearray(_read(reply, start, stop))
         if start <= at < stop:
@@ -102,7 +104,7 @@ def _damaged(reply: Reply, at: int) -> Reply:
 # --- an object that was replaced ----------------------------------------------------------------------------
 
 
-def _changed(request: Request, respond: Responder) -> Reply:
+def _changed(request: RequestInfo, respond: Responder) -> ReplicaReply:
     """The reply of a service whose object was replaced: its bytes inverted, its ETag marked."""
     wishes = {
         name: _earlier(value) if name in _CONDITIONS else value for name, value in request.wishes.items()
@@ -129,7 +131,7 @@ def _earlier(condition: str) -> str:
 # --- pages --------------------------------------------------------------------------------------------------
 
 
-def _edited_page(fault: Page, request: Request, body: bytes) -> bytes:
+def _edited_page(fault: EditedPage, request: RequestInfo, body: bytes) -> bytes:
     page: dict[str, Any] = json.loads(body)
     features = page.get("features", [])
     for feature, name in zip(features, fault.ids, strict=False):
@@ -158,18 +160,18 @@ def _rename(feature: dict[str, Any], name: str) -> None:
             link["href"] = f"{above}/{quote(name, safe='', errors='replace')}"
 
 
-def _bomb(shape: str, size: int) -> Reply:
+def _bomb(shape: str, size: int) -> ReplicaReply:
     headers = {"Content-Type": "application/geo+json"}
     start = b'{"type": "FeatureCollection", "features": ['
     if shape == "deep":
-        return Reply(200, headers, start + b"[" * size, kind=_KIND)
+        return ReplicaReply(200, headers, start + b"[" * size, kind=_KIND)
     if shape == "long":
-        return Reply(
+        return ReplicaReply(
             200, headers, Stream(len(start) + size, lambda a, b: _spaces_after(start, a, b)), kind=_KIND
         )
     head, block = _packed_blocks()
     blocks = max(1, size >> 20)
-    return Reply(200, {**headers, "Content-Encoding": "gzip"}, head + block * blocks, kind=_KIND)
+    return ReplicaReply(200, {**headers, "Content-Encoding": "gzip"}, head + block * blocks, kind=_KIND)
 
 
 def _spaces_after(start: bytes, first: int, stop: int) -> bytes:
@@ -189,6 +191,6 @@ def _without(fields: Mapping[str, str], names: frozenset[str] | set[str]) -> dic
     return {name: value for name, value in fields.items() if name.lower() not in names}
 
 
-def _read(reply: Reply, start: int, stop: int) -> bytes:
+def _read(reply: ReplicaReply, start: int, stop: int) -> bytes:
     body = reply.body
     return body.read(start, stop) if isinstance(body, Stream) else body[start:stop]

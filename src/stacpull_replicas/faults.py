@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal, Protocol
 
-from stacpull_replicas.wire import Request
+from stacpull_replicas.http_messages import RequestInfo
 
 # --- what is answered ---------------------------------------------------------------------------------------
 
@@ -58,7 +58,7 @@ class Truncate:
 
 
 @dataclass(frozen=True, slots=True)
-class Damage:
+class InvertedByte:
     """The right answer with the byte at `at` inverted; header fields tell of the right content."""
 
     at: int = 0
@@ -73,7 +73,7 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class IgnoredRange:
     """The whole with status 200, whatever range was asked for."""
 
 
@@ -83,7 +83,7 @@ class Coded:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class EditedPage:
     """A page of items with another `next` link, other ids, or without assets.
 
     Args:
@@ -173,7 +173,19 @@ class Raw:
     data: bytes
 
 
-Reworded = Status | LoginPage | Redirect | Alter | Truncate | Damage | Changed | Whole | Coded | Page | Bomb
+Reworded = (
+    Status
+    | LoginPage
+    | Redirect
+    | Alter
+    | Truncate
+    | InvertedByte
+    | Changed
+    | IgnoredRange
+    | Coded
+    | EditedPage
+    | Bomb
+)
 """Faults that make another reply, which then goes over a sound wire."""
 Broken = Close | Stall | Drip | Overlong | Unframed | Fields | Raw
 """Faults of the wire."""
@@ -183,13 +195,13 @@ Fault = Reworded | Broken | Delay
 class Faults(Protocol):
     """Decides for every request whether a fault strikes it."""
 
-    def before(self, request: Request) -> Fault | None:
+    def before(self, request: RequestInfo) -> Fault | None:
         """The fault for this request, None to answer as usual."""
 
 
 @dataclass
 class _Order:
-    match: Callable[[Request], bool]
+    match: Callable[[RequestInfo], bool]
     fault: Fault
     times: int
 
@@ -201,7 +213,7 @@ class FaultQueue:
     orders: list[_Order] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
 
-    def inject(self, match: Callable[[Request], bool], fault: Fault, times: int = 1) -> None:
+    def inject(self, match: Callable[[RequestInfo], bool], fault: Fault, times: int = 1) -> None:
         """Let `fault` strike the next `times` requests for which `match` is true."""
         with self.lock:
             self.orders.append(_Order(match, fault, times))
@@ -211,7 +223,7 @@ class FaultQueue:
         with self.lock:
             self.orders.clear()
 
-    def before(self, request: Request) -> Fault | None:
+    def before(self, request: RequestInfo) -> Fault | None:
         """The first waiting fault that matches."""
         if not self.orders:
             return None

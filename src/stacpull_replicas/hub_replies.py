@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from stacpull_replicas.wire import Reply, Stream
+from stacpull_replicas.http_messages import ReplicaReply, Stream
 
 _DOCTYPE = '<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 3.2 Final//EN">\n'
 _ERROR_PAGE = _DOCTYPE + "<title>{0} {1}</title>\n<h1>{1}</h1>\n<p>{2}</p>\n"
@@ -62,31 +62,33 @@ def written(document: Any, era: str) -> bytes:
     return json.dumps(document, indent=4).encode() if era == "2021" else orjson.dumps(document)
 
 
-def json_reply(body: bytes | Stream, kind: str, era: str, media_type: str = "application/json") -> Reply:
+def json_reply(
+    body: bytes | Stream, kind: str, era: str, media_type: str = "application/json"
+) -> ReplicaReply:
     """A document that was found."""
-    return Reply(200, {"Content-Type": media_type}, body, kind=kind, compressible=era == "2022")
+    return ReplicaReply(200, {"Content-Type": media_type}, body, kind=kind, compressible=era == "2022")
 
 
-def error_reply(refusal: Refused, era: str) -> Reply:
+def error_reply(refusal: Refused, era: str) -> ReplicaReply:
     """A refusal as the era wrote it."""
     if era == "2021" and refusal.status in _ERROR_PAGES:
         title, text = _ERROR_PAGES[refusal.status]
         body = _ERROR_PAGE.format(refusal.status, title, text).encode()
-        return Reply(refusal.status, dict(_HTML), body, title.upper(), "error")
+        return ReplicaReply(refusal.status, dict(_HTML), body, title.upper(), "error")
     body = orjson.dumps({"detail": refusal.detail})
-    return Reply(refusal.status, {"Content-Type": "application/json"}, body, kind="error")
+    return ReplicaReply(refusal.status, {"Content-Type": "application/json"}, body, kind="error")
 
 
-def redirect(location: str, kind: str, era: str) -> Reply:
+def redirect(location: str, kind: str, era: str) -> ReplicaReply:
     """A redirect: 302 with a page in 2021, 303 with nothing in 2022."""
     headers = {"Location": location}
     if era == "2022":
-        return Reply(303, headers, reason="See Other", kind=kind)
+        return ReplicaReply(303, headers, reason="See Other", kind=kind)
     page = _REDIRECT_PAGE.format(location.replace("&", "&amp;")).encode()
-    return Reply(302, headers | _HTML, page, "FOUND", kind)
+    return ReplicaReply(302, headers | _HTML, page, "FOUND", kind)
 
 
-def stamped(reply: Reply, era: str) -> Reply:
+def stamped(reply: ReplicaReply, era: str) -> ReplicaReply:
     """The reply with the headers that all of its era have: those of Azure's front door, or of Flask."""
     if era == "2021":
         extra = {"Access-Control-Allow-Origin": "*", "Connection": "keep-alive", "Server": "gunicorn"}

@@ -1,28 +1,172 @@
-"""Who may read: the checks that an S3 request passes before anything is looked up, in the order of S3.
+"""Who may read from the S3 endpoint: AWS Signature Version 4, and the checks before anything is looked up.
 
-Each refusal is an `S3Error` with the code, status and wording of the service.
+Both forms of signature are verified: the Authorization header and the presigned query. The canonical request
+is rebuilt from the raw path and query: each is percent-decoded once and encoded again in the one way AWS
+prescribes, and nothing is normalised, so keys with `//`, `..`, `%`, `+` or any Unicode agree exactly when the
+client did the same (docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html).
+
+Checks come in the order of S3. Each refusal is an `S3Error` with the code, status and wording of the service.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
+from urllib.parse import quote, unquote_to_bytes
 
-from stacpull_replicas.sigv4 import (
-    ALGORITHM,
-    MAX_SKEW,
-    UNSIGNED,
-    Claim,
-    Malformed,
-    is_signed_by,
-    read_claim,
-    signed_at,
+from stacpull_replicas.http_messages import RequestInfo
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+UNSIGNED = "UNSIGNED-PAYLOAD"
+MAX_SKEW = 900
+_AUTHORIZATION = re.compile(
+    ALGORITHM + r"\s+Credential=([^,\s]+)\s*,\s*SignedHeaders=([^,\s]+)\s*,\s*Signature=([0-9a-f]{64})\s*",
+    re.ASCII,
 )
-from stacpull_replicas.wire import Request
+_SCOPE_PARTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureClaim:
+    """What a request says about who signed it."""
+
+    access_key: str
+    date: str
+    region: str
+    service: str
+    signed_headers: tuple[str, ...]
+    signature: str
+    timestamp: str
+    expires: int | None = None
+    token: str | None = None
+
+    @property
+    def scope(self) -> str:
+        """The credential scope."""
+        return f"{self.date}/{self.region}/{self.service}/aws4_request"
+
+
+class Malformed(Exception):  # noqa: N818 - what the signature is
+    """The signature cannot be read at all."""
+
+
+def read_claim(request: RequestInfo) -> SignatureClaim | None:
+    """The claim in the header or in the query; None if the request is anonymous. Raises Malformed."""
+    header = request.headers.get("authorization")
+    if header is not None:
+        match = _AUTHORIZATION.fullmatch(header)
+        if match is None:
+            raise Malformed("The authorization header is malformed")
+        token = request.headers.get("x-amz-security-token")
+        credential, names, signature = match.groups()
+        return _claim(credential, names, signature, request.headers.get("x-amz-date", ""), token=token)
+    query = dict(request.query)
+    if "X-Amz-Signature" not in query:
+        return None
+    try:
+        expires = int(query["X-Amz-Expires"])
+        return _claim(
+            query["X-Amz-Credential"],
+            query["X-Amz-SignedHeaders"],
+            query["X-Amz-Signature"],
+            query["X-Amz-Date"],
+            expires=expires,
+            token=query.get("X-Amz-Security-Token"),
+        )
+    except (KeyError, ValueError) as error:
+        raise Malformed("Query-string authentication requires the X-Amz-* parameters") from error
+
+
+def _claim(
+    credential: str,
+    signed_headers: str,
+    signature: str,
+    timestamp: str,
+    *,
+    expires: int | None = None,
+    token: str | None,
+) -> SignatureClaim:
+    parts = credential.rsplit("/", _SCOPE_PARTS - 1)
+    if len(parts) != _SCOPE_PARTS or parts[4] != "aws4_request":
+        raise Malformed("The Credential is mal-formed")
+    return SignatureClaim(
+        access_key=parts[0],
+        date=parts[1],
+        region=parts[2],
+        service=parts[3],
+        signed_headers=tuple(signed_headers.lower().split(";")),
+        signature=signature,
+        timestamp=timestamp,
+        expires=expires,
+        token=token,
+    )
+
+
+def signed_at(claim: SignatureClaim) -> datetime:
+    """When the request was signed. Raises Malformed."""
+    try:
+        moment = datetime.strptime(claim.timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise Malformed("x-amz-date is missing or no date") from error
+    if not claim.timestamp.startswith(claim.date):
+        raise Malformed("Invalid credential date: it is not that of x-amz-date")
+    return moment
+
+
+@lru_cache(maxsize=256)
+def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    key = b"AWS4" + secret.encode()
+    for part in (date, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+def _encoded(raw: str, safe: str) -> str:
+    return quote(unquote_to_bytes(raw), safe=safe)
+
+
+def canonical_request(request: RequestInfo, claim: SignatureClaim) -> str:
+    """The text whose hash is signed."""
+    pairs = []
+    for part in request.raw_query.split("&") if request.raw_query else ():
+        name, _, value = part.partition("=")
+        if name != "X-Amz-Signature":
+            pairs.append((_encoded(name, "-_.~"), _encoded(value, "-_.~")))
+    query = "&".join(f"{name}={value}" for name, value in sorted(pairs))
+    values = ((name, " ".join(request.headers.get(name, "").split())) for name in claim.signed_headers)
+    headers = "".join(f"{name}:{value}\n" for name, value in values)
+    payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
+    if claim.expires is not None:
+        payload = UNSIGNED
+    path = _encoded(request.raw_path, "/-_.~")
+    return "\n".join((request.method, path, query, headers, ";".join(claim.signed_headers), payload))
+
+
+def signature_of(request: RequestInfo, claim: SignatureClaim, secret: str) -> str:
+    """The signature that the holder of the secret would have made."""
+    digest = hashlib.sha256(canonical_request(request, claim).encode()).hexdigest()
+    text = f"{ALGORITHM}\n{claim.timestamp}\n{claim.scope}\n{digest}"
+    key = _signing_key(secret, claim.date, claim.region, claim.service)
+    return hmac.new(key, text.encode(), "sha256").hexdigest()
+
+
+def is_signed_by(request: RequestInfo, claim: SignatureClaim, secret: str) -> bool:
+    """Whether the signature is right, and covers the host and every `x-amz-` header that was sent."""
+    if "host" not in claim.signed_headers:
+        return False
+    loose = (
+        name for name in request.headers if name.startswith("x-amz-") and name not in claim.signed_headers
+    )
+    if any(name != "x-amz-content-sha256" for name in loose):
+        return False
+    return hmac.compare_digest(signature_of(request, claim, secret), claim.signature)
+
 
 _MAX_EXPIRY = 604800
 
@@ -58,7 +202,7 @@ class S3Access:
     open_prefixes: tuple[str, ...] = ()
     now: Callable[[], float] = time.time
 
-    def check(self, request: Request) -> None:
+    def check(self, request: RequestInfo) -> None:
         """Nothing, if the request may go on. Raises S3Error."""
         _check_mechanism(request)
         try:
@@ -80,7 +224,7 @@ class S3Access:
         if self.requester_pays and pays != "requester":
             raise S3Error(403, "AccessDenied", "Access Denied")
 
-    def _check_claim(self, request: Request, claim: Claim) -> None:
+    def _check_claim(self, request: RequestInfo, claim: SignatureClaim) -> None:
         if not hmac.compare_digest(claim.access_key.encode(), self.access_key.encode()):
             message = "The AWS Access Key Id you provided does not exist in our records."
             raise S3Error(403, "InvalidAccessKeyId", message, {"AWSAccessKeyId": claim.access_key})
@@ -98,7 +242,7 @@ class S3Access:
             )
             raise S3Error(403, "SignatureDoesNotMatch", message, {"AWSAccessKeyId": claim.access_key})
 
-    def _check_time(self, claim: Claim) -> None:
+    def _check_time(self, claim: SignatureClaim) -> None:
         age = self.now() - signed_at(claim).timestamp()
         server_time = {"ServerTime": datetime.fromtimestamp(self.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
         if claim.expires is not None:
@@ -112,7 +256,7 @@ class S3Access:
             detail = {"RequestTime": claim.timestamp, **server_time, "MaxAllowedSkewMilliseconds": "900000"}
             raise S3Error(403, "RequestTimeTooSkewed", message, detail)
 
-    def _check_region(self, claim: Claim) -> None:
+    def _check_region(self, claim: SignatureClaim) -> None:
         if claim.service != "s3":
             raise Malformed(f"Incorrect service '{claim.service}'; this endpoint belongs to 's3'")
         if self.region is None or claim.region == self.region:
@@ -130,7 +274,7 @@ class S3Access:
         raise S3Error(400, code, f"{what}; {wrong}", {"Region": self.region}, where)
 
 
-def _check_mechanism(request: Request) -> None:
+def _check_mechanism(request: RequestInfo) -> None:
     """Refuse what is signed in another way than with Signature Version 4."""
     header = request.headers.get("authorization")
     if (header or "").startswith("AWS ") or request.parameter("AWSAccessKeyId") is not None:
@@ -141,7 +285,7 @@ def _check_mechanism(request: Request) -> None:
         raise S3Error(400, "InvalidArgument", "Unsupported Authorization Type", detail)
 
 
-def _check_payload(request: Request) -> None:
+def _check_payload(request: RequestInfo) -> None:
     declared = request.headers.get("x-amz-content-sha256")
     if declared is None:
         raise S3Error(400, "InvalidRequest", "Missing required header for this request: x-amz-content-sha256")

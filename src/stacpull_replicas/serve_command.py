@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from stacpull.errors import UsageError
 
 if TYPE_CHECKING:
     from stacpull_replicas import Faults
+    from stacpull_replicas.replica_server import ReplicaServer
 
 __all__ = ["command"]
 
@@ -48,7 +48,7 @@ def _planned(faults: Path | None) -> Faults | None:
     """Return the faults of a file.
 
     Raises:
-        UsageError: it says something that is not understood.
+        UsageError: The file is not a valid fault file.
     """
     from stacpull_replicas import FaultFileError, PlannedFaults, read_faults
 
@@ -60,10 +60,16 @@ def _planned(faults: Path | None) -> Faults | None:
         raise UsageError(str(error)) from error
 
 
-def _run(serving: Coroutine[None, None, None]) -> None:
-    """Serve until it is stopped; a port that is taken is told in one sentence."""
+def _run(replica: ReplicaServer) -> None:
+    """Serve until the process is stopped.
+
+    Raises:
+        UsageError: A port is taken, or the host is not an address of this machine.
+    """
+    from stacpull_replicas import serve
+
     try:
-        asyncio.run(serving)
+        asyncio.run(serve(replica))
     except OSError as error:
         raise UsageError(f"{error.strerror or error}: take another --port or --host.") from error
 
@@ -106,10 +112,10 @@ def mlhub(
     key: str | None,
 ) -> None:
     """Serve Radiant MLHub with BigEarthNet: the API, a blob host and an S3 endpoint."""
-    from stacpull_replicas import serve_mlhub
+    from stacpull_replicas import MlhubReplica
 
     _run(
-        serve_mlhub(
+        MlhubReplica(
             port=port,
             host=host,
             items=items,
@@ -144,18 +150,17 @@ def s3(
     requester_pays: bool,
 ) -> None:
     """Serve an S3 endpoint."""
-    from stacpull_replicas import serve_s3
+    from stacpull_replicas import S3Replica, demo_access
 
     _run(
-        serve_s3(
+        S3Replica(
             port=port,
             host=host,
             root=root,
             items=items,
             seed=seed,
             latency_ms=latency_ms,
-            anonymous=anonymous,
-            requester_pays=requester_pays,
+            access=demo_access(seed, anonymous=anonymous, requester_pays=requester_pays),
             faults=_planned(faults),
         )
     )
@@ -190,10 +195,10 @@ def sentinelhub(
     faults: Path | None,
 ) -> None:
     """Serve Sentinel Hub with a collection of Analysis-Ready PlanetScope: statistics, catalog, BYOC."""
-    from stacpull_replicas import serve_sentinelhub
+    from stacpull_replicas import SentinelHubReplica
 
     _run(
-        serve_sentinelhub(
+        SentinelHubReplica(
             port=port,
             host=host,
             seed=seed,

@@ -19,7 +19,7 @@ from tests.acceptance.sized_replica import key_of
 from tests.acceptance.small_mirror import Ended, SmallMirror, small_mirror
 
 from stacpull.ledger.database import ledger_path
-from stacpull_replicas.objects import DATASET_BUCKET
+from stacpull_replicas.object_store import DATASET_BUCKET
 
 
 def _again(found: Scene, dest: Path) -> Iterator[str]:

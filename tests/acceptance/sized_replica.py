@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 
 from stacpull_replicas import MlhubReplica
-from stacpull_replicas.hosting import Responder
-from stacpull_replicas.objects import DATASET_BUCKET, DATASET_PREFIX, large_key
-from stacpull_replicas.wire import Reply, Request
+from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
+from stacpull_replicas.object_store import DATASET_BUCKET, DATASET_PREFIX, large_key
+from stacpull_replicas.replica_server import Responder
 
 _LARGE = "large_files_v1_"
 
@@ -32,13 +32,13 @@ class SizedReplica(MlhubReplica):
         doors = dict(super().responders())
         plain = doors["api"]
 
-        def sized(request: Request) -> Reply:
+        def sized(request: RequestInfo) -> ReplicaReply:
             reply = plain(request)
             return self._sized(reply) if reply.kind in {"item", "items"} and reply.status == 200 else reply
 
         return {**doors, "api": sized}
 
-    def _sized(self, reply: Reply) -> Reply:
+    def _sized(self, reply: ReplicaReply) -> ReplicaReply:
         document = orjson.loads(reply.body)
         for item in document.get("features", [document]):
             self._state_sizes(item)

@@ -22,7 +22,7 @@ from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.errors import DestinationError
 from stacpull.models import Job, Received
 from stacpull.store.sync import GroupSync
-from stacpull_replicas import Request, Status
+from stacpull_replicas import RequestInfo, Status
 
 Change = Callable[[Path], None]
 
@@ -111,7 +111,7 @@ def test_where_head_is_refused_the_same_bytes_are_taken(
     rewritten(flipped)(downloaded.dest / altered)
     replica = downloaded.replica
 
-    def is_head(request: Request) -> bool:
+    def is_head(request: RequestInfo) -> bool:
         return request.method == "HEAD"
 
     replica.inject(is_head, Status(405), times=10_000)

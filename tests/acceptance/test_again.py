@@ -15,7 +15,7 @@ from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, digests_in, expected_files, files_in
 
 from stacpull import Notice, Options, mirror, verify
-from stacpull_replicas import MlhubReplica, Request, Stall, Status
+from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status
 
 ASSET_ROUTES = {("api", "download"), ("blob", "blob"), ("s3", "object")}
 INVARIANT = ("assets_done", "assets_failed", "assets_pending")
@@ -78,7 +78,7 @@ def test_a_wider_selection_adds_and_a_narrower_removes_nothing(tmp_path, small_h
 def test_retry_fetches_what_was_mended(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
 
-    def is_broken(request: Request) -> bool:
+    def is_broken(request: RequestInfo) -> bool:
         return request.server != "api" and request.path.endswith("_B02.tif")
 
     small_hub.inject(is_broken, Status(404), times=10_000)

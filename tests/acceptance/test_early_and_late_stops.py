@@ -20,7 +20,7 @@ import stacpull
 from stacpull.engine import mirror_store, recovery
 from stacpull.engine.publisher import Publisher
 from stacpull.store.destination import Destination
-from stacpull_replicas import MlhubReplica, Request, Stall, run_in_thread
+from stacpull_replicas import MlhubReplica, RequestInfo, Stall, run_in_thread
 
 SOON = 8.0  # seconds; DESIGN says ten
 
@@ -85,7 +85,7 @@ def test_a_stop_is_heard_while_the_collections_are_read(tmp_path):
         async def stopped() -> stacpull.MirrorReport:
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
-            def is_last(request: Request) -> bool:
+            def is_last(request: RequestInfo) -> bool:
                 """Match the one document that nobody needs before; ask for the stop when it is read."""
                 if not request.path.endswith(f"/collections/{SOURCE}"):
                     return False

@@ -17,7 +17,7 @@ from tests.acceptance.trees import damage, expected_files
 
 import stacpull
 from stacpull import Options, Secret, Selection
-from stacpull_replicas import Close, MlhubReplica, Request, Status, Truncate, run_in_thread
+from stacpull_replicas import Close, MlhubReplica, RequestInfo, Status, Truncate, run_in_thread
 
 CONTRACT = {
     "state", "items_seen", "items_matched", "items_done", "assets_planned", "assets_done", "assets_skipped",
@@ -140,19 +140,19 @@ def test_a_source_that_nobody_listens_at_is_exit_4(tmp_path):
     assert time.monotonic() - started < 10
 
 
-def of(*servers: str, ending: str = "") -> Callable[[Request], bool]:
+def of(*servers: str, ending: str = "") -> Callable[[RequestInfo], bool]:
     return lambda request: request.server in servers and request.path.endswith(ending)
 
 
-def is_page(request: Request) -> bool:
+def is_page(request: RequestInfo) -> bool:
     return request.path.endswith("/items")
 
 
-def is_download(request: Request) -> bool:
+def is_download(request: RequestInfo) -> bool:
     return "/download/" in request.path
 
 
-def is_source_item(request: Request) -> bool:
+def is_source_item(request: RequestInfo) -> bool:
     return "/items/" in request.path
 
 

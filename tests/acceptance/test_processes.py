@@ -24,7 +24,7 @@ import stacpull
 from stacpull import MirrorReport
 from stacpull.engine.processes import crew
 from stacpull.engine.processes.crew import Crew
-from stacpull_replicas import MlhubReplica, Request, RequestRecord, Stall, Status, run_in_thread
+from stacpull_replicas import MlhubReplica, RequestInfo, RequestRecord, Stall, Status, run_in_thread
 
 ITEMS = 40
 FILES = ITEMS * 13
@@ -177,12 +177,12 @@ def test_a_host_that_throttles_one_worker_is_left_alone_by_all(tmp_path, served,
     asked: list[float] = []
     throttled: list[float] = []
 
-    def is_blob(request: Request) -> bool:
+    def is_blob(request: RequestInfo) -> bool:
         if request.server == "blob":
             asked.append(time.monotonic())
         return False
 
-    def is_the_hundredth(request: Request) -> bool:
+    def is_the_hundredth(request: RequestInfo) -> bool:
         if request.server != "blob" or len(asked) < 100 or throttled:
             return False
         throttled.append(time.monotonic())
@@ -214,7 +214,7 @@ class AtOnce:
         monkeypatch.setattr(replica._traffic, "note", noted)
         replica.inject(self._begins, Status(500))
 
-    def _begins(self, request: Request) -> bool:
+    def _begins(self, request: RequestInfo) -> bool:
         self.now[request.server] += 1
         self.most[request.server] = max(self.most[request.server], self.now[request.server])
         return False
@@ -293,9 +293,9 @@ def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
             "_note_lost",
         ),
         (
-            BROKEN.format("stacpull.transfer.fetch", "Fetcher", "fetch", "async def"),
+            BROKEN.format("stacpull.transfer.attempt", "Fetcher", "take", "def"),
             "A worker process broke down, which should not have happened: ZeroDivisionError.",
-            "in fetch",
+            "in take",
         ),
     ],
     ids=["they end at their start", "a mistake in them"],

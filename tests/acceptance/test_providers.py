@@ -32,7 +32,7 @@ from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
 
 from stacpull import CredentialsError, MirrorReport, Options, mirror
-from stacpull.config.filling import profile_options
+from stacpull.config.profiles import profile_options
 from stacpull.engine.processes.crew import Crew
 from stacpull.events import Notice
 from stacpull_replicas import MemoryStore, S3Access, S3Replica

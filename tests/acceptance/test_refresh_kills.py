@@ -20,7 +20,7 @@ from tests.acceptance.command import Running, environment, run, wait_until
 from tests.acceptance.trees import files_in
 
 from stacpull.ledger.compact import true_name
-from stacpull_replicas import EvolvingReplica, Request, Stall, run_in_thread
+from stacpull_replicas import EvolvingReplica, RequestInfo, Stall, run_in_thread
 
 KILLS = int(os.environ.get("STACPULL_REFRESH_KILLS", "3"))
 DONE = 2
@@ -114,7 +114,7 @@ def test_resume_prunes_as_the_killed_mirror_was_asked_to(tmp_path, killed_at, op
         del replica.items["item-0002"]
         heard: list[str] = []
 
-        def is_the_moment(request: Request) -> bool:
+        def is_the_moment(request: RequestInfo) -> bool:
             about_item = request.path.endswith("/items/item-0002")
             at = request.path.endswith("/items") if killed_at == "the first page" else about_item
             if at:

@@ -18,7 +18,7 @@ import pytest
 from tests.acceptance.command import LABELS, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import files_in
 
-from stacpull_replicas import MlhubReplica, Request, S3Access, Status, run_in_thread
+from stacpull_replicas import MlhubReplica, RequestInfo, S3Access, Status, run_in_thread
 
 KEY = 'planted-key/with+odd=characters&"more"\\'
 SECRET = "plantedS3/secret+thatnobodysees0123456789"
@@ -103,7 +103,7 @@ def test_a_planted_secret_turns_up_nowhere(tmp_path, planted, form):
         killed = process.ended()
     assert_clean(dest, killed.out, killed.err)
 
-    def is_struck(request: Request) -> bool:
+    def is_struck(request: RequestInfo) -> bool:
         return request.path.endswith(("_B03.tif", "_B01.tif"))
 
     planted.inject(is_struck, Status(403, body=KEY.encode()), times=6)  # a server that tells what it heard

@@ -11,7 +11,7 @@ from tests.acceptance.command import LABELS, ROOT, Running, environment, run, wa
 
 from stacpull import status
 from stacpull.errors import StacpullError
-from stacpull.filters.draw import rank_of
+from stacpull.filters.ids import rank_of
 
 TORCHGEO = ROOT / "configs" / "torchgeo.toml"
 

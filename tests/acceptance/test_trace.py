@@ -22,10 +22,10 @@ from stacpull.cli.main import execute
 from stacpull.sync import trace
 from stacpull_replicas import run_in_thread
 from stacpull_replicas.faults import Status
+from stacpull_replicas.http_messages import RequestInfo
 from stacpull_replicas.sentinelhub import SentinelHubReplica
-from stacpull_replicas.wire import Request
 from stacpull_trace.report import DayState
-from stacpull_trace.scene_map import Kind
+from stacpull_trace.scene_map import OriginKind
 from stacpull_trace.traced_area import area_of_bbox, area_of_geometry
 
 BOX = (-122.44, 37.75, -122.42293, 37.76989)
@@ -268,7 +268,9 @@ def test_counts_are_those_of_the_rasters_wherever_one_looks(
     )
     expected = judge(hub.archive, area, *map(date.fromisoformat, period.split("/")))
     assert expected.scenes
-    found = Counter({(r.date, r.tile, r.index): r.pixels for r in report.scenes if r.kind is not Kind.MASKED})
+    found = Counter(
+        {(r.date, r.tile, r.index): r.pixels for r in report.scenes if r.kind is not OriginKind.MASKED}
+    )
     assert found == expected.scenes
     means = {day.date: day for day in report.days if day.mean is not None}
     assert means.keys() == expected.ndwi.keys()
@@ -418,7 +420,7 @@ def test_a_missing_qa_file_is_named_and_read_when_it_is_there(
     hub = own_replica()
     gone = next(c.id for c in hub.archive.captures if c.sight and c.day == date(2023, 11, 16))
 
-    def match(request: Request) -> bool:
+    def match(request: RequestInfo) -> bool:
         return f"/tiles/{gone}/files" in request.path
 
     hub.inject(match, Status(404, {}, b'{"error":{"status":404,"code":"COMMON_NOT_FOUND"}}'), times=1000)

@@ -35,7 +35,7 @@ from stacpull import (
 from stacpull.engine.inspection import Findings, Inspection
 from stacpull.ledger.database import open_writer
 from stacpull.store.lock import MirrorLock
-from stacpull_replicas import MlhubReplica, Request, Status, run_in_thread
+from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
 Change = Callable[[Path], None]
 
@@ -333,7 +333,7 @@ def test_bytes_that_are_not_those_mirrored_are_refused(mirrored: Mirrored) -> No
     rewritten(flipped)(mirrored.dest / name)
     damaged = (mirrored.dest / name).read_bytes()
 
-    def is_asked(request: Request) -> bool:
+    def is_asked(request: RequestInfo) -> bool:
         return request.server != "api" and request.path.endswith(name.rpartition("/")[2])
 
     mirrored.replica.inject(is_asked, Status(200, body=b"II*\0 another version"), times=20)

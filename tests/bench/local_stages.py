@@ -16,12 +16,12 @@ from tests.engine.bench import Bench
 from stacpull.engine.documents import clean_item
 from stacpull.engine.publisher import GROUP
 from stacpull.filters.assets import compile_assets
+from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
-from stacpull.filters.verdict import Verdict
 from stacpull.ledger.batches import ItemRow
 from stacpull.ledger.schema import STATE_DONE
-from stacpull.models import Job, Json, Received, Selection, Validator
-from stacpull.planning.items import Planned, plan_item
+from stacpull.models import Job, Json, PlannedItem, Received, Selection, Validator
+from stacpull.planning.items import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets
 from stacpull.store.destination import Destination
@@ -98,9 +98,9 @@ def _planned(item: Json) -> ItemRow:
     found = plan_item(
         item, collection_hint=COLLECTION, item_href=None, page_url=None, layout=_PLACES, asset_filter=_ASSETS
     )
-    if verdict is not Verdict.MATCH or not isinstance(found, Planned):
+    if verdict is not Verdict.MATCH or not isinstance(found, PlannedItem):
         raise RuntimeError(f"{item['id']} was not planned")
-    return ItemRow(found.item, clean_item(item, _SECRETS), found.problems)
+    return ItemRow(found, clean_item(item, _SECRETS))
 
 
 _ITEMS, _ASSETS, _PLACES, _SECRETS = (

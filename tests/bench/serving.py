@@ -15,16 +15,16 @@ from pathlib import Path
 
 from tests.bench.mixes import BUCKET, COLLECTION
 
-from stacpull_replicas.hosting import Hosted, Responder, fast_loop
-from stacpull_replicas.objects import DirectoryStore
-from stacpull_replicas.s3 import S3Service
+from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
+from stacpull_replicas.object_store import DirectoryStore
+from stacpull_replicas.replica_server import ReplicaServer, Responder, fast_loop
 from stacpull_replicas.s3_access import S3Access
-from stacpull_replicas.wire import Reply, Request
+from stacpull_replicas.s3_service import S3Service
 
 _PAGES = f"/collections/{COLLECTION}"
 
 
-class BenchReplica(Hosted):
+class BenchReplica(ReplicaServer):
     """A door with pages, redirects and files behind it."""
 
     server_names = ("bench",)
@@ -38,21 +38,21 @@ class BenchReplica(Hosted):
         """The one service."""
         return {"bench": self.respond}
 
-    def respond(self, request: Request) -> Reply:
+    def respond(self, request: RequestInfo) -> ReplicaReply:
         """Answer a request."""
         path = request.path
         if path == _PAGES or path.startswith(f"{_PAGES}/"):
             return self._page(path.removeprefix(_PAGES)[1:] or "collection.json")
         if path.startswith("/r/"):
-            return Reply(302, {"Location": f"/{BUCKET}/{path.removeprefix('/r/')}"}, kind="redirect")
+            return ReplicaReply(302, {"Location": f"/{BUCKET}/{path.removeprefix('/r/')}"}, kind="redirect")
         return self._files.respond(request)
 
-    def _page(self, name: str) -> Reply:
+    def _page(self, name: str) -> ReplicaReply:
         folder = self._root / "collections" / COLLECTION
         path = (folder / name).resolve()
         if not path.is_relative_to(folder.resolve()) or not path.is_file():
-            return Reply(404, kind="error")
-        return Reply(200, {"Content-Type": "application/json"}, path.read_bytes(), kind="page")
+            return ReplicaReply(404, kind="error")
+        return ReplicaReply(200, {"Content-Type": "application/json"}, path.read_bytes(), kind="page")
 
 
 async def serve(root: Path, port: int, access: S3Access) -> None:

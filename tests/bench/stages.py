@@ -45,7 +45,7 @@ from stacpull.net.lean import LeanTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Request, Transport
 from stacpull.store.destination import Destination
-from stacpull.transfer.fetch import Fetcher
+from stacpull.transfer.attempt import Fetcher
 
 WORKERS = 64
 _SMALL = 1 << 20

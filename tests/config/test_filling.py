@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.config.filling import listed, missing, profile_options
 from stacpull.config.options import Options, S3Options
-from stacpull.config.profiles import Profile
-from stacpull.config.provider import Activation, Fixed, Provider, SasTokens, TokenGrant, Visit
+from stacpull.config.profiles import Profile, listed, missing, profile_options
 from stacpull.config.resolve import resolve
 from stacpull.errors import CredentialsError, UsageError
+from stacpull.net.logins.activation import Activation
+from stacpull.net.logins.fixed import Fixed
+from stacpull.net.logins.grant import TokenGrant
+from stacpull.net.logins.provider import Provider
+from stacpull.net.logins.sas import SasTokens
+from stacpull.net.logins.visit import Visit
 from stacpull.redact import Secret
 
 ALONE = {"XDG_CONFIG_HOME": "/nowhere", "NETRC": "/nowhere"}
@@ -150,7 +154,7 @@ def test_a_netrc_file_gives_the_hosts_of_the_profile_theirs_and_no_other(tmp_pat
 
 def test_a_broken_netrc_file_is_named_without_what_stands_in_it(tmp_path: Path) -> None:
     (netrc := tmp_path / "netrc").write_text("machine h.example\nlogin u planted-password\n")
-    with pytest.raises(UsageError, match=r"netrc, line [0-9]+: this is no netrc file") as caught:
+    with pytest.raises(UsageError, match=r"netrc, line [0-9]+: this is not a valid netrc file") as caught:
         provider_of("earthdata", NETRC=str(netrc))
     assert "planted" not in f"{caught.value!r} {caught.value.__cause__!r}"
     assert caught.value.__context__ is None
@@ -178,7 +182,7 @@ def test_a_broken_netrc_file_is_no_hindrance_to_who_needs_none(tmp_path: Path, b
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('kind = "bearer"\ntoken = "${T}"\n', "token: what it comes to holds a line break"),
+        ('kind = "bearer"\ntoken = "${T}"\n', "token: its value contains a line break"),
         ('kind = "token"\ntoken-url = "ftp://x"\nclient-id = "${OK}"\n', "token-url: must be like https"),
         ('kind = "visit"\nlogin-host = "*"\n', "login-host: must be like"),
         (

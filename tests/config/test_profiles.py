@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.config.profiles import KINDS, Profile, find_profile, profiles
-from stacpull.config.provider import HostPattern
+from stacpull.config.profiles import Profile, find_profile, profiles
 from stacpull.errors import UsageError
 from stacpull.hosts import origin_of
+from stacpull.net.logins.provider import HostPattern
+from stacpull.net.logins.registry import KINDS, kind_class
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "configs" / "providers"
@@ -133,16 +134,19 @@ LOGIN = '[login.x]\nhosts = ["h.example"]\n'
         ("check = 'https://x'\n" + TOKEN, "line 1, check: must be a list of texts"),
         ("login = 3\n", "line 1, login: must be a table"),
         (TOKEN.replace("bearer", "baerer"), "line 2, kind: must be one of"),
-        ('[login.x]\nkind = "bearer"\ntoken = "${T}"\n', "x: a login says its kind and its hosts"),
+        ('[login.x]\nkind = "bearer"\ntoken = "${T}"\n', "x: a login needs the keys kind and hosts"),
         (LOGIN + 'kind = "basic"\nuser = "${U}"\n', "x: a login of the kind basic needs the key password"),
         (TOKEN + "tokne = 'x'\n", "line 5, tokne: a login of the kind bearer has no such key"),
         (TOKEN.replace('"h.example"', '"*.org"'), r"line 3, hosts: must be like .* not '\*.org'"),
         (TOKEN.replace('["h.example"]', "[]"), "hosts: must be a list of texts, like"),
-        (TOKEN.replace("${T}", "planted-secret"), "line 4, token: a secret does not stand in a file"),
-        (LOGIN + 'kind = "basic"\nuser = "me"\npassword = "planted-secret"\n', "line 5, password: a secret"),
+        (TOKEN.replace("${T}", "planted-secret"), "line 4, token: must not contain a secret"),
+        (
+            LOGIN + 'kind = "basic"\nuser = "me"\npassword = "planted-secret"\n',
+            "line 5, password: must not contain a secret",
+        ),
         (
             LOGIN + 'kind = "query"\nname = "${N}"\nvalue = "${V}"\n',
-            "line 4, name: is no place for a variable",
+            "line 4, name: must not contain a variable",
         ),
         (LOGIN + 'kind = "visit"\nlogin-host = true\n', "login-host: must be text in quotes"),
         ("[s3]\nacces-key = '${A}'\n", "line 2, acces-key: there is no such key; did you mean access-key"),
@@ -172,11 +176,11 @@ VISIT = LOGIN + 'kind = "visit"\nlogin-host = "{}"\n'
         (HEADER.format(""), "line 4, name: must not be empty"),
         *((HEADER.format(name), "steers the connection") for name in ("Host", "content-length", "Range")),
         (LOGIN + 'kind = "query"\nname = ""\nvalue = "${V}"\n', "line 4, name: must not be empty"),
-        (TOKEN.replace("${T}", "planted-secret${T}"), "line 4, token: a secret does not stand in a file"),
-        (TOKEN.replace("${T}", "${T} planted-secret"), "line 4, token: a secret"),
-        (HEADER.format("X").replace("${V}", "planted-secret9${V}"), "line 5, value: a secret"),
-        (LOGIN + 'kind = "basic"\nuser = "planted-secret"\npassword = ""\n', "line 4, user: a secret"),
-        (LOGIN + 'kind = "basic"\nuser = "planted-secret${U}"\npassword = ""\n', "line 4, user: a secret"),
+        (TOKEN.replace("${T}", "planted-secret${T}"), "line 4, token: must not contain a secret"),
+        (TOKEN.replace("${T}", "${T} planted-secret"), "line 4, token: must not contain a secret"),
+        (HEADER.format("X").replace("${V}", "planted-secret9${V}"), "line 5, value: must not contain a sec"),
+        (LOGIN + 'kind = "basic"\nuser = "planted-secret"\npassword = ""\n', "line 4, user: must not"),
+        (LOGIN + 'kind = "basic"\nuser = "planted-secret${U}"\npassword = ""\n', "line 4, user: must not"),
         *((TOKEN.replace("h.example", host), "line 3, hosts: must be like")
           for host in ("a b.c", "a..b", ".a.b", "*.*.a.b", "h.example:0", "h.example:x", "http://[::1",
                        "evil.com\uff0f.h.example", "a,b.c", "me:planted-secret@h.example", "https://h.example/p")),
@@ -237,11 +241,11 @@ def test_tables_may_be_written_in_any_order(tmp_path: Path) -> None:
 def test_the_documentation_names_every_kind_key_and_shipped_profile() -> None:
     text = (ROOT / "docs" / "credentials.md").read_text()
     rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
-    for name, kind in KINDS.items():
-        assert all(f"`{key}`" in rows[name] for key in (*kind.required, *kind.optional)), name
+    for name in KINDS:
+        assert all(f"`{key.name}`" in rows[name] for key in kind_class(name).keys), name
     for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}):
         needed = [name for login in profile.logins for name in login.variables]
-        needed += profile.s3.variables if profile.s3 else ()
+        needed += profile.s3.keys if profile.s3 else ()
         assert all(f"`{name}`" in rows[profile.name] for name in needed), profile.name
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from stacpull.engine.adoption import Stated, disagreement, is_proven
 from stacpull.models import Checksum
-from stacpull.transfer.verify import Check
+from stacpull.transfer.checks import Check
 
 BODY = b"the asset"
 MD5, SHA = hashlib.md5(BODY).digest(), hashlib.sha256(BODY).digest()  # noqa: S324 - what servers state

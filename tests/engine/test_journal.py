@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.virtual_clock import EPOCH, VirtualClock
 
 from stacpull.engine.journal import Journal
-from stacpull.engine.position import Position
+from stacpull.engine.walk import Position
 from stacpull.events import AssetFailed, Event, Notice, Progress, RunStarted
 from stacpull.models import FailureKind, ItemId, PageRequest
 from stacpull.redact import Secret, Secrets

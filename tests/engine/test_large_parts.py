@@ -33,7 +33,7 @@ def test_one_whose_name_its_url_gives_is_published_from_the_part(tmp_path: Path)
     late = row.item.assets[0]._replace(name=None, name_template="{filename}")
     bench = Bench(tmp_path)
     bench.take_up()
-    job = bench.plan(replace(row, item=replace(row.item, assets=(late,)))).jobs[0]
+    job = bench.plan(replace(row, item=row.item._replace(assets=(late,)))).jobs[0]
     let_arrive(bench, job, b"long" * 1000, "S2A MSIL2A.zip")
     bench.close()
     bench = Bench(tmp_path)

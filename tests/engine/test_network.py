@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from stacpull.config.options import Options, S3Options
-from stacpull.config.provider import Provider
 from stacpull.engine.network import login_advice
+from stacpull.net.logins.provider import Provider
 from stacpull.redact import Secret
 
 PC = "https://planetarycomputer.microsoft.com/api/stac/v1/collections/naip"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.engine.position import Position
-from stacpull.engine.walking import _ForgottenCursorError, _number_of
+from stacpull.engine.walk import Position, _ForgottenCursorError, _number_of
 from stacpull.models import PageRequest
 from stacpull.redact import Secret, Secrets
 from stacpull.sources.source import WalkStart

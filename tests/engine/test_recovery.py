@@ -401,7 +401,7 @@ def test_late_names_survive_a_kill_in_the_name_of_the_part(tmp_path: Path) -> No
     late = row.item.assets[0]._replace(name=None, name_template="{filename}")
     bench = Bench(tmp_path)
     bench.take_up()
-    job = bench.plan(replace(row, item=replace(row.item, assets=(late,)))).jobs[0]
+    job = bench.plan(replace(row, item=row.item._replace(assets=(late,)))).jobs[0]
     bench.arrive(job, b"x", filename="S2 é;100%.tif")
     bench.close()
     bench = Bench(tmp_path)

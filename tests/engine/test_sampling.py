@@ -11,9 +11,9 @@ import pytest
 from tests.acceptance.small_api import SmallApi
 
 from stacpull import MirrorReport, Options, PlanReport, Selection, UsageError, headers, mirror, plan, status
-from stacpull.engine.picking import Candidate
-from stacpull.engine.sampling import MemorySample, candidates_again, sampled_item
-from stacpull.filters.draw import rank_of
+from stacpull.engine.sample import MemorySample, restored_candidates, sampled_item
+from stacpull.engine.selector import Candidate
+from stacpull.filters.ids import rank_of
 from stacpull.ledger import samples
 from stacpull.ledger.database import open_reader, open_writer
 from stacpull.models import Failure, FailureKind, ItemId
@@ -210,7 +210,7 @@ def test_a_sample_in_memory_keeps_the_smallest():
     sample = MemorySample(150)
     for start in range(0, 300, 100):
         sample.keep([candidate(str(rank), rank) for rank in range(start + 99, start - 1, -1)])
-    assert [[one.rank for one in stretch] for stretch in sample.stretches()] == [
+    assert [[one.rank for one in stretch] for stretch in sample.batches()] == [
         list(range(100)),
         list(range(100, 150)),
     ]
@@ -249,7 +249,7 @@ def test_an_item_whose_links_were_signed_is_read_again():
     assert [one.stale for one in kept] == [True, False, True]
     assert b"abc" not in b"".join(one.document for one in kept)
     reader = Reader({"https://x/collections/c/items/a": signed.item})
-    again = asyncio.run(candidates_again(kept, reader))
+    again = asyncio.run(restored_candidates(kept, reader))
     assert reader.asked == ["https://x/collections/c/items/a", "https://x/collections/c/items/c"]
     assert again[:2] == [
         signed._replace(page_url=kept[0].page_url),

@@ -15,7 +15,7 @@ from stacpull.models import Checksum, Failure, FailureKind, Job, Received
 from stacpull.net.client import Begun
 from stacpull.net.transport import TransferError
 from stacpull.store.destination import Destination
-from stacpull.transfer.fetch import Fetcher
+from stacpull.transfer.attempt import Fetcher
 
 BODY = b"body"
 SHA = hashlib.sha256(BODY).digest()

@@ -27,8 +27,8 @@ from stacpull.redact import Secret
 from stacpull.sources.links import ItemReader
 from stacpull.store.destination import Destination
 from stacpull.store.parts import PartStore
+from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.aws import AwsCredentials
-from stacpull.transfer.fetch import Fetcher
 from stacpull.transfer.s3 import S3Transport
 
 LOCAL = AddressPolicy(allow_private=True)

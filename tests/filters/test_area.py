@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from shapely.geometry import box, mapping, shape
 
 from stacpull.errors import UsageError
-from stacpull.filters import Verdict, compile_items
+from stacpull.filters.check import Verdict
+from stacpull.filters.items import compile_items
 from stacpull.models import Selection
 
 UNIT = mapping(box(0, 0, 1, 1))
@@ -73,8 +74,8 @@ def test_verdict_over_area(area, item, matches):
 @pytest.mark.parametrize(
     ("area", "problem"),
     [
-        ({}, "it is no object with a type"),
-        ([], "it is no object with a type"),
+        ({}, "it is not an object with a type"),
+        ([], "it is not an object with a type"),
         ({"type": "Feature", "geometry": None}, "holds no geometry"),
         ({"type": "FeatureCollection", "features": []}, "holds no geometry"),
         ({"type": "FeatureCollection"}, r"geometry 1 \(FeatureCollection\) is empty or cannot be read"),
@@ -98,7 +99,7 @@ def test_the_old_names_of_wgs_84_are_taken():
 
 
 def test_text_that_is_no_json_is_refused():
-    with pytest.raises(UsageError, match="--intersects is no GeoJSON"):
+    with pytest.raises(UsageError, match="--intersects is not GeoJSON"):
         compile_items(Selection(intersects="POINT(1 2)"))
 
 

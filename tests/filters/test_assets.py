@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.filters import compile_assets
+from stacpull.filters.assets import compile_assets
 from stacpull.models import Selection
 
 COG = {"type": "image/tiff; application=geotiff; profile=cloud-optimized", "roles": ["data", "reflectance"]}

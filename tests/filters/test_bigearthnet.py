@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.filters.bigearthnet import BEN19, CLC43, NOMENCLATURES, TO_BEN19
+from stacpull.filters.labels import BEN19, CLC43, NOMENCLATURES, TO_BEN19
 
 
 def test_there_are_43_and_19_distinct_names():

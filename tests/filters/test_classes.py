@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.errors import UsageError
-from stacpull.filters import check_labels, class_list
-from stacpull.filters.bigearthnet import BEN19, CLC43
+from stacpull.filters.labels import BEN19, CLC43, check_labels, class_list
 from stacpull.models import Selection
 
 BIGEARTHNET = {"labels": CLC43, "seasonal_snow": ("true", "false")}

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.filters import Verdict, compile_items
-from stacpull.filters.flags import read_flag
+from stacpull.filters.check import Verdict
+from stacpull.filters.items import compile_items
+from stacpull.filters.properties import read_flag
 from stacpull.models import Selection
 
 TRUE = [True, "true", "True", "TRUE", "tRuE", 1, 1.0]

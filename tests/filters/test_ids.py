@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import UsageError
-from stacpull.filters import Verdict, compile_items
+from stacpull.filters.check import Verdict
+from stacpull.filters.items import compile_items
 from stacpull.models import Selection
 
 PATCH = "S2A_MSIL2A_20170613T101031_0_45"

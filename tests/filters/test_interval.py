@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import UsageError
-from stacpull.filters import Verdict, compile_items, parse_interval
-from stacpull.filters.interval import parse_instant
+from stacpull.filters.check import Verdict
+from stacpull.filters.interval import parse_instant, parse_interval
+from stacpull.filters.items import compile_items
 from stacpull.models import Selection
 
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stacpull.filters import Verdict, compile_items, item_labels
-from stacpull.filters.bigearthnet import BEN19, CLC43, TO_BEN19
+from stacpull.filters.check import Verdict
+from stacpull.filters.items import compile_items
+from stacpull.filters.labels import BEN19, CLC43, TO_BEN19, item_labels
 from stacpull.models import Selection
 
 OVERVIEWS = {

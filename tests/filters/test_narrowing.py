@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
 from stacpull.filters.narrowing import Narrowing, filter_names, narrowing
-from stacpull.filters.verdict import Verdict
 from stacpull.models import Selection
 
 SQUARE = [[[0, 0], [2, 0], [2, 2], [0, 2], [0, 0]]]

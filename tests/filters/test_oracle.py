@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.filters import Verdict, compile_items
+from stacpull.filters.check import Verdict
+from stacpull.filters.items import compile_items
 from stacpull.models import Selection
 
 DAY = datetime(2018, 3, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.filters.rectangle import Box, meets, simple_parts
+from stacpull.filters.places import Box, meets, simple_parts
 
 
 def touches(geometry, box):

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from stacpull.errors import UsageError
-from stacpull.filters import Verdict, compile_items, parse_bbox
+from stacpull.filters.check import Verdict
+from stacpull.filters.items import compile_items
+from stacpull.filters.places import parse_bbox
 from stacpull.models import Selection
 
 NULL_ISLAND = {"type": "Point", "coordinates": [0, 0]}

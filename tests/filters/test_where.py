@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from stacpull.errors import UsageError
-from stacpull.filters import Verdict, compile_items
+from stacpull.filters.check import Verdict
+from stacpull.filters.items import compile_items
 from stacpull.models import Selection
 
 ITEM = {
@@ -116,7 +117,7 @@ def test_items_that_do_not_tell_their_cloud_are_counted():
     selected = compile_items(Selection(max_cloud_cover=20.0))
     assert selected.judge({"properties": {}}) is Verdict.UNKNOWN_CLOUD_COVER
     assert selected.notes({Verdict.UNKNOWN_CLOUD_COVER: 2}) == [
-        "2 items left out: eo:cloud_cover is absent there, or no number."
+        "2 items left out: eo:cloud_cover is absent there, or not a number."
     ]
 
 

@@ -336,7 +336,7 @@ def test_an_item_met_twice_has_one_row() -> None:
     [
         (lambda: many(2), {"ids": ("other",)}, "the filters kept none of them"),
         (lambda: AssetApi({}), {}, "the source listed no items"),
-        (lambda: AssetApi({"1": {"p": {"href": "/p"}}}), {}, "1 are no TIFFs"),
+        (lambda: AssetApi({"1": {"p": {"href": "/p"}}}), {}, "1 are not TIFFs"),
     ],
 )
 def test_a_job_that_finds_nothing_says_why(

@@ -20,7 +20,7 @@ from stacpull.cli.main import execute
 from stacpull.clock import SystemClock
 from stacpull.reports import FailureRecord
 from stacpull_replicas import MlhubReplica, PlannedFaults, parse_faults
-from stacpull_replicas.objects import DATASET_BUCKET, large_key
+from stacpull_replicas.object_store import DATASET_BUCKET, large_key
 
 HURRY = 50
 SIZE = 3 << 20

@@ -8,8 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from stacpull_replicas import parse_faults
-from stacpull_replicas.fault_file import FAULTS
-from stacpull_replicas.fault_plan import KINDS
+from stacpull_replicas.fault_plan import FAULTS, KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()

@@ -19,16 +19,16 @@ from stacpull_replicas import Close, Delay, Fault, FaultPlan, PlannedFaults, Rul
 from stacpull_replicas.faults import (
     Alter,
     Coded,
-    Damage,
     Drip,
     Fields,
+    IgnoredRange,
+    InvertedByte,
     LoginPage,
     Overlong,
     Raw,
     Redirect,
     Truncate,
     Unframed,
-    Whole,
 )
 
 _PATCHES = 30
@@ -61,9 +61,9 @@ ANYWHERE: list[Fault] = [
 ]
 """What may happen to any request. Nothing that nobody could notice: a page with an item less looks whole."""
 TO_OBJECTS: list[Fault] = [
-    Damage(at=3),
+    InvertedByte(at=3),
     Truncate(keep=100),
-    Whole(),
+    IgnoredRange(),
     Alter({"Content-Range": "bytes 0-9/10"}),
     Alter({"ETag": 'W/"1"'}),
     Alter({"Content-Type": "text/html"}),

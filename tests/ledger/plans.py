@@ -12,8 +12,18 @@ from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import Arrival
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import Run, RunSpec, begin
-from stacpull.models import Asset, Checksum, Failure, FailureKind, ItemId, Job, PlannedItem, Selection
-from stacpull.planning.items import AssetProblem, item_directory
+from stacpull.models import (
+    Asset,
+    AssetProblem,
+    Checksum,
+    Failure,
+    FailureKind,
+    ItemId,
+    Job,
+    PlannedItem,
+    Selection,
+)
+from stacpull.planning.items import item_directory
 
 SPEC = RunSpec("https://api.example/v1", Selection(collections=("c",)), "{collection}/{item}/{key}{ext}")
 NOW = 1_700_000_000.0
@@ -65,8 +75,9 @@ def item(
         placed,
         parent=id_of(parent) if parent is not None else None,
         updated=updated,
+        problems=tuple(problems),
     )
-    return ItemRow(planned, f'{{"id":"{name}","updated":"{updated}"}}'.encode(), tuple(problems))
+    return ItemRow(planned, f'{{"id":"{name}","updated":"{updated}"}}'.encode())
 
 
 def _placed(one: Asset, where: str) -> Asset:

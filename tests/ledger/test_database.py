@@ -19,8 +19,7 @@ from stacpull.ledger import outcomes, schema, views
 from stacpull.ledger.database import ledger_path, open_reader, open_writer, transaction, translated
 from stacpull.ledger.planning import Planner
 from stacpull.ledger.runs import begin
-from stacpull.models import Failure, FailureKind
-from stacpull.planning.items import AssetProblem
+from stacpull.models import AssetProblem, Failure, FailureKind
 
 
 @pytest.fixture

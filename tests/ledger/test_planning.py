@@ -30,8 +30,7 @@ from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.batches import PlanBatch
 from stacpull.ledger.outcomes import AssetFailure, Written
 from stacpull.ledger.planning import Planner
-from stacpull.models import Asset, Checksum, Failure, FailureKind, Job
-from stacpull.planning.items import AssetProblem
+from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job
 
 SHA = Checksum("sha256", bytes(32))
 MD5 = Checksum("md5", b"1" * 16)
@@ -363,7 +362,7 @@ def test_a_prefix_that_was_refused_gives_way_to_what_lies_under_it(tmp_path: Pat
         commit(planner, item("i", [asset("a")], problems=[refused]))
         run, planner = again(db)
         spread = item("i", [asset("a"), asset("data/x")])
-        commit(planner, replace(spread, item=replace(spread.item, spread=("data",))))
+        commit(planner, replace(spread, item=spread.item._replace(spread=("data",))))
         assert list(views.failures(db)) == []
         counters = runs.counters(db, run)
         assert (counters["assets_failed"], counters["assets_pending"]) == (0, 2)
@@ -393,7 +392,7 @@ def test_a_file_that_becomes_a_prefix_is_waited_for_no_more(
             outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE) for job in opened], [], NOW)
         run, planner = again(db)
         spread = item("i", [asset("data/x", directory="c/i/data")])
-        (job,) = commit(planner, replace(spread, item=replace(spread.item, spread=("data",)))).jobs
+        (job,) = commit(planner, replace(spread, item=spread.item._replace(spread=("data",)))).jobs
         publish(db, job)
         assert list(views.failures(db)) == []
         counters = runs.counters(db, run)
@@ -410,7 +409,7 @@ def test_pages_that_were_left_out_are_counted(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
         row = item("i", [asset("a")])
-        commit(planner, replace(row, item=replace(row.item, pages=2)))
+        commit(planner, replace(row, item=row.item._replace(pages=("a", "b"))))
         assert runs.counters(db, run.id)["assets_pages"] == 2
         assert runs.counters(db, run.id)["assets_excluded"] == 0
 

@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 import pytest
 
 from stacpull.models import Validator
+from stacpull.net.ranges import content_range
 from stacpull.net.transport import Request, Transport
-from stacpull.transfer.headers import content_range, validator_of
-from stacpull.transfer.resume import range_headers
+from stacpull.transfer.resume import range_headers, validator_of
 
 T = TypeVar("T")
 

@@ -23,9 +23,9 @@ from stacpull.transfer.s3 import S3Transport
 from stacpull.transfer.sigv4 import Credentials
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost
-from stacpull_replicas.hosting import Hosted
-from stacpull_replicas.objects import DATASET_BUCKET
-from stacpull_replicas.tokens import Sealer
+from stacpull_replicas.download_tokens import Sealer
+from stacpull_replicas.object_store import DATASET_BUCKET
+from stacpull_replicas.replica_server import ReplicaServer
 
 
 @asynccontextmanager
@@ -95,7 +95,7 @@ class Signing:
         return expired
 
 
-class Blobs(Hosted):
+class Blobs(ReplicaServer):
     """Azure's blobs, as recorded."""
 
     server_names = ("blob",)

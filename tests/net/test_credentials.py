@@ -6,12 +6,12 @@ import pytest
 from tests.net.memory import Answer, MemoryTransport
 
 from stacpull.clock import SystemClock
-from stacpull.config.provider import HostPattern
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
+from stacpull.net.logins.provider import HostPattern
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret
 from stacpull.urls import same_site

@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 from aiohttp import client_exceptions, http_exceptions
 
-from stacpull.config.proxies import Proxy
 from stacpull.models import FailureKind
 from stacpull.net.addresses import AddressRefusedError
 from stacpull.net.http_errors import EXPECTED, failure_of
+from stacpull.proxies import Proxy
 
 KEY: Any = SimpleNamespace(host="h", port=80, ssl=True, is_ssl=True)
 INFO: Any = SimpleNamespace(real_url="http://h/?key=planted")

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.net.lean_headers import LeanHeaders, joined_fields
+from stacpull.net.ranges import content_length
 from stacpull.net.transport import is_framed
-from stacpull.transfer.headers import content_length, validator_of
+from stacpull.transfer.resume import validator_of
 
 RAW = [b"Content-Length", b"12 ", b"ETag", b'"v1"', b"X-Name", b"\xc3\xa9\xff", b"Empty", b""]
 

@@ -10,7 +10,7 @@ import pytest
 
 from stacpull.filters.assets import compile_assets
 from stacpull.models import Selection
-from stacpull.planning.described import Described
+from stacpull.planning.items import DescribedAssets
 
 ITEM_ASSETS = {"B02": {"type": "image/tiff; application=geotiff", "roles": ["data"]}, "odd": ["no object"]}
 TABLE = [
@@ -30,11 +30,11 @@ TABLE = [
 def test_what_an_asset_says_itself_comes_first(
     selection: Selection, key: str, asset: Any, kept: bool
 ) -> None:
-    assert Described(compile_assets(selection), ITEM_ASSETS).keeps(key, asset) is kept
+    assert DescribedAssets(compile_assets(selection), ITEM_ASSETS).keeps(key, asset) is kept
 
 
 def test_item_assets_as_they_were_recorded(shared_data: Path) -> None:
     document = json.loads((shared_data / "stac/copernicus_cdse/collection_global_mosaics.json").read_text())
-    judge = Described(compile_assets(Selection(roles=("reflectance",))), document["item_assets"])
+    judge = DescribedAssets(compile_assets(Selection(roles=("reflectance",))), document["item_assets"])
     kept = {key for key in document["item_assets"] if judge.keeps(key, {"href": "s3://eodata/x"})}
     assert kept == {"B02", "B03", "B04", "B08"}

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from stacpull.filters.assets import compile_assets
-from stacpull.models import Failure, FailureKind, ItemId, Selection
-from stacpull.planning import source_links
-from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href
-from stacpull.planning.items import Planned, plan_item
+from stacpull.models import Failure, FailureKind, ItemId, PlannedItem, Selection
+from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href, source_links
+from stacpull.planning.items import plan_item
 from stacpull.planning.layout import Layout
 
 BASE = "https://h/stac/c/items/i.json?key=secret"
@@ -155,8 +154,8 @@ def test_a_self_link_to_a_file_counts_only_for_an_item_of_this_disk(page, href):
         layout=Layout.parse("{collection}/{item}/{key}{ext}"),
         asset_filter=compile_assets(Selection()),
     )
-    assert isinstance(planned, Planned)
-    (asset,) = planned.item.assets
+    assert isinstance(planned, PlannedItem)
+    (asset,) = planned.assets
     assert asset.href == ("file:///data/here/a.tif" if href else "https://h/stac/collections/c/a.tif")
 
 

@@ -9,18 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.config.options import DEFAULT_LAYOUT
-from stacpull.filters import compile_assets
-from stacpull.models import Asset, Checksum, FailureKind, ItemId, Selection
-from stacpull.planning import (
+from stacpull.filters.assets import compile_assets
+from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem, Selection
+from stacpull.planning.items import (
     NO_COLLECTION,
-    Layout,
-    Planned,
     Problem,
-    fold,
     item_directory,
     item_document_path,
     plan_item,
 )
+from stacpull.planning.layout import Layout
+from stacpull.planning.names import fold
 
 PAGE = "https://h/v1/collections/c/items?limit=10"
 
@@ -43,7 +42,7 @@ def with_assets(*keys, ext="tif", **assets):
 
 
 def names(planned):
-    return {asset.key: asset.name for asset in planned.item.assets}
+    return {asset.key: asset.name for asset in planned.assets}
 
 
 def test_a_whole_item():
@@ -64,14 +63,14 @@ def test_a_whole_item():
         },
     }
     planned = plan(item, exclude_assets=("B10",), parent=ItemId("labels", "l"))
-    assert planned.item.id == ItemId("c", "i")
-    assert planned.item.document is item
-    assert planned.item.href == "https://h/items/i"
-    assert planned.item.parent == ItemId("labels", "l")
-    assert planned.item.updated == "2020-01-01T00:00:00Z"
-    assert planned.item.excluded_assets == 1
+    assert planned.id == ItemId("c", "i")
+    assert planned.document is item
+    assert planned.href == "https://h/items/i"
+    assert planned.parent == ItemId("labels", "l")
+    assert planned.updated == "2020-01-01T00:00:00Z"
+    assert planned.excluded == ("B10",)
     assert (planned.problems, planned.excluded) == ((), ("B10",))
-    assert planned.item.assets == (
+    assert planned.assets == (
         Asset(
             "B01", "https://h/b.tif", "c/i", "B01.tif", None, 1160, Checksum("md5", bytes(16)), "image/tiff"
         ),
@@ -89,7 +88,7 @@ def test_a_whole_item():
     ],
 )
 def test_the_collection_of_an_item(collection, hint, expected):
-    assert plan({"id": "i", "collection": collection}, hint=hint).item.id == ItemId(expected, "i")
+    assert plan({"id": "i", "collection": collection}, hint=hint).id == ItemId(expected, "i")
 
 
 @pytest.mark.parametrize(
@@ -131,8 +130,8 @@ def test_an_item_that_cannot_be_planned_is_named(item, item_id, why):
 def test_the_items_own_url(links, item_href, page, href, asset):
     item = {"id": "i", "links": links, "assets": {"a": {"href": "a.tif"}}}
     planned = plan(item, item_href=item_href, page=page)
-    assert planned.item.href == href
-    assert [found.href for found in planned.item.assets] == ([] if asset is None else [asset])
+    assert planned.href == href
+    assert [found.href for found in planned.assets] == ([] if asset is None else [asset])
     assert [problem.key for problem in planned.problems] == (["a"] if asset is None else [])
 
 
@@ -149,7 +148,7 @@ def test_the_items_own_url(links, item_href, page, href, asset):
     ],
 )
 def test_sizes_and_checksums_count_where_they_can_be_read(stated, size, checksum):
-    (asset,) = plan({"id": "i", "assets": {"a": {"href": "https://o/a", "type": 5, **stated}}}).item.assets
+    (asset,) = plan({"id": "i", "assets": {"a": {"href": "https://o/a", "type": 5, **stated}}}).assets
     assert (asset.size, asset.checksum, asset.media_type) == (size, checksum, None)
 
 
@@ -169,13 +168,13 @@ def test_sizes_and_checksums_count_where_they_can_be_read(stated, size, checksum
 )
 def test_assets_that_cannot_be_fetched_are_named_beside_the_others(assets, keys, problems):
     planned = plan({"id": "i", "assets": assets})
-    assert [asset.key for asset in planned.item.assets] == keys
+    assert [asset.key for asset in planned.assets] == keys
     assert [(problem.key, problem.failure.kind) for problem in planned.problems] == problems
 
 
 def test_nothing_fails_by_what_an_item_lacks():
     planned = plan({"id": "i", "geometry": None})
-    assert (planned.item.assets, planned.problems) == ((), ())
+    assert (planned.assets, planned.problems) == ((), ())
 
 
 def test_names_equal_but_for_case_or_form_are_kept_apart_whatever_the_order():
@@ -188,7 +187,7 @@ def test_names_equal_but_for_case_or_form_are_kept_apart_whatever_the_order():
     assert found["e\u0301"] == "e\u0301.tif"
     assert found["é"] != "é.tif"
     assert len({fold(name) for name in found.values()}) == len(keys)
-    assert [asset.key for asset in planned.item.assets] == keys
+    assert [asset.key for asset in planned.assets] == keys
     assert names(plan(with_assets(*reversed(keys)))) == found
 
 
@@ -216,7 +215,7 @@ def test_suffixes_that_differ_in_case_are_kept_apart():
 )
 def test_two_assets_that_would_meet_fail_by_name_but_for_the_first(layout, keys, kept):
     planned = plan(with_assets(*keys), layout=layout)
-    assert [asset.key for asset in planned.item.assets] == kept
+    assert [asset.key for asset in planned.assets] == kept
     assert [problem.key for problem in planned.problems] == sorted(set(keys) - set(kept))
     assert all(problem.failure.kind is FailureKind.NAME for problem in planned.problems)
     assert all(repr(kept[0]) in problem.failure.message for problem in planned.problems)
@@ -249,9 +248,7 @@ def test_an_odd_id_has_a_document_with_a_safe_name(name):
     assert path.endswith(".json")
     assert path.rpartition("/")[2] not in ("catalog.json", "collection.json")
     assert all(0 < len(segment.encode()) <= 255 for segment in path.split("/"))
-    (asset,) = plan(
-        {"id": name or "x", "assets": {path.rpartition("/")[2]: {"href": "https://o/a"}}}
-    ).item.assets
+    (asset,) = plan({"id": name or "x", "assets": {path.rpartition("/")[2]: {"href": "https://o/a"}}}).assets
     assert f"{asset.directory}/{asset.name}" != path
 
 
@@ -260,10 +257,10 @@ def test_a_recorded_source_item_in_the_tree_of_the_notebook(shared_data: Path):
     patch = item["id"].removeprefix("bigearthnet_v1_source_")
     label = ItemId("bigearthnet_v1_labels", f"bigearthnet_v1_labels_{patch}")
     planned = plan(item, layout="bigearthnet/{parent}/{filename}", parent=label, exclude_assets=("B10",))
-    assert len(planned.item.assets) == 12
+    assert len(planned.assets) == 12
     assert planned.excluded == ("B10",)
-    assert {asset.directory for asset in planned.item.assets} == {f"bigearthnet/{label.item}"}
-    assert {(asset.name, asset.name_template) for asset in planned.item.assets} == {(None, "{filename}")}
+    assert {asset.directory for asset in planned.assets} == {f"bigearthnet/{label.item}"}
+    assert {(asset.name, asset.name_template) for asset in planned.assets} == {(None, "{filename}")}
     assert names(plan(item))["B8A"] == "B8A.tif"
 
 
@@ -274,8 +271,8 @@ def test_every_recorded_item_is_planned(shared_data: Path):
         features = document.get("features", [document]) if isinstance(document, dict) else []
         for item in (item for item in features if item.get("type") == "Feature"):
             planned = plan(item, page=f"https://h/{path.name}")
-            assert isinstance(planned, Planned), path
-            paths = [fold(f"{asset.directory}/{asset.name}") for asset in planned.item.assets]
+            assert isinstance(planned, PlannedItem), path
+            paths = [fold(f"{asset.directory}/{asset.name}") for asset in planned.assets]
             assert len(set(paths)) == len(paths)
             assert {problem.failure.kind for problem in planned.problems} <= {FailureKind.SCHEME}
             found += 1
@@ -313,9 +310,9 @@ def test_no_item_however_odd_raises_and_each_asset_is_told_once(item, layout):
     if isinstance(planned, Problem):
         assert planned.failure.kind is FailureKind.ITEM
         return
-    told = [asset.key for asset in planned.item.assets] + [problem.key for problem in planned.problems]
+    told = [asset.key for asset in planned.assets] + [problem.key for problem in planned.problems]
     assets = item.get("assets")
     if isinstance(assets, dict):
         assert sorted([*told, *planned.excluded]) == sorted(assets)
-    paths = [f"{asset.directory}/{asset.name}" for asset in planned.item.assets if asset.name is not None]
+    paths = [f"{asset.directory}/{asset.name}" for asset in planned.assets if asset.name is not None]
     assert len({fold(path) for path in paths}) == len(paths)

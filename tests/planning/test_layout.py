@@ -10,7 +10,9 @@ from tests.planning.hostile import NAMES
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.errors import UsageError
 from stacpull.models import ItemId
-from stacpull.planning import Layout, complete, item_document_path, safe_segment
+from stacpull.planning.items import item_document_path
+from stacpull.planning.layout import Layout, complete
+from stacpull.planning.names import safe_segment
 
 LABEL = ItemId("bigearthnet_v1_labels", "bigearthnet_v1_labels_S2A_0_45")
 SOURCE = ItemId("bigearthnet_v1_source", "bigearthnet_v1_source_S2A_0_45")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.filters.assets import compile_assets
-from stacpull.models import Failure, FailureKind, Json, Selection
-from stacpull.planning.items import Planned, plan_item
+from stacpull.models import Failure, FailureKind, Json, PlannedItem, Selection
+from stacpull.planning.items import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.planning.names import fold
 from stacpull.planning.prefixes import Listed, Listing, as_prefix, keys_of, object_of
@@ -26,7 +26,7 @@ LISTING = Listing((Listed("B02.jp2", 4), Listed("qi/x.gml", 0)))
 
 def plan(
     listing: Listing | Failure, layout: str = "{collection}/{item}/{key}{ext}", item: Json = ITEM
-) -> Planned:
+) -> PlannedItem:
     planned = plan_item(
         item,
         collection_hint=None,
@@ -36,7 +36,7 @@ def plan(
         asset_filter=compile_assets(Selection()),
         listings={"data": listing},
     )
-    assert isinstance(planned, Planned)
+    assert isinstance(planned, PlannedItem)
     return planned
 
 
@@ -49,7 +49,7 @@ def plan(
     ],
 )
 def test_objects_go_under_the_place_of_their_asset(layout: str, first: str, second: str) -> None:
-    assets = plan(LISTING, layout).item.assets[:2]
+    assets = plan(LISTING, layout).assets[:2]
     assert [f"{asset.directory}/{asset.name}" for asset in assets] == [first, second]
     assert [(asset.key, asset.href, asset.size) for asset in assets] == [
         ("data/B02.jp2", "s3://b/tiles/39/B02.jp2", 4),
@@ -59,8 +59,8 @@ def test_objects_go_under_the_place_of_their_asset(layout: str, first: str, seco
 
 def test_the_document_has_the_objects_in_place_of_their_prefix() -> None:
     planned = plan(LISTING)
-    assert planned.item.spread == ("data",)
-    assets = planned.item.document["assets"]
+    assert planned.spread == ("data",)
+    assets = planned.document["assets"]
     assert list(assets) == ["data/B02.jp2", "data/qi/x.gml", "o"]
     assert assets["data/B02.jp2"] == {
         "title": "tile",
@@ -74,14 +74,14 @@ def test_the_document_has_the_objects_in_place_of_their_prefix() -> None:
 def test_what_is_left_out_of_a_prefix_is_counted_and_the_prefix_still_told() -> None:
     planned = plan(LISTING._replace(left_out=("qi/y.gml",)))
     assert planned.excluded == ("data/qi/y.gml",)
-    assert list(planned.item.document["assets"]) == ["data", "data/B02.jp2", "data/qi/x.gml", "o"]
+    assert list(planned.document["assets"]) == ["data", "data/B02.jp2", "data/qi/x.gml", "o"]
 
 
 def test_a_prefix_that_could_not_be_listed_is_named() -> None:
     failure = Failure(FailureKind.PREFIX, "Nothing is there.")
     planned = plan(failure)
     assert [(problem.key, problem.failure) for problem in planned.problems] == [("data", failure)]
-    assert planned.item.document is ITEM
+    assert planned.document is ITEM
 
 
 def test_an_object_read_again_is_found_by_the_prefix_that_it_is_of() -> None:
@@ -111,7 +111,7 @@ def test_of_prefixes_within_each_other_the_longest_says_where_an_object_is(
 
 def test_an_object_whose_key_was_kept_apart_stays_where_it_is() -> None:
     own = {**ITEM["assets"], "data/B02.jp2": {"href": "https://h.test/own.tif"}}
-    planned = plan(LISTING, item={**ITEM, "assets": own}).item.assets[0]
+    planned = plan(LISTING, item={**ITEM, "assets": own}).assets[0]
     assert object_of(own, planned.key, planned.href) == {"href": "s3://b/tiles/39/B02.jp2"}
     assert object_of(own, "data/B02.jp2", planned.href) == {"href": "https://h.test/own.tif"}
 
@@ -127,7 +127,7 @@ def test_an_object_whose_key_was_kept_apart_stays_where_it_is() -> None:
 )
 def test_an_object_never_has_the_key_of_an_asset_of_the_items_own(own: Json, first: bool) -> None:
     assets = {"data/B02.jp2": own, **ITEM["assets"]} if first else {**ITEM["assets"], "data/B02.jp2": own}
-    planned = plan(LISTING, item={**ITEM, "assets": assets}).item
+    planned = plan(LISTING, item={**ITEM, "assets": assets})
     by_href = {asset.href: asset for asset in planned.assets}
     apart = by_href["s3://b/tiles/39/B02.jp2"]
     assert apart.key.startswith("data/B02~")
@@ -157,7 +157,7 @@ NAMES = st.lists(st.text("aA./\\%:\u00e9e\u0301 ~", min_size=1, max_size=8), max
 @given(NAMES)
 def test_no_object_goes_out_of_its_place_or_meets_another(names: list[str]) -> None:
     planned = plan(Listing(tuple(Listed(name, 1) for name in names)))
-    places = [f"{asset.directory}/{asset.name}" for asset in planned.item.assets[:-1]]
+    places = [f"{asset.directory}/{asset.name}" for asset in planned.assets[:-1]]
     assert len(places) + len(planned.problems) == len(names)
     assert all(PurePosixPath(place).parts[:3] == ("c", "i", "data") for place in places)
     assert not any(part in {"", ".", ".."} for place in places for part in place.split("/"))

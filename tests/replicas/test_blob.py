@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from stacpull_replicas import MlhubReplica, run_in_thread
-from stacpull_replicas.tokens import Sealer, TokenRefused
+from stacpull_replicas.download_tokens import Sealer, TokenRefused
 
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 OLD = {"x-ms-version": "2009-09-19"}

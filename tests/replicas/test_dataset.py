@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from stacpull_replicas import Dataset, manifest
+from stacpull_replicas.acquisitions import tile_name, to_lonlat
 from stacpull_replicas.corine import CLASSES, DROPPED_BY_19
 from stacpull_replicas.dataset import CLOUD, MAX_ITEMS, ONLY_DROPPED, SNOW, Flag
-from stacpull_replicas.utm import tile_name, to_lonlat
 
 FULL = Dataset(MAX_ITEMS, 7)
 

@@ -19,11 +19,11 @@ from stacpull_replicas import (
     SentinelHubReplica,
     run_in_thread,
 )
-from stacpull_replicas.hosting import Hosted
+from stacpull_replicas.replica_server import ReplicaServer
 
 LARGE = 40_000_000
 OPEN = S3Access("AKIATEST", "secret", anonymous=True)
-REPLICAS: list[Callable[[], Hosted]] = [
+REPLICAS: list[Callable[[], ReplicaServer]] = [
     lambda: S3Replica(store=MemoryStore({"b": {"large": bytes(LARGE)}}), access=OPEN),
     lambda: MlhubReplica(items=2, large_items=1, large_size=LARGE),
     SentinelHubReplica,
@@ -46,7 +46,7 @@ def hang_up(url: str, sent: bytes, *, reset: bool, read: int = 0) -> None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def settled(replica: Hosted, number: int) -> bool:
+def settled(replica: ReplicaServer, number: int) -> bool:
     """Wait until so many requests are in the log: a request is logged when its exchange has ended."""
     pause = threading.Event()
     return any(len(replica.requests) >= number or pause.wait(0.02) for _ in range(500))
@@ -55,7 +55,7 @@ def settled(replica: Hosted, number: int) -> bool:
 @pytest.mark.parametrize("reset", [True, False])
 @pytest.mark.parametrize("make", REPLICAS)
 def test_half_a_request_logs_nothing(
-    make: Callable[[], Hosted], reset: bool, caplog: pytest.LogCaptureFixture
+    make: Callable[[], ReplicaServer], reset: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with run_in_thread(make()) as replica:
         url = replica.url(replica.server_names[0])

@@ -10,7 +10,7 @@ import pytest
 
 from stacpull_replicas import FaultFileError, FaultPlan, Rule, parse_faults, read_faults
 from stacpull_replicas import faults as kinds
-from stacpull_replicas.fault_file import FAULTS
+from stacpull_replicas.fault_plan import FAULTS
 
 FULL = """
 seed = 7
@@ -62,13 +62,13 @@ def test_every_key():
         ('what = "alter"\nwithout = ["ETag"]', kinds.Alter(without=("ETag",))),
         ('what = "alter"\n[fault.headers]\nETag = "W/1"', kinds.Alter({"ETag": "W/1"})),
         ('what = "truncate"\nkeep = 50', kinds.Truncate(50)),
-        ('what = "damage"\nat = 7', kinds.Damage(7)),
+        ('what = "damage"\nat = 7', kinds.InvertedByte(7)),
         ('what = "changed"', kinds.Changed()),
-        ('what = "whole"', kinds.Whole()),
+        ('what = "whole"', kinds.IgnoredRange()),
         ('what = "coded"', kinds.Coded()),
         (
             'what = "page"\nnext = "null"\nids = [".."]\nassets = false',
-            kinds.Page("null", ("..",), assets=False),
+            kinds.EditedPage("null", ("..",), assets=False),
         ),
         ('what = "bomb"\nshape = "packed"\nsize = 1', kinds.Bomb("packed", 1)),
         ('what = "delay"\nseconds = 1', kinds.Delay(1)),

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull_replicas import Close, FaultPlan, PlannedFaults, Request, Rule, Status
+from stacpull_replicas import Close, FaultPlan, PlannedFaults, RequestInfo, Rule, Status
 from stacpull_replicas.fault_plan import Turn, kind_of
 
 BANG = Close()
 
 
-def request(target: str = "/x", server: str = "blob", method: str = "GET", **headers: str) -> Request:
-    return Request(server, method, target, headers)
+def request(target: str = "/x", server: str = "blob", method: str = "GET", **headers: str) -> RequestInfo:
+    return RequestInfo(server, method, target, headers)
 
 
 @pytest.mark.parametrize(

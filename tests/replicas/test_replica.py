@@ -213,17 +213,11 @@ def test_planned_faults_come_after_injected_ones():
 SERVE = """
 import asyncio
 from pathlib import Path
-from stacpull_replicas import serve_mlhub, serve_s3
-asyncio.run({call})
+from stacpull_replicas import MlhubReplica, S3Replica, demo_access, serve
+asyncio.run(serve({call}))
 """
-MLHUB = (
-    "serve_mlhub(port={port}, host='127.0.0.1', items=5, seed=7, latency_ms=0, era='2022', "
-    "string_flags=False, href_ttl=3600, key=None)"
-)
-S3 = (
-    "serve_s3(port={port}, host='127.0.0.1', root=None, items=5, seed=7, latency_ms=0, anonymous=True, "
-    "requester_pays=False)"
-)
+MLHUB = "MlhubReplica(port={port}, items=5)"
+S3 = "S3Replica(port={port}, items=5, access=demo_access(7, anonymous=True))"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -9,7 +9,7 @@ import pytest
 
 from stacpull_replicas import Dataset, MlhubReplica, run_in_thread
 from stacpull_replicas.dataset import MAX_ITEMS
-from stacpull_replicas.wire import Request
+from stacpull_replicas.http_messages import RequestInfo
 
 pytestmark = pytest.mark.alone
 
@@ -30,11 +30,11 @@ def test_a_page_of_10000_items_takes_half_a_second_at_most(whole, collection, af
     replica, api, _ = whole
     cursor = f"next:{collection}_{Dataset(MAX_ITEMS, 7).name(after)}"
     target = f"/mlhub/v1/collections/{collection}/items?limit=10000&token={cursor}&key={replica.key}"
-    api.respond(Request("api", "GET", target.replace("10000", "1"), {}))
+    api.respond(RequestInfo("api", "GET", target.replace("10000", "1"), {}))
     took = []
     while len(took) < 6 and min(took, default=1) > SECONDS_A_PAGE:
         started = time.process_time()
-        reply = api.respond(Request("api", "GET", target, {}))
+        reply = api.respond(RequestInfo("api", "GET", target, {}))
         took.append(time.process_time() - started)
     assert min(took) <= SECONDS_A_PAGE
     page = orjson.loads(reply.body.read(0, reply.size))
@@ -44,17 +44,17 @@ def test_a_page_of_10000_items_takes_half_a_second_at_most(whole, collection, af
 def test_a_download_and_its_file_take_a_five_thousandth_of_a_second_each(whole):
     replica, api, blob = whole
     target = f"/mlhub/v1/collections/{SOURCE}/items?limit=100&key={replica.key}"
-    page = orjson.loads(api.respond(Request("api", "GET", target, {})).body)
+    page = orjson.loads(api.respond(RequestInfo("api", "GET", target, {})).body)
     hrefs = [asset["href"] for item in page["features"] for asset in item["assets"].values()]
     started = time.process_time()
     locations = [
-        api.respond(Request("api", "GET", href.removeprefix(replica.url("api")), {})).headers["Location"]
+        api.respond(RequestInfo("api", "GET", href.removeprefix(replica.url("api")), {})).headers["Location"]
         for href in hrefs
     ]
     redirecting = (time.process_time() - started) / len(hrefs)
     files = [place.removeprefix(replica.blob_url) for place in locations if place.startswith("http")]
     started = time.process_time()
-    statuses = [blob.respond(Request("blob", "GET", place, {})).status for place in files]
+    statuses = [blob.respond(RequestInfo("blob", "GET", place, {})).status for place in files]
     serving = (time.process_time() - started) / len(files)
     assert set(statuses) == {200, 404}  # B10 is nowhere
     assert redirecting < SECONDS_A_REQUEST

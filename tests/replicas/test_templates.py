@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from stacpull_replicas.templates import Template, members, text, value
+from stacpull_replicas.hub_items import Template, members, text, value
 
 
 def test_holes_are_filled_wherever_they_are():

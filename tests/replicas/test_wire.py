@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull_replicas.wire import (
+from stacpull_replicas.http_messages import (
     RangeNotSatisfiable,
-    Request,
+    RequestInfo,
     Stream,
     byte_range,
     http_date,
@@ -94,7 +94,7 @@ def test_dates_go_back_and_forth():
 
 
 def test_a_request_keeps_its_raw_path():
-    request = Request("s3", "GET", "/b/a%2Fb//../c%20d?x=1&x=2&y", {})
+    request = RequestInfo("s3", "GET", "/b/a%2Fb//../c%20d?x=1&x=2&y", {})
     assert request.raw_path == "/b/a%2Fb//../c%20d"
     assert request.path == "/b/a/b//../c d"
     assert request.query == [("x", "1"), ("x", "2"), ("y", "")]

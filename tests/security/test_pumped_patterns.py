@@ -25,7 +25,7 @@ from tests.security.sources import Source, feature
 import stacpull
 from stacpull import MirrorReport, Options, mirror
 from stacpull.filters.assets import compile_assets
-from stacpull.filters.language import compile_expression, parse_filter
+from stacpull.filters.cql2 import compile_expression, parse_filter
 from stacpull.models import Selection
 
 SOURCE = Path(stacpull.__file__).parents[1]
@@ -34,9 +34,8 @@ PACKAGES = ("stacpull", "stacpull_headers", "stacpull_trace", "stacpull_replicas
 OWN_WORDS = {
     "cli": "the words of the command line",
     "config": "options, config files and profiles of the user",
-    "filters/language/parsing.py": "the user's filter and the parser's own messages",
+    "filters/cql2.py": "the user's filter and the parser's own messages",
     "ledger/schema.py": "the statements of this module",
-    "planning/template.py": "the user's layout",
     "stacpull_replicas": "servers for trials, which answer clients on this machine",
     "stacpull_trace/indices.py": "the user's evalscript",
     "store/sync.py": "the kernel's release",
@@ -45,7 +44,7 @@ OWN_WORDS = {
 
 BUILT_AT_RUN_TIME = {
     "filters/assets.py:_any_glob": "test_a_glob_is_matched_in_linear_time",
-    "filters/language/operators.py:like_pattern": "test_like_is_matched_in_linear_time",
+    "filters/cql2_operators.py:like_pattern": "test_like_is_matched_in_linear_time",
 }
 """Functions that compile what the user wrote, and the test here that pumps what they make."""
 
@@ -58,14 +57,14 @@ EXAMPLES: dict[str, str] = {
     "catalog/tables.py:_CONTROLS": "a\x00b\x9fc",
     "catalog/tables.py:_FORMULA": " \u2003\t=1+1",
     "catalog/tables.py:_NUMBER": "-12.50",
-    "engine/standard_input.py:_KEPT_NAME": "stdin:0123456789abcdef0123456789abcdef",
+    "engine/item_input.py:_KEPT_NAME": "stdin:0123456789abcdef0123456789abcdef",
     "filters/assets.py:_WILD": "B*",
     "filters/interval.py:_DATE": "2017-06-13",
     "filters/interval.py:_INSTANT": "2017-06-13T10:00:00.000+00:00",
     "filters/interval.py:_LEAP_SECOND": "T10:59:60",
-    "filters/language/operators.py:\\\\(.)|(%)|(_)|(.)": "a\\%_%",
-    "filters/language/times.py:_DATE": "2017-06-13",
-    "filters/language/times.py:_INSTANT": "2017-06-13T10:00",
+    "filters/cql2_operators.py:\\\\(.)|(%)|(_)|(.)": "a\\%_%",
+    "filters/cql2_operators.py:_DATE": "2017-06-13",
+    "filters/cql2_operators.py:_INSTANT": "2017-06-13T10:00",
     "hosts.py:[/?#]": "host/path?a#b",
     "hosts.py:_AUTHORITY": "[fe80::1]:8080",
     "hosts.py:_SCHEME": "ab+c.1-d:",
@@ -85,6 +84,8 @@ EXAMPLES: dict[str, str] = {
     "planning/kinds.py:_RENDERERS": "/x/preview.png",
     "planning/kinds.py:_TILE": "/{z}/{-y}/",
     "planning/layout.py:_DATE": "2017-06-13",
+    "planning/layout.py:_NAME": "eo:cloud_cover",
+    "planning/layout.py:_TOKEN": "{{a}}b{key|removeprefix:x}/}",
     "planning/names.py:_CUT_ESCAPE": "a%2",
     "planning/names.py:_DEVICE": "com1  .tar.gz",
     "planning/names.py:_HASHED": "ab~0123456789ab.tar.gz",

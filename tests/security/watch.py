@@ -18,7 +18,7 @@ import pytest
 from tests.security.secrets import found_at, found_in, found_under
 
 from stacpull_replicas import MlhubReplica, SentinelHubReplica
-from stacpull_replicas.sentinelhub.service import TOKEN_PATHS
+from stacpull_replicas.sentinelhub.sentinelhub_service import TOKEN_PATHS
 
 __all__ = ["CURRENT", "Watch", "arguments_of", "every_replica", "watching", "workers_of"]
 

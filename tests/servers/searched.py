@@ -14,8 +14,8 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.network import source_address
 from stacpull.engine.session import opened_source
+from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
-from stacpull.filters.verdict import Verdict
 from stacpull.models import Selection
 from stacpull.sources.page_size import PageSize
 

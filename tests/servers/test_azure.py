@@ -15,7 +15,7 @@ from tests.servers.stac_api import StacApi
 
 from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION
 from stacpull_replicas.faults import Truncate
-from stacpull_replicas.hosting import run_in_thread
+from stacpull_replicas.replica_server import run_in_thread
 
 SMALL, LARGE = (random.Random(size).randbytes(size) for size in (40_000, 3_000_000))
 

@@ -15,8 +15,8 @@ import pytest
 from tests.servers.pgstac import Pgstac
 from tests.servers.searched import COLLECTIONS, collections, items, walked
 
+from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
-from stacpull.filters.verdict import Verdict
 from stacpull.models import Selection
 
 COUNT = int(os.environ.get("PGSTAC_ITEMS", "500"))

@@ -28,7 +28,7 @@ from tests.servers.stac_api import StacApi
 from tests.servers.valve import Valve, valve
 
 from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION
-from stacpull_replicas.hosting import run_in_thread
+from stacpull_replicas.replica_server import run_in_thread
 
 SIZE = 12_000_000
 FIRST, SECOND = (random.Random(seed).randbytes(SIZE) for seed in (21, 22))

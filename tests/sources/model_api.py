@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import orjson
 from tests.sources.memory import failed
 
+from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
-from stacpull.filters.verdict import Verdict
 from stacpull.models import FailureKind, PageRequest, Selection
 from stacpull.urls import parameters
 

@@ -19,14 +19,14 @@ from tests.sources.memory import MemoryReader
 from stacpull.config.options import Options
 from stacpull.errors import SourceError
 from stacpull.filters.assets import compile_assets
-from stacpull.models import Asset, Json, Page, PageRequest, Selection
-from stacpull.planning.items import Manner, Planned, plan_item
+from stacpull.models import Asset, Json, Page, PageRequest, PlannedItem, Selection
+from stacpull.planning.items import AssetOptions, plan_item
 from stacpull.planning.layout import Layout
 from stacpull.sources.api import ApiSource
 from stacpull.sources.opening import open_source
 from stacpull.sources.page_size import PageSize
+from stacpull.sources.pages import walk
 from stacpull.sources.recognition import is_api_root
-from stacpull.sources.walk import walk
 
 COLUMNS = (
     "file",
@@ -112,7 +112,7 @@ def items_of(url: str, documents: dict[str, Any]) -> tuple[list[tuple[Json, str,
     return found if isinstance(found, NoItems) else (found, len(set(reader.urls)) - 1)
 
 
-def planned(item: Json, hint: str, base: str, *prefer: str) -> Planned:
+def planned(item: Json, hint: str, base: str, *prefer: str) -> PlannedItem:
     """Return the plan of an item of a file."""
     plan = plan_item(
         item,
@@ -121,21 +121,21 @@ def planned(item: Json, hint: str, base: str, *prefer: str) -> Planned:
         page_url=base,
         layout=Layout.parse(Options().layout),
         asset_filter=compile_assets(Selection()),
-        manner=Manner(prefer),
+        options=AssetOptions(prefer),
     )
-    assert isinstance(plan, Planned)
+    assert isinstance(plan, PlannedItem)
     return plan
 
 
 def _row(name: str, item: Json, hint: str, base: str, read: int, cursor: str) -> str:
     plan, preferring = planned(item, hint, base), planned(item, hint, base, "s3", "https")
-    jobs = plan.item.assets
+    jobs = plan.assets
     cells = [
         name,
-        f"{plan.item.id.collection}/{plan.item.id.item}",
+        f"{plan.id.collection}/{plan.id.item}",
         str(len(jobs)),
         _schemes(jobs),
-        f"{_schemes(preferring.item.assets)} +{sum(len(job.alternates) for job in preferring.item.assets)}",
+        f"{_schemes(preferring.assets)} +{sum(len(job.alternates) for job in preferring.assets)}",
         str(sum(job.size is not None for job in jobs)),
         _counted(Counter(job.checksum.algorithm for job in jobs if job.checksum is not None)),
         _counted(Counter(f"{problem.failure.kind}" for problem in plan.problems)),

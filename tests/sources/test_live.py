@@ -13,7 +13,7 @@ from tests.sources.memory import MemoryReader, failed, item, page
 from tests.sources.model_api import API, ModelApi
 from tests.sources.tree_of import ROOT, Tree, documents, in_order, trees
 
-from stacpull.engine.position import Position
+from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest, Selection

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from tests.sources.memory import MemoryReader, page
 from tests.sources.model_server import HOST, LASTS, SEARCH, STYLES, Model
 
-from stacpull.engine.position import Position
+from stacpull.engine.walk import Position
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Page, PageRequest
 from stacpull.sources.page_size import PageSize
-from stacpull.sources.walk import walk
+from stacpull.sources.pages import walk
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "sources.md"
 INNER = "http://inner:8080"

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from tests.sources.recorded_documents import HERE, documents_in, items_of, planned, rows
 
-from stacpull.models import FailureKind
-from stacpull.planning.items import Planned
+from stacpull.models import FailureKind, PlannedItem
 
 TABLE = Path(__file__).with_name("recorded_documents.tsv")
 
@@ -31,7 +30,7 @@ def test_no_recorded_document_is_left_out(now: list[str]) -> None:
     assert now == TABLE.read_text().splitlines()
 
 
-def plan_of(data: Path, file: str, *prefer: str) -> Planned:
+def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:
     documents = documents_in(data)
     found = items_of(HERE + file, documents)
     assert isinstance(found, tuple)
@@ -43,7 +42,7 @@ def test_checksums_of_every_kind_are_read_and_those_that_cannot_be_verified_are_
     shared_data: Path,
 ) -> None:
     plan = plan_of(shared_data, "stac/copernicus_cdse/search_s2l2a_2026.json")
-    kinds = {asset.key: asset.checksum and asset.checksum.algorithm for asset in plan.item.assets}
+    kinds = {asset.key: asset.checksum and asset.checksum.algorithm for asset in plan.assets}
     assert {kinds["B02_10m"], kinds["thumbnail"]} == {"sha3_256", "md5"}
     assert kinds["product_metadata"] is None  # d50120…: the code of MD5, the length of SHA-256
     assert plan.unverifiable == 4
@@ -52,7 +51,7 @@ def test_checksums_of_every_kind_are_read_and_those_that_cannot_be_verified_are_
 
 def test_urls_with_spaces_quotes_and_values_are_alternates_and_name_no_files(shared_data: Path) -> None:
     plan = plan_of(shared_data, "stac/copernicus_cdse/search_global_mosaics.json", "https", "s3")
-    band = next(asset for asset in plan.item.assets if asset.key == "B02")
+    band = next(asset for asset in plan.assets if asset.key == "B02")
     assert "', 'n/a', 'n/a', -1, '" in band.href
     assert band.href.endswith("/$value")
     assert [href.partition(":")[0] for href in band.alternates] == ["s3"]
@@ -62,9 +61,9 @@ def test_urls_with_spaces_quotes_and_values_are_alternates_and_name_no_files(sha
 def test_a_path_on_the_disk_of_the_provider_is_never_a_place_to_ask(shared_data: Path) -> None:
     for prefer in ((), ("s3", "https")):
         plan = plan_of(shared_data, "stac/terrascope/search_first1.json", *prefer)
-        assert len(plan.item.assets) == 44
+        assert len(plan.assets) == 44
         assert not any(
-            href.startswith("file:") for asset in plan.item.assets for href in (asset.href, *asset.alternates)
+            href.startswith("file:") for asset in plan.assets for href in (asset.href, *asset.alternates)
         )
 
 

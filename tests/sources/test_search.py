@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.sources.memory import MemoryReader, failed
 from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi, item
 
-from stacpull.engine.position import Position
+from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
+from stacpull.filters.check import Verdict
 from stacpull.filters.items import compile_items
-from stacpull.filters.verdict import Verdict
 from stacpull.models import FailureKind, PageRequest, Selection
 from stacpull.sources.opening import open_source
 from stacpull.sources.page_size import PageSize

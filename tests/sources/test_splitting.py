@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from tests.sources.memory import MemoryReader
 from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi
 
-from stacpull.engine.position import Position
+from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
+from stacpull.filters.check import Verdict
 from stacpull.filters.interval import Interval
 from stacpull.filters.items import compile_items
-from stacpull.filters.verdict import Verdict
 from stacpull.models import Page, PageRequest, Selection
 from stacpull.net.api import Document
 from stacpull.sources.opening import open_source

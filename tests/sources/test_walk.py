@@ -19,8 +19,8 @@ from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.net.api import Document
 from stacpull.net.transport import TransferError
 from stacpull.sources.page_size import PAGE_BYTES, PageSize
+from stacpull.sources.pages import walk
 from stacpull.sources.paging import limit_of, page_number
-from stacpull.sources.walk import walk
 from stacpull.urls import parameter
 
 ITEMS = "https://api.test/v1/collections/x/items"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from tests.transfer.origin import Asked, Reply, Thing, client, origin
-from tests.transfer.test_haul import DATA, MIB, RANGES, SHA256, FastClock, job, ranges
+from tests.transfer.test_multirange import DATA, MIB, RANGES, SHA256, FastClock, job, ranges
 
 from stacpull.errors import DestinationError
 from stacpull.models import Checksum, Validator
 from stacpull.store.parts import PartStore
-from stacpull.transfer.fetch import Fetcher
-from stacpull.transfer.intake import Answer, Intake
+from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.checks import Body, ResponseInfo
 
 V1 = Validator('"v1"')
 STEP = 1 << 16
@@ -68,11 +68,11 @@ def test_a_digest_of_a_prefix_is_no_digest(tmp_path: Path) -> None:
         await part.put([(MIB, DATA[MIB:])])
         await part.put([(0, DATA[:MIB])])
         stated = Checksum("sha256", SHA256)
-        intake = Intake(Answer("http://h/k", V1, (), True, len(DATA), True), writer=part, hashers=hashers)
+        body = Body(ResponseInfo("http://h/k", V1, (), True, len(DATA), True), writer=part, hashers=hashers)
         with pytest.raises(RuntimeError, match="hashed"):
-            intake.digest(stated)
+            body.digest(stated)
         await part.caught_up()
-        assert intake.digest(stated) == SHA256
+        assert body.digest(stated) == SHA256
         await part.discard()
 
     asyncio.run(live())

@@ -20,7 +20,7 @@ from stacpull.models import Job, ResumePoint, Validator
 from stacpull.net.transport import TransferError
 from stacpull.store.parts import PartStore
 from stacpull.store.wholes import WholeName, parse_whole
-from stacpull.transfer.fetch import Fetcher
+from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.parts import Parts
 
 V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")

@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 from rasterio.warp import transform
 
-from stacpull_replicas.sentinelhub.archive import Archive
+from stacpull_replicas.sentinelhub.captures import Archive
 from stacpull_trace.traced_area import TracedArea
 
 METRES = 3

@@ -8,15 +8,10 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from stacpull.models import Validator
+from stacpull.net.ranges import ContentRange, content_length, content_range
 from stacpull.net.transport import is_framed
-from stacpull.transfer.headers import (
-    ContentRange,
-    content_length,
-    content_range,
-    is_page_instead,
-    promised,
-    validator_of,
-)
+from stacpull.transfer.checks import is_page_instead, promised
+from stacpull.transfer.resume import validator_of
 from stacpull.urls import filename_of
 
 NONE = ContentRange(None, None, None)

@@ -12,9 +12,8 @@ import pytest
 
 from stacpull.models import Failure, FailureKind, ResumePoint
 from stacpull.net.transport import Request, TransferError
-from stacpull.transfer.headers import validator_of
 from stacpull.transfer.local import LocalTransport
-from stacpull.transfer.resume import Verdict, range_headers, verdict
+from stacpull.transfer.resume import Verdict, range_headers, validator_of, verdict
 
 BODY = bytes(range(256)) * 100
 

@@ -9,7 +9,7 @@ import csv
 import importlib.util
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -67,15 +67,26 @@ def check_table(path: Path) -> None:
         raise DestinationError(f"{path.parent} is no directory: make it first.")
 
 
-def write_table(path: Path, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+def write_table(
+    path: Path, columns: Sequence[Column], rows: Iterable[Row], *, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write `rows` to `path`, replacing what is there when all of it is on stable storage.
+
+    Args:
+        path: Its suffix decides the format.
+        columns: Names and kinds.
+        rows: Taken one by one.
+        metadata: Key and value metadata of the file; Parquet only.
 
     Raises:
         DestinationError: the file cannot be written; what was there is as it was.
     """
     writer = _WRITERS[path.suffix.lower()]
     with whole_file(path) as file:
-        writer(file, columns, rows)
+        if writer is _write_parquet:
+            _write_parquet(file, columns, rows, metadata)
+        else:
+            writer(file, columns, rows)
 
 
 def _write_ndjson(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
@@ -120,7 +131,9 @@ def _as_text(value: Any) -> Any:
     return orjson.dumps(value).decode() if isinstance(value, dict | list | tuple) else value
 
 
-def _write_parquet(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+def _write_parquet(
+    file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], metadata: Mapping[str, str] | None = None
+) -> None:
     import pyarrow as pa  # noqa: PLC0415 -- heavy, and an extra
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -128,7 +141,7 @@ def _write_parquet(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row
         "text": pa.string(), "json": pa.string(), "integer": pa.int64(), "real": pa.float64(),
         "boolean": pa.bool_(), "date": pa.date32(), "time": pa.timestamp("us", "UTC"),
     }  # fmt: skip
-    schema = pa.schema([(column.name, types[column.kind]) for column in columns])
+    schema = pa.schema([(column.name, types[column.kind]) for column in columns], metadata=metadata)
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in _batches(rows):
             arrays = [

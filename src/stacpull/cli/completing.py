@@ -48,7 +48,7 @@ def _configured(config: object) -> Iterator[str]:
 
 def _profiles(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """Return the names of credential profiles."""
-    from stacpull.config.filling import listed
+    from stacpull.config.profiles import listed
 
     return [CompletionItem(one.profile.name) for one in listed() if one.profile.name.startswith(typed)]
 

@@ -28,7 +28,7 @@ def list_(context: click.Context, /, **raw: object) -> None:
 
     Beside them --credentials takes the profiles of the AWS tools, which are not listed here.
     """
-    from stacpull.config.filling import listed
+    from stacpull.config.profiles import listed
     from stacpull.engine.credentials import state_of
 
     told = parameters.told(context, raw)
@@ -66,7 +66,7 @@ def check(context: click.Context, /, name: str, url: str | None, **raw: object) 
 
     Exit codes: 0 accepted, 2 no such profile, 3 refused or not complete, 4 the service cannot be asked.
     """
-    from stacpull.config.filling import profile_options
+    from stacpull.config.profiles import profile_options
     from stacpull.engine.credentials import check_credentials
 
     told = parameters.told(context, raw)

@@ -28,16 +28,17 @@ class _Entry(NamedTuple):
     help: str
 
 
-_IN_OTHER_PACKAGES = {
+_ELSEWHERE = {
+    "report": "stacpull.cli.report_command:command",
     "headers": "stacpull_headers.headers_command:command",
     "trace": "stacpull_trace.trace_command:command",
     "serve": "stacpull_replicas.serve_command:command",
     "demo": "stacpull_replicas.demo_command:command",
 }
-"""Commands of the packages beside this one, which it does not import."""
+"""Commands in modules of another name, most in packages beside this one, which it does not import."""
 
 COMMANDS: dict[str, _Entry] = {
-    name: _Entry(_IN_OTHER_PACKAGES.get(name, f"stacpull.cli.{name}:command"), help_)
+    name: _Entry(_ELSEWHERE.get(name, f"stacpull.cli.{name}:command"), help_)
     for name, help_ in {
         "mirror": "Mirror the selected items of SOURCE into DEST.",
         "plan": "Show what a mirror would do, without downloading.",
@@ -49,6 +50,8 @@ COMMANDS: dict[str, _Entry] = {
         "status": "Show the state of DEST; safe while a mirror is running.",
         "verify": "Check the files in DEST against the ledger; optionally repair them.",
         "failures": "List every asset of DEST that failed, and why.",
+        "export": "Turn DEST into an index, training shards or a table of labels.",
+        "report": "Write an HTML page about DEST: contents, sizes, runs, failures.",
         "trace": "Trace the scenes behind the pixels of an area, day by day.",
         "credentials": "List the credential profiles, or check one.",
         "serve": "Run a replica of a service on this machine, for trials and tests.",

@@ -13,7 +13,7 @@ import attrs
 from stacpull.cli.numbers import count, duration, rate, size
 from stacpull.config.options import OPTIONS, Option, Scope
 from stacpull.models import FailureKind, Selection
-from stacpull.reports import FailureRecord, HeadersReport, MirrorReport, PlanReport, StatusReport
+from stacpull.reports import ADVICE, FailureRecord, HeadersReport, MirrorReport, PlanReport, StatusReport
 
 __all__ = [
     "ADVICE",
@@ -27,30 +27,6 @@ __all__ = [
     "status_lines",
 ]
 
-ADVICE: Mapping[FailureKind, tuple[str, str]] = {
-    FailureKind.GONE: ("gone at the source", "to accept that: --missing ok"),
-    FailureKind.REFUSED: ("refused (credentials, or an expired link)", "check the credentials, then retry"),
-    FailureKind.THROTTLED: ("throttled", "retry later, perhaps with a lower --per-host"),
-    FailureKind.SERVER: ("server errors", "retry later"),
-    FailureKind.HTTP: ("HTTP errors that are final", "see the details"),
-    FailureKind.NETWORK: ("network errors", "retry"),
-    FailureKind.STALLED: ("stalled", "no data for --stall-timeout; retry"),
-    FailureKind.TRUNCATED: ("shorter than announced", "retry"),
-    FailureKind.OVERLONG: ("longer than announced", "retry"),
-    FailureKind.CHANGED: ("changed during the download", "retry"),
-    FailureKind.CHECKSUM: ("wrong checksum or size", "the content is not what the source states"),
-    FailureKind.REDIRECT: ("redirects that must not be followed", "see the details"),
-    FailureKind.ADDRESS: ("at private addresses", "--allow-private-hosts follows them"),
-    FailureKind.SCHEME: ("with an unsupported URL scheme", "http, https and s3 are supported"),
-    FailureKind.PREFIX: ("S3 prefixes instead of files", "--expand-prefix fetches what is under them"),
-    FailureKind.NAME: ("name conflicts, or names that cannot be written", "choose another --layout"),
-    FailureKind.EXISTS: ("blocked by a file of yours", "move that file, then retry"),
-    FailureKind.FORMAT: ("not a valid file of its type", "see the details"),
-    FailureKind.ITEM: ("items that cannot be read", "retry"),
-    FailureKind.ORDERED: ("not ready yet at their host", "ask again later with retry --ordered"),
-    FailureKind.DOWN: ("at hosts that do not answer", "resume"),
-}
-"""What each kind of failure means, and what helps."""
 
 _PLAIN = frozenset({FailureKind.GONE, FailureKind.ORDERED})
 """Kinds of which the advice says all there is to say."""

@@ -1,7 +1,7 @@
 """Header fields and query parameters that are sent to the source's own host, and nowhere else.
 
-A value may name variables, `${NAME}`, so that a secret stands neither in a file nor on a command line. What
-is read here leaves only as `Secret`; messages name the variable, the field or the line, never a value.
+A value may name variables, `${NAME}`, so that no secret is in a file or on a command line. The values are
+returned as `Secret`; messages name the variable, the field or the line, never a value.
 """
 
 from __future__ import annotations
@@ -17,20 +17,9 @@ from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import literal_address, refused_always, refused_outside
 from stacpull.redact import Secret
 
-__all__ = [
-    "Credential",
-    "builtin_query",
-    "fill",
-    "header_fields",
-    "query_parameters",
-    "wanted_by_place",
-    "wanted_profile",
-    "wanted_variable",
-]
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a field value
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a field value
 
 _MLHUB_KEY = "MLHUB_API_KEY"
 _MLHUB_HOST = "api.radiant.earth"
@@ -45,7 +34,7 @@ _WANTED_PROFILES = {
     "landsatlook.usgs.gov": "usgs",
     "api.planet.com": "planet",
 }
-"""Services whose assets are given to nobody without a login, and the shipped profile that has it."""
+"""Services whose assets need a login, and the shipped profile for it."""
 
 
 class Credential(NamedTuple):
@@ -56,17 +45,27 @@ class Credential(NamedTuple):
     sources: tuple[str, ...]
 
 
+def variables_in(*texts: str) -> tuple[str, ...]:
+    """Return the names of the variables in texts, each once."""
+    return tuple(dict.fromkeys(name for text in texts for name in VARIABLE.findall(text)))
+
+
+def replaced(text: str, environ: Mapping[str, str]) -> str:
+    """Return `text` with each `${NAME}` replaced by the variable's value."""
+    return VARIABLE.sub(lambda match: environ.get(match[1], ""), text)
+
+
 def fill(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
     """Replace each `${NAME}` by the variable's value; return the text and the names.
 
     Raises:
         CredentialsError: A variable is not set, or empty.
     """
-    names = tuple(_VARIABLE.findall(text))
+    names = variables_in(text)
     for name in names:
         if not environ.get(name):
             raise CredentialsError(f"{where} needs the environment variable {name}: export {name}=...")
-    return _VARIABLE.sub(lambda match: environ[match[1]], text), names
+    return replaced(text, environ), names
 
 
 def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[Credential]:
@@ -102,8 +101,10 @@ def _field(setting: Setting, environ: Mapping[str, str], *, of: Setting) -> Cred
         raise UsageError(f"{setting.where}: a header field is written 'Name: value'")
     label = f"header {name.strip()}"
     value, names = fill(rest.strip(), f"the {label}", environ)
-    if _CONTROL.search(value):
-        raise UsageError(f"{setting.where}: the value of the {label} holds a line break or control character")
+    if CONTROL.search(value):
+        raise UsageError(
+            f"{setting.where}: the value of the {label} contains a line break or control character"
+        )
     secret = Secret(value, spelled_out=of is setting and not names)
     return Credential(name.strip(), secret, names or (label,))
 

@@ -17,7 +17,7 @@ import attrs
 
 from stacpull import arguments
 from stacpull.arguments import Declaration, Reader, option
-from stacpull.config.provider import Provider
+from stacpull.net.logins.provider import Provider
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 

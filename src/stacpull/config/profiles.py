@@ -1,81 +1,49 @@
 """Credential profiles, `--credentials NAME`: TOML files that say for which hosts to log in, and how.
 
-NAME is a path that ends in `.toml`; else the file NAME.toml in `stacpull/providers` of the user's config
-folder (`XDG_CONFIG_HOME`, `~/.config`); else one that is shipped (`configs/providers`). A profile holds no
-secret: its values name variables, `${NAME}`, or leave it to a netrc file. docs/credentials.md has all keys.
+NAME is a path that ends in `.toml`; else the file NAME.toml in `stacpull/providers` in the user's config
+folder (`XDG_CONFIG_HOME`, `~/.config`); else a profile that is shipped (`configs/providers`). A profile holds
+no secret: its values name variables, `${NAME}`, or it relies on a netrc file. docs/credentials.md lists the
+keys; the kinds of login declare them (`net.logins.registry: KINDS`).
 
-A profile as read here is still without secrets, so that it can be listed; `config.filling` puts them in.
+A profile is read without secrets (`Profile`), so that it can be listed, and then filled in (`filled`). A
+login whose variables are not all set is left out: a profile may offer several ways to log in, and the first
+complete one is used for a host. If none is complete, the error names the missing variables, never a value.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import attrs
 
 from stacpull import arguments
 from stacpull.arguments import Reader
-from stacpull.config.provider import HostPattern, is_address
+from stacpull.config.credentials import CONTROL, VARIABLE, replaced, variables_in
+from stacpull.config.options import Options
 from stacpull.config.toml import Entry, Setting, nearest, read_entries, shipped_config
-from stacpull.errors import UsageError
-
-__all__ = [
-    "KINDS",
-    "Kind",
-    "LoginText",
-    "Profile",
-    "S3Text",
-    "Unreadable",
-    "find_profile",
-    "profile_names",
-    "profiles",
-]
+from stacpull.errors import CredentialsError, UsageError
+from stacpull.net.logins.netrc import Netrc
+from stacpull.net.logins.provider import HostLogin, HostPattern, Key, Provider, Values, is_address
+from stacpull.net.logins.registry import KINDS, kind_class
+from stacpull.redact import Secret
 
 _SUFFIX = ".toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_VARIABLES = re.compile(rf"{_VARIABLE.pattern}(?:[^\w$]{{0,2}}{_VARIABLE.pattern})*")
-_SCHEMED = re.compile(rf"(?:[A-Za-z-]{{1,20}}[ =] ?){{0,2}}{_VARIABLES.pattern}")
-"""Of a field's value: `Token ${T}`, `Token token=${T}` say how it is meant, which is no secret."""
-_SECRETS = frozenset({"token", "password", "client-secret", "key"})
+_VARIABLES = re.compile(rf"{VARIABLE.pattern}(?:[^\w$]{{0,2}}{VARIABLE.pattern})*")
+_LABELLED = re.compile(rf"(?:[A-Za-z-]{{1,20}}[ =] ?){{0,2}}{_VARIABLES.pattern}")
+"""`Token ${T}`, `Token token=${T}`: the label is not a secret."""
+_AWS_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
+_SECRET_IN_FILE = "must not contain a secret: name a variable, '${NAME}', and nothing beside it"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of login: the keys that it must have, and those that it may have."""
-
-    required: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    literal: tuple[str, ...] = ()
-    """Required or optional keys that hold no secret; a variable in them is an error."""
-
-
-KINDS: Mapping[str, Kind] = {
-    "header": Kind(("name", "value"), literal=("name",)),
-    "query": Kind(("name", "value"), literal=("name",)),
-    "bearer": Kind(("token",)),
-    "basic": Kind(("user", "password")),
-    "netrc": Kind(),
-    "token": Kind(
-        ("token-url", "client-id"),
-        ("user", "password", "client-secret"),
-        literal=("token-url",),
-    ),
-    "sas": Kind(("token-url",), ("key-header", "key"), literal=("token-url", "key-header")),
-    "visit": Kind(("login-host",), ("user", "password"), literal=("login-host",)),
-    "activation": Kind(
-        ("path", "user", "password"), ("every", "patience"), literal=("path", "every", "patience")
-    ),
-}
-_OPTIONAL_PAIRS = {"token", "visit"}
-"""Kinds whose `user` and `password`, if they are written, must be there: the login is left out otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoginText:
-    """A `[login.NAME]` as written."""
+class LoginTable:
+    """A `[login.NAME]` table as written."""
 
     name: str
     kind: str
@@ -83,25 +51,30 @@ class LoginText:
     values: Mapping[str, Setting]
 
     @property
-    def variables(self) -> tuple[str, ...]:
-        """The variables without which it cannot be used."""
-        spare = set() if self.kind in _OPTIONAL_PAIRS else set(KINDS[self.kind].optional)
-        texts = [str(setting.value) for name, setting in self.values.items() if name not in spare]
-        return tuple(dict.fromkeys(name for text in texts for name in _VARIABLE.findall(text)))
-
-
-@dataclass(frozen=True, slots=True)
-class S3Text:
-    """`[s3]` as written: options of the table of S3, and the names of its keys' variables."""
-
-    options: Mapping[str, object] = field(default_factory=dict)
-    """Fields of `S3Options`."""
-    keys: tuple[Setting, Setting] | None = None
+    def texts(self) -> dict[str, str]:
+        """The values, variables not replaced."""
+        return {name: str(setting.value) for name, setting in self.values.items()}
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The variables that hold the keys."""
-        return tuple(name for key in self.keys or () for name in _VARIABLE.findall(str(key.value)))
+        """The variables without which it cannot be used."""
+        spare = {key.name for key in kind_class(self.kind).keys if key.spare}
+        return variables_in(*(text for name, text in self.texts.items() if name not in spare))
+
+    @property
+    def netrc_host(self) -> str | None:
+        """The host whose entry in the netrc file it needs, None if it needs none."""
+        return kind_class(self.kind).netrc_host(self.texts, self.hosts)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Table:
+    """The `[s3]` table as written."""
+
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Fields of `S3Options`."""
+    keys: tuple[str, ...] = ()
+    """The names of the variables that hold the access key and the secret key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +85,14 @@ class Profile:
     path: Path
     about: str = ""
     per_host: int | None = None
-    """The most requests at once that its service bears."""
+    """The most simultaneous requests that its service accepts."""
     check: tuple[str, ...] = ()
-    logins: tuple[LoginText, ...] = ()
-    s3: S3Text | None = None
+    logins: tuple[LoginTable, ...] = ()
+    s3: S3Table | None = None
 
 
 class Unreadable(NamedTuple):
-    """A profile whose file cannot be read, or says what no profile can say."""
+    """A profile whose file cannot be read, or is not a valid profile."""
 
     name: str
     path: Path
@@ -127,23 +100,41 @@ class Unreadable(NamedTuple):
     """What is wrong, with the file and the line."""
 
 
+class Listed(NamedTuple):
+    """A profile in the list of all."""
+
+    profile: Profile | Unreadable
+    ready: bool
+    """True if the variables that one of its logins needs are set."""
+    problem: str = ""
+    """What else keeps it from being used."""
+
+
+# --- finding ----------------------------------------------------------------------------------------------
+
+
 def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
-    """Return the profile of this name, None if there is none: it may be one of the AWS tools.
+    """Return the profile of this name, None if there is none: it may be a profile of the AWS tools.
 
     Raises:
-        UsageError: Its file cannot be read, or says what no profile can say.
+        UsageError: Its file cannot be read, or is not a valid profile.
     """
     if name.endswith(_SUFFIX):
         return _read(Path(name).expanduser())
     if not _NAME.fullmatch(name):
         return None
-    found = (folder / f"{name}{_SUFFIX}" for folder in _folders(environ))
-    path = next((path for path in found if path.is_file()), None)
+    paths = (folder / f"{name}{_SUFFIX}" for folder in _folders(environ))
+    path = next((path for path in paths if path.is_file()), None)
     return None if path is None else _read(path)
 
 
+def profile_names(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of all profiles, including those that cannot be read."""
+    return list(_paths(environ))
+
+
 def profiles(environ: Mapping[str, str]) -> list[Profile | Unreadable]:
-    """Return all profiles that have a name, by name; one of the user's hides a shipped one."""
+    """Return all profiles that have a name, by name; the user's own profiles hide shipped ones."""
     return [_read_if_possible(path) for path in _paths(environ).values()]
 
 
@@ -154,13 +145,8 @@ def _read_if_possible(path: Path) -> Profile | Unreadable:
         return Unreadable(path.stem, path, str(problem))
 
 
-def profile_names(environ: Mapping[str, str]) -> list[str]:
-    """Return the names of all profiles, whether they can be read or not."""
-    return list(_paths(environ))
-
-
 def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
-    """Return the files of all profiles by name, in the order of names."""
+    """Return the files of all profiles by name, in the order of the names."""
     found: dict[str, Path] = {}
     for folder in _folders(environ):
         for path in folder.glob(f"*{_SUFFIX}"):
@@ -173,9 +159,12 @@ def _folders(environ: Mapping[str, str]) -> tuple[Path, ...]:
     return own / "stacpull" / "providers", shipped_config("providers")
 
 
+# --- reading ----------------------------------------------------------------------------------------------
+
+
 def _read(path: Path) -> Profile:
-    plain: dict[str, object] = {}
-    logins: list[LoginText] = []
+    plain: dict[str, Any] = {}
+    logins: list[LoginTable] = []
     s3 = None
     for entry in read_entries(path):
         if entry.name == "login":
@@ -183,61 +172,60 @@ def _read(path: Path) -> Profile:
         elif entry.name == "s3":
             s3 = _s3(entry)
         elif entry.name in _PLAIN:
-            plain[entry.name.replace("-", "_")] = _value(entry, _PLAIN[entry.name])
+            plain[entry.name.replace("-", "_")] = entry.read(_PLAIN[entry.name])
         else:
             raise entry.wrong(f"there is no such key{nearest(entry.name, (*_PLAIN, 'login', 's3'))}")
     if not logins and s3 is None:
         raise UsageError(f"{path}: a profile has [login.NAME] or [s3]")
-    return Profile(path.stem, path, logins=tuple(logins), s3=s3, **plain)  # type: ignore[arg-type]
+    return Profile(path.stem, path, logins=tuple(logins), s3=s3, **plain)
 
 
-def _login(table: Entry) -> LoginText:
-    """Read one `[login.NAME]`."""
+def _login(table: Entry) -> LoginTable:
+    """Read a `[login.NAME]` table."""
     entries = {entry.name: entry for entry in _table(table)}
-    kind = entries.pop("kind", None)
-    hosts = entries.pop("hosts", None)
+    kind, hosts = entries.pop("kind", None), entries.pop("hosts", None)
     if kind is None or hosts is None:
-        raise table.wrong("a login says its kind and its hosts")
-    name = _value(kind, arguments.choice(*KINDS))
-    known = KINDS[str(name)]
+        raise table.wrong("a login needs the keys kind and hosts")
+    name = str(kind.read(arguments.choice(*KINDS)))
+    cls = kind_class(name)
+    keys = {key.name: key for key in cls.keys}
     for entry in entries.values():
-        _known_key(entry, str(name), known)
-    for key in known.required:
-        if key not in entries:
-            raise table.wrong(f"a login of the kind {name} needs the key {key}")
-    _refuse_halves(table, str(name), entries)
-    patterns = tuple(_pattern(hosts, text) for text in _list(hosts))
+        if entry.name not in keys:
+            close = nearest(entry.name, ("kind", "hosts", *keys))
+            raise entry.wrong(f"a login of the kind {name} has no such key{close}")
+        _check(entry, keys[entry.name])
+    for key in cls.keys:
+        if key.required and key.name not in entries:
+            raise table.wrong(f"a login of the kind {name} needs the key {key.name}")
+    _check_pair(table, entries)
     settings = {key: Setting(_text(entry), entry.where) for key, entry in entries.items()}
-    return LoginText(table.key, str(name), patterns, settings)
+    problem = cls.problem({key: str(setting.value) for key, setting in settings.items()})
+    if problem is not None:
+        raise table.wrong(problem)
+    return LoginTable(table.key, name, tuple(_pattern(hosts, text) for text in _hosts(hosts)), settings)
 
 
-def _known_key(entry: Entry, kind: str, known: Kind) -> None:
-    keys = (*known.required, *known.optional)
-    if entry.name not in keys:
-        close = nearest(entry.name, ("kind", "hosts", *keys))
-        raise entry.wrong(f"a login of the kind {kind} has no such key{close}")
-    if entry.name in known.literal and _VARIABLE.search(str(entry.item.unwrap())):
-        raise entry.wrong("is no place for a variable")
-    written = str(entry.item.unwrap())
-    form = _SCHEMED if entry.name == "value" else _VARIABLES if entry.name in _SECRETS else None
-    if form is not None and written and not form.fullmatch(written):
-        raise entry.wrong("a secret does not stand in a file: name a variable, '${NAME}', and nothing beside")
-    reader = _LITERALS.get((kind, entry.name))
-    if reader is not None:
-        _value(entry, reader)
+def _check(entry: Entry, key: Key) -> None:
+    """Refuse a variable where no secret belongs, and a secret that is written out."""
+    written = str(entry.value)
+    if key.read is not None:
+        if VARIABLE.search(written):
+            raise entry.wrong("must not contain a variable")
+        entry.read(key.read)
+    form = _LABELLED if key.labelled else _VARIABLES
+    if key.secret and written and not form.fullmatch(written):
+        raise entry.wrong(_SECRET_IN_FILE)
 
 
-def _refuse_halves(table: Entry, kind: str, entries: Mapping[str, Entry]) -> None:
-    """Refuse a user without a password or the other way round, and a key that stands where a user would."""
+def _check_pair(table: Entry, entries: Mapping[str, Entry]) -> None:
+    """Refuse a user without a password or the reverse, and a key that is written as a user."""
     user, password = entries.get("user"), entries.get("password")
     if (user is None) != (password is None):
         raise table.wrong("has user and password, or neither")
-    if kind == "token" and user is None and "client-secret" not in entries:
-        raise table.wrong("a login of the kind token needs user and password, or client-secret")
-    if user is None or password is None or str(password.item.unwrap()):
+    if user is None or password is None or str(password.value):
         return
-    if not _VARIABLES.fullmatch(str(user.item.unwrap())):  # without a password the user is the secret
-        raise user.wrong("a secret does not stand in a file: name a variable, '${NAME}', and nothing beside")
+    if not _VARIABLES.fullmatch(str(user.value)):  # without a password the user is the secret
+        raise user.wrong(_SECRET_IN_FILE)
 
 
 def _pattern(entry: Entry, text: str) -> HostPattern:
@@ -247,28 +235,27 @@ def _pattern(entry: Entry, text: str) -> HostPattern:
         raise entry.wrong(str(problem)) from problem
 
 
-def _s3(table: Entry) -> S3Text:
+def _s3(table: Entry) -> S3Table:
     options: dict[str, object] = {}
-    keys: dict[str, Setting] = {}
+    keys: dict[str, Entry] = {}
     for entry in _table(table):
         if entry.name in _S3_KEYS:
-            keys[entry.name] = Setting(_text(entry), entry.where)
+            keys[entry.name] = entry
         elif entry.name in _S3_OPTIONS:
-            options[entry.name.replace("-", "_")] = _value(entry, _S3_OPTIONS[entry.name])
+            options[entry.name.replace("-", "_")] = entry.read(_S3_OPTIONS[entry.name])
         else:
             raise entry.wrong(f"there is no such key{nearest(entry.name, (*_S3_OPTIONS, *_S3_KEYS))}")
-    if not keys:
-        return S3Text(options)
-    if len(keys) != len(_S3_KEYS):
+    if len(keys) not in (0, len(_S3_KEYS)):
         raise table.wrong(f"has {' and '.join(_S3_KEYS)}, or neither")
-    for setting in keys.values():
-        if not _VARIABLE.fullmatch(str(setting.value)):
-            raise UsageError(f"{setting.where}: must name a variable, '${{NAME}}'")
-    return S3Text(options, (keys[_S3_KEYS[0]], keys[_S3_KEYS[1]]))
+    for entry in keys.values():
+        if not VARIABLE.fullmatch(_text(entry)):
+            raise entry.wrong("must name a variable, '${NAME}'")
+    names = (name for key in _S3_KEYS if key in keys for name in VARIABLE.findall(_text(keys[key])))
+    return S3Table(options, tuple(names))
 
 
 def _table(entry: Entry) -> Iterator[Entry]:
-    if not isinstance(entry.item.unwrap(), dict):
+    if not isinstance(entry.value, dict):
         raise entry.wrong("must be a table")
     seen = set()
     for child in entry.children:
@@ -278,27 +265,20 @@ def _table(entry: Entry) -> Iterator[Entry]:
         yield child
 
 
-def _list(entry: Entry) -> list[str]:
-    value = entry.item.unwrap()
+def _hosts(entry: Entry) -> list[str]:
+    value = entry.value
     if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
         raise entry.wrong('must be a list of texts, like ["data.example.org"]')
     return value
 
 
 def _text(entry: Entry) -> str:
-    value = entry.item.unwrap()
+    value = entry.value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
         raise entry.wrong("must be text in quotes")
     return value
-
-
-def _value(entry: Entry, reader: Reader) -> object:
-    try:
-        return reader(entry.item.unwrap())
-    except ValueError as problem:
-        raise entry.wrong(str(problem)) from problem
 
 
 def _texts(raw: object) -> tuple[str, ...]:
@@ -307,58 +287,13 @@ def _texts(raw: object) -> tuple[str, ...]:
     return tuple(raw)
 
 
-_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
-_STEERING = frozenset(
-    {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
-    | {"proxy-connection", "range", "te", "trailer", "transfer-encoding", "upgrade"}
-)
-"""Fields that say where a request goes and how it is framed, or what is wanted of an asset."""
-_PLACES = ("{account}", "{container}")
-
-
-def _field_name(raw: object) -> str:
-    """Read the name of a header field that may carry a credential."""
-    name = arguments.read_text(raw)
-    if not _FIELD_NAME.fullmatch(name):
-        raise ValueError(f"must be the name of a header field, not {name!r}")
-    if name.lower() in _STEERING:
-        raise ValueError(f"must be a field that carries a credential: {name} steers the connection")
-    return name
-
-
-def _service(*places: str) -> Reader:
-    """Return a reader of the http address of a service, in which these places may be left open."""
-
-    def read(raw: object) -> str:
-        plain = url = arguments.read_text(raw)
-        for place in places:
-            plain = plain.replace(place, "x")
-        if not is_address(plain):
-            raise ValueError("must be like https://host/path")
-        if "{" in plain or "}" in plain:
-            known = " and ".join(places) or "no place"
-            raise ValueError(f"has {known} to fill in, and nothing else in braces")
-        return url
-
-    return read
-
-
 def _checks(raw: object) -> tuple[str, ...]:
     urls = _texts(raw)
     if not all(is_address(url, web=False) for url in urls):
-        raise ValueError("must be a list of addresses, like https://host/path or s3://bucket/key")
+        raise ValueError("must be a list of URLs, like https://host/path or s3://bucket/key")
     return urls
 
 
-_LITERALS: Mapping[tuple[str, str], Reader] = {
-    ("header", "name"): _field_name,
-    ("query", "name"): arguments.read_text,
-    ("sas", "key-header"): _field_name,
-    ("visit", "login-host"): lambda raw: HostPattern.read(arguments.read_text(raw)),
-    ("sas", "token-url"): _service(*_PLACES),
-    ("token", "token-url"): _service(),
-}
-"""How a key that holds no secret is read, by kind and name."""
 _PLAIN: Mapping[str, Reader] = {
     "about": arguments.read_text,
     "per-host": arguments.whole(1),
@@ -372,3 +307,170 @@ _S3_OPTIONS: Mapping[str, Reader] = {
     "buckets": _texts,
 }
 _S3_KEYS = ("access-key", "secret-key")
+
+
+# --- filling in -------------------------------------------------------------------------------------------
+
+
+def filled(profile: Profile, environ: Mapping[str, str]) -> Provider:
+    """Return the logins of `profile` that are complete.
+
+    Raises:
+        UsageError: A value cannot be used, or no login is complete and the netrc file is broken.
+        CredentialsError: No login is complete.
+    """
+    netrc = Netrc(environ)
+    logins = tuple(login for table in profile.logins for login in _logins(table, environ, netrc))
+    if not logins and not _has_s3(profile, environ):
+        if netrc.problem and any(table.netrc_host for table in profile.logins):
+            raise UsageError(netrc.problem)
+        raise CredentialsError(f"The credentials {profile.name} are not complete: {missing(profile)}.")
+    return Provider(profile.name, logins, profile.check)
+
+
+def _logins(table: LoginTable, environ: Mapping[str, str], netrc: Netrc) -> Iterator[HostLogin]:
+    """Yield the logins of a table if it is complete: one, or one for each host in the netrc file."""
+    if any(not environ.get(name) for name in table.variables):
+        return
+    texts = {key: _filled(setting, environ) for key, setting in table.values.items()}
+    sources = variables_in(*table.texts.values()) or ((str(netrc.path),) if table.netrc_host else ())
+    for hosts, means in kind_class(table.kind).logins(Values(table.hosts, texts, netrc)):
+        yield HostLogin(table.name, hosts, means, sources)
+
+
+def _filled(setting: Setting, environ: Mapping[str, str]) -> str:
+    text = replaced(str(setting.value), environ)
+    if CONTROL.search(text):
+        raise UsageError(f"{setting.where}: its value contains a line break or control character")
+    return text
+
+
+def _has_s3(profile: Profile, environ: Mapping[str, str]) -> bool:
+    """Return True if S3 can be asked: its own keys are set, or the credentials of the AWS tools are used."""
+    if profile.s3 is None:
+        return False
+    own = profile.s3.keys
+    return not own or all(map(environ.get, own)) or any(map(environ.get, _AWS_VARIABLES))
+
+
+def missing(profile: Profile) -> str:
+    """Say what to set for the profile, one way to log in after the other; no value is looked at."""
+    ways = [_needs(table) for table in profile.logins]
+    if profile.s3 is not None:
+        ways.append(profile.s3.keys or ("AWS credentials, as the AWS tools find them",))
+    if () in ways:
+        return "nothing"
+    return "set " + ", or ".join(dict.fromkeys(" and ".join(way) for way in ways))
+
+
+def _needs(table: LoginTable) -> tuple[str, ...]:
+    host = table.netrc_host
+    return table.variables or (() if host is None else (f"an entry of {host} in ~/.netrc",))
+
+
+def listed(environ: Mapping[str, str] | None = None) -> list[Listed]:
+    """Return all profiles, including those that cannot be read.
+
+    Args:
+        environ: The environment; that of the process if not given.
+    """
+    variables = os.environ if environ is None else environ
+    own = {name: value for name, value in variables.items() if name not in _AWS_VARIABLES}
+    return [_listed(profile, own) for profile in profiles(variables)]
+
+
+def _listed(profile: Profile | Unreadable, environ: Mapping[str, str]) -> Listed:
+    if isinstance(profile, Unreadable):
+        return Listed(profile, ready=False, problem=profile.problem)
+    try:
+        filled(profile, environ)
+    except CredentialsError:
+        return Listed(profile, ready=False)
+    except UsageError as problem:
+        return Listed(profile, ready=False, problem=str(problem))
+    return Listed(profile, ready=True)
+
+
+# --- taking effect ----------------------------------------------------------------------------------------
+
+
+def with_profile(options: Options, name: str, environ: Mapping[str, str]) -> Options | None:
+    """Return `options` with the logins, the S3 settings and the limit of the profile; None if there is none.
+
+    S3 settings of `options` take precedence.
+
+    Raises:
+        UsageError: The profile cannot be read.
+        CredentialsError: None of its logins is complete.
+    """
+    profile = find_profile(name, environ)
+    if profile is None:
+        return None
+    return attrs.evolve(
+        options,
+        provider=filled(profile, environ),
+        s3=attrs.evolve(options.s3, **_s3_settings(profile, options, environ)),
+        per_host=min(options.per_host, profile.per_host or options.per_host),
+        credential_names=(f"--credentials {name}", *options.credential_names),
+    )
+
+
+def _s3_settings(profile: Profile, options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of `S3Options` that the profile sets: those that are not set otherwise."""
+    table = profile.s3
+    if table is None:
+        return {}
+    unset = (None, False, (), "auto")
+    wanted = {name: value for name, value in table.options.items() if getattr(options.s3, name) in unset}
+    values = [environ.get(name) for name in table.keys]
+    if table.keys and all(values):
+        wanted["keys"] = tuple(Secret(str(value)) for value in values)
+    return wanted
+
+
+def profile_options(options: Options, name: str, environ: Mapping[str, str] | None = None) -> Options:
+    """Return `options` with the credential profile `name`, as `--credentials NAME` would give them.
+
+    Args:
+        options: As the caller made them.
+        name: A profile's name, or the path of its file.
+        environ: The environment; that of the process if not given.
+
+    Returns:
+        The options with the logins of the profile, its S3 settings and its limit per host.
+
+    Raises:
+        UsageError: There is no such profile, or it cannot be read.
+        CredentialsError: None of its logins is complete; the message names the variables.
+    """
+    variables = os.environ if environ is None else environ
+    found = with_profile(options, name, variables)
+    if found is None:
+        known = ", ".join(profile_names(variables))
+        raise UsageError(f"There is no credential profile {name}; there are: {known}.")
+    return found
+
+
+def refuse_misspelt(name: str, environ: Mapping[str, str]) -> None:
+    """Refuse a name that is close to that of a profile, and that the files of the AWS tools do not have.
+
+    Any other name is left to the AWS tools: they look in more places than these files.
+
+    Raises:
+        UsageError: The name is refused.
+    """
+    close = nearest(name, profile_names(environ))
+    if close and not any(
+        f"[{head}{name}]" in text for text in _aws_files(environ) for head in ("", "profile ")
+    ):
+        raise UsageError(f"there are no credentials {name}{close} See: stacpull credentials list")
+
+
+def _aws_files(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the texts of the shared files of the AWS tools, those that can be read."""
+    usual = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
+    for variable, place in usual.items():
+        try:
+            yield Path(environ.get(variable) or place).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue

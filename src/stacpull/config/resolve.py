@@ -208,7 +208,7 @@ def _with_profile(options: Options, setting: Setting | None, variables: Mapping[
     """
     if setting is None or setting.where == "AWS_PROFILE":
         return options
-    from stacpull.config.filling import refuse_misspelt, with_profile  # noqa: PLC0415 - most runs have none
+    from stacpull.config.profiles import refuse_misspelt, with_profile  # noqa: PLC0415 - most runs have none
 
     name = str(setting.value)
     without = attrs.evolve(options, s3=attrs.evolve(options.s3, profile=variables.get("AWS_PROFILE") or None))

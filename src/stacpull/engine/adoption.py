@@ -25,14 +25,15 @@ from typing import NamedTuple
 from stacpull.digests import new_hasher
 from stacpull.engine.course import Fetches
 from stacpull.models import Checksum, Failure, FailureKind, Job, Received
+from stacpull.net.client import Client
 from stacpull.net.coding import coding_of
+from stacpull.net.ranges import content_length
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination, destination_error
 from stacpull.store.inspection import obstacle
-from stacpull.transfer.headers import content_length, validator_of
-from stacpull.transfer.opener import Opener
-from stacpull.transfer.verify import Check, expected_checks, has_md5_etags
+from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
+from stacpull.transfer.resume import validator_of
 from stacpull.urls import filename_of
 
 __all__ = ["AdoptingFetcher", "Stated", "disagreement", "is_proven"]
@@ -82,7 +83,7 @@ class AdoptingFetcher:
     def __init__(
         self,
         within: Fetches[Job, Received],
-        client: Opener,
+        client: Client,
         destination: Destination,
         *,
         checksum: str | None,

@@ -15,20 +15,18 @@ from stacpull.config.dest import dest_path
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.estimate import Estimate
-from stacpull.engine.given_items import SourceLike, source_text
+from stacpull.engine.item_input import SourceLike, kept_for_now, kept_in, source_text
 from stacpull.engine.mirror import MirrorRun, requests_of
 from stacpull.engine.network import source_address
-from stacpull.engine.picking import validate
-from stacpull.engine.position import Position
+from stacpull.engine.selection_checks import validate
 from stacpull.engine.session import go_on, mirror_at, on_ledger, opened_source, opened_workspace
-from stacpull.engine.standard_input import kept_for_now, kept_in
 from stacpull.engine.together import timed_stop, unless_stopped
 from stacpull.engine.unwritten import unwritten
+from stacpull.engine.walk import Position
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener
-from stacpull.filters.classes import class_list
 from stacpull.filters.items import compile_items
-from stacpull.filters.labels import item_labels
+from stacpull.filters.labels import class_list, item_labels
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import note_named_source

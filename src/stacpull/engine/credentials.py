@@ -12,14 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stacpull.clock import Clock, SystemClock
-from stacpull.config.filling import Listed, missing
 from stacpull.config.options import Options
-from stacpull.config.profiles import Unreadable
-from stacpull.config.provider import Provider, is_address
+from stacpull.config.profiles import Listed, Unreadable, missing
 from stacpull.engine.network import Network, SourceAddress, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.hosts import host_of, origin_of, scheme_of
 from stacpull.models import FailureKind
+from stacpull.net.logins.provider import Provider, is_address
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError
@@ -85,7 +84,7 @@ async def check_credentials(
     """Ask whether the credentials of `options.provider` are accepted.
 
     Args:
-        options: With a profile (`config.filling.with_profile`).
+        options: With a profile (`config.profiles.with_profile`).
         url: What to ask for; else what the profile says.
         clock: Where time comes from.
 

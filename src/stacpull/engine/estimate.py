@@ -1,7 +1,7 @@
-"""`plan`: the same walk and the same picks as `mirror`, counted instead of fetched.
+"""`plan`: the walk and the selection of `mirror`, counted instead of fetched.
 
-Source items cost a request each, so only those of the first items are read, and the rest is counted as those
-were; sizes that the source does not state are asked of a few assets of each key. The report says which of its
+Source items cost a request each: only those of the first items are read, and the rest is extrapolated. Sizes
+that the source does not state are requested for a few assets of each key. The report says which of its
 figures are known and which rest on a sample.
 """
 
@@ -18,46 +18,43 @@ from typing import Literal
 from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.account import nothing_to_fetch
-from stacpull.engine.inquiry import Inquiry
+from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network, login_advice
-from stacpull.engine.picking import STRETCH, Picked, Picker, selection_warnings
-from stacpull.engine.sampling import MemorySample
+from stacpull.engine.sample import MemorySample
+from stacpull.engine.selector import Selected, Selector
+from stacpull.engine.walk import Reached, Walk
 from stacpull.engine.workspace import disk_of
-from stacpull.errors import NotAMirrorError, SourceError
-from stacpull.events import Listener, Notice, Progress, scrubbed
+from stacpull.errors import NotAMirrorError
+from stacpull.events import Event, Listener, Notice, Progress, scrubbed
 from stacpull.hosts import host_of
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
-from stacpull.models import Asset, ItemId, Page, Selection
+from stacpull.models import Asset, ItemId, Selection
+from stacpull.net.ranges import content_length, content_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import Layout
 from stacpull.reports import HostPlan, PlanReport
 from stacpull.sources.links import ItemReader
-from stacpull.sources.page_size import PageSize
 from stacpull.sources.source import Source
-from stacpull.sources.walk import is_forgotten
-from stacpull.transfer.headers import content_length, content_range
-
-__all__ = ["Estimate"]
 
 _FULLY_READ = 200
-"""Matched items whose source items are read; the source items of the others are counted alike."""
+"""Matched items whose source items are read; those of the others are extrapolated."""
 _WHOLE = 200
 BytesBasis = Literal["known", "sampled", "unknown"]
 _SIZED_PER_KEY = 3
-"""Assets of one key that are asked for their size."""
+"""Assets of one key whose size is requested."""
 
 
 @dataclass(slots=True)
-class _Tally:
-    """What was counted of one kind of item (primary, or reached through a source link)."""
+class _Counts:
+    """Counts of one kind of item: primary, or reached through a source link."""
 
     items: int = 0
     assets: int = 0
     excluded: Counter[str] = field(default_factory=Counter)
     pages: Counter[str] = field(default_factory=Counter)
     refused: int = 0
-    """Assets that are listed, and cannot be fetched as they are."""
+    """Assets that are listed but cannot be fetched."""
     keys: Counter[str] = field(default_factory=Counter)
     hosts: Counter[str] = field(default_factory=Counter)
     stated_bytes: Counter[str] = field(default_factory=Counter)
@@ -65,7 +62,7 @@ class _Tally:
     samples: dict[str, list[Asset]] = field(default_factory=dict)
 
     def scaled(self, factor: float) -> None:
-        """Count as if `factor` times as much had been seen."""
+        """Multiply all counts by `factor`."""
         self.items, self.assets = round(self.items * factor), round(self.assets * factor)
         self.refused = round(self.refused * factor)
         for counter in (self.excluded, self.pages, self.keys, self.hosts, self.stated, self.stated_bytes):
@@ -74,7 +71,7 @@ class _Tally:
 
 
 class Estimate:
-    """One `plan`."""
+    """The sink of one `plan`: counts what the walk selects."""
 
     def __init__(
         self,
@@ -92,25 +89,34 @@ class Estimate:
         self._options = options
         self._clock = clock
         self._listener = on_event
-        self._primary = _Tally()
-        self._linked = _Tally()
+        self._primary = _Counts()
+        self._linked = _Counts()
         self._done = self._pending = 0
-        self._seen = self._without_label = self._unread_links = 0
-        self._walked_pages = 0
-        """Pages of the walk under way."""
+        self._unread_links = 0
+        self._there: dict[ItemId, set[str]] = {}
+        """The keys of the assets that DEST has, by item."""
+        self.items_seen = 0
+        self._without_label = 0
         self._announced: int | None = None
         self._planned: set[ItemId] = set()
         self._left_out: Counter[str] = Counter()
         self._sample = MemorySample(selection.sample or 0)
+        self._selector = self._make_selector()
 
     async def report(self, dest: Path | None) -> PlanReport:
         """Walk, count, and estimate."""
         started = self._clock.monotonic()
         if advice := login_advice(self._network.address.url, self._options):
             self._emit(Notice("warning", advice))
-        there = await asyncio.to_thread(_done_assets, dest) if dest is not None else None
-        picker = self._picker(self._selection)
-        await self._walk(picker, there)
+        if dest is not None:
+            self._there = await asyncio.to_thread(_done_assets, dest)
+        page_size = self._options.page_size
+        walk = Walk(
+            self._source, self._selector, self, self._selection, page_size=page_size, on_event=self._emit
+        )
+        await walk.run()
+        for drawn in self._sample.batches():
+            self._count(await self._selector.plan_drawn(drawn))
         sampled_links = self._scale_links()
         walk_requests = self._network.counters.requests
         sizes, asked, hops = await self._sizes()
@@ -123,7 +129,7 @@ class Estimate:
         excluded = self._primary.excluded + self._linked.excluded
         refused = self._primary.refused + self._linked.refused
         warning = nothing_to_fetch(
-            seen=self._seen,
+            seen=self.items_seen,
             matched=self._primary.items,
             planned=assets + refused,
             excluded=sum(excluded.values()),
@@ -132,7 +138,7 @@ class Estimate:
         if warning is not None:
             self._emit(Notice("warning", warning))
         return PlanReport(
-            items_seen=self._seen,
+            items_seen=self.items_seen,
             items_matched=self._primary.items,
             source_items=self._linked.items,
             assets=assets,
@@ -161,129 +167,78 @@ class Estimate:
             assets_basis="sampled" if sampled_links else "known",
         )
 
-    def _picker(self, selection: Selection) -> Picker:
+    def _make_selector(self) -> Selector:
         async def known(ids: Sequence[ItemId]) -> set[ItemId]:
             return self._planned.intersection(ids)
 
         reader = ItemReader(self._source.item, self._clock)
-        inquiry = Inquiry(
+        lookups = Lookups(
             self._source,
             self._network,
-            selection,
+            self._selection,
             self._clock,
-            agreed_to_pay=self._options.s3.request_payer,
+            request_payer=self._options.s3.request_payer,
         )
-        return Picker(selection, Layout.parse(self._options.layout), reader, known, inquiry=inquiry)
+        layout = Layout.parse(self._options.layout)
+        return Selector(self._selection, layout, reader, known, lookups=lookups)
 
-    async def _walk(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> None:
-        whole = await self._pages(picker, there)
-        for drawn in self._sample.stretches():
-            picker.follows = self._primary.items < _FULLY_READ
-            self._count(await picker.pick_drawn(drawn), there)
-        for note in picker.notes(whole=whole):
-            self._emit(Notice("info", note))
-
-    async def _pages(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> bool:
-        """Walk all pages; return False if --max-items ended the walk, or a circle.
-
-        A source that has forgotten a cursor amid the walk is walked again, as long as that gets further.
-
-        Raises:
-            SourceError: it cannot be read, or forgets its cursors again and again.
-        """
-        furthest = 0
-        while True:
-            self._seen = self._without_label = self._walked_pages = 0
-            self._left_out.clear()
-            try:
-                return await self._all_pages(picker, there)
-            except SourceError as error:
-                if not (self._walked_pages and is_forgotten(error) and self._seen > furthest):
-                    raise
-                text = f"The source has forgotten what it named ({error}): walking again from the start."
-                self._emit(Notice("info" if furthest else "warning", text))
-                furthest = self._seen
-
-    async def _all_pages(self, picker: Picker, there: dict[ItemId, set[str]] | None) -> bool:
-        """Walk all pages once."""
-        whole = True
-        checked = False
-        for start in await self._source.starts(self._selection):
-            pages = self._source.pages(
-                start.request, page_size=PageSize.asked(self._options.page_size), on_notice=self._emit
-            )
-            async for page in pages:
-                self._walked_pages += 1
-                if not checked:
-                    checked = True
-                    for warning in await selection_warnings(
-                        self._selection, page.items, self._source, start.collection
-                    ):
-                        self._emit(Notice("warning", warning))
-                if page.matched is not None:
-                    self._announced = page.matched
-                for one in page.unread:
-                    self._emit(Notice("warning", f"{one.name} is left out: {one.failure.message}"))
-                whole = whole and page.cut_short is None
-                if await self._page(picker, start.collection, page, there):
-                    return False
-        return whole
-
-    async def _page(
-        self, picker: Picker, collection: str, page: Page, there: dict[ItemId, set[str]] | None
-    ) -> bool:
-        """Count one page; return True if --max-items is reached."""
-        for begin in range(0, len(page.items), STRETCH):
-            picker.follows = self._primary.items < _FULLY_READ
-            picked = await picker.pick(page.items[begin : begin + STRETCH], collection, page.request.url)
-            self._sample.keep(picked.candidates)
-            self._count(picked, there)
-            if self._listener is not None:
-                self._listener(
-                    Progress(
-                        items_seen=self._seen,
-                        items_matched=self._primary.items,
-                        items_announced=self._announced,
-                        items_wanted=self._selection.most_items,
-                        hosts_waiting=self._network.client.gates.waiting(),
-                        requests=self._network.counters.requests,
-                        retries=self._network.counters.retries,
-                        bytes_fetched=self._network.counters.bytes_fetched,
-                    )
+    async def take(self, selected: Selected, reached: Reached) -> int:
+        """Count a batch of the walk, and report progress."""
+        if reached.announced is not None:
+            self._announced = reached.announced
+        self._sample.keep(selected.candidates)
+        self.items_seen += len(selected.seen)
+        self._left_out.update({str(verdict): len(items) for verdict, items in selected.left_out.items()})
+        self._without_label += len(selected.without_label)
+        self._count(selected)
+        if self._listener is not None:
+            counters = self._network.counters
+            self._listener(
+                Progress(
+                    items_seen=self.items_seen,
+                    items_matched=self._primary.items,
+                    items_announced=self._announced,
+                    items_wanted=self._selection.most_items,
+                    hosts_waiting=self._network.client.gates.waiting(),
+                    requests=counters.requests,
+                    retries=counters.retries,
+                    bytes_fetched=counters.bytes_fetched,
                 )
-            if picked.enough:
-                return True
-        return False
+            )
+        return len(selected.seen)
 
-    def _count(self, picked: Picked, there: dict[ItemId, set[str]] | None) -> None:
-        self._seen += len(picked.seen)
-        self._left_out.update({str(verdict): len(items) for verdict, items in picked.left_out.items()})
-        self._without_label += len(picked.without_label)
-        self._unread_links += picked.unread_links
-        for planned in picked.items:
-            item = planned.item
-            tally = self._primary if item.parent is None else self._linked
-            if item.id in self._planned:  # a source item that this stretch of the walk has met itself
+    async def restart(self) -> int:
+        """Count what the walk reads from the start; planned items stay counted, and are not planned again."""
+        self.items_seen = self._without_label = 0
+        self._left_out.clear()
+        return self._selector.matched
+
+    def _count(self, selected: Selected) -> None:
+        self._unread_links += selected.unread_links
+        for item in selected.items:
+            if item.id in self._planned:  # a source item that is also a primary item of this batch
                 continue
             self._planned.add(item.id)
-            tally.items += not item.of_collection
-            tally.excluded.update(planned.excluded)
-            tally.pages.update(planned.pages)
-            tally.refused += len(planned.problems)
+            counts = self._primary if item.parent is None else self._linked
+            counts.items += not item.of_collection
+            counts.excluded.update(item.excluded)
+            counts.pages.update(item.pages)
+            counts.refused += len(item.problems)
+            there = self._there.get(item.id, ())
             for asset in item.assets:
-                self._count_asset(tally, asset)
-            if there is not None:
-                self._done += sum(asset.key in there.get(item.id, ()) for asset in item.assets)
+                self._count_asset(counts, asset)
+                self._done += asset.key in there
+        self._selector.follows = self._primary.items < _FULLY_READ
 
     @staticmethod
-    def _count_asset(tally: _Tally, asset: Asset) -> None:
-        tally.assets += 1
-        tally.keys[asset.key] += 1
-        tally.hosts[host_of(asset.href) or "this disk"] += 1
+    def _count_asset(counts: _Counts, asset: Asset) -> None:
+        counts.assets += 1
+        counts.keys[asset.key] += 1
+        counts.hosts[host_of(asset.href) or "this disk"] += 1
         if asset.size is not None:
-            tally.stated[asset.key] += 1
-            tally.stated_bytes[asset.key] += asset.size
-        elif len(samples := tally.samples.setdefault(asset.key, [])) < _SIZED_PER_KEY:
+            counts.stated[asset.key] += 1
+            counts.stated_bytes[asset.key] += asset.size
+        elif len(samples := counts.samples.setdefault(asset.key, [])) < _SIZED_PER_KEY:
             samples.append(asset)
 
     def _scale_links(self) -> bool:
@@ -328,10 +283,10 @@ class Estimate:
     def _of_unknown_size(self, sizes: Mapping[str, float]) -> dict[str, int]:
         """Return how many assets of each key have a size that neither the source nor a sample gives."""
         unknown: Counter[str] = Counter()
-        for tally in (self._primary, self._linked):
-            for key, count in tally.keys.items():
-                if key not in sizes and count > tally.stated[key]:
-                    unknown[key] += count - tally.stated[key]
+        for counts in (self._primary, self._linked):
+            for key, count in counts.keys.items():
+                if key not in sizes and count > counts.stated[key]:
+                    unknown[key] += count - counts.stated[key]
         return dict(unknown)
 
     def _bytes(
@@ -340,10 +295,10 @@ class Estimate:
         """Return the bytes of all assets but those whose size is unknown; None if that is all of them."""
         total = 0.0
         basis: BytesBasis = "sampled" if sampled else "known"
-        for tally in (self._primary, self._linked):
-            total += sum(tally.stated_bytes.values())
-            for key, count in tally.keys.items():
-                unstated = count - tally.stated[key]
+        for counts in (self._primary, self._linked):
+            total += sum(counts.stated_bytes.values())
+            for key, count in counts.keys.items():
+                unstated = count - counts.stated[key]
                 if unstated and key in sizes:
                     total += unstated * sizes[key]
                     basis = "sampled"
@@ -351,9 +306,9 @@ class Estimate:
             return None, "unknown"
         return round(total), basis
 
-    def _emit(self, notice: Notice) -> None:
+    def _emit(self, event: Event) -> None:
         if self._listener is not None:
-            self._listener(scrubbed(notice, self._network.secrets))
+            self._listener(scrubbed(event, self._network.secrets))
 
 
 def _done_assets(dest: Path) -> dict[ItemId, set[str]]:

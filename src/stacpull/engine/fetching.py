@@ -22,7 +22,7 @@ from stacpull.planning.names import joined
 from stacpull.store.destination import Destination
 from stacpull.store.inspection import obstacle
 from stacpull.store.parts import PartStore
-from stacpull.transfer.fetch import Fetcher
+from stacpull.transfer.attempt import Fetcher
 
 __all__ = ["Fetching", "open_fetching"]
 

@@ -23,20 +23,20 @@ from stacpull.engine.account import Account, Ending
 from stacpull.engine.course import Tools
 from stacpull.engine.documents import clean_document
 from stacpull.engine.fetching import open_fetching
-from stacpull.engine.inquiry import Inquiry
 from stacpull.engine.intake import Backlog, Intake
 from stacpull.engine.job_queue import JobQueue, job_queue
 from stacpull.engine.journal import Journal
+from stacpull.engine.lookups import Lookups
 from stacpull.engine.mirror_store import MirrorStore, RunFindings
 from stacpull.engine.network import Network, login_advice
-from stacpull.engine.picking import Picker
 from stacpull.engine.pool import Pool
 from stacpull.engine.processes.crew import Crew, Surroundings
 from stacpull.engine.producer import Producer
 from stacpull.engine.pruning import Pruning
+from stacpull.engine.selector import Selector
 from stacpull.engine.store_thread import StoreThread
 from stacpull.engine.together import FailureLimit, Works, cause, together, unless_stopped
-from stacpull.engine.walking import WalkSummary
+from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workspace import Workspace, disk_of
 from stacpull.errors import (
     CredentialsError,
@@ -342,26 +342,26 @@ class MirrorRun:
 
         matched = self._store.counters["items_matched"] or 0
         drawn = await self._store.call(MirrorStore.sample_ranks)
-        inquiry = Inquiry(
+        lookups = Lookups(
             self._source,
             self._network,
             spec.selection,
             self._clock,
-            agreed_to_pay=self._options.s3.request_payer,
+            request_payer=self._options.s3.request_payer,
         )
-        picker = Picker(
+        selector = Selector(
             spec.selection,
             Layout.parse(spec.layout),
             reader,
             known,
             matched=matched,
             drawn=drawn,
-            inquiry=inquiry,
+            lookups=lookups,
         )
         return Producer(
             self._source,
             reader,
-            picker,
+            selector,
             self._store,
             queue,
             run=self._run,

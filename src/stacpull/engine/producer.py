@@ -1,9 +1,9 @@
-"""The producer of a mirror: saves what its walk picks, and feeds the bounded queue.
+"""The producer of a mirror: saves what its walk selects, and feeds the bounded queue.
 
     pending jobs of an earlier start ───────────────┐
-    walk ─▶ picked ─▶ ledger (one transaction) ─▶ queue
+    walk ─▶ selected ─▶ ledger (one transaction) ─▶ queue
 
-The queue is bounded: a full queue stops the producer, and with it the walk (`engine.walking`).
+The queue is bounded: a full queue stops the producer, and with it the walk (`engine.walk`).
 """
 
 from __future__ import annotations
@@ -14,24 +14,21 @@ from dataclasses import replace
 
 from stacpull.engine.documents import clean_item
 from stacpull.engine.mirror_store import MirrorStore
-from stacpull.engine.picking import STRETCH, Picked, Picker, SourceFailure, SourceRead
-from stacpull.engine.position import Position
-from stacpull.engine.rereading import read_damaged_items
-from stacpull.engine.sampling import candidates_again, sampled_item
+from stacpull.engine.sample import restored_candidates, sampled_item
+from stacpull.engine.selector import BATCH, Selected, Selector, SourceLink
 from stacpull.engine.store_thread import StoreThread
-from stacpull.engine.walking import Reached, Walk, unseen_text
+from stacpull.engine.walk import Position, Reached, Walk, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import runs
 from stacpull.ledger.batches import Committed, ItemFailure, ItemRow, PlanBatch, UnreadLink
+from stacpull.ledger.damage import DamagedItem
 from stacpull.ledger.samples import SampledItem
-from stacpull.models import ItemId, Job
+from stacpull.models import Failure, ItemId, Job, Json
 from stacpull.redact import Secrets
 from stacpull.sources.again import LinkAgain, LinksAgain
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source
 from stacpull.sources.static import StaticSource
-
-__all__ = ["Producer"]
 
 _STREAMED = 1000
 """Pending jobs read from the ledger at a time."""
@@ -44,7 +41,7 @@ class Producer:
         self,
         source: Source,
         reader: ItemReader,
-        picker: Picker,
+        selector: Selector,
         store: StoreThread,
         queue: asyncio.Queue[Job | None],
         *,
@@ -57,7 +54,7 @@ class Producer:
         self._source = source
         self._page_size = page_size
         self._reader = reader
-        self._picker = picker
+        self._selector = selector
         self._store = store
         self._queue = queue
         self._run = run
@@ -72,7 +69,9 @@ class Producer:
 
     def _walk_of(self, source: Source) -> Walk:
         selection = self._run.spec.selection
-        return Walk(source, self._picker, self, selection, page_size=self._page_size, on_event=self._on_event)
+        return Walk(
+            source, self._selector, self, selection, page_size=self._page_size, on_event=self._on_event
+        )
 
     def _remember_end_of_walk(self) -> None:
         """Take over how the walk of this run ended, if an earlier process of it came that far."""
@@ -87,7 +86,7 @@ class Producer:
             self._on_event(Notice("warning", unseen_text(seen + summary.items_unseen, summary.items_unseen)))
 
     async def run(self) -> None:
-        """Feed what is pending, then walk on from where the run is.
+        """Feed what is pending, then walk on from the position of the run.
 
         Raises:
             UsageError: a label does not exist, a collection does not exist.
@@ -100,7 +99,7 @@ class Producer:
             await self._retry_links()
             await self._commit(PlanBatch(walk_ended=True))
         elif self._run.spec.kind == "repair":
-            await read_damaged_items(self._store, self._reader, self._secrets, self._on_event)
+            await self._read_damaged_items()
             await self._commit(PlanBatch(walk_ended=True))
         elif not self._run.walk_ended:
             if not self._run.drawn:
@@ -127,61 +126,75 @@ class Producer:
     async def _retry_items(self) -> None:
         """Read the source items again that could not be read before."""
         failed = await self._store.call(MirrorStore.failed_items)
-        for start in range(0, len(failed), STRETCH):
-            stretch = failed[start : start + STRETCH]
-            documents = await self._reader.read_many([one.href for one in stretch])
-            picked = Picked()
-            read = [
-                SourceRead(one.href, document, one.parent, one.id)
-                for one, document in zip(stretch, documents, strict=True)
-            ]
-            await self._picker.plan_sources(read, picked)
-            await self._commit(self._batch(picked))
+        for start in range(0, len(failed), BATCH):
+            links = [SourceLink(one.href, one.parent, one.id) for one in failed[start : start + BATCH]]
+            documents = await self._reader.read_many([link.href for link in links])
+            selected = Selected()
+            await self._selector.plan_sources(links, documents, selected)
+            await self._commit(self._batch(selected))
 
     async def _retry_links(self) -> None:
         """Read the links of a tree again that gave no item, and walk what is below them.
 
-        Of a sample they are not: it was drawn without them. With --max-items they bring no more than are
-        missing from it.
+        Not for a sample: it was drawn without them. With --max-items they add only as many as are missing.
         """
         selection = self._run.spec.selection
         links = await self._store.call(MirrorStore.unread_links)
         if not links or selection.sample is not None or not isinstance(self._source, StaticSource):
             return
-        self._picker.matched = await self._store.call(MirrorStore.matched_by_walk)
-        if selection.max_items is not None and self._picker.matched >= selection.max_items:
+        self._selector.matched = await self._store.call(MirrorStore.matched_by_walk)
+        if selection.max_items is not None and self._selector.matched >= selection.max_items:
             return
         again = LinksAgain(self._source, [LinkAgain(one.collection, one.href, one.path) for one in links])
         self._unread = set()
-        await self._walk_of(again).run(Position(None, None))
+        await self._walk_of(again).run()
         read = again.finished - self._unread
         await self._store.call(MirrorStore.forget_unread, list(read))
 
+    async def _read_damaged_items(self) -> None:
+        """Read each item whose JSON in DEST is damaged; the JSON is written when the run ends.
+
+        One that can no longer be read stays marked in the ledger: the next walk may bring it.
+        """
+        after = 0
+        while items := await self._store.call(MirrorStore.damaged_documents, after, BATCH):
+            known = [one for one in items if one.href is not None]
+            found = await self._reader.read_many([one.href or "" for one in known])
+            documents = dict(zip((one.row for one in known), found, strict=True))
+            for one in items:
+                document = documents.get(one.row)
+                if isinstance(document, dict) and document.get("id") == one.name:
+                    kept = clean_item(document, self._secrets)
+                    await self._store.call(MirrorStore.keep_document, one.row, kept)
+                else:
+                    self._on_event(Notice("warning", _unreadable(one, document)))
+            after = items[-1].row
+
     async def _plan_sample(self) -> None:
-        """Plan what was drawn, in order of rank; a kill in between finds what is planned, and goes on."""
+        """Plan the sample in order of rank; after a kill, what is planned already is skipped."""
         last: SampledItem | None = None
         while True:
-            kept = await self._store.call(MirrorStore.sample_candidates, last, STRETCH)
+            kept = await self._store.call(MirrorStore.sample_candidates, last, BATCH)
             if not kept:
                 break
-            picked = await self._picker.pick_drawn(await candidates_again(kept, self._reader))
-            await self._commit(self._batch(picked))
+            selected = await self._selector.plan_drawn(await restored_candidates(kept, self._reader))
+            await self._commit(self._batch(selected))
             last = kept[-1]
         await self._commit(PlanBatch(walk_ended=True))
 
     @property
     def items_seen(self) -> int:
-        """Distinct items that the run met on pages."""
+        """Distinct items that the run read on pages."""
         return self._store.counters["items_seen"] or 0
 
-    async def save(self, picked: Picked, reached: Reached) -> int:
-        """Plan a stretch; return how many of its items are new. Waits while the queue is full."""
+    async def take(self, selected: Selected, reached: Reached) -> int:
+        """Plan a batch; return how many of its items are new. Waits while the queue is full."""
         at = reached.position
         position = None if at is None or not at.may_be_kept(self._secrets) else at.to_json()
-        self._unread.update(self._secrets.cut(one.href) for one in picked.unread if one.href is not None)
+        self._unread.update(self._secrets.cut(one.href) for one in selected.unread if one.href is not None)
         sampling = self._run.spec.selection.sample is not None
         batch = replace(
-            self._batch(picked),
+            self._batch(selected),
             position=position,
             walked=reached.walked,
             walk_ended=reached.walk_ended and not sampling,
@@ -192,23 +205,21 @@ class Producer:
         )
         return (await self._commit(batch)).new_seen
 
-    async def begin_again(self) -> int:
-        """Let the run forget where its walk was; its items are known and stay counted."""
+    async def restart(self) -> int:
+        """Forget the position of the run; its items are known and stay counted."""
         await self._store.call(MirrorStore.restart_walk)
         return self._store.counters["items_matched"] or 0
 
-    def _batch(self, picked: Picked) -> PlanBatch:
-        left_out = {item for items in picked.left_out.values() for item in items}
+    def _batch(self, selected: Selected) -> PlanBatch:
+        left_out = {item for items in selected.left_out.values() for item in items}
         return PlanBatch(
-            items=[
-                ItemRow(p.item, clean_item(p.item.document, self._secrets), p.problems) for p in picked.items
-            ],
-            failed_items=[self._item_failure(one) for one in picked.failures],
-            seen=[item for item in picked.seen if item not in left_out],
-            left_out={str(verdict): items for verdict, items in picked.left_out.items()},
-            sampled=[sampled_item(one, self._secrets) for one in picked.candidates],
-            without_label=len(picked.without_label),
-            unplannable=len(picked.problems),
+            items=[ItemRow(one, clean_item(one.document, self._secrets)) for one in selected.items],
+            failed_items=[self._cut_name(one) for one in selected.failures],
+            seen=[item for item in selected.seen if item not in left_out] if left_out else selected.seen,
+            left_out={str(verdict): items for verdict, items in selected.left_out.items()},
+            sampled=[sampled_item(one, self._secrets) for one in selected.candidates],
+            without_label=len(selected.without_label),
+            unplannable=len(selected.problems),
             unread=[
                 UnreadLink(
                     one.collection,
@@ -216,17 +227,16 @@ class Producer:
                     one.failure.scrubbed(self._secrets),
                     tuple(map(self._secrets.strip_url, one.path)),
                 )
-                for one in picked.unread
+                for one in selected.unread
                 if one.href is not None
             ],
         )
 
-    def _item_failure(self, failed: SourceFailure) -> ItemFailure:
-        """Return a source item that could not be read; its id may be the URL that led to it."""
-        item = failed.id
-        if item.item == failed.href:
-            item = ItemId(item.collection, self._secrets.cut(failed.href))
-        return ItemFailure(item, failed.href, failed.parent, failed.failure)
+    def _cut_name(self, failed: ItemFailure) -> ItemFailure:
+        """Return a source item that could not be read; if its URL stands for its id, without credentials."""
+        if failed.id.item != failed.href:
+            return failed
+        return replace(failed, id=ItemId(failed.id.collection, self._secrets.cut(failed.href)))
 
     async def _commit(self, batch: PlanBatch) -> Committed:
         committed = await self._store.call(MirrorStore.plan, batch, self._now())
@@ -235,3 +245,10 @@ class Producer:
         for job in committed.jobs:
             await self._queue.put(job)
         return committed
+
+
+def _unreadable(item: DamagedItem, found: Json | Failure | None) -> str:
+    why = found.message if isinstance(found, Failure) else "It is not known where it came from."
+    if isinstance(found, dict):
+        why = "Its URL leads to another item."
+    return f"The JSON of {item.collection}/{item.name} cannot be restored. {why}"

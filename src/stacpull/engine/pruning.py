@@ -19,12 +19,11 @@ from stacpull.engine.mirror_store import MirrorStore
 from stacpull.engine.store_thread import StoreThread
 from stacpull.engine.together import unless_stopped
 from stacpull.engine.trust import Trust, is_found, is_gone, service_of
-from stacpull.engine.walking import WalkSummary
+from stacpull.engine.walk import WalkSummary
 from stacpull.events import ItemGone, Listener, Notice
 from stacpull.ledger.pruning import LabelItem, Unmet
 from stacpull.models import Failure, ItemId, Json, Selection
-from stacpull.planning.hrefs import own_href
-from stacpull.planning.items import source_links
+from stacpull.planning.hrefs import own_href, source_links
 from stacpull.redact import Secrets, cut_url
 from stacpull.sources.links import ItemReader
 from stacpull.sources.source import Source

@@ -15,9 +15,9 @@ from stacpull.clock import Clock
 from stacpull.config.dest import dest_path
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
+from stacpull.engine.item_input import path_of_input
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
-from stacpull.engine.standard_input import path_of_input
 from stacpull.engine.together import off_loop, unless_stopped
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, UsageError

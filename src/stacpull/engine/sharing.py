@@ -25,7 +25,7 @@ from stacpull.net.client import Begun
 from stacpull.net.lean_headers import LeanHeaders
 from stacpull.planning.layout import complete
 from stacpull.store.destination import Destination
-from stacpull.transfer.fetch import Fetcher
+from stacpull.transfer.attempt import Fetcher
 
 __all__ = ["SharingFetcher"]
 
@@ -91,7 +91,7 @@ class SharingFetcher:
 
     async def open(self) -> None:
         """Get ready to be asked."""
-        await self._within.open()
+        await self._within.load()
 
     def claim(self, job: Job) -> _First | None:
         """Begin to fetch an asset. Return None if `fetch` must: some of it is there, or its href is taken."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stacpull.config.options import Options
 from stacpull.engine.api import mirror
-from stacpull.engine.given_items import SourceLike
+from stacpull.engine.item_input import SourceLike
 from stacpull.events import Event
 from stacpull.models import Selection
 from stacpull.reports import MirrorReport

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stacpull.caches import LONGEST_KEY
-from stacpull.config.proxies import proxies
 from stacpull.fastpath.connect import Connector
 from stacpull.fastpath.connection import SMALL, FastConnection
 from stacpull.fastpath.requests import Place, is_plain, place_of, request_tail, split_url
@@ -38,6 +37,7 @@ from stacpull.net.lean_headers import LeanHeaders
 from stacpull.net.pace import Pace
 from stacpull.net.redirects import next_hop
 from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError, Transport
+from stacpull.proxies import proxies
 
 _CONNECT_TIMEOUT = 30.0
 _KEEP_ALIVE = 30.0

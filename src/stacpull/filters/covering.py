@@ -36,7 +36,7 @@ def _equal_or_unset(name: str) -> Callable[[Selection, Selection], bool]:
 
 
 def _any_of(name: str) -> Callable[[Selection, Selection], bool]:
-    """Check a filter whose values are alternatives; without a value it lets everything through."""
+    """ItemCheck a filter whose values are alternatives; without a value it lets everything through."""
 
     def check(wide: Selection, narrow: Selection) -> bool:
         return _is_part(getattr(wide, name), getattr(narrow, name))
@@ -64,7 +64,7 @@ def _at_most(name: str) -> Callable[[Selection, Selection], bool]:
 
 
 def _more_with(name: str) -> Callable[[Selection, Selection], bool]:
-    """Check a switch that adds something."""
+    """ItemCheck a switch that adds something."""
 
     def check(wide: Selection, narrow: Selection) -> bool:
         return bool(getattr(wide, name)) or not getattr(narrow, name)
@@ -95,7 +95,7 @@ def _folded(labels: Sequence[str]) -> frozenset[str]:
 
 
 def _names_of_labels(wide: Selection, narrow: Selection) -> bool:
-    """Check what decides which labels an item has: without a filter on labels that does not matter."""
+    """ItemCheck what decides which labels an item has: without a filter on labels that does not matter."""
     names, others = ((one.label_property, one.nomenclature) for one in (wide, narrow))
     return names == others or not (wide.labels or wide.exclude_labels or wide.nomenclature)
 
@@ -150,7 +150,7 @@ def _followed(wide: Selection, narrow: Selection) -> bool:
 
 
 def _whatever(_wide: Selection, _narrow: Selection) -> bool:
-    """Check a field that changes how items are found, not which."""
+    """ItemCheck a field that changes how items are found, not which."""
     return True
 
 

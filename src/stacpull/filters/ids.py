@@ -1,76 +1,143 @@
-"""Selecting items by id: whole ids, or their endings.
+"""Filters on the ids of items: `--ids`, `--shard`, and the draw of `--sample`.
 
-Official split lists hold bare patch names (`S2A_MSIL2A_…_0_45`) where the service says
-`bigearthnet_v1_labels_S2A_MSIL2A_…_0_45`. An ending must start behind a separator: `5_45` is no ending of
-`…_15_45`.
+Shards and samples depend on a stable hash of the id (and the seed) alone. An item is in the same shard, and
+has the same rank in a sample, on whatever page it is, in whatever order pages come, and on any machine.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Final
+import hashlib
+import heapq
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Self
 
 from stacpull.errors import UsageError
-from stacpull.filters.verdict import Verdict
+from stacpull.filters.check import Counts, ItemCheck, Verdict
 from stacpull.models import Json, Selection
-
-__all__ = ["IdsCheck", "compile_ids"]
 
 _SEPARATORS: Final = frozenset("_-/.:")
 _NAMED = 3
-"""Ids that a note names."""
+"""Ids that a note lists."""
 _FILES: Final = (".csv", ".txt", ".json")
 
 
-@dataclass(frozen=True, slots=True)
-class IdsCheck:
-    """Is the id of an item asked for? It remembers which ones were met.
+class IdsCheck(ItemCheck):
+    """`--ids`: whole ids, or their endings.
 
-    An item costs one look-up per distinct length of the ids asked for (a handful), however many they are.
+    Official split lists hold bare patch names (`S2A_MSIL2A_..._0_45`) where the service uses
+    `bigearthnet_v1_labels_S2A_MSIL2A_..._0_45`. An ending must start behind a separator: `5_45` is not an
+    ending of `..._15_45`. An item costs one look-up per distinct length of the ids asked for.
     """
 
-    asked: frozenset[str]
-    lengths: tuple[int, ...]
-    met: set[str] = field(default_factory=set)
+    def __init__(self, ids: Sequence[str]) -> None:
+        """Compile the ids.
+
+        Raises:
+            UsageError: One of the ids is empty.
+        """
+        self._wanted = frozenset(text.strip() for text in ids)
+        if "" in self._wanted:
+            raise UsageError("An id given to --ids is empty: give whole ids or their endings.")
+        self._lengths = sorted({len(text) for text in self._wanted})
+        self._found: set[str] = set()
+
+    @classmethod
+    def of(cls, selection: Selection) -> Self | None:
+        """Compile the filter of a selection, None if it has none."""
+        return cls(selection.ids) if selection.ids else None
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
-        """Return IDS for an item whose id is not asked for, nor an ending of it."""
+        """Return IDS for an item if neither its id nor an ending of it is asked for."""
         name = item.get("id")
         if not isinstance(name, str):
             return Verdict.IDS
-        size, found = len(name), name in self.asked
+        size, found = len(name), name in self._wanted
         if found:
-            self.met.add(name)
-        for length in self.lengths:
+            self._found.add(name)
+        for length in self._lengths:
             start = size - length
             if start <= 0:
                 break
-            if name[start - 1] in _SEPARATORS and (ending := name[start:]) in self.asked:
-                self.met.add(ending)
+            if name[start - 1] in _SEPARATORS and (ending := name[start:]) in self._wanted:
+                self._found.add(ending)
                 found = True
         return None if found else Verdict.IDS
 
-    def notes(self) -> list[str]:
-        """Return what is told of ids that no item had, after a walk that saw all items."""
-        missing = sorted(self.asked - self.met)
+    def missing(self) -> list[str]:
+        """Return the ids that no item had so far, sorted."""
+        return sorted(self._wanted - self._found)
+
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+        """Return a note about the ids that no item had, after a walk that judged all items."""
+        missing = self.missing() if whole else []
         if not missing:
             return []
         shown = ", ".join(missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
         file = next((one for one in missing if one.lower().endswith(_FILES)), None)
         hint = "" if file is None else f" A file of ids is given as --ids @{file}."
-        asked = f"{len(missing):,} of the {len(self.asked):,} ids" if len(self.asked) > 1 else "the id"
-        return [f"No item has {asked} asked for: {shown}.{hint}"]
+        ids = f"{len(missing):,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
+        return [f"No item has {ids} asked for: {shown}.{hint}"]
 
 
-def compile_ids(selection: Selection) -> IdsCheck | None:
-    """Compile the ids of a selection; None if it has none.
+class ShardCheck(ItemCheck):
+    """`--shard I/N`: one of N parts of a collection, I from 1 to N."""
 
-    Raises:
-        UsageError: One of the ids is empty.
-    """
-    if not selection.ids:
-        return None
-    asked = frozenset(text.strip() for text in selection.ids)
-    if "" in asked:
-        raise UsageError("An id given to --ids is empty: give whole ids or their endings.")
-    return IdsCheck(asked, tuple(sorted({len(text) for text in asked})))
+    def __init__(self, shard: tuple[int, ...]) -> None:
+        """Take (I, N).
+
+        Raises:
+            UsageError: There is no such shard.
+        """
+        if len(shard) != 2 or not 1 <= shard[0] <= shard[1]:  # noqa: PLR2004 -- I and N
+            text = "/".join(map(str, shard))
+            raise UsageError(f"--shard {text} does not exist: shards of N are 1/N, 2/N, … N/N.")
+        self._number, self._count = shard[0] - 1, shard[1]
+
+    @classmethod
+    def of(cls, selection: Selection) -> Self | None:
+        """Compile the filter of a selection, None if it has none."""
+        return None if selection.shard is None else cls(selection.shard)
+
+    def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
+        """Return SHARD for an item of another shard."""
+        is_mine = _hash(str(item.get("id")), b"shard") % self._count == self._number
+        return None if is_mine else Verdict.SHARD
+
+
+def rank_of(seed: int, item_id: str) -> int:
+    """Return the rank of an item in the samples of a seed: 63 bits, small ones are drawn."""
+    return _hash(f"{seed}\0{item_id}", b"sample") >> 1
+
+
+def _hash(text: str, purpose: bytes) -> int:
+    """Return 64 bits; shards and samples are independent of each other."""
+    data = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=purpose).digest(), "big")
+
+
+class Draw:
+    """A sample while it is drawn: it holds the `size` smallest ranks so far, and no items."""
+
+    __slots__ = ("_drawn", "_ranks", "seed", "size")
+
+    def __init__(self, size: int, seed: int, drawn: Iterable[int] = ()) -> None:
+        """Start a draw of `size` items; `drawn` are the ranks that an earlier process drew."""
+        self.size = size
+        self.seed = seed
+        self._drawn = set(drawn)
+        self._ranks = [-rank for rank in self._drawn]
+        heapq.heapify(self._ranks)
+
+    def offer(self, item_id: str) -> int | None:
+        """Return the item's rank if it is in the sample so far, else None. Offered twice it counts once."""
+        rank = rank_of(self.seed, item_id)
+        if rank in self._drawn:
+            return rank
+        if len(self._ranks) < self.size:
+            heapq.heappush(self._ranks, -rank)
+        elif rank > -self._ranks[0]:
+            return None
+        else:
+            self._drawn.discard(-heapq.heapreplace(self._ranks, -rank))
+        self._drawn.add(rank)
+        return rank

@@ -1,8 +1,8 @@
-"""Time intervals, as STAC's item search has them, and the predicate over an item's time.
+"""The filter `--datetime`: time intervals as in STAC's item search.
 
 An interval is an RFC 3339 instant, a day, month or year (`2017-06-13`, `2017-06`, `2017`: the whole of it),
 `a/b`, `../b` or `a/..`. Its ends are inclusive, and one that is a day, month or year means the whole of it.
-Items are read more leniently: a space for the `T`, no zone (UTC).
+Times of items are read more leniently: a space for the `T`, no zone (UTC).
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from __future__ import annotations
 import re
 from calendar import monthrange
 from datetime import UTC, date, datetime, time
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from stacpull.errors import UsageError
-from stacpull.filters.verdict import Check, Verdict
+from stacpull.filters.check import ItemCheck, Verdict
 from stacpull.models import Json, Selection
-
-__all__ = ["Interval", "compile_datetime", "parse_instant", "parse_interval"]
 
 _DATE: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
@@ -30,14 +28,14 @@ class Interval(NamedTuple):
     end: datetime | None
 
     def overlaps(self, start: datetime | None, end: datetime | None) -> bool:
-        """Return True if `start`…`end` (None: open) and this interval have an instant in common."""
+        """Return True if the interval from `start` to `end` (None: open) overlaps this one."""
         early = self.start is not None and end is not None and end < self.start
         late = self.end is not None and start is not None and start > self.end
         return not (early or late)
 
 
 def parse_interval(text: str) -> Interval:
-    """Parse what `--datetime` takes.
+    """Parse the value of `--datetime`.
 
     Raises:
         UsageError: An end cannot be read, both are open, or they are in the wrong order.
@@ -61,35 +59,39 @@ def parse_instant(value: object) -> datetime | None:
         found = datetime.fromisoformat(value)
     except ValueError:
         try:
-            # fromisoformat knows no lower case zone and no leap second (RFC 3339, 5.6 and 5.7)
+            # fromisoformat accepts neither a lower case zone nor a leap second (RFC 3339, 5.6 and 5.7)
             found = datetime.fromisoformat(_LEAP_SECOND.sub(":59", value.strip().upper()))
         except ValueError:
             return None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
-def compile_datetime(selection: Selection) -> Check | None:
-    """Compile the interval of a selection; None if it has none.
+class DatetimeCheck(ItemCheck):
+    """`--datetime`: the item's instant, or its range, overlaps an interval."""
 
-    Raises:
-        UsageError: The interval cannot be read.
-    """
-    if selection.datetime is None:
-        return None
-    interval = parse_interval(selection.datetime)
+    def __init__(self, text: str) -> None:
+        """Parse the interval.
 
-    def check(_item: Json, properties: dict[str, Any]) -> Verdict | None:
+        Raises:
+            UsageError: It cannot be read.
+        """
+        self._interval = parse_interval(text)
+
+    @classmethod
+    def of(cls, selection: Selection) -> Self | None:
+        """Compile the filter of a selection, None if it has none."""
+        return None if selection.datetime is None else cls(selection.datetime)
+
+    def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
+        """Return DATETIME for an item outside of the interval, and for one without a readable time."""
         value = properties.get("datetime")
         if value is not None:
             start = end = parse_instant(value)
         else:
             start = parse_instant(properties.get("start_datetime"))
             end = parse_instant(properties.get("end_datetime"))
-        if start is None and end is None:
-            return Verdict.DATETIME
-        return None if interval.overlaps(start, end) else Verdict.DATETIME
-
-    return check
+        is_known = start is not None or end is not None
+        return None if is_known and self._interval.overlaps(start, end) else Verdict.DATETIME
 
 
 def _user_end(text: str, whole: str, *, at_end: bool) -> datetime | None:

@@ -1,20 +1,109 @@
-"""Land-cover labels of an item: where they stand, how they compare, and the predicate over them.
+"""Land-cover labels: the filter on them, the label classes of a collection, the nomenclatures of BigEarthNet.
 
 Labels come from `properties.labels` (a list, or one string), else from `label:overviews` (names counted more
-than zero times), or from the property that `--label-property` names. Case and outer space do not matter.
+than zero times), or from the property of `--label-property`. Case and outer space do not matter. A misspelt
+label would match nothing after hours of walking: it is refused before, with the nearest names.
+
+The names and the order of the 43 classes are those of the CORINE Land Cover nomenclature (level 3) as
+BigEarthNet v1 uses it; the 19 classes are those of Sumbul et al., "BigEarthNet-MM", IEEE GRSM 2021, table 2
+(also in TorchGeo's dataset). Classes are mapped by name: some tools list the 43 alphabetically.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, Literal, Self, cast
 
 from stacpull.caches import cached_if_short
-from stacpull.filters.bigearthnet import BEN19, TO_BEN19
-from stacpull.filters.verdict import Check, Verdict
+from stacpull.errors import UsageError
+from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
 from stacpull.models import Json, Selection
 
-__all__ = ["compile_labels", "fold", "item_labels"]
+Nomenclature = Literal["clc43", "ben19"]
+
+CLC43: Final = (
+    "Continuous urban fabric",
+    "Discontinuous urban fabric",
+    "Industrial or commercial units",
+    "Road and rail networks and associated land",
+    "Port areas",
+    "Airports",
+    "Mineral extraction sites",
+    "Dump sites",
+    "Construction sites",
+    "Green urban areas",
+    "Sport and leisure facilities",
+    "Non-irrigated arable land",
+    "Permanently irrigated land",
+    "Rice fields",
+    "Vineyards",
+    "Fruit trees and berry plantations",
+    "Olive groves",
+    "Pastures",
+    "Annual crops associated with permanent crops",
+    "Complex cultivation patterns",
+    "Land principally occupied by agriculture, with significant areas of natural vegetation",
+    "Agro-forestry areas",
+    "Broad-leaved forest",
+    "Coniferous forest",
+    "Mixed forest",
+    "Natural grassland",
+    "Moors and heathland",
+    "Sclerophyllous vegetation",
+    "Transitional woodland/shrub",
+    "Beaches, dunes, sands",
+    "Bare rock",
+    "Sparsely vegetated areas",
+    "Burnt areas",
+    "Inland marshes",
+    "Peatbogs",
+    "Salt marshes",
+    "Salines",
+    "Intertidal flats",
+    "Water courses",
+    "Water bodies",
+    "Coastal lagoons",
+    "Estuaries",
+    "Sea and ocean",
+)
+"""The 43 level-3 names, in CORINE's index order."""
+
+BEN19: Final[dict[str, tuple[str, ...]]] = {
+    "Urban fabric": ("Continuous urban fabric", "Discontinuous urban fabric"),
+    "Industrial or commercial units": ("Industrial or commercial units",),
+    "Arable land": ("Non-irrigated arable land", "Permanently irrigated land", "Rice fields"),
+    "Permanent crops": (
+        "Vineyards",
+        "Fruit trees and berry plantations",
+        "Olive groves",
+        "Annual crops associated with permanent crops",
+    ),
+    "Pastures": ("Pastures",),
+    "Complex cultivation patterns": ("Complex cultivation patterns",),
+    "Land principally occupied by agriculture, with significant areas of natural vegetation": (
+        "Land principally occupied by agriculture, with significant areas of natural vegetation",
+    ),
+    "Agro-forestry areas": ("Agro-forestry areas",),
+    "Broad-leaved forest": ("Broad-leaved forest",),
+    "Coniferous forest": ("Coniferous forest",),
+    "Mixed forest": ("Mixed forest",),
+    "Natural grassland and sparsely vegetated areas": ("Natural grassland", "Sparsely vegetated areas"),
+    "Moors, heathland and sclerophyllous vegetation": ("Moors and heathland", "Sclerophyllous vegetation"),
+    "Transitional woodland, shrub": ("Transitional woodland/shrub",),
+    "Beaches, dunes, sands": ("Beaches, dunes, sands",),
+    "Inland wetlands": ("Inland marshes", "Peatbogs"),
+    "Coastal wetlands": ("Salt marshes", "Salines"),
+    "Inland waters": ("Water courses", "Water bodies"),
+    "Marine waters": ("Coastal lagoons", "Estuaries", "Sea and ocean"),
+}
+"""The 19 classes, each with those of the 43 that it consists of; 11 of the 43 are in none of them."""
+
+TO_BEN19: Final[dict[str, str]] = {old: new for new, olds in BEN19.items() for old in olds}
+"""From the names of the 43 to those of the 19."""
+
+NOMENCLATURES: Final[dict[Nomenclature, tuple[str, ...]]] = {"clc43": CLC43, "ben19": tuple(BEN19)}
+"""The values of `--nomenclature`, each with its class names."""
 
 
 @cached_if_short(4096)
@@ -29,7 +118,7 @@ _FOLDED_TO_19: Final = {fold(old): fold(new) for old, new in TO_BEN19.items()} |
 
 
 def item_labels(properties: dict[str, Any], label_property: str | None = None) -> list[str]:
-    """Return the labels of an item as they are spelled there; empty if it has none.
+    """Return the labels of an item as it spells them.
 
     Args:
         properties: The item's `properties`.
@@ -41,38 +130,45 @@ def item_labels(properties: dict[str, Any], label_property: str | None = None) -
     return _names(labels) if labels is not None else _counted(properties.get("label:overviews"))
 
 
-def compile_labels(selection: Selection) -> Check | None:
-    """Compile the label part of a selection; None if it asks nothing of labels."""
-    wanted = frozenset(map(fold, selection.labels))
-    excluded = frozenset(map(fold, selection.exclude_labels))
-    nineteen = selection.nomenclature == "ben19"
-    if not (wanted or excluded or nineteen):
-        return None
-    satisfied = _satisfied(wanted, need_all=selection.label_mode == "all")
-    label_property = selection.label_property
+class LabelCheck(ItemCheck):
+    """`--label`, `--exclude-label` and `--nomenclature`."""
 
-    def check(_item: Json, properties: dict[str, Any]) -> Verdict | None:
-        labels = {fold(label) for label in item_labels(properties, label_property)}
-        if nineteen:
+    def __init__(self, selection: Selection) -> None:
+        self._wanted = frozenset(map(fold, selection.labels))
+        self._excluded = frozenset(map(fold, selection.exclude_labels))
+        self._needs_all = selection.label_mode == "all"
+        self._property = selection.label_property
+        self._nomenclature = selection.nomenclature
+
+    @classmethod
+    def of(cls, selection: Selection) -> Self | None:
+        """Compile the filter of a selection, None if it has none."""
+        is_needed = selection.labels or selection.exclude_labels or selection.nomenclature == "ben19"
+        return cls(selection) if is_needed else None
+
+    def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
+        """Return why the labels of an item do not match."""
+        labels = {fold(label) for label in item_labels(properties, self._property)}
+        if self._nomenclature == "ben19":
             labels = {_FOLDED_TO_19[label] for label in labels if label in _FOLDED_TO_19}
             if not labels:
                 return Verdict.NO_LABEL_IN_NOMENCLATURE
-        if not satisfied(labels):
+        if self._needs_all or not self._wanted:
+            is_satisfied = self._wanted <= labels
+        else:
+            is_satisfied = not self._wanted.isdisjoint(labels)
+        if not is_satisfied:
             return Verdict.LABEL
-        return None if labels.isdisjoint(excluded) else Verdict.EXCLUDED_LABEL
+        return None if labels.isdisjoint(self._excluded) else Verdict.EXCLUDED_LABEL
 
-    return check
-
-
-def _satisfied(wanted: frozenset[str], *, need_all: bool) -> Callable[[set[str]], bool]:
-    """Return the test of an item's labels against those asked for; nothing asked is always satisfied."""
-    if need_all or not wanted:
-        return wanted.issubset
-    return lambda labels: not wanted.isdisjoint(labels)
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+        """Return a note about items whose labels are all outside of the nomenclature."""
+        why = f"no label there exists in {self._nomenclature}."
+        return left_out(counts, Verdict.NO_LABEL_IN_NOMENCLATURE, why)
 
 
 def _names(value: object) -> list[str]:
-    """Return a property's labels: a list's members, or the one value itself; null members are none."""
+    """Return a property's labels: the members of a list that are not null, or the one value."""
     if isinstance(value, list):
         return [label if isinstance(label, str) else str(label) for label in value if label is not None]
     return [] if value is None else [str(value)]
@@ -93,3 +189,127 @@ def _counts(overviews: object) -> Iterable[dict[str, Any]]:
 
 def _is_positive(count: object) -> bool:
     return isinstance(count, int | float) and count > 0
+
+
+_UNNAMED: Final = "labels"
+"""The name of a class list without one (raster labels need none, plain lists have none)."""
+
+_FLAGS: Final = frozenset({"cloud_and_shadow", "seasonal_snow"})
+"""Properties with classes that options of their own ask for (`filters.properties`)."""
+
+_FOLDED_43: Final = {fold(name): name for name in CLC43}
+_FOLDED_19: Final = frozenset(map(fold, BEN19))
+
+
+def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tuple[str, ...]]:
+    """Return the class lists that a collection and its items state: name of the list to class names.
+
+    They are `label:classes` in the properties of items, and `label:classes` and `labels` in the summaries of
+    the collection: in the form of the label extension (a list of `{name, classes}`), or of MLHub (one such
+    object, a list in a list, or plain names).
+    """
+    found: dict[str, dict[str, None]] = {}
+    for name, classes in _stated(items, collection):
+        found.setdefault(name, {}).update(dict.fromkeys(classes))
+    return {name: tuple(classes) for name, classes in found.items() if classes}
+
+
+def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """ItemCheck the labels asked for and excluded against the nomenclature, or else the collection's classes.
+
+    Args:
+        selection: The selection.
+        classes: The result of `class_list`, which may be empty.
+
+    Returns:
+        Warnings about labels that could not be checked, as plain sentences.
+
+    Raises:
+        UsageError: A label is in no class list; the message names the nearest ones.
+    """
+    asked = (*selection.labels, *selection.exclude_labels)
+    known = _known(selection, classes)
+    if not asked:
+        return []
+    if not known:
+        quoted = ", ".join(repr(label) for label in asked)
+        return [f"The collection has no list of label classes: {quoted} could not be checked."]
+    folded = {fold(name) for name in known}
+    for label in asked:
+        if fold(label) not in folded:
+            raise UsageError(_unknown(label, known, selection.nomenclature))
+    return []
+
+
+def _known(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the labels that items may have: the classes of the property that labels are read from.
+
+    That is the property of the selection, else `labels`. If no list has this name, labels are read from
+    `label:overviews`, and all lists count except those of the flags.
+    """
+    if selection.nomenclature is not None:
+        return NOMENCLATURES[selection.nomenclature]
+    if selection.label_property is not None:
+        return classes.get(selection.label_property, ())
+    if _UNNAMED in classes:
+        return classes[_UNNAMED]
+    lists = [names for property_name, names in classes.items() if property_name not in _FLAGS]
+    return tuple(dict.fromkeys(name for names in lists for name in names))
+
+
+def _unknown(label: str, known: tuple[str, ...], nomenclature: Nomenclature | None) -> str:
+    """Return the message about a label that does not exist, with what to write instead."""
+    where = nomenclature or "the collection"
+    hint = _other_nomenclature(label, known, nomenclature) or _nearest(label, known)
+    return f"{label!r} is not a label class of {where}; {hint}."
+
+
+def _other_nomenclature(label: str, known: tuple[str, ...], nomenclature: Nomenclature | None) -> str:
+    """Return a hint if the label is a class of another nomenclature."""
+    spelled = _FOLDED_43.get(fold(label))
+    if nomenclature == "ben19" and spelled is not None:
+        part = f"it is part of {TO_BEN19[spelled]!r} there, " if spelled in TO_BEN19 else ""
+        return f"{part}{label!r} is a class of clc43: use --nomenclature clc43"
+    if fold(label) not in _FOLDED_19 or _FOLDED_43.keys().isdisjoint(map(fold, known)):
+        return ""
+    return f"{label!r} is a class of ben19: {'use' if nomenclature else 'add'} --nomenclature ben19"
+
+
+def _nearest(label: str, known: tuple[str, ...]) -> str:
+    spelled = {fold(name): name for name in known}
+    near = difflib.get_close_matches(fold(label), spelled, n=3, cutoff=0.5)
+    if not near:
+        return "`stacpull classes` lists them"
+    return "the nearest are " + ", ".join(repr(spelled[name]) for name in near)
+
+
+def _stated(items: Iterable[Json], collection: Json | None) -> Iterator[tuple[str, list[str]]]:
+    """Yield every class list, as (name, classes)."""
+    summaries = _object((collection or {}).get("summaries"))
+    yield from _lists(summaries.get("label:classes"))
+    yield from _lists(summaries.get("labels"))
+    for item in items:
+        yield from _lists(_object(item.get("properties")).get("label:classes"))
+
+
+def _lists(value: object) -> Iterator[tuple[str, list[str]]]:
+    for member in _members(value):
+        if isinstance(member, dict):
+            classes = _members(member.get("classes"))
+            yield str(member.get("name") or _UNNAMED), [str(name) for name in classes if _is_name(name)]
+        elif _is_name(member):
+            yield _UNNAMED, [str(member)]
+
+
+def _members(value: object) -> Iterator[object]:
+    """Yield the members of a list and of lists directly in it; anything else as it is."""
+    for member in value if isinstance(value, list) else [value]:
+        yield from member if isinstance(member, list) else [member]
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _object(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -15,9 +15,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from stacpull.filters.area import area_geometry
+from stacpull.filters.cql2 import parse_filter
 from stacpull.filters.interval import parse_instant, parse_interval
-from stacpull.filters.language import parse_filter
+from stacpull.filters.places import area_geometry
 from stacpull.models import Json, Selection
 
 __all__ = ["Narrowing", "filter_names", "narrowing"]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, Self
 
-from stacpull.models import Json
+import orjson
 
-__all__ = ["Named", "Places", "is_stray"]
+from stacpull.errors import UsageError
+from stacpull.filters.check import Counts, ItemCheck, Verdict
+from stacpull.models import Json, Selection
 
 _SHOWN: Final = 5
 _WIDE = 5.0
@@ -102,3 +106,367 @@ def _extent(ring: list[tuple[float, float]]) -> float:
     """Return the longer side of the box around some positions, in degrees."""
     xs, ys = [x for x, _ in ring], [y for _, y in ring]
     return max(max(xs) - min(xs), max(ys) - min(ys))
+
+
+Position = Sequence[float]
+
+
+class Box(NamedTuple):
+    """A rectangle in degrees, with west <= east and south <= north."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+def simple_parts(geometry: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Take a GeoJSON geometry apart into (type, coordinates) of points, lines and polygons (RFC 7946, 3.1).
+
+    Raises:
+        KeyError, TypeError: It is not a GeoJSON geometry.
+    """
+    parts: list[tuple[str, Any]] = []
+    pending = [geometry]
+    while pending:
+        shape = pending.pop()
+        kind = shape["type"]
+        if kind == "GeometryCollection":
+            pending.extend(shape["geometries"])
+        elif kind in _MEETS:
+            if shape["coordinates"]:
+                parts.append((kind, shape["coordinates"]))
+        else:
+            member = _MEMBERS[kind]
+            parts.extend((member, coordinates) for coordinates in shape["coordinates"] if coordinates)
+    return parts
+
+
+def meets(kind: str, coordinates: Any, box: Box) -> bool:
+    """Return True if a point, line or polygon (of `simple_parts`) and the box share a point.
+
+    Raises:
+        TypeError, IndexError, ArithmeticError: The coordinates are not nested lists of numbers.
+    """
+    return _MEETS[kind](coordinates, box)
+
+
+def _point_meets(position: Position, box: Box) -> bool:
+    return box.west <= position[0] <= box.east and box.south <= position[1] <= box.north
+
+
+def _line_meets(line: Sequence[Position], box: Box) -> bool:
+    if len(line) == 1:
+        return _point_meets(line[0], box)
+    return any(_segment_meets(*edge, box) for edge in _edges(line, 1))
+
+
+def _polygon_meets(rings: Sequence[Sequence[Position]], box: Box) -> bool:
+    for number, ring in enumerate(rings):
+        odd = False
+        for x1, y1, x2, y2 in _edges(ring, 0):
+            if _segment_meets(x1, y1, x2, y2, box):
+                return True
+            odd ^= _ray_crosses(x1, y1, x2, y2, box)
+        if odd == (number > 0):  # outside of the outer ring, or inside of a hole
+            return False
+    return bool(rings)
+
+
+def _edges(line: Sequence[Position], first: int) -> Iterator[tuple[float, float, float, float]]:
+    """Give the edges of a line, each as x1, y1, x2, y2; `first` 0 begins with the one that closes a ring."""
+    last = line[first - 1]
+    x1, y1 = last[0], last[1]
+    for position in line[first:] if first else line:
+        x2, y2 = position[0], position[1]
+        yield x1, y1, x2, y2
+        x1, y1 = x2, y2
+
+
+def _segment_meets(x1: float, y1: float, x2: float, y2: float, box: Box) -> bool:
+    west, south, east, north = box
+    if (x1 < west and x2 < west) or (x1 > east and x2 > east):
+        return False
+    if (y1 < south and y2 < south) or (y1 > north and y2 > north):
+        return False
+    dx, dy = x2 - x1, y2 - y1
+    low = dx * (south - y1)
+    high = dx * (north - y1)
+    left = dy * (west - x1)
+    right = dy * (east - x1)
+    if low > left and low > right and high > left and high > right:
+        return False
+    return not (low < left and low < right and high < left and high < right)
+
+
+def _ray_crosses(x1: float, y1: float, x2: float, y2: float, box: Box) -> bool:
+    """Return True if the ray from the box's south-west corner eastwards crosses the edge (even-odd rule)."""
+    west, south = box.west, box.south
+    if (y1 > south) == (y2 > south):
+        return False
+    side = (x2 - x1) * (south - y1) - (west - x1) * (y2 - y1)
+    return (side > 0) == (y2 > y1)
+
+
+_MEETS: Final[dict[str, Callable[[Any, Box], bool]]] = {
+    "Point": _point_meets,
+    "LineString": _line_meets,
+    "Polygon": _polygon_meets,
+}
+_MEMBERS: Final = {"MultiPoint": "Point", "MultiLineString": "LineString", "MultiPolygon": "Polygon"}
+
+
+_UNREADABLE: Final = (TypeError, KeyError, IndexError, AttributeError, ValueError, ArithmeticError)
+_EDGE, _LATITUDE, _TURN = 180.0, 90.0, 360.0
+"""Degrees: the antimeridian, the poles, a full turn."""
+
+
+class BboxCheck(ItemCheck):
+    """`--bbox`: the item has a point in common with one of the boxes.
+
+    The geometry counts, as in STAC's item search, and the item's own `bbox` if it has no readable geometry.
+    """
+
+    def __init__(self, bbox: Sequence[float]) -> None:
+        """Compile a box; one with W > E crosses the antimeridian, and heights are ignored.
+
+        Args:
+            bbox: Four numbers W, S, E, N in degrees, or six with heights (W, S, low, E, N, high).
+
+        Raises:
+            UsageError: The numbers are not a box.
+        """
+        text = ",".join(f"{number:g}" for number in bbox)
+        if len(bbox) not in (4, 6):
+            raise UsageError(
+                f"--bbox {text!r} has {len(bbox)} numbers: give four, W,S,E,N (or six, with heights)."
+            )
+        west, south, east, north = _plane(bbox)
+        if not all(map(math.isfinite, bbox)) or max(abs(west), abs(east)) > _EDGE:
+            raise UsageError(f"--bbox {text!r}: W and E are longitudes from -180 to 180.")
+        if max(abs(south), abs(north)) > _LATITUDE or south > north:
+            raise UsageError(f"--bbox {text!r}: S and N are latitudes from -90 to 90, S not above N.")
+        self._boxes = _boxes(bbox)
+        self._places = Places()
+
+    @classmethod
+    def of(cls, selection: Selection) -> Self | None:
+        """Compile the filter of a selection, None if it has none."""
+        return None if selection.bbox is None else cls(selection.bbox)
+
+    def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
+        """Return BBOX if the item meets none of the boxes, or has no place."""
+        geometry = item.get("geometry")
+        met = self._geometry_meets(geometry)
+        if met is None:
+            met = self._bbox_meets(item.get("bbox"))
+            (self._places.nowhere if met is None else self._places.without_geometry).add(item)
+        elif is_stray(geometry):
+            self._places.stray.add(item)
+        return None if met else Verdict.BBOX
+
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+        """Return notes about unusual geometries."""
+        return self._places.notes()
+
+    def _geometry_meets(self, geometry: Any) -> bool | None:
+        """Return whether the geometry meets a box; None if there is none, or it cannot be read."""
+        try:
+            parts = simple_parts(geometry)
+            found = any(meets(kind, shape, box) for kind, shape in parts for box in self._boxes)
+        except _UNREADABLE:
+            return None
+        return found if parts else None
+
+    def _bbox_meets(self, bbox: Any) -> bool | None:
+        """Return whether an item's bbox meets a box; None if it is none."""
+        try:
+            others = _boxes(bbox)
+            return any(_overlap(mine, other) for mine in self._boxes for other in others)
+        except _UNREADABLE:
+            return None
+
+
+def parse_bbox(text: str) -> tuple[float, ...]:
+    """Parse `W,S,E,N` (or six numbers, with heights), in degrees.
+
+    Raises:
+        UsageError: It is no box.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--bbox {text!r} is not four numbers: write W,S,E,N in degrees.") from None
+    BboxCheck(numbers)
+    return numbers
+
+
+def is_apart(bbox: Sequence[float], others: Sequence[Any]) -> bool:
+    """Return True if `bbox` has no point in common with any of the other boxes.
+
+    Args:
+        bbox: Four numbers W, S, E, N in degrees, or six with heights.
+        others: What a document states as boxes; False if one of them cannot be read, or there are none.
+    """
+    try:
+        return bool(others) and not any(
+            _overlap(mine, box) for other in others for box in _boxes(other) for mine in _boxes(bbox)
+        )
+    except _UNREADABLE:
+        return False
+
+
+def _plane(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return W, S, E, N of a GeoJSON bbox of 4 or 6 numbers (RFC 7946, 5)."""
+    half = len(bbox) // 2
+    return bbox[0], bbox[1], bbox[half], bbox[half + 1]
+
+
+def _boxes(bbox: Sequence[float]) -> tuple[Box, ...]:
+    """Return a bbox as boxes: two if it goes across the antimeridian (RFC 7946, 5.2)."""
+    west, south, east, north = _plane(bbox)
+    if west <= east:
+        return (Box(west, south, east, north),)
+    return Box(west, south, _EDGE, north), Box(-_EDGE, south, east, north)
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    across = one.west <= other.east and other.west <= one.east
+    return across and one.south <= other.north and other.south <= one.north
+
+
+_WGS84: Final = ("CRS84", "EPSG::4326", "EPSG:4326")
+
+
+class Area(NamedTuple):
+    """An area as a service is asked for it: W, S, E, N in degrees, and one GeoJSON geometry, valid.
+
+    `geometry` is None where it is a collection, which services refuse.
+    """
+
+    bounds: tuple[float, float, float, float]
+    geometry: Json | None
+
+
+class AreaCheck(ItemCheck):
+    """`--intersects`: the item shares a point with an area given as GeoJSON.
+
+    As with `--bbox` the geometry counts, and the item's bbox if it has no readable geometry.
+    """
+
+    may_take_long = True
+
+    def __init__(self, text: str) -> None:
+        """Read the area: a GeoJSON geometry, Feature or FeatureCollection.
+
+        Raises:
+            UsageError: It is not one, has no geometry, or one that is not in degrees.
+        """
+        from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
+
+        self._shapes = shapes
+        area, self._mended = _area_of(text, shapes)
+        self._area = shapes.prepared(area)
+        self._places = Places()
+
+    @classmethod
+    def of(cls, selection: Selection) -> Self | None:
+        """Compile the filter of a selection, None if it has none."""
+        return None if selection.intersects is None else cls(selection.intersects)
+
+    def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
+        """Return INTERSECTS if the item is outside of the area, or has no place."""
+        place = self._place(item)
+        if place is None:
+            self._places.nowhere.add(item)
+            return Verdict.INTERSECTS
+        return None if self._area.intersects(self._shapes.turned(place)) else Verdict.INTERSECTS
+
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+        """Return notes about unusual geometries."""
+        mended = ["The area of --intersects crosses itself: it was made valid."] if self._mended else []
+        return mended + self._places.notes()
+
+    def _place(self, item: Json) -> Any:
+        geometry = item.get("geometry")
+        found = self._shapes.read_shape(geometry)
+        if found is not None:
+            if found.boxed:
+                self._places.boxed.add(item)
+            if found.mended:
+                self._places.mended.add(item)
+            if is_stray(geometry):
+                self._places.stray.add(item)
+            return found.geometry
+        box = self._shapes.read_box(item.get("bbox"))
+        if box is not None:
+            self._places.without_geometry.add(item)
+        return box
+
+
+def area_geometry(text: str) -> Area | None:
+    """Return `Selection.intersects` as one geometry; None if it leaves -180 to 180 degrees.
+
+    Raises:
+        UsageError: As for `AreaCheck`.
+    """
+    from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
+
+    area, _ = _area_of(text, shapes)
+    west, south, east, north = area.bounds
+    if west < -_EDGE or east > _EDGE:
+        return None
+    geometry = shapes.geojson(area)
+    return Area((west, south, east, north), None if geometry["type"] == "GeometryCollection" else geometry)
+
+
+def _area_of(text: str, shapes: Any) -> tuple[Any, bool]:
+    """Return the area, and whether any part of it had to be mended."""
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise UsageError(f"--intersects is not GeoJSON: {error}.") from error
+    parts = []
+    for number, geometry in enumerate(_geometries(document), 1):
+        found = shapes.read_shape(geometry, trusted=True)
+        if found is None:
+            kind = geometry.get("type") if isinstance(geometry, dict) else geometry
+            raise UsageError(f"--intersects: geometry {number} ({kind}) is empty or cannot be read.")
+        parts.append(found)
+    if not parts:
+        raise UsageError("--intersects holds no geometry: give a geometry, a Feature or a FeatureCollection.")
+    area = shapes.united([part.geometry for part in parts])
+    west, south, east, north = area.bounds
+    if max(abs(west), abs(east)) > _TURN or max(abs(south), abs(north)) > _LATITUDE:
+        raise UsageError(
+            f"--intersects reaches from {west:g},{south:g} to {east:g},{north:g}: "
+            "give longitude and latitude in degrees (WGS 84), in this order."
+        )
+    return area, any(part.mended for part in parts)
+
+
+def _geometries(document: Any) -> Iterator[Any]:
+    """Yield the geometries of a GeoJSON document; features without one are passed over (RFC 7946, 3.2)."""
+    _check_crs(document)
+    match document:
+        case {"type": "FeatureCollection", "features": list(features)}:
+            for feature in features:
+                yield from _geometries(feature)
+        case {"type": "Feature", "geometry": geometry}:
+            if geometry is not None:
+                yield geometry
+        case {"type": str()}:
+            yield document
+        case _:
+            raise UsageError("--intersects is not GeoJSON: it is not an object with a type.")
+
+
+def _check_crs(document: Any) -> None:
+    """Refuse the `crs` of GeoJSON 2008 where it names anything but WGS 84: RFC 7946 knows no other."""
+    crs = document.get("crs") if isinstance(document, dict) else None
+    if crs is None:
+        return
+    properties = crs.get("properties") if isinstance(crs, dict) else None
+    name = str(properties.get("name")) if isinstance(properties, dict) else str(crs)
+    if not name.endswith(_WGS84):
+        raise UsageError(f"--intersects is in {name}: give longitude and latitude in degrees (WGS 84).")

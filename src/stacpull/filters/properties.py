@@ -1,28 +1,31 @@
-"""Looking up what a filter names in an item: `eo:cloud_cover`, `proj.code`, `collection`.
-
-A name means, in this order: `id`, `collection`, `geometry` or `bbox` of the item itself; a property of just
-that name; a member of a property, with dots between the names (`view.sun.azimuth`, `bands.0.name`). A leading
-`properties.` may be left out. Absent and null are the same: None.
-"""
+"""Filters on properties of items: `--where`, the two flags of BigEarthNet, `--max-cloud-cover`."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Self
 
-from stacpull.models import Json
-
-__all__ = ["Reference"]
+from stacpull.errors import UsageError
+from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
+from stacpull.models import Json, Selection
 
 _OF_THE_ITEM: Final = frozenset({"id", "collection", "geometry", "bbox"})
 _PREFIX: Final = "properties."
+_WORDS: Final = {"true": True, "false": False}
+_MOST_PERCENT: Final = 100
 
 
 class Reference:
-    """One name that a filter uses.
+    """One name that a filter uses: `eo:cloud_cover`, `proj.code`, `collection`.
+
+    A name means, in this order: `id`, `collection`, `geometry` or `bbox` of the item itself; a property of
+    exactly that name; a member of a property, with dots between the names (`view.sun.azimuth`,
+    `bands.0.name`). A leading `properties.` may be left out. Absent and null are the same: None.
 
     Attributes:
         name: The name as the user wrote it.
-        found: True once any item had a value there: a name that none has is misspelt, most likely.
+        found: True once an item had a value there: a name that no item has is most likely misspelt.
     """
 
     __slots__ = ("_name", "_path", "found", "name")
@@ -37,7 +40,7 @@ class Reference:
         return f"Reference({self.name!r})"
 
     def value(self, item: Json, properties: dict[str, Any]) -> Any:
-        """Return what the item has under the name; None if nothing."""
+        """Return the value of the name in an item, None if it has none."""
         value = item.get(self._name) if self._name in _OF_THE_ITEM else properties.get(self._name)
         if value is None and self._path:
             value = _descend(properties, self._path)
@@ -55,3 +58,165 @@ def _descend(value: Any, path: tuple[str, ...]) -> Any:
         else:
             return None
     return value
+
+
+def unknown_names(option: str, references: Sequence[Reference]) -> list[str]:
+    """Return notes about names that no item had: most likely misspelt, or text in the wrong quotes."""
+    hint = " (text goes into single quotes)" if option == "--filter" else ""
+    names = dict.fromkeys(one.name for one in references if not one.found)
+    return [f"{option} names {name!r}, which none of the items it judged has{hint}." for name in names]
+
+
+class WhereCheck(ItemCheck):
+    """`--where`: properties have values, written as numbers or as text.
+
+    `--where platform=sentinel-2a --where 'proj:epsg=32633'`: values of one property are alternatives, and
+    every property must have one of its values. A list has each of its members. Case matters; space around a
+    value does not.
+    """
+
+    def __init__(self, conditions: Sequence[str]) -> None:
+        """Compile the conditions.
+
+        Raises:
+            UsageError: A condition is not `property=value`.
+        """
+        wanted: dict[str, list[str]] = {}
+        for condition in conditions:
+            name, sign, value = condition.partition("=")
+            name, value = name.strip(), value.strip()
+            if not sign or not name or name[-1] in "<>!" or value.startswith("="):
+                raise UsageError(
+                    f"--where {condition!r} is not property=value; for other comparisons there is --filter."
+                )
+            wanted.setdefault(name, []).append(value)
+        self._references = tuple(map(Reference, wanted))
+        self._tests = [(one, _has_any(wanted[one.name])) for one in self._references]
+
+    @classmethod
+    def of(cls, selection: Selection) -> Self | None:
+        """Compile the filter of a selection, None if it has none."""
+        return cls(selection.where) if selection.where else None
+
+    def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:
+        """Return WHERE if a property has none of its values."""
+        for reference, has_any in self._tests:
+            if not has_any(reference.value(item, properties)):
+                return Verdict.WHERE
+        return None
+
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+        """Return a note about each property that no item had."""
+        return unknown_names("--where", self._references) if counts.get(Verdict.WHERE) else []
+
+
+def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
+    """Return the test of a property's value: as text, and as a number if a wanted value is one."""
+    texts = frozenset(wanted)
+    numbers = frozenset(number for text in wanted if (number := _number(text)) is not None)
+
+    def is_wanted(value: Any) -> bool:
+        if isinstance(value, str):
+            return value.strip() in texts or (bool(numbers) and _number(value) in numbers)
+        if isinstance(value, bool):
+            return str(value).lower() in texts or str(value) in texts
+        return isinstance(value, int | float) and (value in numbers or str(value) in texts)
+
+    return lambda value: any(map(is_wanted, value)) if isinstance(value, list) else is_wanted(value)
+
+
+def _number(value: object) -> float | None:
+    """Return a number, or the number that a text is; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+class FlagCheck(ItemCheck):
+    """`--cloud-and-shadow` and `--seasonal-snow`: the two flags of BigEarthNet's label items.
+
+    All flags asked for are read before one is compared, so that every unreadable one is counted.
+    """
+
+    def __init__(self, wanted: Sequence[tuple[str, bool, Verdict]]) -> None:
+        self._wanted = wanted
+
+    @classmethod
+    def of(cls, selection: Selection) -> Self | None:
+        """Compile the filter of a selection, None if it has none."""
+        flags = (
+            ("cloud_and_shadow", selection.cloud_and_shadow, Verdict.CLOUD),
+            ("seasonal_snow", selection.seasonal_snow, Verdict.SNOW),
+        )
+        wanted = [(name, value, verdict) for name, value, verdict in flags if value is not None]
+        return cls(wanted) if wanted else None
+
+    def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
+        """Return CLOUD or SNOW if a flag has the other value, UNREADABLE_FLAG if one has none."""
+        found = None
+        for name, wanted, verdict in self._wanted:
+            flag = read_flag(properties.get(name))
+            if flag is None:
+                return Verdict.UNREADABLE_FLAG
+            if flag is not wanted and found is None:
+                found = verdict
+        return found
+
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+        """Return a note about unreadable flags."""
+        return left_out(
+            counts, Verdict.UNREADABLE_FLAG, "cloud_and_shadow or seasonal_snow is not a flag there."
+        )
+
+
+def read_flag(value: object) -> bool | None:
+    """Return the meaning of a flag's value: a boolean, "true" or "false" in any case, 0 or 1.
+
+    Returns:
+        True or False, False for an absent or null value, None if it cannot be read.
+    """
+    if value is None or value is False or value is True:
+        return value is True
+    if isinstance(value, str):
+        return _WORDS.get(value.lower())
+    if isinstance(value, int | float) and value in (0, 1):
+        return value == 1
+    return None
+
+
+class CloudCoverCheck(ItemCheck):
+    """`--max-cloud-cover`: `eo:cloud_cover`, a percentage (STAC, EO extension).
+
+    Items that do not state it are left out, and counted.
+    """
+
+    def __init__(self, most: float) -> None:
+        """Take the highest percentage.
+
+        Raises:
+            UsageError: It is not a percentage.
+        """
+        if not 0 <= most <= _MOST_PERCENT:
+            raise UsageError(f"--max-cloud-cover {most:g} is not a percentage: give a number from 0 to 100.")
+        self._most = most
+
+    @classmethod
+    def of(cls, selection: Selection) -> Self | None:
+        """Compile the filter of a selection, None if it has none."""
+        return None if selection.max_cloud_cover is None else cls(selection.max_cloud_cover)
+
+    def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
+        """Return CLOUD_COVER if there is too much, UNKNOWN_CLOUD_COVER if it is not stated."""
+        cover = _number(properties.get("eo:cloud_cover"))
+        if cover is None:
+            return Verdict.UNKNOWN_CLOUD_COVER
+        return None if cover <= self._most else Verdict.CLOUD_COVER
+
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+        """Return a note about items without a cloud cover."""
+        why = "eo:cloud_cover is absent there, or not a number."
+        return left_out(counts, Verdict.UNKNOWN_CLOUD_COVER, why)

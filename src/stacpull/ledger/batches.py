@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from stacpull.ledger.samples import SampledItem
 from stacpull.models import Failure, ItemId, Job, PlannedItem
-from stacpull.planning.items import AssetProblem
 
 __all__ = ["Committed", "ItemFailure", "ItemRow", "PlanBatch", "UnreadLink"]
 
@@ -18,7 +17,6 @@ class ItemRow:
 
     item: PlannedItem
     document: bytes
-    problems: tuple[AssetProblem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,7 @@ from stacpull.ledger.compact import present, stored_name, true_name
 from stacpull.ledger.failures import put_failure, state_of
 from stacpull.ledger.places import Places
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
-from stacpull.models import Asset, Checksum, Failure, ItemId, Job
-from stacpull.planning.items import AssetProblem
+from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job
 from stacpull.planning.names import joined
 from stacpull.redact import Secrets, is_signed
 

@@ -186,8 +186,8 @@ class Planner:
         if item.parent is None and not item.of_collection:
             sequence, self._next_sequence = self._next_sequence, self._next_sequence + 1
             self._tally.matched += 1
-        self._tally.excluded += item.excluded_assets
-        self._tally.pages += item.pages
+        self._tally.excluded += len(item.excluded)
+        self._tally.pages += len(item.pages)
         above = parent.row if parent is not None else None
         existing: dict[str, Existing] = {}
         if found is None:
@@ -205,7 +205,7 @@ class Planner:
         opened = self._assets.plan(
             place,
             item.assets,
-            row.problems,
+            item.problems,
             existing,
             places,
             spread=item.spread,
@@ -227,7 +227,7 @@ class Planner:
         return _with_parents(item_row, above, found)
 
     def _places_of(self, row: ItemRow, item_row: int) -> Places:
-        failed = frozenset(problem.key for problem in row.problems)
+        failed = frozenset(problem.key for problem in row.item.problems)
         before = partial(self._places, item_row)
         return Places(row.item, failed, before, self._prefer_of, self._prefer_of(self._run))
 

@@ -21,6 +21,7 @@ __all__ = [
     "Unwritten",
     "assets_of_collection",
     "collection_rows",
+    "count_items",
     "current_run",
     "done_assets",
     "failures",
@@ -28,6 +29,7 @@ __all__ = [
     "item_and_key",
     "item_at",
     "item_documents",
+    "item_names",
     "item_record",
     "item_totals",
     "items_of",
@@ -35,6 +37,7 @@ __all__ = [
     "name_of_asset",
     "ordered",
     "path_of_item",
+    "run_summaries",
     "state_now",
     "totals",
     "unproven",
@@ -143,6 +146,17 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
     found = dict(zip((column[0] for column in cursor.description), row, strict=True))
     found["selection"] = orjson.loads(found["selection"])
     return found
+
+
+def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Return the runs, oldest first, each with what it fetched."""
+    cursor = db.execute(
+        "SELECT source, kind, state, started, max(0, coalesce((SELECT sum(assets) FROM asset_counts c "
+        f"WHERE c.run = r.id AND c.state = {STATE_DONE}), 0) - assets_skipped) AS files, "
+        "bytes_fetched AS bytes, seconds, retries FROM runs r ORDER BY id"
+    )
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
 def state_now(state: str, *, live: bool) -> RunState:
@@ -298,6 +312,26 @@ def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str
             (collection,),
         )
     )
+
+
+def item_names(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, bool]]:
+    """Yield the ids of a collection's items, sorted, and whether each was reached through a link of another.
+
+    The row that holds the collection's own assets is left out.
+    """
+    rows = db.execute(
+        "SELECT name, parent IS NOT NULL FROM items WHERE collection = ? AND name <> ? ORDER BY name",
+        (collection, OF_COLLECTION),
+    )
+    return ((name, bool(is_linked)) for name, is_linked in rows)
+
+
+def count_items(db: sqlite3.Connection, collection: int) -> int:
+    """Return how many items `item_names` yields."""
+    found: int = db.execute(
+        "SELECT count(*) FROM items WHERE collection = ? AND name <> ?", (collection, OF_COLLECTION)
+    ).fetchone()[0]
+    return found
 
 
 def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:

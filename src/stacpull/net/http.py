@@ -37,7 +37,6 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from stacpull.config.proxies import Proxy, proxies
 from stacpull.hosts import forget_hosts, host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
@@ -47,6 +46,7 @@ from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, too_
 from stacpull.net.lean_headers import LeanHeaders, joined_fields
 from stacpull.net.pace import Pace
 from stacpull.net.transport import Request, TransferError
+from stacpull.proxies import Proxy, proxies
 from stacpull.urls import wire_url
 
 __all__ = ["HttpExchange", "HttpTransport", "user_agent"]
@@ -415,7 +415,7 @@ class _Line:
 
 
 class _Proxies:
-    """The proxies to use (`config.proxies`, `no_proxy`), asked once a host."""
+    """The proxies to use (`proxies`, `no_proxy`), asked once a host."""
 
     def __init__(self, found: Mapping[str, Proxy]) -> None:
         self._proxies = dict(found)

@@ -17,10 +17,10 @@ from http import HTTPStatus
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from stacpull.config.proxies import Proxy
 from stacpull.hosts import refused_always
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
+from stacpull.proxies import Proxy
 
 __all__ = ["EXPECTED", "TOO_MANY_FIELDS", "failure_of", "reason_of", "too_slow", "unknown_to_proxy"]
 

@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import Self
 
 from stacpull.caches import LONGEST_KEY
-from stacpull.config.proxies import proxies
 from stacpull.hosts import forget_hosts
 from stacpull.net import lean_failures
 from stacpull.net.addresses import AddressPolicy
@@ -33,6 +32,7 @@ from stacpull.net.lean_headers import LeanHeaders
 from stacpull.net.lean_pool import LeanPool, Line
 from stacpull.net.lean_requests import Place, is_plain, place_of, request_tail, split_url
 from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.proxies import proxies
 
 __all__ = ["LeanExchange", "LeanTransport"]
 

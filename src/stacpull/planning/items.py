@@ -1,103 +1,75 @@
-"""From an item to what is to be fetched: a pure function from raw JSON to planned assets.
+"""Planning an item: from its raw JSON to the assets to fetch. Pure.
 
-Whatever a service writes, nothing here raises: an item that cannot be planned is a `Problem`, an asset that
-cannot is an `AssetProblem` beside the others. The identity of an asset is (collection, item, key); its href
-is only where it is today.
+Nothing here raises, whatever a service writes: an item that cannot be planned is a `Problem`, and an asset
+that cannot be planned is an `AssetProblem` of its item. An asset is identified by (collection, item, key);
+its href only says where it is today.
+
+Nearly all assets are plain: an absolute href of a file with a suffix. `plan_item` plans those in one loop.
+Everything else (relative hrefs, `--prefer`, pages, prefixes, ...) goes through `_ItemPlan.add_unusual`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
-from stacpull.models import OF_COLLECTION, Asset, Checksum, Failure, FailureKind, ItemId, Json, PlannedItem
-from stacpull.planning.clashes import keep_apart
-from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href, source_links
+from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.models import (
+    OF_COLLECTION,
+    Asset,
+    AssetProblem,
+    Checksum,
+    Failure,
+    FailureKind,
+    ItemId,
+    Json,
+    PlannedItem,
+)
+from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href
 from stacpull.planning.kinds import Kind, kind_of
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.multihash import parse as parse_multihash
-from stacpull.planning.names import document_name, safe_segment
-from stacpull.planning.orders import why_not_ready
+from stacpull.planning.names import document_name, fold, kept_apart, safe_segment
+from stacpull.planning.orders import stated, why_not_ready
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
-from stacpull.planning.suffixes import suffix_of
+from stacpull.planning.suffixes import plain_suffix, suffix_of
 from stacpull.urls import is_local
-
-__all__ = [
-    "NO_COLLECTION",
-    "AssetProblem",
-    "KeepsAssets",
-    "Manner",
-    "Planned",
-    "Problem",
-    "item_directory",
-    "item_document_path",
-    "plan_collection",
-    "plan_item",
-    "source_links",
-    "stated_of",
-]
 
 NO_COLLECTION: Final = "no-collection"
 """The collection of items that name none and whose source names none."""
 
-
 _LARGEST: Final = 1 << 63
-"""A size from here on is not one: the ledger keeps numbers of 63 bits."""
+"""Sizes from here on are ignored: the ledger stores signed 64-bit numbers."""
 _BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
+_NO_LISTINGS: Final[Mapping[str, Listing | Failure]] = MappingProxyType({})
 
 
 class KeepsAssets(Protocol):
-    """What decides which assets are wanted (`stacpull.filters.AssetFilter` is one)."""
+    """Decides which assets are wanted, as `AssetFilter` does."""
 
     def keeps(self, key: str, asset: Json, /) -> bool:
         """Return True if the asset is wanted."""
         ...
 
 
-class Manner(NamedTuple):
-    """How what an item lists as assets is taken: see `stacpull.models.Selection`."""
+class AssetOptions(NamedTuple):
+    """Which places and kinds of assets are used: see `stacpull.models.Selection`."""
 
     prefer: tuple[str, ...] = ()
     include_pages: bool = False
 
 
-class AssetProblem(NamedTuple):
-    """An asset that is wanted but cannot be planned; `key` is empty if it concerns all assets."""
-
-    key: str
-    failure: Failure
-
-
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An item that cannot be planned at all; `item` is its id, as far as it has one."""
+    """An item that cannot be planned; `item` is its id as far as it has one."""
 
     collection: str
     item: str
     failure: Failure
     is_place: bool = False
-    """True if `item` is no id but a place in a file: a line or feature that is not an item."""
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A planned item, beside what could not be planned of it.
-
-    Attributes:
-        item: The item with the assets to fetch.
-        problems: Wanted assets that cannot be fetched, each named.
-        excluded: Keys of the assets that the asset filter left out.
-        pages: Keys of the assets that are web pages or endpoints, and left out as such.
-        unverifiable: How many assets state a checksum of an unknown kind, or whose length is not of its kind.
-    """
-
-    item: PlannedItem
-    problems: tuple[AssetProblem, ...] = ()
-    excluded: tuple[str, ...] = ()
-    pages: tuple[str, ...] = ()
-    unverifiable: int = 0
+    """True if `item` names a line or feature of a file instead of an item."""
 
 
 def plan_item(
@@ -109,83 +81,81 @@ def plan_item(
     layout: Layout,
     asset_filter: KeepsAssets,
     parent: ItemId | None = None,
-    manner: Manner = Manner(),  # noqa: B008 - a value
-    listings: Mapping[str, Listing | Failure] = MappingProxyType({}),
-) -> Planned | Problem:
+    options: AssetOptions = AssetOptions(),  # noqa: B008 - immutable
+    listings: Mapping[str, Listing | Failure] = _NO_LISTINGS,
+) -> PlannedItem | Problem:
     """Plan one item.
 
     Args:
         item: The item as read.
         collection_hint: The collection it was found in, for items that name none.
-        item_href: The URL it was read from, if it was read alone.
+        item_href: The URL from which it was read alone, if it was.
         page_url: The URL of the page it was on, if it was on one.
         layout: Where assets go.
         asset_filter: Which assets are wanted.
-        parent: The label item through which a source item was reached.
-        manner: How what it lists as assets is taken.
-        listings: What lies under those of its assets that are prefixes, by key, as far as it was asked.
+        parent: The label item whose link led to a source item.
+        options: Which places and kinds of assets are used.
+        listings: By key, the objects below those of its assets that are prefixes, as far as they were listed.
+
+    Returns:
+        The item with its planned assets, or the problem that prevents planning it.
     """
     item_id = _identity(item, collection_hint)
     if isinstance(item_id, Problem):
         return item_id
     href = self_href(item, local=is_local(item_href or page_url)) or item_href
-    places = layout.for_item(item_id, item, parent)
-    draft = _Draft(layout, places, asset_filter, href or page_url, manner, listings)
-    draft.add_all(item.get("assets"))
-    planned = PlannedItem(
-        id=item_id,
-        document=with_objects(item, listings, draft.keys) if draft.spread else item,
-        href=href or own_href(item_id, page_url),
-        assets=_with_readiness(draft.assets, item),
-        parent=parent,
-        updated=_updated(item.get("properties")),
-        excluded_assets=len(draft.excluded),
-        pages=len(draft.pages),
-        spread=tuple(draft.spread),
+    plan = _ItemPlan(
+        layout.for_item(item_id, item, parent), asset_filter, href or page_url, options, listings
     )
-    return Planned(
-        planned, tuple(draft.problems), tuple(draft.excluded), tuple(draft.pages), draft.unverifiable
+    plan.add_all(item, distinguishes=layout.distinguishes_assets)
+    if plan.may_state_readiness or stated(item.get("properties")):
+        plan.assets = [one._replace(unready=why_not_ready(item, one.key)) for one in plan.assets]
+    return PlannedItem(
+        item_id,
+        with_objects(item, listings, plan.keys) if plan.spread else item,
+        href or own_href(item_id, page_url),
+        tuple(plan.assets),
+        parent,
+        _updated(item.get("properties")),
+        tuple(plan.problems),
+        tuple(plan.excluded),
+        tuple(plan.pages),
+        plan.unverifiable,
+        tuple(plan.spread),
     )
 
 
-def plan_collection(name: str, document: Json, *, base: str | None, manner: Manner) -> Planned:
-    """Plan the assets of a collection itself: they go beside its items, as `<collection>/<key><ext>`.
+def plan_collection(name: str, document: Json, *, base: str | None, options: AssetOptions) -> PlannedItem:
+    """Plan the assets of a collection itself, as `<collection>/<key><ext>` beside its items.
 
-    The filters on assets are about those of items: a collection's are taken as they are listed. When it was
-    updated it says at its top (STAC 1.1, common metadata), older ones in `properties`.
+    Asset filters concern the assets of items and do not apply here. `updated` stands at the top of a
+    collection (STAC 1.1, common metadata), in older ones in `properties`.
 
     Args:
-        name: Id of the collection that it is stored under.
+        name: The id under which the collection is stored.
         document: The collection as read.
         base: Its own URL, if known.
-        manner: How what it lists as assets is taken.
+        options: Which places and kinds of assets are used.
+
+    Returns:
+        The collection's assets, as those of an item without a name.
     """
     item_id = ItemId(name, OF_COLLECTION)
-    draft = _Draft(
-        _BESIDE_ITEMS,
-        _BESIDE_ITEMS.for_item(item_id, document),
-        _Everything(),
+    plan = _ItemPlan(_BESIDE_ITEMS.for_item(item_id, document), None, base, options, _NO_LISTINGS)
+    plan.add_all(document, distinguishes=True)
+    return PlannedItem(
+        item_id,
+        document,
         base,
-        manner,
-        MappingProxyType({}),
+        tuple(plan.assets),
+        updated=_updated(document) or _updated(document.get("properties")),
+        problems=tuple(plan.problems),
+        pages=tuple(plan.pages),
     )
-    draft.add_all(document.get("assets"))
-    updated = _updated(document) or _updated(document.get("properties"))
-    planned = PlannedItem(
-        item_id, document, base, tuple(draft.assets), updated=updated, pages=len(draft.pages)
-    )
-    return Planned(planned, tuple(draft.problems), pages=tuple(draft.pages))
-
-
-class _Everything:
-    """Keeps every asset."""
-
-    def keeps(self, _key: str, _asset: Json, /) -> bool:
-        return True
 
 
 def item_directory(item_id: ItemId) -> str:
-    """Return the directory of an item's document, relative to DEST: `<collection>/<item>`, made safe."""
+    """Return the safe directory of an item's document, relative to DEST: `<collection>/<item>`."""
     return f"{safe_segment(item_id.collection)}/{safe_segment(item_id.item)}"
 
 
@@ -195,123 +165,141 @@ def item_document_path(item_id: ItemId) -> str:
     return f"{directory}/{document_name(directory.rpartition('/')[2])}"
 
 
-class _Draft:
-    """The assets of one item while they are planned."""
+class _ItemPlan:
+    """Collects the assets of one item while they are planned."""
 
     __slots__ = (
-        "_base", "_filter", "_layout", "_listings", "_manner", "_places", "assets", "excluded", "keys",
-        "pages", "problems", "spread", "unverifiable",
+        "assets", "base", "excluded", "keeps", "keys", "listings", "may_state_readiness", "options", "pages",
+        "places", "problems", "spread", "unverifiable",
     )  # fmt: skip
 
     def __init__(
         self,
-        layout: Layout,
         places: ItemLayout,
-        keeps: KeepsAssets,
+        asset_filter: KeepsAssets | None,
         base: str | None,
-        manner: Manner,
+        options: AssetOptions,
         listings: Mapping[str, Listing | Failure],
     ) -> None:
-        self._layout = layout
-        self._places = places
-        self._filter = keeps
-        self._base = base
-        self._manner = manner
-        self._listings = listings
+        self.places = places
+        self.keeps = None if asset_filter is None else asset_filter.keeps
+        self.base = base
+        self.options = options
+        self.listings = listings
         self.assets: list[Asset] = []
         self.excluded: list[str] = []
         self.pages: list[str] = []
         self.spread: list[str] = []
         self.keys: dict[str, list[str]] = {}
-        """Of objects, by the key of their prefix."""
+        """The keys of objects, by the key of their prefix."""
         self.unverifiable = 0
+        self.may_state_readiness = False
+        """True if an asset may state that it is not ready yet."""
         self.problems: list[AssetProblem] = []
 
-    def add_all(self, assets: Any) -> None:
-        """Plan what an item's `assets` holds; absent or null holds nothing."""
+    def add_all(self, document: Json, *, distinguishes: bool) -> None:
+        """Plan the `assets` of an item or a collection."""
+        assets = document.get("assets")
         if assets is None:
             return
         if not isinstance(assets, dict):
-            failure = Failure(
-                FailureKind.ITEM, "The item's `assets` is not an object, nothing can be fetched."
-            )
-            self.problems.append(AssetProblem("", failure))
+            text = "The item's `assets` is not an object, nothing can be fetched."
+            self.problems.append(AssetProblem("", Failure(FailureKind.ITEM, text)))
             return
-        if self._listings:
-            self.keys = keys_of(assets.keys(), self._listings)
-        for key, asset in assets.items():
-            self._add(key, asset)
+        if self.listings:
+            self.keys = keys_of(assets.keys(), self.listings)
+        self._add_each(assets)
         keys = assets.keys() if not self.spread else {**assets, **{one.key: None for one in self.assets}}
-        self.assets, clashes = keep_apart(self.assets, keys, distinguishes=self._layout.distinguishes_assets)
-        self.problems.extend(AssetProblem(key, failure) for key, failure in clashes.items())
+        if not (
+            _are_distinct(keys) and _are_distinct([one.name for one in self.assets if one.name is not None])
+        ):
+            self.assets, clashes = _kept_apart(self.assets, _echoes(keys) if distinguishes else set())
+            self.problems += [AssetProblem(key, failure) for key, failure in clashes.items()]
 
-    def _add(self, key: str, asset: Any) -> None:
-        if not self._filter.keeps(key, asset) and key not in self._listings:
+    def _add_each(self, assets: Json) -> None:
+        """Plan the plain assets, and pass the others on to `add_unusual`."""
+        keeps, place, planned = self.keeps, self.places.place, self.assets
+        is_usual = not (self.options.prefer or self.listings)
+        for key, asset in assets.items():
+            if not isinstance(asset, dict) or not is_usual:
+                self.add_unusual(key, asset)
+                continue
+            if keeps is not None and not keeps(key, asset):
+                self.excluded.append(key)
+                continue
+            href, media_type = asset.get("href"), asset.get("type")
+            is_stated = "order:status" in asset or "storage:tier" in asset
+            if not isinstance(href, str) or is_stated or not _is_file_type(media_type):
+                self.add_unusual(key, asset)
+                continue
+            suffix = plain_suffix(href)
+            if suffix is None:
+                self.add_unusual(key, asset)
+                continue
+            size, checksum = None, None
+            if "file:size" in asset or "file:checksum" in asset:
+                size, checksum = stated_of(asset)
+                self.unverifiable += checksum is None and "file:checksum" in asset
+            directory, name, template = place(key, suffix)
+            planned.append(Asset(key, href, directory, name, template, size, checksum, media_type))
+
+    def add_unusual(self, key: str, asset: Any) -> None:
+        """Plan an asset of any kind."""
+        if key not in self.listings and self.keeps is not None and not self.keeps(key, asset):
             self.excluded.append(key)
             return
-        own = asset_href(asset, self._base)
-        if self._manner.prefer:
-            places = asset_hrefs(asset, self._base, self._manner.prefer)
-            if isinstance(places, tuple):
-                naming = own if isinstance(own, str) else places[0]  # --prefer changes no names
-                self._take(_asset(key, naming, asset, self._places), asset, places)
-                return
-        if isinstance(own, Failure):
-            self.problems.append(AssetProblem(key, own))
-        else:
-            self._take(_asset(key, own, asset, self._places), asset)
-
-    def _take(self, planned: Asset, asset: Json, places: tuple[str, ...] = ()) -> None:
-        """Take an asset that is at its href, or at `places`, as what it is."""
-        if places:
-            planned = planned._replace(href=places[0], alternates=places[1:])
+        self.may_state_readiness = True
+        own = asset_href(asset, self.base)
+        hrefs = asset_hrefs(asset, self.base, self.options.prefer)
+        if isinstance(hrefs, Failure):
+            self.problems.append(AssetProblem(key, hrefs))
+            return
+        naming = own if isinstance(own, str) else hrefs[0]  # --prefer does not change names
+        planned = self._placed(key, naming, asset)._replace(href=hrefs[0], alternates=hrefs[1:])
         kind = kind_of(planned.href, planned.media_type)
         if kind is Kind.PREFIX:
-            self._add_prefix(planned.key, planned.href)
-        elif kind is Kind.PAGE and not self._manner.include_pages:
-            self.pages.append(planned.key)
+            self._add_prefix(key, planned.href)
+        elif kind is Kind.PAGE and not self.options.include_pages:
+            self.pages.append(key)
         else:
             self.assets.append(planned)
-            if planned.checksum is None and "file:checksum" in asset:
-                self.unverifiable += 1
+            self.unverifiable += planned.checksum is None and "file:checksum" in asset
+
+    def _placed(self, key: str, href: str, asset: Json) -> Asset:
+        media_type = asset.get("type")
+        if not isinstance(media_type, str):
+            media_type = None
+        directory, name, template = self.places.place(key, suffix_of(href, media_type))
+        return Asset(key, href, directory, name, template, *stated_of(asset), media_type)
 
     def _add_prefix(self, key: str, href: str) -> None:
-        listing = self._listings.get(key)
+        listing = self.listings.get(key)
         if listing is None or isinstance(listing, Failure):
             self.problems.append(AssetProblem(key, listing or refused(href)))
         else:
             self.spread.append(key)
             self.excluded += [f"{key}/{name}" for name in listing.left_out]
-            self.assets += objects(key, href, listing, self._places, self.keys[key])
+            self.assets += objects(key, href, listing, self.places, self.keys[key])
 
 
-def _asset(key: str, href: str, asset: Json, places: ItemLayout) -> Asset:
-    media_type, (size, checksum) = asset.get("type"), stated_of(asset)
-    if not isinstance(media_type, str):
-        media_type = None
-    place = places.place(key, suffix_of(href, media_type))
-    return Asset(
-        key=key,
-        href=href,
-        directory=place.directory,
-        name=place.name,
-        name_template=place.name_template,
-        size=size,
-        checksum=checksum,
-        media_type=media_type,
-    )
+_FILE_TYPES: Final = Recent[str | None, bool](1024)
 
 
-def _with_readiness(assets: list[Asset], item: Json) -> tuple[Asset, ...]:
-    """Return the assets with what their item says of those that are not ready yet."""
-    said = [why_not_ready(item, asset.key) for asset in assets]
-    if not any(said):
-        return tuple(assets)
-    return tuple(asset._replace(unready=text) for asset, text in zip(assets, said, strict=True))
+def _is_file_type(media_type: Any) -> bool:
+    """Return True if an asset of this media type is a file unless its href says otherwise."""
+    try:
+        return _FILE_TYPES[media_type]
+    except KeyError:
+        if media_type is not None and (not isinstance(media_type, str) or len(media_type) > LONGEST_KEY):
+            return False
+        found = _FILE_TYPES[media_type] = kind_of("https://host/file", media_type) is Kind.FILE
+        return found
+    except TypeError:  # a list or an object
+        return False
 
 
 def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
-    """Return the size in bytes and the checksum that an asset states (file extension), as far as it does."""
+    """Return the size in bytes and the checksum that an asset states (file extension), if it does."""
     size, checksum = asset.get("file:size"), asset.get("file:checksum")
     return (
         size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _LARGEST else None,
@@ -320,25 +308,100 @@ def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
 
 
 def _updated(said: Any) -> str | None:
-    """Return the `updated` among an object's members, a text as it stands."""
     updated = said.get("updated") if isinstance(said, dict) else None
     return updated if isinstance(updated, str) else None
 
 
 def _identity(item: Any, hint: str | None) -> ItemId | Problem:
-    """Return which item it is, or why that cannot be told."""
+    """Return the identity of an item, or why it has none."""
     if not isinstance(item, dict):
-        return _no_item(hint, None, "what stands in its place is not an object")
+        return _not_an_item(hint, None, "it is not an object")
     collection, name = item.get("collection"), item.get("id")
     if not isinstance(collection, str) or not collection:
         collection = hint or NO_COLLECTION
     if not isinstance(name, str):
-        return _no_item(collection, name, "it has no id" if name is None else "its id is not a text")
+        return _not_an_item(collection, name, "it has no id" if name is None else "its id is not a text")
     if not name:
-        return _no_item(collection, name, "its id is empty")
+        return _not_an_item(collection, name, "its id is empty")
     return ItemId(collection, name)
 
 
-def _no_item(collection: str | None, name: object, why: str) -> Problem:
+def _not_an_item(collection: str | None, name: object, why: str) -> Problem:
     failure = Failure(FailureKind.ITEM, f"The item cannot be planned: {why}.")
     return Problem(collection or NO_COLLECTION, "" if name is None else str(name)[:80], failure)
+
+
+# Assets of one item whose names collide. Between items the ledger detects collisions, by `names.path_hash`.
+
+
+def _are_distinct(names: Collection[str]) -> bool:
+    """Return True if no file system merges two of these names."""
+    text = "\n".join(names)
+    if text.isascii():
+        folded = text.lower().split("\n")
+        if len(folded) == len(names):
+            return len(set(folded)) == len(folded)
+    return len(set(map(fold, names))) == len(names)
+
+
+def _kept_apart(assets: list[Asset], echoes: set[str]) -> tuple[list[Asset], dict[str, Failure]]:
+    """Return the assets with distinct names, and the failures of those that cannot have one, by key.
+
+    Names that differ only in case or Unicode form are kept apart: in the order of their keys, all but the
+    first get a hash. Of names that are exactly equal the first keeps it, the others fail.
+
+    Args:
+        assets: The wanted assets of one item; names that are None yet never collide.
+        echoes: Keys that equal an earlier key of the item (wanted or not) but for case or Unicode form.
+    """
+    taken: dict[str, Asset] = {}
+    placed: dict[str, Asset] = {}
+    failures: dict[str, Failure] = {}
+    for asset in sorted(assets, key=lambda asset: asset.key):
+        if asset.name is None:
+            placed[asset.key] = asset
+            continue
+        path = f"{asset.directory}/{asset.name}"
+        other = taken.get(fold(path))
+        if other is not None and f"{other.directory}/{other.name}" == path:
+            text = f"The layout puts it where asset {other.key!r} of the item goes, {path}"
+            failures[asset.key] = Failure(FailureKind.NAME, f"{text}: add {{key}} to --layout.")
+            continue
+        final = asset
+        if asset.key in echoes or other is not None:
+            final = asset._replace(name=kept_apart(asset.name, asset.key))
+        taken[fold(path)] = taken[fold(f"{final.directory}/{final.name}")] = final
+        placed[asset.key] = final
+    return [placed[asset.key] for asset in assets if asset.key in placed], failures
+
+
+def _echoes(keys: Collection[str]) -> set[str]:
+    """Return the keys that differ from an earlier one, in sorted order, by case or Unicode form only."""
+    first: dict[str, str] = {}
+    return {key for key in sorted(keys) if first.setdefault(fold(key), key) != key}
+
+
+# Assets that do not say what they are: a collection may describe those of its items in `item_assets`
+# (STAC 1.1; before that an extension).
+
+
+class DescribedAssets:
+    """Applies an asset filter to assets with the type and roles that their collection states for them."""
+
+    def __init__(self, asset_filter: KeepsAssets, item_assets: Mapping[str, Any]) -> None:
+        self._filter = asset_filter
+        self._item_assets = item_assets
+
+    def keeps(self, key: str, asset: Json) -> bool:
+        """Return True if the asset is wanted."""
+        return self._filter.keeps(key, described(asset, self._item_assets.get(key)))
+
+
+def described(asset: Any, template: Any) -> Any:
+    """Return an asset with the type and the roles of `template` where it states none itself."""
+    if not isinstance(template, dict) or not isinstance(asset, dict):
+        return asset
+    stated = {
+        name: template[name] for name in ("type", "roles") if not asset.get(name) and template.get(name)
+    }
+    return {**asset, **stated} if stated else asset

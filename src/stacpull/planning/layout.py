@@ -1,9 +1,10 @@
-"""Where the assets of a mirror lie: `--layout`, rendered for one item and then for each of its assets.
+"""Where the assets of a mirror lie: `--layout`, filled in for one item and then for each of its assets.
 
-What an item gives is filled in once (`Layout.for_item`), what an asset gives for each (`ItemLayout.place`). A
-segment is made safe after it is rendered: a slash inside a value never makes a directory. `{filename}` is
-known only when the transfer has resolved the href; until then a name is a template of its own, which
-`complete` fills in.
+A template is text with `{field}` and `{field|removeprefix:...}`; `{{` is a brace. It is parsed once into
+segments (what stands between the slashes), each a tuple of pieces: plain text or a `Field`. Fields of the
+item are filled in once (`Layout.for_item`), fields of an asset for each asset (`ItemLayout.place`). A segment
+is made safe after it is filled in: a slash in a value never makes a directory. `{filename}` is known only
+after the transfer has resolved the href; until then the name is a template, which `complete` fills in.
 """
 
 from __future__ import annotations
@@ -11,28 +12,51 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from stacpull.caches import LONGEST_KEY, Recent, cached_if_short
 from stacpull.errors import UsageError
 from stacpull.models import ItemId, Json
 from stacpull.planning.names import document_name, fold, kept_apart, safe_segment
-from stacpull.planning.template import (
-    ASSET_FIELDS,
-    FIELDS,
-    Field,
-    Piece,
-    Segment,
-    escape,
-    parse_segment,
-    parse_template,
+
+FIELDS: Final = ("collection", "item", "key", "ext", "filename", "parent", "year", "month", "day")
+"""The fields with a meaning of their own; any other is a property of the item."""
+
+ASSET_FIELDS: Final = frozenset({"key", "ext", "filename"})
+"""The fields that differ between the assets of an item."""
+
+_TOKEN: Final = re.compile(
+    r"(?P<brace>\{\{|\}\})|\{(?P<field>[^{}]*)\}|(?P<text>[^{}/]+)|(?P<slash>/)|(?P<lone>.)"
 )
-
-__all__ = ["ItemLayout", "Layout", "Place", "complete"]
-
+_NAME: Final = re.compile(r"[^\s{}|/]+")
+_REMOVE_PREFIX: Final = "removeprefix"
+_TOO_NEAR: Final = 0.85
 _DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
 _UNKNOWN: Final = "unknown"
-"""What a field says that the item has no value for."""
+"""The value of a field that the item does not have."""
+
+
+class Field(NamedTuple):
+    """A value to be filled in, less the prefixes to be removed from it, in their order."""
+
+    name: str
+    prefixes: tuple[str, ...] = ()
+
+    def apply(self, value: str) -> str:
+        """Return the value as it is to be written."""
+        for prefix in self.prefixes:
+            value = value.removeprefix(prefix)
+        return value
+
+    def __str__(self) -> str:
+        if not self.prefixes:
+            return f"{{{self.name}}}"
+        return "{" + self.name + "".join(f"|{_REMOVE_PREFIX}:{prefix}" for prefix in self.prefixes) + "}"
+
+
+Piece = str | Field
+Segment = tuple[Piece, ...]
 
 
 class Place(NamedTuple):
@@ -58,6 +82,8 @@ class Layout:
     segments: tuple[Segment, ...]
     needs_filename: bool
     distinguishes_assets: bool
+    _names: Recent[tuple[str, str], str] | None = field(default=None, compare=False, repr=False)
+    """Safe names by key and suffix, if nothing else determines them."""
 
     @classmethod
     def parse(cls, template: str) -> Layout:
@@ -69,7 +95,14 @@ class Layout:
         segments = parse_template(template)
         names = {piece.name for segment in segments for piece in segment if isinstance(piece, Field)}
         late = "filename" in names
-        return cls(template, segments, needs_filename=late, distinguishes_assets=late or "key" in names)
+        last = {piece.name for piece in segments[-1] if isinstance(piece, Field)}
+        return cls(
+            template,
+            segments,
+            needs_filename=late,
+            distinguishes_assets=late or "key" in names,
+            _names=Recent() if last <= {"key", "ext"} else None,
+        )
 
     @property
     def properties(self) -> tuple[str, ...]:
@@ -97,9 +130,11 @@ class Layout:
         values = _ItemValues(item_id, document, parent)
         bound = [_bind(segment, values) for segment in self.segments]
         name = bound.pop()
-        directory = "/".join([safe_segment(segment) for segment in bound if isinstance(segment, str)])
-        fixed = all(isinstance(segment, str) for segment in bound)
-        return ItemLayout(bound, directory if fixed else None, name, self.needs_filename)
+        fixed = [segment for segment in bound if isinstance(segment, str)]
+        directory = (
+            "/".join([safe_segment(segment) for segment in fixed]) if len(fixed) == len(bound) else None
+        )
+        return ItemLayout(bound, directory, name, self.needs_filename, self._names)
 
 
 class ItemLayout(NamedTuple):
@@ -111,6 +146,7 @@ class ItemLayout(NamedTuple):
     name: str | Segment
     late: bool
     """True if `{filename}` is open."""
+    names: Recent[tuple[str, str], str] | None
 
     def place(self, key: str, ext: str) -> Place:
         """Return where the asset of this key goes; `ext` with its dot."""
@@ -119,7 +155,12 @@ class ItemLayout(NamedTuple):
             directory = "/".join([safe_segment(_fill(segment, key, ext)) for segment in self.directories])
         if self.late:
             return Place(directory, None, _late(self.name, key, ext))
-        return Place(directory, _name_in(directory, _fill(self.name, key, ext)), None)
+        name = None if self.names is None else self.names.get((key, ext))
+        if name is None:
+            name = _name_in(directory, _fill(self.name, key, ext))
+            if self.names is not None and len(key) <= LONGEST_KEY and not _may_be_document(name):
+                self.names[key, ext] = name
+        return Place(directory, name, None)
 
 
 def complete(name_template: str, filename: str, directory: str) -> str:
@@ -185,18 +226,16 @@ def _text(value: object) -> str:
 
 
 def _bind(segment: Segment, values: _ItemValues) -> str | Segment:
-    """Fill in the item's values; the segment is a `str` when nothing is left open."""
-    bound: list[Piece] = []
-    left_open = False
-    for piece in segment:
-        if isinstance(piece, str):
-            bound.append(piece)
-        elif piece.name in ASSET_FIELDS:
-            bound.append(piece)
-            left_open = True
-        else:
-            bound.append(piece.apply(values[piece.name]))
-    return tuple(bound) if left_open else "".join(map(str, bound))
+    """Fill in the item's values; a segment in which nothing is left open becomes a `str`."""
+    if len(segment) == 1 and isinstance(piece := segment[0], Field) and piece.name not in ASSET_FIELDS:
+        return piece.apply(values[piece.name])
+    if all(isinstance(piece, str) or piece.name in ASSET_FIELDS for piece in segment):
+        return segment if any(isinstance(piece, Field) for piece in segment) else "".join(map(str, segment))
+    bound = tuple(
+        piece if isinstance(piece, str) or piece.name in ASSET_FIELDS else piece.apply(values[piece.name])
+        for piece in segment
+    )
+    return bound if any(isinstance(piece, Field) for piece in bound) else "".join(map(str, bound))
 
 
 def _fill(segment: str | Segment, key: str, ext: str) -> str:
@@ -221,7 +260,104 @@ def _late(segment: str | Segment, key: str, ext: str) -> str:
 def _name_in(directory: str, raw: str) -> str:
     """Return the safe name of a file; the item's document, named like its directory, is never met."""
     name = safe_segment(raw)
-    if name[-5:].lower() != ".json":
+    if not _may_be_document(name):
         return name
     document = document_name(directory.rpartition("/")[2])
     return kept_apart(name, document) if fold(name) == fold(document) else name
+
+
+def _may_be_document(name: str) -> bool:
+    return name[-5:].lower() == ".json"
+
+
+# Parsing. Errors name the place, counted in characters from 1.
+
+
+def parse_template(template: str) -> tuple[Segment, ...]:
+    """Parse a whole layout.
+
+    Raises:
+        UsageError: A field or a brace is wrong, a segment is empty or cannot be a directory, the path is
+            absolute, or `{filename}` stands in a directory.
+    """
+    segments: list[list[Piece]] = [[]]
+    for token in _TOKEN.finditer(template):
+        if token["slash"]:
+            if not segments[-1]:
+                raise _error(template, token.start(), "a path begins here, or a segment is empty")
+            segments.append([])
+        else:
+            segments[-1].append(_piece(template, token))
+    if not segments[-1]:
+        raise _error(template, len(template), "the last segment is empty, it must name the file")
+    found = tuple(map(_joined, segments))
+    _check(template, found)
+    return found
+
+
+@cached_if_short(1024)
+def parse_segment(template: str) -> Segment:
+    """Parse one segment of which the slashes mean themselves: a name that waits for its `{filename}`."""
+    return _joined(
+        [token.group() if token["slash"] else _piece(template, token) for token in _TOKEN.finditer(template)]
+    )
+
+
+def escape(text: str) -> str:
+    """Return text that a template gives back as it is."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _piece(template: str, token: re.Match[str]) -> Piece:
+    if token["lone"]:
+        raise _error(template, token.start(), f"{token['lone']!r} has no partner (write it twice to mean it)")
+    if token["field"] is not None:
+        return _field(template, token)
+    return token.group()[:1] if token["brace"] else token.group()
+
+
+def _field(template: str, token: re.Match[str]) -> Field:
+    name, *filters = token["field"].split("|")
+    if not _NAME.fullmatch(name):
+        raise _error(template, token.start(), f"{token.group()} names no field; fields are {_listed()}")
+    near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=_TOO_NEAR)
+    if near and near[0] != name:
+        raise _error(template, token.start(), f"{token.group()} is not a field; did you mean {{{near[0]}}}")
+    prefixes = []
+    for text in filters:
+        kind, colon, prefix = text.partition(":")
+        if kind != _REMOVE_PREFIX or not colon:
+            raise _error(template, token.start(), f"{text!r} is no filter; there is removeprefix:TEXT")
+        prefixes.append(prefix)
+    return Field(name, tuple(prefixes))
+
+
+def _check(template: str, segments: tuple[Segment, ...]) -> None:
+    """Refuse segments that could not be written as they stand, and a `{filename}` in a directory."""
+    for number, segment in enumerate(segments):
+        text = "".join(piece for piece in segment if isinstance(piece, str))
+        if len(text) and len(segment) == 1 and safe_segment(text) != text:
+            raise UsageError(f"--layout {template!r}: {text!r} cannot be a name in a mirror, choose another.")
+        if number < len(segments) - 1 and any(_is_filename(piece) for piece in segment):
+            raise UsageError(
+                f"--layout {template!r}: {{filename}} is known too late for a directory, put it last."
+            )
+
+
+def _is_filename(piece: Piece) -> bool:
+    return isinstance(piece, Field) and piece.name == "filename"
+
+
+def _joined(pieces: list[Piece]) -> Segment:
+    """Return the pieces with neighbouring texts made one."""
+    found: list[Piece] = []
+    for piece in pieces:
+        if isinstance(piece, str) and found and isinstance(found[-1], str):
+            found[-1] += piece
+        else:
+            found.append(piece)
+    return tuple(found)
+
+
+def _error(template: str, index: int, what: str) -> UsageError:
+    return UsageError(f"--layout {template!r}, at character {index + 1}: {what}.")

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from stacpull.models import ItemId, Json
-from stacpull.planning.layout import Layout
+from stacpull.planning.layout import Layout, escape
 from stacpull.planning.names import safe_segment
 from stacpull.planning.suffixes import suffix_of
-from stacpull.planning.template import escape
 
 __all__ = ["Sample", "recognised"]
 

@@ -6,9 +6,8 @@ import re
 from typing import Final
 from urllib.parse import unquote
 
-from stacpull.caches import cached_if_short
-
-__all__ = ["suffix_of"]
+from stacpull.caches import Recent, cached_if_short
+from stacpull.schemes import remote_schemes
 
 _SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z", re.IGNORECASE)
 """At least one letter: the end of `…/v1.5` is no suffix."""
@@ -54,6 +53,41 @@ _OF_MEDIA_TYPE: Final = {
 def suffix_of(href: str, media_type: str | None) -> str:
     """Return the suffix with its dot; empty if neither the href's path nor the media type tells one."""
     return _of_path(href) or (_of_media_type(media_type) if media_type else "")
+
+
+_REMOTE: Final = tuple(f"{scheme}://" for scheme in remote_schemes())
+_SUFFIXES: Final = Recent[str, bool](1024)
+"""Endings of names, and whether each is a suffix."""
+_SCHEME_AND_HOST: Final = len("https://") - 1
+"""Where the last slash of a URL without a path may stand."""
+
+
+def plain_suffix(href: str) -> str | None:
+    """Return the suffix of a plain href: absolute, no query or fragment, nothing encoded or to be cleaned.
+
+    Returns:
+        The suffix with its dot, None if the href is not plain or its name has no simple suffix.
+    """
+    slash = href.rfind("/")
+    dot = href.rfind(".", slash)
+    if (
+        slash <= _SCHEME_AND_HOST
+        or dot <= slash + 1
+        or not href.startswith(_REMOTE)
+        or not href.isprintable()
+    ):
+        return None
+    if "?" in href or "#" in href or "{" in href or "%" in href:
+        return None
+    suffix = href[dot:]
+    is_suffix = _SUFFIXES.get(suffix)
+    if is_suffix is None:
+        is_suffix = _SUFFIX.fullmatch(suffix) is not None
+        if len(suffix) <= _LONGEST:
+            _SUFFIXES[suffix] = is_suffix
+    if not is_suffix or (dot >= slash + len("x.tar") and href[dot - 4 : dot].lower() == ".tar"):
+        return None
+    return suffix
 
 
 def _of_path(href: str) -> str:

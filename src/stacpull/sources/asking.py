@@ -16,10 +16,10 @@ from stacpull.net.transport import TransferError
 from stacpull.sources.conformance import NOTHING, Ability, ability
 from stacpull.sources.doubting import Question, walk_doubting
 from stacpull.sources.page_size import PageSize
+from stacpull.sources.pages import walk
 from stacpull.sources.pushing import Door, ids_members, members
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.sources.splitting import Split, owns, unsplit, walk_split
-from stacpull.sources.walk import walk
 
 __all__ = ["Asking"]
 

@@ -22,10 +22,10 @@ from stacpull.filters.narrowing import Narrowing
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.sources.page_size import PageSize
+from stacpull.sources.pages import walk
 from stacpull.sources.paging import with_limit
 from stacpull.sources.pushing import Door, known_members
 from stacpull.sources.source import JsonReader, OnNotice
-from stacpull.sources.walk import walk
 
 __all__ = ["Question", "walk_doubting"]
 

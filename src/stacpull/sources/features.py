@@ -23,10 +23,10 @@ from stacpull.planning.items import NO_COLLECTION
 from stacpull.redact import cut_cursor
 from stacpull.sources.documents import Kind, absolute, kind_of, located, whole_item, without_links
 from stacpull.sources.page_size import PageSize
+from stacpull.sources.pages import walk
 from stacpull.sources.paging import next_request
 from stacpull.sources.reading import read_root, refuse_split, static_item
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
-from stacpull.sources.walk import walk
 from stacpull.urls import is_local
 
 __all__ = ["PAGE_ITEMS", "FeaturesSource", "ItemsFile"]

@@ -31,6 +31,7 @@ from stacpull.sources.api import ApiSource, api_place
 from stacpull.sources.documents import Kind, kind_of
 from stacpull.sources.features import FeaturesSource
 from stacpull.sources.page_size import PageSize
+from stacpull.sources.pages import is_forgotten
 from stacpull.sources.reading import read_root
 from stacpull.sources.recognition import (
     has_next,
@@ -39,8 +40,7 @@ from stacpull.sources.recognition import (
     items_elsewhere,
     items_link,
 )
-from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
-from stacpull.sources.walk import is_forgotten
+from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
 from stacpull.urls import is_web, parts_of
 
 __all__ = ["LivePage", "LivePlace", "LiveWalk", "is_live", "live_source"]
@@ -175,60 +175,28 @@ class LiveWalk:
     async def _collection(
         self, source: Source, start: WalkStart, here: LivePlace, following: LivePlace | None
     ) -> AsyncGenerator[LivePage]:
-        """Yield the pages of one collection, from the page of `here` on; begin again where that is lost."""
-        request, walks = here.page or start.request, _Walks(is_whole=here.page is None)
+        """Yield the pages of one collection from the page of `here` on; start again if that is forgotten."""
+        request, restarts = here.page or start.request, Restarts(from_start=here.page is None)
         name = None if start.collection == NO_COLLECTION else start.collection
         while True:
+            was_named, items = request is not start.request, 0
             try:
                 async with aclosing(
                     source.pages(request, page_size=self._size, on_notice=self._on_notice)
                 ) as pages:
                     async for page in pages:
-                        walks.met(page)
+                        was_named, items = True, items + len(page.items)
                         behind = here._replace(page=page.next) if page.next is not None else following
                         yield LivePage(page, name, behind)
             except SourceError as error:
-                if not is_forgotten(error) or not walks.may_begin_again():
+                if not (was_named and is_forgotten(error) and restarts.may_restart(items)):
                     yield LivePage(_unread(_url_of(source, start), start.collection, error), name, following)
                     return
                 text = f"{source.url} has forgotten the saved position ({error}): its walk begins again."
-                self._on_notice(Notice("info" if walks.lost else "warning", text))
+                self._on_notice(Notice("warning" if restarts.count == 1 else "info", text))
                 request = start.request
-                walks.begin_again()
             else:
                 return
-
-
-class _Walks:
-    """How far the walks of one collection came, one after the other: each must get further than the last.
-
-    Args:
-        is_whole: True if the first one is from the start, and not from a page that was saved.
-    """
-
-    def __init__(self, *, is_whole: bool) -> None:
-        self.lost = 0
-        """How many were ended by a cursor that was forgotten."""
-        self._is_whole = is_whole
-        self._pages = self._items = 0
-        self._furthest = -1
-        """Items of the walk before that was whole; -1 if there is none."""
-
-    def met(self, page: Page) -> None:
-        """Count a page of the walk under way."""
-        self._pages += 1
-        self._items += len(page.items)
-
-    def may_begin_again(self) -> bool:
-        """Tell if a page that is refused was one that the API itself named, and the walk got further."""
-        was_named = self._pages > 0 or not self._is_whole
-        return was_named and (not self._is_whole or self._items > self._furthest)
-
-    def begin_again(self) -> None:
-        """Count from the start of the collection."""
-        self._furthest = self._items if self._is_whole else -1
-        self._is_whole, self._pages, self._items = True, 0, 0
-        self.lost += 1
 
 
 def _number_of(place: LivePlace | None, starts: list[WalkStart]) -> int:

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import orjson
 
+from stacpull.filters.cql2 import filter_text
 from stacpull.filters.interval import parse_instant
-from stacpull.filters.language import filter_text
 from stacpull.filters.narrowing import Narrowing, filter_names
 from stacpull.filters.properties import Reference
 from stacpull.models import Json, PageRequest

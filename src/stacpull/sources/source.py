@@ -18,8 +18,6 @@ from stacpull.net.api import Document
 from stacpull.net.transport import Response
 from stacpull.sources.page_size import PageSize
 
-__all__ = ["JsonReader", "OnNotice", "Source", "WalkStart"]
-
 OnNotice = Callable[[Notice], None]
 """Called with what the user should know; returns at once and never raises."""
 
@@ -54,8 +52,35 @@ class JsonReader(Protocol):
         ...
 
 
+class Restarts:
+    """Decides whether a walk may start again after the source has forgotten the cursor it was at.
+
+    Each walk from the start must get further than the one before it: otherwise cursors expire faster than the
+    source can be walked, and it would never end.
+
+    Args:
+        from_start: False if the first walk resumes from a saved position.
+    """
+
+    def __init__(self, *, from_start: bool) -> None:
+        self.count = 0
+        """How many walks were started again."""
+        self._from_start = from_start
+        self._furthest = -1
+
+    def may_restart(self, reached: int) -> bool:
+        """Return True if the walk, which got as far as `reached` items, is to start again."""
+        if self._from_start:
+            if reached <= self._furthest:
+                return False
+            self._furthest = reached
+        self._from_start = True
+        self.count += 1
+        return True
+
+
 class WalkStart(NamedTuple):
-    """Where the walk of one collection begins: its first page, without page size."""
+    """The start of the walk of one collection: its first page, without page size."""
 
     collection: str
     request: PageRequest

@@ -28,10 +28,10 @@ from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.sources.doubting import Question, walk_doubting
 from stacpull.sources.page_size import AUTO_ITEMS, PageSize
+from stacpull.sources.pages import walk
 from stacpull.sources.paging import announced_total, with_limit
 from stacpull.sources.pushing import period_of
 from stacpull.sources.source import JsonReader, OnNotice
-from stacpull.sources.walk import walk
 from stacpull.urls import parameter, parts_of
 
 __all__ = ["Split", "borders", "owns", "parts", "period_of_collection", "unsplit", "walk_split"]

@@ -11,9 +11,9 @@ from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree as ET
 
 from stacpull.models import Failure, FailureKind
+from stacpull.net.client import Client
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.prefixes import Listed
-from stacpull.transfer.opener import Opener
 from stacpull.transfer.s3 import split_s3_url
 
 __all__ = ["MOST_OBJECTS", "ListedPage", "list_prefix", "listed_page"]
@@ -37,7 +37,7 @@ class ListedPage(NamedTuple):
     token: str | None
 
 
-async def list_prefix(client: Opener, url: str) -> tuple[Listed, ...]:
+async def list_prefix(client: Client, url: str) -> tuple[Listed, ...]:
     """Return the objects whose URLs begin with `url`, named by what follows it.
 
     An object of the very name of the prefix, and empty ones whose names end with a slash, stand for
@@ -148,7 +148,7 @@ class _ListingReader:
         """End: what was found stays in the attributes."""
 
 
-async def _page(client: Opener, bucket: str, prefix: str, token: str | None) -> ListedPage:
+async def _page(client: Client, bucket: str, prefix: str, token: str | None) -> ListedPage:
     asked = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
     if token is not None:
         asked["continuation-token"] = token

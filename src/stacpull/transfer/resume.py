@@ -23,20 +23,8 @@ from collections.abc import Mapping
 
 from stacpull.models import ResumePoint, Validator
 from stacpull.net.coding import coding_of
+from stacpull.net.ranges import content_range
 from stacpull.net.status import moment_of
-from stacpull.transfer.headers import content_range, validator_of
-
-__all__ = [
-    "Verdict",
-    "change_headers",
-    "denies",
-    "is_another",
-    "provable",
-    "range_headers",
-    "same_object",
-    "same_version",
-    "verdict",
-]
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 _BY_ITS_CLOCK, _BY_OURS = 1.0, 60.0
@@ -53,6 +41,18 @@ class Verdict(enum.Enum):
     AGAIN = "again"
     """This answer is of no use: ask for the object afresh."""
     CHANGED = "changed"
+
+
+def validator_of(headers: Mapping[str, str]) -> Validator:
+    """Return what identifies this version of the object (RFC 9110, 8.8); bytes that are no text do not."""
+    return Validator(_as_text(headers.get("ETag")), _as_text(headers.get("Last-Modified")))
+
+
+def _as_text(value: str | None) -> str | None:
+    """Return `value` if it can be stored and sent again as it came, else None."""
+    if value is None or value.isascii():
+        return value
+    return None if any("\ud800" <= character <= "\udfff" for character in value) else value
 
 
 def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:

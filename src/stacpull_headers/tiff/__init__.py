@@ -1,4 +1,4 @@
-"""Headers of TIFF, BigTIFF and COG files, read from any pieces of them; pure, no I/O.
+"""Headers of TIFF, BigTIFF and COG files, read from any pieces of them. Pure, no I/O.
 
 ```
 segments = Segments(total)
@@ -7,7 +7,7 @@ while isinstance(found := parse(segments), Needs):
     segments.add(found.start, fetch(found.start, found.stop))
 ```
 
-`parse_bytes` does it with the first bytes of a file at hand; `Header.nodata_value` is `nodata` as a number.
+`parse_bytes` parses the first bytes of a file. `Header.nodata_value` is `nodata` as a number.
 """
 
 from __future__ import annotations

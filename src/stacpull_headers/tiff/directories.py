@@ -1,7 +1,7 @@
 """The chain of image file directories, with the bytes of every field that a header is read from.
 
-TIFF 6.0, section 2; BigTIFF: 8 bytes for offsets and counts. Every count and offset is a claim of the file,
-checked before it is followed: the end of the file, a limit of bytes and directories, and no directory twice.
+TIFF 6.0, section 2; BigTIFF: 8 bytes for offsets and counts. Every count and offset is checked
+before it is followed: against the end of the file, the limits on bytes and directories, and for loops.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from stacpull_headers.tiff.tags import (
 )
 
 FIRST_READ = 16 * 1024
-"""Bytes to ask for of a file of which nothing is known: most headers are in them (COG: IFDs before data)."""
+"""Bytes to request from an unknown file: most headers are within them (COG: IFDs before data)."""
 MOST_DIRECTORIES = 256
 _AHEAD = 4096
-"""Values mostly follow their directory, and overviews the image: asked for together."""
+"""Values usually follow their directory, and overviews the image, so they are requested together."""
 _MAGIC = {b"II*\0": ByteLayout("<", False), b"MM\0*": ByteLayout(">", False)}
 _MAGIC_BIG = {b"II+\0\x08\0\0\0": ByteLayout("<", True), b"MM\0+\0\x08\0\0": ByteLayout(">", True)}
 _ENTRIES = {
@@ -46,7 +46,7 @@ class Directory(NamedTuple):
     Attributes:
         layout: Of the file.
         offset: Where it begins.
-        sub: It was named by tag 330 of another.
+        sub: Tag 330 of another directory lists it.
         fields: By tag: those a header is read from, and those of the blocks.
         values: Bytes of their values by tag; lists of blocks only where the directory itself holds them.
     """
@@ -58,52 +58,52 @@ class Directory(NamedTuple):
     values: Mapping[int, bytes]
 
     def integers(self, tag: Tag) -> tuple[int, ...]:
-        """Give whole numbers, none if the tag is not there.
+        """Return whole numbers, none if the tag is missing.
 
         Raises:
-            TiffError: It holds something else.
+            TiffError: It has another type.
         """
         data = self.values.get(tag)
         return decode_integers(self.layout.order, self.fields[tag], data) if data is not None else ()
 
     def integer(self, tag: Tag) -> int | None:
-        """Give the first of the whole numbers, None if the tag is not there.
+        """Return the first of the whole numbers, None if the tag is missing.
 
         Raises:
-            TiffError: It holds something else, or nothing.
+            TiffError: It has another type, or no value.
         """
         data = self.values.get(tag)
         if data is None:
             return None
         found = decode_integers(self.layout.order, self.fields[tag], data)
         if not found:
-            raise TiffError(f"{label(tag)} holds nothing")
+            raise TiffError(f"{label(tag)} has no value")
         return found[0]
 
     def numbers(self, tag: Tag) -> tuple[float, ...]:
-        """Give numbers of any type, none if the tag is not there.
+        """Return numbers of any type, none if the tag is missing.
 
         Raises:
-            TiffError: It holds something else.
+            TiffError: It has another type.
         """
         data = self.values.get(tag)
         return decode_numbers(self.layout.order, self.fields[tag], data) if data is not None else ()
 
     def text(self, tag: Tag) -> str | None:
-        """Give a text, None if the tag is not there.
+        """Return a text, None if the tag is missing.
 
         Raises:
-            TiffError: It holds something else.
+            TiffError: It has another type.
         """
         data = self.values.get(tag)
         return decode_text(self.fields[tag], data) if data is not None else None
 
 
 def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
-    """Read how the file is laid out and where its first directory is; None where bytes lack.
+    """Read byte order, width of offsets and the first directory's offset; None if bytes are missing.
 
     Raises:
-        TiffError: The file is no TIFF.
+        TiffError: The file is not a TIFF.
     """
     head = reader.take(0, 8, "the TIFF header", ahead=FIRST_READ - 8)
     if head is None:
@@ -113,7 +113,7 @@ def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
         return layout, layout.unsigned(head[4:])
     layout = _MAGIC_BIG.get(head)
     if layout is None:
-        raise TiffError(f"the file is no TIFF: it begins with {head[:4]!r}")
+        raise TiffError(f"the file is not a TIFF: it begins with {head[:4]!r}")
     first = reader.take(8, 8, "the BigTIFF header", ahead=FIRST_READ - 16)
     return None if first is None else (layout, layout.unsigned(first))
 
@@ -141,14 +141,14 @@ def read_directories(reader: Reader, layout: ByteLayout, first: int) -> list[Dir
 
 def _visit(offset: int, seen: set[int]) -> None:
     if offset in seen:
-        raise TiffError(f"the directory at byte {offset} is named twice: the file runs in a loop")
+        raise TiffError(f"the directory at byte {offset} is listed twice: the directories form a loop")
     seen.add(offset)
     if len(seen) > MOST_DIRECTORIES:
         raise TiffError(f"the file has more than {MOST_DIRECTORIES} directories")
 
 
 def _read_subdirectories(reader: Reader, parent: Directory, seen: set[int]) -> Iterator[Directory]:
-    """Read the directories that tag 330 names; a chain that one of them begins is not followed."""
+    """Read the directories that tag 330 names; a chain that starts at one of them is not followed."""
     for offset in parent.integers(Tag.SubIFDs):
         _visit(offset, seen)
         directory, _ = _read_directory(reader, parent.layout, offset, main=False, sub=True)
@@ -159,12 +159,12 @@ def _read_subdirectories(reader: Reader, parent: Directory, seen: set[int]) -> I
 def _read_directory(
     reader: Reader, layout: ByteLayout, offset: int, *, main: bool, sub: bool = False
 ) -> tuple[Directory | None, int | None]:
-    """Read a directory and where the next one is; None where bytes lack."""
+    """Read a directory and the offset of the next one; None if bytes are missing."""
     width = 8 if layout.bigtiff else 2
-    told = reader.take(offset, width, "the directory", ahead=_AHEAD, rest=True)
-    if told is None:
+    counted = reader.take(offset, width, "the directory", ahead=_AHEAD, rest=True)
+    if counted is None:
         return None, None
-    count, entry = layout.unsigned(told), _ENTRIES[layout]
+    count, entry = layout.unsigned(counted), _ENTRIES[layout]
     if not count:
         raise TiffError(f"the directory at byte {offset} has no fields")
     size = width + count * entry.size + layout.offset_size

@@ -18,9 +18,9 @@ from stacpull_headers.tiff.segments import TiffError
 from stacpull_headers.tiff.tags import Tag, label
 
 GHOST = b"GDAL_STRUCTURAL_METADATA_SIZE="
-"""How the ghost area of a COG begins, right behind the TIFF header (GDAL, COG driver)."""
+"""The start of the ghost area of a COG, right after the TIFF header (GDAL, COG driver)."""
 GHOST_HEAD = 43
-"""Its first line: that, six digits, ` bytes` and a line feed."""
+"""Length of its first line: this text, six digits, ` bytes` and a line feed."""
 
 _TEXTS = {
     Tag.DocumentName: "TIFFTAG_DOCUMENTNAME",
@@ -56,7 +56,7 @@ class Item(NamedTuple):
 
 @dataclass(slots=True)
 class BandMetadata:
-    """What the items say of one band."""
+    """The items of one band."""
 
     tags: dict[str, str] = field(default_factory=dict)
     scale: float = 1.0
@@ -69,7 +69,7 @@ def read_items(directory: Directory) -> list[Item]:
     """Read the items of GDAL_METADATA, in their order.
 
     Raises:
-        TiffError: It is no XML, or declares something.
+        TiffError: The text is not valid XML, or has a document type declaration.
     """
     written = directory.text(Tag.GDAL_METADATA)
     return parse_items(written) if written and written.strip() else []
@@ -79,7 +79,7 @@ def parse_items(written: str) -> list[Item]:
     """Read the items of an XML document `<GDALMetadata><Item name=… sample=… role=… domain=…>`.
 
     Raises:
-        TiffError: It is no XML, declares something, or has a `sample` that is no number.
+        TiffError: The text is not valid XML, declares a document type, or has a bad `sample`.
     """
     collector = _Collector()
     parser = expat.ParserCreate()
@@ -91,16 +91,16 @@ def parse_items(written: str) -> list[Item]:
     try:
         parser.Parse(written.lstrip(), True)
     except expat.ExpatError as error:
-        raise TiffError(f"{label(Tag.GDAL_METADATA)} is no XML: {error}") from None
+        raise TiffError(f"{label(Tag.GDAL_METADATA)} is not valid XML: {error}") from None
     return collector.items
 
 
 def _refuse(*_: object) -> None:
-    raise TiffError(f"{label(Tag.GDAL_METADATA)} declares a document type, which is not read")
+    raise TiffError(f"{label(Tag.GDAL_METADATA)} declares a document type, which is not supported")
 
 
 class _Collector:
-    """Takes what expat sees, and keeps the items directly under `<GDALMetadata>`."""
+    """Collects the items directly under `<GDALMetadata>` from the events of expat."""
 
     def __init__(self) -> None:
         self.items: list[Item] = []
@@ -144,9 +144,9 @@ def _item(attributes: Mapping[str, str], value: str) -> Item:
 
 
 def unescape(value: str) -> str:
-    """Undo the second escaping: GDAL writes the text of an item escaped twice, and reads it so.
+    """Undo the second escaping: GDAL escapes the text of an item twice.
 
-    A number that is no character stays as it is written.
+    A number that is not a character is left unchanged.
     """
     return _ENTITY.sub(_character, value) if "&" in value else value
 
@@ -161,10 +161,10 @@ def _character(found: re.Match[str]) -> str:
 
 
 def dataset_tags(directory: Directory, items: list[Item], raster_type: int | None) -> dict[str, str]:
-    """Give what rasterio's `dataset.tags()` shows: TIFF tags by GDAL's names, items, AREA_OR_POINT.
+    """Return what rasterio's `dataset.tags()` returns: TIFF tags by GDAL's names, items, AREA_OR_POINT.
 
     Raises:
-        TiffError: A tag does not hold what its name says.
+        TiffError: A tag has a value of another type than it should.
     """
     tags = {name: text for tag, name in _TEXTS.items() if (text := directory.text(tag)) is not None}
     for tag, name in _FLOATS.items():
@@ -191,7 +191,7 @@ def _single(value: float) -> str:
 
 
 def dataset_domains(items: list[Item]) -> dict[str, dict[str, str]]:
-    """Give the dataset's items of other domains than the default one."""
+    """Return the dataset's items in domains other than the default one."""
     domains: dict[str, dict[str, str]] = {}
     for item in items:
         if item.sample is None and item.domain:
@@ -200,10 +200,10 @@ def dataset_domains(items: list[Item]) -> dict[str, dict[str, str]]:
 
 
 def band_metadata(items: list[Item], bands: int) -> dict[int, BandMetadata]:
-    """Give what is said of bands, by their index from 0; those of which nothing is said are not in it.
+    """Return the metadata of bands that have any, by their index from 0.
 
     Raises:
-        TiffError: A scale or offset is no number.
+        TiffError: A scale or offset is not a number.
     """
     found: dict[int, BandMetadata] = {}
     for item in items:
@@ -229,14 +229,15 @@ def _number(item: Item) -> float:
     try:
         return float(item.value)
     except ValueError:
-        raise TiffError(f"{label(Tag.GDAL_METADATA)} has the {item.role} {item.value!r}, no number") from None
+        what = f"{label(Tag.GDAL_METADATA)} has the {item.role} {item.value!r}, which is not a number"
+        raise TiffError(what) from None
 
 
 def ghost_size(head: bytes) -> int | None:
-    """Give the length of the ghost area behind its first line; None if there is none.
+    """Return the length of the ghost area after its first line; None if there is no ghost area.
 
     Raises:
-        TiffError: It begins like one, but tells no length.
+        TiffError: It has no length.
     """
     if not head.startswith(GHOST):
         return None
@@ -247,6 +248,6 @@ def ghost_size(head: bytes) -> int | None:
 
 
 def parse_ghost(area: bytes) -> dict[str, str]:
-    """Give the keys and values of the ghost area, one a line."""
+    """Return the keys and values of the ghost area, one per line."""
     pairs = (line.partition("=") for line in area.decode("latin-1").splitlines())
     return {key.strip(): value.strip() for key, is_pair, value in pairs if is_pair}

@@ -76,10 +76,10 @@ _VERSION = 1
 
 
 def read_geokeys(directory: Directory) -> dict[str, GeoValue]:
-    """Give all keys by name; those without one by their number.
+    """Return all keys by name; keys without a name by their number.
 
     Raises:
-        TiffError: The directory of keys is cut short, of another version, or names values that are not there.
+        TiffError: The directory of keys is cut short, has another version, or refers to missing values.
     """
     shorts = directory.integers(Tag.GeoKeyDirectory)
     if not shorts:
@@ -87,7 +87,7 @@ def read_geokeys(directory: Directory) -> dict[str, GeoValue]:
     if len(shorts) < 4 or shorts[0] != _VERSION:  # noqa: PLR2004 -- its head has four numbers
         raise TiffError(f"tag 34735 (GeoKeyDirectory) begins with {shorts[:4]}, not with version 1")
     if len(shorts) < 4 + 4 * shorts[3]:
-        raise TiffError(f"tag 34735 (GeoKeyDirectory) has no room for the {shorts[3]} keys it claims")
+        raise TiffError(f"tag 34735 (GeoKeyDirectory) is too short for the {shorts[3]} keys it claims")
     pools: dict[int, tuple[float, ...] | str] = {
         Tag.GeoKeyDirectory: shorts,
         Tag.GeoDoubleParams: directory.numbers(Tag.GeoDoubleParams),
@@ -106,7 +106,8 @@ def _lookup(
     pool = pools.get(place)
     nul = 1 if place == Tag.GeoAsciiParams else 0  # the NUL that ends the text may be counted
     if pool is None or index + count > len(pool) + nul:
-        raise TiffError(f"GeoKey {key} has {count} values from {index} on in tag {place}, which lacks them")
+        what = f"GeoKey {key} has {count} values from {index} on in tag {place}, which does not have them"
+        raise TiffError(what)
     values = pool[index : index + count]
     if isinstance(values, str):
         return values.removesuffix("|")
@@ -114,7 +115,7 @@ def _lookup(
 
 
 def crs_kind(keys: Mapping[str, GeoValue]) -> str | None:
-    """Say what coordinates are: `projected`, `geographic`, `geocentric`, `user-defined`; None if not told.
+    """Return `projected`, `geographic`, `geocentric` or `user-defined`; None if the file does not say.
 
     A file without a model, but with the code of a projected CRS, is taken to be projected, as by GDAL.
     """
@@ -125,7 +126,7 @@ def crs_kind(keys: Mapping[str, GeoValue]) -> str | None:
 
 
 def epsg(keys: Mapping[str, GeoValue]) -> int | None:
-    """Give the code of the CRS; None if it is not told or user-defined."""
+    """Return the EPSG code of the CRS; None if it is missing or user-defined."""
     return _code(keys.get(_CODE_KEYS.get(crs_kind(keys) or "", "")))
 
 
@@ -134,7 +135,7 @@ def _code(code: GeoValue | None) -> int | None:
 
 
 def pixel_is_point(keys: Mapping[str, GeoValue]) -> bool:
-    """Tell whether positions mean pixel centres."""
+    """Return True if positions mean pixel centres."""
     return keys.get("GTRasterTypeGeoKey") == _PIXEL_IS_POINT
 
 
@@ -143,7 +144,7 @@ _MATRIX = 16
 
 
 def locate(directory: Directory, *, pixel_is_point: bool) -> tuple[Transform | None, int]:
-    """Give the transform from pixel corners, or None and how many ground control points there are.
+    """Return the transform from pixel corners, or None and the number of ground control points.
 
     Raises:
         TiffError: A number is not finite.

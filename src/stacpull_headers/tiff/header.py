@@ -1,4 +1,4 @@
-"""What a TIFF file says of itself: frozen values, named as GDAL and rasterio name them."""
+"""The header of a TIFF file as frozen values, with the names that GDAL and rasterio use."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Image(NamedTuple):
         subfile_type: Bits of NewSubfileType (TIFF 6.0, section 8): 1 reduced, 2 page, 4 mask.
         width: In pixels.
         height: In pixels.
-        block_width: Of a tile; of a strip that of the image.
+        block_width: Of a tile; for strips, the width of the image.
         block_height: Rows of a tile or strip.
-        blocks: How many tiles or strips the directory lists.
-        sparse: How many of them hold no bytes; None where their byte counts are not in the directory itself.
-        sub: The directory hangs under another one (SubIFDs, tag 330) and not in the chain.
+        blocks: Number of tiles or strips that the directory lists.
+        sparse: Number of them without bytes; None if their byte counts are not in the directory itself.
+        sub: The directory is below another one (SubIFDs, tag 330), not in the chain.
     """
 
     offset: int
@@ -72,7 +72,7 @@ class Image(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """Everything read of one file; what the file does not tell is None or empty.
+    """Everything that is read from one file. What the file does not state is None or empty.
 
     Attributes:
         byte_order: `<` (II) or `>` (MM).
@@ -86,33 +86,33 @@ class Header:
         compression: As rasterio writes it: `deflate`, `lzw`, `jpeg`, `none`; a number if it has no name.
         compression_code: Tag 259.
         predictor: 1 none, 2 horizontal differences, 3 floating point.
-        interleave: `pixel` or `band`; a single band is `band`, as GDAL says.
+        interleave: `pixel` or `band`; a single band is `band`, as in GDAL.
         photometric: `minisblack`, `rgb`, `ycbcr`, `palette`, …; the number where it has no name.
         tiled: Tiles, not strips.
-        block_width: Of a tile; of a strip that of the image.
+        block_width: Of a tile; for strips, the width of the image.
         block_height: Rows of a tile or strip.
         overviews: Their sizes, in the order of the file.
         masks: Sizes of the masks, those of overviews too.
-        epsg: Code of the horizontal CRS; None if not told or user-defined.
-        crs_kind: `projected`, `geographic`, `geocentric`, `user-defined`; None if not told.
+        epsg: Code of the horizontal CRS; None if missing or user-defined.
+        crs_kind: `projected`, `geographic`, `geocentric`, `user-defined`; None if missing.
         geokeys: All GeoKeys by their name in GeoTIFF 1.1 (the number where it has none).
-        transform: Pixel corner to world; None where there is none, or only ground control points.
-        gcps: How many ground control points; 0 where a transform is given.
-        pixel_is_point: GTRasterType says that positions mean pixel centres; `transform` is shifted already.
+        transform: Pixel corner to world; None if there is none, or only ground control points.
+        gcps: Number of ground control points; 0 if there is a transform.
+        pixel_is_point: GTRasterType says that positions mean pixel centres; `transform` is already shifted.
         nodata: Tag 42113 as written.
         tags: What rasterio's `dataset.tags()` shows.
         domains: Dataset items of the other domains of GDAL_METADATA (`TILING_SCHEME`, …).
         band_tags: Of each band, what rasterio's `dataset.tags(band)` shows.
-        scales: Of each band; 1.0 where not told.
-        offsets: Of each band; 0.0 where not told.
+        scales: Of each band; 1.0 by default.
+        offsets: Of each band; 0.0 by default.
         units: Of each band.
         descriptions: Of each band.
-        structure: GDAL's ghost area, keys and values; None if there is none.
+        structure: Keys and values of GDAL's ghost area; None if there is none.
         description: Tag 270.
         datetime: Tag 306, as written (`2022:01:17 10:43:43`).
         software: Tag 305.
         images: Every directory of the file.
-        header_size: Bytes 0 to this hold all that was read.
+        header_size: Everything that was read is in bytes 0 up to this.
     """
 
     byte_order: str
@@ -155,7 +155,7 @@ class Header:
 
     @property
     def nodata_value(self) -> float | None:
-        """`nodata` as a number, NaN too, in the precision of `dtype`; None where it is no number."""
+        """`nodata` as a number, NaN too, in the precision of `dtype`; None if it is not a number."""
         try:
             value = float(self.nodata) if self.nodata is not None else None
         except ValueError:
@@ -171,7 +171,7 @@ class Header:
         corners = [(x, y) for x in (0, self.width) for y in (0, self.height)]
         xs = [a * x + b * y + c for x, y in corners]
         ys = [d * x + e * y + f for x, y in corners]
-        if b == d == 0:  # as rasterio: of a south-up image the top lies below the bottom
+        if b == d == 0:  # as rasterio: in a south-up image the top is below the bottom
             return Bounds(c, f + e * self.height, c + a * self.width, f)
         return Bounds(min(xs), min(ys), max(xs), max(ys))
 

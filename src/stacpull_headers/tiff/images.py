@@ -12,7 +12,7 @@ from stacpull_headers.tiff.segments import TiffError
 from stacpull_headers.tiff.tags import Tag, label
 
 _LARGEST = 2**31 - 1
-"""Pixels a side, as in GDAL."""
+"""Pixels per side, as in GDAL."""
 _MOST_BANDS = 2**16 - 1
 """SamplesPerPixel is a SHORT (TIFF 6.0, section 8)."""
 _OLD_SUBFILE_TYPES = {2: 1, 3: 2}
@@ -45,7 +45,7 @@ def describe(directory: Directory) -> Image:
 
 
 def is_tiled(directory: Directory) -> bool:
-    """Tell whether the image has tiles, else it has strips."""
+    """Return True if the image has tiles, False if it has strips."""
     return Tag.TileWidth in directory.fields or Tag.TileLength in directory.fields
 
 
@@ -57,19 +57,19 @@ def size_of(directory: Directory, tag: Tag) -> int:
     """
     size = directory.integer(tag)
     if size is None:
-        raise TiffError(f"the directory at byte {directory.offset} lacks {label(tag)}")
+        raise TiffError(f"the directory at byte {directory.offset} has no {label(tag)}")
     if not 0 < size <= (_MOST_BANDS if tag is Tag.SamplesPerPixel else _LARGEST):
         raise TiffError(f"{label(tag)} of the directory at byte {directory.offset} is {size}")
     return size
 
 
 def overview_sizes(images: tuple[Image, ...]) -> tuple[Size, ...]:
-    """Give the sizes of the overviews: all reduced images but masks, the first image apart."""
+    """Return the sizes of the overviews: all reduced images after the first that are not masks."""
     return tuple((i.width, i.height) for i in images[1:] if i.is_reduced and not i.is_mask)
 
 
 def mask_sizes(images: tuple[Image, ...]) -> tuple[Size, ...]:
-    """Give the sizes of all masks."""
+    """Return the sizes of all masks."""
     return tuple((image.width, image.height) for image in images[1:] if image.is_mask)
 
 
@@ -83,9 +83,9 @@ def _block(directory: Directory, width: int, height: int) -> Size:
 
 
 def _subfile_type(directory: Directory) -> int:
-    told = directory.integer(Tag.NewSubfileType)
-    if told is not None:
-        return told
+    subfile_type = directory.integer(Tag.NewSubfileType)
+    if subfile_type is not None:
+        return subfile_type
     return _OLD_SUBFILE_TYPES.get(directory.integer(Tag.SubfileType) or 0, 0)
 
 
@@ -141,7 +141,7 @@ _WIDTHS = {
 
 
 def compression_name(directory: Directory, code: int) -> str:
-    """Name a compression; that of LERC tells also what packs it (its second parameter)."""
+    """Return the name of a compression. LERC has its own compression as second parameter."""
     parameters = directory.integers(Tag.LercParameters) if code == _LERC else ()
     if len(parameters) > 1:
         return _LERC_PACKED.get(parameters[1], "lerc")
@@ -149,10 +149,10 @@ def compression_name(directory: Directory, code: int) -> str:
 
 
 def sample_types(directory: Directory, bands: int) -> tuple[str, int]:
-    """Give the type of the samples (the different ones joined by `+`) and the bits of the widest.
+    """Return the type of the samples (different types joined by `+`) and the bits of the widest.
 
     Raises:
-        TiffError: Bits and formats that no type has, or not one for each band.
+        TiffError: No type has these bits and formats, or there is not one for each band.
     """
     bits = _for_each_band(directory, Tag.BitsPerSample, bands)
     formats = _for_each_band(directory, Tag.SampleFormat, bands)
@@ -164,10 +164,10 @@ def sample_types(directory: Directory, bands: int) -> tuple[str, int]:
 
 
 def sample_type(bits: int, sample_format: int) -> str:
-    """Name the smallest type that holds a sample.
+    """Return the name of the smallest type that holds a sample.
 
     Raises:
-        TiffError: There is none.
+        TiffError: No type does.
     """
     name, widths = _WIDTHS.get(sample_format, ("", ()))
     width = next((width for width in widths if bits <= width), None)
@@ -178,7 +178,7 @@ def sample_type(bits: int, sample_format: int) -> str:
 
 
 def _for_each_band(directory: Directory, tag: Tag, bands: int) -> tuple[int, ...]:
-    """Give one value for all bands, or one for each where they differ; 1 is the default of both tags."""
+    """Return one value for all bands, or one for each if they differ; both tags default to 1."""
     values = directory.integers(tag) or (1,)
     if 1 < len(values) < bands:
         raise TiffError(f"{tag.name} has {len(values)} values for {bands} bands")

@@ -1,7 +1,8 @@
-"""From bytes of a file to its `Header`, or to the bytes that lack.
+"""Parse the bytes of a file into its `Header`, or report the bytes that are missing.
 
-In two steps: first the bytes of every directory and value are gathered, past what lacks as far as possible;
-only when all are there are they judged. So a file gives the same header however its bytes came.
+There are two steps. First the bytes of every directory and value are collected, as far as possible past
+missing ones. Only when all of them are known are they interpreted, so a file gives the same header in
+whatever order its bytes arrive.
 """
 
 from __future__ import annotations
@@ -34,21 +35,21 @@ from stacpull_headers.tiff.segments import Needs, Reader, Segments
 from stacpull_headers.tiff.tags import ByteLayout, Tag
 
 MOST_BYTES = 1 << 20
-"""What directories and values of a header take at most, in bytes."""
-_NOTHING_SAID = BandMetadata()
+"""The largest size of the directories and values of a header, in bytes."""
+_NO_METADATA = BandMetadata()
 
 
 def parse(segments: Segments, *, most_bytes: int = MOST_BYTES) -> Header | Needs:
-    """Read the header of a file, or say which bytes lack.
+    """Read the header of a file, or report which bytes are missing.
 
-    Fetching exactly the bytes of `Needs`, adding them and parsing again comes to an end.
+    Fetching exactly the bytes of `Needs`, adding them and parsing again always ends.
 
     Args:
-        segments: What is known of the file.
-        most_bytes: What directories and values may take in all.
+        segments: The known bytes of the file.
+        most_bytes: The largest total size of directories and values.
 
     Raises:
-        TiffError: The file is no TIFF, contradicts itself, or its header is larger than `most_bytes`.
+        TiffError: The file is not a TIFF, contradicts itself, or its header is larger than `most_bytes`.
     """
     reader = Reader(segments, most_bytes)
     structure, directories = _gather(reader)
@@ -67,7 +68,7 @@ def parse_bytes(data: bytes) -> Header | Needs:
 
 
 def _gather(reader: Reader) -> tuple[dict[str, str] | None, list[Directory]]:
-    """Read the ghost area and the directories, as far as bytes are there."""
+    """Read the ghost area and the directories, as far as their bytes are known."""
     start = read_start(reader)
     if start is None:
         return None, []
@@ -89,7 +90,7 @@ def _read_ghost(reader: Reader, layout: ByteLayout, first: int) -> dict[str, str
 
 
 def _header(directories: list[Directory], structure: dict[str, str] | None, header_size: int) -> Header:
-    """Judge what was gathered."""
+    """Interpret the directories."""
     main = directories[0]
     found = tuple(map(describe, directories))
     bands = size_of(main, Tag.SamplesPerPixel) if Tag.SamplesPerPixel in main.fields else 1
@@ -101,7 +102,7 @@ def _header(directories: list[Directory], structure: dict[str, str] | None, head
     is_point = pixel_is_point(keys)
     transform, gcps = locate(main, pixel_is_point=is_point)
     items = read_items(main)
-    said = _of_bands(items, bands)
+    by_band = _of_bands(items, bands)
     return Header(
         byte_order=main.layout.order,
         bigtiff=main.layout.bigtiff,
@@ -129,11 +130,11 @@ def _header(directories: list[Directory], structure: dict[str, str] | None, head
         nodata=main.text(Tag.GDAL_NODATA) or None,
         tags=dataset_tags(main, items, _raster_type(keys)),
         domains=dataset_domains(items),
-        band_tags=tuple(band.tags for band in said),
-        scales=tuple(band.scale for band in said),
-        offsets=tuple(band.offset for band in said),
-        units=tuple(band.unit for band in said),
-        descriptions=tuple(band.description for band in said),
+        band_tags=tuple(band.tags for band in by_band),
+        scales=tuple(band.scale for band in by_band),
+        offsets=tuple(band.offset for band in by_band),
+        units=tuple(band.unit for band in by_band),
+        descriptions=tuple(band.description for band in by_band),
         structure=structure,
         description=main.text(Tag.ImageDescription),
         datetime=main.text(Tag.DateTime),
@@ -155,4 +156,4 @@ def _raster_type(keys: dict[str, GeoValue]) -> int | None:
 
 def _of_bands(items: list[Item], bands: int) -> list[BandMetadata]:
     found = band_metadata(items, bands)
-    return [found.get(band, _NOTHING_SAID) for band in range(bands)] if found else [_NOTHING_SAID] * bands
+    return [found.get(band, _NO_METADATA) for band in range(bands)] if found else [_NO_METADATA] * bands

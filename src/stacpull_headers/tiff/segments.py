@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 
 class TiffError(ValueError):
-    """The file is no TIFF, or contradicts itself; the message is one sentence that names what and where.
+    """The file is not a TIFF, or contradicts itself; the message says what is wrong and where.
 
-    It is the failure of one file (a row of the table), never of a run: so it is not in the tree of `errors`.
+    It concerns one file (a row of the table), never the run, so it is not in the tree of `errors`.
     """
 
 
@@ -22,9 +22,9 @@ class Needs(NamedTuple):
     """The bytes to fetch before parsing again, half-open: `Range: bytes=start-(stop-1)`.
 
     Attributes:
-        start: The first byte that lacks.
-        stop: Behind the last one. It lies past the end of the file only where nobody told the total: a reply
-            that is shorter than asked (or a 416) tells it, and `Segments.total` is to be set before parsing.
+        start: The first missing byte.
+        stop: The end of the range. It is past the end of the file only if the total is unknown: a shorter
+            reply (or a 416) gives the total, which must then be set as `Segments.total` before parsing.
     """
 
     start: int
@@ -32,10 +32,10 @@ class Needs(NamedTuple):
 
 
 class Segments:
-    """Byte ranges of one file, each byte known once.
+    """The known byte ranges of one file.
 
     Attributes:
-        total: Size of the file in bytes; None as long as nobody told (`Content-Range` does).
+        total: Size of the file in bytes; None until it is known (from `Content-Range`).
     """
 
     def __init__(self, total: int | None = None) -> None:
@@ -48,7 +48,7 @@ class Segments:
         return f"Segments({known or 'nothing'} of {'?' if self.total is None else self.total})"
 
     def add(self, start: int, data: bytes) -> None:
-        """Take in the bytes at `start`; what is known already stays as it is.
+        """Add the bytes at `start`; bytes that are already known are not replaced.
 
         Raises:
             ValueError: `start` is negative, or the bytes reach past `total`.
@@ -59,15 +59,15 @@ class Segments:
             self._insert(gap_start, data[gap_start - start : gap_stop - start])
 
     def read(self, start: int, stop: int) -> bytes | None:
-        """Give the bytes `start` to `stop` (half-open), None where not all of them are known."""
+        """Return the bytes `start` to `stop` (half-open), None if not all of them are known."""
         index = bisect_right(self._starts, start) - 1
         if index < 0:
             return None
         piece, begin = self._pieces[index], self._starts[index]
         return piece[start - begin : stop - begin] if stop - begin <= len(piece) else None
 
-    def lacking(self, start: int, stop: int) -> Needs | None:
-        """Give the span from the first to the last byte of `start` to `stop` that is not known."""
+    def missing(self, start: int, stop: int) -> Needs | None:
+        """Return the range from the first to the last unknown byte of `start` to `stop`."""
         gaps = self._gaps(start, stop)
         return Needs(gaps[0][0], gaps[-1][1]) if gaps else None
 
@@ -85,7 +85,7 @@ class Segments:
         return [*gaps, (start, stop)] if start < stop else gaps
 
     def _insert(self, start: int, data: bytes) -> None:
-        """Put in bytes none of which are known, joined with the neighbours they touch."""
+        """Insert unknown bytes, joined with the pieces that they touch."""
         index = bisect_right(self._starts, start)
         if index < len(self._starts) and self._starts[index] == start + len(data):
             data += self._pieces.pop(index)
@@ -98,20 +98,20 @@ class Segments:
 
 
 _NEAR = 4096
-"""Two pieces with less than this between them are one request: a round trip costs more than 4 KiB."""
+"""Pieces closer together than this are one request: a round trip costs more than 4 KiB."""
 _REST = 65_536
-"""A directory this close to the end of the file: its values are most likely all there is, ask for all."""
+"""If a directory is this close to the end of the file, request the rest: most likely it is its values."""
 
 _FARTHEST = 2**63 - 1
-"""No file is larger: offsets of file systems and of HTTP ranges are signed."""
+"""No file is larger: file systems and HTTP ranges have signed offsets."""
 
 
 class Reader:
-    """Takes pieces of a file and remembers those that lack.
+    """Takes pieces of a file and records those that are missing.
 
     Attributes:
-        segments: What is known.
-        stop: Where the last of the pieces taken ends: bytes 0 to `stop` hold them all.
+        segments: The known bytes.
+        stop: The end of the last piece taken: bytes 0 to `stop` contain all of them.
     """
 
     def __init__(self, segments: Segments, most_bytes: int) -> None:
@@ -119,17 +119,17 @@ class Reader:
         self.stop = 0
         self._most_bytes = most_bytes
         self._left = most_bytes
-        self._lacking: list[Needs] = []
+        self._missing: list[Needs] = []
 
     def take(self, start: int, size: int, what: str, *, ahead: int = 0, rest: bool = False) -> bytes | None:
-        """Give a piece, or None and remember that it lacks.
+        """Return a piece, or None and record it as missing.
 
         Args:
             start: Where it begins.
             size: Its length in bytes, 0 allowed.
             what: Names the piece in a message.
-            ahead: Where it lacks, ask for this many more bytes behind it: likely to be needed next.
-            rest: And for all that follows, if that is little.
+            ahead: If it is missing, request this many more bytes after it, likely to be needed next.
+            rest: If it is missing, also request the rest of the file if that is small.
 
         Raises:
             TiffError: The piece reaches past the end of the file, or too much was taken.
@@ -143,30 +143,30 @@ class Reader:
             raise TiffError(f"{what} makes the header larger than {self._most_bytes} bytes")
         data = self.segments.read(start, stop) if size else b""
         if data is None:
-            self._lack(start, self._reach(start, stop + ahead, rest=rest))
+            self._note_missing(start, self._reach(start, stop + ahead, rest=rest))
         else:
             self.stop = max(self.stop, stop)
         return data
 
     def needs(self) -> Needs | None:
-        """Give the first run of bytes that lack, near ones joined; None when all was there."""
-        if not self._lacking:
+        """Return the first range of missing bytes, joined with others nearby; None if nothing is missing."""
+        if not self._missing:
             return None
-        start, stop = min(self._lacking)
-        for lacking in sorted(self._lacking):
-            if lacking.start - stop > _NEAR:
+        start, stop = min(self._missing)
+        for piece in sorted(self._missing):
+            if piece.start - stop > _NEAR:
                 break
-            stop = max(stop, lacking.stop)
+            stop = max(stop, piece.stop)
         return Needs(start, stop)
 
     def _reach(self, start: int, stop: int, *, rest: bool) -> int:
-        """Say up to where to ask; never past an end that is known."""
+        """Return the end of the request, never past a known end of the file."""
         total = self.segments.total
         if total is None:
             return stop
         return total if rest and total - start <= _REST else min(stop, total)
 
-    def _lack(self, start: int, stop: int) -> None:
-        lacking = self.segments.lacking(start, stop)
-        if lacking is not None:
-            self._lacking.append(lacking)
+    def _note_missing(self, start: int, stop: int) -> None:
+        missing = self.segments.missing(start, stop)
+        if missing is not None:
+            self._missing.append(missing)

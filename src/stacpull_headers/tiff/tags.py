@@ -62,7 +62,7 @@ class Tag(IntEnum):
 
 
 OF_BLOCKS = frozenset({Tag.StripOffsets, Tag.StripByteCounts, Tag.TileOffsets, Tag.TileByteCounts})
-"""Where the pixels are: long lists that a header does not need, taken only if the directory holds them."""
+"""Offsets and sizes of the pixels: long lists, read only if they are in the directory itself."""
 
 OF_A_SUB_IMAGE = OF_BLOCKS | frozenset(
     {
@@ -75,10 +75,10 @@ OF_A_SUB_IMAGE = OF_BLOCKS | frozenset(
         Tag.TileLength,
     }
 )
-"""What is read of an image that tag 330 names."""
+"""The tags that are read from an image listed by tag 330."""
 
 OF_A_FURTHER_IMAGE = OF_A_SUB_IMAGE | {Tag.SubIFDs}
-"""What is read of overviews, masks and further pages."""
+"""The tags that are read from overviews, masks and further pages."""
 
 ARRAYS = frozenset(
     {
@@ -105,14 +105,14 @@ ARRAYS = frozenset(
         Tag.GEO_METADATA,
     }
 )
-"""Tags whose every value is read; of the others the first is all there should be."""
+"""Tags of which every value is read; other tags have one value."""
 
 OF_THE_FIRST_IMAGE = frozenset(Tag)
-"""What is read of the image that the file is about."""
+"""The tags that are read from the first image."""
 
 
 def label(tag: int) -> str:
-    """Name a tag in a message: `tag 322 (TileWidth)`."""
+    """Return a tag as messages write it: `tag 322 (TileWidth)`."""
     return f"tag {tag} ({Tag(tag).name})"
 
 
@@ -147,7 +147,7 @@ _BYTES = frozenset({1, 2, 6, 7})
 
 
 class ByteLayout(NamedTuple):
-    """What the first bytes of a file decide: `<` or `>`, and the width of offsets.
+    """The byte order and the width of offsets, from the first bytes of a file.
 
     Attributes:
         order: As the `struct` module writes it.
@@ -159,11 +159,11 @@ class ByteLayout(NamedTuple):
 
     @property
     def offset_size(self) -> int:
-        """Bytes of an offset, which are also those a field holds by itself."""
+        """Bytes of an offset; values of up to this size are stored in the field itself."""
         return 8 if self.bigtiff else 4
 
     def unsigned(self, data: bytes) -> int:
-        """Give the one number that `data` is (2, 4 or 8 bytes)."""
+        """Return the number in `data` (2, 4 or 8 bytes)."""
         return int.from_bytes(data, "little" if self.order == "<" else "big")
 
 
@@ -173,7 +173,7 @@ class TagField(NamedTuple):
     Attributes:
         tag: Its number.
         kind: Type of the values.
-        claimed: How many of them it says there are.
+        claimed: The number of values that the file claims.
         cell: The last 4 or 8 bytes of the entry: the values, or where they are.
     """
 
@@ -183,7 +183,7 @@ class TagField(NamedTuple):
     cell: bytes
 
     def size(self, count: int) -> int:
-        """Give the bytes of `count` values.
+        """Return the size of `count` values in bytes.
 
         Raises:
             TiffError: The type is unknown.
@@ -208,7 +208,7 @@ def decode_numbers(order: str, field: TagField, data: bytes) -> tuple[float, ...
     """Decode numbers of any type; a fraction over zero is 0, as in libtiff.
 
     Raises:
-        TiffError: The field holds something else.
+        TiffError: The field has another type.
     """
     _demand(field, _NUMBERS, "numbers")
     values = _unpack(order, field, data)
@@ -222,7 +222,7 @@ def decode_text(field: TagField, data: bytes) -> str:
     """Decode text up to its first NUL as UTF-8, or else as Latin-1.
 
     Raises:
-        TiffError: The field holds something else.
+        TiffError: The field has another type.
     """
     _demand(field, _BYTES, "text")
     written = data.partition(b"\0")[0]
@@ -234,7 +234,7 @@ def decode_text(field: TagField, data: bytes) -> str:
 
 def _demand(field: TagField, kinds: frozenset[int], what: str) -> None:
     if field.kind not in kinds:
-        raise TiffError(f"{label(field.tag)} is of type {field.kind} and holds no {what}")
+        raise TiffError(f"{label(field.tag)} is of type {field.kind} and does not hold {what}")
 
 
 def _unpack(order: str, field: TagField, data: bytes) -> tuple[int, ...]:

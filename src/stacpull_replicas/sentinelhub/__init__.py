@@ -6,6 +6,6 @@ GeoTIFF files alike. With the default seed the tile over San Francisco is laid o
 Planet printed (`notebook.py`).
 """
 
-from stacpull_replicas.sentinelhub.replica import SentinelHubReplica
+from stacpull_replicas.sentinelhub.sentinelhub_replica import SentinelHubReplica
 
 __all__ = ["SentinelHubReplica"]

@@ -1,15 +1,16 @@
-"""One tile on one day: what it is called, what it covers, and the pixels of its six bands.
+"""The captures of a collection over two years. A capture is one tile on one day: its id, cover and pixels.
 
-`Capture.read` is the only source of pixels: the statistics and the GeoTIFF files both ask it. A pixel depends
-on seed, tile, day and place alone, so that any part can be made at any time. The land is drawn in cells of 8
-by 8 pixels, clouds in larger ones, which keeps files small; scenes, the edges of the swath and the notebook's
-pixels are exact.
+`Capture.read` is the only source of pixels: the statistics and the GeoTIFF files both use it. A pixel depends
+only on seed, tile, day and position, so any part can be made at any time. The land is drawn in cells of 8 by
+8 pixels and clouds in larger ones, which keeps files small; scenes, the edges of the swath and the pixels of
+the notebook are exact. The list of captures is short enough to be made at once.
 """
 
 from __future__ import annotations
 
+import math
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -18,14 +19,38 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 from shapely import Polygon
+from shapely.geometry.base import BaseGeometry
 
 from stacpull_replicas.draws import fraction, mix
-from stacpull_replicas.sentinelhub import overlay
 from stacpull_replicas.sentinelhub.noise import smooth
-from stacpull_replicas.sentinelhub.notebook import Sight
-from stacpull_replicas.sentinelhub.scenes import NODATA, Cuts, Scene, cut
-from stacpull_replicas.sentinelhub.squares import CELL, CLOUD_CELL, EXTENT, SIDE, Square
-from stacpull_replicas.sentinelhub.swaths import Swath
+from stacpull_replicas.sentinelhub.notebook_figures import (
+    MONTH,
+    SQUARE,
+    NotebookPixels,
+    Sight,
+    covers,
+    lay,
+    sight_of,
+    window,
+)
+from stacpull_replicas.sentinelhub.scenes import NODATA, CapturedScene, Cuts, cut
+from stacpull_replicas.sentinelhub.tile_grid import (
+    CELL,
+    CLOUD_CELL,
+    EPSG,
+    EXTENT,
+    FIRST_COLUMN,
+    FIRST_ROW,
+    LAST_COLUMN,
+    NORTH,
+    SIDE,
+    WEST,
+    Square,
+    Swath,
+    seen,
+    swath_of,
+    to_lonlat,
+)
 
 SR_BANDS = ("blue", "green", "red", "nir")
 QA_BANDS = ("cloud_mask", "scene_mask")
@@ -96,7 +121,7 @@ class Capture:
     def _words(self) -> tuple[int, ...]:
         return self.seed, self.square.column, self.square.row, self.day.toordinal(), self.version
 
-    def header_scenes(self) -> tuple[Scene, ...]:
+    def header_scenes(self) -> tuple[CapturedScene, ...]:
         """The scenes that the header lists, in order of value, those without an id last."""
         known = {scene.value: scene for scene in self.cuts.within(self.square) if scene.listed}
         return tuple(sorted(known.values(), key=lambda scene: (scene.id is None, scene.value)))
@@ -124,12 +149,12 @@ class Capture:
                 tint = values % 31 + self.day.toordinal() % 17
                 light = _surface(self.seed, self.square)[band][cells] + tint
                 found[band] = np.where(empty, NODATA, light).astype(np.int16)
-        if self.sight is not None and overlay.covers(rows, columns):
+        if self.sight is not None and covers(rows, columns):
             _lay_over(found, _overlay(self), rows, columns)
         return found
 
 
-def _lay_over(found: dict[str, Pixels], laid: overlay.Overlay, rows: Places, columns: Places) -> None:
+def _lay_over(found: dict[str, Pixels], laid: NotebookPixels, rows: Places, columns: Places) -> None:
     """Put the notebook's pixels over those read."""
     place = laid.window
     rows, columns = np.broadcast_arrays(rows, columns)
@@ -147,10 +172,10 @@ def _lay_over(found: dict[str, Pixels], laid: overlay.Overlay, rows: Places, col
 
 
 @lru_cache(maxsize=16)
-def _overlay(capture: Capture) -> overlay.Overlay:
+def _overlay(capture: Capture) -> NotebookPixels:
     if capture.sight is None:
         raise ValueError("the notebook saw nothing of this tile on this day")
-    return overlay.lay(capture.seed, capture.sight)
+    return lay(capture.seed, capture.sight)
 
 
 @lru_cache(maxsize=9)
@@ -196,9 +221,82 @@ def _clear_cells(capture: Capture) -> NDArray[np.uint8]:
 
 def _cells_of_window() -> NDArray[np.bool_]:
     """The cells that the notebook's window covers."""
-    place = overlay.window()
+    place = window()
     inside = np.zeros((_CLOUD_CELLS, _CLOUD_CELLS), bool)
     bottom, right = place.stop
     rows = slice(place.row // CLOUD_CELL, bottom // CLOUD_CELL)
     inside[rows, place.column // CLOUD_CELL : right // CLOUD_CELL] = True
     return inside
+
+
+DEFAULT_SEED = 7
+"""The seed whose data are laid out after the notebook."""
+FIRST_DAY, LAST_DAY = date(2023, 1, 1), date(2024, 12, 31)
+_TWICE = 40
+"""One capture in so many was ingested twice."""
+
+
+@dataclass(frozen=True, eq=False)
+class Archive:
+    """All captures of a seed, oldest first."""
+
+    seed: int
+
+    @cached_property
+    def captures(self) -> tuple[Capture, ...]:
+        """Every capture, by day, tile and version."""
+        days = range(FIRST_DAY.toordinal(), LAST_DAY.toordinal() + 1)
+        return tuple(capture for day in days for capture in self._of_day(day))
+
+    def _of_day(self, ordinal: int) -> Iterator[Capture]:
+        day = date.fromordinal(ordinal)
+        swath = swath_of(self.seed, ordinal)
+        for square in sorted({*(seen(swath) if swath else ()), SQUARE}):
+            if self._laid_out(square, day):
+                sight = sight_of(square, day)
+                if sight is not None:
+                    yield Capture(self.seed, square, day, 0, sight.cuts().swath, sight)
+            elif swath and swath.covers(square):
+                twice = mix(self.seed, ordinal, square.column, square.row, 70) % _TWICE == 0
+                for version in range(1 + twice):
+                    yield Capture(self.seed, square, day, version, swath)
+
+    def _laid_out(self, square: Square, day: date) -> bool:
+        return self.seed == DEFAULT_SEED and square == SQUARE and (day.year, day.month) == MONTH
+
+    @cached_property
+    def by_id(self) -> dict[str, Capture]:
+        """Captures by the id of their tile."""
+        return {capture.id: capture for capture in self.captures}
+
+    def within(self, start: datetime, end: datetime, area: BaseGeometry | None = None) -> list[Capture]:
+        """Captures sensed from `start` up to, not including, `end`, that touch an area in metres."""
+        return [
+            capture
+            for capture in self.captures
+            if start <= capture.sensed < end and (area is None or capture.cover.intersects(area))
+        ]
+
+
+@lru_cache(maxsize=8)
+def archive_of(seed: int) -> Archive:
+    """The archive of a seed: one for all that ask."""
+    return Archive(seed)
+
+
+def whole_area() -> tuple[float, float, float, float]:
+    """West, south, east and north, in hundredths of a degree, of a box that lies within the tiles."""
+    east, south = WEST + (LAST_COLUMN + 1 - FIRST_COLUMN) * EXTENT, FIRST_ROW * EXTENT
+    x, y = to_lonlat([WEST, WEST, east, east], [south, NORTH, south, NORTH], EPSG)
+    low, high = (x[:2].max(), y[[0, 2]].max()), (x[2:].min(), y[[1, 3]].min())
+    west, south = (math.ceil(degrees * 100) / 100 for degrees in low)
+    east, north = (math.floor(degrees * 100) / 100 for degrees in high)
+    return west, south, east, north
+
+
+@lru_cache(maxsize=4096)
+def footprint(capture: Capture) -> Polygon:
+    """What a capture covers, in degrees."""
+    x, y = capture.cover.exterior.xy
+    longitude, latitude = to_lonlat(x, y, EPSG)
+    return Polygon(list(zip(longitude.tolist(), latitude.tolist(), strict=True)))

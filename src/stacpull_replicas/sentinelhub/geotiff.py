@@ -22,9 +22,9 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from stacpull_replicas.sentinelhub.captures import QA_BANDS, SR_BANDS, Capture, Pixels
-from stacpull_replicas.sentinelhub.overlay import window
-from stacpull_replicas.sentinelhub.scenes import NODATA, Scene
-from stacpull_replicas.sentinelhub.squares import EPSG, METRES, SIDE
+from stacpull_replicas.sentinelhub.notebook_figures import window
+from stacpull_replicas.sentinelhub.scenes import NODATA, CapturedScene
+from stacpull_replicas.sentinelhub.tile_grid import EPSG, METRES, SIDE
 
 QA_FILE, SR_FILE = "analysis_ready_ps_qa", "analysis_ready_ps_sr"
 
@@ -41,7 +41,7 @@ _LEAST_FILLING = 20
 
 
 @dataclass(frozen=True)
-class Kind:
+class RasterKind:
     """A file of a capture: its bands, how long its header usually is, how many bytes a tile may take."""
 
     name: str
@@ -51,8 +51,8 @@ class Kind:
 
 
 KINDS = {
-    QA_FILE: Kind(QA_FILE, QA_BANDS, 3521, 48 << 10),
-    SR_FILE: Kind(SR_FILE, SR_BANDS, 3433, 128 << 10),
+    QA_FILE: RasterKind(QA_FILE, QA_BANDS, 3521, 48 << 10),
+    SR_FILE: RasterKind(SR_FILE, SR_BANDS, 3433, 128 << 10),
 }
 """Header lengths as seen in real files; slots as they proved enough for the land that is drawn here."""
 
@@ -62,7 +62,7 @@ class RasterFile:
     """One file of a capture, made piece by piece: `size` bytes, `read(start, stop)` gives any of them."""
 
     capture: Capture
-    kind: Kind
+    kind: RasterKind
 
     @cached_property
     def header(self) -> bytes:
@@ -237,9 +237,9 @@ def header_tags(capture: Capture) -> dict[str, str]:
     }
 
 
-def _angle(scene: Scene, degrees: float) -> str:
+def _angle(scene: CapturedScene, degrees: float) -> str:
     return "None" if scene.id is None else f"{degrees:.1f}"
 
 
-def _listing(scenes: Sequence[Scene], values: Sequence[str]) -> str:
+def _listing(scenes: Sequence[CapturedScene], values: Sequence[str]) -> str:
     return "\n".join(f"{value}[{scene.value}]" for scene, value in zip(scenes, values, strict=True))

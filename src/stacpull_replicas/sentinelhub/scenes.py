@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from shapely import Polygon, box
 
 from stacpull_replicas.draws import Permutation, fraction, mix
-from stacpull_replicas.sentinelhub.squares import SIDE, Square
-from stacpull_replicas.sentinelhub.swaths import Integers, Swath, across, along
+from stacpull_replicas.sentinelhub.tile_grid import SIDE, Integers, Square, Swath, across, along
 
 MOST_VALUES = 600
 _SLIVER = 1e8
@@ -27,7 +26,7 @@ NODATA = -999
 
 
 @dataclass(frozen=True)
-class Scene:
+class CapturedScene:
     """One entry of the header: the value of its pixels, and the id, None where the header says so.
 
     `listed` is false where pixels have the value and the header does not know it. Angles are in degrees.
@@ -46,7 +45,7 @@ class Cuts:
 
     swath: Swath
     firsts: tuple[int, ...]
-    scenes: tuple[tuple[Scene, ...], ...]
+    scenes: tuple[tuple[CapturedScene, ...], ...]
 
     def values(self, strip: Integers, column: Integers, row: Integers) -> NDArray[np.int16]:
         """The value of `scene_mask` of pixels of the whole grid whose strip (from 0) is known.
@@ -61,7 +60,7 @@ class Cuts:
         place = np.where(strip < 0, 0, np.where(strip >= len(self.scenes), len(flat) - 1, place))
         return np.array(flat, np.int16)[place]
 
-    def within(self, square: Square) -> Iterator[Scene]:
+    def within(self, square: Square) -> Iterator[CapturedScene]:
         """The scenes that cover more of a tile than a sliver."""
         tile = _turned(square)
         for strip, scenes in enumerate(self.scenes):
@@ -107,7 +106,7 @@ def cut(seed: int, square: Square, day: int, swath: Swath) -> Cuts:
     return Cuts(swath, tuple(first for first, _ in reaches), tuple(scenes))
 
 
-def _drawn(seed: int, day: int, strip: int, k: int, value: int) -> Scene:
+def _drawn(seed: int, day: int, strip: int, k: int, value: int) -> CapturedScene:
     """A scene of a strip; only `value` depends on the tile."""
     start = datetime.fromordinal(day).replace(tzinfo=UTC) + timedelta(hours=18, minutes=5)
     moment = start + timedelta(seconds=fraction(seed, day, 30) * 4200 + strip * 93.7 + k * 2.08)
@@ -115,7 +114,7 @@ def _drawn(seed: int, day: int, strip: int, k: int, value: int) -> Scene:
     hours = (moment - moment.replace(hour=0, minute=0, second=0)) / timedelta(hours=1)
     azimuth, elevation = round(180 + (hours - 20) * 15, 1), round(36 - (20 - hours) ** 2 * 2, 1)
     name = None if luck < 4 else _id(moment, seed, day, strip, luck)  # noqa: PLR2004 - in a hundred
-    return Scene(value, name, azimuth, elevation, listed=luck < 94)  # noqa: PLR2004 - in a hundred
+    return CapturedScene(value, name, azimuth, elevation, listed=luck < 94)  # noqa: PLR2004 - in a hundred
 
 
 def _id(moment: datetime, seed: int, day: int, strip: int, luck: int) -> str:

@@ -2,7 +2,7 @@
 
 A `Session` opens requests as `net.client.Client` does, so the ranged header reader can read through it. The
 token is sent to the deployment's own host only; a redirect to another host removes it. The cost of each reply
-is added up. `net.logins.lease` decides when a token is renewed and by which task. Client id and secret are
+is added up. `net.logins.tokens` decides when a token is renewed and by which task. Client id and secret are
 sent in the body of a POST to the token URL and nowhere else (RFC 6749, 4.4.2); a redirect to another host is
 not followed with them.
 """
@@ -22,7 +22,7 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.models import Failure
 from stacpull.net.client import OK, Client, Counters, Exchange
-from stacpull.net.logins.lease import Lease, Lent
+from stacpull.net.logins.tokens import CachedToken, TimedToken
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.status import reason_in
 from stacpull.net.transport import Request, TransferError
@@ -55,7 +55,7 @@ class Tokens:
         self._clock = clock
         self._secrets = secrets
         self._url = settings.token_url
-        self._lease = Lease(self._renew, clock)
+        self._lease = CachedToken(self._renew, clock)
 
     def __repr__(self) -> str:
         return f"<Tokens of {self._url}: {'one' if self._lease.held else 'none'} held>"
@@ -78,7 +78,7 @@ class Tokens:
         """
         return await self._lease.instead_of(refused)
 
-    async def _renew(self) -> Lent[Secret]:
+    async def _renew(self) -> TimedToken[Secret]:
         try:
             status, body = await self._patiently()
         except TransferError as error:
@@ -113,7 +113,7 @@ class Tokens:
         async with self._client.open(request, accept=_ACCEPTED, count_refusal=False) as response:
             return response.status, await response.read(_LONGEST_REPLY)
 
-    def _token_in(self, body: bytes) -> Lent[Secret]:
+    def _token_in(self, body: bytes) -> TimedToken[Secret]:
         try:
             reply = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -123,7 +123,7 @@ class Tokens:
             raise SourceError(f"{self._url} answered without a token: check --base-url and sh_token_url.")
         secret = Secret(value)
         self._secrets.add(secret)
-        return Lent(secret, _life(reply.get("expires_in")))
+        return TimedToken(secret, _life(reply.get("expires_in")))
 
     def _refusal(self, status: int, body: bytes) -> str:
         reason = reason_in(body, self._secrets)

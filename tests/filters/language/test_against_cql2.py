@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.filters.language import compile_expression, parse_filter
+from stacpull.filters.cql2 import compile_expression, parse_filter
 
 NUMBERS = st.integers(-3, 3) | st.sampled_from([0.5, 1.5])
 TEXTS = st.text("abAB%_", max_size=3)

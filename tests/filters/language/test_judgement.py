@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.filters.language import compile_expression, parse_filter
+from stacpull.filters.cql2 import compile_expression, parse_filter
 
 PROPERTIES = {
     "datetime": "2020-01-01T12:00:00Z",

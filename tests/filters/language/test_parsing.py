@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import UsageError
-from stacpull.filters.language import compile_expression, parse_filter
+from stacpull.filters.cql2 import compile_expression, parse_filter
 
 
 def message(text):
@@ -41,7 +41,7 @@ def message(text):
             "POLYGON((0 0, 5 5)))",
         ),
         ("S_INTERSECTS(geometry, BBOX(1, 2, 3))", "this is no box: a box has four", "BBOX(1, 2, 3))"),
-        ('{"op":"=","args":[1,2]', "this is no JSON: Expecting ',' delimiter", ""),
+        ('{"op":"=","args":[1,2]', "this is not valid JSON: Expecting ',' delimiter", ""),
         ('{"op":"eq","args":[1,2]}', "there is no operator or function eq", 'eq","args":[1,2]}'),
         ('{"op":"=","args":[1]}', "= takes 2 arguments, not 1", '=","args":[1]}'),
         ('{"op":"=","args":5}', "`args` of = must be a list", '=","args":5}'),

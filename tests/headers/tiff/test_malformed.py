@@ -20,9 +20,9 @@ def xml(text: str) -> bytes:
 MALFORMED = {
     "empty": (b"", "the TIFF header at byte 0 reaches past the end of the file"),
     "seven bytes": (b"II*\0\x08\0\0", "the TIFF header at byte 0 reaches past"),
-    "a web page": (b"<html><body>not found", "the file is no TIFF: it begins with b'<htm'"),
-    "mixed byte orders": (b"II\0*\0\0\0\x08" + bytes(99), "the file is no TIFF"),
-    "odd offsets of BigTIFF": (b"II+\0\x04\0\0\0" + bytes(99), "the file is no TIFF"),
+    "a web page": (b"<html><body>not found", "the file is not a TIFF: it begins with b'<htm'"),
+    "mixed byte orders": (b"II\0*\0\0\0\x08" + bytes(99), "the file is not a TIFF"),
+    "odd offsets of BigTIFF": (b"II+\0\x04\0\0\0" + bytes(99), "the file is not a TIFF"),
     "no image": (b"II*\0" + bytes(99), "the file has no image"),
     "directory outside": (
         b"II*\0\xff\xff\xff\x7f" + bytes(99),
@@ -37,18 +37,24 @@ MALFORMED = {
         b"II+\0\x08\0\0\0\x10" + bytes(7) + b"\xff" * 8 + bytes(99),
         "the directory at byte 16 reaches past",
     ),
-    "loop to itself": (tiff(made.IMAGE, loop_to=8), "the directory at byte 8 is named twice"),
-    "loop of two": (tiff(made.IMAGE, made.IMAGE, loop_to=8), "the directory at byte 8 is named twice"),
-    "loop through SubIFDs": (tiff(image(t330=Value(4, [8]))), "the directory at byte 8 is named twice"),
+    "loop to itself": (tiff(made.IMAGE, loop_to=8), "the directory at byte 8 is listed twice"),
+    "loop of two": (tiff(made.IMAGE, made.IMAGE, loop_to=8), "the directory at byte 8 is listed twice"),
+    "loop through SubIFDs": (tiff(image(t330=Value(4, [8]))), "the directory at byte 8 is listed twice"),
     "SubIFD outside": (tiff(image(t330=Value(13, [HUGE]))), "the directory at byte 4294967295 reaches past"),
     "SubIFDs that are text": (tiff(image(t330=ascii_field("abc"))), r"tag 330 \(SubIFDs\) is of type 2"),
-    "no width": (tiff(image(t256=None)), r"the directory at byte 8 lacks tag 256 \(ImageWidth\)"),
-    "no height in an overview": (tiff(made.IMAGE, image(t257=None)), r"lacks tag 257 \(ImageLength\)"),
-    "width of nothing": (tiff(image(t256=Value(4, []))), r"tag 256 \(ImageWidth\) holds nothing"),
+    "no width": (tiff(image(t256=None)), r"the directory at byte 8 has no tag 256 \(ImageWidth\)"),
+    "no height in an overview": (tiff(made.IMAGE, image(t257=None)), r"has no tag 257 \(ImageLength\)"),
+    "width of nothing": (tiff(image(t256=Value(4, []))), r"tag 256 \(ImageWidth\) has no value"),
     "width 0": (tiff(image(t256=Value(4, [0]))), r"tag 256 \(ImageWidth\) of the directory at byte 8 is 0"),
     "width absurd": (tiff(image(t256=Value(4, [HUGE]))), r"tag 256 \(ImageWidth\) .* is 4294967295"),
-    "width a text": (tiff(image(t256=ascii_field("abc"))), r"tag 256 .* is of type 2 and holds no whole num"),
-    "width a fraction": (tiff(image(t256=Value(5, [1, 2]))), r"tag 256 .* is of type 5 and holds no whole"),
+    "width a text": (
+        tiff(image(t256=ascii_field("abc"))),
+        r"tag 256 .* is of type 2 and does not hold wh",
+    ),
+    "width a fraction": (
+        tiff(image(t256=Value(5, [1, 2]))),
+        r"tag 256 .* is of type 5 and does not hold wh",
+    ),
     "unknown type": (
         tiff(image(t258=Value(99, [8]))),
         r"tag 258 \(BitsPerSample\) is of the unknown type 99",
@@ -63,7 +69,7 @@ MALFORMED = {
         tiff(image(t339=shorts(9))),
         "no sample type has 8 bits and the SampleFormat 9",
     ),
-    "tile width alone": (tiff(image(t322=shorts(16))), r"lacks tag 323 \(TileLength\)"),
+    "tile width alone": (tiff(image(t322=shorts(16))), r"has no tag 323 \(TileLength\)"),
     "tile height 0": (tiff(image(t322=shorts(16), t323=shorts(0))), r"tag 323 \(TileLength\) .* is 0"),
     "strips of 0 rows": (tiff(image(t278=shorts(0))), r"tag 278 \(RowsPerStrip\) .* is 0"),
     "value outside": (
@@ -82,17 +88,17 @@ MALFORMED = {
     "tiepoint not finite": (tiff(image(t33922=doubles(0, 0, 0, float("inf"), 0, 0))), "tag 33922 .* not fin"),
     "geokeys of version 2": (tiff(image(t34735=shorts(2, 1, 0, 0))), "not with version 1"),
     "geokeys cut short": (tiff(image(t34735=shorts(1, 1, 0))), r"tag 34735 \(GeoKeyDirectory\) begins with"),
-    "too few geokeys": (tiff(image(t34735=shorts(1, 1, 0, 9, 1024, 0, 1, 1))), "no room for the 9 keys"),
+    "too few geokeys": (tiff(image(t34735=shorts(1, 1, 0, 9, 1024, 0, 1, 1))), "too short for the 9 keys"),
     "geokey without its text": (
         tiff(image(t34735=shorts(1, 1, 0, 1, 1026, 34737, 5, 0))),
-        "GeoKey 1026 has 5 values from 0 on in tag 34737, which lacks them",
+        "GeoKey 1026 has 5 values from 0 on in tag 34737, which does not have them",
     ),
     "geokey in a tag that has none": (
         tiff(image(t34735=shorts(1, 1, 0, 1, 1026, 270, 5, 0))),
         "GeoKey 1026 has 5 values from 0 on in tag 270",
     ),
-    "metadata no XML": (xml("garbage"), r"tag 42112 \(GDAL_METADATA\) is no XML: syntax error"),
-    "metadata cut short": (xml("<GDALMetadata><Item name='a'>x"), "tag 42112 .* is no XML"),
+    "metadata no XML": (xml("garbage"), r"tag 42112 \(GDAL_METADATA\) is not valid XML: syntax error"),
+    "metadata cut short": (xml("<GDALMetadata><Item name='a'>x"), "tag 42112 .* is not valid XML"),
     "metadata with a DTD": (
         xml(
             '<!DOCTYPE GDALMetadata [<!ENTITY a "b">]><GDALMetadata><Item name="n">&a;</Item></GDALMetadata>'
@@ -105,7 +111,7 @@ MALFORMED = {
     ),
     "metadata with an entity of nobody": (
         xml('<GDALMetadata><Item name="n">&a;</Item></GDALMetadata>'),
-        "is no XML: undefined entity",
+        "is not valid XML: undefined entity",
     ),
     "metadata of a band that is no number": (
         xml('<GDALMetadata><Item name="n" sample="x">1</Item></GDALMetadata>'),
@@ -113,7 +119,7 @@ MALFORMED = {
     ),
     "a scale that is no number": (
         xml('<GDALMetadata><Item name="SCALE" sample="0" role="scale">much</Item></GDALMetadata>'),
-        "has the scale 'much', no number",
+        "has the scale 'much', which is not a number",
     ),
     "ghost area without a length": (
         b"II*\0\x40\0\0\0GDAL_STRUCTURAL_METADATA_SIZE=ABCDEF bytes\n" + bytes(99),

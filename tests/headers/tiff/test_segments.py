@@ -23,7 +23,7 @@ def test_what_was_added_is_read_and_nothing_else(pieces: list[tuple[int, int]], 
         assert segments.read(start, stop) == (FILE[start:stop] if wanted <= known else None)
         lacking = sorted(wanted - known)
         expected = Needs(lacking[0], lacking[-1] + 1) if lacking else None
-        assert segments.lacking(start, stop) == expected
+        assert segments.missing(start, stop) == expected
 
 
 def test_bytes_that_are_known_stay() -> None:

@@ -12,9 +12,10 @@ from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
-from stacpull.config.provider import Activation, HostPattern, Login, Provider
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
+from stacpull.net.logins.activation import Activation
+from stacpull.net.logins.provider import HostLogin, HostPattern, Provider
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret
 
@@ -38,7 +39,7 @@ async def world(looks: int = 3) -> AsyncIterator[World]:
         api.files = files.url("/file")
         key = {"Authorization": Secret(basic(api.key, ""))}
         means = Activation("/data/v1/assets/", key, every=10, patience=1800)
-        provider = Provider("planet", (Login("a", (HostPattern.read(api.url("")),), means),))
+        provider = Provider("planet", (HostLogin("a", (HostPattern.read(api.url("")),), means),))
         async with client_for(provider, clock) as client:
             yield World(clock, api, files, client)
 

@@ -11,10 +11,11 @@ from tests.net.logins.world import client_for, get
 from tests.net.memory import Answer
 from tests.virtual_clock import VirtualClock
 
-from stacpull.config.provider import HostPattern, Login, Provider, TokenGrant
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
+from stacpull.net.logins.grant import TokenGrant
+from stacpull.net.logins.provider import HostLogin, HostPattern, Provider
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
 
@@ -40,7 +41,7 @@ async def world(*, client_secret: bool = False) -> AsyncIterator[World]:
         who = {"client_secret": Secret(identity.password)} if client_secret else who
         grant = TokenGrant(identity.url("/token"), "cdse-public", **who)
         hosts = (HostPattern.read(downloads.url("")),)
-        provider = Provider("cdse", (Login("t", hosts, grant, ("CDSE_PASSWORD",)),))
+        provider = Provider("cdse", (HostLogin("t", hosts, grant, ("CDSE_PASSWORD",)),))
         async with client_for(provider, clock, secrets) as client:
             yield World(clock, identity, downloads, client, secrets)
 

@@ -14,15 +14,16 @@ from tests.net.test_http import closed_port
 from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
-from stacpull.config.provider import Activation, Fixed, HostPattern, Login, Provider
 from stacpull.hosts import origin_of
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Counters
 from stacpull.net.credentials import HostCredentials
 from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
-from stacpull.net.logins.activation import ActivationTransport
-from stacpull.net.logins.login import FixedLogin, LoginTransport
+from stacpull.net.logins.activation import Activation, ActivationTransport
+from stacpull.net.logins.fixed import Fixed, FixedLogin
+from stacpull.net.logins.login import LoginTransport
+from stacpull.net.logins.provider import HostLogin, HostPattern, Provider
 from stacpull.net.transport import Request, TransferError, Transport
 from stacpull.redact import Secret
 
@@ -66,7 +67,7 @@ def test_a_host_without_a_login_is_asked_by_the_very_transport_of_the_run() -> N
             WireServer({"/x": [Answer(body=b"x")]}) as own,
             WireServer({"/x": [Answer(body=b"x")]}) as other,
         ):
-            login = Login("own", (HostPattern.read(own.url("")),), Fixed(FIELDS))
+            login = HostLogin("own", (HostPattern.read(own.url("")),), Fixed(FIELDS))
             async with client_for(Provider("p", (login,)), VirtualClock()) as client:
                 assert await get(client, own.url("/x")) == await get(client, other.url("/x")) == b"x"
                 assert type(client.route(own.url("/x")).transport) is LoginTransport
@@ -117,7 +118,7 @@ def test_an_href_with_a_password_of_its_own_is_refused_where_two_would_be_sent(
 ) -> None:
     async def main() -> None:
         async with WireServer({"/x?key=planted": [Answer(body=b"x")]}) as own:
-            login = Login("own", (HostPattern.read(own.url("")),), means)
+            login = HostLogin("own", (HostPattern.read(own.url("")),), means)
             async with client_for(Provider("p", (login,)), VirtualClock()) as client:
                 url = own.url("/x").replace("//", "//me:planted-word@")
                 if taken:

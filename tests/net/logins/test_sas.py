@@ -16,10 +16,10 @@ from tests.net.logins.world import client_for, get
 from tests.net.memory import Answer
 from tests.virtual_clock import EPOCH, VirtualClock
 
-from stacpull.config.provider import HostPattern, Login, Provider, SasTokens
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
-from stacpull.net.logins.sas import signed_url
+from stacpull.net.logins.provider import HostLogin, HostPattern, Provider
+from stacpull.net.logins.sas import SasTokens, signed_url
 from stacpull.net.transport import TransferError
 
 TOKEN = "se=2024&sp=rl&sv=2021&sr=c&sig=abc%3D"
@@ -60,7 +60,7 @@ def test_the_recorded_token_is_understood(shared_data: Path) -> None:
 
 def provider(signing: Signing, blobs: Blobs) -> Provider:
     tokens = SasTokens(signing.url("/api/sas/v1/token/{account}/{container}"))
-    return Provider("pc", (Login("s", (HostPattern.read(blobs.url("")),), tokens, ("PC_KEY",)),))
+    return Provider("pc", (HostLogin("s", (HostPattern.read(blobs.url("")),), tokens, ("PC_KEY",)),))
 
 
 def test_the_signature_is_renewed_before_it_ends_and_when_it_is_refused() -> None:

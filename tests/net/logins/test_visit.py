@@ -12,11 +12,12 @@ from tests.net.logins.world import client_for, get
 from tests.net.memory import Answer, Fault
 from tests.virtual_clock import VirtualClock
 
-from stacpull.config.provider import HostPattern, Login, Provider, Visit
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
-from stacpull.net.logins.lease import PASSING
+from stacpull.net.logins.provider import HostLogin, HostPattern, Provider
+from stacpull.net.logins.tokens import PASSING
+from stacpull.net.logins.visit import Visit
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
 
@@ -42,7 +43,7 @@ async def world() -> AsyncIterator[World]:
     async with Urs() as urs, DataCentre(urs) as centre, DataCentre(urs) as second:
         visit = Visit(HostPattern.read(urs.url("")), Secret(urs.wanted))
         hosts = (HostPattern.read(centre.url("")), HostPattern.read(second.url("")))
-        provider = Provider("earthdata", (Login("v", hosts, visit, ("EARTHDATA_PASSWORD",)),))
+        provider = Provider("earthdata", (HostLogin("v", hosts, visit, ("EARTHDATA_PASSWORD",)),))
         async with client_for(provider, clock, secrets, waits.append) as client:
             yield World(urs, centre, client, secrets, clock, second, waits)
 

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from stacpull.clock import Clock
-from stacpull.config.provider import Provider
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, Counters
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.lean import LeanTransport
+from stacpull.net.logins.provider import Provider
 from stacpull.net.logins.registry import Logins
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Request

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.replicas.sentinelhub.requests_made import NDVI, script
 
-from stacpull_replicas.sentinelhub.evalscript.errors import ScriptError, ScriptFault
-from stacpull_replicas.sentinelhub.evalscript.script import read_script
+from stacpull_replicas.sentinelhub.evalscript import read_script
+from stacpull_replicas.sentinelhub.script_syntax import ScriptError, ScriptFault
 
 BANDS = ("green", "nir", "cloud_mask", "dataMask")
 PIXELS = {

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.io import MemoryFile
 
-from stacpull_replicas.sentinelhub.archive import archive_of
-from stacpull_replicas.sentinelhub.captures import QA_BANDS
+from stacpull_replicas.sentinelhub.captures import QA_BANDS, archive_of
 from stacpull_replicas.sentinelhub.geotiff import KINDS, QA_FILE, RasterFile, fitted, header_tags
 
 SAME = np.arange(8000, dtype=np.int32)

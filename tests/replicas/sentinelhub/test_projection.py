@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rasterio.warp import transform
 
-from stacpull_replicas.sentinelhub.projection import epsg_of, to_lonlat, to_utm
+from stacpull_replicas.sentinelhub.tile_grid import epsg_of, to_lonlat, to_utm
 
 RANDOM = np.random.default_rng(1)
 

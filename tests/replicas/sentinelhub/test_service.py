@@ -12,9 +12,8 @@ from tests.replicas.sentinelhub.conftest import Asker
 from tests.replicas.sentinelhub.requests_made import CRS84, NDVI, PRINTED_BOX, UTM, request
 
 from stacpull_replicas import SentinelHubReplica, Status, run_in_thread
-from stacpull_replicas.sentinelhub.accounts import RateLimit
-from stacpull_replicas.sentinelhub.projection import to_utm
-from stacpull_replicas.sentinelhub.squares import ALL, EPSG
+from stacpull_replicas.sentinelhub.sentinelhub_service import RateLimit
+from stacpull_replicas.sentinelhub.tile_grid import ALL, EPSG, to_utm
 
 TOKEN_PATHS = ["/oauth/token", "/auth/realms/main/protocol/openid-connect/token"]
 SMALL = {"bbox": [550000.0, 4179000.0, 550300.0, 4179300.0], "properties": {"crs": UTM}}

@@ -8,16 +8,16 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from stacpull_replicas.sentinelhub.intervals import Interval, Step, cut_up, moment_of
-from stacpull_replicas.sentinelhub.refusals import Refusal
-from stacpull_replicas.sentinelhub.summary import Bins, Calculation
+from stacpull_replicas.sentinelhub.band_statistics import BandCalculation, Bins
+from stacpull_replicas.sentinelhub.sentinelhub_service import Refusal
+from stacpull_replicas.sentinelhub.statistics_order import StatisticsInterval, Step, cut_up, moment_of
 
 VALUES = np.array([1.0, 2.0, 4.0, 9.0, 100.0])
 VALID = np.array([True, True, True, True, False])
 
 
 def test_figures_percentiles_and_counts():
-    document = Calculation((0, 50, 100), "linear", Bins((2.0, 4.0, 8.0))).document(VALUES, VALID)
+    document = BandCalculation((0, 50, 100), "linear", Bins((2.0, 4.0, 8.0))).document(VALUES, VALID)
     assert document["stats"] == {
         "min": 1.0,
         "max": 9.0,
@@ -45,12 +45,12 @@ def test_the_last_bin_is_closed():
 
 @pytest.mark.parametrize(("interpolation", "median"), [("lower", 2), ("higher", 4), ("midpoint", 3)])
 def test_interpolation(interpolation, median):
-    document = Calculation((50,), interpolation).document(VALUES, VALID)
+    document = BandCalculation((50,), interpolation).document(VALUES, VALID)
     assert document["stats"]["percentiles"] == {"50.0": median}
 
 
 def test_nothing_valid_is_the_text_nan():
-    document = Calculation((50,), bins=Bins((0.0, 1.0))).document(VALUES, np.zeros(5, bool))
+    document = BandCalculation((50,), bins=Bins((0.0, 1.0))).document(VALUES, np.zeros(5, bool))
     stats = document["stats"]
     assert {stats["min"], stats["max"], stats["mean"], stats["stDev"], *stats["percentiles"].values()} == {
         "NaN"
@@ -108,7 +108,7 @@ def test_bins_that_are_none(given):
     ],
 )
 def test_ranges_cut_up(of, start, end, behaviour, cuts):
-    whole = Interval(moment_of(start, ""), moment_of(end, ""))
+    whole = StatisticsInterval(moment_of(start, ""), moment_of(end, ""))
     found = list(cut_up(whole, Step.read(of), behaviour))
     assert [f"{i.start:%m-%d}" for i in found] == cuts[:-1]
     assert [f"{i.end:%m-%d}" for i in found] == cuts[1:]

@@ -1,4 +1,4 @@
-"""Assets that are made available on demand: asked for, activated, waited for, then redirected to the file.
+"""Assets that are made available on demand: requested, activated, waited for, then redirected to the file.
 
 An asset of Planet's Data API is a small document: its `status` (inactive, activating, active), a link to
 activate it, and when it is active the `location` of the file, signed, for a while. Above this transport an
@@ -12,24 +12,68 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 import orjson
 
+from stacpull.arguments import above_zero, read_text
 from stacpull.clock import Clock
-from stacpull.config.provider import Activation
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.client import Counters
+from stacpull.net.credentials import HostCredentials
+from stacpull.net.logins.fixed import FixedLogin
+from stacpull.net.logins.provider import Key, LoginKind, Values
 from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.redact import Secret
 from stacpull.urls import same_site
 
-__all__ = ["ActivationTransport"]
+if TYPE_CHECKING:
+    from stacpull.net.logins.registry import LoginTools
 
 _OK, _FOUND = 200, 302
 _WAITING = frozenset({"inactive", "activating"})
+_seconds = above_zero("number of seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Activation(LoginKind):
+    """`kind = "activation"`: assets below `path` describe files that must first be made available."""
+
+    keys = (
+        Key("path", read=read_text),
+        Key("user"),
+        Key("password", secret=True),
+        Key("every", required=False, read=_seconds),
+        Key("patience", required=False, read=_seconds),
+    )
+
+    path: str
+    headers: Mapping[str, Secret]
+    every: float
+    """Seconds between two requests for the state of an asset."""
+    patience: float
+    """Seconds after which an asset fails."""
+
+    @classmethod
+    def read(cls, values: Values) -> Activation:
+        """Return the login of the user."""
+        every, patience = float(values.text("every", "10")), float(values.text("patience", "1800"))
+        return cls(values.text("path"), {"Authorization": values.basic()}, every, patience)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The values of the header fields."""
+        return tuple(self.headers.values())
+
+    def transport(self, url: str, names: tuple[str, ...], tools: LoginTools) -> Transport:
+        """Return the transport for the host of `url`."""
+        del names
+        logged_in = tools.transport(FixedLogin(HostCredentials(url, self.headers, {})))
+        return ActivationTransport(logged_in, self, tools.clock, tools.counters)
 
 
 class ActivationTransport:
@@ -37,7 +81,7 @@ class ActivationTransport:
 
     Args:
         http: What sends, logged in; closing it stays with its owner.
-        activation: Which are assets, and how patient to be.
+        activation: Which paths are assets, and how long to wait.
         clock: What waits.
         counters: Counts what goes over the network beside the request itself, which the client counts.
     """
@@ -50,11 +94,11 @@ class ActivationTransport:
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[Response]:
-        """Send `request`; of an asset that is not active wait for it.
+        """Send `request`; wait for an asset that is not active.
 
         Raises:
             TransferError: As `Transport.open`; SERVER, retryable, if it does not become active in time; HTTP
-                if the document is none.
+                if the document cannot be read.
         """
         if not urlsplit(request.url).path.startswith(self._activation.path):
             async with self._http.open(request) as response:
@@ -91,7 +135,7 @@ class ActivationTransport:
             answer = await self._counted(request.url)
 
     async def _activate(self, asset: Mapping[str, Any], answer: KeptAnswer) -> KeptAnswer | None:
-        """Ask for the activation; return the answer if that is refused."""
+        """Request the activation; return the answer if it is refused."""
         links = asset.get("_links")
         link = links.get("activate") if isinstance(links, dict) else None
         url = urljoin(answer.url, link) if isinstance(link, str) else ""
@@ -107,7 +151,7 @@ class ActivationTransport:
         return answer
 
     async def _sent(self, url: str) -> KeptAnswer:
-        """Ask for the document as a whole: what was wanted of the file (a range) is not for it."""
+        """Request the whole document: a range of the file does not apply to it."""
         async with self._http.open(Request(url, headers={"Accept": "application/json"})) as response:
             return await kept(url, response)
 

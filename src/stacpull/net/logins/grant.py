@@ -1,33 +1,87 @@
-"""Bearer tokens of an OAuth service: had for a user or a client, refreshed, had again when refused.
+"""Bearer tokens of an OAuth service: requested for a user or a client, refreshed, renewed when refused.
 
 Source: RFC 6749, 4.3 (password), 4.4 (client credentials), 6 (refresh); RFC 6750, 2.1 (bearer). Tokens of the
-Copernicus Data Space live for 10 minutes and are refreshed for an hour; it counts sessions, so a refresh goes
-before a new grant.
+Copernicus Data Space live for 10 minutes and can be refreshed for an hour; it counts sessions, so a refresh
+is tried before a new grant.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from stacpull.config.provider import TokenGrant
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.net.answers import KeptAnswer
-from stacpull.net.logins.asking import Asker, Reply
-from stacpull.net.logins.lease import Lease, Lent
 from stacpull.net.logins.login import Attached, Login
+from stacpull.net.logins.provider import Key, LoginKind, Values, service_address
+from stacpull.net.logins.tokens import CachedToken, Reply, TimedToken, TokenService
 from stacpull.net.transport import Request, Response
 from stacpull.redact import Secret
 
-__all__ = ["GrantLogin"]
+if TYPE_CHECKING:
+    from stacpull.net.logins.registry import LoginTools
 
 _REFUSED = frozenset({400, 401, 403})
 _SETTLED = 5.0
-"""Seconds after which a token that is refused is had anew."""
+"""Seconds after which a refused token is renewed."""
 _FIELDS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGrant(LoginKind):
+    """`kind = "token"`: a client, or a user, that gets tokens at `token_url`."""
+
+    keys = (
+        Key("token-url", read=service_address()),
+        Key("client-id"),
+        Key("user", required=False),
+        Key("password", required=False, secret=True),
+        Key("client-secret", required=False, secret=True),
+    )
+
+    token_url: str
+    client_id: str
+    client_secret: Secret | None = None
+    user: Secret | None = None
+    password: Secret | None = None
+
+    @classmethod
+    def problem(cls, written: Mapping[str, str]) -> str | None:
+        """Say that neither a user nor a client has a secret."""
+        if "user" in written or "client-secret" in written:
+            return None
+        return "a login of the kind token needs user and password, or client-secret"
+
+    @classmethod
+    def read(cls, values: Values) -> TokenGrant:
+        """Return the login of the user or the client."""
+        secrets = map(values.secret, ("client-secret", "user", "password"))
+        return cls(values.text("token-url"), values.text("client-id"), *secrets)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secret of the client, the password of the user."""
+        return tuple(secret for secret in (self.client_secret, self.password) if secret is not None)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The URL of the tokens."""
+        return (self.token_url,)
+
+    def login(self, names: tuple[str, ...], tools: LoginTools) -> Login:
+        """Return the login that all hosts share."""
+        return GrantLogin(self, tools.tokens, names)
+
+    async def prove(self, names: tuple[str, ...], tools: LoginTools) -> str:
+        """Get a token; return the host that gave it."""
+        login = tools.shared(self, lambda: self.login(names, tools))
+        await login.attach(Request(self.token_url))
+        return host_of(self.token_url)
 
 
 class GrantLogin(Login):
@@ -35,38 +89,38 @@ class GrantLogin(Login):
 
     Args:
         grant: Who asks, and where.
-        asker: Asks.
+        service: Sends the requests.
         names: What the user is to check when it is refused.
     """
 
-    def __init__(self, grant: TokenGrant, asker: Asker, names: tuple[str, ...]) -> None:
+    def __init__(self, grant: TokenGrant, service: TokenService, names: tuple[str, ...]) -> None:
         self._grant = grant
-        self._asker = asker
+        self._service = service
         self._names = names
         self._refresh: Secret | None = None
-        self._lease = Lease(self._ask, asker.clock)
+        self._token = CachedToken(self._ask, service.clock)
 
     async def attach(self, request: Request) -> Attached:
         """Return `request` with the token."""
-        token = await self._lease.current()
+        token = await self._token.current()
         return Attached(with_field(request, "Authorization", f"Bearer {token.reveal()}"), token)
 
     def is_refusal(self, response: Response) -> bool:
-        """Return True for 401: the token is not taken (any more)."""
+        """Return True for 401: the token is not valid, or no longer."""
         return response.status == HTTPStatus.UNAUTHORIZED
 
     async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer | None:  # noqa: ARG002
-        """Have another token; one that is new is refused for another reason."""
-        if not isinstance(held, Secret) or (held == self._lease.held and self._lease.age() < _SETTLED):
+        """Get another token; a new one is refused for another reason."""
+        if not isinstance(held, Secret) or (held == self._token.held and self._token.age() < _SETTLED):
             return refusal
-        await self._lease.instead_of(held)
+        await self._token.instead_of(held)
         return None
 
     def strip(self, url: str) -> str:
-        """Return `url`: the token is never in one."""
+        """Return `url`: it never contains the token."""
         return url
 
-    async def _ask(self) -> Lent[Secret]:
+    async def _ask(self) -> TimedToken[Secret]:
         refresh, self._refresh = self._refresh, None
         if refresh is not None:
             reply = await self._sent({"grant_type": "refresh_token", "refresh_token": refresh.reveal()})
@@ -74,7 +128,9 @@ class GrantLogin(Login):
                 return self._token_in(reply)
         reply = await self._sent(self._first_form())
         if reply.status in _REFUSED:
-            raise CredentialsError(self._refusal(reply))
+            status = f"{reply.status}: {reply.reason}" if reply.reason else str(reply.status)
+            host = host_of(self._grant.token_url)
+            raise CredentialsError(f"{host} refuses the login ({status}): check {' and '.join(self._names)}.")
         return self._token_in(reply)
 
     def _first_form(self) -> dict[str, str]:
@@ -89,25 +145,19 @@ class GrantLogin(Login):
         if self._grant.client_secret is not None:
             form["client_secret"] = self._grant.client_secret.reveal()
         request = Request(self._grant.token_url, "POST", _FIELDS, urlencode(form).encode(), decode=True)
-        return await self._asker.ask(request, _REFUSED | {HTTPStatus.OK})
+        return await self._service.ask(request, _REFUSED | {HTTPStatus.OK})
 
-    def _token_in(self, reply: Reply) -> Lent[Secret]:
+    def _token_in(self, reply: Reply) -> TimedToken[Secret]:
         token = _printable(reply.members.get("access_token"))
         if token is None:
             raise SourceError(f"{host_of(self._grant.token_url)} answered without a token: check token-url.")
         self._refresh = _printable(reply.members.get("refresh_token"))
-        self._asker.secrets.add(*(secret for secret in (token, self._refresh) if secret is not None))
-        return Lent(token, _seconds(reply.members.get("expires_in")))
-
-    def _refusal(self, reply: Reply) -> str:
-        said = f"{reply.status}: {reply.reason}" if reply.reason else str(reply.status)
-        return (
-            f"{host_of(self._grant.token_url)} refuses the login ({said}): check {' and '.join(self._names)}."
-        )
+        self._service.secrets.add(*(secret for secret in (token, self._refresh) if secret is not None))
+        return TimedToken(token, _seconds(reply.members.get("expires_in")))
 
 
 def with_field(request: Request, name: str, value: str) -> Request:
-    """Return `request` with this header field, in the place of one of the same name."""
+    """Return `request` with this header field, in place of one of the same name."""
     kept = {other: text for other, text in request.headers.items() if other.lower() != name.lower()}
     return request._replace(headers={**kept, name: value})
 
@@ -118,7 +168,7 @@ def _printable(value: Any) -> Secret | None:
 
 
 def _seconds(value: Any) -> float:
-    """Return the `expires_in` of a reply, a number or (against RFC 6749, 5.1) a text of one; else `inf`."""
+    """Return the `expires_in` of a reply, a number or (against RFC 6749, 5.1) text with one; else `inf`."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.inf
     try:

@@ -18,11 +18,8 @@ from stacpull.hosts import head_of, host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, RenamedAnswer, kept
 from stacpull.net.client import Counters
-from stacpull.net.credentials import HostCredentials
 from stacpull.net.redirects import REDIRECTS
 from stacpull.net.transport import Request, Response, TransferError, Transport
-
-__all__ = ["Attached", "FixedLogin", "Login", "LoginTransport", "refused"]
 
 
 class Attached(NamedTuple):
@@ -168,26 +165,3 @@ class _Relocated(dict[str, str]):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and super().__contains__(name.lower())
-
-
-class FixedLogin(Login):
-    """The same fields and parameters in every request: there is nothing to renew."""
-
-    def __init__(self, credentials: HostCredentials) -> None:
-        self._credentials = credentials
-
-    async def attach(self, request: Request) -> Attached:
-        """Return `request` with them."""
-        return Attached(self._credentials.attach(request))
-
-    def is_refusal(self, response: Response) -> bool:  # noqa: ARG002 - none can be set right
-        """Return False."""
-        return False
-
-    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer:  # noqa: ARG002
-        """Return the refusal."""
-        return refusal
-
-    def strip(self, url: str) -> str:
-        """Return `url` without a key that the host echoes into it."""
-        return self._credentials.strip(url)

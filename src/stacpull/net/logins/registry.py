@@ -1,30 +1,88 @@
-"""Which login a host has: asked once for each host, when the client first comes there."""
+"""The kinds of login, and the logins of a run: which login a host has is looked up once per host."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 
 from stacpull.clock import Clock
-from stacpull.config.provider import Activation, Fixed, Means, Provider, SasTokens, TokenGrant, Visit
-from stacpull.config.provider import Login as LoginOf
-from stacpull.hosts import host_of, origin_of
+from stacpull.hosts import origin_of
 from stacpull.net.client import Client, Counters
-from stacpull.net.credentials import HostCredentials
 from stacpull.net.gate import Gates
-from stacpull.net.logins.activation import ActivationTransport
-from stacpull.net.logins.asking import Asker, Patience
-from stacpull.net.logins.grant import GrantLogin
-from stacpull.net.logins.login import FixedLogin, Login, LoginTransport
-from stacpull.net.logins.sas import SasLogin
-from stacpull.net.logins.visit import VisitLogin
+from stacpull.net.logins.login import Login, LoginTransport
+from stacpull.net.logins.provider import LoginKind, Provider
+from stacpull.net.logins.tokens import LoginRetries, TokenService
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import Request, Transport
+from stacpull.net.transport import Transport
 from stacpull.redact import Secrets
 
-__all__ = ["Logins"]
+KINDS: Mapping[str, str] = {
+    "header": "fixed:HeaderField",
+    "query": "fixed:QueryParameter",
+    "bearer": "fixed:BearerToken",
+    "basic": "fixed:UserPassword",
+    "netrc": "fixed:NetrcEntries",
+    "token": "grant:TokenGrant",
+    "sas": "sas:SasTokens",
+    "visit": "visit:Visit",
+    "activation": "activation:Activation",
+}
+"""The class of each kind of login: `kind` in a profile -> module of this package and class."""
 
-_ASKERS = 4
-"""Requests to a token service at once."""
+_AT_ONCE = 4
+"""Simultaneous requests to a token service."""
+
+
+def kind_class(name: str) -> type[LoginKind]:
+    """Return the class of a kind of login."""
+    module, _, attribute = KINDS[name].partition(":")
+    found: type[LoginKind] = getattr(import_module(f"stacpull.net.logins.{module}"), attribute)
+    return found
+
+
+class LoginTools:
+    """What logins need.
+
+    Args:
+        http: Sends the requests of the run.
+        plain: Sends the requests of the logins; it passes on all header fields (aiohttp).
+        policy: How often token services are asked again.
+        clock: Where time comes from.
+        secrets: Learns every secret, so that none is ever written down.
+        counters: Those of the run.
+        on_wait: Called with one sentence when a login is waited for.
+    """
+
+    def __init__(
+        self,
+        http: Transport,
+        plain: Transport,
+        policy: RetryPolicy,
+        clock: Clock,
+        secrets: Secrets,
+        counters: Counters,
+        on_wait: Callable[[str], None],
+    ) -> None:
+        self.http = http
+        self.plain = plain
+        self.clock = clock
+        self.secrets = secrets
+        self.counters = counters
+        gates = Gates(_AT_ONCE, _AT_ONCE, clock)
+        client = Client({"http": plain, "https": plain}, gates, clock, secrets=secrets, counters=counters)
+        self.retries = LoginRetries(policy, clock, counters, on_wait)
+        self.tokens = TokenService(client, self.retries, secrets)
+        self._shared: dict[int, tuple[LoginKind, Login]] = {}
+
+    def transport(self, login: Login) -> LoginTransport:
+        """Return a transport that sends requests logged in."""
+        return LoginTransport(self.http, login, self.counters)
+
+    def shared(self, kind: LoginKind, make: Callable[[], Login]) -> Login:
+        """Return the login of `kind`, made once: one token is good for all of its hosts."""
+        if id(kind) not in self._shared:
+            self._shared[id(kind)] = (kind, make())
+        return self._shared[id(kind)][1]
 
 
 class Logins:
@@ -32,11 +90,11 @@ class Logins:
 
     Args:
         provider: The credential profile.
-        http: What sends the requests of the run.
-        plain: What sends those of the logins; one that gives all header fields (aiohttp).
-        policy: How patient to be with token services.
+        http: Sends the requests of the run.
+        plain: Sends the requests of the logins; it passes on all header fields (aiohttp).
+        policy: How often token services are asked again.
         clock: Where time comes from.
-        secrets: Told of every secret, so that none is ever written down.
+        secrets: Learns every secret, so that none is ever written down.
         counters: Those of the run.
     """
 
@@ -51,71 +109,31 @@ class Logins:
         counters: Counters,
     ) -> None:
         self._provider = provider
-        self._http = http
-        self._plain = plain
-        self._clock = clock
-        self._secrets = secrets
-        self._counters = counters
-        gates = Gates(_ASKERS, _ASKERS, clock)
-        client = Client({"http": plain, "https": plain}, gates, clock, secrets=secrets, counters=counters)
         self.on_wait: Callable[[str], None] = lambda _: None
-        """Hears, in one sentence, that a login is waited for."""
-        self._patience = Patience(policy, clock, counters, self._say)
-        self._asker = Asker(client, self._patience, secrets)
-        self._shared: dict[str, Login] = {}
+        """Called with one sentence when a login is waited for."""
+        self._tools = LoginTools(http, plain, policy, clock, secrets, counters, self._report_wait)
         secrets.add(*provider.secrets)
 
     def __repr__(self) -> str:
         return f"<Logins of {self._provider.name}>"
 
-    def _say(self, sentence: str) -> None:
+    def _report_wait(self, sentence: str) -> None:
         self.on_wait(sentence)
 
     def transport_for(self, url: str) -> Transport | None:
         """Return the transport that logs in to the host of `url`, None if it has no login."""
         login = self._provider.login_for(*origin_of(url))
-        if login is None:
-            return None
-        match login.means:
-            case Activation() as activation:
-                fixed = FixedLogin(HostCredentials(url, activation.headers, {}))
-                inner = self._transport(fixed)
-                return ActivationTransport(inner, activation, self._clock, self._counters)
-            case Fixed(headers, query):
-                return self._transport(FixedLogin(HostCredentials(url, headers, query)))
-            case _:
-                return self._transport(self._shared_by_hosts(login))
-
-    def _transport(self, login: Login) -> LoginTransport:
-        return LoginTransport(self._http, login, self._counters)
+        return None if login is None else login.means.transport(url, login.sources, self._tools)
 
     async def prove(self) -> list[str]:
-        """Have a token from every service that gives one to who logs in; return their hosts.
+        """Get a token from every service that gives one after a login; return their hosts.
 
         Raises:
             CredentialsError: A login is refused.
-            SourceError: A token cannot be had now.
+            SourceError: The service cannot give a token now.
         """
         hosts = []
         for login in self._provider.logins:
-            if isinstance(login.means, TokenGrant):
-                await self._shared_by_hosts(login).attach(Request(login.means.token_url))
-                hosts.append(host_of(login.means.token_url))
+            host = await login.means.prove(login.sources, self._tools)
+            hosts += [] if host is None else [host]
         return hosts
-
-    def _shared_by_hosts(self, login: LoginOf) -> Login:
-        """Return what logs in for all hosts of a login: one token is good for all of them."""
-        if login.name not in self._shared:
-            self._shared[login.name] = self._made(login.means, login.sources)
-        return self._shared[login.name]
-
-    def _made(self, means: Means, names: tuple[str, ...]) -> Login:
-        match means:
-            case TokenGrant():
-                return GrantLogin(means, self._asker, names)
-            case SasTokens():
-                return SasLogin(means, self._asker, names)
-            case Visit():
-                return VisitLogin(means, self._plain, self._patience, self._secrets, self._counters, names)
-            case _:
-                raise AssertionError(means)

@@ -1,9 +1,9 @@
 """Shared access signatures of Azure, one for each account and container, given out by a signing service.
 
-Planetary Computer signs any container of its own, for some 45 minutes, to anybody; it answers 429 with "try
-again in N seconds" to whoever asks often, and a subscription key raises that limit. A container that it does
-not know (404, and nothing else) is asked without a signature: it may be public. Any other answer is the
-signer's own trouble, and says nothing of the blobs. Unsigned private blobs answer 404, not 403; a
+Planetary Computer signs all of its own containers for about 45 minutes, without an account; it answers 429
+with "try again in N seconds" to frequent requests, and a subscription key raises that limit. A container that
+it does not know (404, and nothing else) is read without a signature: it may be public. Any other answer is a
+problem of the signer itself, and tells nothing about the blobs. Unsigned private blobs answer 404, not 403; a
 signature that has expired, 403. Source: the service's OpenAPI document (`/api/sas/v1/token/{account}/
 {container}`), Azure Storage REST, "Delegate access with a shared access signature".
 """
@@ -11,53 +11,91 @@ signature that has expired, 403. Source: the service's OpenAPI document (`/api/s
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_plus, urlsplit
 
-from stacpull.config.provider import SasTokens
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.net.answers import KeptAnswer
-from stacpull.net.logins.asking import Asker, Reply
-from stacpull.net.logins.lease import Lease, Lent
 from stacpull.net.logins.login import Attached, Login
+from stacpull.net.logins.provider import Key, LoginKind, Values, field_name, service_address
+from stacpull.net.logins.tokens import CachedToken, Reply, TimedToken, TokenService
 from stacpull.net.transport import Request, Response
 from stacpull.redact import Secret
 
-__all__ = ["SasLogin", "signed_url"]
+if TYPE_CHECKING:
+    from stacpull.net.logins.registry import LoginTools
 
 _ACCEPTED = frozenset({200, 401, 404})
 _UNKNOWN_FOR = 600.0
 """Seconds for which a container that the signer does not know counts as unknown."""
 _SETTLED = 60.0
-"""Seconds after which a signature that is refused is asked for anew: a younger one is not what is wrong."""
+"""Seconds after which a refused signature is renewed: a newer one is refused for another reason."""
 _MEMBERS = frozenset(
     {"sv", "ss", "srt", "sr", "se", "st", "sp", "spr", "sip", "sig", "si", "skoid", "sktid", "skt", "ske"}
     | {"sks", "skv", "saoid", "suoid", "scid", "sdd"}
 )
 
 
+@dataclass(frozen=True, slots=True)
+class SasTokens(LoginKind):
+    """`kind = "sas"`: a shared access signature for each account and container, given at `token_url`.
+
+    `{account}` and `{container}` in it are the first label of the blob's host and of its path.
+    """
+
+    keys = (
+        Key("token-url", read=service_address("{account}", "{container}")),
+        Key("key-header", required=False, read=field_name),
+        Key("key", required=False, secret=True, spare=True),
+    )
+
+    token_url: str
+    key_header: str | None = None
+    key: Secret | None = None
+
+    @classmethod
+    def read(cls, values: Values) -> SasTokens:
+        """Return the service, with a key if there is one."""
+        return cls(values.text("token-url"), values.text("key-header") or None, values.secret("key"))
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The key."""
+        return () if self.key is None else (self.key,)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The URL of the signatures."""
+        return (self.token_url,)
+
+    def login(self, names: tuple[str, ...], tools: LoginTools) -> Login:
+        """Return the login that all hosts share."""
+        return SasLogin(self, tools.tokens, names)
+
+
 class SasLogin(Login):
     """The signatures of one signing service.
 
     Args:
-        tokens: Where they are had.
-        asker: Asks.
+        tokens: The service.
+        service: Sends the requests.
         names: What the user is to check when its key is refused.
     """
 
-    def __init__(self, tokens: SasTokens, asker: Asker, names: tuple[str, ...]) -> None:
+    def __init__(self, tokens: SasTokens, service: TokenService, names: tuple[str, ...]) -> None:
         self._tokens = tokens
-        self._asker = asker
+        self._service = service
         self._names = names
-        self._leases: dict[tuple[str, str], Lease[Secret | None]] = {}
+        self._cached: dict[tuple[str, str], CachedToken[Secret | None]] = {}
 
     async def attach(self, request: Request) -> Attached:
         """Return `request` with the signature of its container."""
-        lease = self._lease_of(request.url)
-        token = None if lease is None else await lease.current()
+        cached = self._cached_for(request.url)
+        token = None if cached is None else await cached.current()
         if token is None:
             return Attached(request)
         return Attached(request._replace(url=signed_url(request.url, token.reveal())), token)
@@ -67,47 +105,51 @@ class SasLogin(Login):
         return response.status in {HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED}
 
     async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer | None:
-        """Have another signature; one that is new is refused for another reason."""
-        lease = self._lease_of(url)
-        if lease is None or not isinstance(held, Secret) or (held == lease.held and lease.age() < _SETTLED):
+        """Get another signature; a new one is refused for another reason."""
+        cached = self._cached_for(url)
+        if (
+            cached is None
+            or not isinstance(held, Secret)
+            or (held == cached.held and cached.age() < _SETTLED)
+        ):
             return refusal
-        return refusal if await lease.instead_of(held) == held else None
+        return refusal if await cached.instead_of(held) == held else None
 
     def strip(self, url: str) -> str:
-        """Return `url` without a signature that the host echoes into it."""
+        """Return `url` without a signature that the host repeats in it."""
         return signed_url(url, "")
 
-    def _lease_of(self, url: str) -> Lease[Secret | None] | None:
+    def _cached_for(self, url: str) -> CachedToken[Secret | None] | None:
         parts = urlsplit(url)
         account = (parts.hostname or "").partition(".")[0]
         container = parts.path.lstrip("/").partition("/")[0]
         if not container:
             return None
-        lease = self._leases.get((account, container))
-        if lease is None:
+        cached = self._cached.get((account, container))
+        if cached is None:
 
-            async def ask() -> Lent[Secret | None]:
+            async def ask() -> TimedToken[Secret | None]:
                 return await self._ask(account, container)
 
-            lease = self._leases[account, container] = Lease(ask, self._asker.clock)
-        return lease
+            cached = self._cached[account, container] = CachedToken(ask, self._service.clock)
+        return cached
 
-    async def _ask(self, account: str, container: str) -> Lent[Secret | None]:
+    async def _ask(self, account: str, container: str) -> TimedToken[Secret | None]:
         tokens = self._tokens
         url = tokens.token_url.replace("{account}", quote(account, safe=""))
         url = url.replace("{container}", quote(container, safe="%"))
         headers = {"Accept": "application/json"}
         if tokens.key is not None and tokens.key_header is not None:
             headers[tokens.key_header] = tokens.key.reveal()
-        reply = await self._asker.ask(Request(url, headers=headers, decode=True), _ACCEPTED)
+        reply = await self._service.ask(Request(url, headers=headers, decode=True), _ACCEPTED)
         if reply.status == HTTPStatus.UNAUTHORIZED:
             keys = " and ".join(self._names) or "the key"
             raise CredentialsError(f"{host_of(url)} refuses to sign ({reply.reason or 401}): check {keys}.")
         if reply.status == HTTPStatus.NOT_FOUND:
-            return Lent(None, _UNKNOWN_FOR)
+            return TimedToken(None, _UNKNOWN_FOR)
         return self._token_in(reply, url)
 
-    def _token_in(self, reply: Reply, url: str) -> Lent[Secret | None]:
+    def _token_in(self, reply: Reply, url: str) -> TimedToken[Secret | None]:
         token = reply.members.get("token")
         if (
             not isinstance(token, str)
@@ -117,13 +159,13 @@ class SasLogin(Login):
         ):
             raise SourceError(f"{host_of(url)} answered without a signature: check token-url.")
         secret = Secret(token)
-        self._asker.secrets.learn(*_signatures(token))
-        now = self._asker.clock.time() if reply.date is None else reply.date
-        return Lent(secret, _moment(reply.members.get("msft:expiry")) - now)
+        self._service.secrets.learn(*_signatures(token))
+        now = self._service.clock.time() if reply.date is None else reply.date
+        return TimedToken(secret, _moment(reply.members.get("msft:expiry")) - now)
 
 
 def signed_url(url: str, token: str) -> str:
-    """Return `url` with the signature `token`, in the place of one that it had; the other parameters stay.
+    """Return `url` with the signature `token`, in place of an old one; the other parameters stay.
 
     Source: Azure Storage REST, "Create a service SAS", "Create a user delegation SAS" (names of the fields).
     """
@@ -143,7 +185,7 @@ def _signatures(token: str) -> list[Secret]:
 
 
 def _moment(value: Any) -> float:
-    """Return an ISO date, in UTC unless it says, in seconds since the epoch; `inf` if there is none."""
+    """Return an ISO date, in UTC if it has no time zone, in seconds since the epoch; else `inf`."""
     try:
         moment = datetime.fromisoformat(value)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

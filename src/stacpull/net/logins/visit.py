@@ -1,16 +1,16 @@
-"""A login at another host: Earthdata Login, and whatever sends strangers away by a redirect.
+"""A login at another host: Earthdata Login, and others that redirect requests without a login.
 
-    data host ─302▶ login host (user and password) ─302▶ data host (sets a cookie) ─302▶ what was asked for
+    data host ─302▶ login host (user and password) ─302▶ data host (sets a cookie) ─302▶ the asset
 
-The whole way is gone here, once for each data host, and the first request is then sent again with the cookie:
-for the client above it never happened, so its rules against loops and for credentials stay as they are. User
-and password are told to the login host alone, cookies to the host that set them.
+The whole chain is followed here, once per data host; then the first request is sent again with the cookie.
+The client above does not see it, so its rules against loops and for credentials hold unchanged. User and
+password are sent to the login host only, cookies to the host that set them.
 
-Accounts get locked, so user and password are told once: all who wait share one way, and what came of it. One
-task at a time goes it, for any data host. A login that is refused (401, 403, a page in place of the way back,
-a way that does not lead back) stops the run and stands for ever. A login host that cannot be asked is asked
-again by the policy, once for all, and then stops the run. A data host that breaks on the way fails what was
-asked of it, for a minute without another login.
+Accounts get locked, so user and password are sent once: all waiting tasks share one login and its result. One
+task at a time logs in, for any data host. A login that is refused (401, 403, a page in place of a redirect
+back, redirects that do not lead back) stops the run and is never repeated. A login host that does not answer
+is asked again as the policy says, once for all tasks; then the run stops. A data host that fails during the
+login fails the assets that were asked of it; the next login there is tried after a minute.
 
 Source: Earthdata Login, "How to access data with cURL and Wget" and "Client developers" (OAuth 2 code flow
 over HTTP Basic); a login page with status 200 means that the account has not approved the application.
@@ -20,41 +20,90 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
-from stacpull.config.provider import Visit
+from stacpull.arguments import read_text
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.answers import KeptAnswer, kept
 from stacpull.net.client import Counters
-from stacpull.net.logins.asking import Patience
 from stacpull.net.logins.cookies import Cookies
-from stacpull.net.logins.lease import PASSING, Failed
 from stacpull.net.logins.login import Attached, Login, refused
+from stacpull.net.logins.provider import HostPattern, Key, LoginKind, Values
+from stacpull.net.logins.tokens import PASSING, LoginRetries, RememberedError
 from stacpull.net.redirects import REDIRECTS, next_hop
 from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
-from stacpull.redact import Secrets
+from stacpull.redact import Secret, Secrets
 
-__all__ = ["VisitLogin"]
+if TYPE_CHECKING:
+    from stacpull.net.logins.registry import LoginTools
 
 _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
-@dataclass(slots=True)
-class _Door:
-    """What is known of one data host."""
+def _host_pattern(raw: object) -> HostPattern:
+    return HostPattern.read(read_text(raw))
 
-    visits: int = 0
+
+@dataclass(frozen=True, slots=True)
+class Visit(LoginKind):
+    """`kind = "visit"`: a login at another host, which redirects back with a cookie."""
+
+    keys = (
+        Key("login-host", read=_host_pattern),
+        Key("user", required=False),
+        Key("password", required=False, secret=True),
+    )
+
+    login_host: HostPattern
+    basic: Secret
+    """The whole `Authorization` for the login host."""
+
+    @classmethod
+    def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str | None:
+        """Return the login host if no user is given."""
+        del hosts
+        return None if "user" in written else HostPattern.read(written["login-host"]).host
+
+    @classmethod
+    def read(cls, values: Values) -> Visit | None:
+        """Return the login with user and password as given, or else those of the netrc file."""
+        host = HostPattern.read(values.text("login-host"))
+        authorization = values.basic() if "user" in values.texts else values.netrc.basic(host.host)
+        return None if authorization is None else cls(host, authorization)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """User and password."""
+        return (self.basic,)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The login host."""
+        return () if self.login_host.url is None else (self.login_host.url,)
+
+    def login(self, names: tuple[str, ...], tools: LoginTools) -> Login:
+        """Return the login that all hosts share."""
+        return VisitLogin(self, tools.plain, tools.retries, tools.secrets, tools.counters, names)
+
+
+@dataclass(slots=True)
+class _Session:
+    """The state of one data host."""
+
+    logins: int = 0
     """Logins so far."""
-    heeded: bool = False
+    is_accepted: bool = False
     """True if a request was answered after the last login."""
     trouble: TransferError | None = None
-    """Why the last way did not lead back, until `shut_until`."""
-    shut_until: float = -math.inf
-    """Until then nobody logs in here (monotonic)."""
+    """Why the last login failed at this host, until `closed_until`."""
+    closed_until: float = -math.inf
+    """No login is tried before this time (monotonic)."""
 
 
 class _LoginHostError(TransferError):
@@ -67,7 +116,7 @@ class VisitLogin(Login):
     Args:
         visit: Where the login is, and who logs in.
         http: Sends the requests of the login: one that gives all header fields.
-        patience: How patient to be with the login host.
+        retries: Repeats requests to the login host.
         secrets: Told of each cookie, so that none is ever written down.
         counters: Counts the requests.
         names: What the user is to check when the login is refused.
@@ -77,27 +126,27 @@ class VisitLogin(Login):
         self,
         visit: Visit,
         http: Transport,
-        patience: Patience,
+        retries: LoginRetries,
         secrets: Secrets,
         counters: Counters,
         names: tuple[str, ...],
     ) -> None:
-        self._clock = patience.clock
+        self._clock = retries.clock
         self._visit = visit
         self._http = http
-        self._patience = patience
+        self._retries = retries
         self._secrets = secrets
         self._counters = counters
         self._names = " and ".join(names)
         self._cookies = Cookies()
-        self._doors: dict[str, _Door] = {}
-        self._asking = asyncio.Lock()
-        self._failed: Failed | None = None
+        self._sessions: dict[str, _Session] = {}
+        self._logging_in = asyncio.Lock()
+        self._failed: RememberedError | None = None
 
     async def attach(self, request: Request) -> Attached:
         """Return `request` with the cookies of its host, if it has any."""
-        visits = self._door(request.url).visits
-        return Attached(self._with_cookies(request), visits)
+        logins = self._session(request.url).logins
+        return Attached(self._with_cookies(request), logins)
 
     def is_refusal(self, response: Response) -> bool:
         """Return True for a redirect to the login host, and for 401."""
@@ -116,24 +165,24 @@ class VisitLogin(Login):
         location = refusal.headers.get("Location") or ""
         if not self._is_login(location):
             return refusal
-        door = self._door(url)
-        async with self._asking:
-            if door.visits != held:
+        session = self._session(url)
+        async with self._logging_in:
+            if session.logins != held:
                 return None
             now = self._clock.monotonic()
             if self._failed is not None:
-                self._failed.tell(now)
-            if now < door.shut_until:
-                return self._shut(door, url)
-            await self._log_in(door, url, refusal)
-            door.visits += 1
-            door.heeded = False
+                self._failed.raise_if_current(now)
+            if now < session.closed_until:
+                return self._shut(session, url)
+            await self._log_in(session, url, refusal)
+            session.logins += 1
+            session.is_accepted = False
             return None
 
     def heeded(self, url: str, held: object) -> None:
         """Take note that the session is good."""
-        door = self._door(url)
-        door.heeded = door.heeded or (held == door.visits and door.visits > 0)
+        session = self._session(url)
+        session.is_accepted = session.is_accepted or (held == session.logins and session.logins > 0)
 
     def refused_again(self, url: str) -> KeptAnswer:
         """Return a refusal. Where nobody was let in after the login, nobody logs in here for a minute.
@@ -141,54 +190,54 @@ class VisitLogin(Login):
         Raises:
             CredentialsError: It was the first login at this host, and let nobody in: it is none.
         """
-        door = self._door(url)
-        if door.heeded:  # the session has ended since, or this one asset is not ours
+        session = self._session(url)
+        if session.is_accepted:  # the session has ended since, or this one asset is not ours
             return refused(url, _unheeded(url))
-        if door.visits > 1:
-            door.trouble, door.shut_until = None, self._clock.monotonic() + PASSING
-            return self._shut(door, url)
-        what = f"{_unheeded(url)} at {self._visit.login.host}: log in to it with a browser"
+        if session.logins > 1:
+            session.trouble, session.closed_until = None, self._clock.monotonic() + PASSING
+            return self._shut(session, url)
+        what = f"{_unheeded(url)} at {self._visit.login_host.host}: log in to it with a browser"
         error = CredentialsError(f"{what}, and check {self._names}.")
-        self._failed = Failed.of(error, self._clock.monotonic())
+        self._failed = RememberedError.of(error, self._clock.monotonic())
         raise error
 
     def strip(self, url: str) -> str:
         """Return `url`: what is secret is never in one."""
         return url
 
-    def _door(self, url: str) -> _Door:
-        return self._doors.setdefault(host_of(url), _Door())
+    def _session(self, url: str) -> _Session:
+        return self._sessions.setdefault(host_of(url), _Session())
 
     def _is_login(self, url: str) -> bool:
-        return self._visit.login.covers(*origin_of(url))
+        return self._visit.login_host.covers(*origin_of(url))
 
     def _with_cookies(self, request: Request) -> Request:
         cookies = self._cookies.field(origin_of(request.url))
         return request._replace(headers={**request.headers, "Cookie": cookies}) if cookies else request
 
-    def _shut(self, door: _Door, url: str) -> KeptAnswer:
+    def _shut(self, session: _Session, url: str) -> KeptAnswer:
         """Tell why nobody logs in here now."""
-        if door.trouble is not None:
-            raise TransferError(door.trouble.failure) from door.trouble
+        if session.trouble is not None:
+            raise TransferError(session.trouble.failure) from session.trouble
         return refused(url, _unheeded(url))
 
-    async def _log_in(self, door: _Door, url: str, refusal: KeptAnswer) -> None:
+    async def _log_in(self, session: _Session, url: str, refusal: KeptAnswer) -> None:
         """Go the way to the login host and back, patiently; remember how it failed."""
         try:
-            await self._patience.attempted(lambda: self._go(door, url, refusal))
+            await self._retries.attempted(lambda: self._go(session, url, refusal))
         except _LoginHostError as error:
-            host = self._visit.login.host
+            host = self._visit.login_host.host
             stop = SourceError(f"{host} cannot be asked to log in: {error.failure.message} Try again later.")
-            self._failed = Failed.of(stop, self._clock.monotonic())
+            self._failed = RememberedError.of(stop, self._clock.monotonic())
             raise stop from error
         except TransferError as error:
-            door.trouble, door.shut_until = error, self._clock.monotonic() + PASSING
+            session.trouble, session.closed_until = error, self._clock.monotonic() + PASSING
             raise
         except StacpullError as error:
-            self._failed = Failed.of(error, self._clock.monotonic())
+            self._failed = RememberedError.of(error, self._clock.monotonic())
             raise
 
-    async def _go(self, door: _Door, url: str, refusal: KeptAnswer) -> None:
+    async def _go(self, session: _Session, url: str, refusal: KeptAnswer) -> None:
         """Go the way from where `refusal` leads, back to `url` or to a page of its host."""
         self._cookies.forget(origin_of(url))
         self._note(refusal)  # many keep there what they sent us away with, and want it back
@@ -202,7 +251,7 @@ class VisitLogin(Login):
                 target, answer.headers.get("Location"), hops, allow_downgrade=url.startswith("http:")
             )
             if isinstance(following, Failure):
-                if not door.visits or all(map(self._is_login, (*hops, target))):
+                if not session.logins or all(map(self._is_login, (*hops, target))):
                     raise CredentialsError(f"The login does not lead back: {following.message} {self._check}")
                 raise TransferError(following)
             if following == url:

@@ -1,0 +1,225 @@
+"""Items from standard input or from a Python program as SOURCE: kept in a file first, as they come only once.
+
+A run must be able to resume after a kill, and a later run to walk again. So the input is written to
+`DEST/.stacpull/input/`, synced, and only then walked. The file is named by its SHA-256: giving the same input
+again resumes the same run. In the ledger the source is `stdin:` and that name, so a mirror can be moved.
+
+A program may pass pystac objects, a search of pystac-client, or dicts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import select
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from stacpull.errors import InterruptedRunError, UsageError
+from stacpull.sources.places import STANDARD_INPUT
+from stacpull.store.destination import destination_error
+
+SourceLike = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Any]
+"""What SOURCE may be in Python: a URL or path, or items.
+
+Items are a `pystac.Item`, an `ItemCollection`, a catalog or collection with its items, a search of
+pystac-client, an item or FeatureCollection as a dict, or an iterable of items.
+"""
+
+INPUT_SCHEME: Final = "stdin:"
+_CHUNK = 1 << 20
+_NAME_DIGITS = 32
+_KEPT_NAME = re.compile(r"stdin:[0-9a-f]{32}")
+_POLL_SECONDS = 0.25
+
+
+def source_text(source: SourceLike) -> str | None:
+    """Return SOURCE as text if it is a URL or a path; None if it gives items."""
+    if isinstance(source, os.PathLike):
+        return os.path.expanduser(os.fspath(source))  # noqa: PTH111 - text, not a Path: it may be a URL
+    return source if isinstance(source, str) else None
+
+
+def lines_of(source: SourceLike) -> Iterator[bytes]:
+    """Yield the items of SOURCE as NDJSON, with absolute hrefs; an empty list of items if there are none.
+
+    Items are read lazily: a search of pystac-client requests one page after the other.
+
+    Raises:
+        UsageError: SOURCE, or something in it, is not an item.
+    """
+    line = None
+    for given in _items(source):
+        try:
+            line = orjson.dumps(_document(given), option=orjson.OPT_APPEND_NEWLINE)
+        except TypeError as error:
+            raise UsageError(f"source gives an item that cannot be written as JSON: {error}.") from error
+        yield line
+    if line is None:
+        yield b"[]\n"
+
+
+def _items(source: Any) -> Iterable[Any]:
+    if isinstance(source, Mapping):
+        features = source.get("features")
+        return features if source.get("type") == "FeatureCollection" and features is not None else [source]
+    if hasattr(source, "items_as_dicts"):  # pystac_client.ItemSearch
+        found: Iterable[Any] = source.items_as_dicts()
+        return found
+    if hasattr(source, "get_items"):  # pystac.Catalog and Collection
+        below: Iterable[Any] = source.get_items(recursive=True)
+        return below
+    if hasattr(source, "to_dict") and hasattr(source, "assets"):  # pystac.Item
+        return [source]
+    if isinstance(source, Iterable) and not isinstance(source, bytes):
+        return source
+    raise UsageError(f"source must be a URL, a path or items, not {type(source).__name__}.")
+
+
+def _document(item: Any) -> Mapping[str, Any]:
+    if isinstance(item, Mapping):
+        return item
+    if not (hasattr(item, "to_dict") and hasattr(item, "assets")):
+        raise UsageError(f"source gives {type(item).__name__}, which is not an item.")
+    document: dict[str, Any] = item.to_dict(transform_hrefs=False)
+    document["links"] = [
+        {**link.to_dict(transform_href=False), "href": link.absolute_href}
+        for link in item.links
+        if link.get_href(transform_href=False) is not None
+    ]
+    for key, asset in item.assets.items():
+        document["assets"][key]["href"] = asset.get_absolute_href() or asset.href
+    return document
+
+
+def path_of_input(dest: Path, source: str) -> Path | None:
+    """Return the path of the kept input that `source` names; None for any other source.
+
+    The path is absolute, as a URL is made of it. Reads the working directory: not for the event loop.
+
+    Raises:
+        UsageError: `source` is not the name of kept input: the ledger was changed.
+    """
+    if not source.startswith(INPUT_SCHEME):
+        return None
+    if _KEPT_NAME.fullmatch(source) is None:
+        raise UsageError(
+            f"The ledger names {source[:80]!r} as its source, which is not input that stacpull kept: "
+            "the ledger was changed. Run `stacpull mirror` with the SOURCE that you want."
+        )
+    return dest.absolute() / ".stacpull" / "input" / _file_name(source)
+
+
+async def kept_in(dest: Path, stop: asyncio.Event | None, source: SourceLike = STANDARD_INPUT) -> str:
+    """Keep the items of `source` in the mirror at `dest`, which this process has locked.
+
+    Args:
+        dest: The directory of the mirror.
+        stop: Set it to stop.
+        source: Standard input, or items.
+
+    Returns:
+        The name of the input: `stdin:` and the first digits of its SHA-256.
+
+    Raises:
+        UsageError: Standard input is empty, or `source` does not consist of items.
+        DestinationError: The input cannot be written.
+        InterruptedRunError: `stop` was set before the input ended.
+    """
+    return await asyncio.to_thread(_keep, dest / ".stacpull" / "input", dest, source, stop)
+
+
+@asynccontextmanager
+async def kept_for_now(source: SourceLike, stop: asyncio.Event | None = None) -> AsyncIterator[_Kept]:
+    """Keep standard input or items in a temporary file until the block ends; yield any other source as it is.
+
+    Raises:
+        UsageError: Standard input is empty, or `source` does not consist of items.
+        DestinationError: The directory for temporary files cannot be written.
+        InterruptedRunError: `stop` was set before the input ended.
+    """
+    text = source_text(source)
+    if text is not None and text != STANDARD_INPUT:
+        yield _Kept(text, None)
+        return
+    directory = await asyncio.to_thread(lambda: tempfile.TemporaryDirectory(prefix="stacpull-"))
+    try:
+        path = Path(directory.name)
+        name = await asyncio.to_thread(_keep, path, path, source, stop)
+        yield _Kept(name, path / _file_name(name))
+    finally:
+        await asyncio.to_thread(directory.cleanup)
+
+
+class _Kept(NamedTuple):
+    source: str
+    path: Path | None
+
+
+def _file_name(source: str) -> str:
+    return f"{source.removeprefix(INPUT_SCHEME)}.ndjson"
+
+
+def _keep(directory: Path, named: Path, source: SourceLike, stop: asyncio.Event | None) -> str:
+    digest, part = hashlib.sha256(), directory / f"{os.getpid()}.part"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            for chunk in _chunks(source, stop):
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+        name = INPUT_SCHEME + digest.hexdigest()[:_NAME_DIGITS]
+        if size:
+            part.replace(directory / _file_name(name))
+            _sync(directory)
+    except OSError as error:
+        raise destination_error(error, named) from error
+    finally:
+        part.unlink(missing_ok=True)
+    if not size:
+        raise UsageError("Standard input is empty: give items, one per line, or name a SOURCE.")
+    return name
+
+
+def _chunks(source: SourceLike, stop: asyncio.Event | None) -> Iterator[bytes]:
+    if source == STANDARD_INPUT:
+        yield from _standard_input(stop)
+        return
+    for line in lines_of(source):
+        if stop is not None and stop.is_set():
+            raise InterruptedRunError("Stopped before all items were read. Run the command again.")
+        yield line
+
+
+def _standard_input(stop: asyncio.Event | None) -> Iterator[bytes]:
+    """Yield the bytes of standard input; check `stop` at least every quarter second."""
+    descriptor = sys.stdin.fileno()
+    while True:
+        if stop is not None and stop.is_set():
+            raise InterruptedRunError(
+                "Standard input had not ended yet: nothing of it is kept, give it again."
+            )
+        if select.select([descriptor], [], [], _POLL_SECONDS)[0]:
+            chunk = os.read(descriptor, _CHUNK)
+            if not chunk:
+                return
+            yield chunk
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

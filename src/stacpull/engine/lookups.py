@@ -1,0 +1,209 @@
+"""Lookups before items are planned: the objects below prefixes, and what collections state about assets.
+
+Most selections need none: prefixes are listed with `--expand-prefix` only, and `item_assets` of collections
+is read where `--role` or `--media-type` must judge assets that do not state what they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from stacpull.caches import Recent
+from stacpull.clock import Clock
+from stacpull.engine.network import Network
+from stacpull.engine.together import cause
+from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
+from stacpull.filters.assets import compile_assets
+from stacpull.hosts import head_of, scheme_of
+from stacpull.models import Failure, ItemId, Json, PlannedItem, Selection
+from stacpull.net.json import weight_of_document
+from stacpull.net.retry import attempted
+from stacpull.net.transport import TransferError
+from stacpull.planning.hrefs import asset_hrefs, self_href
+from stacpull.planning.items import DescribedAssets, KeepsAssets, described
+from stacpull.planning.kinds import Kind, kind_of
+from stacpull.planning.prefixes import Listed, Listing, as_prefix
+from stacpull.planning.storage import storage_at
+from stacpull.schemes import SCHEMES
+from stacpull.sources.source import Source
+from stacpull.urls import is_in_object_store, is_local
+
+_CONCURRENT = 16
+"""Prefixes that are listed at a time."""
+_MOST_COLLECTIONS = 64
+"""Collections that are cached."""
+_HEAVIEST_CACHED = 4 * 1024 * 1024
+"""Approximate bytes of memory that the document of a cached collection may take."""
+
+
+class LookupResults(NamedTuple):
+    """What was found about some items."""
+
+    listings: Mapping[ItemId, Mapping[str, Listing | Failure]]
+    """By item, the objects below each asset that is a prefix."""
+    item_assets: Mapping[str, Json]
+    """By collection, its description of the assets of its items (STAC 1.1, collection specification)."""
+
+    def described(self, item: ItemId, assets: KeepsAssets) -> KeepsAssets:
+        """Return the filter `assets` with what the collection of `item` states about assets."""
+        stated = self.item_assets.get(item.collection)
+        return DescribedAssets(assets, stated) if stated else assets
+
+    def listings_of(self, item: ItemId | None) -> Mapping[str, Listing | Failure]:
+        """Return what lies below the prefixes of `item`, by key."""
+        return _NO_LISTINGS if item is None else self.listings.get(item, _NO_LISTINGS)
+
+
+_NO_LISTINGS: Mapping[str, Listing | Failure] = {}
+NO_RESULTS = LookupResults({}, {})
+
+
+class Lookups:
+    """The lookups of one selection; a collection is read once."""
+
+    def __init__(
+        self, source: Source, network: Network, selection: Selection, clock: Clock, *, request_payer: bool
+    ) -> None:
+        """Make the lookups; without `request_payer`, `notes` names the buckets where requests cost."""
+        self._source = source
+        self._network = network
+        self._clock = clock
+        self._request_payer = request_payer
+        self._prefer = selection.prefer
+        self._assets = compile_assets(selection)
+        self._judges_kinds = bool(selection.roles or selection.media_types)
+        self._expands = selection.expand_prefix
+        self._collections = Recent[str, Json | StacpullError](_MOST_COLLECTIONS)
+        self._paid: set[str] = set()
+        self._unverifiable = 0
+
+    @property
+    def is_needed(self) -> bool:
+        """False if nothing needs to be looked up, whatever the items."""
+        return self._judges_kinds or self._expands
+
+    async def find(self, items: Sequence[tuple[ItemId, Json, str]]) -> LookupResults:
+        """Look up what planning these items needs.
+
+        Args:
+            items: Of each item its id, its document and the URL where it was read.
+
+        Raises:
+            SourceError: A host asks to be left alone for long.
+            CredentialsError: Credentials are missing or refused.
+        """
+        item_assets: dict[str, Json] = {}
+        if self._judges_kinds:
+            for name in sorted({item_id.collection for item_id, _, _ in items}):
+                document = await self.collection(name)
+                stated = None if isinstance(document, StacpullError) else document.get("item_assets")
+                item_assets[name] = stated if isinstance(stated, dict) else {}
+        return LookupResults(await self._listings(items, item_assets) if self._expands else {}, item_assets)
+
+    def note(self, item: PlannedItem) -> None:
+        """Note what a planned item states about checksums, and about the buckets that hold its assets."""
+        self._unverifiable += item.unverifiable
+        schemes = {planned.href.partition("://")[0] for planned in item.assets}
+        if not any(is_in_object_store(f"{scheme}://") for scheme in schemes):
+            return
+        assets: Json = item.document.get("assets") or {}
+        for planned in item.assets:
+            asset = assets.get(planned.key) if is_in_object_store(planned.href) else None
+            if not isinstance(asset, dict):
+                continue
+            storage = storage_at(item.document, asset, planned.href)
+            bucket = head_of(planned.href)
+            if storage.region is not None:
+                self._network.regions.setdefault(bucket, storage.region)
+            if storage.requester_pays:
+                self._paid.add(bucket)
+
+    def notes(self) -> list[str]:
+        """Return what the user must know after the walk."""
+        notes = []
+        if self._unverifiable:
+            notes.append(
+                f"The stated checksums of {self._unverifiable:,} assets cannot be verified: they are of an "
+                "unknown kind, or of a length that is not that of their kind."
+            )
+        if self._paid and not self._request_payer:
+            buckets = ", ".join(sorted(self._paid))
+            notes.append(
+                f"Items say that whoever asks {buckets} pays for it: --request-payer agrees to that."
+            )
+        return notes
+
+    async def collection(self, name: str) -> Json | StacpullError:
+        """Return the document of a collection, or why it could not be read; a recent one is cached."""
+        found = self._collections.get(name)
+        if found is None:
+            try:
+                found = await self._source.collection(name)
+            except (SourceError, CredentialsError, UsageError) as error:
+                found = error
+            if isinstance(found, StacpullError) or weight_of_document(found) <= _HEAVIEST_CACHED:
+                self._collections[name] = found
+        return found
+
+    async def _listings(
+        self, items: Sequence[tuple[ItemId, Json, str]], item_assets: Mapping[str, Json]
+    ) -> dict[ItemId, dict[str, Listing | Failure]]:
+        prefixes = [
+            (item_id, key, href)
+            for item_id, document, url in items
+            for key, href in self._prefixes(document, url, item_assets.get(item_id.collection, {}))
+        ]
+        if not prefixes:
+            return {}
+        slots = asyncio.Semaphore(_CONCURRENT)
+
+        async def listing(href: str) -> tuple[Listed, ...] | Failure:
+            async with slots:
+                return await self._list(href)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(listing(href)) for _, _, href in prefixes]
+        except BaseExceptionGroup as errors:
+            raise cause(errors) from errors
+        found: dict[ItemId, dict[str, Listing | Failure]] = {}
+        for (item_id, key, _), task in zip(prefixes, tasks, strict=True):
+            found.setdefault(item_id, {})[key] = self._wanted(key, task.result())
+        return found
+
+    def _prefixes(self, document: Json, url: str, item_assets: Json) -> Iterator[tuple[str, str]]:
+        """Yield key and href of the assets of an item that are prefixes and may hold wanted objects."""
+        assets: Any = document.get("assets")
+        base = self_href(document, local=is_local(url)) or url
+        for key, asset in assets.items() if isinstance(assets, dict) else ():
+            if not isinstance(asset, dict):
+                continue
+            if not self._assets.may_hold(key, described(asset, item_assets.get(key))):
+                continue
+            hrefs = asset_hrefs(asset, base, self._prefer)
+            media_type = asset.get("type")
+            if isinstance(hrefs, Failure) or not is_in_object_store(hrefs[0]):
+                continue
+            if kind_of(hrefs[0], media_type if isinstance(media_type, str) else None) is Kind.PREFIX:
+                yield key, hrefs[0]
+
+    def _wanted(self, key: str, found: tuple[Listed, ...] | Failure) -> Listing | Failure:
+        if isinstance(found, Failure):
+            return found
+        kept = tuple(one for one in found if self._assets.keeps_object(key, f"{key}/{one.name}"))
+        names = {one.name for one in kept}
+        return Listing(kept, tuple(one.name for one in found if one.name not in names))
+
+    async def _list(self, href: str) -> tuple[Listed, ...] | Failure:
+        network, scheme = self._network, SCHEMES[scheme_of(href)]
+        try:
+            return await attempted(
+                lambda: scheme.list_prefix(network.client, as_prefix(href)),
+                network.policy,
+                self._clock,
+                network.note_retry,
+            )
+        except TransferError as error:
+            return error.failure

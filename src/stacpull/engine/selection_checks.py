@@ -1,0 +1,119 @@
+"""Checks of a selection and a layout against what the source says it has: collections, labels, properties.
+
+Only an API can say so before the walk. Elsewhere labels are checked against the first items of the walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stacpull.errors import SourceError, UsageError
+from stacpull.filters.labels import check_labels, class_list
+from stacpull.filters.places import area_geometry, is_apart
+from stacpull.models import Json, Selection
+from stacpull.net.transport import TransferError
+from stacpull.planning.hrefs import source_links
+from stacpull.planning.layout import Layout
+from stacpull.sources.api import ApiSource
+from stacpull.sources.classes import class_documents
+from stacpull.sources.source import Source
+
+
+async def validate(source: Source, selection: Selection, layout: Layout) -> None:
+    """Check, before anything is created, that what `selection` and `layout` name exists at `source`.
+
+    Raises:
+        UsageError: A collection, a label or a property of a layout does not exist.
+        SourceError: The source cannot be read.
+        CredentialsError: Credentials are missing or refused.
+    """
+    starts = await source.starts(selection)
+    is_needed = bool(selection.labels or selection.exclude_labels or layout.properties)
+    if starts and is_needed and isinstance(source, ApiSource):
+        collection = starts[0].collection
+        items = await _first_items(source, collection)
+        await selection_warnings(selection, items, source, collection)
+        if len(starts) == 1:
+            await _check_layout(layout, items, source, follows=selection.source_links)
+
+
+async def selection_warnings(
+    selection: Selection, items: Sequence[Json], source: Source, collection: str
+) -> list[str]:
+    """Check the labels asked for against the classes that exist, and the area against the extent.
+
+    The classes are those that the items state, or else the collection. If there are no items, the first ones
+    of the collection are read: a selection that matches none says nothing about the collection.
+
+    Args:
+        selection: The selection.
+        items: The items of the first page.
+        source: Where the collection is read.
+        collection: The first collection of the walk.
+
+    Returns:
+        Warnings, as plain sentences.
+
+    Raises:
+        UsageError: A label does not exist; the message names the nearest ones.
+    """
+    warnings = await _extent_warnings(selection, source, collection)
+    if not (selection.labels or selection.exclude_labels):
+        return warnings
+    if not items and isinstance(source, ApiSource):
+        items = await _first_items(source, collection)
+    if any(item.get("collection") not in (None, collection) for item in items):
+        try:
+            return warnings + check_labels(selection, class_list(items, None))
+        except UsageError as error:
+            return [*warnings, f"{error} Collections that follow may have it, so the walk goes on."]
+    classes = class_list(items, None) or class_list((), await source.collection(collection))
+    return warnings + check_labels(selection, classes)
+
+
+async def _first_items(source: ApiSource, collection: str) -> list[Json]:
+    """Return the first items of a collection, whatever is selected; none if they cannot be read."""
+    try:
+        return (await class_documents(source, collection)).items
+    except SourceError:
+        return []  # the walk sends other requests, and reports what is wrong
+
+
+async def _check_layout(layout: Layout, items: Sequence[Json], source: Source, *, follows: bool) -> None:
+    """Check the properties that a layout names against these items, and a source item that one links to.
+
+    Raises:
+        UsageError: No item has such a property.
+    """
+    if not items or not layout.properties:
+        return
+    documents = list(items)
+    linked = next((href for item in items for href in source_links(item, None)), None) if follows else None
+    if linked is not None:
+        try:
+            documents.append(await source.item(linked))
+        except (SourceError, TransferError):
+            return  # its properties are unknown
+    layout.check_properties(documents)
+
+
+async def _extent_warnings(selection: Selection, source: Source, collection: str) -> list[str]:
+    """Return a warning if the area asked for is outside of the collection's extent."""
+    option, box = "--bbox", selection.bbox
+    if selection.intersects is not None:
+        found = area_geometry(selection.intersects)
+        option, box = "--intersects", None if found is None else found.bounds
+    if box is None or not collection:
+        return []
+    try:
+        document = await source.collection(collection)
+    except (SourceError, UsageError):
+        return []  # the walk reports what is wrong
+    extent = document.get("extent")
+    spatial = extent.get("spatial") if isinstance(extent, dict) else None
+    boxes = spatial.get("bbox") if isinstance(spatial, dict) else None
+    if not isinstance(boxes, list) or not is_apart(box, boxes):
+        return []
+    stated = ",".join(f"{number:g}" for number in boxes[0])
+    order = " Longitude comes before latitude: W,S,E,N." if option == "--bbox" else ""
+    return [f"{option} is outside of the extent of {collection}, which is {stated}.{order}"]

@@ -1,0 +1,336 @@
+"""Selecting items and planning them: judge, count against `--max-items`, follow source links.
+
+`mirror`, `plan` and `headers` share this. A selector has no ledger: it asks `Known` what was planned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from stacpull.engine.documents import item_of
+from stacpull.engine.lookups import NO_RESULTS, LookupResults, Lookups
+from stacpull.errors import StacpullError
+from stacpull.filters.assets import compile_assets
+from stacpull.filters.check import Verdict
+from stacpull.filters.ids import Draw
+from stacpull.filters.items import ItemFilter, compile_items
+from stacpull.ledger.batches import ItemFailure
+from stacpull.models import OF_COLLECTION, Failure, FailureKind, ItemId, Json, PlannedItem, Selection, Unread
+from stacpull.planning.hrefs import self_href, source_links
+from stacpull.planning.items import (
+    NO_COLLECTION,
+    AssetOptions,
+    KeepsAssets,
+    Problem,
+    plan_collection,
+    plan_item,
+)
+from stacpull.planning.layout import Layout
+from stacpull.sources.links import ItemReader
+
+Known = Callable[[Sequence[ItemId]], Awaitable[set[ItemId]]]
+"""Returns those of these items that the run has planned already."""
+
+BATCH = 100
+"""Items that are selected, and planned in one transaction, at a time."""
+_MOST_KEYS = 20
+"""Asset keys that a message lists."""
+
+
+class SourceLink(NamedTuple):
+    """A link to a source item: where it leads, the label item that has it, and the id if it is known."""
+
+    href: str
+    parent: ItemId
+    id: ItemId | None = None
+
+    @property
+    def nameless(self) -> ItemId:
+        """What the source item is called until its own id is known."""
+        return self.id or ItemId(self.parent.collection, self.href)
+
+
+class Candidate(NamedTuple):
+    """A matched item that may be in the sample; `rank` decides (`filters.ids`)."""
+
+    rank: int
+    id: ItemId
+    item: Json
+    page_url: str
+
+
+@dataclass(slots=True)
+class Selected:
+    """The outcome of a batch. `items` has primary items before the source items of all of them."""
+
+    items: list[PlannedItem] = field(default_factory=list)
+    failures: list[ItemFailure] = field(default_factory=list)
+    """Source items that could not be read or planned."""
+    problems: list[Problem] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+    """Those of the problems that are links and can be read again."""
+    seen: list[ItemId] = field(default_factory=list)
+    left_out: dict[Verdict, list[ItemId]] = field(default_factory=dict)
+    """Those of `seen` that do not match, by reason."""
+    candidates: list[Candidate] = field(default_factory=list)
+    """Matched items while a sample is drawn: nothing is planned yet."""
+    enough: bool = False
+    """True if `--max-items` is reached."""
+    unread_links: int = 0
+    """Source links that were counted and not followed (`Selector.follows`)."""
+
+    @property
+    def without_label(self) -> list[str]:
+        """The ids of items whose labels are not in the nomenclature."""
+        return [item.item for item in self.left_out.get(Verdict.NO_LABEL_IN_NOMENCLATURE, ())]
+
+
+class Selector:
+    """Applies one selection to the items of pages, in the walk's order."""
+
+    def __init__(
+        self,
+        selection: Selection,
+        layout: Layout,
+        reader: ItemReader,
+        known: Known,
+        *,
+        lookups: Lookups | None = None,
+        assets: KeepsAssets | None = None,
+        matched: int = 0,
+        drawn: Sequence[int] = (),
+    ) -> None:
+        """Make a selector.
+
+        Args:
+            selection: What to keep.
+            layout: Where assets go.
+            reader: Reads source items.
+            known: What this run has planned already.
+            lookups: Looks up what planning needs besides the items; without it nothing is looked up.
+            assets: Which assets are wanted, if not those of `selection`.
+            matched: How many items matched before (a resumed run).
+            drawn: The ranks in the sample so far (a resumed run).
+
+        Raises:
+            UsageError: The selection cannot be compiled.
+        """
+        self.matched = matched
+        self.follows = True
+        """False to count source links instead of reading the items they lead to."""
+        self.verdicts: Counter[Verdict] = Counter()
+        self.excluded: Counter[str] = Counter()
+        self._keeps_some = matched > 0 or bool(drawn)
+        """True if an asset is kept, or may have been before the run was resumed."""
+        self._selection = selection
+        self._layout = layout
+        self._reader = reader
+        self._known = known
+        self._lookups = lookups
+        self._relations = selection.followed
+        self._options = AssetOptions(selection.prefer, selection.include_pages)
+        self._collections: set[ItemId] = set()
+        self._items: ItemFilter = compile_items(selection)
+        self._assets: KeepsAssets = assets or compile_assets(selection)
+        self._draw = Draw(selection.sample, selection.seed, drawn) if selection.sample else None
+
+    def notes(self, *, whole: bool) -> list[str]:
+        """Return what the user must know after the walk; `whole` if it read all items of the source."""
+        notes = self._items.notes(self.verdicts, whole=whole)
+        if self._selection.assets and self.excluded and not self._keeps_some:
+            keys = sorted(self.excluded)
+            more = f" and {len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else ""
+            commas = any("," in glob for glob in self._selection.assets)
+            hint = " Repeat --asset for several keys: commas do not separate them." if commas else ""
+            notes.append(
+                f"--asset matches no asset; the keys are {', '.join(keys[:_MOST_KEYS])}{more}.{hint}"
+            )
+        return notes if self._lookups is None else notes + self._lookups.notes()
+
+    async def select(self, items: Sequence[Json], collection: str, page_url: str) -> Selected:
+        """Judge a batch of a page's items, and plan those that are kept with their source items."""
+        selected, limit = Selected(), self._selection.max_items
+        verdicts = await self._judge(items)
+        ids = [_id_of(item, collection) for item in items]
+        matched = [one for one, verdict in zip(ids, verdicts, strict=True) if verdict is Verdict.MATCH]
+        known = await self._known(matched)
+        found = NO_RESULTS
+        if self._lookups is not None and self._lookups.is_needed and self._draw is None:
+            fresh = [
+                (item_id, item, page_url)
+                for item_id, item, verdict in zip(ids, items, verdicts, strict=True)
+                if verdict is Verdict.MATCH and item_id not in known and _is_named(item)
+            ]
+            found = await self._lookups.find(fresh if limit is None else fresh[: limit - self.matched])
+        links: list[SourceLink] = []
+        for item_id, item, verdict in zip(ids, items, verdicts, strict=True):
+            if self._is_enough():
+                break
+            selected.seen.append(item_id)
+            self.verdicts[verdict] += 1
+            if verdict is not Verdict.MATCH:
+                selected.left_out.setdefault(verdict, []).append(item_id)
+            elif self._draw is not None:
+                if (rank := self._draw.offer(item_id.item)) is not None:
+                    selected.candidates.append(Candidate(rank, item_id, item, page_url))
+            elif item_id not in known:
+                links += self._take(item, collection, page_url, selected, found)
+        selected.enough = self._is_enough()
+        await self._follow(links, selected)
+        await self._add_collections(selected)
+        return selected
+
+    async def plan_drawn(self, candidates: Sequence[Candidate]) -> Selected:
+        """Plan items of the sample with their source items, except those that this run has planned."""
+        selected = Selected()
+        known = await self._known([one.id for one in candidates])
+        fresh = [one for one in candidates if one.id not in known]
+        found = await self._look_up([(one.id, one.item, one.page_url) for one in fresh])
+        links: list[SourceLink] = []
+        for one in fresh:
+            links += self._take(one.item, one.id.collection, one.page_url, selected, found)
+        await self._follow(links, selected)
+        await self._add_collections(selected)
+        return selected
+
+    async def plan_sources(
+        self, links: Sequence[SourceLink], documents: Sequence[Json | Failure], selected: Selected
+    ) -> None:
+        """Plan the source items behind `links`, as they were read or could not be read, into `selected`."""
+        found = await self._look_up(
+            [
+                (_id_of(document, link.nameless.collection), document, link.href)
+                for link, document in zip(links, documents, strict=True)
+                if not isinstance(document, Failure) and _is_named(document)
+            ]
+        )
+        for link, document in zip(links, documents, strict=True):
+            name = link.nameless
+            if isinstance(document, Failure):
+                message = f"The source item {name.item} could not be read: {document.message}"
+                failure = replace(document, message=message)
+            else:
+                planned = self._plan(
+                    document, name.collection, found, item_href=link.href, parent=link.parent
+                )
+                if isinstance(planned, PlannedItem):
+                    selected.items.append(planned)
+                    continue
+                failure = planned.failure
+            selected.failures.append(ItemFailure(name, link.href, link.parent, failure))
+
+    async def _judge(self, items: Sequence[Json]) -> list[Verdict]:
+        """Judge items; in a thread if that may take long, so that the run still reacts to signals."""
+        judge = self._items.judge
+        if not self._items.may_take_long:
+            return [judge(item) for item in items]
+        cancelled = threading.Event()
+        try:
+            return await asyncio.to_thread(lambda: [judge(item) for item in items if not cancelled.is_set()])
+        finally:
+            cancelled.set()
+
+    async def _look_up(self, items: Sequence[tuple[ItemId, Json, str]]) -> LookupResults:
+        if self._lookups is None or not self._lookups.is_needed:
+            return NO_RESULTS
+        return await self._lookups.find(items)
+
+    def _is_enough(self) -> bool:
+        return self._selection.max_items is not None and self.matched >= self._selection.max_items
+
+    def _take(
+        self, item: Json, collection: str, page_url: str, selected: Selected, found: LookupResults
+    ) -> list[SourceLink]:
+        """Plan a primary item; return its links to source items."""
+        planned = self._plan(item, collection, found, page_url=page_url)
+        if isinstance(planned, Problem):
+            selected.problems.append(planned)
+            return []
+        self.matched += 1
+        selected.items.append(planned)
+        if not self._relations:
+            return []
+        hrefs = source_links(item, planned.href or page_url, self._relations)
+        return [SourceLink(href, planned.id, item_of(href)) for href in hrefs]
+
+    async def _add_collections(self, selected: Selected) -> None:
+        """Plan the assets of collections that are met for the first time (`--collection-assets`)."""
+        if self._lookups is None or not self._selection.collection_assets:
+            return
+        met = dict.fromkeys(ItemId(one.id.collection, OF_COLLECTION) for one in selected.items)
+        new = [one for one in met if one not in self._collections and one.collection != NO_COLLECTION]
+        self._collections.update(new)
+        known = await self._known(new)
+        for one in new:
+            if one in known:
+                continue
+            document = await self._lookups.collection(one.collection)
+            if isinstance(document, StacpullError):
+                failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
+                selected.problems.append(Problem(one.collection, one.item, failure))
+                continue
+            base = self_href(document, local=True)
+            planned = plan_collection(one.collection, document, base=base, options=self._options)
+            if planned.assets or planned.problems:
+                selected.items.append(planned)
+
+    async def _follow(self, links: Sequence[SourceLink], selected: Selected) -> None:
+        """Read the source items behind `links`, each once, and plan them."""
+        if not links:
+            return
+        distinct = {link.href: link for link in reversed(links)}  # the first parent counts
+        known = await self._known([link.id for link in distinct.values() if link.id is not None])
+        wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
+        wanted = [link for link in wanted if link.id not in known]
+        if not self.follows:
+            selected.unread_links = len(wanted)
+            return
+        documents = await self._reader.read_many([link.href for link in wanted])
+        await self.plan_sources(wanted, documents, selected)
+
+    def _plan(
+        self,
+        item: Json,
+        collection: str,
+        found: LookupResults,
+        *,
+        item_href: str | None = None,
+        page_url: str | None = None,
+        parent: ItemId | None = None,
+    ) -> PlannedItem | Problem:
+        assets, listings = self._assets, NO_RESULTS.listings_of(None)
+        if found is not NO_RESULTS and isinstance(item.get("id"), str):
+            item_id = _id_of(item, collection)
+            assets, listings = found.described(item_id, assets), found.listings_of(item_id)
+        planned = plan_item(
+            item,
+            collection_hint=collection,
+            item_href=item_href,
+            page_url=page_url,
+            layout=self._layout,
+            asset_filter=assets,
+            parent=parent,
+            options=self._options,
+            listings=listings,
+        )
+        if isinstance(planned, PlannedItem):
+            self._keeps_some = self._keeps_some or bool(planned.assets)
+            if planned.excluded:
+                self.excluded.update(planned.excluded)
+            if self._lookups is not None:
+                self._lookups.note(planned)
+        return planned
+
+
+def _is_named(item: Json) -> bool:
+    return isinstance(item.get("id"), str) and item["id"] != ""
+
+
+def _id_of(item: Json, collection: str) -> ItemId:
+    named = item.get("collection")
+    return ItemId(named if isinstance(named, str) and named else collection, item["id"])

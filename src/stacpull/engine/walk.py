@@ -1,0 +1,372 @@
+"""The walk of a source: from any position, page by page, in batches that a selector judges and a sink takes.
+
+    pages ─▶ batches of 100 items ─▶ `Selector.select` ─▶ `Sink.take`
+
+`mirror`, `plan` and `headers` differ in their sink only. A page is passed on in batches so that the first
+transfers need not wait for the thousand source items of a page; the position moves with the last batch of a
+page. A sink may wait before it returns: the walk reads at most one page ahead.
+
+A source that no longer knows a cursor is walked again from the start, as long as each walk gets further than
+the one before it (`sources.source.Restarts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+
+from stacpull.engine.selection_checks import selection_warnings
+from stacpull.engine.selector import BATCH, Selected, Selector
+from stacpull.errors import SourceError
+from stacpull.events import Listener, Notice
+from stacpull.models import OF_COLLECTION, Page, PageRequest, Selection
+from stacpull.planning.items import Problem
+from stacpull.redact import Secrets, cut_cursor
+from stacpull.sources.api import ApiSource
+from stacpull.sources.page_size import PageSize
+from stacpull.sources.pages import is_forgotten
+from stacpull.sources.paging import allowed_headers
+from stacpull.sources.prefetch import prefetch
+from stacpull.sources.search import SearchSource
+from stacpull.sources.source import Restarts, Source, WalkStart
+
+_BARREN = 3
+"""Pages in a row without a new item, after which a walk is taken to run in circles."""
+
+
+class Position(NamedTuple):
+    """The next page of a collection; None at the start, and as `request` before the first page.
+
+    In a tree or a file, `request` is one URL and a place in the document (`PageRequest.after`); if the place
+    is an API, also a page of it (`PageRequest.within`).
+    """
+
+    collection: str | None = None
+    request: PageRequest | None = None
+
+    def to_json(self) -> str:
+        """Return the position as it is stored: URLs without credentials, paging tokens kept."""
+        request = None if self.request is None else _stored(self.request)
+        return orjson.dumps({"collection": self.collection, "request": request}).decode()
+
+    def may_be_kept(self, secrets: Secrets) -> bool:
+        """Return False if a service repeats one of `secrets` in the request for its next page.
+
+        A key that comes back under another name, in a body or in a header field is not removed by name. The
+        walk then resumes from the last position that could be stored, and skips what is known.
+        """
+        text = self.to_json()
+        return secrets.scrub(text) == text
+
+    @classmethod
+    def from_json(cls, text: str | None) -> Position:
+        """Return what `to_json` stored; the start for None."""
+        if text is None:
+            return cls()
+        raw = orjson.loads(text)
+        return cls(raw["collection"], _request(raw["request"]) if raw["request"] else None)
+
+
+def _stored(request: PageRequest) -> dict[str, Any]:
+    stored: dict[str, Any] = {
+        "url": cut_cursor(request.url),
+        "method": request.method,
+        "body": request.body,
+        "headers": request.headers,
+    }
+    if request.after:
+        stored["after"] = [(number, cut_cursor(name)) for number, name in request.after]
+    if request.within is not None:
+        stored["within"] = _stored(request.within)
+    return stored
+
+
+def _request(raw: dict[str, Any]) -> PageRequest:
+    after = tuple((number, name) for number, name in raw.pop("after", ()))
+    within = raw.pop("within", None)
+    headers = allowed_headers(raw.pop("headers", None))  # the ledger may have been written by someone else
+    return PageRequest(**raw, headers=headers, after=after, within=_request(within) if within else None)
+
+
+class Reached(NamedTuple):
+    """How far the walk is with a batch; `position` is None unless the batch ends its page."""
+
+    position: Position | None = None
+    walk_ended: bool = False
+    announced: int | None = None
+    walked: str | None = None
+    """The collection whose last page the batch ends."""
+    cut_short: str | None = None
+    """At the end of the walk: why it ended before the source did."""
+    announced_by_all: int | None = None
+    """At the end of the walk: how many items its collections announced, None if one announced nothing."""
+
+
+class Sink(Protocol):
+    """Takes what a walk selected."""
+
+    @property
+    def items_seen(self) -> int:
+        """Items that the walk read, including those before a stop."""
+        ...
+
+    async def take(self, selected: Selected, reached: Reached) -> int:
+        """Take a batch; return how many of its items were not seen before."""
+        ...
+
+    async def restart(self) -> int:
+        """Forget the position: the walk starts again, and what is planned stays.
+
+        Returns:
+            How many matched items the walk will not count again: `--max-items` continues from there.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class WalkSummary:
+    """What the report needs to know of a walk."""
+
+    items_unseen: int = 0
+    cut_short: str | None = None
+    whole: bool = False
+    """True if the walk reached the end of the source, and met all that was announced."""
+
+
+class Walk:
+    """One walk of a source with one selection."""
+
+    def __init__(
+        self,
+        source: Source,
+        selector: Selector,
+        sink: Sink,
+        selection: Selection,
+        *,
+        page_size: int | None,
+        on_event: Listener,
+    ) -> None:
+        self.summary = WalkSummary()
+        self._source = source
+        self._selector = selector
+        self._sink = sink
+        self._selection = selection
+        self._page_size = PageSize.asked(page_size)
+        self._on_event = on_event
+        self._selection_checked = False
+        self._barren = 0
+        self._over = False
+        """True if the walk ends before the source does."""
+        self._announced: list[int | None] = []
+        """The totals of the collections walked so far, in their order."""
+        self._collections = 0
+        """How many collections the selection names."""
+
+    async def run(self, position: Position = Position(), walked: frozenset[str] | None = None) -> None:  # noqa: B008 - immutable
+        """Walk from `position` to the end of the source, or to `--max-items`.
+
+        Args:
+            position: The page to resume from.
+            walked: Collections that are finished; None: those listed before the one of `position`.
+
+        Raises:
+            UsageError: A label or a collection does not exist.
+            SourceError: The source cannot be read, or forgets its cursors again and again.
+            CredentialsError: Credentials are missing or refused.
+        """
+        starts = await self._source.starts(self._selection)
+        restarts = Restarts(from_start=position == Position())
+        while True:
+            try:
+                await self._walk_from(starts, position, walked)
+                break
+            except _ForgottenCursorError as error:
+                await self._restart(error, restarts)
+                position, walked = Position(), None
+        whole = position == Position() and not self._over and self.summary.cut_short is None
+        for note in self._selector.notes(whole=whole):
+            self._on_event(Notice("info", note))
+
+    async def _restart(self, error: _ForgottenCursorError, restarts: Restarts) -> None:
+        reached = self._sink.items_seen
+        if not restarts.may_restart(reached):
+            advice = "name one that lists less at a time."
+            if isinstance(self._source, ApiSource):
+                advice = "narrow the selection, or split the walk with --split-walk."
+            elif isinstance(self._source, SearchSource):
+                advice = "narrow the selection."
+            text = f"The source refuses each time what it names behind {reached} items ({error}): {advice}"
+            raise SourceError(text) from error.__cause__
+        text = f"The source has forgotten the saved position ({error}): walking again from the start."
+        self._on_event(Notice("warning" if restarts.count == 1 else "info", text))
+        self._selector.matched = await self._sink.restart()
+        self._barren = 0
+
+    async def _walk_from(
+        self, starts: Sequence[WalkStart], position: Position, walked: frozenset[str] | None
+    ) -> None:
+        self._announced, self._collections = [], len(starts)
+        ahead = _ahead(position, starts, walked)
+        for number, start in enumerate(ahead):
+            following = ahead[number + 1].collection if number + 1 < len(ahead) else None
+            self._announced.append(None)
+            await self._walk_one(start, position.request if number == 0 else None, following)
+            if self._over:
+                if self.summary.cut_short is not None:
+                    self._count_unseen()
+                return
+        self._count_unseen()
+        totals = [total for total in self._announced if total is not None]
+        is_known = not totals or len(totals) == len(starts)
+        self.summary.whole = is_known and not (self.summary.items_unseen or self.summary.cut_short)
+        if not starts:
+            await self._end()
+
+    async def _walk_one(self, start: WalkStart, resumed: PageRequest | None, following: str | None) -> None:
+        """Walk one collection."""
+        pages = self._source.pages(
+            resumed or start.request, page_size=self._page_size, on_notice=self._on_event
+        )
+        was_named = resumed is not None
+        try:
+            async with prefetch(pages) as ahead:
+                async for page in ahead:
+                    if page.matched is not None:
+                        self._announced[-1] = page.matched
+                    self.summary.cut_short = page.cut_short or self.summary.cut_short
+                    after = Position(start.collection if page.next else following, page.next)
+                    ends_walk = following is None and page.next is None
+                    await self._page(start.collection, page, after, ends_walk=ends_walk)
+                    if self._over:
+                        break
+                    was_named = True
+        except SourceError as error:
+            if was_named and is_forgotten(error):
+                raise _ForgottenCursorError(str(error)) from error
+            raise
+
+    async def _page(self, collection: str, page: Page, after: Position, *, ends_walk: bool) -> None:
+        if not self._selection_checked:  # before anything is planned
+            self._selection_checked = True
+            for warning in await selection_warnings(self._selection, page.items, self._source, collection):
+                self._on_event(Notice("warning", warning))
+        batches = [page.items[i : i + BATCH] for i in range(0, len(page.items), BATCH)] or [[]]
+        new = 0
+        for batch in batches:
+            ends_page = batch is batches[-1]
+            selected = await self._selector.select(batch, collection, page.request.url)
+            reached = Reached(announced=page.matched)
+            if ends_page:
+                selected.problems += [
+                    Problem(one.collection, one.name, one.failure, is_place=one.href is None)
+                    for one in page.unread
+                ]
+                selected.unread += [one for one in page.unread if one.href is not None]
+                walked = collection if page.next is None else None
+                reached = Reached(after, announced=page.matched, walked=walked)
+            if selected.enough:
+                reached = self._as_end(reached, is_source_end=False)
+            elif ends_walk and ends_page:
+                reached = self._as_end(reached)
+            new += await self._sink.take(selected, reached)
+            self._report_left_out(selected)
+            if selected.enough:
+                self._over = True
+                return
+        await self._judge_barren(page, new)
+
+    def _report_left_out(self, selected: Selected) -> None:
+        links = {(one.collection, one.name) for one in selected.unread}
+        for problem in selected.problems:
+            kind = "A link" if (problem.collection, problem.item) in links else "An item"
+            what = f"{kind} of {problem.collection} is left out ({problem.item!r})"
+            if problem.item == OF_COLLECTION:
+                what = f"The collection {problem.collection} is mirrored without its own assets"
+            elif problem.is_place:
+                what = f"{problem.item} skipped"
+            self._on_event(Notice("warning", f"{what}: {problem.failure.message}"))
+        if selected.without_label:
+            names = ", ".join(selected.without_label)
+            text = f"Left out, no label in {self._selection.nomenclature}: {names}"
+            self._on_event(Notice("info", text))
+
+    async def _judge_barren(self, page: Page, new: int) -> None:
+        """End a walk whose pages bring no new items.
+
+        Places in a tree or a file always move forward: items that were seen there before are no circle.
+        """
+        is_placed = page.next is not None and page.next.after
+        self._barren = 0 if new or is_placed else self._barren + 1
+        if self._barren >= _BARREN and page.next is not None:
+            text = f"The walk ends: {_BARREN} pages in a row brought no new item."
+            self._on_event(Notice("warning", text))
+            self.summary.cut_short = text
+            self._over = True
+            await self._end()
+
+    async def _end(self) -> None:
+        await self._sink.take(Selected(), self._as_end(Reached()))
+
+    def _as_end(self, reached: Reached, *, is_source_end: bool = True) -> Reached:
+        """Return `reached` as the end of the walk, with what shows if items are missing behind it.
+
+        None are missing if `--max-items` ended the walk and it was not cut short.
+        """
+        cut_short = self.summary.cut_short
+        total = self._announced_by_all() if is_source_end or cut_short is not None else None
+        return reached._replace(walk_ended=True, cut_short=cut_short, announced_by_all=total)
+
+    def _announced_by_all(self) -> int | None:
+        """Return how many items all collections announced; None if one did not, or was not walked."""
+        totals = [total for total in self._announced if total is not None]
+        return sum(totals) if len(totals) == self._collections else None
+
+    def _count_unseen(self) -> None:
+        """Count and report the items that the source announced and the walk did not meet."""
+        total = self._announced_by_all()
+        if total is not None and total > self._sink.items_seen:
+            self.summary.items_unseen = total - self._sink.items_seen
+            self._on_event(Notice("warning", unseen_text(total, self.summary.items_unseen)))
+
+
+def unseen_text(announced: int, unseen: int) -> str:
+    """Return the warning about items that the source announced and that were on no page."""
+    return f"The source announced {announced} items; {unseen} of them were never on a page."
+
+
+class _ForgottenCursorError(Exception):
+    """The source refuses a page that it named itself: the saved one, or a later one."""
+
+
+def _ahead(
+    position: Position, starts: Sequence[WalkStart], walked: frozenset[str] | None
+) -> Sequence[WalkStart]:
+    """Return what is still to be walked: the collection of `position` first, then the others in their order.
+
+    A collection that was added to the list after the walk passed its place is among them.
+
+    Raises:
+        _ForgottenCursorError: The source no longer lists the collection of `position`.
+    """
+    first = _number_of(position, starts)
+    if walked is None or position.collection is None:
+        return starts[first:]
+    rest = [one for number, one in enumerate(starts) if number != first and one.collection not in walked]
+    return [starts[first], *rest]
+
+
+def _number_of(position: Position, starts: Sequence[WalkStart]) -> int:
+    """Return the number of the start with which a walk resumes.
+
+    Raises:
+        _ForgottenCursorError: The source no longer lists the collection of `position`.
+    """
+    if position.collection is None:
+        return 0
+    for number, start in enumerate(starts):
+        if start.collection == position.collection:
+            return number
+    raise _ForgottenCursorError(f"the collection {position.collection} is not listed any more")

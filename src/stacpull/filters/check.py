@@ -1,0 +1,69 @@
+"""What a filter on items decides (`Verdict`), and the interface that every filter has (`ItemCheck`)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+from stacpull.models import Json
+
+
+class Verdict(enum.StrEnum):
+    """Why an item is kept or left out; callers count them (`Counter[Verdict]`)."""
+
+    MATCH = "match"
+    LABEL = "label"
+    EXCLUDED_LABEL = "excluded label"
+    NO_LABEL_IN_NOMENCLATURE = "no label in nomenclature"
+    CLOUD = "cloud and shadow"
+    SNOW = "seasonal snow"
+    UNREADABLE_FLAG = "unreadable flag"
+    BBOX = "bbox"
+    INTERSECTS = "intersects"
+    CLOUD_COVER = "cloud cover"
+    UNKNOWN_CLOUD_COVER = "unknown cloud cover"
+    WHERE = "where"
+    FILTER = "filter"
+    UNKNOWN_FILTER = "unknown to the filter"
+    SHARD = "shard"
+    DATETIME = "datetime"
+    IDS = "ids"
+
+
+Counts = Mapping[Verdict, int]
+"""How many items got which verdict."""
+
+
+class ItemCheck:
+    """One compiled filter on items.
+
+    Attributes:
+        may_take_long: True if a single item can take a second.
+    """
+
+    may_take_long = False
+
+    def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:
+        """Return why the item is left out, None if it is kept. Never raises on an odd item.
+
+        Args:
+            item: The item.
+            properties: Its `properties`; an empty object if they are none.
+        """
+        raise NotImplementedError
+
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - for filters that have notes
+        """Return what the user must know after a walk, as plain sentences.
+
+        Args:
+            counts: The verdicts of all filters.
+            whole: True if all items of the source were judged.
+        """
+        return []
+
+
+def left_out(counts: Counts, verdict: Verdict, why: str) -> list[str]:
+    """Return the note about items that are left out for what they lack, if there are any."""
+    count = counts.get(verdict, 0)
+    return [f"{'1 item' if count == 1 else f'{count:,} items'} left out: {why}"] if count else []

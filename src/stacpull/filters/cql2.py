@@ -1,0 +1,480 @@
+"""CQL2, the filter language of OGC 21-065r2, as text and as JSON: parsed, checked, compiled, judged.
+
+    text ─cql2─▶ ┐
+                 ├▶ tree of JSON ─compile─▶ Judgement: item ─▶ True | False | None (unknown)
+    JSON ───────▶ ┘
+
+The text is parsed by the library `cql2`; items are judged here, since its own `matches` gives silent wrong
+answers on what items hold (docs/meaning.md lists them): BETWEEN and IN over times, a date beside a timestamp,
+CASEI in a list, comparisons with NULL, boxes across the antimeridian, names with dots.
+
+Logic has three values (OGC 21-065r2, 7.7): what a predicate needs and the item lacks makes it unknown, and
+NOT of unknown is unknown. An item is kept where the whole is true.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, NamedTuple, Self
+
+from stacpull.errors import UsageError
+from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
+from stacpull.filters.cql2_operators import (
+    ALWAYS,
+    ARITHMETIC,
+    ARRAYS,
+    COMPARISONS,
+    RELATIONS,
+    Span,
+    casei,
+    contained,
+    item_span,
+    like_pattern,
+    span_of,
+    unaccented,
+)
+from stacpull.filters.places import Places
+from stacpull.filters.properties import Reference, unknown_names
+from stacpull.models import Json, Selection
+
+_PLACE: Final = re.compile(r"--> (\d+):(\d+)")
+_EXPECTED: Final = re.compile(r"= expected (.+)")
+_QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+_BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
+_KINDS: Final = (
+    (frozenset({"Identifier", "DECIMAL", "SingleQuotedString", "Expr"}), "a value or a property is missing"),
+    (frozenset({"And", "Or", "Eq"}), "AND, OR, a comparison or the end is expected"),
+)
+
+
+def parse_filter(text: str) -> Any:
+    """Return the tree of CQL2 JSON that `text` means; text that begins with `{` is that JSON itself.
+
+    Raises:
+        UsageError: It cannot be parsed; the message shows the line with a mark under the place.
+    """
+    if text.lstrip().startswith("{"):
+        return _json(text)
+    bare = _BARE_DATE.search(_QUOTED.sub(lambda quoted: " " * len(quoted.group()), text))
+    if bare is not None:
+        raise _error(text, bare.start(), f"a date is written DATE('{bare.group()}')")
+    return _text(text)
+
+
+def filter_text(tree: Any) -> str:
+    """Return a tree of CQL2 JSON as CQL2 text."""
+    import cql2  # noqa: PLC0415 -- a run without a filter need not pay for it
+
+    return str(cql2.Expr(tree).to_text())
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _error(text, error.pos, f"this is not valid JSON: {error.msg}") from error
+    except RecursionError:
+        raise UsageError("--filter is nested too deeply to be read.") from None
+
+
+def _text(text: str) -> Any:
+    import cql2  # noqa: PLC0415 -- a run without a filter need not pay for it
+
+    try:
+        return cql2.Expr(text).to_json()
+    except Exception as error:  # the library raises bare Exception, and no other class for text
+        place = _PLACE.search(str(error))
+        if place is None:
+            raise UsageError(f"--filter cannot be read as CQL2: {error}") from error
+        line, column = int(place[1]), int(place[2])
+        offset = sum(len(one) for one in text.splitlines(keepends=True)[: line - 1]) + column - 1
+        raise _error(text, offset, _expectation(str(error))) from error
+
+
+def _expectation(message: str) -> str:
+    """Return what the parser expected, in words for people: it names the rules of its grammar."""
+    expected = _EXPECTED.search(message)
+    rules = frozenset(re.findall(r"\w+", expected[1])) if expected else frozenset()
+    return next((words for kinds, words in _KINDS if kinds & rules), "this is not CQL2")
+
+
+def _error(text: str, offset: int, problem: str) -> UsageError:
+    return UsageError(f"--filter: {problem}, here:\n{pointed(text, offset)}")
+
+
+def pointed(text: str, offset: int) -> str:
+    """Return the line of `text` that holds `offset`, and below it a mark under that place."""
+    offset = min(offset, len(text))
+    start = text.rfind("\n", 0, offset) + 1
+    line = text[start:].partition("\n")[0]
+    return f"  {line.expandtabs(1)}\n  {' ' * (offset - start)}^"
+
+
+Evaluate = Callable[[Json, dict[str, Any]], Any]
+_TEXTS: Final[dict[str, Callable[[Any], Any]]] = {"casei": casei, "accenti": unaccented}
+_SPATIAL: Final = frozenset(
+    f"s_{name}"
+    for name in ("contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within")
+)
+_TWO, _THREE = 2, 3
+
+
+class Expression(NamedTuple):
+    """A compiled filter: `evaluate` gives True, False, or None for unknown, `references` is what it names."""
+
+    evaluate: Evaluate
+    references: tuple[Reference, ...]
+    places: Places
+    """What was odd about where items lie, where geometries are compared."""
+
+
+class _Term(NamedTuple):
+    """A compiled node; `constant` if it is the same for every item, `truth` if it is a predicate."""
+
+    evaluate: Evaluate
+    constant: bool = False
+    truth: bool = False
+
+
+def compile_expression(tree: Any, text: str) -> Expression:
+    """Compile a tree of CQL2 JSON that was written as `text`.
+
+    Raises:
+        UsageError: The tree is no boolean expression of CQL2; the message points at the place in `text`.
+    """
+    compiler = _Compiler(text)
+    try:
+        root = compiler.predicate(tree)
+    except RecursionError:
+        raise UsageError("--filter is nested too deeply to be understood.") from None
+    return Expression(root.evaluate, tuple(compiler.references), compiler.places)
+
+
+class _Compiler:
+    def __init__(self, text: str) -> None:
+        self.references: list[Reference] = []
+        self.places = Places()
+        self._text = text
+
+    def wrong(self, problem: str, word: object = None) -> UsageError:
+        """Return the error that points at `word`, where it stands in the text."""
+        place = self._text.casefold().find(str(word).casefold()) if word is not None else -1
+        if place < 0:
+            return UsageError(f"--filter: {problem}, in:\n{pointed(self._text, 0).rpartition(chr(10))[0]}")
+        return UsageError(f"--filter: {problem}, here:\n{pointed(self._text, place)}")
+
+    # --- nodes -------------------------------------------------------------------------------------------
+
+    def predicate(self, node: Any) -> _Term:
+        """Compile a node that must be true, false or unknown."""
+        term = self.node(node)
+        if isinstance(node, dict) and "property" in node:
+            return _Term(_only_boolean(term.evaluate), truth=True)
+        if not term.truth:
+            raise self.wrong(
+                "a condition is expected (property = value, …), this is a mere value", _word(node)
+            )
+        return term
+
+    def node(self, node: Any) -> _Term:
+        """Compile any node."""
+        if node is None or isinstance(node, bool | int | float | str):
+            return _constant(node, truth=isinstance(node, bool))
+        if isinstance(node, list):
+            return self._array(node)
+        if not isinstance(node, dict):
+            raise self.wrong(f"{node!r} cannot stand here")
+        for member, compiled in self._MEMBERS.items():
+            if member in node:
+                return compiled(self, node)
+        raise self.wrong(
+            f"an object with {', '.join(node) or 'no members'} means nothing in CQL2", _word(node)
+        )
+
+    def _array(self, members: Sequence[Any]) -> _Term:
+        terms = [self.node(member) for member in members]
+        parts = [term.evaluate for term in terms]
+        return _folded(terms, lambda item, properties: [part(item, properties) for part in parts])
+
+    def _property(self, node: Json) -> _Term:
+        name = node["property"]
+        if not isinstance(name, str):
+            raise self.wrong(f"a property is named by text, not by {name!r}")
+        reference = Reference(name)
+        self.references.append(reference)
+        if name.removeprefix("properties.") == "datetime":
+            return _Term(_when(reference))
+        return _Term(reference.value)
+
+    def _date(self, node: Json) -> _Term:
+        kind = "date" if "date" in node else "timestamp"
+        return self._instant(node[kind], f"{kind.upper()}('…')")
+
+    def _instant(self, value: Any, what: str) -> _Term:
+        if isinstance(value, str):
+            span = span_of(value)
+            if span is None:
+                raise self.wrong(f"{value!r} is no time, though {what} says so", value)
+            return _constant(span)
+        inner = self.node(value).evaluate
+        return _Term(lambda item, properties: _as_span(inner(item, properties)))
+
+    def _interval(self, node: Json) -> _Term:
+        ends = node["interval"]
+        if not isinstance(ends, list) or len(ends) != _TWO:
+            raise self.wrong("an INTERVAL has two ends", "interval")
+        terms = [_constant(ALWAYS) if end in ("..", "") else self._instant(end, "INTERVAL") for end in ends]
+        start, end = (term.evaluate for term in terms)
+
+        def between(item: Json, properties: dict[str, Any]) -> Span | None:
+            first, last = start(item, properties), end(item, properties)
+            return None if first is None or last is None else Span(first.start, last.end)
+
+        return _folded(terms, between)
+
+    def _geometry(self, node: Json) -> _Term:
+        from stacpull.filters.shapes import box_shape, read_shape  # noqa: PLC0415 -- shapely is heavy
+
+        if "bbox" in node:
+            try:
+                return _constant(box_shape(node["bbox"]))
+            except (TypeError, ValueError) as error:
+                raise self.wrong(f"this is no box: {error}", "bbox") from error
+        found = read_shape(node, trusted=True)
+        if found is None:
+            raise self.wrong(f"this {node['type']} cannot be read", node["type"])
+        return _constant(found.geometry)
+
+    def _operation(self, node: Json) -> _Term:
+        name = node["op"]
+        kind = self._OPERATORS.get(name.lower()) if isinstance(name, str) else None
+        if kind is None:
+            near = difflib.get_close_matches(str(name).lower(), self._OPERATORS, n=1)
+            hint = f"; did you mean {near[0].upper()}?" if near else ""
+            raise self.wrong(f"there is no operator or function {name}{hint}", name)
+        arguments = node.get("args", [])
+        if not isinstance(arguments, list):
+            raise self.wrong(f"`args` of {name} must be a list", name)
+        if kind.arity is not None and len(arguments) != kind.arity:
+            raise self.wrong(f"{name} takes {kind.arity} arguments, not {len(arguments)}", name)
+        return kind.compiled(self, name.lower(), arguments)
+
+    # --- operators ---------------------------------------------------------------------------------------
+
+    def _logic(self, name: str, arguments: Sequence[Any]) -> _Term:
+        terms = [self.predicate(argument) for argument in arguments]
+        if not terms:
+            raise self.wrong(f"{name.upper()} joins conditions, and there are none", name)
+        parts, decides = tuple(term.evaluate for term in terms), name == "or"
+
+        def judge(item: Json, properties: dict[str, Any]) -> bool | None:
+            truths = [part(item, properties) for part in parts]
+            if decides in truths:
+                return decides
+            return None if None in truths else not decides
+
+        return _Term(judge, truth=True)
+
+    def _not(self, _name: str, arguments: Sequence[Any]) -> _Term:
+        inner = self.predicate(arguments[0]).evaluate
+
+        def judge(item: Json, properties: dict[str, Any]) -> bool | None:
+            truth = inner(item, properties)
+            return None if truth is None else not truth
+
+        return _Term(judge, truth=True)
+
+    def _is_null(self, _name: str, arguments: Sequence[Any]) -> _Term:
+        inner = self.node(arguments[0]).evaluate
+        return _Term(lambda item, properties: inner(item, properties) is None, truth=True)
+
+    def _compare(self, name: str, arguments: Sequence[Any]) -> _Term:
+        return self._of_two(COMPARISONS[name], arguments)._replace(truth=True)
+
+    def _calculate(self, name: str, arguments: Sequence[Any]) -> _Term:
+        if name == "-" and len(arguments) == 1:
+            arguments = [0, *arguments]
+        if len(arguments) != _TWO:
+            raise self.wrong(f"{name} takes 2 arguments, not {len(arguments)}", name)
+        return self._of_two(ARITHMETIC[name], arguments)
+
+    def _of_two(self, function: Callable[[Any, Any], Any], arguments: Sequence[Any]) -> _Term:
+        terms = [self.node(argument) for argument in arguments]
+        one, other = (term.evaluate for term in terms)
+        return _folded(
+            terms, lambda item, properties: function(one(item, properties), other(item, properties))
+        )
+
+    def _transform(self, name: str, arguments: Sequence[Any]) -> _Term:
+        terms, function = [self.node(arguments[0])], _TEXTS[name]
+        inner = terms[0].evaluate
+        return _folded(terms, lambda item, properties: function(inner(item, properties)))
+
+    def _like(self, _name: str, arguments: Sequence[Any]) -> _Term:
+        value, pattern = (self.node(argument) for argument in arguments)
+        wanted = pattern.evaluate({}, {}) if pattern.constant else None
+        if not isinstance(wanted, str):
+            raise self.wrong("LIKE wants a pattern in single quotes", "like")
+        inner, matches = value.evaluate, like_pattern(wanted).fullmatch
+
+        def judge(item: Json, properties: dict[str, Any]) -> bool | None:
+            text = inner(item, properties)
+            return matches(text) is not None if isinstance(text, str) else None
+
+        return _Term(judge, truth=True)
+
+    def _between(self, _name: str, arguments: Sequence[Any]) -> _Term:
+        value, low, high = arguments
+        return self._logic("and", [{"op": ">=", "args": [value, low]}, {"op": "<=", "args": [value, high]}])
+
+    def _in(self, _name: str, arguments: Sequence[Any]) -> _Term:
+        value, members = (self.node(argument) for argument in arguments)
+        one, many = value.evaluate, members.evaluate
+
+        def judge(item: Json, properties: dict[str, Any]) -> bool | None:
+            found = many(item, properties)
+            if isinstance(found, list) and len(found) == 1 and isinstance(found[0], list):
+                found = found[0]  # `'a' IN labels`: the list is the property
+            return contained(one(item, properties), found) if isinstance(found, list) else None
+
+        return _Term(judge, truth=True)
+
+    def _arrays(self, name: str, arguments: Sequence[Any]) -> _Term:
+        function = ARRAYS[name]
+        written = [argument if isinstance(argument, list | dict) else [argument] for argument in arguments]
+
+        def judge(one: Any, other: Any) -> bool | None:
+            return function(one, other) if isinstance(one, list) and isinstance(other, list) else None
+
+        return self._of_two(judge, written)._replace(truth=True)
+
+    def _relation(self, name: str, arguments: Sequence[Any]) -> _Term:
+        relation = RELATIONS["t_intersects" if name == "anyinteracts" else name]
+        terms = [self._instant(a, name.upper()) if isinstance(a, str) else self.node(a) for a in arguments]
+        one, other = (term.evaluate for term in terms)
+
+        def judge(item: Json, properties: dict[str, Any]) -> bool | None:
+            first, second = _as_span(one(item, properties)), _as_span(other(item, properties))
+            return None if first is None or second is None else relation(first, second)
+
+        return _Term(judge, truth=True)
+
+    def _spatial(self, name: str, arguments: Sequence[Any]) -> _Term:
+        from stacpull.filters.shapes import spatial_relation  # noqa: PLC0415 -- shapely is heavy
+
+        one, other = (self.node(argument) for argument in arguments)
+        constants = [term.evaluate({}, {}) if term.constant else None for term in (one, other)]
+        relation = spatial_relation(name, one.evaluate, other.evaluate, constants, self.places)
+        return _Term(relation, truth=True)
+
+    class _Kind(NamedTuple):
+        compiled: Callable[[_Compiler, str, Sequence[Any]], _Term]
+        arity: int | None
+
+    _OPERATORS: ClassVar[dict[str, _Kind]] = {
+        **dict.fromkeys(("and", "or"), _Kind(_logic, None)),
+        "not": _Kind(_not, 1),
+        "isnull": _Kind(_is_null, 1),
+        **dict.fromkeys(COMPARISONS, _Kind(_compare, _TWO)),
+        **dict.fromkeys(ARITHMETIC, _Kind(_calculate, None)),
+        **dict.fromkeys(_TEXTS, _Kind(_transform, 1)),
+        "like": _Kind(_like, _TWO),
+        "between": _Kind(_between, _THREE),
+        "in": _Kind(_in, _TWO),
+        **dict.fromkeys(ARRAYS, _Kind(_arrays, _TWO)),
+        **dict.fromkeys((*RELATIONS, "anyinteracts"), _Kind(_relation, _TWO)),
+        **dict.fromkeys(_SPATIAL, _Kind(_spatial, _TWO)),
+    }
+    _MEMBERS: ClassVar[dict[str, Callable[[_Compiler, Json], _Term]]] = {
+        "op": _operation,
+        "property": _property,
+        "date": _date,
+        "timestamp": _date,
+        "interval": _interval,
+        "bbox": _geometry,
+        "coordinates": _geometry,
+        "geometries": _geometry,
+    }
+
+
+def _constant(value: Any, *, truth: bool = False) -> _Term:
+    return _Term(lambda _item, _properties: value, constant=True, truth=truth)
+
+
+def _folded(terms: Sequence[_Term], evaluate: Evaluate) -> _Term:
+    """Return the term of `evaluate`, worked out now if nothing of it depends on the item."""
+    if all(term.constant for term in terms):
+        return _constant(evaluate({}, {}))
+    return _Term(evaluate)
+
+
+def _only_boolean(evaluate: Evaluate) -> Evaluate:
+    def judge(item: Json, properties: dict[str, Any]) -> bool | None:
+        value = evaluate(item, properties)
+        return value if isinstance(value, bool) else None
+
+    return judge
+
+
+def _when(reference: Reference) -> Evaluate:
+    """Return the evaluation of `datetime`: of an item that has none, the span of its two other times."""
+
+    def value(item: Json, properties: dict[str, Any]) -> Any:
+        found = reference.value(item, properties)
+        if found is None:
+            found = item_span(properties)
+            reference.found = reference.found or found is not None
+        return found
+
+    return value
+
+
+def _as_span(value: Any) -> Span | None:
+    return value if isinstance(value, Span) else span_of(value)
+
+
+def _word(node: Any) -> str | None:
+    """Return a word of the text by which a node can be found there."""
+    if isinstance(node, dict):
+        found = node.get("op") or node.get("property")
+        return found if isinstance(found, str) else None
+    if isinstance(node, float) and node.is_integer():
+        return str(int(node))
+    return None if node is None else str(node)
+
+
+class ExpressionCheck(ItemCheck):
+    """`--filter`: the expression is true of the item; if that is unknown, it has a verdict of its own."""
+
+    may_take_long = True
+
+    def __init__(self, text: str) -> None:
+        """Compile a filter.
+
+        Raises:
+            UsageError: It is not a boolean expression of CQL2; the message shows the place.
+        """
+        self._expression = compile_expression(parse_filter(text), text)
+
+    @classmethod
+    def of(cls, selection: Selection) -> Self | None:
+        """Compile the filter of a selection, None if it has none."""
+        return None if selection.filter is None else cls(selection.filter)
+
+    def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:
+        """Return FILTER if the expression is false, UNKNOWN_FILTER if the item lacks a value it needs."""
+        truth = self._expression.evaluate(item, properties)
+        if truth is True:
+            return None
+        return Verdict.FILTER if truth is False else Verdict.UNKNOWN_FILTER
+
+    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+        """Return notes about unknown items, unusual geometries and unknown names."""
+        why = "--filter cannot be judged there, a property is absent or of another kind."
+        notes = left_out(counts, Verdict.UNKNOWN_FILTER, why) + self._expression.places.notes()
+        if counts.get(Verdict.UNKNOWN_FILTER):
+            notes += unknown_names("--filter", self._expression.references)
+        return notes

@@ -1,0 +1,254 @@
+"""Times in CQL2: a span has a first and a last instant; an instant is a span of one, a date that whole day.
+
+Comparisons of spans: `<` is wholly before, `>` wholly after, and `=` neither, that is, they meet. So a
+timestamp is compared with a date by the day, whichever stands first, and `<=` is always the opposite of `>`.
+The `t_` operators are those of OGC 21-065r2, table 9, after Allen (1983), on first and last instants.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, time
+from typing import Any, Final, NamedTuple
+
+from stacpull.filters.interval import parse_instant
+
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
+
+
+class Span(NamedTuple):
+    """A closed interval of time; tuples compare, spans must not: use `before`."""
+
+    start: datetime
+    end: datetime
+
+    def before(self, other: Span) -> bool:
+        """Return True if all of this is earlier than all of the other."""
+        return self.end < other.start
+
+
+ALWAYS: Final = Span(_FIRST, _LAST)
+
+
+def span_of(value: object) -> Span | None:
+    """Return the span of a text that is an RFC 3339 instant or a date; None if it is neither."""
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    if _DATE.fullmatch(text):
+        try:
+            day = date.fromisoformat(text)
+        except ValueError:
+            return None
+        return Span(datetime.combine(day, time.min, UTC), datetime.combine(day, time.max, UTC))
+    instant = parse_instant(text) if _INSTANT.match(text) else None
+    return None if instant is None else Span(instant, instant)
+
+
+def item_span(properties: dict[str, Any]) -> Span | None:
+    """Return when the item was: its `datetime`, or from `start_datetime` to `end_datetime` (STAC 1.0)."""
+    value = properties.get("datetime")
+    if value is not None:
+        return span_of(value)
+    start, end = span_of(properties.get("start_datetime")), span_of(properties.get("end_datetime"))
+    if start is None and end is None:
+        return None
+    return Span(start.start if start else _FIRST, end.end if end else _LAST)
+
+
+RELATIONS: Final[dict[str, Callable[[Span, Span], bool]]] = {
+    "t_after": lambda a, b: a.start > b.end,
+    "t_before": lambda a, b: a.end < b.start,
+    "t_contains": lambda a, b: a.start < b.start and a.end > b.end,
+    "t_disjoint": lambda a, b: a.end < b.start or a.start > b.end,
+    "t_during": lambda a, b: a.start > b.start and a.end < b.end,
+    "t_equals": lambda a, b: a.start == b.start and a.end == b.end,
+    "t_finishedby": lambda a, b: a.start < b.start and a.end == b.end,
+    "t_finishes": lambda a, b: a.start > b.start and a.end == b.end,
+    "t_intersects": lambda a, b: a.start <= b.end and a.end >= b.start,
+    "t_meets": lambda a, b: a.end == b.start,
+    "t_metby": lambda a, b: a.start == b.end,
+    "t_overlappedby": lambda a, b: b.start < a.start < b.end < a.end,
+    "t_overlaps": lambda a, b: a.start < b.start < a.end < b.end,
+    "t_startedby": lambda a, b: a.start == b.start and a.end > b.end,
+    "t_starts": lambda a, b: a.start == b.start and a.end < b.end,
+}
+"""What each operator demands of two spans."""
+
+
+Truth = bool | None
+
+_ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "=": operator.eq,
+    "<>": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_SPANS: Final[dict[str, Callable[[Span, Span], bool]]] = {
+    "=": lambda a, b: not (a.before(b) or b.before(a)),
+    "<>": lambda a, b: a.before(b) or b.before(a),
+    "<": lambda a, b: a.before(b),
+    "<=": lambda a, b: not b.before(a),
+    ">": lambda a, b: b.before(a),
+    ">=": lambda a, b: not a.before(b),
+}
+
+
+def _comparison(sign: str) -> Callable[[Any, Any], Truth]:
+    order, spans = _ORDERS[sign], _SPANS[sign]
+    only_equality = sign in ("=", "<>")
+
+    def compare(one: Any, other: Any) -> Truth:
+        if one is None or other is None:
+            return None
+        if _is_number(one) and _is_number(other):
+            return _by_number(order, one, other)
+        times = _times(one, other)
+        if times is not None:
+            return spans(*times)
+        if isinstance(one, str) and isinstance(other, str):
+            return order(one, other)
+        if only_equality and _comparable(one, other):
+            return order(one, other)
+        return None
+
+    return compare
+
+
+def _by_number(order: Callable[[Any, Any], bool], one: Any, other: Any) -> Truth:
+    """Compare in double precision where one is a float: the text form of CQL2 has no other numbers."""
+    if isinstance(one, float) or isinstance(other, float):
+        try:
+            one, other = float(one), float(other)
+        except OverflowError:
+            return order(one, other)
+        if math.isnan(one) or math.isnan(other):
+            return None
+    return order(one, other)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _times(one: Any, other: Any) -> tuple[Span, Span] | None:
+    """Return both as times if they are: spans, or texts of which both can be read so."""
+    first = one if isinstance(one, Span) else span_of(one)
+    if first is None:
+        return None
+    second = other if isinstance(other, Span) else span_of(other)
+    return None if second is None else (first, second)
+
+
+def _comparable(one: Any, other: Any) -> bool:
+    """Return True for two booleans, or two lists: they are equal or not, and have no order."""
+    return any(isinstance(one, kind) and isinstance(other, kind) for kind in (bool, list))
+
+
+COMPARISONS: Final = {sign: _comparison(sign) for sign in _ORDERS}
+"""The comparison operators (7.6)."""
+
+
+def contained(value: Any, members: Iterable[Any]) -> Truth:
+    """Return whether `value` equals any of `members` (7.9.4): unknown if none does and any is unknown."""
+    equals, unknown = COMPARISONS["="], value is None
+    for member in members:
+        equal = equals(value, member)
+        if equal:
+            return True
+        unknown = unknown or member is None
+    return None if unknown else False
+
+
+def like_pattern(pattern: str) -> re.Pattern[str]:
+    r"""Compile a pattern of LIKE (7.9.2).
+
+    The time to match is linear in the length of the text: what a `%` stands for ends where the piece behind
+    it fits first, and no other place is tried (an atomic group). That finds a match wherever there is one.
+
+    Args:
+        pattern: `%` stands for any text, `_` for one character, `\x` for `x`.
+
+    Returns:
+        An expression for `fullmatch`.
+    """
+    pieces = [""]
+    for token in re.finditer(r"\\(.)|(%)|(_)|(.)", pattern, re.DOTALL):
+        escaped, many, one, plain = token.groups()
+        if many:
+            pieces.append("")
+        else:
+            pieces[-1] += "." if one else re.escape(escaped or plain)
+    first, *between = pieces
+    if not between:
+        return re.compile(first, re.DOTALL)
+    *middle, last = between
+    expression = first + "".join(f"(?>.*?{piece})" for piece in middle if piece) + f".*{last}"
+    return re.compile(expression, re.DOTALL)
+
+
+def casei(value: Any) -> Any:
+    """Return text as it is compared without regard to case (7.12.1); of a list, each member."""
+    if isinstance(value, list):
+        return [casei(member) for member in value]
+    return value.casefold() if isinstance(value, str) else None
+
+
+def unaccented(value: Any) -> Any:
+    """Return text as it is compared without regard to accents (7.12.2); of a list, each member."""
+    if isinstance(value, list):
+        return [unaccented(member) for member in value]
+    if not isinstance(value, str):
+        return None
+    return "".join(c for c in unicodedata.normalize("NFKD", value) if not unicodedata.combining(c))
+
+
+def _calculated(calculate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def calculation(one: Any, other: Any) -> Any:
+        if not (_is_number(one) and _is_number(other)):
+            return None
+        try:
+            found = calculate(float(one), float(other))
+        except (ArithmeticError, ValueError):
+            return None
+        return found if isinstance(found, float) and math.isfinite(found) else None
+
+    return calculation
+
+
+ARITHMETIC: Final = {
+    "+": _calculated(operator.add),
+    "-": _calculated(operator.sub),
+    "*": _calculated(operator.mul),
+    "/": _calculated(operator.truediv),
+    "^": _calculated(operator.pow),
+    "%": _calculated(math.fmod),
+    "div": _calculated(lambda a, b: float(math.trunc(a / b))),
+}
+"""The operators of 7.14, in double precision; `%` has the sign of the first, `div` rounds towards zero."""
+
+
+def _includes(array: list[Any], member: Any) -> bool:
+    return contained(member, array) is True
+
+
+def _superset(one: list[Any], other: list[Any]) -> bool:
+    return all(_includes(one, member) for member in other)
+
+
+ARRAYS: Final[dict[str, Callable[[list[Any], list[Any]], bool]]] = {
+    "a_contains": _superset,
+    "a_containedby": lambda a, b: _superset(b, a),
+    "a_equals": lambda a, b: _superset(a, b) and _superset(b, a),
+    "a_overlaps": lambda a, b: any(_includes(a, member) for member in b),
+}
+"""The operators of 7.13: arrays are sets there, order and repeats do not count."""

@@ -1,0 +1,119 @@
+"""Logins that send the same with every request: `header`, `query`, `bearer`, `basic`, `netrc`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stacpull.arguments import read_text
+from stacpull.net.answers import KeptAnswer
+from stacpull.net.credentials import HostCredentials
+from stacpull.net.logins.login import Attached, Login
+from stacpull.net.logins.provider import HostPattern, Key, LoginKind, Values, field_name
+from stacpull.net.transport import Request, Response, Transport
+from stacpull.redact import Secret
+
+if TYPE_CHECKING:
+    from stacpull.net.logins.registry import LoginTools
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed(LoginKind):
+    """The fields and parameters that are sent."""
+
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+    query: Mapping[str, Secret] = field(default_factory=dict)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """All their values."""
+        return (*self.headers.values(), *self.query.values())
+
+    def transport(self, url: str, names: tuple[str, ...], tools: LoginTools) -> Transport:
+        """Return the transport for the host of `url`; nothing is shared, as there is nothing to renew."""
+        del names
+        return tools.transport(FixedLogin(HostCredentials(url, self.headers, self.query)))
+
+
+class HeaderField(Fixed):
+    """`kind = "header"`: a header field."""
+
+    keys = (Key("name", read=field_name), Key("value", labelled=True, secret=True))
+
+    @classmethod
+    def read(cls, values: Values) -> Fixed:
+        """Return the field."""
+        return Fixed({values.text("name"): Secret(values.text("value"))})
+
+
+class QueryParameter(Fixed):
+    """`kind = "query"`: a query parameter."""
+
+    keys = (Key("name", read=read_text), Key("value", labelled=True, secret=True))
+
+    @classmethod
+    def read(cls, values: Values) -> Fixed:
+        """Return the parameter."""
+        return Fixed(query={values.text("name"): Secret(values.text("value"))})
+
+
+class BearerToken(Fixed):
+    """`kind = "bearer"`: a token (RFC 6750, 2.1)."""
+
+    keys = (Key("token", secret=True),)
+
+    @classmethod
+    def read(cls, values: Values) -> Fixed:
+        """Return the token's `Authorization`."""
+        return Fixed({"Authorization": Secret(f"Bearer {values.text('token')}")})
+
+
+class UserPassword(Fixed):
+    """`kind = "basic"`: user and password (RFC 7617)."""
+
+    keys = (Key("user"), Key("password", secret=True))
+
+    @classmethod
+    def read(cls, values: Values) -> Fixed:
+        """Return their `Authorization`."""
+        return Fixed({"Authorization": values.basic()})
+
+
+class NetrcEntries(Fixed):
+    """`kind = "netrc"`: user and password of each host that is in the netrc file."""
+
+    @classmethod
+    def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str:
+        """Return the first host."""
+        del written
+        return hosts[0].host
+
+    @classmethod
+    def logins(cls, values: Values) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
+        """Yield a login for each host."""
+        for host, authorization in values.netrc.below(values.hosts):
+            yield (host,), Fixed({"Authorization": authorization})
+
+
+class FixedLogin(Login):
+    """Adds the fields and parameters to each request."""
+
+    def __init__(self, credentials: HostCredentials) -> None:
+        self._credentials = credentials
+
+    async def attach(self, request: Request) -> Attached:
+        """Return `request` with them."""
+        return Attached(self._credentials.attach(request))
+
+    def is_refusal(self, response: Response) -> bool:  # noqa: ARG002 - another login would be the same
+        """Return False."""
+        return False
+
+    async def renewed(self, url: str, held: object, refusal: KeptAnswer) -> KeptAnswer:  # noqa: ARG002
+        """Return the refusal."""
+        return refusal
+
+    def strip(self, url: str) -> str:
+        """Return `url` without a key that the host repeats in it."""
+        return self._credentials.strip(url)

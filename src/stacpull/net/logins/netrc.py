@@ -1,0 +1,62 @@
+"""Users and passwords from the user's netrc file: the one that `NETRC` names, or `~/.netrc`.
+
+Its `default` entry is never used: it would give a password to any host (GNU inetutils manual, "The .netrc
+file").
+"""
+
+from __future__ import annotations
+
+import netrc
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from stacpull.net.logins.provider import HostPattern, basic
+from stacpull.redact import Secret
+
+
+@dataclass(frozen=True)
+class Netrc:
+    """The file, read when it is first needed; a missing one has no entries."""
+
+    environ: Mapping[str, str] = field(repr=False)
+
+    @property
+    def path(self) -> Path:
+        """The path of the file."""
+        return Path(self.environ.get("NETRC") or "~/.netrc").expanduser()
+
+    def basic(self, host: str) -> Secret | None:
+        """Return the `Authorization` for a host, None if it has no entry."""
+        entry = self._read[0].get(host)
+        return None if entry is None else basic(*entry)
+
+    def below(self, hosts: tuple[HostPattern, ...]) -> Iterator[tuple[HostPattern, Secret]]:
+        """Yield the hosts of the file that are among `hosts`, each with its `Authorization`."""
+        for name, entry in self._read[0].items():
+            for pattern in hosts:
+                if pattern.covers(pattern.scheme, name, pattern.port):
+                    yield HostPattern(pattern.scheme, name, pattern.port), basic(*entry)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the file, empty if nothing is."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[Mapping[str, tuple[str, str]], str]:
+        """The entries by host, none of a broken file: another login may be complete without it."""
+        try:
+            hosts = netrc.netrc(str(self.path)).hosts
+        except FileNotFoundError:
+            return {}, ""
+        except netrc.NetrcParseError as problem:  # its message may quote the file, perhaps a password
+            return {}, f"{self.path}, line {problem.lineno}: this is not a valid netrc file"
+        except (OSError, UnicodeDecodeError):
+            return {}, f"{self.path} cannot be read as a netrc file"
+        return {
+            host.lower(): (user, password)
+            for host, (user, _, password) in hosts.items()
+            if host != "default" and password
+        }, ""

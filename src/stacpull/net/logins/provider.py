@@ -1,0 +1,280 @@
+"""Credential profiles as values: hosts, kinds of login with their secrets, and the logins of a profile.
+
+`config.profiles` reads a profile and fills in its secrets; `net.logins.registry` logs in. A kind of login is
+a class in a module of its own: it declares its TOML keys, which of them are secret, and the URLs that it
+opens. It is listed in `net.logins.registry: KINDS`.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from urllib.parse import urlsplit
+
+from stacpull.arguments import read_text
+from stacpull.hosts import host_of, origin_of
+from stacpull.redact import Secret
+from stacpull.urls import is_remote, is_web
+
+if TYPE_CHECKING:
+    from stacpull.net.logins.login import Login
+    from stacpull.net.logins.netrc import Netrc
+    from stacpull.net.logins.registry import LoginTools
+    from stacpull.net.transport import Transport
+
+_LEAST_LABELS = 2
+_NAME = re.compile(r"(?:[\w-]+\.)*[\w-]+|\[[0-9a-f:.]+\]")
+"""A host's name, as URLs may have it, or an IPv6 address in brackets."""
+
+
+class HostPattern(NamedTuple):
+    """Hosts that a login is for: one host, or with `any_below` every host below it; one scheme and port.
+
+    `host` is as in `hosts.Origin`: lower case, no dot at its end, an IPv6 address in brackets.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    any_below: bool = False
+
+    @classmethod
+    def read(cls, text: str) -> HostPattern:
+        """Read `data.example.org`, `*.example.org` (https, its usual port) or `http://host:port`.
+
+        Raises:
+            ValueError: It is none of these, or so wide that it covers hosts of other owners.
+        """
+        url = text if "://" in text else f"https://{text}"
+        scheme, name, port = origin_of(url)
+        any_below, host = name.startswith("*."), name.removeprefix("*.")
+        alone = host_of(url) == url.partition("://")[2].lower()
+        narrow = not any_below or len(host.split(".")) >= _LEAST_LABELS
+        if not (_NAME.fullmatch(host) and is_web(f"{scheme}://") and port and alone and narrow):
+            shown = text.rpartition("@")[2]  # the part before it may be a password
+            raise ValueError(f"must be like data.example.org or *.example.org, not {shown!r}")
+        return cls(scheme, host, port, any_below)
+
+    def covers(self, scheme: str, host: str, port: int | None) -> bool:
+        """Return True if this origin is one of the hosts."""
+        if (scheme, port) != (self.scheme, self.port):
+            return False
+        return host.endswith("." + self.host) if self.any_below else host == self.host
+
+    @property
+    def url(self) -> str | None:
+        """A URL of the host, None if the pattern covers several."""
+        return None if self.any_below else f"{self.scheme}://{self.host}:{self.port}"
+
+
+def is_address(url: str, *, web: bool = True) -> bool:
+    """Return True if `url` is a complete http or https URL without user and password.
+
+    Args:
+        url: The URL.
+        web: False to accept other remote schemes, too.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket without its other half, characters that normalise to special ones
+        return False
+    usable = bool(host_of(url)) and origin_of(url).port != 0
+    head = f"{parts.scheme}://"
+    right = (is_web(head) if web else is_remote(head)) and "@" not in parts.netloc
+    return usable and right and url.isprintable() and " " not in url
+
+
+# --- what a kind of login declares ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A TOML key of a kind of login.
+
+    Attributes:
+        name: In kebab case.
+        required: False if it may be left out.
+        read: For a key that holds no secret: reads its value; a variable in it is an error.
+        secret: True if nothing but variables may be written.
+        labelled: True if the text before a variable may say how a secret is meant (`Token ${T}`).
+        spare: True if the login can be used although the variable of this key is not set.
+    """
+
+    name: str
+    required: bool = True
+    read: Callable[[object], object] | None = None
+    secret: bool = False
+    labelled: bool = False
+    spare: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The values of a `[login.NAME]` table, its variables replaced."""
+
+    hosts: tuple[HostPattern, ...]
+    texts: Mapping[str, str] = field(repr=False)
+    netrc: Netrc
+
+    def text(self, key: str, default: str = "") -> str:
+        """Return the value of a key."""
+        return self.texts.get(key, default)
+
+    def secret(self, key: str) -> Secret | None:
+        """Return the value of a key as a secret, None if it is missing or empty."""
+        text = self.texts.get(key)
+        return Secret(text) if text else None
+
+    def basic(self) -> Secret:
+        """Return the `Authorization` of user and password."""
+        return basic(self.text("user"), self.text("password"))
+
+
+def basic(user: str, password: str) -> Secret:
+    """Return the `Authorization` of user and password (RFC 7617)."""
+    return Secret("Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
+
+
+class LoginKind:
+    """A kind of login, with its secrets: a frozen dataclass of plain values.
+
+    Two rules hold for all kinds: `user` and `password` belong together, and without a password the user is
+    the secret.
+    """
+
+    keys: ClassVar[tuple[Key, ...]] = ()
+    __slots__ = ()
+
+    @classmethod
+    def problem(cls, written: Mapping[str, str]) -> str | None:
+        """Return half a sentence that says what is wrong with the keys as a whole, None if nothing is."""
+        del written
+        return None
+
+    @classmethod
+    def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str | None:
+        """Return a host whose user and password are taken from the netrc file, None if none are."""
+        del written, hosts
+        return None
+
+    @classmethod
+    def read(cls, values: Values) -> LoginKind | None:
+        """Return the login that `values` describe; None if the netrc file has no entry for it."""
+        raise NotImplementedError
+
+    @classmethod
+    def logins(cls, values: Values) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
+        """Yield the logins that `values` describe, each with its hosts."""
+        means = cls.read(values)
+        if means is not None:
+            yield values.hosts, means
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The values that must never be written anywhere."""
+        return ()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The URLs that are asked to log in: the user chose them by choosing the profile."""
+        return ()
+
+    def transport(self, url: str, names: tuple[str, ...], tools: LoginTools) -> Transport:
+        """Return the transport for the host of `url`: logged in, and the same login for all hosts.
+
+        Args:
+            url: A URL of the host.
+            names: Where the secrets came from, for messages.
+            tools: What a login needs.
+        """
+        del url
+        return tools.transport(tools.shared(self, lambda: self.login(names, tools)))
+
+    def login(self, names: tuple[str, ...], tools: LoginTools) -> Login:
+        """Return the login that is shared by all hosts of a `[login.NAME]`."""
+        raise NotImplementedError
+
+    async def prove(self, names: tuple[str, ...], tools: LoginTools) -> str | None:
+        """Get a token, if this kind gets one by logging in; return the host that gave it."""
+        del names, tools
+        return None
+
+
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
+_STEERING = frozenset(
+    {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
+    | {"proxy-connection", "range", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+"""Fields that control where a request goes, how it is framed, or which part of an asset is asked for."""
+
+
+def field_name(raw: object) -> str:
+    """Read the name of a header field that may carry a credential."""
+    name = read_text(raw)
+    if not _FIELD_NAME.fullmatch(name):
+        raise ValueError(f"must be the name of a header field, not {name!r}")
+    if name.lower() in _STEERING:
+        raise ValueError(f"must be a field that carries a credential: {name} steers the connection")
+    return name
+
+
+def service_address(*places: str) -> Callable[[object], str]:
+    """Return a reader of the URL of a service, in which these places may be filled in later."""
+
+    def read(raw: object) -> str:
+        plain = url = read_text(raw)
+        for place in places:
+            plain = plain.replace(place, "x")
+        if not is_address(plain):
+            raise ValueError("must be like https://host/path")
+        if "{" in plain or "}" in plain:
+            known = " and ".join(places) or "no place"
+            raise ValueError(f"has {known} to fill in, and nothing else in braces")
+        return url
+
+    return read
+
+
+# --- profiles ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HostLogin:
+    """A `[login.NAME]` of a profile: a kind of login, and the hosts that it is for."""
+
+    name: str
+    hosts: tuple[HostPattern, ...]
+    means: LoginKind
+    sources: tuple[str, ...] = ()
+    """Where its secrets came from, for messages: names of variables, a netrc file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A credential profile with its secrets filled in. The first login that covers a host is used."""
+
+    name: str
+    logins: tuple[HostLogin, ...] = ()
+    check: tuple[str, ...] = ()
+    """URLs that are answered only after a login."""
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The values that must never be written anywhere."""
+        return tuple(secret for login in self.logins for secret in login.means.secrets)
+
+    def login_for(self, scheme: str, host: str, port: int | None) -> HostLogin | None:
+        """Return the login for an origin, None if it has none."""
+        return next(
+            (one for one in self.logins if any(p.covers(scheme, host, port) for p in one.hosts)), None
+        )
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The URLs of the single hosts that the user chose by choosing the profile."""
+        urls = [pattern.url for login in self.logins for pattern in login.hosts]
+        opened = [url for login in self.logins for url in login.means.endpoints]
+        return (*(url for url in urls if url is not None), *opened)

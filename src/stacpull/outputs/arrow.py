@@ -1,0 +1,157 @@
+"""JSON values as Arrow arrays, and the one type that holds all of them.
+
+pyarrow finds the type of a batch. Where values at one place of the documents differ in kind, and between
+batches, these rules decide:
+
+    null and absent       are the same
+    integer and float     become float, which rounds integers beyond 2^53
+    time and text         become text
+    objects               become a struct with the members of all of them
+    lists                 become a list of what their elements become
+    anything else         becomes text that holds the JSON of each value
+
+An object that has no member in any document cannot be a struct, and becomes JSON text as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+TIME = pa.timestamp("us", "UTC")
+JSON_TEXT = pa.large_string()
+"""Text that holds JSON. In Parquet it is text like any other; here the type tells the two apart."""
+_REFUSED = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
+
+Mixed = dict[str, set[str]]
+"""Places whose values became JSON text (`assets.*` keys included), and the kinds of value they had."""
+
+
+def json_array(values: Sequence[Any], path: str, mixed: Mixed) -> pa.Array:
+    """Return JSON values as an array of the type that holds all of them.
+
+    Args:
+        values: As `orjson.loads` gives them.
+        path: The place of the values in a document; members are separated by dots.
+        mixed: Receives the places at or below `path` whose values became JSON text.
+    """
+    try:
+        return pa.array(values)
+    except _REFUSED:
+        types = (_type_of(value, path, mixed) for value in values)
+        kind = reduce(lambda one, other: merged_type(one, other, path, mixed), types)
+        return pa.array([_as_type(value, kind) for value in values], kind)
+
+
+def merged_type(  # noqa: PLR0911 - one return per rule
+    one: pa.DataType, other: pa.DataType, path: str, mixed: Mixed
+) -> pa.DataType:
+    """Return the type that holds the values of both types; the arguments are those of `json_array`."""
+    if one.equals(other) or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    kinds = {one, other}
+    if kinds == {pa.int64(), pa.float64()}:
+        return pa.float64()
+    if kinds == {TIME, pa.string()}:
+        return pa.string()
+    if pa.types.is_struct(one) and pa.types.is_struct(other):
+        fields = {field.name: field.type for field in one}
+        for field in other:
+            known = fields.get(field.name)
+            fields[field.name] = (
+                field.type if known is None else merged_type(known, field.type, f"{path}.{field.name}", mixed)
+            )
+        return pa.struct(list(fields.items()))
+    if pa.types.is_list(one) and pa.types.is_list(other):
+        return pa.list_(merged_type(one.value_type, other.value_type, path, mixed))
+    mixed.setdefault(path, set()).update(_kind(kind) for kind in (one, other) if kind != JSON_TEXT)
+    return JSON_TEXT
+
+
+def storable_type(kind: pa.DataType) -> pa.DataType | None:
+    """Return the type in which Parquet can store values of type `kind`; None if all of them are null."""
+    if pa.types.is_null(kind):
+        return None
+    if pa.types.is_struct(kind):
+        fields = [(field.name, stored) for field in kind if (stored := storable_type(field.type)) is not None]
+        return pa.struct(fields) if fields else JSON_TEXT
+    if pa.types.is_list(kind):
+        return pa.list_(storable_type(kind.value_type) or pa.string())
+    return kind
+
+
+def fitted(array: pa.Array, kind: pa.DataType) -> pa.Array:  # noqa: PLR0911 - one return per rule
+    """Return an array with the values of `array` as `kind`, a type of `merged_type` or `storable_type`."""
+    if array.type.equals(kind):
+        return array
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), kind)
+    if kind == JSON_TEXT:
+        return pa.array([_as_json(value) for value in array.to_pylist()], kind)
+    if pa.types.is_struct(kind):
+        nulls = pa.nulls(len(array))
+        names = {field.name for field in array.type}
+        members = [fitted(array.field(f.name) if f.name in names else nulls, f.type) for f in kind]
+        return pa.StructArray.from_arrays(members, fields=list(kind), mask=array.is_null())
+    if pa.types.is_list(kind):
+        values = fitted(array.values, kind.value_type)
+        return pa.ListArray.from_arrays(array.offsets, values, type=kind, mask=array.is_null())
+    if array.type == TIME:
+        return pa.array([None if t is None else _rfc3339(t) for t in array.to_pylist()], kind)
+    return array.cast(kind, safe=False)
+
+
+def _type_of(value: Any, path: str, mixed: Mixed) -> pa.DataType:
+    if isinstance(value, dict):
+        return pa.struct([(name, _type_of(one, f"{path}.{name}", mixed)) for name, one in value.items()])
+    if isinstance(value, list):
+        types = (_type_of(one, path, mixed) for one in value)
+        return pa.list_(reduce(lambda a, b: merged_type(a, b, path, mixed), types, pa.null()))
+    try:
+        return pa.scalar(value).type
+    except _REFUSED:
+        mixed.setdefault(path, set()).add("integer of more than 64 bits")
+        return JSON_TEXT
+
+
+def _as_type(value: Any, kind: pa.DataType) -> Any:
+    if value is None:
+        return None
+    if kind == JSON_TEXT:
+        return _as_json(value)
+    if pa.types.is_struct(kind):
+        return {field.name: _as_type(value.get(field.name), field.type) for field in kind}
+    if pa.types.is_list(kind):
+        return [_as_type(one, kind.value_type) for one in value]
+    return float(value) if kind == pa.float64() else value
+
+
+def _as_json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(_present(value)).decode()
+
+
+def _present(value: Any) -> Any:
+    """Return JSON without the null members that a struct gives for those that were absent."""
+    if isinstance(value, dict):
+        return {name: _present(one) for name, one in value.items() if one is not None}
+    return [_present(one) for one in value] if isinstance(value, list) else value
+
+
+def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_struct(kind):
+        return "object"
+    if pa.types.is_list(kind):
+        return "list"
+    return {pa.string(): "text", pa.int64(): "integer", pa.float64(): "float", pa.bool_(): "boolean"}.get(
+        kind, str(kind)
+    )
+
+
+def _rfc3339(time: Any) -> str:
+    return str(time.isoformat()).replace("+00:00", "Z")

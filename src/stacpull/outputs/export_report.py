@@ -1,0 +1,30 @@
+"""What an export reports."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class ExportReport(NamedTuple):
+    """What an export wrote.
+
+    Attributes:
+        items: Items, or samples, that were written.
+        files: Names of the files, relative to the directory of OUT.
+        bytes: Their size together.
+        notes: Sentences about what the format could not hold as it was, and about items that were left out.
+    """
+
+    items: int
+    files: tuple[str, ...]
+    bytes: int
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as `--json` prints it."""
+        return {
+            "items": self.items,
+            "files": list(self.files),
+            "bytes": self.bytes,
+            "notes": list(self.notes),
+        }

@@ -1,0 +1,178 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const main = document.getElementById("main");
+const SVG = "http://www.w3.org/2000/svg";
+// Seven stops of the viridis colour map, which stays legible without colour vision and in grey.
+const VIRIDIS = [[68, 1, 84], [70, 50, 127], [54, 92, 141], [39, 127, 142], [31, 161, 135], [74, 194, 109], [253, 231, 37]];
+
+function add(parent, tag, text, attributes) {
+  const element = document.createElement(tag);
+  if (text !== undefined && text !== null) element.textContent = text;
+  for (const [name, value] of Object.entries(attributes || {})) element.setAttribute(name, value);
+  parent.append(element);
+  return element;
+}
+function draw(parent, tag, attributes, text) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text !== undefined) element.textContent = text;
+  parent.append(element);
+  return element;
+}
+const whole = (number) => number.toLocaleString("en");
+function size(bytes) {
+  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
+  let unit = 0;
+  while (bytes >= 1000 && unit < units.length - 1) { bytes /= 1000; unit += 1; }
+  return `${unit ? bytes.toFixed(1) : bytes} ${units[unit]}`;
+}
+function duration(seconds) {
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+function colour(share) {
+  const at = Math.min(1, Math.max(0, share)) * (VIRIDIS.length - 1);
+  const low = Math.min(VIRIDIS.length - 2, Math.floor(at));
+  const mix = (i) => Math.round(VIRIDIS[low][i] + (VIRIDIS[low + 1][i] - VIRIDIS[low][i]) * (at - low));
+  return `rgb(${mix(0)} ${mix(1)} ${mix(2)})`;
+}
+// Counts span orders of magnitude: colours follow their logarithm.
+const shade = (count, most) => colour(most > 1 ? Math.log(count) / Math.log(most) : 1);
+
+function section(title, text) {
+  const part = add(main, "section");
+  add(part, "h2", title);
+  if (text) add(part, "p", text, {class: "muted"});
+  return part;
+}
+function table(parent, columns, rows) {
+  const made = add(add(parent, "div", null, {class: "scroll"}), "table");
+  const head = add(add(made, "thead"), "tr");
+  for (const [name, kind] of columns) add(head, "th", name, {scope: "col", class: kind || ""});
+  const body = add(made, "tbody");
+  for (const row of rows) {
+    const line = add(body, "tr");
+    row.forEach((value, i) => add(line, "td", value, {class: columns[i][1] || ""}));
+  }
+}
+function bars(parent, rows, show) {
+  const most = Math.max(1, ...rows.map((row) => row[1]));
+  const made = add(parent, "div", null, {class: "bars"});
+  for (const [name, value] of rows) {
+    add(made, "span", name, {title: name});
+    const bar = add(add(made, "div"), "i");
+    bar.style.width = `${(100 * value) / most}%`;
+    add(made, "span", show(value), {class: "number"});
+  }
+}
+function legend(parent, most) {
+  const line = add(parent, "div", null, {class: "legend"});
+  add(line, "span", "1");
+  const scale = add(line, "canvas", null, {width: 120, height: 1, role: "img", "aria-label": "Colour scale"});
+  const context = scale.getContext("2d");
+  for (let x = 0; x < 120; x += 1) { context.fillStyle = colour(x / 119); context.fillRect(x, 0, 1, 1); }
+  add(line, "span", `${whole(most)} items (logarithmic)`);
+}
+
+function header() {
+  document.getElementById("title").textContent = data.title;
+  const lead = document.getElementById("lead");
+  add(lead, "span", data.state, {class: `state ${data.state}`});
+  lead.append(` · from ${data.source} · written ${data.written}`);
+  const numbers = add(main, "div", null, {class: "numbers"});
+  const shown = [["items", data.items], ["files", data.files], ["failed", data.failed], ["pending", data.pending]];
+  const add_number = (name, value) => { const one = add(numbers, "div"); add(one, "b", value); one.append(name); };
+  add_number("bytes", size(data.bytes));
+  for (const [name, value] of shown) add_number(name, whole(value));
+}
+function collections() {
+  const part = section("Collections");
+  table(part, [["Collection"], ["Title"], ["Licence"], ["Items", "number"], ["Files", "number"], ["Bytes", "number"]],
+    data.collections.map((c) => [c.id, c.title, c.licence, whole(c.items), whole(c.files), size(c.bytes)]));
+}
+function map() {
+  const grid = data.map;
+  if (!grid.cells.length) return;
+  const part = section("Where", `Items by the middle of their bounding box, in cells of ${grid.degrees}°.`);
+  const [west, south, east, north] = grid.box;
+  const width = 960, scale = width / (east - west), height = Math.max(120, Math.min(720, (north - south) * scale));
+  const y = (latitude) => ((north - latitude) * height) / (north - south);
+  const picture = draw(part, "svg", {viewBox: `0 0 ${width} ${height + 18}`, role: "img"});
+  draw(picture, "title", {}, "Map of the number of items per cell");
+  const most = Math.max(...grid.cells.map((cell) => cell[2]));
+  for (const [longitude, latitude, count] of grid.cells) {
+    const cell = draw(picture, "rect", {
+      x: (longitude - west) * scale, y: y(latitude + grid.degrees), width: grid.degrees * scale,
+      height: (grid.degrees * height) / (north - south), fill: shade(count, most),
+    });
+    draw(cell, "title", {}, `${whole(count)} items at ${longitude}°, ${latitude}°`);
+  }
+  const step = [90, 45, 30, 15, 10, 5, 2, 1, 0.5, 0.2, 0.1].find((one) => (east - west) / one >= 4) || 0.1;
+  for (let at = Math.ceil(west / step) * step; at <= east; at += step) {
+    const x = (at - west) * scale;
+    draw(picture, "path", {d: `M${x} 0V${height}`, class: "grid"});
+    draw(picture, "text", {x: x + 3, y: height + 13}, `${+at.toFixed(1)}°`);
+  }
+  for (let at = Math.ceil(south / step) * step; at <= north; at += step) {
+    draw(picture, "path", {d: `M0 ${y(at)}H${width}`, class: "grid"});
+    draw(picture, "text", {x: 3, y: y(at) - 3}, `${+at.toFixed(1)}°`);
+  }
+  legend(part, most);
+}
+function labels() {
+  if (!data.labels.length) return;
+  const more = data.labels_left_out ? ` The ${whole(data.labels_left_out)} rarest are left out.` : "";
+  const part = section("Labels", `Items per label.${more}`);
+  bars(part, data.labels, whole);
+  if (data.labels.length < 2) return;
+  const together = section("Labels together", "How many items have both labels. The order is the one above.");
+  const count = data.labels.length, side = 20, left = 210;
+  const picture = draw(together, "svg", {viewBox: `0 0 ${left + count * side} ${count * side}`, role: "img"});
+  draw(picture, "title", {}, "Matrix of label pairs");
+  const most = Math.max(1, ...data.pairs.map((pair) => pair[2]));
+  for (const [a, b, items] of data.pairs) {
+    for (const [row, column] of [[a, b], [b, a]]) {
+      const cell = draw(picture, "rect", {
+        x: left + column * side, y: row * side, width: side - 1, height: side - 1, fill: shade(items, most),
+      });
+      draw(cell, "title", {}, `${data.labels[a][0]} and ${data.labels[b][0]}: ${whole(items)}`);
+    }
+  }
+  data.labels.forEach(([name], row) => {
+    const text = name.length > 32 ? `${name.slice(0, 31)}…` : name;
+    draw(picture, "text", {x: left - 6, y: row * side + 14, "text-anchor": "end"}, text);
+  });
+  legend(together, most);
+}
+function months() {
+  if (data.months.length < 2) return;
+  bars(section("When", "Items per month of their time."), data.months, whole);
+}
+function files() {
+  const part = section("Files by asset key");
+  table(part, [["Key"], ["Files", "number"], ["Bytes", "number"], ["Mean", "number"]],
+    data.keys.map(([key, count, bytes]) => [key, whole(count), size(bytes), size(Math.round(bytes / count))]));
+  if (data.hosts.length) bars(section("Bytes by host", "The host that each item names for its assets."), data.hosts, size);
+}
+function runs() {
+  const part = section("Runs", "Bytes and time are those of the run itself; the rate is their quotient.");
+  table(part, [["Started"], ["Command"], ["State"], ["Files", "number"], ["Bytes", "number"], ["Time", "number"], ["Rate", "number"], ["Retries", "number"]],
+    data.runs.map((run) => [run.started, run.kind, run.state, whole(run.files), size(run.bytes), duration(run.seconds),
+      run.seconds ? `${size(Math.round(run.bytes / run.seconds))}/s` : "", whole(run.retries)]));
+}
+function failures() {
+  const part = section("Failures", data.failures.length ? "" : "None.");
+  if (data.failures.length) {
+    table(part, [["What"], ["Assets", "number"], ["Asset keys"], ["For example"], ["What helps"]],
+      data.failures.map((one) => [one.what, whole(one.count), one.keys, one.example, one.advice]));
+  }
+}
+function checksum() {
+  const part = section("Checksum of the mirror");
+  add(part, "code", data.checksum || "Not all files have a SHA-256.");
+  add(part, "p", "SHA-256 of one line per file, `<sha256>  <path>`, sorted by collection, item and asset key.", {class: "muted"});
+  for (const note of data.notes) add(part, "p", note);
+}
+for (const step of [header, collections, map, labels, months, files, runs, failures, checksum]) step();
+document.body.dataset.drawn = "yes";

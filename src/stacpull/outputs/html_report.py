@@ -1,0 +1,306 @@
+"""`report`: one HTML page about a mirror, without any request to the network.
+
+The page holds numbers, not items: its size does not grow with the mirror. Everything that comes from a source
+(titles, ids, labels, messages) is in one block of JSON, and the page's script puts it into text nodes only. A
+content security policy allows that script, by its hash, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from html import escape
+from importlib.resources import files
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+
+from stacpull.config.dest import dest_path
+from stacpull.errors import DestinationError, InterruptedRunError
+from stacpull.events import Listener, Stage
+from stacpull.filters.labels import item_labels
+from stacpull.models import FailureKind, Json
+from stacpull.outputs.export_report import ExportReport
+from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem, open_contents
+from stacpull.outputs.training_samples import local_files
+from stacpull.reports import ADVICE
+from stacpull.store.atomic import whole_file
+
+_MOST_LABELS = 60
+"""Labels that the charts show, the most frequent ones."""
+_CELLS_ACROSS = 90
+"""Cells of the map along its longer side, at most."""
+_MOST_NAMED = 3
+"""Collections that the title names."""
+_MOST_ROWS = 200
+"""Rows of a table: collections, asset keys, hosts, months, runs."""
+_SIZES: Final = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+"""Edges of a map cell in degrees, largest first."""
+_FINEST = _SIZES[-1]
+_PAGE = files("stacpull.outputs")
+
+
+async def report(
+    dest: str | Path,
+    out: str | Path | None = None,
+    *,
+    on_event: Listener | None = None,
+    stop: asyncio.Event | None = None,
+) -> ExportReport:
+    """Write an HTML page about the mirror at `dest`: contents, sizes, runs, failures.
+
+    The mirror is only read; it may be running. The page appears when it is complete.
+
+    Args:
+        dest: The mirror.
+        out: The file to write; `report.html` in the current directory if None.
+        on_event: Called with progress (`Stage`).
+        stop: Set it to stop.
+
+    Returns:
+        What was written.
+
+    Raises:
+        NotAMirrorError: `dest` holds no mirror.
+        DestinationError: The mirror cannot be read, or `out` cannot be written.
+        InterruptedRunError: `stop` was set.
+    """
+    return await asyncio.to_thread(_report, dest_path(dest), Path(out or "report.html"), on_event, stop)
+
+
+def _report(dest: Path, out: Path, on_event: Listener | None, stop: asyncio.Event | None) -> ExportReport:
+    out = out.expanduser()
+    if out.is_dir():
+        raise DestinationError(f"{out} is a directory: name a file, such as {out / 'report.html'}.")
+
+    def on_progress(items: int) -> None:
+        if stop is not None and stop.is_set():
+            raise InterruptedRunError("Interrupted.")
+        if on_event is not None:
+            on_event(Stage("reading items", items, contents.items_total))
+
+    with open_contents(dest) as contents:
+        data = page_data(contents, on_progress)
+        page = render(data)
+        with whole_file(out) as file:
+            file.write(page)
+    return ExportReport(data["items"], (out.name,), len(page), tuple(data["notes"]))
+
+
+def render(data: Json) -> bytes:
+    """Return the page that shows `data`, as `page_data` gives it."""
+    script = _PAGE.joinpath("html_report.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    parts = {
+        "policy": policy,
+        "title": escape(data["title"]),
+        "data": orjson.dumps(data).decode().replace("<", "\\u003c"),
+        "script": script,
+    }
+    before, *rest = _PAGE.joinpath("html_report.html").read_text("utf-8").split("{{")
+    filled = [before]
+    for piece in rest:
+        name, _, text = piece.partition("}}")
+        filled += parts[name], text
+    return "".join(filled).encode()
+
+
+def page_data(contents: MirrorContents, on_progress: Callable[[int], None] = lambda _items: None) -> Json:
+    """Return what the page shows: counts by collection, label, place, month, asset key, host and failure.
+
+    Args:
+        contents: The mirror.
+        on_progress: Called with the number of items read so far.
+    """
+    tally = _Tally()
+    for number, item in enumerate(contents.items(), 1):
+        tally.add(item)
+        if number % 1000 == 0:
+            on_progress(number)
+    on_progress(tally.items)
+    totals, runs = contents.totals(), contents.runs()
+    notes = [f"{len(contents.unreadable):,} item documents cannot be read."] if contents.unreadable else []
+    latest: Mapping[str, Any] = runs[-1] if runs else {}
+    named, more = list(contents.collections)[:_MOST_NAMED], len(contents.collections) - _MOST_NAMED
+    title = f"Mirror of {', '.join(named) or 'nothing yet'}" + (f" and {more} more" if more > 0 else "")
+    return {
+        "title": title,
+        "source": latest.get("source", ""),
+        "state": latest.get("state", ""),
+        "written": _moment(datetime.now(UTC).timestamp()),
+        "items": tally.items,
+        "files": totals["assets_done"],
+        "failed": totals["assets_failed"],
+        "pending": totals["assets_pending"],
+        "bytes": totals["bytes_done"],
+        **tally.charts(contents.collections),
+        "runs": [{**run, "started": _moment(run["started"])} for run in runs[-_MOST_ROWS:]],
+        "failures": _failures(contents),
+        "notes": notes,
+    }
+
+
+class _Tally:
+    """Counts over the items of a mirror."""
+
+    def __init__(self) -> None:
+        self.items = 0
+        self._collections: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+        self._labels: Counter[str] = Counter()
+        self._pairs: Counter[tuple[str, str]] = Counter()
+        self._cells: Counter[tuple[int, int]] = Counter()
+        self._months: Counter[str] = Counter()
+        self._keys: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        self._hosts: Counter[str] = Counter()
+        self._checksum = hashlib.sha256()
+        self._is_proven = True
+
+    def add(self, item: MirroredItem) -> None:
+        """Count one item."""
+        self.items += 1
+        properties = item.document.get("properties")
+        properties = properties if isinstance(properties, dict) else {}
+        labels = sorted(set(item_labels(properties)))
+        self._labels.update(labels)
+        self._pairs.update(combinations(labels, 2))
+        time = properties.get("datetime") or properties.get("start_datetime")
+        if isinstance(time, str):
+            self._months[time[:7]] += 1
+        if (cell := _cell(item.document.get("bbox"))) is not None:
+            self._cells[cell] += 1
+        collection = self._collections[item.collection]
+        collection[0] += 1
+        assets = item.document.get("assets") or {}
+        for key, file in sorted(local_files(item.path, item.document)):
+            collection[1] += 1
+            collection[2] += file.size
+            by_key = self._keys[key]
+            by_key[0] += 1
+            by_key[1] += file.size
+            self._hosts[_host(assets[key])] += file.size
+            self._is_proven = self._is_proven and bool(file.sha256)
+            self._checksum.update(f"{file.sha256}  {file.path}\n".encode("utf-8", "surrogateescape"))
+
+    def charts(self, collections: Mapping[str, Json]) -> Json:
+        """Return the part of the page's data that is counted over items."""
+        labels = self._labels.most_common(_MOST_LABELS)
+        rank = {name: number for number, (name, _) in enumerate(labels)}
+        keys = sorted(self._keys.items(), key=lambda one: -one[1][1])[:_MOST_ROWS]
+        return {
+            "collections": [
+                {
+                    "id": name,
+                    "title": str(collections.get(name, {}).get("title") or ""),
+                    "licence": str(collections.get(name, {}).get("license") or ""),
+                    "items": items,
+                    "files": files,
+                    "bytes": size,
+                }
+                for name, (items, files, size) in list(self._collections.items())[:_MOST_ROWS]
+            ],
+            "labels": labels,
+            "labels_left_out": len(self._labels) - len(labels),
+            "pairs": [[rank[a], rank[b], n] for (a, b), n in self._pairs.items() if a in rank and b in rank],
+            "months": sorted(self._months.items())[-_MOST_ROWS:],
+            "keys": [[key, *numbers] for key, numbers in keys],
+            "hosts": self._hosts.most_common(_MOST_ROWS),
+            "map": _map(self._cells),
+            "checksum": self._checksum.hexdigest() if self._is_proven else "",
+        }
+
+
+def _cell(box: object) -> tuple[int, int] | None:
+    """Return the cell of the finest grid that holds the middle of a bounding box."""
+    match box:
+        case [
+            int() | float() as west,
+            int() | float() as south,
+            int() | float() as east,
+            int() | float() as north,
+        ]:
+            pass
+        case [int() | float() as west, int() | float() as south, _, int() | float() as east,
+              int() | float() as north, _]:  # fmt: skip
+            pass
+        case _:
+            return None
+    if west > east:  # across the antimeridian (RFC 7946, 5.2)
+        east += 360
+    longitude, latitude = ((west + east) / 2 + 180) % 360 - 180, (south + north) / 2
+    if not (math.isfinite(longitude) and -90 <= latitude <= 90):  # noqa: PLR2004 - degrees
+        return None
+    return math.floor(longitude / _FINEST), math.floor(latitude / _FINEST)
+
+
+def _map(finest: Mapping[tuple[int, int], int]) -> Json:
+    """Return the cells of the map, large enough to be seen, and the box around them in degrees."""
+    if not finest:
+        return {"degrees": _FINEST, "box": [-180, -90, 180, 90], "cells": []}
+    xs, ys = [x for x, _ in finest], [y for _, y in finest]
+    extent = max(max(xs) - min(xs), max(ys) - min(ys)) + 1
+    per = next(
+        (n for n in (round(size / _FINEST) for size in reversed(_SIZES)) if extent <= n * _CELLS_ACROSS), 1000
+    )
+    cells: Counter[tuple[int, int]] = Counter()
+    for (x, y), count in finest.items():
+        cells[x // per, y // per] += count
+    degrees = per * _FINEST
+    margin = 2 * per
+    west, south, east, north = (
+        min(xs) - margin,
+        min(ys) - margin,
+        max(xs) + per + margin,
+        max(ys) + per + margin,
+    )
+    box = [
+        max(-180, west * _FINEST),
+        max(-90, south * _FINEST),
+        min(180, east * _FINEST),
+        min(90, north * _FINEST),
+    ]
+    listed = [
+        [round(x * degrees, 2), round(y * degrees, 2), count] for (x, y), count in sorted(cells.items())
+    ]
+    return {"degrees": round(degrees, 2), "box": [round(edge, 2) for edge in box], "cells": listed}
+
+
+def _failures(contents: MirrorContents) -> list[Json]:
+    counts: Counter[str] = Counter()
+    keys: defaultdict[str, set[str]] = defaultdict(set)
+    examples: dict[str, str] = {}
+    for failure in contents.failures():
+        counts[failure.kind] += 1
+        examples.setdefault(failure.kind, failure.message)
+        if len(keys[failure.kind]) < 20:  # noqa: PLR2004 - names in a cell of a table
+            keys[failure.kind].add(failure.key)
+    return [
+        {
+            "what": ADVICE[FailureKind(kind)][0],
+            "count": count,
+            "keys": ", ".join(sorted(filter(None, keys[kind]))),
+            "example": examples[kind],
+            "advice": ADVICE[FailureKind(kind)][1],
+        }
+        for kind, count in counts.most_common()
+    ]
+
+
+def _host(asset: Json) -> str:
+    origin = asset.get("alternate", {}).get("origin", {}).get("href")
+    try:
+        return urlsplit(str(origin)).netloc or "unknown"
+    except ValueError:
+        return "unknown"
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

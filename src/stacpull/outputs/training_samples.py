@@ -1,0 +1,191 @@
+"""Training samples: an item of the mirror with its labels and files, those of its source imagery included.
+
+A sample is a primary item. The files of a label item are its own and those of the items that its `source`
+links lead to within the mirror, so that a BigEarthNet sample has its label file and its twelve bands.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from stacpull.errors import UsageError
+from stacpull.filters.ids import IdsCheck
+from stacpull.filters.labels import BEN19, CLC43, TO_BEN19, class_list, fold, item_labels
+from stacpull.models import Json
+from stacpull.outputs.mirrored_items import MirrorContents, MirroredItem
+
+_SHA256 = "1220"
+"""How the multihash of a SHA-256 begins (`file:checksum`)."""
+_CLASSES = {"clc43": CLC43, "ben19": tuple(BEN19)}
+_TO_BEN19 = {fold(old): new for old, new in TO_BEN19.items()} | {fold(name): name for name in BEN19}
+
+
+class SampleFile(NamedTuple):
+    """A file of a sample."""
+
+    key: str
+    """The asset key; where several source items have the same key, the item's number comes first: `2_B01`."""
+    path: str
+    """Relative to DEST."""
+    size: int
+    """Bytes."""
+    sha256: str
+    """In hexadecimal digits; empty if the mirror keeps none."""
+
+
+class TrainingSample(NamedTuple):
+    """A primary item with its labels and files."""
+
+    item: MirroredItem
+    labels: tuple[str, ...]
+    """Label names, in the order of the classes."""
+    files: tuple[SampleFile, ...]
+    """Sorted by key."""
+    split: str
+    """The name of the split that the item is in; empty without splits."""
+
+
+class SampleOptions(NamedTuple):
+    """How samples are made.
+
+    Attributes:
+        collections: Ids of the collections whose items become samples; empty for all.
+        splits: Name of a split to the ids in it: whole ids, or their endings. Items in no split are left out.
+        nomenclature: `clc43` or `ben19`, for BigEarthNet; None keeps the labels as they are.
+        label_property: The property that holds labels; None for the usual ones.
+    """
+
+    collections: tuple[str, ...] = ()
+    splits: Mapping[str, Sequence[str]] = {}
+    nomenclature: str | None = None
+    label_property: str | None = None
+
+
+class Samples:
+    """The samples of a mirror.
+
+    Attributes:
+        classes: All label names, in the order of the collection's list or of the nomenclature; names that are
+            in no list come last, sorted.
+        left_out: How many items are in no split.
+    """
+
+    def __init__(self, contents: MirrorContents, options: SampleOptions) -> None:
+        self._contents = contents
+        self._options = options
+        self._splits = {name: IdsCheck(ids) for name, ids in options.splits.items()}
+        self.left_out = 0
+        self.classes = self._classes()
+        self._order = {fold(name): (rank, name) for rank, name in enumerate(self.classes)}
+
+    def __iter__(self) -> Iterator[TrainingSample]:
+        """Yield the samples, sorted by collection and id.
+
+        Raises:
+            UsageError: An item is in two splits.
+            DestinationError: A document cannot be read.
+        """
+        self.left_out = 0
+        for item in self._items():
+            split = self._split(item)
+            if split is None:
+                self.left_out += 1
+            else:
+                yield TrainingSample(item, self._labels(item), self._files(item), split)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return sentences about what was left out; call it after all samples were read."""
+        notes = [f"{self.left_out:,} items are in no split and were left out."] if self.left_out else []
+        for name, check in self._splits.items():
+            if missing := len(check.missing()):
+                notes.append(f"{missing:,} ids of the split {name} match no item of the mirror.")
+        if unreadable := self._contents.unreadable:
+            notes.append(f"{len(unreadable):,} item documents cannot be read, {unreadable[0]} for one.")
+        return tuple(notes)
+
+    def vector(self, sample: TrainingSample) -> list[int]:
+        """Return a one for each class the sample has and a zero for each that it has not."""
+        present = set(sample.labels)
+        return [int(name in present) for name in self.classes]
+
+    def _items(self) -> Iterator[MirroredItem]:
+        chosen = self._options.collections
+        return (
+            i for i in self._contents.items() if not i.is_linked and (not chosen or i.collection in chosen)
+        )
+
+    def _classes(self) -> tuple[str, ...]:
+        if self._options.nomenclature is not None:
+            return _CLASSES[self._options.nomenclature]
+        listed: dict[str, str] = {}
+        for document in self._contents.collections.values():
+            for names in class_list([], document).values():
+                listed.update({fold(name): name for name in names})
+        met: dict[str, str] = {}
+        for item in self._items():
+            met.update({fold(name): name for name in self._named(item)})
+        others = sorted(name for folded, name in met.items() if folded not in listed)
+        return (*(name for folded, name in listed.items() if folded in met), *others)
+
+    def _named(self, item: MirroredItem) -> list[str]:
+        properties = item.document.get("properties")
+        names = item_labels(properties if isinstance(properties, dict) else {}, self._options.label_property)
+        if self._options.nomenclature == "ben19":
+            return [_TO_BEN19[fold(name)] for name in names if fold(name) in _TO_BEN19]
+        return names
+
+    def _labels(self, item: MirroredItem) -> tuple[str, ...]:
+        known = {self._order[fold(name)] for name in self._named(item) if fold(name) in self._order}
+        return tuple(name for _, name in sorted(known))
+
+    def _split(self, item: MirroredItem) -> str | None:
+        if not self._splits:
+            return ""
+        found = [name for name, check in self._splits.items() if check({"id": item.id}, {}) is None]
+        if len(found) > 1:
+            raise UsageError(f"{item.id} is in the splits {' and '.join(found)}: an item can be in one only.")
+        return found[0] if found else None
+
+    def _files(self, item: MirroredItem) -> tuple[SampleFile, ...]:
+        found: dict[str, SampleFile] = {}
+        for number, (path, document) in enumerate([(item.path, item.document), *self._sources(item)]):
+            for key, file in local_files(path, document):
+                name = f"{number}_{key}" if key in found else key
+                found[name] = file._replace(key=name)
+        return tuple(found[key] for key in sorted(found))
+
+    def _sources(self, item: MirroredItem) -> Iterator[tuple[str, Json]]:
+        for link in item.document.get("links") or ():
+            if isinstance(link, dict) and link.get("rel") == "source":
+                path = _local_path(item.path, link.get("href"))
+                document = None if path is None else self._contents.document(path)
+                if path is not None and document is not None:
+                    yield path, document
+
+
+def local_files(path: str, document: Json) -> Iterator[tuple[str, SampleFile]]:
+    """Yield asset key and file of each asset that is in the mirror.
+
+    Args:
+        path: Of the document, relative to DEST.
+        document: An item as the mirror stores it.
+    """
+    assets = document.get("assets")
+    for key, asset in assets.items() if isinstance(assets, dict) else ():
+        local = _local_path(path, asset.get("href")) if isinstance(asset, dict) else None
+        size = None if local is None else asset.get("file:size")
+        if local is not None and isinstance(size, int):
+            checksum = str(asset.get("file:checksum") or "")
+            sha256 = checksum.removeprefix(_SHA256) if checksum.startswith(_SHA256) else ""
+            yield key, SampleFile(key, local, size, sha256)
+
+
+def _local_path(document: str, href: object) -> str | None:
+    """Return the path in DEST that a relative href in `document` leads to; None if it leads out."""
+    if not isinstance(href, str) or not href.startswith(("./", "../")):
+        return None
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(document), unquote(href)))
+    return None if path.startswith("../") else path

@@ -1,0 +1,330 @@
+"""WebDataset shards: plain tar files of samples, the same bytes for the same mirror.
+
+`OUT/<split>-000000.tar` (`samples-000000.tar` without splits) holds whole samples: their files share the
+name up to the first dot, as https://github.com/webdataset/webdataset reads them, and a `.json` comes
+first with id, labels, label vector and checksums. Times, owners and modes are fixed. Beside each shard lies a
+Parquet table of its samples, written last: a shard with its table is complete, and is kept when an
+interrupted export is started again. `OUT/shards.json` lists the shards with their SHA-256, and the classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple, cast
+
+import orjson
+
+from stacpull.catalog.tables import Column, check_table, write_table
+from stacpull.errors import DestinationError, StacpullError, UsageError
+from stacpull.outputs.export_report import ExportReport
+from stacpull.outputs.mirrored_items import MirrorContents
+from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
+from stacpull.store.atomic import whole_file
+from stacpull.store.destination import destination_error
+from stacpull.store.regular import open_regular
+
+SHARD_BYTES = 1_000_000_000
+_BLOCK = 512
+"""Bytes of a tar header; contents are padded to a multiple of it."""
+_LIST = "shards.json"
+_MARKER = ".stacpull-export"
+_OWN_NAME = re.compile(r"\.?[^/]+-[0-9]{6}\.tar(\.parquet)?(\.part)?")
+_COLUMNS: Final = (
+    Column("key"), Column("id"), Column("collection"), Column("labels", "json"),
+    Column("label_vector", "json"),
+    Column("sha256", "json"),
+)  # fmt: skip
+
+
+class _Shard(NamedTuple):
+    """A shard that is complete, as `shards.json` lists it."""
+
+    name: str
+    split: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class _Changed(Exception):  # noqa: N818 - control flow: the shard on disk is not the one that is due
+    pass
+
+
+def export_webdataset(
+    contents: MirrorContents,
+    out: Path,
+    options: SampleOptions,
+    on_progress: Callable[[int], None],
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    shard_samples: int | None = None,
+) -> ExportReport:
+    """Write the samples of a mirror as shards into the directory `out`.
+
+    Args:
+        contents: The mirror.
+        out: A directory; it is created if it does not exist. An interrupted export is continued.
+        options: Which samples, and their labels.
+        on_progress: Called with the number of samples written or found so far.
+        shard_bytes: A shard is closed before it would become longer than this. One sample that is longer has
+            a shard of its own.
+        shard_samples: Samples per shard, at most; None for any number.
+
+    Raises:
+        UsageError: `out` is not empty and not an export, pyarrow is missing, or an item is in two splits.
+        DestinationError: A file cannot be read or written.
+        StacpullError: A file of the mirror is damaged.
+    """
+    check_table(out.parent / "samples.parquet")
+    _prepare(out)
+    samples = Samples(contents, options)
+    writer = _ShardWriter(contents.dest, out, samples, shard_bytes, shard_samples, on_progress)
+    for split in options.splits or ("",):
+        writer.write_split(split)
+    done = writer.done
+    _remove_others(out, {shard.name for shard in done})
+    document = {
+        "classes": list(samples.classes),
+        "samples": writer.count,
+        "shards": [shard._asdict() for shard in done],
+    }
+    with whole_file(out / _LIST) as file:
+        file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    names = tuple(shard.name for shard in done)
+    return ExportReport(writer.count, names, sum(shard.bytes for shard in done), samples.notes())
+
+
+class _ShardWriter:
+    """Writes shards one after the other; `done` and `count` say how far it has come."""
+
+    def __init__(
+        self,
+        dest: Path,
+        out: Path,
+        samples: Samples,
+        most_bytes: int,
+        most_samples: int | None,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        self.done: list[_Shard] = []
+        self.count = 0
+        """Samples in `done`."""
+        self._dest = dest
+        self._out = out
+        self._samples = samples
+        self._most_bytes = most_bytes
+        self._most_samples = most_samples
+        self._on_progress = on_progress
+
+    def write_split(self, split: str) -> None:
+        """Write the shards of one split; those that are there and complete are kept."""
+        waiting = self._from(split, 0)
+        number = taken = 0
+        while (first := next(waiting, None)) is not None:
+            name = f"{split or 'samples'}-{number:06d}.tar"
+            group = _ShardSamples(first, waiting, self._most_bytes, self._most_samples)
+            try:
+                shard = self._kept(name, split, group)
+            except _Changed:
+                waiting = self._from(split, taken)
+                group = _ShardSamples(next(waiting), waiting, self._most_bytes, self._most_samples)
+                shard = self._written(name, split, group)
+            waiting = group.rest()
+            number, taken = number + 1, taken + shard.samples
+            self.done.append(shard)
+            self.count += shard.samples
+            self._on_progress(self.count)
+
+    def _from(self, split: str, start: int) -> Iterator[TrainingSample]:
+        return islice((sample for sample in self._samples if sample.split == split), start, None)
+
+    def _kept(self, name: str, split: str, group: _ShardSamples) -> _Shard:
+        """Return the shard that is there already, if it is complete and holds these samples.
+
+        Raises:
+            _Changed: It is not.
+        """
+        import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
+
+        table, tar = self._out / f"{name}.parquet", self._out / name
+        try:
+            size = tar.stat().st_size
+            with pq.ParquetFile(table) as file:
+                stated = file.schema_arrow.metadata or {}
+                digest = stated.get(b"sha256", b"").decode()
+                rows = file.read(columns=["id", "collection", "labels", "label_vector", "sha256"]).to_pylist()
+        except (OSError, ValueError, KeyError):
+            raise _Changed from None
+        if not digest or str(size).encode() != stated.get(b"bytes"):
+            raise _Changed
+        count = 0
+        for sample in group:
+            row = dict(zip(("key", *rows[0]), self._row(sample), strict=True)) if count < len(rows) else {}
+            if count >= len(rows) or any(_text(row[key]) != rows[count][key] for key in rows[count]):
+                raise _Changed
+            count += 1
+        if count != len(rows):
+            raise _Changed
+        return _Shard(name, split, count, size, digest)
+
+    def _written(self, name: str, split: str, group: _ShardSamples) -> _Shard:
+        table = self._out / f"{name}.parquet"
+        rows: list[tuple[Any, ...]] = []
+        table.unlink(missing_ok=True)
+        with whole_file(self._out / name) as file:
+            hashed = _HashedWriter(file)
+            with tarfile.open(fileobj=cast("BinaryIO", hashed), mode="w|", format=tarfile.GNU_FORMAT) as tar:
+                for sample in group:
+                    self._add(tar, sample)
+                    rows.append(self._row(sample))
+                    self._on_progress(self.count + len(rows))
+        digest = hashed.sha256.hexdigest()
+        write_table(table, _COLUMNS, rows, metadata={"sha256": digest, "bytes": str(hashed.size)})
+        return _Shard(name, split, len(rows), hashed.size, digest)
+
+    def _row(self, sample: TrainingSample) -> tuple[Any, ...]:
+        checksums = {file.key: file.sha256 for file in sample.files}
+        vector = self._samples.vector(sample)
+        return key_of(sample), sample.item.id, sample.item.collection, list(sample.labels), vector, checksums
+
+    def _add(self, tar: tarfile.TarFile, sample: TrainingSample) -> None:
+        key = key_of(sample)
+        properties = sample.item.document.get("properties") or {}
+        described = {
+            "id": sample.item.id,
+            "collection": sample.item.collection,
+            "datetime": properties.get("datetime"),
+            "bbox": sample.item.document.get("bbox"),
+            "labels": sample.labels,
+            "label_vector": self._samples.vector(sample),
+            "sha256": {file.key: file.sha256 for file in sample.files},
+        }
+        data = orjson.dumps(described)
+        tar.addfile(_header(f"{key}.json", len(data)), BytesIO(data))
+        for file in sample.files:
+            path = self._dest / file.path
+            try:
+                with open(open_regular(path, os.O_RDONLY), "rb") as opened:  # noqa: PTH123 - follows no link
+                    checked = _HashedReader(opened)
+                    tar.addfile(_header(_member(key, file), file.size), cast("BinaryIO", checked))
+            except OSError as error:
+                raise DestinationError(f"{path} cannot be read: {error.strerror or error}.") from error
+            if file.sha256 and checked.sha256.hexdigest() != file.sha256:
+                raise StacpullError(
+                    f"{path} differs from its checksum: run `stacpull verify {self._dest} --repair`, "
+                    "then export again."
+                )
+
+
+class _ShardSamples:
+    """The samples of one shard: as many as fit, taken from the samples that wait."""
+
+    def __init__(
+        self,
+        first: TrainingSample,
+        waiting: Iterator[TrainingSample],
+        most_bytes: int,
+        most_samples: int | None,
+    ) -> None:
+        self._next: TrainingSample | None = first
+        self._waiting = waiting
+        self._most_bytes = most_bytes
+        self._most_samples = most_samples
+
+    def __iter__(self) -> Iterator[TrainingSample]:
+        size = count = 0
+        while (sample := self._next) is not None:
+            more = _tar_size(sample)
+            if count and (size + more > self._most_bytes or count == self._most_samples):
+                return
+            size, count = size + more, count + 1
+            self._next = next(self._waiting, None)
+            yield sample
+
+    def rest(self) -> Iterator[TrainingSample]:
+        """Yield the samples that did not fit."""
+        if self._next is not None:
+            yield self._next
+            yield from self._waiting
+
+
+class _HashedWriter:
+    def __init__(self, file: BinaryIO) -> None:
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+
+class _HashedReader:
+    def __init__(self, file: BinaryIO) -> None:
+        self.sha256 = hashlib.sha256()
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.sha256.update(data)
+        return data
+
+
+def key_of(sample: TrainingSample) -> str:
+    """Return the name that the files of a sample share: the item id, with `_` for each dot and slash."""
+    return sample.item.id.replace(".", "_").replace("/", "_")
+
+
+def _member(key: str, file: SampleFile) -> str:
+    suffix = os.path.splitext(file.path)[1].lower() or ".bin"  # noqa: PTH122 - text, not a path of this system
+    return f"{key}.{file.key.replace('.', '_').replace('/', '_')}{suffix}"
+
+
+def _header(name: str, size: int) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(name)
+    header.size = size
+    header.mode = 0o644
+    return header  # time 0 and owner 0, so that the same samples give the same bytes
+
+
+def _tar_size(sample: TrainingSample) -> int:
+    """Return about how many bytes a sample takes in a shard."""
+    return sum(_BLOCK + -(-file.size // _BLOCK) * _BLOCK for file in sample.files) + 8 * _BLOCK
+
+
+def _text(value: Any) -> Any:
+    return orjson.dumps(value).decode() if isinstance(value, dict | list | tuple) else value
+
+
+def _prepare(out: Path) -> None:
+    """Make the directory, and mark it as an export, so that its files may be replaced and removed."""
+    if out.exists() and not out.is_dir():
+        raise DestinationError(f"{out} is a file: name a directory for the shards.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / _MARKER).exists():
+            if foreign := next(out.iterdir(), None):
+                raise UsageError(
+                    f"{out} holds {foreign.name}, which is not part of an export: name another directory."
+                )
+            (out / _MARKER).touch()
+    except OSError as error:
+        raise destination_error(error, out) from error
+
+
+def _remove_others(out: Path, names: Iterable[str]) -> None:
+    """Remove shards that an export with other options left, and unfinished files."""
+    kept = {name for shard in names for name in (shard, f"{shard}.parquet")}
+    for entry in out.iterdir():
+        if entry.name not in kept and _OWN_NAME.fullmatch(entry.name):
+            with suppress(OSError):
+                entry.unlink()

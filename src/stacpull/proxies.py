@@ -1,0 +1,66 @@
+"""The proxies that the environment names, each with the variable that names it, for messages.
+
+`http_proxy` and `https_proxy` go by the scheme of the URL that is asked; `all_proxy` is for a scheme that has
+none of its own. In capitals, too; small letters go first, as in curl. `HTTP_PROXY` in capitals does not count
+in a CGI script, where a client can set it (CVE-2016-5386). Where the environment names none, the settings of
+the system count (macOS, Windows).
+"""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from stacpull.hosts import host_of, scheme_of
+from stacpull.redact import cut_url
+
+
+class Proxy(NamedTuple):
+    """A proxy, and what names it. `url` may hold a password; `str(proxy)` does not."""
+
+    url: str
+    variable: str
+
+    def __str__(self) -> str:
+        return f"{cut_url(self.url)} (from {self.variable})"
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be used, as a sentence; None if it can be tried."""
+        kind = scheme_of(self.url)
+        if kind not in {"http", "https"}:
+            return f"{self.variable} names a proxy of the kind {kind}; only http and https ones can be used."
+        if not host_of(self.url):
+            return f"{self.variable} is not a valid URL of a proxy: write http://host:port."
+        return None
+
+
+def proxies(environ: Mapping[str, str] | None = None) -> dict[str, Proxy]:
+    """Return the proxies for http and https, by scheme.
+
+    Args:
+        environ: The environment; that of the process if not given.
+    """
+    variables = os.environ if environ is None else environ
+    found = {}
+    for scheme in ("http", "https"):
+        names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY")
+        usable = [name for name in names if name != "HTTP_PROXY" or "REQUEST_METHOD" not in variables]
+        named = next((Proxy(_whole(variables[name]), name) for name in usable if variables.get(name)), None)
+        if named is not None:
+            found[scheme] = named
+    if not found and environ is None:
+        system = urllib.request.getproxies()
+        return {
+            scheme: Proxy(_whole(system[scheme]), "the system's settings")
+            for scheme in ("http", "https")
+            if system.get(scheme)
+        }
+    return found
+
+
+def _whole(proxy: str) -> str:
+    """Return a proxy as a URL; without a scheme it is http, as curl takes it."""
+    return proxy.strip() if "://" in proxy else f"http://{proxy.strip()}"

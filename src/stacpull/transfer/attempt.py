@@ -1,0 +1,580 @@
+"""One attempt at one asset: from its href to bytes that are whole, checked, and in memory or in a part file.
+
+An attempt is a state machine. Each state sends at most one request, and its answer decides what follows:
+
+    state         asks for                found                            next state
+    Start         nothing                 a part that can be resumed       Resume
+                                          the file of `Job.present`        AskIfChanged
+                                          neither                          AskForAll
+    Resume        the rest of the part    206 or 416 of the same object    Confirm (the part)
+                                          200                              Confirm (the new body)
+                                          of no use (`transfer.resume`)    Start, without the part
+    AskIfChanged  the object, if changed  304                              done: unchanged
+                                          304 that cannot be trusted       AskForAll
+                                          200                              Confirm
+    AskForAll     the object              200                              Confirm
+    Confirm       nothing, or the byte    all that is known agrees         done: received
+                  after the last          only an ETag disagrees           AskForAll, once more
+
+Any other answer ends the attempt with a `TransferError`. What was received by then stays as a part if it can
+be resumed later.
+
+A small body of known length stays in memory: no part file, no task, no thread. A longer one is written while
+it is received, over more than one connection where that is faster (`transfer.multirange`). An ETag of 32
+hexadecimal digits may be an MD5 or not: if it disagrees, the asset is fetched a second time, and both bodies
+must agree.
+
+A length is known to be the whole one if the response was framed (Content-Length, chunks, the total of a
+Content-Range); or if the item states the size, or anyone a checksum; or if the server says with 416 that
+nothing follows. Otherwise the asset is taken as `verified=False`.
+
+Retrying, reading an expired item again and publishing are the engine's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from stacpull.caches import Recent
+from stacpull.clock import Clock, SystemClock
+from stacpull.digests import digest_of, recorded
+from stacpull.hosts import host_of
+from stacpull.models import FailureKind, Job, Present, Received, ResumePoint, Validator
+from stacpull.net.client import Begun, Client, Exchange
+from stacpull.net.coding import can_decode, coding_of, decoded
+from stacpull.net.lean_headers import LeanHeaders
+from stacpull.net.ranges import content_length, content_range
+from stacpull.net.transport import Request, TransferError, is_framed
+from stacpull.redact import Secrets
+from stacpull.transfer.checks import (
+    EARLIER,
+    Body,
+    Check,
+    ResponseInfo,
+    disagreement,
+    expected_checks,
+    failed,
+    has_md5_etags,
+    hashers_for,
+    is_markup,
+    is_page_instead,
+    may_state,
+    promised,
+    shortfall,
+    unproven_coding,
+    wrong_size,
+)
+from stacpull.transfer.multirange import CHUNK, BufferBudget, MultiRangeDownload, RemoteObject
+from stacpull.transfer.parts import Hasher, Parts, PartWriter
+from stacpull.transfer.resume import (
+    Verdict,
+    change_headers,
+    denies,
+    provable,
+    range_headers,
+    validator_of,
+    verdict,
+)
+from stacpull.urls import filename_of
+
+_CONNECTIONS = 8
+"""Connections that one file gets at most: half of what aria2c allows (`-x 16`)."""
+_WHOLE = frozenset({200})
+_RESUMED = frozenset({200, 206, 412, 416})
+_PROBED = frozenset({200, 206, 416})
+_IF_CHANGED = frozenset({200, 304})
+_OK, _PARTIAL, _NOT_MODIFIED, _UNSATISFIABLE = 200, 206, 304, 416
+_WRONG_CONTENT = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKind.OVERLONG})
+"""After these a part is not something to resume from."""
+
+
+class Fetcher:
+    """Fetches assets through a client into memory or part files. Holds no state of any asset.
+
+    Args:
+        client: Sends the requests.
+        parts: Where bodies longer than `small_limit` are written.
+        small_limit: Bytes up to which a body is kept in memory.
+        checksum: Algorithm of the digest to record of parts (the store computes that of small bodies);
+            None to record none.
+        connections: The most that one file may have; with 1 no ranges are fetched side by side.
+        clock: Where time comes from.
+        secrets: What must not be written down, whatever a server says.
+        is_there: Tells if the file of `Job.present` really exists (called in a thread of its own); if not,
+            the whole asset is fetched.
+        is_as_stated: Tells if that file has `Job.checksum` (likewise).
+        on_detail: Called with sentences for the most verbose log.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        parts: Parts,
+        *,
+        small_limit: int = 1 << 20,
+        checksum: str | None = "sha256",
+        connections: int = _CONNECTIONS,
+        clock: Clock | None = None,
+        secrets: Secrets | None = None,
+        is_there: Callable[[Job], bool] = lambda _: False,
+        is_as_stated: Callable[[Job], bool] = lambda _: False,
+        on_detail: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.client = client
+        self.parts = parts
+        self.small_limit = small_limit
+        self.checksum = checksum
+        self.connections = connections
+        self.clock = clock or SystemClock()
+        self.secrets = Secrets() if secrets is None else secrets
+        self.is_there = is_there
+        self.is_as_stated = is_as_stated
+        self.on_detail = on_detail
+        self.budget = BufferBudget()
+        self.without_ranges = Recent[str, None]()
+        """Hosts that turned out to serve no ranges."""
+        self.opaque_etags = Recent[str, None]()
+        """Hosts whose ETags look like an MD5 and are none."""
+        self.without_validators = Recent[str, None]()
+        """Hosts of which it was said that their long files cannot be resumed."""
+
+    async def fetch(self, job: Job, *, count_refusal: bool = True, begun: Begun | None = None) -> Received:
+        """Make one attempt at `job`.
+
+        Args:
+            job: The asset; its href is used as it is.
+            count_refusal: False if the href may have expired, so that a refusal says nothing of credentials.
+            begun: An exchange for the whole asset that the fast path has begun.
+
+        Returns:
+            What was received.
+
+        Raises:
+            TransferError: The attempt failed; the failure says if another may succeed.
+            DestinationError: A part cannot be written.
+            CredentialsError: AWS credentials are configured but cannot be obtained.
+        """
+        return await _Attempt(self, job, count_refusal=count_refusal, begun=begun).run()
+
+    async def load(self) -> None:
+        """Get ready to be asked by `is_fresh`."""
+        await self.parts.load()
+
+    def is_fresh(self, job: Job) -> bool:
+        """Return True if there is no part of an asset that could be resumed."""
+        return (job.size is not None and job.size <= self.small_limit) or self.parts.is_fresh(
+            job.row, job.generation
+        )
+
+    def take(self, job: Job, url: str, headers: LeanHeaders, content: bytes) -> Received | None:
+        """Return the asset if a 200 brought it in one piece, of known length, and all is well with it.
+
+        Args:
+            job: The asset.
+            url: The URL that answered, as it may be written down.
+            headers: Of the response.
+            content: The whole body.
+
+        Returns:
+            What was received; None if anything about the response is unusual: `fetch` says what it means.
+        """
+        if job.size is not None and job.size != len(content):
+            return None
+        if job.checksum is not None or may_state(headers):
+            if coding_of(headers) is not None:
+                return None
+            for check in _Attempt(self, job, count_refusal=True).checks(url, _OK, headers):
+                if digest_of(check.checksum, content) != check.checksum.digest:
+                    return None
+        if is_markup(content) and is_page_instead(promised(job.media_type, job.href), headers, content):
+            return None
+        validator = Validator() if job.moved else self.validator(headers)
+        return Received(len(content), None, self.secrets.scrub(filename_of(url)), validator, content)
+
+    def validator(self, headers: Mapping[str, str]) -> Validator:
+        """Return the validator of a response: it is written down, so one that echoes a secret is ignored."""
+        validator, secrets = validator_of(headers), self.secrets
+        if secrets and any(secrets.scrub(field) != field for field in validator if field):
+            return Validator()
+        if validator.etag is None and validator.last_modified is not None:
+            return provable(validator, headers, self.clock.time())
+        return validator
+
+
+class _Start(NamedTuple):
+    """Nothing was asked yet; or a part could not be resumed, and was removed."""
+
+    may_resume: bool
+
+
+class _Resume(NamedTuple):
+    """A part of the object that `point` describes exists."""
+
+    point: ResumePoint
+
+
+class _AskIfChanged(NamedTuple):
+    """The version that `present` describes exists."""
+
+    present: Present
+
+
+class _AskForAll(NamedTuple):
+    """Nothing exists that could be used."""
+
+    doubt: Check | None = None
+    """What the content of a first fetch was, if only its ETag disagreed."""
+
+
+class _Confirm(NamedTuple):
+    """All bytes were received."""
+
+    body: Body
+
+
+_State = _Start | _Resume | _AskIfChanged | _AskForAll | _Confirm
+
+
+@dataclass(slots=True)
+class _OpenPart:
+    """The part that is written, and how it ends if the attempt fails."""
+
+    writer: PartWriter
+    hashers: Mapping[str, Hasher]
+    keep: bool = True
+    """True if it can be resumed later."""
+    is_continued: bool = False
+    """True once a response is received into it."""
+
+
+class _Attempt:
+    """One attempt: goes from state to state, and owns the part that is open."""
+
+    def __init__(
+        self, fetcher: Fetcher, job: Job, *, count_refusal: bool, begun: Begun | None = None
+    ) -> None:
+        self._fetcher = fetcher
+        self._job = job
+        self._count_refusal = count_refusal
+        self._begun = begun
+        self._part: _OpenPart | None = None
+
+    async def run(self) -> Received:
+        """Go from state to state; keep or remove an open part if the attempt fails."""
+        job = self._job
+        state: _State | Received
+        if self._begun is None:
+            state = _Start(job.size is None or job.size > self._fetcher.small_limit)
+        else:
+            state = _AskForAll()
+        try:
+            while not isinstance(state, Received):
+                state = await self._next(state)
+        except BaseException as error:  # noqa: BLE001 - raised again, or as the same with more said
+            raise await self._put_away(error) from error.__cause__
+        return state
+
+    async def _next(self, state: _State) -> _State | Received:
+        match state:
+            case _Start(may_resume):
+                return await self._start(may_resume=may_resume)
+            case _Resume(point):
+                return await self._resume(point)
+            case _AskIfChanged(present):
+                return await self._ask_if_changed(present)
+            case _AskForAll(doubt):
+                return await self._ask_for_all(doubt)
+            case _Confirm(body):
+                return await self._confirm(body)
+
+    # --- states ------------------------------------------------------------------------------------------
+
+    async def _start(self, *, may_resume: bool) -> _State:
+        job, fetcher = self._job, self._fetcher
+        point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
+        if point is not None:
+            return _Resume(point)
+        if job.present is not None and await asyncio.to_thread(fetcher.is_there, job):
+            return _AskIfChanged(job.present)
+        return _AskForAll()
+
+    async def _resume(self, point: ResumePoint) -> _State:
+        """Ask for the rest of a part.
+
+        The part is hashed before that: it may take minutes, for which no server leaves a response unread.
+        """
+        job = self._job
+        part = self._opened(await self._fetcher.parts.resume(job.row, job.generation))
+        await self._feed(part, self._foreseen_checks(point))
+        async with self._open(range_headers(point.size, point.validator), _RESUMED) as response:
+            meaning = verdict(point, response.status, response.headers, stated=job.size)
+            if meaning in {Verdict.APPEND, Verdict.WHOLE}:
+                return _Confirm(await self._continue(part, response, point, whole=meaning is Verdict.WHOLE))
+            await self._discard()
+            if meaning is Verdict.AGAIN:
+                return _Start(may_resume=False)
+            if meaning is Verdict.CHANGED:
+                what = "sent another part, or a part of another object, than was asked for"
+                raise TransferError(failed(FailureKind.CHANGED, response.url, what, again=True))
+            return _Confirm(await self._receive(response))
+
+    async def _ask_if_changed(self, present: Present) -> _State | Received:
+        async with self._open(change_headers(present.validator), _IF_CHANGED) as response:
+            if response.status != _NOT_MODIFIED:
+                return _Confirm(await self._receive(response))
+            is_denied = denies(present.validator, response.headers)
+        if is_denied:
+            return _AskForAll()
+        if present.unheld and not await asyncio.to_thread(self._fetcher.is_as_stated, self._job):
+            return _AskForAll()
+        return Received(present.size, None, "", unchanged=True)
+
+    async def _ask_for_all(self, doubt: Check | None) -> _State:
+        async with self._open({}, _WHOLE) as response:
+            return _Confirm(await self._receive(response, doubt))
+
+    async def _confirm(self, body: Body) -> _State | Received:
+        """Prove length and content; only then is a part finished."""
+        job, fetcher, info = self._job, self._fetcher, body.info
+        failure = shortfall(job, body)
+        if failure is None and info.coding and job.size is None and not body.is_certain:
+            failure = unproven_coding(info)
+        found = failure or disagreement(job, body)
+        if isinstance(found, Check):
+            await self._discard()
+            return _AskForAll(doubt=found)
+        if found is not None:
+            raise TransferError(found)
+        if any(check.source == EARLIER and body.agrees(check) for check in info.checks):
+            # twice the same bytes: it is the ETag that is no MD5 on this host
+            fetcher.opaque_etags[host_of(info.url)] = None
+        verified = info.framed or job.size is not None or bool(info.checks) or await self._ends_here(body)
+        return await self._finish(body, verified=verified)
+
+    async def _finish(self, body: Body, *, verified: bool) -> Received:
+        fetcher, info = self._fetcher, body.info
+        # a validator of another URL than the planned one is not kept: it would be sent to the planned one
+        validator = Validator() if self._job.moved else info.validator
+        name = fetcher.secrets.scrub(filename_of(info.url))
+        part, self._part = self._part, None
+        if part is None:
+            return Received(body.size, None, name, validator, body=body.content, verified=verified)
+        finished = await part.writer.finish(name, validator.kept, unproven=not verified)
+        sha256 = None if fetcher.checksum is None else part.hashers[fetcher.checksum].digest()
+        return Received(finished.size, sha256, name, validator, part=finished.path, verified=verified)
+
+    # --- receiving ---------------------------------------------------------------------------------------
+
+    def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
+        client, begun, self._begun = self._fetcher.client, self._begun, None
+        if begun is not None:
+            return client.resume(begun, accept=accept, count_refusal=self._count_refusal)
+        request = Request(self._job.href, headers=headers)
+        return client.open(request, accept=accept, count_refusal=self._count_refusal)
+
+    async def _receive(self, response: Exchange, doubt: Check | None = None) -> Body:
+        """Receive the body of a 200."""
+        job, headers, limit = self._job, response.headers, self._fetcher.small_limit
+        length = content_length(headers)
+        coding, validator = coding_of(headers), self._fetcher.validator(headers)
+        if job.size is not None and job.size == length:
+            coding = None  # the asset is the coded file
+        if coding is not None and can_decode(coding):
+            checks = self._checks(response, coded=True)
+            info = ResponseInfo(response.url, validator, checks, keep=False, total=None, framed=True)
+            return await self._stream(response, info, decoded(response.chunks(CHUNK), coding))
+        checks = self._checks(response, doubt)
+        keep = doubt is None and validator.resumable and coding is None
+        info = ResponseInfo(response.url, validator, checks, keep, length, is_framed(headers), coding or "")
+        if coding is not None and (not checks if job.size is None else length is not None):
+            raise TransferError(unproven_coding(info))
+        if length is None or length > limit:
+            return await self._stream(response, info, response.chunks(CHUNK))
+        content = await response.read(limit)
+        self._refuse_page(response, content)
+        return Body(info, content)
+
+    async def _stream(self, response: Exchange, info: ResponseInfo, chunks: AsyncIterator[bytes]) -> Body:
+        """Receive a body that is long, or of unknown length: that one stays in memory if it is small."""
+        job, fetcher = self._job, self._fetcher
+        start, ended = await _beginning(chunks, fetcher.small_limit if info.total is None else 0)
+        self._refuse_page(response, start)
+        if ended and len(start) <= fetcher.small_limit:
+            return Body(info, start)
+        if job.size is not None and info.total is not None and job.size != info.total:
+            raise TransferError(wrong_size(info.url, info.total, job.size))
+        validator = provable(info.validator, response.headers, fetcher.clock.time())
+        info = info._replace(validator=validator, keep=info.keep and validator.resumable)
+        self._mention_validators(info)
+        kept = validator if info.keep else Validator()
+        part = self._opened(await fetcher.parts.create(job.row, job.generation, kept, info.total))
+        await self._feed(part, info.checks)
+        return await self._fill(part, response, info, _chained(start, chunks))
+
+    async def _continue(
+        self, part: _OpenPart, response: Exchange, point: ResumePoint, *, whole: bool
+    ) -> Body:
+        """Receive the rest of a part, or nothing if it is whole."""
+        stated = content_range(response.headers).total
+        total = point.size if whole else stated if stated is not None else point.total
+        checks, framed = self._checks(response), is_framed(response.headers)
+        info = ResponseInfo(response.url, point.validator, checks, keep=True, total=total, framed=framed)
+        if any(check.checksum.algorithm not in part.hashers for check in checks):
+            # the part was begun under a date, and this response has an ETag that reads as an MD5
+            await self._feed(part, checks)
+        return await self._fill(
+            part, response, info, _chained(b"", None if whole else response.chunks(CHUNK))
+        )
+
+    async def _fill(
+        self, part: _OpenPart, response: Exchange, info: ResponseInfo, chunks: AsyncIterator[bytes]
+    ) -> Body:
+        """Write a body into the part, over several connections if that is possible and faster."""
+        fetcher, host = self._fetcher, host_of(info.url)
+        part.keep, part.is_continued = info.keep, True
+        is_split = host not in fetcher.without_ranges and _has_ranges(info, response)
+        download = MultiRangeDownload(
+            fetcher.client,
+            part.writer,
+            fetcher.clock,
+            fetcher.budget,
+            RemoteObject(self._job.href, info.validator, info.total),
+            connections=fetcher.connections if is_split else 1,
+            on_no_ranges=lambda: fetcher.without_ranges.__setitem__(host, None),
+        )
+        await download.run(response, chunks)
+        await part.writer.caught_up()
+        return Body(info, writer=part.writer, hashers=part.hashers)
+
+    # --- the part ----------------------------------------------------------------------------------------
+
+    def _opened(self, writer: PartWriter) -> _OpenPart:
+        self._part = part = _OpenPart(writer, {})
+        return part
+
+    async def _feed(self, part: _OpenPart, checks: tuple[Check, ...]) -> None:
+        """Have what is in the part, and all that is written to it, hashed as `checks` need it."""
+        part.hashers = hashers_for(checks, self._fetcher.checksum)
+        await part.writer.feed(part.hashers)
+
+    async def _discard(self) -> None:
+        """Remove the part, if one is open."""
+        part, self._part = self._part, None
+        if part is not None:
+            await part.writer.discard()
+
+    async def _put_away(self, error: BaseException) -> BaseException:
+        """Keep or remove the open part. Content that is wrong, or too long, is not something to resume from.
+
+        Returns:
+            The error to raise. It says how much is kept.
+        """
+        part, self._part = self._part, None
+        if part is None:
+            return error
+        failure = error.failure if isinstance(error, TransferError) else None
+        is_wrong = failure is not None and failure.kind in _WRONG_CONTENT
+        if part.is_continued and (is_wrong or not part.keep):
+            await part.writer.discard()
+            return error
+        await part.writer.park()
+        if failure is None or not part.is_continued:
+            return error
+        return TransferError(replace(failure, reached=part.writer.size))
+
+    # --- what the content must be ------------------------------------------------------------------------
+
+    def _checks(
+        self, response: Exchange, doubt: Check | None = None, *, coded: bool = False
+    ) -> tuple[Check, ...]:
+        """Return what the content must agree with; what a response states of coded bytes is left out."""
+        return self.checks(response.url, response.status, {} if coded else response.headers, doubt)
+
+    def checks(
+        self, url: str, status: int, headers: Mapping[str, str], doubt: Check | None = None
+    ) -> tuple[Check, ...]:
+        """Return what the content of a response must agree with."""
+        is_s3 = has_md5_etags(url, headers)
+        checks = self._with_recorded(expected_checks(self._job.checksum, status, headers, is_s3=is_s3))
+        if doubt is not None:
+            return (*checks, doubt)
+        if checks and not checks[-1].sure and host_of(url) in self._fetcher.opaque_etags:
+            return checks[:-1]
+        return checks
+
+    def _foreseen_checks(self, point: ResumePoint) -> tuple[Check, ...]:
+        """Return what a part may have to agree with: it is hashed before its rest is asked for.
+
+        The ETag counts as on S3, where it says most: which server answers is not known yet.
+        """
+        stated = {} if point.validator.etag is None else {"ETag": point.validator.etag}
+        return self._with_recorded(expected_checks(self._job.checksum, _PARTIAL, stated, is_s3=True))
+
+    def _with_recorded(self, checks: tuple[Check, ...]) -> tuple[Check, ...]:
+        """Return `checks`, after one for the bytes that were mirrored before if those are wanted again."""
+        sha256 = self._job.sha256
+        return checks if sha256 is None else (Check(recorded(sha256), "the ledger"), *checks)
+
+    def _refuse_page(self, response: Exchange, start: bytes) -> None:
+        """Stop if a web page was received in place of the asset."""
+        if b"<" not in start[:1024]:
+            return  # nearly all: no markup
+        wanted = promised(self._job.media_type, self._job.href)
+        if is_page_instead(wanted, response.headers, start):
+            what = f"answered with a web page instead of {wanted}; sign in there, or check the credentials"
+            raise TransferError(failed(FailureKind.REFUSED, response.url, what, status=_OK))
+
+    async def _ends_here(self, body: Body) -> bool:
+        """Ask for the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
+        size, url = body.size, body.info.url
+        request = Request(self._job.href, headers=range_headers(size, body.info.validator))
+        try:
+            async with self._fetcher.client.open(request, accept=_PROBED, count_refusal=False) as response:
+                status, found = response.status, content_range(response.headers)
+        except TransferError as error:
+            if error.failure.retryable:
+                raise
+            return False
+        if status == _PARTIAL and found.start == size:
+            what = f"broke off after {size} bytes"
+            raise TransferError(failed(FailureKind.TRUNCATED, url, what, again=True))
+        return status == _UNSATISFIABLE and found.total in {None, size}
+
+    def _mention_validators(self, info: ResponseInfo) -> None:
+        """Say, once for each host, that its long files cannot be resumed."""
+        host, said = host_of(info.url), self._fetcher.without_validators
+        if not info.validator.resumable and host not in said:
+            said[host] = None
+            self._fetcher.on_detail(
+                f"{host} has neither a strong ETag nor a strong date: transfers that break off start again."
+            )
+
+
+def _has_ranges(info: ResponseInfo, response: Exchange) -> bool:
+    """Tell if ranges of an object can be proven to be of one version, and its server says it has ranges."""
+    ranged = response.status == _PARTIAL or "bytes" in response.headers.get("Accept-Ranges", "").lower()
+    return ranged and info.keep and info.total is not None and info.validator.strong_etag is not None
+
+
+async def _beginning(chunks: AsyncIterator[bytes], enough: int) -> tuple[bytes, bool]:
+    """Return what is received until it is more than `enough` bytes, and whether that was all."""
+    taken: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        taken.append(chunk)
+        size += len(chunk)
+        if size > enough:
+            return b"".join(taken), False
+    return b"".join(taken), True
+
+
+async def _chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
+    """Yield `start`, if there is any, then `chunks`, if there are any."""
+    if start:
+        yield start
+    if chunks is not None:
+        async for chunk in chunks:
+            yield chunk

@@ -1,0 +1,220 @@
+"""Requests and replies as values, independent of the server library.
+
+A service is a function from `RequestInfo` to `ReplicaReply`; `replica_server.py` reads the one from a socket
+and writes the other to it. Ranges, conditional requests and dates, which are the same for every service, are
+pure functions here (RFC 9110).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from typing import Protocol
+from urllib.parse import parse_qsl, unquote
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RequestInfo:
+    """One request as it came in. `target` is the raw path and query, header names are in lower case."""
+
+    server: str
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+    believed: Mapping[str, str] | None = None
+    """What a fault has the service believe in place of `headers`, as to ranges and conditions only."""
+
+    @property
+    def wishes(self) -> Mapping[str, str]:
+        """The headers that ranges and conditions are read from; a signature is that of `headers`."""
+        return self.headers if self.believed is None else self.believed
+
+    @property
+    def url(self) -> str:
+        """The URL that was asked for, as far as the client told."""
+        return f"http://{self.headers.get('host', '')}{self.target}"
+
+    @property
+    def raw_path(self) -> str:
+        """The path exactly as sent: percent-encoding, double slashes and dots untouched."""
+        return self.target.partition("?")[0]
+
+    @property
+    def raw_query(self) -> str:
+        """The query string exactly as sent."""
+        return self.target.partition("?")[2]
+
+    @cached_property
+    def path(self) -> str:
+        """The decoded path."""
+        return unquote(self.raw_path)
+
+    @cached_property
+    def query(self) -> list[tuple[str, str]]:
+        """The decoded query, repetitions kept."""
+        return parse_qsl(self.raw_query, keep_blank_values=True)
+
+    def parameter(self, name: str) -> str | None:
+        """The first value of a query parameter."""
+        return next((value for key, value in self.query if key == name), None)
+
+
+class Content(Protocol):
+    """Bytes that can be read in pieces, with what identifies them."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+
+    @property
+    def md5(self) -> bytes:
+        """MD5 digest of the whole."""
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 digest of the whole."""
+
+    @property
+    def modified(self) -> datetime:
+        """When it was last written, whole seconds, UTC."""
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes from `start` to `stop`, exclusive."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A body too large to be made at once: `size` bytes, made piece by piece by `read(start, stop)`."""
+
+    size: int
+    read: Callable[[int, int], bytes]
+
+
+@dataclass(frozen=True)
+class ReplicaReply:
+    """One reply. `kind` names the route for the counters; a `compressible` body may be gzipped."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | Stream = b""
+    reason: str | None = None
+    kind: str = "other"
+    compressible: bool = False
+
+    @property
+    def size(self) -> int:
+        """Length of the body in bytes."""
+        return self.body.size if isinstance(self.body, Stream) else len(self.body)
+
+
+class RangeNotSatisfiable(Exception):  # noqa: N818 - the name of the HTTP status
+    """The requested range starts behind the end: 416."""
+
+
+def byte_range(header: str | None, size: int, *, suffixes: bool = True) -> tuple[int, int] | None:
+    """Start and stop (exclusive) of a single byte range; None if the whole is to be sent.
+
+    Several ranges, other units and nonsense mean the whole, as RFC 9110 allows. Raises RangeNotSatisfiable.
+    """
+    match = _RANGE.fullmatch(header) if header else None
+    if match is None or match[0] == "bytes=-":
+        return None
+    first, last = match.groups()
+    if not first:
+        if not suffixes:
+            return None
+        if int(last) == 0 or size == 0:
+            raise RangeNotSatisfiable
+        return max(0, size - int(last)), size
+    start, stop = int(first), min(size, int(last) + 1) if last else size
+    if last and int(last) < start:
+        return None
+    if start >= size:
+        raise RangeNotSatisfiable
+    return start, stop
+
+
+def ranged(content: Content, span: tuple[int, int]) -> bytes | Stream:
+    """The body for a part of a content: bytes if it is small, otherwise a stream."""
+    start, stop = span
+    if stop - start <= LARGE:
+        return content.read(start, stop)
+    return Stream(stop - start, lambda first, last: content.read(start + first, start + last))
+
+
+LARGE = 1 << 20
+"""Bodies above this size are made and sent piece by piece."""
+
+_JOINED = 8 << 20
+
+
+def in_parts(parts: list[bytes]) -> bytes | Stream:
+    """A body made of parts: bytes up to 8 MiB, above that a stream that joins a few at a time."""
+    ends = list(accumulate(map(len, parts)))
+    if ends[-1] <= _JOINED:
+        return b"".join(parts)
+
+    def read(start: int, stop: int) -> bytes:
+        first, last = bisect_right(ends, start), bisect_left(ends, stop) + 1
+        offset = start - (ends[first - 1] if first else 0)
+        return b"".join(parts[first:last])[offset : offset + stop - start]
+
+    return Stream(ends[-1], read)
+
+
+@lru_cache(maxsize=4096)
+def http_date(moment: datetime) -> str:
+    """A moment as `Fri, 07 Oct 2022 17:36:42 GMT`."""
+    return moment.astimezone(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+
+
+def parse_date(text: str | None) -> datetime | None:
+    """The moment of an HTTP date, None if it is absent or none."""
+    if not text:
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _names(header: str, etag: str) -> bool:
+    """Whether an If-Match or If-None-Match header names the entity; quotes are optional."""
+    wanted = [candidate.strip().removeprefix("W/").strip('"') for candidate in header.split(",")]
+    return "*" in wanted or etag.strip('"') in wanted
+
+
+def precondition(headers: Mapping[str, str], etag: str, modified: datetime) -> int | None:
+    """The status that conditions of a GET or HEAD lead to: 412, 304, or None to go on (RFC 9110, 13.2.2)."""
+    match, none_match = headers.get("if-match"), headers.get("if-none-match")
+    if match is not None:
+        if not _names(match, etag):
+            return 412
+    else:
+        unmodified_since = parse_date(headers.get("if-unmodified-since"))
+        if unmodified_since is not None and modified > unmodified_since:
+            return 412
+    if none_match is not None:
+        return 304 if _names(none_match, etag) else None
+    modified_since = parse_date(headers.get("if-modified-since"))
+    return 304 if modified_since is not None and modified <= modified_since else None
+
+
+def range_still_valid(if_range: str | None, etag: str, modified: datetime) -> bool:
+    """Whether a range may be answered with 206: If-Range is absent, or names this very entity (strongly)."""
+    if not if_range:
+        return True
+    date = parse_date(if_range) if "GMT" in if_range else None
+    if date is not None:
+        return date == modified
+    return if_range.strip('"') == etag.strip('"')

@@ -1,0 +1,448 @@
+"""The replica of Radiant MLHub: API, blob host and S3 endpoint, and the list of files it should yield.
+
+    async with MlhubReplica(items=400, seed=7) as replica:
+        os.environ.update(replica.exports())
+        … f"{replica.base_url}/collections" …
+
+The API has a catalog, collections, item pages, items, search, archives, and downloads that redirect. It
+follows the recordings of 2022, or with `era="2021"` those of early 2021: base64 cursors, no totals, an empty
+last page, errors as HTML. A key (`?key=` or `Authorization: Bearer`) is needed for items, search, datasets,
+models, archives and catalogs; downloads carry their permission in the href. What is inferred, not recorded,
+is listed in `docs/replicas.md`. The manifest of expected files is made by the generator and not by asking the
+services, so it can judge a mirror independently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import unquote
+
+from stacpull_replicas.archives import Archives, OpenFolders, archive_key, catalog_key
+from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost, public_path
+from stacpull_replicas.dataset import Dataset, Patch
+from stacpull_replicas.download_tokens import Sealer, TokenRefused
+from stacpull_replicas.draws import mix
+from stacpull_replicas.faults import Faults
+from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
+from stacpull_replicas.hub_catalog import (
+    DATASET_ID,
+    DOI,
+    LABELS_COLLECTION,
+    OPENAPI_TYPE,
+    SOURCE_COLLECTION,
+    HubCatalog,
+    openapi,
+)
+from stacpull_replicas.hub_items import LABELS_ASSET, LARGE_ASSET, HubItems
+from stacpull_replicas.hub_listing import HubPages, HubSearch
+from stacpull_replicas.hub_replies import Refused, error_reply, json_reply, redirect, stamped, written
+from stacpull_replicas.object_store import (
+    ARCHIVE_PREFIX,
+    DATASET_BUCKET,
+    DATASET_PREFIX,
+    DatasetStore,
+    DirectoryStore,
+    ObjectStore,
+    OverlayStore,
+    large_key,
+)
+from stacpull_replicas.rasters import BAND_METRES
+from stacpull_replicas.replica_server import ReplicaServer, Responder
+from stacpull_replicas.s3_access import S3Access
+from stacpull_replicas.s3_service import S3Service
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedFile:
+    """One file: the item and asset it belongs to, its own name, and what it must contain (digests in hex)."""
+
+    collection: str
+    item_id: str
+    asset: str
+    name: str
+    size: int
+    md5: str
+    sha256: str
+
+
+def manifest(dataset: Dataset, index: int) -> tuple[ExpectedFile, ...]:
+    """The thirteen files of a patch: twelve bands and the label metadata (B10 does not exist)."""
+    return tuple(_files(dataset, dataset.patch(index)))
+
+
+def _files(dataset: Dataset, patch: Patch) -> Iterator[ExpectedFile]:
+    for band in BAND_METRES:
+        yield _expected(SOURCE_COLLECTION, patch, band, f"{band}.tif", dataset.band(patch, band))
+    yield _expected(LABELS_COLLECTION, patch, LABELS_ASSET, "labels_metadata.json", patch.metadata())
+
+
+def _expected(collection: str, patch: Patch, asset: str, tail: str, data: bytes) -> ExpectedFile:
+    return ExpectedFile(
+        collection=collection,
+        item_id=f"{collection}_{patch.name}",
+        asset=asset,
+        name=f"{patch.name}_{tail}",
+        size=len(data),
+        md5=hashlib.md5(data, usedforsecurity=False).hexdigest(),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+BASE_PATH = "/mlhub/v1"
+ERAS = ("2022", "2021")
+
+_NO_KEY = "Must provide API key or Bearer token to access this route."
+_DOCS = b"<!DOCTYPE html><title>OpenAPI docs</title><p>See <a href=openapi.json>openapi.json</a>."
+
+
+@dataclass(frozen=True)
+class MlhubApi:
+    """Answers for the API under `/mlhub/v1`."""
+
+    catalog: HubCatalog
+    items: HubItems
+    pages: HubPages
+    searches: HubSearch
+    archives: Archives
+    sealer: Sealer
+    blob: BlobHost
+    blob_url: str
+    s3_url: str
+    key: str
+    era: str = "2022"
+    refused_status: int = 403
+
+    def respond(self, request: RequestInfo) -> ReplicaReply:
+        """Answer a request."""
+        try:
+            reply = self._route(request)
+        except Refused as refusal:
+            reply = error_reply(refusal, self.era)
+        return stamped(reply, self.era)
+
+    def _route(self, request: RequestInfo) -> ReplicaReply:
+        if not f"{request.raw_path}/".startswith(f"{BASE_PATH}/"):
+            raise Refused(404, "Not Found")
+        steps = [unquote(step) for step in request.raw_path.removeprefix(BASE_PATH).strip("/").split("/")]
+        if request.method not in {"GET", "HEAD"} and (request.method, steps) != ("POST", ["search"]):
+            raise Refused(405, "Method Not Allowed")
+        match steps:
+            case [""]:
+                return self._json(self.catalog.root(), "root")
+            case ["collections", *rest]:
+                return self._collections(request, rest)
+            case ["datasets" | "models" as kind, *rest]:
+                self._check_key(request)
+                return self._datasets(rest) if kind == "datasets" else self._models(rest)
+            case ["download", token]:
+                return self._download(token)
+            case ["archive", name, *rest]:
+                self._check_key(request)
+                return self._archive(name, rest)
+            case [name, *rest] if self.era == "2022":
+                return self._only_2022(request, name, rest)
+        raise Refused(404, "Not Found")
+
+    def _only_2022(self, request: RequestInfo, name: str, rest: list[str]) -> ReplicaReply:
+        match [name, *rest]:
+            case ["catalog", dataset, *info]:
+                self._check_key(request)
+                return self._catalog(dataset, info)
+            case ["search"]:
+                self._check_key(request)
+                return json_reply(self.searches.page(request), "search", self.era, "application/geo+json")
+            case ["conformance"]:
+                return self._json(self.catalog.conformance(), "conformance")
+            case ["docs"]:
+                return json_reply(_DOCS, "docs", self.era, "text/html; charset=utf-8")
+            case ["openapi.json"]:
+                return json_reply(written(openapi(), self.era), "openapi", self.era, OPENAPI_TYPE)
+        raise Refused(404, "Not Found")
+
+    def _collections(self, request: RequestInfo, steps: list[str]) -> ReplicaReply:
+        match steps:
+            case []:
+                return self._json(self.catalog.collections(), "collections")
+            case [name]:
+                return self._json(self.catalog.collection(self._known(name)), "collection")
+            case [name, "items"]:
+                self._check_key(request)
+                return json_reply(self.pages.page(request, self._known(name)), "items", self.era)
+            case [name, "items", item_id]:
+                self._check_key(request)
+                return self._item(self._known(name), item_id)
+        raise Refused(404, "Not Found")
+
+    def _datasets(self, steps: list[str]) -> ReplicaReply:
+        match steps:
+            case []:
+                return self._json([self.catalog.dataset()], "datasets")
+            case [name] if name == DATASET_ID:
+                return self._json(self.catalog.dataset(), "dataset")
+            case ["doi", *doi] if "/".join(doi) == DOI:
+                return self._json(self.catalog.dataset(), "dataset")
+        raise Refused(404, f"Dataset with id '{'/'.join(steps)}' not found")
+
+    def _models(self, steps: list[str]) -> ReplicaReply:
+        """The list of models, which is empty: none belongs to BigEarthNet, and none was recorded."""
+        if steps:
+            raise Refused(404, f"Model with id '{'/'.join(steps)}' not found")
+        return self._json([], "models")
+
+    def _known(self, name: str) -> str:
+        if name not in self.catalog.collection_ids():
+            raise Refused(404, f"Collection {name} does not exist.")
+        return name
+
+    def _check_key(self, request: RequestInfo) -> None:
+        keys = [value for name, value in request.query if name == "key"]
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            keys.append(bearer.strip())
+        if not any(hmac.compare_digest(key.encode(), self.key.encode()) for key in keys):
+            raise Refused(401, _NO_KEY)
+
+    def _item(self, collection: str, item_id: str) -> ReplicaReply:
+        index = self.items.index_of(collection, item_id)
+        if index is None:
+            raise Refused(404, f"Item {item_id} in Collection {collection} does not exist.")
+        return json_reply(self.items.item(collection, index), "item", self.era)
+
+    def _json(self, document: object, kind: str) -> ReplicaReply:
+        return json_reply(written(document, self.era), kind, self.era)
+
+    # downloads
+
+    def _archive(self, name: str, steps: list[str]) -> ReplicaReply:
+        """An archive: in 2021 the redirect came whether there was one or not."""
+        archive = self.archives.archive(name)
+        missing = Refused(404, f"Archive with id '{name}' was not found")
+        match steps:
+            case ["info"] if archive is not None:
+                return self._json(self.archives.archive_info(name), "info")
+            case [] if self.era == "2021":
+                location = f"{self.s3_url}/{DATASET_BUCKET}/{archive_key(name)}"
+                return redirect(location, "archive", self.era)
+            case [] if archive is not None:
+                return redirect(self.blob_url + public_path(archive_key(name)), "archive", self.era)
+        raise missing
+
+    def _catalog(self, name: str, steps: list[str]) -> ReplicaReply:
+        """The static catalog of a dataset."""
+        if self.archives.catalog(name) is None:
+            raise Refused(404, f"Catalog with id '{name}' was not found")
+        match steps:
+            case ["info"]:
+                return self._json(self.archives.catalog_info(name), "info")
+            case []:
+                return redirect(self.blob_url + public_path(catalog_key(name)), "catalog", self.era)
+        raise Refused(404, "Not Found")
+
+    def _download(self, token: str) -> ReplicaReply:
+        try:
+            asset, index = self.sealer.open(token)
+        except TokenRefused as refusal:
+            raise Refused(self.refused_status, f"Download link {refusal}.") from refusal
+        return redirect(self.location(asset, index), "download", self.era)
+
+    def location(self, asset: str, index: int) -> str:
+        """Where an asset's download leads: for some always to the blob host, for the rest to S3."""
+        if asset == LARGE_ASSET:
+            key = large_key(index)
+        else:
+            name = self.items.dataset.name(index)
+            tail = "labels_metadata.json" if asset == LABELS_ASSET else f"{asset}.tif"
+            key = f"{DATASET_PREFIX}{name}/{name}_{tail}"
+        if on_blob_host(self.items.dataset.seed, asset, index):
+            return self.blob_url + self.blob.signed_path(key)
+        return f"s3://{DATASET_BUCKET}/{key}"
+
+
+def on_blob_host(seed: int, asset: str, index: int) -> bool:
+    """Whether an asset lies on the blob host: labels, B01 and B10 always, and all of every third patch."""
+    return asset in {LABELS_ASSET, "B01", "B10"} or mix(seed, index, 21) % 3 == 0
+
+
+_REGION = "us-east-1"
+
+
+def _derived(seed: int, purpose: str) -> str:
+    return hashlib.sha256(f"stacpull replica {purpose} {seed}".encode()).hexdigest()
+
+
+def demo_access(seed: int, *, anonymous: bool = False, requester_pays: bool = False) -> S3Access:
+    """The S3 keys that belong to a seed: the same in every run, good for nothing else."""
+    access_key = "AKIADEMO" + _derived(seed, "access key")[:12].upper()
+    secret_key = "demo-" + _derived(seed, "secret key")[:35]
+    return S3Access(
+        access_key, secret_key, region=_REGION, anonymous=anonymous, requester_pays=requester_pays
+    )
+
+
+def s3_exports(url: str, access: S3Access) -> dict[str, str]:
+    """The environment that points S3 clients at an endpoint, and away from any instance metadata service."""
+    region = access.region or _REGION
+    exports = {
+        "AWS_ENDPOINT_URL_S3": url,
+        "AWS_ACCESS_KEY_ID": access.access_key,
+        "AWS_SECRET_ACCESS_KEY": access.secret_key,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    return exports | ({"AWS_SESSION_TOKEN": access.session_token} if access.session_token else {})
+
+
+class MlhubReplica(ReplicaServer):
+    """The Radiant MLHub of BigEarthNet: API on `port`, blobs on `port` + 1, S3 on `port` + 2 (0: free ports).
+
+    `key` is the API key (derived from the seed if None); `era` "2022" or "2021"; `href_ttl` and `blob_ttl`
+    are the seconds that download hrefs and signed blob URLs live; `refused_status` answers a refused href;
+    `large_items` files of `large_size` bytes form the collection `large_files_v1`; `record` keeps request
+    headers in the log; `access` replaces the rules of S3.
+    """
+
+    server_names = ("api", "blob", "s3")
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        items: int = 400,
+        seed: int = 7,
+        key: str | None = None,
+        era: str = "2022",
+        string_flags: bool = False,
+        echo_key: bool = False,
+        latency_ms: float = 0,
+        href_ttl: float = 6 * 3600,
+        blob_ttl: float = 3600,
+        refused_status: int = 403,
+        large_items: int = 0,
+        large_size: int = 0,
+        record: bool = False,
+        faults: Faults | None = None,
+        access: S3Access | None = None,
+    ) -> None:
+        if era not in ERAS:
+            raise ValueError(f"era is one of {', '.join(ERAS)}, not {era}")
+        super().__init__(port=port, host=host, latency_ms=latency_ms, record=record, faults=faults)
+        self.dataset = Dataset(items, seed, string_flags)
+        self.key = key or "demo-" + _derived(seed, "API key")[:24]
+        self.access = access or demo_access(seed)
+        self.store = OverlayStore(DatasetStore(self.dataset, large_items, large_size))
+        self._era = era
+        self._echo_key = echo_key
+        self._refused_status = refused_status
+        self._large_items = large_items
+        sealing_key = bytes.fromhex(_derived(seed, "sealing key"))
+        self._sealer = Sealer(sealing_key, href_ttl, blob_ttl)
+
+    @property
+    def base_url(self) -> str:
+        """The root of the API."""
+        return self.url("api") + BASE_PATH
+
+    @property
+    def blob_url(self) -> str:
+        """The root of the blob host."""
+        return self.url("blob")
+
+    @property
+    def s3_url(self) -> str:
+        """The S3 endpoint."""
+        return self.url("s3")
+
+    def exports(self) -> dict[str, str]:
+        """The environment that points clients at the replica."""
+        own = {"MLHUB_API_KEY": self.key, "MLHUB_ROOT_URL": f"{self.base_url}/"}
+        return own | s3_exports(self.s3_url, self.access)
+
+    def places(self) -> dict[str, str]:
+        """Return the URLs of the three services."""
+        return {"mlhub API": self.base_url, "blob host": self.blob_url, "S3 endpoint": self.s3_url}
+
+    def manifest(self, index: int) -> tuple[ExpectedFile, ...]:
+        """The files behind patch `index`."""
+        return manifest(self.dataset, index)
+
+    def change(self, key: str, data: bytes | None) -> None:
+        """Put other bytes under a key of the bucket (`bigearthnet/<patch>/<file>`), or (None) remove it."""
+        self.store.changes[DATASET_BUCKET, key] = data
+
+    def responders(self) -> Mapping[str, Responder]:
+        """The three services."""
+        archives = Archives(self.dataset, self.store, self.blob_url + public_path(""))
+        store = OpenFolders(self.store, archives)
+        version = OLD_VERSION if self._era == "2021" else NEW_VERSION
+        blob = BlobHost(store, self._sealer, version)
+        catalog = HubCatalog(self.base_url, self._era, self._large_items > 0)
+        items = HubItems(self.base_url, self.dataset, self._sealer.seal, self._era, self._large_items)
+        api = MlhubApi(
+            catalog,
+            items,
+            HubPages(catalog, items, self.key, self._era, self._echo_key),
+            HubSearch(catalog, items),
+            archives,
+            self._sealer,
+            blob,
+            blob_url=self.blob_url,
+            s3_url=self.s3_url,
+            key=self.key,
+            era=self._era,
+            refused_status=self._refused_status,
+        )
+        access = replace(self.access, open_prefixes=(f"/{DATASET_BUCKET}/{ARCHIVE_PREFIX}",))
+        return {"api": api.respond, "blob": blob.respond, "s3": S3Service(store, access).respond}
+
+
+class S3Replica(ReplicaServer):
+    """An S3 endpoint by itself: over a `store`, the folders of `root`, or a data set in `radiant-mlhub`."""
+
+    server_names = ("s3",)
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        store: ObjectStore | None = None,
+        root: Path | None = None,
+        items: int = 400,
+        seed: int = 7,
+        latency_ms: float = 0,
+        record: bool = False,
+        faults: Faults | None = None,
+        access: S3Access | None = None,
+    ) -> None:
+        super().__init__(port=port, host=host, latency_ms=latency_ms, record=record, faults=faults)
+        if store is None:
+            store = DirectoryStore(root) if root is not None else DatasetStore(Dataset(items, seed))
+        self.store = OverlayStore(store)
+        self.access = access or demo_access(seed)
+
+    @property
+    def s3_url(self) -> str:
+        """The endpoint."""
+        return self.url("s3")
+
+    def exports(self) -> dict[str, str]:
+        """The environment that points clients at the endpoint."""
+        return s3_exports(self.s3_url, self.access)
+
+    def places(self) -> dict[str, str]:
+        """Return the URL of the endpoint."""
+        return {"S3 endpoint": self.s3_url}
+
+    def change(self, bucket: str, key: str, data: bytes | None) -> None:
+        """Put other bytes under a key, or with None remove it."""
+        self.store.changes[bucket, key] = data
+
+    def responders(self) -> Mapping[str, Responder]:
+        """The one service."""
+        return {"s3": S3Service(self.store, self.access).respond}

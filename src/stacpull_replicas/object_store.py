@@ -1,0 +1,328 @@
+"""Objects in buckets, as the blob host and the S3 endpoint serve them: their contents and their stores.
+
+`DatasetStore` makes BigEarthNet files (and optional large ones) on the fly; `MemoryStore` and
+`DirectoryStore` serve what a test or a user puts there; `OverlayStore` puts changed and removed objects over
+another store, so that a test can change objects at the source while a mirror is running.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Protocol
+
+from stacpull_replicas.dataset import Dataset
+from stacpull_replicas.draws import mix
+from stacpull_replicas.http_messages import Content
+from stacpull_replicas.rasters import BAND_METRES, pixel_pool
+
+PUBLISHED = datetime(2020, 6, 9, tzinfo=UTC)
+"""When everything was written that has no date of its own."""
+
+_BLOCK = 65536
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A content held in memory."""
+
+    data: bytes
+    modified: datetime = PUBLISHED
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return len(self.data)
+
+    @cached_property
+    def md5(self) -> bytes:
+        """MD5 digest."""
+        return hashlib.md5(self.data, usedforsecurity=False).digest()
+
+    @cached_property
+    def sha256(self) -> bytes:
+        """SHA-256 digest."""
+        return hashlib.sha256(self.data).digest()
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes from `start` to `stop`, exclusive."""
+        return self.data if stop - start == len(self.data) else self.data[start:stop]
+
+
+@dataclass(frozen=True)
+class LargeFile:
+    """A content of any size, made block by block: every 64 KiB block starts with its own number."""
+
+    seed: int
+    number: int
+    size: int
+    modified: datetime = PUBLISHED
+
+    @cached_property
+    def _digests(self) -> tuple[bytes, bytes]:
+        md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        for start in range(0, self.size, 1 << 20):
+            piece = self.read(start, min(self.size, start + (1 << 20)))
+            md5.update(piece)
+            sha256.update(piece)
+        return md5.digest(), sha256.digest()
+
+    @property
+    def md5(self) -> bytes:
+        """MD5 digest, found by making the whole once."""
+        return self._digests[0]
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 digest, found by making the whole once."""
+        return self._digests[1]
+
+    def _block(self, block: int) -> bytes:
+        pool = pixel_pool(self.seed)
+        at = mix(self.seed, self.number, block) % (len(pool) - _BLOCK)
+        return b"%08x%08x" % (self.number, block) + bytes(pool[at : at + _BLOCK - 16])
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes from `start` to `stop`, exclusive."""
+        stop = min(stop, self.size)
+        if start >= stop:
+            return b""
+        first = start // _BLOCK
+        blocks = b"".join(self._block(block) for block in range(first, (stop - 1) // _BLOCK + 1))
+        return blocks[start - first * _BLOCK : stop - first * _BLOCK]
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """A file on disk, as it was when it was asked for."""
+
+    path: Path
+    size: int
+    modified: datetime
+    version: int
+
+    @property
+    def md5(self) -> bytes:
+        """MD5 digest."""
+        return _file_digest(self.path, self.version, "md5")
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 digest."""
+        return _file_digest(self.path, self.version, "sha256")
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes from `start` to `stop`, exclusive."""
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+
+@lru_cache(maxsize=1024)
+def _file_digest(path: Path, version: int, algorithm: str) -> bytes:  # noqa: ARG001 - for the cache
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).digest()
+
+
+DATASET_BUCKET = "radiant-mlhub"
+DATASET_PREFIX = "bigearthnet/"
+LARGE_PREFIX = "large_files/"
+ARCHIVE_PREFIX = "archives/"
+_LONGEST_NAME = 255
+CATALOG_PREFIX = "catalogs/"
+
+
+def content_type(key: str, otherwise: str) -> str:
+    """The media type of an object: both services knew it for archives only."""
+    return "application/x-tar" if key.startswith(ARCHIVE_PREFIX) else otherwise
+
+
+class ObjectStore(Protocol):
+    """Buckets of keyed, immutable contents."""
+
+    def buckets(self) -> Iterable[str]:
+        """The names of the buckets."""
+
+    def get(self, bucket: str, key: str) -> Content | None:
+        """The content under a key, None if there is none."""
+
+    def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
+        """The keys that start with `prefix` and sort after `after`, in the order of their UTF-8 bytes."""
+
+
+@dataclass(frozen=True)
+class DatasetStore:
+    """The files of a data set under `bigearthnet/<patch>/<file>`, and `large_items` files of any size."""
+
+    dataset: Dataset
+    large_items: int = 0
+    large_size: int = 0
+    bucket: str = DATASET_BUCKET
+
+    def buckets(self) -> Iterable[str]:
+        """The one bucket."""
+        return (self.bucket,)
+
+    def get(self, bucket: str, key: str) -> Content | None:
+        """The content under a key, None if there is none."""
+        if bucket != self.bucket:
+            return None
+        if key.startswith(LARGE_PREFIX):
+            return self._large(key)
+        folder, _, filename = key.removeprefix(DATASET_PREFIX).partition("/")
+        index = self.dataset.index_of(folder)
+        if index is None or key != f"{DATASET_PREFIX}{folder}/{filename}":
+            return None
+        return self._file(index, filename.removeprefix(folder + "_"), filename)
+
+    def _file(self, index: int, tail: str, filename: str) -> Content | None:
+        band = tail.removesuffix(".tif")
+        if tail == filename or (band not in BAND_METRES and tail != "labels_metadata.json"):
+            return None
+        modified = PUBLISHED + timedelta(seconds=index)
+        if tail == "labels_metadata.json":
+            return Blob(self.dataset.patch(index).metadata(), modified)
+        site = self.dataset.site(index)
+        return Blob(self.dataset.band(site, band), modified) if tail == f"{band}.tif" else None
+
+    @lru_cache(maxsize=64)  # noqa: B019 - the store lives as long as its service
+    def _large(self, key: str) -> LargeFile | None:
+        number = key.removeprefix(LARGE_PREFIX + "large_").removesuffix(".bin")
+        if not number.isdigit() or int(number) >= self.large_items or key != large_key(int(number)):
+            return None
+        return LargeFile(self.dataset.seed, int(number), self.large_size)
+
+    @cached_property
+    def _sorted_names(self) -> list[str]:
+        """Folders in key order: made when first listed, the only thing ever kept for all patches."""
+        names = (self.dataset.name(index) + "/" for index in range(self.dataset.items))
+        return sorted(names)
+
+    def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
+        """The keys that start with `prefix` and sort after `after`, in order."""
+        if bucket != self.bucket:
+            return
+        for key in chain(self._dataset_keys(max(prefix, after)), map(large_key, range(self.large_items))):
+            if key > after and key.startswith(prefix):
+                yield key
+            elif key > prefix and not key.startswith(prefix):
+                return
+
+    def _dataset_keys(self, start: str) -> Iterator[str]:
+        """The keys of the patches, in order, from the one that `start` lies in."""
+        names = self._sorted_names
+        if start.startswith(DATASET_PREFIX):
+            first = bisect_left(names, start.removeprefix(DATASET_PREFIX).partition("/")[0])
+        else:
+            first = 0 if start < DATASET_PREFIX else len(names)
+        for position in range(first, len(names)):
+            folder = names[position]
+            yield from (f"{DATASET_PREFIX}{folder}{folder[:-1]}_{tail}" for tail in _TAILS)
+
+
+_TAILS = (*(f"{band}.tif" for band in sorted(BAND_METRES)), "labels_metadata.json")
+
+
+def large_key(number: int) -> str:
+    """The key of a large file."""
+    return f"{LARGE_PREFIX}large_{number:04d}.bin"
+
+
+@dataclass
+class MemoryStore:
+    """Contents by bucket and key, as a test puts them there."""
+
+    contents: Mapping[str, Mapping[str, bytes]]
+
+    def buckets(self) -> Iterable[str]:
+        """The names of the buckets."""
+        return sorted(self.contents)
+
+    def get(self, bucket: str, key: str) -> Content | None:
+        """The content under a key, None if there is none."""
+        data = self.contents.get(bucket, {}).get(key)
+        return None if data is None else Blob(data)
+
+    def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
+        """The keys that start with `prefix` and sort after `after`, in order."""
+        for key in sorted(self.contents.get(bucket, {}), key=str.encode):
+            if key.startswith(prefix) and key.encode() > after.encode():
+                yield key
+
+
+@dataclass(frozen=True)
+class DirectoryStore:
+    """The folders of a directory as buckets, the files below as objects; links out of it are not followed."""
+
+    root: Path
+
+    def buckets(self) -> Iterable[str]:
+        """The names of the folders."""
+        return sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
+
+    def get(self, bucket: str, key: str) -> Content | None:
+        """The file under a key, None if there is none."""
+        steps = key.split("/")
+        if "" in steps or ".." in steps or "." in steps or "\0" in key or bucket not in self.buckets():
+            return None
+        path = (self.root / bucket).joinpath(*steps)
+        if any(len(os.fsencode(step)) > _LONGEST_NAME for step in steps):
+            return None  # a key may have such a step, a file name may not
+        if not path.is_file() or not path.resolve().is_relative_to(self.root.resolve()):
+            return None
+        status = path.stat()
+        modified = datetime.fromtimestamp(int(status.st_mtime), UTC)
+        return FileContent(path, status.st_size, modified, status.st_mtime_ns)
+
+    def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
+        """The keys that start with `prefix` and sort after `after`, in order."""
+        top = self.root / bucket
+        found = [
+            (Path(folder) / name).relative_to(top).as_posix()
+            for folder, _, names in os.walk(top)
+            for name in names
+        ]
+        yield from (
+            k for k in sorted(found, key=str.encode) if k.startswith(prefix) and k.encode() > after.encode()
+        )
+
+
+@dataclass
+class OverlayStore:
+    """Changes over a store: `changes[bucket, key]` is the new content, or None where the object is gone."""
+
+    under: ObjectStore
+    changes: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
+
+    def buckets(self) -> Iterable[str]:
+        """The names of the buckets."""
+        return self.under.buckets()
+
+    def get(self, bucket: str, key: str) -> Content | None:
+        """The content under a key, None if there is none."""
+        if self.changes and (bucket, key) in self.changes:
+            data = self.changes[bucket, key]
+            return None if data is None else Blob(data, PUBLISHED + timedelta(days=365))
+        return self.under.get(bucket, key)
+
+    def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
+        """The keys that start with `prefix` and sort after `after`, in order; added keys are merged in."""
+        own = sorted(
+            key for (where, key), data in self.changes.items() if where == bucket and data is not None
+        )
+        own = [key for key in own[bisect_right(own, after) :] if key.startswith(prefix)]
+        for key in self.under.keys(bucket, prefix, after):
+            while own and own[0] < key:
+                yield own.pop(0)
+            if own and own[0] == key:
+                own.pop(0)
+            if self.changes.get((bucket, key), b"") is not None:
+                yield key
+        yield from own

@@ -1,0 +1,147 @@
+"""`SentinelHubReplica`: a Sentinel Hub on one port, with one account and one collection of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Collection, Mapping
+
+from stacpull_replicas.faults import Faults
+from stacpull_replicas.replica_server import ReplicaServer, Responder
+from stacpull_replicas.sentinelhub.byoc_service import Byoc
+from stacpull_replicas.sentinelhub.captures import (
+    DEFAULT_SEED,
+    FIRST_DAY,
+    LAST_DAY,
+    Archive,
+    archive_of,
+    whole_area,
+)
+from stacpull_replicas.sentinelhub.catalog_service import Catalog
+from stacpull_replicas.sentinelhub.notebook_figures import PRINTED_BOX
+from stacpull_replicas.sentinelhub.sentinelhub_service import (
+    TOKEN_PATHS,
+    Accounts,
+    Quota,
+    RateLimit,
+    SentinelHubService,
+)
+from stacpull_replicas.sentinelhub.statistics_service import Statistics
+
+_FOREIGN = 1_000_003
+"""How far the seed of the collection is away that somebody else shares."""
+
+
+def _derived(seed: int, purpose: str) -> str:
+    return hashlib.sha256(f"stacpull sentinelhub {purpose} {seed}".encode()).hexdigest()
+
+
+def _uuid(seed: int, purpose: str) -> str:
+    return str(uuid.UUID(_derived(seed, purpose)[:32], version=4))
+
+
+class SentinelHubReplica(ReplicaServer):
+    """Sentinel Hub with an ARPS collection, on `port` (0: a free one).
+
+    `collection_id` is the account's own collection; `foreign_collection_id` is shared with it by somebody
+    else: statistics and catalog serve it, BYOC does not. `archive` has the captures of the own one, with
+    their pixels.
+
+    Args:
+        port: The port; 0 takes a free one.
+        host: The address to listen on.
+        seed: Another seed, other data; the default one shows what the notebook shows.
+        latency_ms: Milliseconds before each reply.
+        token_ttl: Seconds that a token lives.
+        rate_limit: Requests a second that are answered, None for all; above it 429.
+        token_rate_limit: The same for the token endpoint.
+        quota: Processing units of the account, None for no end of them; spent, it answers 403.
+        failing_days: Days (`2023-11-07`) whose interval of statistics is an error.
+        record: Keep request headers in the log.
+        faults: Faults that strike beside the injected ones.
+    """
+
+    server_names = ("api",)
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        seed: int = DEFAULT_SEED,
+        latency_ms: float = 0,
+        token_ttl: float = 3600,
+        rate_limit: float | None = None,
+        token_rate_limit: float | None = None,
+        quota: float | None = None,
+        failing_days: Collection[str] = (),
+        record: bool = False,
+        faults: Faults | None = None,
+    ) -> None:
+        super().__init__(port=port, host=host, latency_ms=latency_ms, record=record, faults=faults)
+        self.seed = seed
+        self.client_id = _uuid(seed, "client id")
+        self.client_secret = "demo-" + _derived(seed, "client secret")[:32]
+        self.collection_id = _uuid(seed, "collection")
+        self.foreign_collection_id = _uuid(seed, "foreign collection")
+        self.quota = Quota(quota)
+        self._failing_days = frozenset(failing_days)
+        self._accounts = Accounts(
+            self.client_id, self.client_secret, bytes.fromhex(_derived(seed, "token key")), token_ttl
+        )
+        self._rate = RateLimit(rate_limit) if rate_limit else None
+        self._token_rate = RateLimit(token_rate_limit) if token_rate_limit else None
+
+    @property
+    def archive(self) -> Archive:
+        """The captures of the account's own collection."""
+        return archive_of(self.seed)
+
+    @property
+    def base_url(self) -> str:
+        """What clients take for `https://services.sentinel-hub.com`."""
+        return self.url("api")
+
+    @property
+    def token_url(self) -> str:
+        """The token endpoint."""
+        return self.base_url + TOKEN_PATHS[0]
+
+    def places(self) -> dict[str, str]:
+        """What there is to ask for, in words."""
+        days = f"{FIRST_DAY} to {LAST_DAY}"
+        return {
+            "Sentinel Hub": self.base_url,
+            "collection": f"byoc-{self.collection_id} (Analysis-Ready PlanetScope, {days})",
+            "area": ",".join(map(str, whole_area())),
+            "box of the notebook": ",".join(map(str, PRINTED_BOX)),
+            "collection of somebody else": f"byoc-{self.foreign_collection_id}",
+        }
+
+    def exports(self) -> dict[str, str]:
+        """The environment that points clients at the replica.
+
+        sentinelhub-py reads only the first two (its URLs are in its config file), and needs the last to
+        request a token without https. `SH_COLLECTION_ID` is for commands and notebooks: no client reads it.
+        """
+        return {
+            "SH_CLIENT_ID": self.client_id,
+            "SH_CLIENT_SECRET": self.client_secret,
+            "SH_COLLECTION_ID": self.collection_id,
+            "SH_BASE_URL": self.base_url,
+            "SH_TOKEN_URL": self.token_url,
+            "OAUTHLIB_INSECURE_TRANSPORT": "1",
+        }
+
+    def responders(self) -> Mapping[str, Responder]:
+        """The one service."""
+        own = {self.collection_id: self.archive}
+        shared = {**own, self.foreign_collection_id: archive_of(self.seed + _FOREIGN)}
+        foreign = frozenset({self.foreign_collection_id})
+        parts = {
+            "statistics": Statistics(shared, self._failing_days).respond,
+            "catalog": Catalog(shared, self.base_url).respond,
+            "byoc": Byoc(own, foreign, _uuid(self.seed, "user"), self.base_url).respond,
+        }
+        service = SentinelHubService(self._accounts, parts, self.quota, self._rate, self._token_rate)
+        return {"api": service.respond}

@@ -1,0 +1,284 @@
+"""The tiles of the collection on the ground: their grid, map projections, and the strips that satellites saw.
+
+Tiles are squares of 24 km in UTM zone 10 north, 8000 pixels of 3 m per side, around San Francisco. Pixels are
+also counted over the whole grid: column C to the east, row R to the south, both from the upper left corner of
+the grid, so that neighbouring tiles fit together.
+
+Projections (UTM on WGS 84, Web Mercator) work on whole arrays: Krüger's series for the transverse Mercator to
+fourth order in the third flattening (Karney 2011, Transverse Mercator with an accuracy of a few nanometers,
+equations 7-12, 17-21, 35, 36), accurate to a micrometre within a zone, so that no pixel of 3 m is missed.
+
+Strips run a little west of south and are cut into scenes. Two integers give the position of a pixel, so every
+reader of a tile finds the same scene: `across` the strips, to the east, and `along` them, to the south, both
+in hundredths of a pixel.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stacpull_replicas.draws import fraction, mix
+
+EPSG = 32610
+SIDE = 8000
+"""Pixels along the side of a tile."""
+METRES = 3
+"""Side of a pixel."""
+CELL, CLOUD_CELL = 8, 16
+"""Pixels along the side of a cell in which land, and in which clouds are drawn."""
+EXTENT = SIDE * METRES
+"""Side of a tile in metres."""
+FIRST_COLUMN, FIRST_ROW = 21, 173
+LAST_COLUMN, LAST_ROW = 23, 175
+ORIGIN_EAST = 12_000
+"""Where column 0 begins: made up, so that one tile covers the notebook's boxes."""
+WEST = ORIGIN_EAST + FIRST_COLUMN * EXTENT
+NORTH = (LAST_ROW + 1) * EXTENT
+"""Upper left corner of the whole grid in metres."""
+
+
+@dataclass(frozen=True, order=True)
+class Square:
+    """One square of the grid by its column and row, both counted in 24 km from the grid's origin."""
+
+    column: int
+    row: int
+
+    @property
+    def name(self) -> str:
+        """As `22E-174N`."""
+        return f"{self.column:02d}E-{self.row:03d}N"
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Pixel column and row, within the whole grid, of the upper left pixel."""
+        return (self.column - FIRST_COLUMN) * SIDE, (LAST_ROW - self.row) * SIDE
+
+    @property
+    def upper_left(self) -> tuple[int, int]:
+        """Easting and northing of the upper left corner in metres."""
+        column, row = self.corner
+        return WEST + column * METRES, NORTH - row * METRES
+
+    @property
+    def bounds(self) -> tuple[int, int, int, int]:
+        """West, south, east and north in metres."""
+        west, north = self.upper_left
+        return west, north - EXTENT, west + EXTENT, north
+
+
+ALL = tuple(
+    Square(column, row)
+    for row in range(FIRST_ROW, LAST_ROW + 1)
+    for column in range(FIRST_COLUMN, LAST_COLUMN + 1)
+)
+"""Every square of the collection."""
+
+
+Floats = NDArray[np.float64]
+
+_EQUATOR = 6378137.0
+_F = 1 / 298.257223563
+_N = _F / (2 - _F)
+_E = (_F * (2 - _F)) ** 0.5
+_SCALE = 0.9996 * _EQUATOR / (1 + _N) * (1 + _N**2 / 4 + _N**4 / 64)
+_FORWARD = (
+    _N / 2 - 2 / 3 * _N**2 + 5 / 16 * _N**3 + 41 / 180 * _N**4,
+    13 / 48 * _N**2 - 3 / 5 * _N**3 + 557 / 1440 * _N**4,
+    61 / 240 * _N**3 - 103 / 140 * _N**4,
+    49561 / 161280 * _N**4,
+)
+_BACKWARD = (
+    _N / 2 - 2 / 3 * _N**2 + 37 / 96 * _N**3 - 1 / 360 * _N**4,
+    1 / 48 * _N**2 + 1 / 15 * _N**3 - 437 / 1440 * _N**4,
+    17 / 480 * _N**3 - 37 / 840 * _N**4,
+    4397 / 161280 * _N**4,
+)
+_NEWTON_STEPS = 4
+_FALSE_NORTHING_SOUTH = 10_000_000.0
+
+GEOGRAPHIC, MERCATOR = 4326, 3857
+_CRS = re.compile(
+    r"(?:https?://www\.opengis\.net/def/crs/|urn:ogc:def:crs:)?(?:OGC[/:](?:[\d.]*[/:])?CRS84|EPSG[/:]+(?:0/)?(\d+))"
+)
+
+
+def epsg_of(name: str) -> int | None:
+    """The EPSG code of a CRS named as in requests (URL, URN or `EPSG:4326`); CRS84 is 4326, x first.
+
+    Known are 4326, 3857, 32601-32660 and 32701-32760; None otherwise.
+    """
+    match = _CRS.fullmatch(name)
+    if match is None:
+        return None
+    code = int(match[1] or GEOGRAPHIC)
+    return code if code in {GEOGRAPHIC, MERCATOR} or _is_utm(code) else None
+
+
+def _is_utm(code: int) -> bool:
+    return code // 100 in {326, 327} and 1 <= code % 100 <= 60  # noqa: PLR2004 - zones
+
+
+def to_utm(x: Any, y: Any, source: int, target: int) -> tuple[Floats, Floats]:
+    """Easting and northing in metres in the UTM zone `target` (EPSG code) of points given in `source`."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if source == target:
+        return x, y
+    longitude, latitude = to_lonlat(x, y, source)
+    return _project(longitude, latitude, target)
+
+
+def to_lonlat(x: Any, y: Any, source: int) -> tuple[Floats, Floats]:
+    """Longitude and latitude in degrees of points given in the CRS with the EPSG code `source`."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if source == GEOGRAPHIC:
+        return x, y
+    if source == MERCATOR:  # spherical, EPSG Guidance Note 7-2, 3.2.1.2
+        return np.degrees(x / _EQUATOR), np.degrees(np.arctan(np.sinh(y / _EQUATOR)))
+    return _unproject(x, y, source)
+
+
+def _project(longitude: Floats, latitude: Floats, code: int) -> tuple[Floats, Floats]:
+    away = np.radians(longitude - _central_meridian(code))
+    sine = np.sin(np.radians(latitude))
+    conformal = np.sinh(np.arctanh(sine) - _E * np.arctanh(_E * sine))
+    north = np.arctan2(conformal, np.cos(away))
+    east = np.arcsinh(np.sin(away) / np.hypot(conformal, np.cos(away)))
+    xi, eta = north.copy(), east.copy()
+    for j, alpha in enumerate(_FORWARD, 1):
+        xi += alpha * np.sin(2 * j * north) * np.cosh(2 * j * east)
+        eta += alpha * np.cos(2 * j * north) * np.sinh(2 * j * east)
+    return _SCALE * eta + 500_000, _SCALE * xi + _false_northing(code)
+
+
+def _unproject(easting: Floats, northing: Floats, code: int) -> tuple[Floats, Floats]:
+    xi, eta = (northing - _false_northing(code)) / _SCALE, (easting - 500_000) / _SCALE
+    north, east = xi.copy(), eta.copy()
+    for j, beta in enumerate(_BACKWARD, 1):
+        north -= beta * np.sin(2 * j * xi) * np.cosh(2 * j * eta)
+        east -= beta * np.cos(2 * j * xi) * np.sinh(2 * j * eta)
+    conformal = np.sin(north) / np.hypot(np.sinh(east), np.cos(north))
+    tangent = _geographic(conformal)
+    away = np.degrees(np.arctan2(np.sinh(east), np.cos(north)))
+    return away + _central_meridian(code), np.degrees(np.arctan(tangent))
+
+
+def _geographic(conformal: Floats) -> Floats:
+    """Tangent of the latitude from that of the conformal one by Newton's method (Karney 2011, 19-21)."""
+    tangent = conformal / (1 - _E**2)
+    for _ in range(_NEWTON_STEPS):
+        root = np.hypot(1, tangent)
+        sigma = np.sinh(_E * np.arctanh(_E * tangent / root))
+        here = tangent * np.hypot(1, sigma) - sigma * root
+        step = (1 + (1 - _E**2) * tangent**2) / ((1 - _E**2) * root)
+        tangent = tangent + (conformal - here) / np.hypot(1, here) * step
+    return np.asarray(tangent)
+
+
+def _central_meridian(code: int) -> float:
+    return code % 100 * 6 - 183
+
+
+def _false_northing(code: int) -> float:
+    return _FALSE_NORTHING_SOUTH if code // 100 == 327 else 0.0  # noqa: PLR2004 - the south
+
+
+_EAST, _SOUTH = 97, 24
+"""Parts of the step across the strips: at right angles and almost of length 100."""
+_CENTRE = (_EAST + _SOUTH) / 2
+"""How much further across a pixel's centre is than its upper left corner."""
+_WORLD = (LAST_COLUMN + 1 - FIRST_COLUMN) * SIDE * (_EAST + _SOUTH)
+
+Integers = NDArray[np.int32]
+
+
+def across(column: Any, row: Any) -> Any:
+    """How far to the east of the strips' direction a pixel of the whole grid lies."""
+    return column * _EAST + row * _SOUTH
+
+
+def along(column: Any, row: Any) -> Any:
+    """How far down its strip a pixel of the whole grid lies."""
+    return row * _EAST - column * _SOUTH
+
+
+@dataclass(frozen=True)
+class Swath:
+    """Strips between `edges` (hundredths of a pixel across, ascending), each cut into scenes.
+
+    Strip i is cut at `starts[i]` and every `lengths[i]` before and behind it.
+    """
+
+    edges: tuple[int, ...]
+    starts: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def strips(self) -> int:
+        """How many strips there are."""
+        return len(self.starts)
+
+    def strip_of(self, column: Any, row: Any) -> Integers:
+        """The strip of each pixel: 0 west of all of them, 1 the first, `strips` + 1 east of all."""
+        place = across(column, row)
+        found = np.zeros(np.shape(place), np.int32)
+        for edge in self.edges:
+            found += place >= edge
+        return found
+
+    def covers(self, square: Square) -> bool:
+        """Whether some pixel of a square lies in a strip."""
+        column, row = square.corner
+        first, last = across(column, row), across(column + SIDE - 1, row + SIDE - 1)
+        return bool(last >= self.edges[0] and first < self.edges[-1])
+
+    def outline(self, square: Square) -> list[tuple[float, float]]:
+        """What is covered of a square: corners in metres, counter-clockwise, not closed."""
+        west, south, east, north = square.bounds
+        ring = [(float(west), float(south)), (float(east), float(south))]
+        ring += [(float(east), float(north)), (float(west), float(north))]
+        ring = _kept(ring, self.edges[0], 1)
+        return _kept(ring, self.edges[-1], -1)
+
+
+def _beyond(point: tuple[float, float], edge: int) -> float:
+    """How far across a point in metres lies beyond an edge; pixels belong where their centre is."""
+    column, row = (point[0] - WEST) / METRES, (NORTH - point[1]) / METRES
+    return float(across(column, row)) - _CENTRE - edge
+
+
+def _kept(ring: list[tuple[float, float]], edge: int, sign: int) -> list[tuple[float, float]]:
+    """The part of a convex ring on one side of an edge (Sutherland and Hodgman 1974)."""
+    kept = []
+    for here, there in zip(ring, [*ring[1:], ring[0]], strict=True):
+        a, b = sign * _beyond(here, edge), sign * _beyond(there, edge)
+        if a >= 0:
+            kept.append(here)
+        if (a < 0 < b) or (b < 0 < a):
+            share = a / (a - b)
+            kept.append((here[0] + share * (there[0] - here[0]), here[1] + share * (there[1] - here[1])))
+    return kept
+
+
+def swath_of(seed: int, day: int) -> Swath | None:
+    """The swath of a day (ordinal), None if nothing was seen."""
+    if fraction(seed, day, 1) > 0.75:  # noqa: PLR2004 - a quarter of the days
+        return None
+    strips = 3 + mix(seed, day, 2) % 4
+    edge = int((fraction(seed, day, 3) * 1.3 - 0.35) * _WORLD)
+    edges = [edge]
+    for strip in range(strips):
+        edges.append(edges[-1] + 280_000 + mix(seed, day, 4, strip) % 200_000)
+    lengths = tuple(350_000 + mix(seed, day, 5, strip) % 200_000 for strip in range(strips))
+    starts = tuple(mix(seed, day, 6, strip) % 400_000 for strip in range(strips))
+    return Swath(tuple(edges), starts, lengths)
+
+
+def seen(swath: Swath) -> tuple[Square, ...]:
+    """The squares that a swath covers, at least in part."""
+    return tuple(square for square in ALL if swath.covers(square))

@@ -1,0 +1,129 @@
+"""A new kind of login is a module and one line of the registry, as shown on a copy of the code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import stacpull
+
+PACKAGE = Path(stacpull.__file__).parent
+MODULE = '''"""`kind = "badge"`: the number of a badge in a header field of every request."""
+
+from stacpull.arguments import whole
+from stacpull.net.logins.fixed import Fixed
+from stacpull.net.logins.provider import Key, Values
+from stacpull.redact import Secret
+
+
+class Badge(Fixed):
+    """A badge."""
+
+    keys = (Key("pin", secret=True), Key("floor", required=False, read=whole(0)))
+
+    @classmethod
+    def read(cls, values: Values) -> Fixed:
+        """Return the header field."""
+        return Fixed({"X-Badge": Secret(f"{values.text('floor', '1')}-{values.text('pin')}")})
+'''
+PROFILE = '[login.door]\nkind = "badge"\nhosts = ["{host}"]\npin = "${{PIN}}"\nfloor = 3\n'
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package with one more module, and one more line of the registry."""
+    top = tmp_path_factory.mktemp("copy")
+    package = top / "stacpull"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "net" / "logins" / "badge.py").write_text(MODULE)
+    registry = package / "net" / "logins" / "registry.py"
+    line = '    "header": "fixed:HeaderField",\n'
+    assert line in registry.read_text()
+    registry.write_text(registry.read_text().replace(line, f'{line}    "badge": "badge:Badge",\n'))
+    return top
+
+
+def run(copy: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    home = {"HOME": str(copy), "XDG_CONFIG_HOME": str(copy), "AWS_EC2_METADATA_DISABLED": "true"}
+    return subprocess.run(
+        [sys.executable, "-m", "stacpull", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **home, **environ, "PYTHONPATH": str(copy)},
+        timeout=60,
+        check=False,
+    )
+
+
+@contextmanager
+def guarded() -> Iterator[tuple[str, list[str | None]]]:
+    """Serve a file to requests with the right badge; give the address and the badges that were shown."""
+    shown: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            shown.append(self.headers.get("X-Badge"))
+            body = b"open" if shown[-1] == "3-1234" else b"no"
+            self.send_response(200 if body == b"open" else 401)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", shown
+        server.shutdown()
+
+
+def test_a_profile_of_the_kind_logs_in(copy: Path, tmp_path: Path) -> None:
+    with guarded() as (host, shown):
+        (tmp_path / "p.toml").write_text(PROFILE.format(host=host))
+        item = {
+            "type": "Feature", "stac_version": "1.0.0", "id": "i", "collection": "c", "geometry": None,
+            "properties": {"datetime": "2024-01-01T00:00:00Z"}, "links": [],
+            "assets": {"a": {"href": f"{host}/a.bin"}},
+        }  # fmt: skip
+        (tmp_path / "item.json").write_text(json.dumps(item))
+        arguments = [
+            str(tmp_path / "item.json"), str(tmp_path / "m"), "--credentials", str(tmp_path / "p.toml"),
+            "--allow-private-hosts", "--retries", "0",
+        ]  # fmt: skip
+        ran = run(copy, "mirror", *arguments, PIN="1234")
+        assert (ran.returncode, shown) == (0, ["3-1234"]), ran.stdout + ran.stderr
+        assert (tmp_path / "m/c/i/a.bin").read_bytes() == b"open"
+        assert "1234" not in ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("${PIN}", "1234"), "line 4, pin: must not contain a secret"),
+        (("floor = 3", "floor = -3"), "line 5, floor: must be a whole number from 0 on"),
+        (
+            ("floor =", "flor ="),
+            "line 5, flor: a login of the kind badge has no such key; did you mean floor?",
+        ),
+        (("", ""), "set PIN"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(
+    copy: Path, tmp_path: Path, change: tuple[str, str], said: str
+) -> None:
+    text = PROFILE.format(host="https://h.example").replace(*change)
+    (tmp_path / "p.toml").write_text(text)
+    ran = run(copy, "credentials", "check", str(tmp_path / "p.toml"))
+    assert said in ran.stderr
+    assert "1234" not in ran.stderr

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+from tests.virtual_clock import VirtualClock
+
+from stacpull.errors import CredentialsError, SourceError, StacpullError
+from stacpull.net.logins.tokens import PASSING, CachedToken, TimedToken
+
+
+class Service:
+    """Lends numbers, one after the other, and takes a second for each."""
+
+    def __init__(self, clock: VirtualClock, seconds: float = math.inf) -> None:
+        self.clock, self.seconds, self.asked = clock, seconds, 0
+        self.broken = False
+        self.error: StacpullError | None = None
+
+    async def ask(self) -> TimedToken[int]:
+        self.asked += 1
+        number = self.asked
+        await self.clock.sleep(1)
+        if self.broken:
+            raise RuntimeError
+        if self.error is not None:
+            raise self.error
+        return TimedToken(number, self.seconds)
+
+
+@pytest.mark.parametrize(
+    ("life", "used"),
+    [
+        (600, 480),
+        (2700, 2580),
+        (240, 120),
+        (100, 50),
+        (15, 7.5),
+        (1e-6, 10),
+        (0, 10),
+        (-3600, 10),
+        (math.inf, 1e6),
+    ],
+)
+def test_it_is_used_until_shortly_before_its_end(life: float, used: float) -> None:
+    clock = VirtualClock()
+    service = Service(clock, life)
+
+    async def main() -> None:
+        lease = CachedToken(service.ask, clock)
+        assert await lease.current() == 1
+        clock.now = used - 0.5
+        assert await lease.current() == 1
+        if math.isfinite(life):
+            clock.now = used + 0.5
+            assert await lease.current() == 2
+
+    clock.run(main())
+
+
+def test_all_who_want_it_at_once_share_one_request() -> None:
+    clock = VirtualClock()
+    service = Service(clock)
+
+    async def main() -> None:
+        lease = CachedToken(service.ask, clock)
+        assert await asyncio.gather(*(lease.current() for _ in range(50))) == [1] * 50
+        assert await asyncio.gather(*(lease.instead_of(1) for _ in range(50))) == [2] * 50
+        assert await lease.instead_of(1) == 2  # which another task refused before
+        assert (service.asked, lease.held) == (2, 2)
+
+    clock.run(main())
+
+
+def test_a_service_that_breaks_leaves_what_there_is_and_is_asked_again() -> None:
+    clock = VirtualClock()
+    service = Service(clock, 600)
+
+    async def main() -> None:
+        lease = CachedToken(service.ask, clock)
+        await lease.current()
+        service.broken = True
+        with pytest.raises(RuntimeError):
+            await lease.instead_of(1)
+        assert await lease.current() == 1
+        service.broken = False
+        assert await lease.instead_of(1) == 3
+
+    clock.run(main())
+
+
+@pytest.mark.parametrize(
+    ("error", "after", "asked"),
+    [
+        (CredentialsError("wrong"), 0, 1),
+        (CredentialsError("wrong"), 1e6, 1),
+        (SourceError("down"), 0, 1),
+        (SourceError("down"), PASSING + 1, 2),
+    ],
+)
+def test_a_failure_is_told_to_all_who_wait_and_stands_for_its_time(
+    error: StacpullError, after: float, asked: int
+) -> None:
+    clock = VirtualClock()
+    service = Service(clock)
+    service.error = error
+
+    async def main() -> None:
+        lease = CachedToken(service.ask, clock)
+        found = await asyncio.gather(*(lease.current() for _ in range(20)), return_exceptions=True)
+        assert [(type(one), str(one)) for one in found] == [(type(error), str(error))] * 20
+        clock.now += after
+        with pytest.raises(type(error), match=str(error)):
+            await lease.instead_of(7)
+        assert service.asked == asked
+
+    clock.run(main())

@@ -1,0 +1,51 @@
+"""Mirrors that outputs are made from."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stacpull
+
+Json = dict[str, Any]
+
+
+def item(name: str, **members: Any) -> Json:
+    """Return a valid item without assets; `properties` are added to a datetime, other members replace."""
+    properties = {"datetime": "2017-06-13T10:10:31Z", **members.pop("properties", {})}
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "stac_extensions": [],
+        "id": name,
+        "collection": "c",
+        "geometry": {"type": "Point", "coordinates": [10.0, 50.0]},
+        "bbox": [10.0, 50.0, 10.0, 50.0],
+        "properties": properties,
+        "links": [],
+        "assets": {},
+        **members,
+    }
+
+
+@pytest.fixture
+def mirrored(tmp_path: Path) -> Callable[..., Path]:
+    """Mirror items from a local file; assets may name files by their content: `{"key": b"content"}`."""
+
+    def mirror(items: list[Json], files: dict[str, bytes] | None = None, **options: Any) -> Path:
+        source = tmp_path / "source"
+        source.mkdir(exist_ok=True)
+        for name, content in (files or {}).items():
+            (source / name).write_bytes(content)
+        (source / "items.ndjson").write_text("".join(json.dumps(one) + "\n" for one in items))
+        dest = tmp_path / "mirror"
+        settings = stacpull.Options(**options)
+        asyncio.run(stacpull.mirror(str(source / "items.ndjson"), dest, options=settings))
+        return dest
+
+    return mirror

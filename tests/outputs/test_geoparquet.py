@@ -1,0 +1,203 @@
+"""items.parquet, read by the libraries of others: pyarrow, GeoPandas, DuckDB, stac-geoparquet and rustac."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tests.outputs.conftest import item
+
+import stacpull
+
+Mirror = Callable[..., Path]
+
+POLYGON = {"type": "Polygon", "coordinates": [[[10, 50], [11, 50], [11, 51], [10, 51], [10, 50]]]}
+POINT_3D = {"type": "Point", "coordinates": [10.0, 50.0, 300.0]}
+COLLECTION = {"type": "GeometryCollection", "geometries": [POLYGON, {"type": "Point", "coordinates": [1, 2]}]}
+
+UNUSUAL: dict[str, dict[str, Any]] = {
+    "null-geometry": {"geometry": None, "bbox": None},
+    "geometry-collection": {"geometry": COLLECTION, "bbox": [1, 2, 11, 51]},
+    "polygon": {"geometry": POLYGON, "bbox": [10, 50, 11, 51]},
+    "height": {"geometry": POINT_3D, "bbox": [10.0, 50.0, 300.0, 10.0, 50.0, 300.0]},
+    "integer-bbox": {"bbox": [10, 50, 10, 50]},
+    "late-property": {"properties": {"gsd": 10}},
+    "float-after-integer": {"properties": {"gsd": 1.5}},
+    "flag-as-boolean": {"properties": {"seasonal_snow": True}},
+    "flag-as-text": {"properties": {"seasonal_snow": "true"}},
+    "large-integer": {"properties": {"large": 2**63}},
+    "microseconds": {"properties": {"datetime": "2017-06-13T10:10:31.123456Z"}},
+    "offset": {"properties": {"datetime": "2017-06-13T12:10:31+02:00"}},
+    "interval": {
+        "properties": {
+            "datetime": None,
+            "start_datetime": "2017-01-01T00:00:00Z",
+            "end_datetime": "2017-12-31T00:00:00Z",
+        }
+    },
+    "null-property": {"properties": {"platform": None}},
+    "empty-object": {"properties": {"processing": {}}},
+    "empty-list": {"properties": {"instruments": []}},
+    "mixed-list": {"properties": {"mixed": [1, "a", {"b": None}]}},
+    "reserved-name": {"properties": {"id": "not the id"}},
+    "late-asset": {
+        "assets": {"quicklook": {"href": "https://example.com/q.png", "roles": ["thumbnail"], "gsd": 2}}
+    },
+}
+
+
+_UNREADABLE = {"null-geometry", "height", "geometry-collection"}
+"""What stac-geoparquet 0.8 cannot read."""
+
+
+def export(dest: Path, out: Path, **settings: Any) -> stacpull.ExportReport:
+    return asyncio.run(stacpull.export(dest, out, **settings))
+
+
+def unusual(mirrored: Mirror, tmp_path: Path) -> tuple[Path, stacpull.ExportReport]:
+    items = [item(name, **members) for name, members in UNUSUAL.items()]
+    out = tmp_path / "items.parquet"
+    return out, export(mirrored(items), out)
+
+
+def rows_of(path: Path) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in pq.read_table(path).to_pylist()}
+
+
+def test_every_value_of_unusual_items_is_in_the_file(mirrored: Mirror, tmp_path: Path) -> None:
+    out, report = unusual(mirrored, tmp_path)
+    rows = rows_of(out)
+    assert report.items == len(rows) == len(UNUSUAL)
+    assert rows["null-geometry"]["geometry"] is rows["null-geometry"]["bbox"] is None
+    assert rows["height"]["bbox"] == {
+        "xmin": 10.0, "ymin": 50.0, "zmin": 300.0, "xmax": 10.0, "ymax": 50.0, "zmax": 300.0,
+    }  # fmt: skip
+    assert rows["integer-bbox"]["bbox"]["zmin"] is None
+    assert (rows["late-property"]["gsd"], rows["float-after-integer"]["gsd"]) == (10.0, 1.5)
+    assert (rows["flag-as-boolean"]["seasonal_snow"], rows["flag-as-text"]["seasonal_snow"]) == (
+        "true",
+        '"true"',
+    )
+    assert rows["large-integer"]["large"] == str(2**63)
+    assert rows["microseconds"]["datetime"].isoformat() == "2017-06-13T10:10:31.123456+00:00"
+    assert rows["offset"]["datetime"].isoformat() == "2017-06-13T10:10:31+00:00"
+    assert rows["interval"]["datetime"] is None
+    assert rows["interval"]["start_datetime"].isoformat() == "2017-01-01T00:00:00+00:00"
+    assert rows["empty-object"]["processing"] == "{}"
+    assert rows["empty-list"]["instruments"] == []
+    assert [json.loads(one) for one in rows["mixed-list"]["mixed"]] == [1, "a", {}]
+    assert rows["reserved-name"]["properties:id"] == "not the id"
+    assert rows["late-asset"]["assets"]["quicklook"]["gsd"] == 2
+    assert "platform" not in rows["null-property"]
+    assert any("seasonal_snow" in note and "boolean, text" in note for note in report.notes)
+
+
+def test_geometries_are_those_of_the_items(mirrored: Mirror, tmp_path: Path) -> None:
+    geopandas = pytest.importorskip("geopandas")
+    out, _ = unusual(mirrored, tmp_path)
+    frame = geopandas.read_parquet(out).set_index("id")
+    assert frame.crs is not None
+    assert frame.crs.to_authority() == ("OGC", "CRS84")
+    assert frame.geometry["geometry-collection"].geom_type == "GeometryCollection"
+    assert frame.geometry["height"].z == 300.0
+    assert frame.geometry["null-geometry"] is None
+    assert frame.geometry["polygon"].bounds == (10, 50, 11, 51)
+
+
+def test_duckdb_reads_it(mirrored: Mirror, tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    out, _ = unusual(mirrored, tmp_path)
+    found = duckdb.sql(
+        f"SELECT id, bbox.xmin FROM '{out}' WHERE datetime > '2017-06-13T10:10:31Z'::TIMESTAMPTZ ORDER BY id"  # noqa: S608 - the path is this test's own
+    ).fetchall()
+    assert found == [("microseconds", 10.0)]
+
+
+def test_stac_geoparquet_gives_the_items_back(mirrored: Mirror, tmp_path: Path) -> None:
+    """It cannot read boxes that are null, flat boxes beside those with heights, or geometry collections."""
+    arrow = pytest.importorskip("stac_geoparquet.arrow")
+    flat = {name: members for name, members in UNUSUAL.items() if name not in _UNREADABLE}
+    out = tmp_path / "items.parquet"
+    export(mirrored([item(name, **members) for name, members in flat.items()]), out)
+    items = {one["id"]: one for one in arrow.stac_table_to_items(pq.read_table(out))}
+    assert items.keys() == flat.keys()
+    assert items["polygon"]["geometry"]["type"] == "Polygon"
+    assert items["late-asset"]["assets"]["quicklook"]["href"] == "https://example.com/q.png"
+    assert items["late-property"]["properties"]["gsd"] == 10
+
+
+def test_rustac_gives_the_items_back(mirrored: Mirror, tmp_path: Path) -> None:
+    rustac = pytest.importorskip("rustac")
+    """Version 0.9 ends in a panic where a geometry is null."""
+    out = tmp_path / "items.parquet"
+    located = {name: members for name, members in UNUSUAL.items() if name != "null-geometry"}
+    export(mirrored([item(name, **members) for name, members in located.items()]), out)
+
+    async def read() -> Any:
+        return await rustac.read(str(out))
+
+    items = {one["id"]: one for one in asyncio.run(read())["features"]}
+    assert items.keys() == located.keys()
+    assert items["late-asset"]["assets"]["quicklook"]["href"] == "https://example.com/q.png"
+
+
+def test_the_metadata_is_that_of_the_specifications(mirrored: Mirror, tmp_path: Path) -> None:
+    out, _ = unusual(mirrored, tmp_path)
+    metadata = pq.read_schema(out).metadata
+    geo, stac = json.loads(metadata[b"geo"]), json.loads(metadata[b"stac-geoparquet"])
+    column = geo["columns"][geo["primary_column"]]
+    assert (geo["version"], stac["version"]) == ("1.1.0", "1.1.0")
+    assert column["encoding"] == "WKB"
+    assert column["geometry_types"] == ["GeometryCollection", "Point", "Point Z", "Polygon"]
+    assert column["bbox"] == [1.0, 2.0, 11.0, 51.0]
+    assert column["covering"]["bbox"]["xmin"] == ["bbox", "xmin"]
+    assert stac["collections"]["c"]["id"] == "c"
+
+
+def test_hrefs_lead_from_the_file_to_the_mirror(mirrored: Mirror, tmp_path: Path) -> None:
+    assets = {"data": {"href": "./a b.bin"}}
+    dest = mirrored([item("one", assets=assets)], {"a b.bin": b"content"})
+    (tmp_path / "index").mkdir()
+    for out in (dest / "items.parquet", tmp_path / "index" / "items.parquet"):
+        export(dest, out)
+        asset = rows_of(out)["one"]["assets"]["data"]
+        assert (out.parent / asset["href"]).read_bytes() == b"content"
+        assert asset["file:size"] == 7
+        assert asset["file:checksum"].startswith("1220")
+
+
+def test_a_mirror_without_items_gives_a_file_without_rows(mirrored: Mirror, tmp_path: Path) -> None:
+    out = tmp_path / "items.parquet"
+    assert export(mirrored([]), out).items == 0
+    assert pq.read_table(out).num_rows == 0
+
+
+def test_types_of_different_batches_are_merged(mirrored: Mirror, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("stacpull.outputs.geoparquet._BATCH", 1)
+    out, report = unusual(mirrored, tmp_path)
+    rows = rows_of(out)
+    assert report.items == len(rows) == len(UNUSUAL)
+    assert (rows["late-property"]["gsd"], rows["float-after-integer"]["gsd"]) == (10.0, 1.5)
+    assert (rows["flag-as-boolean"]["seasonal_snow"], rows["flag-as-text"]["seasonal_snow"]) == (
+        "true",
+        '"true"',
+    )
+    assert rows["offset"]["datetime"].isoformat() == "2017-06-13T10:10:31+00:00"
+    assert rows["empty-object"]["processing"] == "{}"
+    assert rows["late-asset"]["assets"]["quicklook"]["gsd"] == 2
+
+
+def test_a_stopped_export_leaves_what_was_there(mirrored: Mirror, tmp_path: Path) -> None:
+    dest, out = mirrored([item("one")]), tmp_path / "items.parquet"
+    out.write_bytes(b"before")
+    stop = asyncio.Event()
+    stop.set()
+    with pytest.raises(stacpull.InterruptedRunError):
+        asyncio.run(stacpull.export(dest, out, stop=stop))
+    assert out.read_bytes() == b"before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["items.parquet", "mirror", "source"]

@@ -1,0 +1,158 @@
+"""Label tables and shards made from a mirror, read by pyarrow, csv and webdataset."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import hashlib
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tests.outputs.conftest import item
+
+import stacpull
+from stacpull.outputs import webdataset
+
+LABELS = ("Mixed forest", "Pastures", "Rice fields")
+
+
+def export(dest: Path, out: Path, form: str, **settings: Any) -> stacpull.ExportReport:
+    return asyncio.run(stacpull.export(dest, out, form, **settings))
+
+
+@pytest.fixture
+def dest(mirrored: Any) -> Path:
+    """Six samples with labels and two files each; the third has a source item with a band."""
+    items, files = [], {}
+    for number in range(6):
+        labels = [LABELS[number % 3], *(LABELS[:1] if number == 5 else ())]
+        assets = {}
+        for key in ("B01", "labels"):
+            name = f"{number}-{key}.tif"
+            files[name] = f"{name} ".encode() * 300
+            assets[key] = {"href": f"./{name}"}
+        properties = {"labels": labels, "seasonal_snow": "true" if number else False}
+        items.append(item(f"patch.{number}", properties=properties, assets=assets))
+    return Path(mirrored(items, files))
+
+
+def test_a_table_of_labels_has_a_column_per_class(dest: Path, tmp_path: Path) -> None:
+    report = export(dest, tmp_path / "labels.csv", "csv")
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert (report.items, [row["id"] for row in rows]) == (6, [f"patch.{n}" for n in range(6)])
+    assert [row["Pastures"] for row in rows] == ["0", "1", "0", "0", "1", "0"]
+    assert json.loads(rows[5]["labels"]) == ["Mixed forest", "Rice fields"]
+    assert [row["seasonal_snow"] for row in rows] == ["false", *["true"] * 5]
+    band = tmp_path / json.loads(rows[2]["paths"])["B01"]
+    assert json.loads(rows[2]["sha256"])["B01"] == hashlib.sha256(band.read_bytes()).hexdigest()
+
+
+def test_the_classes_of_a_nomenclature_are_the_columns(dest: Path, tmp_path: Path) -> None:
+    export(dest, tmp_path / "labels.parquet", "parquet", nomenclature="ben19")
+    table = pq.read_table(tmp_path / "labels.parquet")
+    assert table.column("Arable land").to_pylist() == [0, 0, 1, 0, 0, 1]
+    assert len(table.column_names) == 9 + 19
+
+
+def test_shards_are_the_same_bytes_each_time(dest: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        export(dest, tmp_path / name, "webdataset", shard_samples=4)
+    one, two = ({p.name: p.read_bytes() for p in (tmp_path / n).glob("*.tar")} for n in ("one", "two"))
+    assert one == two
+    assert sorted(one) == ["samples-000000.tar", "samples-000001.tar"]
+
+
+def test_shards_hold_whole_samples(dest: Path, tmp_path: Path) -> None:
+    report = export(dest, tmp_path / "out", "webdataset", shard_samples=4)
+    with tarfile.open(tmp_path / "out" / "samples-000000.tar") as tar:
+        names = tar.getnames()
+        described = json.load(tar.extractfile("patch_1.json"))  # type: ignore[arg-type]
+    assert names[:3] == ["patch_0.json", "patch_0.B01.tif", "patch_0.labels.tif"]
+    assert len(names) == 12
+    assert (described["labels"], described["label_vector"]) == (["Pastures"], [0, 1, 0])
+    listed = json.loads((tmp_path / "out" / "shards.json").read_bytes())
+    assert listed["classes"] == list(LABELS)
+    for shard in listed["shards"]:
+        data = (tmp_path / "out" / shard["name"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (shard["bytes"], shard["sha256"])
+    assert (report.items, report.files) == (6, ("samples-000000.tar", "samples-000001.tar"))
+
+
+def test_webdataset_reads_the_shards(dest: Path, tmp_path: Path) -> None:
+    tariterators = pytest.importorskip("webdataset.tariterators")
+    export(dest, tmp_path / "out", "webdataset", shard_samples=4)
+    with contextlib.ExitStack() as stack:
+        paths = sorted((tmp_path / "out").glob("*.tar"))
+        shards = [{"url": str(path), "stream": stack.enter_context(path.open("rb"))} for path in paths]
+        samples = list(tariterators.group_by_keys(tariterators.tar_file_expander(shards)))
+    assert [sample["__key__"] for sample in samples] == [f"patch_{n}" for n in range(6)]
+    assert samples[0]["b01.tif"] == b"0-B01.tif " * 300
+
+
+def test_a_shard_is_closed_before_it_is_too_long(dest: Path, tmp_path: Path) -> None:
+    report = export(dest, tmp_path / "out", "webdataset", shard_bytes=30_000)
+    assert len(report.files) == 3
+    assert all(path.stat().st_size <= 30_720 for path in (tmp_path / "out").glob("*.tar"))
+
+
+def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
+    splits = {"train": ["0", "1", "2"], "test": ["patch.3", "nowhere"]}
+    report = export(dest, tmp_path / "out", "webdataset", splits=splits)
+    assert report.files == ("train-000000.tar", "test-000000.tar")
+    assert report.items == 4
+    assert report.notes == (
+        "2 items are in no split and were left out.", "1 ids of the split test match no item of the mirror.",
+    )  # fmt: skip
+    with pytest.raises(stacpull.UsageError, match=r"patch\.0 is in the splits"):
+        export(dest, tmp_path / "twice", "webdataset", splits={"a": ["0"], "b": ["patch.0"]})
+
+
+def test_an_interrupted_export_keeps_complete_shards(
+    dest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    stop = asyncio.Event()
+
+    def on_event(event: Any) -> None:
+        if event.done == 3:
+            stop.set()
+
+    with pytest.raises(stacpull.InterruptedRunError):
+        asyncio.run(stacpull.export(dest, out, "webdataset", shard_samples=2, on_event=on_event, stop=stop))
+    assert sorted(path.name for path in out.glob("*.tar")) == ["samples-000000.tar"]
+    written: list[str] = []
+    whole_file = webdataset.whole_file
+    monkeypatch.setattr(webdataset, "whole_file", lambda path: written.append(path.name) or whole_file(path))
+    export(dest, out, "webdataset", shard_samples=2)
+    assert written == ["samples-000001.tar", "samples-000002.tar", "shards.json"]
+    export(dest, tmp_path / "other", "webdataset", shard_samples=2)
+    for path in (tmp_path / "other").glob("*.tar"):
+        assert path.read_bytes() == (out / path.name).read_bytes()
+
+
+def test_shards_of_a_mirror_that_has_changed_are_written_again(dest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(dest, out, "webdataset", shard_samples=3)
+    export(dest, out, "webdataset", shard_samples=6)
+    assert sorted(path.name for path in out.glob("*.tar")) == ["samples-000000.tar"]
+    assert not (out / "samples-000001.tar.parquet").exists()
+
+
+def test_a_damaged_file_ends_the_export(dest: Path, tmp_path: Path) -> None:
+    (dest / "c" / "patch.3" / "B01.tif").write_bytes(b"x" * 3000)
+    with pytest.raises(stacpull.StacpullError, match=r"patch\.3/B01\.tif differs from its checksum"):
+        export(dest, tmp_path / "out", "webdataset")
+    assert not list((tmp_path / "out").glob("*.tar"))
+
+
+def test_a_directory_with_other_files_is_refused(dest: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis-000001.tar").touch()
+    with pytest.raises(stacpull.UsageError, match=r"thesis-000001\.tar, which is not part of an export"):
+        export(dest, tmp_path / "out", "webdataset")

@@ -1,0 +1,747 @@
+"""Fetching from servers that are right, clumsy or hostile, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import hashlib
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+import pytest
+from awscrt import checksums
+from tests.transfer.memory import MemoryPart, MemoryParts
+from tests.transfer.origin import Answer, Asked, Origin, Reply, Thing, client, origin
+
+from stacpull.models import Checksum, FailureKind, Job, Received, Validator
+from stacpull.net.transport import TransferError
+from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.parts import Hasher
+
+LIMIT = 1000
+SMALL = random.Random(1).randbytes(LIMIT)
+LARGE = random.Random(2).randbytes(9 * LIMIT)
+HALF = len(LARGE) // 2
+V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
+
+
+def job(url: str, **known: object) -> Job:
+    base = Job(1, 1, 1, "B02", url + "/p/B%2002.tif?sig=x", None, "c/i", "B02.tif", media_type="image/tiff")
+    return base._replace(**known)
+
+
+def b64_md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def run(
+    answer: Answer,
+    act: Callable[[Fetcher, Origin, MemoryParts], Awaitable[None]],
+    *,
+    checksum: str | None = "sha256",
+    stall_timeout: float = 20.0,
+) -> None:
+    async def live() -> None:
+        parts = MemoryParts()
+        async with origin(answer) as served, client(stall_timeout=stall_timeout) as opened:
+            await act(Fetcher(opened, parts, small_limit=LIMIT, checksum=checksum), served, parts)
+        assert not parts.open, "a part was left open"
+
+    asyncio.run(live())
+
+
+async def refused(fetcher: Fetcher, wanted: Job, kind: FailureKind, *, retryable: bool, **how: bool) -> str:
+    with pytest.raises(TransferError) as caught:
+        await fetcher.fetch(wanted, **how)
+    assert (caught.value.failure.kind, caught.value.failure.retryable) == (kind, retryable)
+    return caught.value.failure.message
+
+
+def content(received: Received, parts: MemoryParts) -> bytes:
+    return received.body if received.body is not None else parts.finished[1, 1]
+
+
+# What a whole asset is, by the way it comes.
+
+FRAMINGS = [
+    pytest.param("length", True, id="Content-Length"),
+    pytest.param("chunked", True, id="chunked"),
+    pytest.param("close", True, id="until the connection closes, and 416 proves the end"),
+]
+
+
+@pytest.mark.parametrize(("framing", "verified"), FRAMINGS)
+@pytest.mark.parametrize("body", [b"", SMALL, SMALL + b"1", LARGE], ids=len)
+def test_whole(framing: str, verified: bool, body: bytes):
+    thing = Thing(body)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        received = await fetcher.fetch(job(served.url))
+        assert content(received, parts) == body
+        assert (received.body is not None) == (len(body) <= LIMIT)
+        assert received.size == len(body)
+        assert received.verified is verified
+        assert received.part is None or ("~" in received.part.name) is not verified
+        assert received.validator == V1
+        assert received.filename == "B 02.tif"
+        assert received.sha256 == (None if len(body) <= LIMIT else hashlib.sha256(body).digest())
+
+    def answer(asked: Asked) -> Reply:
+        reply = thing(asked)
+        return replace(reply, framing=framing) if reply.status == 200 else reply
+
+    run(answer, act)
+
+
+def test_a_redirect_gives_the_file_name():
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        location = {"Location": f"{served.url}/blob/S2A_B02.tif?sv=1"}
+        served.once(lambda _: Reply(303, location))
+        received = await fetcher.fetch(job(served.url))
+        assert (received.filename, received.body) == ("S2A_B02.tif", SMALL)
+
+    run(Thing(SMALL), act)
+
+
+def test_no_sha256_is_computed_if_none_is_wanted():
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        assert (await fetcher.fetch(job(served.url))).sha256 is None
+
+    run(Thing(LARGE), act, checksum=None)
+
+
+# Lengths that are not told.
+
+UNKNOWN = [
+    pytest.param({}, lambda _: Reply(404), False, id="nothing proves it"),
+    pytest.param({}, lambda _: Reply(200, {}, LARGE), False, id="a server without ranges"),
+    pytest.param({}, lambda _: Reply(416), True, id="416 without a total"),
+    pytest.param(
+        {}, lambda _: Reply(416, {"Content-Range": "bytes */77"}), False, id="416 with another total"
+    ),
+    pytest.param({"size": len(LARGE)}, None, True, id="file:size"),
+    pytest.param({"checksum": Checksum("sha256", hashlib.sha256(LARGE).digest())}, None, True, id="checksum"),
+]
+
+
+@pytest.mark.parametrize(("known", "probe", "verified"), UNKNOWN)
+def test_a_length_that_is_not_told(known: dict[str, object], probe: Answer | None, verified: bool):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.once(lambda _: Reply(200, {}, LARGE, "close"))
+        received = await fetcher.fetch(job(served.url, **known))
+        assert content(received, parts) == LARGE
+        assert received.verified is verified
+        assert received.part is None or ("~" in received.part.name) is not verified
+        assert len(served.asked) == (1 if probe is None else 2)
+
+    run(probe or (lambda _: Reply(500)), act)
+
+
+def test_a_server_that_fails_when_asked_for_the_end_is_asked_again_later():
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.once(lambda _: replace(Thing(LARGE)(_), framing="close"))
+        await refused(fetcher, job(served.url), FailureKind.SERVER, retryable=True)
+        assert parts.parked[1, 1].data == LARGE
+        served.answer = Thing(LARGE)
+        assert (await fetcher.fetch(job(served.url))).verified
+        assert served.asked[-1].start == len(LARGE)
+
+    run(lambda _: Reply(500), act)
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
+def test_closed_early_without_a_length(body: bytes):
+    """The transport sees a complete response; the byte after the last one tells."""
+    thing = Thing(body)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.once(lambda asked: replace(thing(asked), framing="close", sent=len(body) - 10))
+        await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
+        assert content(await fetcher.fetch(job(served.url)), parts) == body
+        assert served.asked[-1].start == (None if len(body) <= LIMIT else len(body) - 10)
+
+    run(thing, act)
+
+
+def test_fewer_bytes_than_the_item_states_without_a_length():
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.once(lambda _: Reply(200, {}, LARGE[:-1], "close"))
+        await refused(fetcher, job(served.url, size=len(LARGE)), FailureKind.TRUNCATED, retryable=True)
+
+    run(Thing(LARGE), act)
+
+
+# Going on.
+
+
+def test_what_broke_off_goes_on():
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        parts.park(1, LARGE[:HALF], V1, len(LARGE))
+        received = await fetcher.fetch(job(served.url))
+        assert content(received, parts) == LARGE
+        assert received.sha256 == hashlib.sha256(LARGE).digest()
+        assert received.validator == V1
+        (asked,) = served.asked
+        assert (asked.start, asked.headers["if-range"]) == (HALF, '"v1"')
+
+    run(Thing(LARGE), act)
+
+
+MD5_OF_LARGE = hashlib.md5(LARGE, usedforsecurity=False).hexdigest()
+FED = [
+    pytest.param({}, V1, {}, 1, id="the ledger's checksum"),
+    pytest.param({"checksum": Checksum("md5", bytes.fromhex(MD5_OF_LARGE))}, V1, {}, 1, id="file:checksum"),
+    pytest.param({"sha256": hashlib.sha256(LARGE).digest()}, V1, {}, 1, id="what was mirrored before"),
+    pytest.param({}, Validator(f'"{MD5_OF_LARGE}"'), {"Server": "AmazonS3"}, 1, id="an ETag of S3"),
+    pytest.param({}, Validator(f'"{MD5_OF_LARGE}"'), {}, 1, id="an ETag that may be an MD5"),
+    pytest.param({}, V1._replace(etag=None), {"ETag": f'"{MD5_OF_LARGE}"'}, 2, id="an ETag out of the blue"),
+]
+
+
+@pytest.mark.parametrize(("known", "validator", "headers", "times"), FED)
+def test_a_part_is_hashed_before_its_rest_is_asked_for(
+    known: dict[str, object],
+    validator: Validator,
+    headers: dict[str, str],
+    times: int,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Hashing gigabytes takes longer than servers leave a response unread."""
+    requests_before: list[int] = []
+    feed = MemoryPart.feed
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        async def noted(part: MemoryPart, hashers: Mapping[str, Hasher]) -> None:
+            requests_before.append(len(served.asked))
+            await feed(part, hashers)
+
+        monkeypatch.setattr(MemoryPart, "feed", noted)
+        parts.park(1, LARGE[:HALF], validator, len(LARGE))
+        received = await fetcher.fetch(job(served.url, **known))
+        assert content(received, parts) == LARGE
+        assert received.sha256 == hashlib.sha256(LARGE).digest()
+        assert requests_before == list(range(times))
+
+    run(Thing(LARGE, etag=validator.etag, headers=headers), act)
+
+
+@pytest.mark.parametrize("status", [403, 404, 500, 503])
+def test_a_part_whose_rest_is_refused_is_kept(status: int):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        parts.park(1, LARGE[:HALF], V1, len(LARGE))
+        served.once(lambda _: Reply(status))
+        with pytest.raises(TransferError):
+            await fetcher.fetch(job(served.url))
+        assert parts.parked[1, 1].size == HALF
+        assert content(await fetcher.fetch(job(served.url)), parts) == LARGE
+        assert served.asked[-1].start == HALF
+
+    run(Thing(LARGE), act)
+
+
+def test_a_cut_transfer_keeps_what_came():
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        big = LARGE * 400  # more than the pieces in which the transport hands on
+        served.answer = Thing(big)
+        served.cut(3 << 20)
+        await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
+        kept = parts.parked[1, 1].size
+        assert kept > 0
+        assert content(await fetcher.fetch(job(served.url)), parts) == big
+        assert served.asked[-1].start == kept
+
+    run(Thing(LARGE), act)
+
+
+def thing_without(**missing: None) -> Thing:
+    return replace(Thing(LARGE * 400), **missing)
+
+
+NOT_KEPT = [
+    pytest.param(thing_without(etag=None, modified=None), {}, id="no validator"),
+    pytest.param(replace(thing_without(modified=None), etag='W/"v1"'), {}, id="weak ETag"),
+    pytest.param(
+        replace(thing_without(etag=None), headers={"Date": V1.last_modified}), {}, id="a date of this second"
+    ),
+    pytest.param(
+        Thing(LARGE * 400, 'W/"v1"', headers={"Date": V1.last_modified}), {}, id="the same, and a weak ETag"
+    ),
+]
+
+
+@pytest.mark.parametrize(("thing", "how"), NOT_KEPT)
+def test_what_cannot_be_proven_the_same_starts_afresh(thing: Thing, how: dict[str, bool]):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.cut(3 << 20)
+        await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True, **how)
+        assert not parts.parked
+        assert content(await fetcher.fetch(job(served.url), **how), parts) == thing.body
+        assert [asked.start for asked in served.asked] == [None, None]
+
+    run(thing, act)
+
+
+NEW = Thing(LARGE[::-1], etag='"v2"', modified="Tue, 02 Jan 2024 00:00:00 GMT")
+OTHER_PART = {"ETag": '"v1"', "Content-Range": f"bytes 0-{len(LARGE) - 1}/{len(LARGE)}"}
+
+
+def ignores_if_range(asked: Asked) -> Reply:
+    return NEW(replace(asked, headers={k: v for k, v in asked.headers.items() if k != "if-range"}))
+
+
+def silent(reply: Reply) -> Reply:
+    """A 206 without any validator, unlike the 200."""
+    told = {"Content-Range": reply.headers.get("Content-Range", "")}
+    return replace(reply, headers=told) if reply.status == 206 else reply
+
+
+AFRESH = [
+    pytest.param(lambda _: Reply(200, {"ETag": '"v1"'}, LARGE), LARGE, 1, id="200 to a Range request"),
+    pytest.param(NEW, NEW.body, 1, id="the object changed"),
+    pytest.param(lambda a: Reply(412) if a.start else NEW(a), NEW.body, 2, id="412"),
+    pytest.param(
+        lambda a: Reply(416, {"Content-Range": "bytes */7"}) if a.start else NEW(a), NEW.body, 2, id="416"
+    ),
+    pytest.param(lambda _: Reply(200, {"ETag": '"v3"'}, SMALL), SMALL, 1, id="it became small"),
+    pytest.param(lambda a: silent(ignores_if_range(a)), NEW.body, 2, id="a 206 of who knows what"),
+]
+
+
+@pytest.mark.parametrize(("answer", "expected", "requests"), AFRESH)
+def test_afresh(answer: Answer, expected: bytes, requests: int):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        parts.park(1, LARGE[:HALF], V1, len(LARGE))
+        assert content(await fetcher.fetch(job(served.url)), parts) == expected
+        assert len(served.asked) == requests
+        assert not parts.parked
+
+    run(answer, act)
+
+
+CHANGED = [
+    pytest.param(ignores_if_range, NEW.body, id="a part of another object"),
+    pytest.param(
+        lambda a: Reply(206, OTHER_PART, LARGE) if a.start else NEW(a), NEW.body, id="another range"
+    ),
+    pytest.param(
+        lambda a: Reply(206, {"ETag": '"v1"'}, LARGE[HALF:]) if a.start else NEW(a),
+        NEW.body,
+        id="no Content-Range",
+    ),
+]
+
+
+@pytest.mark.parametrize(("answer", "expected"), CHANGED)
+def test_another_part_than_asked_for_is_never_appended(answer: Answer, expected: bytes):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        parts.park(1, LARGE[:HALF], V1, len(LARGE))
+        await refused(fetcher, job(served.url), FailureKind.CHANGED, retryable=True)
+        assert content(await fetcher.fetch(job(served.url)), parts) == expected
+
+    run(answer, act)
+
+
+def test_a_part_that_is_whole_needs_no_byte():
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        parts.park(1, LARGE, V1, len(LARGE))
+        received = await fetcher.fetch(job(served.url))
+        assert content(received, parts) == LARGE
+        assert received.sha256 == hashlib.sha256(LARGE).digest()
+        assert [asked.start for asked in served.asked] == [len(LARGE)]
+
+    run(Thing(LARGE), act)
+
+
+def test_a_range_shorter_than_asked_for_goes_on_next_time():
+    def stingy(asked: Asked) -> Reply:
+        start = asked.start or 0
+        stop = min(start + 2 * LIMIT, len(LARGE))
+        headers = {"ETag": '"v1"', "Content-Range": f"bytes {start}-{stop - 1}/{len(LARGE)}"}
+        return Reply(206, headers, LARGE[start:stop])
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        parts.park(1, LARGE[: 6 * LIMIT], V1, len(LARGE))
+        await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
+        assert content(await fetcher.fetch(job(served.url)), parts) == LARGE
+        assert [asked.start for asked in served.asked] == [6 * LIMIT, 8 * LIMIT]
+
+    run(stingy, act)
+
+
+def test_a_part_that_went_bad_on_disk_is_found_out_and_fetched_afresh():
+    stated = {"checksum": Checksum("md5", hashlib.md5(LARGE, usedforsecurity=False).digest())}
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        parts.park(1, bytes(HALF), V1, len(LARGE))
+        await refused(fetcher, job(served.url, **stated), FailureKind.CHECKSUM, retryable=True)
+        assert content(await fetcher.fetch(job(served.url, **stated)), parts) == LARGE
+
+    run(Thing(LARGE), act)
+
+
+def test_an_asset_that_is_stated_small_is_not_looked_for_among_the_parts():
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        parts.park(1, SMALL[:10], V1, len(SMALL))
+        await fetcher.fetch(job(served.url, size=len(SMALL)))
+        assert [asked.start for asked in served.asked] == [None]
+
+    run(Thing(SMALL), act)
+
+
+# Bytes that are missing, too many, or wrong.
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_truncated(framing: str, body: bytes):
+    thing = Thing(body)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.once(lambda asked: replace(thing(asked), framing=framing, sent=len(body) // 2))
+        await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
+        assert content(await fetcher.fetch(job(served.url)), parts) == body
+
+    run(thing, act)
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
+def test_stalled(body: bytes):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.cut(len(body) // 2, "stall")
+        await refused(fetcher, job(served.url), FailureKind.STALLED, retryable=True)
+        assert content(await fetcher.fetch(job(served.url)), parts) == body
+
+    run(Thing(body), act, stall_timeout=0.2)
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
+def test_another_size_than_the_item_states(body: bytes):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        size = len(body) + 11
+        message = await refused(fetcher, job(served.url, size=size), FailureKind.CHECKSUM, retryable=True)
+        assert str(len(body)) in message
+        assert str(size) in message
+
+    run(Thing(body), act)
+
+
+def test_another_size_is_seen_before_all_of_it_has_come():
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.cut(2 << 20, "stall")
+        await refused(fetcher, job(served.url, size=5000), FailureKind.CHECKSUM, retryable=True)
+
+    run(Thing(LARGE * 400), act)
+
+
+WRONG = hashlib.sha512(b"another").digest()
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
+@pytest.mark.parametrize(
+    ("headers", "known", "named"),
+    [
+        ({"Content-MD5": b64_md5(b"another")}, {}, "Content-MD5"),
+        ({"x-amz-checksum-crc32": base64.b64encode(b"\0\0\0\1").decode()}, {}, "x-amz-checksum-crc32"),
+        ({}, {"checksum": Checksum("sha512", WRONG)}, WRONG.hex()),
+        ({}, {"checksum": Checksum("blake2b", WRONG[:16])}, "file:checksum"),
+        ({"Server": "AmazonS3", "ETag": f'"{WRONG.hex()[:32]}"'}, {}, "ETag"),
+    ],
+    ids=["Content-MD5", "x-amz", "sha512", "blake2b", "ETag of S3"],
+)
+def test_wrong_content(body: bytes, headers: dict[str, str], known: dict[str, object], named: str):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        wanted = job(served.url, **known)
+        assert named in await refused(fetcher, wanted, FailureKind.CHECKSUM, retryable=True)
+        assert not parts.parked
+        assert not parts.finished
+
+    run(Thing(body, headers=headers), act)
+
+
+def b64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+FIELDS = {
+    "x-amz-checksum-crc64nvme": lambda body: b64(checksums.crc64nvme(body).to_bytes(8, "big")),
+    "x-amz-checksum-crc32c": lambda body: b64(checksums.crc32c(body).to_bytes(4, "big")),
+    "x-amz-checksum-sha1": lambda body: b64(hashlib.sha1(body, usedforsecurity=False).digest()),
+    "x-amz-checksum-sha256": lambda body: b64(hashlib.sha256(body).digest()),
+    "x-goog-hash": lambda body: (
+        f"crc32c={b64(checksums.crc32c(body).to_bytes(4, 'big'))},md5={b64_md5(body)}"
+    ),
+    "Repr-Digest": lambda body: f"sha-512=:{b64(hashlib.sha512(body).digest())}:",
+    "Content-Digest": lambda body: f"sha-256=:{b64(hashlib.sha256(body).digest())}:",
+}
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_field_with_a_checksum_is_held_against_the_content(body: bytes, field: str):
+    async def right(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        received = await fetcher.fetch(job(served.url))
+        assert (content(received, parts), received.verified) == (body, True)
+
+    async def wrong(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        assert field in await refused(fetcher, job(served.url), FailureKind.CHECKSUM, retryable=True)
+        assert not parts.finished
+
+    run(lambda _: Reply(200, {field: FIELDS[field](body)}, body, "close"), right)
+    run(Thing(body, headers={field: FIELDS[field](b"another")}), wrong)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_digest_of_the_whole_is_held_against_a_part_that_goes_on(right: bool):
+    digest = FIELDS["Repr-Digest"](LARGE if right else SMALL)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        parts.park(1, LARGE[:HALF], V1, len(LARGE))
+        if right:
+            assert content(await fetcher.fetch(job(served.url)), parts) == LARGE
+        else:
+            assert "Repr-Digest" in await refused(
+                fetcher, job(served.url), FailureKind.CHECKSUM, retryable=True
+            )
+        assert [asked.start for asked in served.asked] == [HALF]
+
+    run(Thing(LARGE, headers={"Repr-Digest": digest}), act)
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
+def test_right_content(body: bytes):
+    digest = hashlib.blake2b(body, digest_size=16).digest()
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        received = await fetcher.fetch(job(served.url, size=len(body), checksum=Checksum("blake2b", digest)))
+        assert content(received, parts) == body
+
+    etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    run(Thing(body, etag=f'"{etag}"', headers={"Server": "AmazonS3", "Content-MD5": b64_md5(body)}), act)
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
+def test_an_etag_that_only_looks_like_an_md5_costs_one_fetch(body: bytes):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        assert content(await fetcher.fetch(job(served.url)), parts) == body
+        assert len(served.asked) == 2
+        await fetcher.fetch(job(served.url))
+        assert len(served.asked) == 3, "the host is known by now"
+
+    run(Thing(body, etag=f'"{WRONG.hex()[:32]}"'), act)
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
+def test_an_etag_that_agrees_with_the_second_fetch_is_believed(body: bytes):
+    etag = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        for _ in range(2):  # the host's ETags are still held against what comes
+            served.asked.clear()
+            served.once(Thing(body[::-1], etag=etag))
+            assert content(await fetcher.fetch(job(served.url)), parts) == body
+            assert len(served.asked) == 2
+
+    run(Thing(body, etag=etag), act)
+
+
+def test_bytes_that_differ_each_time_and_never_agree_are_fetched_twice_and_fail():
+    etag = f'"{hashlib.md5(SMALL, usedforsecurity=False).hexdigest()}"'
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.once(Thing(SMALL[::-1], etag=etag))
+        message = await refused(fetcher, job(served.url), FailureKind.CHECKSUM, retryable=False)
+        assert "agrees with neither" in message
+        assert len(served.asked) == 2
+        assert not parts.parked
+
+    run(Thing(SMALL[1:] + b"!", etag=etag), act)
+
+
+# Content codings that nobody asked for.
+
+
+@pytest.mark.parametrize("body", [b"", SMALL, LARGE, LARGE * 1000], ids=len)
+def test_gzip_is_undone(body: bytes):
+    coded = gzip.compress(body[: len(body) // 2], 1) + gzip.compress(body[len(body) // 2 :], 1)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        received = await fetcher.fetch(job(served.url, size=len(body)))
+        assert content(received, parts) == body
+        assert not any(asked.headers.get("accept-encoding") != "identity" for asked in served.asked)
+
+    headers = {"Content-Encoding": "gzip", "Content-MD5": b64_md5(coded)}
+    run(Thing(coded, headers=headers), act)
+
+
+def test_gzip_stays_where_the_size_says_that_it_is_the_asset():
+    coded = gzip.compress(LARGE)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        assert content(await fetcher.fetch(job(served.url, size=len(coded))), parts) == coded
+
+    run(Thing(coded, headers={"Content-Encoding": "gzip"}), act)
+
+
+CODED = gzip.compress(LARGE)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "kind", "retryable"),
+    [
+        ("gzip", CODED[:-20], FailureKind.TRUNCATED, True),
+        ("gzip", CODED[:50] + bytes(50) + CODED[100:], FailureKind.CHECKSUM, True),
+        ("br", CODED, FailureKind.HTTP, False),
+    ],
+)
+def test_codings_that_cannot_be_undone(coding: str, body: bytes, kind: FailureKind, retryable: bool):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        await refused(fetcher, job(served.url), kind, retryable=retryable)
+        assert not parts.parked
+
+    run(Thing(body, headers={"Content-Encoding": coding}), act)
+
+
+# Codings that are not known.
+
+ETAG_MD5 = {"ETag": f'"{hashlib.md5(LARGE, usedforsecurity=False).hexdigest()}"'}
+SHA = Checksum("sha256", hashlib.sha256(LARGE).digest())
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize(
+    ("headers", "known"),
+    [
+        pytest.param({}, {"size": len(LARGE)}, id="the item's size"),
+        pytest.param({}, {"checksum": SHA}, id="the item's checksum"),
+        pytest.param({"Content-MD5": b64_md5(LARGE)}, {}, id="the server's checksum"),
+        pytest.param(ETAG_MD5, {}, id="an ETag that is its MD5"),
+        pytest.param(ETAG_MD5 | {"Server": "AmazonS3"}, {}, id="the same on S3"),
+    ],
+)
+@pytest.mark.parametrize("coding", ["utf-8", "br", "aws-chunked, br"])
+def test_a_coding_that_is_not_known_is_left_where_the_bytes_are_proven(
+    framing: str, headers: dict[str, str], known: dict[str, object], coding: str
+):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        received = await fetcher.fetch(job(served.url, **known))
+        assert (content(received, parts), received.verified) == (LARGE, True)
+
+    fields = {"Content-Encoding": coding} | headers
+    run(lambda _: Reply(200, fields, LARGE, framing), act)
+
+
+@pytest.mark.parametrize(
+    ("headers", "known"),
+    [
+        pytest.param({}, {}, id="nothing"),
+        pytest.param({"ETag": '"v1"'}, {}, id="an ETag that is no MD5"),
+        pytest.param({"ETag": f'"{"0" * 32}"'}, {}, id="an ETag that may be another MD5"),
+        pytest.param({"Content-MD5": b64_md5(b"")}, {}, id="another checksum"),
+        pytest.param({}, {"size": len(LARGE) + 1}, id="another size"),
+    ],
+)
+def test_a_coding_that_is_not_known_fails_where_nothing_proves_the_bytes(
+    headers: dict[str, str], known: dict[str, object]
+):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        message = await refused(fetcher, job(served.url, **known), FailureKind.HTTP, retryable=False)
+        assert "'br'" in message
+        assert not parts.parked
+        assert len(served.asked) == 1
+
+    run(lambda _: Reply(200, {"Content-Encoding": "br"} | headers, LARGE), act)
+
+
+@pytest.mark.parametrize("headers", [{}, ETAG_MD5 | {"Server": "AmazonS3"}])
+def test_aws_chunked_does_not_describe_what_is_stored(headers: dict[str, str]):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        assert content(await fetcher.fetch(job(served.url)), parts) == LARGE
+
+    run(lambda _: Reply(200, {"Content-Encoding": "aws-chunked"} | headers, LARGE), act)
+
+
+# Statuses that stand for 200.
+
+WHOLE_RANGE = {"Content-Range": f"bytes 0-{len(LARGE) - 1}/{len(LARGE)}"}
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize(("status", "headers"), [(203, {}), (206, WHOLE_RANGE)])
+def test_the_whole_under_another_status(status: int, headers: dict[str, str], framing: str):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        received = await fetcher.fetch(job(served.url))
+        assert (content(received, parts), received.verified) == (LARGE, True)
+
+    run(lambda _: Reply(status, headers | {"Content-MD5": b64_md5(LARGE)}, LARGE, framing), act)
+
+
+@pytest.mark.parametrize("status", [203, 206])
+def test_checksums_are_held_against_those_too(status: int):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        await refused(fetcher, job(served.url), FailureKind.CHECKSUM, retryable=True)
+
+    run(lambda _: Reply(status, WHOLE_RANGE | {"Content-MD5": b64_md5(b"")}, LARGE), act)
+
+
+@pytest.mark.parametrize(
+    "stated", ["bytes 0-99/9000", "bytes 1-8999/9000", "bytes 0-8999/*", "bytes */9000", ""]
+)
+def test_a_206_that_was_not_requested_and_is_not_the_whole(stated: str):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        message = await refused(fetcher, job(served.url), FailureKind.HTTP, retryable=False)
+        assert message.endswith("answered 206 Partial Content.")
+
+    run(lambda _: Reply(206, {"Content-Range": stated}, LARGE), act)
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize("size", [30, 3 * LIMIT])
+def test_a_login_page_is_no_image(size: int):
+    page = b"<!DOCTYPE html>".ljust(size)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        message = await refused(fetcher, job(served.url, size=7), FailureKind.REFUSED, retryable=False)
+        assert "credentials" in message
+        assert "sig=" not in message
+        wanted = job(served.url, media_type="text/html")
+        assert content(await fetcher.fetch(wanted), parts) == page
+
+    run(Thing(page, headers={"Content-Type": "text/html"}), act)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, FailureKind.GONE), (403, FailureKind.REFUSED), (500, FailureKind.SERVER)]
+)
+@pytest.mark.parametrize("parked", [False, True])
+def test_statuses_are_the_client_s(status: int, kind: FailureKind, parked: bool):
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        if parked:
+            parts.park(1, LARGE[:HALF], V1, len(LARGE))
+        await refused(fetcher, job(served.url), kind, retryable=kind is FailureKind.SERVER)
+        assert bool(parts.parked) is parked, "a refusal says nothing about the part"
+
+    run(lambda _: Reply(status), act)
+
+
+# Being stopped.
+
+
+@pytest.mark.parametrize(("validated", "kept"), [(True, True), (False, False)])
+def test_cancelled_in_the_middle(validated: bool, kept: bool):
+    body = LARGE * 400
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.cut(2 << 20, "stall")
+        task = asyncio.create_task(fetcher.fetch(job(served.url)))
+        await parts.grown.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert bool(parts.parked) is kept
+        assert content(await fetcher.fetch(job(served.url)), parts) == body
+
+    run(Thing(body) if validated else Thing(body, etag=None, modified=None), act)

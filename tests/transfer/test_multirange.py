@@ -1,0 +1,482 @@
+"""Long files over several connections: servers that cap, count, refuse, break off and lie, over real sockets.
+
+The clock runs a hundred times as fast as the wall's, so that what takes seconds in life takes milliseconds.
+Whatever a server does, the file is whole and its checksum right, or the attempt has failed by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+from tests.transfer.memory import MemoryParts
+from tests.transfer.origin import Answer, Asked, Origin, Reply, Thing, client, origin
+
+from stacpull.clock import SystemClock
+from stacpull.models import Failure, FailureKind, Job, Received, Validator
+from stacpull.net.client import Client
+from stacpull.net.transport import Request, TransferError
+from stacpull.spans import Span
+from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.multirange import CHUNK, BufferBudget, MultiRangeDownload, RemoteObject
+
+MIB = 1 << 20
+DATA = random.Random(3).randbytes(24 * MIB)
+SHA256 = hashlib.sha256(DATA).digest()
+RANGES = {"Accept-Ranges": "bytes"}
+PACE = 0.003
+V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
+
+
+class FastClock(SystemClock):
+    """A hundred seconds for each that passes."""
+
+    def monotonic(self) -> float:
+        return time.monotonic() * 100
+
+
+class Served(Thing):
+    """An object that comes slowly over each connection, in ranges if asked for, under If-Match."""
+
+    def __call__(self, asked: Asked) -> Reply:
+        wanted = asked.headers.get("if-match")
+        if wanted is not None and wanted != self.etag:
+            return Reply(412)
+        return replace(super().__call__(asked), pace=PACE)
+
+
+def thing(**known: object) -> Served:
+    return Served(DATA, headers=RANGES, **known)  # type: ignore[arg-type] # fields of Thing
+
+
+Act = Callable[[Fetcher, Origin, MemoryParts, Client], Awaitable[None]]
+
+
+def run(answer: Answer, act: Act, *, connections: int = 4, stall_timeout: float = 20.0) -> None:
+    async def live() -> None:
+        parts = MemoryParts()
+        async with origin(answer) as served, client(stall_timeout=stall_timeout) as opened:
+            fetcher = Fetcher(opened, parts, connections=connections, clock=FastClock())
+            await act(fetcher, served, parts, opened)
+            gates = list(opened.gates)
+        assert [gate.in_use for gate in gates] == [0] * len(gates)
+        assert not parts.open, "a part was left open"
+
+    asyncio.run(live())
+
+
+def job(served: Origin) -> Job:
+    return Job(1, 1, 1, "k", f"{served.url}/k.tif?sig=x", None, "d", "k.tif")
+
+
+def ranges(served: Origin) -> list[Span]:
+    """What was asked for in ranges with an end, in order."""
+    return [Span(a.start or 0, a.end or 0) for a in served.asked if a.end is not None]
+
+
+def is_whole(received: Received, parts: MemoryParts) -> bool:
+    return received.sha256 == SHA256 and parts.finished[1, 1] == DATA
+
+
+async def attempts(fetcher: Fetcher, wanted: Job, most: int = 6) -> tuple[Received, list[FailureKind]]:
+    """Fetch as the retry policy does, without the waits."""
+    failures: list[FailureKind] = []
+    while True:
+        try:
+            return await fetcher.fetch(wanted), failures
+        except TransferError as error:
+            failures.append(error.failure.kind)
+            if not error.failure.retryable or len(failures) == most:
+                raise
+
+
+# Servers that do it right.
+
+
+def test_a_connection_that_is_capped_gets_company() -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        received = await fetcher.fetch(job(served))
+        assert is_whole(received, parts)
+        assert received.validator == V1
+        pieces = ranges(served)
+        assert pieces
+        assert pieces == sorted(pieces), "they are given out in order"
+        assert all(a.headers["if-match"] == a.headers["if-range"] == '"v1"' for a in served.asked[1:])
+
+    run(thing(), act)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(Served(DATA), id="the server does not say that it has ranges"),
+        pytest.param(Served(DATA, headers={"Accept-Ranges": "none"}), id="it says that it has none"),
+        pytest.param(thing(etag='W/"v1"'), id="a weak ETag"),
+        pytest.param(thing(etag=None), id="only a date"),
+        pytest.param(lambda asked: replace(thing()(asked), framing="chunked"), id="no length"),
+    ],
+)
+def test_what_cannot_be_split_comes_over_one_connection(answer: Answer) -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        assert is_whole(await fetcher.fetch(job(served)), parts)
+        assert len(served.asked) == 1
+
+    run(answer, act)
+
+
+def test_one_connection_a_file_is_never_more() -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        assert is_whole(await fetcher.fetch(job(served)), parts)
+        assert len(served.asked) == 1
+
+    run(thing(), act, connections=1)
+
+
+def test_where_no_permit_is_free_one_connection_does_it() -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
+        gate = opened.gates[served.url.removeprefix("http://")]
+        for _ in range(7):
+            assert gate.try_acquire()
+        assert is_whole(await fetcher.fetch(job(served)), parts)
+        assert len(served.asked) == 1
+        for _ in range(7):
+            gate.release()
+
+    run(thing(), act)
+
+
+def test_each_piece_takes_the_way_of_the_first_response() -> None:
+    """Hrefs redirect to signed ones: each piece asks the href, and gets the signature of the moment."""
+    signed: list[str] = []
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path.startswith("/k.tif"):
+            signed.append(f"/blob?sig={len(signed)}")
+            return Reply(302, {"Location": signed[-1]})
+        return thing()(asked)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        assert is_whole(await fetcher.fetch(job(served)), parts)
+        asked = [a.path for a in served.asked if a.path.startswith("/blob")]
+        assert sorted(asked) == sorted(signed)
+        assert len(signed) > 1
+
+    run(answer, act)
+
+
+# Servers that do not.
+
+
+def on_ranges(change: Callable[[Asked, Reply], Reply]) -> Answer:
+    """A server that is fine, but for what is asked for in ranges with an end."""
+    usual = thing()
+
+    def answer(asked: Asked) -> Reply:
+        reply = usual(asked)
+        return reply if asked.end is None else change(asked, reply)
+
+    return answer
+
+
+def said(reply: Reply, content_range: str) -> Reply:
+    """The same bytes under another Content-Range."""
+    return replace(reply, headers=reply.headers | {"Content-Range": content_range})
+
+
+def moved(reply: Reply, by: int) -> Reply:
+    """The same bytes, said to lie elsewhere."""
+    first, last = reply.headers["Content-Range"].removeprefix("bytes ").partition("/")[0].split("-")
+    return said(reply, f"bytes {int(first) + by}-{int(last) + by}/{len(DATA)}")
+
+
+def without(reply: Reply, *fields: str) -> Reply:
+    """The same, but for some header fields."""
+    return replace(
+        reply, headers={name: value for name, value in reply.headers.items() if name not in fields}
+    )
+
+
+def short(reply: Reply) -> Reply:
+    """The first half of the range, properly said."""
+    first = int(reply.headers["Content-Range"].removeprefix("bytes ").partition("-")[0])
+    half = reply.body[: len(reply.body) // 2]
+    return replace(said(reply, f"bytes {first}-{first + len(half) - 1}/{len(DATA)}"), body=half)
+
+
+UNSERVED = [
+    pytest.param(lambda a, r: replace(r, status=200, body=DATA), id="200"),
+    pytest.param(lambda a, r: Reply(412), id="412"),
+    pytest.param(lambda a, r: Reply(416), id="416"),
+    pytest.param(lambda a, r: moved(r, 1), id="another range"),
+    pytest.param(lambda a, r: moved(r, -1), id="one that begins too early"),
+    pytest.param(lambda a, r: said(r, "x"), id="no range"),
+    pytest.param(
+        lambda a, r: replace(
+            r, headers=r.headers | {"Content-Range": f"bytes {a.start}-{a.end}/{len(DATA)}"}
+        ),
+        id="one that is too long",
+    ),
+    pytest.param(lambda a, r: replace(r, headers=r.headers | {"ETag": '"v2"'}), id="another object"),
+    pytest.param(lambda a, r: without(r, "ETag", "Last-Modified"), id="no word of which object"),
+    pytest.param(lambda a, r: without(r, "ETag"), id="a date alone"),
+    pytest.param(lambda a, r: replace(r, headers=r.headers | {"ETag": 'W/"v1"'}), id="a weak ETag"),
+    pytest.param(lambda a, r: replace(r, headers=r.headers | {"Content-Encoding": "gzip"}), id="a coding"),
+]
+
+
+@pytest.mark.parametrize("change", UNSERVED)
+def test_a_range_that_is_none_ends_the_splitting(change: Callable[[Asked, Reply], Reply]) -> None:
+    """The first response is still there, and brings the rest; the host is not asked for ranges again."""
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        assert is_whole(await fetcher.fetch(job(served)), parts)
+        assert len(ranges(served)) == 1
+        assert is_whole(await fetcher.fetch(job(served)), parts)
+        assert len(ranges(served)) == 1
+
+    run(on_ranges(change), act)
+
+
+BREAKING = [
+    pytest.param(lambda a, r: Reply(503), id="503"),
+    pytest.param(lambda a, r: Reply(500), id="500"),
+    pytest.param(lambda a, r: Reply(403), id="403: a signature that has expired"),
+    pytest.param(lambda a, r: replace(r, sent=0), id="nothing of the body"),
+    pytest.param(lambda a, r: replace(r, sent=MIB), id="the connection breaks"),
+    pytest.param(lambda a, r: short(r), id="a short range"),
+]
+
+
+@pytest.mark.parametrize("change", BREAKING)
+def test_a_lane_that_fails_is_no_failure_of_the_file(change: Callable[[Asked, Reply], Reply]) -> None:
+    """Every range fails; what the first response does not bring comes with attempts that go on from there."""
+    usual = on_ranges(change)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        received, failures = await attempts(fetcher, job(served))
+        assert is_whole(received, parts)
+        assert set(failures) <= {FailureKind.TRUNCATED}
+        assert ranges(served)
+
+    run(usual, act)
+
+
+@pytest.mark.parametrize("nth", [2, 3])
+@pytest.mark.parametrize("fault", ["503", "reset"])
+def test_one_request_in_n_fails(nth: int, fault: str) -> None:
+    count = 0
+
+    def change(_asked: Asked, reply: Reply) -> Reply:
+        nonlocal count
+        count += 1
+        if count % nth:
+            return reply
+        return Reply(503, {"Retry-After": "0"}) if fault == "503" else replace(reply, sent=700_000)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        received, _ = await attempts(fetcher, job(served))
+        assert is_whole(received, parts)
+
+    run(on_ranges(change), act)
+
+
+def test_a_server_that_allows_two_connections() -> None:
+    """The third gets a 503. (Answers are counted from request to the end of the body.)"""
+    busy: list[Asked] = []
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
+        def answer(asked: Asked) -> Reply:
+            gate = opened.gates[served.url.removeprefix("http://")]
+            if gate.in_use > 2:
+                busy.append(asked)
+                return Reply(503, {"Retry-After": "0"})
+            return thing()(asked)
+
+        served.answer = answer
+        received, _ = await attempts(fetcher, job(served))
+        assert is_whole(received, parts)
+        assert len(busy) <= 4
+
+    run(thing(), act)
+
+
+def test_the_first_response_breaks_and_the_others_bring_it_home() -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        usual = served.answer
+        served.once(lambda asked: replace(usual(asked), sent=7 * MIB))
+        received, failures = await attempts(fetcher, job(served))
+        assert is_whole(received, parts)
+        assert failures in ([], [FailureKind.TRUNCATED])
+
+    run(thing(), act)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fails"),
+    [(FailureKind.OVERLONG, True), (FailureKind.TRUNCATED, False)],
+    ids=["longer", "no end"],
+)
+def test_what_a_response_says_at_its_end_counts_if_it_says_that_it_is_too_long(
+    kind: FailureKind, *, fails: bool
+) -> None:
+    """All that was announced is there: an end that is missing is no loss, bytes behind it are a doubt."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield DATA
+        raise TransferError(Failure(kind, "as said", retryable=True))
+
+    async def act(_fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
+        writer = await parts.create(1, 1, V1, len(DATA))
+        download = MultiRangeDownload(
+            opened, writer, SystemClock(), BufferBudget(), RemoteObject(job(served).href, V1, len(DATA))
+        )
+        async with opened.open(Request(job(served).href)) as reply:
+            if fails:
+                with pytest.raises(TransferError, match="as said"):
+                    await download.run(reply, chunks())
+            else:
+                await download.run(reply, chunks())
+        assert bytes(writer.data) == DATA
+        await writer.discard()
+
+    run(thing(), act)
+
+
+def test_an_object_that_is_replaced_meanwhile_is_never_pieced_together() -> None:
+    """From the third range on it is another one; so is what comes afresh, and that alone is taken."""
+    new = DATA[::-1]
+    later = Served(new, '"v2"', headers=RANGES)
+    asked_for = 0
+
+    def answer(asked: Asked) -> Reply:
+        nonlocal asked_for
+        asked_for += asked.end is not None
+        return (thing() if asked_for < 3 else later)(asked)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        received, _ = await attempts(fetcher, job(served))
+        expected = {'"v1"': DATA, '"v2"': new}[received.validator.etag or ""]
+        assert parts.finished[1, 1] == expected
+        assert received.sha256 == hashlib.sha256(expected).digest()
+
+    run(answer, act)
+
+
+def test_a_server_that_is_silent_about_versions_is_not_asked_for_pieces_of_two() -> None:
+    """It knows no condition, its ranges no validator; from the second request on the object is another."""
+    new = bytes(len(DATA))
+    count = 0
+
+    def answer(asked: Asked) -> Reply:
+        nonlocal count
+        count += 1
+        body = DATA if count == 1 else new
+        reply = Thing(body, headers=RANGES)(replace(asked, headers=asked.headers | {"if-range": '"v1"'}))
+        return replace(reply if reply.status == 200 else without(reply, "ETag", "Last-Modified"), pace=PACE)
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        assert is_whole(await fetcher.fetch(job(served)), parts)
+        assert len(ranges(served)) == 1
+
+    run(answer, act)
+
+
+# Parts with gaps.
+
+
+def with_gaps(parts: MemoryParts, *have: tuple[int, int]) -> None:
+    """Leave a part as a kill amid several connections does."""
+    parts.park(1, b"", V1, len(DATA))
+    part = parts.parked[1, 1]
+    part.data = bytearray(have[-1][1])
+    part.have = tuple(Span(*span) for span in have)
+    for start, end in have:
+        part.data[start:end] = DATA[start:end]
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_only_the_gaps_are_asked_for(connections: int) -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
+        have = ((0, 3 * MIB), (8 * MIB, 10 * MIB), (10 * MIB + 5, 20 * MIB))
+        with_gaps(parts, *have)
+        assert is_whole(await fetcher.fetch(job(served)), parts)
+        assert served.asked[0].headers["range"] == f"bytes={3 * MIB}-"
+        if connections == 1:
+            assert ranges(served) == [Span(20 * MIB, 24 * MIB)], "a little that is there is read over"
+            assert opened.counters.bytes_fetched <= 11 * MIB + 5 + CHUNK
+
+    run(thing(), act, connections=connections)
+
+
+def test_others_join_while_the_first_response_reads_over_what_is_there() -> None:
+    """Each byte goes where it belongs, whoever brings it, and whatever is dropped of another's."""
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        with_gaps(parts, (0, 100_000), (3 * MIB, 8 * MIB))
+        assert is_whole(await fetcher.fetch(job(served)), parts)
+        assert ranges(served)
+
+    run(thing(), act)
+
+
+def test_gaps_of_an_object_that_changed_are_not_filled() -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        with_gaps(parts, (0, 3 * MIB), (8 * MIB, 20 * MIB))
+        received = await fetcher.fetch(job(served))
+        assert is_whole(received, parts)
+        assert received.validator.etag == '"v3"'
+
+    run(thing(etag='"v3"'), act)
+
+
+def test_a_gap_that_is_not_served_costs_the_part_once() -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        with_gaps(parts, (0, 3 * MIB), (8 * MIB, 20 * MIB))
+        received, failures = await attempts(fetcher, job(served))
+        assert is_whole(received, parts)
+        assert failures == [FailureKind.CHANGED]
+
+    run(on_ranges(lambda _asked, _reply: Reply(412)), act)
+
+
+def test_the_last_connection_waits_for_its_turn() -> None:
+    """Somebody waits for the permit that the first response gives back: the gap behind it comes later."""
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
+        with_gaps(parts, (0, 3 * MIB), (8 * MIB, 20 * MIB))
+        gate = opened.gates[served.url.removeprefix("http://")]
+        assert all(gate.try_acquire() for _ in range(7))
+        async with asyncio.TaskGroup() as group:
+            fetching = group.create_task(fetcher.fetch(job(served)))
+            await parts.grown.wait()
+            await gate.acquire()
+            await asyncio.sleep(0.02)
+            assert len(served.asked) == 1
+            for _ in range(8):
+                gate.release()
+        assert is_whole(await fetching, parts)
+        assert ranges(served) == [Span(20 * MIB, 24 * MIB)]
+
+    run(thing(), act, connections=1)
+
+
+@pytest.mark.parametrize("delay", [0.01, 0.03, 0.06, 0.1, 0.15])
+def test_cancelled_at_any_moment_what_is_kept_is_true(delay: float) -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
+        try:
+            async with asyncio.timeout(delay):
+                await fetcher.fetch(job(served))
+        except TimeoutError:
+            pass
+        part = parts.parked.get((1, 1))
+        if part is not None:
+            assert all(part.data[start:end] == DATA[start:end] for start, end in part.have)
+        parts.finished.clear()
+        assert is_whole(await fetcher.fetch(job(served)), parts)
+
+    run(thing(), act)
