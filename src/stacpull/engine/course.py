@@ -100,7 +100,7 @@ class ReadsItems(Protocol):
         ...
 
 
-class Attempt(Protocol[J_contra, T_co]):
+class AttemptCall(Protocol[J_contra, T_co]):
     """A function that makes one attempt, as `Fetches.fetch`."""
 
     def __call__(self, job: J_contra, /, *, count_refusal: bool) -> Awaitable[T_co]:
@@ -111,7 +111,7 @@ class Attempt(Protocol[J_contra, T_co]):
 class BegunAttempt(NamedTuple, Generic[J, T]):
     """A first attempt that the fast path has begun."""
 
-    fetch: Attempt[J, T]
+    fetch: AttemptCall[J, T]
     """Ends it."""
     since: float
     """When it began, by the monotonic clock."""

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
-from stacpull.engine.course import Attempt, BegunAttempt, Course, Fetchable, J, T, Tools
+from stacpull.engine.course import AttemptCall, BegunAttempt, Course, Fetchable, J, T, Tools
 from stacpull.engine.held_failures import HeldFailures
 from stacpull.models import Failure
 from stacpull.net.gate import MAX_REFUSALS
@@ -134,14 +134,14 @@ class Pool(Generic[J, T]):
         """Leave the queue to others: the pool takes no further job, but the one that it waits for now."""
         self._retired = True
 
-    # What the fast path calls (`fastpath.path.Sink`).
+    # What the fast path calls (`fastpath.path.TransferSink`).
 
     def received(self, job: J, received: T) -> None:
         """Take an asset that came in."""
         self._intake.put(job, received)
         self._end()
 
-    def handed_over(self, job: J, attempt: Attempt[J, T], since: float) -> None:
+    def handed_over(self, job: J, attempt: AttemptCall[J, T], since: float) -> None:
         """Take an asset whose first attempt, begun at `since`, is to be ended by the general path."""
         self.spawn(self._take_course(Course(job, self._tools, BegunAttempt(attempt, since))))
 

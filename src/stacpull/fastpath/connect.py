@@ -26,7 +26,7 @@ _REMEMBERED = 10.0
 _PATIENCE = 5.0  # seconds for an address while there are others
 
 
-class _Lookup:
+class _AddressLookup:
     """What is known of the addresses of a place; the lock keeps many from asking the same at once."""
 
     __slots__ = ("addresses", "asking", "failed", "turn", "until")
@@ -49,7 +49,7 @@ class _Lookup:
         return [*alike[start:], *alike[:start], *others, *bad]
 
 
-class Connector:
+class FastConnector:
     """Opens connections.
 
     Args:
@@ -63,7 +63,7 @@ class Connector:
         self._timeout = timeout
         self._ca_bundle = ca_bundle
         self._context: ssl.SSLContext | None = None
-        self._lookups: dict[Place, _Lookup] = {}
+        self._lookups: dict[Place, _AddressLookup] = {}
 
     async def connect(self, place: Place, make: Callable[[], FastConnection]) -> FastConnection:
         """Return a connection to `place`, made by `make`.
@@ -144,13 +144,13 @@ class Connector:
             self._context = context
         return self._context
 
-    async def _lookup(self, place: Place) -> _Lookup:
+    async def _lookup(self, place: Place) -> _AddressLookup:
         """Return the addresses of `place`, looked up again after some seconds."""
         loop = asyncio.get_running_loop()
         lookup = self._lookups.get(place)
         if lookup is None:
             forget_hosts(self._lookups, lambda one: one.asking.locked())
-            lookup = self._lookups[place] = _Lookup()
+            lookup = self._lookups[place] = _AddressLookup()
         async with lookup.asking:
             if loop.time() >= lookup.until:
                 found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)

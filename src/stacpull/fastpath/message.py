@@ -27,13 +27,13 @@ _SWITCHING = 101
 _LOWEST, _FINAL, _OK = 100, 200, 200
 
 
-class _State(enum.Enum):
+class _Phase(enum.Enum):
     AWAITING = enum.auto()
     RECEIVING = enum.auto()
     WHOLE = enum.auto()
 
 
-_AWAITING, _RECEIVING, _WHOLE = _State
+_AWAITING, _RECEIVING, _WHOLE = _Phase
 
 
 class ParsedMessage:

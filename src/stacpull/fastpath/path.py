@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stacpull.caches import LONGEST_KEY
-from stacpull.fastpath.connect import Connector
+from stacpull.fastpath.connect import FastConnector
 from stacpull.fastpath.connection import SMALL, FastConnection
 from stacpull.fastpath.requests import Place, is_plain, place_of, request_tail, split_url
 from stacpull.fastpath.response import FailedResponse, LentResponse
@@ -67,7 +67,7 @@ class Assets(Protocol):
         ...
 
 
-class Attempt(Protocol):
+class RestOfAttempt(Protocol):
     """A function that ends a first attempt."""
 
     async def __call__(self, job: Job, /, *, count_refusal: bool) -> Received:
@@ -75,14 +75,14 @@ class Attempt(Protocol):
         ...
 
 
-class Sink(Protocol):
+class TransferSink(Protocol):
     """Where assets go (`engine.pool.Pool`)."""
 
     def received(self, job: Job, received: Received) -> None:
         """Take an asset that came in."""
         ...
 
-    def handed_over(self, job: Job, attempt: Attempt, since: float) -> None:
+    def handed_over(self, job: Job, attempt: RestOfAttempt, since: float) -> None:
         """Take an asset whose first attempt, begun at `since`, is to be ended by the general path."""
         ...
 
@@ -183,7 +183,7 @@ class FastPath:
         client: Client,
         http: Transport,
         assets: Assets,
-        sink: Sink,
+        sink: TransferSink,
         *,
         policy: AddressPolicy,
         stall_timeout: float = 30.0,
@@ -198,7 +198,7 @@ class FastPath:
         self._sink = sink
         self._counters = client.counters
         self._proxies = proxies() if trust_env else {}
-        self._connector = Connector(policy, timeout=connect_timeout, ca_bundle=ca_bundle)
+        self._connector = FastConnector(policy, timeout=connect_timeout, ca_bundle=ca_bundle)
         self._turn = min(_TURN, stall_timeout / _TURNS_A_TIMEOUT)
         self._stall_turns = math.ceil(stall_timeout / self._turn)
         self._idle_turns = math.ceil(_KEEP_ALIVE / self._turn)

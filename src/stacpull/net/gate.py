@@ -60,7 +60,7 @@ _TOO_MUCH = 3
 """Requests without an answer, those with one subtracted, from which the limit is lowered."""
 
 
-class Turn(Protocol):
+class GateTurn(Protocol):
     """What waits in the queue of a gate: a future, or a request of the fast path."""
 
     def done(self) -> bool:
@@ -123,7 +123,7 @@ class Gate:
         self._clock = clock
         self._in_use = 0
         self._closed_until = 0.0  # 0: open
-        self._queue: deque[Turn] = deque()
+        self._queue: deque[GateTurn] = deque()
         self._watcher: asyncio.Future[bool] | None = None
         self._pauses = 0
         self._refusals = 0
@@ -171,7 +171,7 @@ class Gate:
         self._in_use += 1
         return True
 
-    def enqueue(self, turn: Turn) -> None:
+    def enqueue(self, turn: GateTurn) -> None:
         """Let `turn` wait for a permit of an open gate, after all who asked before.
 
         It gets True with its permit; False, without one, if the gate is closed before.
